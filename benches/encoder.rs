@@ -1,0 +1,163 @@
+//! Decides what belongs into the encoder: texts and tokens per second on short and long texts, as a share of what
+//! the machine's multipliers could do (measured here first) and beside candle's own `BertModel`.
+//!
+//! `cargo bench --bench encoder`. The model has the shape of all-MiniLM-L6-v2 and random weights; token ids are
+//! made up. Every thread works by itself; batches of 32 texts, sorted by length, which is padding's best case.
+//! Rates are the best of several rounds, so that a neighbour's load does least harm.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use candle_transformers::models::bert::{BertModel, Config};
+use cognate::embedder::bert::{Bert, Scratch};
+use cognate::kernel::cpu;
+use cognate::kernel::simd::{self, Kernel, Simd};
+use cognate::model::Pooling;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BATCH: usize = 32;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Without `--bench` it is `cargo test` that calls: one short round shows that it runs.
+    let rounds = if std::env::args().any(|arg| arg == "--bench") { 5 } else { 1 };
+    let config = Config {
+        vocab_size: 1000,
+        hidden_size: 384,
+        num_hidden_layers: 6,
+        num_attention_heads: 12,
+        intermediate_size: 1536,
+        ..Config::default()
+    };
+    let variables = VarMap::new();
+    let weights = || VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    // candle's loader draws the weights that it does not find; ours then reads the same ones.
+    let candle = BertModel::load(weights(), &config)?;
+    let bert = Bert::load(weights(), &config, cpu::level())?;
+
+    let cores = thread::available_parallelism()?.get();
+    println!("{:?}, {cores} cores", cpu::level());
+    println!(
+        "{:6} {:>7} {:>9} {:>10} {:>8} {:>8} {:>8}",
+        "texts", "threads", "texts/s", "tokens/s", "GFLOP/s", "of peak", "× candle"
+    );
+    for (name, mean, texts) in [("short", 16, 512), ("long", 120, 64)] {
+        let mut texts = workload(mean, texts, config.vocab_size);
+        texts.sort_by_key(Vec::len);
+        let tokens: usize = texts.iter().map(Vec::len).sum();
+        let flop: f64 = texts.iter().map(|ids| work(&config, ids.len())).sum();
+        let beside = best(rounds.min(2), || candle_embed(&candle, &texts).expect("candle embeds"));
+        for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
+            let (mut peak, mut seconds) = (0.0f64, f64::INFINITY);
+            // In turns, so that both see the same neighbours.
+            for _ in 0..rounds {
+                peak = peak.max(on_each(threads, || simd::run(cpu::level(), Peak)).into_iter().sum());
+                seconds = seconds.min(best(1, || {
+                    on_each(threads, || embed(&bert, &texts));
+                }));
+            }
+            let times = threads as f64 / seconds;
+            println!(
+                "{name:6} {threads:7} {:9.1} {:10.0} {:8.1} {:7.1}% {:8.2}",
+                texts.len() as f64 * times,
+                tokens as f64 * times,
+                flop * times / 1e9,
+                100.0 * flop * times / peak,
+                beside * times,
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `count` texts of `mean` tokens, give or take two thirds.
+fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
+    let mut state = 1u32;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % below
+    };
+    let lengths: Vec<_> = (0..count).map(|_| mean / 3 + random(4 * mean / 3 + 1)).collect();
+    lengths.into_iter().map(|n| (0..n).map(|_| random(vocabulary) as u32).collect()).collect()
+}
+
+/// Floating point operations of one text: linear layers, and both products of attention.
+fn work(config: &Config, tokens: usize) -> f64 {
+    let (n, inner) = (config.hidden_size, config.intermediate_size);
+    (2 * tokens * config.num_hidden_layers * (4 * n * n + 2 * n * inner + 2 * tokens * n)) as f64
+}
+
+fn embed(bert: &Bert, texts: &[Vec<u32>]) {
+    let mut scratch = Scratch::default();
+    for batch in texts.chunks(BATCH) {
+        let ids: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
+        let vectors = bert.pooled(&ids, Pooling::Mean, &mut scratch).expect("ids are below the vocabulary's end");
+        std::hint::black_box(vectors);
+    }
+}
+
+fn candle_embed(model: &BertModel, texts: &[Vec<u32>]) -> candle_core::Result<()> {
+    for batch in texts.chunks(BATCH) {
+        let longest = batch.iter().map(Vec::len).max().unwrap_or(0);
+        let padded = |of: fn(u32) -> u32| -> candle_core::Result<Tensor> {
+            let rows = batch.iter().flat_map(|ids| (0..longest).map(|i| ids.get(i).map_or(0, |&id| of(id))));
+            Tensor::from_vec(rows.collect(), (batch.len(), longest), &Device::Cpu)
+        };
+        let (ids, mask) = (padded(|id| id)?, padded(|_| 1)?);
+        let hidden = model.forward(&ids, &ids.zeros_like()?, Some(&mask))?;
+        let kept = hidden.broadcast_mul(&mask.to_dtype(DType::F32)?.unsqueeze(2)?)?;
+        std::hint::black_box(kept.sum(1)?.to_vec2::<f32>()?);
+    }
+    Ok(())
+}
+
+/// The least seconds that `f` took.
+fn best(rounds: usize, mut f: impl FnMut()) -> f64 {
+    let once = |_| {
+        let start = Instant::now();
+        f();
+        start.elapsed().as_secs_f64()
+    };
+    (0..rounds).map(once).fold(f64::INFINITY, f64::min)
+}
+
+/// What `f` returned on each of `threads` threads at once.
+fn on_each<T: Send>(threads: usize, f: impl Fn() -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(&f)).collect();
+        running.into_iter().map(|thread| thread.join().expect("the thread does not panic")).collect()
+    })
+}
+
+/// The most floating point operations per second: chains of fused multiply-adds in registers.
+struct Peak;
+
+impl Kernel for Peak {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        // Twelve chains hide the latency of four cycles on two ports and fit into sixteen registers.
+        const CHAINS: usize = 12;
+        const STEPS: usize = 20_000;
+        let (factor, term) = (s.splat(0.999), s.splat(0.001));
+        let (mut rate, until) = (0.0f64, Instant::now() + Duration::from_millis(100));
+        while Instant::now() < until {
+            let start = Instant::now();
+            // Chains that the compiler knew to be equal would be computed once.
+            let mut sums: [S::V; CHAINS] = std::array::from_fn(|i| s.splat(std::hint::black_box(i as f32)));
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = s.mul_add(*sum, factor, term);
+                }
+            }
+            let seconds = start.elapsed().as_secs_f64();
+            std::hint::black_box(sums.map(|sum| s.sum(sum)));
+            rate = rate.max((2 * CHAINS * STEPS * S::LANES) as f64 / seconds);
+        }
+        rate
+    }
+}

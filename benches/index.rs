@@ -1,0 +1,86 @@
+//! Decides: the default of `ef_search`, and up to which size an exact scan is as good as a graph.
+//!
+//! Queries a second say little without the share of true neighbours found, so recall@10 is printed
+//! beside each graph search. Vectors are drawn around centers of many sizes; the neighbours of real
+//! texts are harder to find than these.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use cognate::index::{Effort, Index, Options};
+use cognate::kernel::normalize;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+const DIMENSIONS: usize = 384;
+const K: usize = 10;
+const QUERIES: usize = 200;
+
+/// A linear congruential generator (Knuth's MMIX); uniform in -0.5 to 0.5.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    }
+
+    fn near(&mut self, center: &[f32], spread: f32) -> Arc<[f32]> {
+        let mut v: Vec<f32> = center.iter().map(|&x| x + spread * self.next()).collect();
+        normalize(&mut v).expect("random components are not all zero");
+        Arc::from(v)
+    }
+}
+
+/// Topics, themes of a topic, texts of a theme: each nearer to the next.
+fn vectors(n: usize) -> Vec<Arc<[f32]>> {
+    let random = &mut Random(42);
+    let topics: Vec<_> = (0..50).map(|_| random.near(&[0.0; DIMENSIONS], 1.0)).collect();
+    let themes: Vec<_> = (0..n / 20).map(|i| random.near(&topics[i % topics.len()], 0.2)).collect();
+    (0..n).map(|i| random.near(&themes[i * 7 % themes.len()], 0.15)).collect()
+}
+
+fn recall(index: &Index, queries: &[Arc<[f32]>], effort: Effort) -> f64 {
+    let found: usize = queries
+        .iter()
+        .map(|query| {
+            let truth = index.search(query, K, Effort::Exact);
+            index.search(query, K, effort).iter().filter(|hit| truth.iter().any(|t| t.slot == hit.slot)).count()
+        })
+        .sum();
+    found as f64 / (K * queries.len()) as f64
+}
+
+fn search(c: &mut Criterion) {
+    for n in [5_000usize, 20_000] {
+        let all = vectors(n + QUERIES);
+        let (stored, queries) = all.split_at(n);
+        let index = Index::new(DIMENSIONS, Options { exact_below: 0, scan_rows_per_ef: 0, ..Options::default() });
+        index.insert(stored);
+        let begin = Instant::now();
+        index.maintain();
+        let seconds = begin.elapsed().as_secs_f64();
+        println!("{n}x{DIMENSIONS}: linked in {seconds:.1} s, {} bytes a vector", index.bytes() / n);
+
+        let mut group = c.benchmark_group(format!("index_{n}x{DIMENSIONS}_top{K}"));
+        group.throughput(Throughput::Elements(1));
+        let efforts = [32, 64, 128, 256].map(|ef| (format!("ef{ef}"), Effort::Graph { ef: Some(ef) }));
+        for (name, effort) in [("exact".to_owned(), Effort::Exact)].into_iter().chain(efforts) {
+            if effort != Effort::Exact {
+                println!("{n}x{DIMENSIONS} {name}: recall@{K} {:.4}", recall(&index, queries, effort));
+            }
+            let next = Cell::new(0);
+            group.bench_function(name, |bench| {
+                bench.iter(|| {
+                    next.set((next.get() + 1) % QUERIES);
+                    black_box(index.search(&queries[next.get()], K, effort))
+                })
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, search);
+criterion_main!(benches);

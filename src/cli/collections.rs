@@ -1,0 +1,177 @@
+//! `cognate collections`: lists, makes, removes and reads collections.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde_json::{Value, json};
+
+use super::connection::Connection;
+use super::json;
+use super::table::{self, Align, Table};
+use crate::client::Client;
+use crate::proto::{self as pb, Collection, Document};
+use crate::rpc::metadata;
+
+/// Lists, makes, removes and reads collections
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Lists all collections (what happens without a subcommand too)
+    List,
+    /// Makes empty collections
+    Create {
+        /// Letters, digits, - _ and .
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Removes collections with all their documents
+    Delete {
+        /// The collections
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Prints documents in the order of their ids; with --json as `cognate upload` reads them
+    Documents {
+        /// The collection
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Only these, in this order
+        #[arg(long, num_args = 1.., value_name = "ID")]
+        id: Vec<String>,
+        /// Stop after so many; with --json all are printed unless this is given
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Print each document's vector; with --json only
+        #[arg(long)]
+        with_vector: bool,
+    },
+}
+
+/// A table is read by people: without --limit it stops here.
+const TABLE_ROWS: u64 = 100;
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let (client, json) = (args.connection.open().await?, args.connection.json);
+    match args.action.unwrap_or(Action::List) {
+        Action::List => print(&client.list_collections(pb::ListCollectionsRequest {}).await?.collections, json)?,
+        Action::Create { names } => {
+            for name in names {
+                let created = client.create_collection(pb::CreateCollectionRequest { name }).await?.collection;
+                print(created.as_slice(), json)?;
+            }
+        }
+        Action::Delete { names } => {
+            for name in names {
+                let documents =
+                    client.delete_collection(pb::DeleteCollectionRequest { name: name.clone() }).await?.documents;
+                if json {
+                    writeln!(io::stdout(), "{}", json!({ "name": name, "documents": documents }))?;
+                } else {
+                    writeln!(io::stdout(), "removed {name} with {} documents", table::count(documents))?;
+                }
+            }
+        }
+        Action::Documents { with_vector: true, .. } if !json => bail!("--with-vector prints vectors with --json only"),
+        Action::Documents { name, id, with_vector, .. } if !id.is_empty() => {
+            let request = pb::GetDocumentsRequest { collection: name, ids: id, with_vector };
+            let found = client.get_documents(request).await?;
+            print_documents(&found.documents, json)?;
+            for id in &found.missing {
+                eprintln!("no document {id:?}");
+            }
+            return Ok(if found.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
+        }
+        Action::Documents { name, limit, with_vector, .. } => {
+            let limit = limit.unwrap_or(if json { u64::MAX } else { TABLE_ROWS });
+            documents(&client, name, limit, with_vector, json).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Page by page, at most `limit`.
+async fn documents(client: &Client, name: String, limit: u64, with_vector: bool, json: bool) -> anyhow::Result<()> {
+    let mut request = pb::ListDocumentsRequest { collection: name, with_vector, ..Default::default() };
+    let mut left = limit;
+    loop {
+        // 0 asks for the server's usual page, of 100.
+        request.page_size = if left < 100 { left as u32 } else { 0 };
+        let page = match left {
+            0 => return Ok(()),
+            _ => client.list_documents(request.clone()).await?,
+        };
+        print_documents(&page.documents, json)?;
+        left -= (page.documents.len() as u64).min(left);
+        if page.next_page_token.is_empty() {
+            return Ok(());
+        }
+        if left == 0 && !json {
+            eprintln!("there are more; --limit N shows them, --json prints all");
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+fn print_documents(documents: &[Document], json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        for document in documents {
+            writeln!(out, "{}", json::document(document)?)?;
+        }
+        return Ok(());
+    }
+    let mut table = Table::new([("", Align::Left), ("", Align::Left)]);
+    for document in documents {
+        let mut text = table::clean(&document.text);
+        if let Some(metadata) = &document.metadata {
+            text.push_str("  ");
+            text.push_str(&table::clean(&Value::Object(metadata::to_json(metadata)?).to_string()));
+        }
+        table.row([table::clean(&document.id), text]);
+    }
+    Ok(table.write(&mut out, table::stdout_width())?)
+}
+
+fn print(collections: &[Collection], json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        for Collection { name, documents, dimensions, model_fingerprint, bytes } in collections {
+            let line = json!({
+                "name": name, "documents": documents, "dimensions": dimensions,
+                "model_fingerprint": model_fingerprint, "bytes": bytes,
+            });
+            writeln!(out, "{line}")?;
+        }
+        return Ok(());
+    }
+    if collections.is_empty() {
+        return writeln!(out, "no collections");
+    }
+    let mut table = Table::new([
+        ("name", Align::Left),
+        ("documents", Align::Right),
+        ("dimensions", Align::Right),
+        ("memory", Align::Right),
+        ("model", Align::Left),
+    ]);
+    for collection in collections {
+        table.row([
+            table::clean(&collection.name),
+            table::count(collection.documents),
+            collection.dimensions.to_string(),
+            table::bytes(collection.bytes),
+            // Twelve digits tell models apart; --json has them all.
+            collection.model_fingerprint.chars().take(12).collect(),
+        ]);
+    }
+    table.write(&mut out, table::stdout_width())
+}

@@ -1,0 +1,187 @@
+//! `cognate demo`: the main job in one command. A real server, a real corpus through the real upload,
+//! and what one can ask of it, as a person would see it.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use console::style;
+use futures::stream;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::{serve, similarity, table};
+use crate::client::{self, Client};
+use crate::config::{Config, Flags};
+use crate::proto::{self as pb, embed_result, query};
+use crate::rpc::metadata;
+use crate::telemetry;
+
+/// WordNet's glosses: a dictionary that can be searched by meaning.
+const CORPUS: &str = include_str!("../../examples/reverse-dictionary/words.jsonl");
+const QUERIES: &str = include_str!("../../examples/reverse-dictionary/queries.txt");
+
+const COLLECTION: &str = "words";
+
+/// Hits shown for each query.
+const HITS: u32 = 3;
+
+const SENTENCES: [&str; 4] = [
+    "The invoice was charged twice",
+    "I was billed two times for one order",
+    "The parcel never arrived",
+    "How do I reset my password?",
+];
+
+/// Starts a server, loads a dictionary and searches it by meaning; serves until Ctrl-C
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Stop when everything has been shown
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// One line of the corpus.
+#[derive(Deserialize)]
+struct Word {
+    id: String,
+    text: String,
+    metadata: Map<String, Value>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.flags)?;
+    telemetry::start(&config.telemetry);
+    let (ready, is_ready) = oneshot::channel();
+    // A tour that nobody waits for any more needs no address.
+    let server = serve::serve(config, |addr| _ = ready.send(addr));
+    let tour = async {
+        match is_ready.await {
+            Ok(addr) => tour(addr, args.once).await,
+            // The server ended before it was ready, and says why.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = server => served,
+        toured = tour => toured,
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tour(addr: SocketAddr, once: bool) -> anyhow::Result<()> {
+    let client = client::connect(&addr.to_string(), &client::Options::default()).await?;
+    upload(&client).await?;
+    search(&client).await?;
+    compare(&client).await?;
+    embed(&client).await?;
+    show_what_to_try(addr)?;
+    if once { Ok(()) } else { std::future::pending().await }
+}
+
+async fn upload(client: &Client) -> anyhow::Result<()> {
+    let words: Vec<Word> =
+        CORPUS.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("the bundled corpus is damaged")?;
+    let total = words.len() as u64;
+    println!("\n{} {total} definitions from WordNet, through the streaming Upload", style("1.").bold());
+    let bar = ProgressBar::new(total);
+    let template = "   {bar:40} {pos}/{len} committed, {per_sec}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(template).context("the template is wrong")?);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let documents = words.into_iter().map(|word| pb::Document {
+        id: word.id,
+        text: word.text,
+        metadata: Some(metadata::from_json(&word.metadata)),
+        vector: None,
+    });
+    let begun = Instant::now();
+    let done = client.upload(COLLECTION, stream::iter(documents), |now| bar.set_position(now.so_far.committed)).await;
+    bar.finish_and_clear();
+    let done = done.map_err(|broken| broken.cause)?;
+    let rate = done.committed as f64 / begun.elapsed().as_secs_f64();
+    println!("   {} committed, {} rejected, {rate:.0} texts/s", done.committed, done.rejected);
+    Ok(())
+}
+
+async fn search(client: &Client) -> anyhow::Result<()> {
+    let texts: Vec<&str> = QUERIES.lines().collect();
+    let queries = texts.iter().map(|&text| pb::Query { query: Some(query::Query::Text(text.to_owned())) }).collect();
+    let request = pb::TopKRequest {
+        collection: COLLECTION.to_owned(),
+        queries,
+        k: HITS,
+        with_text: true,
+        with_metadata: true,
+        ..Default::default()
+    };
+    let begun = Instant::now();
+    let results = client.top_k(request).await?.results;
+    let took = begun.elapsed();
+    println!("\n{} TopK: {} meanings, and the words for them ({took:.1?} in all)", style("2.").bold(), texts.len());
+    let mut out = std::io::stdout().lock();
+    for (text, result) in texts.iter().zip(results) {
+        writeln!(out, "\n   {}", style(format!("“{text}”")).cyan())?;
+        let mut hits = table::Table::new([
+            ("score", table::Align::Right),
+            ("", table::Align::Left),
+            ("word", table::Align::Left),
+            ("definition", table::Align::Left),
+        ]);
+        for hit in result.hits {
+            let word = hit
+                .metadata
+                .as_ref()
+                .and_then(|m| metadata::to_json(m).ok())
+                .and_then(|m| m.get("word").and_then(Value::as_str).map(str::to_owned));
+            hits.row([table::score(hit.score), table::score_bar(hit.score), word.unwrap_or(hit.id), hit.text]);
+        }
+        hits.write(&mut out, table::stdout_width())?;
+    }
+    Ok(())
+}
+
+async fn compare(client: &Client) -> anyhow::Result<()> {
+    let a = SENTENCES.map(str::to_owned).to_vec();
+    println!("\n{} Similarity: the first sentence to the others", style("3.").bold());
+    let request = pb::SimilarityRequest { a: a[..1].to_vec(), b: a[1..].to_vec(), ..Default::default() };
+    let rows = client.similarity(request).await?.rows;
+    println!("\n   {}", style(format!("“{}”", a[0])).cyan());
+    similarity::table(&a[..1], &a[1..], &rows).write(&mut std::io::stdout().lock(), table::stdout_width())?;
+    Ok(())
+}
+
+async fn embed(client: &Client) -> anyhow::Result<()> {
+    let request = pb::EmbedRequest { texts: vec![SENTENCES[0].to_owned()], ..Default::default() };
+    let result = client.embed(request).await?.results.into_iter().next().context("no result for one text")?;
+    let Some(embed_result::Result::Vector(vector)) = result.result else {
+        anyhow::bail!("the text was not embedded");
+    };
+    let first: Vec<String> = vector.values.iter().take(6).map(|v| format!("{v:+.4}")).collect();
+    println!("\n{} Embed: {} dimensions from {} tokens", style("4.").bold(), vector.values.len(), result.tokens);
+    println!("   [{}, …]", first.join(", "));
+    Ok(())
+}
+
+fn show_what_to_try(addr: SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{} Try it, with any gRPC client:\n", style("5.").bold())?;
+    let query =
+        r#"{"collection": "words", "queries": [{"text": "a loud sound in the sky"}], "k": 3, "with_text": true}"#;
+    for (message, rpc) in [
+        (None, "list"),
+        (Some(query), "cognate.v1.Cognate/TopK"),
+        (Some(r#"{"a": ["a happy child"], "b": ["a joyful kid", "a wet dog"]}"#), "cognate.v1.Cognate/Similarity"),
+        (Some(r#"{"texts": ["hello"], "format": "VECTOR_FORMAT_INT8"}"#), "cognate.v1.Cognate/Embed"),
+    ] {
+        let data = message.map(|message| format!("-d '{message}' ")).unwrap_or_default();
+        writeln!(out, "   grpcurl -plaintext {data}{addr} {rpc}")?;
+    }
+    writeln!(out, "\n   or: cognate top-k --addr {addr} --collection {COLLECTION} \"to move through water\"\n")
+}

@@ -1,0 +1,59 @@
+//! `cognate health`: is the server serving? For people, scripts and a container's health check.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::connection::Connection;
+
+/// Asks a server whether it is serving (grpc.health.v1); exits with 0 if it is, with 1 if not
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connection: Connection,
+    /// The service to ask for; none: the server as a whole
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    service: String,
+    /// Seconds to wait for the connection, and again for the answer
+    #[arg(long, default_value_t = 3.0, value_name = "SECONDS", value_parser = seconds)]
+    timeout: f64,
+}
+
+/// Runs the command. A server that cannot be reached is not serving: that is a 1, like its own no.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let answer = async {
+        let client = args.connection.open_within(Duration::from_secs_f64(args.timeout)).await?;
+        client.health(&args.service).await
+    };
+    let (serving, reason) = match answer.await {
+        Ok(true) => (true, None),
+        Ok(false) => (false, None),
+        Err(error) => (false, Some(error.to_string())),
+    };
+    if args.connection.json {
+        writeln!(io::stdout(), "{}", serde_json::json!({ "serving": serving, "reason": reason }))?;
+    } else {
+        let word = if serving { "serving" } else { "not serving" };
+        writeln!(io::stdout(), "{word}{}", reason.map(|reason| format!(": {reason}")).unwrap_or_default())?;
+    }
+    Ok(if serving { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    // A day: far beyond use, and far below what a Duration holds.
+    if seconds > 0.0 && seconds <= 86_400.0 { Ok(seconds) } else { Err("expected more than 0, at most 86400".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_a_positive_number_of_seconds() {
+        assert_eq!(seconds("0.5"), Ok(0.5));
+        for bad in ["0", "-1", "NaN", "inf", "1e9", "soon"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

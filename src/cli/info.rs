@@ -1,0 +1,103 @@
+//! `cognate info`: what a server serves.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::connection::Connection;
+use super::table::{self, Align, Table};
+use crate::proto::{InfoRequest, InfoResponse, Limits, Model};
+
+/// Shows a server's version, model and limits
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let info = args.connection.open().await?.info(InfoRequest {}).await?;
+    let mut out = io::stdout().lock();
+    if args.connection.json {
+        writeln!(out, "{}", json(&info))?;
+    } else {
+        table(&info).write(&mut out, table::stdout_width())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(info: &InfoResponse) -> serde_json::Value {
+    let model = info.model.clone().unwrap_or_default();
+    let limits = info.limits.unwrap_or_default();
+    json!({
+        "version": info.version,
+        "model": {
+            "id": model.id, "revision": model.revision, "fingerprint": model.fingerprint,
+            "dimensions": model.dimensions, "max_tokens": model.max_tokens, "pooling": model.pooling,
+            "device": model.device, "precision": model.precision,
+        },
+        "limits": {
+            "max_texts": limits.max_texts, "max_text_bytes": limits.max_text_bytes, "max_k": limits.max_k,
+            "max_message_bytes": limits.max_message_bytes, "max_id_bytes": limits.max_id_bytes,
+            "max_metadata_bytes": limits.max_metadata_bytes, "max_page_size": limits.max_page_size,
+            "max_hits": limits.max_hits, "max_stored_bytes": limits.max_stored_bytes,
+            "max_queued_tokens": limits.max_queued_tokens, "max_calls": limits.max_calls,
+        },
+    })
+}
+
+fn table(info: &InfoResponse) -> Table {
+    let Model { id, revision, fingerprint, dimensions, max_tokens, pooling, device, precision } =
+        info.model.clone().unwrap_or_default();
+    let limits: Limits = info.limits.unwrap_or_default();
+    let mut table = Table::new([("", Align::Left), ("", Align::Left)]);
+    table.row(["version", &*table::clean(&info.version)]);
+    table.row(["model", &*table::clean(&id)]);
+    table.row(["  revision", &*table::clean(&revision)]);
+    table.row(["  fingerprint", &*table::clean(&fingerprint)]);
+    table.row(["  vectors", &*format!("{dimensions} dimensions, {} pooling", table::clean(&pooling))]);
+    table.row(["  reads", &*format!("{max_tokens} tokens of a text")]);
+    table.row(["  runs on", &*table::clean(&format!("{device} in {precision}"))]);
+    table.row(["limits", ""]);
+    for (name, value) in [
+        ("texts in a request", table::count(limits.max_texts.into())),
+        ("a text", table::bytes(limits.max_text_bytes)),
+        ("a message", table::bytes(limits.max_message_bytes)),
+        ("an id or a name", table::bytes(limits.max_id_bytes.into())),
+        ("a document's metadata", table::bytes(limits.max_metadata_bytes)),
+        ("k", table::count(limits.max_k.into())),
+        ("queries times k", table::count(limits.max_hits.into())),
+        ("documents on a page", table::count(limits.max_page_size.into())),
+        ("all that is stored", table::bytes(limits.max_stored_bytes)),
+        ("tokens waiting", table::count(limits.max_queued_tokens)),
+        ("calls at one time", table::count(limits.max_calls.into())),
+    ] {
+        table.row([format!("  {name}"), value]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_every_field_of_the_response_under_its_own_name() {
+        let info = InfoResponse {
+            version: "1.2.3".into(),
+            model: Some(Model { id: "m".into(), dimensions: 384, ..Default::default() }),
+            limits: Some(Limits { max_calls: 7, ..Default::default() }),
+        };
+        let json = json(&info);
+        assert_eq!((&json["version"], &json["model"]["dimensions"]), (&"1.2.3".into(), &384.into()));
+        assert_eq!(json["limits"]["max_calls"], 7);
+        let debug = format!("{info:?}");
+        let fields =
+            debug.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("max_"));
+        for field in fields {
+            assert!(!json["limits"][field].is_null() || !json["model"][field].is_null(), "{field}");
+        }
+    }
+}

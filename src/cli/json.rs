@@ -1,0 +1,80 @@
+//! What the server answers, as JSON for `--json`. A document reads as `cognate upload` takes it.
+
+use prost_types::Struct;
+use serde_json::{Map, Value, json};
+
+use crate::client::vector::{self, Values};
+use crate::proto::{Document, Vector};
+use crate::rpc::metadata;
+
+/// `{"id", "text", "metadata", "vector"}`, the last two only if they are there.
+pub fn document(document: &Document) -> anyhow::Result<Value> {
+    let mut fields = Map::new();
+    fields.insert("id".into(), document.id.clone().into());
+    fields.insert("text".into(), document.text.clone().into());
+    add_metadata(&mut fields, document.metadata.as_ref())?;
+    add_vector(&mut fields, document.vector.as_ref())?;
+    Ok(Value::Object(fields))
+}
+
+/// Adds `"metadata"` if there is any.
+pub fn add_metadata(fields: &mut Map<String, Value>, metadata: Option<&Struct>) -> anyhow::Result<()> {
+    if let Some(metadata) = metadata {
+        fields.insert("metadata".into(), Value::Object(metadata::to_json(metadata)?));
+    }
+    Ok(())
+}
+
+/// Adds `"vector"` if there is one.
+pub fn add_vector(fields: &mut Map<String, Value>, vector: Option<&Vector>) -> anyhow::Result<()> {
+    if let Some(vector) = vector {
+        fields.insert("vector".into(), numbers(&vector::read(vector)?));
+    }
+    Ok(())
+}
+
+/// A vector's numbers; of INT8 the bytes before scaling, of BINARY the bytes.
+pub fn numbers(values: &Values) -> Value {
+    match values {
+        Values::F32(values) => values.iter().copied().map(number).collect(),
+        Values::F16(values) => values.iter().map(|value| number(value.to_f32())).collect(),
+        Values::Int8 { bytes, .. } => json!(bytes),
+        Values::Binary { bytes, .. } => json!(bytes),
+    }
+}
+
+/// A float in as few digits as tell it from its neighbours: 0.1, where the double next to it has 0.10000000149011612.
+/// What JSON lacks (NaN, infinity) is null.
+pub fn number(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::reader::{Format, Options, read};
+
+    #[test]
+    fn a_float_has_no_more_digits_than_it_needs_and_survives() {
+        assert_eq!(number(0.1).to_string(), "0.1");
+        assert_eq!(number(f32::NAN), Value::Null);
+        for value in [0.70710677f32, -1e-7, f32::MIN_POSITIVE, f32::MAX, 1.0 / 3.0] {
+            assert_eq!(number(value).as_f64().map(|x| x as f32), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_document_that_was_printed_can_be_uploaded_again() {
+        let metadata = json!({ "k": [1, "two"], "deep": { "er": null } });
+        let original = Document {
+            id: "a".into(),
+            text: "text \"quoted\"\nand more".into(),
+            metadata: Some(metadata::from_json(metadata.as_object().unwrap())),
+            vector: Some(Vector { values: vec![0.1, -1e-7, 3.0], ..Default::default() }),
+        };
+        let printed = document(&original).unwrap().to_string();
+        let options = Options::new(Format::Jsonl, "f");
+        let record = read(printed.as_bytes(), &options).unwrap().next().unwrap().unwrap();
+        assert_eq!(record.document, Ok(original));
+    }
+}

@@ -1,0 +1,83 @@
+//! The command line: one file for each subcommand.
+
+mod collections;
+mod connection;
+mod demo;
+mod embed;
+mod health;
+mod info;
+mod input;
+mod json;
+mod model;
+mod npy;
+mod serve;
+mod similarity;
+mod table;
+mod top_k;
+mod upload;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Text to vectors, similarity and nearest neighbours: one gRPC server with a local model.
+///
+/// Exit codes: 0 done, 1 done in part (documents were refused, a service is not serving), 2 not done.
+#[derive(Debug, Parser)]
+#[command(name = "cognate", version, propagate_version = true, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Model(model::Args),
+    Upload(upload::Args),
+    TopK(top_k::Args),
+    Similarity(similarity::Args),
+    Embed(embed::Args),
+    Collections(collections::Args),
+    Info(info::Args),
+    Health(health::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
+        |runtime| {
+            let done = runtime.block_on(run(cli.command));
+            // What still runs in the background has nothing left to answer to.
+            runtime.shutdown_background();
+            done
+        },
+    );
+    done.unwrap_or_else(|error| {
+        // Whoever read our output has seen enough, as in `cognate top-k … | head`.
+        let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+        if error.downcast_ref().is_some_and(closed) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Model(args) => tokio::task::spawn_blocking(move || model::run(args)).await?,
+        Command::Upload(args) => upload::run(args).await,
+        Command::TopK(args) => top_k::run(args).await,
+        Command::Similarity(args) => similarity::run(args).await,
+        Command::Embed(args) => embed::run(args).await,
+        Command::Collections(args) => collections::run(args).await,
+        Command::Info(args) => info::run(args).await,
+        Command::Health(args) => health::run(args).await,
+    }
+}

@@ -1,0 +1,81 @@
+//! `cognate model`: getting a model before it is needed.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::config::{Config, Flags};
+use crate::model::{self, Card, Event, Files, LocateError};
+
+/// Gets a model before it is needed
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Get a model onto this machine, and say what it is
+    Fetch(Fetch),
+}
+
+#[derive(Debug, clap::Args)]
+struct Fetch {
+    /// Hub id or directory; without it, the model that `serve` would use
+    id: Option<String>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Fetches a model and prints where it is and what its card says.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Command::Fetch(Fetch { id, flags }) = args.command;
+    let config = Config::load(&flags)?;
+    let mut options = config.model;
+    if let Some(id) = id {
+        options.source = id;
+    }
+    let files = fetch(&options)?;
+    let card = Card::read(&files, &config.embedder.precision.to_string())?;
+    println!("model        {}", card.id);
+    println!("revision     {}", card.revision);
+    println!("directory    {}", files.directory.display());
+    println!("from         {}", files.origin);
+    println!("dimensions   {}", card.dimensions);
+    println!("max tokens   {}", card.max_tokens);
+    println!("pooling      {}", card.pooling);
+    println!("fingerprint  {}", card.fingerprint);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Finds a model, with a progress bar where standard error is a terminal. Blocks.
+pub fn fetch(options: &model::Options) -> Result<Files, LocateError> {
+    // Hidden by itself where standard error is no terminal.
+    let bar = ProgressBar::new_spinner();
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let bytes = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+        .expect("the template is valid, which a test checks");
+    let located = model::locate(options, &mut |event| match event {
+        Event::Asking { origin, place } => bar.set_message(format!("looking for the model: {origin} {place}")),
+        Event::Waiting => bar.set_message("another process is fetching the model"),
+        Event::Bytes { done, total } => {
+            bar.set_style(bytes.clone());
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    });
+    bar.finish_and_clear();
+    located
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn fetching_a_directory_needs_no_network_and_a_missing_one_is_named() {
+        let options = crate::model::Options { source: "./no/such/model".to_owned(), revision: None, offline: true };
+        let error = super::fetch(&options).unwrap_err().to_string();
+        assert!(error.contains("./no/such/model"), "{error}");
+    }
+}

@@ -1,0 +1,133 @@
+//! `cognate serve`: the server, until it is told to stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use super::model::fetch;
+use crate::collection::Store;
+use crate::config::{Config, Flags};
+use crate::embedder::Embedder;
+use crate::model::{Card, Options as ModelOptions};
+use crate::rpc::{About, Engine};
+use crate::{server, telemetry};
+
+/// Runs the server until it is told to stop
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.flags)?;
+    telemetry::start(&config.telemetry);
+    serve(config, |_| ()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Listens, loads the model, and serves until a signal. `ready` is told the address once calls are answered.
+pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+    let listener = server::bind(config.addr).await?;
+    let addr = listener.local_addr().context("the listener has no address")?;
+    // On standard output, alone: for programs that start the server on port 0.
+    println!("cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
+    let stop = stop_signal()?;
+    let options = config.server.clone();
+    let load = async move {
+        let loading = tokio::task::spawn_blocking(move || load(config));
+        loading.await.context("loading the model panicked")?
+    };
+    server::serve(listener, options, load, || ready(addr), stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Gets the model and makes what answers calls. Blocks.
+fn load(config: Config) -> anyhow::Result<Engine> {
+    let precision = config.embedder.precision.to_string();
+    let begun = std::time::Instant::now();
+    let files = fetch(&config.model)?;
+    let ModelOptions { source, .. } = &config.model;
+    let card = Card::read(&files, &precision).with_context(|| format!("the model {source} cannot be used"))?;
+    let embedder = Embedder::start(&card, &config.embedder)
+        .with_context(|| format!("the model {source} in {} cannot be started", files.directory.display()))?;
+    tracing::info!(
+        model = card.id,
+        revision = card.revision,
+        from = %files.origin,
+        dimensions = card.dimensions,
+        max_tokens = card.max_tokens,
+        pooling = %card.pooling,
+        device = %embedder.device(),
+        threads = config.embedder.threads,
+        seconds = begun.elapsed().as_secs_f32(),
+        "the model is ready"
+    );
+    Ok(Engine {
+        embedder,
+        store: Arc::new(Store::new(config.store)),
+        about: About {
+            id: card.id,
+            revision: card.revision,
+            fingerprint: card.fingerprint,
+            max_tokens: card.max_tokens,
+            pooling: card.pooling.to_string(),
+            precision,
+        },
+        limits: config.limits,
+    })
+}
+
+/// Resolves at the first SIGINT or SIGTERM; a second one ends the process at once.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut interrupts = Signals::new().context("signals cannot be listened for")?;
+    Ok(async move {
+        interrupts.next().await;
+        tokio::spawn(async move {
+            interrupts.next().await;
+            tracing::warn!("stopped at once by a second signal");
+            std::process::exit(130);
+        });
+    })
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        // An error means that there is no console to press Ctrl-C on: never stop for it.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! `cognate top-k`: the nearest documents or candidates to some queries.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use console::style;
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+
+use super::connection::Connection;
+use super::input;
+use super::json;
+use super::table::{self, Align, Table};
+use crate::client::{Client, item_error};
+use crate::proto::{self as pb, filter, query};
+use crate::rpc::metadata;
+
+/// Finds what is nearest in meaning: documents of a collection, or some candidates
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  cognate top-k \"to move through water\" --collection words -k 5
+  cognate top-k \"I want my money back\" --candidate Refunds Shipping Passwords
+  cognate top-k --id swim.v.01 --collection words --where part_of_speech=noun")]
+pub struct Args {
+    /// Queries; none, and no --id: one query per line of standard input
+    #[arg(value_name = "QUERY")]
+    queries: Vec<String>,
+    /// Search with the vector of this document
+    #[arg(long, value_name = "ID", requires = "collection")]
+    id: Vec<String>,
+    /// The collection to search
+    #[arg(long, short, value_name = "NAME", required_unless_present_any = ["candidate", "candidates"])]
+    collection: Option<String>,
+    /// Rank these texts instead of a collection
+    #[arg(long, num_args = 1.., value_name = "TEXT")]
+    candidate: Vec<String>,
+    /// Rank the texts of this file (JSONL, CSV or plain lines) instead of a collection
+    #[arg(long, value_name = "FILE")]
+    candidates: Option<PathBuf>,
+    /// Hits for each query
+    #[arg(short, default_value_t = 10, value_name = "N")]
+    k: u32,
+    /// Leave out hits that score less
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    min_score: Option<f32>,
+    /// Candidates kept while the graph is walked: higher finds more of the true neighbours, at linear cost
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    ef: u32,
+    /// Compare with every document: the true neighbours, at a cost linear in the collection
+    #[arg(long)]
+    exact: bool,
+    /// Only documents whose metadata has this value: PATH=VALUE, as in lang=en or author.age=40; several must all hold
+    #[arg(long = "where", value_name = "PATH=VALUE", value_parser = condition)]
+    conditions: Vec<pb::Filter>,
+    /// Show each hit's metadata
+    #[arg(long)]
+    with_metadata: bool,
+    /// Print each hit's vector; with --json only
+    #[arg(long, requires = "json")]
+    with_vector: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs the command: 0 if every query was answered, 1 if not.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let client = args.connection.open().await?;
+    let mut request = pb::TopKRequest {
+        collection: args.collection.clone().unwrap_or_default(),
+        k: args.k,
+        candidates: candidates(&args)?,
+        min_score: args.min_score,
+        params: Some(pb::SearchParams { ef: args.ef, exact: args.exact }),
+        with_text: true,
+        with_metadata: args.with_metadata,
+        with_vector: args.with_vector,
+        filter: all(&args.conditions),
+        queries: Vec::new(),
+    };
+    let mut queries = Queries::new(&args, &client).await?;
+    let mut failed = false;
+    while let Some(some) = queries.next().await? {
+        request.queries = some;
+        let results = client.top_k(request.clone()).await?.results;
+        let mut out = io::stdout().lock();
+        for (query, result) in request.queries.iter().zip(&results) {
+            failed |= result.error.is_some();
+            if args.connection.json {
+                print_json(&mut out, query, result)?;
+            } else {
+                print_table(&mut out, query, result)?;
+            }
+        }
+        out.flush()?;
+    }
+    Ok(if failed { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn candidates(args: &Args) -> anyhow::Result<Vec<String>> {
+    let mut texts = args.candidate.clone();
+    if let Some(path) = &args.candidates {
+        for (place, text) in input::texts(path)? {
+            texts.push(text.with_context(|| place.to_string())?);
+        }
+        if texts.is_empty() {
+            bail!("{} holds no candidates", path.display());
+        }
+    }
+    Ok(texts)
+}
+
+/// Where queries come from: the arguments, or standard input line by line.
+struct Queries {
+    given: std::vec::IntoIter<pb::Query>,
+    input: Option<Lines<BufReader<Stdin>>>,
+    /// Queries in one call.
+    at_once: usize,
+}
+
+impl Queries {
+    async fn new(args: &Args, client: &Client) -> anyhow::Result<Self> {
+        let texts = args.queries.iter().cloned().map(query::Query::Text);
+        let ids = args.id.iter().cloned().map(query::Query::Id);
+        let given: Vec<pb::Query> = texts.chain(ids).map(|query| pb::Query { query: Some(query) }).collect();
+        let limits = client.info(pb::InfoRequest {}).await?.limits.unwrap_or_default();
+        let input = given.is_empty().then(|| BufReader::new(tokio::io::stdin()).lines());
+        // Somebody who types wants each answer at once.
+        let at_once = if input.is_some() && io::stdin().is_terminal() {
+            1
+        } else {
+            // 64: enough to fill the model's batches.
+            limits.max_texts.min(limits.max_hits / args.k.max(1)).clamp(1, 64) as usize
+        };
+        Ok(Self { given: given.into_iter(), input, at_once })
+    }
+
+    /// The queries of the next call; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<Vec<pb::Query>>> {
+        let mut queries: Vec<pb::Query> = self.given.by_ref().take(self.at_once).collect();
+        if let Some(input) = &mut self.input {
+            while queries.len() < self.at_once {
+                let Some(line) = input.next_line().await? else { break };
+                if !line.trim().is_empty() {
+                    queries.push(pb::Query { query: Some(query::Query::Text(line)) });
+                }
+            }
+        }
+        Ok((!queries.is_empty()).then_some(queries))
+    }
+}
+
+fn named(query: &pb::Query) -> (&'static str, &str) {
+    match &query.query {
+        Some(query::Query::Text(text)) => ("query", text),
+        Some(query::Query::Id(id)) => ("query_id", id),
+        Some(query::Query::Vector(_)) | None => ("query", ""),
+    }
+}
+
+fn print_json(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult) -> anyhow::Result<()> {
+    let (kind, name) = named(query);
+    if let Some(error) = &result.error {
+        writeln!(out, "{}", json!({ kind: name, "error": item_error(error) }))?;
+    }
+    for (rank, hit) in (1..).zip(&result.hits) {
+        let mut fields = Map::new();
+        fields.insert(kind.into(), name.into());
+        fields.insert("rank".into(), Value::from(rank));
+        fields.insert("score".into(), json::number(hit.score));
+        match hit.candidate {
+            Some(position) => fields.insert("candidate".into(), position.into()),
+            None => fields.insert("id".into(), hit.id.clone().into()),
+        };
+        fields.insert("text".into(), hit.text.clone().into());
+        json::add_metadata(&mut fields, hit.metadata.as_ref())?;
+        json::add_vector(&mut fields, hit.vector.as_ref())?;
+        writeln!(out, "{}", Value::Object(fields))?;
+    }
+    Ok(())
+}
+
+fn print_table(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult) -> anyhow::Result<()> {
+    writeln!(out, "{}", style(table::clean(named(query).1)).bold())?;
+    match &result.error {
+        Some(error) => writeln!(out, "  {}", table::clean(&item_error(error)))?,
+        None if result.hits.is_empty() => writeln!(out, "  no hits")?,
+        None => hits(&result.hits)?.write(out, table::stdout_width())?,
+    }
+    Ok(writeln!(out)?)
+}
+
+/// Hits as rows: score, bar, id or position, text and metadata.
+pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
+    let mut table =
+        Table::new([("score", Align::Right), ("", Align::Left), ("id", Align::Left), ("text", Align::Left)]);
+    for hit in hits {
+        let id = hit.candidate.map_or_else(|| table::clean(&hit.id), |position| format!("#{position}"));
+        let mut text = table::clean(&hit.text);
+        if let Some(metadata) = &hit.metadata {
+            let metadata = table::clean(&Value::Object(metadata::to_json(metadata)?).to_string());
+            text = format!("{text}  {}", style(metadata).dim());
+        }
+        table.row([table::score(hit.score), table::score_bar(hit.score), id, text]);
+    }
+    Ok(table)
+}
+
+/// `PATH=VALUE` as a filter. The value is JSON where it reads as a number, a boolean or null, else a string.
+fn condition(text: &str) -> Result<pb::Filter, String> {
+    let (path, value) = text.split_once('=').ok_or("expected PATH=VALUE")?;
+    if path.is_empty() {
+        return Err("the path before = is empty".into());
+    }
+    let value = match serde_json::from_str(value) {
+        Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_))) => value,
+        _ => Value::String(value.into()),
+    };
+    let value = Some(metadata::value_from_json(&value));
+    let equals = filter::Equals { path: path.into(), value };
+    Ok(pb::Filter { condition: Some(filter::Condition::Equals(equals)) })
+}
+
+fn all(conditions: &[pb::Filter]) -> Option<pb::Filter> {
+    match conditions {
+        [] => None,
+        [one] => Some(one.clone()),
+        several => {
+            let filters = several.to_vec();
+            Some(pb::Filter { condition: Some(filter::Condition::And(filter::List { filters })) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::value::Kind;
+
+    use super::*;
+
+    #[test]
+    fn a_condition_compares_numbers_as_numbers_and_words_as_words() {
+        for (text, kind) in [
+            ("a=5", Kind::NumberValue(5.0)),
+            ("a=true", Kind::BoolValue(true)),
+            ("a=null", Kind::NullValue(0)),
+            ("a=\"5\"", Kind::StringValue("5".into())),
+            ("a=x=y", Kind::StringValue("x=y".into())),
+            ("a=007", Kind::StringValue("007".into())),
+            ("a=", Kind::StringValue(String::new())),
+        ] {
+            let Some(filter::Condition::Equals(equals)) = condition(text).unwrap().condition else { panic!("{text}") };
+            assert_eq!((equals.path.as_str(), equals.value.unwrap().kind), ("a", Some(kind)), "{text}");
+        }
+        assert!(condition("no value").is_err() && condition("=5").is_err());
+    }
+
+    #[test]
+    fn several_conditions_must_all_hold() {
+        let one = condition("a=1").unwrap();
+        assert_eq!(all(&[]), None);
+        assert_eq!(all(std::slice::from_ref(&one)), Some(one.clone()));
+        let Some(filter::Condition::And(list)) = all(&[one.clone(), one]).unwrap().condition else { panic!("an and") };
+        assert_eq!(list.filters.len(), 2);
+    }
+
+    #[test]
+    fn hits_show_ids_or_positions() {
+        let document = pb::Hit { id: "swim".into(), score: 0.75, text: "travel\nthrough".into(), ..Default::default() };
+        let candidate = pb::Hit { candidate: Some(3), score: -0.1, text: "t".into(), ..Default::default() };
+        let mut out = Vec::new();
+        hits(&[document, candidate]).unwrap().write(&mut out, None).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<_> = console::strip_ansi_codes(&out).lines().map(String::from).collect();
+        assert_eq!(lines[1], " 0.7500  ████████████      swim  travel through");
+        assert_eq!(lines[2], "-0.1000                    #3    t");
+    }
+}

@@ -1,0 +1,216 @@
+//! Which records are on their way, so that what the server refuses can be told by file and line.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::Context;
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::super::input::Place;
+use super::super::table;
+
+/// Rejected records told one by one on standard error; more are only counted.
+const TOLD: u64 = 20;
+
+/// A record that was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    place: Place,
+    raw: String,
+    rejected: bool,
+}
+
+impl Sent {
+    pub(super) fn new(place: Place, raw: String) -> Self {
+        Self { place, raw, rejected: false }
+    }
+}
+
+/// Shared by the thread that reads and the task that hears from the server.
+///
+/// The server commits in the order of the stream, and says which documents it refused. So what is on its way is a
+/// queue: refused records are marked in it, and the oldest that are not marked are the ones that were committed.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    bar: ProgressBar,
+    json: bool,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    on_their_way: VecDeque<Sent>,
+    /// Position in the stream of the first of them.
+    first: u64,
+    committed: u64,
+    /// Records that never became documents.
+    unread: u64,
+    rejected: u64,
+    file: Option<BufWriter<File>>,
+    /// The first failure to write to it.
+    file_error: Option<io::Error>,
+}
+
+impl Ledger {
+    pub(super) fn new(bar: ProgressBar, rejected: Option<&Path>, json: bool) -> anyhow::Result<Self> {
+        let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+        let file = rejected.map(create).transpose()?.map(BufWriter::new);
+        let state = Mutex::new(State { file, ..Default::default() });
+        Ok(Self { bar, json, started: Instant::now(), state })
+    }
+
+    /// A record is about to be sent.
+    pub(super) fn sent(&self, sent: Sent) {
+        self.lock().on_their_way.push_back(sent);
+    }
+
+    /// A record that is not a document.
+    pub(super) fn reject_unread(&self, place: &Place, error: &str, raw: &str) {
+        let mut state = self.lock();
+        state.unread += 1;
+        self.reject(&mut state, Some(place), None, error, raw);
+    }
+
+    /// What the server said: how many are committed so far, and which were refused since the last time, by position.
+    pub(super) fn resolve<'e>(&self, committed: u64, errors: impl Iterator<Item = (u64, &'e str, String)>) {
+        let mut state = self.lock();
+        for (position, id, error) in errors {
+            let index = position.checked_sub(state.first).and_then(|index| usize::try_from(index).ok());
+            let sent = index.and_then(|index| state.on_their_way.get_mut(index));
+            let (place, raw) = match sent {
+                Some(sent) => {
+                    sent.rejected = true;
+                    (Some(sent.place.clone()), std::mem::take(&mut sent.raw))
+                }
+                // Only if the server counts otherwise than it promises: the id still tells.
+                None => (None, String::new()),
+            };
+            self.reject(&mut state, place.as_ref(), Some(id), &error, &raw);
+        }
+        let (mut newly, mut bytes) = (committed.saturating_sub(state.committed), 0);
+        state.committed = committed;
+        while let Some(front) = state.on_their_way.front() {
+            if !front.rejected && newly == 0 {
+                break;
+            }
+            newly -= u64::from(!front.rejected);
+            bytes += front.raw.len() as u64 + 1;
+            state.on_their_way.pop_front();
+            state.first += 1;
+        }
+        let rejected = state.rejected;
+        drop(state);
+        self.bar.inc(bytes);
+        let rate = committed as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
+        let refused = if rejected > 0 { format!(", {} rejected", table::count(rejected)) } else { String::new() };
+        self.bar.set_message(format!("{} committed{refused}, {rate:.0} texts/s", table::count(committed)));
+    }
+
+    /// A line on standard error, above the bar.
+    pub(super) fn tell(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{}", table::clean(line)));
+    }
+
+    /// Ends the file of rejected records. Gives the number of records that never became documents.
+    pub(super) fn finish(&self) -> anyhow::Result<u64> {
+        let mut state = self.lock();
+        if let Some(file) = &mut state.file {
+            let flushed = file.flush();
+            state.file_error.take().map_or(flushed, Err).context("the file of rejected records is incomplete")?;
+        }
+        Ok(state.unread)
+    }
+
+    fn reject(&self, state: &mut State, place: Option<&Place>, id: Option<&str>, error: &str, raw: &str) {
+        state.rejected += 1;
+        let (file, line) = (place.map(|place| &*place.source), place.map(|place| place.line));
+        let entry = json!({ "file": file, "line": line, "id": id, "error": error, "record": raw });
+        if let Some(file) = &mut state.file
+            && let Err(error) = writeln!(file, "{entry}")
+        {
+            state.file_error.get_or_insert(error);
+        }
+        if self.json {
+            // Whether or not anybody reads it, the upload goes on.
+            let _ = writeln!(io::stdout(), "{entry}");
+        } else if state.rejected <= TOLD {
+            let place = place.map_or_else(|| format!("id {:?}", id.unwrap_or_default()), Place::to_string);
+            self.tell(&format!("{place}: {error}"));
+            if state.rejected == TOLD {
+                self.tell("more rejected records are counted, and written to --rejected FILE if you name one");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(path: &Path) -> Ledger {
+        Ledger::new(ProgressBar::hidden(), Some(path), false).unwrap()
+    }
+
+    fn place(line: u64) -> Place {
+        Place { source: "f".into(), line }
+    }
+
+    fn lines(ledger: &Ledger, path: &Path) -> Vec<(u64, String, String)> {
+        ledger.finish().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let entry = |line: &str| {
+            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+            let string = |name: &str| entry[name].as_str().unwrap_or_default().to_string();
+            (entry["line"].as_u64().unwrap_or(0), string("error"), string("record"))
+        };
+        text.lines().map(entry).collect()
+    }
+
+    #[test]
+    fn refused_documents_are_found_by_position_wherever_commits_stand() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rejected");
+        let ledger = ledger(&path);
+        for line in 1..=6 {
+            ledger.sent(Sent::new(place(line * 10), format!("raw {line}")));
+        }
+        ledger.reject_unread(&place(65), "not JSON", "{");
+        // Position 4 is refused while 0 and 1 commit; then 2 is refused and the rest commits.
+        ledger.resolve(2, [(4, "e", "too long".to_string())].into_iter());
+        ledger.resolve(4, [(2, "c", "no text".to_string())].into_iter());
+        assert_eq!(ledger.lock().on_their_way.len(), 0);
+        assert_eq!(ledger.finish().unwrap(), 1);
+        let expected = [(65, "not JSON", "{"), (50, "too long", "raw 5"), (30, "no text", "raw 3")];
+        assert_eq!(lines(&ledger, &path), expected.map(|(line, error, raw)| (line, error.into(), raw.into())));
+    }
+
+    #[test]
+    fn only_what_is_on_its_way_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = ledger(&directory.path().join("rejected"));
+        for line in 0..10_000 {
+            ledger.sent(Sent::new(place(line), "raw".into()));
+            ledger.resolve(line.saturating_sub(9), [].into_iter());
+        }
+        assert!(ledger.lock().on_their_way.len() <= 11);
+    }
+
+    #[test]
+    fn an_error_at_an_unknown_position_is_still_reported() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("rejected");
+        let ledger = ledger(&path);
+        ledger.resolve(0, [(7, "x", "lost".to_string())].into_iter());
+        assert_eq!(lines(&ledger, &path), [(0, "lost".to_string(), String::new())]);
+    }
+}

@@ -1,0 +1,164 @@
+//! What can go wrong with a call, in one readable line.
+
+use std::error::Error as StdError;
+use std::fmt::Write;
+
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::{BadRequest, RpcStatusExt, StatusExt, pb};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be read.
+    #[error("the address {address:?} is not usable: {reason}")]
+    Address {
+        /// As given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nobody answers there.
+    #[error("cannot connect to {address}: {reason}; is the server running? start it with `cognate serve`")]
+    Connect {
+        /// As given.
+        address: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// The connection was lost in the middle of a call.
+    #[error("the connection to {address} was lost: {reason}")]
+    Lost {
+        /// As given.
+        address: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// The time allowed for the call has passed.
+    #[error("no answer from {address} in the time allowed")]
+    TimedOut {
+        /// As given.
+        address: String,
+    },
+    /// The server refused.
+    #[error("{line}")]
+    Refused {
+        /// The gRPC code.
+        code: Code,
+        /// Code, message and details.
+        line: String,
+    },
+}
+
+impl Error {
+    pub(super) fn connect(address: &str, cause: &(dyn StdError + 'static)) -> Self {
+        Self::Connect { address: address.into(), reason: innermost(cause) }
+    }
+
+    pub(super) fn call(address: &str, status: &Status) -> Self {
+        // A status that the server sent has no source; one that tonic made of a broken connection has.
+        match status.source() {
+            Some(cause) if chain(cause).any(|error| error.is::<TimeoutExpired>()) => {
+                Self::TimedOut { address: address.into() }
+            }
+            Some(cause) => Self::Lost { address: address.into(), reason: innermost(cause) },
+            None => Self::Refused { code: status.code(), line: line(status) },
+        }
+    }
+}
+
+/// The error of one item among others, as a line: `INVALID_ARGUMENT: text of 20000000 bytes, at most 1048576`.
+pub fn item_error(status: &pb::Status) -> String {
+    let code = Code::from_i32(status.code);
+    let mut line = format!("{}: {}", name(code), status.message);
+    add_violations(&mut line, status.get_details_bad_request());
+    line
+}
+
+fn line(status: &Status) -> String {
+    let mut line = format!("{}: {}", name(status.code()), status.message());
+    add_violations(&mut line, status.get_details_bad_request());
+    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+        write!(line, "; try again in {:.1} s", delay.as_secs_f64()).expect("a String takes everything");
+    }
+    line
+}
+
+/// The violated fields, but for those that the message names already.
+fn add_violations(line: &mut String, details: Option<BadRequest>) {
+    for violation in details.into_iter().flat_map(|details| details.field_violations) {
+        if !line.contains(&violation.field) {
+            write!(line, "; {}: {}", violation.field, violation.description).expect("a String takes everything");
+        }
+    }
+}
+
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    chain(error).last().unwrap_or(error).to_string()
+}
+
+/// The error and its causes.
+fn chain<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The code's name in the gRPC specification.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_its_code_and_each_field_once() {
+        let details = ErrorDetails::with_bad_request_violation("k", "0, at least 1");
+        let told = Status::with_error_details(Code::InvalidArgument, "k: 0, at least 1", details.clone());
+        assert_eq!(Error::call("a:1", &told).to_string(), "INVALID_ARGUMENT: k: 0, at least 1");
+        let untold = Status::with_error_details(Code::InvalidArgument, "wrong request", details);
+        assert_eq!(Error::call("a:1", &untold).to_string(), "INVALID_ARGUMENT: wrong request; k: 0, at least 1");
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_try_again() {
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1500)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "the queue is full", details);
+        let line = Error::call("a:1", &status).to_string();
+        assert_eq!(line, "RESOURCE_EXHAUSTED: the queue is full; try again in 1.5 s");
+    }
+
+    #[test]
+    fn a_broken_connection_is_told_from_a_refusal() {
+        let status = Status::from_error(Box::new(std::io::Error::other("connection reset by peer")));
+        let line = Error::call("host:1", &status).to_string();
+        assert_eq!(line, "the connection to host:1 was lost: connection reset by peer");
+    }
+
+    #[test]
+    fn an_items_error_reads_like_a_calls() {
+        let status = pb::Status { code: 3, message: "texts[3]: too long".into(), details: vec![] };
+        assert_eq!(item_error(&status), "INVALID_ARGUMENT: texts[3]: too long");
+    }
+}

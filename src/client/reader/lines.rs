@@ -1,0 +1,83 @@
+//! Lines of bounded length from any input.
+
+use std::io::{self, BufRead, Read};
+
+use super::MAX_RECORD_BYTES;
+
+/// A line without its end (`\n` or `\r\n`).
+#[derive(Debug, PartialEq)]
+pub(super) struct Line {
+    /// From 1.
+    pub number: u64,
+    /// What it holds; if it is too long, its beginning.
+    pub bytes: Vec<u8>,
+    /// It is longer than [`MAX_RECORD_BYTES`]; the rest was skipped.
+    pub too_long: bool,
+}
+
+/// How much of a line that is too long is kept, to recognise it by.
+const KEPT_BYTES: usize = 200;
+
+/// The lines of `input`; a byte order mark at its beginning is dropped.
+pub(super) fn lines(input: impl BufRead) -> impl Iterator<Item = io::Result<Line>> {
+    bounded(input, MAX_RECORD_BYTES)
+}
+
+fn bounded(mut input: impl BufRead, max_bytes: usize) -> impl Iterator<Item = io::Result<Line>> {
+    let mut number = 0;
+    std::iter::from_fn(move || {
+        number += 1;
+        next(&mut input, number, max_bytes).transpose()
+    })
+}
+
+fn next(input: &mut impl BufRead, number: u64, max_bytes: usize) -> io::Result<Option<Line>> {
+    let mut bytes = Vec::new();
+    // Two more than the limit, for the line's end.
+    if input.by_ref().take(max_bytes as u64 + 2).read_until(b'\n', &mut bytes)? == 0 {
+        return Ok(None);
+    }
+    let ended = bytes.pop_if(|last| *last == b'\n').is_some();
+    if ended {
+        bytes.pop_if(|last| *last == b'\r');
+    }
+    if number == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    let too_long = bytes.len() > max_bytes;
+    if too_long {
+        if !ended {
+            input.skip_until(b'\n')?;
+        }
+        bytes.truncate(KEPT_BYTES.min(max_bytes));
+        bytes.shrink_to_fit();
+    }
+    Ok(Some(Line { number, bytes, too_long }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(input: &[u8], max_bytes: usize) -> Vec<(u64, String, bool)> {
+        let lines = bounded(input, max_bytes).map(Result::unwrap);
+        lines.map(|line| (line.number, String::from_utf8(line.bytes).unwrap(), line.too_long)).collect()
+    }
+
+    #[test]
+    fn line_ends_and_the_byte_order_mark_are_dropped() {
+        let lines = read(b"\xef\xbb\xbfone\r\n\ntwo\rthree\nlast", 100);
+        let expected = [(1, "one"), (2, ""), (3, "two\rthree"), (4, "last")];
+        assert_eq!(lines, expected.map(|(number, text)| (number, text.to_string(), false)));
+    }
+
+    #[test]
+    fn a_line_of_exactly_the_limit_is_read_and_a_longer_one_skipped() {
+        for end in ["\n", "\r\n"] {
+            let input = ["12345", "123456", &"x".repeat(1000), "next"].join(end);
+            let lines = read(input.as_bytes(), 5);
+            let expected = [(1, "12345", false), (2, "12345", true), (3, "xxxxx", true), (4, "next", false)];
+            assert_eq!(lines, expected.map(|(number, text, too_long)| (number, text.to_string(), too_long)));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A streaming upload: documents in, progress out, memory bounded by HTTP/2's flow control.
+
+use futures::{Stream, StreamExt};
+
+use super::packing::{Limits, Messages, Refused};
+use super::{Client, Error};
+use crate::proto::{InfoRequest, UploadError};
+
+/// How far an upload is.
+#[derive(Debug)]
+pub struct Progress<'a> {
+    /// The counts so far.
+    pub so_far: Summary,
+    /// Documents refused since the last progress; `position` counts the documents of the caller's stream from 0.
+    pub errors: &'a [UploadError],
+}
+
+/// What became of the documents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Documents that the server has read, or that were too large to be sent.
+    pub received: u64,
+    /// Documents that are stored and searchable.
+    pub committed: u64,
+    /// Documents refused.
+    pub rejected: u64,
+}
+
+/// An upload that did not come to its end. What was committed stays.
+#[derive(Debug, thiserror::Error)]
+#[error("the upload ended early, {} documents are committed: {cause}", so_far.committed)]
+pub struct Broken {
+    /// The counts at that time.
+    pub so_far: Summary,
+    /// Why. Part of the message, so not a `source`.
+    pub cause: Error,
+}
+
+impl Client {
+    /// Uploads `documents` into `collection`, packed into messages of the size that the server takes, and calls
+    /// `watch` as batches commit. The stream is read no faster than the server stores.
+    pub async fn upload<S, W>(&self, collection: &str, documents: S, mut watch: W) -> Result<Summary, Broken>
+    where
+        S: Stream<Item = crate::proto::Document> + Send + 'static,
+        W: FnMut(&Progress<'_>),
+    {
+        let mut so_far = Summary::default();
+        let broken = |so_far, cause| Broken { so_far, cause };
+        let info = self.info(InfoRequest {}).await.map_err(|cause| broken(so_far, cause))?;
+        let limits = Limits::new(info.limits.unwrap_or_default().max_message_bytes, collection);
+
+        let refused = Refused::default();
+        let messages = Messages::new(collection, Box::pin(documents), limits, refused.clone());
+        let call = self.rpc.clone().upload(messages).await;
+        let mut answers = call.map_err(|status| broken(so_far, self.failed(status)))?.into_inner();
+        while let Some(answer) = answers.next().await {
+            let answer = answer.map_err(|status| broken(so_far, self.failed(status)))?;
+            let mut errors = answer.errors;
+            for error in &mut errors {
+                error.position = refused.position(error.position);
+            }
+            errors.extend(refused.take_errors());
+            so_far.received = answer.received + refused.count();
+            so_far.committed = answer.committed;
+            so_far.rejected += errors.len() as u64;
+            watch(&Progress { so_far, errors: &errors });
+            if answer.done {
+                return Ok(so_far);
+            }
+        }
+        let reason = "the server ended the upload without saying that it is done".to_string();
+        Err(broken(so_far, Error::Lost { address: self.address.clone(), reason }))
+    }
+}

@@ -1,0 +1,52 @@
+//! The thread that tends the graphs of all collections of a store.
+//!
+//! It wakes with each commit, and once a second for work that became due meanwhile, and gives each
+//! collection a short turn until none has work left. It ends with its store.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use super::single::Collection;
+
+/// How often is looked for work that nobody announced: audits of graphs that have come to rest.
+const REST: Duration = Duration::from_secs(1);
+
+/// The collections of a store, by name.
+pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
+
+/// Wakes the thread.
+#[derive(Clone)]
+pub(super) struct Gardener(SyncSender<()>);
+
+impl Gardener {
+    /// Starts the thread. Without one, searches compare with all vectors: right, and slow.
+    pub(super) fn start(collections: Weak<Collections>) -> Self {
+        let (wake, woken) = sync_channel(1);
+        let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || tend(&collections, &woken));
+        if let Err(error) = started {
+            tracing::error!(%error, "cannot start the thread for the index: searches will compare with all documents");
+        }
+        Self(wake)
+    }
+
+    /// There is work.
+    pub(super) fn wake(&self) {
+        // Full: it is about to look anyway. Gone: there is nothing left to tend.
+        let _ = self.0.try_send(());
+    }
+}
+
+fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
+    while woken.recv_timeout(REST) != Err(RecvTimeoutError::Disconnected) {
+        loop {
+            let Some(collections) = collections.upgrade() else { return };
+            let all: Vec<_> = collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            drop(collections);
+            if all.iter().filter(|collection| collection.maintain()).count() == 0 {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! All collections of a process, and the memory they may take together.
+
+use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use super::gardener::{Collections, Gardener};
+use super::single::Collection;
+use crate::index;
+
+/// How a [`Store`] runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Bytes of all documents, vectors and graphs, as estimated; a commit beyond it is refused.
+    pub max_bytes: usize,
+    /// How the collections' indexes are built and searched.
+    pub index: index::Options,
+}
+
+/// What an empty collection counts for, so that their number is bounded too.
+const COLLECTION_BYTES: usize = 16 * 1024;
+
+/// There is no memory for more documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{wanted} bytes more would exceed the limit of {limit}: {used} are in use")]
+pub struct Full {
+    /// Bytes in use.
+    pub used: usize,
+    /// Bytes that were to be added.
+    pub wanted: usize,
+    /// `max_bytes`.
+    pub limit: usize,
+}
+
+/// Why a collection cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CollectionError {
+    /// There is none of that name.
+    #[error("no such collection")]
+    Unknown,
+    /// There is one of that name already.
+    #[error("the collection exists")]
+    Exists,
+    /// Its vectors come from another model and cannot be compared with this one's.
+    #[error("the collection was made by the model with fingerprint {theirs}, this server has {ours}")]
+    OtherModel {
+        /// The collection's fingerprint.
+        theirs: String,
+        /// The fingerprint of the model that asks.
+        ours: String,
+    },
+    /// No memory is left.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
+/// Whose vectors a collection holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Model<'a> {
+    /// The model's fingerprint.
+    pub fingerprint: &'a str,
+    /// Length of its vectors.
+    pub dimensions: usize,
+}
+
+/// Collections by name.
+pub struct Store {
+    collections: Arc<Collections>,
+    gardener: Gardener,
+    index: index::Options,
+    budget: Arc<Budget>,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(options: Options) -> Self {
+        let collections = Arc::<Collections>::default();
+        Self {
+            gardener: Gardener::start(Arc::downgrade(&collections)),
+            collections,
+            index: options.index,
+            budget: Arc::new(Budget { used: AtomicUsize::new(0), limit: options.max_bytes }),
+        }
+    }
+
+    /// The collection of that name, if its vectors can be compared with the model's.
+    pub fn get(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
+        let found = self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        of_model(found.ok_or(CollectionError::Unknown)?, model)
+    }
+
+    /// The collection of that name, made if there is none.
+    pub fn get_or_create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
+        match self.create(name, model) {
+            Err(CollectionError::Exists) => self.get(name, model),
+            created => created,
+        }
+    }
+
+    /// A new, empty collection.
+    pub fn create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        match collections.entry(name.to_owned()) {
+            Entry::Occupied(_) => Err(CollectionError::Exists),
+            Entry::Vacant(vacant) => {
+                self.budget.exchange(0, COLLECTION_BYTES)?;
+                let collection = Collection::new(
+                    name,
+                    model.fingerprint,
+                    model.dimensions,
+                    self.index.clone(),
+                    Arc::clone(&self.budget),
+                    self.gardener.clone(),
+                );
+                Ok(Arc::clone(vacant.insert(Arc::new(collection))))
+            }
+        }
+    }
+
+    /// Removes a collection, of whatever model, and returns how many documents went with it.
+    pub fn delete(&self, name: &str) -> Result<usize, CollectionError> {
+        let removed = self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let documents = removed.ok_or(CollectionError::Unknown)?.delete();
+        self.budget.release(COLLECTION_BYTES);
+        Ok(documents)
+    }
+
+    /// All collections, in name order.
+    pub fn list(&self) -> Vec<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+fn of_model(collection: Arc<Collection>, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
+    if collection.fingerprint() == model.fingerprint {
+        return Ok(collection);
+    }
+    let theirs = collection.fingerprint().to_owned();
+    Err(CollectionError::OtherModel { theirs, ours: model.fingerprint.to_owned() })
+}
+
+/// Bytes in use, and the most there may be.
+pub(super) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Budget {
+    /// Gives back `freed` and takes `added`, or changes nothing. Shrinking always succeeds.
+    pub(super) fn exchange(&self, freed: usize, added: usize) -> Result<(), Full> {
+        let exchanged = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            let after = used.saturating_sub(freed).saturating_add(added);
+            (after <= self.limit || added <= freed).then_some(after)
+        });
+        match exchanged {
+            Ok(_) => Ok(()),
+            Err(used) => Err(Full { used, wanted: added - freed, limit: self.limit }),
+        }
+    }
+
+    pub(super) fn release(&self, freed: usize) {
+        self.used.fetch_sub(freed, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::super::{Content, DocId, Document, Search};
+    use super::*;
+    use crate::collection::single::CommitError;
+    use crate::embedder::Embedding;
+    use crate::index::Effort;
+
+    const MODEL: Model<'_> = Model { fingerprint: "f", dimensions: 2 };
+
+    fn store(max_bytes: usize) -> Store {
+        Store::new(Options { max_bytes, index: index::Options::default() })
+    }
+
+    fn document(id: &str, angle: f32) -> Document {
+        let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
+        let content = Content { text: format!("at {angle}"), metadata: None };
+        Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
+    }
+
+    fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {
+        let query = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
+        let search = Search { k, effort: Effort::Exact, filter: None, min_score: None };
+        collection.search(&query, &search).iter().map(|found| found.id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_collection_of_another_model_is_not_searched() {
+        let store = store(usize::MAX);
+        store.create("c", MODEL).unwrap();
+        let other = Model { fingerprint: "g", dimensions: 2 };
+        let refused = CollectionError::OtherModel { theirs: "f".to_owned(), ours: "g".to_owned() };
+        assert_eq!(store.get("c", other).err(), Some(refused.clone()));
+        assert_eq!(store.get_or_create("c", other).err(), Some(refused));
+        assert_eq!(store.delete("c"), Ok(0));
+        assert_eq!(store.get("c", MODEL).err(), Some(CollectionError::Unknown));
+    }
+
+    #[test]
+    fn what_exceeds_the_budget_is_refused_whole_and_deleting_makes_room() {
+        let store = store(COLLECTION_BYTES + 20_000);
+        let collection = store.create("c", MODEL).unwrap();
+        let mut stored = 0;
+        let full = loop {
+            match collection.commit(vec![document(&format!("{stored:03}"), 0.1)]) {
+                Ok(()) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, CommitError::Full(_)) && stored > 1, "{full:?} after {stored}");
+        assert_eq!(collection.len(), stored);
+        collection.commit(vec![document("000", 0.2)]).expect("a replacement of the same size fits");
+        assert!(matches!(store.create("d", MODEL), Err(CollectionError::Full(_))));
+        collection.remove(&[DocId::new("001").unwrap()]);
+        collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
+        store.delete("c").unwrap();
+        assert_eq!(store.budget.used.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_commit_into_a_deleted_collection_is_not_acknowledged() {
+        let store = store(usize::MAX);
+        let collection = store.create("c", MODEL).unwrap();
+        store.delete("c").unwrap();
+        assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted(_))));
+    }
+
+    #[test]
+    fn equal_scores_come_in_id_order_even_where_k_cuts_through_them() {
+        let store = store(usize::MAX);
+        let collection = store.create("c", MODEL).unwrap();
+        let documents = (0..500).rev().map(|n| document(&format!("{n:03}"), 1.0)).collect();
+        collection.commit(documents).unwrap();
+        assert_eq!(ids(&collection, 1.0, 3), ["000", "001", "002"]);
+    }
+
+    #[test]
+    fn the_last_of_documents_with_one_id_stays() {
+        let store = store(usize::MAX);
+        let collection = store.create("c", MODEL).unwrap();
+        collection.commit(vec![document("a", 0.0), document("a", 1.0)]).unwrap();
+        assert_eq!(collection.len(), 1);
+        assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text, "at 1");
+    }
+
+    proptest! {
+        /// Commits, replacements and removals, against a plain map.
+        #[test]
+        fn a_collection_holds_what_a_map_would(steps in prop::collection::vec((0u8..12, 0u8..6, any::<bool>()), 1..80)) {
+            let store = store(usize::MAX);
+            let collection = store.create("c", MODEL).unwrap();
+            let mut model = BTreeMap::new();
+            for (id, angle, keep) in steps {
+                let id = format!("d{id:02}");
+                if keep {
+                    collection.commit(vec![document(&id, f32::from(angle))]).unwrap();
+                    model.insert(id, angle);
+                } else {
+                    let removed = collection.remove(&[DocId::new(&id).unwrap()]);
+                    prop_assert_eq!(removed, [model.remove(&id).is_some()]);
+                }
+                let listed: Vec<String> = collection.list(None, 100).iter().map(|d| d.0.to_string()).collect();
+                prop_assert_eq!(&listed, &model.keys().cloned().collect::<Vec<_>>());
+                for angle in 0..6u8 {
+                    let with_angle: BTreeSet<_> = model.iter().filter(|(_, a)| **a == angle).map(|(id, _)| id.clone()).collect();
+                    let found = ids(&collection, f32::from(angle), with_angle.len().max(1));
+                    if !with_angle.is_empty() {
+                        prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), with_angle);
+                    }
+                }
+            }
+        }
+    }
+}

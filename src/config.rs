@@ -1,0 +1,310 @@
+//! The settings of the server: the only place that reads its flags, environment and file.
+//!
+//! One table names every setting. A setting `max_texts` is the flag `--max-texts`, the environment
+//! variable `COGNATE_MAX_TEXTS` and the key `max_texts` of the TOML file; the first that is given
+//! counts. All mistakes are reported together.
+
+mod settings;
+mod values;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Command};
+
+use values::{address, auto, duration, one_of, size, truth, whole};
+
+pub use settings::{SETTINGS, Setting};
+
+use crate::embedder::{DeviceChoice, Precision};
+use crate::{collection, embedder, index, model, rpc, server, telemetry};
+
+/// The settings of a server, each part's as it wants them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub addr: SocketAddr,
+    /// Where the weights come from.
+    pub model: model::Options,
+    /// How the model runs.
+    pub embedder: embedder::Options,
+    /// How much is kept.
+    pub store: collection::Options,
+    /// What a request may ask for.
+    pub limits: rpc::Limits,
+    /// How calls are served.
+    pub server: server::Options,
+    /// What is logged.
+    pub telemetry: telemetry::Options,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistakes(Vec<String>);
+
+impl std::error::Error for Mistakes {}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} mistake{}:", self.0.len(), if self.0.len() == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+/// The flags of a command that starts a server, as they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Flags(BTreeMap<&'static str, String>);
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().fold(command, |command, setting| {
+            let default = match setting.default {
+                "" => String::new(),
+                default => format!(" [default: {default}]"),
+            };
+            let arg = Arg::new(setting.key)
+                .long(setting.key.replace('_', "-"))
+                .value_name(setting.value)
+                .help(format!("{}{default} [env: {}]", setting.help, variable(setting.key)));
+            let is_switch = setting.value == "BOOL";
+            command.arg(if is_switch { arg.num_args(0..=1).default_missing_value("true") } else { arg })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let given = |s: &Setting| Some((s.key, matches.get_one::<String>(s.key)?.clone()));
+        Ok(Self(SETTINGS.iter().filter_map(given).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads the settings from flags, the environment and the file that they name.
+    pub fn load(flags: &Flags) -> Result<Self, Mistakes> {
+        Self::resolve(flags, |name| std::env::var(name).ok())
+    }
+
+    fn resolve(flags: &Flags, env: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut reader = Reader { flags, env: &env, file: BTreeMap::new(), path: PathBuf::new(), mistakes: Vec::new() };
+        reader.read_file();
+        let config = reader.config();
+        if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("COGNATE_{}", key.to_uppercase())
+}
+
+struct Reader<'a> {
+    flags: &'a Flags,
+    env: &'a dyn Fn(&str) -> Option<String>,
+    file: BTreeMap<String, String>,
+    path: PathBuf,
+    mistakes: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn config(&mut self) -> Config {
+        let defaults = (rpc::Limits::default(), index::Options::default());
+        let threads = self.get("threads", |s| auto(s, |s| whole(s, 1, 1024)));
+        let limits = rpc::Limits {
+            max_texts: self.get("max_texts", |s| whole(s, 1, 65_536)),
+            max_text_bytes: self.get("max_text_bytes", size),
+            max_k: self.get("max_k", |s| whole(s, 1, 100_000)),
+            max_message_bytes: self.get("max_message_bytes", size),
+            max_stored_bytes: self.get("max_stored_bytes", size),
+            max_queued_tokens: self.get("queue_tokens", |s| whole(s, 1, u32::MAX as usize)),
+            max_calls: self.get("max_calls", |s| whole(s, 1, 1_000_000)),
+            ..defaults.0
+        };
+        let index = index::Options {
+            ef_search: self.get("ef_search", |s| auto(s, |s| whole(s, 1, 4096))).unwrap_or(defaults.1.ef_search),
+            ef_construction: self
+                .get("ef_construction", |s| auto(s, |s| whole(s, 8, 4096)))
+                .unwrap_or(defaults.1.ef_construction),
+            ..defaults.1
+        };
+        let offline = self.get("offline", truth);
+        Config {
+            addr: self.get("addr", address),
+            model: model::Options {
+                source: self.get("model", |s| Ok(s.to_owned())),
+                revision: self.get("revision", |s| Ok(Some(s.to_owned()).filter(|s| !s.is_empty()))),
+                // hf-hub does not read it; Python's library does.
+                offline: offline || (self.env)("HF_HUB_OFFLINE").is_some_and(|s| truth(&s).unwrap_or(false)),
+            },
+            embedder: embedder::Options {
+                device: self.get("device", str::parse::<DeviceChoice>),
+                precision: self.get("precision", str::parse::<Precision>),
+                threads: threads.unwrap_or_else(available_threads),
+                batch_tokens: self.get("batch_tokens", |s| auto(s, |s| whole(s, 1, 1 << 20))),
+                queue_tokens: limits.max_queued_tokens,
+            },
+            store: collection::Options { max_bytes: limits.max_stored_bytes, index },
+            server: server::Options {
+                max_calls: limits.max_calls,
+                max_message_bytes: limits.max_message_bytes,
+                drain_timeout: self.get("drain_timeout", duration),
+            },
+            telemetry: telemetry::Options {
+                filter: self.get("log", telemetry::Options::check_filter),
+                json: self.get("log_format", |s| one_of(s, &["text", "json"])) == "json",
+            },
+            limits,
+        }
+    }
+
+    /// The setting's value, from the first source that has one. A mistake is noted, and the default used.
+    fn get<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        let default =
+            SETTINGS.iter().find(|s| s.key == key).expect("every setting that is read is in the table").default;
+        if let Some((value, source)) = self.given(key) {
+            match parse(&value) {
+                Ok(value) => return value,
+                Err(reason) => self.mistakes.push(format!("{source} is {value:?}: {reason}")),
+            }
+        }
+        parse(default).expect("the defaults of the table are valid, which a test checks")
+    }
+
+    /// A value and where it was given. An empty variable counts as not given.
+    fn given(&self, key: &str) -> Option<(String, String)> {
+        let flag = || Some((self.flags.0.get(key)?.clone(), format!("--{}", key.replace('_', "-"))));
+        let env = || {
+            let name = variable(key);
+            Some(((self.env)(&name).filter(|v| !v.is_empty())?, name))
+        };
+        let file = || Some((self.file.get(key)?.clone(), format!("`{key}` in {}", self.path.display())));
+        flag().or_else(env).or_else(file)
+    }
+
+    fn read_file(&mut self) {
+        let Some((path, _)) = self.given("config") else { return };
+        self.path = PathBuf::from(path);
+        let shown = self.path.display().to_string();
+        let table = match std::fs::read_to_string(&self.path) {
+            Err(error) => return self.mistakes.push(format!("{shown} cannot be read: {error}")),
+            Ok(text) => match text.parse::<toml::Table>() {
+                Err(error) => return self.mistakes.push(format!("{shown} is not TOML: {}", error.message())),
+                Ok(table) => table,
+            },
+        };
+        for (key, value) in table {
+            let value = match value {
+                toml::Value::String(s) => s,
+                toml::Value::Integer(n) => n.to_string(),
+                toml::Value::Boolean(b) => b.to_string(),
+                other => {
+                    let kind = other.type_str();
+                    self.mistakes
+                        .push(format!("`{key}` in {shown} is a {kind}: a string, number or boolean is needed"));
+                    continue;
+                }
+            };
+            if SETTINGS.iter().any(|s| s.key == key && key != "config") {
+                self.file.insert(key, value);
+            } else {
+                self.mistakes.push(format!("`{key}` in {shown} is not a setting"));
+            }
+        }
+    }
+}
+
+/// Cores that this process may use: the cgroup's quota and the affinity mask are respected.
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn flags(given: &[(&'static str, &str)]) -> Flags {
+        Flags(given.iter().map(|(key, value)| (*key, (*value).to_owned())).collect())
+    }
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_those_of_the_parts() {
+        let config = Config::resolve(&Flags::default(), nothing).unwrap();
+        let limits = rpc::Limits::default();
+        assert_eq!(format!("{:?}", config.limits), format!("{limits:?}"));
+        assert_eq!(config.addr.to_string(), "127.0.0.1:50051");
+        assert_eq!(config.model.source, model::DEFAULT_MODEL);
+        assert!(config.embedder.threads >= 1);
+    }
+
+    #[test]
+    fn the_readme_has_every_setting() {
+        let readme = include_str!("../README.md");
+        for setting in SETTINGS {
+            for name in [format!("`--{} ", setting.key.replace('_', "-")), variable(setting.key)] {
+                assert!(readme.contains(&name), "the README lacks {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_come_before_the_environment_and_that_before_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"max_k = 3\nmax_texts = 4\nmax_calls = 5\noffline = true\n").unwrap();
+        let given = flags(&[("max_k", "1"), ("config", file.path().to_str().unwrap())]);
+        let env = |name: &str| match name {
+            "COGNATE_MAX_K" | "COGNATE_MAX_TEXTS" => Some("2".to_owned()),
+            "COGNATE_MAX_CALLS" => Some(String::new()),
+            _ => None,
+        };
+        let config = Config::resolve(&given, env).unwrap();
+        assert_eq!((config.limits.max_k, config.limits.max_texts, config.limits.max_calls), (1, 2, 5));
+        assert!(config.model.offline);
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together_each_with_its_source() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"colour = 1\nmax_calls = 0\nlog = [1]\n").unwrap();
+        let given = flags(&[("threads", "none"), ("config", file.path().to_str().unwrap())]);
+        let env = |name: &str| (name == "COGNATE_MAX_TEXT_BYTES").then(|| "12 parsecs".to_owned());
+        let text = Config::resolve(&given, env).unwrap_err().to_string();
+        assert!(text.starts_with("the configuration has 5 mistakes:"), "{text}");
+        for part in [
+            "`colour` in",
+            "`log` in",
+            "`max_calls` in",
+            "--threads is \"none\"",
+            "COGNATE_MAX_TEXT_BYTES is \"12 parsecs\"",
+        ] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_a_mistake() {
+        let text = Config::resolve(&flags(&[("config", "/no/such.toml")]), nothing).unwrap_err().to_string();
+        assert!(text.contains("/no/such.toml cannot be read"), "{text}");
+    }
+
+    #[test]
+    fn pythons_offline_switch_counts_too() {
+        let env = |name: &str| (name == "HF_HUB_OFFLINE").then(|| "1".to_owned());
+        assert!(Config::resolve(&Flags::default(), env).unwrap().model.offline);
+    }
+}

@@ -1,0 +1,99 @@
+//! The table of settings: every name, default and consequence, once.
+
+use crate::model;
+
+/// A setting, by all its names.
+pub struct Setting {
+    /// Its name, in snake case.
+    pub key: &'static str,
+    /// What kind of value it has.
+    pub value: &'static str,
+    /// Its value if none is given; empty: none.
+    pub default: &'static str,
+    /// What it does, by consequence.
+    pub help: &'static str,
+}
+
+const fn setting(key: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { key, value, default, help }
+}
+
+/// All settings, in the order of `--help`.
+pub const SETTINGS: &[Setting] = &[
+    setting("config", "FILE", "", "TOML file of settings; flags and environment come before it"),
+    setting(
+        "addr",
+        "HOST:PORT",
+        "127.0.0.1:50051",
+        "Where to listen; 0.0.0.0:50051 for every network, port 0 for a free one",
+    ),
+    setting("model", "ID|DIR", model::DEFAULT_MODEL, "Embedding model: a hub id or a directory with its files"),
+    setting("revision", "REV", "", "Branch, tag or commit of the model on the hub; without it, its main branch"),
+    setting("offline", "BOOL", "false", "Take the model from disk only, and fail at once if it is not there"),
+    setting("device", "DEVICE", "auto", "Where the model runs: auto (the best present), cpu, cuda, cuda:N or metal"),
+    setting("precision", "PRECISION", "f32", "Arithmetic of the model: f32"),
+    setting(
+        "threads",
+        "N",
+        "auto",
+        "Worker threads for the model on a CPU; auto follows the container's quota, more than that slows all down",
+    ),
+    setting(
+        "batch_tokens",
+        "N",
+        "auto",
+        "Tokens of one batch at most; higher: more throughput on an accelerator, small calls wait longer",
+    ),
+    setting(
+        "queue_tokens",
+        "N",
+        "262144",
+        "Tokens that may wait for the model; beyond it unary calls get RESOURCE_EXHAUSTED, streams wait",
+    ),
+    setting(
+        "max_texts",
+        "N",
+        "1024",
+        "Items in one repeated field of a request; higher: fewer round trips, more memory for each call",
+    ),
+    setting("max_text_bytes", "SIZE", "256KiB", "Bytes of one text; more is an error of that text"),
+    setting("max_k", "N", "1000", "The largest k of TopK"),
+    setting(
+        "max_message_bytes",
+        "SIZE",
+        "16MiB",
+        "Bytes of one message either way; times max_calls, it bounds the memory of requests",
+    ),
+    setting("max_calls", "N", "256", "Calls and streams in progress; more get RESOURCE_EXHAUSTED"),
+    setting(
+        "max_stored_bytes",
+        "SIZE",
+        "4GiB",
+        "Memory of all documents, vectors and graphs; uploads beyond it get RESOURCE_EXHAUSTED",
+    ),
+    setting(
+        "ef_search",
+        "N",
+        "auto",
+        "Candidates of a graph search; higher: better recall at linear cost, for queries that do not say",
+    ),
+    setting(
+        "ef_construction",
+        "N",
+        "auto",
+        "Candidates while the graph is built; higher: a better graph, a slower build",
+    ),
+    setting(
+        "drain_timeout",
+        "DURATION",
+        "30s",
+        "How long calls may take to finish after SIGTERM; then they are cut off",
+    ),
+    setting(
+        "log",
+        "FILTER",
+        "info,hf_hub=off",
+        "What is logged: error, warn, info, debug, or by module such as cognate=debug",
+    ),
+    setting("log_format", "FORMAT", "text", "How it is logged: text or json"),
+];

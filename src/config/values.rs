@@ -1,0 +1,75 @@
+//! How the value of a setting is written: each reader says what it expected.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+pub(super) fn auto<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if s == "auto" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or auto")) }
+}
+
+pub(super) fn whole(s: &str, least: usize, most: usize) -> Result<usize, String> {
+    let n = s.parse().ok().filter(|n| (least..=most).contains(n));
+    n.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
+pub(super) fn truth(s: &str) -> Result<bool, String> {
+    match s.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("expected true or false".to_owned()),
+    }
+}
+
+pub(super) fn one_of(s: &str, values: &[&str]) -> Result<String, String> {
+    if values.contains(&s) { Ok(s.to_owned()) } else { Err(format!("expected {}", values.join(" or "))) }
+}
+
+pub(super) fn address(s: &str) -> Result<SocketAddr, String> {
+    let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT".to_owned())?;
+    found.next().ok_or_else(|| "the host has no address".to_owned())
+}
+
+/// Bytes: `4096`, `64KiB`, `16MiB` or `4GiB`.
+pub(super) fn size(s: &str) -> Result<usize, String> {
+    let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
+    let unit = match &s[at..] {
+        "" | "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = unit.and_then(|unit: usize| s[..at].parse::<usize>().ok()?.checked_mul(unit)).filter(|&n| n > 0);
+    bytes.ok_or_else(|| "expected a size such as 4096, 64KiB, 16MiB or 4GiB".to_owned())
+}
+
+/// `500ms`, `30s` or `2m`.
+pub(super) fn duration(s: &str) -> Result<Duration, String> {
+    let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
+    let number = s[..at].parse::<u32>().ok();
+    let duration = match (&s[at..], number) {
+        ("ms", Some(n)) => Some(Duration::from_millis(n.into())),
+        ("s", Some(n)) => Some(Duration::from_secs(n.into())),
+        ("m", Some(n)) => Some(Duration::from_secs(60 * u64::from(n))),
+        _ => None,
+    };
+    duration.ok_or_else(|| "expected a duration such as 500ms, 30s or 2m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_have_units() {
+        assert_eq!(size("16MiB"), Ok(16 << 20));
+        assert_eq!(size("5"), Ok(5));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "MiB", "0", "1MB", "99999999999GiB", "-1"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", "s", "1", "1h", "-1s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The two kinds of vector a text can have: as the model pooled it, and of unit length.
+
+use crate::kernel::{self, NormError};
+
+/// A vector of unit length: finite, never empty, `|v| = 1` within f32 rounding. What collections
+/// hold and what cosine similarity is computed on, as a dot product.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding(Vec<f32>);
+
+/// Why numbers do not make an [`Embedding`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnEmbedding {
+    /// Some value is NaN or infinite.
+    #[error("value {0} is not finite")]
+    NotFinite(usize),
+    /// All values are zero: there is no direction.
+    #[error("all values are zero")]
+    Zero,
+}
+
+impl Embedding {
+    /// Scales `values` to unit length.
+    pub fn normalized(mut values: Vec<f32>) -> Result<Self, NotAnEmbedding> {
+        match kernel::normalize(&mut values) {
+            Ok(_) => Ok(Self(values)),
+            Err(NormError::Zero) => Err(NotAnEmbedding::Zero),
+            Err(NormError::NotFinite { position }) => Err(NotAnEmbedding::NotFinite(position)),
+        }
+    }
+
+    /// The values, `[dimensions]`.
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    /// The values, `[dimensions]`.
+    pub fn into_values(self) -> Vec<f32> {
+        self.0
+    }
+
+    /// Cosine similarity, clamped to [-1, 1].
+    pub fn cosine(&self, other: &Self) -> f32 {
+        kernel::dot(&self.0, &other.0).clamp(-1.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_without_a_direction_are_refused() {
+        assert_eq!(Embedding::normalized(vec![0.0, -0.0]), Err(NotAnEmbedding::Zero));
+        assert_eq!(Embedding::normalized(vec![1.0, f32::NAN]), Err(NotAnEmbedding::NotFinite(1)));
+        assert_eq!(Embedding::normalized(vec![f32::INFINITY]), Err(NotAnEmbedding::NotFinite(0)));
+    }
+
+    #[test]
+    fn a_direction_is_scaled_to_unit_length() {
+        assert_eq!(Embedding::normalized(vec![3.0, 4.0]).unwrap().values(), [0.6, 0.8]);
+    }
+}

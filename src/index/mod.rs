@@ -1,0 +1,257 @@
+//! VECTORS → NEIGHBOURS: unit vectors in memory, and the nearest of them to a query.
+//!
+//! Synchronous, `Send + Sync`; knows nothing of texts, ids or the wire.
+//!
+//! ```text
+//! insert ──► rows, tail ──(maintain: link)──► graph ──(maintain: audit)──► weak points
+//! search  =  scan of the tail  ∪  walk through the graph  ∪  scan of weak and unaudited points
+//!            less than min(k, live) hits, a small index, or Exact: scan of all rows
+//! ```
+//!
+//! Promises, whatever the state of the graph: what `insert` returned is found, what `remove` was told is
+//! not, and a search has exactly min(k, live) hits with true scores, in order. Only *which* hits is
+//! approximate, with [`Effort::Graph`] in an index large enough for a graph.
+//!
+//! | file | |
+//! |---|---|
+//! | `options` | what can be chosen |
+//! | `rows` | which vectors live, under which slot |
+//! | `scan` | scores, their order, the best k |
+//! | `graph` | the HNSW graph; the only file that knows `hnsw_rs` |
+//! | `audit` | which points a walk may miss |
+//! | `maintenance` | linking, auditing, building anew, in the background |
+
+mod audit;
+mod graph;
+mod maintenance;
+mod options;
+mod rows;
+mod scan;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use options::Options;
+pub use rows::Slot;
+pub use scan::Neighbour;
+
+use maintenance::Maintenance;
+use rows::Rows;
+use scan::{Best, cosine};
+
+/// Rows that one hold of the lock covers in a long scan: about a millisecond, which is what an insert or
+/// removal may have to wait.
+const ROWS_PER_HOLD: usize = 8_192;
+/// A scan whose hits were removed while it ran is repeated so often before it holds the lock throughout.
+const SCANS: usize = 3;
+
+/// How hard to search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Compare with all vectors.
+    Exact,
+    /// Walk the graph and keep the best `ef` candidates, or as many as [`Options::ef_search`] says; at
+    /// least k. All vectors are compared where that is cheaper.
+    Graph { ef: Option<usize> },
+}
+
+/// Unit vectors of one length, searchable while they come and go.
+pub struct Index {
+    dimensions: usize,
+    options: Options,
+    rows: RwLock<Rows>,
+    /// Held by whoever does maintenance.
+    maintenance: Mutex<Maintenance>,
+}
+
+impl Index {
+    /// An empty index for vectors of `dimensions` components.
+    pub fn new(dimensions: usize, options: Options) -> Index {
+        Index { dimensions, options, rows: RwLock::default(), maintenance: Mutex::default() }
+    }
+
+    /// Adds vectors of length 1 and returns their slots, in order. All of them are found by each search
+    /// that begins after this returns. Cheap: the graph follows with [`Index::maintain_for`], and
+    /// [`Index::pending`] says how far it is behind.
+    ///
+    /// # Panics
+    /// If a vector has not the index's number of dimensions.
+    pub fn insert(&self, vectors: &[Arc<[f32]>]) -> Vec<Slot> {
+        vectors.iter().for_each(|vector| self.check(vector));
+        let mut rows = self.rows_mut();
+        vectors.iter().map(|vector| rows.insert(Arc::clone(vector))).collect()
+    }
+
+    /// Removes vectors: no search that begins after this returns finds them. Slots that are not live
+    /// are passed over.
+    pub fn remove(&self, slots: &[Slot]) {
+        let mut rows = self.rows_mut();
+        for &slot in slots {
+            rows.remove(slot);
+        }
+    }
+
+    /// The nearest live vectors to a query of length 1, best first: exactly min(k, live). Hits of equal
+    /// score are in the order of their slots.
+    ///
+    /// A hit may be removed between this call and the caller's use of it; its slot then names nothing,
+    /// and never another vector.
+    ///
+    /// # Panics
+    /// If the query has not the index's number of dimensions.
+    pub fn search(&self, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
+        self.check(query);
+        if k == 0 {
+            return Vec::new();
+        }
+        match effort {
+            Effort::Exact => self.nearest_of_all(query, k),
+            Effort::Graph { ef } => {
+                let ef = ef.unwrap_or(self.options.ef_search).max(k);
+                self.nearest_by_graph(query, k, ef).unwrap_or_else(|| self.nearest_of_all(query, k))
+            }
+        }
+    }
+
+    /// The nearest of the given slots, best first, exactly; those not live are passed over. Each slot is
+    /// to be given once.
+    ///
+    /// # Panics
+    /// If the query has not the index's number of dimensions.
+    pub fn scan(&self, query: &[f32], k: usize, slots: impl IntoIterator<Item = Slot>) -> Vec<Neighbour> {
+        self.check(query);
+        let mut best = Best::new(k);
+        let mut slots = slots.into_iter();
+        loop {
+            // Collected first: what the iterator does, it does without the lock.
+            let some: Vec<Slot> = slots.by_ref().take(ROWS_PER_HOLD).collect();
+            if some.is_empty() {
+                break;
+            }
+            let rows = self.rows();
+            for slot in some {
+                if let Some(row) = rows.get(slot) {
+                    best.push(slot, cosine(query, row));
+                }
+            }
+        }
+        scan::ranked(best.into_hits(), k)
+    }
+
+    /// The vector of a live slot.
+    pub fn vector(&self, slot: Slot) -> Option<Arc<[f32]>> {
+        self.rows().get(slot).cloned()
+    }
+
+    /// Components of each vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Live vectors.
+    pub fn len(&self) -> usize {
+        self.rows().live()
+    }
+
+    /// Whether no vector is live.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Vectors that the graph should hold and does not yet. Each search compares with all of them: 10,000
+    /// cost it about a millisecond. Where inserts outrun maintenance, slow them down by this number.
+    pub fn pending(&self) -> usize {
+        let rows = self.rows();
+        if rows.graph.is_none() && rows.live() <= self.graph_above() { 0 } else { rows.tail_len() }
+    }
+
+    /// Memory of vectors and graph in bytes, an estimate. Removed vectors that the graph still holds are
+    /// counted; a graph that is being built to replace another is not.
+    pub fn bytes(&self) -> usize {
+        /// Beside its components: two counters, the allocator's own, a place.
+        const ROW_OVERHEAD: usize = 16 + 16 + 24;
+        let rows = self.rows();
+        let held = rows.live() + rows.linked_dead();
+        held * (self.dimensions * size_of::<f32>() + ROW_OVERHEAD) + rows.graph_size.bytes()
+    }
+
+    /// A graph is made of more live vectors than this.
+    fn graph_above(&self) -> usize {
+        // The graph tells a point (one number) from a query by their lengths.
+        if self.dimensions < 2 { usize::MAX } else { self.options.exact_below }
+    }
+
+    /// `None`: the exact scan is cheaper, or the graph found too few or cannot be trusted.
+    fn nearest_by_graph(&self, query: &[f32], k: usize, ef: usize) -> Option<Vec<Neighbour>> {
+        let rows = self.rows();
+        let graph = rows.graph.clone()?;
+        let scan_rows = self.options.scan_rows_per_ef.saturating_mul(ef);
+        if rows.live() <= self.graph_above().max(scan_rows).max(ef) {
+            return None;
+        }
+        // The tail before the graph, under the lock that names both: a vector is in one of them.
+        let mut unlinked = Best::new(k);
+        rows.unlinked().for_each(|(slot, row)| unlinked.push(slot, cosine(query, row)));
+        // Removed points take their share of the places; at most every second is kept for them, because
+        // a graph with more of them is about to be replaced.
+        let (live, dead) = (rows.linked_live(), rows.linked_dead());
+        let ef = ef + ef * dead.min(live) / live.max(1);
+        drop(rows);
+
+        let found = graph.search(query, ef)?;
+
+        let rows = self.rows();
+        let mut linked = Best::new(k);
+        found.iter().filter(|hit| rows.is_live(hit.slot)).for_each(|hit| linked.push(hit.slot, hit.score));
+        let mut hits = unlinked.into_hits();
+        hits.retain(|hit| rows.is_live(hit.slot));
+        hits.extend(linked.into_hits());
+        let hits = scan::ranked(hits, k);
+        (hits.len() == k.min(rows.live())).then_some(hits)
+    }
+
+    fn nearest_of_all(&self, query: &[f32], k: usize) -> Vec<Neighbour> {
+        for _ in 0..SCANS {
+            let mut best = Best::new(k);
+            let mut from = 0;
+            loop {
+                let rows = self.rows();
+                let to = rows.places().min(from + ROWS_PER_HOLD);
+                rows.in_places(from..to).for_each(|(slot, row)| best.push(slot, cosine(query, row)));
+                from = to;
+                if to < rows.places() {
+                    continue;
+                }
+                let mut hits = best.into_hits();
+                hits.retain(|hit| rows.is_live(hit.slot));
+                if hits.len() == k.min(rows.live()) {
+                    return scan::ranked(hits, k);
+                }
+                break;
+            }
+        }
+        let rows = self.rows();
+        let mut best = Best::new(k);
+        rows.all().for_each(|(slot, row)| best.push(slot, cosine(query, row)));
+        scan::ranked(best.into_hits(), k)
+    }
+
+    fn check(&self, vector: &[f32]) {
+        assert_eq!(vector.len(), self.dimensions, "a vector of another number of dimensions than the index");
+        debug_assert!((crate::kernel::norm(vector) - 1.0).abs() < 1e-3, "a vector that is not of length 1");
+    }
+
+    fn rows(&self) -> RwLockReadGuard<'_, Rows> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rows_mut(&self) -> RwLockWriteGuard<'_, Rows> {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A panic under a lock of this module leaves what it guards usable: each change is a few assignments.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,397 @@
+//! The index against a plain reference, in states that only its face can bring about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::kernel::dot::dot_plain;
+use crate::kernel::normalize;
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// Roughly normal: the sum of four uniform numbers.
+    fn normal(&mut self) -> f32 {
+        (0..4).map(|_| self.next() as f32 / u64::MAX as f32 - 0.5).sum()
+    }
+
+    fn unit(&mut self, dimensions: usize) -> Arc<[f32]> {
+        self.near(&vec![0.0; dimensions], 1.0)
+    }
+
+    fn near(&mut self, center: &[f32], spread: f32) -> Arc<[f32]> {
+        loop {
+            let mut v: Vec<f32> = center.iter().map(|&x| x + spread * self.normal()).collect();
+            if normalize(&mut v).is_ok() {
+                return Arc::from(v);
+            }
+        }
+    }
+}
+
+/// Vectors around a few centers, which is how texts lie.
+fn clustered(random: &mut Random, n: usize, dimensions: usize, clusters: usize) -> Vec<Arc<[f32]>> {
+    let centers: Vec<_> = (0..clusters).map(|_| random.unit(dimensions)).collect();
+    let spread = 1.5 / (dimensions as f32).sqrt();
+    let mut draw = || {
+        let center = random.below(clusters);
+        random.near(&centers[center], spread)
+    };
+    (0..n).map(|_| draw()).collect()
+}
+
+fn small_graph() -> Options {
+    Options { max_connections: 8, ef_construction: 60, ef_search: 32, exact_below: 8, scan_rows_per_ef: 0 }
+}
+
+const GRAPH: Effort = Effort::Graph { ef: None };
+
+/// What the index should hold.
+#[derive(Default)]
+struct Model(HashMap<Slot, Arc<[f32]>>);
+
+impl Model {
+    fn scores(&self, query: &[f32]) -> Vec<f64> {
+        let mut scores: Vec<f64> = self.0.values().map(|row| dot_plain(row, query).clamp(-1.0, 1.0)).collect();
+        scores.sort_unstable_by(|a, b| b.total_cmp(a));
+        scores
+    }
+
+    fn check(&self, hits: &[Neighbour], query: &[f32], k: usize, effort: Effort) {
+        assert_eq!(hits.len(), k.min(self.0.len()), "hits for k = {k} of {} live, {effort:?}", self.0.len());
+        for pair in hits.windows(2) {
+            assert!(scan::best_first(&pair[0], &pair[1]).is_lt(), "{pair:?} out of order");
+        }
+        for hit in hits {
+            let row = self.0.get(&hit.slot).unwrap_or_else(|| panic!("{hit:?} is not live"));
+            assert!((f64::from(hit.score) - dot_plain(row, query)).abs() < 1e-5, "score of {hit:?}");
+            assert!((-1.0..=1.0).contains(&hit.score));
+        }
+        if effort == Effort::Exact {
+            for (hit, best) in hits.iter().zip(self.scores(query)) {
+                assert!((f64::from(hit.score) - best).abs() < 1e-5, "{hit:?} where {best} is to be had");
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Insert(usize),
+    Duplicate(usize),
+    Remove(usize),
+    Replace(usize),
+    MaintainABit(usize),
+    Maintain,
+    Search(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (1usize..40).prop_map(Step::Insert),
+        1 => (1usize..30).prop_map(Step::Duplicate),
+        2 => (1usize..30).prop_map(Step::Remove),
+        2 => (1usize..10).prop_map(Step::Replace),
+        2 => (1usize..30).prop_map(Step::MaintainABit),
+        1 => Just(Step::Maintain),
+        3 => prop_oneof![Just(0usize), Just(1), 2usize..20, Just(10_000)].prop_map(Step::Search),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_sequence_of_calls_agrees_with_a_plain_map(
+        steps in prop::collection::vec(step(), 1..60),
+        dimensions in prop_oneof![Just(1usize), Just(2), 3usize..64, Just(384)],
+        exact_below in prop_oneof![Just(0usize), 1usize..60],
+        seed in any::<u64>(),
+    ) {
+        let random = &mut Random(seed);
+        let index = Index::new(dimensions, Options { exact_below, ..small_graph() });
+        let mut model = Model::default();
+        let mut order: Vec<Slot> = Vec::new();
+        let insert = |vectors: Vec<Arc<[f32]>>, model: &mut Model, order: &mut Vec<Slot>| {
+            let slots = index.insert(&vectors);
+            for (slot, vector) in slots.into_iter().zip(vectors) {
+                assert!(model.0.insert(slot, vector).is_none(), "{slot:?} was given out twice");
+                order.push(slot);
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Insert(n) => insert(clustered(random, n, dimensions, 3), &mut model, &mut order),
+                Step::Duplicate(n) => {
+                    let Some(slot) = order.last() else { continue };
+                    let twin = Arc::clone(&model.0[slot]);
+                    insert(vec![twin; n], &mut model, &mut order);
+                }
+                Step::Remove(n) | Step::Replace(n) => {
+                    let mut gone = Vec::new();
+                    for _ in 0..n.min(order.len()) {
+                        gone.push(order.swap_remove(random.below(order.len())));
+                    }
+                    index.remove(&gone);
+                    gone.iter().for_each(|slot| { model.0.remove(slot); });
+                    index.remove(&gone);
+                    if let Step::Replace(_) = step {
+                        insert(clustered(random, gone.len(), dimensions, 2), &mut model, &mut order);
+                    }
+                    prop_assert!(gone.iter().all(|&slot| index.vector(slot).is_none()));
+                }
+                Step::MaintainABit(n) => for _ in 0..n {
+                    index.maintain_for(Duration::ZERO);
+                },
+                Step::Maintain => {
+                    index.maintain();
+                    prop_assert!(!index.needs_maintenance());
+                    prop_assert_eq!(index.pending(), 0);
+                }
+                Step::Search(k) => {
+                    let known = order.last().filter(|_| random.below(2) == 0).map(|slot| Arc::clone(&model.0[slot]));
+                    let query = known.unwrap_or_else(|| random.unit(dimensions));
+                    for effort in [Effort::Exact, GRAPH, Effort::Graph { ef: Some(1) }] {
+                        model.check(&index.search(&query, k, effort), &query, k, effort);
+                    }
+                    let half: Vec<Slot> = order.iter().copied().step_by(2).collect();
+                    let some = Model(half.iter().map(|slot| (*slot, Arc::clone(&model.0[slot]))).collect());
+                    some.check(&index.scan(&query, k, half), &query, k, Effort::Exact);
+                }
+            }
+            prop_assert_eq!(index.len(), model.0.len());
+        }
+        for (slot, vector) in &model.0 {
+            prop_assert_eq!(&index.vector(*slot).unwrap(), vector);
+        }
+    }
+}
+
+#[test]
+fn an_index_of_none_one_or_two_vectors_answers() {
+    for exact_below in [0, 100] {
+        let index = Index::new(3, Options { exact_below, ..small_graph() });
+        let (x, y): (Arc<[f32]>, Arc<[f32]>) = (Arc::from([1.0, 0.0, 0.0]), Arc::from([0.0, 1.0, 0.0]));
+        index.maintain();
+        assert!(index.search(&x, 3, GRAPH).is_empty() && index.is_empty());
+        let first = index.insert(&[Arc::clone(&x)])[0];
+        index.maintain();
+        assert_eq!(index.search(&y, 3, GRAPH), [Neighbour { slot: first, score: 0.0 }]);
+        let second = index.insert(&[Arc::clone(&y)])[0];
+        index.maintain();
+        let found = index.search(&y, 3, GRAPH);
+        assert_eq!(found, [Neighbour { slot: second, score: 1.0 }, Neighbour { slot: first, score: 0.0 }]);
+        index.remove(&[first, second]);
+        assert!(index.search(&y, 3, GRAPH).is_empty());
+        index.maintain();
+        assert!(index.search(&y, 3, GRAPH).is_empty());
+    }
+}
+
+fn recall_at_10(index: &Index, queries: &[Arc<[f32]>], effort: Effort) -> f64 {
+    let mut found = 0;
+    for query in queries {
+        let worst = index.search(query, 10, Effort::Exact).last().unwrap().score;
+        found += index.search(query, 10, effort).iter().filter(|hit| hit.score >= worst).count();
+    }
+    found as f64 / (10 * queries.len()) as f64
+}
+
+#[test]
+fn the_graph_finds_nearly_all_neighbours_and_each_vector_finds_itself() {
+    let seed = 11;
+    let random = &mut Random(seed);
+    let vectors = clustered(random, 3_200, 48, 40);
+    let (vectors, queries) = vectors.split_at(3_000);
+    let index = Index::new(48, Options { exact_below: 500, scan_rows_per_ef: 0, ..Options::default() });
+    let slots = index.insert(vectors);
+    index.maintain();
+    for (vector, slot) in vectors.iter().zip(&slots) {
+        assert_eq!(index.search(vector, 1, GRAPH)[0].slot, *slot, "seed {seed}");
+    }
+    let recall = recall_at_10(&index, queries, GRAPH);
+    assert!(recall > 0.97, "recall@10 {recall}, seed {seed}");
+    // Fewer candidates find less: the walk is what was measured.
+    let poor = recall_at_10(&index, queries, Effort::Graph { ef: Some(10) });
+    assert!(poor < recall, "recall@10 {poor} at ef 10, {recall} at the default, seed {seed}");
+}
+
+#[test]
+fn a_thousand_identical_vectors_hide_nobody() {
+    let random = &mut Random(5);
+    let same = random.unit(16);
+    let mut vectors = clustered(random, 1_500, 16, 10);
+    for i in 0..1_000 {
+        vectors.insert(i * 2, Arc::clone(&same));
+    }
+    let index = Index::new(16, small_graph());
+    let slots = index.insert(&vectors);
+    index.maintain();
+    let firsts: Vec<Slot> = slots.iter().copied().step_by(2).take(40).collect();
+    let found: Vec<Slot> = index.search(&same, 40, GRAPH).iter().map(|hit| hit.slot).collect();
+    assert_eq!(found, firsts, "equal scores are in the order of slots");
+    for (vector, slot) in vectors.iter().zip(&slots).filter(|(vector, _)| **vector != same) {
+        assert_eq!(index.search(vector, 1, GRAPH)[0].slot, *slot);
+    }
+    // The identical vectors stay findable one by one as others of them go.
+    index.remove(&firsts);
+    assert_eq!(index.search(&same, 1, GRAPH)[0].slot, slots[80]);
+    assert_eq!(index.search(&same, 960, GRAPH).iter().filter(|hit| hit.score > 0.9999).count(), 960);
+}
+
+#[test]
+fn building_anew_frees_the_rows_of_removed_vectors() {
+    let random = &mut Random(3);
+    let vectors = clustered(random, 600, 24, 5);
+    let weak: Vec<_> = vectors.iter().map(Arc::downgrade).collect();
+    let index = Index::new(24, small_graph());
+    let slots = index.insert(&vectors);
+    drop(vectors);
+    index.maintain();
+    let full = index.bytes();
+    index.remove(&slots[..119]);
+    assert!(!index.needs_maintenance(), "less than a fifth is dead");
+    assert!(weak[0].upgrade().is_some(), "the graph walks over removed rows");
+    index.remove(&slots[119..200]);
+    assert!(index.needs_maintenance());
+    index.maintain();
+    assert!(weak[..200].iter().all(|row| row.upgrade().is_none()), "removed rows are freed");
+    assert!(weak[200..].iter().all(|row| row.upgrade().is_some()));
+    assert!(index.bytes() < full * 3 / 4, "{} of {full} bytes", index.bytes());
+    let fresh = index.insert(&clustered(random, 200, 24, 5));
+    assert!(fresh.iter().all(|slot| slot.place() < 600), "places are used again");
+}
+
+#[test]
+fn replacing_everything_again_and_again_keeps_memory_bounded() {
+    let random = &mut Random(4);
+    let index = Index::new(8, small_graph());
+    let mut slots = index.insert(&clustered(random, 300, 8, 4));
+    index.maintain();
+    let bytes = index.bytes();
+    for _ in 0..10 {
+        let fresh = index.insert(&clustered(random, 300, 8, 4));
+        index.remove(&slots);
+        slots = fresh;
+        index.maintain();
+    }
+    assert!(index.bytes() < bytes * 3 / 2, "{} bytes, {bytes} at first", index.bytes());
+    assert_eq!(index.len(), 300);
+}
+
+#[test]
+fn a_small_index_makes_no_graph_and_a_shrunken_one_gives_it_up() {
+    let random = &mut Random(9);
+    let index = Index::new(8, Options { exact_below: 100, ..small_graph() });
+    let slots = index.insert(&clustered(random, 100, 8, 4));
+    assert!(!index.needs_maintenance());
+    assert_eq!(index.pending(), 0);
+    let more = index.insert(&clustered(random, 50, 8, 4));
+    assert!(index.needs_maintenance());
+    assert_eq!(index.pending(), 150, "the first graph has all of them to link");
+    index.maintain();
+    assert_eq!(index.pending(), 0);
+    index.remove(&slots);
+    index.maintain();
+    assert!(index.rows().graph.is_none());
+    assert_eq!(index.search(&random.unit(8), 1_000, GRAPH).len(), more.len());
+}
+
+#[test]
+fn one_thread_makes_the_same_graph_each_time() {
+    let vectors = clustered(&mut Random(21), 1_500, 16, 8);
+    let queries = clustered(&mut Random(22), 50, 16, 8);
+    let answers = || {
+        let index = Index::new(16, Options { ef_construction: 20, ..small_graph() });
+        index.insert(&vectors);
+        index.maintain();
+        let hits: Vec<_> = queries.iter().map(|query| index.search(query, 5, Effort::Graph { ef: Some(5) })).collect();
+        (hits, index.rows().graph_size)
+    };
+    assert_eq!(answers(), answers());
+}
+
+#[test]
+fn a_search_sees_every_state_whole_while_four_threads_change_it() {
+    let index = Index::new(16, Options { exact_below: 200, ..small_graph() });
+    let stop = AtomicBool::new(false);
+    let searches = AtomicUsize::new(0);
+    // These stay all the time: they are always found.
+    let kept = clustered(&mut Random(1), 400, 16, 8);
+    let kept_slots = index.insert(&kept);
+    std::thread::scope(|scope| {
+        let background = scope.spawn(|| {
+            let mut linked = 0;
+            while !stop.load(Ordering::Relaxed) {
+                linked += usize::from(index.maintain_for(Duration::from_millis(5)));
+                std::thread::yield_now();
+            }
+            linked
+        });
+        for thread in 0..3 {
+            let (index, stop, searches, kept, kept_slots) = (&index, &stop, &searches, &kept, &kept_slots);
+            scope.spawn(move || {
+                let random = &mut Random(100 + thread);
+                while !stop.load(Ordering::Relaxed) {
+                    let i = random.below(kept.len());
+                    let effort = if random.below(10) == 0 { Effort::Exact } else { GRAPH };
+                    let hits = index.search(&kept[i], 20, effort);
+                    assert_eq!(hits.len(), 20, "{effort:?}");
+                    assert_eq!(hits[0].slot, kept_slots[i], "{effort:?}");
+                    assert!(hits.windows(2).all(|pair| scan::best_first(&pair[0], &pair[1]).is_lt()));
+                    searches.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let random = &mut Random(2);
+        for _ in 0..30 {
+            let slots = index.insert(&clustered(random, 60, 16, 8));
+            let query = random.unit(16);
+            // Seen at once when it was inserted, gone at once when it was removed.
+            let mine = index.vector(slots[0]).unwrap();
+            assert!(index.search(&mine, 1, GRAPH)[0].score > 0.9999);
+            std::thread::sleep(Duration::from_millis(10));
+            index.remove(&slots);
+            assert!(index.search(&query, 300, GRAPH).iter().all(|hit| !slots.contains(&hit.slot)));
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(background.join().unwrap() > 0, "maintenance was starved");
+    });
+    assert!(searches.load(Ordering::Relaxed) > 30, "searches were starved");
+    index.maintain();
+    assert_eq!(index.len(), 400);
+}
+
+#[test]
+fn a_crowd_of_nearly_identical_vectors_hides_nobody() {
+    let random = &mut Random(6);
+    let same = random.unit(16);
+    let mut vectors = clustered(random, 1_000, 16, 10);
+    for i in 0..600 {
+        vectors.insert(i * 2, random.near(&same, 1e-6));
+    }
+    let index = Index::new(16, Options { exact_below: 8, scan_rows_per_ef: 0, ..Options::default() });
+    let slots = index.insert(&vectors);
+    index.maintain();
+    for (vector, slot) in vectors.iter().zip(&slots) {
+        let hit = index.search(vector, 1, GRAPH)[0];
+        assert!(hit.slot == *slot || hit.score > 0.99999, "{slot:?} found {hit:?}, {:?}", index.rows().graph_size);
+    }
+}

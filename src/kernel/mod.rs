@@ -1,0 +1,18 @@
+//! NUMBERS: the arithmetic that decides speed, each in a plain and a fast version.
+//!
+//! Knows slices of floats and nothing of texts, models or indexes. The only place of the crate where
+//! `unsafe` is allowed: for the CPU's vector instructions.
+
+#![allow(unsafe_code)]
+
+pub mod activation;
+pub mod attention;
+pub mod cpu;
+pub mod dot;
+pub mod gemm;
+pub mod matrix;
+pub mod norm;
+pub mod simd;
+pub mod softmax;
+
+pub use dot::{NormError, dot, norm, normalize};

@@ -1,0 +1,111 @@
+//! Layer normalisation of a row (Ba, Kiros and Hinton, 2016).
+
+use super::cpu::Level;
+use super::matrix::Matrix;
+use super::simd::{Kernel, Simd, run};
+
+/// (x − mean) / √(variance + ε) · gain + shift.
+pub struct LayerNorm {
+    gain: Vec<f32>,
+    shift: Vec<f32>,
+    epsilon: f32,
+}
+
+impl LayerNorm {
+    /// `gain` and `shift` are `[cols]`; panics if their lengths differ.
+    pub fn new(gain: Vec<f32>, shift: Vec<f32>, epsilon: f32) -> Self {
+        assert_eq!(gain.len(), shift.len(), "a gain and a shift for each column");
+        Self { gain, shift, epsilon }
+    }
+
+    /// Normalises every row of `x`: [rows, cols].
+    pub fn apply(&self, level: Level, x: &mut Matrix) {
+        run(level, Rows { norm: self, x });
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
+        let (gain, shift) = (&self.gain[..row.len()], &self.shift[..row.len()]);
+        let whole = row.len() / S::LANES * S::LANES;
+        let n = row.len() as f32;
+
+        let mut sum = s.load_or(&row[whole..], 0.0);
+        for chunk in row[..whole].chunks_exact(S::LANES) {
+            sum = s.add(sum, s.load(chunk));
+        }
+        let mean = s.sum(sum) / n;
+
+        // Filled with the mean, the lanes after the row add nothing.
+        let (mean_value, mean) = (mean, s.splat(mean));
+        let from_mean = s.sub(s.load_or(&row[whole..], mean_value), mean);
+        let mut squares = s.mul(from_mean, from_mean);
+        for chunk in row[..whole].chunks_exact(S::LANES) {
+            let from_mean = s.sub(s.load(chunk), mean);
+            squares = s.mul_add(from_mean, from_mean, squares);
+        }
+        let scale = s.splat(1.0 / (s.sum(squares) / n + self.epsilon).sqrt());
+
+        let (gain, last_gain) = gain.split_at(whole);
+        let (shift, last_shift) = shift.split_at(whole);
+        let (row, last) = row.split_at_mut(whole);
+        for ((chunk, gain), shift) in
+            row.chunks_exact_mut(S::LANES).zip(gain.chunks_exact(S::LANES)).zip(shift.chunks_exact(S::LANES))
+        {
+            let unit = s.mul(s.sub(s.load(chunk), mean), scale);
+            s.store(s.mul_add(unit, s.load(gain), s.load(shift)), chunk);
+        }
+        let unit = s.mul(s.sub(s.load_or(last, 0.0), mean), scale);
+        s.store_first(s.mul_add(unit, s.load_or(last_gain, 0.0), s.load_or(last_shift, 0.0)), last);
+    }
+}
+
+struct Rows<'a> {
+    norm: &'a LayerNorm,
+    x: &'a mut Matrix,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for row in 0..self.x.rows() {
+            self.norm.row(s, self.x.row_mut(row));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::cpu;
+    use crate::kernel::matrix::filled;
+
+    #[test]
+    fn rows_of_every_width_are_normalised_as_in_exact_arithmetic() {
+        for level in cpu::Level::supported() {
+            for cols in (1..40).chain([129, 384, 1000, 1024]) {
+                let seed = cols as u64;
+                let before = filled(3, cols, seed);
+                let gain = filled(1, cols, seed + 1).row(0).to_vec();
+                let shift = filled(1, cols, seed + 2).row(0).to_vec();
+                let mut after = filled(3, cols, seed);
+                LayerNorm::new(gain.clone(), shift.clone(), 1e-5).apply(level, &mut after);
+                for row in 0..3 {
+                    let x: Vec<f64> = before.row(row).iter().map(|&x| x.into()).collect();
+                    let mean = x.iter().sum::<f64>() / cols as f64;
+                    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols as f64;
+                    for col in 0..cols {
+                        let exact =
+                            (x[col] - mean) / (variance + 1e-5).sqrt() * f64::from(gain[col]) + f64::from(shift[col]);
+                        let error = (f64::from(after.row(row)[col]) - exact).abs();
+                        assert!(
+                            error <= 2e-6,
+                            "{level:?} {cols} columns, seed {seed}, [{row}, {col}] off by {error:e}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Eight f32 with AVX2 and FMA.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that AVX2 and FMA are there: only [`Avx2Fma::detect`] makes one.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2Fma(());
+
+impl Avx2Fma {
+    #[inline]
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+    }
+}
+
+const LANES: usize = 8;
+
+#[target_feature(enable = "avx2,fma")]
+fn compiled<K: Kernel>(kernel: K, simd: Avx2Fma) -> K::Output {
+    kernel.run(simd)
+}
+
+/// An instruction of this set, on values only.
+macro_rules! op {
+    ($instruction:expr) => {
+        // SAFETY: `self` exists, so the processor has AVX2 and FMA, and no memory is touched.
+        unsafe { $instruction }
+    };
+}
+
+/// All ones in the first `n` lanes.
+#[inline(always)]
+fn first(n: usize) -> __m256i {
+    const ONES_THEN_ZEROS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let window = &ONES_THEN_ZEROS[LANES - n..][..LANES];
+    // SAFETY: the window has eight i32; the instruction is AVX, which every caller's token stands for.
+    unsafe { _mm256_loadu_si256(window.as_ptr().cast()) }
+}
+
+impl Simd for Avx2Fma {
+    const LANES: usize = LANES;
+    // 6 × 2 accumulators of the 16 registers.
+    const TILE_ROWS: usize = 6;
+    type V = __m256;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` exists, so the processor has AVX2 and FMA.
+        unsafe { compiled(kernel, self) }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        op!(_mm256_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        // SAFETY: the slice was cut to eight f32.
+        unsafe { self.load_at(from[..LANES].as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_or(self, from: &[f32], fill: f32) -> Self::V {
+        let mask = first(from.len());
+        // SAFETY: lanes outside the mask, that is beyond the slice, are not read.
+        let v = unsafe { _mm256_maskload_ps(from.as_ptr(), mask) };
+        op!(_mm256_blendv_ps(_mm256_set1_ps(fill), v, _mm256_castsi256_ps(mask)))
+    }
+
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        // SAFETY: the slice was cut to eight f32.
+        unsafe { self.store_at(v, to[..LANES].as_mut_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_first(self, v: Self::V, to: &mut [f32]) {
+        let mask = first(to.len());
+        // SAFETY: lanes outside the mask, that is beyond the slice, are not written.
+        unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask, v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for eight f32; no alignment is assumed.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_at(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for one f32.
+        unsafe { _mm256_broadcastss_ps(_mm_load_ss(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_at(self, v: Self::V, to: *mut f32) {
+        // SAFETY: the caller vouches for eight f32; no alignment is assumed.
+        unsafe { _mm256_storeu_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        // SAFETY: a prefetch of an invalid address does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        op!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, v: Self::V) -> Self::V {
+        op!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v))
+    }
+
+    #[inline(always)]
+    fn times_two_to(self, v: Self::V, n: Self::V) -> Self::V {
+        op!({
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        })
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        op!({
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+
+    #[inline(always)]
+    fn greatest(self, v: Self::V) -> f32 {
+        op!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+}

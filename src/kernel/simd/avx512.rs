@@ -1,0 +1,159 @@
+//! Sixteen f32 with AVX-512F.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that AVX-512F is there: only [`Avx512::detect`] makes one.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    #[inline]
+    pub(super) fn detect() -> Option<Self> {
+        is_x86_feature_detected!("avx512f").then_some(Self(()))
+    }
+}
+
+const LANES: usize = 16;
+
+#[target_feature(enable = "avx512f")]
+fn compiled<K: Kernel>(kernel: K, simd: Avx512) -> K::Output {
+    kernel.run(simd)
+}
+
+/// An instruction of this set, on values only.
+macro_rules! op {
+    ($instruction:expr) => {
+        // SAFETY: `self` exists, so the processor has AVX-512F, and no memory is touched.
+        unsafe { $instruction }
+    };
+}
+
+/// A bit for each of the first `n` lanes.
+#[inline(always)]
+fn first(n: usize) -> __mmask16 {
+    assert!(n <= LANES, "a partial vector has at most {LANES} lanes");
+    ((1u32 << n) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    const LANES: usize = LANES;
+    // 14 × 2 accumulators of the 32 registers.
+    const TILE_ROWS: usize = 14;
+    type V = __m512;
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: `self` exists, so the processor has AVX-512F.
+        unsafe { compiled(kernel, self) }
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        op!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        // SAFETY: the slice was cut to sixteen f32.
+        unsafe { self.load_at(from[..LANES].as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_or(self, from: &[f32], fill: f32) -> Self::V {
+        // SAFETY: lanes outside the mask, that is beyond the slice, are not read.
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(from.len()), from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        // SAFETY: the slice was cut to sixteen f32.
+        unsafe { self.store_at(v, to[..LANES].as_mut_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_first(self, v: Self::V, to: &mut [f32]) {
+        // SAFETY: lanes outside the mask, that is beyond the slice, are not written.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for sixteen f32; no alignment is assumed.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_at(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for one f32.
+        unsafe { _mm512_broadcastss_ps(_mm_load_ss(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_at(self, v: Self::V, to: *mut f32) {
+        // SAFETY: the caller vouches for sixteen f32; no alignment is assumed.
+        unsafe { _mm512_storeu_ps(to, v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const f32) {
+        // SAFETY: a prefetch of an invalid address does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm512_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm512_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        op!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm512_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        op!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, v: Self::V) -> Self::V {
+        op!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v))
+    }
+
+    #[inline(always)]
+    fn times_two_to(self, v: Self::V, n: Self::V) -> Self::V {
+        op!(_mm512_scalef_ps(v, n))
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        op!(_mm512_reduce_add_ps(v))
+    }
+
+    #[inline(always)]
+    fn greatest(self, v: Self::V) -> f32 {
+        op!(_mm512_reduce_max_ps(v))
+    }
+}

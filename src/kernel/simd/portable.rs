@@ -1,0 +1,138 @@
+//! Four f32 in plain Rust: right on every machine, and what the compiler vectorises with SSE2 or NEON.
+
+use super::{Kernel, Simd};
+
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+const LANES: usize = 4;
+
+#[inline(always)]
+fn map2(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Portable {
+    const LANES: usize = LANES;
+    // 4 × 2 accumulators of the 16 vector registers that every 64-bit machine has.
+    const TILE_ROWS: usize = 4;
+    type V = [f32; LANES];
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        fn compiled<K: Kernel>(kernel: K) -> K::Output {
+            kernel.run(Portable)
+        }
+        compiled(kernel)
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::V {
+        [value; LANES]
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        std::array::from_fn(|i| from[i])
+    }
+
+    #[inline(always)]
+    fn load_or(self, from: &[f32], fill: f32) -> Self::V {
+        std::array::from_fn(|i| from.get(i).copied().unwrap_or(fill))
+    }
+
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        to[..LANES].copy_from_slice(&v);
+    }
+
+    #[inline(always)]
+    fn store_first(self, v: Self::V, to: &mut [f32]) {
+        to.copy_from_slice(&v[..to.len()]);
+    }
+
+    #[inline(always)]
+    unsafe fn load_at(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for `LANES` f32; no alignment is assumed.
+        unsafe { from.cast::<Self::V>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_at(self, from: *const f32) -> Self::V {
+        // SAFETY: the caller vouches for one f32.
+        unsafe { [*from; LANES] }
+    }
+
+    #[inline(always)]
+    unsafe fn store_at(self, v: Self::V, to: *mut f32) {
+        // SAFETY: the caller vouches for `LANES` f32; no alignment is assumed.
+        unsafe { to.cast::<Self::V>().write_unaligned(v) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Without the instruction `f32::mul_add` is a call into libm, some fifty times slower.
+        if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+            std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            std::array::from_fn(|i| a[i] * b[i] + c[i])
+        }
+    }
+
+    #[inline(always)]
+    fn min(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    fn round(self, v: Self::V) -> Self::V {
+        // Adding 1.5 · 2^23 leaves no fraction bits: a rounding without a call, for |v| < 2^22. Greater
+        // values reach this only as arguments of exp, which clamps them first.
+        const ROUND: f32 = 12_582_912.0;
+        v.map(|x| (x + ROUND) - ROUND)
+    }
+
+    #[inline(always)]
+    fn times_two_to(self, v: Self::V, n: Self::V) -> Self::V {
+        map2(v, n, |x, n| x * f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+
+    #[inline(always)]
+    fn sum(self, v: Self::V) -> f32 {
+        (v[0] + v[2]) + (v[1] + v[3])
+    }
+
+    #[inline(always)]
+    fn greatest(self, v: Self::V) -> f32 {
+        v[0].max(v[2]).max(v[1].max(v[3]))
+    }
+}

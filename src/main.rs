@@ -1,0 +1,12 @@
+//! The binary: an allocator, and the command line.
+
+use std::process::ExitCode;
+
+/// Tensors of megabytes come and go: the system's allocator would return their pages each time, and
+/// fault them in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cognate::cli::main()
+}

@@ -1,0 +1,295 @@
+//! The card: all that the embedder must know of a model, read from the model's own files and checked.
+
+use std::path::PathBuf;
+
+use super::Files;
+use super::bert::Bert;
+use super::error::CardError;
+use super::fingerprint::{self, Fields};
+use super::layout::Layout;
+use super::settings::{Pooling, Prompts, Reading};
+
+/// A model's settings, in bounds and consistent, and where its large files are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Card {
+    /// Hub id or directory, as configured.
+    pub id: String,
+    /// The commit of the files, or what stands for it.
+    pub revision: String,
+    /// 32 hex digits; equal fingerprints make comparable vectors.
+    pub fingerprint: String,
+    /// The encoder and its sizes.
+    pub bert: Bert,
+    /// Length of a vector.
+    pub dimensions: usize,
+    /// Tokens of a text that the model reads, special tokens and prompt included: 3 or more, and no
+    /// more than there are positions. To be set as the tokenizer's truncation, whatever its file says.
+    pub max_tokens: usize,
+    /// How token vectors become one.
+    pub pooling: Pooling,
+    /// The text is to be lowercased before it is tokenized.
+    pub lowercase: bool,
+    /// What to put before texts.
+    pub prompts: Prompts,
+    /// The model's own pipeline scales vectors to length 1.
+    pub normalizes: bool,
+    /// safetensors files: one, or shards by file name.
+    pub weights: Vec<PathBuf>,
+    /// `tokenizer.json`.
+    pub tokenizer: PathBuf,
+}
+
+impl Card {
+    /// Reads the settings and, once, all of the weights, to check and name them: 0.1 s for each 100 MB
+    /// or so. `precision` is what the embedder will compute in (`f32`), a part of the fingerprint.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it, or the setting that is not supported and what is.
+    pub fn read(files: &Files, precision: &str) -> Result<Self, CardError> {
+        let layout = Layout::read(&files.directory)?;
+        let bert = Bert::read(&layout.config)?;
+        let pooling = Pooling::read(&layout, &bert)?;
+        let reading = Reading::read(&layout, &bert)?;
+        let prompts = Prompts::read(&files.directory, &layout)?;
+        let weights = fingerprint::weights(&layout.weights)?;
+        check_weights(files, &layout, &weights)?;
+        let tokenizer = fingerprint::file(&layout.tokenizer)?;
+        let fingerprint = fingerprint::fingerprint(&Fields {
+            weights: &weights,
+            tokenizer: &tokenizer,
+            bert: &bert,
+            pooling,
+            reading,
+            prompts: &prompts,
+            precision,
+        });
+        Ok(Self {
+            id: files.id.clone(),
+            revision: files.revision.clone(),
+            fingerprint,
+            dimensions: bert.hidden_size,
+            bert,
+            max_tokens: reading.max_tokens,
+            pooling,
+            lowercase: reading.lowercase,
+            prompts,
+            normalizes: layout.normalizes,
+            weights: layout.weights,
+            tokenizer: layout.tokenizer,
+        })
+    }
+}
+
+fn check_weights(files: &Files, layout: &Layout, found: &str) -> Result<(), CardError> {
+    match files.weights_sha256 {
+        Some(expected) if found != expected => {
+            let named = layout.weights.first().expect("a layout has one weights file or more");
+            // In the hub cache this is a link. Deleting it would keep the damaged file, which would be linked again.
+            let path = named.canonicalize().unwrap_or_else(|_| named.clone());
+            Err(CardError::WrongWeights { path, found: found.to_owned(), expected })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::super::tests::{config, write_json, write_model};
+    use super::*;
+
+    fn model() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        write_model(directory.path());
+        directory
+    }
+
+    fn read(directory: &Path) -> Result<Card, String> {
+        Card::read(&Files::in_directory(directory), "f32").map_err(|error| error.to_string())
+    }
+
+    fn shard(directory: &Path) {
+        fs::remove_file(directory.join("model.safetensors")).unwrap();
+        fs::write(directory.join("model-00001-of-00002.safetensors"), "first").unwrap();
+        fs::write(directory.join("model-00002-of-00002.safetensors"), "second").unwrap();
+        let map = json!({
+            "b.weight": "model-00002-of-00002.safetensors",
+            "a.weight": "model-00001-of-00002.safetensors",
+            "c.weight": "model-00001-of-00002.safetensors",
+        });
+        write_json(&directory.join("model.safetensors.index.json"), &json!({"weight_map": map}));
+    }
+
+    #[test]
+    fn a_card_has_the_settings_of_the_files() {
+        let directory = model();
+        let card = read(directory.path()).unwrap();
+        assert_eq!((card.dimensions, card.max_tokens, card.pooling), (32, 48, Pooling::Mean));
+        assert_eq!(card.revision, "local");
+        assert_eq!(card.id, directory.path().display().to_string());
+        assert_eq!(card.weights, [directory.path().join("model.safetensors")]);
+        assert_eq!(card.tokenizer, directory.path().join("tokenizer.json"));
+        assert!(card.normalizes && !card.lowercase);
+        assert!(card.fingerprint.len() == 32 && card.fingerprint.chars().all(|digit| digit.is_ascii_hexdigit()));
+    }
+
+    #[test]
+    fn the_transformer_may_be_in_a_folder_of_its_own() {
+        let directory = model();
+        let folder = directory.path().join("0_Transformer");
+        fs::create_dir(&folder).unwrap();
+        for file in ["config.json", "tokenizer.json", "model.safetensors", "sentence_bert_config.json"] {
+            fs::rename(directory.path().join(file), folder.join(file)).unwrap();
+        }
+        let modules = json!([
+            {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        ]);
+        write_json(&directory.path().join("modules.json"), &modules);
+        let card = read(directory.path()).unwrap();
+        assert_eq!(card.weights, [folder.join("model.safetensors")]);
+        assert_eq!(card.max_tokens, 48);
+        assert!(!card.normalizes);
+    }
+
+    #[test]
+    fn shards_come_in_the_order_of_their_names() {
+        let directory = model();
+        shard(directory.path());
+        let card = read(directory.path()).unwrap();
+        let names: Vec<_> = card.weights.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]);
+    }
+
+    #[test]
+    fn a_missing_shard_is_named() {
+        let directory = model();
+        shard(directory.path());
+        fs::remove_file(directory.path().join("model-00002-of-00002.safetensors")).unwrap();
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("model-00002-of-00002.safetensors is missing, a shard"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named_with_what_helps() {
+        let directory = model();
+        fs::remove_file(directory.path().join("model.safetensors")).unwrap();
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("model.safetensors is missing"), "{error}");
+        fs::write(directory.path().join("pytorch_model.bin"), "").unwrap();
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("pytorch_model.bin is not read"), "{error}");
+    }
+
+    #[test]
+    fn modules_that_are_not_supported_are_named() {
+        let directory = model();
+        let module = |index: usize, name: &str| json!({"idx": index, "name": "", "path": "", "type": format!("sentence_transformers.models.{name}")});
+        let modules = |names: &[&str]| names.iter().enumerate().map(|(i, name)| module(i, name)).collect::<Value>();
+        for (names, shown) in [
+            (&["Transformer", "Pooling", "Dense", "Normalize"][..], "Transformer, Pooling, Dense, Normalize"),
+            (&["Transformer"], "Transformer,"),
+            (&["Pooling", "Transformer"], "Pooling, Transformer"),
+            (&["WordEmbeddings", "Pooling"], "WordEmbeddings, Pooling"),
+        ] {
+            write_json(&directory.path().join("modules.json"), &modules(names));
+            let error = read(directory.path()).unwrap_err();
+            assert!(error.contains(&format!("the list of modules is {shown}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_file_is_named_whichever_it_is() {
+        for file in [
+            "config.json",
+            "modules.json",
+            "1_Pooling/config.json",
+            "sentence_bert_config.json",
+            "config_sentence_transformers.json",
+        ] {
+            let directory = model();
+            fs::write(directory.path().join(file), "").unwrap();
+            let error = read(directory.path()).unwrap_err();
+            assert!(error.contains(&format!("{file} is malformed: EOF")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_model_cannot_name_files_outside_itself() {
+        let directory = model();
+        for path in ["../1_Pooling", "/etc", "a/../../b"] {
+            let modules = json!([
+                {"path": "", "type": "sentence_transformers.models.Transformer"},
+                {"path": path, "type": "sentence_transformers.models.Pooling"},
+            ]);
+            write_json(&directory.path().join("modules.json"), &modules);
+            let error = read(directory.path()).unwrap_err();
+            assert!(error.contains("leads out of"), "{error}");
+        }
+    }
+
+    #[test]
+    fn weights_with_another_digest_are_refused_with_both_digests_and_what_to_do() {
+        let directory = model();
+        let expected = super::super::DEFAULT_WEIGHTS_SHA256;
+        let files = Files { weights_sha256: Some(expected), ..Files::in_directory(directory.path()) };
+        let error = Card::read(&files, "f32").unwrap_err().to_string();
+        let found = fingerprint::file(&directory.path().join("model.safetensors")).unwrap();
+        for part in ["model.safetensors is damaged", expected, &found, "delete this file", "cognate model fetch"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_documented_encoding_and_stays_so() {
+        // From the table in fingerprint.rs by another program (Python's hashlib and struct). A change
+        // here parts every stored collection from its model: give the table a new version first.
+        assert_eq!(read(model().path()).unwrap().fingerprint, "00d16600e92e87df40b8a51a3aa4ed62");
+    }
+
+    #[test]
+    fn the_fingerprint_depends_on_the_content_and_not_on_the_place() {
+        let (one, other) = (model(), model());
+        let mut files = Files::in_directory(other.path());
+        files.revision = "another".to_owned();
+        let card = Card::read(&files, "f32").unwrap();
+        assert_eq!(read(one.path()).unwrap().fingerprint, card.fingerprint);
+        assert_ne!(Card::read(&files, "int8").unwrap().fingerprint, card.fingerprint);
+    }
+
+    #[test]
+    fn each_setting_that_decides_a_vector_changes_the_fingerprint_and_others_do_not() {
+        let original = read(model().path()).unwrap().fingerprint;
+        let changed = |file: &str, content: &str| {
+            let directory = model();
+            fs::write(directory.path().join(file), content).unwrap();
+            read(directory.path()).unwrap().fingerprint
+        };
+        let mut seen = vec![original.clone()];
+        let with = |key: &str, value: Value| {
+            let mut config = config();
+            config[key] = value;
+            config.to_string()
+        };
+        for (file, content) in [
+            ("model.safetensors", "other weights".to_owned()),
+            ("tokenizer.json", "{\"other\": 1}".to_owned()),
+            ("config.json", with("hidden_act", json!("relu"))),
+            ("config.json", with("num_attention_heads", json!(8))),
+            ("1_Pooling/config.json", json!({"pooling_mode": "cls"}).to_string()),
+            ("sentence_bert_config.json", json!({"max_seq_length": 47}).to_string()),
+            ("sentence_bert_config.json", json!({"max_seq_length": 48, "do_lower_case": true}).to_string()),
+            ("config_sentence_transformers.json", json!({"prompts": {"query": "q"}}).to_string()),
+            ("config_sentence_transformers.json", json!({"prompts": {"document": "q"}}).to_string()),
+        ] {
+            let fingerprint = changed(file, &content);
+            assert!(!seen.contains(&fingerprint), "{file}: {content}");
+            seen.push(fingerprint);
+        }
+        assert_eq!(changed("config.json", &with("transformers_version", json!("5.0"))), original);
+    }
+}

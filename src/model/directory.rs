@@ -1,0 +1,40 @@
+//! The first source: a directory that the user named.
+
+use std::path::{Path, PathBuf};
+
+use super::error::Reason;
+use super::layout::Layout;
+
+/// The directory, if it is there and holds a whole model.
+pub(super) fn find(source: &str) -> Result<PathBuf, Reason> {
+    let directory = Path::new(source);
+    if !directory.is_dir() {
+        return Err(Reason::NoDirectory);
+    }
+    Layout::check_complete(directory).map_err(Reason::Incomplete)?;
+    Ok(directory.to_owned())
+}
+
+/// Whether a name can only be meant as a path, so that asking the hub for it would mislead.
+pub(super) fn is_path(source: &str) -> bool {
+    Path::new(source).is_absolute()
+        || source.starts_with(['.', '~'])
+        || source.ends_with('/')
+        || source.contains('\\')
+        || source.matches('/').count() > 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_id_is_not_taken_for_a_path_and_a_path_is() {
+        for id in ["gpt2", "sentence-transformers/all-MiniLM-L6-v2", "BAAI/bge-small-en-v1.5"] {
+            assert!(!is_path(id), "{id}");
+        }
+        for path in ["/models/mine", "./mine", "../mine", "~/mine", "a/b/c", "mine/", ".", r"C:\models\mine"] {
+            assert!(is_path(path), "{path}");
+        }
+    }
+}

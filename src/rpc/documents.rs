@@ -1,0 +1,98 @@
+//! `GetDocuments`, `DeleteDocuments` and `ListDocuments`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::status::{Failure, shown};
+use super::{Engine, bounded, compute, metadata, parse, vector};
+use crate::collection::{Collection, Content, DocId};
+use crate::proto::{self, VectorFormat};
+
+/// Documents on a page where the client does not say.
+const DEFAULT_PAGE_SIZE: usize = 100;
+
+/// What a page token starts with, so that anything else is recognised as not one of ours.
+const TOKEN_PREFIX: &str = "after:";
+
+pub fn get(engine: &Engine, request: &proto::GetDocumentsRequest) -> Result<proto::GetDocumentsResponse, Failure> {
+    let collection = collection(engine, &request.collection)?;
+    let mut response = proto::GetDocumentsResponse::default();
+    for id in parse::ids(&request.ids, &engine.limits)? {
+        match collection.get(&id) {
+            Some((content, row)) => response.documents.push(document(&id, &content, &row, request.with_vector)),
+            None => response.missing.push(id.as_str().to_owned()),
+        }
+    }
+    bounded(response, &engine.limits)
+}
+
+pub async fn delete(
+    engine: &Arc<Engine>,
+    request: proto::DeleteDocumentsRequest,
+) -> Result<proto::DeleteDocumentsResponse, Failure> {
+    let collection = collection(engine, &request.collection)?;
+    let mut seen = HashSet::new();
+    let mut ids = parse::ids(&request.ids, &engine.limits)?;
+    ids.retain(|id| seen.insert(id.clone()));
+    compute(move || {
+        let removed = collection.remove(&ids);
+        let (deleted, missing): (Vec<_>, Vec<_>) = ids.iter().zip(removed).partition(|(_, removed)| *removed);
+        let names = |ids: Vec<(&DocId, bool)>| ids.into_iter().map(|(id, _)| id.as_str().to_owned()).collect();
+        proto::DeleteDocumentsResponse { deleted: names(deleted), missing: names(missing) }
+    })
+    .await
+}
+
+pub fn list(engine: &Engine, request: &proto::ListDocumentsRequest) -> Result<proto::ListDocumentsResponse, Failure> {
+    let limits = &engine.limits;
+    let collection = collection(engine, &request.collection)?;
+    let size = match request.page_size as usize {
+        0 => DEFAULT_PAGE_SIZE.min(limits.max_page_size),
+        n if n > limits.max_page_size => {
+            let most = limits.max_page_size;
+            return Err(Failure::invalid("page_size", format!("{n} exceeds the limit of {most}")));
+        }
+        n => n,
+    };
+    let after = page_token(&request.page_token)?;
+    let mut response = proto::ListDocumentsResponse::default();
+    let mut bytes = 0;
+    // One more than wanted tells whether there is a next page.
+    for (id, content, row) in collection.list(after.as_ref(), size + 1) {
+        let document = document(&id, &content, &row, request.with_vector);
+        bytes += document.encoded_len() + 8; // its tag and length
+        let page_is_full = response.documents.len() == size || bytes > limits.max_message_bytes / 2;
+        if let (true, Some(last)) = (page_is_full, response.documents.last()) {
+            response.next_page_token = format!("{TOKEN_PREFIX}{}", last.id);
+            break;
+        }
+        response.documents.push(document);
+    }
+    bounded(response, limits)
+}
+
+fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {
+    parse::collection_name("collection", name, &engine.limits)?;
+    engine.store.get(name, engine.model()).map_err(|error| Failure::collection(name, error))
+}
+
+fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    match token.strip_prefix(TOKEN_PREFIX).and_then(DocId::new) {
+        None => Err(Failure::invalid("page_token", format!("{} is not a next_page_token", shown(token)))),
+        after => Ok(after),
+    }
+}
+
+fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
+    proto::Document {
+        id: id.as_str().to_owned(),
+        text: content.text.clone(),
+        metadata: content.metadata.as_ref().map(metadata::from_json),
+        vector: with_vector.then(|| vector::write(row.to_vec(), VectorFormat::F32)),
+    }
+}

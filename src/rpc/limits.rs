@@ -1,0 +1,67 @@
+//! What one request may ask for.
+
+use crate::proto;
+
+/// The limits of requests; `Info` reports them.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Items in one repeated field. Higher: fewer round trips, more memory for each call.
+    pub max_texts: usize,
+    /// UTF-8 bytes of one text.
+    pub max_text_bytes: usize,
+    /// The largest `k`.
+    pub max_k: usize,
+    /// Queries times k of one call.
+    pub max_hits: usize,
+    /// Bytes of one message, decompressed, in either direction.
+    pub max_message_bytes: usize,
+    /// UTF-8 bytes of an id or name.
+    pub max_id_bytes: usize,
+    /// Bytes of one document's metadata as JSON.
+    pub max_metadata_bytes: usize,
+    /// Documents on one page.
+    pub max_page_size: usize,
+    /// Bytes of all collections (enforced by the store).
+    pub max_stored_bytes: usize,
+    /// Tokens of unary calls that may wait (enforced by the embedder).
+    pub max_queued_tokens: usize,
+    /// Calls in progress (enforced by the server).
+    pub max_calls: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_texts: 1024,
+            max_text_bytes: 256 * 1024,
+            max_k: 1000,
+            max_hits: 100_000,
+            max_message_bytes: 16 * 1024 * 1024,
+            max_id_bytes: 512,
+            max_metadata_bytes: 64 * 1024,
+            max_page_size: 1000,
+            max_stored_bytes: 4 * 1024 * 1024 * 1024,
+            max_queued_tokens: 262_144,
+            max_calls: 256,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn to_proto(&self) -> proto::Limits {
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        proto::Limits {
+            max_texts: narrow(self.max_texts),
+            max_text_bytes: self.max_text_bytes as u64,
+            max_k: narrow(self.max_k),
+            max_message_bytes: self.max_message_bytes as u64,
+            max_id_bytes: narrow(self.max_id_bytes),
+            max_metadata_bytes: self.max_metadata_bytes as u64,
+            max_page_size: narrow(self.max_page_size),
+            max_hits: narrow(self.max_hits),
+            max_stored_bytes: self.max_stored_bytes as u64,
+            max_queued_tokens: self.max_queued_tokens as u64,
+            max_calls: narrow(self.max_calls),
+        }
+    }
+}

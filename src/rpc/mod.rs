@@ -1,0 +1,182 @@
+//! THE WIRE: the only place, with the server and the client, that knows prost and tonic.
+//!
+//! One file per rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below
+//! `parse` a value cannot be wrong. Errors become gRPC codes in `status` and nowhere else.
+
+pub mod codec;
+mod collections;
+mod documents;
+mod embed;
+mod filter;
+mod info;
+mod limits;
+pub mod metadata;
+mod parse;
+mod similarity;
+pub mod status;
+mod top_k;
+mod upload;
+mod vector;
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use futures::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+pub use limits::Limits;
+
+use crate::collection::{self, Store};
+use crate::embedder::Embedder;
+use crate::proto::{self, cognate_server::Cognate};
+use status::Failure;
+
+/// Everything that answers calls.
+pub struct Engine {
+    /// The model.
+    pub embedder: Embedder,
+    /// The documents.
+    pub store: Arc<Store>,
+    /// What is known of the model.
+    pub about: About,
+    /// What a request may ask for.
+    pub limits: Limits,
+}
+
+/// The model, for `Info`.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Hub id or directory.
+    pub id: String,
+    /// Commit, or `local`.
+    pub revision: String,
+    /// What decides its vectors.
+    pub fingerprint: String,
+    /// Tokens of a text that it reads.
+    pub max_tokens: usize,
+    /// How token vectors become one.
+    pub pooling: String,
+    /// Number format of its arithmetic.
+    pub precision: String,
+}
+
+impl Engine {
+    /// Whose vectors a collection must hold to be searched.
+    fn model(&self) -> collection::Model<'_> {
+        collection::Model { fingerprint: &self.about.fingerprint, dimensions: self.embedder.dimensions() }
+    }
+}
+
+/// The service. It exists before the engine does: until then every call is `UNAVAILABLE`.
+#[derive(Clone, Default)]
+pub struct Api(Arc<OnceLock<Arc<Engine>>>);
+
+impl Api {
+    /// Lets calls in. Later calls of this change nothing.
+    pub fn open(&self, engine: Engine) {
+        // Set once by the one who loads the model.
+        let _ = self.0.set(Arc::new(engine));
+    }
+
+    fn engine(&self) -> Result<Arc<Engine>, Failure> {
+        self.0.get().cloned().ok_or(Failure::Starting)
+    }
+}
+
+/// A stream of responses.
+pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Runs computation of more than a moment away from the async threads.
+async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a computation panicked");
+        Failure::Internal
+    })
+}
+
+/// The answer, if it keeps to the size of a message.
+fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> {
+    let limit = limits.max_message_bytes;
+    if answer.encoded_len() <= limit { Ok(answer) } else { Err(Failure::AnswerTooLarge { limit }) }
+}
+
+#[tonic::async_trait]
+impl Cognate for Api {
+    type EmbedStreamStream = Responses<proto::EmbedResponse>;
+    type UploadStream = Responses<proto::UploadResponse>;
+
+    async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
+        Ok(Response::new(info::info(&*self.engine()?)))
+    }
+
+    async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
+        Ok(Response::new(embed::embed(&*self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn embed_stream(
+        &self,
+        request: Request<Streaming<proto::EmbedRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        Ok(Response::new(embed::embed_stream(self.engine()?, request.into_inner())))
+    }
+
+    async fn similarity(
+        &self,
+        request: Request<proto::SimilarityRequest>,
+    ) -> Result<Response<proto::SimilarityResponse>, Status> {
+        Ok(Response::new(similarity::similarity(&*self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn top_k(&self, request: Request<proto::TopKRequest>) -> Result<Response<proto::TopKResponse>, Status> {
+        Ok(Response::new(top_k::top_k(&self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<proto::UploadRequest>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        Ok(Response::new(upload::upload(self.engine()?, request.into_inner())))
+    }
+
+    async fn get_documents(
+        &self,
+        request: Request<proto::GetDocumentsRequest>,
+    ) -> Result<Response<proto::GetDocumentsResponse>, Status> {
+        Ok(Response::new(documents::get(&*self.engine()?, &request.into_inner())?))
+    }
+
+    async fn delete_documents(
+        &self,
+        request: Request<proto::DeleteDocumentsRequest>,
+    ) -> Result<Response<proto::DeleteDocumentsResponse>, Status> {
+        Ok(Response::new(documents::delete(&self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn list_documents(
+        &self,
+        request: Request<proto::ListDocumentsRequest>,
+    ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
+        Ok(Response::new(documents::list(&*self.engine()?, &request.into_inner())?))
+    }
+
+    async fn create_collection(
+        &self,
+        request: Request<proto::CreateCollectionRequest>,
+    ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
+        Ok(Response::new(collections::create(&*self.engine()?, &request.into_inner())?))
+    }
+
+    async fn list_collections(
+        &self,
+        _: Request<proto::ListCollectionsRequest>,
+    ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
+        Ok(Response::new(collections::list(&*self.engine()?)))
+    }
+
+    async fn delete_collection(
+        &self,
+        request: Request<proto::DeleteCollectionRequest>,
+    ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
+        Ok(Response::new(collections::delete(&*self.engine()?, request.into_inner()).await?))
+    }
+}

@@ -1,0 +1,50 @@
+//! `Similarity`: the cosine of each pair of texts.
+
+use super::status::Failure;
+use super::{Engine, bounded, compute, parse};
+use crate::embedder::{Embedding, WhenFull};
+use crate::proto;
+
+pub async fn similarity(
+    engine: &Engine,
+    request: proto::SimilarityRequest,
+) -> Result<proto::SimilarityResponse, Failure> {
+    let proto::SimilarityRequest { a, b, input_type, truncation } = request;
+    let limits = &engine.limits;
+    parse::count("a", a.len(), 1, limits.max_texts)?;
+    parse::count("b", b.len(), 0, limits.max_texts)?;
+    parse::texts("a", &a, limits)?;
+    parse::texts("b", &b, limits)?;
+    let (input_type, truncation) = (parse::input_type(input_type)?, parse::truncation(truncation)?);
+
+    // One batch for both lists.
+    let n_a = a.len();
+    let mut rows = embeddings(engine, a.into_iter().chain(b).collect(), n_a, input_type, truncation).await?;
+    let columns = rows.split_off(n_a);
+    let rows = compute(move || {
+        let columns = if columns.is_empty() { &rows } else { &columns };
+        rows.iter().map(|a| proto::SimilarityRow { scores: columns.iter().map(|b| a.cosine(b)).collect() }).collect()
+    })
+    .await?;
+    bounded(proto::SimilarityResponse { rows }, limits)
+}
+
+/// Unit vectors of the texts; one that fails is named as an item of `a` or, from `n_a` on, of `b`.
+async fn embeddings(
+    engine: &Engine,
+    texts: Vec<String>,
+    n_a: usize,
+    input_type: crate::embedder::InputType,
+    truncation: crate::embedder::Truncation,
+) -> Result<Vec<Embedding>, Failure> {
+    let pooled = engine.embedder.embed(texts, input_type, truncation, WhenFull::Refuse).await?;
+    let path = |n: usize| if n < n_a { format!("a[{n}]") } else { format!("b[{}]", n - n_a) };
+    pooled
+        .into_iter()
+        .enumerate()
+        .map(|(n, pooled)| {
+            let pooled = pooled.map_err(|error| Failure::text(path(n), &error))?;
+            Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
+        })
+        .collect()
+}

@@ -1,0 +1,200 @@
+//! `TopK`: the nearest documents, or candidate texts, of each query.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use futures::try_join;
+
+use super::status::{Failure, Resource};
+use super::{Engine, bounded, compute, filter, metadata, parse, vector};
+use crate::collection::{Collection, DocId, Found, Search};
+use crate::embedder::{Embedding, InputType, Truncation, WhenFull};
+use crate::index::Effort;
+use crate::proto::{self, VectorFormat, query};
+
+/// The largest `ef`: beyond it an exact scan is as quick.
+const MAX_EF: usize = 4096;
+
+/// A query that was understood.
+enum Query {
+    Text(String),
+    Vector(Embedding),
+    Id(DocId),
+}
+
+/// What hits are made of.
+#[derive(Clone, Copy)]
+struct Fields {
+    text: bool,
+    metadata: bool,
+    vector: bool,
+}
+
+pub async fn top_k(engine: &Arc<Engine>, request: proto::TopKRequest) -> Result<proto::TopKResponse, Failure> {
+    let limits = &engine.limits;
+    parse::count("queries", request.queries.len(), 1, limits.max_texts)?;
+    parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
+    parse::texts("candidates", &request.candidates, limits)?;
+    let k = parse_k(engine, request.k, request.queries.len())?;
+    let search = parse_search(&request, k)?;
+    let fields = Fields { text: request.with_text, metadata: request.with_metadata, vector: request.with_vector };
+
+    let queries: Vec<Result<Query, Failure>> =
+        request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query)).collect();
+    let needs_collection =
+        request.candidates.is_empty() || queries.iter().any(|query| matches!(query, Ok(Query::Id(_))));
+    let collection = if needs_collection {
+        parse::collection_name("collection", &request.collection, limits)?;
+        let found = engine.store.get(&request.collection, engine.model());
+        Some(found.map_err(|error| Failure::collection(&request.collection, error))?)
+    } else {
+        None
+    };
+
+    let (queries, candidates) =
+        try_join!(vectors(engine, queries, collection.clone()), candidate_vectors(engine, &request.candidates))?;
+    if let Some(first) = first_failure_of_all(&queries) {
+        return Err(first);
+    }
+    let texts = request.candidates;
+    let results = compute(move || {
+        let rank = |query: &Embedding| match &collection {
+            _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields),
+            Some(collection) => {
+                collection.search(query, &search).into_iter().map(|found| document_hit(found, fields)).collect()
+            }
+            None => Vec::new(),
+        };
+        queries
+            .into_iter()
+            .map(|query| match query {
+                Ok(query) => proto::TopKResult { hits: rank(&query), error: None },
+                Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
+            })
+            .collect()
+    })
+    .await?;
+    bounded(proto::TopKResponse { results }, limits)
+}
+
+fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> {
+    let (k, limits) = (k as usize, &engine.limits);
+    if k == 0 || k > limits.max_k {
+        return Err(Failure::invalid("k", format!("{k} is not between 1 and {}", limits.max_k)));
+    }
+    if k * n_queries > limits.max_hits {
+        let most = limits.max_hits;
+        return Err(Failure::invalid("k", format!("{n_queries} queries times {k} hits exceed the limit of {most}")));
+    }
+    Ok(k)
+}
+
+fn parse_search(request: &proto::TopKRequest, k: usize) -> Result<Search, Failure> {
+    let params = request.params.unwrap_or_default();
+    let ef = params.ef as usize;
+    if ef > MAX_EF {
+        return Err(Failure::invalid("params.ef", format!("{ef} exceeds the limit of {MAX_EF}")));
+    }
+    if request.min_score.is_some_and(f32::is_nan) {
+        return Err(Failure::invalid("min_score", "is NaN"));
+    }
+    let filter = request.filter.clone().map(|given| filter::parse("filter", given)).transpose()?;
+    if filter.is_some() && !request.candidates.is_empty() {
+        return Err(Failure::invalid("filter", "applies to a collection, and candidates are given"));
+    }
+    let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
+    Ok(Search { k, effort, filter, min_score: request.min_score })
+}
+
+fn parse_query(engine: &Engine, n: usize, query: proto::Query) -> Result<Query, Failure> {
+    match query.query {
+        None => Err(Failure::invalid(format!("queries[{n}]"), "is neither text, vector nor id")),
+        Some(query::Query::Text(text)) => {
+            parse::text(&format!("queries[{n}].text"), &text, &engine.limits)?;
+            Ok(Query::Text(text))
+        }
+        Some(query::Query::Vector(given)) => {
+            vector::read(&format!("queries[{n}].vector"), &given, engine.embedder.dimensions()).map(Query::Vector)
+        }
+        Some(query::Query::Id(id)) => parse::id(&format!("queries[{n}].id"), &id, &engine.limits).map(Query::Id),
+    }
+}
+
+/// Each query's vector: texts are embedded together, ids are looked up.
+async fn vectors(
+    engine: &Engine,
+    queries: Vec<Result<Query, Failure>>,
+    collection: Option<Arc<Collection>>,
+) -> Result<Vec<Result<Embedding, Failure>>, Failure> {
+    let texts: Vec<String> = queries
+        .iter()
+        .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(text.clone()) } else { None })
+        .collect();
+    let mut embedded =
+        engine.embedder.embed(texts, InputType::Query, Truncation::End, WhenFull::Refuse).await?.into_iter();
+    let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
+        Query::Text(_) => {
+            let pooled = embedded.next().ok_or(Failure::Internal)?;
+            let pooled = pooled.map_err(|error| Failure::text(format!("queries[{n}].text"), &error))?;
+            Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
+        }
+        Query::Vector(vector) => Ok(vector),
+        Query::Id(id) => {
+            let collection = collection.as_ref().ok_or(Failure::Internal)?;
+            let (_, row) = collection.get(&id).ok_or_else(|| {
+                let (collection, id) = (collection.name().to_owned(), id.as_str().to_owned());
+                Failure::NotFound(Resource::Document { collection, id })
+            })?;
+            Embedding::normalized(row.to_vec()).map_err(|_| Failure::Internal)
+        }
+    };
+    Ok(queries.into_iter().enumerate().map(vector).collect())
+}
+
+async fn candidate_vectors(engine: &Engine, texts: &[String]) -> Result<Vec<Embedding>, Failure> {
+    let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, WhenFull::Refuse).await?;
+    let vector = |(n, pooled): (usize, Result<crate::embedder::Pooled, _>)| {
+        let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;
+        Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
+    };
+    pooled.into_iter().enumerate().map(vector).collect()
+}
+
+/// The first failure, if there is nothing but failures.
+fn first_failure_of_all<T>(results: &[Result<T, Failure>]) -> Option<Failure> {
+    if results.iter().any(Result::is_ok) { None } else { results.iter().find_map(|r| r.as_ref().err().cloned()) }
+}
+
+fn document_hit(found: Found, fields: Fields) -> proto::Hit {
+    proto::Hit {
+        id: found.id.as_str().to_owned(),
+        score: found.score,
+        text: if fields.text { found.content.text.clone() } else { String::new() },
+        metadata: if fields.metadata { found.content.metadata.as_ref().map(metadata::from_json) } else { None },
+        vector: fields.vector.then(|| vector::write(found.vector.to_vec(), VectorFormat::F32)),
+        candidate: None,
+    }
+}
+
+fn rank_candidates(
+    query: &Embedding,
+    texts: &[String],
+    candidates: &[Embedding],
+    search: &Search,
+    fields: Fields,
+) -> Vec<proto::Hit> {
+    let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
+    ranked.retain(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
+    ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // stable: then by position
+    ranked.truncate(search.k);
+    ranked
+        .into_iter()
+        .map(|(n, score)| proto::Hit {
+            score,
+            text: if fields.text { texts[n].clone() } else { String::new() },
+            vector: fields.vector.then(|| vector::write(candidates[n].values().to_vec(), VectorFormat::F32)),
+            candidate: Some(n as u32),
+            ..proto::Hit::default()
+        })
+        .collect()
+}

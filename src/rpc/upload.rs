@@ -1,0 +1,279 @@
+//! `Upload`: documents from a stream into a collection.
+//!
+//! ```text
+//! messages ── checked, cut into chunks ── embedded, CHUNKS_AHEAD at a time ── committed in order ── progress
+//! ```
+//!
+//! Invariants: documents commit in the order they were sent; `committed` counts a document only
+//! when searches find it; the stream is read only when there is room for what it brings, so memory
+//! is bounded and a fast client waits; nothing runs on when the client has gone.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, future, stream};
+use serde_json::Map;
+use tonic::{Status, Streaming};
+
+use super::status::Failure;
+use super::{Engine, Responses, compute, metadata, parse, vector};
+use crate::collection::{Collection, Content, DocId, Document};
+use crate::embedder::{Embedding, InputType, Truncation, WhenFull};
+use crate::proto;
+
+/// Documents that are embedded, committed and reported together.
+const CHUNK_DOCUMENTS: usize = 64;
+/// A chunk of large texts ends sooner.
+const CHUNK_TEXT_BYTES: usize = 256 * 1024;
+/// Chunks in work: enough texts of like length to choose from for the scheduler.
+const CHUNKS_AHEAD: usize = 16;
+
+/// Some documents of the stream, in order.
+struct Chunk {
+    collection: Arc<Collection>,
+    items: Vec<Item>,
+}
+
+/// One document on its way.
+struct Item {
+    /// From 0, in the whole stream.
+    position: u64,
+    /// From 0, in its message.
+    index: usize,
+    /// As sent.
+    id: String,
+    state: Result<Checked, Failure>,
+}
+
+/// A document whose fields are right.
+struct Checked {
+    id: DocId,
+    content: Content,
+    /// Given by the client, or else to be computed.
+    embedding: Option<Embedding>,
+}
+
+/// A chunk whose documents are ready, or wrong.
+struct Embedded {
+    collection: Arc<Collection>,
+    received: usize,
+    documents: Vec<Document>,
+    errors: Vec<proto::UploadError>,
+}
+
+pub fn upload(engine: Arc<Engine>, requests: Streaming<proto::UploadRequest>) -> Responses<proto::UploadResponse> {
+    let embed = move |chunk: Result<Chunk, Status>, engine: Arc<Engine>| match chunk {
+        Ok(chunk) => future::Either::Left(async move { embed(&engine, chunk).await }),
+        Err(status) => future::Either::Right(future::ready(Err(status))),
+    };
+    let ahead = Arc::clone(&engine);
+    let embedded = chunks(engine, requests).map(move |chunk| embed(chunk, Arc::clone(&ahead))).buffered(CHUNKS_AHEAD);
+    Box::pin(progress(embedded))
+}
+
+/// Reads messages one by one and cuts them into chunks. Ends after its first error.
+fn chunks(
+    engine: Arc<Engine>,
+    requests: Streaming<proto::UploadRequest>,
+) -> impl Stream<Item = Result<Chunk, Status>> + Send {
+    struct Reader {
+        requests: Streaming<proto::UploadRequest>,
+        collection: Option<Arc<Collection>>,
+        position: u64,
+        ended: bool,
+    }
+    let reader = Reader { requests, collection: None, position: 0, ended: false };
+    stream::unfold((reader, engine), |(mut reader, engine)| async move {
+        if reader.ended {
+            return None;
+        }
+        let message = match reader.requests.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) if reader.collection.is_some() => return None,
+            Ok(None) => {
+                reader.ended = true;
+                let failure = Failure::invalid("collection", "the stream ended before its first message");
+                return Some((vec![Err(failure.into())], (reader, engine)));
+            }
+            Err(status) => {
+                reader.ended = true;
+                return Some((vec![Err(status)], (reader, engine)));
+            }
+        };
+        let cut = match collection(&engine, reader.collection.take(), &message.collection) {
+            Ok(collection) => {
+                let chunks = cut(&engine, &collection, reader.position, message.documents);
+                reader.position += chunks.iter().map(|chunk| chunk.items.len() as u64).sum::<u64>();
+                reader.collection = Some(collection);
+                chunks.into_iter().map(Ok).collect()
+            }
+            Err(failure) => {
+                reader.ended = true;
+                vec![Err(failure.into())]
+            }
+        };
+        Some((cut, (reader, engine)))
+    })
+    .flat_map(stream::iter)
+}
+
+/// The stream's collection: named by the first message, and by later ones the same or not at all.
+fn collection(engine: &Engine, current: Option<Arc<Collection>>, name: &str) -> Result<Arc<Collection>, Failure> {
+    match current {
+        Some(current) if name.is_empty() || name == current.name() => Ok(current),
+        Some(current) => {
+            let reason = format!("the stream began with {:?}; a stream has one collection", current.name());
+            Err(Failure::invalid("collection", reason))
+        }
+        None => {
+            parse::collection_name("collection", name, &engine.limits)?;
+            engine.store.get_or_create(name, engine.model()).map_err(|error| Failure::collection(name, error))
+        }
+    }
+}
+
+fn cut(engine: &Engine, collection: &Arc<Collection>, first: u64, documents: Vec<proto::Document>) -> Vec<Chunk> {
+    let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new() };
+    let mut chunks = Vec::new();
+    let (mut chunk, mut bytes) = (new_chunk(), 0);
+    for (n, document) in documents.into_iter().enumerate() {
+        bytes += document.text.len();
+        let id = document.id.clone();
+        let state = check(engine, n, document);
+        chunk.items.push(Item { position: first + n as u64, index: n, id, state });
+        if chunk.items.len() == CHUNK_DOCUMENTS || bytes >= CHUNK_TEXT_BYTES {
+            chunks.push(std::mem::replace(&mut chunk, new_chunk()));
+            bytes = 0;
+        }
+    }
+    if !chunk.items.is_empty() {
+        chunks.push(chunk);
+    }
+    chunks
+}
+
+fn check(engine: &Engine, n: usize, document: proto::Document) -> Result<Checked, Failure> {
+    let field = |name: &str| format!("documents[{n}].{name}");
+    let limits = &engine.limits;
+    let id = parse::id(&field("id"), &document.id, limits)?;
+    parse::text(&field("text"), &document.text, limits)?;
+    let metadata = match &document.metadata {
+        Some(given) => Some(check_metadata(&field("metadata"), given, limits.max_metadata_bytes)?),
+        None => None,
+    };
+    let embedding = match &document.vector {
+        Some(given) => Some(vector::read(&field("vector"), given, engine.embedder.dimensions())?),
+        None if document.text.is_empty() => {
+            return Err(Failure::invalid(field("text"), "is empty, and there is no vector"));
+        }
+        None => None,
+    };
+    Ok(Checked { id, content: Content { text: document.text, metadata }, embedding })
+}
+
+fn check_metadata(
+    field: &str,
+    given: &prost_types::Struct,
+    most: usize,
+) -> Result<Map<String, serde_json::Value>, Failure> {
+    let metadata = metadata::to_json(given).map_err(|error| Failure::invalid(field, error.to_string()))?;
+    let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |json| json.len());
+    if bytes > most {
+        return Err(Failure::invalid(field, format!("{bytes} bytes as JSON exceed the limit of {most}")));
+    }
+    Ok(metadata)
+}
+
+/// Vectors for the documents of a chunk that need one.
+async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
+    let received = chunk.items.len();
+    let texts = chunk
+        .items
+        .iter()
+        .filter_map(|item| item.state.as_ref().ok())
+        .filter(|checked| checked.embedding.is_none())
+        .map(|checked| checked.content.text.clone())
+        .collect();
+    let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await;
+    let mut pooled = pooled.map_err(Failure::from)?.into_iter();
+    let (mut documents, mut errors) = (Vec::with_capacity(received), Vec::new());
+    for item in chunk.items {
+        let ready = item.state.and_then(|Checked { id, content, embedding }| {
+            let embedding = match embedding {
+                Some(given) => given,
+                None => {
+                    let pooled = pooled.next().ok_or(Failure::Internal)?;
+                    let pooled =
+                        pooled.map_err(|error| Failure::text(format!("documents[{}].text", item.index), &error))?;
+                    Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)?
+                }
+            };
+            Ok(Document { id, content: Arc::new(content), embedding })
+        });
+        match ready {
+            Ok(document) => documents.push(document),
+            Err(failure) => errors.push(proto::UploadError {
+                position: item.position,
+                id: item.id,
+                status: Some(failure.to_item()),
+            }),
+        }
+    }
+    Ok(Embedded { collection: chunk.collection, received, documents, errors })
+}
+
+/// Commits chunk after chunk and tells how far it is.
+fn progress(
+    chunks: impl Stream<Item = Result<Embedded, Status>> + Send + 'static,
+) -> impl Stream<Item = Result<proto::UploadResponse, Status>> + Send {
+    /// The counts so far, until the stream has ended.
+    struct State<S> {
+        chunks: S,
+        received: u64,
+        committed: u64,
+        ended: bool,
+    }
+    let state = State { chunks: Box::pin(chunks), received: 0, committed: 0, ended: false };
+    stream::unfold(state, |mut state| async move {
+        if state.ended {
+            return None;
+        }
+        let response = match state.chunks.next().await {
+            Some(Ok(chunk)) => {
+                state.received += chunk.received as u64;
+                let n = chunk.documents.len() as u64;
+                match commit(chunk.collection, chunk.documents).await {
+                    Ok(()) => {
+                        state.committed += n;
+                        Ok(proto::UploadResponse {
+                            received: state.received,
+                            committed: state.committed,
+                            errors: chunk.errors,
+                            done: false,
+                        })
+                    }
+                    Err(failure) => Err(failure.into()),
+                }
+            }
+            Some(Err(status)) => Err(status),
+            None => {
+                state.ended = true;
+                Ok(proto::UploadResponse {
+                    received: state.received,
+                    committed: state.committed,
+                    errors: vec![],
+                    done: true,
+                })
+            }
+        };
+        state.ended |= response.is_err();
+        Some((response, state))
+    })
+}
+
+async fn commit(collection: Arc<Collection>, documents: Vec<Document>) -> Result<(), Failure> {
+    if documents.is_empty() {
+        return Ok(());
+    }
+    let name = collection.name().to_owned();
+    compute(move || collection.commit(documents)).await?.map_err(|error| Failure::commit(&name, error))
+}

@@ -1,0 +1,95 @@
+//! The arrows of ARCHITECTURE.md, checked: who may know whom, and each heavy crate's door.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Crates, and the places that may name them in code.
+const DOORS: &[(&str, &[&str])] = &[
+    ("tonic", &["src/rpc/", "src/server/", "src/client/", "src/proto.rs"]),
+    ("tonic_types", &["src/rpc/", "src/server/", "src/client/"]),
+    ("tonic_health", &["src/server/", "src/client/"]),
+    ("tonic_reflection", &["src/server/"]),
+    ("prost", &["src/rpc/", "src/client/"]),
+    ("clap", &["src/cli/", "src/config.rs"]),
+    ("hnsw_rs", &["src/index/graph.rs"]),
+    ("hf_hub", &["src/model/hub.rs"]),
+    ("tokenizers", &["src/embedder/tokenizer.rs"]),
+    ("candle_core", &["src/embedder/"]),
+    ("candle_transformers", &["src/embedder/"]),
+    ("mimalloc", &["src/main.rs"]),
+];
+
+/// Modules, and those of the crate that they may use.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("kernel", &[]),
+    ("index", &["kernel"]),
+    ("model", &[]),
+    ("embedder", &["model", "kernel"]),
+    ("collection", &["embedder", "index"]),
+    ("rpc", &["collection", "embedder", "index", "proto"]),
+    ("server", &["rpc", "proto"]),
+    ("client", &["rpc", "proto"]),
+];
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    walk(&root.join("src"), &mut found);
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+            let code = fs::read_to_string(&path).unwrap();
+            let code = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+            (name, code)
+        })
+        .collect()
+}
+
+/// `code` names `path` followed by `::`, and not as the end of a longer name.
+fn names(code: &str, path: &str) -> bool {
+    let whole = |at: usize| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':');
+    code.match_indices(&format!("{path}::")).any(|(at, _)| whole(at))
+}
+
+#[test]
+fn each_heavy_crate_has_one_door() {
+    let sources = sources();
+    for (krate, doors) in DOORS {
+        let mut used = false;
+        for (file, _) in sources.iter().filter(|(_, code)| names(code, krate)) {
+            assert!(doors.iter().any(|door| file.starts_with(door)), "{file} names {krate}");
+            used = true;
+        }
+        assert!(used, "nobody names {krate}: the list is out of date");
+    }
+}
+
+#[test]
+fn data_flows_one_way() {
+    let modules =
+        ["cli", "client", "collection", "config", "embedder", "index", "kernel", "model", "proto", "rpc", "server"];
+    for (file, code) in sources() {
+        let Some((module, allowed)) = ARROWS.iter().find(|(module, _)| file.starts_with(&format!("src/{module}/")))
+        else {
+            continue;
+        };
+        for other in modules.iter().filter(|other| *other != module && !allowed.contains(other)) {
+            assert!(!names(&code, &format!("crate::{other}")), "{file}, of {module}, uses {other}");
+        }
+    }
+}
+
+#[test]
+fn only_kernels_are_unsafe() {
+    for (file, code) in sources() {
+        let is_unsafe = code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
+        assert!(!is_unsafe || file.starts_with("src/kernel/"), "{file} is unsafe");
+    }
+}

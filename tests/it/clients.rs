@@ -1,0 +1,411 @@
+//! Clients nobody here wrote: grpcurl, which knows the service by reflection alone, and Python's grpcio
+//! with stubs generated from `proto/`. Both ends of the other tests are tonic and could be wrong in the
+//! same way; these could not. They are installed once per target directory, from the Go module proxy and
+//! from PyPI, in the versions pinned here and in `tests/clients/requirements.txt`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::{Deserializer, Value, json};
+
+use crate::harness::Server;
+
+const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
+const SERVICE: &str = "cognate.v1.Cognate";
+/// In the order of `grpcurl list`. Each is called below.
+const RPCS: [&str; 12] = [
+    "CreateCollection",
+    "DeleteCollection",
+    "DeleteDocuments",
+    "Embed",
+    "EmbedStream",
+    "GetDocuments",
+    "Info",
+    "ListCollections",
+    "ListDocuments",
+    "Similarity",
+    "TopK",
+    "Upload",
+];
+
+fn target_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a command to its end, with `stdin` piped into it as it reads.
+fn run(command: &mut Command, stdin: String) -> std::io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut pipe = child.stdin.take().expect("stdin is piped");
+    // A client that ends early closes the pipe; its exit code and output tell why.
+    let writer = std::thread::spawn(move || pipe.write_all(stdin.as_bytes()).ok());
+    let output = child.wait_with_output();
+    writer.join().expect("the writer does not panic");
+    output
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a step of an installation; where it cannot, the test fails and says what to install.
+fn install(command: &mut Command, needs: &str) {
+    let output = run(command, String::new()).unwrap_or_else(|error| {
+        let program = command.get_program().display();
+        panic!("cannot run {program} ({error}): this test needs {needs}")
+    });
+    assert!(output.status.success(), "{command:?} failed; this test needs {needs}:\n{}", stderr(&output));
+}
+
+/// The path of grpcurl, installed by the first test that asks.
+fn grpcurl() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let (_, version) = GRPCURL.split_once('@').expect("the version is pinned");
+        let folder = target_dir().join("grpcurl").join(version);
+        let binary = folder.join("grpcurl");
+        let runs =
+            run(Command::new(&binary).arg("-version"), String::new()).is_ok_and(|output| output.status.success());
+        if !runs {
+            let mut go = Command::new("go");
+            install(
+                go.args(["install", GRPCURL]).env("GOBIN", &folder),
+                "Go 1.21 or later and a Go module proxy that GOPROXY names",
+            );
+        }
+        binary
+    })
+}
+
+/// The Python of a virtual environment that has grpcio, made by the first test that asks.
+fn python() -> &'static Path {
+    const NEEDS: &str = "Python 3.10 or later with its venv module (Debian: python3-venv) and a PyPI that pip reaches";
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let requirements = repository().join("tests/clients/requirements.txt");
+        let wanted = fs::read_to_string(&requirements).expect("the requirements are in the repository");
+        let folder = target_dir().join("python");
+        let binary = folder.join("bin/python");
+        // Written last: an installation that was broken off, or of other versions, is made anew.
+        let marker = folder.join("installed.txt");
+        if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
+            install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS);
+            let mut pip = Command::new(&binary);
+            install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements), NEEDS);
+            fs::write(&marker, wanted).expect("the target directory can be written");
+        }
+        binary
+    })
+}
+
+/// `grpcurl -plaintext` against one server.
+struct Grpcurl {
+    server: Server,
+}
+
+impl Grpcurl {
+    async fn start() -> Self {
+        grpcurl(); // before the server, so that it does not wait for an installation
+        Self { server: Server::start(&[]).await }
+    }
+
+    /// `grpcurl -plaintext FLAGS ADDRESS WORDS < stdin`
+    fn run(&self, flags: &[&str], words: &[&str], stdin: String) -> Output {
+        let mut command = Command::new(grpcurl());
+        command.args(["-plaintext", "-max-time", "300"]).args(flags).arg(self.server.addr.to_string()).args(words);
+        run(&mut command, stdin).expect("grpcurl was installed")
+    }
+
+    /// What `grpcurl -plaintext ADDRESS WORDS` prints.
+    fn text(&self, words: &[&str]) -> String {
+        let output = self.run(&[], words, String::new());
+        assert!(output.status.success(), "{words:?}: {}\n{}", stderr(&output), self.server.log());
+        String::from_utf8(output.stdout).expect("grpcurl prints UTF-8")
+    }
+
+    /// `grpcurl -plaintext -d REQUEST ADDRESS METHOD`: one request, one response.
+    fn call(&self, method: &str, request: Value) -> Value {
+        let output = self.run(&["-d", &request.to_string()], &[method], String::new());
+        assert!(output.status.success(), "{method} {request}: {}\n{}", stderr(&output), self.server.log());
+        let mut responses = messages(&output);
+        assert_eq!(responses.len(), 1, "{responses:?}");
+        responses.remove(0)
+    }
+
+    fn cognate(&self, rpc: &str, request: Value) -> Value {
+        self.call(&format!("{SERVICE}/{rpc}"), request)
+    }
+
+    /// `grpcurl -plaintext -d @ ADDRESS METHOD < requests.jsonl`: one request a line.
+    fn stream(&self, rpc: &str, requests: impl Iterator<Item = Value>) -> Vec<Value> {
+        let lines: String = requests.map(|request| format!("{request}\n")).collect();
+        let output = self.run(&["-d", "@"], &[&format!("{SERVICE}/{rpc}")], lines);
+        assert!(output.status.success(), "{rpc}: {}\n{}", stderr(&output), self.server.log());
+        messages(&output)
+    }
+
+    /// What grpcurl prints of a call that must fail.
+    fn error(&self, rpc: &str, request: Value) -> String {
+        let output = self.run(&["-d", &request.to_string()], &[&format!("{SERVICE}/{rpc}")], String::new());
+        assert!(!output.status.success(), "{rpc} {request} was answered");
+        stderr(&output)
+    }
+}
+
+fn messages(output: &Output) -> Vec<Value> {
+    Deserializer::from_slice(&output.stdout).into_iter().collect::<Result<_, _>>().expect("grpcurl prints JSON")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// An integer. JSON has 64-bit ones as strings, and grpcurl leaves out what is 0.
+fn integer(value: &Value) -> u64 {
+    match value {
+        Value::Null => 0,
+        Value::String(text) => text.parse().expect("an integer"),
+        value => value.as_u64().expect("an integer"),
+    }
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    list(value).iter().map(|value| value.as_f64().expect("a number")).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// The `id` of each.
+fn ids(value: &Value) -> Vec<&str> {
+    list(value).iter().map(|item| item["id"].as_str().expect("an id")).collect()
+}
+
+fn note(number: usize) -> String {
+    let subject = ["the weather in spring", "a train on its rails", "bread from the oven"][number % 3];
+    format!("note {number} is about {subject}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_lists_and_describes_the_service() {
+    let grpcurl = Grpcurl::start().await;
+    let services = grpcurl.text(&["list"]);
+    for name in [SERVICE, "grpc.health.v1.Health"] {
+        assert!(services.lines().any(|line| line == name), "{services}");
+    }
+    let rpcs = grpcurl.text(&["list", SERVICE]);
+    assert_eq!(rpcs.lines().collect::<Vec<_>>(), RPCS.map(|rpc| format!("{SERVICE}.{rpc}")));
+    let described = grpcurl.text(&["describe", SERVICE]);
+    for rpc in [
+        "rpc TopK ( .cognate.v1.TopKRequest ) returns ( .cognate.v1.TopKResponse );",
+        "rpc Upload ( stream .cognate.v1.UploadRequest ) returns ( stream .cognate.v1.UploadResponse );",
+    ] {
+        assert!(described.contains(rpc), "{described}");
+    }
+    // A message whose fields come from another file of the descriptor.
+    let described = grpcurl.text(&["describe", "cognate.v1.EmbedResult"]);
+    assert!(described.contains(".google.rpc.Status error = 2;"), "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_asks_for_health_and_info() {
+    let grpcurl = Grpcurl::start().await;
+    for service in ["", SERVICE] {
+        let health = grpcurl.call("grpc.health.v1.Health/Check", json!({ "service": service }));
+        assert_eq!(health, json!({ "status": "SERVING" }));
+    }
+    let info = grpcurl.cognate("Info", json!({}));
+    assert_eq!(info["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(info["model"]["dimensions"], 384);
+    assert!(integer(&info["limits"]["maxTexts"]) >= 1024, "{info}");
+    assert!(integer(&info["limits"]["maxMessageBytes"]) > 1 << 20, "{info}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_embeds_in_one_call_and_in_a_stream() {
+    let grpcurl = Grpcurl::start().await;
+    let response = grpcurl.cognate("Embed", json!({ "texts": ["one", "two", "one"] }));
+    let vectors: Vec<_> = list(&response["results"]).iter().map(|result| floats(&result["vector"]["values"])).collect();
+    assert_eq!(vectors.iter().map(Vec::len).collect::<Vec<_>>(), [384; 3]);
+    for vector in &vectors {
+        assert!((dot(vector, vector) - 1.0).abs() < 1e-5);
+    }
+    assert!(dot(&vectors[0], &vectors[2]) > 1.0 - 1e-5 && dot(&vectors[0], &vectors[1]) < 0.99);
+
+    let requests = [
+        json!({ "texts": ["two"] }),
+        json!({ "texts": ["three", "one"] }),
+        json!({ "texts": ["four"], "dimensions": 9999 }),
+        json!({ "texts": ["five"], "dimensions": 8 }),
+    ];
+    let responses = grpcurl.stream("EmbedStream", requests.into_iter());
+    let counts: Vec<_> = responses.iter().map(|response| list(&response["results"]).len()).collect();
+    assert_eq!(counts, [1, 2, 1, 1], "one response for each request, in order");
+    let vector = |response: usize, text: usize| floats(&responses[response]["results"][text]["vector"]["values"]);
+    assert!(dot(&vector(0, 0), &vectors[1]) > 1.0 - 1e-5);
+    assert!(dot(&vector(1, 1), &vectors[0]) > 1.0 - 1e-5);
+    assert_eq!(vector(3, 0).len(), 8);
+    let error = &responses[2]["results"][0]["error"];
+    assert_eq!(error["code"], 3);
+    assert_eq!(error["details"][0]["@type"], "type.googleapis.com/google.rpc.BadRequest");
+    assert_eq!(error["details"][0]["fieldViolations"][0]["field"], "dimensions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_compares_texts_and_ranks_candidates() {
+    let grpcurl = Grpcurl::start().await;
+    let response = grpcurl.cognate("Similarity", json!({ "a": ["a cat", "a steam engine"], "b": ["a kitten"] }));
+    let scores: Vec<_> = list(&response["rows"]).iter().map(|row| floats(&row["scores"])).collect();
+    assert_eq!(scores.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+    assert!(scores[0][0] > scores[1][0] + 0.2, "{scores:?}");
+
+    let request = json!({
+        "queries": [{ "text": "a vehicle that runs on rails" }],
+        "candidates": ["a train", "a loaf of bread", "a sleeping cat"],
+        "k": 2,
+        "with_text": true,
+    });
+    let response = grpcurl.cognate("TopK", request);
+    let hits = list(&response["results"][0]["hits"]);
+    assert_eq!(hits.len(), 2);
+    assert_eq!(hits[0]["text"], "a train");
+    // Position 0 is printed: the field is optional, so 0 is not the same as none.
+    assert_eq!(hits[0]["candidate"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_uploads_a_pipe_of_lines_and_works_with_the_documents() {
+    const MESSAGES: usize = 200;
+    const PER_MESSAGE: usize = 4;
+    let grpcurl = Grpcurl::start().await;
+    let lines = (0..MESSAGES).map(|message| {
+        let numbers = message * PER_MESSAGE..(message + 1) * PER_MESSAGE;
+        let documents: Vec<_> = numbers
+            .map(|n| json!({ "id": format!("n{n:03}"), "text": note(n), "metadata": { "number": n } }))
+            .collect();
+        if message == 0 {
+            json!({ "collection": "notes", "documents": documents })
+        } else {
+            json!({ "documents": documents })
+        }
+    });
+    let responses = grpcurl.stream("Upload", lines);
+    let (last, before) = responses.split_last().expect("an upload is answered");
+    let total = MESSAGES * PER_MESSAGE;
+    assert_eq!(last, &json!({ "received": total.to_string(), "committed": total.to_string(), "done": true }));
+    assert!(before.iter().all(|response| response["done"].is_null()), "only the last response is done");
+    let committed: Vec<_> = responses.iter().map(|response| integer(&response["committed"])).collect();
+    assert!(committed.is_sorted(), "{committed:?}");
+
+    let search = || {
+        let request = json!({
+            "collection": "notes",
+            "queries": [{ "text": note(321) }],
+            "k": 3,
+            "with_text": true,
+            "with_metadata": true,
+        });
+        let response = grpcurl.cognate("TopK", request);
+        list(&response["results"][0]["hits"]).to_vec()
+    };
+    let hits = search();
+    assert_eq!(hits.len(), 3);
+    assert_eq!(hits[0]["id"], "n321");
+    assert_eq!(hits[0]["text"], note(321));
+    assert_eq!(hits[0]["metadata"], json!({ "number": 321 }));
+    assert!(hits[0]["score"].as_f64() > Some(1.0 - 1e-5), "{hits:?}");
+
+    let got = grpcurl.cognate("GetDocuments", json!({ "collection": "notes", "ids": ["n321", "nobody"] }));
+    assert_eq!(ids(&got["documents"]), ["n321"]);
+    assert_eq!(got["missing"], json!(["nobody"]));
+    let gone = grpcurl.cognate("DeleteDocuments", json!({ "collection": "notes", "ids": ["n321", "nobody"] }));
+    assert_eq!(gone, json!({ "deleted": ["n321"], "missing": ["nobody"] }));
+    assert_ne!(search()[0]["id"], "n321");
+
+    let mut listed = Vec::new();
+    let mut token = json!("");
+    while !token.is_null() {
+        let request = json!({ "collection": "notes", "page_size": 300, "page_token": token });
+        let page = grpcurl.cognate("ListDocuments", request);
+        listed.extend(ids(&page["documents"]).into_iter().map(str::to_owned));
+        token = page["nextPageToken"].clone(); // left out on the last page
+    }
+    let expected: Vec<_> = (0..total).filter(|n| *n != 321).map(|n| format!("n{n:03}")).collect();
+    assert_eq!(listed, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_makes_lists_and_removes_collections() {
+    let grpcurl = Grpcurl::start().await;
+    assert_eq!(grpcurl.cognate("ListCollections", json!({})), json!({}));
+    for name in ["second", "first"] {
+        let made = grpcurl.cognate("CreateCollection", json!({ "name": name }));
+        assert_eq!((&made["collection"]["name"], &made["collection"]["dimensions"]), (&json!(name), &json!(384)));
+    }
+    let error = grpcurl.error("CreateCollection", json!({ "name": "first" }));
+    assert!(error.contains("Code: AlreadyExists") && error.contains("google.rpc.ResourceInfo"), "{error}");
+    let lines =
+        [json!({ "collection": "second", "documents": [{ "id": "a", "text": "one" }, { "id": "b", "text": "two" }] })];
+    grpcurl.stream("Upload", lines.into_iter());
+    let names = || {
+        let response = grpcurl.cognate("ListCollections", json!({}));
+        let collections = list(&response["collections"]).iter();
+        collections
+            .map(|item| (item["name"].as_str().unwrap_or_default().to_owned(), integer(&item["documents"])))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(), [("first".to_owned(), 0), ("second".to_owned(), 2)]);
+    assert_eq!(grpcurl.cognate("DeleteCollection", json!({ "name": "second" })), json!({ "documents": "2" }));
+    assert_eq!(names(), [("first".to_owned(), 0)]);
+    let error = grpcurl.error("DeleteCollection", json!({ "name": "second" }));
+    assert!(error.contains("Code: NotFound") && error.contains("google.rpc.ResourceInfo"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_shows_which_field_is_wrong() {
+    let grpcurl = Grpcurl::start().await;
+    let error = grpcurl.error("TopK", json!({ "queries": [{ "text": "x" }], "candidates": ["y"], "k": 0 }));
+    assert!(error.contains("Code: InvalidArgument"), "{error}");
+    assert!(error.contains("type.googleapis.com/google.rpc.BadRequest"), "{error}");
+    assert!(error.contains(r#""field": "k""#), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python and PyPI: cargo test -- --ignored"]
+async fn a_python_client_generated_from_the_proto_gets_right_answers() {
+    let python = python();
+    let stubs = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
+    // Only our package: google.rpc comes from googleapis-common-protos, as in a user's program.
+    let mut protoc = Command::new(python);
+    protoc.current_dir(repository()).args(["-m", "grpc_tools.protoc", "-I", "proto"]);
+    for kind in ["--python_out", "--grpc_python_out"] {
+        protoc.arg(format!("{kind}={}", stubs.path().display()));
+    }
+    install(protoc.arg("cognate/v1/cognate.proto"), "grpcio-tools, which tests/clients/requirements.txt names");
+
+    let server = Server::start(&[]).await;
+    let mut client = Command::new(python);
+    client
+        .arg(repository().join("tests/clients/client.py"))
+        .arg(server.addr.to_string())
+        .env("PYTHONPATH", stubs.path());
+    let output = run(&mut client, String::new()).expect("Python was installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}\nThe server's log:\n{}", stderr(&output), server.log());
+    assert!(said.contains("checks passed"), "{said}");
+}

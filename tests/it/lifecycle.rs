@@ -1,0 +1,127 @@
+//! Starting, stopping, and what health says meanwhile.
+
+use std::process::Command;
+use std::time::Duration;
+
+use cognate::proto::{EmbedRequest, InfoRequest};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+use crate::harness::{Server, document, upload};
+
+fn texts(n: usize, words: usize) -> EmbedRequest {
+    EmbedRequest { texts: vec!["word ".repeat(words); n], ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn until_the_model_is_ready_health_says_so_and_calls_are_unavailable() {
+    // A hub that takes the question and never answers: the model is looked for until that is given up.
+    let hub = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+    command.args(["serve", "--addr", "127.0.0.1:0", "--model", "nobody/has-this-model"]);
+    command.env("HF_ENDPOINT", format!("http://{}", hub.local_addr().unwrap()));
+    command.env("HF_HOME", cache.path()).env_remove("HF_HUB_CACHE").env_remove("HF_HUB_OFFLINE");
+    let mut server = Server::of(command);
+
+    let mut client = server.client().await;
+    for service in ["", "cognate.v1.Cognate"] {
+        assert_eq!(server.health(service).await, Ok(ServingStatus::NotServing));
+    }
+    assert_eq!(server.health("another.Service").await, Err(Code::NotFound));
+    assert_eq!(client.info(InfoRequest {}).await.unwrap_err().code(), Code::Unavailable);
+    let status = client.embed(texts(1, 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+
+    assert_eq!(server.exit_code().await, Some(2));
+    let log = server.log();
+    assert!(log.contains("nobody/has-this-model") && log.contains("--model"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_accepted_calls_and_takes_no_new_ones() {
+    let mut server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    let mut watcher = HealthClient::new(server.channel().await.unwrap());
+    let mut health = watcher.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(health.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
+
+    // A call in progress, and a stream that its client keeps open.
+    let mut caller = client.clone();
+    let call = tokio::spawn(async move { caller.embed(texts(200, 60)).await });
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    let mut responses = client.embed_stream(ReceiverStream::new(receive)).await.unwrap().into_inner();
+    send.send(texts(1, 1)).await.unwrap();
+    assert!(responses.next().await.unwrap().is_ok());
+    tokio::time::sleep(Duration::from_millis(50)).await; // the call is on its way to the server
+
+    server.terminate();
+    assert_eq!(health.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let refused = match server.channel().await {
+        Err(_) => true,
+        Ok(channel) => {
+            let mut late = cognate::proto::cognate_client::CognateClient::new(channel);
+            late.embed(texts(1, 1)).await.unwrap_err().code() == Code::Unavailable
+        }
+    };
+    assert!(refused);
+    // What was accepted goes on: the stream too, until its client ends it.
+    send.send(texts(2, 2)).await.unwrap();
+    assert_eq!(responses.next().await.unwrap().unwrap().results.len(), 2);
+    assert_eq!(call.await.unwrap().unwrap().into_inner().results.len(), 200);
+    drop(send);
+    assert!(responses.next().await.is_none());
+    assert_eq!(server.exit_code().await, Some(0), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_outlast_the_drain_timeout_are_cut_off() {
+    let mut server = Server::start(&["--drain-timeout", "200ms"]).await;
+    let mut client = server.client().await;
+    let (_send, receive) = tokio::sync::mpsc::channel::<EmbedRequest>(1);
+    let _responses = client.embed_stream(ReceiverStream::new(receive)).await.unwrap();
+    server.terminate();
+    assert_eq!(server.exit_code().await, Some(0));
+    assert!(server.log().contains("cut off"), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn info_tells_the_model_and_the_limits_in_force() {
+    let server = Server::start(&["--max-texts", "2000", "--threads", "1"]).await;
+    let info = server.client().await.info(InfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.version, env!("CARGO_PKG_VERSION"));
+    let model = info.model.unwrap();
+    assert_eq!(model.id, "sentence-transformers/all-MiniLM-L6-v2");
+    assert_eq!((model.dimensions, model.max_tokens, model.pooling.as_str()), (384, 256, "mean"));
+    assert_eq!((model.device.as_str(), model.precision.as_str()), ("cpu", "f32"));
+    assert!(!model.revision.is_empty() && model.fingerprint.len() >= 16);
+    let limits = info.limits.unwrap();
+    assert_eq!(limits.max_texts, 2000);
+    assert!(limits.max_k >= 1000 && limits.max_message_bytes >= 1 << 20 && limits.max_text_bytes > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_hold_different_collections_of_one_model() {
+    let (one, other) = (Server::start(&[]).await, Server::start(&[]).await);
+    upload(&mut one.client().await, "c", vec![document("a", "text")]).await;
+    let mut client = other.client().await;
+    assert!(
+        client
+            .list_collections(cognate::proto::ListCollectionsRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .collections
+            .is_empty()
+    );
+    let fingerprint = async |server: &Server| {
+        server.client().await.info(InfoRequest {}).await.unwrap().into_inner().model.unwrap().fingerprint
+    };
+    assert_eq!(fingerprint(&one).await, fingerprint(&other).await);
+}

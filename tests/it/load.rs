@@ -1,0 +1,97 @@
+//! Too much at once: refused with a time to come back, or waited for, and never fallen over.
+
+use std::time::Duration;
+
+use cognate::proto::{EmbedRequest, InfoRequest};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use crate::harness::Server;
+
+fn texts(n: usize, words: usize) -> EmbedRequest {
+    EmbedRequest { texts: vec!["word ".repeat(words); n], ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_unary_calls_with_a_time_and_lets_streams_wait() {
+    let server = Server::start(&["--queue-tokens", "2000"]).await;
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let client = server.client();
+            async move { client.await.embed(texts(40, 40)).await }
+        })
+        .collect();
+    let stream = async {
+        let requests = tokio_stream::iter(vec![texts(40, 40); 4]);
+        let responses = server.client().await.embed_stream(requests).await.unwrap().into_inner();
+        responses.collect::<Result<Vec<_>, _>>().await.unwrap()
+    };
+    let (calls, streamed) = tokio::join!(futures::future::join_all(calls), stream);
+    assert_eq!(streamed.iter().map(|response| response.results.len()).sum::<usize>(), 160);
+    let refused: Vec<_> = calls.iter().filter_map(|call| call.as_ref().err()).collect();
+    assert!(!refused.is_empty() && refused.len() < 8, "{} of 8 calls were refused", refused.len());
+    for status in refused {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        let delay = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert!(delay > Duration::ZERO && delay <= Duration::from_secs(60), "{delay:?}");
+    }
+    assert!(server.client().await.embed(texts(40, 40)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_call_too_many_is_refused_while_info_still_answers() {
+    let server = Server::start(&["--max-calls", "1"]).await;
+    let mut client = server.client().await;
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    let mut responses = client.embed_stream(ReceiverStream::new(receive)).await.unwrap().into_inner();
+    send.send(texts(1, 1)).await.unwrap();
+    assert!(responses.next().await.unwrap().is_ok());
+    let status = client.embed(texts(1, 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with("max_calls: 1"), "{status:?}");
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    let info = client.info(InfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.limits.unwrap().max_calls, 1);
+    drop(send);
+    while responses.next().await.is_some() {}
+    assert!(client.embed(texts(1, 1)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_past_its_deadline_is_dropped_with_the_call() {
+    let server = Server::start(&["--queue-tokens", "1000000"]).await;
+    let mut client = server.client().await;
+    // Minutes of work, if it were done.
+    let calls = (0..3).map(|_| {
+        let mut client = client.clone();
+        async move {
+            let mut request = Request::new(texts(1000, 250));
+            request.set_timeout(Duration::from_millis(300));
+            client.embed(request).await
+        }
+    });
+    for answer in futures::future::join_all(calls).await {
+        // tonic's client has a timer of its own, which calls the same end CANCELLED.
+        assert!(matches!(answer.unwrap_err().code(), Code::DeadlineExceeded | Code::Cancelled));
+    }
+    let after = tokio::time::timeout(Duration::from_secs(60), client.embed(texts(1, 1))).await;
+    assert!(after.expect("the dropped work does not stand before it").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_bounded_while_a_client_sends_all_it_can() {
+    let server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    client.embed(texts(8, 250)).await.unwrap();
+    let Some(before) = server.peak_bytes() else { return };
+    // A gigabyte is offered; the server takes what it can work on.
+    let requests = tokio_stream::iter(std::iter::repeat_n(texts(16, 40_000), 300));
+    let mut responses = client.embed_stream(requests).await.unwrap().into_inner();
+    let first = tokio::time::timeout(Duration::from_secs(120), responses.next()).await;
+    assert!(first.expect("an answer comes").unwrap().is_ok());
+    // Linux counts resident pages per CPU and sums them up loosely: a later peak may read a little lower.
+    let grown = server.peak_bytes().unwrap().saturating_sub(before);
+    assert!(grown < 256 << 20, "the server's memory grew by {} MiB", grown >> 20);
+}

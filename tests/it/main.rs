@@ -1,0 +1,16 @@
+//! Behaviour of the whole product: the real binary with the real model on a port of its own, spoken
+//! to through generated stubs. One file for each behaviour.
+
+mod architecture;
+mod clients;
+mod command_line;
+mod documents;
+mod embed;
+mod harness;
+mod hostile;
+mod lifecycle;
+mod load;
+mod reflection;
+mod similarity;
+mod top_k;
+mod upload;
