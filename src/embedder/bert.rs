@@ -25,6 +25,8 @@ use crate::kernel::cpu::Level;
 use crate::kernel::gemm::{Linear, Then};
 use crate::kernel::matrix::Matrix;
 use crate::kernel::norm::LayerNorm;
+use crate::kernel::quantise::{Before, Pass};
+use crate::kernel::team::Team;
 use crate::model::Pooling;
 
 /// Tokens that pass through the model together. Its activations (17 KB a token for hidden size 384) should leave
@@ -92,6 +94,7 @@ pub struct Scratch {
     first_hidden: Matrix,
     first_queries: Matrix,
     room: Room,
+    team: Team,
 }
 
 /// What the last layer says of every token.
@@ -245,13 +248,13 @@ impl Bert {
             }
             scratch.starts.push(row);
         }
-        self.norm.apply(self.level, &mut scratch.hidden);
+        Pass { before: Before::Normalise(&self.norm), x: &mut scratch.hidden, to: None }.apply(self.level, &scratch.team);
     }
 
     /// One layer, from `hidden` to `hidden`.
     fn layer(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch { starts, hidden, qkv, mixed, room, .. } = scratch;
-        layer.qkv.apply(hidden, Then::Nothing, qkv);
+        let Scratch { starts, hidden, qkv, mixed, room, team, .. } = scratch;
+        layer.qkv.apply(team, hidden, Then::Nothing, qkv);
         mixed.reshape(hidden.rows(), self.hidden_size);
         for ends in starts.windows(2) {
             let rows = ends[0]..ends[1];
@@ -264,14 +267,14 @@ impl Bert {
     /// nothing else. `hidden` becomes [sequences, hidden_size].
     fn layer_for_first_tokens(&self, layer: &Layer, scratch: &mut Scratch) {
         let n = self.hidden_size;
-        let Scratch { starts, hidden, qkv, mixed, first_hidden, first_queries, room, .. } = scratch;
+        let Scratch { starts, hidden, qkv, mixed, first_hidden, first_queries, room, team, .. } = scratch;
         let sequences = starts.len() - 1;
         first_hidden.reshape(sequences, n);
         for (i, &start) in starts[..sequences].iter().enumerate() {
             first_hidden.row_mut(i).copy_from_slice(hidden.row(start));
         }
-        layer.qkv.apply_columns(0..n, first_hidden, Then::Nothing, first_queries);
-        layer.qkv.apply_columns(n..3 * n, hidden, Then::Nothing, qkv);
+        layer.qkv.apply_columns(team, 0..n, first_hidden, Then::Nothing, first_queries);
+        layer.qkv.apply_columns(team, n..3 * n, hidden, Then::Nothing, qkv);
         mixed.reshape(sequences, n);
         for (i, ends) in starts.windows(2).enumerate() {
             self.sequence(first_queries, i..i + 1, qkv, ends[0]..ends[1]).attend(self.level, room, mixed);
@@ -282,12 +285,12 @@ impl Bert {
 
     /// From `mixed` and the residual in `hidden` to the layer's result in `hidden`.
     fn after_attention(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch { hidden, mixed, attended, inner, .. } = scratch;
-        layer.output.apply(mixed, Then::Add(hidden), attended);
-        layer.output_norm.apply(self.level, attended);
-        layer.up.apply(attended, Then::Activate(self.activation), inner);
-        layer.down.apply(inner, Then::Add(attended), hidden);
-        layer.down_norm.apply(self.level, hidden);
+        let Scratch { hidden, mixed, attended, inner, team, .. } = scratch;
+        layer.output.apply(team, mixed, Then::Add(hidden), attended);
+        Pass { before: Before::Normalise(&layer.output_norm), x: attended, to: None }.apply(self.level, team);
+        layer.up.apply(team, attended, Then::Activate(self.activation), inner);
+        layer.down.apply(team, inner, Then::Add(attended), hidden);
+        Pass { before: Before::Normalise(&layer.down_norm), x: hidden, to: None }.apply(self.level, team);
     }
 
     fn sequence<'a>(

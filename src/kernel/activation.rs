@@ -30,6 +30,17 @@ impl Activation {
     pub fn apply(self, level: Level, values: &mut [f32]) {
         run(level, Apply { activation: self, values });
     }
+
+    /// Replaces every value.
+    #[inline(always)]
+    pub(super) fn each<S: Simd>(self, s: S, values: &mut [f32]) {
+        // One loop for each function, so that the choice is outside of it.
+        match self {
+            Self::Gelu => each(s, values, |x| Self::Gelu.of(s, x)),
+            Self::GeluTanh => each(s, values, |x| Self::GeluTanh.of(s, x)),
+            Self::Relu => each(s, values, |x| Self::Relu.of(s, x)),
+        }
+    }
 }
 
 /// Beyond this, Φ is 0 or 1 to 8e-8.
@@ -87,12 +98,7 @@ impl Kernel for Apply<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // One loop for each function, so that the choice is outside of it.
-        match self.activation {
-            Activation::Gelu => each(s, self.values, |x| Activation::Gelu.of(s, x)),
-            Activation::GeluTanh => each(s, self.values, |x| Activation::GeluTanh.of(s, x)),
-            Activation::Relu => each(s, self.values, |x| Activation::Relu.of(s, x)),
-        }
+        self.activation.each(s, self.values);
     }
 }
 

@@ -18,13 +18,18 @@ pub enum Level {
     Neon,
     /// x86-64: 256-bit AVX2 with fused multiply-add.
     Avx2Fma,
+    /// The same with the byte dot product of AVX-VNNI.
+    AvxVnni,
     /// x86-64: 512-bit AVX-512 (F, BW, DQ, VL).
     Avx512,
+    /// The same with the byte dot product of AVX512_VNNI.
+    Avx512Vnni,
 }
 
 impl Level {
     /// All levels, lowest first.
-    pub const ALL: [Level; 4] = [Level::Portable, Level::Neon, Level::Avx2Fma, Level::Avx512];
+    pub const ALL: [Level; 6] =
+        [Level::Portable, Level::Neon, Level::Avx2Fma, Level::AvxVnni, Level::Avx512, Level::Avx512Vnni];
 
     /// Whether this machine has the level's instructions.
     pub fn is_supported(self) -> bool {
@@ -34,6 +39,10 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2Fma => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => Level::Avx2Fma.is_supported() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => Level::Avx512.is_supported() && is_x86_feature_detected!("avx512vnni"),
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
                 Level::Avx2Fma.is_supported()
                     && is_x86_feature_detected!("avx512f")
@@ -42,7 +51,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2Fma | Level::Avx512 => false,
+            Level::Avx2Fma | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => false,
         }
     }
 
@@ -57,7 +66,9 @@ impl Level {
             Level::Portable => "portable",
             Level::Neon => "neon",
             Level::Avx2Fma => "avx2",
+            Level::AvxVnni => "avx-vnni",
             Level::Avx512 => "avx512",
+            Level::Avx512Vnni => "avx512-vnni",
         }
     }
 

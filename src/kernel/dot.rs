@@ -91,9 +91,9 @@ unsafe fn dispatch(level: Level, a: &[f32], b: &[f32]) -> f32 {
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => dot_avx512(a, b),
+            Level::Avx512 | Level::Avx512Vnni => dot_avx512(a, b),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2Fma => dot_avx2(a, b),
+            Level::Avx2Fma | Level::AvxVnni => dot_avx2(a, b),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => dot_neon(a, b),
             _ => dot_portable(a, b),

@@ -12,8 +12,9 @@ use std::ops::Range;
 
 use super::activation::Activation;
 use super::cpu::Level;
-use super::matrix::{Aligned, Matrix};
+use super::matrix::{Aligned, Matrix, Shared};
 use super::simd::{Kernel, Simd, run};
+use super::team::Team;
 use tile::{Tile, row_tiles};
 
 /// A linear layer packed for one instruction set.
@@ -71,22 +72,34 @@ impl Linear {
         self.outputs
     }
 
-    /// `y = then(x · Wᵀ + b)`; x: [rows, inputs]; y becomes [rows, outputs].
-    pub fn apply(&self, x: &Matrix, then: Then<'_>, y: &mut Matrix) {
-        self.apply_columns(0..self.outputs, x, then, y);
+    /// `y = then(x · Wᵀ + b)`; x: [rows, inputs]; y becomes [rows, outputs]. Shared out among `team`.
+    pub fn apply(&self, team: &Team, x: &Matrix, then: Then<'_>, y: &mut Matrix) {
+        self.apply_columns(team, 0..self.outputs, x, then, y);
     }
 
     /// The same for the given columns of the output only; the other columns of y are unspecified.
-    pub fn apply_columns(&self, columns: Range<usize>, x: &Matrix, then: Then<'_>, y: &mut Matrix) {
+    pub fn apply_columns(&self, team: &Team, columns: Range<usize>, x: &Matrix, then: Then<'_>, y: &mut Matrix) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
         assert!(columns.start <= columns.end && columns.end <= self.outputs, "columns of this layer");
         if let Then::Add(residual) = then {
             assert_eq!((residual.rows(), residual.cols()), (x.rows(), self.outputs), "the residual's shape");
         }
         y.reshape(x.rows(), self.outputs);
+        let y = y.shared();
         let panels = columns.start / self.width..columns.end.div_ceil(self.width);
-        run(self.level, Product { layer: self, panels, x, then, y });
+        share_panels(team, panels, &|panels| run(self.level, Product { layer: self, panels, x, then, y }));
     }
+}
+
+/// Shares out `panels` among `team`, some neighbours at a time: enough parts that none waits long for the last one,
+/// and few enough that the fetching ahead from panel to panel is seldom in vain.
+pub(super) fn share_panels(team: &Team, panels: Range<usize>, product: &(dyn Fn(Range<usize>) + Sync)) {
+    const MOST_PARTS: usize = 12;
+    let size = panels.len().div_ceil(MOST_PARTS).max(1);
+    team.share(panels.len().div_ceil(size), &|part| {
+        let first = panels.start + part * size;
+        product(first..panels.end.min(first + size));
+    });
 }
 
 struct PanelWidth;
@@ -105,7 +118,7 @@ struct Product<'a> {
     panels: Range<usize>,
     x: &'a Matrix,
     then: Then<'a>,
-    y: &'a mut Matrix,
+    y: Shared<'a>,
 }
 
 impl Kernel for Product<'_> {
@@ -130,7 +143,6 @@ impl Kernel for Product<'_> {
                     Then::Add(residual) => (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride()),
                     _ => (std::ptr::null(), 0),
                 };
-                let out = &mut y.rows_from_mut(first)[panel * width..];
                 let tile = Tile {
                     a: x.rows_from(first).as_ptr(),
                     a_stride: x.stride(),
@@ -142,17 +154,18 @@ impl Kernel for Product<'_> {
                     add_stride,
                     ahead: ahead.wrapping_add(turn * ahead_step * layer.inputs),
                     ahead_step,
-                    out: out.as_mut_ptr(),
+                    out: y.at(first, panel * width),
                     out_stride,
                     rows,
                     vectors: 2,
                 };
                 // SAFETY: x has rows of `inputs` columns (asserted), the panel [inputs, width] and the bias
                 // [width] were sliced; y and the residual have `outputs` columns and, being matrices, room in
-                // each row for the panel that holds the last of them. y is borrowed alone, so nothing overlaps.
+                // each row for the panel that holds the last of them. y is borrowed alone, and each panel belongs to
+                // one part, so nothing overlaps.
                 unsafe { tile.compute(s) };
                 if let Then::Activate(activation) = then {
-                    s.call(ActivateTile { activation, out, stride: out_stride, rows, width });
+                    s.call(ActivateTile { activation, out: y, first, rows, column: panel * width, width });
                 }
             }
         }
@@ -161,9 +174,10 @@ impl Kernel for Product<'_> {
 
 struct ActivateTile<'a> {
     activation: Activation,
-    out: &'a mut [f32],
-    stride: usize,
+    out: Shared<'a>,
+    first: usize,
     rows: usize,
+    column: usize,
     width: usize,
 }
 
@@ -172,8 +186,9 @@ impl Kernel for ActivateTile<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for row in 0..self.rows {
-            let row = &mut self.out[row * self.stride..][..self.width];
+        for row in self.first..self.first + self.rows {
+            // SAFETY: the panel belongs to one part.
+            let row = unsafe { self.out.row_mut(row, self.column, self.width) };
             for chunk in row.chunks_exact_mut(S::LANES) {
                 s.store(self.activation.of(s, s.load(chunk)), chunk);
             }
@@ -215,9 +230,9 @@ mod tests {
                 let (linear, weight, bias) = layer(level, outputs, inputs, seed);
                 let (x, residual) = (filled(rows, inputs, seed + 2), filled(rows, outputs, seed + 3));
                 let (mut plain, mut relu, mut sum) = (Matrix::default(), Matrix::default(), Matrix::default());
-                linear.apply(&x, Then::Nothing, &mut plain);
-                linear.apply(&x, Then::Activate(Activation::Relu), &mut relu);
-                linear.apply(&x, Then::Add(&residual), &mut sum);
+                linear.apply(&Team::default(), &x, Then::Nothing, &mut plain);
+                linear.apply(&Team::default(), &x, Then::Activate(Activation::Relu), &mut relu);
+                linear.apply(&Team::default(), &x, Then::Add(&residual), &mut sum);
                 for i in 0..rows {
                     for j in 0..outputs {
                         let exact: f64 = f64::from(bias.row(0)[j])
@@ -245,13 +260,13 @@ mod tests {
             let (linear, _, _) = layer(level, 70, 129, 7);
             let x = filled(60, 129, 8);
             let mut all = Matrix::default();
-            linear.apply(&x, Then::Activate(Activation::Gelu), &mut all);
+            linear.apply(&Team::default(), &x, Then::Activate(Activation::Gelu), &mut all);
             for rows in 1..60 {
                 let mut some = Matrix::default();
                 some.reshape(rows, 129);
                 (0..rows).for_each(|i| some.row_mut(i).copy_from_slice(x.row(60 - rows + i)));
                 let mut y = Matrix::default();
-                linear.apply(&some, Then::Activate(Activation::Gelu), &mut y);
+                linear.apply(&Team::default(), &some, Then::Activate(Activation::Gelu), &mut y);
                 for i in 0..rows {
                     assert_eq!(y.row(i), all.row(60 - rows + i), "{level:?}, row {i} of {rows}");
                 }
@@ -265,9 +280,9 @@ mod tests {
             let (linear, _, _) = layer(level, 150, 40, 9);
             let x = filled(5, 40, 10);
             let (mut all, mut some) = (Matrix::default(), Matrix::default());
-            linear.apply(&x, Then::Nothing, &mut all);
+            linear.apply(&Team::default(), &x, Then::Nothing, &mut all);
             for columns in [0..50, 50..150, 37..38, 0..0, 149..150] {
-                linear.apply_columns(columns.clone(), &x, Then::Nothing, &mut some);
+                linear.apply_columns(&Team::default(), columns.clone(), &x, Then::Nothing, &mut some);
                 for i in 0..5 {
                     assert_eq!(some.row(i)[columns.clone()], all.row(i)[columns.clone()], "{level:?}");
                 }

@@ -2,52 +2,68 @@
 //! whole panel of the matrix product, and lies an odd number of lines after the one before, so that no
 //! number of columns puts all rows into the same few sets of the cache.
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+
+/// A number of four bytes that is valid whatever its bits, so that a line of sixteen has no padding.
+pub trait Number: Copy + Default + sealed::FourBytes {}
+impl Number for f32 {}
+impl Number for i32 {}
+
+mod sealed {
+    pub trait FourBytes {}
+    impl FourBytes for f32 {}
+    impl FourBytes for i32 {}
+}
 
 /// A cache line, for its alignment.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; Line::LEN]);
+struct Line<T>([T; LINE]);
 
-impl Line {
-    const LEN: usize = 16;
-}
+/// Numbers in a cache line.
+const LINE: usize = 16;
 
-/// f32 that start on a cache line; the length is a whole number of lines.
+/// Numbers that start on a cache line; the length is a whole number of lines.
 #[derive(Default)]
-pub struct Aligned(Vec<Line>);
+pub struct Aligned<T = f32>(Vec<Line<T>>);
 
-impl Aligned {
+impl<T: Number> Aligned<T> {
     /// At least `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Self(vec![Line([0.0; Line::LEN]); len.div_ceil(Line::LEN)])
+        Self(vec![Line([T::default(); LINE]); len.div_ceil(LINE)])
     }
 
-    /// Makes room for at least `len` f32. It only ever grows; what is in it stays.
+    /// Makes room for at least `len` numbers. It only ever grows; what is in it stays.
     pub fn reserve(&mut self, len: usize) {
-        let lines = len.div_ceil(Line::LEN);
+        let lines = len.div_ceil(LINE);
         if self.0.len() < lines {
-            self.0.resize(lines, Line([0.0; Line::LEN]));
+            self.0.resize(lines, Line([T::default(); LINE]));
         }
     }
 }
 
-impl Deref for Aligned {
-    type Target = [f32];
+impl<T: Number> Deref for Aligned<T> {
+    type Target = [T];
 
     #[inline]
-    fn deref(&self) -> &[f32] {
-        // SAFETY: a `Line` is sixteen f32 without padding (64 bytes, aligned to 64), so n lines are 16 n f32.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * Line::LEN) }
+    fn deref(&self) -> &[T] {
+        // SAFETY: a `Line` is sixteen numbers without padding (64 bytes, aligned to 64), so n lines are 16 n numbers.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * LINE) }
     }
 }
 
-impl DerefMut for Aligned {
+impl<T: Number> DerefMut for Aligned<T> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut [f32] {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * Line::LEN) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * LINE) }
     }
+}
+
+/// Numbers from one row of `numbers` to the next: whole lines, an odd number of them.
+pub(super) fn row_stride(numbers: usize) -> usize {
+    (numbers.div_ceil(LINE) | 1) * LINE
 }
 
 /// The widest panel of any instruction set: a row has room for its columns rounded up to this.
@@ -66,8 +82,7 @@ pub struct Matrix {
 impl Matrix {
     /// Changes the shape; the memory is kept and grows if it must. The contents are unspecified.
     pub fn reshape(&mut self, rows: usize, cols: usize) {
-        let lines = cols.next_multiple_of(WIDEST_PANEL) / Line::LEN;
-        self.stride = (lines | 1) * Line::LEN;
+        self.stride = row_stride(cols.next_multiple_of(WIDEST_PANEL));
         (self.rows, self.cols) = (rows, cols);
         self.data.reserve(rows * self.stride);
     }
@@ -111,6 +126,58 @@ impl Matrix {
     #[inline]
     pub(super) fn rows_from_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.data[row * self.stride..self.rows * self.stride]
+    }
+
+    /// The matrix for several threads, each of which writes elements of its own.
+    pub(super) fn shared(&mut self) -> Shared<'_> {
+        Shared { data: self.data.as_mut_ptr(), rows: self.rows, stride: self.stride, borrowed: PhantomData }
+    }
+}
+
+/// A matrix that several threads write at once, never the same element (see `Team`).
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    data: *mut f32,
+    rows: usize,
+    stride: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is an exclusive borrow of the matrix, handed out in parts; that parts do not overlap is the contract of
+// the `unsafe` methods that write.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl Shared<'_> {
+    /// As [`Matrix::rows`].
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// As [`Matrix::stride`].
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where the element is, with the rest of its row and the rows after it.
+    #[inline]
+    pub(super) fn at(&self, row: usize, col: usize) -> *mut f32 {
+        assert!(row < self.rows && col < self.stride, "an element of the matrix");
+        // SAFETY: it is inside of the matrix, which was just checked.
+        unsafe { self.data.add(row * self.stride + col) }
+    }
+
+    /// `len` elements of one row.
+    ///
+    /// # Safety
+    /// No other thread reads or writes them at the same time, and this one has no other borrow of them.
+    #[inline]
+    #[expect(clippy::mut_from_ref, reason = "that the parts are disjoint is the caller's contract")]
+    pub(super) unsafe fn row_mut(&self, row: usize, col: usize, len: usize) -> &mut [f32] {
+        assert!(col + len <= self.stride, "elements of one row");
+        // SAFETY: they are inside of the matrix (checked, here and in `at`); they are the caller's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.at(row, col), len) }
     }
 }
 

@@ -10,9 +10,12 @@ pub mod attention;
 pub mod cpu;
 pub mod dot;
 pub mod gemm;
+pub mod gemm_int8;
 pub mod matrix;
 pub mod norm;
+pub mod quantise;
 pub mod simd;
 pub mod softmax;
+pub mod team;
 
 pub use dot::{NormError, dot, norm, normalize};

@@ -1,8 +1,6 @@
 //! Layer normalisation of a row (Ba, Kiros and Hinton, 2016).
 
-use super::cpu::Level;
-use super::matrix::Matrix;
-use super::simd::{Kernel, Simd, run};
+use super::simd::Simd;
 
 /// (x − mean) / √(variance + ε) · gain + shift.
 pub struct LayerNorm {
@@ -18,13 +16,9 @@ impl LayerNorm {
         Self { gain, shift, epsilon }
     }
 
-    /// Normalises every row of `x`: [rows, cols].
-    pub fn apply(&self, level: Level, x: &mut Matrix) {
-        run(level, Rows { norm: self, x });
-    }
-
+    /// Normalises one row of `cols` values; passes over whole matrices are [`super::quantise::Pass`].
     #[inline(always)]
-    fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
+    pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
         let (gain, shift) = (&self.gain[..row.len()], &self.shift[..row.len()]);
         let whole = row.len() / S::LANES * S::LANES;
         let n = row.len() as f32;
@@ -59,27 +53,13 @@ impl LayerNorm {
     }
 }
 
-struct Rows<'a> {
-    norm: &'a LayerNorm,
-    x: &'a mut Matrix,
-}
-
-impl Kernel for Rows<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for row in 0..self.x.rows() {
-            self.norm.row(s, self.x.row_mut(row));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
+    use crate::kernel::quantise::{Before, Pass};
+    use crate::kernel::team::Team;
 
     #[test]
     fn rows_of_every_width_are_normalised_as_in_exact_arithmetic() {
@@ -90,7 +70,8 @@ mod tests {
                 let gain = filled(1, cols, seed + 1).row(0).to_vec();
                 let shift = filled(1, cols, seed + 2).row(0).to_vec();
                 let mut after = filled(3, cols, seed);
-                LayerNorm::new(gain.clone(), shift.clone(), 1e-5).apply(level, &mut after);
+                let norm = LayerNorm::new(gain.clone(), shift.clone(), 1e-5);
+                Pass { before: Before::Normalise(&norm), x: &mut after, to: None }.apply(level, &Team::default());
                 for row in 0..3 {
                     let x: Vec<f64> = before.row(row).iter().map(|&x| x.into()).collect();
                     let mean = x.iter().sum::<f64>() / cols as f64;

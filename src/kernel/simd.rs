@@ -23,6 +23,11 @@ pub trait Simd: Copy {
     const TILE_ROWS: usize;
     /// One vector.
     type V: Copy;
+    /// [`Simd::LANES`] 32-bit integers.
+    type I: Copy;
+    /// Products that one lane adds up in one step of an integer dot product: a lane's word of 32 bits is so many
+    /// activations, or weights. 4: bytes. 2: the same numbers in 16 bits, for processors whose byte product saturates.
+    const WORD: usize;
 
     /// Runs `kernel` as a function of its own, compiled for this instruction set.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
@@ -74,6 +79,34 @@ pub trait Simd: Copy {
     fn sum(self, v: Self::V) -> f32;
     /// The greatest lane.
     fn greatest(self, v: Self::V) -> f32;
+
+    /// # Safety
+    /// `from` is valid for reads of `LANES` i32.
+    unsafe fn load_words_at(self, from: *const i32) -> Self::I;
+    /// The word at `from` in every lane.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of one i32.
+    unsafe fn splat_word_at(self, from: *const i32) -> Self::I;
+    /// Zero in every lane.
+    fn no_words(self) -> Self::I;
+    /// `sum + Σ x·w` in each lane, over the [`Simd::WORD`] numbers of its words: x in 0..=255, w in -127..=127. Exact.
+    fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I;
+    /// The nearest f32 of each lane.
+    fn to_f32(self, v: Self::I) -> Self::V;
+    /// Rounds each lane, which is in 0..=255, to a whole number (ties to even) and stores the numbers side by side in
+    /// the form of words: `LANES / WORD` of them.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `LANES / WORD` i32.
+    unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32);
+}
+
+/// The word that `WORD` = `numbers.len()` small numbers make (see [`Simd::dot_words`]).
+pub(super) fn word(numbers: &[i16]) -> i32 {
+    let bits = 32 / numbers.len();
+    let mask = u32::MAX >> (32 - bits);
+    numbers.iter().rev().fold(0u32, |word, &n| word.wrapping_shl(bits as u32) | (n as u32 & mask)) as i32
 }
 
 /// A computation that is compiled once per instruction set.
@@ -84,23 +117,44 @@ pub trait Kernel {
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// Runs `kernel` with the instructions of `level`, or portably where this machine lacks them.
+/// Runs `kernel` with the instructions of `level`, or portably where this machine lacks them. The kernel has no use
+/// for VNNI: levels that differ in that alone share the code.
 pub fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
-    {
-        if level == Level::Avx512
-            && let Some(simd) = avx512::Avx512::detect()
-        {
-            return simd.call(kernel);
+    match level {
+        Level::Avx512 | Level::Avx512Vnni => {
+            if let Some(simd) = avx512::Avx512::<false>::detect() {
+                return simd.call(kernel);
+            }
         }
-        if level == Level::Avx2Fma
-            && let Some(simd) = avx2::Avx2Fma::detect()
-        {
-            return simd.call(kernel);
+        Level::Avx2Fma | Level::AvxVnni => {
+            if let Some(simd) = avx2::Avx2Fma::<false>::detect() {
+                return simd.call(kernel);
+            }
         }
+        Level::Portable | Level::Neon => {}
     }
     let _ = level;
     portable::Portable.call(kernel)
+}
+
+/// As [`run`], for a kernel that computes dot products of small integers.
+pub fn run_words<K: Kernel>(level: Level, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    match level {
+        Level::Avx512Vnni => {
+            if let Some(simd) = avx512::Avx512::<true>::detect() {
+                return simd.call(kernel);
+            }
+        }
+        Level::AvxVnni => {
+            if let Some(simd) = avx2::Avx2Fma::<true>::detect() {
+                return simd.call(kernel);
+            }
+        }
+        Level::Avx512 | Level::Avx2Fma | Level::Portable | Level::Neon => {}
+    }
+    run(level, kernel)
 }
 
 #[cfg(test)]
@@ -152,6 +206,48 @@ mod tests {
     fn every_operation_of_every_level_is_that_of_scalar_arithmetic() {
         for level in cpu::Level::supported() {
             run(level, EveryOperation);
+            run_words(level, EveryOperation);
+            run_words(level, EveryWordOperation);
+        }
+    }
+
+    /// Dot products at the edges of their range, and the way into words, beside scalar arithmetic.
+    struct EveryWordOperation;
+
+    impl Kernel for EveryWordOperation {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            let lanes = |v: S::I| {
+                let mut out = vec![0.0; S::LANES];
+                s.store(s.to_f32(v), &mut out);
+                out
+            };
+            // Every lane has numbers of its own; the extremes come first, in one word, where sums of pairs overflow
+            // 16 bits.
+            let x: Vec<f32> = (0..S::LANES * S::WORD).map(|i| [255.0, 255.0, 254.5, 253.5, 0.0, 1.0][i % 6]).collect();
+            let w: Vec<i16> = (0..S::LANES * S::WORD).map(|i| [-127, -127, 127, -126, 5, 127, 0][i % 7]).collect();
+            let mut words = vec![0i32; S::LANES];
+            for (i, x) in x.chunks_exact(S::LANES).enumerate() {
+                // SAFETY: `WORD` vectors fill `LANES` words.
+                unsafe { s.store_rounded_at(s.load(x), words.as_mut_ptr().add(i * (S::LANES / S::WORD))) };
+            }
+            let weights: Vec<i32> = w.chunks_exact(S::WORD).map(word).collect();
+            // SAFETY: both have `LANES` words.
+            let (x_words, w_words) = unsafe { (s.load_words_at(words.as_ptr()), s.load_words_at(weights.as_ptr())) };
+            let dot = |x: &[f32], w: &[i16]| {
+                x.iter().zip(w).map(|(x, &w)| x.round_ties_even() * f32::from(w)).sum::<f32>()
+            };
+            let once: Vec<f32> = x.chunks(S::WORD).zip(w.chunks(S::WORD)).map(|(x, w)| dot(x, w)).collect();
+            let sum = s.dot_words(s.no_words(), x_words, w_words);
+            assert_eq!(lanes(sum), once);
+            let twice: Vec<f32> = once.iter().map(|x| 2.0 * x).collect();
+            assert_eq!(lanes(s.dot_words(sum, x_words, w_words)), twice);
+            // SAFETY: it points to a word.
+            let first = unsafe { s.splat_word_at(words.as_ptr()) };
+            let with_first: Vec<f32> = w.chunks(S::WORD).map(|w| dot(&x[..S::WORD], w)).collect();
+            assert_eq!(lanes(s.dot_words(s.no_words(), first, w_words)), with_first);
         }
     }
 }

@@ -4,28 +4,36 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// Proof that AVX2 and FMA are there: only [`Avx2Fma::detect`] makes one.
+/// Proof that AVX2 and FMA are there, and AVX-VNNI if so marked: only [`Avx2Fma::detect`] makes one.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2Fma(());
+pub(super) struct Avx2Fma<const VNNI: bool>(());
 
-impl Avx2Fma {
+impl<const VNNI: bool> Avx2Fma<VNNI> {
     #[inline]
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self(()))
+        let there = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
+        there.then_some(Self(()))
     }
 }
 
 const LANES: usize = 8;
 
 #[target_feature(enable = "avx2,fma")]
-fn compiled<K: Kernel>(kernel: K, simd: Avx2Fma) -> K::Output {
+fn compiled<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx2Fma<VNNI>) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx2,fma,avxvnni")]
+fn compiled_with_vnni<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx2Fma<VNNI>) -> K::Output {
     kernel.run(simd)
 }
 
 /// An instruction of this set, on values only.
 macro_rules! op {
     ($instruction:expr) => {
-        // SAFETY: `self` exists, so the processor has AVX2 and FMA, and no memory is touched.
+        // SAFETY: `self` exists, so the processor has these instructions, and no memory is touched.
         unsafe { $instruction }
     };
 }
@@ -39,16 +47,18 @@ fn first(n: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(window.as_ptr().cast()) }
 }
 
-impl Simd for Avx2Fma {
+impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
     const LANES: usize = LANES;
     // 6 × 2 accumulators of the 16 registers.
     const TILE_ROWS: usize = 6;
     type V = __m256;
+    type I = __m256i;
+    const WORD: usize = if VNNI { 4 } else { 2 };
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` exists, so the processor has AVX2 and FMA.
-        unsafe { compiled(kernel, self) }
+        // SAFETY: `self` exists, so the processor has these instructions.
+        unsafe { if VNNI { compiled_with_vnni(kernel, self) } else { compiled(kernel, self) } }
     }
 
     #[inline(always)]
@@ -171,5 +181,50 @@ impl Simd for Avx2Fma {
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         })
+    }
+
+    #[inline(always)]
+    unsafe fn load_words_at(self, from: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for eight i32; no alignment is assumed.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for one i32.
+        unsafe { _mm256_set1_epi32(from.read_unaligned()) }
+    }
+
+    #[inline(always)]
+    fn no_words(self) -> Self::I {
+        op!(_mm256_setzero_si256())
+    }
+
+    #[inline(always)]
+    fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I {
+        if VNNI {
+            op!(_mm256_dpbusd_avx_epi32(sum, x, w))
+        } else {
+            op!(_mm256_add_epi32(sum, _mm256_madd_epi16(x, w)))
+        }
+    }
+
+    #[inline(always)]
+    fn to_f32(self, v: Self::I) -> Self::V {
+        op!(_mm256_cvtepi32_ps(v))
+    }
+
+    #[inline(always)]
+    unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32) {
+        // SAFETY: the caller vouches for eight numbers in the form of words.
+        unsafe {
+            let whole = _mm256_cvtps_epi32(v);
+            let narrow = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            if VNNI {
+                _mm_storel_epi64(to.cast(), _mm_packus_epi16(narrow, narrow));
+            } else {
+                _mm_storeu_si128(to.cast(), narrow);
+            }
+        }
     }
 }

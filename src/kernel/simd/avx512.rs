@@ -4,28 +4,36 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// Proof that AVX-512F is there: only [`Avx512::detect`] makes one.
+/// Proof that AVX-512 (F and BW) is there, and VNNI if so marked: only [`Avx512::detect`] makes one.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(super) struct Avx512<const VNNI: bool>(());
 
-impl Avx512 {
+impl<const VNNI: bool> Avx512<VNNI> {
     #[inline]
     pub(super) fn detect() -> Option<Self> {
-        is_x86_feature_detected!("avx512f").then_some(Self(()))
+        let there = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
+        there.then_some(Self(()))
     }
 }
 
 const LANES: usize = 16;
 
-#[target_feature(enable = "avx512f")]
-fn compiled<K: Kernel>(kernel: K, simd: Avx512) -> K::Output {
+#[target_feature(enable = "avx512f,avx512bw")]
+fn compiled<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx512<VNNI>) -> K::Output {
+    kernel.run(simd)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn compiled_with_vnni<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx512<VNNI>) -> K::Output {
     kernel.run(simd)
 }
 
 /// An instruction of this set, on values only.
 macro_rules! op {
     ($instruction:expr) => {
-        // SAFETY: `self` exists, so the processor has AVX-512F, and no memory is touched.
+        // SAFETY: `self` exists, so the processor has these instructions, and no memory is touched.
         unsafe { $instruction }
     };
 }
@@ -37,16 +45,18 @@ fn first(n: usize) -> __mmask16 {
     ((1u32 << n) - 1) as __mmask16
 }
 
-impl Simd for Avx512 {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const LANES: usize = LANES;
     // 14 × 2 accumulators of the 32 registers.
     const TILE_ROWS: usize = 14;
     type V = __m512;
+    type I = __m512i;
+    const WORD: usize = if VNNI { 4 } else { 2 };
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        // SAFETY: `self` exists, so the processor has AVX-512F.
-        unsafe { compiled(kernel, self) }
+        // SAFETY: `self` exists, so the processor has these instructions.
+        unsafe { if VNNI { compiled_with_vnni(kernel, self) } else { compiled(kernel, self) } }
     }
 
     #[inline(always)]
@@ -155,5 +165,45 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn greatest(self, v: Self::V) -> f32 {
         op!(_mm512_reduce_max_ps(v))
+    }
+
+    #[inline(always)]
+    unsafe fn load_words_at(self, from: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for sixteen i32; no alignment is assumed.
+        unsafe { _mm512_loadu_si512(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for one i32.
+        unsafe { _mm512_set1_epi32(from.read_unaligned()) }
+    }
+
+    #[inline(always)]
+    fn no_words(self) -> Self::I {
+        op!(_mm512_setzero_si512())
+    }
+
+    #[inline(always)]
+    fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I {
+        if VNNI { op!(_mm512_dpbusd_epi32(sum, x, w)) } else { op!(_mm512_add_epi32(sum, _mm512_madd_epi16(x, w))) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self, v: Self::I) -> Self::V {
+        op!(_mm512_cvtepi32_ps(v))
+    }
+
+    #[inline(always)]
+    unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32) {
+        // SAFETY: the caller vouches for sixteen numbers in the form of words.
+        unsafe {
+            let whole = _mm512_cvtps_epi32(v);
+            if VNNI {
+                _mm_storeu_si128(to.cast(), _mm512_cvtusepi32_epi8(whole));
+            } else {
+                _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(whole));
+            }
+        }
     }
 }

@@ -17,6 +17,8 @@ impl Simd for Portable {
     // 4 × 2 accumulators of the 16 vector registers that every 64-bit machine has.
     const TILE_ROWS: usize = 4;
     type V = [f32; LANES];
+    type I = [i32; LANES];
+    const WORD: usize = 2;
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
@@ -134,5 +136,40 @@ impl Simd for Portable {
     #[inline(always)]
     fn greatest(self, v: Self::V) -> f32 {
         v[0].max(v[2]).max(v[1].max(v[3]))
+    }
+
+    #[inline(always)]
+    unsafe fn load_words_at(self, from: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for `LANES` i32; no alignment is assumed.
+        unsafe { from.cast::<Self::I>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
+        // SAFETY: the caller vouches for one i32.
+        unsafe { [*from; LANES] }
+    }
+
+    #[inline(always)]
+    fn no_words(self) -> Self::I {
+        [0; LANES]
+    }
+
+    #[inline(always)]
+    fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I {
+        let low = |word: i32| i32::from(word as i16);
+        std::array::from_fn(|i| sum[i] + low(x[i]) * low(w[i]) + (x[i] >> 16) * (w[i] >> 16))
+    }
+
+    #[inline(always)]
+    fn to_f32(self, v: Self::I) -> Self::V {
+        v.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32) {
+        let whole = self.round(v).map(|x| x as i32);
+        // SAFETY: the caller vouches for two words.
+        unsafe { to.cast::<[i32; 2]>().write_unaligned([whole[0] | whole[1] << 16, whole[2] | whole[3] << 16]) }
     }
 }

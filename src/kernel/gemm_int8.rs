@@ -1,0 +1,297 @@
+//! The linear layer on bytes: `y = x · Wᵀ + b`, x quantised by [`super::quantise`] and W here, per output and group of
+//! inputs, to -127..=127.
+//!
+//! ```text
+//! y[i, j] = b[j] + Σ_g ( step[i, g] · scale[j, g] · Σ_k q[i, k] · w[j, k]  +  least[i, g] · total[j, g] )
+//! total[j, g] = scale[j, g] · Σ_k w[j, k]
+//! ```
+//! The inner sum is exact, in integers of 32 bits (a group's is below 2²³, so that its conversion is exact too), and
+//! the same at every level. Panels as in [`super::gemm`], a lane's word of several inputs in the place of one f32.
+
+mod tile;
+
+use std::ops::Range;
+
+use super::cpu::Level;
+use super::gemm::{share_panels, tile::row_tiles};
+use super::matrix::{Aligned, Matrix, Shared};
+use super::quantise::{GROUP, Quantised};
+use super::simd::{Kernel, Simd, run_words, word};
+use super::team::Team;
+use tile::Tile;
+
+/// A linear layer quantised and packed for one instruction set.
+pub struct LinearInt8 {
+    level: Level,
+    inputs: usize,
+    outputs: usize,
+    /// Columns of a panel.
+    width: usize,
+    /// Numbers of a word.
+    word: usize,
+    /// [panels, words of the inputs, width]
+    panels: Aligned<i32>,
+    /// [panels, groups, width]
+    scales: Aligned,
+    /// [panels, groups, width]
+    totals: Aligned,
+    /// [panels, width]
+    bias: Aligned,
+}
+
+impl LinearInt8 {
+    /// Quantises and packs `weight`: [outputs, inputs], row-major as PyTorch stores it, and `bias`: `[outputs]`. All
+    /// are finite. Panics if the lengths disagree.
+    pub fn pack(level: Level, weight: &[f32], bias: &[f32]) -> Self {
+        let outputs = bias.len();
+        let inputs = weight.len().checked_div(outputs).unwrap_or(0);
+        assert_eq!(weight.len(), outputs * inputs, "a weight is [outputs, inputs]");
+        let (width, word_len) = run_words(level, Shape);
+        let (count, groups) = (outputs.div_ceil(width), inputs.div_ceil(GROUP));
+        let mut layer = Self {
+            level,
+            inputs,
+            outputs,
+            width,
+            word: word_len,
+            panels: Aligned::zeros(count * inputs.div_ceil(word_len) * width),
+            scales: Aligned::zeros(count * groups * width),
+            totals: Aligned::zeros(count * groups * width),
+            bias: Aligned::zeros(count * width),
+        };
+        layer.bias[..outputs].copy_from_slice(bias);
+        for (output, row) in weight.chunks_exact(inputs.max(1)).enumerate() {
+            layer.pack_output(output, row);
+        }
+        layer
+    }
+
+    fn pack_output(&mut self, output: usize, weights: &[f32]) {
+        let (panel, column) = (output / self.width, output % self.width);
+        let (words, groups) = (self.inputs.div_ceil(self.word), self.inputs.div_ceil(GROUP));
+        for (g, group) in weights.chunks(GROUP).enumerate() {
+            let greatest = group.iter().fold(0.0f32, |greatest, w| greatest.max(w.abs()));
+            let scale = greatest / 127.0;
+            let numbers: Vec<i16> = group.iter().map(|&w| quantised_weight(w, scale)).collect();
+            let at = (panel * groups + g) * self.width + column;
+            self.scales[at] = scale;
+            self.totals[at] = scale * numbers.iter().map(|&w| f32::from(w)).sum::<f32>();
+            let first = panel * words + g * (GROUP / self.word);
+            for (i, chunk) in numbers.chunks(self.word).enumerate() {
+                let mut whole = [0i16; 4];
+                whole[..chunk.len()].copy_from_slice(chunk);
+                self.panels[(first + i) * self.width + column] = word(&whole[..self.word]);
+            }
+        }
+    }
+
+    /// Columns of the input.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Columns of the output.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], quantised; y becomes [rows, outputs].
+    /// Shared out among `team`.
+    pub fn apply(&self, team: &Team, x: &Quantised, residual: Option<&Matrix>, y: &mut Matrix) {
+        self.apply_columns(team, 0..self.outputs, x, residual, y);
+    }
+
+    /// The same for the given columns of the output only; the other columns of y are unspecified.
+    pub fn apply_columns(
+        &self,
+        team: &Team,
+        columns: Range<usize>,
+        x: &Quantised,
+        residual: Option<&Matrix>,
+        y: &mut Matrix,
+    ) {
+        assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
+        assert!(columns.start <= columns.end && columns.end <= self.outputs, "columns of this layer");
+        if let Some(residual) = residual {
+            assert_eq!((residual.rows(), residual.cols()), (x.rows(), self.outputs), "the residual's shape");
+        }
+        y.reshape(x.rows(), self.outputs);
+        let y = y.shared();
+        let panels = columns.start / self.width..columns.end.div_ceil(self.width);
+        share_panels(team, panels, &|panels| run_words(self.level, Product { layer: self, panels, x, residual, y }));
+    }
+}
+
+/// The nearest of -127..=127; a group of zeros has scale 0.
+fn quantised_weight(w: f32, scale: f32) -> i16 {
+    if scale > 0.0 { (w / scale).round_ties_even().clamp(-127.0, 127.0) as i16 } else { 0 }
+}
+
+/// Columns of a panel, and numbers of a word.
+struct Shape;
+
+impl Kernel for Shape {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> (usize, usize) {
+        (2 * S::LANES, S::WORD)
+    }
+}
+
+struct Product<'a> {
+    layer: &'a LinearInt8,
+    panels: Range<usize>,
+    x: &'a Quantised,
+    residual: Option<&'a Matrix>,
+    y: Shared<'a>,
+}
+
+impl Kernel for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { layer, panels, x, residual, y } = self;
+        let width = layer.width;
+        let (words, groups) = (layer.inputs.div_ceil(S::WORD), x.groups());
+        // As in `gemm`: the tiles of a panel fetch the next one, an even share each.
+        let tiles = x.rows().div_ceil(S::TILE_ROWS).max(1);
+        let ahead_step = width.div_ceil(tiles);
+        for panel in panels {
+            let weights = &layer.panels[panel * words * width..][..words * width];
+            let ahead = weights.as_ptr().wrapping_add(weights.len());
+            for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
+                let (add, add_stride) = match residual {
+                    Some(residual) => (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride()),
+                    None => (std::ptr::null(), 0),
+                };
+                let tile = Tile {
+                    x: x.words_from(first).as_ptr(),
+                    x_stride: x.stride(),
+                    grids: x.grids_from(first).as_ptr(),
+                    w: weights.as_ptr(),
+                    words,
+                    groups,
+                    scales: layer.scales[panel * groups * width..][..groups * width].as_ptr(),
+                    totals: layer.totals[panel * groups * width..][..groups * width].as_ptr(),
+                    start: layer.bias[panel * width..][..width].as_ptr(),
+                    add,
+                    add_stride,
+                    ahead: ahead.wrapping_add(turn * ahead_step * words),
+                    ahead_step,
+                    out: y.at(first, panel * width),
+                    out_stride: y.stride(),
+                    rows,
+                };
+                // SAFETY: x has rows of `inputs` columns (asserted), each filled up to whole words, and a grid for
+                // each group; the panel's weights, scales, totals and bias were sliced; y and the residual have
+                // `outputs` columns and, being matrices, room in each row for the panel that holds the last of them.
+                // y is borrowed alone, and each panel belongs to one part, so nothing overlaps.
+                unsafe { tile.compute(s) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::cpu;
+    use crate::kernel::matrix::filled;
+    use crate::kernel::quantise::{Before, Pass, tests::restored};
+
+    fn quantised(level: Level, x: &mut Matrix) -> Quantised {
+        let mut q = Quantised::default();
+        Pass { before: Before::Nothing, x, to: Some(&mut q) }.apply(level, &Team::default());
+        q
+    }
+
+    fn layer(level: Level, outputs: usize, inputs: usize, seed: u64) -> (LinearInt8, Matrix, Matrix) {
+        let (weight, bias) = (filled(outputs, inputs, seed), filled(1, outputs, seed + 1));
+        let flat: Vec<f32> = (0..outputs).flat_map(|row| weight.row(row).to_vec()).collect();
+        (LinearInt8::pack(level, &flat, bias.row(0)), weight, bias)
+    }
+
+    /// The weight as the layer sees it, in exact arithmetic.
+    fn restored_weight(row: &[f32], k: usize) -> f64 {
+        let group = &row[k / GROUP * GROUP..row.len().min((k / GROUP + 1) * GROUP)];
+        let scale = group.iter().fold(0.0f32, |greatest, w| greatest.max(w.abs())) / 127.0;
+        f64::from(scale) * f64::from(quantised_weight(row[k], scale))
+    }
+
+    #[test]
+    fn the_product_is_that_of_the_quantised_numbers_in_exact_arithmetic_at_every_level() {
+        let shapes = [(1, 1, 1), (1, 33, 7), (3, 31, 65), (14, 96, 128), (15, 97, 129), (29, 50, 333), (57, 34, 1031)];
+        for level in cpu::Level::supported() {
+            for (seed, (rows, outputs, inputs)) in shapes.into_iter().enumerate() {
+                let seed = 100 * seed as u64;
+                let (linear, weight, bias) = layer(level, outputs, inputs, seed);
+                let (mut x, residual) = (filled(rows, inputs, seed + 2), filled(rows, outputs, seed + 3));
+                let q = quantised(level, &mut x);
+                let (mut plain, mut sum) = (Matrix::default(), Matrix::default());
+                linear.apply(&Team::default(), &q, None, &mut plain);
+                linear.apply(&Team::default(), &q, Some(&residual), &mut sum);
+                for i in 0..rows {
+                    for j in 0..outputs {
+                        let exact: f64 = f64::from(bias.row(0)[j])
+                            + (0..inputs)
+                                .map(|k| f64::from(restored(level, &q, i, k).1) * restored_weight(weight.row(j), k))
+                                .sum::<f64>();
+                        let at = format!("{level} {rows}×{outputs}×{inputs}, seed {seed}, [{i}, {j}]");
+                        // Each group adds two roundings of numbers up to its size, and each grid's step one.
+                        let tolerance = 3e-7 * inputs as f64 + 1e-6;
+                        let off = |y: f32, exact: f64| (f64::from(y) - exact).abs() > tolerance;
+                        assert!(!off(plain.row(i)[j], exact), "{at}: {} for {exact}", plain.row(i)[j]);
+                        assert!(!off(sum.row(i)[j], exact + f64::from(residual.row(i)[j])), "{at} residual");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_alone_among_others_and_shared_out() {
+        for level in cpu::Level::supported() {
+            let (linear, _, _) = layer(level, 70, 259, 7);
+            let mut x = filled(40, 259, 8);
+            let mut all = Matrix::default();
+            linear.apply(&Team::default(), &quantised(level, &mut x), None, &mut all);
+            for rows in 1..40 {
+                let mut some = Matrix::default();
+                some.reshape(rows, 259);
+                (0..rows).for_each(|i| some.row_mut(i).copy_from_slice(x.row(40 - rows + i)));
+                let mut y = Matrix::default();
+                linear.apply(&Team::default(), &quantised(level, &mut some), None, &mut y);
+                (0..rows).for_each(|i| assert_eq!(y.row(i), all.row(40 - rows + i), "{level}, row {i} of {rows}"));
+            }
+            let mut some = Matrix::default();
+            let q = quantised(level, &mut x);
+            for columns in [0..50, 50..70, 37..38, 0..0, 69..70] {
+                linear.apply_columns(&Team::default(), columns.clone(), &q, None, &mut some);
+                (0..40).for_each(|i| assert_eq!(some.row(i)[columns.clone()], all.row(i)[columns.clone()], "{level}"));
+            }
+        }
+    }
+
+    #[test]
+    fn weights_and_activations_at_the_edges_of_their_range_do_not_overflow() {
+        for level in cpu::Level::supported() {
+            let (inputs, outputs) = (300, 3);
+            let weight: Vec<f32> = [1.0, -1.0, 0.0].iter().flat_map(|&w| vec![w; inputs]).collect();
+            let linear = LinearInt8::pack(level, &weight, &[0.0; 3]);
+            let mut x = Matrix::default();
+            x.reshape(1, inputs);
+            // One value at the lower end, so that all others are 255.
+            x.row_mut(0).fill(1.0);
+            x.row_mut(0).iter_mut().step_by(GROUP).for_each(|x| *x = 0.0);
+            let q = quantised(level, &mut x);
+            let mut y = Matrix::default();
+            linear.apply(&Team::default(), &q, None, &mut y);
+            for (got, exact) in y.row(0).iter().zip([297.0, -297.0, 0.0]) {
+                assert!((got - exact).abs() < 1e-3, "{level}: {got} for {exact}");
+            }
+            assert_eq!(outputs, linear.outputs());
+        }
+    }
+}

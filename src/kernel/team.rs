@@ -1,0 +1,203 @@
+//! Several threads on one small product: a leader shares out the parts of each step, and whoever helps takes the next.
+//!
+//! A short text is too little work to cut by tokens, and a step of it (the columns of one product, the heads of one
+//! attention) takes tens of microseconds: threads that meet in a queue would lose what they gain. So helpers spin on
+//! one word for as long as the text lasts. No part belongs to anyone: the leader takes parts too and waits only for
+//! those that a helper has begun, so that a helper which comes late, leaves or is not scheduled costs nothing.
+//!
+//! ```text
+//! word = round (32 bits) | parts (16) | next (16)     one compare-and-swap takes a part
+//! ```
+//! Invariant: a part that was taken is finished before its round ends, and the task outlives the round. The `unsafe`
+//! below rests on it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+/// Turns of an empty loop before a waiting thread offers its core to others: some ten microseconds.
+const SPINS: u32 = 2_000;
+
+/// The meeting point of one leader and any number of helpers.
+#[derive(Default)]
+pub struct Team {
+    word: AtomicU64,
+    /// Parts of the round that are finished.
+    done: AtomicUsize,
+    /// The task of the round: where a `Task` lies.
+    task: AtomicPtr<Task<'static>>,
+    helpers: AtomicUsize,
+    panicked: AtomicBool,
+}
+
+struct Task<'a>(&'a (dyn Fn(usize) + Sync));
+
+const PARTS_SHIFT: u32 = 16;
+const ROUND_SHIFT: u32 = 32;
+
+/// The most parts of one round.
+pub const MOST_PARTS: usize = u16::MAX as usize;
+
+impl Team {
+    /// Runs `task` for each part in `0..parts`, on this thread and on those that help, and returns when all are
+    /// done. Parts must not depend on each other. Only one thread leads; at most [`MOST_PARTS`] parts.
+    ///
+    /// # Panics
+    /// If a part did, when all are done.
+    pub fn share(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
+        assert!(parts <= MOST_PARTS, "a round has at most {MOST_PARTS} parts");
+        if parts <= 1 || self.helpers.load(Ordering::Relaxed) == 0 {
+            (0..parts).for_each(task);
+            return;
+        }
+        let task = Task(task);
+        self.task.store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+        let round = (self.word.load(Ordering::Relaxed) >> ROUND_SHIFT).wrapping_add(1);
+        // Release: who takes a part sees the task and the count.
+        self.word.store(round << ROUND_SHIFT | (parts as u64) << PARTS_SHIFT, Ordering::Release);
+        while self.take_part() {}
+        let mut spins = 0;
+        while self.done.load(Ordering::Acquire) < parts {
+            pause(&mut spins);
+        }
+        if self.panicked.swap(false, Ordering::Relaxed) {
+            resume_unwind(Box::new("a part of a shared product panicked"));
+        }
+    }
+
+    /// Takes parts of every round until `leave` says so, which is asked whenever there is none.
+    pub fn help(&self, leave: impl Fn() -> bool) {
+        self.helpers.fetch_add(1, Ordering::Relaxed);
+        let mut spins = 0;
+        loop {
+            if self.take_part() {
+                spins = 0;
+            } else if leave() {
+                break;
+            } else {
+                pause(&mut spins);
+            }
+        }
+        self.helpers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes one part and does it; false if none is left.
+    fn take_part(&self) -> bool {
+        let mut word = self.word.load(Ordering::Relaxed);
+        let part = loop {
+            let (parts, next) = ((word >> PARTS_SHIFT) as u16, word as u16);
+            if next >= parts {
+                return false;
+            }
+            match self.word.compare_exchange_weak(word, word + 1, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break usize::from(next),
+                Err(now) => word = now,
+            }
+        };
+        // SAFETY: the exchange succeeded on the word of this round (rounds differ in their number; one thread would
+        // have to sleep through 2^32 of them to mistake it), so its part is not done and the leader is in `share`,
+        // where the task lives until `done` reaches `parts`.
+        let task = unsafe { &*self.task.load(Ordering::Relaxed) };
+        if catch_unwind(AssertUnwindSafe(|| task.0(part))).is_err() {
+            self.panicked.store(true, Ordering::Relaxed);
+        }
+        // Release: the leader sees what the part wrote.
+        self.done.fetch_add(1, Ordering::Release);
+        true
+    }
+}
+
+/// One turn of waiting.
+fn pause(spins: &mut u32) {
+    *spins += 1;
+    if *spins < SPINS {
+        std::hint::spin_loop();
+    } else {
+        thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// Leads `rounds` of `parts` with some helpers and checks that each part ran once in each round.
+    fn every_part_runs_once(helpers: usize, rounds: usize, parts: usize) {
+        let (team, over) = (Team::default(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
+            }
+            while team.helpers.load(Ordering::Relaxed) < helpers {
+                thread::yield_now();
+            }
+            for round in 0..rounds {
+                let runs: Vec<AtomicU32> = (0..parts).map(|_| AtomicU32::new(0)).collect();
+                team.share(parts, &|part| {
+                    runs[part].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(runs.iter().all(|n| n.load(Ordering::Relaxed) == 1), "round {round} of {parts} parts");
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn every_part_runs_once_with_any_number_of_helpers() {
+        let rounds = if cfg!(miri) { 5 } else { 2_000 };
+        for helpers in [0, 1, 3] {
+            for parts in [0, 1, 2, 17] {
+                every_part_runs_once(helpers, rounds, parts);
+            }
+        }
+    }
+
+    #[test]
+    fn helpers_may_come_and_go_between_any_two_parts() {
+        let (team, over) = (Team::default(), AtomicBool::new(false));
+        let sum = AtomicUsize::new(0);
+        let rounds = if cfg!(miri) { 3 } else { 3_000 };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    team.help(|| true);
+                }
+            });
+            for _ in 0..rounds {
+                team.share(5, &|part| {
+                    sum.fetch_add(part, Ordering::Relaxed);
+                });
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 10 * rounds);
+    }
+
+    #[test]
+    fn a_part_that_panics_ends_the_round_when_all_others_are_done_and_the_team_goes_on() {
+        let (team, over) = (Team::default(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
+            while team.helpers.load(Ordering::Relaxed) == 0 {
+                thread::yield_now();
+            }
+            let done = AtomicUsize::new(0);
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                team.share(9, &|part| {
+                    assert_ne!(part, 4, "the part that fails");
+                    done.fetch_add(1, Ordering::Relaxed);
+                })
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(done.load(Ordering::Relaxed), 8);
+            team.share(3, &|_| {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.load(Ordering::Relaxed), 11);
+            over.store(true, Ordering::Relaxed);
+        });
+    }
+}
