@@ -1,4 +1,4 @@
-//! BERT (Devlin et al., 2019) on the CPU, over packed sequences.
+//! BERT (Devlin et al., 2019) and its family on the CPU, over packed sequences.
 //!
 //! ```text
 //! x = LayerNorm(word[id] + position[p] + type[0])                        [tokens, hidden]
@@ -7,6 +7,9 @@
 //!     a = LayerNorm(attention(q, k, v)·Woᵀ + b + x)                      attention per sequence and head
 //!     x = LayerNorm(act(a·Wupᵀ + b)·Wdownᵀ + b + a)
 //! ```
+//! The members of the family differ in where positions begin, in MPNet's relative positions (`relative`), and in what
+//! their checkpoints call things (`checkpoint`).
+//!
 //! The tokens of all sequences lie one after the other: there is no padding and no mask. A caller's batch is cut
 //! into blocks of about `BLOCK_TOKENS` tokens, and a block goes through the whole model before the next one
 //! starts, so that its activations stay in the second cache. A thread works alone with its own [`Scratch`]; to use
@@ -15,17 +18,19 @@
 //! The same sequence gives the same bits alone, in any batch and at any place in it: every product adds up each
 //! row in the same order, and attention sees nothing but its own sequence.
 
-use candle_core::{DType, Tensor};
+pub(super) mod checkpoint;
+pub(super) mod relative;
+
 use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{Config, HiddenAct};
 
 use crate::kernel::activation::Activation;
-use crate::kernel::attention::{Room, Sequence};
+use crate::kernel::attention::{Bias, Room, Sequence};
 use crate::kernel::cpu::Level;
 use crate::kernel::gemm::{Linear, Then};
 use crate::kernel::matrix::Matrix;
 use crate::kernel::norm::LayerNorm;
-use crate::model::Pooling;
+use crate::model::{self, Architecture, Pooling};
+use checkpoint::{Checkpoint, Embeddings, LayerWeights, Norm, Padding, Weight};
 
 /// Tokens that pass through the model together. Its activations (17 KB a token for hidden size 384) should leave
 /// the second cache room for a panel of weights, and it should be tall enough that reading the weights once per
@@ -64,7 +69,7 @@ pub enum InputError {
         sequence: usize,
         /// Its tokens.
         tokens: usize,
-        /// `max_position_embeddings`
+        /// Tokens of the longest text that the model can read.
         positions: usize,
     },
     /// A token that the model does not have.
@@ -103,7 +108,7 @@ pub struct Hidden {
     pub cu_seqlens: Vec<usize>,
 }
 
-/// A BERT encoder with its weights packed for this machine.
+/// An encoder of BERT's family with its weights packed for this machine.
 pub struct Bert {
     level: Level,
     hidden_size: usize,
@@ -113,7 +118,10 @@ pub struct Bert {
     words: Vec<f32>,
     /// [positions, hidden_size]: position plus token type 0, which every token of a single text has.
     positions: Vec<f32>,
+    padding: Option<Padding>,
     norm: LayerNorm,
+    /// MPNet's relative positions, the same in each layer.
+    bias: Option<Bias>,
     layers: Vec<Layer>,
 }
 
@@ -128,35 +136,34 @@ struct Layer {
 }
 
 impl Bert {
-    /// Reads the weights from `vb`, with or without the prefix `bert.`, and packs them for `level`.
-    pub fn load(vb: VarBuilder<'_>, config: &Config, level: Level) -> Result<Self, LoadError> {
-        let (hidden_size, heads) = (config.hidden_size, config.num_attention_heads);
+    /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `level`.
+    pub fn load(vb: VarBuilder<'_>, architecture: &Architecture, level: Level) -> Result<Self, LoadError> {
+        let (hidden_size, heads) = (architecture.hidden_size, architecture.num_attention_heads);
         if heads == 0 || !hidden_size.is_multiple_of(heads) {
             return Err(LoadError::Heads { hidden_size, heads });
         }
-        let vb = if vb.contains_tensor("bert.embeddings.word_embeddings.weight") { vb.pp("bert") } else { vb };
-        let embeddings = vb.pp("embeddings");
-        let table = |name: &str, rows: usize| values(embeddings.pp(name).get((rows, hidden_size), "weight")?);
-        let mut positions = table("position_embeddings", config.max_position_embeddings)?;
-        let types = table("token_type_embeddings", config.type_vocab_size)?;
-        for row in positions.chunks_exact_mut(hidden_size) {
-            row.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
-        }
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::load(&vb.pp("encoder.layer").pp(i), config, level))
-            .collect::<Result<_, _>>()?;
+        let checkpoint = Checkpoint::new(vb, architecture);
+        let epsilon = architecture.layer_norm_eps as f32;
+        let layers = (0..architecture.num_hidden_layers)
+            .map(|i| Ok(Layer::pack(checkpoint.layer(i)?, epsilon, level)))
+            .collect::<Result<_, LoadError>>()?;
+        let bias = checkpoint.relative_bias()?;
+        let bias = bias.map(|table| relative::bias(&table, heads, hidden_size / heads, architecture.positions()));
+        let Embeddings { words, positions, padding, norm: embeddings_norm } = checkpoint.embeddings()?;
         Ok(Self {
             level,
             hidden_size,
             heads,
-            activation: match config.hidden_act {
-                HiddenAct::Gelu => Activation::Gelu,
-                HiddenAct::GeluApproximate => Activation::GeluTanh,
-                HiddenAct::Relu => Activation::Relu,
+            activation: match architecture.hidden_act {
+                model::Activation::Gelu => Activation::Gelu,
+                model::Activation::GeluTanh => Activation::GeluTanh,
+                model::Activation::Relu => Activation::Relu,
             },
-            words: table("word_embeddings", config.vocab_size)?,
+            words,
             positions,
-            norm: norm(&embeddings, config)?,
+            padding,
+            norm: norm(embeddings_norm, epsilon),
+            bias,
             layers,
         })
     }
@@ -166,7 +173,8 @@ impl Bert {
         self.hidden_size
     }
 
-    /// Every token's vector after the last layer. Each sequence has 1 to `max_position_embeddings` token ids.
+    /// Every token's vector after the last layer. Each sequence has one token id or more, and no more than there are
+    /// positions.
     pub fn forward(&self, sequences: &[&[u32]], scratch: &mut Scratch) -> Result<Hidden, InputError> {
         self.check(sequences)?;
         let mut hidden = Hidden { values: Vec::new(), cu_seqlens: vec![0] };
@@ -236,9 +244,8 @@ impl Bert {
         scratch.hidden.reshape(block.iter().map(|ids| ids.len()).sum(), n);
         let mut row = 0;
         for ids in block {
-            for (position, &id) in ids.iter().enumerate() {
+            for (&id, place) in ids.iter().zip(self.places(ids)) {
                 let word = &self.words[id as usize * n..][..n];
-                let place = &self.positions[position * n..][..n];
                 let to = scratch.hidden.row_mut(row);
                 to.iter_mut().zip(word).zip(place).for_each(|((to, w), p)| *to = w + p);
                 row += 1;
@@ -246,6 +253,15 @@ impl Bert {
             scratch.starts.push(row);
         }
         self.norm.apply(self.level, &mut scratch.hidden);
+    }
+
+    /// Each token's position as a vector. Padding is no position; it is among the tokens where a text spells it out.
+    fn places<'a>(&'a self, ids: &'a [u32]) -> impl Iterator<Item = &'a [f32]> {
+        let mut positions = self.positions.chunks_exact(self.hidden_size);
+        ids.iter().map(move |&id| match &self.padding {
+            Some(padding) if padding.token == id => padding.place.as_slice(),
+            _ => positions.next().expect("no sequence has more tokens than there are positions"),
+        })
     }
 
     /// One layer, from `hidden` to `hidden`.
@@ -291,53 +307,33 @@ impl Bert {
     }
 
     fn sequence<'a>(
-        &self,
+        &'a self,
         queries: &'a Matrix,
         query_rows: std::ops::Range<usize>,
         keys_values: &'a Matrix,
         rows: std::ops::Range<usize>,
     ) -> Sequence<'a> {
         let (heads, head_dim) = (self.heads, self.hidden_size / self.heads);
-        Sequence { queries, query_rows, keys_values, rows, heads, head_dim }
+        Sequence { queries, query_rows, keys_values, rows, heads, head_dim, bias: self.bias.as_ref() }
     }
 }
 
 impl Layer {
-    fn load(vb: &VarBuilder<'_>, config: &Config, level: Level) -> Result<Self, LoadError> {
-        let (n, inner) = (config.hidden_size, config.intermediate_size);
-        let attention = vb.pp("attention");
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
-        for name in ["query", "key", "value"] {
-            let part = attention.pp("self").pp(name);
-            weight.extend(values(part.get((n, n), "weight")?)?);
-            bias.extend(values(part.get(n, "bias")?)?);
+    fn pack(weights: LayerWeights, epsilon: f32, level: Level) -> Self {
+        let linear = |Weight { weight, bias }: Weight| Linear::pack(level, &weight, &bias);
+        Self {
+            qkv: linear(weights.qkv),
+            output: linear(weights.output),
+            output_norm: norm(weights.output_norm, epsilon),
+            up: linear(weights.up),
+            down: linear(weights.down),
+            down_norm: norm(weights.down_norm, epsilon),
         }
-        let linear = |vb: VarBuilder<'_>, outputs: usize, inputs: usize| -> Result<_, LoadError> {
-            let vb = vb.pp("dense");
-            let weight = values(vb.get((outputs, inputs), "weight")?)?;
-            Ok(Linear::pack(level, &weight, &values(vb.get(outputs, "bias")?)?))
-        };
-        Ok(Self {
-            qkv: Linear::pack(level, &weight, &bias),
-            output: linear(attention.pp("output"), n, n)?,
-            output_norm: norm(&attention.pp("output"), config)?,
-            up: linear(vb.pp("intermediate"), inner, n)?,
-            down: linear(vb.pp("output"), n, inner)?,
-            down_norm: norm(&vb.pp("output"), config)?,
-        })
     }
 }
 
-/// `LayerNorm` below `vb`; checkpoints converted from TensorFlow call its two vectors gamma and beta.
-fn norm(vb: &VarBuilder<'_>, config: &Config) -> Result<LayerNorm, LoadError> {
-    let (vb, n) = (vb.pp("LayerNorm"), config.hidden_size);
-    let (gain, shift) = if vb.contains_tensor("gamma") { ("gamma", "beta") } else { ("weight", "bias") };
-    Ok(LayerNorm::new(values(vb.get(n, gain)?)?, values(vb.get(n, shift)?)?, config.layer_norm_eps as f32))
-}
-
-/// The tensor's values in row-major order, as f32.
-fn values(tensor: Tensor) -> Result<Vec<f32>, LoadError> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+fn norm(Norm { gain, shift }: Norm, epsilon: f32) -> LayerNorm {
+    LayerNorm::new(gain, shift, epsilon)
 }
 
 /// Cuts a batch into blocks of whole sequences, as near to [`BLOCK_TOKENS`] as their lengths allow without

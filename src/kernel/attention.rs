@@ -1,10 +1,15 @@
-//! Self-attention of one sequence: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017).
+//! Self-attention of one sequence: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017), with a [`Bias`] by
+//! distance added inside the softmax if the model has one.
 //!
 //! It works on the packed rows as the QKV layer leaves them, [tokens, 3 · hidden], and moves nothing but one
 //! head's keys (transposed, so that the scores are an ordinary tile product) and values into a small room of
 //! the worker. Queries pass in blocks, so that their scores stay in the first caches for any length.
 
+mod bias;
+
 use std::ops::Range;
+
+pub use bias::Bias;
 
 use super::cpu::Level;
 use super::gemm::tile::{Tile, row_tiles};
@@ -32,7 +37,7 @@ pub struct Room {
 pub struct Sequence<'a> {
     /// Queries in columns 0 .. heads · head_dim.
     pub queries: &'a Matrix,
-    /// The sequence's rows of `queries`, and of the result: all its tokens, or those whose result is wanted.
+    /// The sequence's rows of `queries`, and of the result: all its tokens, or as many of the first as are wanted.
     pub query_rows: Range<usize>,
     /// [.., 3 · heads · head_dim]: keys in the second third of the columns, values in the last.
     pub keys_values: &'a Matrix,
@@ -42,6 +47,8 @@ pub struct Sequence<'a> {
     pub heads: usize,
     /// Columns of a head.
     pub head_dim: usize,
+    /// What is added to the scores.
+    pub bias: Option<&'a Bias>,
 }
 
 impl Sequence<'_> {
@@ -52,6 +59,10 @@ impl Sequence<'_> {
         assert!(self.query_rows.end <= self.queries.rows() && hidden <= self.queries.cols());
         assert!(self.rows.end <= self.keys_values.rows() && 3 * hidden <= self.keys_values.cols());
         assert!(self.query_rows.end <= out.rows() && hidden <= out.cols());
+        assert!(self.query_rows.len() <= self.rows.len(), "queries are the sequence's own");
+        if let Some(bias) = self.bias {
+            assert!(bias.covers(self.heads, self.rows.len()), "a bias for these heads and this length");
+        }
         if !self.rows.is_empty() {
             run(level, Attend { sequence: self, room, out });
         }
@@ -121,6 +132,8 @@ impl Sequence<'_> {
         mixed.reshape(queries.len(), dim);
         let (scores_stride, mixed_stride) = (scores.stride(), mixed.stride());
         let mut sums = [0.0f32; MOST_QUERIES];
+        // Of the first query in the sequence.
+        let position = queries.start - self.query_rows.start;
         for (first, rows) in row_tiles::<S>(queries.len()) {
             for token in (0..tokens).step_by(width) {
                 let tile = Tile {
@@ -130,8 +143,8 @@ impl Sequence<'_> {
                     b_stride: width,
                     depth: dim,
                     start: std::ptr::null(),
-                    add: std::ptr::null(),
-                    add_stride: 0,
+                    add: self.bias.map_or(std::ptr::null(), |bias| bias.at(head, position + first, token)),
+                    add_stride: -1,
                     ahead: std::ptr::null(),
                     ahead_step: 0,
                     out: scores.rows_from_mut(first)[token..].as_mut_ptr(),
@@ -140,7 +153,8 @@ impl Sequence<'_> {
                     vectors: (tokens - token).div_ceil(S::LANES).min(2),
                 };
                 // SAFETY: the head's columns are inside the queries (asserted in `attend`), the keys have
-                // whole panels, and a row of scores has room for them. The matrices are distinct.
+                // whole panels, and a row of scores has room for them. The bias, if there is one, covers the
+                // sequence (asserted too) and goes on for a panel. The matrices are distinct.
                 unsafe { tile.compute(s) };
             }
             s.call(Exponentials {
@@ -211,15 +225,23 @@ mod tests {
     use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
 
+    /// A bias that tells all heads and distances apart.
+    fn number(head: usize, distance: isize) -> f32 {
+        ((head * 7919) as isize + distance * 31).rem_euclid(101) as f32 / 50.0 - 1.0
+    }
+
     /// [tokens, hidden] in f64, straight from the definition.
-    fn plain(qkv: &Matrix, rows: Range<usize>, heads: usize, dim: usize) -> Vec<Vec<f64>> {
+    fn plain(qkv: &Matrix, rows: Range<usize>, heads: usize, dim: usize, biased: bool) -> Vec<Vec<f64>> {
         let hidden = heads * dim;
         let at = |row: usize, col: usize| f64::from(qkv.row(row)[col]);
         let head_of = |i: usize, head: usize| {
             let e: Vec<f64> = rows
                 .clone()
-                .map(|j| (0..dim).map(|c| at(i, head * dim + c) * at(j, hidden + head * dim + c)).sum::<f64>())
-                .map(|score| (score / (dim as f64).sqrt()).exp())
+                .map(|j| {
+                    let score = (0..dim).map(|c| at(i, head * dim + c) * at(j, hidden + head * dim + c)).sum::<f64>();
+                    let bias = if biased { f64::from(number(head, j as isize - i as isize)) } else { 0.0 };
+                    (score / (dim as f64).sqrt() + bias).exp()
+                })
                 .collect();
             let sum: f64 = e.iter().sum();
             let mix = |c: usize| rows.clone().zip(&e).map(|(j, e)| e / sum * at(j, 2 * hidden + head * dim + c)).sum();
@@ -228,15 +250,19 @@ mod tests {
         rows.clone().map(|i| (0..heads).flat_map(|head| head_of(i, head)).collect()).collect()
     }
 
-    fn attend(level: Level, qkv: &Matrix, query_rows: Range<usize>, rows: Range<usize>, heads: usize) -> Matrix {
+    fn attend(
+        level: Level,
+        qkv: &Matrix,
+        query_rows: Range<usize>,
+        rows: Range<usize>,
+        heads: usize,
+        bias: Option<&Bias>,
+    ) -> Matrix {
         let head_dim = qkv.cols() / 3 / heads;
         let mut out = Matrix::default();
         out.reshape(qkv.rows(), heads * head_dim);
-        Sequence { queries: qkv, query_rows, keys_values: qkv, rows, heads, head_dim }.attend(
-            level,
-            &mut Room::default(),
-            &mut out,
-        );
+        let sequence = Sequence { queries: qkv, query_rows, keys_values: qkv, rows, heads, head_dim, bias };
+        sequence.attend(level, &mut Room::default(), &mut out);
         out
     }
 
@@ -248,14 +274,20 @@ mod tests {
             for (seed, (tokens, heads, dim)) in cases.into_iter().enumerate() {
                 let qkv = filled(tokens + 4, 3 * heads * dim, seed as u64);
                 let rows = 3..3 + tokens;
-                let got = attend(level, &qkv, rows.clone(), rows.clone(), heads);
-                for (i, exact) in plain(&qkv, rows, heads, dim).iter().enumerate() {
-                    for (j, exact) in exact.iter().enumerate() {
-                        let error = (f64::from(got.row(3 + i)[j]) - exact).abs();
-                        assert!(
-                            error <= 2e-6,
-                            "{level:?} {tokens} tokens, {heads} heads of {dim}, seed {seed}: [{i}, {j}] off by {error:e}"
-                        );
+                // A bias of just this length, and one of more.
+                let biases = [0, 100].map(|more| Bias::new(heads, dim, tokens + more, number));
+                for bias in [None, Some(&biases[0]), Some(&biases[1])] {
+                    let got = attend(level, &qkv, rows.clone(), rows.clone(), heads, bias);
+                    for (i, exact) in plain(&qkv, rows.clone(), heads, dim, bias.is_some()).iter().enumerate() {
+                        for (j, exact) in exact.iter().enumerate() {
+                            let error = (f64::from(got.row(3 + i)[j]) - exact).abs();
+                            assert!(
+                                error <= 2e-6,
+                                "{level:?} {tokens} tokens, {heads} heads of {dim}, bias {}, seed {seed}: \
+                                 [{i}, {j}] off by {error:e}",
+                                bias.is_some()
+                            );
+                        }
                     }
                 }
             }
@@ -267,14 +299,17 @@ mod tests {
         for level in cpu::Level::supported() {
             let (tokens, heads) = (67, 2);
             let qkv = filled(tokens, 3 * heads * 24, 5);
-            let whole = attend(level, &qkv, 0..tokens, 0..tokens, heads);
-            let first = attend(level, &qkv, 0..1, 0..tokens, heads);
-            assert_eq!(first.row(0), whole.row(0), "{level:?}");
-            let mut shifted = filled(tokens + 9, qkv.cols(), 6);
-            (0..tokens).for_each(|i| shifted.row_mut(9 + i).copy_from_slice(qkv.row(i)));
-            let moved = attend(level, &shifted, 9..9 + tokens, 9..9 + tokens, heads);
-            for i in 0..tokens {
-                assert_eq!(moved.row(9 + i), whole.row(i), "{level:?}");
+            let bias = Bias::new(heads, 24, 80, number);
+            for bias in [None, Some(&bias)] {
+                let whole = attend(level, &qkv, 0..tokens, 0..tokens, heads, bias);
+                let first = attend(level, &qkv, 0..1, 0..tokens, heads, bias);
+                assert_eq!(first.row(0), whole.row(0), "{level:?}");
+                let mut shifted = filled(tokens + 9, qkv.cols(), 6);
+                (0..tokens).for_each(|i| shifted.row_mut(9 + i).copy_from_slice(qkv.row(i)));
+                let moved = attend(level, &shifted, 9..9 + tokens, 9..9 + tokens, heads, bias);
+                for i in 0..tokens {
+                    assert_eq!(moved.row(9 + i), whole.row(i), "{level:?}");
+                }
             }
         }
     }

@@ -127,7 +127,9 @@ impl Kernel for Product<'_> {
             let ahead = weights.as_ptr().wrapping_add(weights.len());
             for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
                 let (add, add_stride) = match then {
-                    Then::Add(residual) => (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride()),
+                    Then::Add(residual) => {
+                        (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride() as isize)
+                    }
                     _ => (std::ptr::null(), 0),
                 };
                 let out = &mut y.rows_from_mut(first)[panel * width..];
