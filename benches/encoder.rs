@@ -14,7 +14,7 @@ use candle_transformers::models::bert::{BertModel, Config};
 use cognate::embedder::bert::{Bert, Scratch};
 use cognate::kernel::cpu;
 use cognate::kernel::simd::{self, Kernel, Simd};
-use cognate::model::Pooling;
+use cognate::model::{Activation, Architecture, Family, Pooling};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = || VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
     // candle's loader draws the weights that it does not find; ours then reads the same ones.
     let candle = BertModel::load(weights(), &config)?;
-    let bert = Bert::load(weights(), &config, cpu::level())?;
+    let bert = Bert::load(weights(), &architecture(&config), cpu::level())?;
 
     let cores = thread::available_parallelism()?.get();
     println!("{:?}, {cores} cores", cpu::level());
@@ -71,6 +71,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
+}
+
+/// The same sizes for our encoder.
+fn architecture(config: &Config) -> Architecture {
+    Architecture {
+        family: Family::Bert,
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        num_hidden_layers: config.num_hidden_layers,
+        num_attention_heads: config.num_attention_heads,
+        intermediate_size: config.intermediate_size,
+        hidden_act: Activation::Gelu,
+        max_position_embeddings: config.max_position_embeddings,
+        padding: None,
+        type_vocab_size: config.type_vocab_size,
+        layer_norm_eps: config.layer_norm_eps,
+    }
 }
 
 /// `count` texts of `mean` tokens, give or take two thirds.

@@ -1,4 +1,4 @@
-//! BERT (Devlin et al., 2019) on the CPU, over packed sequences.
+//! BERT (Devlin et al., 2019) and its family, over packed sequences, on any device.
 //!
 //! ```text
 //! x = LayerNorm(word[id] + position[p] + type[0])                        [tokens, hidden]
@@ -7,32 +7,35 @@
 //!     a = LayerNorm(attention(q, k, v)·Woᵀ + b + x)                      attention per sequence and head
 //!     x = LayerNorm(act(a·Wupᵀ + b)·Wdownᵀ + b + a)
 //! ```
-//! The tokens of all sequences lie one after the other: there is no padding and no mask. A caller's batch is cut
-//! into blocks of about `BLOCK_TOKENS` tokens, and a block goes through the whole model before the next one
-//! starts, so that its activations stay in the second cache. A thread works alone with its own [`Scratch`]; to use
-//! more cores, call from more threads.
+//! The members of the family differ in where positions begin, in MPNet's relative positions (`relative`), and in what
+//! their checkpoints call things (`checkpoint`). What a step costs is the device's matter (`backend`).
 //!
-//! The same sequence gives the same bits alone, in any batch and at any place in it: every product adds up each
-//! row in the same order, and attention sees nothing but its own sequence.
+//! The tokens of all sequences lie one after the other: there is no padding and no mask. A caller's batch is cut
+//! into blocks, and a block goes through the whole model before the next one starts, so that its activations stay in
+//! the second cache. A thread works with its own [`Scratch`]; to use more cores, call from more threads, or give a
+//! processor a team of them.
+//!
+//! On a processor the same sequence gives the same bits alone, in any batch, at any place in it and however many
+//! threads share it: every product adds up each row in the same order, and attention sees nothing but its own
+//! sequence.
 
-use candle_core::{DType, Tensor};
+pub mod accelerator;
+mod backend;
+pub(super) mod checkpoint;
+pub mod cpu;
+pub(super) mod relative;
+
 use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{Config, HiddenAct};
 
 use crate::kernel::activation::Activation;
-use crate::kernel::attention::{Room, Sequence};
-use crate::kernel::cpu::Level;
-use crate::kernel::gemm::{Linear, Then};
-use crate::kernel::matrix::Matrix;
-use crate::kernel::norm::LayerNorm;
-use crate::kernel::quantise::{Before, Pass};
-use crate::kernel::team::Team;
-use crate::model::Pooling;
+use crate::model::{self, Architecture, Pooling};
+use backend::{Backend, Queries, Sequences, Tokens};
+use checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
 
-/// Tokens that pass through the model together. Its activations (17 KB a token for hidden size 384) should leave
-/// the second cache room for a panel of weights, and it should be tall enough that reading the weights once per
-/// block costs little (benches/encoder.rs).
-const BLOCK_TOKENS: usize = 128;
+/// Tokens that pass through the model together on a processor. Its activations (17 KB a token for hidden size 384)
+/// should leave the second cache room for a panel of weights, and it should be tall enough that reading the weights
+/// once per block costs little (benches/encoder.rs).
+pub const CPU_BLOCK_TOKENS: usize = 128;
 
 /// Why a model could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +54,8 @@ pub enum LoadError {
 }
 
 /// Why a batch could not be computed. `sequence` counts from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InputError {
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
     /// There is nothing to compute a vector from.
     #[error("sequence {sequence} is empty")]
     Empty {
@@ -66,7 +69,7 @@ pub enum InputError {
         sequence: usize,
         /// Its tokens.
         tokens: usize,
-        /// `max_position_embeddings`
+        /// Tokens of the longest text that the model can read.
         positions: usize,
     },
     /// A token that the model does not have.
@@ -79,87 +82,112 @@ pub enum InputError {
         /// `vocab_size`
         vocabulary: usize,
     },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] candle_core::Error),
 }
 
-/// A thread's working memory. It grows to the largest block it has seen and is never given back.
-#[derive(Default)]
-pub struct Scratch {
-    /// Where each sequence of the block starts, and the end: [sequences + 1]
-    starts: Vec<usize>,
-    hidden: Matrix,
-    qkv: Matrix,
-    mixed: Matrix,
-    attended: Matrix,
-    inner: Matrix,
-    first_hidden: Matrix,
-    first_queries: Matrix,
-    room: Room,
-    team: Team,
+/// A thread's device and working memory. On a processor it grows to the largest block it has seen and is never given
+/// back.
+pub struct Scratch<B: Backend> {
+    backend: B,
+    ids: Vec<u32>,
+    places: Vec<u32>,
+    sequences: Sequences,
+    hidden: B::Rows,
+    qkv: B::Rows,
+    mixed: B::Rows,
+    attended: B::Rows,
+    inner: B::Rows,
+    first: B::Rows,
 }
 
 /// What the last layer says of every token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hidden {
-    /// [tokens, hidden_size], row-major, the sequences one after the other.
-    pub values: Vec<f32>,
+    /// `[tokens][hidden_size]`, the sequences one after the other.
+    pub values: Vec<Vec<f32>>,
     /// Sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
     pub cu_seqlens: Vec<usize>,
 }
 
-/// A BERT encoder with its weights packed for this machine.
-pub struct Bert {
-    level: Level,
+/// An encoder of BERT's family with its weights packed for one device.
+pub struct Bert<B: Backend> {
     hidden_size: usize,
     heads: usize,
+    vocabulary: usize,
+    /// Tokens of the longest sequence.
+    longest: usize,
+    /// Tokens of a block.
+    block_tokens: usize,
     activation: Activation,
-    /// [vocab_size, hidden_size]
-    words: Vec<f32>,
-    /// [positions, hidden_size]: position plus token type 0, which every token of a single text has.
-    positions: Vec<f32>,
-    norm: LayerNorm,
-    layers: Vec<Layer>,
+    words: B::Table,
+    /// Position plus token type 0, which every token of a single text has; the padding token's place comes last.
+    positions: B::Table,
+    /// The token that takes no position.
+    padding: Option<u32>,
+    norm: B::Norm,
+    /// MPNet's relative positions, the same in each layer.
+    bias: Option<B::Bias>,
+    layers: Vec<Layer<B>>,
 }
 
-struct Layer {
+struct Layer<B: Backend> {
     /// Queries, keys and values side by side: [3 · hidden_size, hidden_size]
-    qkv: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
-    up: Linear,
-    down: Linear,
-    down_norm: LayerNorm,
+    qkv: B::Linear,
+    output: B::Linear,
+    output_norm: B::Norm,
+    up: B::Linear,
+    down: B::Linear,
+    down_norm: B::Norm,
 }
 
-impl Bert {
-    /// Reads the weights from `vb`, with or without the prefix `bert.`, and packs them for `level`.
-    pub fn load(vb: VarBuilder<'_>, config: &Config, level: Level) -> Result<Self, LoadError> {
-        let (hidden_size, heads) = (config.hidden_size, config.num_attention_heads);
+impl<B: Backend> Bert<B> {
+    /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `backend`.
+    /// A block has at most `block_tokens` tokens, or one longer sequence.
+    pub fn load(
+        vb: VarBuilder<'_>,
+        architecture: &Architecture,
+        backend: &B,
+        block_tokens: usize,
+    ) -> Result<Self, LoadError> {
+        let (hidden_size, heads) = (architecture.hidden_size, architecture.num_attention_heads);
         if heads == 0 || !hidden_size.is_multiple_of(heads) {
             return Err(LoadError::Heads { hidden_size, heads });
         }
-        let vb = if vb.contains_tensor("bert.embeddings.word_embeddings.weight") { vb.pp("bert") } else { vb };
-        let embeddings = vb.pp("embeddings");
-        let table = |name: &str, rows: usize| values(embeddings.pp(name).get((rows, hidden_size), "weight")?);
-        let mut positions = table("position_embeddings", config.max_position_embeddings)?;
-        let types = table("token_type_embeddings", config.type_vocab_size)?;
-        for row in positions.chunks_exact_mut(hidden_size) {
-            row.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
-        }
-        let layers = (0..config.num_hidden_layers)
-            .map(|i| Layer::load(&vb.pp("encoder.layer").pp(i), config, level))
+        let checkpoint = Checkpoint::new(vb, architecture);
+        let epsilon = architecture.layer_norm_eps;
+        let layers = (0..architecture.num_hidden_layers)
+            .map(|i| Layer::pack(checkpoint.layer(i)?, epsilon, backend))
             .collect::<Result<_, _>>()?;
+        let longest = architecture.positions();
+        let bias = match checkpoint.relative_bias()? {
+            Some(table) => {
+                let of = |head: usize, distance: isize| table[relative::bucket(distance) * heads + head];
+                Some(backend.bias(heads, hidden_size / heads, longest, &of)?)
+            }
+            None => None,
+        };
+        let Embeddings { words, mut positions, padding, norm } = checkpoint.embeddings()?;
+        let (padding, place) = padding.map_or((None, Vec::new()), |Padding { token, place }| (Some(token), place));
+        positions.truncate(longest * hidden_size);
+        positions.extend(place);
         Ok(Self {
-            level,
             hidden_size,
             heads,
-            activation: match config.hidden_act {
-                HiddenAct::Gelu => Activation::Gelu,
-                HiddenAct::GeluApproximate => Activation::GeluTanh,
-                HiddenAct::Relu => Activation::Relu,
+            vocabulary: architecture.vocab_size,
+            longest,
+            block_tokens,
+            activation: match architecture.hidden_act {
+                model::Activation::Gelu => Activation::Gelu,
+                model::Activation::GeluTanh => Activation::GeluTanh,
+                model::Activation::Relu => Activation::Relu,
             },
-            words: table("word_embeddings", config.vocab_size)?,
-            positions,
-            norm: norm(&embeddings, config)?,
+            words: backend.table(words, hidden_size)?,
+            positions: backend.table(positions, hidden_size)?,
+            padding,
+            norm: backend.norm(norm, epsilon)?,
+            bias,
             layers,
         })
     }
@@ -169,18 +197,35 @@ impl Bert {
         self.hidden_size
     }
 
-    /// Every token's vector after the last layer. Each sequence has 1 to `max_position_embeddings` token ids.
-    pub fn forward(&self, sequences: &[&[u32]], scratch: &mut Scratch) -> Result<Hidden, InputError> {
+    /// Working memory for a thread with this device.
+    pub fn scratch(&self, backend: B) -> Scratch<B> {
+        let sequences =
+            Sequences { cu_seqlens: Vec::new(), heads: self.heads, head_dim: self.hidden_size / self.heads };
+        Scratch {
+            backend,
+            ids: Vec::new(),
+            places: Vec::new(),
+            sequences,
+            hidden: B::Rows::default(),
+            qkv: B::Rows::default(),
+            mixed: B::Rows::default(),
+            attended: B::Rows::default(),
+            inner: B::Rows::default(),
+            first: B::Rows::default(),
+        }
+    }
+
+    /// Every token's vector after the last layer. Each sequence has one token id or more, and no more than there are
+    /// positions.
+    pub fn forward(&self, sequences: &[&[u32]], scratch: &mut Scratch<B>) -> Result<Hidden, EncodeError> {
         self.check(sequences)?;
         let mut hidden = Hidden { values: Vec::new(), cu_seqlens: vec![0] };
-        for block in blocks(sequences) {
-            self.embed(block, scratch);
-            self.layers.iter().for_each(|layer| self.layer(layer, scratch));
-            for row in 0..scratch.hidden.rows() {
-                hidden.values.extend_from_slice(scratch.hidden.row(row));
-            }
-            let before = hidden.cu_seqlens[hidden.cu_seqlens.len() - 1];
-            hidden.cu_seqlens.extend(scratch.starts[1..].iter().map(|start| before + start));
+        for block in blocks(sequences, self.block_tokens) {
+            self.embed(block, scratch)?;
+            self.layers.iter().try_for_each(|layer| self.layer(layer, Queries::All, scratch))?;
+            let before = hidden.values.len();
+            hidden.values.extend(scratch.backend.values(&scratch.hidden)?);
+            hidden.cu_seqlens.extend(scratch.sequences.cu_seqlens[1..].iter().map(|start| before + start));
         }
         Ok(hidden)
     }
@@ -190,183 +235,115 @@ impl Bert {
         &self,
         sequences: &[&[u32]],
         pooling: Pooling,
-        scratch: &mut Scratch,
-    ) -> Result<Vec<Vec<f32>>, InputError> {
+        scratch: &mut Scratch<B>,
+    ) -> Result<Vec<Vec<f32>>, EncodeError> {
         self.check(sequences)?;
         let mut vectors = Vec::with_capacity(sequences.len());
-        for block in blocks(sequences) {
-            self.embed(block, scratch);
-            match (pooling, self.layers.split_last()) {
-                (Pooling::Cls, Some((last, before))) => {
-                    before.iter().for_each(|layer| self.layer(layer, scratch));
-                    self.layer_for_first_tokens(last, scratch);
-                    vectors.extend((0..block.len()).map(|i| scratch.hidden.row(i).to_vec()));
+        for block in blocks(sequences, self.block_tokens) {
+            self.embed(block, scratch)?;
+            vectors.extend(match pooling {
+                Pooling::Mean => {
+                    self.layers.iter().try_for_each(|layer| self.layer(layer, Queries::All, scratch))?;
+                    scratch.backend.mean(&scratch.hidden, &scratch.sequences)?
                 }
-                (Pooling::Cls, None) => {
-                    vectors.extend((0..block.len()).map(|i| scratch.hidden.row(scratch.starts[i]).to_vec()));
+                Pooling::Cls => {
+                    let last = self.layers.len().saturating_sub(1);
+                    let mut layers = self.layers.iter().enumerate();
+                    layers.try_for_each(|(i, layer)| {
+                        self.layer(layer, if i == last { Queries::First } else { Queries::All }, scratch)
+                    })?;
+                    scratch.backend.values(&scratch.hidden)?
                 }
-                (Pooling::Mean, _) => {
-                    self.layers.iter().for_each(|layer| self.layer(layer, scratch));
-                    vectors.extend(scratch.starts.windows(2).map(|ends| mean(&scratch.hidden, ends[0]..ends[1])));
-                }
-            }
+            });
         }
         Ok(vectors)
     }
 
-    fn check(&self, sequences: &[&[u32]]) -> Result<(), InputError> {
-        let positions = self.positions.len() / self.hidden_size;
-        let vocabulary = self.words.len() / self.hidden_size;
+    fn check(&self, sequences: &[&[u32]]) -> Result<(), EncodeError> {
+        let (positions, vocabulary) = (self.longest, self.vocabulary);
         for (sequence, ids) in sequences.iter().enumerate() {
             if ids.is_empty() {
-                return Err(InputError::Empty { sequence });
+                return Err(EncodeError::Empty { sequence });
             }
             if ids.len() > positions {
-                return Err(InputError::TooLong { sequence, tokens: ids.len(), positions });
+                return Err(EncodeError::TooLong { sequence, tokens: ids.len(), positions });
             }
             if let Some(&token) = ids.iter().find(|&&id| id as usize >= vocabulary) {
-                return Err(InputError::UnknownToken { sequence, token, vocabulary });
+                return Err(EncodeError::UnknownToken { sequence, token, vocabulary });
             }
         }
         Ok(())
     }
 
-    /// Fills `starts` and `hidden`.
-    fn embed(&self, block: &[&[u32]], scratch: &mut Scratch) {
-        let n = self.hidden_size;
-        scratch.starts.clear();
-        scratch.starts.push(0);
-        scratch.hidden.reshape(block.iter().map(|ids| ids.len()).sum(), n);
-        let mut row = 0;
-        for ids in block {
-            for (position, &id) in ids.iter().enumerate() {
-                let word = &self.words[id as usize * n..][..n];
-                let place = &self.positions[position * n..][..n];
-                let to = scratch.hidden.row_mut(row);
-                to.iter_mut().zip(word).zip(place).for_each(|((to, w), p)| *to = w + p);
-                row += 1;
+    /// Fills `sequences` and `hidden`.
+    fn embed(&self, block: &[&[u32]], scratch: &mut Scratch<B>) -> candle_core::Result<()> {
+        let Scratch { backend, ids, places, sequences, hidden, .. } = scratch;
+        ids.clear();
+        places.clear();
+        sequences.cu_seqlens.clear();
+        sequences.cu_seqlens.push(0);
+        for sequence in block {
+            ids.extend_from_slice(sequence);
+            places.extend(self.places(sequence));
+            sequences.cu_seqlens.push(ids.len());
+        }
+        let tokens = Tokens { words: &self.words, ids, positions: &self.positions, places };
+        backend.embed(tokens, &self.norm, hidden)
+    }
+
+    /// Each token's row of `positions`. Padding is no position; it is among the tokens where a text spells it out.
+    fn places(&self, ids: &[u32]) -> impl Iterator<Item = u32> {
+        let mut position = 0;
+        ids.iter().map(move |&id| {
+            if self.padding == Some(id) {
+                return self.longest as u32;
             }
-            scratch.starts.push(row);
-        }
-        Pass { before: Before::Normalise(&self.norm), x: &mut scratch.hidden, to: None }.apply(self.level, &scratch.team);
+            position += 1;
+            position - 1
+        })
     }
 
-    /// One layer, from `hidden` to `hidden`.
-    fn layer(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch { starts, hidden, qkv, mixed, room, team, .. } = scratch;
-        layer.qkv.apply(team, hidden, Then::Nothing, qkv);
-        mixed.reshape(hidden.rows(), self.hidden_size);
-        for ends in starts.windows(2) {
-            let rows = ends[0]..ends[1];
-            self.sequence(qkv, rows.clone(), qkv, rows).attend(self.level, room, mixed);
+    /// One layer, from `hidden` to `hidden`: every token's, or the first's of each sequence.
+    fn layer(&self, layer: &Layer<B>, queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
+        let Scratch { backend, sequences, hidden, qkv, mixed, attended, inner, first, .. } = scratch;
+        backend.linear(&layer.qkv, hidden, qkv)?;
+        backend.attention(qkv, sequences, queries, self.bias.as_ref(), mixed)?;
+        if queries == Queries::First {
+            backend.first(hidden, sequences, first)?;
+            std::mem::swap(hidden, first);
         }
-        self.after_attention(layer, scratch);
-    }
-
-    /// The last layer for the first token of each sequence only: keys and values are needed of all tokens, and
-    /// nothing else. `hidden` becomes [sequences, hidden_size].
-    fn layer_for_first_tokens(&self, layer: &Layer, scratch: &mut Scratch) {
-        let n = self.hidden_size;
-        let Scratch { starts, hidden, qkv, mixed, first_hidden, first_queries, room, team, .. } = scratch;
-        let sequences = starts.len() - 1;
-        first_hidden.reshape(sequences, n);
-        for (i, &start) in starts[..sequences].iter().enumerate() {
-            first_hidden.row_mut(i).copy_from_slice(hidden.row(start));
-        }
-        layer.qkv.apply_columns(team, 0..n, first_hidden, Then::Nothing, first_queries);
-        layer.qkv.apply_columns(team, n..3 * n, hidden, Then::Nothing, qkv);
-        mixed.reshape(sequences, n);
-        for (i, ends) in starts.windows(2).enumerate() {
-            self.sequence(first_queries, i..i + 1, qkv, ends[0]..ends[1]).attend(self.level, room, mixed);
-        }
-        std::mem::swap(hidden, first_hidden);
-        self.after_attention(layer, scratch);
-    }
-
-    /// From `mixed` and the residual in `hidden` to the layer's result in `hidden`.
-    fn after_attention(&self, layer: &Layer, scratch: &mut Scratch) {
-        let Scratch { hidden, mixed, attended, inner, team, .. } = scratch;
-        layer.output.apply(team, mixed, Then::Add(hidden), attended);
-        Pass { before: Before::Normalise(&layer.output_norm), x: attended, to: None }.apply(self.level, team);
-        layer.up.apply(team, attended, Then::Activate(self.activation), inner);
-        layer.down.apply(team, inner, Then::Add(attended), hidden);
-        Pass { before: Before::Normalise(&layer.down_norm), x: hidden, to: None }.apply(self.level, team);
-    }
-
-    fn sequence<'a>(
-        &self,
-        queries: &'a Matrix,
-        query_rows: std::ops::Range<usize>,
-        keys_values: &'a Matrix,
-        rows: std::ops::Range<usize>,
-    ) -> Sequence<'a> {
-        let (heads, head_dim) = (self.heads, self.hidden_size / self.heads);
-        Sequence { queries, query_rows, keys_values, rows, heads, head_dim }
+        backend.linear_add_norm(&layer.output, mixed, hidden, &layer.output_norm, attended)?;
+        backend.linear_activate(&layer.up, attended, self.activation, inner)?;
+        backend.linear_add_norm(&layer.down, inner, attended, &layer.down_norm, hidden)
     }
 }
 
-impl Layer {
-    fn load(vb: &VarBuilder<'_>, config: &Config, level: Level) -> Result<Self, LoadError> {
-        let (n, inner) = (config.hidden_size, config.intermediate_size);
-        let attention = vb.pp("attention");
-        let (mut weight, mut bias) = (Vec::new(), Vec::new());
-        for name in ["query", "key", "value"] {
-            let part = attention.pp("self").pp(name);
-            weight.extend(values(part.get((n, n), "weight")?)?);
-            bias.extend(values(part.get(n, "bias")?)?);
-        }
-        let linear = |vb: VarBuilder<'_>, outputs: usize, inputs: usize| -> Result<_, LoadError> {
-            let vb = vb.pp("dense");
-            let weight = values(vb.get((outputs, inputs), "weight")?)?;
-            Ok(Linear::pack(level, &weight, &values(vb.get(outputs, "bias")?)?))
-        };
+impl<B: Backend> Layer<B> {
+    fn pack(weights: LayerWeights, epsilon: f64, backend: &B) -> candle_core::Result<Self> {
         Ok(Self {
-            qkv: Linear::pack(level, &weight, &bias),
-            output: linear(attention.pp("output"), n, n)?,
-            output_norm: norm(&attention.pp("output"), config)?,
-            up: linear(vb.pp("intermediate"), inner, n)?,
-            down: linear(vb.pp("output"), n, inner)?,
-            down_norm: norm(&vb.pp("output"), config)?,
+            qkv: backend.pack(weights.qkv)?,
+            output: backend.pack(weights.output)?,
+            output_norm: backend.norm(weights.output_norm, epsilon)?,
+            up: backend.pack(weights.up)?,
+            down: backend.pack(weights.down)?,
+            down_norm: backend.norm(weights.down_norm, epsilon)?,
         })
     }
 }
 
-/// `LayerNorm` below `vb`; checkpoints converted from TensorFlow call its two vectors gamma and beta.
-fn norm(vb: &VarBuilder<'_>, config: &Config) -> Result<LayerNorm, LoadError> {
-    let (vb, n) = (vb.pp("LayerNorm"), config.hidden_size);
-    let (gain, shift) = if vb.contains_tensor("gamma") { ("gamma", "beta") } else { ("weight", "bias") };
-    Ok(LayerNorm::new(values(vb.get(n, gain)?)?, values(vb.get(n, shift)?)?, config.layer_norm_eps as f32))
-}
-
-/// The tensor's values in row-major order, as f32.
-fn values(tensor: Tensor) -> Result<Vec<f32>, LoadError> {
-    Ok(tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
-}
-
-/// Cuts a batch into blocks of whole sequences, as near to [`BLOCK_TOKENS`] as their lengths allow without
-/// exceeding it; a longer sequence is a block of its own.
-fn blocks<'a>(mut sequences: &'a [&'a [u32]]) -> impl Iterator<Item = &'a [&'a [u32]]> {
+/// Cuts a batch into blocks of whole sequences, as near to `block_tokens` as their lengths allow without exceeding it;
+/// a longer sequence is a block of its own.
+fn blocks<'a>(mut sequences: &'a [&'a [u32]], block_tokens: usize) -> impl Iterator<Item = &'a [&'a [u32]]> {
     std::iter::from_fn(move || {
         let mut tokens = 0;
         let fit = sequences.iter().take_while(|ids| {
             tokens += ids.len();
-            tokens <= BLOCK_TOKENS
+            tokens <= block_tokens
         });
         let (block, rest) = sequences.split_at(fit.count().max(1).min(sequences.len()));
         sequences = rest;
         (!block.is_empty()).then_some(block)
     })
-}
-
-/// The mean of some rows, at least one.
-fn mean(hidden: &Matrix, rows: std::ops::Range<usize>) -> Vec<f32> {
-    let scale = 1.0 / rows.len() as f32;
-    let mut sum = vec![0.0f32; hidden.cols()];
-    for row in rows {
-        sum.iter_mut().zip(hidden.row(row)).for_each(|(sum, x)| *sum += x);
-    }
-    sum.iter_mut().for_each(|x| *x *= scale);
-    sum
 }
 
 #[cfg(test)]

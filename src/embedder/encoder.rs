@@ -1,14 +1,14 @@
 //! Token ids to pooled vectors, on the device that was chosen: packed sequences through our own
 //! kernels on a CPU, padded batches through candle's on an accelerator.
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, DeviceLocation};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config, HiddenAct};
 
 use super::bert::{self, Bert};
 use super::padded::{Padded, tensors};
 use crate::kernel::cpu;
-use crate::model::{self, Activation, Card, Pooling};
+use crate::model::{Activation, Architecture, Card, Family, Pooling};
 
 /// A loaded model, shared by the workers.
 pub enum Encoder {
@@ -34,22 +34,33 @@ pub enum EncodeError {
 
 /// Why a model's files do not make a model.
 #[derive(Debug, thiserror::Error)]
-#[error("the weights cannot be used: {0}")]
 pub enum LoadError {
     /// They are damaged, missing, or of other shapes than the configuration says.
+    #[error("the weights cannot be used: {0}")]
     Weights(#[from] candle_core::Error),
     /// The sizes do not fit each other.
+    #[error("the weights cannot be used: {0}")]
     Sizes(#[from] bert::LoadError),
+    /// An accelerator was chosen, and the model is none of those that run there.
+    #[error("{family} models run on the CPU for now: use `--device cpu`")]
+    CpuOnly {
+        /// What the model is.
+        family: Family,
+    },
 }
 
 impl Encoder {
     /// Reads the weights onto the device.
     pub fn load(card: &Card, device: &Device) -> Result<Self, LoadError> {
-        let config = config(&card.bert);
+        let architecture = &card.architecture;
+        check_family(architecture.family, device.location())?;
         let weights = VarBuilder::from_tensors(tensors(&card.weights, device)?, DType::F32, device);
         Ok(match device {
-            Device::Cpu => Self::Packed(Bert::load(weights, &config, cpu::level())?, card.pooling),
-            _ => Self::Padded(Padded::new(BertModel::load(weights, &config)?, device.clone(), card.pooling)),
+            Device::Cpu => Self::Packed(Bert::load(weights, architecture, cpu::level())?, card.pooling),
+            _ => {
+                let model = BertModel::load(weights, &config(architecture))?;
+                Self::Padded(Padded::new(model, device.clone(), card.pooling))
+            }
         })
     }
 
@@ -62,8 +73,16 @@ impl Encoder {
     }
 }
 
+/// Padded batches go through candle's BERT, which has neither RoBERTa's positions nor the names of the others.
+fn check_family(family: Family, device: DeviceLocation) -> Result<(), LoadError> {
+    match (family, device) {
+        (Family::Bert, _) | (_, DeviceLocation::Cpu) => Ok(()),
+        _ => Err(LoadError::CpuOnly { family }),
+    }
+}
+
 /// The card's sizes as candle wants them. What only training uses has no effect here.
-fn config(bert: &model::Bert) -> Config {
+fn config(bert: &Architecture) -> Config {
     Config {
         vocab_size: bert.vocab_size,
         hidden_size: bert.hidden_size,
@@ -79,5 +98,21 @@ fn config(bert: &model::Bert) -> Config {
         type_vocab_size: bert.type_vocab_size,
         layer_norm_eps: bert.layer_norm_eps,
         ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_accelerator_takes_bert_alone_and_names_the_way_out_for_others() {
+        let cuda = DeviceLocation::Cuda { gpu_id: 0 };
+        assert!(check_family(Family::Bert, cuda).is_ok());
+        for family in [Family::Roberta, Family::DistilBert, Family::Mpnet] {
+            assert!(check_family(family, DeviceLocation::Cpu).is_ok());
+            let error = check_family(family, cuda).unwrap_err().to_string();
+            assert!(error.contains(&family.to_string()) && error.contains("--device cpu"), "{error}");
+        }
     }
 }

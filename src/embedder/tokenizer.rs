@@ -9,8 +9,13 @@ use tokenizers::{PostProcessor, TruncationDirection};
 /// there, and further only if that was not enough tokens. 16: English has 4 to 5 bytes a token.
 const BYTES_PER_TOKEN: usize = 16;
 
-/// Tokens past `max_tokens` that must be seen before the rest of a text is left unread. The cut may
-/// split a word, and the longest word that a WordPiece vocabulary spells out has 100 characters.
+/// Tokens past `max_tokens` that must be seen before the rest of a text is left unread. The cut may split a word, and
+/// what is left of the word may have other tokens than the whole.
+///
+/// WordPiece (BERT, MPNet): the longest word that its vocabulary spells out has 100 characters, so no token before the
+/// margin is of a split word. Unigram (XLM-RoBERTa) and byte-level BPE (RoBERTa) spell out words of any length, and
+/// all of a text without spaces is one word; but two ends of one beginning share their tokens up to a few before they
+/// part. What can carry on through the margin is a run of one character for thousands of bytes.
 const MARGIN_TOKENS: usize = 128;
 
 /// A text as the model reads it.
@@ -98,69 +103,4 @@ impl Tokenizer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
-    fn tokenizer(max_tokens: usize) -> Tokenizer {
-        let json = serde_json::json!({
-            "version": "1.0",
-            "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
-            "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
-                        "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
-            "added_tokens": [],
-            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
-                           "strip_accents": null, "lowercase": true},
-            "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
-            "decoder": null,
-            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
-                      "max_input_chars_per_word": 100,
-                      "vocab": {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, "cat": 4, "##s": 5}}
-        });
-        Tokenizer::new(json.to_string().as_bytes(), max_tokens, false).expect("a valid tokenizer")
-    }
-
-    #[test]
-    fn the_files_own_padding_and_truncation_do_not_count() {
-        let tokens = tokenizer(64).tokens("Cats cat cats").unwrap();
-        assert_eq!(tokens.ids, [1, 4, 5, 4, 4, 5, 2]);
-        assert_eq!(tokens.total, 7);
-        assert!(!tokens.truncated());
-    }
-
-    #[test]
-    fn a_long_text_keeps_its_head_and_both_special_tokens() {
-        let tokens = tokenizer(5).tokens("cat cats cat cat").unwrap();
-        assert_eq!(tokens.ids, [1, 4, 4, 5, 2]);
-        assert_eq!(tokens.total, 7);
-        assert!(tokens.truncated());
-    }
-
-    #[test]
-    fn the_end_of_a_huge_text_is_not_read() {
-        let tokens = tokenizer(8).tokens(&"cat ".repeat(1_000_000)).unwrap();
-        assert_eq!(tokens.ids.len(), 8);
-        assert!(tokens.truncated());
-        assert!(tokens.total < 10_000, "{} tokens were read", tokens.total);
-    }
-
-    #[test]
-    fn a_word_behind_a_megabyte_of_spaces_is_found() {
-        let tokens = tokenizer(8).tokens(&format!("{}cats", " ".repeat(1 << 20))).unwrap();
-        assert_eq!(tokens.ids, [1, 4, 5, 2]);
-        assert!(!tokens.truncated());
-    }
-
-    #[test]
-    fn a_cut_inside_a_character_is_moved_to_its_start() {
-        let tokens = tokenizer(8).tokens(&"é".repeat(100_000)).unwrap();
-        assert_eq!(tokens.ids, [1, 3, 2]);
-    }
-
-    #[test]
-    fn a_length_without_room_for_text_is_refused() {
-        let json = serde_json::to_vec(&tokenizer(8).inner).unwrap();
-        assert!(matches!(Tokenizer::new(&json, 2, false), Err(TokenizerError::NoRoom { max_tokens: 2, added: 2 })));
-    }
-}
+mod tests;

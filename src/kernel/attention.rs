@@ -1,23 +1,30 @@
-//! Self-attention of one sequence: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017).
+//! Self-attention of packed sequences: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017), with a [`Bias`] by
+//! distance added inside the softmax if the model has one.
 //!
 //! It works on the packed rows as the QKV layer leaves them, [tokens, 3 · hidden], and moves nothing but one
 //! head's keys (transposed, so that the scores are an ordinary tile product) and values into a small room of
-//! the worker. Queries pass in blocks, so that their scores stay in the first caches for any length.
+//! the thread. Queries pass in blocks, so that their scores stay in the first caches for any length.
 
+mod bias;
+
+use std::cell::RefCell;
 use std::ops::Range;
+
+pub use bias::Bias;
 
 use super::cpu::Level;
 use super::gemm::tile::{Tile, row_tiles};
-use super::matrix::{Aligned, Matrix};
+use super::matrix::{Aligned, Matrix, Shared};
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exponentials;
+use super::team::Team;
 
 /// The most queries that pass together: four tiles of the tallest kind. Their scores for 512 tokens are 115 KB.
 const MOST_QUERIES: usize = 56;
 
-/// Where the heads' tiles are packed; reused from call to call.
+/// Where one head of one sequence is packed; a thread reuses its own.
 #[derive(Default)]
-pub struct Room {
+struct Room {
     /// [panels, head_dim, panel width]: a panel is a panel's width of tokens.
     keys: Aligned,
     /// [tokens, head_dim in whole vectors]
@@ -28,72 +35,98 @@ pub struct Room {
     mixed: Matrix,
 }
 
-/// One sequence of a packed batch.
-pub struct Sequence<'a> {
-    /// Queries in columns 0 .. heads · head_dim.
-    pub queries: &'a Matrix,
-    /// The sequence's rows of `queries`, and of the result: all its tokens, or those whose result is wanted.
-    pub query_rows: Range<usize>,
-    /// [.., 3 · heads · head_dim]: keys in the second third of the columns, values in the last.
-    pub keys_values: &'a Matrix,
-    /// The sequence's rows of `keys_values`: all its tokens.
-    pub rows: Range<usize>,
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
+/// The attention of a packed block.
+#[derive(Clone, Copy)]
+pub struct Attention<'a> {
+    /// [tokens, 3 · heads · head_dim]: queries, keys and values, the heads of each side by side.
+    pub qkv: &'a Matrix,
+    /// Sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
+    pub cu_seqlens: &'a [usize],
     /// Attention heads.
     pub heads: usize,
     /// Columns of a head.
     pub head_dim: usize,
+    /// Only the first token of each sequence asks: the result has a row for each sequence, else one for each token.
+    pub first_only: bool,
+    /// What is added to the scores.
+    pub bias: Option<&'a Bias>,
 }
 
-impl Sequence<'_> {
-    /// Writes the heads' results side by side into `out`, rows `query_rows`, columns 0 .. heads · head_dim.
-    /// Panics if a row or column is outside of its matrix.
-    pub fn attend(self, level: Level, room: &mut Room, out: &mut Matrix) {
+impl Attention<'_> {
+    /// `out` becomes [queries, heads · head_dim], the heads' results side by side. Shared out among `team`, a head to
+    /// each part. Panics if a row or column is outside of its matrix.
+    pub fn apply(self, level: Level, team: &Team, out: &mut Matrix) {
         let hidden = self.heads * self.head_dim;
-        assert!(self.query_rows.end <= self.queries.rows() && hidden <= self.queries.cols());
-        assert!(self.rows.end <= self.keys_values.rows() && 3 * hidden <= self.keys_values.cols());
-        assert!(self.query_rows.end <= out.rows() && hidden <= out.cols());
-        if !self.rows.is_empty() {
-            run(level, Attend { sequence: self, room, out });
+        let sequences = self.cu_seqlens.len().saturating_sub(1);
+        let tokens = self.cu_seqlens.last().copied().unwrap_or(0);
+        assert!(self.cu_seqlens.is_sorted(), "sequences lie one after the other");
+        assert!(tokens <= self.qkv.rows() && 3 * hidden <= self.qkv.cols(), "queries, keys and values of all tokens");
+        if let Some(bias) = self.bias {
+            let longest = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
+            assert!(bias.covers(self.heads, longest), "a bias for these heads and this length");
         }
+        out.reshape(if self.first_only { sequences } else { tokens }, hidden);
+        let out = out.shared();
+        team.share(self.heads, &|head| {
+            ROOM.with_borrow_mut(|room| run(level, Head { attention: self, head, room, out }));
+        });
     }
 }
 
-struct Attend<'a> {
-    sequence: Sequence<'a>,
+/// One head of all sequences.
+struct Head<'a> {
+    attention: Attention<'a>,
+    head: usize,
     room: &'a mut Room,
-    out: &'a mut Matrix,
+    out: Shared<'a>,
 }
 
-impl Kernel for Attend<'_> {
+impl Kernel for Head<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { sequence, room, out } = self;
+        let Self { attention, head, room, out } = self;
         let width = 2 * S::LANES;
-        let (tokens, dim) = (sequence.rows.len(), sequence.head_dim);
+        let dim = attention.head_dim;
         let padded_dim = dim.next_multiple_of(S::LANES);
-        room.keys.reserve(tokens.next_multiple_of(width) * dim);
-        room.values.reserve(tokens * padded_dim);
-        for head in 0..sequence.heads {
-            sequence.pack_keys(head, width, &mut room.keys);
-            sequence.pack_values(head, padded_dim, &mut room.values);
-            for first in sequence.query_rows.clone().step_by(MOST_QUERIES) {
-                let queries = first..sequence.query_rows.end.min(first + MOST_QUERIES);
-                sequence.block(s, head, queries, room, out);
+        for (i, ends) in attention.cu_seqlens.windows(2).enumerate() {
+            let rows = ends[0]..ends[1];
+            room.keys.reserve(rows.len().next_multiple_of(width) * dim);
+            room.values.reserve(rows.len() * padded_dim);
+            let sequence = Sequence { attention, head, rows };
+            sequence.pack_keys(width, &mut room.keys);
+            sequence.pack_values(padded_dim, &mut room.values);
+            let asking = if attention.first_only { sequence.rows.len().min(1) } else { sequence.rows.len() };
+            let to = if attention.first_only { i } else { sequence.rows.start };
+            for first in (0..asking).step_by(MOST_QUERIES) {
+                sequence.block(s, first..asking.min(first + MOST_QUERIES), room, out, to + first);
             }
         }
     }
+}
+
+/// One head of one sequence.
+struct Sequence<'a> {
+    attention: Attention<'a>,
+    head: usize,
+    /// Its tokens' rows.
+    rows: Range<usize>,
 }
 
 impl Sequence<'_> {
     /// One head's keys, transposed in panels of `width` tokens. What lies after the last token is stale: it
     /// makes scores that nobody reads.
     #[inline(always)]
-    fn pack_keys(&self, head: usize, width: usize, to: &mut [f32]) {
-        let (dim, first) = (self.head_dim, (self.heads + head) * self.head_dim);
+    fn pack_keys(&self, width: usize, to: &mut [f32]) {
+        let Attention { qkv, heads, head_dim: dim, .. } = self.attention;
+        let first = (heads + self.head) * dim;
         for (i, row) in self.rows.clone().enumerate() {
-            let key = &self.keys_values.row(row)[first..][..dim];
+            let key = &qkv.row(row)[first..][..dim];
             let panel = &mut to[i / width * dim * width + i % width..];
             for (k, &x) in key.iter().enumerate() {
                 panel[k * width] = x;
@@ -103,17 +136,19 @@ impl Sequence<'_> {
 
     /// One head's values, each filled up to whole vectors with what was there: columns that nobody reads.
     #[inline(always)]
-    fn pack_values(&self, head: usize, padded_dim: usize, to: &mut [f32]) {
-        let (dim, first) = (self.head_dim, (2 * self.heads + head) * self.head_dim);
+    fn pack_values(&self, padded_dim: usize, to: &mut [f32]) {
+        let Attention { qkv, heads, head_dim: dim, .. } = self.attention;
+        let first = (2 * heads + self.head) * dim;
         for (row, to) in self.rows.clone().zip(to.chunks_exact_mut(padded_dim)) {
-            to[..dim].copy_from_slice(&self.keys_values.row(row)[first..][..dim]);
+            to[..dim].copy_from_slice(&qkv.row(row)[first..][..dim]);
         }
     }
 
-    /// One head of a block of queries.
+    /// Some queries, by their position; their results are the rows of `out` from `to` on.
     #[inline(always)]
-    fn block<S: Simd>(&self, s: S, head: usize, queries: Range<usize>, room: &mut Room, out: &mut Matrix) {
-        let (tokens, dim) = (self.rows.len(), self.head_dim);
+    fn block<S: Simd>(&self, s: S, queries: Range<usize>, room: &mut Room, out: Shared<'_>, to: usize) {
+        let Attention { qkv, head_dim: dim, bias, .. } = self.attention;
+        let (tokens, head) = (self.rows.len(), self.head);
         let width = 2 * S::LANES;
         let padded_dim = dim.next_multiple_of(S::LANES);
         let Room { keys, values, scores, mixed } = room;
@@ -124,14 +159,14 @@ impl Sequence<'_> {
         for (first, rows) in row_tiles::<S>(queries.len()) {
             for token in (0..tokens).step_by(width) {
                 let tile = Tile {
-                    a: self.queries.rows_from(queries.start + first)[head * dim..].as_ptr(),
-                    a_stride: self.queries.stride(),
+                    a: qkv.rows_from(self.rows.start + queries.start + first)[head * dim..].as_ptr(),
+                    a_stride: qkv.stride(),
                     b: keys[token * dim..].as_ptr(),
                     b_stride: width,
                     depth: dim,
                     start: std::ptr::null(),
-                    add: std::ptr::null(),
-                    add_stride: 0,
+                    add: bias.map_or(std::ptr::null(), |bias| bias.at(head, queries.start + first, token)),
+                    add_stride: -1,
                     ahead: std::ptr::null(),
                     ahead_step: 0,
                     out: scores.rows_from_mut(first)[token..].as_mut_ptr(),
@@ -139,8 +174,9 @@ impl Sequence<'_> {
                     rows,
                     vectors: (tokens - token).div_ceil(S::LANES).min(2),
                 };
-                // SAFETY: the head's columns are inside the queries (asserted in `attend`), the keys have
-                // whole panels, and a row of scores has room for them. The matrices are distinct.
+                // SAFETY: the head's columns are inside the queries (asserted in `apply`), the keys have
+                // whole panels, and a row of scores has room for them. The bias, if there is one, covers the
+                // sequence (asserted too) and goes on for a panel. The matrices are distinct.
                 unsafe { tile.compute(s) };
             }
             s.call(Exponentials {
@@ -172,9 +208,10 @@ impl Sequence<'_> {
                 unsafe { tile.compute(s) };
             }
         }
-        for (i, query) in queries.enumerate() {
-            let scale = s.splat(1.0 / sums[i]);
-            let to = &mut out.row_mut(query)[head * dim..][..dim];
+        for (i, &sum) in sums[..queries.len()].iter().enumerate() {
+            let scale = s.splat(1.0 / sum);
+            // SAFETY: a head's columns belong to one part.
+            let to = unsafe { out.row_mut(to + i, head * dim, dim) };
             let mut from = mixed.row(i).chunks_exact(S::LANES);
             let mut to = to.chunks_exact_mut(S::LANES);
             for (from, to) in (&mut from).zip(&mut to) {
@@ -211,15 +248,23 @@ mod tests {
     use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
 
+    /// A bias that tells all heads and distances apart.
+    fn number(head: usize, distance: isize) -> f32 {
+        ((head * 7919) as isize + distance * 31).rem_euclid(101) as f32 / 50.0 - 1.0
+    }
+
     /// [tokens, hidden] in f64, straight from the definition.
-    fn plain(qkv: &Matrix, rows: Range<usize>, heads: usize, dim: usize) -> Vec<Vec<f64>> {
+    fn plain(qkv: &Matrix, rows: Range<usize>, heads: usize, dim: usize, biased: bool) -> Vec<Vec<f64>> {
         let hidden = heads * dim;
         let at = |row: usize, col: usize| f64::from(qkv.row(row)[col]);
         let head_of = |i: usize, head: usize| {
             let e: Vec<f64> = rows
                 .clone()
-                .map(|j| (0..dim).map(|c| at(i, head * dim + c) * at(j, hidden + head * dim + c)).sum::<f64>())
-                .map(|score| (score / (dim as f64).sqrt()).exp())
+                .map(|j| {
+                    let score = (0..dim).map(|c| at(i, head * dim + c) * at(j, hidden + head * dim + c)).sum::<f64>();
+                    let bias = if biased { f64::from(number(head, j as isize - i as isize)) } else { 0.0 };
+                    (score / (dim as f64).sqrt() + bias).exp()
+                })
                 .collect();
             let sum: f64 = e.iter().sum();
             let mix = |c: usize| rows.clone().zip(&e).map(|(j, e)| e / sum * at(j, 2 * hidden + head * dim + c)).sum();
@@ -228,15 +273,12 @@ mod tests {
         rows.clone().map(|i| (0..heads).flat_map(|head| head_of(i, head)).collect()).collect()
     }
 
-    fn attend(level: Level, qkv: &Matrix, query_rows: Range<usize>, rows: Range<usize>, heads: usize) -> Matrix {
+    /// Of the sequences between `ends`, which need not begin with the first row.
+    fn attend(level: Level, qkv: &Matrix, ends: &[usize], heads: usize, first_only: bool, bias: Option<&Bias>) -> Matrix {
         let head_dim = qkv.cols() / 3 / heads;
         let mut out = Matrix::default();
-        out.reshape(qkv.rows(), heads * head_dim);
-        Sequence { queries: qkv, query_rows, keys_values: qkv, rows, heads, head_dim }.attend(
-            level,
-            &mut Room::default(),
-            &mut out,
-        );
+        let attention = Attention { qkv, cu_seqlens: ends, heads, head_dim, first_only, bias };
+        attention.apply(level, &Team::default(), &mut out);
         out
     }
 
@@ -248,14 +290,20 @@ mod tests {
             for (seed, (tokens, heads, dim)) in cases.into_iter().enumerate() {
                 let qkv = filled(tokens + 4, 3 * heads * dim, seed as u64);
                 let rows = 3..3 + tokens;
-                let got = attend(level, &qkv, rows.clone(), rows.clone(), heads);
-                for (i, exact) in plain(&qkv, rows, heads, dim).iter().enumerate() {
-                    for (j, exact) in exact.iter().enumerate() {
-                        let error = (f64::from(got.row(3 + i)[j]) - exact).abs();
-                        assert!(
-                            error <= 2e-6,
-                            "{level:?} {tokens} tokens, {heads} heads of {dim}, seed {seed}: [{i}, {j}] off by {error:e}"
-                        );
+                // A bias of just this length, and one of more.
+                let biases = [0, 100].map(|more| Bias::new(heads, dim, tokens + more, number));
+                for bias in [None, Some(&biases[0]), Some(&biases[1])] {
+                    let got = attend(level, &qkv, &[3, 3 + tokens], heads, false, bias);
+                    for (i, exact) in plain(&qkv, rows.clone(), heads, dim, bias.is_some()).iter().enumerate() {
+                        for (j, exact) in exact.iter().enumerate() {
+                            let error = (f64::from(got.row(3 + i)[j]) - exact).abs();
+                            assert!(
+                                error <= 2e-6,
+                                "{level:?} {tokens} tokens, {heads} heads of {dim}, bias {}, seed {seed}: \
+                                 [{i}, {j}] off by {error:e}",
+                                bias.is_some()
+                            );
+                        }
                     }
                 }
             }
@@ -267,14 +315,17 @@ mod tests {
         for level in cpu::Level::supported() {
             let (tokens, heads) = (67, 2);
             let qkv = filled(tokens, 3 * heads * 24, 5);
-            let whole = attend(level, &qkv, 0..tokens, 0..tokens, heads);
-            let first = attend(level, &qkv, 0..1, 0..tokens, heads);
-            assert_eq!(first.row(0), whole.row(0), "{level:?}");
-            let mut shifted = filled(tokens + 9, qkv.cols(), 6);
-            (0..tokens).for_each(|i| shifted.row_mut(9 + i).copy_from_slice(qkv.row(i)));
-            let moved = attend(level, &shifted, 9..9 + tokens, 9..9 + tokens, heads);
-            for i in 0..tokens {
-                assert_eq!(moved.row(9 + i), whole.row(i), "{level:?}");
+            let bias = Bias::new(heads, 24, 80, number);
+            for bias in [None, Some(&bias)] {
+                let whole = attend(level, &qkv, &[0, tokens], heads, false, bias);
+                let first = attend(level, &qkv, &[0, tokens], heads, true, bias);
+                assert_eq!(first.row(0), whole.row(0), "{level:?}");
+                let mut shifted = filled(tokens + 9, qkv.cols(), 6);
+                (0..tokens).for_each(|i| shifted.row_mut(9 + i).copy_from_slice(qkv.row(i)));
+                let moved = attend(level, &shifted, &[0, 9, 9, 9 + tokens], heads, false, bias);
+                for i in 0..tokens {
+                    assert_eq!(moved.row(9 + i), whole.row(i), "{level:?}");
+                }
             }
         }
     }

@@ -98,27 +98,15 @@ impl LinearInt8 {
     /// `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], quantised; y becomes [rows, outputs].
     /// Shared out among `team`.
     pub fn apply(&self, team: &Team, x: &Quantised, residual: Option<&Matrix>, y: &mut Matrix) {
-        self.apply_columns(team, 0..self.outputs, x, residual, y);
-    }
-
-    /// The same for the given columns of the output only; the other columns of y are unspecified.
-    pub fn apply_columns(
-        &self,
-        team: &Team,
-        columns: Range<usize>,
-        x: &Quantised,
-        residual: Option<&Matrix>,
-        y: &mut Matrix,
-    ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
-        assert!(columns.start <= columns.end && columns.end <= self.outputs, "columns of this layer");
         if let Some(residual) = residual {
             assert_eq!((residual.rows(), residual.cols()), (x.rows(), self.outputs), "the residual's shape");
         }
         y.reshape(x.rows(), self.outputs);
         let y = y.shared();
-        let panels = columns.start / self.width..columns.end.div_ceil(self.width);
-        share_panels(team, panels, &|panels| run_words(self.level, Product { layer: self, panels, x, residual, y }));
+        share_panels(team, self.outputs.div_ceil(self.width), &|panels| {
+            run_words(self.level, Product { layer: self, panels, x, residual, y });
+        });
     }
 }
 
@@ -251,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_has_the_same_bits_alone_among_others_and_shared_out() {
+    fn a_row_has_the_same_bits_alone_and_among_any_number_of_others() {
         for level in cpu::Level::supported() {
             let (linear, _, _) = layer(level, 70, 259, 7);
             let mut x = filled(40, 259, 8);
@@ -264,12 +252,6 @@ mod tests {
                 let mut y = Matrix::default();
                 linear.apply(&Team::default(), &quantised(level, &mut some), None, &mut y);
                 (0..rows).for_each(|i| assert_eq!(y.row(i), all.row(40 - rows + i), "{level}, row {i} of {rows}"));
-            }
-            let mut some = Matrix::default();
-            let q = quantised(level, &mut x);
-            for columns in [0..50, 50..70, 37..38, 0..0, 69..70] {
-                linear.apply_columns(&Team::default(), columns.clone(), &q, None, &mut some);
-                (0..40).for_each(|i| assert_eq!(some.row(i)[columns.clone()], all.row(i)[columns.clone()], "{level}"));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Files;
-use super::bert::Bert;
+use super::architecture::Architecture;
 use super::error::CardError;
 use super::fingerprint::{self, Fields};
 use super::layout::Layout;
@@ -19,7 +19,7 @@ pub struct Card {
     /// 32 hex digits; equal fingerprints make comparable vectors.
     pub fingerprint: String,
     /// The encoder and its sizes.
-    pub bert: Bert,
+    pub architecture: Architecture,
     /// Length of a vector.
     pub dimensions: usize,
     /// Tokens of a text that the model reads, special tokens and prompt included: 3 or more, and no
@@ -47,9 +47,9 @@ impl Card {
     /// Names the file and what is wrong with it, or the setting that is not supported and what is.
     pub fn read(files: &Files, precision: &str) -> Result<Self, CardError> {
         let layout = Layout::read(&files.directory)?;
-        let bert = Bert::read(&layout.config)?;
-        let pooling = Pooling::read(&layout, &bert)?;
-        let reading = Reading::read(&layout, &bert)?;
+        let architecture = Architecture::read(&layout.config)?;
+        let pooling = Pooling::read(&layout, &architecture)?;
+        let reading = Reading::read(&layout, &architecture)?;
         let prompts = Prompts::read(&files.directory, &layout)?;
         let weights = fingerprint::weights(&layout.weights)?;
         check_weights(files, &layout, &weights)?;
@@ -57,7 +57,7 @@ impl Card {
         let fingerprint = fingerprint::fingerprint(&Fields {
             weights: &weights,
             tokenizer: &tokenizer,
-            bert: &bert,
+            architecture: &architecture,
             pooling,
             reading,
             prompts: &prompts,
@@ -67,8 +67,8 @@ impl Card {
             id: files.id.clone(),
             revision: files.revision.clone(),
             fingerprint,
-            dimensions: bert.hidden_size,
-            bert,
+            dimensions: architecture.hidden_size,
+            architecture,
             max_tokens: reading.max_tokens,
             pooling,
             lowercase: reading.lowercase,
@@ -275,11 +275,21 @@ mod tests {
             config[key] = value;
             config.to_string()
         };
+        let of_family = |model_type: &str, class: &str, padding: u32| {
+            let mut config = config();
+            config["model_type"] = json!(model_type);
+            config["architectures"] = json!([class]);
+            config["pad_token_id"] = json!(padding);
+            config.to_string()
+        };
         for (file, content) in [
             ("model.safetensors", "other weights".to_owned()),
             ("tokenizer.json", "{\"other\": 1}".to_owned()),
             ("config.json", with("hidden_act", json!("relu"))),
             ("config.json", with("num_attention_heads", json!(8))),
+            ("config.json", of_family("roberta", "RobertaModel", 1)),
+            ("config.json", of_family("roberta", "RobertaModel", 2)),
+            ("config.json", of_family("mpnet", "MPNetModel", 1)),
             ("1_Pooling/config.json", json!({"pooling_mode": "cls"}).to_string()),
             ("sentence_bert_config.json", json!({"max_seq_length": 47}).to_string()),
             ("sentence_bert_config.json", json!({"max_seq_length": 48, "do_lower_case": true}).to_string()),

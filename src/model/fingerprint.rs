@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::bert::{Activation, Bert};
+use super::architecture::{Activation, Architecture};
 use super::error::CardError;
 use super::settings::{Pooling, Prompts, Reading};
 
@@ -40,7 +40,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 pub(super) struct Fields<'a> {
     pub weights: &'a str,
     pub tokenizer: &'a str,
-    pub bert: &'a Bert,
+    pub architecture: &'a Architecture,
     pub pooling: Pooling,
     pub reading: Reading,
     pub prompts: &'a Prompts,
@@ -53,7 +53,7 @@ pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
         ("fingerprint", "1".to_owned()),
         ("weights", fields.weights.to_owned()),
         ("tokenizer", fields.tokenizer.to_owned()),
-        ("architecture", architecture(fields.bert)),
+        ("architecture", architecture(fields.architecture)),
         ("pooling", fields.pooling.to_string()),
         ("max_tokens", fields.reading.max_tokens.to_string()),
         ("lowercase", fields.reading.lowercase.to_string()),
@@ -72,16 +72,21 @@ pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
     digits
 }
 
-/// The sizes that shape the weights are left to the digest of the weights; these change the
-/// computation on the same weights: heads, activation, epsilon.
-fn architecture(bert: &Bert) -> String {
-    let activation = match bert.hidden_act {
+/// The sizes that shape the weights are left to the digest of the weights; these change the computation on the
+/// same weights: family, heads, activation, epsilon, and where positions begin if that is not at 0.
+fn architecture(architecture: &Architecture) -> String {
+    let activation = match architecture.hidden_act {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_tanh",
         Activation::Relu => "relu",
     };
-    let (layers, heads) = (bert.num_hidden_layers, bert.num_attention_heads);
-    format!("bert layers={layers} heads={heads} activation={activation} epsilon={:e}", bert.layer_norm_eps)
+    let Architecture { family, num_hidden_layers: layers, num_attention_heads: heads, .. } = architecture;
+    let epsilon = architecture.layer_norm_eps;
+    let mut text = format!("{family} layers={layers} heads={heads} activation={activation} epsilon={epsilon:e}");
+    if let Some(padding) = architecture.padding {
+        write!(text, " padding={padding}").expect("a String takes what is written");
+    }
+    text
 }
 
 /// SHA-256 of the weights in hex: of the file, or of the shards' digests in the order given.

@@ -11,7 +11,7 @@
 //! approximated; the default model's weights are checked against a digest whichever way they came;
 //! hf-hub is named in `hub.rs` only. Nothing here computes with weights: that is the embedder's.
 
-mod bert;
+mod architecture;
 mod cache;
 mod card;
 mod directory;
@@ -24,7 +24,7 @@ mod wheel;
 
 use std::path::PathBuf;
 
-pub use bert::{Activation, Bert};
+pub use architecture::{Activation, Architecture, Family, RELATIVE_BUCKETS};
 pub use card::Card;
 pub use error::{Attempt, CardError, LocateError, Reason};
 pub use settings::{Pooling, Prompts};

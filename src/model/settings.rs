@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::bert::Bert;
+use super::architecture::Architecture;
 use super::error::CardError;
 use super::layout::{Layout, read_json, read_json_if_present};
 
@@ -31,13 +31,13 @@ impl std::fmt::Display for Pooling {
 
 impl Pooling {
     /// From the pooling module's `config.json`; the mean where the model has no modules.
-    pub(super) fn read(layout: &Layout, bert: &Bert) -> Result<Self, CardError> {
+    pub(super) fn read(layout: &Layout, architecture: &Architecture) -> Result<Self, CardError> {
         let Some(path) = &layout.pooling else { return Ok(Self::Mean) };
         let config: PoolingConfig = read_json(path)?;
         if let Some(length) = config.word_embedding_dimension.or(config.embedding_dimension)
-            && length != bert.hidden_size
+            && length != architecture.hidden_size
         {
-            let problem = format!("it pools vectors of length {length}; the model's have {}", bert.hidden_size);
+            let problem = format!("it pools vectors of length {length}; the model's have {}", architecture.hidden_size);
             return Err(CardError::Malformed { path: path.clone(), problem });
         }
         if config.include_prompt == Some(false) {
@@ -129,27 +129,27 @@ impl Reading {
     /// From `sentence_bert_config.json`; without a length there, the least of what positions and
     /// tokenizer allow. The truncation inside `tokenizer.json` is never asked: it is what someone once
     /// exported (128 in the default model, whose length is 256).
-    pub(super) fn read(layout: &Layout, bert: &Bert) -> Result<Self, CardError> {
+    pub(super) fn read(layout: &Layout, architecture: &Architecture) -> Result<Self, CardError> {
         let path = layout.transformer.join("sentence_bert_config.json");
         let settings: TransformerSettings = read_json_if_present(&path)?.unwrap_or_default();
         let (length, path) = match settings.max_seq_length {
             Some(length) => (length, path),
-            None => tokenizer_length(layout, bert)?,
+            None => tokenizer_length(layout, architecture)?,
         };
         if length < FEWEST_TOKENS {
             let problem = format!("a text may have {length} tokens, which leaves none beside the special tokens");
             return Err(CardError::Malformed { path, problem });
         }
         // Beyond the last position there is nothing to look up.
-        let max_tokens = length.min(bert.max_position_embeddings);
+        let max_tokens = length.min(architecture.positions());
         Ok(Self { max_tokens, lowercase: settings.do_lower_case.unwrap_or(false) })
     }
 }
 
-fn tokenizer_length(layout: &Layout, bert: &Bert) -> Result<(usize, std::path::PathBuf), CardError> {
+fn tokenizer_length(layout: &Layout, architecture: &Architecture) -> Result<(usize, std::path::PathBuf), CardError> {
     let path = layout.transformer.join("tokenizer_config.json");
     let settings: TokenizerSettings = read_json_if_present(&path)?.unwrap_or_default();
-    let positions = bert.max_position_embeddings;
+    let positions = architecture.positions();
     let length = match settings.model_max_length {
         // A cast of a float saturates, and NaN becomes 0, which is refused as too short.
         Some(length) => positions.min(length as usize),
@@ -234,12 +234,12 @@ mod tests {
 
         fn pooling(&self) -> Result<Pooling, String> {
             let layout = Layout::read(self.directory.path()).unwrap();
-            Pooling::read(&layout, &Bert::read(&layout.config).unwrap()).map_err(|error| error.to_string())
+            Pooling::read(&layout, &Architecture::read(&layout.config).unwrap()).map_err(|error| error.to_string())
         }
 
         fn reading(&self) -> Result<Reading, String> {
             let layout = Layout::read(self.directory.path()).unwrap();
-            Reading::read(&layout, &Bert::read(&layout.config).unwrap()).map_err(|error| error.to_string())
+            Reading::read(&layout, &Architecture::read(&layout.config).unwrap()).map_err(|error| error.to_string())
         }
 
         fn prompts(&self) -> Result<Prompts, String> {
@@ -321,6 +321,20 @@ mod tests {
         assert_eq!(length(json!({"model_max_length": 1e30})), 64);
         assert_eq!(length(json!({})), 64);
         assert_eq!(Model::new().without(LENGTH).reading().unwrap().max_tokens, 64);
+    }
+
+    #[test]
+    fn rows_of_the_position_table_that_no_token_uses_are_no_length() {
+        // As XLM-RoBERTa's 514 rows are 512 positions.
+        let roberta = json!({"model_type": "roberta", "architectures": ["RobertaModel"], "pad_token_id": 1});
+        let mut config = super::super::tests::config();
+        config.as_object_mut().unwrap().extend(roberta.as_object().unwrap().clone());
+        let model = || Model::new().with("config.json", config.clone());
+        let length = |model: Model| model.reading().unwrap().max_tokens;
+        assert_eq!(length(model().with(LENGTH, json!({"max_seq_length": 64}))), 62);
+        assert_eq!(length(model().without(LENGTH)), 62);
+        assert_eq!(length(model().without(LENGTH).with("tokenizer_config.json", json!({"model_max_length": 64}))), 62);
+        assert_eq!(length(model().without(LENGTH).with("tokenizer_config.json", json!({"model_max_length": 50}))), 50);
     }
 
     #[test]

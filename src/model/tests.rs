@@ -192,8 +192,8 @@ fn the_default_model_is_found_as_the_binary_finds_it_and_its_card_is_right() {
     let card = Card::read(&files, "f32").unwrap_or_else(|error| panic!("{error}"));
     // The tokenizer's file says 128; the card's own length is what the reference uses.
     assert_eq!((card.dimensions, card.max_tokens, card.pooling), (384, 256, Pooling::Mean));
-    assert_eq!((card.bert.num_hidden_layers, card.bert.num_attention_heads), (6, 12));
-    assert_eq!((card.bert.hidden_act, card.bert.layer_norm_eps), (Activation::Gelu, 1e-12));
+    assert_eq!((card.architecture.num_hidden_layers, card.architecture.num_attention_heads), (6, 12));
+    assert_eq!((card.architecture.hidden_act, card.architecture.layer_norm_eps), (Activation::Gelu, 1e-12));
     assert_eq!(card.prompts, Prompts::default());
     assert!(card.normalizes && !card.lowercase);
 }

@@ -36,6 +36,19 @@ pub struct Rows {
     int8: Quantised,
 }
 
+/// Vectors to look up.
+pub struct Table {
+    /// [rows, columns]
+    values: Vec<f32>,
+    columns: usize,
+}
+
+impl Table {
+    fn row(&self, row: u32) -> &[f32] {
+        &self.values[row as usize * self.columns..][..self.columns]
+    }
+}
+
 /// A linear layer in the precision of its model.
 pub enum Linear {
     F32(gemm::Linear),
@@ -57,14 +70,13 @@ impl Cpu {
 
 impl Backend for Cpu {
     type Rows = Rows;
-    /// [rows, columns], and the columns.
-    type Table = (Vec<f32>, usize);
+    type Table = Table;
     type Linear = Linear;
     type Norm = LayerNorm;
     type Bias = attention::Bias;
 
-    fn table(&self, values: Vec<f32>, columns: usize) -> Result<Self::Table> {
-        Ok((values, columns))
+    fn table(&self, values: Vec<f32>, columns: usize) -> Result<Table> {
+        Ok(Table { values, columns })
     }
 
     fn pack(&self, Weight { weight, bias }: Weight) -> Result<Linear> {
@@ -89,11 +101,9 @@ impl Backend for Cpu {
     }
 
     fn embed(&self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut Rows) -> Result<()> {
-        let ((words, n), (positions, _)) = (tokens.words, tokens.positions);
-        let row = |table: &'_ [f32], i: u32| i as usize * n..(i as usize + 1) * n.min(&table.len());
-        out.f32.reshape(tokens.ids.len(), *n);
+        out.f32.reshape(tokens.ids.len(), tokens.words.columns);
         for (i, (&id, &place)) in tokens.ids.iter().zip(tokens.places).enumerate() {
-            let (word, place) = (&words[row(words, id)], &positions[row(positions, place)]);
+            let (word, place) = (tokens.words.row(id), tokens.positions.row(place));
             out.f32.row_mut(i).iter_mut().zip(word).zip(place).for_each(|((to, w), p)| *to = w + p);
         }
         self.pass(Before::Normalise(norm), out);

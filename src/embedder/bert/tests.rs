@@ -7,12 +7,22 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config, HiddenAct};
 use proptest::prelude::*;
 
+mod family;
+
 use super::*;
 use crate::kernel::cpu;
 use crate::kernel::matrix::filled;
+use crate::model::{Activation::*, Family};
 
-fn config(hidden_size: usize, heads: usize, intermediate_size: usize, layers: usize, hidden_act: HiddenAct) -> Config {
-    Config {
+fn config(
+    hidden_size: usize,
+    heads: usize,
+    intermediate_size: usize,
+    layers: usize,
+    hidden_act: model::Activation,
+) -> Architecture {
+    Architecture {
+        family: Family::Bert,
         vocab_size: 97,
         hidden_size,
         num_hidden_layers: layers,
@@ -20,12 +30,34 @@ fn config(hidden_size: usize, heads: usize, intermediate_size: usize, layers: us
         intermediate_size,
         hidden_act,
         max_position_embeddings: 64,
+        padding: None,
+        type_vocab_size: 2,
+        layer_norm_eps: 1e-12,
+    }
+}
+
+/// The same as candle-transformers wants it.
+fn candle(config: &Architecture) -> Config {
+    Config {
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        num_hidden_layers: config.num_hidden_layers,
+        num_attention_heads: config.num_attention_heads,
+        intermediate_size: config.intermediate_size,
+        hidden_act: match config.hidden_act {
+            Gelu => HiddenAct::Gelu,
+            GeluTanh => HiddenAct::GeluApproximate,
+            Relu => HiddenAct::Relu,
+        },
+        max_position_embeddings: config.max_position_embeddings,
+        type_vocab_size: config.type_vocab_size,
+        layer_norm_eps: config.layer_norm_eps,
         ..Config::default()
     }
 }
 
 /// Weights of the size that training leaves, from a seed.
-fn weights(config: &Config, seed: u64) -> HashMap<String, Tensor> {
+fn weights(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
     let (n, inner) = (config.hidden_size, config.intermediate_size);
     let mut shapes = vec![
         ("embeddings.word_embeddings.weight".into(), config.vocab_size, n),
@@ -78,9 +110,9 @@ fn slices(sequences: &[Vec<u32>]) -> Vec<&[u32]> {
 }
 
 /// The greatest difference from candle-transformers, which computes one sequence at a time.
-fn worst_difference(config: &Config, seed: u64, level: cpu::Level, sequences: &[Vec<u32>]) -> f32 {
+fn worst_difference(config: &Architecture, seed: u64, level: cpu::Level, sequences: &[Vec<u32>]) -> f32 {
     let weights = weights(config, seed);
-    let reference = BertModel::load(builder(weights.clone()), config).expect("weights are complete");
+    let reference = BertModel::load(builder(weights.clone()), &candle(config)).expect("weights are complete");
     let bert = Bert::load(builder(weights), config, level).expect("weights are complete");
     let hidden = bert.forward(&slices(sequences), &mut Scratch::default()).expect("ids are valid");
     assert_eq!(hidden.cu_seqlens.len(), sequences.len() + 1);
@@ -100,11 +132,11 @@ fn worst_difference(config: &Config, seed: u64, level: cpu::Level, sequences: &[
 #[test]
 fn every_token_is_that_of_candle_transformers_at_every_level() {
     let cases = [
-        (config(32, 1, 64, 2, HiddenAct::Gelu), 1),
-        (config(33, 3, 50, 2, HiddenAct::Gelu), 2),
-        (config(64, 2, 129, 3, HiddenAct::GeluApproximate), 3),
-        (config(90, 5, 200, 1, HiddenAct::Relu), 4),
-        (config(96, 3, 384, 2, HiddenAct::Gelu), 5),
+        (config(32, 1, 64, 2, Gelu), 1),
+        (config(33, 3, 50, 2, Gelu), 2),
+        (config(64, 2, 129, 3, GeluTanh), 3),
+        (config(90, 5, 200, 1, Relu), 4),
+        (config(96, 3, 384, 2, Gelu), 5),
     ];
     let sequences: Vec<_> = [1, 2, 7, 16, 17, 33, 64, 5].into_iter().map(|n| sequence(n, n as u32)).collect();
     for (config, seed) in cases {
@@ -117,7 +149,7 @@ fn every_token_is_that_of_candle_transformers_at_every_level() {
 
 #[test]
 fn the_longest_sequence_and_hundreds_of_single_tokens_are_those_of_candle_transformers() {
-    let config = Config { max_position_embeddings: 512, ..config(200, 5, 333, 2, HiddenAct::Gelu) };
+    let config = Architecture { max_position_embeddings: 512, ..config(200, 5, 333, 2, Gelu) };
     let singles: Vec<_> = (0..300).map(|i| sequence(1, i)).collect();
     for level in cpu::Level::supported() {
         for sequences in [&[sequence(512, 3)][..], &singles] {
@@ -129,7 +161,7 @@ fn the_longest_sequence_and_hundreds_of_single_tokens_are_those_of_candle_transf
 
 #[test]
 fn the_prefix_bert_and_the_names_gamma_and_beta_are_understood() {
-    let config = config(32, 2, 64, 1, HiddenAct::Gelu);
+    let config = config(32, 2, 64, 1, Gelu);
     let plain = weights(&config, 1);
     let old = plain.iter().map(|(name, tensor)| {
         let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
@@ -144,7 +176,7 @@ fn the_prefix_bert_and_the_names_gamma_and_beta_are_understood() {
 
 #[test]
 fn a_weight_of_another_shape_and_heads_that_do_not_divide_are_refused() {
-    let mut config = config(32, 2, 64, 1, HiddenAct::Gelu);
+    let mut config = config(32, 2, 64, 1, Gelu);
     let weights = weights(&config, 1);
     config.num_attention_heads = 3;
     let refused = Bert::load(builder(weights.clone()), &config, cpu::level()).err().map(|e| e.to_string());
@@ -157,7 +189,7 @@ fn a_weight_of_another_shape_and_heads_that_do_not_divide_are_refused() {
 
 #[test]
 fn bad_sequences_are_errors_that_name_them() {
-    let config = config(32, 2, 64, 1, HiddenAct::Gelu);
+    let config = config(32, 2, 64, 1, Gelu);
     let bert = Bert::load(builder(weights(&config, 1)), &config, cpu::level()).expect("weights are complete");
     let error = |ids: &[&[u32]]| bert.pooled(ids, Pooling::Mean, &mut Scratch::default()).err();
     assert_eq!(error(&[&[1], &[]]), Some(InputError::Empty { sequence: 1 }));
@@ -190,7 +222,7 @@ proptest! {
         lengths in prop::collection::vec(1usize..=64, 1..40),
         seed in 0u64..1000,
     ) {
-        let config = config(52, 4, 75, 2, HiddenAct::Gelu);
+        let config = config(52, 4, 75, 2, Gelu);
         let sequences: Vec<_> = lengths.iter().zip(0..).map(|(&n, i)| sequence(n, i)).collect();
         for level in cpu::Level::supported() {
             let bert = Bert::load(builder(weights(&config, seed)), &config, level).expect("weights are complete");

@@ -24,9 +24,9 @@ pub(in crate::kernel) struct Tile {
     pub depth: usize,
     /// [vectors · LANES], or null for zeros.
     pub start: *const f32,
-    /// [rows, vectors · LANES], or null for nothing.
+    /// [rows, vectors · LANES], or null for nothing. Rows may overlap, and the stride be negative.
     pub add: *const f32,
-    pub add_stride: usize,
+    pub add_stride: isize,
     /// What will be needed next, fetched into the second cache while this tile computes: for each k a line per
     /// vector from here on, then on by `ahead_step`. It need not be valid memory.
     pub ahead: *const f32,
@@ -111,7 +111,8 @@ unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Ti
         for (i, row) in sums.into_iter().enumerate() {
             for (j, mut sum) in row.into_iter().enumerate() {
                 if !tile.add.is_null() {
-                    sum = s.add(sum, s.load_at(tile.add.add(i * tile.add_stride + j * S::LANES)));
+                    let row = tile.add.offset(i as isize * tile.add_stride);
+                    sum = s.add(sum, s.load_at(row.add(j * S::LANES)));
                 }
                 s.store_at(sum, tile.out.add(i * tile.out_stride + j * S::LANES));
             }

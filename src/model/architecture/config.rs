@@ -1,0 +1,173 @@
+//! `config.json`: which member of BERT's family a model is, and its sizes. Everything else is refused by name,
+//! also what calls itself one of them and computes something else (ALiBi, relative keys, decoders).
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Activation, Architecture, Family, RELATIVE_BUCKETS};
+use crate::model::error::CardError;
+use crate::model::layout::read_json;
+
+/// What works, for the messages.
+const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet, \
+                         such as all-MiniLM-L6-v2, multilingual-e5-base or all-mpnet-base-v2";
+
+/// `model_type`, the class names in `architectures` without what they end with, and what we call it.
+const KINDS: [(&str, &str, Family); 6] = [
+    ("bert", "Bert", Family::Bert),
+    ("roberta", "Roberta", Family::Roberta),
+    ("xlm-roberta", "XLMRoberta", Family::Roberta),
+    ("camembert", "Camembert", Family::Roberta),
+    ("distilbert", "DistilBert", Family::DistilBert),
+    ("mpnet", "MPNet", Family::Mpnet),
+];
+
+/// The padding token of MPNet, whatever its configuration says: a constant in transformers too.
+const MPNET_PADDING: u32 = 1;
+
+impl Family {
+    /// `XLMRobertaForMaskedLM` → `Roberta`. Not `XLMRobertaXLModel`, which is another architecture.
+    fn of_class(class: &str) -> Option<Self> {
+        let is_head = |rest: &str| matches!(rest, "Model" | "LMHeadModel") || rest.starts_with("For");
+        let kind = KINDS.iter().find(|(_, prefix, _)| class.strip_prefix(prefix).is_some_and(is_head));
+        kind.map(|(_, _, family)| *family)
+    }
+}
+
+/// Only what tells the architecture: the sizes of others have other names.
+#[derive(Deserialize)]
+struct Kind {
+    model_type: Option<String>,
+    architectures: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    position_embedding_type: Option<String>,
+    is_decoder: Option<bool>,
+    hidden_act: Option<String>,
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    pad_token_id: Option<u32>,
+    type_vocab_size: Option<usize>,
+    layer_norm_eps: Option<f64>,
+    relative_attention_num_buckets: Option<usize>,
+}
+
+/// The same under DistilBERT's names. `sinusoidal_pos_embds` is of no account: the sines are in the weights.
+#[derive(Deserialize)]
+struct DistilBertConfig {
+    position_embedding_type: Option<String>,
+    activation: Option<String>,
+    vocab_size: usize,
+    dim: usize,
+    n_layers: usize,
+    n_heads: usize,
+    hidden_dim: usize,
+    max_position_embeddings: usize,
+}
+
+impl From<DistilBertConfig> for Config {
+    fn from(config: DistilBertConfig) -> Self {
+        Self {
+            position_embedding_type: config.position_embedding_type,
+            is_decoder: None,
+            hidden_act: config.activation,
+            vocab_size: config.vocab_size,
+            hidden_size: config.dim,
+            num_hidden_layers: config.n_layers,
+            num_attention_heads: config.n_heads,
+            intermediate_size: config.hidden_dim,
+            max_position_embeddings: config.max_position_embeddings,
+            pad_token_id: None,
+            type_vocab_size: None,
+            layer_norm_eps: None,
+            relative_attention_num_buckets: None,
+        }
+    }
+}
+
+impl Architecture {
+    pub(in crate::model) fn read(path: &Path) -> Result<Self, CardError> {
+        let family = family(path, &read_json(path)?)?;
+        let config = match family {
+            Family::DistilBert => read_json::<DistilBertConfig>(path)?.into(),
+            _ => read_json(path)?,
+        };
+        Config::parse(config, family, path)
+    }
+}
+
+fn family(path: &Path, kind: &Kind) -> Result<Family, CardError> {
+    let unsupported = |setting, value: &str| CardError::Unsupported {
+        path: path.to_owned(),
+        setting,
+        value: value.to_owned(),
+        supported: SUPPORTED,
+    };
+    let classes = kind.architectures.as_deref().unwrap_or_default();
+    let family = match (kind.model_type.as_deref(), classes.first()) {
+        (Some(kind), _) => {
+            let known = KINDS.iter().find(|(model_type, ..)| *model_type == kind);
+            known.ok_or_else(|| unsupported("model_type", kind))?.2
+        }
+        (None, Some(class)) => Family::of_class(class).ok_or_else(|| unsupported("architectures", class))?,
+        (None, None) => return Err(unsupported("model_type", "missing")),
+    };
+    // Some models call their type bert and bring code of their own: JinaBertModel.
+    match classes.iter().find(|class| Family::of_class(class) != Some(family)) {
+        Some(other) => Err(unsupported("architectures", other)),
+        None => Ok(family),
+    }
+}
+
+impl Config {
+    fn parse(self, family: Family, path: &Path) -> Result<Architecture, CardError> {
+        let unsupported = |setting, value: String, supported| CardError::Unsupported {
+            path: path.to_owned(),
+            setting,
+            value,
+            supported,
+        };
+        if let Some(positions) = self.position_embedding_type.filter(|positions| positions != "absolute") {
+            return Err(unsupported("position_embedding_type", positions, "absolute"));
+        }
+        if self.is_decoder == Some(true) {
+            return Err(unsupported("is_decoder", "true".to_owned(), "false"));
+        }
+        let activation = self.hidden_act.unwrap_or_else(|| "gelu".to_owned());
+        let Some(hidden_act) = Activation::parse(&activation) else {
+            let supported = "gelu, gelu_new, gelu_pytorch_tanh, relu";
+            return Err(unsupported(family.name("hidden_act"), activation, supported));
+        };
+        let buckets = self.relative_attention_num_buckets.filter(|&buckets| buckets != RELATIVE_BUCKETS);
+        if let (Family::Mpnet, Some(buckets)) = (family, buckets) {
+            return Err(unsupported("relative_attention_num_buckets", buckets.to_string(), "32"));
+        }
+        let architecture = Architecture {
+            family,
+            vocab_size: self.vocab_size,
+            hidden_size: self.hidden_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            intermediate_size: self.intermediate_size,
+            hidden_act,
+            max_position_embeddings: self.max_position_embeddings,
+            padding: match family {
+                Family::Roberta => Some(self.pad_token_id.unwrap_or(1)),
+                Family::Mpnet => Some(MPNET_PADDING),
+                Family::Bert | Family::DistilBert => None,
+            },
+            type_vocab_size: if family.has_token_types() { self.type_vocab_size.unwrap_or(2) } else { 0 },
+            // DistilBERT has no setting for it; the others' default is the same.
+            layer_norm_eps: self.layer_norm_eps.unwrap_or(1e-12),
+        };
+        architecture.check().map_err(|problem| CardError::Malformed { path: path.to_owned(), problem })?;
+        Ok(architecture)
+    }
+}
