@@ -1,0 +1,60 @@
+//! The threads that run the model.
+//!
+//! Invariant: an error or a panic inside the model ends a batch, not the worker; every job that a
+//! worker took lands.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::encoder::{Encoder, Scratch};
+use super::room::Room;
+use super::scheduler::Scheduler;
+use super::text::{EncodeFailed, Pooled};
+
+/// What a worker works with, all of it shared with the others.
+#[derive(Clone)]
+pub struct Worker {
+    /// The model.
+    pub encoder: Arc<Encoder>,
+    /// Where its batches come from.
+    pub scheduler: Arc<Scheduler>,
+    /// Who is told how fast it is.
+    pub room: Arc<Room>,
+}
+
+impl Worker {
+    /// Puts batches through the model until the scheduler closes.
+    pub fn run(&self) {
+        let mut scratch = Scratch::default();
+        while let Some(batch) = self.scheduler.take() {
+            let ids: Vec<&[u32]> = batch.iter().map(|job| job.ids()).collect();
+            let begun = Instant::now();
+            let vectors = match encode(&self.encoder, &ids, &mut scratch) {
+                Ok(vectors) => vectors.into_iter().map(Ok).collect(),
+                // One text may have failed its neighbours, or memory did not do for all of them.
+                Err(_) if ids.len() > 1 => {
+                    let mut alone = |ids| encode(&self.encoder, &[ids], &mut scratch)?.pop().ok_or(EncodeFailed);
+                    ids.iter().map(|ids| alone(ids)).collect()
+                }
+                Err(failed) => vec![Err(failed)],
+            };
+            self.room.record(ids.iter().map(|ids| ids.len()).sum(), begun.elapsed());
+            for (job, vector) in batch.iter().zip(vectors) {
+                let flight = job.flight();
+                flight.land(vector.map(|values| Arc::new(Pooled::new(values, &flight.tokens))));
+            }
+        }
+    }
+}
+
+/// One batch; an error or a panic inside the model is logged and ends the batch.
+pub fn encode(encoder: &Encoder, batch: &[&[u32]], scratch: &mut Scratch) -> Result<Vec<Vec<f32>>, EncodeFailed> {
+    match catch_unwind(AssertUnwindSafe(|| encoder.encode(batch, scratch))) {
+        Ok(Ok(vectors)) if vectors.iter().flatten().all(|v| v.is_finite()) => return Ok(vectors),
+        Ok(Ok(_)) => tracing::error!(texts = batch.len(), "the model gave values that are not finite"),
+        Ok(Err(error)) => tracing::error!(%error, texts = batch.len(), "the model failed"),
+        Err(_) => tracing::error!(texts = batch.len(), "the model panicked"),
+    }
+    Err(EncodeFailed)
+}
