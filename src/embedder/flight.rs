@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, SetOnce};
 
+use super::key::Key;
 use super::text::{EncodeFailed, Pooled};
 use super::tokenizer::Tokens;
 
@@ -32,6 +33,8 @@ pub enum Stage {
 
 /// One text on its way to the model.
 pub struct Flight {
+    /// What the text is known by.
+    pub key: Key,
     /// The text as the model reads it.
     pub tokens: Tokens,
     stage: AtomicU8,
@@ -42,10 +45,10 @@ pub struct Flight {
 
 impl Flight {
     /// A text that waits for the model. It takes the room for its tokens, or what is left, out of its call's.
-    pub fn board(tokens: Tokens, room: &mut OwnedSemaphorePermit) -> Self {
+    pub fn board(key: Key, tokens: Tokens, room: &mut OwnedSemaphorePermit) -> Self {
         let room = room.split(tokens.ids.len().min(room.num_permits()));
         let (stage, outcome) = (AtomicU8::new(Stage::New as u8), SetOnce::new());
-        Self { tokens, stage, room: Mutex::new(room), outcome }
+        Self { key, tokens, stage, room: Mutex::new(room), outcome }
     }
 
     /// Moves on to `stage`; false, and nothing happens, if it has come as far already.
@@ -103,6 +106,7 @@ impl Drop for Job {
 pub(super) mod tests {
     use tokio::sync::Semaphore;
 
+    use super::super::key::Keys;
     use super::*;
 
     /// A flight of `n` tokens, with the semaphore that has `n` permits again when its room is free.
@@ -110,7 +114,8 @@ pub(super) mod tests {
         let rooms = Arc::new(Semaphore::new(n));
         let permits = u32::try_from(n).expect("a test's text is short");
         let mut room = Arc::clone(&rooms).try_acquire_many_owned(permits).expect("a new semaphore is free");
-        (Arc::new(Flight::board(Tokens { ids: vec![7; n], total: n }, &mut room)), rooms)
+        let (key, tokens) = (Keys::new("").key("", ""), Tokens { ids: vec![7; n], total: n });
+        (Arc::new(Flight::board(key, tokens, &mut room)), rooms)
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! TEXT → UNIT VECTORS.
 //!
 //! ```text
-//! call ── tokenise (blocking pool) ── Room ── Scheduler ══ workers ── pooled vectors ── call
-//!          as many at once as          bounds   two lanes,   own thread each,
-//!          there are workers           tokens   late batches no async inside
+//! call ── keys ── tokenise (blocking pool) ── Room ── Scheduler ══ workers ── pooled vectors ── call
+//!          │       as many at once as          bounds   two lanes,   own thread each,      ▲
+//!          │       there are workers           tokens   late batches no async inside       │
+//!          └── Flights: a text that is on its way for another call ────────────────────────┘
 //! ```
 //!
 //! Invariants: the model never runs on an async thread; everything that waits is counted in tokens
@@ -16,6 +17,8 @@ mod device;
 mod embedding;
 mod encoder;
 mod flight;
+mod flights;
+mod key;
 mod lanes;
 mod options;
 mod padded;
@@ -38,6 +41,8 @@ pub use text::{InputType, Pooled, TextError, Truncation};
 
 use crate::model::{Card, Prompts};
 use encoder::{Encoder, Scratch};
+use flights::Flights;
+use key::Keys;
 use room::Room;
 use scheduler::Scheduler;
 use tokenizer::{Tokenizer, TokenizerError};
@@ -78,12 +83,14 @@ pub struct Embedder(Arc<Shared>);
 struct Shared {
     tokenizer: Arc<Tokenizer>,
     prompts: Prompts,
+    keys: Keys,
     max_tokens: usize,
     dimensions: usize,
     batch_tokens: usize,
     device: DeviceChoice,
     /// Calls that may tokenise at one time.
     tokenising: Semaphore,
+    flights: Arc<Flights>,
     room: Arc<Room>,
     scheduler: Arc<Scheduler>,
 }
@@ -106,7 +113,12 @@ impl Embedder {
         self_test(&encoder, &tokenizer, card.dimensions)?;
 
         let shared = Shared::new(card, tokenizer, choice, options);
-        let worker = Worker { encoder, scheduler: Arc::clone(&shared.scheduler), room: Arc::clone(&shared.room) };
+        let worker = Worker {
+            encoder,
+            scheduler: Arc::clone(&shared.scheduler),
+            flights: Arc::clone(&shared.flights),
+            room: Arc::clone(&shared.room),
+        };
         for n in 0..options.workers(choice) {
             let worker = worker.clone();
             std::thread::Builder::new()
@@ -145,11 +157,13 @@ impl Shared {
         Self {
             tokenizer: Arc::new(tokenizer),
             prompts: card.prompts.clone(),
+            keys: Keys::new(&card.fingerprint),
             max_tokens: card.max_tokens,
             dimensions: card.dimensions,
             batch_tokens,
             device,
             tokenising: Semaphore::new(options.threads.max(1)),
+            flights: Arc::default(),
             room: Arc::new(Room::new(options.queue_tokens, workers)),
             scheduler: Arc::new(Scheduler::new(batch_tokens, workers)),
         }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::encoder::{Encoder, Scratch};
+use super::flights::Flights;
 use super::room::Room;
 use super::scheduler::Scheduler;
-use super::text::{EncodeFailed, Pooled};
+use super::text::EncodeFailed;
 
 /// What a worker works with, all of it shared with the others.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub struct Worker {
     pub encoder: Arc<Encoder>,
     /// Where its batches come from.
     pub scheduler: Arc<Scheduler>,
+    /// Where they land.
+    pub flights: Arc<Flights>,
     /// Who is told how fast it is.
     pub room: Arc<Room>,
 }
@@ -41,8 +44,7 @@ impl Worker {
             };
             self.room.record(ids.iter().map(|ids| ids.len()).sum(), begun.elapsed());
             for (job, vector) in batch.iter().zip(vectors) {
-                let flight = job.flight();
-                flight.land(vector.map(|values| Arc::new(Pooled::new(values, &flight.tokens))));
+                self.flights.land(job.flight(), vector);
             }
         }
     }
