@@ -4,7 +4,7 @@
 //! call ── keys ── tokenise (blocking pool) ── Room ── Scheduler ══ workers ── pooled vectors ── call
 //!          │       as many at once as          bounds   two lanes,   own thread each,      ▲
 //!          │       there are workers           tokens   late batches no async inside       │
-//!          └── Flights: a text that is on its way for another call ────────────────────────┘
+//!          └── Flights: a text that is on its way, or kept from before ────────────────────────┘
 //! ```
 //!
 //! Invariants: the model never runs on an async thread; everything that waits is counted in tokens
@@ -12,6 +12,7 @@
 //! (cancelled, past its deadline) leaves no work behind. Knows nothing of collections or messages.
 
 pub mod bert;
+mod cache;
 mod call;
 mod device;
 mod embedding;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+pub use cache::CacheStats;
 pub use device::{DeviceChoice, DeviceError};
 pub use embedding::{Embedding, NotAnEmbedding};
 pub use encoder::LoadError;
@@ -40,6 +42,7 @@ pub use room::{Overloaded, WhenFull};
 pub use text::{InputType, Pooled, TextError, Truncation};
 
 use crate::model::{Card, Prompts};
+use cache::Cache;
 use encoder::{Encoder, Scratch};
 use flights::Flights;
 use key::Keys;
@@ -139,6 +142,11 @@ impl Embedder {
         self.0.device
     }
 
+    /// What is kept of earlier texts, and how often it helped.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.0.flights.cache_stats()
+    }
+
     /// Embeds `texts`, one result each, in order. Dropping the future abandons what has not begun.
     pub async fn embed(
         &self,
@@ -163,7 +171,7 @@ impl Shared {
             batch_tokens,
             device,
             tokenising: Semaphore::new(options.threads.max(1)),
-            flights: Arc::default(),
+            flights: Arc::new(Flights::new(Cache::new(options.cache_bytes, card.dimensions))),
             room: Arc::new(Room::new(options.queue_tokens, workers)),
             scheduler: Arc::new(Scheduler::new(batch_tokens, workers)),
         }

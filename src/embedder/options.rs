@@ -16,6 +16,9 @@ pub struct Options {
     pub precision: Precision,
     /// Tokens of unary calls that may wait; beyond it they are refused. As many again for streams.
     pub queue_tokens: usize,
+    /// Memory for vectors of texts that were computed before. Higher: more texts that are asked for
+    /// again cost nothing. 0: each is computed again.
+    pub cache_bytes: usize,
 }
 
 /// 512 on a CPU: a core is busy with it for less than a quarter of a second, so a small call waits no longer.

@@ -98,11 +98,11 @@ impl Tokenizer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
-    fn tokenizer(max_tokens: usize) -> Tokenizer {
+    pub fn tokenizer(max_tokens: usize) -> Tokenizer {
         let json = serde_json::json!({
             "version": "1.0",
             "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
