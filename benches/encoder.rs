@@ -1,19 +1,25 @@
-//! Decides what belongs into the encoder: texts and tokens per second on short and long texts, as a share of what
-//! the machine's multipliers could do (measured here first) and beside candle's own `BertModel`.
+//! Decides what belongs into the encoder: texts and tokens per second on short and long texts in each precision, as a
+//! share of what the machine's multipliers could do (measured here first) and beside candle's own `BertModel`; and the
+//! latency of a single short text, alone and shared out among threads.
 //!
 //! `cargo bench --bench encoder`. The model has the shape of all-MiniLM-L6-v2 and random weights; token ids are
 //! made up. Every thread works by itself; batches of 32 texts, sorted by length, which is padding's best case.
-//! Rates are the best of several rounds, so that a neighbour's load does least harm.
+//! Rates are the best of several rounds, so that a neighbour's load does least harm. `COGNATE_CPU` names a lower level
+//! of instructions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use candle_transformers::models::bert::{BertModel, Config};
-use cognate::embedder::bert::{Bert, Scratch};
-use cognate::kernel::cpu;
-use cognate::kernel::simd::{self, Kernel, Simd};
+use cognate::embedder::Precision;
+use cognate::embedder::bert::cpu::Cpu;
+use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS};
+use cognate::kernel::team::Team;
+use cognate::kernel::{cpu, peak};
 use cognate::model::{Activation, Architecture, Family, Pooling};
 
 #[global_allocator]
@@ -36,13 +42,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let weights = || VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
     // candle's loader draws the weights that it does not find; ours then reads the same ones.
     let candle = BertModel::load(weights(), &config)?;
-    let bert = Bert::load(weights(), &architecture(&config), cpu::level())?;
-
+    if let Ok(name) = std::env::var("COGNATE_CPU") {
+        cpu::force(cpu::Level::from_name(&name).ok_or("COGNATE_CPU names no level")?)?;
+    }
     let cores = thread::available_parallelism()?.get();
-    println!("{:?}, {cores} cores", cpu::level());
+    println!("{}, {cores} cores", cpu::level());
     println!(
-        "{:6} {:>7} {:>9} {:>10} {:>8} {:>8} {:>8}",
-        "texts", "threads", "texts/s", "tokens/s", "GFLOP/s", "of peak", "× candle"
+        "{:9} {:6} {:>7} {:>9} {:>10} {:>8} {:>8} {:>8}",
+        "precision", "texts", "threads", "texts/s", "tokens/s", "Gop/s", "of peak", "× candle"
     );
     for (name, mean, texts) in [("short", 16, 512), ("long", 120, 64)] {
         let mut texts = workload(mean, texts, config.vocab_size);
@@ -50,27 +57,69 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let tokens: usize = texts.iter().map(Vec::len).sum();
         let flop: f64 = texts.iter().map(|ids| work(&config, ids.len())).sum();
         let beside = best(rounds.min(2), || candle_embed(&candle, &texts).expect("candle embeds"));
-        for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
-            let (mut peak, mut seconds) = (0.0f64, f64::INFINITY);
-            // In turns, so that both see the same neighbours.
-            for _ in 0..rounds {
-                peak = peak.max(on_each(threads, || simd::run(cpu::level(), Peak)).into_iter().sum());
-                seconds = seconds.min(best(1, || {
-                    on_each(threads, || embed(&bert, &texts));
-                }));
+        for precision in [Precision::F32, Precision::Int8] {
+            let backend = backend(precision, Arc::default());
+            let bert = Bert::load(weights(), &architecture(&config), &backend, CPU_BLOCK_TOKENS)?;
+            let measured = match precision {
+                Precision::F32 => peak::flops,
+                Precision::Int8 => peak::byte_ops,
+            };
+            for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
+                let (mut peak, mut seconds) = (0.0f64, f64::INFINITY);
+                // In turns, so that both see the same neighbours.
+                for _ in 0..rounds {
+                    let time = Duration::from_millis(100);
+                    peak = peak.max(on_each(threads, || measured(cpu::level(), time)).into_iter().sum());
+                    seconds = seconds.min(best(1, || {
+                        on_each(threads, || embed(&bert, precision, &texts));
+                    }));
+                }
+                let times = threads as f64 / seconds;
+                println!(
+                    "{precision:9} {name:6} {threads:7} {:9.1} {:10.0} {:8.1} {:7.1}% {:8.2}",
+                    texts.len() as f64 * times,
+                    tokens as f64 * times,
+                    flop * times / 1e9,
+                    100.0 * flop * times / peak,
+                    beside * times,
+                );
             }
-            let times = threads as f64 / seconds;
-            println!(
-                "{name:6} {threads:7} {:9.1} {:10.0} {:8.1} {:7.1}% {:8.2}",
-                texts.len() as f64 * times,
-                tokens as f64 * times,
-                flop * times / 1e9,
-                100.0 * flop * times / peak,
-                beside * times,
-            );
+        }
+    }
+    for precision in [Precision::F32, Precision::Int8] {
+        let bert =
+            Bert::load(weights(), &architecture(&config), &backend(precision, Arc::default()), CPU_BLOCK_TOKENS)?;
+        for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
+            let milliseconds = 1e3 * single(&bert, precision, threads, 100 * rounds);
+            println!("{precision:9} one text of 16 tokens on {threads} threads: p50 {milliseconds:.2} ms");
         }
     }
     Ok(())
+}
+
+fn backend(precision: Precision, team: Arc<Team>) -> Cpu {
+    Cpu::new(cpu::level(), precision, team)
+}
+
+/// The median of the seconds that one short text takes, with `threads - 1` threads helping.
+fn single(bert: &Bert<Cpu>, precision: Precision, threads: usize, times: usize) -> f64 {
+    let (team, over) = (Arc::<Team>::default(), AtomicBool::new(false));
+    let mut scratch = bert.scratch(backend(precision, Arc::clone(&team)));
+    let ids: Vec<u32> = (0..16).map(|i| i * 61 % 1000).collect();
+    thread::scope(|scope| {
+        (1..threads).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)))));
+        let mut seconds: Vec<f64> = (0..times)
+            .map(|_| {
+                best(1, || {
+                    let vectors = bert.pooled(&[&ids], Pooling::Mean, &mut scratch);
+                    std::hint::black_box(vectors.expect("ids are below the vocabulary's end"));
+                })
+            })
+            .collect();
+        over.store(true, Ordering::Relaxed);
+        seconds.sort_by(f64::total_cmp);
+        seconds[times / 2]
+    })
 }
 
 /// The same sizes for our encoder.
@@ -107,8 +156,8 @@ fn work(config: &Config, tokens: usize) -> f64 {
     (2 * tokens * config.num_hidden_layers * (4 * n * n + 2 * n * inner + 2 * tokens * n)) as f64
 }
 
-fn embed(bert: &Bert, texts: &[Vec<u32>]) {
-    let mut scratch = Scratch::default();
+fn embed(bert: &Bert<Cpu>, precision: Precision, texts: &[Vec<u32>]) {
+    let mut scratch = bert.scratch(backend(precision, Arc::default()));
     for batch in texts.chunks(BATCH) {
         let ids: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
         let vectors = bert.pooled(&ids, Pooling::Mean, &mut scratch).expect("ids are below the vocabulary's end");
@@ -147,34 +196,4 @@ fn on_each<T: Send>(threads: usize, f: impl Fn() -> T + Sync) -> Vec<T> {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(&f)).collect();
         running.into_iter().map(|thread| thread.join().expect("the thread does not panic")).collect()
     })
-}
-
-/// The most floating point operations per second: chains of fused multiply-adds in registers.
-struct Peak;
-
-impl Kernel for Peak {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> f64 {
-        // Twelve chains hide the latency of four cycles on two ports and fit into sixteen registers.
-        const CHAINS: usize = 12;
-        const STEPS: usize = 20_000;
-        let (factor, term) = (s.splat(0.999), s.splat(0.001));
-        let (mut rate, until) = (0.0f64, Instant::now() + Duration::from_millis(100));
-        while Instant::now() < until {
-            let start = Instant::now();
-            // Chains that the compiler knew to be equal would be computed once.
-            let mut sums: [S::V; CHAINS] = std::array::from_fn(|i| s.splat(std::hint::black_box(i as f32)));
-            for _ in 0..STEPS {
-                for sum in &mut sums {
-                    *sum = s.mul_add(*sum, factor, term);
-                }
-            }
-            let seconds = start.elapsed().as_secs_f64();
-            std::hint::black_box(sums.map(|sum| s.sum(sum)));
-            rate = rate.max((2 * CHAINS * STEPS * S::LANES) as f64 / seconds);
-        }
-        rate
-    }
 }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
 
-use values::{address, auto, duration, one_of, size, truth, whole};
+use values::{address, auto, duration, one_of, size, size_or_none, truth, whole};
 
 pub use settings::{SETTINGS, Setting};
 
@@ -152,6 +152,7 @@ impl Reader<'_> {
                 threads: threads.unwrap_or_else(available_threads),
                 batch_tokens: self.get("batch_tokens", |s| auto(s, |s| whole(s, 1, 1 << 20))),
                 queue_tokens: limits.max_queued_tokens,
+                cache_bytes: self.get("embed_cache_bytes", size_or_none),
             },
             store: collection::Options { max_bytes: limits.max_stored_bytes, index },
             server: server::Options {

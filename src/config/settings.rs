@@ -51,6 +51,12 @@ pub const SETTINGS: &[Setting] = &[
         "Tokens that may wait for the model; beyond it unary calls get RESOURCE_EXHAUSTED, streams wait",
     ),
     setting(
+        "embed_cache_bytes",
+        "SIZE",
+        "64MiB",
+        "Memory for vectors of earlier texts; higher: more texts that are asked for again cost nothing; 0: none are kept",
+    ),
+    setting(
         "max_texts",
         "N",
         "1024",

@@ -43,6 +43,11 @@ pub(super) fn size(s: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| "expected a size such as 4096, 64KiB, 16MiB or 4GiB".to_owned())
 }
 
+/// A size, or 0 for nothing.
+pub(super) fn size_or_none(s: &str) -> Result<usize, String> {
+    if s == "0" { Ok(0) } else { size(s).map_err(|reason| format!("{reason}, or 0")) }
+}
+
 /// `500ms`, `30s` or `2m`.
 pub(super) fn duration(s: &str) -> Result<Duration, String> {
     let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
@@ -64,6 +69,8 @@ mod tests {
     fn sizes_and_durations_have_units() {
         assert_eq!(size("16MiB"), Ok(16 << 20));
         assert_eq!(size("5"), Ok(5));
+        assert_eq!((size_or_none("0"), size_or_none("5KiB")), (Ok(0), Ok(5 << 10)));
+        assert!(size_or_none("none").unwrap_err().ends_with("or 0"));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for wrong in ["", "MiB", "0", "1MB", "99999999999GiB", "-1"] {
             assert!(size(wrong).is_err(), "{wrong}");

@@ -29,7 +29,8 @@ use candle_nn::VarBuilder;
 
 use crate::kernel::activation::Activation;
 use crate::model::{self, Architecture, Pooling};
-use backend::{Backend, Queries, Sequences, Tokens};
+pub use backend::Backend;
+use backend::{Queries, Sequences, Tokens};
 use checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
 
 /// Tokens that pass through the model together on a processor. Its activations (17 KB a token for hidden size 384)

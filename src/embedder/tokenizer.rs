@@ -45,7 +45,7 @@ pub struct Tokenizer {
 }
 
 /// Why a tokenizer cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TokenizerError {
     /// The file is not a tokenizer.
     #[error("not a tokenizer file: {0}")]
@@ -103,4 +103,4 @@ impl Tokenizer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -274,7 +274,14 @@ mod tests {
     }
 
     /// Of the sequences between `ends`, which need not begin with the first row.
-    fn attend(level: Level, qkv: &Matrix, ends: &[usize], heads: usize, first_only: bool, bias: Option<&Bias>) -> Matrix {
+    fn attend(
+        level: Level,
+        qkv: &Matrix,
+        ends: &[usize],
+        heads: usize,
+        first_only: bool,
+        bias: Option<&Bias>,
+    ) -> Matrix {
         let head_dim = qkv.cols() / 3 / heads;
         let mut out = Matrix::default();
         let attention = Attention { qkv, cu_seqlens: ends, heads, head_dim, first_only, bias };

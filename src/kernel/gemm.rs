@@ -80,7 +80,9 @@ impl Linear {
         }
         y.reshape(x.rows(), self.outputs);
         let y = y.shared();
-        share_panels(team, self.outputs.div_ceil(self.width), &|panels| run(self.level, Product { layer: self, panels, x, then, y }));
+        share_panels(team, self.outputs.div_ceil(self.width), &|panels| {
+            run(self.level, Product { layer: self, panels, x, then, y })
+        });
     }
 }
 

@@ -13,6 +13,7 @@ pub mod gemm;
 pub mod gemm_int8;
 pub mod matrix;
 pub mod norm;
+pub mod peak;
 pub mod quantise;
 pub mod simd;
 pub mod softmax;

@@ -264,7 +264,8 @@ pub(super) mod tests {
                         for (i, &value) in group.iter().enumerate() {
                             let (number, got) = restored(level, &q, row, g * GROUP + i);
                             let at = format!("{level}, {cols} columns, seed {seed}, [{row}, {}]", g * GROUP + i);
-                            let plain = if width > 0.0 { ((value - least) * (255.0 / width)).round_ties_even() } else { 0.0 };
+                            let plain =
+                                if width > 0.0 { ((value - least) * (255.0 / width)).round_ties_even() } else { 0.0 };
                             assert_eq!(f32::from(number), plain, "{at}");
                             assert!((got - value).abs() <= 0.501 * step + 1e-7, "{at}: {got} for {value}");
                         }
@@ -281,8 +282,7 @@ pub(super) mod tests {
             let (mut x, mut expected) = (filled(9, 150, 1), filled(9, 150, 1));
             Pass { before: Before::Normalise(&norm), x: &mut expected, to: None }.apply(level, &Team::default());
             let mut q = Quantised::default();
-            Pass { before: Before::Normalise(&norm), x: &mut x, to: Some(&mut q) }
-                .apply(level, &Team::default());
+            Pass { before: Before::Normalise(&norm), x: &mut x, to: Some(&mut q) }.apply(level, &Team::default());
             (0..9).for_each(|row| assert_eq!(x.row(row), expected.row(row)));
             Pass { before: Before::Activate(Activation::Relu), x: &mut x, to: None }.apply(level, &Team::default());
             assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));

@@ -236,9 +236,8 @@ mod tests {
             let weights: Vec<i32> = w.chunks_exact(S::WORD).map(word).collect();
             // SAFETY: both have `LANES` words.
             let (x_words, w_words) = unsafe { (s.load_words_at(words.as_ptr()), s.load_words_at(weights.as_ptr())) };
-            let dot = |x: &[f32], w: &[i16]| {
-                x.iter().zip(w).map(|(x, &w)| x.round_ties_even() * f32::from(w)).sum::<f32>()
-            };
+            let dot =
+                |x: &[f32], w: &[i16]| x.iter().zip(w).map(|(x, &w)| x.round_ties_even() * f32::from(w)).sum::<f32>();
             let once: Vec<f32> = x.chunks(S::WORD).zip(w.chunks(S::WORD)).map(|(x, w)| dot(x, w)).collect();
             let sum = s.dot_words(s.no_words(), x_words, w_words);
             assert_eq!(lanes(sum), once);

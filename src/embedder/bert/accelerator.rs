@@ -185,7 +185,8 @@ impl Backend for Accelerator {
 
     fn mean(&self, x: &Rows, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
         let x = x.tensor()?;
-        let means = sequences.rows().map(|rows| x.narrow(0, rows.start, rows.len())?.mean(0)).collect::<Result<Vec<_>>>()?;
+        let means =
+            sequences.rows().map(|rows| x.narrow(0, rows.start, rows.len())?.mean(0)).collect::<Result<Vec<_>>>()?;
         Tensor::stack(&means, 0)?.to_vec2()
     }
 

@@ -56,8 +56,13 @@ pub trait Backend: Clone {
     /// Packs a layer normalisation.
     fn norm(&self, norm: Norm, epsilon: f64) -> Result<Self::Norm>;
     /// `of(head, distance)` for sequences of up to `tokens` tokens; the distance is the key's position less the query's.
-    fn bias(&self, heads: usize, head_dim: usize, tokens: usize, of: &dyn Fn(usize, isize) -> f32)
-    -> Result<Self::Bias>;
+    fn bias(
+        &self,
+        heads: usize,
+        head_dim: usize,
+        tokens: usize,
+        of: &dyn Fn(usize, isize) -> f32,
+    ) -> Result<Self::Bias>;
 
     /// `out = LayerNorm(words[id] + positions[place])` for each token.
     fn embed(&self, tokens: Tokens<'_, Self>, norm: &Self::Norm, out: &mut Self::Rows) -> Result<()>;

@@ -4,14 +4,7 @@
 //! keys at or before the query, 16 for those after it; of each, 8 for the distances 0 to 7, and 8 for those from 8
 //! on, two to each doubling; the last of them is for 91 and more.
 
-use crate::kernel::attention::Bias;
 use crate::model::RELATIVE_BUCKETS;
-
-/// The bias of attention for texts of up to `tokens` tokens. `table`: [RELATIVE_BUCKETS, heads], as in the checkpoint.
-pub fn bias(table: &[f32], heads: usize, head_dim: usize, tokens: usize) -> Bias {
-    assert_eq!(table.len(), RELATIVE_BUCKETS * heads, "a number for each bucket and head");
-    Bias::new(heads, head_dim, tokens, |head, distance| table[bucket(distance) * heads + head])
-}
 
 /// The row of the table for a distance: the key's position less the query's.
 pub fn bucket(distance: isize) -> usize {

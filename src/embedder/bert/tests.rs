@@ -1,6 +1,8 @@
 //! The encoder beside candle-transformers' `BertModel`, and its promise of equal bits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -9,9 +11,13 @@ use proptest::prelude::*;
 
 mod family;
 
+use super::accelerator::Accelerator;
+use super::cpu::Cpu;
 use super::*;
-use crate::kernel::cpu;
+use crate::embedder::{Embedding, Precision};
+use crate::kernel::cpu::{self, Level};
 use crate::kernel::matrix::filled;
+use crate::kernel::team::Team;
 use crate::model::{Activation::*, Family};
 
 fn config(
@@ -109,12 +115,24 @@ fn slices(sequences: &[Vec<u32>]) -> Vec<&[u32]> {
     sequences.iter().map(Vec::as_slice).collect()
 }
 
+fn at(level: Level) -> Cpu {
+    Cpu::new(level, Precision::F32, Arc::default())
+}
+
+fn load<B: Backend>(weights: HashMap<String, Tensor>, config: &Architecture, backend: &B) -> Bert<B> {
+    Bert::load(builder(weights), config, backend, CPU_BLOCK_TOKENS).expect("weights are complete")
+}
+
+/// Every token's vector, by fresh memory.
+fn hidden<B: Backend>(bert: &Bert<B>, backend: &B, sequences: &[Vec<u32>]) -> Hidden {
+    bert.forward(&slices(sequences), &mut bert.scratch(backend.clone())).expect("ids are valid")
+}
+
 /// The greatest difference from candle-transformers, which computes one sequence at a time.
-fn worst_difference(config: &Architecture, seed: u64, level: cpu::Level, sequences: &[Vec<u32>]) -> f32 {
+fn worst_difference<B: Backend>(config: &Architecture, seed: u64, backend: &B, sequences: &[Vec<u32>]) -> f32 {
     let weights = weights(config, seed);
     let reference = BertModel::load(builder(weights.clone()), &candle(config)).expect("weights are complete");
-    let bert = Bert::load(builder(weights), config, level).expect("weights are complete");
-    let hidden = bert.forward(&slices(sequences), &mut Scratch::default()).expect("ids are valid");
+    let hidden = hidden(&load(weights, config, backend), backend, sequences);
     assert_eq!(hidden.cu_seqlens.len(), sequences.len() + 1);
     let mut worst = 0.0f32;
     for (ids, ends) in sequences.iter().zip(hidden.cu_seqlens.windows(2)) {
@@ -122,7 +140,7 @@ fn worst_difference(config: &Architecture, seed: u64, level: cpu::Level, sequenc
         let types = ids.zeros_like().expect("same shape");
         let exact = reference.forward(&ids, &types, None).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
         let exact = exact.expect("the reference computes");
-        let got = &hidden.values[ends[0] * config.hidden_size..ends[1] * config.hidden_size];
+        let got = hidden.values[ends[0]..ends[1]].concat();
         assert_eq!(got.len(), exact.len());
         worst = got.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
     }
@@ -130,7 +148,7 @@ fn worst_difference(config: &Architecture, seed: u64, level: cpu::Level, sequenc
 }
 
 #[test]
-fn every_token_is_that_of_candle_transformers_at_every_level() {
+fn every_token_is_that_of_candle_transformers_after_every_layer_at_every_level_and_by_candles_operations() {
     let cases = [
         (config(32, 1, 64, 2, Gelu), 1),
         (config(33, 3, 50, 2, Gelu), 2),
@@ -140,9 +158,14 @@ fn every_token_is_that_of_candle_transformers_at_every_level() {
     ];
     let sequences: Vec<_> = [1, 2, 7, 16, 17, 33, 64, 5].into_iter().map(|n| sequence(n, n as u32)).collect();
     for (config, seed) in cases {
-        for level in cpu::Level::supported() {
-            let worst = worst_difference(&config, seed, level, &sequences);
-            assert!(worst <= 1e-5, "{level:?}, seed {seed}: off by {worst:e}");
+        for layers in 0..=config.num_hidden_layers {
+            let config = Architecture { num_hidden_layers: layers, ..config.clone() };
+            for level in Level::supported() {
+                let worst = worst_difference(&config, seed, &at(level), &sequences);
+                assert!(worst <= 1e-5, "{level}, {layers} layers, seed {seed}: off by {worst:e}");
+            }
+            let worst = worst_difference(&config, seed, &Accelerator::new(Device::Cpu), &sequences);
+            assert!(worst <= 1e-5, "candle, {layers} layers, seed {seed}: off by {worst:e}");
         }
     }
 }
@@ -151,10 +174,10 @@ fn every_token_is_that_of_candle_transformers_at_every_level() {
 fn the_longest_sequence_and_hundreds_of_single_tokens_are_those_of_candle_transformers() {
     let config = Architecture { max_position_embeddings: 512, ..config(200, 5, 333, 2, Gelu) };
     let singles: Vec<_> = (0..300).map(|i| sequence(1, i)).collect();
-    for level in cpu::Level::supported() {
+    for level in Level::supported() {
         for sequences in [&[sequence(512, 3)][..], &singles] {
-            let worst = worst_difference(&config, 6, level, sequences);
-            assert!(worst <= 1e-5, "{level:?}: off by {worst:e}");
+            let worst = worst_difference(&config, 6, &at(level), sequences);
+            assert!(worst <= 1e-5, "{level}: off by {worst:e}");
         }
     }
 }
@@ -167,11 +190,9 @@ fn the_prefix_bert_and_the_names_gamma_and_beta_are_understood() {
         let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         (format!("bert.{name}"), tensor.clone())
     });
-    let load = |weights| Bert::load(builder(weights), &config, cpu::level()).expect("weights are complete");
-    let (a, b) = (load(plain.clone()), load(old.collect()));
-    let ids = [sequence(9, 1)];
-    let hidden = |bert: &Bert| bert.forward(&slices(&ids), &mut Scratch::default()).expect("ids are valid");
-    assert_eq!(hidden(&a), hidden(&b));
+    let (backend, ids) = (at(cpu::level()), [sequence(9, 1)]);
+    let hidden = |weights| hidden(&load(weights, &config, &backend), &backend, &ids);
+    assert_eq!(hidden(plain.clone()), hidden(old.collect()));
 }
 
 #[test]
@@ -179,37 +200,42 @@ fn a_weight_of_another_shape_and_heads_that_do_not_divide_are_refused() {
     let mut config = config(32, 2, 64, 1, Gelu);
     let weights = weights(&config, 1);
     config.num_attention_heads = 3;
-    let refused = Bert::load(builder(weights.clone()), &config, cpu::level()).err().map(|e| e.to_string());
-    assert_eq!(refused.as_deref(), Some("hidden_size 32 is not a multiple of num_attention_heads 3"));
+    let refused = |weights, config: &Architecture| {
+        Bert::load(builder(weights), config, &at(cpu::level()), CPU_BLOCK_TOKENS).err().map(|e| e.to_string())
+    };
+    let refusal = refused(weights.clone(), &config);
+    assert_eq!(refusal.as_deref(), Some("hidden_size 32 is not a multiple of num_attention_heads 3"));
     config.num_attention_heads = 2;
     config.intermediate_size = 65;
-    let refused = Bert::load(builder(weights), &config, cpu::level()).err().map(|e| e.to_string());
-    assert!(refused.is_some_and(|text| text.contains("encoder.layer.0.intermediate.dense.weight")));
+    let refusal = refused(weights, &config);
+    assert!(refusal.is_some_and(|text| text.contains("encoder.layer.0.intermediate.dense.weight")));
 }
 
 #[test]
 fn bad_sequences_are_errors_that_name_them() {
     let config = config(32, 2, 64, 1, Gelu);
-    let bert = Bert::load(builder(weights(&config, 1)), &config, cpu::level()).expect("weights are complete");
-    let error = |ids: &[&[u32]]| bert.pooled(ids, Pooling::Mean, &mut Scratch::default()).err();
-    assert_eq!(error(&[&[1], &[]]), Some(InputError::Empty { sequence: 1 }));
-    assert_eq!(error(&[&[1; 65]]), Some(InputError::TooLong { sequence: 0, tokens: 65, positions: 64 }));
-    let unknown = InputError::UnknownToken { sequence: 0, token: 97, vocabulary: 97 };
-    assert_eq!(error(&[&[5, 97]]), Some(unknown));
+    let backend = at(cpu::level());
+    let bert = load(weights(&config, 1), &config, &backend);
+    let error = |ids: &[&[u32]]| {
+        bert.pooled(ids, Pooling::Mean, &mut bert.scratch(backend.clone())).err().map(|error| error.to_string())
+    };
+    assert_eq!(error(&[&[1], &[]]).as_deref(), Some("sequence 1 is empty"));
+    assert_eq!(error(&[&[1; 65]]).as_deref(), Some("sequence 0 has 65 tokens, the model has 64 positions"));
+    assert_eq!(error(&[&[5, 97]]).as_deref(), Some("sequence 0 has token 97, the vocabulary ends at 97"));
     assert_eq!(error(&[]), None);
     assert_eq!(error(&[&[1; 64]]), None);
 }
 
 #[test]
 fn blocks_hold_whole_sequences_and_every_one_of_them() {
-    for lengths in [vec![], vec![1; 300], vec![512, 1, 512], vec![100, 100, 28, 1, 127, 2], vec![BLOCK_TOKENS; 3]] {
+    for lengths in [vec![], vec![1; 300], vec![512, 1, 512], vec![100, 100, 28, 1, 127, 2], vec![128; 3]] {
         let sequences: Vec<_> = lengths.iter().map(|&n| sequence(n, 0)).collect();
         let all = slices(&sequences);
-        let blocks: Vec<_> = blocks(&all).collect();
+        let blocks: Vec<_> = blocks(&all, 128).collect();
         assert_eq!(blocks.concat(), all);
         for block in blocks {
             let tokens: usize = block.iter().map(|ids| ids.len()).sum();
-            assert!(block.len() == 1 || tokens <= BLOCK_TOKENS);
+            assert!(block.len() == 1 || tokens <= 128);
         }
     }
 }
@@ -224,21 +250,64 @@ proptest! {
     ) {
         let config = config(52, 4, 75, 2, Gelu);
         let sequences: Vec<_> = lengths.iter().zip(0..).map(|(&n, i)| sequence(n, i)).collect();
-        for level in cpu::Level::supported() {
-            let bert = Bert::load(builder(weights(&config, seed)), &config, level).expect("weights are complete");
-            let mut used = Scratch::default();
-            for pooling in [Pooling::Mean, Pooling::Cls] {
-                let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
-                for (ids, vector) in sequences.iter().zip(&together) {
-                    let alone = bert.pooled(&[ids], pooling, &mut Scratch::default()).expect("ids are valid");
-                    prop_assert_eq!(&alone[0], vector, "{:?} {:?}", level, pooling);
+        for level in Level::supported() {
+            for precision in [Precision::F32, Precision::Int8] {
+                let backend = Cpu::new(level, precision, Arc::default());
+                let bert = load(weights(&config, seed), &config, &backend);
+                let mut used = bert.scratch(backend.clone());
+                for pooling in [Pooling::Mean, Pooling::Cls] {
+                    let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
+                    for (ids, vector) in sequences.iter().zip(&together) {
+                        let fresh = &mut bert.scratch(backend.clone());
+                        let alone = bert.pooled(&[ids], pooling, fresh).expect("ids are valid");
+                        prop_assert_eq!(&alone[0], vector, "{} {} {:?}", level, precision, pooling);
+                    }
+                }
+                let hidden = hidden(&bert, &backend, &sequences);
+                let cls = bert.pooled(&slices(&sequences), Pooling::Cls, &mut used).expect("ids are valid");
+                for (&start, vector) in hidden.cu_seqlens.iter().zip(&cls) {
+                    prop_assert_eq!(&hidden.values[start], vector, "the shorter last layer");
                 }
             }
-            let hidden = bert.forward(&slices(&sequences), &mut used).expect("ids are valid");
-            let cls = bert.pooled(&slices(&sequences), Pooling::Cls, &mut used).expect("ids are valid");
-            for (start, vector) in hidden.cu_seqlens.iter().zip(&cls) {
-                prop_assert_eq!(&hidden.values[start * 52..][..52], vector.as_slice(), "the shorter last layer");
-            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_help_change_no_bit() {
+    let config = config(96, 3, 384, 2, Gelu);
+    let sequences: Vec<_> = [1, 40, 7, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
+    for level in Level::supported() {
+        for precision in [Precision::F32, Precision::Int8] {
+            let (team, over) = (Arc::<Team>::default(), AtomicBool::new(false));
+            let backend = Cpu::new(level, precision, Arc::clone(&team));
+            let bert = load(weights(&config, 3), &config, &backend);
+            let alone = hidden(&bert, &Cpu::new(level, precision, Arc::default()), &sequences);
+            std::thread::scope(|scope| {
+                (0..2).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Relaxed)))));
+                for _ in 0..20 {
+                    assert_eq!(hidden(&bert, &backend, &sequences), alone, "{level} {precision}");
+                }
+                over.store(true, Relaxed);
+            });
+        }
+    }
+}
+
+#[test]
+fn int8_says_nearly_what_f32_says() {
+    let config = config(160, 5, 300, 3, Gelu);
+    let sequences: Vec<_> = [1, 2, 9, 33, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
+    for level in Level::supported() {
+        let pooled = |precision| {
+            let backend = Cpu::new(level, precision, Arc::default());
+            let bert = load(weights(&config, 4), &config, &backend);
+            bert.pooled(&slices(&sequences), Pooling::Mean, &mut bert.scratch(backend)).expect("ids are valid")
+        };
+        for (exact, near) in pooled(Precision::F32).into_iter().zip(pooled(Precision::Int8)) {
+            let unit = |v: Vec<f32>| Embedding::normalized(v).expect("a direction");
+            let cosine = unit(exact).cosine(&unit(near));
+            assert!(cosine > 0.999 && cosine < 0.999_999_9, "{level}: cosine {cosine}");
         }
     }
 }

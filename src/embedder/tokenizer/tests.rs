@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
-fn tokenizer(max_tokens: usize) -> Tokenizer {
+pub fn tokenizer(max_tokens: usize) -> Tokenizer {
     let json = json!({
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},

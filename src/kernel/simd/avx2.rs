@@ -202,11 +202,7 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
 
     #[inline(always)]
     fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I {
-        if VNNI {
-            op!(_mm256_dpbusd_avx_epi32(sum, x, w))
-        } else {
-            op!(_mm256_add_epi32(sum, _mm256_madd_epi16(x, w)))
-        }
+        if VNNI { op!(_mm256_dpbusd_avx_epi32(sum, x, w)) } else { op!(_mm256_add_epi32(sum, _mm256_madd_epi16(x, w))) }
     }
 
     #[inline(always)]

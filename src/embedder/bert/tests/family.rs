@@ -78,7 +78,7 @@ fn checkpoint(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
     tensors
 }
 
-/// Compares every token of the last layer at every level with `reference`, which computes one sequence.
+/// Compares every token of the last layer at every level and by candle's operations with `reference`, which computes one sequence.
 fn assert_agrees(
     config: &Architecture,
     weights: &HashMap<String, Tensor>,
@@ -86,13 +86,18 @@ fn assert_agrees(
     reference: impl Fn(&[u32]) -> Vec<f32>,
 ) {
     let exact: Vec<f32> = sequences.iter().flat_map(|ids| reference(ids)).collect();
-    for level in cpu::Level::supported() {
-        let bert = Bert::load(builder(weights.clone()), config, level).expect("weights are complete");
-        let hidden = bert.forward(&slices(sequences), &mut Scratch::default()).expect("ids are valid");
-        assert_eq!(hidden.values.len(), exact.len());
-        let worst = hidden.values.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= 1e-5, "{:?} at {level:?}: off by {worst:e}", config.family);
+    let worst = |hidden: Hidden| {
+        let got = hidden.values.concat();
+        assert_eq!(got.len(), exact.len());
+        got.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    for level in Level::supported() {
+        let worst = worst(hidden(&load(weights.clone(), config, &at(level)), &at(level), sequences));
+        assert!(worst <= 1e-5, "{} at {level}: off by {worst:e}", config.family);
     }
+    let candle = Accelerator::new(Device::Cpu);
+    let worst = worst(hidden(&load(weights.clone(), config, &candle), &candle, sequences));
+    assert!(worst <= 1e-5, "{} by candle's operations: off by {worst:e}", config.family);
 }
 
 fn sequences() -> Vec<Vec<u32>> {
@@ -176,18 +181,18 @@ fn every_token_of_mpnet_is_that_of_its_definition_in_f64() {
 fn each_family_has_the_same_bits_in_any_batch_with_either_pooling() {
     for config in [roberta(Gelu), distilbert(Gelu), mpnet(52, 4, 64)] {
         let sequences = sequences();
-        for level in cpu::Level::supported() {
-            let bert = Bert::load(builder(checkpoint(&config, 7)), &config, level).expect("weights are complete");
-            let mut used = Scratch::default();
+        for level in Level::supported() {
+            let bert = load(checkpoint(&config, 7), &config, &at(level));
+            let mut used = bert.scratch(at(level));
             let hidden = bert.forward(&slices(&sequences), &mut used).expect("ids are valid");
             for pooling in [Pooling::Mean, Pooling::Cls] {
                 let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
                 for (i, (ids, vector)) in sequences.iter().zip(&together).enumerate() {
-                    let alone = bert.pooled(&[ids], pooling, &mut Scratch::default()).expect("ids are valid");
-                    assert_eq!(&alone[0], vector, "{:?} {level:?} {pooling:?}", config.family);
+                    let alone = bert.pooled(&[ids], pooling, &mut bert.scratch(at(level))).expect("ids are valid");
+                    assert_eq!(&alone[0], vector, "{:?} {level} {pooling:?}", config.family);
                     if pooling == Pooling::Cls {
-                        let first = &hidden.values[hidden.cu_seqlens[i] * config.hidden_size..][..config.hidden_size];
-                        assert_eq!(first, vector, "{:?} {level:?}: the shorter last layer", config.family);
+                        let first = &hidden.values[hidden.cu_seqlens[i]];
+                        assert_eq!(first, vector, "{:?} {level}: the shorter last layer", config.family);
                     }
                 }
             }
@@ -202,10 +207,7 @@ fn each_familys_prefix_is_understood() {
         let plain = checkpoint(&config, 1);
         let with_head = plain.iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor.clone())).collect();
         let ids = [sequence(9, 1)];
-        let hidden = |weights| {
-            let bert = Bert::load(builder(weights), &config, cpu::level()).expect("weights are complete");
-            bert.forward(&slices(&ids), &mut Scratch::default()).expect("ids are valid")
-        };
+        let hidden = |weights| hidden(&load(weights, &config, &at(cpu::level())), &at(cpu::level()), &ids);
         assert_eq!(hidden(plain), hidden(with_head), "{prefix}");
     }
 }
@@ -213,10 +215,11 @@ fn each_familys_prefix_is_understood() {
 #[test]
 fn robertas_longest_text_is_two_tokens_shorter_than_its_table() {
     let config = roberta(Gelu);
-    let bert = Bert::load(builder(checkpoint(&config, 1)), &config, cpu::level()).expect("weights are complete");
-    let result = |ids: &[u32]| bert.pooled(&[ids], Pooling::Mean, &mut Scratch::default()).map(drop);
-    assert_eq!(result(&[5; 64]), Ok(()));
-    assert_eq!(result(&[5; 65]), Err(InputError::TooLong { sequence: 0, tokens: 65, positions: 64 }));
+    let bert = load(checkpoint(&config, 1), &config, &at(cpu::level()));
+    let result = |ids: &[u32]| bert.pooled(&[ids], Pooling::Mean, &mut bert.scratch(at(cpu::level()))).map(drop);
+    assert!(result(&[5; 64]).is_ok());
+    let refused = result(&[5; 65]).unwrap_err().to_string();
+    assert_eq!(refused, "sequence 0 has 65 tokens, the model has 64 positions");
 }
 
 /// MPNet as transformers defines it, with nothing left out but dropout and batches.

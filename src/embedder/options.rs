@@ -1,0 +1,73 @@
+//! How an embedder runs.
+
+use super::device::DeviceChoice;
+
+/// How an [`Embedder`](super::Embedder) runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the model runs.
+    pub device: DeviceChoice,
+    /// Workers on a CPU. More than the cores of the container slows everything down.
+    pub threads: usize,
+    /// The most tokens in one batch, padding included. Higher: more throughput on accelerators, and
+    /// a small call waits longer behind a batch that has begun. `None`: what suits the device.
+    pub batch_tokens: Option<usize>,
+    /// Arithmetic of the model.
+    pub precision: Precision,
+    /// Tokens of unary calls that may wait; beyond it they are refused. As many again for streams.
+    pub queue_tokens: usize,
+    /// Memory for vectors of texts that were computed before. Higher: more texts that are asked for
+    /// again cost nothing. 0: each is computed again.
+    pub cache_bytes: usize,
+}
+
+/// 512 on a CPU: a core is busy with it for less than a quarter of a second, so a small call waits no longer.
+const CPU_BATCH_TOKENS: usize = 512;
+/// 16,384 on an accelerator: enough rows to fill its multiprocessors.
+const ACCELERATOR_BATCH_TOKENS: usize = 16_384;
+
+impl Options {
+    /// Threads that run the model on the device that was opened.
+    pub(super) fn workers(&self, device: DeviceChoice) -> usize {
+        // An accelerator runs one batch at a time; more workers would only hold more memory.
+        if device == DeviceChoice::Cpu { self.threads.max(1) } else { 1 }
+    }
+
+    /// The most tokens in one batch on the device that was opened.
+    pub(super) fn batch_tokens(&self, device: DeviceChoice) -> usize {
+        let suits = if device == DeviceChoice::Cpu { CPU_BATCH_TOKENS } else { ACCELERATOR_BATCH_TOKENS };
+        self.batch_tokens.unwrap_or(suits)
+    }
+}
+
+/// Arithmetic of the model; a part of its fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    #[default]
+    F32,
+    /// Linear layers on bytes with sums in 32 bits, everything else in f32. Two to three times as fast; cosine to f32
+    /// 0.997 or more (docs/performance.md). On a processor only.
+    Int8,
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        match s {
+            "f32" => Ok(Self::F32),
+            "int8" => Ok(Self::Int8),
+            _ => Err("expected f32 or int8".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Int8 => "int8",
+        })
+    }
+}

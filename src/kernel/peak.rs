@@ -1,0 +1,97 @@
+//! What this machine's multipliers can do, as the measure of what a kernel does with them.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use super::cpu::Level;
+use super::simd::{Kernel, Simd, run, run_words};
+
+/// Chains of dependent operations: they hide a latency of four to five cycles on two ports, and fit into sixteen
+/// registers with their operands.
+const CHAINS: usize = 12;
+
+/// Operations of each chain between two looks at the clock: some tens of microseconds.
+const STEPS: usize = 20_000;
+
+/// Floating point operations a second of one thread, by fused multiply-adds in registers (two operations each) at
+/// `level`: the best rate seen within `time`.
+pub fn flops(level: Level, time: Duration) -> f64 {
+    run(level, Flops(time))
+}
+
+/// The same for the dot product of bytes that [`super::gemm_int8`] is made of.
+pub fn byte_ops(level: Level, time: Duration) -> f64 {
+    run_words(level, ByteOps(time))
+}
+
+struct Flops(Duration);
+
+impl Kernel for Flops {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        let (factor, term) = (s.splat(0.999), s.splat(0.001));
+        best(self.0, 2 * S::LANES, || {
+            // Chains that the compiler knew to be equal would be computed once.
+            let mut sums: [S::V; CHAINS] = std::array::from_fn(|i| s.splat(black_box(i as f32)));
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = s.mul_add(*sum, factor, term);
+                }
+            }
+            black_box(sums.map(|sum| s.sum(sum)));
+        })
+    }
+}
+
+struct ByteOps(Duration);
+
+impl Kernel for ByteOps {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f64 {
+        let numbers = [black_box(0x01_01_01_01i32), black_box(0x01_02_01_02)];
+        // SAFETY: both point to a word.
+        let (x, w) = unsafe { (s.splat_word_at(&numbers[0]), s.splat_word_at(&numbers[1])) };
+        best(self.0, 2 * S::LANES * S::WORD, || {
+            // SAFETY: each points to a word. Chains begin differently, as above.
+            let mut sums: [S::I; CHAINS] = std::array::from_fn(|i| unsafe { s.splat_word_at(&black_box(i as i32)) });
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = s.dot_words(*sum, x, w);
+                }
+            }
+            black_box(sums.map(|sum| s.sum(s.to_f32(sum))));
+        })
+    }
+}
+
+/// Operations a second of `chains`, which does `each` operations `CHAINS · STEPS` times.
+#[inline(always)]
+fn best(time: Duration, each: usize, mut chains: impl FnMut()) -> f64 {
+    let (mut rate, until) = (0.0f64, Instant::now() + time);
+    while rate == 0.0 || Instant::now() < until {
+        let start = Instant::now();
+        chains();
+        rate = rate.max((CHAINS * STEPS * each) as f64 / start.elapsed().as_secs_f64());
+    }
+    rate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::cpu;
+
+    #[test]
+    fn a_peak_is_a_rate_that_a_machine_can_have() {
+        for level in cpu::Level::supported() {
+            for rate in [flops(level, Duration::ZERO), byte_ops(level, Duration::ZERO)] {
+                // 2e13: more than 64 lanes of two operations on four ports at ten GHz; what is above was not computed.
+                assert!((1e6..2e13).contains(&rate), "{level}: {rate:e} operations a second");
+            }
+        }
+    }
+}
