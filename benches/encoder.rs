@@ -55,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut texts = workload(mean, texts, config.vocab_size);
         texts.sort_by_key(Vec::len);
         let tokens: usize = texts.iter().map(Vec::len).sum();
-        let flop: f64 = texts.iter().map(|ids| work(&config, ids.len())).sum();
+        let flop: f64 = texts.iter().map(|ids| architecture(&config).operations(ids.len())).sum();
         let beside = best(rounds.min(2), || candle_embed(&candle, &texts).expect("candle embeds"));
         for precision in [Precision::F32, Precision::Int8] {
             let backend = backend(precision, Arc::default());
@@ -148,12 +148,6 @@ fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
     };
     let lengths: Vec<_> = (0..count).map(|_| mean / 3 + random(4 * mean / 3 + 1)).collect();
     lengths.into_iter().map(|n| (0..n).map(|_| random(vocabulary) as u32).collect()).collect()
-}
-
-/// Floating point operations of one text: linear layers, and both products of attention.
-fn work(config: &Config, tokens: usize) -> f64 {
-    let (n, inner) = (config.hidden_size, config.intermediate_size);
-    (2 * tokens * config.num_hidden_layers * (4 * n * n + 2 * n * inner + 2 * tokens * n)) as f64
 }
 
 fn embed(bert: &Bert<Cpu>, precision: Precision, texts: &[Vec<u32>]) {

@@ -14,11 +14,12 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
 
-use values::{address, auto, duration, one_of, size, size_or_none, truth, whole};
+use values::{address, auto, duration, instructions, one_of, size, size_or_none, truth, whole};
 
 pub use settings::{SETTINGS, Setting};
 
 use crate::embedder::{DeviceChoice, Precision};
+use crate::kernel::cpu::Level;
 use crate::{collection, embedder, index, model, rpc, server, telemetry};
 
 /// The settings of a server, each part's as it wants them.
@@ -28,6 +29,8 @@ pub struct Config {
     pub addr: SocketAddr,
     /// Where the weights come from.
     pub model: model::Options,
+    /// The instructions that all arithmetic uses; `None`: the best that the machine has.
+    pub cpu: Option<Level>,
     /// How the model runs.
     pub embedder: embedder::Options,
     /// How much is kept.
@@ -36,6 +39,8 @@ pub struct Config {
     pub limits: rpc::Limits,
     /// How calls are served.
     pub server: server::Options,
+    /// Collections of the same model in another precision are taken for this one's.
+    pub allow_precision_mix: bool,
     /// What is logged.
     pub telemetry: telemetry::Options,
 }
@@ -146,6 +151,7 @@ impl Reader<'_> {
                 // hf-hub does not read it; Python's library does.
                 offline: offline || (self.env)("HF_HUB_OFFLINE").is_some_and(|s| truth(&s).unwrap_or(false)),
             },
+            cpu: self.get("cpu", |s| auto(s, instructions)),
             embedder: embedder::Options {
                 device: self.get("device", str::parse::<DeviceChoice>),
                 precision: self.get("precision", str::parse::<Precision>),
@@ -160,6 +166,7 @@ impl Reader<'_> {
                 max_message_bytes: limits.max_message_bytes,
                 drain_timeout: self.get("drain_timeout", duration),
             },
+            allow_precision_mix: self.get("allow_precision_mix", truth),
             telemetry: telemetry::Options {
                 filter: self.get("log", telemetry::Options::check_filter),
                 json: self.get("log_format", |s| one_of(s, &["text", "json"])) == "json",
@@ -283,15 +290,20 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"colour = 1\nmax_calls = 0\nlog = [1]\n").unwrap();
         let given = flags(&[("threads", "none"), ("config", file.path().to_str().unwrap())]);
-        let env = |name: &str| (name == "COGNATE_MAX_TEXT_BYTES").then(|| "12 parsecs".to_owned());
+        let env = |name: &str| match name {
+            "COGNATE_MAX_TEXT_BYTES" => Some("12 parsecs".to_owned()),
+            "COGNATE_CPU" => Some("mmx".to_owned()),
+            _ => None,
+        };
         let text = Config::resolve(&given, env).unwrap_err().to_string();
-        assert!(text.starts_with("the configuration has 5 mistakes:"), "{text}");
+        assert!(text.starts_with("the configuration has 6 mistakes:"), "{text}");
         for part in [
             "`colour` in",
             "`log` in",
             "`max_calls` in",
             "--threads is \"none\"",
             "COGNATE_MAX_TEXT_BYTES is \"12 parsecs\"",
+            "COGNATE_CPU is \"mmx\": expected portable, ",
         ] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }

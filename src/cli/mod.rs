@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod bench;
 mod collections;
 mod connection;
 mod demo;
@@ -41,6 +42,7 @@ enum Command {
     Similarity(similarity::Args),
     Embed(embed::Args),
     Collections(collections::Args),
+    Bench(bench::Args),
     Info(info::Args),
     Health(health::Args),
 }
@@ -77,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Similarity(args) => similarity::run(args).await,
         Command::Embed(args) => embed::run(args).await,
         Command::Collections(args) => collections::run(args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Info(args) => info::run(args).await,
         Command::Health(args) => health::run(args).await,
     }

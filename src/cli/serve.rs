@@ -9,7 +9,8 @@ use super::model::fetch;
 use crate::collection::Store;
 use crate::config::{Config, Flags};
 use crate::embedder::Embedder;
-use crate::model::{Card, Options as ModelOptions};
+use crate::kernel::cpu;
+use crate::model::{Card, Files, Options as ModelOptions};
 use crate::rpc::{About, Engine};
 use crate::{server, telemetry};
 
@@ -30,6 +31,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Listens, loads the model, and serves until a signal. `ready` is told the address once calls are answered.
 pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+    force_cpu(&config)?;
     let listener = server::bind(config.addr).await?;
     let addr = listener.local_addr().context("the listener has no address")?;
     // On standard output, alone: for programs that start the server on port 0.
@@ -45,15 +47,32 @@ pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> 
     Ok(())
 }
 
-/// Gets the model and makes what answers calls. Blocks.
+/// Sets the processor's instructions, if the configuration names them. Before any kernel runs; after that it would be
+/// too late.
+pub fn force_cpu(config: &Config) -> anyhow::Result<()> {
+    let Some(level) = config.cpu else { return Ok(()) };
+    cpu::force(level).with_context(|| {
+        let present: Vec<&str> = cpu::Level::supported().map(cpu::Level::name).collect();
+        format!("cpu is {level}, and this machine has {}", present.join(", "))
+    })
+}
+
+/// Gets the model and starts it. Blocks.
+pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
+    let files = fetch(&config.model)?;
+    let ModelOptions { source, .. } = &config.model;
+    let card = Card::read(&files, &config.embedder.precision.to_string())
+        .with_context(|| format!("the model {source} cannot be used"))?;
+    let embedder = Embedder::start(&card, &config.embedder)
+        .with_context(|| format!("the model {source} in {} cannot be started", files.directory.display()))?;
+    Ok((files, card, embedder))
+}
+
+/// Makes what answers calls. Blocks.
 fn load(config: Config) -> anyhow::Result<Engine> {
     let precision = config.embedder.precision.to_string();
     let begun = std::time::Instant::now();
-    let files = fetch(&config.model)?;
-    let ModelOptions { source, .. } = &config.model;
-    let card = Card::read(&files, &precision).with_context(|| format!("the model {source} cannot be used"))?;
-    let embedder = Embedder::start(&card, &config.embedder)
-        .with_context(|| format!("the model {source} in {} cannot be started", files.directory.display()))?;
+    let (files, card, embedder) = start_model(&config)?;
     tracing::info!(
         model = card.id,
         revision = card.revision,
@@ -62,6 +81,8 @@ fn load(config: Config) -> anyhow::Result<Engine> {
         max_tokens = card.max_tokens,
         pooling = %card.pooling,
         device = %embedder.device(),
+        cpu = %cpu::level(),
+        precision,
         threads = config.embedder.threads,
         seconds = begun.elapsed().as_secs_f32(),
         "the model is ready"
@@ -73,6 +94,7 @@ fn load(config: Config) -> anyhow::Result<Engine> {
             id: card.id,
             revision: card.revision,
             fingerprint: card.fingerprint,
+            also_compatible: if config.allow_precision_mix { card.other_precisions } else { Vec::new() },
             max_tokens: card.max_tokens,
             pooling: card.pooling.to_string(),
             precision,

@@ -59,6 +59,8 @@ pub enum CollectionError {
 pub struct Model<'a> {
     /// The model's fingerprint.
     pub fingerprint: &'a str,
+    /// Fingerprints of models whose vectors may be mixed with this one's.
+    pub also_compatible: &'a [String],
     /// Length of its vectors.
     pub dimensions: usize,
 }
@@ -132,11 +134,11 @@ impl Store {
 }
 
 fn of_model(collection: Arc<Collection>, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-    if collection.fingerprint() == model.fingerprint {
+    let theirs = collection.fingerprint();
+    if theirs == model.fingerprint || model.also_compatible.iter().any(|other| other == theirs) {
         return Ok(collection);
     }
-    let theirs = collection.fingerprint().to_owned();
-    Err(CollectionError::OtherModel { theirs, ours: model.fingerprint.to_owned() })
+    Err(CollectionError::OtherModel { theirs: theirs.to_owned(), ours: model.fingerprint.to_owned() })
 }
 
 /// Bytes in use, and the most there may be.
@@ -175,7 +177,7 @@ mod tests {
     use crate::embedder::Embedding;
     use crate::index::Effort;
 
-    const MODEL: Model<'_> = Model { fingerprint: "f", dimensions: 2 };
+    const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
 
     fn store(max_bytes: usize) -> Store {
         Store::new(Options { max_bytes, index: index::Options::default() })
@@ -197,10 +199,12 @@ mod tests {
     fn a_collection_of_another_model_is_not_searched() {
         let store = store(usize::MAX);
         store.create("c", MODEL).unwrap();
-        let other = Model { fingerprint: "g", dimensions: 2 };
+        let other = Model { fingerprint: "g", also_compatible: &[], dimensions: 2 };
         let refused = CollectionError::OtherModel { theirs: "f".to_owned(), ours: "g".to_owned() };
         assert_eq!(store.get("c", other).err(), Some(refused.clone()));
         assert_eq!(store.get_or_create("c", other).err(), Some(refused));
+        let near = Model { also_compatible: &["f".to_owned()], ..other };
+        assert!(store.get("c", near).is_ok() && store.get_or_create("c", near).is_ok());
         assert_eq!(store.delete("c"), Ok(0));
         assert_eq!(store.get("c", MODEL).err(), Some(CollectionError::Unknown));
     }

@@ -31,7 +31,24 @@ pub const SETTINGS: &[Setting] = &[
     setting("revision", "REV", "", "Branch, tag or commit of the model on the hub; without it, its main branch"),
     setting("offline", "BOOL", "false", "Take the model from disk only, and fail at once if it is not there"),
     setting("device", "DEVICE", "auto", "Where the model runs: auto (the best present), cpu, cuda, cuda:N or metal"),
-    setting("precision", "PRECISION", "f32", "Arithmetic of the model: f32"),
+    setting(
+        "cpu",
+        "LEVEL",
+        "auto",
+        "Instructions of the CPU: auto (the best it has), or lower ones such as portable, neon or avx2, to compare",
+    ),
+    setting(
+        "precision",
+        "PRECISION",
+        "f32",
+        "Arithmetic of the model: f32, or int8, which is two to three times as fast and nearly as exact, on a CPU",
+    ),
+    setting(
+        "allow_precision_mix",
+        "BOOL",
+        "false",
+        "Search and extend collections made by the same model in another precision; their scores differ by about 0.003",
+    ),
     setting(
         "threads",
         "N",

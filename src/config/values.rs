@@ -3,6 +3,8 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::kernel::cpu::Level;
+
 pub(super) fn auto<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if s == "auto" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or auto")) }
 }
@@ -27,6 +29,12 @@ pub(super) fn one_of(s: &str, values: &[&str]) -> Result<String, String> {
 pub(super) fn address(s: &str) -> Result<SocketAddr, String> {
     let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT".to_owned())?;
     found.next().ok_or_else(|| "the host has no address".to_owned())
+}
+
+/// A level of CPU instructions, by its name. Whether the machine has it is asked where it is used:
+/// `model fetch` may prepare another machine.
+pub(super) fn instructions(s: &str) -> Result<Level, String> {
+    Level::from_name(s).ok_or_else(|| format!("expected {}", Level::ALL.map(Level::name).join(", ")))
 }
 
 /// Bytes: `4096`, `64KiB`, `16MiB` or `4GiB`.

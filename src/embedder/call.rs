@@ -128,7 +128,7 @@ mod tests {
     use super::super::flights::Flights;
     use super::super::key::Keys;
     use super::super::room::Room;
-    use super::super::scheduler::Scheduler;
+    use super::super::scheduler::{Scheduler, Work};
     use super::super::tokenizer::tests::tokenizer;
     use super::*;
     use crate::model::Prompts;
@@ -173,10 +173,21 @@ mod tests {
         }
     }
 
+    /// The next batch, if there is one.
+    fn take(shared: &Shared) -> Option<Vec<Job>> {
+        let team = Arc::default();
+        let work = shared.scheduler.take(&team);
+        shared.scheduler.finished(&team);
+        match work? {
+            Work::Batch(batch) => Some(batch),
+            Work::Help(..) => panic!("nobody else has a batch"),
+        }
+    }
+
     /// Computes what is queued: the vector of a text is its number of tokens. Returns how many there were.
     fn work(shared: &Shared) -> usize {
         shared.scheduler.close(); // so that no work is no wait
-        let batches: Vec<_> = std::iter::from_fn(|| shared.scheduler.take()).collect();
+        let batches: Vec<_> = std::iter::from_fn(|| take(shared)).collect();
         let land = |job: &Job| shared.flights.land(job.flight(), Ok(vec![job.ids().len() as f32]));
         batches.iter().flatten().map(land).count()
     }
@@ -192,7 +203,7 @@ mod tests {
         queued(&mut first, &shared, "cat").await;
         let mut second = small(&shared, &["cat"]);
         assert!(poll!(&mut second).is_pending());
-        let batch = shared.scheduler.take().expect("it is queued");
+        let batch = take(&shared).expect("it is queued");
         let mut third = small(&shared, &["cat"]);
         assert!(poll!(&mut third).is_pending());
         assert_eq!(batch.len(), 1);
@@ -242,7 +253,7 @@ mod tests {
         queued(&mut bulk, &shared, "cat 59").await;
         let mut one = small(&shared, &["cat 59"]);
         assert!(poll!(&mut one).is_pending());
-        let batch = shared.scheduler.take().expect("it is queued");
+        let batch = take(&shared).expect("it is queued");
         assert_eq!(batch.len(), 1);
         shared.flights.land(batch[0].flight(), Ok(vec![0.5]));
         assert_eq!(one.await.unwrap()[0].as_ref().unwrap().values, [0.5]);

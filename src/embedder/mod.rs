@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! call ── keys ── tokenise (blocking pool) ── Room ── Scheduler ══ workers ── pooled vectors ── call
-//!          │       as many at once as          bounds   two lanes,   own thread each,      ▲
-//!          │       there are workers           tokens   late batches no async inside       │
-//!          └── Flights: a text that is on its way, or kept from before ────────────────────────┘
+//!          │      as many at once as          bounds  two lanes,   own thread each,              │
+//!          │      there are workers           tokens  late batches  no async inside              │
+//!          └── Flights: a text that is on its way for another call, or kept from before ─────────┘
 //! ```
 //!
 //! Invariants: the model never runs on an async thread; everything that waits is counted in tokens

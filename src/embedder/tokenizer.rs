@@ -15,7 +15,7 @@ const BYTES_PER_TOKEN: usize = 16;
 /// WordPiece (BERT, MPNet): the longest word that its vocabulary spells out has 100 characters, so no token before the
 /// margin is of a split word. Unigram (XLM-RoBERTa) and byte-level BPE (RoBERTa) spell out words of any length, and
 /// all of a text without spaces is one word; but two ends of one beginning share their tokens up to a few before they
-/// part. What can carry on through the margin is a run of one character for thousands of bytes.
+/// part. What can carry on through the margin is a run that repeats itself for thousands of bytes.
 const MARGIN_TOKENS: usize = 128;
 
 /// A text as the model reads it.

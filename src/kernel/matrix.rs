@@ -150,11 +150,6 @@ unsafe impl Send for Shared<'_> {}
 unsafe impl Sync for Shared<'_> {}
 
 impl Shared<'_> {
-    /// As [`Matrix::rows`].
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
     /// As [`Matrix::stride`].
     pub(super) fn stride(&self) -> usize {
         self.stride

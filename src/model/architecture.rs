@@ -89,6 +89,13 @@ impl Architecture {
     pub fn positions(&self) -> usize {
         self.max_position_embeddings.saturating_sub(self.position_offset())
     }
+
+    /// Arithmetic operations that a text of so many tokens needs, two to each multiply-add: the linear layers and both
+    /// products of attention. What is left out (normalisations, activations, softmax) is less than a hundredth.
+    pub fn operations(&self, tokens: usize) -> f64 {
+        let (n, inner) = (self.hidden_size, self.intermediate_size);
+        (2 * tokens * self.num_hidden_layers * (4 * n * n + 2 * n * inner + 2 * tokens * n)) as f64
+    }
 }
 
 /// The function inside the feed-forward block.

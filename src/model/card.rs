@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Files;
 use super::architecture::Architecture;
 use super::error::CardError;
-use super::fingerprint::{self, Fields};
+use super::fingerprint::{self, Fields, PRECISIONS};
 use super::layout::Layout;
 use super::settings::{Pooling, Prompts, Reading};
 
@@ -18,6 +18,8 @@ pub struct Card {
     pub revision: String,
     /// 32 hex digits; equal fingerprints make comparable vectors.
     pub fingerprint: String,
+    /// The fingerprints of the same model in every other precision: their vectors are near, and not the same.
+    pub other_precisions: Vec<String>,
     /// The encoder and its sizes.
     pub architecture: Architecture,
     /// Length of a vector.
@@ -54,7 +56,7 @@ impl Card {
         let weights = fingerprint::weights(&layout.weights)?;
         check_weights(files, &layout, &weights)?;
         let tokenizer = fingerprint::file(&layout.tokenizer)?;
-        let fingerprint = fingerprint::fingerprint(&Fields {
+        let fields = Fields {
             weights: &weights,
             tokenizer: &tokenizer,
             architecture: &architecture,
@@ -62,11 +64,15 @@ impl Card {
             reading,
             prompts: &prompts,
             precision,
-        });
+        };
+        let others = PRECISIONS.iter().filter(|other| **other != precision);
         Ok(Self {
             id: files.id.clone(),
             revision: files.revision.clone(),
-            fingerprint,
+            fingerprint: fingerprint::fingerprint(&fields),
+            other_precisions: others
+                .map(|precision| fingerprint::fingerprint(&Fields { precision, ..fields }))
+                .collect(),
             dimensions: architecture.hidden_size,
             architecture,
             max_tokens: reading.max_tokens,

@@ -14,7 +14,7 @@
 //! | `max_tokens` | decimal |
 //! | `lowercase` | `true` or `false` |
 //! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |
-//! | `precision` | as given: `f32` |
+//! | `precision` | as given: one of [`PRECISIONS`] |
 //!
 //! Not in it: names, revisions, and whether the model's own pipeline normalises (vectors are compared
 //! at length 1 in any case).
@@ -36,7 +36,11 @@ const HEX_DIGITS: usize = 32;
 /// Bytes read at a time: past what a disk needs for its full speed, and small beside a model.
 const CHUNK_BYTES: usize = 1 << 20;
 
+/// Every arithmetic that an embedder computes in.
+pub const PRECISIONS: [&str; 2] = ["f32", "int8"];
+
 /// Everything that decides a vector.
+#[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
     pub weights: &'a str,
     pub tokenizer: &'a str,

@@ -52,6 +52,8 @@ pub struct About {
     pub revision: String,
     /// What decides its vectors.
     pub fingerprint: String,
+    /// Other models whose collections may be searched and extended with this one, by their fingerprints.
+    pub also_compatible: Vec<String>,
     /// Tokens of a text that it reads.
     pub max_tokens: usize,
     /// How token vectors become one.
@@ -63,7 +65,11 @@ pub struct About {
 impl Engine {
     /// Whose vectors a collection must hold to be searched.
     fn model(&self) -> collection::Model<'_> {
-        collection::Model { fingerprint: &self.about.fingerprint, dimensions: self.embedder.dimensions() }
+        collection::Model {
+            fingerprint: &self.about.fingerprint,
+            also_compatible: &self.about.also_compatible,
+            dimensions: self.embedder.dimensions(),
+        }
     }
 }
 

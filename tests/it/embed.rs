@@ -49,7 +49,10 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_agree_with_the_reference_to_2e_5() {
-    let server = Server::start(&[]).await;
+    assert_agrees_with_the_reference(&Server::start(&[]).await).await;
+}
+
+pub async fn assert_agrees_with_the_reference(server: &Server) {
     let golden = golden();
     assert!(golden.len() > 100);
     let texts = golden.iter().map(|line| line.text.clone()).collect();
@@ -66,7 +69,11 @@ async fn vectors_agree_with_the_reference_to_2e_5() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_has_the_same_vector_alone_and_in_any_batch() {
-    let server = Server::start(&[]).await;
+    assert_batches_change_nothing(&Server::start(&["--embed-cache-bytes", "0"]).await).await;
+}
+
+/// Of a server without a cache, which would give the first vector again.
+pub async fn assert_batches_change_nothing(server: &Server) {
     let mut client = server.client().await;
     let golden = golden();
     let together = EmbedRequest { texts: golden.iter().map(|l| l.text.clone()).collect(), ..EmbedRequest::default() };
@@ -174,6 +181,31 @@ async fn a_model_without_prompts_embeds_every_input_type_alike() {
     let plain = embed(InputType::Unspecified).await;
     assert_eq!(embed(InputType::Query).await, plain);
     assert_eq!(embed(InputType::Document).await, plain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_many_ask_for_at_once_and_later_has_the_same_bits_for_all() {
+    let server = Server::start(&[]).await;
+    let alone = Server::start(&["--embed-cache-bytes", "0"]).await;
+    let text = "a text that everyone asks for";
+    let expected = alone.client().await.embed(request(&[text])).await.unwrap().into_inner().results;
+    let client = server.client().await;
+    let calls = (0..32).map(|n| {
+        let mut client = client.clone();
+        // In some calls behind another text, and twice.
+        let other = format!("a text of call {n}");
+        let texts = if n % 2 == 0 { vec![text] } else { vec![other.as_str(), text, text] };
+        let request = request(&texts);
+        async move { client.embed(request).await.unwrap().into_inner().results }
+    });
+    for (n, results) in futures::future::join_all(calls).await.into_iter().enumerate() {
+        let (others, same) = results.split_at(n % 2);
+        assert_eq!(same.len(), 1 + n % 2);
+        assert!(same.iter().all(|result| *result == expected[0]), "call {n}");
+        assert!(others.iter().all(|result| values(result) != values(&expected[0])), "call {n}");
+    }
+    let later = client.clone().embed(request(&[text])).await.unwrap().into_inner().results;
+    assert_eq!(later, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,6 +139,13 @@ impl Drop for Server {
 /// A document with a text.
 pub fn document(id: &str, text: &str) -> Document {
     Document { id: id.to_owned(), text: text.to_owned(), ..Document::default() }
+}
+
+/// Texts that no call has asked for before: those that are known or under way cost the server nothing.
+pub fn new_texts(n: usize, words: usize) -> Vec<String> {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let text = |_| format!("{} {}", ASKED.fetch_add(1, Ordering::Relaxed), "word ".repeat(words));
+    (0..n).map(text).collect()
 }
 
 /// Uploads documents in one message and returns the last response.

@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 
-use crate::harness::{Server, document, upload};
+use crate::harness::{Server, document, new_texts, upload};
 
 /// Sends the given bytes as a message, and reads any answer as bytes.
 #[derive(Default)]
@@ -129,14 +129,15 @@ async fn clients_that_vanish_leave_a_healthy_server() {
     let server = Server::start(&[]).await;
     for round in 0..3 {
         // In the middle of a unary call …
-        let long = EmbedRequest { texts: vec!["word ".repeat(250); 200], ..Default::default() };
+        let long = EmbedRequest { texts: new_texts(200, 250), ..Default::default() };
         let mut client = server.client().await;
         let call = tokio::spawn(async move { client.embed(long).await });
         // … of a stream of texts …
         let mut client = server.client().await;
-        let texts = EmbedRequest { texts: vec!["word ".repeat(100); 50], ..Default::default() };
+        let texts = || EmbedRequest { texts: new_texts(50, 100), ..Default::default() };
         let stream = tokio::spawn(async move {
-            let mut responses = client.embed_stream(tokio_stream::iter(vec![texts; 50])).await?.into_inner();
+            let mut responses =
+                client.embed_stream(tokio_stream::iter(std::iter::repeat_with(texts).take(50))).await?.into_inner();
             while responses.next().await.is_some() {}
             Ok::<_, Status>(())
         });

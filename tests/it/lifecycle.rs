@@ -12,10 +12,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::harness::{Server, document, upload};
+use crate::harness::{Server, document, new_texts, upload};
 
 fn texts(n: usize, words: usize) -> EmbedRequest {
-    EmbedRequest { texts: vec!["word ".repeat(words); n], ..Default::default() }
+    EmbedRequest { texts: new_texts(n, words), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

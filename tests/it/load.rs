@@ -8,10 +8,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use crate::harness::Server;
+use crate::harness::{Server, new_texts};
 
 fn texts(n: usize, words: usize) -> EmbedRequest {
-    EmbedRequest { texts: vec!["word ".repeat(words); n], ..Default::default() }
+    EmbedRequest { texts: new_texts(n, words), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn a_full_queue_refuses_unary_calls_with_a_time_and_lets_streams_wait() {
         })
         .collect();
     let stream = async {
-        let requests = tokio_stream::iter(vec![texts(40, 40); 4]);
+        let requests = tokio_stream::iter(std::iter::repeat_with(|| texts(40, 40)).take(4));
         let responses = server.client().await.embed_stream(requests).await.unwrap().into_inner();
         responses.collect::<Result<Vec<_>, _>>().await.unwrap()
     };
@@ -87,7 +87,7 @@ async fn memory_stays_bounded_while_a_client_sends_all_it_can() {
     client.embed(texts(8, 250)).await.unwrap();
     let Some(before) = server.peak_bytes() else { return };
     // A gigabyte is offered; the server takes what it can work on.
-    let requests = tokio_stream::iter(std::iter::repeat_n(texts(16, 40_000), 300));
+    let requests = tokio_stream::iter(std::iter::repeat_with(|| texts(16, 40_000)).take(300));
     let mut responses = client.embed_stream(requests).await.unwrap().into_inner();
     let first = tokio::time::timeout(Duration::from_secs(120), responses.next()).await;
     assert!(first.expect("an answer comes").unwrap().is_ok());

@@ -8,6 +8,7 @@ mod documents;
 mod embed;
 mod harness;
 mod hostile;
+mod instructions;
 mod lifecycle;
 mod load;
 mod reflection;

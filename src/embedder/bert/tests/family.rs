@@ -266,13 +266,14 @@ impl PlainMpnet<'_> {
         let (heads, n) = (self.config.num_attention_heads, self.config.hidden_size);
         let dim = n / heads;
         let table = self.table("encoder.relative_attention_bias.weight");
+        let bias = |head: usize, distance| table[bucket(distance)][head];
         let mut mixed = vec![vec![0.0; n]; q.len()];
         for (i, mixed) in mixed.iter_mut().enumerate() {
             for head in 0..heads {
                 let of = head * dim..(head + 1) * dim;
                 let score = |j: usize| {
                     let dot: f64 = q[i][of.clone()].iter().zip(&k[j][of.clone()]).map(|(q, k)| q * k).sum();
-                    (dot / (dim as f64).sqrt() + table[bucket(j as i64 - i as i64)][head]).exp()
+                    (dot / (dim as f64).sqrt() + bias(head, j as i64 - i as i64)).exp()
                 };
                 let e: Vec<f64> = (0..k.len()).map(score).collect();
                 let sum: f64 = e.iter().sum();

@@ -1,0 +1,293 @@
+//! `cognate bench embed`: the encoder without a network, in the three ways that people use it.
+//!
+//! One text at a time is what a user waits for; batches of 32, one after the other, are what most clients send; the
+//! whole corpus with calls enough in flight is what a load sustains. Tokenising is counted; vectors kept from earlier
+//! texts are not: that cache is off. What the machine could do at most is measured first, by the same instructions on
+//! registers alone, so that the share is of this machine at this hour.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::input;
+use crate::cli::serve::{force_cpu, start_model};
+use crate::cli::table::{self, Align, Table};
+use crate::config::{Config, Flags};
+use crate::embedder::{Embedder, InputType, Precision, Truncation, WhenFull};
+use crate::kernel::{cpu, peak};
+use crate::model::Architecture;
+use crate::telemetry;
+
+/// WordNet's glosses, as in the demo.
+const CORPUS: &str = include_str!("../../../examples/reverse-dictionary/words.jsonl");
+
+/// Texts of a batch.
+const BATCH: usize = 32;
+/// Calls in flight while the whole corpus is embedded, and texts in each.
+const IN_FLIGHT: usize = 8;
+const TEXTS_A_CALL: usize = 64;
+/// Texts that are sent one at a time; more would not move the percentiles.
+const MOST_SINGLES: usize = 400;
+/// How long each peak is looked for.
+const PEAK_TIME: Duration = Duration::from_millis(300);
+
+/// Measures the encoder on this machine: latency, texts a second, share of the machine's peak, cost
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Texts to measure with: lines, JSONL or CSV by its extension; without it, short and long ones from a dictionary
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// What the machine costs, for the cost of a million texts; 0.10 is about what clouds ask for 2 cores
+    #[arg(long, value_name = "USD", default_value_t = 0.10)]
+    usd_per_hour: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// One line of the dictionary.
+#[derive(Deserialize)]
+struct Gloss {
+    text: String,
+}
+
+/// Texts and what they are called.
+struct Workload {
+    name: &'static str,
+    texts: Vec<String>,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    model: String,
+    precision: String,
+    device: String,
+    cpu: &'static str,
+    threads: usize,
+    /// Operations a second of all threads together, two to each multiply-add.
+    peak_f32_flops: f64,
+    peak_int8_ops: f64,
+    usd_per_hour: f64,
+    rows: Vec<Row>,
+}
+
+/// One way of sending one workload.
+#[derive(Serialize)]
+struct Row {
+    workload: &'static str,
+    sent: &'static str,
+    texts: usize,
+    mean_tokens: f64,
+    /// Of one call; none where calls overlap.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    texts_per_second: f64,
+    tokens_per_second: f64,
+    /// Of the peak in the model's precision, 0 to 1; none on an accelerator.
+    share_of_peak: Option<f64>,
+    usd_per_million_texts: f64,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(&args.flags)?;
+    anyhow::ensure!(
+        args.usd_per_hour.is_finite() && args.usd_per_hour >= 0.0,
+        "--usd-per-hour is {}: a price, not below 0, is needed",
+        args.usd_per_hour
+    );
+    telemetry::start(&config.telemetry);
+    force_cpu(&config)?;
+    config.embedder.cache_bytes = 0;
+    let workloads = match &args.file {
+        Some(path) => vec![Workload { name: "file", texts: read(path)? }],
+        None => dictionary()?,
+    };
+    let report = tokio::task::spawn_blocking({
+        let (config, usd_per_hour) = (config.clone(), args.usd_per_hour);
+        move || Report::begin(&config, usd_per_hour)
+    });
+    let (mut report, architecture, embedder) = report.await.context("loading the model panicked")??;
+    for Workload { name, texts } in workloads {
+        let measure = Measure { embedder: &embedder, architecture: &architecture, report: &report, workload: name };
+        let rows = measure.all(&texts).await?;
+        report.rows.extend(rows);
+    }
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        report.write(&mut out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The texts of a file; its bad lines would be no measure of anything.
+fn read(path: &Path) -> anyhow::Result<Vec<String>> {
+    let texts = input::texts(path)?.into_iter().map(|(place, text)| text.with_context(|| place.to_string()));
+    texts.collect()
+}
+
+/// Short texts as they are, and long ones of ten each: passages of about 120 tokens.
+fn dictionary() -> anyhow::Result<Vec<Workload>> {
+    let glosses: Vec<String> = CORPUS
+        .lines()
+        .map(|line| serde_json::from_str::<Gloss>(line).map(|gloss| gloss.text))
+        .collect::<Result<_, _>>()
+        .context("the bundled corpus is damaged")?;
+    let long = glosses.chunks_exact(10).take(256).map(|ten| ten.join("; ")).collect();
+    let short = glosses.into_iter().take(2048).collect();
+    Ok(vec![Workload { name: "short", texts: short }, Workload { name: "long", texts: long }])
+}
+
+impl Report {
+    /// Measures the machine and starts the model. Blocks.
+    fn begin(config: &Config, usd_per_hour: f64) -> anyhow::Result<(Self, Architecture, Embedder)> {
+        let (level, threads) = (cpu::level(), config.embedder.threads);
+        let (_, card, embedder) = start_model(config)?;
+        let report = Self {
+            version: env!("CARGO_PKG_VERSION"),
+            model: card.id,
+            precision: config.embedder.precision.to_string(),
+            device: embedder.device().to_string(),
+            cpu: level.name(),
+            threads,
+            peak_f32_flops: on_all(threads, || peak::flops(level, PEAK_TIME)),
+            peak_int8_ops: on_all(threads, || peak::byte_ops(level, PEAK_TIME)),
+            usd_per_hour,
+            rows: Vec::new(),
+        };
+        Ok((report, card.architecture, embedder))
+    }
+
+    /// The peak that the model's products are measured by.
+    fn peak(&self) -> Option<f64> {
+        (self.device == "cpu").then(|| {
+            let is_int8 = self.precision == Precision::Int8.to_string();
+            if is_int8 { self.peak_int8_ops } else { self.peak_f32_flops }
+        })
+    }
+
+    fn write(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        writeln!(
+            out,
+            "cognate {}  {}  {}  {} ({}, {} threads)",
+            self.version, self.model, self.precision, self.device, self.cpu, self.threads
+        )?;
+        writeln!(
+            out,
+            "peak: {:.0} GFLOP/s in f32, {:.0} Gop/s in int8; cost at {} USD an hour\n",
+            self.peak_f32_flops / 1e9,
+            self.peak_int8_ops / 1e9,
+            self.usd_per_hour
+        )?;
+        let columns =
+            ["texts", "sent", "n", "tokens", "p50 ms", "p99 ms", "texts/s", "tokens/s", "of peak", "USD/million"];
+        let mut shown = Table::new(
+            columns.map(|name| (name, if matches!(name, "texts" | "sent") { Align::Left } else { Align::Right })),
+        );
+        let optional = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+        for row in &self.rows {
+            shown.row([
+                row.workload.to_owned(),
+                row.sent.to_owned(),
+                row.texts.to_string(),
+                format!("{:.1}", row.mean_tokens),
+                optional(row.p50_ms, 2),
+                optional(row.p99_ms, 2),
+                format!("{:.1}", row.texts_per_second),
+                format!("{:.0}", row.tokens_per_second),
+                row.share_of_peak.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share)),
+                format!("{:.4}", row.usd_per_million_texts),
+            ]);
+        }
+        shown.write(out, table::stdout_width())?;
+        Ok(())
+    }
+}
+
+/// One workload on one machine.
+struct Measure<'a> {
+    embedder: &'a Embedder,
+    architecture: &'a Architecture,
+    report: &'a Report,
+    workload: &'static str,
+}
+
+impl Measure<'_> {
+    async fn all(&self, texts: &[String]) -> anyhow::Result<Vec<Row>> {
+        anyhow::ensure!(!texts.is_empty(), "there are no texts to measure with");
+        // The first batches page memory in.
+        self.embed(&texts[..texts.len().min(TEXTS_A_CALL)]).await?;
+        let singles: Vec<&[String]> = texts.chunks(1).take(MOST_SINGLES).collect();
+        Ok(vec![
+            self.one_by_one("one at a time", &singles).await?,
+            self.one_by_one("batches of 32", &texts.chunks(BATCH).collect::<Vec<_>>()).await?,
+            self.at_once(texts).await?,
+        ])
+    }
+
+    /// Tokens of each text.
+    async fn embed(&self, texts: &[String]) -> anyhow::Result<Vec<usize>> {
+        let results = self.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, WhenFull::Wait).await?;
+        Ok(results.into_iter().map(|result| result.map(|pooled| pooled.tokens)).collect::<Result<_, _>>()?)
+    }
+
+    async fn one_by_one(&self, sent: &'static str, calls: &[&[String]]) -> anyhow::Result<Row> {
+        let (mut tokens, mut seconds) = (Vec::new(), Vec::with_capacity(calls.len()));
+        for call in calls {
+            let begun = Instant::now();
+            tokens.extend(self.embed(call).await?);
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+        let total = seconds.iter().sum();
+        seconds.sort_by(f64::total_cmp);
+        let percentile = |p: usize| Some(1e3 * seconds[(seconds.len() - 1) * p / 100]);
+        Ok(Row { p50_ms: percentile(50), p99_ms: percentile(99), ..self.row(sent, &tokens, total) })
+    }
+
+    async fn at_once(&self, texts: &[String]) -> anyhow::Result<Row> {
+        let begun = Instant::now();
+        let calls = stream::iter(texts.chunks(TEXTS_A_CALL)).map(|call| self.embed(call)).buffered(IN_FLIGHT);
+        let tokens: Vec<anyhow::Result<Vec<usize>>> = calls.collect().await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let tokens = tokens.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
+        Ok(self.row("all at once", &tokens, seconds))
+    }
+
+    fn row(&self, sent: &'static str, tokens: &[usize], seconds: f64) -> Row {
+        let total: usize = tokens.iter().sum();
+        let operations: f64 = tokens.iter().map(|&tokens| self.architecture.operations(tokens)).sum();
+        let texts_per_second = tokens.len() as f64 / seconds;
+        Row {
+            workload: self.workload,
+            sent,
+            texts: tokens.len(),
+            mean_tokens: total as f64 / tokens.len() as f64,
+            p50_ms: None,
+            p99_ms: None,
+            texts_per_second,
+            tokens_per_second: total as f64 / seconds,
+            share_of_peak: self.report.peak().map(|peak| operations / seconds / peak),
+            usd_per_million_texts: self.report.usd_per_hour / 3600.0 / texts_per_second * 1e6,
+        }
+    }
+}
+
+/// The sum of what `measure` says on each of `threads` threads at once.
+fn on_all(threads: usize, measure: impl Fn() -> f64 + Sync) -> f64 {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(&measure)).collect();
+        running.into_iter().map(|thread| thread.join().expect("a peak is plain arithmetic")).sum()
+    })
+}
