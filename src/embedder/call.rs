@@ -27,7 +27,7 @@ impl Shared {
         let mut boarding = Vec::new();
         let mut take_in = |key| {
             let tokens = tokenised.next().unwrap_or(Err(EncodeFailed.into()))?;
-            self.accept((tokens.ids.len(), tokens.total), truncation)?;
+            self.accept(tokens.lengths(), truncation)?;
             boarding.push((key, tokens));
             Ok(None)
         };

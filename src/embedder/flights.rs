@@ -35,7 +35,7 @@ impl Found {
     /// Tokens that the model reads, and tokens that the text has.
     pub fn lengths(&self) -> (usize, usize) {
         match self {
-            Self::Flying(flight) => (flight.tokens.ids.len(), flight.tokens.total),
+            Self::Flying(flight) => flight.tokens.lengths(),
             Self::Kept(pooled) => (pooled.tokens, pooled.tokens_total),
         }
     }

@@ -38,7 +38,8 @@ pub struct Pooled {
 impl Pooled {
     /// `values` are what the model made of `tokens`.
     pub(super) fn new(values: Vec<f32>, tokens: &Tokens) -> Self {
-        Self { values, tokens: tokens.ids.len(), tokens_total: tokens.total }
+        let (tokens, tokens_total) = tokens.lengths();
+        Self { values, tokens, tokens_total }
     }
 }
 

@@ -29,9 +29,9 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The model does not read the whole text.
-    pub fn truncated(&self) -> bool {
-        self.total > self.ids.len()
+    /// Tokens that the model reads, and tokens that the text has.
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.ids.len(), self.total)
     }
 }
 

@@ -9,15 +9,15 @@ use crate::harness::{Server, dot, wrong_fields};
 
 /// What the reference implementation gives in f64; `tests/golden/README.md` says how it was made.
 #[derive(serde::Deserialize)]
-struct Golden {
-    text: String,
+pub struct Golden {
+    pub text: String,
     tokens: u32,
     tokens_total: u32,
     truncated: bool,
-    embedding: Vec<f32>,
+    pub embedding: Vec<f32>,
 }
 
-fn golden() -> Vec<Golden> {
+pub fn golden() -> Vec<Golden> {
     include_str!("../golden/minilm-l6-v2.jsonl")
         .lines()
         .map(|line| serde_json::from_str(line).expect("a golden line"))
@@ -28,7 +28,7 @@ fn request(texts: &[&str]) -> EmbedRequest {
     EmbedRequest { texts: texts.iter().map(|&text| text.to_owned()).collect(), ..EmbedRequest::default() }
 }
 
-fn values(result: &EmbedResult) -> &[f32] {
+pub fn values(result: &EmbedResult) -> &[f32] {
     match &result.result {
         Some(Outcome::Vector(vector)) => &vector.values,
         other => panic!("no vector but {other:?}"),
@@ -69,11 +69,8 @@ pub async fn assert_agrees_with_the_reference(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_has_the_same_vector_alone_and_in_any_batch() {
-    assert_batches_change_nothing(&Server::start(&["--embed-cache-bytes", "0"]).await).await;
-}
-
-/// Of a server without a cache, which would give the first vector again.
-pub async fn assert_batches_change_nothing(server: &Server) {
+    // A cache would give the first vector again.
+    let server = Server::start(&["--embed-cache-bytes", "0"]).await;
     let mut client = server.client().await;
     let golden = golden();
     let together = EmbedRequest { texts: golden.iter().map(|l| l.text.clone()).collect(), ..EmbedRequest::default() };

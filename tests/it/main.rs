@@ -2,6 +2,7 @@
 //! to through generated stubs. One file for each behaviour.
 
 mod architecture;
+mod bench;
 mod clients;
 mod command_line;
 mod documents;
@@ -11,6 +12,7 @@ mod hostile;
 mod instructions;
 mod lifecycle;
 mod load;
+mod precision;
 mod reflection;
 mod similarity;
 mod top_k;
