@@ -118,8 +118,9 @@ impl Lanes {
 #[derive(Default)]
 struct Queue {
     entries: VecDeque<Entry>,
-    /// Tokens of all entries. Those of callers who left count until their entry is met, so a batch
-    /// may be cut a little too large for an even share, and never larger than a batch may be.
+    /// Tokens of all entries. Those of callers who left, or that went with the other lane, count until
+    /// their entry is met: a batch may be too large for an even share, and never larger than a batch
+    /// may be.
     tokens: usize,
     /// The number of entries at which those without a caller are swept out. Twice what was left
     /// the last time, so that a sweep costs each entry a constant and memory stays within twice

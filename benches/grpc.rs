@@ -1,0 +1,133 @@
+//! Decides whether the wire may cost what it costs: texts per second by `EmbedStream`, and by `Embed` with 64 texts in
+//! a call, over a real server on this machine, beside the encoder without a network (`cognate bench embed`).
+//!
+//! `cargo bench --bench grpc`. Server and in-process run take turns, the best of each is compared; the client shares
+//! the machine's cores with the server, as it would in a container of one pod. The cache of vectors is off.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use cognate::proto::EmbedRequest;
+use cognate::proto::cognate_client::CognateClient;
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use tonic::transport::Channel;
+
+const CORPUS: &str = include_str!("../examples/reverse-dictionary/words.jsonl");
+const TEXTS_A_CALL: usize = 64;
+const CALLS_IN_FLIGHT: usize = 8;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
+    let measuring = std::env::args().any(|arg| arg == "--bench");
+    let (rounds, share) = if measuring { (3, 1) } else { (1, 64) };
+    let glosses: Vec<String> = CORPUS
+        .lines()
+        .map(|line| Ok(serde_json::from_str::<Value>(line)?["text"].as_str().unwrap_or_default().to_owned()))
+        .collect::<Result<_>>()?;
+    let long: Vec<String> = glosses.chunks_exact(10).take(256 / share).map(|ten| ten.join("; ")).collect();
+    let short = glosses[..2048 / share].to_vec();
+    println!("{:9} {:6} {:>12} {:>20} {:>20}", "precision", "texts", "in process/s", "EmbedStream/s", "Embed of 64/s");
+    for precision in ["f32", "int8"] {
+        for (name, texts) in [("short", &short), ("long", &long)] {
+            let (mut alone, mut streamed, mut called) = (0.0f64, 0.0f64, 0.0f64);
+            for _ in 0..rounds {
+                alone = alone.max(in_process(precision, texts)?);
+                let server = Server::start(precision)?;
+                let client = server.client().await?;
+                stream_all(client.clone(), &texts[..texts.len().min(TEXTS_A_CALL)]).await?;
+                streamed = streamed.max(stream_all(client.clone(), texts).await?);
+                called = called.max(call_all(client, texts).await?);
+            }
+            let shown = |rate: f64| format!("{rate:.0} ({:.0} %)", 100.0 * rate / alone);
+            println!("{precision:9} {name:6} {alone:12.0} {:>20} {:>20}", shown(streamed), shown(called));
+        }
+    }
+    Ok(())
+}
+
+fn requests(texts: &[String]) -> Vec<EmbedRequest> {
+    let request = |texts: &[String]| EmbedRequest { texts: texts.to_vec(), ..EmbedRequest::default() };
+    texts.chunks(TEXTS_A_CALL).map(request).collect()
+}
+
+/// Texts per second.
+async fn stream_all(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
+    let requests = requests(texts);
+    let begun = Instant::now();
+    let mut responses = client.embed_stream(stream::iter(requests)).await?.into_inner();
+    let mut received = 0;
+    while let Some(response) = responses.next().await {
+        received += response?.results.len();
+    }
+    assert_eq!(received, texts.len());
+    Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Texts per second.
+async fn call_all(client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
+    let requests = requests(texts);
+    let begun = Instant::now();
+    let calls = stream::iter(requests).map(|request| {
+        let mut client = client.clone();
+        async move { client.embed(request).await }
+    });
+    let answers: Vec<_> = calls.buffered(CALLS_IN_FLIGHT).collect().await;
+    answers.into_iter().try_for_each(|answer| answer.map(drop))?;
+    Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Texts per second of `cognate bench embed` with calls enough in flight.
+fn in_process(precision: &str, texts: &[String]) -> Result<f64> {
+    let file = tempfile::Builder::new().suffix(".txt").tempfile()?;
+    std::fs::write(file.path(), texts.join("\n"))?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+    command.args(["bench", "embed", "--json", "--log", "error", "--precision", precision, "--file"]).arg(file.path());
+    let report: Value = serde_json::from_slice(&command.output()?.stdout)?;
+    report["rows"][2]["texts_per_second"].as_f64().ok_or_else(|| format!("no rate in {report}").into())
+}
+
+/// A server on a free port, which ends with this value.
+struct Server {
+    child: Child,
+    addr: String,
+}
+
+impl Server {
+    fn start(precision: &str) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+        command.args(["serve", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
+        let mut child = command.args(["--precision", precision]).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("it was piped")?).read_line(&mut line)?;
+        let addr = line.split_whitespace().last().ok_or("the server says where it listens")?;
+        Ok(Self { child, addr: format!("http://{addr}") })
+    }
+
+    /// A client, when the model is ready.
+    async fn client(&self) -> Result<CognateClient<Channel>> {
+        let mut client = CognateClient::connect(self.addr.clone()).await?.max_decoding_message_size(1 << 30);
+        loop {
+            let request = EmbedRequest { texts: vec!["ready?".to_owned()], ..EmbedRequest::default() };
+            match client.embed(request).await {
+                Ok(_) => return Ok(client),
+                Err(status) if status.code() == tonic::Code::Unavailable => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(status) => return Err(status.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It is over either way.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
