@@ -23,16 +23,25 @@ pub struct Scheduler {
 
 struct State {
     lanes: Lanes,
-    /// The teams of workers that have a batch.
-    leading: Vec<Arc<Team>>,
+    /// The workers that have a batch.
+    leading: Vec<Leading>,
     closed: bool,
 }
+
+struct Leading {
+    team: Arc<Team>,
+    helpers: usize,
+}
+
+/// Workers that help one other at most. A step of a short text is ten microseconds of work for one core: more threads
+/// would wait for each other longer than they compute.
+const MOST_HELPERS: usize = 3;
 
 /// What a worker does next.
 pub enum Work {
     /// One job or more, through the model together.
     Batch(Vec<Job>),
-    /// Its share of another's batch, while the count of [`Scheduler::news`] is this.
+    /// Its share of another's batch, while the count of [`Scheduler::news`] is this; then [`Scheduler::left`].
     Help(Arc<Team>, u64),
 }
 
@@ -60,12 +69,13 @@ impl Scheduler {
         let mut state = self.lock();
         loop {
             if let Some(batch) = state.lanes.cut(Instant::now()) {
-                state.leading.push(Arc::clone(team));
+                state.leading.push(Leading { team: Arc::clone(team), helpers: 0 });
                 self.tell(state);
                 return Some(Work::Batch(batch));
             }
-            if let Some(leader) = state.leading.first() {
-                return Some(Work::Help(Arc::clone(leader), self.news()));
+            if let Some(leading) = state.leading.iter_mut().find(|leading| leading.helpers < MOST_HELPERS) {
+                leading.helpers += 1;
+                return Some(Work::Help(Arc::clone(&leading.team), self.news()));
             }
             if state.closed {
                 return None;
@@ -77,8 +87,17 @@ impl Scheduler {
     /// The batch that `team` was led through is done.
     pub fn finished(&self, team: &Arc<Team>) {
         let mut state = self.lock();
-        state.leading.retain(|leading| !Arc::ptr_eq(leading, team));
+        state.leading.retain(|leading| !Arc::ptr_eq(&leading.team, team));
         self.tell(state);
+    }
+
+    /// A worker that helped `team` does so no more.
+    pub fn left(&self, team: &Arc<Team>) {
+        let mut state = self.lock();
+        // The batch may be finished, and another begun since, which nobody has come to help yet.
+        if let Some(leading) = state.leading.iter_mut().find(|leading| Arc::ptr_eq(&leading.team, team)) {
+            leading.helpers = leading.helpers.saturating_sub(1);
+        }
     }
 
     /// Changes with everything that workers must look up for.
@@ -141,6 +160,7 @@ mod tests {
         let (second, _) = flight(3);
         scheduler.push(Lane::Interactive, [&second]);
         assert_ne!(news, scheduler.news(), "work of its own");
+        scheduler.left(&helped);
         assert_eq!(batch(scheduler.take(&helper)), Some(1));
         scheduler.finished(&leader);
         scheduler.finished(&helper);

@@ -40,7 +40,10 @@ impl Worker {
                     self.batch(&batch, &mut encoder);
                     self.scheduler.finished(&team);
                 }
-                Work::Help(leader, news) => leader.help(|| news != self.scheduler.news()),
+                Work::Help(leader, news) => {
+                    leader.help(|| news != self.scheduler.news());
+                    self.scheduler.left(&leader);
+                }
             }
         }
     }
