@@ -183,9 +183,7 @@ impl Kernel for ActivateTile<'_> {
         for row in self.first..self.first + self.rows {
             // SAFETY: the panel belongs to one part.
             let row = unsafe { self.out.row_mut(row, self.column, self.width) };
-            for chunk in row.chunks_exact_mut(S::LANES) {
-                s.store(self.activation.of(s, s.load(chunk)), chunk);
-            }
+            self.activation.each(s, row);
         }
     }
 }
