@@ -41,7 +41,7 @@ pub const SETTINGS: &[Setting] = &[
         "precision",
         "PRECISION",
         "f32",
-        "Arithmetic of the model: f32, or int8, which is two to three times as fast and nearly as exact, on a CPU",
+        "Arithmetic of the model: f32, or on a CPU int8, which is faster, most of all with VNNI, and nearly as exact",
     ),
     setting(
         "allow_precision_mix",

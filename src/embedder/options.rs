@@ -46,8 +46,8 @@ pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     F32,
-    /// Linear layers on bytes with sums in 32 bits, everything else in f32. Two to three times as fast; cosine to f32
-    /// 0.997 or more (docs/performance.md). On a processor only.
+    /// Linear layers on bytes with sums in 32 bits, everything else in f32. Faster, most of all where the processor has
+    /// VNNI, and nearly as exact (docs/performance.md). On a processor only.
     Int8,
 }
 

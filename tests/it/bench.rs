@@ -40,7 +40,7 @@ fn the_encoder_is_measured_on_ones_own_texts_in_three_ways() {
 
 #[test]
 fn a_wrong_price_and_a_missing_file_are_named() {
-    let (code, _, err) = bench(&["--usd-per-hour", "-1"]);
+    let (code, _, err) = bench(&["--usd-per-hour=-1"]);
     assert!(code == Some(2) && err.contains("usd-per-hour"), "{err}");
     let (code, _, err) = bench(&["--file", "no/such/file.txt"]);
     assert!(code == Some(2) && err.contains("no/such/file.txt"), "{err}");

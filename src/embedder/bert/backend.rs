@@ -104,7 +104,7 @@ pub trait Backend: Clone {
 }
 
 /// The tokens of a block before the first layer.
-pub struct Tokens<'a, B: Backend + ?Sized> {
+pub struct Tokens<'a, B: Backend> {
     /// [vocabulary, hidden_size]
     pub words: &'a B::Table,
     /// One of `words` for each token.
