@@ -33,7 +33,7 @@ pub struct Embeddings {
 pub struct Padding {
     /// Its id.
     pub token: u32,
-    /// [hidden_size], token type 0 included.
+    /// `[hidden_size]`, token type 0 included.
     pub place: Vec<f32>,
 }
 
