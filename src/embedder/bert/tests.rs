@@ -311,3 +311,22 @@ fn int8_says_nearly_what_f32_says() {
         }
     }
 }
+
+#[test]
+fn candles_operations_pool_as_the_kernels_do() {
+    fn pooled<B: Backend>(backend: B, pooling: Pooling) -> Vec<Vec<f32>> {
+        let config = config(96, 3, 384, 2, Gelu);
+        let bert = load(weights(&config, 5), &config, &backend);
+        let sequences: Vec<_> = [1, 40, 7, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
+        bert.pooled(&slices(&sequences), pooling, &mut bert.scratch(backend)).expect("ids are valid")
+    }
+
+    for pooling in [Pooling::Mean, Pooling::Cls] {
+        let (kernels, candles) = (pooled(at(cpu::level()), pooling), pooled(Accelerator::new(Device::Cpu), pooling));
+        assert_eq!((kernels.len(), candles.len()), (4, 4), "{pooling:?}");
+        let (kernels, candles) = (kernels.concat(), candles.concat());
+        assert_eq!((kernels.len(), candles.len()), (4 * 96, 4 * 96), "{pooling:?}");
+        let worst = kernels.iter().zip(&candles).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 1e-5, "{pooling:?}: off by {worst:e}");
+    }
+}
