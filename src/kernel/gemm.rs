@@ -62,16 +62,6 @@ impl Linear {
         Self { level, inputs, outputs, width, panels, bias: padded_bias }
     }
 
-    /// Columns of the input.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// Columns of the output.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
     /// `y = then(x · Wᵀ + b)`; x: [rows, inputs]; y becomes [rows, outputs]. Shared out among `team`.
     pub fn apply(&self, team: &Team, x: &Matrix, then: Then<'_>, y: &mut Matrix) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
