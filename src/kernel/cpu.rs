@@ -24,12 +24,14 @@ pub enum Level {
     Avx512,
     /// The same with the byte dot product of AVX512_VNNI.
     Avx512Vnni,
+    /// The same with AMX: tiles of bytes and bf16.
+    Amx,
 }
 
 impl Level {
     /// All levels, lowest first.
-    pub const ALL: [Level; 6] =
-        [Level::Portable, Level::Neon, Level::Avx2Fma, Level::AvxVnni, Level::Avx512, Level::Avx512Vnni];
+    pub const ALL: [Level; 7] =
+        [Level::Portable, Level::Neon, Level::Avx2Fma, Level::AvxVnni, Level::Avx512, Level::Avx512Vnni, Level::Amx];
 
     /// Whether this machine has the level's instructions.
     pub fn is_supported(self) -> bool {
@@ -50,8 +52,10 @@ impl Level {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => Level::Avx512Vnni.is_supported() && super::tiles::Tiles::detect().is_some(),
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx2Fma | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni => false,
+            Level::Avx2Fma | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni | Level::Amx => false,
         }
     }
 
@@ -69,6 +73,7 @@ impl Level {
             Level::AvxVnni => "avx-vnni",
             Level::Avx512 => "avx512",
             Level::Avx512Vnni => "avx512-vnni",
+            Level::Amx => "amx",
         }
     }
 

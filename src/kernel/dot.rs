@@ -91,7 +91,7 @@ unsafe fn dispatch(level: Level, a: &[f32], b: &[f32]) -> f32 {
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 | Level::Avx512Vnni => dot_avx512(a, b),
+            Level::Avx512 | Level::Avx512Vnni | Level::Amx => dot_avx512(a, b),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2Fma | Level::AvxVnni => dot_avx2(a, b),
             #[cfg(target_arch = "aarch64")]

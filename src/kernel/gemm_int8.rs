@@ -7,7 +7,9 @@
 //! ```
 //! The inner sum is exact, in integers of 32 bits (a group's is below 2²³, so that its conversion is exact too), and
 //! the same at every level. Panels as in [`super::gemm`], a lane's word of several inputs in the place of one f32.
+//! `tile` computes it by vectors, `blocks` by tiles of AMX.
 
+mod blocks;
 mod tile;
 
 use std::ops::Range;
@@ -18,18 +20,22 @@ use super::matrix::{Aligned, Matrix, Shared};
 use super::quantise::{GROUP, Quantised};
 use super::simd::{Kernel, Simd, run_words, word};
 use super::team::Team;
+use super::tiles::{self, Tiles};
+use blocks::Blocks;
 use tile::Tile;
 
 /// A linear layer quantised and packed for one instruction set.
 pub struct LinearInt8 {
     level: Level,
+    /// If the level has them.
+    tiles: Option<Tiles>,
     inputs: usize,
     outputs: usize,
     /// Columns of a panel.
     width: usize,
     /// Numbers of a word.
     word: usize,
-    /// [panels, words of the inputs, width]
+    /// [panels, words of the inputs, width]; with tiles the words are filled up to whole steps, with zeros.
     panels: Aligned<i32>,
     /// [panels, groups, width]
     scales: Aligned,
@@ -50,15 +56,17 @@ impl LinearInt8 {
         let (count, groups) = (outputs.div_ceil(width), inputs.div_ceil(GROUP));
         let mut layer = Self {
             level,
+            tiles: tiles::of(level),
             inputs,
             outputs,
             width,
             word: word_len,
-            panels: Aligned::zeros(count * inputs.div_ceil(word_len) * width),
+            panels: Aligned::default(),
             scales: Aligned::zeros(count * groups * width),
             totals: Aligned::zeros(count * groups * width),
             bias: Aligned::zeros(count * width),
         };
+        layer.panels.reserve(count * layer.panel_words());
         layer.bias[..outputs].copy_from_slice(bias);
         for (output, row) in weight.chunks_exact(inputs.max(1)).enumerate() {
             layer.pack_output(output, row);
@@ -66,9 +74,16 @@ impl LinearInt8 {
         layer
     }
 
+    /// i32 of a panel.
+    fn panel_words(&self) -> usize {
+        let words = self.inputs.div_ceil(self.word);
+        let whole = if self.tiles.is_some() { words.next_multiple_of(tiles::TILE_ROWS) } else { words };
+        whole * self.width
+    }
+
     fn pack_output(&mut self, output: usize, weights: &[f32]) {
         let (panel, column) = (output / self.width, output % self.width);
-        let (words, groups) = (self.inputs.div_ceil(self.word), self.inputs.div_ceil(GROUP));
+        let (panel_words, groups) = (self.panel_words(), self.inputs.div_ceil(GROUP));
         for (g, group) in weights.chunks(GROUP).enumerate() {
             let greatest = group.iter().fold(0.0f32, |greatest, w| greatest.max(w.abs()));
             let scale = greatest / 127.0;
@@ -76,11 +91,11 @@ impl LinearInt8 {
             let at = (panel * groups + g) * self.width + column;
             self.scales[at] = scale;
             self.totals[at] = scale * numbers.iter().map(|&w| f32::from(w)).sum::<f32>();
-            let first = panel * words + g * (GROUP / self.word);
+            let first = g * (GROUP / self.word);
             for (i, chunk) in numbers.chunks(self.word).enumerate() {
                 let mut whole = [0i16; 4];
                 whole[..chunk.len()].copy_from_slice(chunk);
-                self.panels[(first + i) * self.width + column] = word(&whole[..self.word]);
+                self.panels[panel * panel_words + (first + i) * self.width + column] = word(&whole[..self.word]);
             }
         }
     }
@@ -95,7 +110,11 @@ impl LinearInt8 {
         y.reshape(x.rows(), self.outputs);
         let y = y.shared();
         share_panels(team, self.outputs.div_ceil(self.width), &|panels| {
-            run_words(self.level, Product { layer: self, panels, x, residual, y });
+            let product = Product { layer: self, panels, x, residual, y };
+            match self.tiles {
+                Some(tiles) => run_words(self.level, Blocks { tiles, product }),
+                None => run_words(self.level, product),
+            }
         });
     }
 }
@@ -177,11 +196,12 @@ mod tests {
     use super::*;
     use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
-    use crate::kernel::quantise::{Before, Pass, tests::restored};
+    use crate::kernel::pass::{Before, Pass, To};
+    use crate::kernel::quantise::tests::restored;
 
     fn quantised(level: Level, x: &mut Matrix) -> Quantised {
         let mut q = Quantised::default();
-        Pass { before: Before::Nothing, x, to: Some(&mut q) }.apply(level, &Team::default());
+        Pass { before: Before::Nothing, x, to: To::Bytes(&mut q) }.apply(level, &Team::default());
         q
     }
 

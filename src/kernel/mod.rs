@@ -11,12 +11,16 @@ pub mod cpu;
 pub mod dot;
 pub mod gemm;
 pub mod gemm_int8;
+pub mod gemm_pairs;
 pub mod matrix;
 pub mod norm;
+pub mod pairs;
+pub mod pass;
 pub mod peak;
 pub mod quantise;
 pub mod simd;
 pub mod softmax;
 pub mod team;
+mod tiles;
 
 pub use dot::{NormError, dot, norm, normalize};

@@ -16,7 +16,7 @@ impl LayerNorm {
         Self { gain, shift, epsilon }
     }
 
-    /// Normalises one row of `cols` values; passes over whole matrices are [`super::quantise::Pass`].
+    /// Normalises one row of `cols` values; passes over whole matrices are [`super::pass::Pass`].
     #[inline(always)]
     pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
         let (gain, shift) = (&self.gain[..row.len()], &self.shift[..row.len()]);
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
-    use crate::kernel::quantise::{Before, Pass};
+    use crate::kernel::pass::{Before, Pass, To};
     use crate::kernel::team::Team;
 
     #[test]
@@ -71,7 +71,8 @@ mod tests {
                 let shift = filled(1, cols, seed + 2).row(0).to_vec();
                 let mut after = filled(3, cols, seed);
                 let norm = LayerNorm::new(gain.clone(), shift.clone(), 1e-5);
-                Pass { before: Before::Normalise(&norm), x: &mut after, to: None }.apply(level, &Team::default());
+                Pass { before: Before::Normalise(&norm), x: &mut after, to: To::Nothing }
+                    .apply(level, &Team::default());
                 for row in 0..3 {
                     let x: Vec<f64> = before.row(row).iter().map(|&x| x.into()).collect();
                     let mean = x.iter().sum::<f64>() / cols as f64;

@@ -9,21 +9,17 @@
 //!
 //! A row's bytes depend on that row alone, and are the same at every level for the same row.
 
-use super::activation::Activation;
-use super::cpu::Level;
-use super::matrix::{Aligned, Matrix, Shared, row_stride};
-use super::norm::LayerNorm;
-use super::simd::{Kernel, Simd, run_words};
-use super::team::Team;
+use std::marker::PhantomData;
+
+use super::matrix::{Aligned, row_stride};
+use super::simd::Simd;
+use super::tiles;
 
 /// Columns that share a grid: of activations and, as many inputs of an output, of weights. 128: beside one grid for a
 /// row, the least cosine to exact arithmetic rises from 0.992 to 0.997 on all-MiniLM-L6-v2 (docs/performance.md).
 pub const GROUP: usize = 128;
 
-/// Rows of one part of a shared pass: a few microseconds.
-const ROWS_A_PART: usize = 4;
-
-/// [rows, cols] of bytes with their grids; `reshape`d and filled by [`Pass::apply`].
+/// [rows, cols] of bytes with their grids; filled by a [`Pass`](super::pass::Pass).
 #[derive(Default)]
 pub struct Quantised {
     /// [rows, stride] words (see `Simd::WORD`). Columns after the last one hold anything: their weights are zero.
@@ -45,14 +41,27 @@ pub(super) struct Grid {
 
 impl Quantised {
     /// Changes the shape; the memory is kept and grows if it must. The contents are unspecified.
-    fn reshape(&mut self, rows: usize, cols: usize) {
+    fn reshape(&mut self, rows: usize, cols: usize, word: usize) {
         (self.rows, self.cols) = (rows, cols);
-        // Room for words of two numbers, whole vectors of them; words of four leave half of it unused.
-        self.stride = row_stride(cols.next_multiple_of(16) / 2);
-        self.words.reserve(rows * self.stride);
+        self.stride = row_stride(cols.div_ceil(word));
+        // Tiles read whole tiles.
+        self.words.reserve(rows.next_multiple_of(tiles::TILE_ROWS) * self.stride);
         let grids = rows * self.groups();
         if self.grids.len() < grids {
             self.grids.resize(grids, Grid::default());
+        }
+    }
+
+    /// Changes the shape for words of `word` numbers, and lets several threads fill the rows, each its own.
+    pub(super) fn target(&mut self, rows: usize, cols: usize, word: usize) -> Target<'_> {
+        self.reshape(rows, cols, word);
+        Target {
+            words: self.words.as_mut_ptr(),
+            stride: self.stride,
+            grids: self.grids.as_mut_ptr(),
+            groups: self.groups(),
+            rows,
+            borrowed: PhantomData,
         }
     }
 
@@ -87,92 +96,34 @@ impl Quantised {
     }
 }
 
-/// What happens to a row before it is quantised, in place.
-#[derive(Clone, Copy)]
-pub enum Before<'a> {
-    /// Nothing.
-    Nothing,
-    /// The activation function of each element.
-    Activate(Activation),
-    /// Layer normalisation.
-    Normalise(&'a LayerNorm),
-}
-
-/// One pass over the rows of a matrix, while each is in the first cache.
-pub struct Pass<'a> {
-    /// What happens to the rows in place.
-    pub before: Before<'a>,
-    /// The rows, as they are after `before`.
-    pub x: &'a mut Matrix,
-    /// Where they are quantised to, if they are.
-    pub to: Option<&'a mut Quantised>,
-}
-
-impl Pass<'_> {
-    /// Does it, shared out among `team`.
-    pub fn apply(self, level: Level, team: &Team) {
-        let Self { before, x, to } = self;
-        let (rows, cols) = (x.rows(), x.cols());
-        let to = to.map(|to| {
-            to.reshape(rows, cols);
-            Target {
-                words: to.words.as_mut_ptr(),
-                stride: to.stride,
-                grids: to.grids.as_mut_ptr(),
-                groups: to.groups(),
-            }
-        });
-        let x = x.shared();
-        team.share(rows.div_ceil(ROWS_A_PART), &|part| {
-            let rows = part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART);
-            run_words(level, Part { rows, cols, before, x, to });
-        });
-    }
-}
-
 /// A `Quantised` whose rows several threads fill, each its own.
 #[derive(Clone, Copy)]
-struct Target {
+pub(super) struct Target<'a> {
     words: *mut i32,
     stride: usize,
     grids: *mut Grid,
     groups: usize,
+    rows: usize,
+    borrowed: PhantomData<&'a mut Quantised>,
 }
 
-// SAFETY: it stands for an exclusive borrow, and each part writes rows of its own.
-unsafe impl Send for Target {}
+// SAFETY: it stands for an exclusive borrow, and that each thread writes rows of its own is the contract of `fill`.
+unsafe impl Send for Target<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Target {}
+unsafe impl Sync for Target<'_> {}
 
-/// Some rows of a pass.
-struct Part<'a> {
-    rows: std::ops::Range<usize>,
-    cols: usize,
-    before: Before<'a>,
-    x: Shared<'a>,
-    to: Option<Target>,
-}
-
-impl Kernel for Part<'_> {
-    type Output = ();
-
+impl Target<'_> {
+    /// Quantises `x`, of the columns and with the words that the shape was made for, as one row.
+    ///
+    /// # Safety
+    /// No other thread fills this row.
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for row in self.rows {
-            // SAFETY: each row belongs to one part.
-            let x = unsafe { self.x.row_mut(row, 0, self.cols) };
-            match self.before {
-                Before::Nothing => {}
-                Before::Activate(activation) => activation.each(s, x),
-                Before::Normalise(norm) => norm.row(s, x),
-            }
-            if let Some(to) = self.to {
-                // SAFETY: `reshape` made room for all rows, and each belongs to one part.
-                unsafe {
-                    let grids = std::slice::from_raw_parts_mut(to.grids.add(row * to.groups), to.groups);
-                    quantise(s, x, to.words.add(row * to.stride), grids);
-                }
-            }
+    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, x: &[f32]) {
+        assert!(row < self.rows && x.len().div_ceil(GROUP) == self.groups);
+        // SAFETY: the shape has room for the row, in whole lines and so in whole vectors.
+        unsafe {
+            let grids = std::slice::from_raw_parts_mut(self.grids.add(row * self.groups), self.groups);
+            quantise(s, x, self.words.add(row * self.stride), grids);
         }
     }
 }
@@ -222,8 +173,11 @@ fn range<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::kernel::cpu::{self, Level};
     use crate::kernel::matrix::filled;
+    use crate::kernel::pass::{Before, Pass, To};
+    use crate::kernel::simd::{Kernel, run_words};
+    use crate::kernel::team::Team;
 
     /// What the words say, in the numbers of the grid.
     pub(in crate::kernel) fn restored(level: Level, q: &Quantised, row: usize, col: usize) -> (u8, f32) {
@@ -253,7 +207,7 @@ pub(super) mod tests {
                 (0..7).for_each(|row| x.row_mut(row)[cols / 2] *= 40.0);
                 x.row_mut(3).fill(0.25);
                 let mut q = Quantised::default();
-                Pass { before: Before::Nothing, x: &mut x, to: Some(&mut q) }.apply(level, &Team::default());
+                Pass { before: Before::Nothing, x: &mut x, to: To::Bytes(&mut q) }.apply(level, &Team::default());
                 for row in 0..7 {
                     for (g, group) in x.row(row).chunks(GROUP).enumerate() {
                         let least = group.iter().copied().fold(f32::INFINITY, f32::min);
@@ -272,22 +226,6 @@ pub(super) mod tests {
                     }
                 }
             }
-        }
-    }
-
-    #[test]
-    fn what_comes_before_is_done_in_place() {
-        for level in cpu::Level::supported() {
-            let norm = LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12);
-            let (mut x, mut expected) = (filled(9, 150, 1), filled(9, 150, 1));
-            Pass { before: Before::Normalise(&norm), x: &mut expected, to: None }.apply(level, &Team::default());
-            let mut q = Quantised::default();
-            Pass { before: Before::Normalise(&norm), x: &mut x, to: Some(&mut q) }.apply(level, &Team::default());
-            (0..9).for_each(|row| assert_eq!(x.row(row), expected.row(row)));
-            Pass { before: Before::Activate(Activation::Relu), x: &mut x, to: None }.apply(level, &Team::default());
-            assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));
-            let (_, got) = restored(level, &q, 8, 149);
-            assert!((got - expected.row(8)[149]).abs() < 0.02);
         }
     }
 }

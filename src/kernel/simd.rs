@@ -100,6 +100,18 @@ pub trait Simd: Copy {
     /// # Safety
     /// `to` is valid for writes of `LANES / WORD` i32.
     unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32);
+    /// Rounds each finite lane to bf16 (ties to even), stores the numbers side by side, two to a word, and returns
+    /// them.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `LANES / 2` i32.
+    unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V;
+}
+
+/// The nearest bf16 of a finite number, ties to even, as the upper half of an f32.
+pub(super) fn bf16(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
 /// The word that `WORD` = `numbers.len()` small numbers make (see [`Simd::dot_words`]).
@@ -118,11 +130,11 @@ pub trait Kernel {
 }
 
 /// Runs `kernel` with the instructions of `level`, or portably where this machine lacks them. The kernel has no use
-/// for VNNI: levels that differ in that alone share the code.
+/// for VNNI or tiles: levels that differ in that alone share the code.
 pub fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     match level {
-        Level::Avx512 | Level::Avx512Vnni => {
+        Level::Avx512 | Level::Avx512Vnni | Level::Amx => {
             if let Some(simd) = avx512::Avx512::<false>::detect() {
                 return simd.call(kernel);
             }
@@ -142,7 +154,7 @@ pub fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
 pub fn run_words<K: Kernel>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     match level {
-        Level::Avx512Vnni => {
+        Level::Avx512Vnni | Level::Amx => {
             if let Some(simd) = avx512::Avx512::<true>::detect() {
                 return simd.call(kernel);
             }

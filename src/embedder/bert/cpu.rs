@@ -15,9 +15,12 @@ use crate::kernel::attention::{self, Attention};
 use crate::kernel::cpu::Level;
 use crate::kernel::gemm::{self, Then};
 use crate::kernel::gemm_int8::LinearInt8;
+use crate::kernel::gemm_pairs::LinearPairs;
 use crate::kernel::matrix::Matrix;
 use crate::kernel::norm::LayerNorm;
-use crate::kernel::quantise::{Before, Pass, Quantised};
+use crate::kernel::pairs::Pairs;
+use crate::kernel::pass::{Before, Pass, To};
+use crate::kernel::quantise::Quantised;
 use crate::kernel::team::Team;
 
 /// One worker's processor.
@@ -32,8 +35,10 @@ pub struct Cpu {
 #[derive(Default)]
 pub struct Rows {
     f32: Matrix,
-    /// The same, where the next step reads it.
+    /// The same, where the next step reads bytes.
     int8: Quantised,
+    /// The same, where the next step reads pairs.
+    pairs: Pairs,
 }
 
 /// Vectors to look up.
@@ -49,9 +54,10 @@ impl Table {
     }
 }
 
-/// A linear layer in the precision of its model.
+/// A linear layer in the precision of its model; f32 by pairs where the processor has tiles.
 pub enum Linear {
     F32(gemm::Linear),
+    Pairs(LinearPairs),
     Int8(LinearInt8),
 }
 
@@ -63,7 +69,11 @@ impl Cpu {
 
     /// Does `before` to the rows, and quantises them if a linear layer will want that.
     fn pass(&self, before: Before<'_>, rows: &mut Rows) {
-        let to = (self.precision == Precision::Int8).then_some(&mut rows.int8);
+        let to = match self.precision {
+            Precision::Int8 => To::Bytes(&mut rows.int8),
+            Precision::F32 if LinearPairs::is_for(self.level) => To::Pairs(&mut rows.pairs),
+            Precision::F32 => To::Nothing,
+        };
         Pass { before, x: &mut rows.f32, to }.apply(self.level, &self.team);
     }
 }
@@ -81,7 +91,10 @@ impl Backend for Cpu {
 
     fn pack(&self, Weight { weight, bias }: Weight) -> Result<Linear> {
         Ok(match self.precision {
-            Precision::F32 => Linear::F32(gemm::Linear::pack(self.level, &weight, &bias)),
+            Precision::F32 => match LinearPairs::pack(self.level, &weight, &bias) {
+                Some(layer) => Linear::Pairs(layer),
+                None => Linear::F32(gemm::Linear::pack(self.level, &weight, &bias)),
+            },
             Precision::Int8 => Linear::Int8(LinearInt8::pack(self.level, &weight, &bias)),
         })
     }
@@ -113,19 +126,19 @@ impl Backend for Cpu {
     fn linear(&self, layer: &Linear, x: &Rows, out: &mut Rows) -> Result<()> {
         match layer {
             Linear::F32(layer) => layer.apply(&self.team, &x.f32, Then::Nothing, &mut out.f32),
+            Linear::Pairs(layer) => layer.apply(&self.team, &x.pairs, None, &mut out.f32),
             Linear::Int8(layer) => layer.apply(&self.team, &x.int8, None, &mut out.f32),
         }
         Ok(())
     }
 
     fn linear_activate(&self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
-        match layer {
-            Linear::F32(layer) => layer.apply(&self.team, &x.f32, Then::Activate(activation), &mut out.f32),
-            Linear::Int8(layer) => {
-                layer.apply(&self.team, &x.int8, None, &mut out.f32);
-                self.pass(Before::Activate(activation), out);
-            }
+        if let Linear::F32(layer) = layer {
+            layer.apply(&self.team, &x.f32, Then::Activate(activation), &mut out.f32);
+            return Ok(());
         }
+        self.linear(layer, x, out)?;
+        self.pass(Before::Activate(activation), out);
         Ok(())
     }
 
@@ -139,6 +152,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         match layer {
             Linear::F32(layer) => layer.apply(&self.team, &x.f32, Then::Add(&residual.f32), &mut out.f32),
+            Linear::Pairs(layer) => layer.apply(&self.team, &x.pairs, Some(&residual.f32), &mut out.f32),
             Linear::Int8(layer) => layer.apply(&self.team, &x.int8, Some(&residual.f32), &mut out.f32),
         }
         self.pass(Before::Normalise(norm), out);

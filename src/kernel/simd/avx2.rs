@@ -223,4 +223,18 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V {
+        // SAFETY: the caller vouches for eight numbers of 16 bits.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let halves = _mm256_srli_epi32::<16>(up);
+            let (first, last) = (_mm256_castsi256_si128(halves), _mm256_extracti128_si256::<1>(halves));
+            _mm_storeu_si128(to.cast(), _mm_packus_epi32(first, last));
+            _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(!0xffff)))
+        }
+    }
 }

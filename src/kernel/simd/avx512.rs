@@ -206,4 +206,16 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
             }
         }
     }
+
+    #[inline(always)]
+    unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V {
+        // SAFETY: the caller vouches for sixteen numbers of 16 bits.
+        unsafe {
+            let bits = _mm512_castps_si512(v);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(up)));
+            _mm512_castsi512_ps(_mm512_and_si512(up, _mm512_set1_epi32(!0xffff)))
+        }
+    }
 }

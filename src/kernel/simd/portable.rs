@@ -1,6 +1,6 @@
 //! Four f32 in plain Rust: right on every machine, and what the compiler vectorises with SSE2 or NEON.
 
-use super::{Kernel, Simd};
+use super::{Kernel, Simd, bf16};
 
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
@@ -171,5 +171,14 @@ impl Simd for Portable {
         let whole = self.round(v).map(|x| x as i32);
         // SAFETY: the caller vouches for two words.
         unsafe { to.cast::<[i32; 2]>().write_unaligned([whole[0] | whole[1] << 16, whole[2] | whole[3] << 16]) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V {
+        let rounded = v.map(bf16);
+        let half = |i: usize| (rounded[i].to_bits() >> 16) as i32;
+        // SAFETY: the caller vouches for two words.
+        unsafe { to.cast::<[i32; 2]>().write_unaligned([half(0) | half(1) << 16, half(2) | half(3) << 16]) };
+        rounded
     }
 }

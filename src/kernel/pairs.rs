@@ -1,0 +1,143 @@
+//! Activations as pairs of bf16: each number is a high and a low part, x ≈ high + low, to 2⁻¹⁷ of its size.
+//!
+//! Products of bf16 are what a processor with tiles multiplies fastest. Of two such sums the three greater products
+//! are taken and the product of the lows is left out, which is 2⁻¹⁶ of the whole at most (Henry, Tang and Heinecke,
+//! 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations").
+
+use std::marker::PhantomData;
+
+use super::matrix::{Aligned, row_stride};
+use super::simd::Simd;
+use super::tiles;
+
+/// Numbers of a tile's row: a row is filled up to whole ones, with zeros.
+pub(super) const STEP: usize = tiles::STEP_BYTES / 2;
+
+/// [rows, cols] of pairs; filled by a [`Pass`](super::pass::Pass).
+#[derive(Default)]
+pub struct Pairs {
+    /// [rows, stride] words of two numbers.
+    highs: Aligned<i32>,
+    /// The same.
+    lows: Aligned<i32>,
+    rows: usize,
+    cols: usize,
+    /// Words from row to row.
+    stride: usize,
+}
+
+impl Pairs {
+    /// The number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number of columns.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Words from one row to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All highs and lows from `row` on.
+    pub(super) fn words_from(&self, row: usize) -> (&[i32], &[i32]) {
+        (&self.highs[row * self.stride..], &self.lows[row * self.stride..])
+    }
+
+    /// Changes the shape, and lets several threads fill the rows, each its own.
+    pub(super) fn target(&mut self, rows: usize, cols: usize) -> Target<'_> {
+        (self.rows, self.cols) = (rows, cols);
+        self.stride = row_stride(cols.next_multiple_of(STEP) / 2);
+        // Tiles read whole tiles.
+        let words = rows.next_multiple_of(tiles::TILE_ROWS) * self.stride;
+        self.highs.reserve(words);
+        self.lows.reserve(words);
+        let (highs, lows) = (self.highs.as_mut_ptr(), self.lows.as_mut_ptr());
+        Target { highs, lows, stride: self.stride, rows, cols, borrowed: PhantomData }
+    }
+}
+
+/// `Pairs` whose rows several threads fill, each its own.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    highs: *mut i32,
+    lows: *mut i32,
+    stride: usize,
+    rows: usize,
+    cols: usize,
+    borrowed: PhantomData<&'a mut Pairs>,
+}
+
+// SAFETY: it stands for an exclusive borrow, and that each thread writes rows of its own is the contract of `fill`.
+unsafe impl Send for Target<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Target<'_> {}
+
+impl Target<'_> {
+    /// Makes pairs of `x`, finite numbers, as one row.
+    ///
+    /// # Safety
+    /// No other thread fills this row.
+    #[inline(always)]
+    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, x: &[f32]) {
+        assert!(row < self.rows && x.len() == self.cols);
+        let (mut high, mut low) =
+            (self.highs.wrapping_add(row * self.stride), self.lows.wrapping_add(row * self.stride));
+        for first in (0..self.cols.next_multiple_of(STEP)).step_by(S::LANES) {
+            let rest = &x[first.min(x.len())..];
+            let v = if rest.len() >= S::LANES { s.load(rest) } else { s.load_or(rest, 0.0) };
+            // SAFETY: the shape has room for the row in whole steps, which are whole vectors.
+            unsafe {
+                let rounded = s.store_bf16_at(v, high);
+                s.store_bf16_at(s.sub(v, rounded), low);
+            }
+            (high, low) = (high.wrapping_add(S::LANES / 2), low.wrapping_add(S::LANES / 2));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::kernel::cpu;
+    use crate::kernel::matrix::filled;
+    use crate::kernel::pass::{Before, Pass, To};
+    use crate::kernel::team::Team;
+
+    /// One pair.
+    pub(in crate::kernel) fn restored(pairs: &Pairs, row: usize, col: usize) -> (f32, f32) {
+        let number = |word: i32| f32::from_bits((word as u32 >> (16 * (col % 2))) << 16);
+        let (highs, lows) = pairs.words_from(row);
+        (number(highs[col / 2]), number(lows[col / 2]))
+    }
+
+    #[test]
+    fn every_value_is_its_pair_to_2_to_the_minus_17_and_pairs_are_the_same_at_every_level() {
+        for cols in [1, 2, 15, 16, 31, 32, 33, 129, 384] {
+            let seed = cols as u64;
+            let mut x = filled(7, cols, seed);
+            x.row_mut(2)[0] = 1.0 + f32::EPSILON;
+            x.row_mut(3).fill(-3.1e-20);
+            x.row_mut(4).iter_mut().for_each(|x| *x *= 4e9);
+            for level in cpu::Level::supported() {
+                let mut pairs = Pairs::default();
+                Pass { before: Before::Nothing, x: &mut x, to: To::Pairs(&mut pairs) }.apply(level, &Team::default());
+                for row in 0..7 {
+                    for (col, &value) in x.row(row).iter().enumerate() {
+                        let (high, low) = restored(&pairs, row, col);
+                        let at = format!("{level}, {cols} columns, seed {seed}, [{row}, {col}]");
+                        assert_eq!(high, crate::kernel::simd::bf16(value), "{at}");
+                        assert_eq!(low, crate::kernel::simd::bf16(value - high), "{at}");
+                        assert!((high + low - value).abs() <= value.abs() * 2f32.powi(-17), "{at}");
+                    }
+                    for col in cols..cols.next_multiple_of(STEP) {
+                        assert_eq!(restored(&pairs, row, col), (0.0, 0.0), "{level}, {cols} columns, beyond the last");
+                    }
+                }
+            }
+        }
+    }
+}

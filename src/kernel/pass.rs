@@ -1,0 +1,143 @@
+//! What is done to each row of activations between two products, in one pass while the row is in the first cache.
+
+use super::activation::Activation;
+use super::cpu::Level;
+use super::matrix::{Matrix, Shared};
+use super::norm::LayerNorm;
+use super::pairs::{self, Pairs};
+use super::quantise::{self, Quantised};
+use super::simd::{Kernel, Simd, run_words};
+use super::team::Team;
+
+/// Rows of one part of a shared pass: a few microseconds.
+const ROWS_A_PART: usize = 4;
+
+/// One pass over the rows of a matrix.
+pub struct Pass<'a> {
+    /// What happens to the rows in place.
+    pub before: Before<'a>,
+    /// The rows, as they are after `before`.
+    pub x: &'a mut Matrix,
+    /// The form in which the next product wants them too.
+    pub to: To<'a>,
+}
+
+/// What happens to a row in place.
+#[derive(Clone, Copy)]
+pub enum Before<'a> {
+    /// Nothing.
+    Nothing,
+    /// The activation function of each element.
+    Activate(Activation),
+    /// Layer normalisation.
+    Normalise(&'a LayerNorm),
+}
+
+/// The form in which a product wants its rows.
+pub enum To<'a> {
+    /// As they are.
+    Nothing,
+    /// For [`LinearInt8`](super::gemm_int8::LinearInt8).
+    Bytes(&'a mut Quantised),
+    /// For [`LinearPairs`](super::gemm_pairs::LinearPairs).
+    Pairs(&'a mut Pairs),
+}
+
+impl Pass<'_> {
+    /// Does it, shared out among `team`.
+    pub fn apply(self, level: Level, team: &Team) {
+        let Self { before, x, to } = self;
+        let (rows, cols) = (x.rows(), x.cols());
+        let to = match to {
+            To::Nothing => Target::Nothing,
+            To::Bytes(q) => Target::Bytes(q.target(rows, cols, run_words(level, WordSize))),
+            To::Pairs(p) => Target::Pairs(p.target(rows, cols)),
+        };
+        let x = x.shared();
+        team.share(rows.div_ceil(ROWS_A_PART), &|part| {
+            let rows = part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART);
+            run_words(level, Part { rows, cols, before, x, to });
+        });
+    }
+}
+
+/// Numbers of a word.
+pub(super) struct WordSize;
+
+impl Kernel for WordSize {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> usize {
+        S::WORD
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Nothing,
+    Bytes(quantise::Target<'a>),
+    Pairs(pairs::Target<'a>),
+}
+
+/// Some rows of a pass.
+struct Part<'a> {
+    rows: std::ops::Range<usize>,
+    cols: usize,
+    before: Before<'a>,
+    x: Shared<'a>,
+    to: Target<'a>,
+}
+
+impl Kernel for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for row in self.rows {
+            // SAFETY: each row belongs to one part.
+            let x = unsafe { self.x.row_mut(row, 0, self.cols) };
+            match self.before {
+                Before::Nothing => {}
+                Before::Activate(activation) => activation.each(s, x),
+                Before::Normalise(norm) => norm.row(s, x),
+            }
+            // SAFETY: as above.
+            unsafe {
+                match self.to {
+                    Target::Nothing => {}
+                    Target::Bytes(to) => to.fill(s, row, x),
+                    Target::Pairs(to) => to.fill(s, row, x),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::cpu;
+    use crate::kernel::matrix::filled;
+
+    #[test]
+    fn what_comes_before_is_done_in_place_and_to_what_is_made_of_it() {
+        for level in cpu::Level::supported() {
+            let team = Team::default();
+            let norm = LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12);
+            let (mut x, mut expected) = (filled(9, 150, 1), filled(9, 150, 1));
+            Pass { before: Before::Normalise(&norm), x: &mut expected, to: To::Nothing }.apply(level, &team);
+            let (mut q, mut p) = (Quantised::default(), Pairs::default());
+            Pass { before: Before::Normalise(&norm), x: &mut x, to: To::Bytes(&mut q) }.apply(level, &team);
+            (0..9).for_each(|row| assert_eq!(x.row(row), expected.row(row)));
+            let (_, got) = quantise::tests::restored(level, &q, 8, 149);
+            assert!((got - expected.row(8)[149]).abs() < 0.02);
+            let mut x = filled(9, 150, 1);
+            Pass { before: Before::Normalise(&norm), x: &mut x, to: To::Pairs(&mut p) }.apply(level, &team);
+            let (high, low) = pairs::tests::restored(&p, 8, 149);
+            assert!((high + low - expected.row(8)[149]).abs() < 1e-4);
+            Pass { before: Before::Activate(Activation::Relu), x: &mut x, to: To::Nothing }.apply(level, &team);
+            assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The instructions.
+//!
+//! The compiler has no stable names for these instructions, so they are written in assembly. One block of it computes
+//! a whole [`Block`] of a product, and no tile outlives its block: the compiler, which knows nothing of tiles, has
+//! nothing to keep. What a thread does keep from block to block is the tiles' shape, for as long as it holds a
+//! [`Shaped`]. Source: Intel, "Architecture Instruction Set Extensions Programming Reference", chapter 3.
+
+use std::arch::asm;
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use super::{BLOCK, Block, STEP_BYTES, Sums, TILE_ROWS};
+
+/// Bytes of one row of weights: `BLOCK` words of four bytes.
+const WEIGHT_STRIDE: usize = 4 * BLOCK;
+/// Bytes of the weights of one step.
+const STEP_WEIGHTS: usize = TILE_ROWS * WEIGHT_STRIDE;
+
+/// Proof that the processor has AMX for bytes and bf16 and that the system lets this process use it: only
+/// [`Tiles::detect`] makes one.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Tiles(());
+
+impl Tiles {
+    /// Asks once.
+    pub(in crate::kernel) fn detect() -> Option<Self> {
+        static THERE: OnceLock<bool> = OnceLock::new();
+        THERE.get_or_init(|| processor_has_tiles() && permitted()).then_some(Self(()))
+    }
+
+    /// Gives this thread's tiles their shape.
+    pub(in crate::kernel) fn shape(self) -> Shaped {
+        /// The operand of LDTILECFG.
+        #[repr(C, align(64))]
+        struct Config {
+            palette: u8,
+            start_row: u8,
+            reserved: [u8; 14],
+            bytes_a_row: [u16; 16],
+            rows: [u8; 16],
+        }
+        let mut config = Config { palette: 1, start_row: 0, reserved: [0; 14], bytes_a_row: [0; 16], rows: [0; 16] };
+        config.bytes_a_row[..8].fill(STEP_BYTES as u16);
+        config.rows[..8].fill(TILE_ROWS as u8);
+        // SAFETY: `self` exists, so the instruction does; it reads 64 bytes. The tiles it clears are nobody's.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
+        Shaped(PhantomData)
+    }
+}
+
+fn processor_has_tiles() -> bool {
+    const AMX_BF16: u32 = 1 << 22;
+    const AMX_TILE: u32 = 1 << 24;
+    const AMX_INT8: u32 = 1 << 25;
+    const ALL: u32 = AMX_BF16 | AMX_TILE | AMX_INT8;
+    const OSXSAVE: u32 = 1 << 27;
+    const TILE_STATE: u64 = 0b11 << 17;
+    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & ALL != ALL {
+        return false;
+    }
+    // SAFETY: OSXSAVE says that the instruction is there.
+    unsafe { _xgetbv(0) & TILE_STATE == TILE_STATE }
+}
+
+/// Linux saves a process's tiles only after it has asked for that (Documentation/arch/x86/xstate.rst).
+#[cfg(target_os = "linux")]
+fn permitted() -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
+    const XTILEDATA: libc::c_ulong = 18;
+    // SAFETY: the call takes two numbers and touches no memory.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 }
+}
+
+/// How other systems are asked is not known here.
+#[cfg(not(target_os = "linux"))]
+fn permitted() -> bool {
+    false
+}
+
+/// This thread's tiles have their shape. Dropped, they are free again, and cost no switch of threads any time.
+pub(in crate::kernel) struct Shaped(PhantomData<*const ()>);
+
+impl Drop for Shaped {
+    fn drop(&mut self) {
+        // SAFETY: the tiles have a shape, so the instruction is there.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// The instructions of a block: those of one step between what every block begins and ends with.
+macro_rules! block {
+    ([$($step:literal),* $(,)?], $block:expr, $sums:expr, $($operand:tt)*) => {{
+        let Block { x, x_stride, w, steps, ahead, ahead_lines, .. } = $block;
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "2:",
+            $($step,)*
+            "mov {lines}, {ahead_lines}",
+            "3:", "prefetcht1 [{ahead}]", "add {ahead}, 64", "dec {lines}", "jnz 3b",
+            "dec {steps}", "jnz 2b",
+            "tilestored [{sums} + {w_stride}*1], tmm0",
+            "tilestored [{sums} + {w_stride}*1 + 64], tmm1",
+            "tilestored [{sums} + {w_stride}*1 + 2048], tmm2",
+            "tilestored [{sums} + {w_stride}*1 + 2112], tmm3",
+            x = inout(reg) x => _, x_stride = in(reg) x_stride,
+            w = inout(reg) w => _, w_stride = in(reg) WEIGHT_STRIDE,
+            steps = inout(reg) steps => _,
+            ahead = inout(reg) ahead => _, ahead_lines = in(reg) ahead_lines, lines = out(reg) _,
+            sums = in(reg) &raw mut *$sums,
+            $($operand)*
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    }};
+}
+
+/// The address of a row of x in bytes.
+fn row(x: *const i32, stride: usize, row: usize) -> *const u8 {
+    x.cast::<u8>().wrapping_add(row * stride)
+}
+
+impl Shaped {
+    /// `sums[i, j] = Σ x[i, k] · w[k, j]` over all k, x in 0..=255 and w in -128..=127, exact as long as it fits. If
+    /// not `tall`, rows from 16 on become zero.
+    ///
+    /// # Safety
+    /// x and w are valid for reads as described.
+    pub(in crate::kernel) unsafe fn dot_bytes(&self, block: Block, sums: &mut Sums<i32>) {
+        // SAFETY: `self` exists, so the instructions do, and tiles have their shape. What is read the caller vouches
+        // for; what is written is `sums`, 32 rows of 128 bytes.
+        unsafe {
+            if block.tall {
+                block!(
+                    [
+                        "tileloadd tmm4, [{x} + {x_stride}*1]",
+                        "tileloadd tmm6, [{w} + {w_stride}*1]",
+                        "tdpbusd tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{w} + {w_stride}*1 + 64]",
+                        "tdpbusd tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{below} + {x_stride}*1]",
+                        "tdpbusd tmm2, tmm5, tmm6",
+                        "tdpbusd tmm3, tmm5, tmm7",
+                        "add {x}, 64", "add {below}, 64", "add {w}, 2048",
+                    ],
+                    block, sums, below = inout(reg) row(block.x, block.x_stride, TILE_ROWS) => _,
+                );
+            } else {
+                block!(
+                    [
+                        "tileloadd tmm4, [{x} + {x_stride}*1]",
+                        "tileloadd tmm6, [{w} + {w_stride}*1]",
+                        "tdpbusd tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{w} + {w_stride}*1 + 64]",
+                        "tdpbusd tmm1, tmm4, tmm7",
+                        "add {x}, 64",
+                        "add {w}, 2048",
+                    ],
+                    block,
+                    sums,
+                );
+            }
+        }
+    }
+
+    /// `sums[i, j] = Σ x[i, k] · w[k, j]` over all k, to about 2⁻¹⁶ of each product: both are given as sums of two
+    /// bf16, high and low, and the product of the lows is left out. `block.x` are the highs of x; a step's weights are
+    /// its highs, then its lows. If not `tall`, rows from 16 on become zero.
+    ///
+    /// # Safety
+    /// x, `lows` (of the same shape) and w are valid for reads as described.
+    pub(in crate::kernel) unsafe fn dot_pairs(&self, block: Block, lows: *const i32, sums: &mut Sums<f32>) {
+        const { assert!(STEP_WEIGHTS == 2048, "the number in the instructions below") };
+        // SAFETY: as in `dot_bytes`.
+        unsafe {
+            if block.tall {
+                block!(
+                    [
+                        // High · low, small before great.
+                        "tileloadd tmm4, [{x} + {x_stride}*1]",
+                        "tileloadd tmm6, [{w} + {w_stride}*1 + 2048]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{w} + {w_stride}*1 + 2112]",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{below} + {x_stride}*1]",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        // High · high.
+                        "tileloadd tmm6, [{w} + {w_stride}*1]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{w} + {w_stride}*1 + 64]",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        // Low · high.
+                        "tileloadd tmm4, [{low} + {x_stride}*1]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{low_below} + {x_stride}*1]",
+                        "tdpbf16ps tmm2, tmm5, tmm6",
+                        "tdpbf16ps tmm3, tmm5, tmm7",
+                        "add {x}, 64", "add {below}, 64", "add {low}, 64", "add {low_below}, 64", "add {w}, 4096",
+                    ],
+                    block, sums,
+                    below = inout(reg) row(block.x, block.x_stride, TILE_ROWS) => _,
+                    low = inout(reg) lows => _,
+                    low_below = inout(reg) row(lows, block.x_stride, TILE_ROWS) => _,
+                );
+            } else {
+                block!(
+                    [
+                        "tileloadd tmm4, [{x} + {x_stride}*1]",
+                        "tileloadd tmm6, [{w} + {w_stride}*1 + 2048]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{w} + {w_stride}*1 + 2112]",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm6, [{w} + {w_stride}*1]",
+                        "tdpbf16ps tmm0, tmm4, tmm6",
+                        "tileloadd tmm7, [{w} + {w_stride}*1 + 64]",
+                        "tdpbf16ps tmm1, tmm4, tmm7",
+                        "tileloadd tmm5, [{low} + {x_stride}*1]",
+                        "tdpbf16ps tmm0, tmm5, tmm6",
+                        "tdpbf16ps tmm1, tmm5, tmm7",
+                        "add {x}, 64", "add {low}, 64", "add {w}, 4096",
+                    ],
+                    block, sums,
+                    low = inout(reg) lows => _,
+                );
+            }
+        }
+    }
+}
