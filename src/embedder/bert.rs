@@ -30,7 +30,7 @@ use candle_nn::VarBuilder;
 use crate::kernel::activation::Activation;
 use crate::model::{self, Architecture, Pooling};
 pub use backend::Backend;
-use backend::{Queries, Sequences, Tokens};
+use backend::{Queries, SelfAttention, Sequences, Tokens};
 use checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
 
 /// Tokens that pass through the model together on a processor. Its activations (17 KB a token for hidden size 384)
@@ -307,8 +307,8 @@ impl<B: Backend> Bert<B> {
     /// One layer, from `hidden` to `hidden`: every token's, or the first's of each sequence.
     fn layer(&self, layer: &Layer<B>, queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
         let Scratch { backend, sequences, hidden, qkv, mixed, attended, inner, first, .. } = scratch;
-        backend.linear(&layer.qkv, hidden, qkv)?;
-        backend.attention(qkv, sequences, queries, self.bias.as_ref(), mixed)?;
+        let step = SelfAttention { qkv: &layer.qkv, sequences, queries, bias: self.bias.as_ref() };
+        backend.attention(step, hidden, qkv, mixed)?;
         if queries == Queries::First {
             backend.first(hidden, sequences, first)?;
             std::mem::swap(hidden, first);

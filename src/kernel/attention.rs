@@ -1,8 +1,9 @@
 //! Self-attention of packed sequences: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017), with a [`Bias`] by
 //! distance added inside the softmax if the model has one.
 //!
-//! It works on the packed rows as the QKV layer leaves them, [tokens, 3 · hidden], and moves nothing but one
-//! head's keys (transposed, so that the scores are an ordinary tile product) and values into a small room of
+//! It works on the packed rows as the QKV layer leaves them, [tokens, 3 · hidden], a head's queries, keys and values side
+//! by side: a head is then one part of that product too, and its attention follows in the same thread. Nothing is moved
+//! but one head's keys (transposed, so that the scores are an ordinary tile product) and values, into a small room of
 //! the thread. Queries pass in blocks, so that their scores stay in the first caches for any length.
 
 mod bias;
@@ -14,6 +15,7 @@ pub use bias::Bias;
 
 use super::cpu::Level;
 use super::gemm::tile::{Tile, row_tiles};
+use super::linear::{Linear, Rows};
 use super::matrix::{Aligned, Matrix, Shared};
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exponentials;
@@ -42,8 +44,6 @@ thread_local! {
 /// The attention of a packed block.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {
-    /// [tokens, 3 · heads · head_dim]: queries, keys and values, the heads of each side by side.
-    pub qkv: &'a Matrix,
     /// Sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
     pub cu_seqlens: &'a [usize],
     /// Attention heads.
@@ -57,23 +57,47 @@ pub struct Attention<'a> {
 }
 
 impl Attention<'_> {
-    /// `out` becomes [queries, heads · head_dim], the heads' results side by side. Shared out among `team`, a head to
-    /// each part. Panics if a row or column is outside of its matrix.
-    pub fn apply(self, level: Level, team: &Team, out: &mut Matrix) {
+    /// `qkv` becomes what `layer` makes of `x`, [tokens, heads · 3 · head_dim]: each head's queries, keys and values; and
+    /// `out` its attention, [queries, heads · head_dim], the heads' results side by side. Shared out among `team`, a
+    /// head to each part. Panics if a shape is wrong.
+    pub fn of(self, level: Level, team: &Team, layer: &Linear, x: &Rows, qkv: &mut Matrix, out: &mut Matrix) {
+        let head_columns = 3 * self.head_dim;
+        if !head_columns.is_multiple_of(layer.panel()) {
+            layer.apply(team, x, None, qkv);
+            return self.apply(level, team, qkv, out);
+        }
+        qkv.reshape(x.f32.rows(), layer.outputs());
+        let (qkv, out) = self.shapes(qkv, out);
+        team.share(self.heads, &|head| {
+            layer.columns(head * head_columns..(head + 1) * head_columns, x, None, qkv, None);
+            self.head(level, head, qkv, out);
+        });
+    }
+
+    /// The same of a `qkv` that is there.
+    fn apply(self, level: Level, team: &Team, qkv: &mut Matrix, out: &mut Matrix) {
+        let (qkv, out) = self.shapes(qkv, out);
+        team.share(self.heads, &|head| self.head(level, head, qkv, out));
+    }
+
+    /// Checks the shape of `qkv` and gives `out` its own.
+    fn shapes<'m>(&self, qkv: &'m mut Matrix, out: &'m mut Matrix) -> (Shared<'m>, Shared<'m>) {
         let hidden = self.heads * self.head_dim;
         let sequences = self.cu_seqlens.len().saturating_sub(1);
         let tokens = self.cu_seqlens.last().copied().unwrap_or(0);
         assert!(self.cu_seqlens.is_sorted(), "sequences lie one after the other");
-        assert!(tokens <= self.qkv.rows() && 3 * hidden <= self.qkv.cols(), "queries, keys and values of all tokens");
+        assert!(tokens <= qkv.rows() && 3 * hidden <= qkv.cols(), "queries, keys and values of all tokens");
         if let Some(bias) = self.bias {
             let longest = self.cu_seqlens.windows(2).map(|ends| ends[1] - ends[0]).max().unwrap_or(0);
             assert!(bias.covers(self.heads, longest), "a bias for these heads and this length");
         }
         out.reshape(if self.first_only { sequences } else { tokens }, hidden);
-        let out = out.shared();
-        team.share(self.heads, &|head| {
-            ROOM.with_borrow_mut(|room| run(level, Head { attention: self, head, room, out }));
-        });
+        (qkv.shared(), out.shared())
+    }
+
+    /// One head: it reads its columns of `qkv`, which nobody may write meanwhile, and writes its columns of `out`.
+    fn head(self, level: Level, head: usize, qkv: Shared<'_>, out: Shared<'_>) {
+        ROOM.with_borrow_mut(|room| run(level, Head { attention: self, head, qkv, room, out }));
     }
 }
 
@@ -81,6 +105,7 @@ impl Attention<'_> {
 struct Head<'a> {
     attention: Attention<'a>,
     head: usize,
+    qkv: Shared<'a>,
     room: &'a mut Room,
     out: Shared<'a>,
 }
@@ -90,7 +115,7 @@ impl Kernel for Head<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { attention, head, room, out } = self;
+        let Self { attention, head, qkv, room, out } = self;
         let width = 2 * S::LANES;
         let dim = attention.head_dim;
         let padded_dim = dim.next_multiple_of(S::LANES);
@@ -98,7 +123,7 @@ impl Kernel for Head<'_> {
             let rows = ends[0]..ends[1];
             room.keys.reserve(rows.len().next_multiple_of(width) * dim);
             room.values.reserve(rows.len() * padded_dim);
-            let sequence = Sequence { attention, head, rows };
+            let sequence = Sequence { attention, head, qkv, rows };
             sequence.pack_keys(width, &mut room.keys);
             sequence.pack_values(padded_dim, &mut room.values);
             let asking = if attention.first_only { sequence.rows.len().min(1) } else { sequence.rows.len() };
@@ -114,6 +139,8 @@ impl Kernel for Head<'_> {
 struct Sequence<'a> {
     attention: Attention<'a>,
     head: usize,
+    /// [tokens, heads · 3 · head_dim]
+    qkv: Shared<'a>,
     /// Its tokens' rows.
     rows: Range<usize>,
 }
@@ -123,10 +150,10 @@ impl Sequence<'_> {
     /// makes scores that nobody reads.
     #[inline(always)]
     fn pack_keys(&self, width: usize, to: &mut [f32]) {
-        let Attention { qkv, heads, head_dim: dim, .. } = self.attention;
-        let first = (heads + self.head) * dim;
+        let dim = self.attention.head_dim;
         for (i, row) in self.rows.clone().enumerate() {
-            let key = &qkv.row(row)[first..][..dim];
+            // SAFETY: a head's columns are only read meanwhile.
+            let key = unsafe { self.qkv.row_part(row, (3 * self.head + 1) * dim, dim) };
             let panel = &mut to[i / width * dim * width + i % width..];
             for (k, &x) in key.iter().enumerate() {
                 panel[k * width] = x;
@@ -137,18 +164,18 @@ impl Sequence<'_> {
     /// One head's values, each filled up to whole vectors with what was there: columns that nobody reads.
     #[inline(always)]
     fn pack_values(&self, padded_dim: usize, to: &mut [f32]) {
-        let Attention { qkv, heads, head_dim: dim, .. } = self.attention;
-        let first = (2 * heads + self.head) * dim;
+        let dim = self.attention.head_dim;
         for (row, to) in self.rows.clone().zip(to.chunks_exact_mut(padded_dim)) {
-            to[..dim].copy_from_slice(&qkv.row(row)[first..][..dim]);
+            // SAFETY: as above.
+            to[..dim].copy_from_slice(unsafe { self.qkv.row_part(row, (3 * self.head + 2) * dim, dim) });
         }
     }
 
     /// Some queries, by their position; their results are the rows of `out` from `to` on.
     #[inline(always)]
     fn block<S: Simd>(&self, s: S, queries: Range<usize>, room: &mut Room, out: Shared<'_>, to: usize) {
-        let Attention { qkv, head_dim: dim, bias, .. } = self.attention;
-        let (tokens, head) = (self.rows.len(), self.head);
+        let Attention { head_dim: dim, bias, .. } = self.attention;
+        let (tokens, head, qkv) = (self.rows.len(), self.head, self.qkv);
         let width = 2 * S::LANES;
         let padded_dim = dim.next_multiple_of(S::LANES);
         let Room { keys, values, scores, mixed } = room;
@@ -159,7 +186,7 @@ impl Sequence<'_> {
         for (first, rows) in row_tiles::<S>(queries.len()) {
             for token in (0..tokens).step_by(width) {
                 let tile = Tile {
-                    a: qkv.rows_from(self.rows.start + queries.start + first)[head * dim..].as_ptr(),
+                    a: qkv.at(self.rows.start + queries.start + first, 3 * head * dim),
                     a_stride: qkv.stride(),
                     b: keys[token * dim..].as_ptr(),
                     b_stride: width,
@@ -174,7 +201,7 @@ impl Sequence<'_> {
                     rows,
                     vectors: (tokens - token).div_ceil(S::LANES).min(2),
                 };
-                // SAFETY: the head's columns are inside the queries (asserted in `apply`), the keys have
+                // SAFETY: the head's columns are inside the queries (asserted in `shapes`), the keys have
                 // whole panels, and a row of scores has room for them. The bias, if there is one, covers the
                 // sequence (asserted too) and goes on for a panel. The matrices are distinct.
                 unsafe { tile.compute(s) };
@@ -246,7 +273,9 @@ impl Kernel for Exponentials<'_> {
 mod tests {
     use super::*;
     use crate::kernel::cpu;
+    use crate::kernel::linear::Form;
     use crate::kernel::matrix::filled;
+    use crate::kernel::pass::{Before, Pass};
 
     /// A bias that tells all heads and distances apart.
     fn number(head: usize, distance: isize) -> f32 {
@@ -255,19 +284,19 @@ mod tests {
 
     /// [tokens, hidden] in f64, straight from the definition.
     fn plain(qkv: &Matrix, rows: Range<usize>, heads: usize, dim: usize, biased: bool) -> Vec<Vec<f64>> {
-        let hidden = heads * dim;
         let at = |row: usize, col: usize| f64::from(qkv.row(row)[col]);
         let head_of = |i: usize, head: usize| {
             let e: Vec<f64> = rows
                 .clone()
                 .map(|j| {
-                    let score = (0..dim).map(|c| at(i, head * dim + c) * at(j, hidden + head * dim + c)).sum::<f64>();
+                    let score =
+                        (0..dim).map(|c| at(i, 3 * head * dim + c) * at(j, (3 * head + 1) * dim + c)).sum::<f64>();
                     let bias = if biased { f64::from(number(head, j as isize - i as isize)) } else { 0.0 };
                     (score / (dim as f64).sqrt() + bias).exp()
                 })
                 .collect();
             let sum: f64 = e.iter().sum();
-            let mix = |c: usize| rows.clone().zip(&e).map(|(j, e)| e / sum * at(j, 2 * hidden + head * dim + c)).sum();
+            let mix = |c: usize| rows.clone().zip(&e).map(|(j, e)| e / sum * at(j, (3 * head + 2) * dim + c)).sum();
             (0..dim).map(mix).collect::<Vec<f64>>()
         };
         rows.clone().map(|i| (0..heads).flat_map(|head| head_of(i, head)).collect()).collect()
@@ -276,7 +305,7 @@ mod tests {
     /// Of the sequences between `ends`, which need not begin with the first row.
     fn attend(
         level: Level,
-        qkv: &Matrix,
+        qkv: &mut Matrix,
         ends: &[usize],
         heads: usize,
         first_only: bool,
@@ -284,8 +313,8 @@ mod tests {
     ) -> Matrix {
         let head_dim = qkv.cols() / 3 / heads;
         let mut out = Matrix::default();
-        let attention = Attention { qkv, cu_seqlens: ends, heads, head_dim, first_only, bias };
-        attention.apply(level, &Team::default(), &mut out);
+        let attention = Attention { cu_seqlens: ends, heads, head_dim, first_only, bias };
+        attention.apply(level, &Team::default(), qkv, &mut out);
         out
     }
 
@@ -295,12 +324,12 @@ mod tests {
             [(1, 2, 32), (2, 3, 5), (7, 1, 1), (16, 2, 32), (17, 1, 64), (33, 2, 48), (61, 3, 20), (130, 1, 33)];
         for level in cpu::Level::supported() {
             for (seed, (tokens, heads, dim)) in cases.into_iter().enumerate() {
-                let qkv = filled(tokens + 4, 3 * heads * dim, seed as u64);
+                let mut qkv = filled(tokens + 4, 3 * heads * dim, seed as u64);
                 let rows = 3..3 + tokens;
                 // A bias of just this length, and one of more.
                 let biases = [0, 100].map(|more| Bias::new(heads, dim, tokens + more, number));
                 for bias in [None, Some(&biases[0]), Some(&biases[1])] {
-                    let got = attend(level, &qkv, &[3, 3 + tokens], heads, false, bias);
+                    let got = attend(level, &mut qkv, &[3, 3 + tokens], heads, false, bias);
                     for (i, exact) in plain(&qkv, rows.clone(), heads, dim, bias.is_some()).iter().enumerate() {
                         for (j, exact) in exact.iter().enumerate() {
                             let error = (f64::from(got.row(3 + i)[j]) - exact).abs();
@@ -321,17 +350,44 @@ mod tests {
     fn a_sequence_has_the_same_bits_at_any_place_and_for_any_part_of_its_queries() {
         for level in cpu::Level::supported() {
             let (tokens, heads) = (67, 2);
-            let qkv = filled(tokens, 3 * heads * 24, 5);
+            let mut qkv = filled(tokens, 3 * heads * 24, 5);
             let bias = Bias::new(heads, 24, 80, number);
             for bias in [None, Some(&bias)] {
-                let whole = attend(level, &qkv, &[0, tokens], heads, false, bias);
-                let first = attend(level, &qkv, &[0, tokens], heads, true, bias);
+                let whole = attend(level, &mut qkv, &[0, tokens], heads, false, bias);
+                let first = attend(level, &mut qkv, &[0, tokens], heads, true, bias);
                 assert_eq!(first.row(0), whole.row(0), "{level:?}");
                 let mut shifted = filled(tokens + 9, qkv.cols(), 6);
                 (0..tokens).for_each(|i| shifted.row_mut(9 + i).copy_from_slice(qkv.row(i)));
-                let moved = attend(level, &shifted, &[0, 9, 9, 9 + tokens], heads, false, bias);
+                let moved = attend(level, &mut shifted, &[0, 9, 9, 9 + tokens], heads, false, bias);
                 for i in 0..tokens {
                     assert_eq!(moved.row(9 + i), whole.row(i), "{level:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attention_of_a_layers_columns_is_that_of_the_whole_layer_for_heads_of_any_size() {
+        for level in cpu::Level::supported() {
+            for form in [Form::Bytes, Form::of_f32(level)] {
+                for (heads, dim) in [(4, 32), (2, 64), (3, 20), (1, 7)] {
+                    let hidden = heads * dim;
+                    let (weight, bias) = (filled(3 * hidden, hidden, 1), filled(1, 3 * hidden, 2));
+                    let flat: Vec<f32> = (0..3 * hidden).flat_map(|row| weight.row(row).to_vec()).collect();
+                    let layer = Linear::pack(level, form, &flat, bias.row(0));
+                    let team = Team::default();
+                    let mut x = Rows { f32: filled(40, hidden, 3), ..Rows::default() };
+                    let (rows, to) = x.target(form);
+                    Pass { before: Before::Nothing, x: rows, to }.apply(level, &team);
+                    let (mut qkv, mut whole) = (Matrix::default(), Matrix::default());
+                    let attention =
+                        Attention { cu_seqlens: &[0, 13, 40], heads, head_dim: dim, first_only: false, bias: None };
+                    layer.apply(&team, &x, None, &mut qkv);
+                    attention.apply(level, &team, &mut qkv, &mut whole);
+                    let mut fused = Matrix::default();
+                    attention.of(level, &team, &layer, &x, &mut qkv, &mut fused);
+                    (0..40)
+                        .for_each(|row| assert_eq!(fused.row(row), whole.row(row), "{level}, {heads} heads of {dim}"));
                 }
             }
         }

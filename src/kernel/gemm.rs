@@ -1,4 +1,4 @@
-//! The linear layer: `y = x · Wᵀ + b` on f32, with W packed once, and what follows done while the tile is hot.
+//! The linear layer on f32: `y = x · Wᵀ + b`, with W packed once.
 //!
 //! W is cut into panels as wide as the register tile; a panel holds its columns side by side for each k, so
 //! that the innermost loop reads one stream. Columns are filled up with zeros to whole panels, and so is the
@@ -10,11 +10,10 @@ pub(super) mod tile;
 
 use std::ops::Range;
 
-use super::activation::Activation;
 use super::cpu::Level;
 use super::matrix::{Aligned, Matrix, Shared};
+use super::pass::ColumnPass;
 use super::simd::{Kernel, Simd, run};
-use super::team::Team;
 use tile::{Tile, row_tiles};
 
 /// A linear layer packed for one instruction set.
@@ -28,17 +27,6 @@ pub struct Linear {
     panels: Aligned,
     /// [panels, width]
     bias: Aligned,
-}
-
-/// What follows the product and the bias.
-#[derive(Clone, Copy)]
-pub enum Then<'a> {
-    /// Nothing.
-    Nothing,
-    /// The activation function of each element.
-    Activate(Activation),
-    /// The sum with a matrix of the result's shape: the residual connection.
-    Add(&'a Matrix),
 }
 
 impl Linear {
@@ -62,27 +50,53 @@ impl Linear {
         Self { level, inputs, outputs, width, panels, bias: padded_bias }
     }
 
-    /// `y = then(x · Wᵀ + b)`; x: [rows, inputs]; y becomes [rows, outputs]. Shared out among `team`.
-    pub fn apply(&self, team: &Team, x: &Matrix, then: Then<'_>, y: &mut Matrix) {
+    /// Columns of the result.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of a panel.
+    pub(super) fn panel(&self) -> usize {
+        self.width
+    }
+
+    /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], y: [rows, outputs].
+    /// Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
+    /// Each tile's rows go through `then` while they are hot.
+    pub(super) fn columns(
+        &self,
+        columns: Range<usize>,
+        x: &Matrix,
+        residual: Option<&Matrix>,
+        y: Shared<'_>,
+        then: Option<&ColumnPass<'_>>,
+    ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
-        if let Then::Add(residual) = then {
-            assert_eq!((residual.rows(), residual.cols()), (x.rows(), self.outputs), "the residual's shape");
-        }
-        y.reshape(x.rows(), self.outputs);
-        let y = y.shared();
-        share_panels(team, self.outputs.div_ceil(self.width), &|panels| {
-            run(self.level, Product { layer: self, panels, x, then, y })
-        });
+        check_columns(&columns, self.width, (x.rows(), self.outputs), residual, y);
+        let panels = columns.start / self.width..columns.end.div_ceil(self.width);
+        run(self.level, Product { layer: self, panels, x, residual, y, then });
     }
 }
 
-/// Shares out `panels` among `team`, some neighbours at a time: enough parts that none waits long for the last one,
-/// and few enough that the fetching ahead from panel to panel is seldom in vain.
-pub(super) fn share_panels(team: &Team, panels: usize, product: &(dyn Fn(Range<usize>) + Sync)) {
-    const MOST_PARTS: usize = 12;
-    let size = panels.div_ceil(MOST_PARTS).max(1);
-    team.share(panels.div_ceil(size), &|part| product(part * size..panels.min((part + 1) * size)));
+/// That columns are whole panels, and the result and what is added to it have the shape of the product.
+pub(super) fn check_columns(
+    columns: &Range<usize>,
+    panel: usize,
+    shape: (usize, usize),
+    residual: Option<&Matrix>,
+    y: Shared<'_>,
+) {
+    let (_, outputs) = shape;
+    assert!(columns.start.is_multiple_of(panel), "a part begins with a panel");
+    assert!(columns.end == outputs || columns.end.is_multiple_of(panel), "a part ends with a panel");
+    assert!(columns.end <= outputs, "columns of the result");
+    assert_eq!(y.shape(), shape, "the result's shape");
+    assert!(residual.is_none_or(|residual| (residual.rows(), residual.cols()) == shape), "the residual's shape");
 }
+
+/// How far ahead, in words of four bytes, a panel fetches where nothing but itself passes through the cache: with one
+/// tile of rows. 4 KB: less and more are slower, the whole panel by a tenth, since another thread may take the next.
+pub(super) const NEAR: usize = 1024;
 
 struct PanelWidth;
 
@@ -99,8 +113,9 @@ struct Product<'a> {
     layer: &'a Linear,
     panels: Range<usize>,
     x: &'a Matrix,
-    then: Then<'a>,
+    residual: Option<&'a Matrix>,
     y: Shared<'a>,
+    then: Option<&'a ColumnPass<'a>>,
 }
 
 impl Kernel for Product<'_> {
@@ -108,24 +123,22 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { layer, panels, x, then, y } = self;
+        let Self { layer, panels, x, residual, y, then } = self;
         let width = layer.width;
         let out_stride = y.stride();
-        // A model's weights do not fit into the second cache. While a panel is in use, its tiles fetch the next
-        // one, an even share each; without that 16 rows take two to three times as long and 128 rows a third
-        // more (benches/encoder.rs).
+        // A model's weights do not fit into the second cache. The tiles of these panels fetch the panels after them, an
+        // even share each; without that 128 rows take a third more time (benches/encoder.rs).
         let tiles = x.rows().div_ceil(S::TILE_ROWS).max(1);
         let ahead_step = width.div_ceil(tiles);
-        for panel in panels {
-            let weights = &layer.panels[panel * layer.inputs * width..][..layer.inputs * width];
-            let bias = &layer.bias[panel * width..][..width];
-            let ahead = weights.as_ptr().wrapping_add(weights.len());
-            for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
-                let (add, add_stride) = match then {
-                    Then::Add(residual) => {
-                        (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride() as isize)
-                    }
-                    _ => (std::ptr::null(), 0),
+        let count = panels.len();
+        for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
+            for panel in panels.clone() {
+                let weights = &layer.panels[panel * layer.inputs * width..][..layer.inputs * width];
+                let bias = &layer.bias[panel * width..][..width];
+                let ahead = weights.as_ptr().wrapping_add(if tiles == 1 { NEAR } else { count * weights.len() });
+                let (add, add_stride) = match residual {
+                    Some(residual) => (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride() as isize),
+                    None => (std::ptr::null(), 0),
                 };
                 let tile = Tile {
                     a: x.rows_from(first).as_ptr(),
@@ -148,32 +161,10 @@ impl Kernel for Product<'_> {
                 // each row for the panel that holds the last of them. y is borrowed alone, and each panel belongs to
                 // one part, so nothing overlaps.
                 unsafe { tile.compute(s) };
-                if let Then::Activate(activation) = then {
-                    s.call(ActivateTile { activation, out: y, first, rows, column: panel * width, width });
-                }
             }
-        }
-    }
-}
-
-struct ActivateTile<'a> {
-    activation: Activation,
-    out: Shared<'a>,
-    first: usize,
-    rows: usize,
-    column: usize,
-    width: usize,
-}
-
-impl Kernel for ActivateTile<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        for row in self.first..self.first + self.rows {
-            // SAFETY: the panel belongs to one part.
-            let row = unsafe { self.out.row_mut(row, self.column, self.width) };
-            self.activation.each(s, row);
+            if let Some(then) = then {
+                then.apply(first..first + rows, panels.start * width..layer.outputs.min(panels.end * width));
+            }
         }
     }
 }
@@ -191,6 +182,16 @@ mod tests {
     fn layer(level: Level, outputs: usize, inputs: usize, seed: u64) -> (Linear, Matrix, Matrix) {
         let (weight, bias) = (filled(outputs, inputs, seed), filled(1, outputs, seed + 1));
         (Linear::pack(level, &flat(&weight), bias.row(0)), weight, bias)
+    }
+
+    /// Panel after panel, as if each were another thread's.
+    fn apply(linear: &Linear, x: &Matrix, residual: Option<&Matrix>) -> Matrix {
+        let mut y = Matrix::default();
+        y.reshape(x.rows(), linear.outputs());
+        for first in (0..linear.outputs()).step_by(linear.panel()) {
+            linear.columns(first..linear.outputs().min(first + linear.panel()), x, residual, y.shared(), None);
+        }
+        y
     }
 
     #[test]
@@ -211,10 +212,7 @@ mod tests {
                 let seed = 100 * seed as u64;
                 let (linear, weight, bias) = layer(level, outputs, inputs, seed);
                 let (x, residual) = (filled(rows, inputs, seed + 2), filled(rows, outputs, seed + 3));
-                let (mut plain, mut relu, mut sum) = (Matrix::default(), Matrix::default(), Matrix::default());
-                linear.apply(&Team::default(), &x, Then::Nothing, &mut plain);
-                linear.apply(&Team::default(), &x, Then::Activate(Activation::Relu), &mut relu);
-                linear.apply(&Team::default(), &x, Then::Add(&residual), &mut sum);
+                let (plain, sum) = (apply(&linear, &x, None), apply(&linear, &x, Some(&residual)));
                 for i in 0..rows {
                     for j in 0..outputs {
                         let exact: f64 = f64::from(bias.row(0)[j])
@@ -228,7 +226,6 @@ mod tests {
                         let tolerance = 4e-8 * inputs as f64 + 1e-6;
                         let off = |y: f32, exact: f64| (f64::from(y) - exact).abs() > tolerance;
                         assert!(!off(plain.row(i)[j], exact), "{at}: {} for {exact}", plain.row(i)[j]);
-                        assert!(!off(relu.row(i)[j], exact.max(0.0)), "{at} relu");
                         assert!(!off(sum.row(i)[j], exact + f64::from(residual.row(i)[j])), "{at} residual");
                     }
                 }
@@ -241,14 +238,12 @@ mod tests {
         for level in cpu::Level::supported() {
             let (linear, _, _) = layer(level, 70, 129, 7);
             let x = filled(60, 129, 8);
-            let mut all = Matrix::default();
-            linear.apply(&Team::default(), &x, Then::Activate(Activation::Gelu), &mut all);
+            let all = apply(&linear, &x, None);
             for rows in 1..60 {
                 let mut some = Matrix::default();
                 some.reshape(rows, 129);
                 (0..rows).for_each(|i| some.row_mut(i).copy_from_slice(x.row(60 - rows + i)));
-                let mut y = Matrix::default();
-                linear.apply(&Team::default(), &some, Then::Activate(Activation::Gelu), &mut y);
+                let y = apply(&linear, &some, None);
                 for i in 0..rows {
                     assert_eq!(y.row(i), all.row(60 - rows + i), "{level:?}, row {i} of {rows}");
                 }

@@ -15,11 +15,11 @@ mod tile;
 use std::ops::Range;
 
 use super::cpu::Level;
-use super::gemm::{share_panels, tile::row_tiles};
+use super::gemm::{NEAR, check_columns, tile::row_tiles};
 use super::matrix::{Aligned, Matrix, Shared};
+use super::pass::ColumnPass;
 use super::quantise::{GROUP, Quantised};
 use super::simd::{Kernel, Simd, run_words, word};
-use super::team::Team;
 use super::tiles::{self, Tiles};
 use blocks::Blocks;
 use tile::Tile;
@@ -100,22 +100,35 @@ impl LinearInt8 {
         }
     }
 
-    /// `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], quantised; y becomes [rows, outputs].
-    /// Shared out among `team`.
-    pub fn apply(&self, team: &Team, x: &Quantised, residual: Option<&Matrix>, y: &mut Matrix) {
+    /// Columns of the result.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of a panel.
+    pub(super) fn panel(&self) -> usize {
+        self.width
+    }
+
+    /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], quantised; y:
+    /// [rows, outputs]. Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
+    /// Each tile's rows go through `then` while they are hot.
+    pub(super) fn columns(
+        &self,
+        columns: Range<usize>,
+        x: &Quantised,
+        residual: Option<&Matrix>,
+        y: Shared<'_>,
+        then: Option<&ColumnPass<'_>>,
+    ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
-        if let Some(residual) = residual {
-            assert_eq!((residual.rows(), residual.cols()), (x.rows(), self.outputs), "the residual's shape");
+        check_columns(&columns, self.width, (x.rows(), self.outputs), residual, y);
+        let panels = columns.start / self.width..columns.end.div_ceil(self.width);
+        let product = Product { layer: self, panels, x, residual, y, then };
+        match self.tiles {
+            Some(tiles) => run_words(self.level, Blocks { tiles, product }),
+            None => run_words(self.level, product),
         }
-        y.reshape(x.rows(), self.outputs);
-        let y = y.shared();
-        share_panels(team, self.outputs.div_ceil(self.width), &|panels| {
-            let product = Product { layer: self, panels, x, residual, y };
-            match self.tiles {
-                Some(tiles) => run_words(self.level, Blocks { tiles, product }),
-                None => run_words(self.level, product),
-            }
-        });
     }
 }
 
@@ -142,6 +155,7 @@ struct Product<'a> {
     x: &'a Quantised,
     residual: Option<&'a Matrix>,
     y: Shared<'a>,
+    then: Option<&'a ColumnPass<'a>>,
 }
 
 impl Kernel for Product<'_> {
@@ -149,16 +163,17 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { layer, panels, x, residual, y } = self;
+        let Self { layer, panels, x, residual, y, then } = self;
         let width = layer.width;
         let (words, groups) = (layer.inputs.div_ceil(S::WORD), x.groups());
-        // As in `gemm`: the tiles of a panel fetch the next one, an even share each.
+        // As in `gemm`: the tiles of these panels fetch those after them, an even share each.
         let tiles = x.rows().div_ceil(S::TILE_ROWS).max(1);
         let ahead_step = width.div_ceil(tiles);
-        for panel in panels {
-            let weights = &layer.panels[panel * words * width..][..words * width];
-            let ahead = weights.as_ptr().wrapping_add(weights.len());
-            for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
+        let count = panels.len();
+        for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
+            for panel in panels.clone() {
+                let weights = &layer.panels[panel * words * width..][..words * width];
+                let ahead = weights.as_ptr().wrapping_add(if tiles == 1 { NEAR } else { count * weights.len() });
                 let (add, add_stride) = match residual {
                     Some(residual) => (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride()),
                     None => (std::ptr::null(), 0),
@@ -187,6 +202,9 @@ impl Kernel for Product<'_> {
                 // y is borrowed alone, and each panel belongs to one part, so nothing overlaps.
                 unsafe { tile.compute(s) };
             }
+            if let Some(then) = then {
+                then.apply(first..first + rows, panels.start * width..layer.outputs.min(panels.end * width));
+            }
         }
     }
 }
@@ -198,6 +216,7 @@ mod tests {
     use crate::kernel::matrix::filled;
     use crate::kernel::pass::{Before, Pass, To};
     use crate::kernel::quantise::tests::restored;
+    use crate::kernel::team::Team;
 
     fn quantised(level: Level, x: &mut Matrix) -> Quantised {
         let mut q = Quantised::default();
@@ -209,6 +228,16 @@ mod tests {
         let (weight, bias) = (filled(outputs, inputs, seed), filled(1, outputs, seed + 1));
         let flat: Vec<f32> = (0..outputs).flat_map(|row| weight.row(row).to_vec()).collect();
         (LinearInt8::pack(level, &flat, bias.row(0)), weight, bias)
+    }
+
+    /// Panel after panel, as if each were another thread's.
+    fn apply(linear: &LinearInt8, x: &Quantised, residual: Option<&Matrix>) -> Matrix {
+        let mut y = Matrix::default();
+        y.reshape(x.rows(), linear.outputs());
+        for first in (0..linear.outputs()).step_by(linear.panel()) {
+            linear.columns(first..linear.outputs().min(first + linear.panel()), x, residual, y.shared(), None);
+        }
+        y
     }
 
     /// The weight as the layer sees it, in exact arithmetic.
@@ -227,9 +256,7 @@ mod tests {
                 let (linear, weight, bias) = layer(level, outputs, inputs, seed);
                 let (mut x, residual) = (filled(rows, inputs, seed + 2), filled(rows, outputs, seed + 3));
                 let q = quantised(level, &mut x);
-                let (mut plain, mut sum) = (Matrix::default(), Matrix::default());
-                linear.apply(&Team::default(), &q, None, &mut plain);
-                linear.apply(&Team::default(), &q, Some(&residual), &mut sum);
+                let (plain, sum) = (apply(&linear, &q, None), apply(&linear, &q, Some(&residual)));
                 for i in 0..rows {
                     for j in 0..outputs {
                         let exact: f64 = f64::from(bias.row(0)[j])
@@ -253,14 +280,12 @@ mod tests {
         for level in cpu::Level::supported() {
             let (linear, _, _) = layer(level, 70, 259, 7);
             let mut x = filled(40, 259, 8);
-            let mut all = Matrix::default();
-            linear.apply(&Team::default(), &quantised(level, &mut x), None, &mut all);
+            let all = apply(&linear, &quantised(level, &mut x), None);
             for rows in 1..40 {
                 let mut some = Matrix::default();
                 some.reshape(rows, 259);
                 (0..rows).for_each(|i| some.row_mut(i).copy_from_slice(x.row(40 - rows + i)));
-                let mut y = Matrix::default();
-                linear.apply(&Team::default(), &quantised(level, &mut some), None, &mut y);
+                let y = apply(&linear, &quantised(level, &mut some), None);
                 (0..rows).for_each(|i| assert_eq!(y.row(i), all.row(40 - rows + i), "{level}, row {i} of {rows}"));
             }
         }
@@ -278,8 +303,7 @@ mod tests {
             x.row_mut(0).fill(1.0);
             x.row_mut(0).iter_mut().step_by(GROUP).for_each(|x| *x = 0.0);
             let q = quantised(level, &mut x);
-            let mut y = Matrix::default();
-            linear.apply(&Team::default(), &q, None, &mut y);
+            let y = apply(&linear, &q, None);
             for (got, exact) in y.row(0).iter().zip([297.0, -297.0, 0.0]) {
                 assert!((got - exact).abs() < 1e-3, "{level}: {got} for {exact}");
             }

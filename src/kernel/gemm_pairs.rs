@@ -9,19 +9,19 @@
 //!
 //! Panels as in [`super::gemm`], in steps of 32 inputs: a step's highs, then its lows, in words of two inputs.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::cpu::Level;
-use super::gemm::share_panels;
+use super::gemm::{NEAR, check_columns};
 use super::matrix::{Aligned, Matrix, Shared};
 use super::pairs::{Pairs, STEP};
+use super::pass::ColumnPass;
 use super::simd::{Kernel, Simd, bf16, run};
-use super::team::Team;
 use super::tiles::{BLOCK, Block, Sums, TILE_ROWS, Tiles, row_blocks};
 
 /// Words of the weights of a step, of highs or of lows.
 const STEP_WORDS: usize = TILE_ROWS * BLOCK;
-const NEAR: usize = 4096;
 
 /// A linear layer split and packed.
 pub struct LinearPairs {
@@ -65,18 +65,31 @@ impl LinearPairs {
         Some(Self { tiles, inputs, outputs, panels, bias: padded_bias })
     }
 
-    /// `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs]; y becomes [rows, outputs]. Shared out
-    /// among `team`.
-    pub fn apply(&self, team: &Team, x: &Pairs, residual: Option<&Matrix>, y: &mut Matrix) {
+    /// Columns of the result.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Columns of a panel.
+    pub(super) fn panel(&self) -> usize {
+        BLOCK
+    }
+
+    /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], y: [rows, outputs].
+    /// Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
+    /// Each block's rows go through `then` while they are hot.
+    pub(super) fn columns(
+        &self,
+        columns: Range<usize>,
+        x: &Pairs,
+        residual: Option<&Matrix>,
+        y: Shared<'_>,
+        then: Option<&ColumnPass<'_>>,
+    ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
-        if let Some(residual) = residual {
-            assert_eq!((residual.rows(), residual.cols()), (x.rows(), self.outputs), "the residual's shape");
-        }
-        y.reshape(x.rows(), self.outputs);
-        let y = y.shared();
-        share_panels(team, self.outputs.div_ceil(BLOCK), &|panels| {
-            run(Level::Amx, Product { layer: self, panels, x, residual, y });
-        });
+        check_columns(&columns, BLOCK, (x.rows(), self.outputs), residual, y);
+        let panels = columns.start / BLOCK..columns.end.div_ceil(BLOCK);
+        run(Level::Amx, Product { layer: self, panels, x, residual, y, then });
     }
 }
 
@@ -86,6 +99,7 @@ struct Product<'a> {
     x: &'a Pairs,
     residual: Option<&'a Matrix>,
     y: Shared<'a>,
+    then: Option<&'a ColumnPass<'a>>,
 }
 
 impl Kernel for Product<'_> {
@@ -93,32 +107,31 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { layer, panels, x, residual, y } = self;
+        let Self { layer, panels, x, residual, y, then } = self;
         let shaped = layer.tiles.shape();
         let steps = layer.inputs.div_ceil(STEP);
         let panel_words = steps * 2 * STEP_WORDS;
-        // As in `gemm`: the blocks of a panel fetch the next one, an even share each.
+        // As in `gemm`: the blocks of these panels fetch those after them, an even share each.
         let blocks = row_blocks(x.rows()).count();
         let lines = (2 * STEP_WORDS / 16).div_ceil(blocks.max(1));
-        let mut sums = Sums([[0.0f32; BLOCK]; BLOCK]);
-        for panel in panels {
-            let w = layer.panels[panel * panel_words..][..panel_words].as_ptr();
-            let bias = layer.bias[panel * BLOCK..][..BLOCK].as_ptr();
-            for (turn, (first, rows)) in row_blocks(x.rows()).enumerate() {
-                let (highs, lows) = x.words_from(first);
+        let mut sums = MaybeUninit::<Sums<f32>>::uninit();
+        let next = if blocks == 1 { NEAR } else { panels.len() * panel_words };
+        for (turn, (first, rows)) in row_blocks(x.rows()).enumerate() {
+            let (highs, lows) = x.words_from(first);
+            for panel in panels.clone() {
+                let w = layer.panels[panel * panel_words..][..panel_words].as_ptr();
+                let bias = layer.bias[panel * BLOCK..][..BLOCK].as_ptr();
                 let block = Block {
                     x: highs.as_ptr(),
                     x_stride: 4 * x.stride(),
                     tall: rows > TILE_ROWS,
                     w,
                     steps,
-                    ahead: w.wrapping_add(if blocks == 1 { NEAR } else { panel_words + turn * lines * 16 * steps }),
+                    ahead: w.wrapping_add(next + turn * lines * 16 * steps),
                     ahead_lines: lines,
                 };
-                if steps > 0 {
-                    // SAFETY: x has memory for whole tiles of rows and columns, and the panel for whole steps.
-                    unsafe { shaped.dot_pairs(block, lows.as_ptr(), &mut sums) };
-                }
+                // SAFETY: x has memory for whole tiles of rows and columns, and the panel for whole steps.
+                let sums = unsafe { shaped.dot_pairs(block, lows.as_ptr(), &mut sums) };
                 for (i, sums) in sums.0.iter().enumerate().take(rows) {
                     for at in (0..BLOCK).step_by(S::LANES) {
                         // SAFETY: y and the residual have `outputs` columns and, being matrices, room in each row for
@@ -134,6 +147,9 @@ impl Kernel for Product<'_> {
                     }
                 }
             }
+            if let Some(then) = then {
+                then.apply(first..first + rows, panels.start * BLOCK..layer.outputs.min(panels.end * BLOCK));
+            }
         }
     }
 }
@@ -143,6 +159,7 @@ mod tests {
     use super::*;
     use crate::kernel::matrix::filled;
     use crate::kernel::pass::{Before, Pass, To};
+    use crate::kernel::team::Team;
 
     const LEVEL: Level = Level::Amx;
 
@@ -159,6 +176,16 @@ mod tests {
         Some((LinearPairs::pack(LEVEL, &flat, bias.row(0))?, weight, bias))
     }
 
+    /// Panel after panel, as if each were another thread's.
+    fn apply(linear: &LinearPairs, x: &Pairs, residual: Option<&Matrix>) -> Matrix {
+        let mut y = Matrix::default();
+        y.reshape(x.rows(), linear.outputs());
+        for first in (0..linear.outputs()).step_by(linear.panel()) {
+            linear.columns(first..linear.outputs().min(first + linear.panel()), x, residual, y.shared(), None);
+        }
+        y
+    }
+
     #[test]
     fn the_product_is_that_of_exact_arithmetic_to_2_to_the_minus_16_for_odd_shapes() {
         let shapes = [(1, 1, 1), (1, 33, 7), (2, 384, 100), (15, 31, 65), (16, 32, 128), (17, 97, 33), (70, 65, 1031)];
@@ -166,10 +193,8 @@ mod tests {
             let seed = 100 * seed as u64;
             let Some((linear, weight, bias)) = layer(outputs, inputs, seed) else { return };
             let (mut x, residual) = (filled(rows, inputs, seed + 2), filled(rows, outputs, seed + 3));
-            let (mut plain, mut sum) = (Matrix::default(), Matrix::default());
             let split = pairs(&mut x);
-            linear.apply(&Team::default(), &split, None, &mut plain);
-            linear.apply(&Team::default(), &split, Some(&residual), &mut sum);
+            let (plain, sum) = (apply(&linear, &split, None), apply(&linear, &split, Some(&residual)));
             for i in 0..rows {
                 for j in 0..outputs {
                     let products = || x.row(i).iter().zip(weight.row(j)).map(|(&x, &w)| f64::from(x) * f64::from(w));
@@ -190,14 +215,12 @@ mod tests {
     fn a_row_has_the_same_bits_alone_and_among_any_number_of_others() {
         let Some((linear, _, _)) = layer(70, 129, 7) else { return };
         let mut x = filled(60, 129, 8);
-        let mut all = Matrix::default();
-        linear.apply(&Team::default(), &pairs(&mut x), None, &mut all);
+        let all = apply(&linear, &pairs(&mut x), None);
         for rows in 1..60 {
             let mut some = Matrix::default();
             some.reshape(rows, 129);
             (0..rows).for_each(|i| some.row_mut(i).copy_from_slice(x.row(60 - rows + i)));
-            let mut y = Matrix::default();
-            linear.apply(&Team::default(), &pairs(&mut some), None, &mut y);
+            let y = apply(&linear, &pairs(&mut some), None);
             (0..rows).for_each(|i| assert_eq!(y.row(i), all.row(60 - rows + i), "row {i} of {rows}"));
         }
     }

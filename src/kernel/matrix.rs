@@ -130,7 +130,13 @@ impl Matrix {
 
     /// The matrix for several threads, each of which writes elements of its own.
     pub(super) fn shared(&mut self) -> Shared<'_> {
-        Shared { data: self.data.as_mut_ptr(), rows: self.rows, stride: self.stride, borrowed: PhantomData }
+        Shared {
+            data: self.data.as_mut_ptr(),
+            rows: self.rows,
+            cols: self.cols,
+            stride: self.stride,
+            borrowed: PhantomData,
+        }
     }
 }
 
@@ -139,6 +145,7 @@ impl Matrix {
 pub(super) struct Shared<'a> {
     data: *mut f32,
     rows: usize,
+    cols: usize,
     stride: usize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
@@ -153,6 +160,11 @@ impl Shared<'_> {
     /// As [`Matrix::stride`].
     pub(super) fn stride(&self) -> usize {
         self.stride
+    }
+
+    /// Rows and columns.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (self.rows, self.cols)
     }
 
     /// Where the element is, with the rest of its row and the rows after it.
@@ -173,6 +185,17 @@ impl Shared<'_> {
         assert!(col + len <= self.stride, "elements of one row");
         // SAFETY: they are inside of the matrix (checked, here and in `at`); they are the caller's alone.
         unsafe { std::slice::from_raw_parts_mut(self.at(row, col), len) }
+    }
+
+    /// `len` elements of one row.
+    ///
+    /// # Safety
+    /// No thread writes them at the same time.
+    #[inline]
+    pub(super) unsafe fn row_part(&self, row: usize, col: usize, len: usize) -> &[f32] {
+        assert!(col + len <= self.stride, "elements of one row");
+        // SAFETY: they are inside of the matrix (checked, here and in `at`), and nobody writes them.
+        unsafe { std::slice::from_raw_parts(self.at(row, col), len) }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod dot;
 pub mod gemm;
 pub mod gemm_int8;
 pub mod gemm_pairs;
+pub mod linear;
 pub mod matrix;
 pub mod norm;
 pub mod pairs;

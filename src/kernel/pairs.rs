@@ -77,17 +77,17 @@ unsafe impl Send for Target<'_> {}
 unsafe impl Sync for Target<'_> {}
 
 impl Target<'_> {
-    /// Makes pairs of `x`, finite numbers, as one row.
+    /// Makes pairs of `x`, finite numbers, columns of one row from `first` on: whole steps, or to the row's end.
     ///
     /// # Safety
-    /// No other thread fills this row.
+    /// No other thread fills these columns.
     #[inline(always)]
-    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, x: &[f32]) {
-        assert!(row < self.rows && x.len() == self.cols);
-        let (mut high, mut low) =
-            (self.highs.wrapping_add(row * self.stride), self.lows.wrapping_add(row * self.stride));
-        for first in (0..self.cols.next_multiple_of(STEP)).step_by(S::LANES) {
-            let rest = &x[first.min(x.len())..];
+    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
+        assert!(row < self.rows && first.is_multiple_of(STEP) && first + x.len() <= self.cols);
+        let at = row * self.stride + first / 2;
+        let (mut high, mut low) = (self.highs.wrapping_add(at), self.lows.wrapping_add(at));
+        for at in (0..x.len().next_multiple_of(STEP)).step_by(S::LANES) {
+            let rest = &x[at.min(x.len())..];
             let v = if rest.len() >= S::LANES { s.load(rest) } else { s.load_or(rest, 0.0) };
             // SAFETY: the shape has room for the row in whole steps, which are whole vectors.
             unsafe {

@@ -1,5 +1,7 @@
 //! What is done to each row of activations between two products, in one pass while the row is in the first cache.
 
+use std::ops::Range;
+
 use super::activation::Activation;
 use super::cpu::Level;
 use super::matrix::{Matrix, Shared};
@@ -46,18 +48,43 @@ pub enum To<'a> {
 impl Pass<'_> {
     /// Does it, shared out among `team`.
     pub fn apply(self, level: Level, team: &Team) {
-        let Self { before, x, to } = self;
+        let (rows, cols) = (self.x.rows(), self.x.cols());
+        let pass = ColumnPass::new(level, self.before, self.x, self.to);
+        team.share(rows.div_ceil(ROWS_A_PART), &|part| {
+            pass.apply(part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART), 0..cols);
+        });
+    }
+}
+
+/// A pass that several threads do, each some rows and columns of its own.
+pub(super) struct ColumnPass<'a> {
+    level: Level,
+    before: Before<'a>,
+    x: Shared<'a>,
+    to: Target<'a>,
+}
+
+impl<'a> ColumnPass<'a> {
+    /// Over the rows of `x`; `to` gets their shape.
+    pub(super) fn new(level: Level, before: Before<'a>, x: &'a mut Matrix, to: To<'a>) -> Self {
         let (rows, cols) = (x.rows(), x.cols());
         let to = match to {
             To::Nothing => Target::Nothing,
             To::Bytes(q) => Target::Bytes(q.target(rows, cols, run_words(level, WordSize))),
             To::Pairs(p) => Target::Pairs(p.target(rows, cols)),
         };
-        let x = x.shared();
-        team.share(rows.div_ceil(ROWS_A_PART), &|part| {
-            let rows = part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART);
-            run_words(level, Part { rows, cols, before, x, to });
-        });
+        Self { level, before, x: x.shared(), to }
+    }
+
+    /// The rows.
+    pub(super) fn x(&self) -> Shared<'a> {
+        self.x
+    }
+
+    /// Some rows and columns. Columns begin at a multiple of a group and end at one or the last; layer normalisation
+    /// wants all of them. No two calls have elements in common.
+    pub(super) fn apply(&self, rows: Range<usize>, columns: Range<usize>) {
+        run_words(self.level, Part { rows, columns, before: self.before, x: self.x, to: self.to });
     }
 }
 
@@ -80,10 +107,10 @@ enum Target<'a> {
     Pairs(pairs::Target<'a>),
 }
 
-/// Some rows of a pass.
+/// Some rows and columns of a pass.
 struct Part<'a> {
-    rows: std::ops::Range<usize>,
-    cols: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
     before: Before<'a>,
     x: Shared<'a>,
     to: Target<'a>,
@@ -94,20 +121,26 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        for row in self.rows {
-            // SAFETY: each row belongs to one part.
-            let x = unsafe { self.x.row_mut(row, 0, self.cols) };
-            match self.before {
+        let Self { rows, columns, before, x, to } = self;
+        let (first, len) = (columns.start, columns.len());
+        // Row after row in each step: the next row's arithmetic fills the waits of this one's.
+        for row in rows.clone() {
+            // SAFETY: each element belongs to one part.
+            let x = unsafe { x.row_mut(row, first, len) };
+            match before {
                 Before::Nothing => {}
                 Before::Activate(activation) => activation.each(s, x),
                 Before::Normalise(norm) => norm.row(s, x),
             }
+        }
+        for row in rows {
             // SAFETY: as above.
             unsafe {
-                match self.to {
+                let x = x.row_mut(row, first, len);
+                match to {
                     Target::Nothing => {}
-                    Target::Bytes(to) => to.fill(s, row, x),
-                    Target::Pairs(to) => to.fill(s, row, x),
+                    Target::Bytes(to) => to.fill(s, row, first, x),
+                    Target::Pairs(to) => to.fill(s, row, first, x),
                 }
             }
         }

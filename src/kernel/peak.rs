@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cpu::Level;
 use super::simd::{Kernel, Simd, run, run_words, word};
+use super::tiles;
 
 /// Chains of dependent operations: they hide a latency of four to five cycles on two ports, and fit into sixteen
 /// registers with their operands.
@@ -13,15 +14,28 @@ const CHAINS: usize = 12;
 /// Operations of each chain between two looks at the clock: some tens of microseconds.
 const STEPS: usize = 20_000;
 
-/// Floating point operations a second of one thread, by fused multiply-adds in registers (two operations each) at
-/// `level`: the best rate seen within `time`.
+/// Floating point operations a second of one thread in the arithmetic of f32 models at `level`, in registers alone: the
+/// best rate seen within `time`. Fused multiply-adds, two operations each; with tiles, a third of the products of bf16,
+/// since three make one of f32 (see [`super::gemm_pairs`]).
 pub fn flops(level: Level, time: Duration) -> f64 {
-    run(level, Flops(time))
+    match tiles::of(level) {
+        Some(tiles) => {
+            let shaped = tiles.shape();
+            best(time, || shaped.multiply_bf16(STEPS / 4)) / 3.0
+        }
+        None => run(level, Flops(time)),
+    }
 }
 
 /// The same for the dot product of bytes that [`super::gemm_int8`] is made of.
 pub fn byte_ops(level: Level, time: Duration) -> f64 {
-    run_words(level, ByteOps(time))
+    match tiles::of(level) {
+        Some(tiles) => {
+            let shaped = tiles.shape();
+            best(time, || shaped.multiply_bytes(STEPS / 4))
+        }
+        None => run_words(level, ByteOps(time)),
+    }
 }
 
 struct Flops(Duration);
@@ -32,7 +46,7 @@ impl Kernel for Flops {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
         let (factor, term) = (s.splat(0.999), s.splat(0.001));
-        best(self.0, 2 * S::LANES, || {
+        best(self.0, || {
             // Chains that the compiler knew to be equal would be computed once.
             let mut sums: [S::V; CHAINS] = std::array::from_fn(|i| s.splat(black_box(i as f32)));
             for _ in 0..STEPS {
@@ -41,6 +55,7 @@ impl Kernel for Flops {
                 }
             }
             black_box(sums.map(|sum| s.sum(sum)));
+            CHAINS * STEPS * 2 * S::LANES
         })
     }
 }
@@ -55,7 +70,7 @@ impl Kernel for ByteOps {
         let ones = black_box(word(&[1; 4][..S::WORD]));
         // SAFETY: it points to a word.
         let w = unsafe { s.splat_word_at(&ones) };
-        best(self.0, 2 * S::LANES * S::WORD, || {
+        best(self.0, || {
             // SAFETY: each points to a word. They are zeros of which the compiler knows nothing, and stay zeros.
             let mut sums: [S::I; CHAINS] = std::array::from_fn(|_| unsafe { s.splat_word_at(&black_box(0)) });
             for _ in 0..STEPS {
@@ -65,18 +80,19 @@ impl Kernel for ByteOps {
                 }
             }
             black_box(sums.map(|sum| s.sum(s.to_f32(sum))));
+            CHAINS * STEPS * 2 * S::LANES * S::WORD
         })
     }
 }
 
-/// Operations a second of `chains`, which does `each` operations `CHAINS · STEPS` times.
+/// Operations a second of `work`, which returns how many it did.
 #[inline(always)]
-fn best(time: Duration, each: usize, mut chains: impl FnMut()) -> f64 {
+fn best(time: Duration, mut work: impl FnMut() -> usize) -> f64 {
     let (mut rate, until) = (0.0f64, Instant::now() + time);
     while rate == 0.0 || Instant::now() < until {
         let start = Instant::now();
-        chains();
-        rate = rate.max((CHAINS * STEPS * each) as f64 / start.elapsed().as_secs_f64());
+        let operations = work();
+        rate = rate.max(operations as f64 / start.elapsed().as_secs_f64());
     }
     rate
 }
@@ -90,7 +106,7 @@ mod tests {
     fn a_peak_is_a_rate_that_a_machine_can_have() {
         for level in cpu::Level::supported() {
             for rate in [flops(level, Duration::ZERO), byte_ops(level, Duration::ZERO)] {
-                // 2e13: more than 64 lanes of two operations on four ports at ten GHz; what is above was not computed.
+                // 2e13: a tile of bytes in 16 cycles at ten GHz; what is above was not computed.
                 assert!((1e6..2e13).contains(&rate), "{level}: {rate:e} operations a second");
             }
         }

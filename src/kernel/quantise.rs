@@ -113,25 +113,26 @@ unsafe impl Send for Target<'_> {}
 unsafe impl Sync for Target<'_> {}
 
 impl Target<'_> {
-    /// Quantises `x`, of the columns and with the words that the shape was made for, as one row.
+    /// Quantises `x`, columns of one row from `first` on: whole groups, or to the row's end.
     ///
     /// # Safety
-    /// No other thread fills this row.
+    /// No other thread fills these groups.
     #[inline(always)]
-    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, x: &[f32]) {
-        assert!(row < self.rows && x.len().div_ceil(GROUP) == self.groups);
+    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
+        let (group, count) = (first / GROUP, x.len().div_ceil(GROUP));
+        assert!(row < self.rows && first.is_multiple_of(GROUP) && group + count <= self.groups);
         // SAFETY: the shape has room for the row, in whole lines and so in whole vectors.
         unsafe {
-            let grids = std::slice::from_raw_parts_mut(self.grids.add(row * self.groups), self.groups);
-            quantise(s, x, self.words.add(row * self.stride), grids);
+            let grids = std::slice::from_raw_parts_mut(self.grids.add(row * self.groups + group), count);
+            quantise(s, x, self.words.add(row * self.stride + first / S::WORD), grids);
         }
     }
 }
 
-/// One row.
+/// Some groups of a row.
 ///
 /// # Safety
-/// `words` has room for the row rounded up to whole vectors.
+/// `words` has room for them, the last one rounded up to whole vectors.
 #[inline(always)]
 unsafe fn quantise<S: Simd>(s: S, row: &[f32], mut words: *mut i32, grids: &mut [Grid]) {
     for (group, grid) in row.chunks(GROUP).zip(grids) {

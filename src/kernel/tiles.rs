@@ -41,7 +41,7 @@ pub(super) struct Block {
     pub tall: bool,
     /// [steps · 16, 32]
     pub w: *const i32,
-    /// At least one.
+    /// None: the sums are zero.
     pub steps: usize,
     /// What will be needed next: in each step so many lines are fetched, one after the other. Any address is fine.
     pub ahead: *const i32,

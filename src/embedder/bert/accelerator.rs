@@ -7,7 +7,7 @@
 use candle_core::{Device, IndexOp, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-use super::backend::{Backend, Queries, Sequences, Tokens};
+use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
 use super::checkpoint::{Norm, Weight};
 use crate::kernel::activation::Activation;
 
@@ -113,11 +113,6 @@ impl Backend for Accelerator {
         Ok(())
     }
 
-    fn linear(&self, layer: &Linear, x: &Rows, out: &mut Rows) -> Result<()> {
-        *out = Rows(Some(self.project(layer, x)?));
-        Ok(())
-    }
-
     fn linear_activate(&self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
         let y = self.project(layer, x)?;
         *out = Rows(Some(match activation {
@@ -141,14 +136,8 @@ impl Backend for Accelerator {
         Ok(())
     }
 
-    fn attention(
-        &self,
-        qkv: &Rows,
-        sequences: &Sequences,
-        queries: Queries,
-        bias: Option<&Bias>,
-        out: &mut Rows,
-    ) -> Result<()> {
+    fn attention(&self, step: SelfAttention<'_, Self>, x: &Rows, _: &mut Rows, out: &mut Rows) -> Result<()> {
+        let SelfAttention { qkv, sequences, queries, bias } = step;
         let &Sequences { heads, head_dim, .. } = sequences;
         let count = sequences.cu_seqlens.len() - 1;
         let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
@@ -161,9 +150,9 @@ impl Backend for Accelerator {
             let wanted = if queries == Queries::First { 1 } else { len };
             kept.extend((0..wanted).map(|j| (i * longest + j) as u32));
         }
-        let padded = qkv.tensor()?.index_select(&self.indices(from)?, 0)?;
-        let padded = padded.reshape((count, longest, 3, heads, head_dim))?;
-        let part = |i: usize| padded.i((.., .., i))?.transpose(1, 2)?.contiguous();
+        let padded = self.project(qkv, x)?.index_select(&self.indices(from)?, 0)?;
+        let padded = padded.reshape((count, longest, heads, 3, head_dim))?;
+        let part = |i: usize| padded.i((.., .., .., i))?.transpose(1, 2)?.contiguous();
         let (q, k, v) = (part(0)?, part(1)?, part(2)?);
         let scores = (q.matmul(&k.t()?)? / (head_dim as f64).sqrt())?;
         let scores = match bias {

@@ -66,8 +66,6 @@ pub trait Backend: Clone {
 
     /// `out = LayerNorm(words[id] + positions[place])` for each token.
     fn embed(&self, tokens: Tokens<'_, Self>, norm: &Self::Norm, out: &mut Self::Rows) -> Result<()>;
-    /// `out = x · Wᵀ + b`
-    fn linear(&self, layer: &Self::Linear, x: &Self::Rows, out: &mut Self::Rows) -> Result<()>;
     /// `out = activation(x · Wᵀ + b)`
     fn linear_activate(
         &self,
@@ -85,14 +83,13 @@ pub trait Backend: Clone {
         norm: &Self::Norm,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// `out = softmax(Q Kᵀ / √head_dim + bias) V` of each sequence and head, the heads side by side. `qkv`:
-    /// [tokens, 3 · heads · head_dim]; out: a row for each query.
+    /// `q, k, v = x · Wᵀ + b`, then `out = softmax(q kᵀ / √head_dim + bias) v` of each sequence and head, the heads side by
+    /// side: a row for each query. `qkv` is room for the former.
     fn attention(
         &self,
-        qkv: &Self::Rows,
-        sequences: &Sequences,
-        queries: Queries,
-        bias: Option<&Self::Bias>,
+        step: SelfAttention<'_, Self>,
+        x: &Self::Rows,
+        qkv: &mut Self::Rows,
         out: &mut Self::Rows,
     ) -> Result<()>;
     /// The first row of each sequence.
@@ -113,4 +110,16 @@ pub struct Tokens<'a, B: Backend> {
     pub positions: &'a B::Table,
     /// One of `positions` for each token.
     pub places: &'a [u32],
+}
+
+/// What attends to what.
+pub struct SelfAttention<'a, B: Backend> {
+    /// From hidden_size to heads · 3 · head_dim: each head's queries, keys and values.
+    pub qkv: &'a B::Linear,
+    /// Tokens attend to their own sequence.
+    pub sequences: &'a Sequences,
+    /// Which tokens ask.
+    pub queries: Queries,
+    /// What is added inside the softmax.
+    pub bias: Option<&'a B::Bias>,
 }

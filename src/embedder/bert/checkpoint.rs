@@ -39,7 +39,7 @@ pub struct Padding {
 
 /// One layer of the encoder.
 pub struct LayerWeights {
-    /// Queries, keys and values side by side: [3 · hidden_size, hidden_size]
+    /// The queries, keys and values of each head, head after head: [heads · 3 · head_dim, hidden_size]
     pub qkv: Weight,
     /// After attention: [hidden_size, hidden_size]
     pub output: Weight,
@@ -156,14 +156,10 @@ impl<'a> Checkpoint<'a> {
     pub fn layer(&self, i: usize) -> Result<LayerWeights> {
         let Architecture { hidden_size: n, intermediate_size: inner, .. } = *self.architecture;
         let vb = self.vb.pp(self.names.layer).pp(i);
-        let mut qkv = Weight { weight: Vec::with_capacity(3 * n * n), bias: Vec::with_capacity(3 * n) };
-        for name in self.names.qkv {
-            let part = weight(&vb, name, n, n)?;
-            qkv.weight.extend(part.weight);
-            qkv.bias.extend(part.bias);
-        }
+        let [q, k, v] = self.names.qkv;
+        let parts = [weight(&vb, q, n, n)?, weight(&vb, k, n, n)?, weight(&vb, v, n, n)?];
         Ok(LayerWeights {
-            qkv,
+            qkv: by_head(&parts, self.architecture.num_attention_heads),
             output: weight(&vb, self.names.output, n, n)?,
             output_norm: self.norm(&vb, self.names.output_norm)?,
             up: weight(&vb, self.names.up, inner, n)?,
@@ -197,4 +193,15 @@ fn weight(vb: &VarBuilder<'_>, name: &str, outputs: usize, inputs: usize) -> Res
 /// The tensor's values in row-major order, as f32.
 fn values(tensor: Tensor) -> Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+}
+
+/// The first head's rows of each part, then the second's.
+fn by_head(parts: &[Weight; 3], heads: usize) -> Weight {
+    let gather = |of: fn(&Weight) -> &[f32]| {
+        let head = |i: usize| {
+            parts.iter().flat_map(move |part| &of(part)[of(part).len() / heads * i..][..of(part).len() / heads])
+        };
+        (0..heads).flat_map(head).copied().collect()
+    };
+    Weight { weight: gather(|part| &part.weight), bias: gather(|part| &part.bias) }
 }

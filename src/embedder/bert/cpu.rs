@@ -7,38 +7,24 @@ use std::sync::Arc;
 
 use candle_core::Result;
 
-use super::backend::{Backend, Queries, Sequences, Tokens};
+use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
 use super::checkpoint::{Norm, Weight};
 use crate::embedder::Precision;
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::{self, Attention};
 use crate::kernel::cpu::Level;
-use crate::kernel::gemm::{self, Then};
-use crate::kernel::gemm_int8::LinearInt8;
-use crate::kernel::gemm_pairs::LinearPairs;
-use crate::kernel::matrix::Matrix;
+use crate::kernel::linear::{Form, Linear, Rows};
 use crate::kernel::norm::LayerNorm;
-use crate::kernel::pairs::Pairs;
-use crate::kernel::pass::{Before, Pass, To};
-use crate::kernel::quantise::Quantised;
+use crate::kernel::pass::{Before, Pass};
 use crate::kernel::team::Team;
 
 /// One worker's processor.
 #[derive(Clone)]
 pub struct Cpu {
     level: Level,
-    precision: Precision,
+    /// What linear layers read.
+    form: Form,
     team: Arc<Team>,
-}
-
-/// [rows, columns] of activations.
-#[derive(Default)]
-pub struct Rows {
-    f32: Matrix,
-    /// The same, where the next step reads bytes.
-    int8: Quantised,
-    /// The same, where the next step reads pairs.
-    pairs: Pairs,
 }
 
 /// Vectors to look up.
@@ -54,27 +40,20 @@ impl Table {
     }
 }
 
-/// A linear layer in the precision of its model; f32 by pairs where the processor has tiles.
-pub enum Linear {
-    F32(gemm::Linear),
-    Pairs(LinearPairs),
-    Int8(LinearInt8),
-}
-
 impl Cpu {
     /// Instructions, arithmetic, and the threads that may help.
     pub fn new(level: Level, precision: Precision, team: Arc<Team>) -> Self {
-        Self { level, precision, team }
+        let form = match precision {
+            Precision::F32 => Form::of_f32(level),
+            Precision::Int8 => Form::Bytes,
+        };
+        Self { level, form, team }
     }
 
-    /// Does `before` to the rows, and quantises them if a linear layer will want that.
+    /// Does `before` to the rows, and makes of them what a linear layer will want.
     fn pass(&self, before: Before<'_>, rows: &mut Rows) {
-        let to = match self.precision {
-            Precision::Int8 => To::Bytes(&mut rows.int8),
-            Precision::F32 if LinearPairs::is_for(self.level) => To::Pairs(&mut rows.pairs),
-            Precision::F32 => To::Nothing,
-        };
-        Pass { before, x: &mut rows.f32, to }.apply(self.level, &self.team);
+        let (x, to) = rows.target(self.form);
+        Pass { before, x, to }.apply(self.level, &self.team);
     }
 }
 
@@ -90,13 +69,7 @@ impl Backend for Cpu {
     }
 
     fn pack(&self, Weight { weight, bias }: Weight) -> Result<Linear> {
-        Ok(match self.precision {
-            Precision::F32 => match LinearPairs::pack(self.level, &weight, &bias) {
-                Some(layer) => Linear::Pairs(layer),
-                None => Linear::F32(gemm::Linear::pack(self.level, &weight, &bias)),
-            },
-            Precision::Int8 => Linear::Int8(LinearInt8::pack(self.level, &weight, &bias)),
-        })
+        Ok(Linear::pack(self.level, self.form, &weight, &bias))
     }
 
     fn norm(&self, Norm { gain, shift }: Norm, epsilon: f64) -> Result<LayerNorm> {
@@ -123,22 +96,8 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn linear(&self, layer: &Linear, x: &Rows, out: &mut Rows) -> Result<()> {
-        match layer {
-            Linear::F32(layer) => layer.apply(&self.team, &x.f32, Then::Nothing, &mut out.f32),
-            Linear::Pairs(layer) => layer.apply(&self.team, &x.pairs, None, &mut out.f32),
-            Linear::Int8(layer) => layer.apply(&self.team, &x.int8, None, &mut out.f32),
-        }
-        Ok(())
-    }
-
     fn linear_activate(&self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
-        if let Linear::F32(layer) = layer {
-            layer.apply(&self.team, &x.f32, Then::Activate(activation), &mut out.f32);
-            return Ok(());
-        }
-        self.linear(layer, x, out)?;
-        self.pass(Before::Activate(activation), out);
+        layer.activate(self.level, &self.team, x, activation, self.form, out);
         Ok(())
     }
 
@@ -150,27 +109,16 @@ impl Backend for Cpu {
         norm: &LayerNorm,
         out: &mut Rows,
     ) -> Result<()> {
-        match layer {
-            Linear::F32(layer) => layer.apply(&self.team, &x.f32, Then::Add(&residual.f32), &mut out.f32),
-            Linear::Pairs(layer) => layer.apply(&self.team, &x.pairs, Some(&residual.f32), &mut out.f32),
-            Linear::Int8(layer) => layer.apply(&self.team, &x.int8, Some(&residual.f32), &mut out.f32),
-        }
+        layer.apply(&self.team, x, Some(&residual.f32), &mut out.f32);
         self.pass(Before::Normalise(norm), out);
         Ok(())
     }
 
-    fn attention(
-        &self,
-        qkv: &Rows,
-        sequences: &Sequences,
-        queries: Queries,
-        bias: Option<&attention::Bias>,
-        out: &mut Rows,
-    ) -> Result<()> {
-        let &Sequences { ref cu_seqlens, heads, head_dim } = sequences;
-        let first_only = queries == Queries::First;
-        let attention = Attention { qkv: &qkv.f32, cu_seqlens, heads, head_dim, first_only, bias };
-        attention.apply(self.level, &self.team, &mut out.f32);
+    fn attention(&self, step: SelfAttention<'_, Self>, x: &Rows, qkv: &mut Rows, out: &mut Rows) -> Result<()> {
+        let &Sequences { ref cu_seqlens, heads, head_dim } = step.sequences;
+        let first_only = step.queries == Queries::First;
+        let attention = Attention { cu_seqlens, heads, head_dim, first_only, bias: step.bias };
+        attention.of(self.level, &self.team, step.qkv, x, &mut qkv.f32, &mut out.f32);
         self.pass(Before::Nothing, out);
         Ok(())
     }

@@ -16,6 +16,7 @@ use super::cpu::Cpu;
 use super::*;
 use crate::embedder::{Embedding, Precision};
 use crate::kernel::cpu::{self, Level};
+use crate::kernel::linear::Form;
 use crate::kernel::matrix::filled;
 use crate::kernel::team::Team;
 use crate::model::{Activation::*, Family};
@@ -128,6 +129,12 @@ fn hidden<B: Backend>(bert: &Bert<B>, backend: &B, sequences: &[Vec<u32>]) -> Hi
     bert.forward(&slices(sequences), &mut bert.scratch(backend.clone())).expect("ids are valid")
 }
 
+/// How far a hidden value, of which the greatest are about 4, may be from that of plain f32: roundings, and on tiles what
+/// pairs of bf16 leave out, 2⁻¹⁶ of each product.
+fn tolerance(level: Level) -> f32 {
+    if Form::of_f32(level) == Form::Pairs { 4e-5 } else { 1e-5 }
+}
+
 /// The greatest difference from candle-transformers, which computes one sequence at a time.
 fn worst_difference<B: Backend>(config: &Architecture, seed: u64, backend: &B, sequences: &[Vec<u32>]) -> f32 {
     let weights = weights(config, seed);
@@ -162,7 +169,7 @@ fn every_token_is_that_of_candle_transformers_after_every_layer_at_every_level_a
             let config = Architecture { num_hidden_layers: layers, ..config.clone() };
             for level in Level::supported() {
                 let worst = worst_difference(&config, seed, &at(level), &sequences);
-                assert!(worst <= 1e-5, "{level}, {layers} layers, seed {seed}: off by {worst:e}");
+                assert!(worst <= tolerance(level), "{level}, {layers} layers, seed {seed}: off by {worst:e}");
             }
             let worst = worst_difference(&config, seed, &Accelerator::new(Device::Cpu), &sequences);
             assert!(worst <= 1e-5, "candle, {layers} layers, seed {seed}: off by {worst:e}");
@@ -177,7 +184,7 @@ fn the_longest_sequence_and_hundreds_of_single_tokens_are_those_of_candle_transf
     for level in Level::supported() {
         for sequences in [&[sequence(512, 3)][..], &singles] {
             let worst = worst_difference(&config, 6, &at(level), sequences);
-            assert!(worst <= 1e-5, "{level}: off by {worst:e}");
+            assert!(worst <= tolerance(level), "{level}: off by {worst:e}");
         }
     }
 }

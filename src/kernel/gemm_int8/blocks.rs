@@ -8,7 +8,10 @@
 //! Sums of several groups wait in the first cache for one walk over the block's rows: the vectors work on them while
 //! the tiles go on with what follows.
 
+use std::mem::MaybeUninit;
+
 use super::{LinearInt8, Product};
+use crate::kernel::gemm::NEAR;
 use crate::kernel::quantise::{GROUP, Grid};
 use crate::kernel::simd::{Kernel, Simd};
 use crate::kernel::tiles::{BLOCK, Block, STEP_BYTES, Shaped, Sums, TILE_ROWS, Tiles, row_blocks};
@@ -19,7 +22,6 @@ const WAITING: usize = 4;
 const GROUP_STEPS: usize = GROUP / STEP_BYTES;
 /// Words of the weights of a step.
 const STEP_WORDS: usize = TILE_ROWS * BLOCK;
-const NEAR: usize = 4096;
 
 /// A product by tiles.
 pub(super) struct Blocks<'a> {
@@ -32,18 +34,18 @@ impl Kernel for Blocks<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Product { layer, panels, x, residual, y } = self.product;
+        let Product { layer, panels, x, residual, y, then } = self.product;
         assert!(layer.width == BLOCK && layer.word == 4, "a panel is a block wide, and a word has four bytes");
         let shaped = self.tiles.shape();
         let (panel_words, groups) = (layer.panel_words(), x.groups());
         let blocks = row_blocks(x.rows()).count();
         let lines = (STEP_WORDS / 16).div_ceil(blocks.max(1));
-        let mut sums = [Sums([[0; BLOCK]; BLOCK]); WAITING];
-        for panel in panels {
-            let w = layer.panels[panel * panel_words..][..panel_words].as_ptr();
-            let ahead = w.wrapping_add(if blocks == 1 { NEAR } else { panel_words });
-            for (turn, (first, rows)) in row_blocks(x.rows()).enumerate() {
-                let ahead = ahead.wrapping_add(turn * lines * 16 * (panel_words / STEP_WORDS));
+        let mut sums = [const { MaybeUninit::<Sums<i32>>::uninit() }; WAITING];
+        let next = if blocks == 1 { NEAR } else { panels.len() * panel_words };
+        for (turn, (first, rows)) in row_blocks(x.rows()).enumerate() {
+            for panel in panels.clone() {
+                let w = layer.panels[panel * panel_words..][..panel_words].as_ptr();
+                let ahead = w.wrapping_add(next + turn * lines * 16 * (panel_words / STEP_WORDS));
                 for group in (0..groups).step_by(WAITING) {
                     let count = WAITING.min(groups - group);
                     for (g, sums) in (group..group + count).zip(&mut sums) {
@@ -86,6 +88,9 @@ impl Kernel for Blocks<'_> {
                     }
                 }
             }
+            if let Some(then) = then {
+                then.apply(first..first + rows, panels.start * BLOCK..layer.outputs.min(panels.end * BLOCK));
+            }
         }
         // Held until here: tiles keep their shape from block to block.
         drop::<Shaped>(shaped);
@@ -101,7 +106,8 @@ impl LinearInt8 {
 
 /// Adds the waiting sums of some groups to a block of the result.
 struct Fold<'a> {
-    sums: &'a [Sums<i32>; WAITING],
+    /// Those of the groups that wait.
+    sums: &'a [MaybeUninit<Sums<i32>>; WAITING],
     /// [groups that wait, 32]
     scales: *const f32,
     /// [groups that wait, 32]
@@ -122,7 +128,7 @@ struct Fold<'a> {
 
 impl Fold<'_> {
     /// # Safety
-    /// All pointers are valid as described, for `GROUPS` groups; nobody else uses `out`.
+    /// `GROUPS` groups wait, and all pointers are valid as described for them; nobody else uses `out`.
     #[inline(always)]
     unsafe fn groups<S: Simd, const GROUPS: usize>(&self, s: S) {
         // SAFETY: of all pointer steps, the caller vouches.
@@ -141,7 +147,7 @@ impl Fold<'_> {
                         None => s.load_at(out),
                     };
                     for g in 0..GROUPS {
-                        let exact = s.load_words_at(self.sums[g].0[i][at..].as_ptr());
+                        let exact = s.load_words_at(self.sums[g].assume_init_ref().0[i][at..].as_ptr());
                         let scaled = s.mul(s.to_f32(exact), scales[g]);
                         sum = s.mul_add(scaled, s.splat(grids[g].step), sum);
                         sum = s.mul_add(totals[g], s.splat(grids[g].least), sum);

@@ -1,5 +1,7 @@
 //! Processors without tiles: nothing here can be made, and so nothing is ever called.
 
+use std::mem::MaybeUninit;
+
 use super::{Block, Sums};
 
 /// There is none.
@@ -20,11 +22,24 @@ impl Tiles {
 }
 
 impl Shaped {
-    pub(in crate::kernel) unsafe fn dot_bytes(&self, _: Block, _: &mut Sums<i32>) {
+    pub(in crate::kernel) unsafe fn dot_bytes<'a>(&self, _: Block, _: &'a mut MaybeUninit<Sums<i32>>) -> &'a Sums<i32> {
         match *self {}
     }
 
-    pub(in crate::kernel) unsafe fn dot_pairs(&self, _: Block, _: *const i32, _: &mut Sums<f32>) {
+    pub(in crate::kernel) unsafe fn dot_pairs<'a>(
+        &self,
+        _: Block,
+        _: *const i32,
+        _: &'a mut MaybeUninit<Sums<f32>>,
+    ) -> &'a Sums<f32> {
+        match *self {}
+    }
+
+    pub(in crate::kernel) fn multiply_bytes(&self, _: usize) -> usize {
+        match *self {}
+    }
+
+    pub(in crate::kernel) fn multiply_bf16(&self, _: usize) -> usize {
         match *self {}
     }
 }

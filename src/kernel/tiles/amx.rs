@@ -8,6 +8,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 use super::{BLOCK, Block, STEP_BYTES, Sums, TILE_ROWS};
@@ -94,11 +95,13 @@ macro_rules! block {
         let Block { x, x_stride, w, steps, ahead, ahead_lines, .. } = $block;
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "test {steps}, {steps}", "jz 4f",
             "2:",
             $($step,)*
             "mov {lines}, {ahead_lines}",
             "3:", "prefetcht1 [{ahead}]", "add {ahead}, 64", "dec {lines}", "jnz 3b",
             "dec {steps}", "jnz 2b",
+            "4:",
             "tilestored [{sums} + {w_stride}*1], tmm0",
             "tilestored [{sums} + {w_stride}*1 + 64], tmm1",
             "tilestored [{sums} + {w_stride}*1 + 2048], tmm2",
@@ -107,13 +110,35 @@ macro_rules! block {
             w = inout(reg) w => _, w_stride = in(reg) WEIGHT_STRIDE,
             steps = inout(reg) steps => _,
             ahead = inout(reg) ahead => _, ahead_lines = in(reg) ahead_lines, lines = out(reg) _,
-            sums = in(reg) &raw mut *$sums,
+            sums = in(reg) $sums.as_mut_ptr(),
             $($operand)*
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
-        )
+        );
     }};
+}
+
+/// `$times` times four products of tiles that depend on none of the others: nothing is loaded.
+macro_rules! multiply {
+    ($instruction:literal, $times:expr) => {
+        asm!(
+            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+            "test {times}, {times}", "jz 3f",
+            "2:",
+            concat!($instruction, " tmm0, tmm4, tmm6"),
+            concat!($instruction, " tmm1, tmm4, tmm7"),
+            concat!($instruction, " tmm2, tmm5, tmm6"),
+            concat!($instruction, " tmm3, tmm5, tmm7"),
+            "dec {times}", "jnz 2b",
+            "3:",
+            times = inout(reg) $times => _,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack, nomem),
+        )
+    };
 }
 
 /// The address of a row of x in bytes.
@@ -127,9 +152,13 @@ impl Shaped {
     ///
     /// # Safety
     /// x and w are valid for reads as described.
-    pub(in crate::kernel) unsafe fn dot_bytes(&self, block: Block, sums: &mut Sums<i32>) {
+    pub(in crate::kernel) unsafe fn dot_bytes<'a>(
+        &self,
+        block: Block,
+        sums: &'a mut MaybeUninit<Sums<i32>>,
+    ) -> &'a Sums<i32> {
         // SAFETY: `self` exists, so the instructions do, and tiles have their shape. What is read the caller vouches
-        // for; what is written is `sums`, 32 rows of 128 bytes.
+        // for; what is written is `sums`, all of it: 32 rows of 128 bytes.
         unsafe {
             if block.tall {
                 block!(
@@ -161,6 +190,7 @@ impl Shaped {
                     sums,
                 );
             }
+            sums.assume_init_ref()
         }
     }
 
@@ -170,7 +200,12 @@ impl Shaped {
     ///
     /// # Safety
     /// x, `lows` (of the same shape) and w are valid for reads as described.
-    pub(in crate::kernel) unsafe fn dot_pairs(&self, block: Block, lows: *const i32, sums: &mut Sums<f32>) {
+    pub(in crate::kernel) unsafe fn dot_pairs<'a>(
+        &self,
+        block: Block,
+        lows: *const i32,
+        sums: &'a mut MaybeUninit<Sums<f32>>,
+    ) -> &'a Sums<f32> {
         const { assert!(STEP_WEIGHTS == 2048, "the number in the instructions below") };
         // SAFETY: as in `dot_bytes`.
         unsafe {
@@ -228,6 +263,21 @@ impl Shaped {
                     low = inout(reg) lows => _,
                 );
             }
+            sums.assume_init_ref()
         }
+    }
+
+    /// Multiplies four times so many tiles of bytes, to see how long that takes; returns the operations.
+    pub(in crate::kernel) fn multiply_bytes(&self, times: usize) -> usize {
+        // SAFETY: `self` exists, so the instructions do, and tiles have their shape. No memory is touched.
+        unsafe { multiply!("tdpbusd", times) };
+        times * 4 * TILE_ROWS * TILE_ROWS * STEP_BYTES * 2
+    }
+
+    /// The same with tiles of bf16.
+    pub(in crate::kernel) fn multiply_bf16(&self, times: usize) -> usize {
+        // SAFETY: as above.
+        unsafe { multiply!("tdpbf16ps", times) };
+        times * 4 * TILE_ROWS * TILE_ROWS * (STEP_BYTES / 2) * 2
     }
 }
