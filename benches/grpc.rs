@@ -24,7 +24,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 async fn main() -> Result<()> {
     // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
     let measuring = std::env::args().any(|arg| arg == "--bench");
-    let (rounds, share) = if measuring { (2, 1) } else { (1, 64) };
+    let (rounds, share) = if measuring { (5, 1) } else { (1, 64) };
     let glosses: Vec<String> = CORPUS
         .lines()
         .map(|line| Ok(serde_json::from_str::<Value>(line)?["text"].as_str().unwrap_or_default().to_owned()))

@@ -7,11 +7,13 @@
 //! ```
 //! The inner sum is exact, in integers of 32 bits (a group's is below 2²³, so that its conversion is exact too), and
 //! the same at every level. Panels as in [`super::gemm`], a lane's word of several inputs in the place of one f32.
-//! `tile` computes it by vectors, `blocks` by tiles of AMX.
+//! `tile` computes the inner sums by vectors, `blocks` by tiles of AMX; `fold` does the rest.
 
 mod blocks;
+mod fold;
 mod tile;
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::cpu::Level;
@@ -22,6 +24,7 @@ use super::quantise::{GROUP, Quantised};
 use super::simd::{Kernel, Simd, run_words, word};
 use super::tiles::{self, Tiles};
 use blocks::Blocks;
+use fold::{Fold, WAITING, Waiting};
 use tile::Tile;
 
 /// A linear layer quantised and packed for one instruction set.
@@ -163,48 +166,68 @@ impl Kernel for Product<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { layer, panels, x, residual, y, then } = self;
-        let width = layer.width;
-        let (words, groups) = (layer.inputs.div_ceil(S::WORD), x.groups());
+        let Self { layer, panels, x, then, .. } = &self;
+        let (width, words, groups) = (layer.width, layer.inputs.div_ceil(S::WORD), x.groups());
+        let group_words = GROUP / S::WORD;
         // As in `gemm`: the tiles of these panels fetch those after them, an even share each.
         let tiles = x.rows().div_ceil(S::TILE_ROWS).max(1);
         let ahead_step = width.div_ceil(tiles);
-        let count = panels.len();
+        let next = if tiles == 1 { NEAR } else { panels.len() * words * width };
+        let mut sums: Waiting = [const { MaybeUninit::uninit() }; WAITING];
         for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
             for panel in panels.clone() {
                 let weights = &layer.panels[panel * words * width..][..words * width];
-                let ahead = weights.as_ptr().wrapping_add(if tiles == 1 { NEAR } else { count * weights.len() });
-                let (add, add_stride) = match residual {
-                    Some(residual) => (residual.rows_from(first)[panel * width..].as_ptr(), residual.stride()),
-                    None => (std::ptr::null(), 0),
-                };
-                let tile = Tile {
-                    x: x.words_from(first).as_ptr(),
-                    x_stride: x.stride(),
-                    grids: x.grids_from(first).as_ptr(),
-                    w: weights.as_ptr(),
-                    words,
-                    groups,
-                    scales: layer.scales[panel * groups * width..][..groups * width].as_ptr(),
-                    totals: layer.totals[panel * groups * width..][..groups * width].as_ptr(),
-                    start: layer.bias[panel * width..][..width].as_ptr(),
-                    add,
-                    add_stride,
-                    ahead: ahead.wrapping_add(turn * ahead_step * words),
-                    ahead_step,
-                    out: y.at(first, panel * width),
-                    out_stride: y.stride(),
-                    rows,
-                };
-                // SAFETY: x has rows of `inputs` columns (asserted), each filled up to whole words, and a grid for
-                // each group; the panel's weights, scales, totals and bias were sliced; y and the residual have
-                // `outputs` columns and, being matrices, room in each row for the panel that holds the last of them.
-                // y is borrowed alone, and each panel belongs to one part, so nothing overlaps.
-                unsafe { tile.compute(s) };
+                let ahead = weights.as_ptr().wrapping_add(next + turn * ahead_step * words);
+                for group in (0..groups).step_by(WAITING) {
+                    let count = WAITING.min(groups - group);
+                    for (g, sums) in (group..group + count).zip(&mut sums) {
+                        let from = g * group_words;
+                        let tile = Tile {
+                            x: x.words_from(first).as_ptr().wrapping_add(from),
+                            x_stride: x.stride(),
+                            w: weights.as_ptr().wrapping_add(from * width),
+                            words: group_words.min(words - from),
+                            ahead: ahead.wrapping_add(from * ahead_step),
+                            ahead_step,
+                            sums: sums.as_mut_ptr().cast(),
+                            rows,
+                        };
+                        // SAFETY: x has rows of `inputs` columns (asserted), each filled up to whole words; the panel
+                        // was sliced; a tile is no larger than a block's sums.
+                        unsafe { tile.compute(s) };
+                    }
+                    // SAFETY: these groups of these rows and this panel are summed.
+                    unsafe { self.fold(panel, group..group + count, first..first + rows, &sums).run(s) };
+                }
             }
             if let Some(then) = then {
                 then.apply(first..first + rows, panels.start * width..layer.outputs.min(panels.end * width));
             }
+        }
+    }
+}
+
+impl<'a> Product<'a> {
+    /// What becomes of the sums of some groups, which are as long as `sums` at most.
+    #[inline(always)]
+    fn fold(&self, panel: usize, groups: Range<usize>, rows: Range<usize>, sums: &'a Waiting) -> Fold<'a> {
+        let Self { layer, x, residual, y, .. } = *self;
+        let (width, all) = (layer.width, x.groups());
+        let those = (panel * all + groups.start) * width..(panel * all + groups.end) * width;
+        // The rows of y and of the residual have room for the panel that holds the last of their columns.
+        let residual = residual.filter(|_| groups.end == all);
+        Fold {
+            sums,
+            width,
+            scales: &layer.scales[those.clone()],
+            totals: &layer.totals[those],
+            grids: &x.grids_from(rows.start)[groups.start..],
+            groups: all,
+            start: (groups.start == 0).then(|| &layer.bias[panel * width..][..width]),
+            add: residual.map(|add| (add.rows_from(rows.start)[panel * width..].as_ptr(), add.stride())),
+            out: y.at(rows.start, panel * width),
+            out_stride: y.stride(),
+            rows: rows.len(),
         }
     }
 }

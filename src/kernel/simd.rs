@@ -83,6 +83,9 @@ pub trait Simd: Copy {
     /// # Safety
     /// `from` is valid for reads of `LANES` i32.
     unsafe fn load_words_at(self, from: *const i32) -> Self::I;
+    /// # Safety
+    /// `to` is valid for writes of `LANES` i32.
+    unsafe fn store_words_at(self, v: Self::I, to: *mut i32);
     /// The word at `from` in every lane.
     ///
     /// # Safety

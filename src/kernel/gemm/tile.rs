@@ -108,8 +108,9 @@ unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Ti
             b = b.wrapping_add(tile.b_stride);
             ahead = ahead.wrapping_add(tile.ahead_step);
         }
-        for (i, row) in sums.into_iter().enumerate() {
-            for (j, mut sum) in row.into_iter().enumerate() {
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate() {
+                let mut sum = sum;
                 if !tile.add.is_null() {
                     let row = tile.add.offset(i as isize * tile.add_stride);
                     sum = s.add(sum, s.load_at(row.add(j * S::LANES)));

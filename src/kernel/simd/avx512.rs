@@ -174,6 +174,12 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
+        // SAFETY: the caller vouches for sixteen i32; no alignment is assumed.
+        unsafe { _mm512_storeu_si512(to.cast(), v) }
+    }
+
+    #[inline(always)]
     unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
         // SAFETY: the caller vouches for one i32.
         unsafe { _mm512_set1_epi32(from.read_unaligned()) }

@@ -145,6 +145,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
+        // SAFETY: the caller vouches for `LANES` i32; no alignment is assumed.
+        unsafe { to.cast::<Self::I>().write_unaligned(v) }
+    }
+
+    #[inline(always)]
     unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
         // SAFETY: the caller vouches for one i32.
         unsafe { [*from; LANES] }
