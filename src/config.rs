@@ -160,7 +160,15 @@ impl Reader<'_> {
                 queue_tokens: limits.max_queued_tokens,
                 cache_bytes: self.get("embed_cache_bytes", size_or_none),
             },
-            store: collection::Options { max_bytes: limits.max_stored_bytes, index },
+            store: collection::Options {
+                directory: self.data_directory(),
+                disk: collection::disk::Options {
+                    min_free_bytes: self.get("min_free_bytes", size) as u64,
+                    ..collection::disk::Options::default()
+                },
+                max_bytes: limits.max_stored_bytes,
+                index,
+            },
             server: server::Options {
                 max_calls: limits.max_calls,
                 max_message_bytes: limits.max_message_bytes,
@@ -172,6 +180,28 @@ impl Reader<'_> {
                 json: self.get("log_format", |s| one_of(s, &["text", "json"])) == "json",
             },
             limits,
+        }
+    }
+
+    /// `None`: in memory.
+    fn data_directory(&mut self) -> Option<PathBuf> {
+        let given = self.get("data_dir", |s| Ok(Some(PathBuf::from(s)).filter(|dir| !dir.as_os_str().is_empty())));
+        match (self.get("in_memory", truth), given) {
+            (true, Some(directory)) => {
+                let directory = directory.display();
+                self.mistakes.push(format!("data_dir is \"{directory}\", and in_memory is true: give one of them"));
+                None
+            }
+            (true, None) => None,
+            (false, Some(directory)) => Some(directory),
+            (false, None) => {
+                let platform = dirs::data_dir().map(|data| data.join("cognate"));
+                if platform.is_none() {
+                    let reason = "this user has no data directory: give --data-dir, or --in-memory to store nothing";
+                    self.mistakes.push(reason.to_owned());
+                }
+                platform
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::model::fetch;
-use crate::collection::Store;
+use crate::collection::{self, Store};
 use crate::config::{Config, Flags};
 use crate::embedder::Embedder;
 use crate::kernel::cpu;
@@ -71,6 +71,8 @@ pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
 /// Makes what answers calls. Blocks.
 fn load(config: Config) -> anyhow::Result<Engine> {
     let precision = config.embedder.precision.to_string();
+    // Before the model, which takes longer: a directory that cannot be had is known at once.
+    let store = open_store(config.store.clone())?;
     let begun = std::time::Instant::now();
     let (files, card, embedder) = start_model(&config)?;
     tracing::info!(
@@ -89,7 +91,7 @@ fn load(config: Config) -> anyhow::Result<Engine> {
     );
     Ok(Engine {
         embedder,
-        store: Arc::new(Store::new(config.store)),
+        store: Arc::new(store),
         about: About {
             id: card.id,
             revision: card.revision,
@@ -101,6 +103,23 @@ fn load(config: Config) -> anyhow::Result<Engine> {
         },
         limits: config.limits,
     })
+}
+
+/// Reads all collections. Blocks.
+fn open_store(options: collection::Options) -> anyhow::Result<Store> {
+    let begun = std::time::Instant::now();
+    let directory = options.directory.clone();
+    let store = Store::open(options)?;
+    match directory {
+        Some(directory) => {
+            let collections = store.list();
+            let documents: usize = collections.iter().map(|collection| collection.len()).sum();
+            let seconds = begun.elapsed().as_secs_f32();
+            tracing::info!(data_dir = %directory.display(), collections = collections.len(), documents, seconds, "the collections are read");
+        }
+        None => tracing::info!("collections are in memory alone: they are gone when the server stops"),
+    }
+    Ok(store)
 }
 
 /// Resolves at the first SIGINT or SIGTERM; a second one ends the process at once.

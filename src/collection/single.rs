@@ -5,10 +5,11 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::filter::Filter;
 use super::gardener::Gardener;
-use super::store::{Budget, Full};
+use super::store::Budget;
 use crate::embedder::Embedding;
 use crate::index::{self, Effort, Index, Neighbour, Slot};
 
@@ -33,38 +34,40 @@ pub struct Collection {
     /// Held for reading across a whole search, so that slots and documents agree; for writing only
     /// to swap entries.
     documents: RwLock<Documents>,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) commits: Commits,
+    /// Where it is stored too; `None`: in memory alone.
+    pub(super) place: Option<Place>,
     gardener: Gardener,
 }
 
 #[derive(Default)]
-struct Documents {
-    by_id: BTreeMap<DocId, Entry>,
+pub(super) struct Documents {
+    pub by_id: BTreeMap<DocId, Entry>,
     by_slot: HashMap<Slot, DocId>,
     /// Bytes taken from the budget for the documents here.
-    bytes: usize,
-    deleted: bool,
+    pub bytes: usize,
+    pub deleted: bool,
 }
 
-struct Entry {
+pub(super) struct Entry {
     slot: Slot,
-    content: Arc<Content>,
+    /// Its number on disk: each version of a document has another.
+    pub row: u64,
+    pub content: Arc<Content>,
 }
 
-/// The collection was deleted while the caller still held it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the collection was deleted meanwhile")]
-pub struct Deleted;
-
-/// Why a commit stored nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// The collection is gone.
-    #[error(transparent)]
-    Deleted(#[from] Deleted),
-    /// There is no memory for the documents.
-    #[error(transparent)]
-    Full(#[from] Full),
+/// How a collection is made.
+pub(super) struct New<'a> {
+    pub name: &'a str,
+    pub fingerprint: &'a str,
+    pub dimensions: usize,
+    pub index: index::Options,
+    pub budget: Arc<Budget>,
+    pub gardener: Gardener,
+    pub place: Option<Place>,
+    /// The lowest row that was never used.
+    pub next_row: u64,
 }
 
 /// What to find.
@@ -94,21 +97,16 @@ pub struct Found {
 }
 
 impl Collection {
-    pub(super) fn new(
-        name: &str,
-        fingerprint: &str,
-        dimensions: usize,
-        options: index::Options,
-        budget: Arc<Budget>,
-        gardener: Gardener,
-    ) -> Self {
+    pub(super) fn new(new: New<'_>) -> Self {
         Self {
-            name: name.to_owned(),
-            fingerprint: fingerprint.to_owned(),
-            index: Index::new(dimensions, options),
+            name: new.name.to_owned(),
+            fingerprint: new.fingerprint.to_owned(),
+            index: Index::new(new.dimensions, new.index),
             documents: RwLock::default(),
-            budget,
-            gardener,
+            budget: new.budget,
+            commits: Commits::new(new.next_row),
+            place: new.place,
+            gardener: new.gardener,
         }
     }
 
@@ -142,58 +140,27 @@ impl Collection {
         self.read().bytes
     }
 
-    /// Stores documents and makes them searchable, all or none. Where an id exists, or comes twice,
-    /// the later document replaces the earlier. Blocks while the graph is far behind: this is what
-    /// slows an upload that is faster than the index.
-    pub fn commit(&self, documents: Vec<Document>) -> Result<(), CommitError> {
-        let latest: BTreeMap<DocId, Document> = documents.into_iter().map(|d| (d.id.clone(), d)).collect();
-        let (entries, vectors): (Vec<_>, Vec<Arc<[f32]>>) =
-            latest.into_values().map(|d| ((d.id, d.content), Arc::from(d.embedding.into_values()))).unzip();
-
-        let mut here = self.write();
-        if here.deleted {
-            return Err(Deleted.into());
-        }
-        let added: usize = entries.iter().map(|(id, content)| self.cost(id, content)).sum();
-        let freed: usize = entries.iter().filter_map(|(id, _)| Some(self.cost(id, &here.by_id.get(id)?.content))).sum();
-        self.budget.exchange(freed, added)?;
-        here.bytes = here.bytes + added - freed;
-        let slots = self.index.insert(&vectors);
-        let mut replaced = Vec::new();
-        for ((id, content), slot) in entries.into_iter().zip(slots) {
-            here.by_slot.insert(slot, id.clone());
-            if let Some(old) = here.by_id.insert(id, Entry { slot, content }) {
+    /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
+    pub(super) fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
+        let documents = changed.iter().filter_map(|(_, _, document)| document.as_ref());
+        let vectors: Vec<Arc<[f32]>> = documents.map(|document| Arc::from(document.embedding.values())).collect();
+        let mut slots = self.index.insert(&vectors).into_iter();
+        let mut gone = Vec::new();
+        for (row, id, document) in changed {
+            let old = match document {
+                Some(document) => {
+                    let slot = slots.next().expect("each document has a vector, and each vector a slot");
+                    here.by_slot.insert(slot, id.clone());
+                    here.by_id.insert(id, Entry { slot, row, content: document.content })
+                }
+                None => here.by_id.remove(&id),
+            };
+            if let Some(old) = old {
                 here.by_slot.remove(&old.slot);
-                replaced.push(old.slot);
+                gone.push(old.slot);
             }
         }
-        self.index.remove(&replaced);
-        drop(here);
-        self.tend_graph();
-        Ok(())
-    }
-
-    /// Removes documents: for each id, in order, whether there was one.
-    pub fn remove(&self, ids: &[DocId]) -> Vec<bool> {
-        let mut here = self.write();
-        let mut slots = Vec::new();
-        let mut freed = 0;
-        let removed = ids
-            .iter()
-            .map(|id| {
-                let Some(entry) = here.by_id.remove(id) else { return false };
-                here.by_slot.remove(&entry.slot);
-                freed += self.cost(id, &entry.content);
-                slots.push(entry.slot);
-                true
-            })
-            .collect();
-        self.index.remove(&slots);
-        here.bytes -= freed;
-        self.budget.release(freed);
-        drop(here);
-        self.tend_graph();
-        removed
+        self.index.remove(&gone);
     }
 
     /// The content and vector of a document.
@@ -271,15 +238,17 @@ impl Collection {
         !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
     }
 
-    /// Wakes the maintenance thread, and works with it where the graph is far behind.
-    fn tend_graph(&self) {
+    /// Wakes the maintenance thread, and works with it for a turn where the graph is far behind. A turn links more
+    /// vectors than a commit usually brings, so that what is behind gets less.
+    pub(super) fn tend_graph(&self) {
         self.gardener.wake();
-        while self.index.pending() > FAR_BEHIND {
+        if self.index.pending() > FAR_BEHIND {
             self.index.maintain_for(MAINTENANCE_TURN);
         }
     }
 
-    fn cost(&self, id: &DocId, content: &Content) -> usize {
+    /// Estimated bytes of a document and all that belongs to it.
+    pub(super) fn cost(&self, id: &DocId, content: &Content) -> usize {
         ENTRY_BYTES + 2 * id.as_str().len() + content.bytes() + self.dimensions() * size_of::<f32>() + GRAPH_BYTES
     }
 
@@ -287,11 +256,11 @@ impl Collection {
         self.index.vector(slot).expect("a document's slot is live while the documents are locked")
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Documents> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Documents> {
         self.documents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Documents> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Documents> {
         self.documents.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,16 +1,23 @@
-//! All collections of a process, and the memory they may take together.
+//! All collections of a process, where they are stored, and the memory they may take together.
 
-use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::commits::Place;
+use super::disk::{self, Change, Disk, NewCollection};
 use super::gardener::{Collections, Gardener};
-use super::single::Collection;
+use super::load::{self, OpenError};
+use super::single::{Collection, New};
 use crate::index;
 
 /// How a [`Store`] runs.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where all is stored; `None`: in memory alone, and gone with the process.
+    pub directory: Option<PathBuf>,
+    /// How it is stored there.
+    pub disk: disk::Options,
     /// Bytes of all documents, vectors and graphs, as estimated; a commit beyond it is refused.
     pub max_bytes: usize,
     /// How the collections' indexes are built and searched.
@@ -52,6 +59,9 @@ pub enum CollectionError {
     /// No memory is left.
     #[error(transparent)]
     Full(#[from] Full),
+    /// The disk did not take the change.
+    #[error(transparent)]
+    Disk(#[from] disk::CommitError),
 }
 
 /// Whose vectors a collection holds.
@@ -68,30 +78,61 @@ pub struct Model<'a> {
 /// Collections by name.
 pub struct Store {
     collections: Arc<Collections>,
+    /// Held while a collection is made or deleted, which is a commit too.
+    changes: Mutex<()>,
     gardener: Gardener,
     index: index::Options,
     budget: Arc<Budget>,
+    pub(super) disk: Option<Arc<Disk>>,
+    pub(super) directory: Option<PathBuf>,
+    /// Held by the backup that is made.
+    pub(super) backups: Mutex<()>,
 }
 
 impl Store {
-    /// An empty store.
-    pub fn new(options: Options) -> Self {
+    /// What is in the directory, or an empty store in memory. Reads every document.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let disk = match &options.directory {
+            Some(directory) => Some(Arc::new(Disk::open(directory, options.disk)?)),
+            None => None,
+        };
         let collections = Arc::<Collections>::default();
-        Self {
+        let store = Self {
             gardener: Gardener::start(Arc::downgrade(&collections)),
             collections,
+            changes: Mutex::default(),
             index: options.index,
             budget: Arc::new(Budget { used: AtomicUsize::new(0), limit: options.max_bytes }),
+            disk,
+            directory: options.directory,
+            backups: Mutex::default(),
+        };
+        if let Some(disk) = &store.disk {
+            let snapshot = disk.snapshot()?;
+            for stored in snapshot.collections() {
+                store.budget.exchange(0, COLLECTION_BYTES).map_err(OpenError::Full)?;
+                let model =
+                    Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
+                let collection = store.collection(&stored.name, model, Some(stored.number), stored.next_row);
+                load::fill(&collection, &stored, &snapshot)?;
+                store.insert(collection);
+            }
         }
+        store.gardener.wake();
+        Ok(store)
+    }
+
+    /// Why nothing can be stored any more, if so: the disk failed.
+    pub fn stopped(&self) -> Option<disk::CommitError> {
+        self.disk.as_ref()?.stopped()
     }
 
     /// The collection of that name, if its vectors can be compared with the model's.
     pub fn get(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-        let found = self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        of_model(found.ok_or(CollectionError::Unknown)?, model)
+        of_model(self.find(name).ok_or(CollectionError::Unknown)?, model)
     }
 
-    /// The collection of that name, made if there is none.
+    /// The collection of that name, made if there is none. Blocks.
     pub fn get_or_create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
         match self.create(name, model) {
             Err(CollectionError::Exists) => self.get(name, model),
@@ -99,32 +140,63 @@ impl Store {
         }
     }
 
-    /// A new, empty collection.
+    /// A new, empty collection. Blocks until it is on disk.
     pub fn create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        match collections.entry(name.to_owned()) {
-            Entry::Occupied(_) => Err(CollectionError::Exists),
-            Entry::Vacant(vacant) => {
-                self.budget.exchange(0, COLLECTION_BYTES)?;
-                let collection = Collection::new(
-                    name,
-                    model.fingerprint,
-                    model.dimensions,
-                    self.index.clone(),
-                    Arc::clone(&self.budget),
-                    self.gardener.clone(),
-                );
-                Ok(Arc::clone(vacant.insert(Arc::new(collection))))
-            }
+        let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.find(name).is_some() {
+            return Err(CollectionError::Exists);
         }
+        self.budget.exchange(0, COLLECTION_BYTES)?;
+        let number = self.disk.as_ref().map(|disk| disk.new_collection_number());
+        if let (Some(disk), Some(number)) = (&self.disk, number) {
+            let new = NewCollection {
+                number,
+                name: name.to_owned(),
+                fingerprint: model.fingerprint.to_owned(),
+                dimensions: model.dimensions,
+            };
+            disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(COLLECTION_BYTES))?;
+        }
+        Ok(self.insert(self.collection(name, model, number, 0)))
     }
 
-    /// Removes a collection, of whatever model, and returns how many documents went with it.
+    /// Removes a collection, of whatever model, and returns how many documents went with it. Blocks until it is gone
+    /// from disk.
     pub fn delete(&self, name: &str) -> Result<usize, CollectionError> {
-        let removed = self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        let documents = removed.ok_or(CollectionError::Unknown)?.delete();
+        let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let collection = self.find(name).ok_or(CollectionError::Unknown)?;
+        if let Some(Place { disk, number }) = &collection.place {
+            disk.commit(vec![Change::DeleteCollection { collection: *number }])?;
+        }
+        self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let documents = collection.delete();
         self.budget.release(COLLECTION_BYTES);
         Ok(documents)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn insert(&self, collection: Collection) -> Arc<Collection> {
+        let collection = Arc::new(collection);
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        collections.insert(collection.name().to_owned(), Arc::clone(&collection));
+        collection
+    }
+
+    fn collection(&self, name: &str, model: Model<'_>, number: Option<u32>, next_row: u64) -> Collection {
+        let place = |disk: &Arc<Disk>| Some(Place { disk: Arc::clone(disk), number: number? });
+        Collection::new(New {
+            name,
+            fingerprint: model.fingerprint,
+            dimensions: model.dimensions,
+            index: self.index.clone(),
+            budget: Arc::clone(&self.budget),
+            gardener: self.gardener.clone(),
+            place: self.disk.as_ref().and_then(place),
+            next_row,
+        })
     }
 
     /// All collections, in name order.
@@ -160,6 +232,12 @@ impl Budget {
         }
     }
 
+    /// Takes back an exchange.
+    pub(super) fn undo(&self, freed: usize, taken: usize) {
+        self.used.fetch_add(freed, Ordering::AcqRel);
+        self.used.fetch_sub(taken, Ordering::AcqRel);
+    }
+
     pub(super) fn release(&self, freed: usize) {
         self.used.fetch_sub(freed, Ordering::AcqRel);
     }
@@ -173,14 +251,15 @@ mod tests {
 
     use super::super::{Content, DocId, Document, Search};
     use super::*;
-    use crate::collection::single::CommitError;
+    use crate::collection::CommitError;
     use crate::embedder::Embedding;
     use crate::index::Effort;
 
     const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
 
     fn store(max_bytes: usize) -> Store {
-        Store::new(Options { max_bytes, index: index::Options::default() })
+        let disk = disk::Options::default();
+        Store::open(Options { directory: None, disk, max_bytes, index: index::Options::default() }).unwrap()
     }
 
     fn document(id: &str, angle: f32) -> Document {
@@ -224,7 +303,7 @@ mod tests {
         assert_eq!(collection.len(), stored);
         collection.commit(vec![document("000", 0.2)]).expect("a replacement of the same size fits");
         assert!(matches!(store.create("d", MODEL), Err(CollectionError::Full(_))));
-        collection.remove(&[DocId::new("001").unwrap()]);
+        collection.remove(&[DocId::new("001").unwrap()]).unwrap();
         collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
         store.delete("c").unwrap();
         assert_eq!(store.budget.used.load(Ordering::Acquire), 0);
@@ -235,7 +314,7 @@ mod tests {
         let store = store(usize::MAX);
         let collection = store.create("c", MODEL).unwrap();
         store.delete("c").unwrap();
-        assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted(_))));
+        assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted)));
     }
 
     #[test]
@@ -269,7 +348,7 @@ mod tests {
                     collection.commit(vec![document(&id, f32::from(angle))]).unwrap();
                     model.insert(id, angle);
                 } else {
-                    let removed = collection.remove(&[DocId::new(&id).unwrap()]);
+                    let removed = collection.remove(&[DocId::new(&id).unwrap()]).unwrap();
                     prop_assert_eq!(removed, [model.remove(&id).is_some()]);
                 }
                 let listed: Vec<String> = collection.list(None, 100).iter().map(|d| d.0.to_string()).collect();

@@ -28,6 +28,12 @@ impl Embedding {
         }
     }
 
+    /// Values that were an embedding before, bit for bit; `None` if they were not: their length is not 1.
+    pub fn restored(values: Vec<f32>) -> Option<Self> {
+        let length = kernel::norm(&values);
+        ((length - 1.0).abs() < 1e-3).then_some(Self(values))
+    }
+
     /// The values, `[dimensions]`.
     pub fn values(&self) -> &[f32] {
         &self.0

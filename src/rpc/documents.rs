@@ -32,17 +32,18 @@ pub async fn delete(
     engine: &Arc<Engine>,
     request: proto::DeleteDocumentsRequest,
 ) -> Result<proto::DeleteDocumentsResponse, Failure> {
-    let collection = collection(engine, &request.collection)?;
+    let name = request.collection;
+    let collection = collection(engine, &name)?;
     let mut seen = HashSet::new();
     let mut ids = parse::ids(&request.ids, &engine.limits)?;
     ids.retain(|id| seen.insert(id.clone()));
     compute(move || {
-        let removed = collection.remove(&ids);
+        let removed = collection.remove(&ids).map_err(|error| Failure::commit(&name, error))?;
         let (deleted, missing): (Vec<_>, Vec<_>) = ids.iter().zip(removed).partition(|(_, removed)| *removed);
         let names = |ids: Vec<(&DocId, bool)>| ids.into_iter().map(|(id, _)| id.as_str().to_owned()).collect();
-        proto::DeleteDocumentsResponse { deleted: names(deleted), missing: names(missing) }
+        Ok(proto::DeleteDocumentsResponse { deleted: names(deleted), missing: names(missing) })
     })
-    .await
+    .await?
 }
 
 pub fn list(engine: &Engine, request: &proto::ListDocumentsRequest) -> Result<proto::ListDocumentsResponse, Failure> {

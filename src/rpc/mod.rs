@@ -3,6 +3,7 @@
 //! One file per rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below
 //! `parse` a value cannot be wrong. Errors become gRPC codes in `status` and nowhere else.
 
+mod backup;
 pub mod codec;
 mod collections;
 mod documents;
@@ -110,6 +111,7 @@ fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> 
 impl Cognate for Api {
     type EmbedStreamStream = Responses<proto::EmbedResponse>;
     type UploadStream = Responses<proto::UploadResponse>;
+    type BackupStream = Responses<proto::BackupResponse>;
 
     async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
         Ok(Response::new(info::info(&*self.engine()?)))
@@ -169,7 +171,7 @@ impl Cognate for Api {
         &self,
         request: Request<proto::CreateCollectionRequest>,
     ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
-        Ok(Response::new(collections::create(&*self.engine()?, &request.into_inner())?))
+        Ok(Response::new(collections::create(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn list_collections(
@@ -184,5 +186,9 @@ impl Cognate for Api {
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
         Ok(Response::new(collections::delete(&*self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn backup(&self, _: Request<proto::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(backup::backup(self.engine()?).await?))
     }
 }

@@ -6,7 +6,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
 
-use crate::collection::{CollectionError, CommitError, Full};
+use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
 use crate::embedder::{Overloaded, TextError};
 
 /// Violations reported at most: a status travels in HTTP headers, whose size clients bound.
@@ -32,6 +32,14 @@ pub enum Failure {
     Overloaded(Overloaded),
     /// The memory for documents is full.
     Full(Full),
+    /// There is nothing on disk.
+    NothingStored(String),
+    /// Another call does the same.
+    Busy(String),
+    /// The file system is almost full.
+    DiskFull(String),
+    /// The disk failed: nothing is stored until a restart.
+    Stopped(String),
     /// As many calls as allowed are in progress.
     TooManyCalls(usize),
     /// The answer would be larger than a message may be.
@@ -83,14 +91,39 @@ impl Failure {
             CollectionError::Exists => Self::Exists(Resource::Collection(name.to_owned())),
             CollectionError::OtherModel { .. } => Self::OtherModel { name: name.to_owned(), reason: error.to_string() },
             CollectionError::Full(full) => Self::Full(full),
+            CollectionError::Disk(error) => Self::disk(error),
         }
     }
 
     /// What became of a commit to the collection `name`.
     pub fn commit(name: &str, error: CommitError) -> Self {
         match error {
-            CommitError::Deleted(_) => Self::NotFound(Resource::Collection(name.to_owned())),
+            CommitError::Deleted => Self::NotFound(Resource::Collection(name.to_owned())),
             CommitError::Full(full) => Self::Full(full),
+            CommitError::Disk(error) => Self::disk(error),
+        }
+    }
+
+    /// What became of a backup.
+    pub fn backup(error: BackupError) -> Self {
+        match error {
+            BackupError::InMemory => Self::NothingStored(error.to_string()),
+            BackupError::Busy => Self::Busy(error.to_string()),
+            BackupError::Disk(_) | BackupError::Io(_) => {
+                tracing::error!(%error, "there is no backup");
+                Self::Internal
+            }
+        }
+    }
+
+    fn disk(error: disk::CommitError) -> Self {
+        match error {
+            disk::CommitError::Stopped { .. } => Self::Stopped(error.to_string()),
+            disk::CommitError::DiskFull { .. } => Self::DiskFull(error.to_string()),
+            disk::CommitError::Rejected(rejected) => {
+                tracing::error!(%rejected, "what is in memory and what is on disk do not fit each other");
+                Self::Internal
+            }
         }
     }
 
@@ -153,6 +186,10 @@ impl From<Failure> for Status {
                 (Code::ResourceExhausted, overloaded.to_string())
             }
             Failure::Full(full) => (Code::ResourceExhausted, format!("max_stored_bytes: {full}")),
+            Failure::NothingStored(reason) => (Code::FailedPrecondition, reason),
+            Failure::Busy(reason) => (Code::Aborted, reason),
+            Failure::DiskFull(reason) => (Code::ResourceExhausted, reason),
+            Failure::Stopped(reason) => (Code::Unavailable, reason),
             Failure::TooManyCalls(limit) => {
                 details.set_retry_info(Some(Duration::from_millis(100)));
                 (Code::ResourceExhausted, format!("max_calls: {limit} calls are in progress"))

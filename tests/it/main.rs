@@ -6,6 +6,7 @@ mod bench;
 mod clients;
 mod command_line;
 mod documents;
+mod durability;
 mod embed;
 mod harness;
 mod hostile;
