@@ -13,8 +13,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Map;
+
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::document::{DocId, Document};
+use super::filter::Filter;
 use super::single::{Collection, Documents};
 use super::store::Full;
 
@@ -61,12 +64,13 @@ struct Waiting {
     done: Asker,
 }
 
-/// Who waits for an operation: it is told of each id that was to be removed whether there was a document.
-type Asker = SyncSender<Result<Vec<bool>, CommitError>>;
+/// Who waits for an operation: it is told which documents were removed because it asked for it.
+type Asker = SyncSender<Result<Vec<DocId>, CommitError>>;
 
 enum Operation {
     Put(Vec<Document>),
     Remove(Vec<DocId>),
+    RemoveMatching(Filter),
 }
 
 /// What operations together make of the collection.
@@ -78,7 +82,16 @@ struct Draft {
     taken: usize,
     freed: usize,
     /// Who is to be told what, if all goes well.
-    answers: Vec<(Asker, Vec<bool>)>,
+    answers: Vec<(Asker, Vec<DocId>)>,
+}
+
+impl Draft {
+    /// The ids of the documents in it that match.
+    fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
+        let none = Map::new();
+        let matches = move |document: &Document| filter.matches(document.content.metadata.as_ref().unwrap_or(&none));
+        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(&matches)).map(|(id, _)| id)
+    }
 }
 
 impl Commits {
@@ -96,12 +109,17 @@ impl Collection {
         self.perform(Operation::Put(documents)).map(drop)
     }
 
-    /// Removes documents and says of each whether there was one. Blocks until that is on disk too.
-    pub fn remove(&self, ids: &[DocId]) -> Result<Vec<bool>, CommitError> {
+    /// Removes documents and returns the ids of those that there were, in order. Blocks until that is on disk too.
+    pub fn remove(&self, ids: &[DocId]) -> Result<Vec<DocId>, CommitError> {
         self.perform(Operation::Remove(ids.to_vec()))
     }
 
-    fn perform(&self, operation: Operation) -> Result<Vec<bool>, CommitError> {
+    /// Removes the documents that match, all at once, and returns their ids in order. Blocks until that is on disk too.
+    pub fn remove_matching(&self, filter: Filter) -> Result<Vec<DocId>, CommitError> {
+        self.perform(Operation::RemoveMatching(filter))
+    }
+
+    fn perform(&self, operation: Operation) -> Result<Vec<DocId>, CommitError> {
         let (done, answer) = sync_channel(1);
         lock(&self.commits.waiting).push(Waiting { operation, done });
         let mut next_row = lock(&self.commits.turn);
@@ -117,7 +135,7 @@ impl Collection {
         let mut draft = Draft::default();
         for Waiting { operation, done } in all {
             match self.draft(operation, &mut draft) {
-                Ok(existed) => draft.answers.push((done, existed)),
+                Ok(removed) => draft.answers.push((done, removed)),
                 Err(error) => answer(&done, Err(error)),
             }
         }
@@ -126,14 +144,14 @@ impl Collection {
         if stored.is_err() {
             self.budget.undo(freed, taken);
         }
-        for (done, existed) in answers {
-            answer(&done, stored.clone().map(|()| existed));
+        for (done, removed) in answers {
+            answer(&done, stored.clone().map(|()| removed));
         }
         self.tend_graph();
     }
 
     /// Adds an operation, if there is room for it.
-    fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Vec<bool>, CommitError> {
+    fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Vec<DocId>, CommitError> {
         let here = self.read();
         if here.deleted {
             return Err(CommitError::Deleted);
@@ -142,19 +160,28 @@ impl Collection {
             Some(document) => document.as_ref().map(|d| self.cost(&d.id, &d.content)),
             None => here.by_id.get(id).map(|entry| self.cost(id, &entry.content)),
         };
-        let (after, asked): (BTreeMap<DocId, Option<Document>>, _) = match operation {
+        let (after, removed): (BTreeMap<DocId, Option<Document>>, _) = match operation {
             Operation::Put(documents) => (documents.into_iter().map(|d| (d.id.clone(), Some(d))).collect(), Vec::new()),
-            Operation::Remove(ids) => (ids.iter().map(|id| (id.clone(), None)).collect(), ids),
+            Operation::Remove(mut ids) => {
+                let mut seen = HashSet::new();
+                ids.retain(|id| seen.insert(id.clone()) && cost_now(draft, id).is_some());
+                (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
+            }
+            Operation::RemoveMatching(filter) => {
+                let mut ids = here.matching(&filter);
+                ids.retain(|id| !draft.after.contains_key(id));
+                ids.extend(draft.matching(&filter).cloned());
+                ids.sort_unstable();
+                (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
+            }
         };
-        let mut seen = HashSet::new();
-        let existed = asked.iter().map(|id| seen.insert(id) && cost_now(draft, id).is_some()).collect();
         let freed: usize = after.keys().filter_map(|id| cost_now(draft, id)).sum();
         let taken: usize = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
         self.budget.exchange(freed, taken)?;
         draft.freed += freed;
         draft.taken += taken;
         draft.after.extend(after);
-        Ok(existed)
+        Ok(removed)
     }
 
     /// First on disk, then where searches see it.
@@ -207,7 +234,7 @@ fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Documen
     changes
 }
 
-fn answer(done: &Asker, result: Result<Vec<bool>, CommitError>) {
+fn answer(done: &Asker, result: Result<Vec<DocId>, CommitError>) {
     // Who asked is waiting, unless its thread is no more.
     let _ = done.send(result);
 }

@@ -9,10 +9,11 @@
 //! swap pointers, and for no disk and no graph work at all. Knows nothing of messages or of the model.
 
 mod backup;
+mod columns;
 mod commits;
 pub mod disk;
 mod document;
-mod filter;
+pub mod filter;
 mod gardener;
 mod load;
 mod single;
@@ -21,7 +22,7 @@ mod store;
 pub use backup::BackupError;
 pub use commits::CommitError;
 pub use document::{Content, DocId, Document};
-pub use filter::{Bounds, Filter, Path};
+pub use filter::Filter;
 pub use load::OpenError;
-pub use single::{Collection, Found, Search};
+pub use single::{Collection, Found, Listed, Search};
 pub use store::{CollectionError, Full, Model, Options, Store};

@@ -1,10 +1,13 @@
 //! One collection: documents by id and by slot, and the index over their vectors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
+
+use super::columns::Columns;
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::filter::Filter;
@@ -18,6 +21,9 @@ const ENTRY_BYTES: usize = 192;
 
 /// Estimated bytes of a vector's links in the graph.
 const GRAPH_BYTES: usize = 2_300;
+
+/// Where one of so many documents matches, they are listed by what matches, else by what there is in order of ids.
+const SELECTIVE: usize = 16;
 
 /// How long one thread works on a graph before another may.
 const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
@@ -44,7 +50,9 @@ pub struct Collection {
 #[derive(Default)]
 pub(super) struct Documents {
     pub by_id: BTreeMap<DocId, Entry>,
-    by_slot: HashMap<Slot, DocId>,
+    /// The document of each place of the index.
+    by_place: Vec<Option<(Slot, DocId)>>,
+    columns: Columns,
     /// Bytes taken from the budget for the documents here.
     pub bytes: usize,
     pub deleted: bool,
@@ -94,6 +102,40 @@ pub struct Found {
     pub score: f32,
     /// Its unit vector, `[dimensions]`.
     pub vector: Arc<[f32]>,
+}
+
+/// A document with its id, content and unit vector.
+pub type Listed = (DocId, Arc<Content>, Arc<[f32]>);
+
+impl Documents {
+    /// The ids of the documents that match, in no order.
+    pub fn matching(&self, filter: &Filter) -> Vec<DocId> {
+        self.ids(&self.columns.matching(filter)).cloned().collect()
+    }
+
+    fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
+        places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
+    }
+
+    /// The document of a slot, unless the slot was removed.
+    fn at(&self, slot: Slot) -> Option<&DocId> {
+        let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
+        (*owner == slot).then_some(id)
+    }
+
+    fn put(&mut self, slot: Slot, id: &DocId, content: &Content) {
+        let place = slot.place() as usize;
+        if self.by_place.len() <= place {
+            self.by_place.resize(place + 1, None);
+        }
+        self.by_place[place] = Some((slot, id.clone()));
+        self.columns.insert(slot.place(), content.metadata.as_ref());
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        self.by_place[entry.slot.place() as usize] = None;
+        self.columns.remove(entry.slot.place(), entry.content.metadata.as_ref());
+    }
 }
 
 impl Collection {
@@ -150,13 +192,13 @@ impl Collection {
             let old = match document {
                 Some(document) => {
                     let slot = slots.next().expect("each document has a vector, and each vector a slot");
-                    here.by_slot.insert(slot, id.clone());
+                    here.put(slot, &id, &document.content);
                     here.by_id.insert(id, Entry { slot, row, content: document.content })
                 }
                 None => here.by_id.remove(&id),
             };
             if let Some(old) = old {
-                here.by_slot.remove(&old.slot);
+                here.take(&old);
                 gone.push(old.slot);
             }
         }
@@ -170,15 +212,30 @@ impl Collection {
         Some((Arc::clone(&entry.content), self.row(entry.slot)))
     }
 
-    /// Documents in id order, from the first after `after`.
-    pub fn list(&self, after: Option<&DocId>, limit: usize) -> Vec<(DocId, Arc<Content>, Arc<[f32]>)> {
+    /// Documents that match in id order, from the first after `after`.
+    pub fn list(&self, filter: Option<&Filter>, after: Option<&DocId>, limit: usize) -> Vec<Listed> {
         let here = self.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        here.by_id
-            .range((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot)))
-            .collect()
+        let listed = |(id, entry): (&DocId, &Entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot));
+        let all = here.by_id.range((from, Bound::Unbounded));
+        match filter {
+            None => all.take(limit).map(listed).collect(),
+            Some(filter) => {
+                let among = here.columns.matching(filter);
+                if among.len() as usize * SELECTIVE < here.by_id.len() {
+                    let mut ids: Vec<&DocId> =
+                        here.ids(&among).filter(|id| after.is_none_or(|after| *id > after)).collect();
+                    ids.sort_unstable();
+                    return ids
+                        .into_iter()
+                        .take(limit)
+                        .filter_map(|id| here.by_id.get_key_value(id))
+                        .map(listed)
+                        .collect();
+                }
+                all.filter(|(_, entry)| among.contains(entry.slot.place())).take(limit).map(listed).collect()
+            }
+        }
     }
 
     /// The nearest documents: as many as `k` where so many match, score descending, then id ascending.
@@ -186,20 +243,16 @@ impl Collection {
         let here = self.read();
         let mut hits: Vec<(Neighbour, &DocId)> = match &search.filter {
             Some(filter) => {
-                let none = serde_json::Map::new();
-                let matching: Vec<Slot> = here
-                    .by_id
-                    .values()
-                    .filter(|entry| filter.matches(entry.content.metadata.as_ref().unwrap_or(&none)))
-                    .map(|entry| entry.slot)
-                    .collect();
-                self.with_ties(search.k, |wanted| self.index.scan(query.values(), wanted, matching.iter().copied()))
+                let among = here.columns.matching(filter);
+                self.with_ties(search.k, |wanted| {
+                    self.index.search_among(query.values(), wanted, search.effort, &among)
+                })
             }
             None => self.with_ties(search.k, |wanted| self.index.search(query.values(), wanted, search.effort)),
         }
         .into_iter()
         .filter(|hit| search.min_score.is_none_or(|least| hit.score >= least))
-        .filter_map(|hit| Some((hit, here.by_slot.get(&hit.slot)?)))
+        .filter_map(|hit| Some((hit, here.at(hit.slot)?)))
         .collect();
         hits.sort_by(|(a, a_id), (b, b_id)| b.score.total_cmp(&a.score).then_with(|| a_id.cmp(b_id)));
         hits.truncate(search.k);

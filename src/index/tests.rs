@@ -173,7 +173,10 @@ proptest! {
                     }
                     let half: Vec<Slot> = order.iter().copied().step_by(2).collect();
                     let some = Model(half.iter().map(|slot| (*slot, Arc::clone(&model.0[slot]))).collect());
-                    some.check(&index.scan(&query, k, half), &query, k, Effort::Exact);
+                    let among: RoaringBitmap = some.0.keys().map(|slot| slot.place()).collect();
+                    for effort in [Effort::Exact, GRAPH, Effort::Graph { ef: Some(1) }] {
+                        some.check(&index.search_among(&query, k, effort, &among), &query, k, effort);
+                    }
                 }
             }
             prop_assert_eq!(index.len(), model.0.len());

@@ -164,7 +164,7 @@ impl Cognate for Api {
         &self,
         request: Request<proto::ListDocumentsRequest>,
     ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
-        Ok(Response::new(documents::list(&*self.engine()?, &request.into_inner())?))
+        Ok(Response::new(documents::list(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn create_collection(

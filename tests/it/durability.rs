@@ -42,6 +42,7 @@ async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTre
             page_size: 1_000,
             page_token,
             with_vector: false,
+            filter: None,
         };
         let page = match client.list_documents(request).await {
             Ok(page) => page.into_inner(),
@@ -73,7 +74,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_what_was_deleted_is_not
     assert_eq!(upload(&mut client, "numbers", documents).await.committed, 300);
     assert_eq!(upload(&mut client, "numbers", vec![document("d007", "an agent")]).await.committed, 1);
     let ids = vec!["d001".to_owned(), "d002".to_owned(), "none".to_owned()];
-    let request = DeleteDocumentsRequest { collection: "numbers".to_owned(), ids };
+    let request = DeleteDocumentsRequest { collection: "numbers".to_owned(), ids, filter: None };
     assert_eq!(client.delete_documents(request).await.unwrap().into_inner().deleted, ["d001", "d002"]);
     let create = |name: &str| CreateCollectionRequest { name: name.to_owned() };
     client.create_collection(create("empty")).await.unwrap();
@@ -205,7 +206,7 @@ async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, rando
             let ids: Vec<String> =
                 (0..5).map(|_| format!("d{}", random(200))).collect::<BTreeSet<_>>().into_iter().collect();
             oracle.perhaps.extend(ids.iter().map(|id| (id.clone(), None)));
-            let request = DeleteDocumentsRequest { collection: "c".to_owned(), ids };
+            let request = DeleteDocumentsRequest { collection: "c".to_owned(), ids, filter: None };
             match client.delete_documents(request).await {
                 Ok(_) => {}
                 Err(status) if status.code() == Code::NotFound => {} // no upload yet
