@@ -102,7 +102,7 @@ const CHOICES: [&str; 3] = ["any", "near", "far"];
 fn filtered(_: &mut Criterion) {
     let all = given();
     let (stored, queries) = all.split_at(all.len() - QUERIES);
-    let queries = &queries[..50];
+    let queries = &queries[..100];
     let index = Index::new(DIMENSIONS, Options::default());
     let slots = index.insert(stored);
     index.maintain();

@@ -14,10 +14,11 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
 
-use values::{address, auto, duration, instructions, one_of, size, size_or_none, truth, whole};
+use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
 
 pub use settings::{SETTINGS, Setting};
 
+use crate::collection::Quota;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::kernel::cpu::Level;
 use crate::{collection, embedder, index, model, rpc, server, telemetry};
@@ -130,7 +131,14 @@ impl Reader<'_> {
             max_text_bytes: self.get("max_text_bytes", size),
             max_k: self.get("max_k", |s| whole(s, 1, 100_000)),
             max_message_bytes: self.get("max_message_bytes", size),
-            max_stored_bytes: self.get("max_stored_bytes", size),
+            stored: Quota {
+                documents: self.get("max_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
+                bytes: self.get("max_stored_bytes", |s| bound(s, size)),
+            },
+            collection: Quota {
+                documents: self.get("max_collection_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
+                bytes: self.get("max_collection_bytes", |s| bound(s, size)),
+            },
             max_queued_tokens: self.get("queue_tokens", |s| whole(s, 1, u32::MAX as usize)),
             max_calls: self.get("max_calls", |s| whole(s, 1, 1_000_000)),
             ..defaults.0
@@ -166,7 +174,8 @@ impl Reader<'_> {
                     min_free_bytes: self.get("min_free_bytes", size) as u64,
                     ..collection::disk::Options::default()
                 },
-                max_bytes: limits.max_stored_bytes,
+                quota: limits.stored,
+                collection_quota: limits.collection,
                 index,
             },
             server: server::Options {

@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Map;
 
+use super::budget::{Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::document::{DocId, Document};
 use super::filter::Filter;
 use super::single::{Collection, Documents};
-use super::store::Full;
 
 /// Why an operation changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum CommitError {
     /// The collection was deleted while the caller still held it.
     #[error("the collection was deleted meanwhile")]
     Deleted,
-    /// There is no memory for the documents.
+    /// There is no room for the documents.
     #[error(transparent)]
     Full(#[from] Full),
     /// The disk did not take it.
@@ -78,9 +78,9 @@ enum Operation {
 struct Draft {
     /// What becomes of each document that is touched.
     after: BTreeMap<DocId, Option<Document>>,
-    /// Bytes taken from the budget and given back to it.
-    taken: usize,
-    freed: usize,
+    /// What was taken from the budgets, and given back to them.
+    taken: Usage,
+    freed: Usage,
     /// Who is to be told what, if all goes well.
     answers: Vec<(Asker, Vec<DocId>)>,
 }
@@ -142,7 +142,7 @@ impl Collection {
         let Draft { after, taken, freed, answers } = draft;
         let stored = self.store(after, taken, freed, next_row);
         if stored.is_err() {
-            self.budget.undo(freed, taken);
+            self.undo(freed, taken);
         }
         for (done, removed) in answers {
             answer(&done, stored.clone().map(|()| removed));
@@ -175,9 +175,9 @@ impl Collection {
                 (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
             }
         };
-        let freed: usize = after.keys().filter_map(|id| cost_now(draft, id)).sum();
-        let taken: usize = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
-        self.budget.exchange(freed, taken)?;
+        let freed: Usage = after.keys().filter_map(|id| cost_now(draft, id)).sum();
+        let taken: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
+        self.exchange(freed, taken)?;
         draft.freed += freed;
         draft.taken += taken;
         draft.after.extend(after);
@@ -188,8 +188,8 @@ impl Collection {
     fn store(
         &self,
         after: BTreeMap<DocId, Option<Document>>,
-        taken: usize,
-        freed: usize,
+        taken: Usage,
+        freed: Usage,
         next_row: &mut u64,
     ) -> Result<(), CommitError> {
         if after.is_empty() {
@@ -205,7 +205,7 @@ impl Collection {
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        here.bytes = here.bytes + taken - freed;
+        here.used = here.used + taken - freed;
         self.show(&mut here, (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect());
         Ok(())
     }

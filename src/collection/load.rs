@@ -6,10 +6,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::budget::{Full, Usage};
 use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
 use super::document::{Content, DocId, Document};
 use super::single::Collection;
-use super::store::Full;
 use crate::embedder::Embedding;
 
 /// Documents that are put into the index together.
@@ -36,8 +36,8 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The documents do not fit into the memory that they may take.
-    #[error("the documents on disk need more memory than --max-stored-bytes allows ({0}): raise it")]
+    /// There are more documents than may be.
+    #[error("the documents on disk are more than a limit allows, {0}: raise it")]
     Full(Full),
 }
 
@@ -67,10 +67,10 @@ pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Sn
 }
 
 fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), OpenError> {
-    let bytes = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
-    collection.budget.exchange(0, bytes).map_err(OpenError::Full)?;
+    let used: Usage = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
+    collection.exchange(Usage::default(), used).map_err(OpenError::Full)?;
     let mut here = collection.write();
-    here.bytes += bytes;
+    here.used += used;
     collection.show(&mut here, documents.into_iter().map(|(row, d)| (row, d.id.clone(), Some(d))).collect());
     Ok(())
 }

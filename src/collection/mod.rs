@@ -8,7 +8,9 @@
 //! returned is on disk, if the store is there, and searchable; a search waits for no commit longer than it takes to
 //! swap pointers, and for no disk and no graph work at all. Knows nothing of messages or of the model.
 
+mod audit;
 mod backup;
+mod budget;
 mod columns;
 mod commits;
 pub mod disk;
@@ -18,11 +20,14 @@ mod gardener;
 mod load;
 mod single;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use backup::BackupError;
+pub use budget::{Full, Limit, Quota, Usage};
 pub use commits::CommitError;
 pub use document::{Content, DocId, Document};
 pub use filter::Filter;
 pub use load::OpenError;
 pub use single::{Collection, Found, Listed, Search};
-pub use store::{CollectionError, Full, Model, Options, Store};
+pub use store::{CollectionError, Model, Options, Store};

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use roaring::RoaringBitmap;
 
+use super::budget::{Budget, Full, Quota, Usage};
 use super::columns::Columns;
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::filter::Filter;
 use super::gardener::Gardener;
-use super::store::Budget;
 use crate::embedder::Embedding;
 use crate::index::{self, Effort, Index, Neighbour, Slot};
 
@@ -40,7 +40,8 @@ pub struct Collection {
     /// Held for reading across a whole search, so that slots and documents agree; for writing only
     /// to swap entries.
     documents: RwLock<Documents>,
-    pub(super) budget: Arc<Budget>,
+    budget: Budget,
+    budget_of_all: Arc<Budget>,
     pub(super) commits: Commits,
     /// Where it is stored too; `None`: in memory alone.
     pub(super) place: Option<Place>,
@@ -53,8 +54,8 @@ pub(super) struct Documents {
     /// The document of each place of the index.
     by_place: Vec<Option<(Slot, DocId)>>,
     columns: Columns,
-    /// Bytes taken from the budget for the documents here.
-    pub bytes: usize,
+    /// What was taken from the budgets for the documents here.
+    pub used: Usage,
     pub deleted: bool,
 }
 
@@ -72,6 +73,7 @@ pub(super) struct New<'a> {
     pub dimensions: usize,
     pub index: index::Options,
     pub budget: Arc<Budget>,
+    pub quota: Quota,
     pub gardener: Gardener,
     pub place: Option<Place>,
     /// The lowest row that was never used.
@@ -145,7 +147,8 @@ impl Collection {
             fingerprint: new.fingerprint.to_owned(),
             index: Index::new(new.dimensions, new.index),
             documents: RwLock::default(),
-            budget: new.budget,
+            budget: Budget::of_one(new.quota),
+            budget_of_all: new.budget,
             commits: Commits::new(new.next_row),
             place: new.place,
             gardener: new.gardener,
@@ -179,7 +182,7 @@ impl Collection {
 
     /// Estimated bytes of documents, vectors and graph, as they are taken from the budget.
     pub fn bytes(&self) -> usize {
-        self.read().bytes
+        self.read().used.bytes
     }
 
     /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
@@ -281,7 +284,7 @@ impl Collection {
     /// Gives the budget back and refuses later commits. Returns the documents that went.
     pub(super) fn delete(&self) -> usize {
         let mut here = self.write();
-        self.budget.release(here.bytes);
+        self.budget_of_all.release(here.used);
         let gone = std::mem::replace(&mut *here, Documents { deleted: true, ..Documents::default() });
         gone.by_id.len()
     }
@@ -289,6 +292,11 @@ impl Collection {
     /// Some graph work; true if there is more.
     pub(super) fn maintain(&self) -> bool {
         !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
+    }
+
+    /// All graph work there is. Blocks for as long as it takes.
+    pub(super) fn finish_graph(&self) {
+        self.index.maintain();
     }
 
     /// Wakes the maintenance thread, and works with it for a turn where the graph is far behind. A turn links more
@@ -300,9 +308,23 @@ impl Collection {
         }
     }
 
-    /// Estimated bytes of a document and all that belongs to it.
-    pub(super) fn cost(&self, id: &DocId, content: &Content) -> usize {
-        ENTRY_BYTES + 2 * id.as_str().len() + content.bytes() + self.dimensions() * size_of::<f32>() + GRAPH_BYTES
+    /// What a document counts for, with all that belongs to it.
+    pub(super) fn cost(&self, id: &DocId, content: &Content) -> Usage {
+        let bytes =
+            ENTRY_BYTES + id.as_str().len() + content.bytes() + self.dimensions() * size_of::<f32>() + GRAPH_BYTES;
+        Usage { documents: 1, bytes }
+    }
+
+    /// Gives back `freed` and takes `added`, in this collection and in all, or changes nothing.
+    pub(super) fn exchange(&self, freed: Usage, added: Usage) -> Result<(), Full> {
+        self.budget.exchange(freed, added)?;
+        self.budget_of_all.exchange(freed, added).inspect_err(|_| self.budget.undo(freed, added))
+    }
+
+    /// Takes back an exchange.
+    pub(super) fn undo(&self, freed: Usage, added: Usage) {
+        self.budget.undo(freed, added);
+        self.budget_of_all.undo(freed, added);
     }
 
     fn row(&self, slot: Slot) -> Arc<[f32]> {

@@ -1,9 +1,9 @@
 //! All collections of a process, where they are stored, and the memory they may take together.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::budget::{Budget, Full, Quota, Usage};
 use super::commits::Place;
 use super::disk::{self, Change, Disk, NewCollection};
 use super::gardener::{Collections, Gardener};
@@ -18,26 +18,18 @@ pub struct Options {
     pub directory: Option<PathBuf>,
     /// How it is stored there.
     pub disk: disk::Options,
-    /// Bytes of all documents, vectors and graphs, as estimated; a commit beyond it is refused.
-    pub max_bytes: usize,
+    /// The most that all collections may hold; a commit beyond it is refused.
+    pub quota: Quota,
+    /// The most that one collection may hold.
+    pub collection_quota: Quota,
     /// How the collections' indexes are built and searched.
     pub index: index::Options,
 }
 
 /// What an empty collection counts for, so that their number is bounded too.
-const COLLECTION_BYTES: usize = 16 * 1024;
+const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
 
-/// There is no memory for more documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} bytes more would exceed the limit of {limit}: {used} are in use")]
-pub struct Full {
-    /// Bytes in use.
-    pub used: usize,
-    /// Bytes that were to be added.
-    pub wanted: usize,
-    /// `max_bytes`.
-    pub limit: usize,
-}
+const NOTHING: Usage = Usage { documents: 0, bytes: 0 };
 
 /// Why a collection cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +48,7 @@ pub enum CollectionError {
         /// The fingerprint of the model that asks.
         ours: String,
     },
-    /// No memory is left.
+    /// There is no room for it.
     #[error(transparent)]
     Full(#[from] Full),
     /// The disk did not take the change.
@@ -83,6 +75,7 @@ pub struct Store {
     gardener: Gardener,
     index: index::Options,
     budget: Arc<Budget>,
+    collection_quota: Quota,
     pub(super) disk: Option<Arc<Disk>>,
     pub(super) directory: Option<PathBuf>,
     /// Held by the backup that is made.
@@ -102,7 +95,8 @@ impl Store {
             collections,
             changes: Mutex::default(),
             index: options.index,
-            budget: Arc::new(Budget { used: AtomicUsize::new(0), limit: options.max_bytes }),
+            budget: Arc::new(Budget::of_all(options.quota)),
+            collection_quota: options.collection_quota,
             disk,
             directory: options.directory,
             backups: Mutex::default(),
@@ -110,7 +104,7 @@ impl Store {
         if let Some(disk) = &store.disk {
             let snapshot = disk.snapshot()?;
             for stored in snapshot.collections() {
-                store.budget.exchange(0, COLLECTION_BYTES).map_err(OpenError::Full)?;
+                store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
                 let model =
                     Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
                 let collection = store.collection(&stored.name, model, Some(stored.number), stored.next_row);
@@ -120,6 +114,21 @@ impl Store {
         }
         store.gardener.wake();
         Ok(store)
+    }
+
+    /// Where all is stored; `None`: in memory alone.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// What all collections hold.
+    pub fn used(&self) -> Usage {
+        self.budget.used()
+    }
+
+    /// What the disk did and holds, if there is one.
+    pub fn disk_stats(&self) -> Option<disk::Stats> {
+        Some(self.disk.as_ref()?.stats())
     }
 
     /// Why nothing can be stored any more, if so: the disk failed.
@@ -146,7 +155,7 @@ impl Store {
         if self.find(name).is_some() {
             return Err(CollectionError::Exists);
         }
-        self.budget.exchange(0, COLLECTION_BYTES)?;
+        self.budget.exchange(NOTHING, EMPTY)?;
         let number = self.disk.as_ref().map(|disk| disk.new_collection_number());
         if let (Some(disk), Some(number)) = (&self.disk, number) {
             let new = NewCollection {
@@ -155,7 +164,7 @@ impl Store {
                 fingerprint: model.fingerprint.to_owned(),
                 dimensions: model.dimensions,
             };
-            disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(COLLECTION_BYTES))?;
+            disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(EMPTY))?;
         }
         Ok(self.insert(self.collection(name, model, number, 0)))
     }
@@ -170,7 +179,7 @@ impl Store {
         }
         self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         let documents = collection.delete();
-        self.budget.release(COLLECTION_BYTES);
+        self.budget.release(EMPTY);
         Ok(documents)
     }
 
@@ -193,6 +202,7 @@ impl Store {
             dimensions: model.dimensions,
             index: self.index.clone(),
             budget: Arc::clone(&self.budget),
+            quota: self.collection_quota,
             gardener: self.gardener.clone(),
             place: self.disk.as_ref().and_then(place),
             next_row,
@@ -213,36 +223,6 @@ fn of_model(collection: Arc<Collection>, model: Model<'_>) -> Result<Arc<Collect
     Err(CollectionError::OtherModel { theirs: theirs.to_owned(), ours: model.fingerprint.to_owned() })
 }
 
-/// Bytes in use, and the most there may be.
-pub(super) struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Budget {
-    /// Gives back `freed` and takes `added`, or changes nothing. Shrinking always succeeds.
-    pub(super) fn exchange(&self, freed: usize, added: usize) -> Result<(), Full> {
-        let exchanged = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-            let after = used.saturating_sub(freed).saturating_add(added);
-            (after <= self.limit || added <= freed).then_some(after)
-        });
-        match exchanged {
-            Ok(_) => Ok(()),
-            Err(used) => Err(Full { used, wanted: added - freed, limit: self.limit }),
-        }
-    }
-
-    /// Takes back an exchange.
-    pub(super) fn undo(&self, freed: usize, taken: usize) {
-        self.used.fetch_add(freed, Ordering::AcqRel);
-        self.used.fetch_sub(taken, Ordering::AcqRel);
-    }
-
-    pub(super) fn release(&self, freed: usize) {
-        self.used.fetch_sub(freed, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -259,7 +239,10 @@ mod tests {
 
     fn store(max_bytes: usize) -> Store {
         let disk = disk::Options::default();
-        Store::open(Options { directory: None, disk, max_bytes, index: index::Options::default() }).unwrap()
+        let quota = Usage { bytes: max_bytes, ..Usage::UNLIMITED };
+        let collection_quota = Usage::UNLIMITED;
+        Store::open(Options { directory: None, disk, quota, collection_quota, index: index::Options::default() })
+            .unwrap()
     }
 
     fn document(id: &str, angle: f32) -> Document {
@@ -290,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_exceeds_the_budget_is_refused_whole_and_deleting_makes_room() {
-        let store = store(COLLECTION_BYTES + 20_000);
+        let store = store(EMPTY.bytes + 20_000);
         let collection = store.create("c", MODEL).unwrap();
         let mut stored = 0;
         let full = loop {
@@ -306,7 +289,7 @@ mod tests {
         collection.remove(&[DocId::new("001").unwrap()]).unwrap();
         collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
         store.delete("c").unwrap();
-        assert_eq!(store.budget.used.load(Ordering::Acquire), 0);
+        assert_eq!(store.budget.used(), NOTHING);
     }
 
     #[test]

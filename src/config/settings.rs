@@ -105,8 +105,11 @@ pub const SETTINGS: &[Setting] = &[
         "max_stored_bytes",
         "SIZE",
         "4GiB",
-        "Memory of all documents, vectors and graphs; uploads beyond it get RESOURCE_EXHAUSTED",
+        "Memory of all documents, vectors and graphs, or none; uploads beyond it get RESOURCE_EXHAUSTED",
     ),
+    setting("max_documents", "N", "none", "Documents of all collections; uploads beyond it get RESOURCE_EXHAUSTED"),
+    setting("max_collection_bytes", "SIZE", "none", "As max_stored_bytes, for each collection"),
+    setting("max_collection_documents", "N", "none", "As max_documents, for each collection"),
     setting(
         "ef_search",
         "N",

@@ -48,9 +48,9 @@ const ROWS_PER_HOLD: usize = 8_192;
 /// A scan whose hits were removed while it ran is repeated so often before it holds the lock throughout.
 const SCANS: usize = 3;
 
-/// A walk for k of those that match keeps so many times more candidates than hold k of them on average: half of
-/// them are used, and a share that is half as large there as everywhere is enough.
-const AMONG_MARGIN: usize = 4;
+/// The near half of a walk for k of those that match holds so many times k of them on average: where their share is
+/// half as large near the query as everywhere, there are still enough.
+const AMONG_MARGIN: usize = 2;
 
 /// How hard to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Index {
         let matching = usize::try_from(among.len()).unwrap_or(usize::MAX);
         if let Effort::Graph { ef } = effort {
             let share = self.len().div_ceil(matching.max(1));
-            let ef = ef.unwrap_or(self.options.ef_search).max(k).max(AMONG_MARGIN * k * share);
+            let ef = ef.unwrap_or(self.options.ef_search).max(k).max(AMONG_MARGIN * k * share) * 2;
             if matching > self.options.scan_rows_per_ef.saturating_mul(ef)
                 && let Some(hits) = self.nearest_by_graph(query, k, ef, Some(among))
             {

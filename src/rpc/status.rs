@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
 use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
 use crate::embedder::{Overloaded, TextError};
@@ -30,7 +30,7 @@ pub enum Failure {
     },
     /// The queue for the model is full.
     Overloaded(Overloaded),
-    /// The memory for documents is full.
+    /// There is no room for more documents.
     Full(Full),
     /// There is nothing on disk.
     NothingStored(String),
@@ -185,7 +185,11 @@ impl From<Failure> for Status {
                 details.set_retry_info(Some(overloaded.retry_after));
                 (Code::ResourceExhausted, overloaded.to_string())
             }
-            Failure::Full(full) => (Code::ResourceExhausted, format!("max_stored_bytes: {full}")),
+            Failure::Full(full) => {
+                let violation = QuotaViolation::new(full.limit.to_string(), full.to_string());
+                details.set_quota_failure(vec![violation]);
+                (Code::ResourceExhausted, full.to_string())
+            }
             Failure::NothingStored(reason) => (Code::FailedPrecondition, reason),
             Failure::Busy(reason) => (Code::Aborted, reason),
             Failure::DiskFull(reason) => (Code::ResourceExhausted, reason),

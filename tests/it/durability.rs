@@ -349,6 +349,78 @@ async fn verify_names_each_damaged_document() {
     assert!(code != Some(0) && said.contains("documents.redb") && said.contains("damaged"), "{said}");
 }
 
+/// What fails here is the growth of the file: a process may be told how large its files may become.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_ends_uploads_and_says_so_while_all_that_was_acknowledged_is_served() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("sh");
+    // Ignored, the signal becomes an error of the write.
+    let script = "trap '' XFSZ; ulimit -f 8192; exec \"$@\"";
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cognate"), "serve", "--addr", "127.0.0.1:0"]);
+    command.args(["--data-dir", flag(&directory), "--min-free-bytes", "1MiB"]);
+    let mut server = Server::of(command);
+    server.wait_until_serving().await;
+    let mut client = server.client().await;
+    assert_eq!(server.health("writes").await, Ok(ServingStatus::Serving));
+    let mut acknowledged = BTreeMap::new();
+    let refused = loop {
+        let n = acknowledged.len() as u32;
+        let documents: Vec<Document> = (n..n + 200).map(|n| with_vector(&format!("d{n:05}"), "text", n)).collect();
+        let ids: Vec<String> = documents.iter().map(|d| d.id.clone()).collect();
+        let message = UploadRequest { collection: "c".to_owned(), documents };
+        match crate::harness::upload_all(&mut client, vec![message]).await {
+            Ok(_) => acknowledged.extend(ids.into_iter().map(|id| (id, "text".to_owned()))),
+            Err(status) => break status,
+        }
+        assert!(acknowledged.len() < 50_000, "the limit does not bind");
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(refused.message().contains("documents.redb takes no writes until a restart"), "{refused:?}");
+    assert!(!acknowledged.is_empty());
+
+    // Reads go on. Of what was refused chunks may be there, whole.
+    let here = contents(&mut client, "c").await;
+    assert!(acknowledged.iter().all(|(id, text)| here.get(id) == Some(text)));
+    let ids: Vec<String> = acknowledged.keys().take(100).cloned().collect();
+    assert_eq!(nearest(&mut client, "c", &ids).await, ids);
+    let again = DeleteDocumentsRequest { collection: "c".to_owned(), ids, filter: None };
+    assert_eq!(client.delete_documents(again).await.unwrap_err().code(), Code::Unavailable);
+    let storage = client.info(InfoRequest {}).await.unwrap().into_inner().storage.unwrap();
+    assert!(storage.stopped.contains("documents.redb") && storage.directory == flag(&directory), "{storage:?}");
+    while server.health("writes").await != Ok(ServingStatus::NotServing) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.health("").await, Ok(ServingStatus::Serving), "searches are served");
+    let (code, said) = cognate(&["health", "--service", "writes", "--addr", &server.addr.to_string()]);
+    assert!(code == Some(1) && said.contains("takes no writes until a restart"), "{said}");
+    server.kill();
+
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let mut client = server.client().await;
+    let here = contents(&mut client, "c").await;
+    assert!(acknowledged.iter().all(|(id, text)| here.get(id) == Some(text)), "nothing acknowledged is missing");
+    assert_eq!(upload(&mut client, "c", vec![document("later", "a text")]).await.committed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_a_data_directory_ends_the_start_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let within = file.join("data");
+    for place in [&file, &within] {
+        let place = place.to_str().unwrap();
+        let mut server = Server::spawn(&["--data-dir", place]);
+        assert_eq!(server.exit_code().await, Some(2));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let log = server.log();
+        assert!(log.contains(place) && log.lines().count() < 24, "{log}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "not a directory");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_in_memory_has_nothing_to_back_up() {
     let server = Server::start(&[]).await;
