@@ -144,10 +144,10 @@ fn print_documents(documents: &[Document], json: bool) -> anyhow::Result<()> {
 fn print(collections: &[Collection], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
-        for Collection { name, documents, dimensions, model_fingerprint, bytes } in collections {
+        for Collection { name, documents, dimensions, model_fingerprint, bytes, unindexed } in collections {
             let line = json!({
                 "name": name, "documents": documents, "dimensions": dimensions,
-                "model_fingerprint": model_fingerprint, "bytes": bytes,
+                "model_fingerprint": model_fingerprint, "bytes": bytes, "unindexed": unindexed,
             });
             writeln!(out, "{line}")?;
         }

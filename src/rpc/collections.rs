@@ -46,5 +46,6 @@ fn describe(collection: &Collection) -> proto::Collection {
         dimensions: collection.dimensions() as u32,
         model_fingerprint: collection.fingerprint().to_owned(),
         bytes: collection.bytes() as u64,
+        unindexed: collection.unindexed() as u64,
     }
 }
