@@ -19,13 +19,15 @@ use crate::proto::{ExportRequest, ExportResponse};
 
 /// Writes a collection as it is at one moment, one JSON object per line, as `cognate upload` reads them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Uploads go on meanwhile, and what they change is not seen. With --with-vectors an upload of the \
+#[command(
+    after_help = "Uploads go on meanwhile, and what they change is not seen. With --with-vectors an upload of the \
 lines embeds nothing and stores the same vectors.
 
 Examples:
   cognate export words --output words.jsonl
   cognate export words --where 'part_of_speech = verb' | gzip > verbs.jsonl.gz
-  cognate export words --with-vectors | cognate upload - --format jsonl --collection copy")]
+  cognate export words --with-vectors | cognate upload - --format jsonl --collection copy"
+)]
 pub struct Args {
     /// The collection
     #[arg(value_name = "COLLECTION")]

@@ -169,10 +169,7 @@ impl Cognate for Api {
         Ok(Response::new(documents::list(&self.engine()?, request.into_inner()).await?))
     }
 
-    async fn export(
-        &self,
-        request: Request<proto::ExportRequest>,
-    ) -> Result<Response<Self::ExportStream>, Status> {
+    async fn export(&self, request: Request<proto::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
         Ok(Response::new(export::export(&self.engine()?, request.into_inner()).await?))
     }
 
