@@ -9,12 +9,12 @@ use console::style;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 
+use super::conditions;
 use super::connection::Connection;
 use super::input;
 use super::json;
 use super::table::{self, Align, Table};
 use crate::client::{Client, item_error};
-use crate::proto::filter::{Condition, List};
 use crate::proto::{self as pb, query};
 use crate::rpc::metadata;
 
@@ -77,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         with_text: true,
         with_metadata: args.with_metadata,
         with_vector: args.with_vector,
-        filter: all(&args.conditions),
+        filter: conditions::all(&args.conditions),
         queries: Vec::new(),
     };
     let mut queries = Queries::new(&args, &client).await?;
@@ -206,19 +206,6 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
         table.row([table::score(hit.score), table::score_bar(hit.score), id, text]);
     }
     Ok(table)
-}
-
-/// Conditions that must all hold.
-fn all(conditions: &[String]) -> Option<pb::Filter> {
-    let filter = |text: &String| pb::Filter { condition: Some(Condition::Text(text.clone())) };
-    match conditions {
-        [] => None,
-        [one] => Some(filter(one)),
-        several => {
-            let filters = several.iter().map(filter).collect();
-            Some(pb::Filter { condition: Some(Condition::And(List { filters })) })
-        }
-    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ pub async fn list(
     bounded(response, limits)
 }
 
-fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {
+pub(super) fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {
     parse::collection_name("collection", name, &engine.limits)?;
     engine.store.get(name, engine.model()).map_err(|error| Failure::collection(name, error))
 }
@@ -107,7 +107,7 @@ fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
     }
 }
 
-fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
+pub(super) fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
     proto::Document {
         id: id.as_str().to_owned(),
         text: content.text.clone(),

@@ -8,6 +8,7 @@ pub mod codec;
 mod collections;
 mod documents;
 mod embed;
+mod export;
 mod filter;
 mod info;
 mod limits;
@@ -111,6 +112,7 @@ fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> 
 impl Cognate for Api {
     type EmbedStreamStream = Responses<proto::EmbedResponse>;
     type UploadStream = Responses<proto::UploadResponse>;
+    type ExportStream = Responses<proto::ExportResponse>;
     type BackupStream = Responses<proto::BackupResponse>;
 
     async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
@@ -165,6 +167,10 @@ impl Cognate for Api {
         request: Request<proto::ListDocumentsRequest>,
     ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
         Ok(Response::new(documents::list(&self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn export(&self, request: Request<proto::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        Ok(Response::new(export::export(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn create_collection(

@@ -8,6 +8,7 @@ mod command_line;
 mod documents;
 mod durability;
 mod embed;
+mod export;
 mod filters;
 mod harness;
 mod hostile;

@@ -8,7 +8,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 13] = [
+const RPCS: [&str; 14] = [
     "Info",
     "Embed",
     "EmbedStream",
@@ -18,6 +18,7 @@ const RPCS: [&str; 13] = [
     "GetDocuments",
     "DeleteDocuments",
     "ListDocuments",
+    "Export",
     "CreateCollection",
     "ListCollections",
     "DeleteCollection",
