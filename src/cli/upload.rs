@@ -73,20 +73,21 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut inputs = open(&args)?;
+    if args.resume && !matches!(inputs.as_slice(), [Input { bytes: Some(_), .. }]) {
+        bail!(
+            "--resume needs one regular file: standard input has no beginning to go back to, and several files are \
+             loaded one by one"
+        );
+    }
     let client = args.connection.open().await?;
-    let (mut bookmark, start) = match inputs.as_mut_slice() {
-        [input] if args.resume && input.bytes.is_some() => {
+    let (mut bookmark, start) = match inputs.first_mut().filter(|_| args.resume) {
+        Some(input) => {
             let (bookmark, start) = resume::begin(&args, &input.options, &client).await?;
             input.options.after_bytes = start.bytes;
             input.is_marked = true;
             (Some(bookmark), start)
         }
-        _ if args.resume => {
-            bail!(
-                "--resume needs one regular file: standard input has no beginning to go back to, and of several files each is loaded by itself"
-            )
-        }
-        _ => (None, Position::default()),
+        None => (None, Position::default()),
     };
     let bar = progress_bar(&inputs, start.bytes);
     let rejected = args.rejected.as_deref().map(|path| rejected_file(path, start.bytes > 0)).transpose()?;
@@ -122,10 +123,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // After a failure the reader may wait for standard input for ever.
     let all_read = failure.is_some() || reading.join().is_ok_and(|all_read| all_read);
     bar.finish_and_clear();
-    if let Some(mut bookmark) = bookmark {
-        let complete = failure.is_none() && all_read;
-        if complete { bookmark.remove() } else { bookmark.keep(ledger.position()) }?;
-    }
     let unread = ledger.finish()?;
 
     let summary = Summary {
@@ -136,6 +133,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         failure,
     };
     summary.print(args.connection.json)?;
+    if let Some(mut bookmark) = bookmark {
+        let is_complete = summary.failure.is_none() && all_read;
+        if is_complete { bookmark.remove() } else { bookmark.keep(ledger.position()) }?;
+    }
     Ok(match summary {
         Summary { failure: Some(_), .. } => ExitCode::from(2),
         _ if !all_read => ExitCode::from(2),
