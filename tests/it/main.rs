@@ -17,6 +17,7 @@ mod lifecycle;
 mod load;
 mod precision;
 mod reflection;
+mod resume;
 mod similarity;
 mod top_k;
 mod upload;
