@@ -86,6 +86,11 @@ impl Api {
         let _ = self.0.set(Arc::new(engine));
     }
 
+    /// Why no document can be stored any more, if so: the disk failed.
+    pub fn writes_stopped(&self) -> Option<String> {
+        Some(self.0.get()?.store.stopped()?.to_string())
+    }
+
     fn engine(&self) -> Result<Arc<Engine>, Failure> {
         self.0.get().cloned().ok_or(Failure::Starting)
     }

@@ -18,7 +18,6 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::collection::Store;
 use crate::proto::{self, cognate_server::CognateServer};
 use crate::rpc::{Api, Engine};
 use gate::{Gate, Gated};
@@ -135,14 +134,13 @@ where
         () = &mut stop => None,
     };
     if let Some(engine) = loaded {
-        let store = Arc::clone(&engine.store);
         api.open(engine);
         set_health(&health, ServingStatus::Serving).await;
         ready();
         tokio::select! {
             ended = &mut server => return Ok(ended.map_err(ServeError::from)?),
             () = &mut stop => {}
-            never = watch_writes(&health, &store) => match never {},
+            never = watch_writes(&health, &api) => match never {},
         }
     }
 
@@ -165,10 +163,10 @@ where
 }
 
 /// Says so when nothing can be stored any more.
-async fn watch_writes(health: &HealthReporter, store: &Store) -> Infallible {
+async fn watch_writes(health: &HealthReporter, api: &Api) -> Infallible {
     loop {
-        if let Some(error) = store.stopped() {
-            tracing::error!(%error, "documents are read, and none are stored any more");
+        if let Some(reason) = api.writes_stopped() {
+            tracing::error!(reason, "documents are read, and none are stored any more");
             health.set_service_status(WRITES, ServingStatus::NotServing).await;
             // Until a restart.
             return std::future::pending().await;
