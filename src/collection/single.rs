@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
+use serde_json::Map;
 
 use super::budget::{Budget, Full, Quota, Usage};
 use super::columns::Columns;
@@ -112,7 +113,17 @@ pub type Listed = (DocId, Arc<Content>, Arc<[f32]>);
 impl Documents {
     /// The ids of the documents that match, in no order.
     pub fn matching(&self, filter: &Filter) -> Vec<DocId> {
-        self.ids(&self.columns.matching(filter)).cloned().collect()
+        self.ids(&self.places(filter)).cloned().collect()
+    }
+
+    /// The places of the documents that match.
+    fn places(&self, filter: &Filter) -> RoaringBitmap {
+        let none = Map::new();
+        self.columns.matching(filter, &|place, part: &Filter| {
+            let document = self.by_place.get(place as usize).and_then(Option::as_ref);
+            let entry = document.and_then(|(_, id)| self.by_id.get(id));
+            entry.is_some_and(|entry| part.matches(entry.content.metadata.as_ref().unwrap_or(&none)))
+        })
     }
 
     fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
@@ -229,7 +240,7 @@ impl Collection {
         match filter {
             None => all.take(limit).map(listed).collect(),
             Some(filter) => {
-                let among = here.columns.matching(filter);
+                let among = here.places(filter);
                 if among.len() as usize * SELECTIVE < here.by_id.len() {
                     let mut ids: Vec<&DocId> =
                         here.ids(&among).filter(|id| after.is_none_or(|after| *id > after)).collect();
@@ -251,7 +262,7 @@ impl Collection {
         let here = self.read();
         let mut hits: Vec<(Neighbour, &DocId)> = match &search.filter {
             Some(filter) => {
-                let among = here.columns.matching(filter);
+                let among = here.places(filter);
                 self.with_ties(search.k, |wanted| {
                     self.index.search_among(query.values(), wanted, search.effort, &among)
                 })

@@ -263,6 +263,8 @@ async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
             tokio::time::sleep(Duration::from_millis(random(300).into())).await;
             server.kill();
         }
+        let (code, said) = cognate(&["verify", "--data-dir", flag(&directory)]);
+        assert_eq!(code, Some(0), "kill {round}, seed {seed}: {said}");
         let server = Server::start(&flags).await;
         let mut client = server.client().await;
         oracle.check(contents(&mut client, "c").await, round, seed);
