@@ -337,7 +337,7 @@ async fn grpcurl_uploads_a_pipe_of_lines_and_works_with_the_documents() {
     assert_eq!((ids(&exported["documents"]), integer(&exported["total"])), (vec!["n000", "n001", "n002"], 3));
     assert!(grpcurl.error("Backup", json!({})).contains("Code: FailedPrecondition"), "nothing is on disk");
     let gone = grpcurl.cognate("DeleteDocuments", json!({ "collection": "notes", "ids": ["n321", "nobody"] }));
-    assert_eq!(gone, json!({ "deleted": ["n321"], "missing": ["nobody"] }));
+    assert_eq!(gone, json!({ "deleted": ["n321"], "documents": "1", "missing": ["nobody"] }));
     assert_ne!(search()[0]["id"], "n321");
 
     let mut listed = Vec::new();
