@@ -28,12 +28,14 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --no-create-home cognate \
-    && install -d -o cognate /models
+    && install -d -o cognate /models \
+    && install -d -o cognate -m 700 /data
 COPY LICENSE NOTICE /usr/share/doc/cognate/
 COPY examples/reverse-dictionary/LICENSE /usr/share/doc/cognate/LICENSE.wordnet
 COPY --from=build /build/target/release/cognate /usr/local/bin/cognate
-# Uploads live in memory, so nothing else is written: the root file system may be read-only.
-ENV COGNATE_ADDR=0.0.0.0:50051 HF_HOME=/models
+# Collections go to /data, and nothing else is written: the root file system may be read-only.
+ENV COGNATE_ADDR=0.0.0.0:50051 COGNATE_DATA_DIR=/data HF_HOME=/models
+VOLUME /data
 USER cognate
 EXPOSE 50051
 STOPSIGNAL SIGTERM

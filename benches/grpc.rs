@@ -100,7 +100,7 @@ struct Server {
 impl Server {
     fn start(precision: &str) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
-        command.args(["serve", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
+        command.args(["serve", "--in-memory", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
         let mut child = command.args(["--precision", precision]).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("it was piped")?).read_line(&mut line)?;

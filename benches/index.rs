@@ -1,17 +1,20 @@
-//! Decides: the default of `ef_search`, and up to which size an exact scan is as good as a graph.
+//! Decides: the default of `ef_search`, up to which size an exact scan is as good as a graph, and when a search with a
+//! filter walks the graph.
 //!
 //! Queries a second say little without the share of true neighbours found, so recall@10 is printed
 //! beside each graph search. Vectors are drawn around centers of many sizes; the neighbours of real
-//! texts are harder to find than these.
+//! texts are harder to find than these. COGNATE_VECTORS=FILE.npy, as `cognate embed -o` writes it, brings real ones
+//! for the searches with a filter.
 
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cognate::index::{Effort, Index, Options};
 use cognate::kernel::normalize;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use roaring::RoaringBitmap;
 
 const DIMENSIONS: usize = 384;
 const K: usize = 10;
@@ -82,5 +85,69 @@ fn search(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, search);
+/// The vectors of COGNATE_VECTORS, else drawn ones.
+fn given() -> Vec<Arc<[f32]>> {
+    let Some(path) = std::env::var_os("COGNATE_VECTORS") else { return vectors(20_000 + QUERIES) };
+    let file = std::fs::read(&path).expect("COGNATE_VECTORS names a file");
+    // Magic, version 1.0 and the length of the header come before the header.
+    let header = 10 + usize::from(u16::from_le_bytes([file[8], file[9]]));
+    let values: Vec<f32> =
+        file[header..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    values.chunks_exact(DIMENSIONS).map(Arc::from).collect()
+}
+
+/// Which documents match: any, those nearest to the query, or those farthest from it.
+const CHOICES: [&str; 3] = ["any", "near", "far"];
+
+fn filtered(_: &mut Criterion) {
+    let all = given();
+    let (stored, queries) = all.split_at(all.len() - QUERIES);
+    let queries = &queries[..100];
+    let index = Index::new(DIMENSIONS, Options::default());
+    let slots = index.insert(stored);
+    index.maintain();
+    println!(
+        "{}x{DIMENSIONS}, k {K}, {} queries: share, what matches, recall@{K}, ms planned, ms exact",
+        stored.len(),
+        queries.len()
+    );
+    let random = &mut Random(7);
+    for share in [0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 0.5, 0.9] {
+        let n = (stored.len() as f64 * share).ceil() as usize;
+        for choice in CHOICES {
+            let (mut found, mut wanted) = (0, 0);
+            let (mut planned, mut exact) = (Duration::ZERO, Duration::ZERO);
+            for query in queries {
+                let mut keyed: Vec<(f32, u32)> = stored
+                    .iter()
+                    .zip(&slots)
+                    .map(|(row, slot)| {
+                        let similarity = cognate::kernel::dot(row, query);
+                        let key = match choice {
+                            "near" => -similarity,
+                            "far" => similarity,
+                            _ => random.next(),
+                        };
+                        (key, slot.place())
+                    })
+                    .collect();
+                keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
+                let among: RoaringBitmap = keyed[..n].iter().map(|(_, place)| *place).collect();
+                let begin = Instant::now();
+                let hits = black_box(index.search_among(query, K, Effort::Graph { ef: None }, &among));
+                planned += begin.elapsed();
+                let begin = Instant::now();
+                let truth = black_box(index.search_among(query, K, Effort::Exact, &among));
+                exact += begin.elapsed();
+                wanted += truth.len();
+                found += truth.iter().filter(|hit| hits.contains(hit)).count();
+            }
+            let ms = |time: Duration| time.as_secs_f64() * 1e3 / queries.len() as f64;
+            let recall = found as f64 / wanted as f64;
+            println!("{share:>7} {choice:>5} {recall:.4} {:.3} {:.3}", ms(planned), ms(exact));
+        }
+    }
+}
+
+criterion_group!(benches, search, filtered);
 criterion_main!(benches);

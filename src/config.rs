@@ -14,10 +14,11 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Command};
 
-use values::{address, auto, duration, instructions, one_of, size, size_or_none, truth, whole};
+use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
 
 pub use settings::{SETTINGS, Setting};
 
+use crate::collection::Quota;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::kernel::cpu::Level;
 use crate::{collection, embedder, index, model, rpc, server, telemetry};
@@ -130,7 +131,14 @@ impl Reader<'_> {
             max_text_bytes: self.get("max_text_bytes", size),
             max_k: self.get("max_k", |s| whole(s, 1, 100_000)),
             max_message_bytes: self.get("max_message_bytes", size),
-            max_stored_bytes: self.get("max_stored_bytes", size),
+            stored: Quota {
+                documents: self.get("max_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
+                bytes: self.get("max_stored_bytes", |s| bound(s, size)),
+            },
+            collection: Quota {
+                documents: self.get("max_collection_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
+                bytes: self.get("max_collection_bytes", |s| bound(s, size)),
+            },
             max_queued_tokens: self.get("queue_tokens", |s| whole(s, 1, u32::MAX as usize)),
             max_calls: self.get("max_calls", |s| whole(s, 1, 1_000_000)),
             ..defaults.0
@@ -160,7 +168,16 @@ impl Reader<'_> {
                 queue_tokens: limits.max_queued_tokens,
                 cache_bytes: self.get("embed_cache_bytes", size_or_none),
             },
-            store: collection::Options { max_bytes: limits.max_stored_bytes, index },
+            store: collection::Options {
+                directory: self.data_directory(),
+                disk: collection::disk::Options {
+                    min_free_bytes: self.get("min_free_bytes", size) as u64,
+                    ..collection::disk::Options::default()
+                },
+                quota: limits.stored,
+                collection_quota: limits.collection,
+                index,
+            },
             server: server::Options {
                 max_calls: limits.max_calls,
                 max_message_bytes: limits.max_message_bytes,
@@ -172,6 +189,28 @@ impl Reader<'_> {
                 json: self.get("log_format", |s| one_of(s, &["text", "json"])) == "json",
             },
             limits,
+        }
+    }
+
+    /// `None`: in memory.
+    fn data_directory(&mut self) -> Option<PathBuf> {
+        let given = self.get("data_dir", |s| Ok(Some(PathBuf::from(s)).filter(|dir| !dir.as_os_str().is_empty())));
+        match (self.get("in_memory", truth), given) {
+            (true, Some(directory)) => {
+                let directory = directory.display();
+                self.mistakes.push(format!("data_dir is \"{directory}\", and in_memory is true: give one of them"));
+                None
+            }
+            (true, None) => None,
+            (false, Some(directory)) => Some(directory),
+            (false, None) => {
+                let platform = dirs::data_dir().map(|data| data.join("cognate"));
+                if platform.is_none() {
+                    let reason = "this user has no data directory: give --data-dir, or --in-memory to store nothing";
+                    self.mistakes.push(reason.to_owned());
+                }
+                platform
+            }
         }
     }
 

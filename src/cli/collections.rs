@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use serde_json::{Value, json};
 
+use super::conditions;
 use super::connection::Connection;
 use super::json;
 use super::table::{self, Align, Table};
@@ -46,12 +47,27 @@ enum Action {
         /// Only these, in this order
         #[arg(long, num_args = 1.., value_name = "ID")]
         id: Vec<String>,
+        /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+        #[arg(long = "where", value_name = "FILTER", conflicts_with = "id")]
+        conditions: Vec<String>,
         /// Stop after so many; with --json all are printed unless this is given
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
         /// Print each document's vector; with --json only
         #[arg(long)]
         with_vector: bool,
+    },
+    /// Removes documents, all at once
+    DeleteDocuments {
+        /// The collection
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// These
+        #[arg(long, num_args = 1.., value_name = "ID", required_unless_present = "conditions")]
+        id: Vec<String>,
+        /// Those whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+        #[arg(long = "where", id = "conditions", value_name = "FILTER", conflicts_with = "id")]
+        conditions: Vec<String>,
     },
 }
 
@@ -90,17 +106,37 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             return Ok(if found.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
-        Action::Documents { name, limit, with_vector, .. } => {
+        Action::Documents { name, limit, with_vector, conditions, .. } => {
             let limit = limit.unwrap_or(if json { u64::MAX } else { TABLE_ROWS });
-            documents(&client, name, limit, with_vector, json).await?;
+            let filter = conditions::all(&conditions);
+            let request = pb::ListDocumentsRequest { collection: name, with_vector, filter, ..Default::default() };
+            documents(&client, request, limit, json).await?;
+        }
+        Action::DeleteDocuments { name, id, conditions } => {
+            let request =
+                pb::DeleteDocumentsRequest { collection: name, ids: id, filter: conditions::all(&conditions) };
+            let answer = client.delete_documents(request).await?;
+            if json {
+                writeln!(io::stdout(), "{}", json!({ "documents": answer.documents, "missing": answer.missing }))?;
+            } else {
+                writeln!(io::stdout(), "removed {} documents", table::count(answer.documents))?;
+            }
+            for id in &answer.missing {
+                eprintln!("no document {id:?}");
+            }
+            return Ok(if answer.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Page by page, at most `limit`.
-async fn documents(client: &Client, name: String, limit: u64, with_vector: bool, json: bool) -> anyhow::Result<()> {
-    let mut request = pb::ListDocumentsRequest { collection: name, with_vector, ..Default::default() };
+async fn documents(
+    client: &Client,
+    mut request: pb::ListDocumentsRequest,
+    limit: u64,
+    json: bool,
+) -> anyhow::Result<()> {
     let mut left = limit;
     loop {
         // 0 asks for the server's usual page, of 100.
@@ -144,10 +180,10 @@ fn print_documents(documents: &[Document], json: bool) -> anyhow::Result<()> {
 fn print(collections: &[Collection], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
-        for Collection { name, documents, dimensions, model_fingerprint, bytes } in collections {
+        for Collection { name, documents, dimensions, model_fingerprint, bytes, unindexed } in collections {
             let line = json!({
                 "name": name, "documents": documents, "dimensions": dimensions,
-                "model_fingerprint": model_fingerprint, "bytes": bytes,
+                "model_fingerprint": model_fingerprint, "bytes": bytes, "unindexed": unindexed,
             });
             writeln!(out, "{line}")?;
         }

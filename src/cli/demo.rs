@@ -57,7 +57,9 @@ struct Word {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&args.flags)?;
+    let mut config = Config::load(&args.flags)?;
+    // Its dictionary is no collection of the user's.
+    config.store.directory = None;
     telemetry::start(&config.telemetry);
     let (ready, is_ready) = oneshot::channel();
     // A tour that nobody waits for any more needs no address.

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::connection::Connection;
+use crate::proto::InfoRequest;
 
 /// Asks a server whether it is serving (grpc.health.v1); exits with 0 if it is, with 1 if not
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     connection: Connection,
-    /// The service to ask for; none: the server as a whole
+    /// The service to ask for: none, the server as a whole; writes, whether documents can be stored
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     service: String,
     /// Seconds to wait for the connection, and again for the answer
@@ -23,11 +24,15 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let answer = async {
         let client = args.connection.open_within(Duration::from_secs_f64(args.timeout)).await?;
-        client.health(&args.service).await
+        if client.health(&args.service).await? {
+            return Ok((true, None));
+        }
+        // A server that starts does not say more; one whose disk failed does.
+        let storage = client.info(InfoRequest {}).await.ok().and_then(|info| info.storage);
+        Ok::<_, crate::client::Error>((false, storage.map(|s| s.stopped).filter(|reason| !reason.is_empty())))
     };
     let (serving, reason) = match answer.await {
-        Ok(true) => (true, None),
-        Ok(false) => (false, None),
+        Ok(answer) => answer,
         Err(error) => (false, Some(error.to_string())),
     };
     if args.connection.json {

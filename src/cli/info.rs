@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::table::{self, Align, Table};
-use crate::proto::{InfoRequest, InfoResponse, Limits, Model};
+use crate::proto::{InfoRequest, InfoResponse, Limits, Model, Storage};
 
 /// Shows a server's version, model and limits
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn json(info: &InfoResponse) -> serde_json::Value {
     let model = info.model.clone().unwrap_or_default();
     let limits = info.limits.unwrap_or_default();
+    let storage = info.storage.clone().unwrap_or_default();
     json!({
         "version": info.version,
         "model": {
@@ -43,7 +44,14 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "max_message_bytes": limits.max_message_bytes, "max_id_bytes": limits.max_id_bytes,
             "max_metadata_bytes": limits.max_metadata_bytes, "max_page_size": limits.max_page_size,
             "max_hits": limits.max_hits, "max_stored_bytes": limits.max_stored_bytes,
+            "max_documents": limits.max_documents, "max_collection_bytes": limits.max_collection_bytes,
+            "max_collection_documents": limits.max_collection_documents,
             "max_queued_tokens": limits.max_queued_tokens, "max_calls": limits.max_calls,
+        },
+        "storage": {
+            "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
+            "documents": storage.documents, "memory_bytes": storage.memory_bytes, "file_bytes": storage.file_bytes,
+            "free_bytes": storage.free_bytes,
         },
     })
 }
@@ -60,6 +68,7 @@ fn table(info: &InfoResponse) -> Table {
     table.row(["  vectors", &*format!("{dimensions} dimensions, {} pooling", table::clean(&pooling))]);
     table.row(["  reads", &*format!("{max_tokens} tokens of a text")]);
     table.row(["  runs on", &*table::clean(&format!("{device} in {precision}"))]);
+    storage(&mut table, &info.storage.clone().unwrap_or_default());
     table.row(["limits", ""]);
     for (name, value) in [
         ("texts in a request", table::count(limits.max_texts.into())),
@@ -70,13 +79,44 @@ fn table(info: &InfoResponse) -> Table {
         ("k", table::count(limits.max_k.into())),
         ("queries times k", table::count(limits.max_hits.into())),
         ("documents on a page", table::count(limits.max_page_size.into())),
-        ("all that is stored", table::bytes(limits.max_stored_bytes)),
+        ("all that is stored", bounds(limits.max_documents, limits.max_stored_bytes)),
+        ("a collection", bounds(limits.max_collection_documents, limits.max_collection_bytes)),
         ("tokens waiting", table::count(limits.max_queued_tokens)),
         ("calls at one time", table::count(limits.max_calls.into())),
     ] {
         table.row([format!("  {name}"), value]);
     }
     table
+}
+
+fn storage(table: &mut Table, storage: &Storage) {
+    let documents = format!(
+        "{} documents in {} collections, {} of memory",
+        table::count(storage.documents),
+        table::count(storage.collections),
+        table::bytes(storage.memory_bytes)
+    );
+    table.row(["stored", &*documents]);
+    if storage.directory.is_empty() {
+        table.row(["  in", "memory alone"]);
+        return;
+    }
+    table.row(["  in", &*table::clean(&storage.directory)]);
+    let disk = format!("{} used, {} free", table::bytes(storage.file_bytes), table::bytes(storage.free_bytes));
+    table.row(["  disk", &*disk]);
+    if !storage.stopped.is_empty() {
+        table.row(["  NO WRITES", &*table::clean(&storage.stopped)]);
+    }
+}
+
+/// Limits of which 0 is none.
+fn bounds(documents: u64, bytes: u64) -> String {
+    match (documents, bytes) {
+        (0, 0) => "no limit".to_owned(),
+        (0, bytes) => table::bytes(bytes),
+        (documents, 0) => format!("{} documents", table::count(documents)),
+        (documents, bytes) => format!("{} documents, {}", table::count(documents), table::bytes(bytes)),
+    }
 }
 
 #[cfg(test)]
@@ -89,10 +129,11 @@ mod tests {
             version: "1.2.3".into(),
             model: Some(Model { id: "m".into(), dimensions: 384, ..Default::default() }),
             limits: Some(Limits { max_calls: 7, ..Default::default() }),
+            storage: Some(Storage { directory: "/data".into(), ..Default::default() }),
         };
         let json = json(&info);
         assert_eq!((&json["version"], &json["model"]["dimensions"]), (&"1.2.3".into(), &384.into()));
-        assert_eq!(json["limits"]["max_calls"], 7);
+        assert_eq!((&json["limits"]["max_calls"], &json["storage"]["directory"]), (&7.into(), &"/data".into()));
         let debug = format!("{info:?}");
         let fields =
             debug.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("max_"));

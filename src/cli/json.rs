@@ -51,6 +51,8 @@ pub fn number(value: f32) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::client::reader::{Format, Options, read};
 
@@ -60,6 +62,15 @@ mod tests {
         assert_eq!(number(f32::NAN), Value::Null);
         for value in [0.70710677f32, -1e-7, f32::MIN_POSITIVE, f32::MAX, 1.0 / 3.0] {
             assert_eq!(number(value).as_f64().map(|x| x as f32), Some(value));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_float_reads_back_as_itself(value in prop::num::f32::NORMAL | prop::num::f32::SUBNORMAL) {
+            let printed = number(value).to_string();
+            let read: Value = serde_json::from_str(&printed).unwrap();
+            prop_assert_eq!(read.as_f64().map(|x| (x as f32).to_bits()), Some(value.to_bits()), "{}", printed);
         }
     }
 

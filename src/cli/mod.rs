@@ -1,21 +1,27 @@
 //! The command line: one file for each subcommand.
 
+mod backup;
 mod bench;
 mod collections;
+mod conditions;
 mod connection;
 mod demo;
 mod embed;
+mod export;
 mod health;
 mod info;
 mod input;
 mod json;
 mod model;
+mod new_file;
 mod npy;
+mod restore;
 mod serve;
 mod similarity;
 mod table;
 mod top_k;
 mod upload;
+mod verify;
 
 use std::io;
 use std::process::ExitCode;
@@ -42,6 +48,10 @@ enum Command {
     Similarity(similarity::Args),
     Embed(embed::Args),
     Collections(collections::Args),
+    Export(export::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Verify(verify::Args),
     Bench(bench::Args),
     Info(info::Args),
     Health(health::Args),
@@ -77,6 +87,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Upload(args) => upload::run(args).await,
         Command::TopK(args) => top_k::run(args).await,
         Command::Similarity(args) => similarity::run(args).await,
+        Command::Export(args) => export::run(args).await,
+        Command::Backup(args) => backup::run(args).await,
+        Command::Restore(args) => tokio::task::spawn_blocking(move || restore::run(&args)).await?,
+        Command::Verify(args) => tokio::task::spawn_blocking(move || verify::run(&args)).await?,
         Command::Embed(args) => embed::run(args).await,
         Command::Collections(args) => collections::run(args).await,
         Command::Bench(args) => bench::run(args).await,

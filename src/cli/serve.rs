@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::task::spawn_blocking;
 
 use super::model::fetch;
-use crate::collection::Store;
+use crate::collection::{self, Store};
 use crate::config::{Config, Flags};
 use crate::embedder::Embedder;
 use crate::kernel::cpu;
@@ -38,11 +39,7 @@ pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> 
     println!("cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
     let stop = stop_signal()?;
     let options = config.server.clone();
-    let load = async move {
-        let loading = tokio::task::spawn_blocking(move || load(config));
-        loading.await.context("loading the model panicked")?
-    };
-    server::serve(listener, options, load, || ready(addr), stop).await?;
+    server::serve(listener, options, load(config), || ready(addr), stop).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -68,11 +65,22 @@ pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
     Ok((files, card, embedder))
 }
 
-/// Makes what answers calls. Blocks.
-fn load(config: Config) -> anyhow::Result<Engine> {
+/// Makes what answers calls: reads the collections while the model is loaded. Whichever fails first ends it.
+async fn load(config: Config) -> anyhow::Result<Engine> {
+    let options = config.store.clone();
+    let store =
+        async { spawn_blocking(move || open_store(options)).await.context("reading the collections panicked")? };
+    let limits = config.limits.clone();
+    let model = async { spawn_blocking(move || load_model(&config)).await.context("loading the model panicked")? };
+    let (store, (embedder, about)) = tokio::try_join!(store, model)?;
+    Ok(Engine { embedder, store: Arc::new(store), about, limits })
+}
+
+/// Starts the model, with what `Info` tells of it. Blocks.
+fn load_model(config: &Config) -> anyhow::Result<(Embedder, About)> {
     let precision = config.embedder.precision.to_string();
     let begun = std::time::Instant::now();
-    let (files, card, embedder) = start_model(&config)?;
+    let (files, card, embedder) = start_model(config)?;
     tracing::info!(
         model = card.id,
         revision = card.revision,
@@ -87,20 +95,33 @@ fn load(config: Config) -> anyhow::Result<Engine> {
         seconds = begun.elapsed().as_secs_f32(),
         "the model is ready"
     );
-    Ok(Engine {
-        embedder,
-        store: Arc::new(Store::new(config.store)),
-        about: About {
-            id: card.id,
-            revision: card.revision,
-            fingerprint: card.fingerprint,
-            also_compatible: if config.allow_precision_mix { card.other_precisions } else { Vec::new() },
-            max_tokens: card.max_tokens,
-            pooling: card.pooling.to_string(),
-            precision,
-        },
-        limits: config.limits,
-    })
+    let about = About {
+        id: card.id,
+        revision: card.revision,
+        fingerprint: card.fingerprint,
+        also_compatible: if config.allow_precision_mix { card.other_precisions } else { Vec::new() },
+        max_tokens: card.max_tokens,
+        pooling: card.pooling.to_string(),
+        precision,
+    };
+    Ok((embedder, about))
+}
+
+/// Reads all collections. Blocks.
+fn open_store(options: collection::Options) -> anyhow::Result<Store> {
+    let begun = std::time::Instant::now();
+    let directory = options.directory.clone();
+    let store = Store::open(options)?;
+    match directory {
+        Some(directory) => {
+            let collections = store.list();
+            let documents: usize = collections.iter().map(|collection| collection.len()).sum();
+            let seconds = begun.elapsed().as_secs_f32();
+            tracing::info!(data_dir = %directory.display(), collections = collections.len(), documents, seconds, "the collections are read");
+        }
+        None => tracing::info!("collections are in memory alone: they are gone when the server stops"),
+    }
+    Ok(store)
 }
 
 /// Resolves at the first SIGINT or SIGTERM; a second one ends the process at once.

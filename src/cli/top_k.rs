@@ -9,12 +9,13 @@ use console::style;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 
+use super::conditions;
 use super::connection::Connection;
 use super::input;
 use super::json;
 use super::table::{self, Align, Table};
 use crate::client::{Client, item_error};
-use crate::proto::{self as pb, filter, query};
+use crate::proto::{self as pb, query};
 use crate::rpc::metadata;
 
 /// Finds what is nearest in meaning: documents of a collection, or some candidates
@@ -51,9 +52,9 @@ pub struct Args {
     /// Compare with every document: the true neighbours, at a cost linear in the collection
     #[arg(long)]
     exact: bool,
-    /// Only documents whose metadata has this value: PATH=VALUE, as in lang=en or author.age=40; several must all hold
-    #[arg(long = "where", value_name = "PATH=VALUE", value_parser = condition)]
-    conditions: Vec<pb::Filter>,
+    /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+    #[arg(long = "where", value_name = "FILTER")]
+    conditions: Vec<String>,
     /// Show each hit's metadata
     #[arg(long)]
     with_metadata: bool,
@@ -76,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         with_text: true,
         with_metadata: args.with_metadata,
         with_vector: args.with_vector,
-        filter: all(&args.conditions),
+        filter: conditions::all(&args.conditions),
         queries: Vec::new(),
     };
     let mut queries = Queries::new(&args, &client).await?;
@@ -207,63 +208,9 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// `PATH=VALUE` as a filter. The value is JSON where it reads as a number, a boolean or null, else a string.
-fn condition(text: &str) -> Result<pb::Filter, String> {
-    let (path, value) = text.split_once('=').ok_or("expected PATH=VALUE")?;
-    if path.is_empty() {
-        return Err("the path before = is empty".into());
-    }
-    let value = match serde_json::from_str(value) {
-        Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_))) => value,
-        _ => Value::String(value.into()),
-    };
-    let value = Some(metadata::value_from_json(&value));
-    let equals = filter::Equals { path: path.into(), value };
-    Ok(pb::Filter { condition: Some(filter::Condition::Equals(equals)) })
-}
-
-fn all(conditions: &[pb::Filter]) -> Option<pb::Filter> {
-    match conditions {
-        [] => None,
-        [one] => Some(one.clone()),
-        several => {
-            let filters = several.to_vec();
-            Some(pb::Filter { condition: Some(filter::Condition::And(filter::List { filters })) })
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use prost_types::value::Kind;
-
     use super::*;
-
-    #[test]
-    fn a_condition_compares_numbers_as_numbers_and_words_as_words() {
-        for (text, kind) in [
-            ("a=5", Kind::NumberValue(5.0)),
-            ("a=true", Kind::BoolValue(true)),
-            ("a=null", Kind::NullValue(0)),
-            ("a=\"5\"", Kind::StringValue("5".into())),
-            ("a=x=y", Kind::StringValue("x=y".into())),
-            ("a=007", Kind::StringValue("007".into())),
-            ("a=", Kind::StringValue(String::new())),
-        ] {
-            let Some(filter::Condition::Equals(equals)) = condition(text).unwrap().condition else { panic!("{text}") };
-            assert_eq!((equals.path.as_str(), equals.value.unwrap().kind), ("a", Some(kind)), "{text}");
-        }
-        assert!(condition("no value").is_err() && condition("=5").is_err());
-    }
-
-    #[test]
-    fn several_conditions_must_all_hold() {
-        let one = condition("a=1").unwrap();
-        assert_eq!(all(&[]), None);
-        assert_eq!(all(std::slice::from_ref(&one)), Some(one.clone()));
-        let Some(filter::Condition::And(list)) = all(&[one.clone(), one]).unwrap().condition else { panic!("an and") };
-        assert_eq!(list.filters.len(), 2);
-    }
 
     #[test]
     fn hits_show_ids_or_positions() {

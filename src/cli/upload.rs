@@ -1,23 +1,28 @@
 //! `cognate upload`: files of documents into a collection.
 //!
 //! A thread reads records, the client sends what becomes a document, and the [`Ledger`] knows which records
-//! are on their way. Only those are in memory: reading waits for the server.
+//! are on their way. Only those are in memory: reading waits for the server. With `--resume` a [`bookmark`] keeps how
+//! far the load came.
 
+mod bookmark;
 mod ledger;
+mod resume;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use self::bookmark::{Mark, Position};
 use self::ledger::{Ledger, Sent};
 use super::connection::Connection;
 use super::input::{FormatArg, Place, Source};
@@ -33,6 +38,7 @@ rejected, 2 failed; what was committed stays.
 Examples:
   cognate upload words.jsonl --collection words
   cognate upload reviews.csv --collection reviews --text-column review --id-column review_id
+  cognate upload million.jsonl --collection corpus --resume   # and again, when it broke
   zcat corpus.txt.gz | cognate upload - --collection corpus --rejected rejected.jsonl")]
 pub struct Args {
     /// The files: .jsonl, .csv, or plain lines; - is standard input
@@ -53,16 +59,39 @@ pub struct Args {
     /// Write each rejected record to this file as a JSON line: file, line, id, error, record
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
+    /// Note how far the load came, and if an earlier one with --resume broke, go on where it stopped; needs one regular
+    /// file. Begins again if the loaded part of the file has changed, or its documents are not in the collection
+    #[arg(long)]
+    resume: bool,
+    /// Where --resume keeps its notes [default: the user's directory for state]
+    #[arg(long, env = "COGNATE_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let inputs = open(&args)?;
-    let bar = progress_bar(&inputs);
-    let ledger = Arc::new(Ledger::new(bar.clone(), args.rejected.as_deref(), args.connection.json)?);
+    let mut inputs = open(&args)?;
+    if args.resume && !matches!(inputs.as_slice(), [Input { bytes: Some(_), .. }]) {
+        bail!(
+            "--resume needs one regular file: standard input has no beginning to go back to, and several files are \
+             loaded one by one"
+        );
+    }
     let client = args.connection.open().await?;
+    let (mut bookmark, start) = match inputs.first_mut().filter(|_| args.resume) {
+        Some(input) => {
+            let (bookmark, start) = resume::begin(&args, &input.options, &client).await?;
+            input.options.after_bytes = start.bytes;
+            input.is_marked = true;
+            (Some(bookmark), start)
+        }
+        None => (None, Position::default()),
+    };
+    let bar = progress_bar(&inputs, start.bytes);
+    let rejected = args.rejected.as_deref().map(|path| rejected_file(path, start.bytes > 0)).transpose()?;
+    let ledger = Arc::new(Ledger::new(bar.clone(), rejected, args.connection.json, start));
 
     let started = Instant::now();
     // Few: a record may be large, and the client packs what is there.
@@ -79,6 +108,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 (error.position, error.id.as_str(), status)
             });
             ledger.resolve(progress.so_far.committed, errors);
+            if let Some(due) = bookmark.as_mut().filter(|bookmark| bookmark.is_due())
+                && let Err(error) = due.keep(ledger.position())
+            {
+                ledger.tell(&format!("the load goes on, and cannot be resumed: {error:#}"));
+                bookmark = None;
+            }
         })
         .await;
     let (counts, failure) = match loaded {
@@ -98,6 +133,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         failure,
     };
     summary.print(args.connection.json)?;
+    if let Some(mut bookmark) = bookmark {
+        let is_complete = summary.failure.is_none() && all_read;
+        if is_complete { bookmark.remove() } else { bookmark.keep(ledger.position()) }?;
+    }
     Ok(match summary {
         Summary { failure: Some(_), .. } => ExitCode::from(2),
         _ if !all_read => ExitCode::from(2),
@@ -112,6 +151,8 @@ struct Input {
     reader: Box<dyn std::io::BufRead + Send>,
     bytes: Option<u64>,
     options: reader::Options,
+    /// Its documents are to be known again.
+    is_marked: bool,
 }
 
 /// Opens all files before anything is sent: a name mistyped at the end should not be found after hours.
@@ -139,8 +180,9 @@ fn open(args: &Args) -> anyhow::Result<Vec<Input>> {
             stem: alone.then_some(stem),
             id_column: args.id_column.clone(),
             text_column: args.text_column.clone(),
+            after_bytes: 0,
         };
-        Ok(Input { name: source.to_string().into(), reader, bytes, options })
+        Ok(Input { name: source.to_string().into(), reader, bytes, options, is_marked: false })
     };
     sources.iter().map(open).collect()
 }
@@ -162,9 +204,10 @@ fn read(input: Input, ledger: &Ledger, documents: &mpsc::Sender<Document>) -> bo
         };
         let place = Place { source: input.name.clone(), line: record.line };
         match record.document {
-            Err(bad) => ledger.reject_unread(&place, &bad.to_string(), &record.raw),
+            Err(bad) => ledger.reject_unread(&place, record.end, &bad.to_string(), &record.raw),
             Ok(document) => {
-                ledger.sent(Sent::new(place, record.raw));
+                let mark = input.is_marked.then(|| Mark::of(&document));
+                ledger.sent(Sent::new(place, record.raw, record.end, mark));
                 if documents.blocking_send(document).is_err() {
                     return false;
                 }
@@ -174,8 +217,14 @@ fn read(input: Input, ledger: &Ledger, documents: &mpsc::Sender<Document>) -> bo
     true
 }
 
-/// By bytes where the size of every file is known, else a spinner.
-fn progress_bar(inputs: &[Input]) -> ProgressBar {
+/// A load that goes on adds to what it wrote before.
+fn rejected_file(path: &Path, goes_on: bool) -> anyhow::Result<File> {
+    let opened = if goes_on { File::options().create(true).append(true).open(path) } else { File::create(path) };
+    opened.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// By bytes where the size of every file is known, else a spinner. `begun`: bytes that were loaded before.
+fn progress_bar(inputs: &[Input], begun: u64) -> ProgressBar {
     const COUNTS: &str = "{msg}  {elapsed}";
     let total: Option<u64> = inputs.iter().map(|input| input.bytes).sum();
     let (bar, template) = match total {
@@ -183,6 +232,8 @@ fn progress_bar(inputs: &[Input]) -> ProgressBar {
         None => (ProgressBar::new_spinner(), format!("{{spinner}} {COUNTS}")),
     };
     bar.set_style(ProgressStyle::with_template(&template).expect("the template is a constant"));
+    bar.set_position(begun);
+    bar.reset_eta();
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }

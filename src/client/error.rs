@@ -50,6 +50,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// What the call names is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { code: Code::NotFound, .. })
+    }
+
     pub(super) fn connect(address: &str, cause: &(dyn StdError + 'static)) -> Self {
         Self::Connect { address: address.into(), reason: innermost(cause) }
     }

@@ -113,6 +113,23 @@ impl Client {
         Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
     }
 
+    /// A collection as it is at one moment, in parts.
+    pub async fn export(
+        &self,
+        request: pb::ExportRequest,
+    ) -> Result<BoxStream<'static, Result<pb::ExportResponse, Error>>, Error> {
+        let parts = self.rpc.clone().export(request).await.map_err(|status| self.failed(status))?;
+        let client = self.clone();
+        Ok(parts.into_inner().map(move |part| part.map_err(|status| client.failed(status))).boxed())
+    }
+
+    /// All that is committed, as the parts of one file.
+    pub async fn backup(&self) -> Result<BoxStream<'static, Result<pb::BackupResponse, Error>>, Error> {
+        let parts = self.rpc.clone().backup(pb::BackupRequest {}).await.map_err(|status| self.failed(status))?;
+        let client = self.clone();
+        Ok(parts.into_inner().map(move |part| part.map_err(|status| client.failed(status))).boxed())
+    }
+
     /// Whether `service` is serving, by the gRPC health protocol; the empty name asks for the whole server.
     pub async fn health(&self, service: &str) -> Result<bool, Error> {
         let request = self.request(HealthCheckRequest { service: service.into() });

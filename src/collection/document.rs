@@ -50,9 +50,9 @@ pub struct Content {
 }
 
 impl Content {
-    /// Estimated bytes in memory: text, and metadata with the overhead of its tree.
+    /// Estimated bytes in memory: text, and metadata with the overhead of its tree, which filters need a second time.
     pub fn bytes(&self) -> usize {
-        self.text.len() + self.metadata.as_ref().map_or(0, map_bytes)
+        self.text.len() + 2 * self.metadata.as_ref().map_or(0, map_bytes)
     }
 }
 

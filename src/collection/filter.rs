@@ -1,46 +1,73 @@
-//! Conditions on a document's metadata.
+//! Conditions on a document's metadata: what they are, and the plain way to evaluate one.
+//!
+//! [`super::columns`] evaluates the same conditions for all documents of a collection at once; [`text`] writes and
+//! reads them. Invariant: a condition that can be made can be written, and what was written reads as the same.
+
+pub mod text;
+
+use std::ops::Bound;
 
 use serde_json::{Map, Value};
 
 /// A condition. Where a field is a list, a condition on it holds if it holds for one element.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
-    /// All hold.
+    /// All hold: two or more.
     And(Vec<Filter>),
-    /// One holds.
+    /// One holds: of two or more.
     Or(Vec<Filter>),
     /// It does not hold.
     Not(Box<Filter>),
-    /// The field equals one of the values: nulls, booleans, numbers or strings.
-    In(Path, Vec<Value>),
+    /// The field equals one of the values: one or more.
+    In(Path, Vec<Scalar>),
     /// The field is a number between the bounds.
     Range(Path, Bounds),
     /// The field is there.
     Exists(Path),
 }
 
-/// Where a field is: its keys from the outside in.
+/// Where a field is: its keys from the outside in, one or more, none of them empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path(Vec<String>);
 
-/// Bounds of a range; those that are `None` do not bind.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+/// A value of a field. Ordered by kind, then by value: nulls, booleans, numbers, texts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scalar {
+    /// JSON's null.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A number: 1 and 1.0 are the same.
+    Number(Finite),
+    /// A text.
+    Text(Box<str>),
+}
+
+/// A number that is finite, ordered as numbers are.
+#[derive(Debug, Clone, Copy)]
+pub struct Finite(f64);
+
+/// Bounds of a range, one at least. No number lies between bounds that contradict each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Greater than.
-    pub gt: Option<f64>,
-    /// Greater than or equal to.
-    pub gte: Option<f64>,
-    /// Less than.
-    pub lt: Option<f64>,
-    /// Less than or equal to.
-    pub lte: Option<f64>,
+    lower: Bound<Finite>,
+    upper: Bound<Finite>,
 }
 
 impl Path {
     /// Keys joined by dots, `author.name`; `None` if a key is empty.
     pub fn parse(path: &str) -> Option<Self> {
-        let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
-        keys.iter().all(|key| !key.is_empty()).then_some(Self(keys))
+        Self::new(path.split('.').map(str::to_owned).collect())
+    }
+
+    /// Of these keys; `None` if there is none, or an empty one.
+    pub fn new(keys: Vec<String>) -> Option<Self> {
+        (!keys.is_empty() && keys.iter().all(|key| !key.is_empty())).then_some(Self(keys))
+    }
+
+    /// Its keys, from the outside in.
+    pub fn keys(&self) -> &[String] {
+        &self.0
     }
 
     fn find<'m>(&self, metadata: &'m Map<String, Value>) -> Option<&'m Value> {
@@ -49,29 +76,145 @@ impl Path {
     }
 }
 
+impl Finite {
+    /// The least and the greatest.
+    pub const MIN: Self = Self(f64::MIN);
+    /// The greatest.
+    pub const MAX: Self = Self(f64::MAX);
+
+    /// `None` if `x` is NaN or infinite.
+    pub fn new(x: f64) -> Option<Self> {
+        // Adding 0 makes +0 of -0: they are one value.
+        x.is_finite().then_some(Self(x + 0.0))
+    }
+
+    /// The number.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Ord for Finite {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Finite {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Finite {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Finite {}
+
+impl Scalar {
+    /// `None` for lists and objects.
+    pub fn of(value: &Value) -> Option<Self> {
+        Some(match value {
+            Value::Null => Self::Null,
+            Value::Bool(b) => Self::Bool(*b),
+            // A number in JSON is finite.
+            Value::Number(number) => Self::Number(Finite::new(number.as_f64()?)?),
+            Value::String(text) => Self::Text(text.as_str().into()),
+            Value::Array(_) | Value::Object(_) => return None,
+        })
+    }
+
+    fn equals(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Self::Null, Value::Null) => true,
+            (Self::Bool(a), Value::Bool(b)) => a == b,
+            (Self::Number(a), Value::Number(b)) => b.as_f64() == Some(a.0),
+            (Self::Text(a), Value::String(b)) => **a == **b,
+            _ => false,
+        }
+    }
+}
+
 impl Bounds {
+    /// `None` if neither binds.
+    pub fn new(lower: Bound<Finite>, upper: Bound<Finite>) -> Option<Self> {
+        (lower != Bound::Unbounded || upper != Bound::Unbounded).then_some(Self { lower, upper })
+    }
+
+    /// Numbers are greater than, or as great as, this one.
+    pub fn lower(&self) -> Bound<Finite> {
+        self.lower
+    }
+
+    /// Numbers are less than, or as great as, this one.
+    pub fn upper(&self) -> Bound<Finite> {
+        self.upper
+    }
+
+    /// No number lies between them.
+    pub fn contradict(&self) -> bool {
+        match (self.lower, self.upper) {
+            (Bound::Included(a), Bound::Included(b)) => a > b,
+            (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => a >= b,
+            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        }
+    }
+
     fn contain(&self, x: f64) -> bool {
-        self.gt.is_none_or(|b| x > b)
-            && self.gte.is_none_or(|b| x >= b)
-            && self.lt.is_none_or(|b| x < b)
-            && self.lte.is_none_or(|b| x <= b)
+        let above = match self.lower {
+            Bound::Included(Finite(b)) => x >= b,
+            Bound::Excluded(Finite(b)) => x > b,
+            Bound::Unbounded => true,
+        };
+        let below = match self.upper {
+            Bound::Included(Finite(b)) => x <= b,
+            Bound::Excluded(Finite(b)) => x < b,
+            Bound::Unbounded => true,
+        };
+        above && below
     }
 }
 
 impl Filter {
+    /// All of one or more conditions.
+    pub fn all(filters: Vec<Filter>) -> Self {
+        one_or(filters, Self::And)
+    }
+
+    /// One of one or more conditions.
+    pub fn any(filters: Vec<Filter>) -> Self {
+        one_or(filters, Self::Or)
+    }
+
     /// The condition holds for a document with this metadata.
     pub fn matches(&self, metadata: &Map<String, Value>) -> bool {
         match self {
             Self::And(all) => all.iter().all(|filter| filter.matches(metadata)),
             Self::Or(any) => any.iter().any(|filter| filter.matches(metadata)),
             Self::Not(filter) => !filter.matches(metadata),
-            Self::In(path, values) => one(path.find(metadata), |field| values.iter().any(|value| same(field, value))),
+            Self::In(path, values) => one(path.find(metadata), |field| values.iter().any(|value| value.equals(field))),
             Self::Range(path, bounds) => {
                 one(path.find(metadata), |field| field.as_f64().is_some_and(|x| bounds.contain(x)))
             }
             Self::Exists(path) => path.find(metadata).is_some(),
         }
     }
+
+    /// How deep it is nested: a condition on a field is 1 deep.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::And(filters) | Self::Or(filters) => 1 + filters.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Not(filter) => 1 + filter.depth(),
+            Self::In(..) | Self::Range(..) | Self::Exists(_) => 1,
+        }
+    }
+}
+
+fn one_or(mut filters: Vec<Filter>, several: fn(Vec<Filter>) -> Filter) -> Filter {
+    if filters.len() == 1 { filters.remove(0) } else { several(filters) }
 }
 
 /// The test holds for the field, or for one element of it.
@@ -83,75 +226,63 @@ fn one(field: Option<&Value>, test: impl Fn(&Value) -> bool) -> bool {
     }
 }
 
-/// Equal, numbers by value: 1 and 1.0 are the same.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a.as_f64(), b.as_f64()) {
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
 
-    fn matches(filter: &Filter) -> bool {
+    fn matches(filter: &str) -> bool {
         let metadata = json!({
-            "lang": "en", "year": 2020, "author": {"name": "Ann"}, "tags": ["a", "b"], "draft": false, "none": null
+            "lang": "en", "year": 2020, "author": {"name": "Ann"}, "tags": ["a", "b"], "draft": false, "none": null,
+            "years": [1, 9]
         });
-        filter.matches(metadata.as_object().unwrap())
-    }
-
-    fn path(s: &str) -> Path {
-        Path::parse(s).unwrap()
-    }
-
-    fn equals(at: &str, value: Value) -> Filter {
-        Filter::In(path(at), vec![value])
+        text::parse(filter).unwrap().matches(metadata.as_object().unwrap())
     }
 
     #[test]
     fn fields_are_found_by_their_path() {
-        assert!(matches(&equals("lang", json!("en"))));
-        assert!(matches(&equals("author.name", json!("Ann"))));
-        assert!(!matches(&equals("author", json!("Ann"))));
-        assert!(!matches(&equals("lang.name", json!("en"))));
-        assert!(matches(&equals("year", json!(2020.0))));
-        assert!(!matches(&equals("year", json!("2020"))));
-        assert!(matches(&equals("draft", json!(false))));
+        assert!(matches("lang = 'en'"));
+        assert!(matches("author.name = 'Ann'"));
+        assert!(!matches("author = 'Ann'"));
+        assert!(!matches("lang.name = 'en'"));
+        assert!(matches("year = 2020.0"));
+        assert!(!matches("year = '2020'"));
+        assert!(matches("draft = false"));
     }
 
     #[test]
     fn a_missing_field_equals_nothing_and_a_null_is_there() {
-        assert!(!matches(&equals("absent", Value::Null)));
-        assert!(matches(&equals("none", Value::Null)));
-        assert!(matches(&Filter::Exists(path("none"))));
-        assert!(!matches(&Filter::Exists(path("absent"))));
-        assert!(matches(&Filter::Not(Box::new(Filter::Exists(path("absent"))))));
+        assert!(!matches("absent = null"));
+        assert!(matches("none = null"));
+        assert!(matches("none exists"));
+        assert!(!matches("absent exists"));
+        assert!(matches("not absent exists"));
+        assert!(matches("absent != 1"));
     }
 
     #[test]
     fn a_list_matches_by_one_of_its_elements() {
-        assert!(matches(&equals("tags", json!("b"))));
-        assert!(!matches(&equals("tags", json!("c"))));
+        assert!(matches("tags = b"));
+        assert!(!matches("tags = c"));
+        assert!(!matches("2 < years < 8"));
+        assert!(matches("2 < years and years < 8"));
     }
 
     #[test]
     fn ranges_bind_on_the_sides_that_are_given() {
-        let range = |bounds| Filter::Range(path("year"), bounds);
-        assert!(matches(&range(Bounds { gte: Some(2020.0), lt: Some(2021.0), ..Bounds::default() })));
-        assert!(!matches(&range(Bounds { gt: Some(2020.0), ..Bounds::default() })));
-        assert!(!matches(&range(Bounds { lte: Some(2019.0), ..Bounds::default() })));
-        assert!(!matches(&Filter::Range(path("lang"), Bounds { gt: Some(0.0), ..Bounds::default() })));
+        assert!(matches("2020 <= year < 2021"));
+        assert!(!matches("year > 2020"));
+        assert!(!matches("year <= 2019"));
+        assert!(!matches("lang > 0"));
+        assert!(!matches("2021 < year < 2019"));
     }
 
     #[test]
     fn and_or_combine() {
-        let (yes, no) = (equals("lang", json!("en")), equals("lang", json!("de")));
-        assert!(!matches(&Filter::And(vec![yes.clone(), no.clone()])));
-        assert!(matches(&Filter::Or(vec![no, yes])));
+        assert!(!matches("lang = en and lang = de"));
+        assert!(matches("lang = en or lang = de"));
     }
 
     #[test]
@@ -159,5 +290,40 @@ mod tests {
         for wrong in ["", ".", "a.", ".a", "a..b"] {
             assert_eq!(Path::parse(wrong), None, "{wrong}");
         }
+    }
+
+    /// Any filter, on a few fields with a few values, so that some documents match.
+    pub(in super::super) fn filters() -> impl Strategy<Value = Filter> {
+        let key = prop_oneof![Just("a"), Just("b"), Just("c d"), Just("e.f"), Just("and"), Just("\"é")];
+        let path = prop::collection::vec(key, 1..3)
+            .prop_map(|keys| Path::new(keys.into_iter().map(str::to_owned).collect()).expect("keys are not empty"));
+        let number = prop_oneof![-2.0..4.0, (-2i8..4).prop_map(f64::from), Just(1e300), Just(-0.0)]
+            .prop_map(|x: f64| Finite::new(x).expect("finite"));
+        let scalar = prop_oneof![
+            Just(Scalar::Null),
+            any::<bool>().prop_map(Scalar::Bool),
+            number.clone().prop_map(Scalar::Number),
+            prop_oneof![Just("x"), Just("y"), Just(""), Just("not"), Just("'\"\\\n\u{1}é")]
+                .prop_map(|s| Scalar::Text(s.into())),
+        ];
+        let bound = prop_oneof![
+            Just(Bound::Unbounded),
+            number.clone().prop_map(Bound::Included),
+            number.prop_map(Bound::Excluded)
+        ];
+        let bounds = (bound.clone(), bound).prop_filter_map("a range binds", |(a, b)| Bounds::new(a, b));
+        let leaf = prop_oneof![
+            (path.clone(), prop::collection::vec(scalar, 1..4)).prop_map(|(path, values)| Filter::In(path, values)),
+            (path.clone(), bounds).prop_map(|(path, bounds)| Filter::Range(path, bounds)),
+            path.prop_map(Filter::Exists),
+        ];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            let several = prop::collection::vec(inner.clone(), 2..4);
+            prop_oneof![
+                several.clone().prop_map(Filter::And),
+                several.prop_map(Filter::Or),
+                inner.prop_map(|filter| Filter::Not(Box::new(filter))),
+            ]
+        })
     }
 }

@@ -1,19 +1,33 @@
-//! DOCUMENTS: ids, texts, metadata, and the index that finds them.
+//! DOCUMENTS: ids, texts, metadata, the index that finds them, and the disk that keeps them.
 //!
-//! A [`Store`] holds the collections of the process in memory, under one bound on their bytes. A
-//! [`Collection`] joins an index of vectors with the documents they belong to.
+//! A [`Store`] holds the collections of the process, under one bound on their bytes: in memory, where all reads are
+//! answered, and on disk, from where they are loaded at start. A [`Collection`] joins an index of vectors with the
+//! documents they belong to.
 //!
-//! Invariants: a reader sees a document whole, in its old or its new state, never both and never
-//! half; what a commit returned is searchable; a search waits for no commit longer than it takes to
-//! swap pointers, and for no graph work at all. Knows nothing of messages or of the model.
+//! Invariants: a reader sees a document whole, in its old or its new state, never both and never half; what a commit
+//! returned is on disk, if the store is there, and searchable; a search waits for no commit longer than it takes to
+//! swap pointers, and for no disk and no graph work at all. Knows nothing of messages or of the model.
 
+mod audit;
+mod backup;
+mod budget;
+mod columns;
+mod commits;
+pub mod disk;
 mod document;
-mod filter;
+pub mod filter;
 mod gardener;
+mod load;
 mod single;
 mod store;
+#[cfg(test)]
+mod tests;
 
+pub use backup::BackupError;
+pub use budget::{Full, Limit, Quota, Usage};
+pub use commits::CommitError;
 pub use document::{Content, DocId, Document};
-pub use filter::{Bounds, Filter, Path};
-pub use single::{Collection, CommitError, Found, Search};
-pub use store::{CollectionError, Full, Model, Options, Store};
+pub use filter::Filter;
+pub use load::OpenError;
+pub use single::{Collection, Found, Listed, Search};
+pub use store::{CollectionError, Model, Options, Store};

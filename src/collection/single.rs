@@ -1,14 +1,19 @@
 //! One collection: documents by id and by slot, and the index over their vectors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use roaring::RoaringBitmap;
+use serde_json::Map;
+
+use super::budget::{Budget, Full, Quota, Usage};
+use super::columns::Columns;
+use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::filter::Filter;
 use super::gardener::Gardener;
-use super::store::{Budget, Full};
 use crate::embedder::Embedding;
 use crate::index::{self, Effort, Index, Neighbour, Slot};
 
@@ -18,12 +23,15 @@ const ENTRY_BYTES: usize = 192;
 /// Estimated bytes of a vector's links in the graph.
 const GRAPH_BYTES: usize = 2_300;
 
+/// Where one of so many documents matches, they are listed by what matches, else by what there is in order of ids.
+const SELECTIVE: usize = 16;
+
 /// How long one thread works on a graph before another may.
 const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
 
 /// Vectors that the graph may lack before commits wait for it. A search compares with all of them:
-/// 20,000 cost it about two milliseconds.
-const FAR_BEHIND: usize = 20_000;
+/// 50,000 cost it about five milliseconds.
+const FAR_BEHIND: usize = 50_000;
 
 /// Documents of one model, searchable by vector.
 pub struct Collection {
@@ -33,38 +41,44 @@ pub struct Collection {
     /// Held for reading across a whole search, so that slots and documents agree; for writing only
     /// to swap entries.
     documents: RwLock<Documents>,
-    budget: Arc<Budget>,
+    budget: Budget,
+    budget_of_all: Arc<Budget>,
+    pub(super) commits: Commits,
+    /// Where it is stored too; `None`: in memory alone.
+    pub(super) place: Option<Place>,
     gardener: Gardener,
 }
 
 #[derive(Default)]
-struct Documents {
-    by_id: BTreeMap<DocId, Entry>,
-    by_slot: HashMap<Slot, DocId>,
-    /// Bytes taken from the budget for the documents here.
-    bytes: usize,
-    deleted: bool,
+pub(super) struct Documents {
+    pub by_id: BTreeMap<DocId, Entry>,
+    /// The document of each place of the index.
+    by_place: Vec<Option<(Slot, DocId)>>,
+    columns: Columns,
+    /// What was taken from the budgets for the documents here.
+    pub used: Usage,
+    pub deleted: bool,
 }
 
-struct Entry {
+pub(super) struct Entry {
     slot: Slot,
-    content: Arc<Content>,
+    /// Its number on disk: each version of a document has another.
+    pub row: u64,
+    pub content: Arc<Content>,
 }
 
-/// The collection was deleted while the caller still held it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the collection was deleted meanwhile")]
-pub struct Deleted;
-
-/// Why a commit stored nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// The collection is gone.
-    #[error(transparent)]
-    Deleted(#[from] Deleted),
-    /// There is no memory for the documents.
-    #[error(transparent)]
-    Full(#[from] Full),
+/// How a collection is made.
+pub(super) struct New<'a> {
+    pub name: &'a str,
+    pub fingerprint: &'a str,
+    pub dimensions: usize,
+    pub index: index::Options,
+    pub budget: Arc<Budget>,
+    pub quota: Quota,
+    pub gardener: Gardener,
+    pub place: Option<Place>,
+    /// The lowest row that was never used.
+    pub next_row: u64,
 }
 
 /// What to find.
@@ -93,22 +107,62 @@ pub struct Found {
     pub vector: Arc<[f32]>,
 }
 
+/// A document with its id, content and unit vector.
+pub type Listed = (DocId, Arc<Content>, Arc<[f32]>);
+
+impl Documents {
+    /// The ids of the documents that match, in no order.
+    pub fn matching(&self, filter: &Filter) -> Vec<DocId> {
+        self.ids(&self.places(filter)).cloned().collect()
+    }
+
+    /// The places of the documents that match.
+    fn places(&self, filter: &Filter) -> RoaringBitmap {
+        let none = Map::new();
+        self.columns.matching(filter, &|place, part: &Filter| {
+            let document = self.by_place.get(place as usize).and_then(Option::as_ref);
+            let entry = document.and_then(|(_, id)| self.by_id.get(id));
+            entry.is_some_and(|entry| part.matches(entry.content.metadata.as_ref().unwrap_or(&none)))
+        })
+    }
+
+    fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
+        places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
+    }
+
+    /// The document of a slot, unless the slot was removed.
+    fn at(&self, slot: Slot) -> Option<&DocId> {
+        let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
+        (*owner == slot).then_some(id)
+    }
+
+    fn put(&mut self, slot: Slot, id: &DocId, content: &Content) {
+        let place = slot.place() as usize;
+        if self.by_place.len() <= place {
+            self.by_place.resize(place + 1, None);
+        }
+        self.by_place[place] = Some((slot, id.clone()));
+        self.columns.insert(slot.place(), content.metadata.as_ref());
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        self.by_place[entry.slot.place() as usize] = None;
+        self.columns.remove(entry.slot.place(), entry.content.metadata.as_ref());
+    }
+}
+
 impl Collection {
-    pub(super) fn new(
-        name: &str,
-        fingerprint: &str,
-        dimensions: usize,
-        options: index::Options,
-        budget: Arc<Budget>,
-        gardener: Gardener,
-    ) -> Self {
+    pub(super) fn new(new: New<'_>) -> Self {
         Self {
-            name: name.to_owned(),
-            fingerprint: fingerprint.to_owned(),
-            index: Index::new(dimensions, options),
+            name: new.name.to_owned(),
+            fingerprint: new.fingerprint.to_owned(),
+            index: Index::new(new.dimensions, new.index),
             documents: RwLock::default(),
-            budget,
-            gardener,
+            budget: Budget::of_one(new.quota),
+            budget_of_all: new.budget,
+            commits: Commits::new(new.next_row),
+            place: new.place,
+            gardener: new.gardener,
         }
     }
 
@@ -132,6 +186,11 @@ impl Collection {
         self.read().by_id.len()
     }
 
+    /// Documents that the graph lacks yet: searches compare with all of them.
+    pub fn unindexed(&self) -> usize {
+        self.index.pending()
+    }
+
     /// It has no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -139,61 +198,30 @@ impl Collection {
 
     /// Estimated bytes of documents, vectors and graph, as they are taken from the budget.
     pub fn bytes(&self) -> usize {
-        self.read().bytes
+        self.read().used.bytes
     }
 
-    /// Stores documents and makes them searchable, all or none. Where an id exists, or comes twice,
-    /// the later document replaces the earlier. Blocks while the graph is far behind: this is what
-    /// slows an upload that is faster than the index.
-    pub fn commit(&self, documents: Vec<Document>) -> Result<(), CommitError> {
-        let latest: BTreeMap<DocId, Document> = documents.into_iter().map(|d| (d.id.clone(), d)).collect();
-        let (entries, vectors): (Vec<_>, Vec<Arc<[f32]>>) =
-            latest.into_values().map(|d| ((d.id, d.content), Arc::from(d.embedding.into_values()))).unzip();
-
-        let mut here = self.write();
-        if here.deleted {
-            return Err(Deleted.into());
-        }
-        let added: usize = entries.iter().map(|(id, content)| self.cost(id, content)).sum();
-        let freed: usize = entries.iter().filter_map(|(id, _)| Some(self.cost(id, &here.by_id.get(id)?.content))).sum();
-        self.budget.exchange(freed, added)?;
-        here.bytes = here.bytes + added - freed;
-        let slots = self.index.insert(&vectors);
-        let mut replaced = Vec::new();
-        for ((id, content), slot) in entries.into_iter().zip(slots) {
-            here.by_slot.insert(slot, id.clone());
-            if let Some(old) = here.by_id.insert(id, Entry { slot, content }) {
-                here.by_slot.remove(&old.slot);
-                replaced.push(old.slot);
+    /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
+    pub(super) fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
+        let documents = changed.iter().filter_map(|(_, _, document)| document.as_ref());
+        let vectors: Vec<Arc<[f32]>> = documents.map(|document| Arc::from(document.embedding.values())).collect();
+        let mut slots = self.index.insert(&vectors).into_iter();
+        let mut gone = Vec::new();
+        for (row, id, document) in changed {
+            let old = match document {
+                Some(document) => {
+                    let slot = slots.next().expect("each document has a vector, and each vector a slot");
+                    here.put(slot, &id, &document.content);
+                    here.by_id.insert(id, Entry { slot, row, content: document.content })
+                }
+                None => here.by_id.remove(&id),
+            };
+            if let Some(old) = old {
+                here.take(&old);
+                gone.push(old.slot);
             }
         }
-        self.index.remove(&replaced);
-        drop(here);
-        self.tend_graph();
-        Ok(())
-    }
-
-    /// Removes documents: for each id, in order, whether there was one.
-    pub fn remove(&self, ids: &[DocId]) -> Vec<bool> {
-        let mut here = self.write();
-        let mut slots = Vec::new();
-        let mut freed = 0;
-        let removed = ids
-            .iter()
-            .map(|id| {
-                let Some(entry) = here.by_id.remove(id) else { return false };
-                here.by_slot.remove(&entry.slot);
-                freed += self.cost(id, &entry.content);
-                slots.push(entry.slot);
-                true
-            })
-            .collect();
-        self.index.remove(&slots);
-        here.bytes -= freed;
-        self.budget.release(freed);
-        drop(here);
-        self.tend_graph();
-        removed
+        self.index.remove(&gone);
     }
 
     /// The content and vector of a document.
@@ -203,15 +231,30 @@ impl Collection {
         Some((Arc::clone(&entry.content), self.row(entry.slot)))
     }
 
-    /// Documents in id order, from the first after `after`.
-    pub fn list(&self, after: Option<&DocId>, limit: usize) -> Vec<(DocId, Arc<Content>, Arc<[f32]>)> {
+    /// Documents that match in id order, from the first after `after`.
+    pub fn list(&self, filter: Option<&Filter>, after: Option<&DocId>, limit: usize) -> Vec<Listed> {
         let here = self.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        here.by_id
-            .range((from, Bound::Unbounded))
-            .take(limit)
-            .map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot)))
-            .collect()
+        let listed = |(id, entry): (&DocId, &Entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot));
+        let all = here.by_id.range((from, Bound::Unbounded));
+        match filter {
+            None => all.take(limit).map(listed).collect(),
+            Some(filter) => {
+                let among = here.places(filter);
+                if among.len() as usize * SELECTIVE < here.by_id.len() {
+                    let mut ids: Vec<&DocId> =
+                        here.ids(&among).filter(|id| after.is_none_or(|after| *id > after)).collect();
+                    ids.sort_unstable();
+                    return ids
+                        .into_iter()
+                        .take(limit)
+                        .filter_map(|id| here.by_id.get_key_value(id))
+                        .map(listed)
+                        .collect();
+                }
+                all.filter(|(_, entry)| among.contains(entry.slot.place())).take(limit).map(listed).collect()
+            }
+        }
     }
 
     /// The nearest documents: as many as `k` where so many match, score descending, then id ascending.
@@ -219,20 +262,16 @@ impl Collection {
         let here = self.read();
         let mut hits: Vec<(Neighbour, &DocId)> = match &search.filter {
             Some(filter) => {
-                let none = serde_json::Map::new();
-                let matching: Vec<Slot> = here
-                    .by_id
-                    .values()
-                    .filter(|entry| filter.matches(entry.content.metadata.as_ref().unwrap_or(&none)))
-                    .map(|entry| entry.slot)
-                    .collect();
-                self.with_ties(search.k, |wanted| self.index.scan(query.values(), wanted, matching.iter().copied()))
+                let among = here.places(filter);
+                self.with_ties(search.k, |wanted| {
+                    self.index.search_among(query.values(), wanted, search.effort, &among)
+                })
             }
             None => self.with_ties(search.k, |wanted| self.index.search(query.values(), wanted, search.effort)),
         }
         .into_iter()
         .filter(|hit| search.min_score.is_none_or(|least| hit.score >= least))
-        .filter_map(|hit| Some((hit, here.by_slot.get(&hit.slot)?)))
+        .filter_map(|hit| Some((hit, here.at(hit.slot)?)))
         .collect();
         hits.sort_by(|(a, a_id), (b, b_id)| b.score.total_cmp(&a.score).then_with(|| a_id.cmp(b_id)));
         hits.truncate(search.k);
@@ -261,7 +300,7 @@ impl Collection {
     /// Gives the budget back and refuses later commits. Returns the documents that went.
     pub(super) fn delete(&self) -> usize {
         let mut here = self.write();
-        self.budget.release(here.bytes);
+        self.budget_of_all.release(here.used);
         let gone = std::mem::replace(&mut *here, Documents { deleted: true, ..Documents::default() });
         gone.by_id.len()
     }
@@ -271,27 +310,48 @@ impl Collection {
         !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
     }
 
-    /// Wakes the maintenance thread, and works with it where the graph is far behind.
-    fn tend_graph(&self) {
+    /// All graph work there is. Blocks for as long as it takes.
+    pub(super) fn finish_graph(&self) {
+        self.index.maintain();
+    }
+
+    /// Wakes the maintenance thread, and works with it for a turn where the graph is far behind. A turn links more
+    /// vectors than a commit usually brings, so that what is behind gets less.
+    pub(super) fn tend_graph(&self) {
         self.gardener.wake();
-        while self.index.pending() > FAR_BEHIND {
+        if self.index.pending() > FAR_BEHIND {
             self.index.maintain_for(MAINTENANCE_TURN);
         }
     }
 
-    fn cost(&self, id: &DocId, content: &Content) -> usize {
-        ENTRY_BYTES + 2 * id.as_str().len() + content.bytes() + self.dimensions() * size_of::<f32>() + GRAPH_BYTES
+    /// What a document counts for, with all that belongs to it.
+    pub(super) fn cost(&self, id: &DocId, content: &Content) -> Usage {
+        let bytes =
+            ENTRY_BYTES + id.as_str().len() + content.bytes() + self.dimensions() * size_of::<f32>() + GRAPH_BYTES;
+        Usage { documents: 1, bytes }
+    }
+
+    /// Gives back `freed` and takes `added`, in this collection and in all, or changes nothing.
+    pub(super) fn exchange(&self, freed: Usage, added: Usage) -> Result<(), Full> {
+        self.budget.exchange(freed, added)?;
+        self.budget_of_all.exchange(freed, added).inspect_err(|_| self.budget.undo(freed, added))
+    }
+
+    /// Takes back an exchange.
+    pub(super) fn undo(&self, freed: Usage, added: Usage) {
+        self.budget.undo(freed, added);
+        self.budget_of_all.undo(freed, added);
     }
 
     fn row(&self, slot: Slot) -> Arc<[f32]> {
         self.index.vector(slot).expect("a document's slot is live while the documents are locked")
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Documents> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Documents> {
         self.documents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Documents> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Documents> {
         self.documents.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

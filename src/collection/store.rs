@@ -1,36 +1,35 @@
-//! All collections of a process, and the memory they may take together.
+//! All collections of a process, where they are stored, and the memory they may take together.
 
-use std::collections::btree_map::Entry;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::budget::{Budget, Full, Quota, Usage};
+use super::commits::Place;
+use super::disk::{self, Change, Disk, NewCollection};
 use super::gardener::{Collections, Gardener};
-use super::single::Collection;
+use super::load::{self, OpenError};
+use super::single::{Collection, New};
 use crate::index;
 
 /// How a [`Store`] runs.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bytes of all documents, vectors and graphs, as estimated; a commit beyond it is refused.
-    pub max_bytes: usize,
+    /// Where all is stored; `None`: in memory alone, and gone with the process.
+    pub directory: Option<PathBuf>,
+    /// How it is stored there.
+    pub disk: disk::Options,
+    /// The most that all collections may hold; a commit beyond it is refused.
+    pub quota: Quota,
+    /// The most that one collection may hold.
+    pub collection_quota: Quota,
     /// How the collections' indexes are built and searched.
     pub index: index::Options,
 }
 
 /// What an empty collection counts for, so that their number is bounded too.
-const COLLECTION_BYTES: usize = 16 * 1024;
+const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
 
-/// There is no memory for more documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{wanted} bytes more would exceed the limit of {limit}: {used} are in use")]
-pub struct Full {
-    /// Bytes in use.
-    pub used: usize,
-    /// Bytes that were to be added.
-    pub wanted: usize,
-    /// `max_bytes`.
-    pub limit: usize,
-}
+const NOTHING: Usage = Usage { documents: 0, bytes: 0 };
 
 /// Why a collection cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +48,12 @@ pub enum CollectionError {
         /// The fingerprint of the model that asks.
         ours: String,
     },
-    /// No memory is left.
+    /// There is no room for it.
     #[error(transparent)]
     Full(#[from] Full),
+    /// The disk did not take the change.
+    #[error(transparent)]
+    Disk(#[from] disk::CommitError),
 }
 
 /// Whose vectors a collection holds.
@@ -68,30 +70,78 @@ pub struct Model<'a> {
 /// Collections by name.
 pub struct Store {
     collections: Arc<Collections>,
+    /// Held while a collection is made or deleted, which is a commit too.
+    changes: Mutex<()>,
     gardener: Gardener,
     index: index::Options,
     budget: Arc<Budget>,
+    collection_quota: Quota,
+    pub(super) disk: Option<Arc<Disk>>,
+    pub(super) directory: Option<PathBuf>,
+    /// Held by the backup that is made.
+    pub(super) backups: Mutex<()>,
 }
 
 impl Store {
-    /// An empty store.
-    pub fn new(options: Options) -> Self {
+    /// What is in the directory, or an empty store in memory. Reads every document.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let disk = match &options.directory {
+            Some(directory) => Some(Arc::new(Disk::open(directory, options.disk)?)),
+            None => None,
+        };
         let collections = Arc::<Collections>::default();
-        Self {
+        let store = Self {
             gardener: Gardener::start(Arc::downgrade(&collections)),
             collections,
+            changes: Mutex::default(),
             index: options.index,
-            budget: Arc::new(Budget { used: AtomicUsize::new(0), limit: options.max_bytes }),
+            budget: Arc::new(Budget::of_all(options.quota)),
+            collection_quota: options.collection_quota,
+            disk,
+            directory: options.directory,
+            backups: Mutex::default(),
+        };
+        if let Some(disk) = &store.disk {
+            let snapshot = disk.snapshot()?;
+            for stored in snapshot.collections() {
+                store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
+                let model =
+                    Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
+                let collection = store.collection(&stored.name, model, Some(stored.number), stored.next_row);
+                load::fill(&collection, &stored, &snapshot)?;
+                store.insert(collection);
+            }
         }
+        store.gardener.wake();
+        Ok(store)
+    }
+
+    /// Where all is stored; `None`: in memory alone.
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
+    /// What all collections hold.
+    pub fn used(&self) -> Usage {
+        self.budget.used()
+    }
+
+    /// What the disk did and holds, if there is one.
+    pub fn disk_stats(&self) -> Option<disk::Stats> {
+        Some(self.disk.as_ref()?.stats())
+    }
+
+    /// Why nothing can be stored any more, if so: the disk failed.
+    pub fn stopped(&self) -> Option<disk::CommitError> {
+        self.disk.as_ref()?.stopped()
     }
 
     /// The collection of that name, if its vectors can be compared with the model's.
     pub fn get(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-        let found = self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        of_model(found.ok_or(CollectionError::Unknown)?, model)
+        of_model(self.find(name).ok_or(CollectionError::Unknown)?, model)
     }
 
-    /// The collection of that name, made if there is none.
+    /// The collection of that name, made if there is none. Blocks.
     pub fn get_or_create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
         match self.create(name, model) {
             Err(CollectionError::Exists) => self.get(name, model),
@@ -99,32 +149,64 @@ impl Store {
         }
     }
 
-    /// A new, empty collection.
+    /// A new, empty collection. Blocks until it is on disk.
     pub fn create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        match collections.entry(name.to_owned()) {
-            Entry::Occupied(_) => Err(CollectionError::Exists),
-            Entry::Vacant(vacant) => {
-                self.budget.exchange(0, COLLECTION_BYTES)?;
-                let collection = Collection::new(
-                    name,
-                    model.fingerprint,
-                    model.dimensions,
-                    self.index.clone(),
-                    Arc::clone(&self.budget),
-                    self.gardener.clone(),
-                );
-                Ok(Arc::clone(vacant.insert(Arc::new(collection))))
-            }
+        let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.find(name).is_some() {
+            return Err(CollectionError::Exists);
         }
+        self.budget.exchange(NOTHING, EMPTY)?;
+        let number = self.disk.as_ref().map(|disk| disk.new_collection_number());
+        if let (Some(disk), Some(number)) = (&self.disk, number) {
+            let new = NewCollection {
+                number,
+                name: name.to_owned(),
+                fingerprint: model.fingerprint.to_owned(),
+                dimensions: model.dimensions,
+            };
+            disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(EMPTY))?;
+        }
+        Ok(self.insert(self.collection(name, model, number, 0)))
     }
 
-    /// Removes a collection, of whatever model, and returns how many documents went with it.
+    /// Removes a collection, of whatever model, and returns how many documents went with it. Blocks until it is gone
+    /// from disk.
     pub fn delete(&self, name: &str) -> Result<usize, CollectionError> {
-        let removed = self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        let documents = removed.ok_or(CollectionError::Unknown)?.delete();
-        self.budget.release(COLLECTION_BYTES);
+        let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let collection = self.find(name).ok_or(CollectionError::Unknown)?;
+        if let Some(Place { disk, number }) = &collection.place {
+            disk.commit(vec![Change::DeleteCollection { collection: *number }])?;
+        }
+        self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let documents = collection.delete();
+        self.budget.release(EMPTY);
         Ok(documents)
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn insert(&self, collection: Collection) -> Arc<Collection> {
+        let collection = Arc::new(collection);
+        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        collections.insert(collection.name().to_owned(), Arc::clone(&collection));
+        collection
+    }
+
+    fn collection(&self, name: &str, model: Model<'_>, number: Option<u32>, next_row: u64) -> Collection {
+        let place = |disk: &Arc<Disk>| Some(Place { disk: Arc::clone(disk), number: number? });
+        Collection::new(New {
+            name,
+            fingerprint: model.fingerprint,
+            dimensions: model.dimensions,
+            index: self.index.clone(),
+            budget: Arc::clone(&self.budget),
+            quota: self.collection_quota,
+            gardener: self.gardener.clone(),
+            place: self.disk.as_ref().and_then(place),
+            next_row,
+        })
     }
 
     /// All collections, in name order.
@@ -141,30 +223,6 @@ fn of_model(collection: Arc<Collection>, model: Model<'_>) -> Result<Arc<Collect
     Err(CollectionError::OtherModel { theirs: theirs.to_owned(), ours: model.fingerprint.to_owned() })
 }
 
-/// Bytes in use, and the most there may be.
-pub(super) struct Budget {
-    used: AtomicUsize,
-    limit: usize,
-}
-
-impl Budget {
-    /// Gives back `freed` and takes `added`, or changes nothing. Shrinking always succeeds.
-    pub(super) fn exchange(&self, freed: usize, added: usize) -> Result<(), Full> {
-        let exchanged = self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-            let after = used.saturating_sub(freed).saturating_add(added);
-            (after <= self.limit || added <= freed).then_some(after)
-        });
-        match exchanged {
-            Ok(_) => Ok(()),
-            Err(used) => Err(Full { used, wanted: added - freed, limit: self.limit }),
-        }
-    }
-
-    pub(super) fn release(&self, freed: usize) {
-        self.used.fetch_sub(freed, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
@@ -173,14 +231,18 @@ mod tests {
 
     use super::super::{Content, DocId, Document, Search};
     use super::*;
-    use crate::collection::single::CommitError;
+    use crate::collection::CommitError;
     use crate::embedder::Embedding;
     use crate::index::Effort;
 
     const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
 
     fn store(max_bytes: usize) -> Store {
-        Store::new(Options { max_bytes, index: index::Options::default() })
+        let disk = disk::Options::default();
+        let quota = Usage { bytes: max_bytes, ..Usage::UNLIMITED };
+        let collection_quota = Usage::UNLIMITED;
+        Store::open(Options { directory: None, disk, quota, collection_quota, index: index::Options::default() })
+            .unwrap()
     }
 
     fn document(id: &str, angle: f32) -> Document {
@@ -211,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_exceeds_the_budget_is_refused_whole_and_deleting_makes_room() {
-        let store = store(COLLECTION_BYTES + 20_000);
+        let store = store(EMPTY.bytes + 20_000);
         let collection = store.create("c", MODEL).unwrap();
         let mut stored = 0;
         let full = loop {
@@ -224,10 +286,10 @@ mod tests {
         assert_eq!(collection.len(), stored);
         collection.commit(vec![document("000", 0.2)]).expect("a replacement of the same size fits");
         assert!(matches!(store.create("d", MODEL), Err(CollectionError::Full(_))));
-        collection.remove(&[DocId::new("001").unwrap()]);
+        collection.remove(&[DocId::new("001").unwrap()]).unwrap();
         collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
         store.delete("c").unwrap();
-        assert_eq!(store.budget.used.load(Ordering::Acquire), 0);
+        assert_eq!(store.budget.used(), NOTHING);
     }
 
     #[test]
@@ -235,7 +297,7 @@ mod tests {
         let store = store(usize::MAX);
         let collection = store.create("c", MODEL).unwrap();
         store.delete("c").unwrap();
-        assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted(_))));
+        assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted)));
     }
 
     #[test]
@@ -269,10 +331,10 @@ mod tests {
                     collection.commit(vec![document(&id, f32::from(angle))]).unwrap();
                     model.insert(id, angle);
                 } else {
-                    let removed = collection.remove(&[DocId::new(&id).unwrap()]);
-                    prop_assert_eq!(removed, [model.remove(&id).is_some()]);
+                    let removed = collection.remove(&[DocId::new(&id).unwrap()]).unwrap();
+                    prop_assert_eq!(!removed.is_empty(), model.remove(&id).is_some());
                 }
-                let listed: Vec<String> = collection.list(None, 100).iter().map(|d| d.0.to_string()).collect();
+                let listed: Vec<String> = collection.list(None, None, 100).iter().map(|d| d.0.to_string()).collect();
                 prop_assert_eq!(&listed, &model.keys().cloned().collect::<Vec<_>>());
                 for angle in 0..6u8 {
                     let with_angle: BTreeSet<_> = model.iter().filter(|(_, a)| **a == angle).map(|(id, _)| id.clone()).collect();

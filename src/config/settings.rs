@@ -89,11 +89,27 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("max_calls", "N", "256", "Calls and streams in progress; more get RESOURCE_EXHAUSTED"),
     setting(
+        "data_dir",
+        "DIR",
+        "",
+        "Where collections are stored; without it, the platform's data directory, which the log names at start",
+    ),
+    setting("in_memory", "BOOL", "false", "Store nothing on disk: collections are gone when the server stops"),
+    setting(
+        "min_free_bytes",
+        "SIZE",
+        "256MiB",
+        "Space that the file system of data_dir must keep; uploads that would take it get RESOURCE_EXHAUSTED",
+    ),
+    setting(
         "max_stored_bytes",
         "SIZE",
         "4GiB",
-        "Memory of all documents, vectors and graphs; uploads beyond it get RESOURCE_EXHAUSTED",
+        "Memory of all documents, vectors and graphs, or none; uploads beyond it get RESOURCE_EXHAUSTED",
     ),
+    setting("max_documents", "N", "none", "Documents of all collections; uploads beyond it get RESOURCE_EXHAUSTED"),
+    setting("max_collection_bytes", "SIZE", "none", "As max_stored_bytes, for each collection"),
+    setting("max_collection_documents", "N", "none", "As max_documents, for each collection"),
     setting(
         "ef_search",
         "N",

@@ -9,6 +9,11 @@ pub(super) fn auto<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Res
     if s == "auto" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or auto")) }
 }
 
+/// A limit, or none, which is the largest number.
+pub(super) fn bound(s: &str, parse: impl Fn(&str) -> Result<usize, String>) -> Result<usize, String> {
+    if s == "none" { Ok(usize::MAX) } else { parse(s).map_err(|reason| format!("{reason}, or none")) }
+}
+
 pub(super) fn whole(s: &str, least: usize, most: usize) -> Result<usize, String> {
     let n = s.parse().ok().filter(|n| (least..=most).contains(n));
     n.ok_or_else(|| format!("expected a whole number from {least} to {most}"))

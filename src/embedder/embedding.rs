@@ -7,6 +7,10 @@ use crate::kernel::{self, NormError};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding(Vec<f32>);
 
+/// What rounding leaves between 1 and the length of a vector that was scaled to it: each value was rounded once, by at
+/// most 2⁻²⁴ (6e-8) of itself, so the length is off by no more.
+const UNIT: f64 = 1e-7;
+
 /// Why numbers do not make an [`Embedding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnEmbedding {
@@ -19,13 +23,23 @@ pub enum NotAnEmbedding {
 }
 
 impl Embedding {
-    /// Scales `values` to unit length.
+    /// Scales `values` to unit length. What has that length already stays as it is, to the bit: a vector that was read
+    /// from a collection and is stored again does not drift.
     pub fn normalized(mut values: Vec<f32>) -> Result<Self, NotAnEmbedding> {
+        if (kernel::norm(&values) - 1.0).abs() <= UNIT {
+            return Ok(Self(values));
+        }
         match kernel::normalize(&mut values) {
             Ok(_) => Ok(Self(values)),
             Err(NormError::Zero) => Err(NotAnEmbedding::Zero),
             Err(NormError::NotFinite { position }) => Err(NotAnEmbedding::NotFinite(position)),
         }
+    }
+
+    /// Values that were an embedding before, bit for bit; `None` if they were not: their length is not 1.
+    pub fn restored(values: Vec<f32>) -> Option<Self> {
+        let length = kernel::norm(&values);
+        ((length - 1.0).abs() < 1e-3).then_some(Self(values))
     }
 
     /// The values, `[dimensions]`.
@@ -46,6 +60,8 @@ impl Embedding {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -53,6 +69,15 @@ mod tests {
         assert_eq!(Embedding::normalized(vec![0.0, -0.0]), Err(NotAnEmbedding::Zero));
         assert_eq!(Embedding::normalized(vec![1.0, f32::NAN]), Err(NotAnEmbedding::NotFinite(1)));
         assert_eq!(Embedding::normalized(vec![f32::INFINITY]), Err(NotAnEmbedding::NotFinite(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn scaling_again_changes_no_bit(values in prop::collection::vec(-1e3f32..1e3, 1..1100)) {
+            prop_assume!(values.iter().any(|x| *x != 0.0));
+            let once = Embedding::normalized(values).unwrap();
+            prop_assert_eq!(&Embedding::normalized(once.values().to_vec()).unwrap(), &once);
+        }
     }
 
     #[test]

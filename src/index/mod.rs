@@ -32,6 +32,8 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use roaring::RoaringBitmap;
+
 pub use options::Options;
 pub use rows::Slot;
 pub use scan::Neighbour;
@@ -45,6 +47,10 @@ use scan::{Best, cosine};
 const ROWS_PER_HOLD: usize = 8_192;
 /// A scan whose hits were removed while it ran is repeated so often before it holds the lock throughout.
 const SCANS: usize = 3;
+
+/// The near half of a walk for k of those that match holds so many times k of them on average: where their share is
+/// half as large near the query as everywhere, there are still enough.
+const AMONG_MARGIN: usize = 2;
 
 /// How hard to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,34 +115,36 @@ impl Index {
             Effort::Exact => self.nearest_of_all(query, k),
             Effort::Graph { ef } => {
                 let ef = ef.unwrap_or(self.options.ef_search).max(k);
-                self.nearest_by_graph(query, k, ef).unwrap_or_else(|| self.nearest_of_all(query, k))
+                self.nearest_by_graph(query, k, ef, None).unwrap_or_else(|| self.nearest_of_all(query, k))
             }
         }
     }
 
-    /// The nearest of the given slots, best first, exactly; those not live are passed over. Each slot is
-    /// to be given once.
+    /// As [`Index::search`], among the vectors at some places: exactly min(k, live ones among them). A place that
+    /// changes hands meanwhile is one of these with its old vector or its new one.
+    ///
+    /// The best `ef` of a walk hold the best that match, as many as are among them. So where many match, a walk that is
+    /// long enough for their share finds k of them; where few do, or the walk met too few because those that
+    /// match lie far from the query, they are all compared.
     ///
     /// # Panics
     /// If the query has not the index's number of dimensions.
-    pub fn scan(&self, query: &[f32], k: usize, slots: impl IntoIterator<Item = Slot>) -> Vec<Neighbour> {
+    pub fn search_among(&self, query: &[f32], k: usize, effort: Effort, among: &RoaringBitmap) -> Vec<Neighbour> {
         self.check(query);
-        let mut best = Best::new(k);
-        let mut slots = slots.into_iter();
-        loop {
-            // Collected first: what the iterator does, it does without the lock.
-            let some: Vec<Slot> = slots.by_ref().take(ROWS_PER_HOLD).collect();
-            if some.is_empty() {
-                break;
-            }
-            let rows = self.rows();
-            for slot in some {
-                if let Some(row) = rows.get(slot) {
-                    best.push(slot, cosine(query, row));
-                }
+        if k == 0 {
+            return Vec::new();
+        }
+        let matching = usize::try_from(among.len()).unwrap_or(usize::MAX);
+        if let Effort::Graph { ef } = effort {
+            let share = self.len().div_ceil(matching.max(1));
+            let ef = ef.unwrap_or(self.options.ef_search).max(k).max(AMONG_MARGIN * k * share) * 2;
+            if matching > self.options.scan_rows_per_ef.saturating_mul(ef)
+                && let Some(hits) = self.nearest_by_graph(query, k, ef, Some(among))
+            {
+                return hits;
             }
         }
-        scan::ranked(best.into_hits(), k)
+        self.nearest_among(query, k, among)
     }
 
     /// The vector of a live slot.
@@ -182,8 +190,16 @@ impl Index {
         if self.dimensions < 2 { usize::MAX } else { self.options.exact_below }
     }
 
-    /// `None`: the exact scan is cheaper, or the graph found too few or cannot be trusted.
-    fn nearest_by_graph(&self, query: &[f32], k: usize, ef: usize) -> Option<Vec<Neighbour>> {
+    /// `among`: hits are at these places only. `None`: the exact scan is cheaper, or the graph found too few or cannot
+    /// be trusted.
+    fn nearest_by_graph(
+        &self,
+        query: &[f32],
+        k: usize,
+        ef: usize,
+        among: Option<&RoaringBitmap>,
+    ) -> Option<Vec<Neighbour>> {
+        let wanted = |slot: Slot| among.is_none_or(|among| among.contains(slot.place()));
         let rows = self.rows();
         let graph = rows.graph.clone()?;
         let scan_rows = self.options.scan_rows_per_ef.saturating_mul(ef);
@@ -192,23 +208,49 @@ impl Index {
         }
         // The tail before the graph, under the lock that names both: a vector is in one of them.
         let mut unlinked = Best::new(k);
-        rows.unlinked().for_each(|(slot, row)| unlinked.push(slot, cosine(query, row)));
+        let tail = rows.unlinked().filter(|(slot, _)| wanted(*slot));
+        tail.for_each(|(slot, row)| unlinked.push(slot, cosine(query, row)));
         // Removed points take their share of the places; at most every second is kept for them, because
         // a graph with more of them is about to be replaced.
         let (live, dead) = (rows.linked_live(), rows.linked_dead());
         let ef = ef + ef * dead.min(live) / live.max(1);
         drop(rows);
 
-        let found = graph.search(query, ef)?;
+        let mut found = graph.search(query, ef)?;
+        if among.is_some() {
+            // The far half of a walk's best is where it misses most, and no nearer hits stand before those that match.
+            let near = found.len().min(ef) / 2;
+            if near < found.len() {
+                found.select_nth_unstable_by(near, scan::best_first);
+                found.truncate(near);
+            }
+        }
 
         let rows = self.rows();
         let mut linked = Best::new(k);
-        found.iter().filter(|hit| rows.is_live(hit.slot)).for_each(|hit| linked.push(hit.slot, hit.score));
+        let live = found.iter().filter(|hit| wanted(hit.slot) && rows.is_live(hit.slot));
+        live.for_each(|hit| linked.push(hit.slot, hit.score));
         let mut hits = unlinked.into_hits();
         hits.retain(|hit| rows.is_live(hit.slot));
         hits.extend(linked.into_hits());
         let hits = scan::ranked(hits, k);
-        (hits.len() == k.min(rows.live())).then_some(hits)
+        let most = among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
+        (hits.len() == k.min(most)).then_some(hits)
+    }
+
+    fn nearest_among(&self, query: &[f32], k: usize, among: &RoaringBitmap) -> Vec<Neighbour> {
+        let mut best = Best::new(k);
+        let mut places = among.iter();
+        let mut some: Vec<u32> = Vec::with_capacity(ROWS_PER_HOLD.min(among.len() as usize));
+        loop {
+            some.clear();
+            some.extend(places.by_ref().take(ROWS_PER_HOLD));
+            if some.is_empty() {
+                return scan::ranked(best.into_hits(), k);
+            }
+            let rows = self.rows();
+            rows.at_places(some.iter().copied()).for_each(|(slot, row)| best.push(slot, cosine(query, row)));
+        }
     }
 
     fn nearest_of_all(&self, query: &[f32], k: usize) -> Vec<Neighbour> {

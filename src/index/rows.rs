@@ -23,8 +23,8 @@ pub struct Slot {
 impl Slot {
     /// The place of the vector: below the largest number of vectors that were ever live at one time,
     /// and held by one live slot only. Fit to index a table, if the table remembers the whole slot.
-    pub fn place(self) -> usize {
-        self.place as usize
+    pub fn place(self) -> u32 {
+        self.place
     }
 }
 
@@ -76,7 +76,7 @@ impl Rows {
         if !self.is_live(slot) {
             return false;
         }
-        let place = &mut self.places[slot.place()];
+        let place = &mut self.places[slot.place() as usize];
         place.row = None;
         place.generation = place.generation.wrapping_add(1);
         self.live -= 1;
@@ -112,6 +112,14 @@ impl Rows {
     /// Number of places, live and free.
     pub(super) fn places(&self) -> usize {
         self.places.len()
+    }
+
+    /// The live slots at some places, with their rows.
+    pub(super) fn at_places(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
+        places.filter_map(|number| {
+            let place = self.places.get(number as usize)?;
+            place.row.as_ref().map(|row| (Slot { place: number, generation: place.generation }, row))
+        })
     }
 
     /// The live slots among the places of a range, with their rows.
@@ -162,7 +170,7 @@ impl Rows {
             self.tail.pop_front();
         }
         if self.is_live(slot) {
-            self.places[slot.place()].linked = true;
+            self.places[slot.place() as usize].linked = true;
             self.linked_live += 1;
         }
     }
@@ -174,12 +182,12 @@ impl Rows {
         self.linked_live = 0;
         for &slot in held {
             if self.is_live(slot) {
-                self.places[slot.place()].linked = true;
+                self.places[slot.place() as usize].linked = true;
                 self.linked_live += 1;
             }
         }
         // Oldest first is lost where a graph is given up, and does not matter: all are linked alike.
-        let unlinked = self.all().map(|(slot, _)| slot).filter(|slot| !self.places[slot.place()].linked);
+        let unlinked = self.all().map(|(slot, _)| slot).filter(|slot| !self.places[slot.place() as usize].linked);
         self.tail = unlinked.collect();
         self.graph_size = graph.as_ref().map_or(Size::default(), |graph| graph.size());
         std::mem::replace(&mut self.graph, graph)
@@ -187,7 +195,7 @@ impl Rows {
 }
 
 fn live_row(places: &[Place], slot: Slot) -> Option<&Arc<[f32]>> {
-    places.get(slot.place()).filter(|place| place.generation == slot.generation)?.row.as_ref()
+    places.get(slot.place() as usize).filter(|place| place.generation == slot.generation)?.row.as_ref()
 }
 
 #[cfg(test)]

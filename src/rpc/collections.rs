@@ -7,13 +7,17 @@ use super::{Engine, compute, parse};
 use crate::collection::Collection;
 use crate::proto;
 
-pub fn create(
-    engine: &Engine,
-    request: &proto::CreateCollectionRequest,
+pub async fn create(
+    engine: &Arc<Engine>,
+    request: proto::CreateCollectionRequest,
 ) -> Result<proto::CreateCollectionResponse, Failure> {
-    let name = &request.name;
-    parse::collection_name("name", name, &engine.limits)?;
-    let made = engine.store.create(name, engine.model()).map_err(|error| Failure::collection(name, error))?;
+    let name = request.name;
+    parse::collection_name("name", &name, &engine.limits)?;
+    let engine = Arc::clone(engine);
+    // It is on disk before it is answered.
+    let made =
+        compute(move || engine.store.create(&name, engine.model()).map_err(|error| Failure::collection(&name, error)));
+    let made = made.await??;
     Ok(proto::CreateCollectionResponse { collection: Some(describe(&made)) })
 }
 
@@ -42,5 +46,6 @@ fn describe(collection: &Collection) -> proto::Collection {
         dimensions: collection.dimensions() as u32,
         model_fingerprint: collection.fingerprint().to_owned(),
         bytes: collection.bytes() as u64,
+        unindexed: collection.unindexed() as u64,
     }
 }

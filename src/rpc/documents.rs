@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::status::{Failure, shown};
-use super::{Engine, bounded, compute, metadata, parse, vector};
+use super::{Engine, bounded, compute, filter, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId};
 use crate::proto::{self, VectorFormat};
 
@@ -32,20 +32,37 @@ pub async fn delete(
     engine: &Arc<Engine>,
     request: proto::DeleteDocumentsRequest,
 ) -> Result<proto::DeleteDocumentsResponse, Failure> {
-    let collection = collection(engine, &request.collection)?;
-    let mut seen = HashSet::new();
-    let mut ids = parse::ids(&request.ids, &engine.limits)?;
-    ids.retain(|id| seen.insert(id.clone()));
+    let name = request.collection;
+    let collection = collection(engine, &name)?;
+    if let Some(given) = request.filter {
+        if !request.ids.is_empty() {
+            return Err(Failure::invalid("filter", "is given together with ids: one of them is required"));
+        }
+        let filter = filter::parse("filter", given, &engine.limits)?;
+        let removed = compute(move || collection.remove_matching(filter)).await?;
+        let removed = removed.map_err(|error| Failure::commit(&name, error))?;
+        return Ok(proto::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() });
+    }
+    let ids = parse::ids(&request.ids, &engine.limits)?;
     compute(move || {
-        let removed = collection.remove(&ids);
-        let (deleted, missing): (Vec<_>, Vec<_>) = ids.iter().zip(removed).partition(|(_, removed)| *removed);
-        let names = |ids: Vec<(&DocId, bool)>| ids.into_iter().map(|(id, _)| id.as_str().to_owned()).collect();
-        proto::DeleteDocumentsResponse { deleted: names(deleted), missing: names(missing) }
+        let deleted = collection.remove(&ids).map_err(|error| Failure::commit(&name, error))?;
+        let gone: HashSet<&DocId> = deleted.iter().collect();
+        let mut seen = HashSet::new();
+        let missing = ids.iter().filter(|id| !gone.contains(id) && seen.insert(*id));
+        let name = |id: &DocId| id.as_str().to_owned();
+        Ok(proto::DeleteDocumentsResponse {
+            documents: deleted.len() as u64,
+            missing: missing.map(name).collect(),
+            deleted: deleted.iter().map(name).collect(),
+        })
     })
-    .await
+    .await?
 }
 
-pub fn list(engine: &Engine, request: &proto::ListDocumentsRequest) -> Result<proto::ListDocumentsResponse, Failure> {
+pub async fn list(
+    engine: &Arc<Engine>,
+    request: proto::ListDocumentsRequest,
+) -> Result<proto::ListDocumentsResponse, Failure> {
     let limits = &engine.limits;
     let collection = collection(engine, &request.collection)?;
     let size = match request.page_size as usize {
@@ -57,10 +74,12 @@ pub fn list(engine: &Engine, request: &proto::ListDocumentsRequest) -> Result<pr
         n => n,
     };
     let after = page_token(&request.page_token)?;
+    let filter = request.filter.map(|given| filter::parse("filter", given, limits)).transpose()?;
+    // One more than wanted tells whether there is a next page.
+    let listed = compute(move || collection.list(filter.as_ref(), after.as_ref(), size + 1)).await?;
     let mut response = proto::ListDocumentsResponse::default();
     let mut bytes = 0;
-    // One more than wanted tells whether there is a next page.
-    for (id, content, row) in collection.list(after.as_ref(), size + 1) {
+    for (id, content, row) in listed {
         let document = document(&id, &content, &row, request.with_vector);
         bytes += document.encoded_len() + 8; // its tag and length
         let page_is_full = response.documents.len() == size || bytes > limits.max_message_bytes / 2;
@@ -73,7 +92,7 @@ pub fn list(engine: &Engine, request: &proto::ListDocumentsRequest) -> Result<pr
     bounded(response, limits)
 }
 
-fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {
+pub(super) fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {
     parse::collection_name("collection", name, &engine.limits)?;
     engine.store.get(name, engine.model()).map_err(|error| Failure::collection(name, error))
 }
@@ -88,7 +107,7 @@ fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
     }
 }
 
-fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
+pub(super) fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
     proto::Document {
         id: id.as_str().to_owned(),
         text: content.text.clone(),

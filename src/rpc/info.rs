@@ -18,5 +18,22 @@ pub fn info(engine: &Engine) -> proto::InfoResponse {
             precision: about.precision.clone(),
         }),
         limits: Some(engine.limits.to_proto()),
+        storage: Some(storage(engine)),
+    }
+}
+
+fn storage(engine: &Engine) -> proto::Storage {
+    let store = &engine.store;
+    let (collections, used) = (store.list(), store.used());
+    let disk = store.disk_stats();
+    let directory = store.directory().map(|directory| directory.display().to_string());
+    proto::Storage {
+        directory: directory.unwrap_or_default(),
+        stopped: store.stopped().map(|error| error.to_string()).unwrap_or_default(),
+        collections: collections.len() as u64,
+        documents: used.documents as u64,
+        memory_bytes: used.bytes as u64,
+        file_bytes: disk.as_ref().and_then(|disk| disk.file_bytes).unwrap_or(0),
+        free_bytes: disk.as_ref().and_then(|disk| disk.free_bytes).unwrap_or(0),
     }
 }

@@ -1,5 +1,6 @@
 //! What one request may ask for.
 
+use crate::collection::{Quota, Usage};
 use crate::proto;
 
 /// The limits of requests; `Info` reports them.
@@ -21,8 +22,10 @@ pub struct Limits {
     pub max_metadata_bytes: usize,
     /// Documents on one page.
     pub max_page_size: usize,
-    /// Bytes of all collections (enforced by the store).
-    pub max_stored_bytes: usize,
+    /// What all collections may hold (enforced by the store).
+    pub stored: Quota,
+    /// What one collection may hold (enforced by the store).
+    pub collection: Quota,
     /// Tokens of unary calls that may wait (enforced by the embedder).
     pub max_queued_tokens: usize,
     /// Calls in progress (enforced by the server).
@@ -40,7 +43,8 @@ impl Default for Limits {
             max_id_bytes: 512,
             max_metadata_bytes: 64 * 1024,
             max_page_size: 1000,
-            max_stored_bytes: 4 * 1024 * 1024 * 1024,
+            stored: Quota { bytes: 4 * 1024 * 1024 * 1024, ..Usage::UNLIMITED },
+            collection: Usage::UNLIMITED,
             max_queued_tokens: 262_144,
             max_calls: 256,
         }
@@ -49,6 +53,8 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn to_proto(&self) -> proto::Limits {
+        // 0 on the wire says that there is no limit.
+        let bound = |n: usize| if n == usize::MAX { 0 } else { n as u64 };
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         proto::Limits {
             max_texts: narrow(self.max_texts),
@@ -59,7 +65,10 @@ impl Limits {
             max_metadata_bytes: self.max_metadata_bytes as u64,
             max_page_size: narrow(self.max_page_size),
             max_hits: narrow(self.max_hits),
-            max_stored_bytes: self.max_stored_bytes as u64,
+            max_stored_bytes: bound(self.stored.bytes),
+            max_documents: bound(self.stored.documents),
+            max_collection_bytes: bound(self.collection.bytes),
+            max_collection_documents: bound(self.collection.documents),
             max_queued_tokens: self.max_queued_tokens as u64,
             max_calls: narrow(self.max_calls),
         }

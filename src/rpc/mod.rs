@@ -3,10 +3,12 @@
 //! One file per rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below
 //! `parse` a value cannot be wrong. Errors become gRPC codes in `status` and nowhere else.
 
+mod backup;
 pub mod codec;
 mod collections;
 mod documents;
 mod embed;
+mod export;
 mod filter;
 mod info;
 mod limits;
@@ -84,6 +86,11 @@ impl Api {
         let _ = self.0.set(Arc::new(engine));
     }
 
+    /// Why no document can be stored any more, if so: the disk failed.
+    pub fn writes_stopped(&self) -> Option<String> {
+        Some(self.0.get()?.store.stopped()?.to_string())
+    }
+
     fn engine(&self) -> Result<Arc<Engine>, Failure> {
         self.0.get().cloned().ok_or(Failure::Starting)
     }
@@ -110,6 +117,8 @@ fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> 
 impl Cognate for Api {
     type EmbedStreamStream = Responses<proto::EmbedResponse>;
     type UploadStream = Responses<proto::UploadResponse>;
+    type ExportStream = Responses<proto::ExportResponse>;
+    type BackupStream = Responses<proto::BackupResponse>;
 
     async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
         Ok(Response::new(info::info(&*self.engine()?)))
@@ -162,14 +171,18 @@ impl Cognate for Api {
         &self,
         request: Request<proto::ListDocumentsRequest>,
     ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
-        Ok(Response::new(documents::list(&*self.engine()?, &request.into_inner())?))
+        Ok(Response::new(documents::list(&self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn export(&self, request: Request<proto::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
+        Ok(Response::new(export::export(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn create_collection(
         &self,
         request: Request<proto::CreateCollectionRequest>,
     ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
-        Ok(Response::new(collections::create(&*self.engine()?, &request.into_inner())?))
+        Ok(Response::new(collections::create(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn list_collections(
@@ -184,5 +197,9 @@ impl Cognate for Api {
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
         Ok(Response::new(collections::delete(&*self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn backup(&self, _: Request<proto::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Ok(Response::new(backup::backup(self.engine()?).await?))
     }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use prost::Message;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt, pb};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
-use crate::collection::{CollectionError, CommitError, Full};
+use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
 use crate::embedder::{Overloaded, TextError};
 
 /// Violations reported at most: a status travels in HTTP headers, whose size clients bound.
@@ -30,8 +30,16 @@ pub enum Failure {
     },
     /// The queue for the model is full.
     Overloaded(Overloaded),
-    /// The memory for documents is full.
+    /// There is no room for more documents.
     Full(Full),
+    /// There is nothing on disk.
+    NothingStored(String),
+    /// Another call does the same.
+    Busy(String),
+    /// The file system is almost full.
+    DiskFull(String),
+    /// The disk failed: nothing is stored until a restart.
+    Stopped(String),
     /// As many calls as allowed are in progress.
     TooManyCalls(usize),
     /// The answer would be larger than a message may be.
@@ -83,14 +91,39 @@ impl Failure {
             CollectionError::Exists => Self::Exists(Resource::Collection(name.to_owned())),
             CollectionError::OtherModel { .. } => Self::OtherModel { name: name.to_owned(), reason: error.to_string() },
             CollectionError::Full(full) => Self::Full(full),
+            CollectionError::Disk(error) => Self::disk(error),
         }
     }
 
     /// What became of a commit to the collection `name`.
     pub fn commit(name: &str, error: CommitError) -> Self {
         match error {
-            CommitError::Deleted(_) => Self::NotFound(Resource::Collection(name.to_owned())),
+            CommitError::Deleted => Self::NotFound(Resource::Collection(name.to_owned())),
             CommitError::Full(full) => Self::Full(full),
+            CommitError::Disk(error) => Self::disk(error),
+        }
+    }
+
+    /// What became of a backup.
+    pub fn backup(error: BackupError) -> Self {
+        match error {
+            BackupError::InMemory => Self::NothingStored(error.to_string()),
+            BackupError::Busy => Self::Busy(error.to_string()),
+            BackupError::Disk(_) | BackupError::Io(_) => {
+                tracing::error!(%error, "there is no backup");
+                Self::Internal
+            }
+        }
+    }
+
+    fn disk(error: disk::CommitError) -> Self {
+        match error {
+            disk::CommitError::Stopped { .. } => Self::Stopped(error.to_string()),
+            disk::CommitError::DiskFull { .. } => Self::DiskFull(error.to_string()),
+            disk::CommitError::Rejected(rejected) => {
+                tracing::error!(%rejected, "what is in memory and what is on disk do not fit each other");
+                Self::Internal
+            }
         }
     }
 
@@ -152,7 +185,15 @@ impl From<Failure> for Status {
                 details.set_retry_info(Some(overloaded.retry_after));
                 (Code::ResourceExhausted, overloaded.to_string())
             }
-            Failure::Full(full) => (Code::ResourceExhausted, format!("max_stored_bytes: {full}")),
+            Failure::Full(full) => {
+                let violation = QuotaViolation::new(full.limit.to_string(), full.to_string());
+                details.set_quota_failure(vec![violation]);
+                (Code::ResourceExhausted, full.to_string())
+            }
+            Failure::NothingStored(reason) => (Code::FailedPrecondition, reason),
+            Failure::Busy(reason) => (Code::Aborted, reason),
+            Failure::DiskFull(reason) => (Code::ResourceExhausted, reason),
+            Failure::Stopped(reason) => (Code::Unavailable, reason),
             Failure::TooManyCalls(limit) => {
                 details.set_retry_info(Some(Duration::from_millis(100)));
                 (Code::ResourceExhausted, format!("max_calls: {limit} calls are in progress"))

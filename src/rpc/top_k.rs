@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::try_join;
 
 use super::status::{Failure, Resource};
-use super::{Engine, bounded, compute, filter, metadata, parse, vector};
+use super::{Engine, Limits, bounded, compute, filter, metadata, parse, vector};
 use crate::collection::{Collection, DocId, Found, Search};
 use crate::embedder::{Embedding, InputType, Truncation, WhenFull};
 use crate::index::Effort;
@@ -36,7 +36,7 @@ pub async fn top_k(engine: &Arc<Engine>, request: proto::TopKRequest) -> Result<
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
     parse::texts("candidates", &request.candidates, limits)?;
     let k = parse_k(engine, request.k, request.queries.len())?;
-    let search = parse_search(&request, k)?;
+    let search = parse_search(&request, k, limits)?;
     let fields = Fields { text: request.with_text, metadata: request.with_metadata, vector: request.with_vector };
 
     let queries: Vec<Result<Query, Failure>> =
@@ -89,7 +89,7 @@ fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> 
     Ok(k)
 }
 
-fn parse_search(request: &proto::TopKRequest, k: usize) -> Result<Search, Failure> {
+fn parse_search(request: &proto::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
     let params = request.params.unwrap_or_default();
     let ef = params.ef as usize;
     if ef > MAX_EF {
@@ -98,7 +98,7 @@ fn parse_search(request: &proto::TopKRequest, k: usize) -> Result<Search, Failur
     if request.min_score.is_some_and(f32::is_nan) {
         return Err(Failure::invalid("min_score", "is NaN"));
     }
-    let filter = request.filter.clone().map(|given| filter::parse("filter", given)).transpose()?;
+    let filter = request.filter.clone().map(|given| filter::parse("filter", given, limits)).transpose()?;
     if filter.is_some() && !request.candidates.is_empty() {
         return Err(Failure::invalid("filter", "applies to a collection, and candidates are given"));
     }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Invariants: documents commit in the order they were sent; `committed` counts a document only
-//! when searches find it; the stream is read only when there is room for what it brings, so memory
+//! when it is on disk and searches find it; the stream is read only when there is room for what it brings, so memory
 //! is bounded and a fast client waits; nothing runs on when the client has gone.
 
 use std::sync::Arc;
@@ -99,7 +99,7 @@ fn chunks(
                 return Some((vec![Err(status)], (reader, engine)));
             }
         };
-        let cut = match collection(&engine, reader.collection.take(), &message.collection) {
+        let cut = match collection(&engine, reader.collection.take(), &message.collection).await {
             Ok(collection) => {
                 let chunks = cut(&engine, &collection, reader.position, message.documents);
                 reader.position += chunks.iter().map(|chunk| chunk.items.len() as u64).sum::<u64>();
@@ -117,7 +117,11 @@ fn chunks(
 }
 
 /// The stream's collection: named by the first message, and by later ones the same or not at all.
-fn collection(engine: &Engine, current: Option<Arc<Collection>>, name: &str) -> Result<Arc<Collection>, Failure> {
+async fn collection(
+    engine: &Arc<Engine>,
+    current: Option<Arc<Collection>>,
+    name: &str,
+) -> Result<Arc<Collection>, Failure> {
     match current {
         Some(current) if name.is_empty() || name == current.name() => Ok(current),
         Some(current) => {
@@ -126,7 +130,12 @@ fn collection(engine: &Engine, current: Option<Arc<Collection>>, name: &str) -> 
         }
         None => {
             parse::collection_name("collection", name, &engine.limits)?;
-            engine.store.get_or_create(name, engine.model()).map_err(|error| Failure::collection(name, error))
+            let (engine, name) = (Arc::clone(engine), name.to_owned());
+            compute(move || {
+                let made = engine.store.get_or_create(&name, engine.model());
+                made.map_err(|error| Failure::collection(&name, error))
+            })
+            .await?
         }
     }
 }

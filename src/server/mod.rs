@@ -5,6 +5,7 @@
 
 mod gate;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,12 @@ use gate::{Gate, Gated};
 
 /// The name that health checks ask for, beside the empty one.
 const SERVICE: &str = "cognate.v1.Cognate";
+
+/// The name that says whether documents can be stored: not where the disk failed, while all else is served.
+const WRITES: &str = "writes";
+
+/// How soon a failed disk is known.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// HTTP/2 windows: what a client may send ahead. 1 MiB keeps a stream of documents flowing over a
 /// network of some milliseconds and is what an idle stream can cost at most.
@@ -133,6 +140,7 @@ where
         tokio::select! {
             ended = &mut server => return Ok(ended.map_err(ServeError::from)?),
             () = &mut stop => {}
+            never = watch_writes(&health, &api) => match never {},
         }
     }
 
@@ -154,8 +162,21 @@ where
     }
 }
 
+/// Says so when nothing can be stored any more.
+async fn watch_writes(health: &HealthReporter, api: &Api) -> Infallible {
+    loop {
+        if let Some(reason) = api.writes_stopped() {
+            tracing::error!(reason, "documents are read, and none are stored any more");
+            health.set_service_status(WRITES, ServingStatus::NotServing).await;
+            // Until a restart.
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(HEALTH_INTERVAL).await;
+    }
+}
+
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for name in ["", SERVICE] {
+    for name in ["", SERVICE, WRITES] {
         health.set_service_status(name, status).await;
     }
 }

@@ -12,6 +12,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("prost", &["src/rpc/", "src/client/"]),
     ("clap", &["src/cli/", "src/config.rs"]),
     ("hnsw_rs", &["src/index/graph.rs"]),
+    ("redb", &["src/collection/disk/"]),
     ("hf_hub", &["src/model/hub.rs"]),
     ("tokenizers", &["src/embedder/tokenizer.rs"]),
     ("candle_core", &["src/embedder/"]),

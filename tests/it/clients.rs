@@ -16,12 +16,14 @@ use crate::harness::Server;
 const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
 const SERVICE: &str = "cognate.v1.Cognate";
 /// In the order of `grpcurl list`. Each is called below.
-const RPCS: [&str; 12] = [
+const RPCS: [&str; 14] = [
+    "Backup",
     "CreateCollection",
     "DeleteCollection",
     "DeleteDocuments",
     "Embed",
     "EmbedStream",
+    "Export",
     "GetDocuments",
     "Info",
     "ListCollections",
@@ -331,8 +333,11 @@ async fn grpcurl_uploads_a_pipe_of_lines_and_works_with_the_documents() {
     let got = grpcurl.cognate("GetDocuments", json!({ "collection": "notes", "ids": ["n321", "nobody"] }));
     assert_eq!(ids(&got["documents"]), ["n321"]);
     assert_eq!(got["missing"], json!(["nobody"]));
+    let exported = grpcurl.cognate("Export", json!({ "collection": "notes", "filter": { "text": "number < 3" } }));
+    assert_eq!((ids(&exported["documents"]), integer(&exported["total"])), (vec!["n000", "n001", "n002"], 3));
+    assert!(grpcurl.error("Backup", json!({})).contains("Code: FailedPrecondition"), "nothing is on disk");
     let gone = grpcurl.cognate("DeleteDocuments", json!({ "collection": "notes", "ids": ["n321", "nobody"] }));
-    assert_eq!(gone, json!({ "deleted": ["n321"], "missing": ["nobody"] }));
+    assert_eq!(gone, json!({ "deleted": ["n321"], "documents": "1", "missing": ["nobody"] }));
     assert_ne!(search()[0]["id"], "n321");
 
     let mut listed = Vec::new();

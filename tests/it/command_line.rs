@@ -26,7 +26,7 @@ fn all_mistakes_of_the_configuration_are_told_at_once() {
 
 #[test]
 fn a_device_that_is_not_there_fails_the_start_with_the_reason() {
-    let output = cognate(&["serve", "--addr", "127.0.0.1:0", "--device", "cuda:93"]);
+    let output = cognate(&["serve", "--in-memory", "--addr", "127.0.0.1:0", "--device", "cuda:93"]);
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(text.contains("--device cpu"), "{text}");
@@ -34,7 +34,8 @@ fn a_device_that_is_not_there_fails_the_start_with_the_reason() {
 
 #[test]
 fn a_model_that_is_nowhere_fails_the_start_with_what_was_tried() {
-    let output = cognate(&["serve", "--addr", "127.0.0.1:0", "--offline", "--model", "nobody/has-this-model"]);
+    let output =
+        cognate(&["serve", "--in-memory", "--addr", "127.0.0.1:0", "--offline", "--model", "nobody/has-this-model"]);
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(text.contains("nobody/has-this-model") && text.contains("offline"), "{text}");
@@ -45,7 +46,7 @@ fn a_model_that_is_nowhere_fails_the_start_with_what_was_tried() {
 async fn a_port_in_use_is_named() {
     let server = Server::start(&[]).await;
     let addr = server.addr.to_string();
-    let output = cognate(&["serve", "--addr", &addr]);
+    let output = cognate(&["serve", "--in-memory", "--addr", &addr]);
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(text.contains(&addr) && text.contains("--addr"), "{text}");

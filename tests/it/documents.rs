@@ -37,7 +37,8 @@ async fn deleted_documents_are_found_no_more() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     upload(&mut client, "c", vec![document("a", "bread"), document("b", "trains"), document("d", "joy")]).await;
-    let request = DeleteDocumentsRequest { collection: "c".into(), ids: strings(&["d", "nobody", "a", "a"]) };
+    let request =
+        DeleteDocumentsRequest { collection: "c".into(), ids: strings(&["d", "nobody", "a", "a"]), filter: None };
     let response = client.delete_documents(request).await.unwrap().into_inner();
     assert_eq!((response.deleted, response.missing), (strings(&["d", "a"]), strings(&["nobody"])));
     assert_eq!(client.get_documents(get(&["a", "b"])).await.unwrap().into_inner().missing, ["a"]);
@@ -56,8 +57,13 @@ async fn pages_list_every_document_once_in_id_order() {
     ids.sort();
     let (mut token, mut seen, mut sizes) = (String::new(), Vec::new(), Vec::new());
     loop {
-        let request =
-            ListDocumentsRequest { collection: "c".into(), page_size: 10, page_token: token, with_vector: true };
+        let request = ListDocumentsRequest {
+            collection: "c".into(),
+            page_size: 10,
+            page_token: token,
+            with_vector: true,
+            filter: None,
+        };
         let page = client.list_documents(request).await.unwrap().into_inner();
         sizes.push(page.documents.len());
         assert!(page.documents.iter().all(|document| document.vector.as_ref().unwrap().values.len() == 384));
@@ -117,8 +123,9 @@ async fn wrong_requests_name_their_field() {
         page_size,
         page_token: page_token.into(),
         with_vector: false,
+        filter: None,
     };
-    let delete = |ids: &[&str]| DeleteDocumentsRequest { collection: "c".into(), ids: strings(ids) };
+    let delete = |ids: &[&str]| DeleteDocumentsRequest { collection: "c".into(), ids: strings(ids), filter: None };
     let statuses = [
         (client.get_documents(get(&[])).await.unwrap_err(), "ids"),
         (client.get_documents(get(&["a", "b", "d"])).await.unwrap_err(), "ids"),

@@ -39,7 +39,21 @@ impl Server {
     pub fn spawn(flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
         command.args(["serve", "--addr", "127.0.0.1:0"]).args(flags);
+        if !flags.contains(&"--data-dir") {
+            command.arg("--in-memory");
+        }
         Self::of(command)
+    }
+
+    /// As a crash would have it: SIGKILL, now.
+    pub fn kill(mut self) {
+        self.child.kill().expect("the server runs");
+        self.child.wait().expect("it can be waited for");
+    }
+
+    /// The server's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Runs a command that starts a server and prints its address first.

@@ -23,7 +23,8 @@ async fn every_lower_level_of_instructions_gives_the_same_vectors() {
 fn instructions_that_the_machine_lacks_end_the_start_with_those_it_has() {
     let foreign = if cfg!(target_arch = "aarch64") { Level::Avx512 } else { Level::Neon };
     let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
-    let ended = command.args(["serve", "--addr", "127.0.0.1:0", "--cpu", foreign.name()]).output().unwrap();
+    let ended =
+        command.args(["serve", "--in-memory", "--addr", "127.0.0.1:0", "--cpu", foreign.name()]).output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(2), "{told}");
     for part in [format!("cpu is {foreign}"), "this machine has portable".to_owned()] {

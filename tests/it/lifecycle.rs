@@ -24,7 +24,7 @@ async fn until_the_model_is_ready_health_says_so_and_calls_are_unavailable() {
     let hub = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let cache = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
-    command.args(["serve", "--addr", "127.0.0.1:0", "--model", "nobody/has-this-model"]);
+    command.args(["serve", "--in-memory", "--addr", "127.0.0.1:0", "--model", "nobody/has-this-model"]);
     command.env("HF_ENDPOINT", format!("http://{}", hub.local_addr().unwrap()));
     command.env("HF_HOME", cache.path()).env_remove("HF_HUB_CACHE").env_remove("HF_HUB_OFFLINE");
     let mut server = Server::of(command);

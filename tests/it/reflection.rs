@@ -8,7 +8,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 12] = [
+const RPCS: [&str; 14] = [
     "Info",
     "Embed",
     "EmbedStream",
@@ -18,9 +18,11 @@ const RPCS: [&str; 12] = [
     "GetDocuments",
     "DeleteDocuments",
     "ListDocuments",
+    "Export",
     "CreateCollection",
     "ListCollections",
     "DeleteCollection",
+    "Backup",
 ];
 
 /// Asks one version of reflection for the services and for the file of ours.

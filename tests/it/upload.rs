@@ -3,13 +3,14 @@
 use cognate::proto::cognate_client::CognateClient;
 use cognate::proto::query::Query as By;
 use cognate::proto::{
-    CreateCollectionRequest, DeleteCollectionRequest, Document, GetDocumentsRequest, ListCollectionsRequest,
-    ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector,
+    CreateCollectionRequest, DeleteCollectionRequest, Document, GetDocumentsRequest, InfoRequest,
+    ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector,
 };
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
+use tonic_types::StatusExt;
 
 use crate::harness::{Server, document, upload, upload_all, wrong_fields};
 
@@ -204,6 +205,25 @@ async fn a_full_store_refuses_and_what_is_stored_stays() {
     assert!((10..200).contains(&kept), "{kept}");
     client.delete_collection(DeleteCollectionRequest { name: "c".into() }).await.unwrap();
     assert_eq!(upload(&mut client, "c", numbered(0..10)).await.committed, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_and_all_have_limits_of_their_own() {
+    let server = Server::start(&["--max-collection-documents", "15", "--max-documents", "25"]).await;
+    let mut client = server.client().await;
+    assert_eq!(upload(&mut client, "a", numbered(0..15)).await.committed, 15);
+    assert_eq!(upload(&mut client, "a", numbered(0..15)).await.committed, 15, "replacing needs no room");
+    let status = upload_all(&mut client, vec![message("a", numbered(15..16))]).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let quota = status.get_details_quota_failure().unwrap();
+    assert_eq!(quota.violations[0].subject, "max_collection_documents");
+    let said = "max_collection_documents: 1 documents more would exceed the limit of 15: 15 are in use";
+    assert_eq!(status.message(), said);
+    assert_eq!(upload(&mut client, "b", numbered(0..10)).await.committed, 10);
+    let status = upload_all(&mut client, vec![message("b", numbered(10..11))]).await.unwrap_err();
+    assert!(status.message().starts_with("max_documents: 1 documents more"), "{status:?}");
+    let limits = client.info(InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
+    assert_eq!((limits.max_documents, limits.max_collection_documents, limits.max_collection_bytes), (25, 15, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

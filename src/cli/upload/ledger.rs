@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use super::super::input::Place;
 use super::super::table;
+use super::bookmark::{Mark, Position};
 
 /// Rejected records told one by one on standard error; more are only counted.
 const TOLD: u64 = 20;
@@ -22,12 +22,17 @@ const TOLD: u64 = 20;
 pub(super) struct Sent {
     place: Place,
     raw: String,
+    /// Bytes of the file up to the end of this record, and of those behind it that never became documents.
+    end: u64,
+    /// By which it is known again, if anybody will ask.
+    mark: Option<Mark>,
     rejected: bool,
 }
 
 impl Sent {
-    pub(super) fn new(place: Place, raw: String) -> Self {
-        Self { place, raw, rejected: false }
+    /// `end`: bytes of the file up to the record's end.
+    pub(super) fn new(place: Place, raw: String, end: u64, mark: Option<Mark>) -> Self {
+        Self { place, raw, end, mark, rejected: false }
     }
 }
 
@@ -52,17 +57,18 @@ struct State {
     /// Records that never became documents.
     unread: u64,
     rejected: u64,
+    /// Up to where every record is committed or refused.
+    position: Position,
     file: Option<BufWriter<File>>,
     /// The first failure to write to it.
     file_error: Option<io::Error>,
 }
 
 impl Ledger {
-    pub(super) fn new(bar: ProgressBar, rejected: Option<&Path>, json: bool) -> anyhow::Result<Self> {
-        let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
-        let file = rejected.map(create).transpose()?.map(BufWriter::new);
-        let state = Mutex::new(State { file, ..Default::default() });
-        Ok(Self { bar, json, started: Instant::now(), state })
+    /// `rejected`: where refused records go; `position`: from where the file is loaded.
+    pub(super) fn new(bar: ProgressBar, rejected: Option<File>, json: bool, position: Position) -> Self {
+        let state = Mutex::new(State { file: rejected.map(BufWriter::new), position, ..Default::default() });
+        Self { bar, json, started: Instant::now(), state }
     }
 
     /// A record is about to be sent.
@@ -70,10 +76,14 @@ impl Ledger {
         self.lock().on_their_way.push_back(sent);
     }
 
-    /// A record that is not a document.
-    pub(super) fn reject_unread(&self, place: &Place, error: &str, raw: &str) {
+    /// A record that is not a document. `end`: bytes of the file up to its end.
+    pub(super) fn reject_unread(&self, place: &Place, end: u64, error: &str, raw: &str) {
         let mut state = self.lock();
         state.unread += 1;
+        match state.on_their_way.back_mut() {
+            Some(before) => before.end = end,
+            None => state.position.bytes = end,
+        }
         self.reject(&mut state, Some(place), None, error, raw);
     }
 
@@ -101,7 +111,9 @@ impl Ledger {
             }
             newly -= u64::from(!front.rejected);
             bytes += front.raw.len() as u64 + 1;
-            state.on_their_way.pop_front();
+            if let Some(Sent { end, mark, rejected, .. }) = state.on_their_way.pop_front() {
+                state.position.pass(end, mark.filter(|_| !rejected));
+            }
             state.first += 1;
         }
         let rejected = state.rejected;
@@ -110,6 +122,11 @@ impl Ledger {
         let rate = committed as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         let refused = if rejected > 0 { format!(", {} rejected", table::count(rejected)) } else { String::new() };
         self.bar.set_message(format!("{} committed{refused}, {rate:.0} texts/s", table::count(committed)));
+    }
+
+    /// Up to where every record is committed or refused.
+    pub(super) fn position(&self) -> Position {
+        self.lock().position.clone()
     }
 
     /// A line on standard error, above the bar.
@@ -155,10 +172,16 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn ledger(path: &Path) -> Ledger {
-        Ledger::new(ProgressBar::hidden(), Some(path), false).unwrap()
+        Ledger::new(ProgressBar::hidden(), Some(File::create(path).unwrap()), false, Position::default())
+    }
+
+    fn sent(line: u64, raw: &str) -> Sent {
+        Sent::new(place(line), raw.to_string(), line, None)
     }
 
     fn place(line: u64) -> Place {
@@ -182,9 +205,9 @@ mod tests {
         let path = directory.path().join("rejected");
         let ledger = ledger(&path);
         for line in 1..=6 {
-            ledger.sent(Sent::new(place(line * 10), format!("raw {line}")));
+            ledger.sent(sent(line * 10, &format!("raw {line}")));
         }
-        ledger.reject_unread(&place(65), "not JSON", "{");
+        ledger.reject_unread(&place(65), 65, "not JSON", "{");
         // Position 4 is refused while 0 and 1 commit; then 2 is refused and the rest commits.
         ledger.resolve(2, [(4, "e", "too long".to_string())].into_iter());
         ledger.resolve(4, [(2, "c", "no text".to_string())].into_iter());
@@ -195,11 +218,32 @@ mod tests {
     }
 
     #[test]
+    fn the_position_passes_a_record_when_it_and_all_before_it_are_committed_or_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = ledger(&directory.path().join("rejected"));
+        ledger.reject_unread(&place(1), 10, "not JSON", "{");
+        assert_eq!(ledger.position().bytes, 10, "nothing is before it");
+        for line in [20, 30, 50] {
+            ledger.sent(sent(line, "raw"));
+            if line == 30 {
+                ledger.reject_unread(&place(4), 40, "not JSON", "{");
+            }
+        }
+        assert_eq!(ledger.position().bytes, 10);
+        ledger.resolve(0, [(1, "b", "no text".to_string())].into_iter());
+        assert_eq!(ledger.position().bytes, 10, "the one before is on its way");
+        ledger.resolve(1, [].into_iter());
+        assert_eq!(ledger.position().bytes, 40, "and those that never became documents");
+        ledger.resolve(2, [].into_iter());
+        assert_eq!(ledger.position().bytes, 50);
+    }
+
+    #[test]
     fn only_what_is_on_its_way_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = ledger(&directory.path().join("rejected"));
         for line in 0..10_000 {
-            ledger.sent(Sent::new(place(line), "raw".into()));
+            ledger.sent(sent(line, "raw"));
             ledger.resolve(line.saturating_sub(9), [].into_iter());
         }
         assert!(ledger.lock().on_their_way.len() <= 11);

@@ -26,17 +26,25 @@ pub(super) fn records<'i>(
         if failed {
             return None;
         }
-        left.store(MAX_RECORD_BYTES, Ordering::Relaxed);
-        match reader.read_byte_record(&mut record) {
-            Ok(false) => None,
-            Ok(true) => {
-                let line = record.position().map_or(0, |position| position.line());
-                Some(Ok(Record { line, raw: raw(&record), document: columns.document(&record, line, &options) }))
-            }
-            Err(error) => {
-                failed = true;
-                Some(Err(io(error)))
-            }
+        loop {
+            left.store(MAX_RECORD_BYTES, Ordering::Relaxed);
+            return match reader.read_byte_record(&mut record) {
+                Ok(false) => None,
+                Ok(true) => {
+                    // Of `\r\n` the parser leaves the second to the next record.
+                    let end = reader.position().byte();
+                    if end <= options.after_bytes {
+                        continue;
+                    }
+                    let line = record.position().map_or(0, |position| position.line());
+                    let document = columns.document(&record, line, &options);
+                    Some(Ok(Record { line, end, raw: raw(&record), document }))
+                }
+                Err(error) => {
+                    failed = true;
+                    Some(Err(io(error)))
+                }
+            };
         }
     }))
 }

@@ -32,14 +32,14 @@ pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Docum
     if text.is_none() && vector.is_none() {
         return Err(Bad::Empty);
     }
-    let metadata = match take("metadata") {
-        None => Map::new(),
-        Some(Value::Object(map)) => map,
+    let (metadata, given) = match take("metadata") {
+        None => (Map::new(), false),
+        Some(Value::Object(map)) => (map, true),
         Some(_) => return Err(wrong_type("metadata", "an object")),
     };
     let metadata = merge(metadata, fields)?;
     metadata::check_depth(&metadata)?;
-    let metadata = (!metadata.is_empty()).then(|| metadata::from_json(&metadata));
+    let metadata = (given || !metadata.is_empty()).then(|| metadata::from_json(&metadata));
     Ok(Document { id, text: text.unwrap_or_default(), metadata, vector })
 }
 

@@ -9,6 +9,8 @@ use super::MAX_RECORD_BYTES;
 pub(super) struct Line {
     /// From 1.
     pub number: u64,
+    /// Bytes of the input up to its end, which is included.
+    pub end: u64,
     /// What it holds; if it is too long, its beginning.
     pub bytes: Vec<u8>,
     /// It is longer than [`MAX_RECORD_BYTES`]; the rest was skipped.
@@ -24,19 +26,23 @@ pub(super) fn lines(input: impl BufRead) -> impl Iterator<Item = io::Result<Line
 }
 
 fn bounded(mut input: impl BufRead, max_bytes: usize) -> impl Iterator<Item = io::Result<Line>> {
-    let mut number = 0;
+    let (mut number, mut end) = (0, 0);
     std::iter::from_fn(move || {
         number += 1;
-        next(&mut input, number, max_bytes).transpose()
+        let line = next(&mut input, number, end, max_bytes).transpose()?;
+        end = line.as_ref().map_or(end, |line| line.end);
+        Some(line)
     })
 }
 
-fn next(input: &mut impl BufRead, number: u64, max_bytes: usize) -> io::Result<Option<Line>> {
+/// `begin`: bytes of the input before the line.
+fn next(input: &mut impl BufRead, number: u64, begin: u64, max_bytes: usize) -> io::Result<Option<Line>> {
     let mut bytes = Vec::new();
     // Two more than the limit, for the line's end.
     if input.by_ref().take(max_bytes as u64 + 2).read_until(b'\n', &mut bytes)? == 0 {
         return Ok(None);
     }
+    let mut end = begin + bytes.len() as u64;
     let ended = bytes.pop_if(|last| *last == b'\n').is_some();
     if ended {
         bytes.pop_if(|last| *last == b'\r');
@@ -47,12 +53,12 @@ fn next(input: &mut impl BufRead, number: u64, max_bytes: usize) -> io::Result<O
     let too_long = bytes.len() > max_bytes;
     if too_long {
         if !ended {
-            input.skip_until(b'\n')?;
+            end += input.skip_until(b'\n')? as u64;
         }
         bytes.truncate(KEPT_BYTES.min(max_bytes));
         bytes.shrink_to_fit();
     }
-    Ok(Some(Line { number, bytes, too_long }))
+    Ok(Some(Line { number, end, bytes, too_long }))
 }
 
 #[cfg(test)]

@@ -49,12 +49,14 @@ pub struct Options {
     pub id_column: Option<String>,
     /// The column or field that holds the text.
     pub text_column: String,
+    /// Records that end within the first so many bytes are passed over; their lines count. 0: none are.
+    pub after_bytes: u64,
 }
 
 impl Options {
     /// For a file with the usual names.
     pub fn new(format: Format, stem: impl Into<String>) -> Self {
-        Self { format, stem: Some(stem.into()), id_column: None, text_column: "text".into() }
+        Self { format, stem: Some(stem.into()), id_column: None, text_column: "text".into(), after_bytes: 0 }
     }
 
     fn id_column(&self) -> &str {
@@ -72,6 +74,8 @@ impl Options {
 pub struct Record {
     /// The line it begins on, from 1.
     pub line: u64,
+    /// Bytes of the input up to its end, the line's end included where it is known to be one.
+    pub end: u64,
     /// The record as it stands in the file, without its line end; a part of it if it is too long.
     pub raw: String,
     /// The document, or why there is none.
@@ -145,13 +149,18 @@ pub fn read<'i>(
     options: &Options,
 ) -> Result<Box<dyn Iterator<Item = Result<Record, Error>> + 'i>, Error> {
     let options = options.clone();
+    let after = options.after_bytes;
+    let lines = |input| {
+        lines::lines(input)
+            .filter(move |line: &std::io::Result<lines::Line>| line.as_ref().map_or(true, |line| line.end > after))
+    };
     Ok(match options.format {
         Format::Csv => Box::new(csv::records(input, options)?),
-        Format::Jsonl => Box::new(lines::lines(input).filter_map(move |line| {
+        Format::Jsonl => Box::new(lines(input).filter_map(move |line| {
             let parse = |text: &str, line| json::document(text, line, &options);
             from_line(line, parse)
         })),
-        Format::Lines => Box::new(lines::lines(input).filter_map(move |line| {
+        Format::Lines => Box::new(lines(input).filter_map(move |line| {
             let parse = |text: &str, line| {
                 let id = options.generated_id(line)?;
                 Ok(Document { id, text: text.to_string(), ..Default::default() })
@@ -177,7 +186,7 @@ fn from_line(
         Err(_) => Err(Bad::NotUtf8),
     };
     let raw = String::from_utf8(line.bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
-    Some(Ok(Record { line: line.number, raw, document }))
+    Some(Ok(Record { line: line.number, end: line.end, raw, document }))
 }
 
 #[cfg(test)]
@@ -221,6 +230,26 @@ mod tests {
         assert_eq!(read[2].document, Err(Bad::NotUtf8));
         assert_eq!(read[3].document, Err(Bad::NotAnObject));
         assert_eq!(read[4].document.as_ref().unwrap().id, "f:5");
+    }
+
+    #[test]
+    fn reading_goes_on_behind_any_record_with_the_same_lines_and_ids() {
+        let jsonl = "\u{feff}{\"text\":\"a\"}\n\n[1]\r\n{\"id\":\"x\",\"text\":\"b\"}\n{\"text\":\"c\"}";
+        let csv = "id,text\n,one\nx,\"two\nand, \"\"more\"\"\"\n\n,\"three\n\"\n,four";
+        for (input, format) in [
+            (jsonl.to_string(), Format::Jsonl),
+            (csv.to_string(), Format::Csv),
+            (csv.replace('\n', "\r\n"), Format::Csv),
+            ("one\n\ntwo\r\nthree".to_string(), Format::Lines),
+        ] {
+            let all = records(&input, format);
+            assert!(all.len() >= 3 && all.last().unwrap().end == input.len() as u64, "{all:?}");
+            for (n, record) in all.iter().enumerate() {
+                let options = Options { after_bytes: record.end, ..Options::new(format, "file") };
+                let rest: Vec<Record> = read(input.as_bytes(), &options).unwrap().map(Result::unwrap).collect();
+                assert_eq!(rest, all[n + 1..], "behind {record:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! Decides whether a start may read all documents: seconds from a data directory to collections that answer, for 100,000
+//! and 1,000,000 documents with a text and metadata of three fields, and what such a document takes on disk.
+//!
+//! `cargo bench --bench start`; it needs 2 GB of disk and 6 GB of memory. The model is not counted: it is loaded afterwards, in about a second.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use cognate::collection::{Content, DocId, Document, Model, Options, Store, Usage, disk};
+use cognate::embedder::Embedding;
+use cognate::index;
+use serde_json::json;
+
+const MODEL: Model<'_> = Model { fingerprint: "bench", also_compatible: &[], dimensions: 384 };
+const BATCH: usize = 1_000;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    // Without `--bench` it is `cargo test` that calls: a few documents show that it runs.
+    let measuring = std::env::args().any(|arg| arg == "--bench");
+    let sizes: &[usize] = if measuring { &[100_000, 1_000_000] } else { &[2_000] };
+    println!("{:>10} {:>12} {:>10} {:>12} {:>12}", "documents", "stored/s", "open, s", "opened/s", "bytes each");
+    for &n in sizes {
+        let directory = tempfile::tempdir()?;
+        let options = Options {
+            directory: Some(directory.path().to_owned()),
+            disk: disk::Options::default(),
+            quota: Usage::UNLIMITED,
+            collection_quota: Usage::UNLIMITED,
+            // No graph: it is made after a start, and here it would take the time of what is measured.
+            index: index::Options { exact_below: usize::MAX, ..index::Options::default() },
+        };
+        let store = Store::open(options.clone())?;
+        let collection = store.create("c", MODEL)?;
+        let begun = Instant::now();
+        for first in (0..n).step_by(BATCH) {
+            collection.commit((first..n.min(first + BATCH)).map(document).collect::<Result<_>>()?)?;
+        }
+        let stored = n as f64 / begun.elapsed().as_secs_f64();
+        let bytes = store.disk_stats().and_then(|stats| stats.file_bytes).unwrap_or(0) / n as u64;
+        drop((collection, store));
+        let best = (0..3)
+            .map(|_| {
+                let begun = Instant::now();
+                let store = Store::open(options.clone())?;
+                let seconds = begun.elapsed().as_secs_f64();
+                assert_eq!(store.get("c", MODEL)?.len(), n);
+                Ok(seconds)
+            })
+            .collect::<Result<Vec<f64>>>()?
+            .into_iter()
+            .fold(f64::INFINITY, f64::min);
+        println!("{n:>10} {stored:>12.0} {best:>10.2} {:>12.0} {bytes:>12}", n as f64 / best);
+    }
+    Ok(())
+}
+
+fn document(n: usize) -> Result<Document> {
+    let mut state = n as u64 + 1;
+    let values = (0..MODEL.dimensions).map(|_| {
+        // A linear congruential generator (Knuth's MMIX).
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    });
+    let metadata = json!({"lang": if n.is_multiple_of(3) { "en" } else { "de" }, "year": 1990 + n % 35, "serial": n});
+    let text = format!("What document {n} says is as long as the short texts that people search for.");
+    Ok(Document {
+        id: DocId::new(&format!("document-{n:07}")).ok_or("it is not empty")?,
+        content: Arc::new(Content { text, metadata: metadata.as_object().cloned() }),
+        embedding: Embedding::normalized(values.collect())?,
+    })
+}

@@ -1,0 +1,149 @@
+//! Decides what durability and indexing may cost: texts per second by `Upload` into a data directory, and in memory,
+//! beside those that `EmbedStream` turns into vectors and nothing else. The graph follows: how long after the last
+//! commit it has all documents is printed too.
+//!
+//! `cargo bench --bench upload`. The three take turns on servers of their own, the best of each is compared; the client
+//! shares the machine's cores with the server. The cache of vectors is off. `COGNATE_CORPUS=FILE` brings texts, one on a
+//! line; else they are made of the example's, enough for a graph.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cognate::proto::cognate_client::CognateClient;
+use cognate::proto::{Document, EmbedRequest, ListCollectionsRequest, UploadRequest};
+use futures::{StreamExt, stream};
+use serde_json::Value;
+use tonic::transport::Channel;
+
+const CORPUS: &str = include_str!("../examples/reverse-dictionary/words.jsonl");
+const TEXTS_A_MESSAGE: usize = 64;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
+    let measuring = std::env::args().any(|arg| arg == "--bench");
+    let mut texts = texts()?;
+    if !measuring {
+        texts.truncate(200);
+    }
+    let rounds = if measuring { 3 } else { 1 };
+    println!("{} texts; texts per second", texts.len());
+    println!("{:>12} {:>20} {:>20} {:>16}", "EmbedStream", "Upload in memory", "Upload to disk", "graph complete");
+    let (mut embedded, mut in_memory, mut on_disk) = (0.0f64, 0.0f64, 0.0f64);
+    for _ in 0..rounds {
+        let server = Server::start(&["--in-memory"])?;
+        embedded = embedded.max(embed(server.client().await?, &texts).await?);
+        in_memory = in_memory.max(upload(server.client().await?, &texts).await?);
+        drop(server);
+        let directory = tempfile::tempdir()?;
+        let server = Server::start(&["--data-dir", directory.path().to_str().ok_or("the path is plain")?])?;
+        on_disk = on_disk.max(upload(server.client().await?, &texts).await?);
+        let shown = |rate: f64| format!("{rate:.0} ({:.0} %)", 100.0 * rate / embedded);
+        let after = indexed(server.client().await?).await?.as_secs_f32();
+        println!("{embedded:12.0} {:>20} {:>20} {after:>12.1} s on", shown(in_memory), shown(on_disk));
+    }
+    Ok(())
+}
+
+fn texts() -> Result<Vec<String>> {
+    if let Some(path) = std::env::var_os("COGNATE_CORPUS") {
+        return Ok(std::fs::read_to_string(path)?.lines().map(str::to_owned).collect());
+    }
+    let mut all = [Vec::new(), Vec::new(), Vec::new()];
+    for line in CORPUS.lines() {
+        let entry: Value = serde_json::from_str(line)?;
+        let (gloss, word) = (entry["text"].as_str().unwrap_or_default(), entry["metadata"]["word"].as_str());
+        let word = word.unwrap_or_default();
+        all[0].push(gloss.to_owned());
+        all[1].push(format!("{word}: {gloss}"));
+        all[2].push(format!("{gloss}, as in {word}"));
+    }
+    Ok(all.concat())
+}
+
+/// Texts per second.
+async fn embed(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
+    let request = |texts: &[String]| EmbedRequest { texts: texts.to_vec(), ..EmbedRequest::default() };
+    let requests: Vec<EmbedRequest> = texts.chunks(TEXTS_A_MESSAGE).map(request).collect();
+    let begun = Instant::now();
+    let mut responses = client.embed_stream(stream::iter(requests)).await?.into_inner();
+    let mut received = 0;
+    while let Some(response) = responses.next().await {
+        received += response?.results.len();
+    }
+    assert_eq!(received, texts.len());
+    Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// Texts per second, until the last is committed.
+async fn upload(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
+    let document =
+        |(n, text): (usize, &String)| Document { id: n.to_string(), text: text.clone(), ..Document::default() };
+    let documents: Vec<Document> = texts.iter().enumerate().map(document).collect();
+    let message = |documents: &[Document]| UploadRequest { collection: "c".to_owned(), documents: documents.to_vec() };
+    let messages: Vec<UploadRequest> = documents.chunks(TEXTS_A_MESSAGE).map(message).collect();
+    let begun = Instant::now();
+    let mut responses = client.upload(stream::iter(messages)).await?.into_inner();
+    let mut committed = 0;
+    while let Some(response) = responses.next().await {
+        committed = response?.committed;
+    }
+    assert_eq!(committed as usize, texts.len());
+    Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
+}
+
+/// How long the graph of the only collection takes from now on.
+async fn indexed(mut client: CognateClient<Channel>) -> Result<Duration> {
+    let begun = Instant::now();
+    loop {
+        let listed = client.list_collections(ListCollectionsRequest {}).await?.into_inner().collections;
+        if listed.iter().all(|collection| collection.unindexed == 0) {
+            return Ok(begun.elapsed());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A server on a free port, which ends with this value.
+struct Server {
+    child: Child,
+    addr: String,
+}
+
+impl Server {
+    fn start(flags: &[&str]) -> Result<Self> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+        command.args(["serve", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
+        let mut child = command.args(flags).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("it was piped")?).read_line(&mut line)?;
+        let addr = line.split_whitespace().last().ok_or("the server says where it listens")?;
+        Ok(Self { child, addr: format!("http://{addr}") })
+    }
+
+    /// A client, when the model is ready.
+    async fn client(&self) -> Result<CognateClient<Channel>> {
+        let mut client = CognateClient::connect(self.addr.clone()).await?.max_decoding_message_size(1 << 30);
+        loop {
+            let request = EmbedRequest { texts: vec!["ready?".to_owned()], ..EmbedRequest::default() };
+            match client.embed(request).await {
+                Ok(_) => return Ok(client),
+                Err(status) if status.code() == tonic::Code::Unavailable => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(status) => return Err(status.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It is over either way.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

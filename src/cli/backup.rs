@@ -1,0 +1,45 @@
+//! `cognate backup`: all collections of a running server, as one file here.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, ensure};
+use futures::StreamExt;
+
+use super::connection::Connection;
+use super::new_file::NewFile;
+use super::table;
+
+/// Writes all collections of a running server into one file, while it goes on serving
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the backup goes; a file that exists is left alone
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs the command. The file gets its name when it is complete and synced.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let shown = args.file.display();
+    ensure!(!args.file.exists(), "{shown} exists: choose another name, or remove it");
+    let mut parts = args.connection.open().await?.backup().await?;
+    let mut to = NewFile::create(&args.file)?;
+    let (mut bytes, mut total) = (0, 0);
+    while let Some(part) = parts.next().await {
+        let part = part?;
+        to.write_all(&part.data).with_context(|| format!("cannot write {shown}"))?;
+        bytes += part.data.len() as u64;
+        total = part.total_bytes;
+    }
+    ensure!(bytes > 0 && bytes == total, "the server ended after {bytes} of {total} bytes: try again");
+    to.finish()?;
+    if args.connection.json {
+        writeln!(io::stdout(), "{}", serde_json::json!({ "file": args.file, "bytes": bytes }))?;
+    } else {
+        writeln!(io::stdout(), "{shown}: {}", table::bytes(bytes))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,104 @@
+//! `cognate export`: a collection as it is at one moment, as lines that `cognate upload` reads.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::connection::Connection;
+use super::new_file::NewFile;
+use super::{conditions, json, table};
+use crate::client;
+use crate::proto::{ExportRequest, ExportResponse};
+
+/// Writes a collection as it is at one moment, one JSON object per line, as `cognate upload` reads them
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Uploads go on meanwhile, and what they change is not seen. With --with-vectors an upload of the \
+lines embeds nothing and stores the same vectors.
+
+Examples:
+  cognate export words --output words.jsonl
+  cognate export words --where 'part_of_speech = verb' | gzip > verbs.jsonl.gz
+  cognate export words --with-vectors | cognate upload - --format jsonl --collection copy"
+)]
+pub struct Args {
+    /// The collection
+    #[arg(value_name = "COLLECTION")]
+    collection: String,
+    /// Where the lines go; the file appears, or is replaced, when all are there [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+    #[arg(long = "where", value_name = "FILTER")]
+    conditions: Vec<String>,
+    /// Write each document's vector too
+    #[arg(long)]
+    with_vectors: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs the command: 0 if all documents were written.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let request = ExportRequest {
+        collection: args.collection,
+        filter: conditions::all(&args.conditions),
+        with_vector: args.with_vectors,
+    };
+    let parts = args.connection.open().await?.export(request).await?;
+    let Some(place) = &args.output else {
+        // Lines on a terminal are progress enough.
+        let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { progress_bar() };
+        write(parts, &mut BufWriter::new(io::stdout()), &bar).await?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut file = NewFile::create(place)?;
+    let documents = write(parts, &mut file, &progress_bar()).await?;
+    file.finish()?;
+    if args.connection.json {
+        writeln!(io::stdout(), "{}", json!({ "file": place, "documents": documents }))?;
+    } else {
+        writeln!(io::stdout(), "{}: {} documents", place.display(), table::count(documents))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes all parts; how many documents they had.
+async fn write(
+    mut parts: BoxStream<'static, Result<ExportResponse, client::Error>>,
+    out: &mut impl Write,
+    bar: &ProgressBar,
+) -> anyhow::Result<u64> {
+    let (mut written, mut total) = (0, None);
+    while let Some(part) = parts.next().await {
+        let part = part?;
+        for document in &part.documents {
+            writeln!(out, "{}", json::document(document)?)?;
+        }
+        written += part.documents.len() as u64;
+        total = Some(part.total);
+        bar.set_length(part.total);
+        bar.set_position(written);
+    }
+    out.flush()?;
+    bar.finish_and_clear();
+    let total = total.context("the server ended the export without a word: try again")?;
+    ensure!(written == total, "the server ended after {written} of {total} documents: try again");
+    Ok(written)
+}
+
+/// On standard error, and nothing where that is no terminal.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let template = "{bar:30} {percent:>3} %  {human_pos} documents  {elapsed}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,75 @@
+//! Is every document found by its own vector?
+//!
+//! The graph is approximate: what it misses is not lost, but nobody finds it. So it is asked for every document.
+
+use std::sync::Arc;
+
+use super::document::DocId;
+use super::single::{Collection, Search};
+use crate::embedder::Embedding;
+use crate::index::Effort;
+
+/// Documents that one hold of the lock covers.
+const BATCH: usize = 1_024;
+
+/// A document's score for its own vector is 1, but for rounding.
+const ITSELF: f32 = 0.9999;
+
+impl Collection {
+    /// The ids of documents whose own vectors find neither them nor a document that is as near, after the graph was
+    /// brought up to date. Blocks: a minute or two for 100,000 documents.
+    pub fn unfound(&self) -> Vec<DocId> {
+        self.finish_graph();
+        let search = Search { k: 1, effort: Effort::Graph { ef: None }, filter: None, min_score: None };
+        let mut unfound = Vec::new();
+        let mut after = None;
+        loop {
+            let some = self.list(None, after.as_ref(), BATCH);
+            let Some((last, _, _)) = some.last() else { return unfound };
+            after = Some(last.clone());
+            for (id, _, vector) in some {
+                if !self.finds(&vector, &search) {
+                    unfound.push(id);
+                }
+            }
+        }
+    }
+
+    fn finds(&self, vector: &Arc<[f32]>, search: &Search) -> bool {
+        let Some(query) = Embedding::restored(vector.to_vec()) else { return false };
+        self.search(&query, search).first().is_some_and(|found| found.score >= ITSELF)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Content, Document, Model, Options, Store, Usage, disk};
+    use super::*;
+    use crate::index;
+
+    fn vector(angle: f32) -> Vec<f32> {
+        vec![angle.cos(), angle.sin()]
+    }
+
+    #[test]
+    fn documents_find_themselves_and_a_vector_that_nobody_has_finds_none() {
+        let store = Store::open(Options {
+            directory: None,
+            disk: disk::Options::default(),
+            quota: Usage::UNLIMITED,
+            collection_quota: Usage::UNLIMITED,
+            index: index::Options { exact_below: 50, scan_rows_per_ef: 0, ..index::Options::default() },
+        })
+        .unwrap();
+        let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap();
+        let documents = (0..200u8).map(|n| Document {
+            id: DocId::new(&n.to_string()).unwrap(),
+            content: Arc::new(Content::default()),
+            embedding: Embedding::normalized(vector(f32::from(n) / 100.0)).unwrap(),
+        });
+        collection.commit(documents.collect()).unwrap();
+        assert_eq!(collection.unfound(), []);
+        let search = Search { k: 1, effort: Effort::Graph { ef: None }, filter: None, min_score: None };
+        assert!(collection.finds(&vector(1.0).into(), &search) && !collection.finds(&vector(4.0).into(), &search));
+    }
+}

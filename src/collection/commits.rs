@@ -1,0 +1,246 @@
+//! What changes a collection: one commit for all that wait.
+//!
+//! ```text
+//! commit, remove ──► waiting ──► whoever has the turn takes all: budget ──► disk, one fsync ──► index, documents ──► answers
+//! ```
+//! Who comes while another has the turn finds its own work done when the turn is free, or does that of all others too.
+//!
+//! Invariants: the order in which operations began to wait is the order in which they take effect; an answer comes
+//! after the fsync and when searches find what was stored; an operation that is refused leaves nothing behind and
+//! fails no other.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Map;
+
+use super::budget::{Full, Usage};
+use super::disk::{self, Change, Disk, Put, Record, Rejected};
+use super::document::{DocId, Document};
+use super::filter::Filter;
+use super::single::{Collection, Documents};
+
+/// Why an operation changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The collection was deleted while the caller still held it.
+    #[error("the collection was deleted meanwhile")]
+    Deleted,
+    /// There is no room for the documents.
+    #[error(transparent)]
+    Full(#[from] Full),
+    /// The disk did not take it.
+    #[error(transparent)]
+    Disk(disk::CommitError),
+}
+
+impl From<disk::CommitError> for CommitError {
+    fn from(error: disk::CommitError) -> Self {
+        match error {
+            disk::CommitError::Rejected(Rejected::NoCollection(_)) => Self::Deleted,
+            other => Self::Disk(other),
+        }
+    }
+}
+
+/// Where a collection is stored.
+pub(super) struct Place {
+    pub disk: Arc<Disk>,
+    /// The collection's number there.
+    pub number: u32,
+}
+
+/// Operations on their way.
+#[derive(Default)]
+pub(super) struct Commits {
+    waiting: Mutex<Vec<Waiting>>,
+    /// Held by who does the work: the lowest row that was never used.
+    turn: Mutex<u64>,
+}
+
+struct Waiting {
+    operation: Operation,
+    done: Asker,
+}
+
+/// Who waits for an operation: it is told which documents were removed because it asked for it.
+type Asker = SyncSender<Result<Vec<DocId>, CommitError>>;
+
+enum Operation {
+    Put(Vec<Document>),
+    Remove(Vec<DocId>),
+    RemoveMatching(Filter),
+}
+
+/// What operations together make of the collection.
+#[derive(Default)]
+struct Draft {
+    /// What becomes of each document that is touched.
+    after: BTreeMap<DocId, Option<Document>>,
+    /// What was taken from the budgets, and given back to them.
+    taken: Usage,
+    freed: Usage,
+    /// Who is to be told what, if all goes well.
+    answers: Vec<(Asker, Vec<DocId>)>,
+}
+
+impl Draft {
+    /// The ids of the documents in it that match.
+    fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
+        let none = Map::new();
+        let matches = move |document: &Document| filter.matches(document.content.metadata.as_ref().unwrap_or(&none));
+        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(&matches)).map(|(id, _)| id)
+    }
+}
+
+impl Commits {
+    /// For a collection whose rows below `next_row` were used.
+    pub(super) fn new(next_row: u64) -> Self {
+        Self { waiting: Mutex::default(), turn: Mutex::new(next_row) }
+    }
+}
+
+impl Collection {
+    /// Stores documents, all or none, on disk if the collection is there, and makes them searchable. Where an id
+    /// exists, or comes twice, the later document replaces the earlier. Blocks until that is done; an upload that is
+    /// faster than the graph waits for it too.
+    pub fn commit(&self, documents: Vec<Document>) -> Result<(), CommitError> {
+        self.perform(Operation::Put(documents)).map(drop)
+    }
+
+    /// Removes documents and returns the ids of those that there were, in order. Blocks until that is on disk too.
+    pub fn remove(&self, ids: &[DocId]) -> Result<Vec<DocId>, CommitError> {
+        self.perform(Operation::Remove(ids.to_vec()))
+    }
+
+    /// Removes the documents that match, all at once, and returns their ids in order. Blocks until that is on disk too.
+    pub fn remove_matching(&self, filter: Filter) -> Result<Vec<DocId>, CommitError> {
+        self.perform(Operation::RemoveMatching(filter))
+    }
+
+    fn perform(&self, operation: Operation) -> Result<Vec<DocId>, CommitError> {
+        let (done, answer) = sync_channel(1);
+        lock(&self.commits.waiting).push(Waiting { operation, done });
+        let mut next_row = lock(&self.commits.turn);
+        let all = std::mem::take(&mut *lock(&self.commits.waiting));
+        if !all.is_empty() {
+            self.perform_all(all, &mut next_row);
+        }
+        drop(next_row);
+        answer.recv().expect("whoever had the turn answered all that it took")
+    }
+
+    fn perform_all(&self, all: Vec<Waiting>, next_row: &mut u64) {
+        let mut draft = Draft::default();
+        for Waiting { operation, done } in all {
+            match self.draft(operation, &mut draft) {
+                Ok(removed) => draft.answers.push((done, removed)),
+                Err(error) => answer(&done, Err(error)),
+            }
+        }
+        let Draft { after, taken, freed, answers } = draft;
+        let stored = self.store(after, taken, freed, next_row);
+        if stored.is_err() {
+            self.undo(freed, taken);
+        }
+        for (done, removed) in answers {
+            answer(&done, stored.clone().map(|()| removed));
+        }
+        self.tend_graph();
+    }
+
+    /// Adds an operation, if there is room for it.
+    fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Vec<DocId>, CommitError> {
+        let here = self.read();
+        if here.deleted {
+            return Err(CommitError::Deleted);
+        }
+        let cost_now = |draft: &Draft, id: &DocId| match draft.after.get(id) {
+            Some(document) => document.as_ref().map(|d| self.cost(&d.id, &d.content)),
+            None => here.by_id.get(id).map(|entry| self.cost(id, &entry.content)),
+        };
+        let (after, removed): (BTreeMap<DocId, Option<Document>>, _) = match operation {
+            Operation::Put(documents) => (documents.into_iter().map(|d| (d.id.clone(), Some(d))).collect(), Vec::new()),
+            Operation::Remove(mut ids) => {
+                let mut seen = HashSet::new();
+                ids.retain(|id| seen.insert(id.clone()) && cost_now(draft, id).is_some());
+                (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
+            }
+            Operation::RemoveMatching(filter) => {
+                let mut ids = here.matching(&filter);
+                ids.retain(|id| !draft.after.contains_key(id));
+                ids.extend(draft.matching(&filter).cloned());
+                ids.sort_unstable();
+                (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
+            }
+        };
+        let freed: Usage = after.keys().filter_map(|id| cost_now(draft, id)).sum();
+        let taken: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
+        self.exchange(freed, taken)?;
+        draft.freed += freed;
+        draft.taken += taken;
+        draft.after.extend(after);
+        Ok(removed)
+    }
+
+    /// First on disk, then where searches see it.
+    fn store(
+        &self,
+        after: BTreeMap<DocId, Option<Document>>,
+        taken: Usage,
+        freed: Usage,
+        next_row: &mut u64,
+    ) -> Result<(), CommitError> {
+        if after.is_empty() {
+            return Ok(());
+        }
+        let first_row = *next_row;
+        *next_row += after.len() as u64;
+        if let Some(place) = &self.place {
+            let changes = changes(place.number, &self.read(), &after, first_row);
+            place.disk.commit(changes)?;
+        }
+        let mut here = self.write();
+        if here.deleted {
+            return Err(CommitError::Deleted);
+        }
+        here.used = here.used + taken - freed;
+        self.show(&mut here, (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect());
+        Ok(())
+    }
+}
+
+/// What is to change on disk. Each document that is touched has a row number of its own, from `first_row` on.
+fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Document>>, first_row: u64) -> Vec<Change> {
+    let mut changes = Vec::with_capacity(2 * after.len());
+    for (row, (id, document)) in (first_row..).zip(after) {
+        if let Some(old) = here.by_id.get(id) {
+            changes.push(Change::Remove { collection: number, row: old.row });
+        }
+        if let Some(document) = document {
+            let metadata = document.content.metadata.as_ref();
+            let metadata = metadata.map(|m| serde_json::to_string(m).expect("keys of a JSON object are strings"));
+            let record = Record {
+                id: id.as_str(),
+                text: &document.content.text,
+                metadata: metadata.as_deref(),
+                version: row,
+                vector: document.embedding.values(),
+            };
+            changes.push(Change::Put(Put::new(number, row, &record)));
+        }
+    }
+    changes
+}
+
+fn answer(done: &Asker, result: Result<Vec<DocId>, CommitError>) {
+    // Who asked is waiting, unless its thread is no more.
+    let _ = done.send(result);
+}
+
+/// A panic under one of these locks leaves what they guard usable: operations are taken whole, and a row number that is
+/// passed over is none the less never used.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,131 @@
+//! Backups: a file with all that was committed, made while commits go on; and back again.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::copy::{Copy, CopyError};
+use super::handle::Disk;
+use super::open::{self, Directory, OpenError};
+use super::options::Options;
+use super::snapshot::{ReadError, Snapshot};
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is a file of that name.
+    #[error("{path} exists: choose another name, or remove it")]
+    Exists {
+        /// Where the backup was to be.
+        path: PathBuf,
+    },
+    /// It could not be written, or what it was to hold could not be read.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The system refused something else.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// Why nothing was restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The directory has documents already.
+    #[error("{path} exists: choose an empty directory, or move the file away")]
+    Occupied {
+        /// The data file that is there.
+        path: PathBuf,
+    },
+    /// The backup or the directory cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The backup is damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl Disk {
+    /// Writes all that is committed now into a new file, every record checked, while commits go on.
+    /// The file appears under its name when it is complete and synced. It is packed and closed: a
+    /// copy of it is as good. Its length exceeds what it takes, because redb grows a file by doubling;
+    /// cutting that off would take longer than all the rest.
+    pub fn backup(&self, to: &Path) -> Result<(), BackupError> {
+        let io = |path: &Path, doing| {
+            let path = path.to_owned();
+            move |source| BackupError::Io { path, doing, source }
+        };
+        if to.try_exists().map_err(io(to, "look for"))? {
+            return Err(BackupError::Exists { path: to.to_owned() });
+        }
+        let mut partial = to.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(&partial, "remove")(error)),
+            _ => {}
+        }
+        let written = self.write_backup(&partial);
+        if let Err(error) = written {
+            // What is left of it is of no use; that it cannot be removed adds nothing to the error.
+            let _ = std::fs::remove_file(&partial);
+            return Err(error);
+        }
+        std::fs::rename(&partial, to).map_err(io(to, "rename the finished backup to"))?;
+        let directory = open::or_here(to.parent().unwrap_or(to));
+        open::sync_directory(directory).map_err(io(directory, "sync"))
+    }
+
+    fn write_backup(&self, partial: &Path) -> Result<(), BackupError> {
+        let options = self.options();
+        let copy = Copy {
+            to: partial,
+            cache_bytes: options.cache_bytes,
+            min_free_bytes: options.min_free_bytes,
+            go_on: &|| true,
+        };
+        let database = copy.make(&self.snapshot().map_err(CopyError::from)?)?;
+        let closed = database.close();
+        closed.map_err(|error| CopyError::Write { path: partial.to_owned(), reason: error.to_string() }.into())
+    }
+}
+
+/// Makes the data directory `to` from a backup. The copy is checked, every page and every record,
+/// before it takes its name: all of it is there afterwards, or nothing. A directory that has
+/// documents is left alone.
+pub fn restore(backup: &Path, to: &Path, options: &Options) -> Result<(), RestoreError> {
+    let directory = Directory::take(to)?;
+    let exists = directory.file.try_exists().map_err(|error| OpenError::io(&directory.file, "look for", error))?;
+    if exists {
+        return Err(RestoreError::Occupied { path: directory.file.clone() });
+    }
+    let restored = copy_checked(backup, &directory.new_file, options);
+    if restored.is_err() {
+        // The next start removes it too.
+        let _ = std::fs::remove_file(&directory.new_file);
+        return restored;
+    }
+    directory.install().map_err(|error| OpenError::io(&directory.file, "install", error).into())
+}
+
+fn copy_checked(backup: &Path, to: &Path, options: &Options) -> Result<(), RestoreError> {
+    let mut from = File::open(backup).map_err(|error| OpenError::io(backup, "open", error))?;
+    let mut file = open::new_file(to).map_err(|error| OpenError::io(to, "make", error))?;
+    let copied = io::copy(&mut from, &mut file).and_then(|_| file.sync_all());
+    copied.map_err(|error| OpenError::io(to, "write", error))?;
+    let database = open::open(to, options.cache_bytes).map_err(|error| error.at(backup))?;
+    let database = Arc::new(database);
+    let snapshot = Snapshot::of(&database, backup)?;
+    for collection in snapshot.collections() {
+        snapshot.read(collection.number, |_, _| ControlFlow::Continue(()))?;
+    }
+    Ok(())
+}

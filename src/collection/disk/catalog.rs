@@ -1,0 +1,231 @@
+//! The collections of a file: what they are called, whose vectors they hold, how much is in them.
+//!
+//! The writer keeps it in memory and saves with each transaction what that changed. An entry is
+//! stored as JSON behind a CRC-32 of its number and the JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use super::change::NewCollection;
+use super::record::Damage;
+use super::schema::{COLLECTIONS, DROPPED, NEXT_COLLECTION, NUMBERS};
+
+/// All collections, and what is left of deleted ones.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Catalog {
+    entries: BTreeMap<u32, Entry>,
+    /// Deleted, with rows that are still to be purged.
+    dropped: BTreeSet<u32>,
+    /// The lowest number that no collection ever had.
+    next: u32,
+    /// Differs from what is saved.
+    changed: BTreeSet<u32>,
+}
+
+/// What is stored of a collection beside its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) fingerprint: String,
+    pub(super) dimensions: usize,
+    pub(super) created_unix_ms: u64,
+    /// The lowest row that was never used.
+    pub(super) next_row: u64,
+    pub(super) rows: u64,
+    pub(super) record_bytes: u64,
+}
+
+/// Why a catalog could not be read.
+#[derive(Debug)]
+pub(super) enum CatalogError {
+    Damaged { number: u32, damage: Damage },
+    Database(redb::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for CatalogError {
+    fn from(error: E) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl Catalog {
+    /// Reads and checks it.
+    pub(super) fn load(transaction: &ReadTransaction) -> Result<Self, CatalogError> {
+        let mut catalog = Self::default();
+        for entry in transaction.open_table(COLLECTIONS)?.iter()? {
+            let (number, sealed) = entry?;
+            let number = number.value();
+            let entry = unseal(number, sealed.value()).map_err(|damage| CatalogError::Damaged { number, damage })?;
+            catalog.entries.insert(number, entry);
+        }
+        for number in transaction.open_table(DROPPED)?.iter()? {
+            catalog.dropped.insert(number?.0.value());
+        }
+        let next = transaction.open_table(NUMBERS)?.get(NEXT_COLLECTION)?.map_or(0, |next| next.value());
+        let used = catalog.entries.last_key_value().map_or(0, |(number, _)| number.saturating_add(1));
+        catalog.next = u32::try_from(next).unwrap_or(u32::MAX).max(used);
+        Ok(catalog)
+    }
+
+    /// Writes what changed since it was saved or loaded.
+    pub(super) fn save(&mut self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        if self.changed.is_empty() {
+            return Ok(());
+        }
+        let mut collections = transaction.open_table(COLLECTIONS)?;
+        let mut dropped = transaction.open_table(DROPPED)?;
+        for number in std::mem::take(&mut self.changed) {
+            match self.entries.get(&number) {
+                Some(entry) => drop(collections.insert(number, seal(number, entry).as_slice())?),
+                None => drop(collections.remove(number)?),
+            }
+            match self.dropped.contains(&number) {
+                true => drop(dropped.insert(number, ())?),
+                false => drop(dropped.remove(number)?),
+            }
+        }
+        transaction.open_table(NUMBERS)?.insert(NEXT_COLLECTION, u64::from(self.next))?;
+        Ok(())
+    }
+
+    /// Writes all of it, into a file that may have an older one.
+    pub(super) fn save_all(&mut self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        transaction.delete_table(COLLECTIONS)?;
+        transaction.delete_table(DROPPED)?;
+        transaction.open_table(COLLECTIONS)?;
+        transaction.open_table(DROPPED)?;
+        self.changed = self.entries.keys().chain(&self.dropped).copied().collect();
+        transaction.open_table(NUMBERS)?.insert(NEXT_COLLECTION, u64::from(self.next))?;
+        self.save(transaction)
+    }
+
+    /// The collections that are not deleted, by number.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        self.entries.iter().map(|(number, entry)| (*number, entry))
+    }
+
+    /// The collection of that number.
+    pub(super) fn get(&self, number: u32) -> Option<&Entry> {
+        self.entries.get(&number)
+    }
+
+    /// A collection has that number, or had it and is not purged yet.
+    pub(super) fn knows(&self, number: u32) -> bool {
+        self.entries.contains_key(&number) || self.dropped.contains(&number)
+    }
+
+    /// The number of the collection of that name.
+    pub(super) fn named(&self, name: &str) -> Option<u32> {
+        self.entries().find(|(_, entry)| entry.name == name).map(|(number, _)| number)
+    }
+
+    /// The lowest number that no collection ever had.
+    pub(super) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// A collection that is still to be purged.
+    pub(super) fn first_dropped(&self) -> Option<u32> {
+        self.dropped.first().copied()
+    }
+
+    /// Those that are still to be purged.
+    pub(super) fn dropped(&self) -> usize {
+        self.dropped.len()
+    }
+
+    /// Bytes of all records.
+    pub(super) fn record_bytes(&self) -> u64 {
+        self.entries.values().map(|entry| entry.record_bytes).sum()
+    }
+
+    /// Rows of all collections.
+    pub(super) fn rows(&self) -> u64 {
+        self.entries.values().map(|entry| entry.rows).sum()
+    }
+
+    /// Collections that are not deleted.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds a collection.
+    pub(super) fn create(&mut self, new: &NewCollection) {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let entry = Entry {
+            name: new.name.clone(),
+            fingerprint: new.fingerprint.clone(),
+            dimensions: new.dimensions,
+            created_unix_ms: u64::try_from(created.as_millis()).unwrap_or(u64::MAX),
+            next_row: 0,
+            rows: 0,
+            record_bytes: 0,
+        };
+        self.entries.insert(new.number, entry);
+        self.next = self.next.max(new.number.saturating_add(1));
+        self.changed.insert(new.number);
+    }
+
+    /// Takes a collection out, to be purged.
+    pub(super) fn delete(&mut self, number: u32) {
+        self.entries.remove(&number);
+        self.dropped.insert(number);
+        self.changed.insert(number);
+    }
+
+    /// Forgets a collection that was purged.
+    pub(super) fn purged(&mut self, number: u32) {
+        self.dropped.remove(&number);
+        self.changed.insert(number);
+    }
+
+    /// Forgets all that is to be purged: for a file into which none of it was copied.
+    pub(super) fn forget_dropped(&mut self) {
+        self.dropped.clear();
+    }
+
+    /// Counts a new row.
+    pub(super) fn added(&mut self, number: u32, row: u64, bytes: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.next_row = entry.next_row.max(row.saturating_add(1));
+            entry.rows += 1;
+            entry.record_bytes += bytes;
+            self.changed.insert(number);
+        }
+    }
+
+    /// Counts a row less.
+    pub(super) fn removed(&mut self, number: u32, bytes: u64) {
+        if let Some(entry) = self.entries.get_mut(&number) {
+            entry.rows = entry.rows.saturating_sub(1);
+            entry.record_bytes = entry.record_bytes.saturating_sub(bytes);
+            self.changed.insert(number);
+        }
+    }
+}
+
+fn seal(number: u32, entry: &Entry) -> Vec<u8> {
+    let json = serde_json::to_vec(entry).expect("strings and integers are always JSON");
+    let mut sealed = checksum(number, &json).to_le_bytes().to_vec();
+    sealed.extend(json);
+    sealed
+}
+
+fn unseal(number: u32, sealed: &[u8]) -> Result<Entry, Damage> {
+    let (stored, json) = sealed.split_first_chunk().ok_or(Damage::Incomplete)?;
+    let (stored, computed) = (u32::from_le_bytes(*stored), checksum(number, json));
+    if stored != computed {
+        return Err(Damage::Checksum { stored, computed });
+    }
+    serde_json::from_slice(json).map_err(|_| Damage::Form)
+}
+
+fn checksum(number: u32, json: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(json);
+    hasher.finalize()
+}

@@ -1,0 +1,156 @@
+//! A file that is mostly holes is replaced by a packed copy, while commits go on.
+//!
+//! redb reuses the space of what is removed and cannot give it back: its own compaction moves the
+//! pages of a gigabyte for ten seconds in which nobody commits. So a thread copies a snapshot into a
+//! new file, the writer notes the rows that change meanwhile, brings the copy up to date between two
+//! batches, and renames it over the old one. Killed at any moment, one of the two files has the name,
+//! and it has all that was acknowledged.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+
+use redb::{Database, ReadableDatabase, TableError};
+
+use super::catalog::Catalog;
+use super::copy::{Copy, CopyError};
+use super::draft::Place;
+use super::handle::Shared;
+use super::snapshot::Snapshot;
+use super::{rows, schema, space};
+
+/// Rows that may change while a copy is made; bringing it up to date with them takes half a second.
+/// A collection that changes faster gets no copy until it is quieter.
+const MOST_TOUCHED: usize = 50_000;
+
+/// A copy in the making.
+pub(super) struct Compaction {
+    copy: JoinHandle<Result<Database, CopyError>>,
+    given_up: Arc<AtomicBool>,
+    /// Rows that changed since the snapshot that is copied.
+    pub(super) touched: BTreeSet<Place>,
+}
+
+/// How a compaction ended.
+pub(super) enum Outcome {
+    /// The new file has the name and all documents.
+    Replaced(Database),
+    /// The old file goes on as if nothing had been.
+    Kept(String),
+    /// It is not known which of the two will have the name after a power cut.
+    Unknown(io::Error),
+}
+
+/// More than half of the file's space is not needed.
+pub(super) fn is_due(shared: &Shared, catalog: &Catalog) -> bool {
+    let Ok(allocated) = space::allocated(&shared.directory.file) else { return false };
+    allocated > shared.options.compact_above_bytes && allocated / 2 > space::packed(catalog.record_bytes())
+}
+
+impl Compaction {
+    /// Begins to copy all that is committed now.
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, CopyError> {
+        let snapshot = Snapshot::of(&shared.database(), &shared.directory.file)?;
+        let given_up = Arc::new(AtomicBool::new(false));
+        let to = shared.directory.new_file.clone();
+        let (shared, stop) = (Arc::clone(shared), Arc::clone(&given_up));
+        let copy = move || {
+            let options = &shared.options;
+            let copy = Copy {
+                to: &shared.directory.new_file,
+                cache_bytes: options.cache_bytes,
+                min_free_bytes: options.min_free_bytes,
+                go_on: &|| !stop.load(Ordering::Relaxed),
+            };
+            copy.make(&snapshot)
+        };
+        let copy = Builder::new()
+            .name("compact".to_owned())
+            .spawn(copy)
+            .map_err(|error| CopyError::Write { path: to, reason: error.to_string() })?;
+        Ok(Self { copy, given_up, touched: BTreeSet::new() })
+    }
+
+    /// The copy is made, or will not be.
+    pub(super) fn is_finished(&self) -> bool {
+        if self.touched.len() > MOST_TOUCHED {
+            self.given_up.store(true, Ordering::Relaxed);
+        }
+        self.copy.is_finished()
+    }
+
+    /// Waits for the copying to end and removes what it made.
+    pub(super) fn give_up(self, shared: &Shared) {
+        self.given_up.store(true, Ordering::Relaxed);
+        // Whatever came of it is thrown away.
+        let _ = self.copy.join();
+        let _ = std::fs::remove_file(&shared.directory.new_file);
+    }
+
+    /// Brings the copy up to date and puts it in the place of the old file.
+    pub(super) fn finish(self, shared: &Shared, catalog: &Catalog) -> Outcome {
+        let too_many = self.touched.len() > MOST_TOUCHED;
+        let made = match self.copy.join() {
+            Ok(Ok(database)) if !too_many => bring_up_to_date(shared, &database, &self.touched, catalog)
+                .map(|()| database)
+                .map_err(|error| error.to_string()),
+            Ok(Ok(_)) => Err(format!("more than {MOST_TOUCHED} documents changed meanwhile")),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the copying panicked".to_owned()),
+        };
+        let replaced = made.and_then(|database| {
+            let (from, to) = (&shared.directory.new_file, &shared.directory.file);
+            std::fs::rename(from, to).map(|()| database).map_err(|error| error.to_string())
+        });
+        match replaced {
+            Ok(database) => match super::open::sync_directory(&shared.directory.path) {
+                Ok(()) => Outcome::Replaced(database),
+                Err(error) => Outcome::Unknown(error),
+            },
+            Err(reason) => {
+                // The next start removes it too.
+                let _ = std::fs::remove_file(&shared.directory.new_file);
+                Outcome::Kept(reason)
+            }
+        }
+    }
+}
+
+/// Copies the rows that changed since the snapshot, and the catalog. Nobody commits meanwhile.
+fn bring_up_to_date(
+    shared: &Shared,
+    copy: &Database,
+    touched: &BTreeSet<Place>,
+    catalog: &Catalog,
+) -> Result<(), redb::Error> {
+    let old = shared.database().begin_read()?;
+    let mut new = copy.begin_write()?;
+    new.set_two_phase_commit(true);
+    let mut of_collection = touched.iter().copied().peekable();
+    while let Some((collection, _)) = of_collection.peek().copied() {
+        let places = std::iter::from_fn(|| of_collection.next_if(|place| place.0 == collection));
+        if catalog.get(collection).is_none() {
+            places.for_each(drop);
+            continue;
+        }
+        let name = schema::rows_table(collection);
+        let old_rows = match old.open_table(schema::rows(&name)) {
+            Ok(rows) => Some(rows),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut new_rows = new.open_table(schema::rows(&name))?;
+        for (_, row) in places {
+            rows::remove(&mut new_rows, row)?;
+            let Some(old_rows) = &old_rows else { continue };
+            for piece in old_rows.range((row, 0)..=(row, u32::MAX))? {
+                let (key, bytes) = piece?;
+                new_rows.insert(key.value(), bytes.value())?;
+            }
+        }
+    }
+    catalog.clone().save_all(&new)?;
+    Ok(new.commit()?)
+}

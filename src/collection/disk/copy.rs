@@ -1,0 +1,141 @@
+//! All that a snapshot has, written into a new file: packed, and each record checked on its way.
+//! Backup and compaction are this and a rename.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use redb::Database;
+
+use super::open::{self, OpenError};
+use super::record::Damage;
+use super::snapshot::{ReadError, Snapshot};
+use super::{rows, schema, space};
+
+/// Bytes of records in memory and in a transaction. Four times as much is not faster.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// How a copy is made.
+pub(super) struct Copy<'a> {
+    /// The file that it makes.
+    pub(super) to: &'a Path,
+    /// Memory for pages of the new file.
+    pub(super) cache_bytes: usize,
+    /// Refuse when the file system would have less left.
+    pub(super) min_free_bytes: u64,
+    /// Asked from time to time.
+    pub(super) go_on: &'a dyn Fn() -> bool,
+}
+
+/// Why a copy was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The file system has no room for it.
+    #[error("{path} has {free} bytes left, and {needed} are needed with the reserve")]
+    DiskFull {
+        /// Where it would be.
+        path: PathBuf,
+        /// Bytes that the file system has left.
+        free: u64,
+        /// Bytes that it would need to have.
+        needed: u64,
+    },
+    /// What is to be copied cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The new file cannot be made.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The new file cannot be written.
+    #[error("cannot write {path}: {reason}")]
+    Write {
+        /// The new file.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+    /// It is not wanted any more.
+    #[error("the copy was given up")]
+    GivenUp,
+}
+
+/// Why a scan ended early.
+enum Stop {
+    Damage(u64, Damage),
+    Copy(CopyError),
+}
+
+impl Copy<'_> {
+    /// Makes the file. When this returns, all of it is synced, and its name is not.
+    pub(super) fn make(&self, snapshot: &Snapshot) -> Result<Database, CopyError> {
+        self.room(snapshot)?;
+        let database = open::create(self.to, self.cache_bytes)?;
+        for collection in snapshot.collections() {
+            self.rows(snapshot, &database, collection.number)?;
+        }
+        let mut catalog = snapshot.catalog().clone();
+        catalog.forget_dropped();
+        let mut save = || -> Result<(), redb::Error> {
+            let mut transaction = database.begin_write()?;
+            transaction.set_two_phase_commit(true);
+            catalog.save_all(&transaction)?;
+            Ok(transaction.commit()?)
+        };
+        save().map_err(|error| self.failed(&error))?;
+        Ok(database)
+    }
+
+    fn room(&self, snapshot: &Snapshot) -> Result<(), CopyError> {
+        let path = open::or_here(self.to.parent().unwrap_or(self.to));
+        let free = space::free(path).map_err(|error| OpenError::io(path, "find the free space of", error))?;
+        let needed = space::packed(snapshot.catalog().record_bytes()).saturating_add(self.min_free_bytes);
+        if free >= needed { Ok(()) } else { Err(CopyError::DiskFull { path: path.to_owned(), free, needed }) }
+    }
+
+    fn rows(&self, snapshot: &Snapshot, database: &Database, number: u32) -> Result<(), CopyError> {
+        let entry = snapshot.entry(number)?;
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        let end = snapshot.scan(number, |row, record| {
+            let record = match record {
+                Ok(record) => record,
+                Err(damage) => return ControlFlow::Break(Stop::Damage(row, damage)),
+            };
+            bytes += record.len();
+            chunk.push((row, record.to_vec()));
+            if bytes < CHUNK_BYTES {
+                return ControlFlow::Continue(());
+            }
+            bytes = 0;
+            match self.write(database, number, std::mem::take(&mut chunk)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => ControlFlow::Break(Stop::Copy(error)),
+            }
+        })?;
+        match end {
+            Ok(found) => snapshot.expect(entry, found)?,
+            Err(Stop::Damage(row, damage)) => return Err(snapshot.damaged(entry, row, damage).into()),
+            Err(Stop::Copy(error)) => return Err(error),
+        }
+        self.write(database, number, chunk)
+    }
+
+    fn write(&self, database: &Database, number: u32, chunk: Vec<(u64, Vec<u8>)>) -> Result<(), CopyError> {
+        if !(self.go_on)() {
+            return Err(CopyError::GivenUp);
+        }
+        let write = || -> Result<(), redb::Error> {
+            let transaction = database.begin_write()?;
+            {
+                let mut rows = transaction.open_table(schema::rows(&schema::rows_table(number)))?;
+                for (row, bytes) in chunk {
+                    rows::insert(&mut rows, row, &bytes)?;
+                }
+            }
+            Ok(transaction.commit()?)
+        };
+        write().map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &redb::Error) -> CopyError {
+        CopyError::Write { path: self.to.to_owned(), reason: error.to_string() }
+    }
+}

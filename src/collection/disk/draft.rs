@@ -1,0 +1,140 @@
+//! Whether a batch fits what is there, found out before any of it is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalog::Catalog;
+use super::change::Change;
+use super::failure::Rejected;
+
+/// Collection and row.
+pub(super) type Place = (u32, u64);
+
+/// The state after some changes of a batch, as its difference to what is stored.
+#[derive(Default)]
+pub(super) struct Draft<'b> {
+    /// Names and lengths of vectors of collections that the batch made.
+    created: BTreeMap<u32, (&'b str, usize)>,
+    deleted: BTreeSet<u32>,
+    put: BTreeSet<Place>,
+    removed: BTreeSet<Place>,
+}
+
+impl<'b> Draft<'b> {
+    /// Adds a change, or says why it does not fit. `stored`: the row that it names is on disk.
+    pub(super) fn add(&mut self, catalog: &Catalog, change: &'b Change, stored: bool) -> Result<(), Rejected> {
+        match change {
+            Change::CreateCollection(new) => {
+                if catalog.knows(new.number) || self.created.contains_key(&new.number) {
+                    return Err(Rejected::NumberTaken(new.number));
+                }
+                let here = self.created.values().any(|(name, _)| *name == new.name);
+                let there = catalog.named(&new.name).is_some_and(|number| !self.deleted.contains(&number));
+                if here || there {
+                    return Err(Rejected::NameTaken(new.name.clone()));
+                }
+                self.created.insert(new.number, (&new.name, new.dimensions));
+            }
+            Change::DeleteCollection { collection } => {
+                self.dimensions(catalog, *collection)?;
+                self.deleted.insert(*collection);
+                // Its number stays taken, its name does not.
+                if let Some((name, _)) = self.created.get_mut(collection) {
+                    *name = "";
+                }
+            }
+            Change::Put(put) => {
+                let place @ (collection, row) = (put.collection, put.row);
+                let expected = self.dimensions(catalog, collection)?;
+                if put.dimensions != expected {
+                    return Err(Rejected::Dimensions { collection, expected, found: put.dimensions });
+                }
+                if stored || self.removed.contains(&place) || !self.put.insert(place) {
+                    return Err(Rejected::RowTaken { collection, row });
+                }
+            }
+            Change::Remove { collection, row } => {
+                let place = (*collection, *row);
+                self.dimensions(catalog, *collection)?;
+                let there = self.put.remove(&place) || (stored && !self.removed.contains(&place));
+                if !there {
+                    return Err(Rejected::NoRow { collection: *collection, row: *row });
+                }
+                self.removed.insert(place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Length of the vectors of a collection that is there.
+    fn dimensions(&self, catalog: &Catalog, collection: u32) -> Result<usize, Rejected> {
+        let created = self.created.get(&collection).map(|(_, dimensions)| *dimensions);
+        let found = created.or_else(|| Some(catalog.get(collection)?.dimensions));
+        found.filter(|_| !self.deleted.contains(&collection)).ok_or(Rejected::NoCollection(collection))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::change::{NewCollection, Put};
+    use super::super::record::Record;
+    use super::*;
+
+    fn create(number: u32, name: &str) -> Change {
+        let (name, fingerprint) = (name.to_owned(), "f".to_owned());
+        Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 2 })
+    }
+
+    fn put(collection: u32, row: u64, vector: &[f32]) -> Change {
+        let record = Record { id: "a", text: "", metadata: None, version: 1, vector };
+        Change::Put(Put::new(collection, row, &record))
+    }
+
+    fn remove(collection: u32, row: u64) -> Change {
+        Change::Remove { collection, row }
+    }
+
+    /// Collection 0, called "old", has rows 0 to 4.
+    fn check(batch: &[Change]) -> Result<(), Rejected> {
+        let mut catalog = Catalog::default();
+        catalog.create(&NewCollection { number: 0, name: "old".into(), fingerprint: "f".into(), dimensions: 2 });
+        let mut draft = Draft::default();
+        batch.iter().try_for_each(|change| {
+            let stored = match change {
+                Change::Put(put) => put.collection == 0 && put.row < 5,
+                Change::Remove { collection, row } => *collection == 0 && *row < 5,
+                _ => false,
+            };
+            draft.add(&catalog, change, stored)
+        })
+    }
+
+    #[test]
+    fn a_batch_may_build_on_itself() {
+        let delete = Change::DeleteCollection { collection: 0 };
+        let pair = [1.0, 0.0];
+        assert_eq!(check(&[create(1, "new"), put(1, 0, &pair), remove(1, 0), put(1, 1, &pair)]), Ok(()));
+        assert_eq!(check(&[remove(0, 3), put(0, 5, &pair)]), Ok(()));
+        assert_eq!(check(&[delete.clone(), create(1, "old"), put(1, 0, &pair)]), Ok(()));
+        assert_eq!(check(&[create(1, "new"), Change::DeleteCollection { collection: 1 }, create(2, "new")]), Ok(()));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_rejected_by_name() {
+        let delete = Change::DeleteCollection { collection: 0 };
+        let pair = [1.0, 0.0];
+        let no = |collection, row| Err(Rejected::NoRow { collection, row });
+        let taken = |collection, row| Err(Rejected::RowTaken { collection, row });
+        assert_eq!(check(&[create(0, "x")]), Err(Rejected::NumberTaken(0)));
+        assert_eq!(check(&[create(1, "old")]), Err(Rejected::NameTaken("old".into())));
+        assert_eq!(check(&[create(1, "x"), create(2, "x")]), Err(Rejected::NameTaken("x".into())));
+        assert_eq!(check(&[put(7, 0, &pair)]), Err(Rejected::NoCollection(7)));
+        assert_eq!(check(&[delete, remove(0, 1)]), Err(Rejected::NoCollection(0)));
+        assert_eq!(check(&[remove(0, 5)]), no(0, 5));
+        assert_eq!(check(&[remove(0, 4), remove(0, 4)]), no(0, 4));
+        assert_eq!(check(&[put(0, 4, &pair)]), taken(0, 4));
+        assert_eq!(check(&[put(0, 9, &pair), put(0, 9, &pair)]), taken(0, 9));
+        assert_eq!(check(&[remove(0, 4), put(0, 4, &pair)]), taken(0, 4));
+        let short = Err(Rejected::Dimensions { collection: 0, expected: 2, found: 1 });
+        assert_eq!(check(&[put(0, 9, &[1.0])]), short);
+    }
+}

@@ -1,0 +1,199 @@
+//! What the rest of the process holds of the disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+
+use redb::Database;
+
+use super::catalog::Catalog;
+use super::change::Change;
+use super::failure::CommitError;
+use super::open::{Directory, OpenError};
+use super::options::Options;
+use super::snapshot::{ReadError, Snapshot};
+use super::space;
+use super::stats::{Counters, Stats};
+use super::verify::VerifyError;
+use super::writer::{Job, Writer};
+
+/// An open data directory. Dropping it stores what is in the queue and closes the file.
+pub struct Disk {
+    shared: Arc<Shared>,
+    /// `None` only while it is dropped.
+    queue: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    next_collection: AtomicU32,
+}
+
+/// What the writer and the readers share.
+pub(super) struct Shared {
+    /// Replaced by a compaction. Before the directory: the file is closed before its lock is given up.
+    database: Mutex<Arc<Database>>,
+    pub(super) directory: Directory,
+    pub(super) options: Options,
+    /// Set once, by the writer.
+    pub(super) stopped: OnceLock<Arc<str>>,
+    pub(super) counters: Counters,
+}
+
+/// A batch on its way to the disk. It gets there whether somebody waits for it or not.
+#[must_use = "the batch is on disk only when `wait` says so"]
+pub struct Pending {
+    answer: Receiver<Result<(), CommitError>>,
+    /// The data file, for a message.
+    path: PathBuf,
+}
+
+impl Disk {
+    /// Opens the directory, which is made if there is none, and checks every page of its file.
+    pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
+        let directory = Directory::take(directory)?;
+        let database = directory.open(options.cache_bytes)?;
+        Self::start(directory, database, options)
+    }
+
+    pub(super) fn start(directory: Directory, database: Database, options: Options) -> Result<Self, OpenError> {
+        let database = Arc::new(database);
+        let snapshot = Snapshot::of(&database, &directory.file).map_err(|error| {
+            let reason = match error {
+                ReadError::CollectionDamaged { number, damage, .. } => format!("collection number {number}: {damage}"),
+                ReadError::Failed { reason, .. } => reason,
+                other => other.to_string(),
+            };
+            OpenError::Damaged { path: directory.file.clone(), reason }
+        })?;
+        let catalog: Catalog = snapshot.catalog().clone();
+        drop(snapshot);
+
+        let next_collection = AtomicU32::new(catalog.next());
+        let (queue, jobs) = sync_channel(options.queue_batches);
+        let shared = Arc::new(Shared {
+            database: Mutex::new(database),
+            directory,
+            options,
+            stopped: OnceLock::new(),
+            counters: Counters::default(),
+        });
+        let writer = Writer::new(Arc::clone(&shared), catalog, jobs);
+        let writer = std::thread::Builder::new()
+            .name("disk".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| OpenError::io(&shared.directory.path, "start the thread that writes", error))?;
+        Ok(Self { shared, queue: Some(queue), writer: Some(writer), next_collection })
+    }
+
+    /// A number for a new collection, never given before.
+    pub fn new_collection_number(&self) -> u32 {
+        self.next_collection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Stores a batch and returns when it is synced, which it may share with others that wait. All of
+    /// it is stored, or nothing.
+    pub fn commit(&self, batch: Vec<Change>) -> Result<(), CommitError> {
+        self.submit(batch).wait()
+    }
+
+    /// Puts a batch into the queue, behind all that were submitted before; waits only while the queue is
+    /// full. Batches are stored in this order, and one that removes a row of another may follow it at
+    /// once: if that is refused, this is rejected, for its row is not there.
+    pub fn submit(&self, batch: Vec<Change>) -> Pending {
+        let (done, answer) = sync_channel(1);
+        let pending = Pending { answer, path: self.shared.directory.file.clone() };
+        let queue = self.queue.as_ref().expect("the queue is there until the disk is dropped");
+        if let Some(stopped) = self.shared.stopped() {
+            // Not through the queue: who is refused anyway need not wait.
+            let _ = done.send(Err(stopped));
+        } else {
+            // A writer that is gone drops the other end, which `wait` sees.
+            let _ = queue.send(Job::Commit { batch, done });
+        }
+        pending
+    }
+
+    /// A consistent view of what is committed.
+    pub fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        Snapshot::of(&self.shared.database(), &self.shared.directory.file)
+    }
+
+    /// What it did and what it holds.
+    pub fn stats(&self) -> Stats {
+        let directory = &self.shared.directory;
+        Stats {
+            file_bytes: space::allocated(&directory.file).ok(),
+            free_bytes: space::free(&directory.path).ok(),
+            stopped: self.shared.stopped.get().cloned(),
+            ..self.shared.counters.read()
+        }
+    }
+
+    /// Why nothing is written any more, if so.
+    pub fn stopped(&self) -> Option<CommitError> {
+        self.shared.stopped()
+    }
+
+    pub(super) fn check_pages(&self) -> Result<bool, VerifyError> {
+        let (done, answer) = sync_channel(1);
+        let queue = self.queue.as_ref().expect("the queue is there until the disk is dropped");
+        // As in `submit`.
+        let _ = queue.send(Job::CheckPages { done });
+        answer.recv().unwrap_or_else(|_| Err(VerifyError::Stopped(self.shared.refusal())))
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!(path = %self.shared.directory.file.display(), "the thread that writes panicked");
+        }
+    }
+}
+
+impl Pending {
+    /// Waits until the batch is synced, or refused.
+    pub fn wait(self) -> Result<(), CommitError> {
+        self.answer.recv().unwrap_or_else(|_| {
+            let reason = "the thread that writes has ended".into();
+            Err(CommitError::Stopped { path: self.path, reason })
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.lock())
+    }
+
+    /// Puts another database in the place of this one, which is closed when its last reader is done.
+    pub(super) fn replace(&self, database: Database) {
+        *self.lock() = Arc::new(database);
+    }
+
+    /// Works on the database alone; `None` if somebody reads it.
+    pub(super) fn alone<T>(&self, work: impl FnOnce(&mut Database) -> T) -> Option<T> {
+        Arc::get_mut(&mut self.lock()).map(work)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Database>> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stopped(&self) -> Option<CommitError> {
+        self.stopped.get().map(|_| self.refusal())
+    }
+
+    /// The answer of a disk that has stopped.
+    pub(super) fn refusal(&self) -> CommitError {
+        let reason = self.stopped.get().cloned().unwrap_or_else(|| "the thread that writes has ended".into());
+        CommitError::Stopped { path: self.directory.file.clone(), reason }
+    }
+}

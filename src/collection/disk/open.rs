@@ -1,0 +1,247 @@
+//! From a directory to an open file, or to an error that says what to do.
+//!
+//! A new file gets its tables under another name and is renamed when they are on disk: a data file
+//! is complete from its first moment, and an empty or foreign one is never taken for a new one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, StorageError};
+
+use super::lock::{Lock, LockError};
+use super::{lock, schema};
+
+/// The data file in its directory.
+const FILE: &str = "documents.redb";
+/// The data file while it is made: by the first start, by a restore, by a compaction.
+const NEW_FILE: &str = "documents.redb.new";
+
+/// A data directory that is ours.
+#[derive(Debug)]
+pub(super) struct Directory {
+    pub(super) path: PathBuf,
+    /// The data file.
+    pub(super) file: PathBuf,
+    /// Where a new one is made.
+    pub(super) new_file: PathBuf,
+    _lock: Option<Lock>,
+}
+
+/// Why a directory or file cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{path} is in use by another process{}: stop it, or choose another directory", .process.map(|id| format!(" ({id})")).unwrap_or_default())]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+        /// The process that has it, if it could be found out.
+        process: Option<u32>,
+    },
+    /// It may not be read or written.
+    #[error("cannot {doing} {path}: {source}. Give this user the right to write there, or choose another directory")]
+    Denied {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("{path} is not a data file of Cognate: move it away, or choose another directory")]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by another version.
+    #[error("{path} has schema {found}, and this version reads schema {supported}: use the version that wrote it")]
+    OtherSchema {
+        /// The file.
+        path: PathBuf,
+        /// The file's schema.
+        found: u64,
+        /// The schema that this version reads.
+        supported: u64,
+    },
+    /// The file is not what was written.
+    #[error("{path} is damaged: {reason}. Keep a copy of it, and restore a backup into an empty directory")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system refused something else.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied { path, doing, source },
+            _ => Self::Io { path, doing, source },
+        }
+    }
+
+    /// The same, of the file that this one is a copy of.
+    pub(super) fn at(self, original: &Path) -> Self {
+        let path = original.to_owned();
+        match self {
+            Self::NotOurs { .. } => Self::NotOurs { path },
+            Self::OtherSchema { found, supported, .. } => Self::OtherSchema { path, found, supported },
+            Self::Damaged { reason, .. } => Self::Damaged { path, reason },
+            other => other,
+        }
+    }
+
+    fn database(path: &Path, error: DatabaseError) -> Self {
+        let path = path.to_owned();
+        match error {
+            DatabaseError::DatabaseAlreadyOpen => {
+                Self::InUse { path: path.parent().unwrap_or(&path).to_owned(), process: None }
+            }
+            DatabaseError::UpgradeRequired(_) => Self::NotOurs { path },
+            DatabaseError::Storage(StorageError::Io(error)) => match error.kind() {
+                ErrorKind::InvalidData => Self::NotOurs { path },
+                ErrorKind::UnexpectedEof => Self::Damaged { path, reason: "it is too short".to_owned() },
+                _ => Self::io(&path, "open", error),
+            },
+            error => Self::Damaged { path, reason: error.to_string() },
+        }
+    }
+}
+
+impl Directory {
+    /// Takes the directory, which is made if there is none.
+    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+        make_directory(path).map_err(|error| OpenError::io(path, "make", error))?;
+        let lock = Lock::take(path).map_err(|error| match error {
+            LockError::Held(process) => OpenError::InUse { path: path.to_owned(), process },
+            LockError::Io(error) => OpenError::io(path, "lock", error),
+        })?;
+        let directory = Self { _lock: Some(lock), ..Self::unlocked(path) };
+        match std::fs::remove_file(&directory.new_file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(OpenError::io(&directory.new_file, "remove the unfinished", error))
+            }
+            _ => Ok(directory),
+        }
+    }
+
+    /// A directory that nobody else can know of.
+    pub(super) fn unlocked(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: path.join(FILE), new_file: path.join(NEW_FILE), _lock: None }
+    }
+
+    /// The new file becomes the data file, and stays it through a power cut.
+    pub(super) fn install(&self) -> io::Result<()> {
+        std::fs::rename(&self.new_file, &self.file)?;
+        sync_directory(&self.path)
+    }
+
+    /// Opens the data file, which is made if there is none.
+    pub(super) fn open(&self, cache_bytes: usize) -> Result<Database, OpenError> {
+        let exists = self.file.try_exists().map_err(|error| OpenError::io(&self.file, "open", error))?;
+        if !exists {
+            drop(create(&self.new_file, cache_bytes)?);
+            self.install().map_err(|error| OpenError::io(&self.file, "make", error))?;
+        }
+        let start = Instant::now();
+        loop {
+            match open(&self.file, cache_bytes) {
+                // redb has a lock of its own.
+                Err(OpenError::InUse { .. }) if start.elapsed() < lock::PATIENCE => std::thread::sleep(lock::RETRY),
+                opened => return opened,
+            }
+        }
+    }
+}
+
+/// Makes a file with its tables. There must not be one of that name.
+pub(super) fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
+    let file = new_file(path).map_err(|error| OpenError::io(path, "make", error))?;
+    let backend = FileBackend::new(file).map_err(|error| OpenError::database(path, error))?;
+    let database = Builder::new()
+        .set_cache_size(cache_bytes)
+        .create_with_backend(backend)
+        .map_err(|error| OpenError::database(path, error))?;
+    schema::create(&database).map_err(|error| failed(path, "make", error))?;
+    Ok(database)
+}
+
+/// Opens a file that is there, with every page of it checked. That reads all of it, two to three seconds
+/// for a million documents of 384 floats, which loading reads anyway; without it redb trusts what it reads, and may panic.
+pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
+    // Where redb was built with debug assertions, damage that it would report trips one of them.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        Builder::new().set_cache_size(cache_bytes).set_check_integrity_on_open(true).open(path)
+    }));
+    let database = match opened {
+        Ok(opened) => opened.map_err(|error| OpenError::database(path, error))?,
+        Err(_) => {
+            return Err(OpenError::Damaged { path: path.to_owned(), reason: "its structure is wrong".to_owned() });
+        }
+    };
+    let found = schema::found(&database).map_err(|error| failed(path, "read", error))?;
+    of_our_schema(path, found)?;
+    Ok(database)
+}
+
+/// Version 1 is the first: there is nothing yet to migrate from.
+fn of_our_schema(path: &Path, found: Option<u64>) -> Result<(), OpenError> {
+    match found {
+        Some(schema::VERSION) => Ok(()),
+        Some(found) => Err(OpenError::OtherSchema { path: path.to_owned(), found, supported: schema::VERSION }),
+        None => Err(OpenError::NotOurs { path: path.to_owned() }),
+    }
+}
+
+fn failed(path: &Path, doing: &'static str, error: redb::Error) -> OpenError {
+    match error {
+        redb::Error::Io(error) => OpenError::io(path, doing, error),
+        error => OpenError::Damaged { path: path.to_owned(), reason: error.to_string() },
+    }
+}
+
+/// Documents may be private: directory and file are their user's alone. What is made here is synced
+/// into what was there before, so that a power cut does not take the directory with all that is in it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)?;
+    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| sync_directory(or_here(parent)))
+}
+
+pub(super) fn new_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// The directory that a relative path without one is in.
+pub(super) fn or_here(parent: &Path) -> &Path {
+    if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
+}
+
+/// Makes a rename last. A directory cannot be synced on Windows, which does not need it.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}

@@ -1,0 +1,34 @@
+//! How a disk runs.
+
+/// How a [`Disk`](super::Disk) runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Memory for pages of the file. Documents are in memory anyway: more than the branches of the
+    /// trees and one transaction's pages gains nothing.
+    pub cache_bytes: usize,
+    /// Batches that wait for the writer; whoever comes when it is full waits. More of them share an
+    /// fsync, and more memory is held.
+    pub queue_batches: usize,
+    /// A transaction takes no further batch beyond this. Higher: fewer fsyncs under load, longer
+    /// ones.
+    pub transaction_bytes: usize,
+    /// Puts are refused when the file system would have less left. Half of it is for puts that find
+    /// space inside the file, the other half for removals, which need some too: not zero.
+    pub min_free_bytes: u64,
+    /// A file that takes more than this, and twice what its documents need, is rewritten. While
+    /// that runs both versions are on disk.
+    pub compact_above_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            // 16, 64 and 512 MiB commit at the same speed (100,000 documents of 384 floats).
+            cache_bytes: 32 << 20,
+            queue_batches: 64,
+            transaction_bytes: 16 << 20,
+            min_free_bytes: 256 << 20,
+            compact_above_bytes: 64 << 20,
+        }
+    }
+}

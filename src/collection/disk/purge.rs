@@ -1,0 +1,30 @@
+//! Frees the space of deleted collections, a bounded piece in each transaction.
+//!
+//! Deleting a table of a million documents at once takes two seconds, in which nobody else commits.
+//! A collection is dropped by two small entries instead, and its rows go in steps of some megabytes,
+//! which goes on after a restart.
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::catalog::Catalog;
+use super::schema;
+
+/// Pieces that go in one transaction: 4 MiB, a few milliseconds.
+const PIECES: usize = 8 * 1024;
+
+/// Purges some of what is dropped, if anything is.
+pub(super) fn some(transaction: &WriteTransaction, catalog: &mut Catalog) -> Result<(), redb::Error> {
+    let Some(collection) = catalog.first_dropped() else { return Ok(()) };
+    let name = schema::rows_table(collection);
+    let mut rows = transaction.open_table(schema::rows(&name))?;
+    let rest = rows.iter()?.nth(PIECES).transpose()?.map(|(key, _)| key.value());
+    match rest {
+        Some(rest) => rows.retain_in(..rest, |_, _| false)?,
+        None => {
+            drop(rows);
+            transaction.delete_table(schema::rows(&name))?;
+            catalog.purged(collection);
+        }
+    }
+    Ok(())
+}

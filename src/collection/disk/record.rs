@@ -1,0 +1,164 @@
+//! A document as bytes, with a checksum of our own.
+//!
+//! ```text
+//! crc32 u32 | version u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
+//! ```
+//!
+//! Little endian. The checksum covers collection and row too, so that a record in the wrong place is
+//! found out. It is beside redb's page checksums, because it is computed where the document is made and
+//! checked where it is used, and sees what memory and code between them do.
+
+/// A document. Borrowed: it is written from its owner's memory and read into its reader's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Record<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its text; may be empty.
+    pub text: &'a str,
+    /// Its metadata as JSON; `None` if it came without.
+    pub metadata: Option<&'a str>,
+    /// Its version; the disk gives it no meaning.
+    pub version: u64,
+    /// Its vector, of the collection's length; bit for bit what was written.
+    pub vector: &'a [f32],
+}
+
+/// What is wrong with bytes from the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// They are not what was written.
+    #[error("its checksum is {computed:08x}, and {stored:08x} was stored with it")]
+    Checksum {
+        /// The checksum it came with.
+        stored: u32,
+        /// The checksum it has.
+        computed: u32,
+    },
+    /// A part is missing or does not fit the rest.
+    #[error("it is not complete")]
+    Incomplete,
+    /// The checksum is right and the content is not what its collection has: a mistake of a program.
+    #[error("it does not have the form of a document of its collection")]
+    Form,
+}
+
+const HEADER_BYTES: usize = 4 + 4 * 8;
+/// Length of metadata that is not there.
+const NONE: u64 = u64::MAX;
+
+/// The record's bytes, to be stored at `row`.
+pub(super) fn encode(collection: u32, row: u64, record: &Record<'_>) -> Vec<u8> {
+    let metadata = record.metadata.unwrap_or_default();
+    let bytes = HEADER_BYTES + size_of_val(record.vector) + record.id.len() + record.text.len() + metadata.len();
+    let mut out = Vec::with_capacity(bytes);
+    out.extend([0; 4]);
+    let metadata_bytes = record.metadata.map_or(NONE, |json| json.len() as u64);
+    for number in [record.version, record.id.len() as u64, record.text.len() as u64, metadata_bytes] {
+        out.extend(number.to_le_bytes());
+    }
+    out.extend(record.vector.iter().flat_map(|x| x.to_le_bytes()));
+    for text in [record.id, record.text, metadata] {
+        out.extend(text.as_bytes());
+    }
+    let checksum = checksum(collection, row, &out[4..]);
+    out[..4].copy_from_slice(&checksum.to_le_bytes());
+    out
+}
+
+/// The bytes are those that were stored at `row`.
+pub(super) fn check(collection: u32, row: u64, bytes: &[u8]) -> Result<(), Damage> {
+    let (stored, rest) = bytes.split_first_chunk().ok_or(Damage::Incomplete)?;
+    let (stored, computed) = (u32::from_le_bytes(*stored), checksum(collection, row, rest));
+    if stored == computed { Ok(()) } else { Err(Damage::Checksum { stored, computed }) }
+}
+
+/// Reads what [`check`] found right. `vector` is where its floats go.
+pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, vector: &'a mut Vec<f32>) -> Result<Record<'a>, Damage> {
+    let rest = bytes.get(4..).ok_or(Damage::Form)?;
+    let (version, rest) = number(rest)?;
+    let (id_bytes, rest) = number(rest)?;
+    let (text_bytes, rest) = number(rest)?;
+    let (metadata_bytes, rest) = number(rest)?;
+    let (floats, rest) = rest.split_at_checked(dimensions * size_of::<f32>()).ok_or(Damage::Form)?;
+    let (id, rest) = string(rest, id_bytes)?;
+    let (text, rest) = string(rest, text_bytes)?;
+    let (metadata, rest) = match metadata_bytes {
+        NONE => (None, rest),
+        bytes => string(rest, bytes).map(|(json, rest)| (Some(json), rest))?,
+    };
+    if !rest.is_empty() {
+        return Err(Damage::Form);
+    }
+    vector.clear();
+    let (floats, _) = floats.as_chunks();
+    vector.extend(floats.iter().map(|float| f32::from_le_bytes(*float)));
+    Ok(Record { id, text, metadata, version, vector })
+}
+
+fn checksum(collection: u32, row: u64, rest: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&collection.to_le_bytes());
+    hasher.update(&row.to_le_bytes());
+    hasher.update(rest);
+    hasher.finalize()
+}
+
+fn number(bytes: &[u8]) -> Result<(u64, &[u8]), Damage> {
+    let (number, rest) = bytes.split_first_chunk().ok_or(Damage::Form)?;
+    Ok((u64::from_le_bytes(*number), rest))
+}
+
+fn string(bytes: &[u8], length: u64) -> Result<(&str, &[u8]), Damage> {
+    let length = usize::try_from(length).map_err(|_| Damage::Form)?;
+    let (string, rest) = bytes.split_at_checked(length).ok_or(Damage::Form)?;
+    Ok((str::from_utf8(string).map_err(|_| Damage::Form)?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_record_is_read_as_it_was_written(
+            id in ".{1,20}", text in ".{0,60}", metadata in prop::option::of(".{0,60}"),
+            version: u64, vector: Vec<u32>, row: u64,
+        ) {
+            let vector: Vec<f32> = vector.into_iter().map(f32::from_bits).collect();
+            let record = Record { id: &id, text: &text, metadata: metadata.as_deref(), version, vector: &vector };
+            let bytes = encode(3, row, &record);
+            prop_assert_eq!(check(3, row, &bytes), Ok(()));
+            let mut floats = Vec::new();
+            let read = decode(&bytes, vector.len(), &mut floats).unwrap();
+            prop_assert_eq!((read.id, read.text, read.metadata, read.version), (record.id, record.text, record.metadata, version));
+            let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            prop_assert_eq!(bits(read.vector), bits(&vector), "not even the payload of a NaN changes");
+        }
+
+        #[test]
+        fn one_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
+            let mut bytes = encode(1, 2, &Record { id: "a", text: "some text", metadata: None, version: 1, vector: &[0.5; 8] });
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            let found = matches!(check(1, 2, &bytes), Err(Damage::Checksum { .. }));
+            prop_assert!(found);
+        }
+
+        #[test]
+        fn bytes_that_are_no_record_are_an_error_and_no_panic(bytes: Vec<u8>, dimensions in 0usize..9) {
+            let _ = check(1, 2, &bytes);
+            let _ = decode(&bytes, dimensions, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn a_record_in_the_place_of_another_is_found() {
+        let bytes = encode(1, 2, &Record { id: "a", text: "", metadata: None, version: 1, vector: &[1.0] });
+        for (collection, row) in [(1, 3), (2, 2)] {
+            assert!(matches!(check(collection, row, &bytes), Err(Damage::Checksum { .. })));
+        }
+        assert_eq!(decode(&bytes, 2, &mut Vec::new()), Err(Damage::Form), "a vector of another length");
+    }
+}

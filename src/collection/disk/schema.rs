@@ -1,0 +1,60 @@
+//! The tables of the file, and which version of them this is.
+//!
+//! A later schema is a new number here, and [`found`]'s caller decides between migrating and refusing.
+
+use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
+
+/// The schema that is written and read.
+pub(super) const VERSION: u64 = 1;
+
+/// Numbers by name. That it is there says that the file is ours.
+pub(super) const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("cognate");
+/// In [`NUMBERS`]: the schema of the file.
+const SCHEMA: &str = "schema";
+/// In [`NUMBERS`]: the lowest number that no collection ever had.
+pub(super) const NEXT_COLLECTION: &str = "next collection";
+
+/// Collections by number, sealed (see `catalog`).
+pub(super) const COLLECTIONS: TableDefinition<u32, &[u8]> = TableDefinition::new("collections");
+/// Numbers of collections whose rows are still to be purged.
+pub(super) const DROPPED: TableDefinition<u32, ()> = TableDefinition::new("dropped");
+
+/// Row and piece of a record.
+pub(super) type RowKey = (u64, u32);
+
+/// The table with a collection's rows. Each collection has its own: appending at the end of a tree
+/// fills its pages, inserting in the middle of a common one would leave them half empty.
+pub(super) fn rows_table(collection: u32) -> String {
+    format!("rows/{collection}")
+}
+
+/// The definition for [`rows_table`]'s name.
+pub(super) fn rows(name: &str) -> TableDefinition<'_, RowKey, &'static [u8]> {
+    TableDefinition::new(name)
+}
+
+/// Makes the tables of an empty file.
+pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_two_phase_commit(true);
+    {
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        numbers.insert(SCHEMA, VERSION)?;
+        numbers.insert(NEXT_COLLECTION, 0)?;
+        transaction.open_table(COLLECTIONS)?;
+        transaction.open_table(DROPPED)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// The schema of a file, or `None` if the file is someone else's.
+pub(super) fn found(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
+    let transaction: ReadTransaction = database.begin_read()?;
+    let numbers = match transaction.open_table(NUMBERS) {
+        Ok(numbers) => numbers,
+        Err(TableError::Storage(error)) => return Err(error.into()),
+        Err(_) => return Ok(None),
+    };
+    Ok(redb::ReadableTable::get(&numbers, SCHEMA)?.map(|schema| schema.value()))
+}

@@ -1,0 +1,221 @@
+//! A consistent view of all that is on disk, while commits go on.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
+
+use super::catalog::{Catalog, CatalogError, Entry};
+use super::record::{self, Damage, Record};
+use super::rows::Joiner;
+use super::schema;
+
+/// What was committed when it was taken. As long as it lives, the space of what is removed
+/// meanwhile is not reused.
+pub struct Snapshot {
+    transaction: ReadTransaction,
+    catalog: Catalog,
+    path: PathBuf,
+    /// A database that is dropped closes its file under its readers.
+    _database: Arc<Database>,
+}
+
+/// What is stored of a collection beside its documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredCollection {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Fingerprint of the model that its vectors come from.
+    pub fingerprint: String,
+    /// Length of its vectors.
+    pub dimensions: usize,
+    /// When it was made.
+    pub created: SystemTime,
+    /// Documents in it.
+    pub rows: u64,
+    /// The lowest row that was never used.
+    pub next_row: u64,
+    /// Bytes of its records.
+    pub record_bytes: u64,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A document is not what was written.
+    #[error(
+        "{path}: row {row} of collection {collection:?} is damaged: {damage}. `cognate verify` lists all damage; restore a backup"
+    )]
+    Damaged {
+        /// The data file.
+        path: PathBuf,
+        /// The collection's name.
+        collection: String,
+        /// The document's row.
+        row: u64,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// What is stored about a collection is not what was written.
+    #[error("{path}: the entry of collection number {number} is damaged: {damage}. Restore a backup")]
+    CollectionDamaged {
+        /// The data file.
+        path: PathBuf,
+        /// The collection's number.
+        number: u32,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// There are not as many documents as were stored.
+    #[error("{path}: collection {collection:?} has {found} documents, and {expected} were stored. Restore a backup")]
+    Missing {
+        /// The data file.
+        path: PathBuf,
+        /// The collection's name.
+        collection: String,
+        /// As counted when they were stored.
+        expected: u64,
+        /// As found.
+        found: u64,
+    },
+    /// There is no such collection.
+    #[error("{path} has no collection number {number}")]
+    NoCollection {
+        /// The data file.
+        path: PathBuf,
+        /// The number that was asked for.
+        number: u32,
+    },
+    /// The file could not be read.
+    #[error("cannot read {path}: {reason}")]
+    Failed {
+        /// The data file.
+        path: PathBuf,
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl Snapshot {
+    /// All that `database` has committed. `path` is for messages.
+    pub(super) fn of(database: &Arc<Database>, path: &Path) -> Result<Self, ReadError> {
+        let path = path.to_owned();
+        let transaction = database
+            .begin_read()
+            .map_err(|error| ReadError::Failed { path: path.clone(), reason: error.to_string() })?;
+        let catalog = Catalog::load(&transaction).map_err(|error| match error {
+            CatalogError::Damaged { number, damage } => {
+                ReadError::CollectionDamaged { path: path.clone(), number, damage }
+            }
+            CatalogError::Database(error) => ReadError::Failed { path: path.clone(), reason: error.to_string() },
+        })?;
+        Ok(Self { transaction, catalog, path, _database: Arc::clone(database) })
+    }
+
+    /// The collections, by number.
+    pub fn collections(&self) -> Vec<StoredCollection> {
+        self.catalog.entries().map(|(number, entry)| stored(number, entry)).collect()
+    }
+
+    /// Reads all documents of a collection in the order of their rows, each one checked. Ends at the
+    /// first that is damaged, or where `visit` breaks.
+    pub fn read(
+        &self,
+        number: u32,
+        mut visit: impl FnMut(u64, Record<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        let entry = self.entry(number)?;
+        let mut vector = Vec::with_capacity(entry.dimensions);
+        let end = self.scan(number, |row, bytes| {
+            match bytes.and_then(|bytes| record::decode(bytes, entry.dimensions, &mut vector)) {
+                Ok(record) => visit(row, record).map_break(|()| None),
+                Err(damage) => ControlFlow::Break(Some((row, damage))),
+            }
+        })?;
+        match end {
+            Ok(found) => self.expect(entry, found),
+            Err(None) => Ok(()),
+            Err(Some((row, damage))) => Err(self.damaged(entry, row, damage)),
+        }
+    }
+
+    /// Reads all records of a collection as bytes, each with the result of its check, and returns
+    /// their number or what `visit` broke with.
+    pub(super) fn scan<B>(
+        &self,
+        number: u32,
+        mut visit: impl FnMut(u64, Result<&[u8], Damage>) -> ControlFlow<B>,
+    ) -> Result<Result<u64, B>, ReadError> {
+        let failed = |error: redb::Error| ReadError::Failed { path: self.path.clone(), reason: error.to_string() };
+        let rows = match self.transaction.open_table(schema::rows(&schema::rows_table(number))) {
+            Ok(rows) => rows,
+            // The first row makes the table.
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Ok(0)),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let mut found = 0;
+        let mut joiner = Joiner::default();
+        for piece in rows.iter().map_err(|error| failed(error.into()))? {
+            let (key, bytes) = piece.map_err(|error| failed(error.into()))?;
+            let key = key.value();
+            if joiner.starts(key.0)
+                && let Some((row, record)) = joiner.take(number)
+            {
+                found += 1;
+                if let ControlFlow::Break(end) = visit(row, record) {
+                    return Ok(Err(end));
+                }
+            }
+            joiner.push(key, bytes.value());
+        }
+        if let Some((row, record)) = joiner.take(number) {
+            found += 1;
+            if let ControlFlow::Break(end) = visit(row, record) {
+                return Ok(Err(end));
+            }
+        }
+        Ok(Ok(found))
+    }
+
+    /// As many documents were found as were stored.
+    pub(super) fn expect(&self, entry: &Entry, found: u64) -> Result<(), ReadError> {
+        if found == entry.rows {
+            return Ok(());
+        }
+        let (path, collection) = (self.path.clone(), entry.name.clone());
+        Err(ReadError::Missing { path, collection, expected: entry.rows, found })
+    }
+
+    pub(super) fn damaged(&self, entry: &Entry, row: u64, damage: Damage) -> ReadError {
+        ReadError::Damaged { path: self.path.clone(), collection: entry.name.clone(), row, damage }
+    }
+
+    pub(super) fn entry(&self, number: u32) -> Result<&Entry, ReadError> {
+        self.catalog.get(number).ok_or_else(|| ReadError::NoCollection { path: self.path.clone(), number })
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn stored(number: u32, entry: &Entry) -> StoredCollection {
+    StoredCollection {
+        number,
+        name: entry.name.clone(),
+        fingerprint: entry.fingerprint.clone(),
+        dimensions: entry.dimensions,
+        created: UNIX_EPOCH + Duration::from_millis(entry.created_unix_ms),
+        rows: entry.rows,
+        next_row: entry.next_row,
+        record_bytes: entry.record_bytes,
+    }
+}

@@ -1,0 +1,187 @@
+//! Files and directories that are not as they should be: each a clear error, none a panic.
+
+use std::fs;
+use std::path::Path;
+
+use redb::Database;
+
+use super::super::{OpenError, restore, schema};
+use super::model::Random;
+use super::*;
+
+fn refused(directory: &Path) -> OpenError {
+    Disk::open(directory, options()).err().expect("it is refused")
+}
+
+#[test]
+fn a_second_process_is_refused_and_told_who_has_the_directory() {
+    let (directory, disk) = filled(1);
+    let error = refused(directory.path());
+    assert!(matches!(&error, OpenError::InUse { process: Some(id), .. } if *id == std::process::id()), "{error}");
+    assert!(error.to_string().contains(&directory.path().display().to_string()), "{error}");
+    drop(disk);
+    Disk::open(directory.path(), options()).expect("it is free again");
+}
+
+#[test]
+fn a_directory_that_is_missing_is_made_for_this_user_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a/b");
+    drop(Disk::open(&path, options()).unwrap());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("documents.redb"))), (0o700, 0o600));
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_the_directory_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(refused(file.path()), OpenError::Io { doing: "make", .. }));
+}
+
+/// As root no mode keeps us from writing; the kernel's own file systems do.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_directory_that_may_not_be_written_is_refused() {
+    let error = refused(Path::new("/sys/kernel"));
+    assert!(matches!(&error, OpenError::Denied { doing: "lock", .. }), "{error}");
+    assert!(error.to_string().contains("choose another directory"), "{error}");
+    let read_only = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+    assert!(matches!(OpenError::io(Path::new("x"), "make", read_only), OpenError::Denied { .. }));
+}
+
+#[test]
+fn a_file_of_somebody_else_is_refused_and_left_alone() {
+    for content in [&b""[..], b"short", &[0; 4096], &[7; 100_000]] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("documents.redb");
+        fs::write(&file, content).unwrap();
+        let error = refused(directory.path());
+        assert!(matches!(error, OpenError::NotOurs { .. } | OpenError::Damaged { .. }), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), content);
+    }
+    let directory = tempfile::tempdir().unwrap();
+    drop(Database::create(directory.path().join("documents.redb")).unwrap());
+    assert!(matches!(refused(directory.path()), OpenError::NotOurs { .. }));
+}
+
+#[test]
+fn a_file_of_another_schema_is_refused_with_both_numbers() {
+    for found in [0, schema::VERSION + 1] {
+        let (directory, disk) = filled(1);
+        drop(disk);
+        let database = Database::open(directory.path().join("documents.redb")).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(schema::NUMBERS).unwrap().insert("schema", found).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let error = refused(directory.path());
+        assert!(matches!(error, OpenError::OtherSchema { supported: schema::VERSION, found: f, .. } if f == found));
+    }
+}
+
+#[test]
+fn what_an_interrupted_start_left_does_not_matter() {
+    let (directory, disk) = filled(1);
+    drop(disk);
+    fs::write(directory.path().join("documents.redb.new"), "half").unwrap();
+    let disk = Disk::open(directory.path(), options()).unwrap();
+    assert_eq!(disk.stats().rows, 1);
+    assert!(!directory.path().join("documents.redb.new").exists());
+}
+
+/// A closed file with 40 documents, and what is in it.
+fn closed() -> (Vec<u8>, Contents) {
+    let (directory, disk) = filled(40);
+    let before = contents(&disk.snapshot().unwrap()).unwrap();
+    drop(disk);
+    (fs::read(directory.path().join("documents.redb")).unwrap(), before)
+}
+
+/// What a file with these bytes is: all of the documents, or an error.
+fn all_or_error(bytes: &[u8], expected: &Contents, what: &str) -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("documents.redb"), bytes).unwrap();
+    let backup = directory.path().join("documents.redb");
+    let restored = restore(&backup, &directory.path().join("restored"), &options());
+    match Disk::open(directory.path(), options()) {
+        Ok(disk) => {
+            assert!(contents(&disk.snapshot().unwrap()).unwrap() == *expected, "{what}: something else is read");
+            restored.unwrap_or_else(|error| panic!("{what}: it can be opened and not be restored: {error}"));
+            true
+        }
+        Err(error) => {
+            assert!(restored.is_err(), "{what}: {error}, and yet it is restored");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    let (bytes, before) = closed();
+    for share in [1, 10, 30, 60, 90, 99] {
+        let kept = bytes.len() * share / 100;
+        assert!(!all_or_error(&bytes[..kept], &before, &format!("{share} %")), "{share} % of it is enough");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_changes_nothing() {
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let (bytes, before) = closed();
+    let mut refused = 0;
+    for n in 0..200 {
+        let mut bytes = bytes.clone();
+        // The header and the first pages more often than the rest.
+        let within = if n % 2 == 0 { 512 } else { bytes.len() as u64 };
+        let at = usize::try_from(random.below(within)).unwrap();
+        bytes[at] ^= 1 << random.below(8);
+        refused += usize::from(!all_or_error(&bytes, &before, &format!("seed {seed}, byte {at}")));
+    }
+    assert!(refused > 20, "{refused} of 200 were found");
+}
+
+#[test]
+fn a_record_that_is_wrong_behind_right_page_checksums_is_found_and_named() {
+    let (directory, disk) = filled(5);
+    drop(disk);
+    let database = Database::open(directory.path().join("documents.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut rows = transaction.open_table(schema::rows("rows/0")).unwrap();
+        let mut piece = rows.remove((3, 1)).unwrap().unwrap().value().to_vec();
+        piece[100] ^= 1;
+        rows.insert((3, 1), piece.as_slice()).unwrap();
+        rows.remove((4, 1)).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let disk = Disk::open(directory.path(), options()).unwrap();
+    let error = contents(&disk.snapshot().unwrap()).unwrap_err();
+    assert!(matches!(&error, ReadError::Damaged { row: 3, collection, .. } if collection == "c"), "{error}");
+    let report = disk.verify().unwrap();
+    assert!(!report.is_clean() && report.problem_count == 2 && report.collections[0].rows == 3, "{report:?}");
+    let backup = directory.path().join("backup");
+    assert!(disk.backup(&backup).is_err() && !backup.exists(), "damage does not get into a backup");
+}
+
+#[test]
+fn a_record_that_is_missing_is_found_by_the_count() {
+    let (directory, disk) = filled(5);
+    drop(disk);
+    let database = Database::open(directory.path().join("documents.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(schema::rows("rows/0")).unwrap().retain_in((2, 0)..(3, 0), |_, _| false).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let disk = Disk::open(directory.path(), options()).unwrap();
+    let error = contents(&disk.snapshot().unwrap()).unwrap_err();
+    assert!(matches!(error, ReadError::Missing { expected: 5, found: 4, .. }), "{error}");
+    assert_eq!(disk.verify().unwrap().problem_count, 1);
+}

@@ -1,0 +1,64 @@
+//! The disk as its callers see it. `model` makes batches whose outcome is known; `medium` is a disk that
+//! fails; `files` damages files; `crash` kills processes; `room` is about space; `batches` about the rest.
+
+mod batches;
+mod crash;
+mod files;
+mod medium;
+mod model;
+mod power;
+mod room;
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::{Change, Disk, NewCollection, Options, Put, ReadError, Record, Snapshot};
+
+/// A document as it was read: id, text, metadata, version, bits of the vector.
+type Read = (String, String, Option<String>, u64, Vec<u32>);
+
+/// All documents of a disk, by collection and row.
+type Contents = BTreeMap<String, BTreeMap<u64, Read>>;
+
+fn contents(snapshot: &Snapshot) -> Result<Contents, ReadError> {
+    let mut all = Contents::new();
+    for collection in snapshot.collections() {
+        let rows = all.entry(collection.name).or_default();
+        snapshot.read(collection.number, |row, record| {
+            let bits = record.vector.iter().map(|x| x.to_bits()).collect();
+            let metadata = record.metadata.map(str::to_owned);
+            rows.insert(row, (record.id.to_owned(), record.text.to_owned(), metadata, record.version, bits));
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(all)
+}
+
+/// Small, so that tests reach what large files do.
+fn options() -> Options {
+    Options { cache_bytes: 1 << 20, min_free_bytes: 0, compact_above_bytes: u64::MAX, ..Options::default() }
+}
+
+fn create(number: u32, name: &str) -> Change {
+    let (name, fingerprint) = (name.to_owned(), "f".to_owned());
+    Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 4 })
+}
+
+fn put(collection: u32, row: u64, text: &str) -> Change {
+    let id = format!("id {row}");
+    let record = Record { id: &id, text, metadata: Some(r#"{"a":1}"#), version: 7, vector: &[0.5, -0.5, 0.5, 0.5] };
+    Change::Put(Put::new(collection, row, &record))
+}
+
+fn remove(collection: u32, row: u64) -> Change {
+    Change::Remove { collection, row }
+}
+
+/// A disk in a new directory, with `rows` documents of about a kilobyte in collection 0, called "c".
+fn filled(rows: u64) -> (tempfile::TempDir, Disk) {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::open(directory.path(), options()).unwrap();
+    let puts = (0..rows).map(|row| put(0, row, &"text ".repeat(200)));
+    disk.commit([create(0, "c")].into_iter().chain(puts).collect()).unwrap();
+    (directory, disk)
+}

@@ -1,0 +1,135 @@
+//! Batches made from a seed and their number, and what a disk holds after each: whoever knows how many
+//! were stored knows all that must be there.
+
+use std::collections::BTreeMap;
+
+use super::{Change, Contents, NewCollection, Put, Record};
+
+/// Small and good enough (splitmix64).
+#[derive(Clone)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// What a disk holds after `batches` batches.
+#[derive(Clone, Default)]
+pub struct Model {
+    seed: u64,
+    pub batches: u64,
+    collections: BTreeMap<String, Collection>,
+    next_number: u32,
+    pub contents: Contents,
+}
+
+#[derive(Clone)]
+struct Collection {
+    number: u32,
+    next_row: u64,
+    rows: BTreeMap<String, u64>,
+}
+
+/// Of this collection the text of one document is the number of batches.
+pub const COUNTER: &str = "counter";
+
+impl Model {
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
+    }
+
+    /// After so many batches.
+    pub fn after(seed: u64, batches: u64) -> Self {
+        let mut model = Self::new(seed);
+        while model.batches < batches {
+            model.step();
+        }
+        model
+    }
+
+    /// Puts, replacements and removals, now and then a collection made or deleted, and the counter.
+    pub fn step(&mut self) -> Vec<Change> {
+        let mut random = Random(self.seed ^ (self.batches << 20));
+        self.batches += 1;
+        let mut batch = Vec::new();
+        self.replace(COUNTER, "count", &self.batches.to_string(), &mut random, &mut batch);
+        let name = format!("collection {}", random.below(3));
+        match random.below(20) {
+            0 => self.delete(&name, &mut batch),
+            _ => {
+                for _ in 0..=random.below(8) {
+                    let id = format!("id {}", random.below(60));
+                    if random.below(4) == 0 {
+                        self.remove(&name, &id, &mut batch);
+                    } else {
+                        let text = "lorem ipsum ".repeat(usize::try_from(random.below(120)).unwrap());
+                        self.replace(&name, &id, &text, &mut random, &mut batch);
+                    }
+                }
+            }
+        }
+        batch
+    }
+
+    fn replace(&mut self, name: &str, id: &str, text: &str, random: &mut Random, batch: &mut Vec<Change>) {
+        self.remove(name, id, batch);
+        let next_number = &mut self.next_number;
+        let collection = self.collections.entry(name.to_owned()).or_insert_with(|| {
+            let number = *next_number;
+            *next_number += 1;
+            let (name, fingerprint) = (name.to_owned(), "f".to_owned());
+            batch.push(Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 16 }));
+            Collection { number, next_row: 0, rows: BTreeMap::new() }
+        });
+        let vector: Vec<f32> = (0..16).map(|_| f32::from_bits(u32::try_from(random.next() >> 32).unwrap())).collect();
+        let metadata = (random.below(2) == 0).then_some(r#"{"lang":"en"}"#);
+        let version = random.next();
+        let row = collection.next_row;
+        let record = Record { id, text, metadata, version, vector: &vector };
+        batch.push(Change::Put(Put::new(collection.number, row, &record)));
+        collection.next_row += 1;
+        collection.rows.insert(id.to_owned(), row);
+        let bits = vector.iter().map(|x| x.to_bits()).collect();
+        let read = (id.to_owned(), text.to_owned(), metadata.map(str::to_owned), version, bits);
+        self.contents.entry(name.to_owned()).or_default().insert(row, read);
+    }
+
+    fn remove(&mut self, name: &str, id: &str, batch: &mut Vec<Change>) {
+        let Some(collection) = self.collections.get_mut(name) else { return };
+        let Some(row) = collection.rows.remove(id) else { return };
+        batch.push(Change::Remove { collection: collection.number, row });
+        self.contents.entry(name.to_owned()).or_default().remove(&row);
+    }
+
+    fn delete(&mut self, name: &str, batch: &mut Vec<Change>) {
+        let Some(collection) = self.collections.remove(name) else { return };
+        batch.push(Change::DeleteCollection { collection: collection.number });
+        self.contents.remove(name);
+    }
+}
+
+/// The number of batches that are in what was read.
+pub fn counted(contents: &Contents) -> u64 {
+    contents.get(COUNTER).map_or(0, |rows| {
+        assert_eq!(rows.len(), 1, "one counter");
+        rows.values().next().unwrap().1.parse().unwrap()
+    })
+}
+
+/// All that was read is what there was after some number of batches, which is returned.
+pub fn assert_whole_batches(seed: u64, contents: &Contents) -> u64 {
+    let batches = counted(contents);
+    let model = Model::after(seed, batches);
+    assert!(*contents == model.contents, "not what batch {batches} of seed {seed} left");
+    batches
+}

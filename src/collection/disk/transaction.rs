@@ -1,0 +1,96 @@
+//! Batches in one transaction of redb.
+//!
+//! A batch is checked before any of it is written, so that one that is rejected leaves no trace and
+//! does not disturb the others of its transaction.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::{ReadableTable, WriteTransaction};
+
+use super::catalog::Catalog;
+use super::change::Change;
+use super::draft::{Draft, Place};
+use super::failure::Rejected;
+use super::rows::{self, Rows};
+use super::schema;
+
+/// A transaction in the making.
+pub(super) struct Transaction<'t> {
+    inner: &'t WriteTransaction,
+    catalog: &'t mut Catalog,
+    tables: BTreeMap<u32, Rows<'t>>,
+    /// Rows that were put or removed, if somebody wants to know.
+    touched: Option<&'t mut BTreeSet<Place>>,
+}
+
+impl<'t> Transaction<'t> {
+    pub(super) fn new(
+        inner: &'t WriteTransaction,
+        catalog: &'t mut Catalog,
+        touched: Option<&'t mut BTreeSet<Place>>,
+    ) -> Self {
+        Self { inner, catalog, tables: BTreeMap::new(), touched }
+    }
+
+    /// Makes the changes, all or, if they do not fit what is there, none. The outer error is the
+    /// disk's, and the transaction must not be committed after it.
+    pub(super) fn apply(&mut self, changes: &[Change]) -> Result<Result<(), Rejected>, redb::Error> {
+        let mut draft = Draft::default();
+        for change in changes {
+            let stored = match change {
+                Change::Put(put) => self.has(put.collection, put.row)?,
+                Change::Remove { collection, row } => self.has(*collection, *row)?,
+                Change::CreateCollection(_) | Change::DeleteCollection { .. } => false,
+            };
+            if let Err(rejected) = draft.add(self.catalog, change, stored) {
+                return Ok(Err(rejected));
+            }
+        }
+        for change in changes {
+            self.make(change)?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn has(&mut self, collection: u32, row: u64) -> Result<bool, redb::Error> {
+        let new = self.catalog.get(collection).is_none_or(|entry| row >= entry.next_row);
+        Ok(!new && self.table(collection)?.get((row, 0))?.is_some())
+    }
+
+    fn make(&mut self, change: &Change) -> Result<(), redb::Error> {
+        match change {
+            Change::CreateCollection(new) => self.catalog.create(new),
+            Change::DeleteCollection { collection } => {
+                self.tables.remove(collection);
+                self.catalog.delete(*collection);
+            }
+            Change::Put(put) => {
+                rows::insert(self.table(put.collection)?, put.row, &put.bytes)?;
+                self.catalog.added(put.collection, put.row, put.bytes.len() as u64);
+                self.touch((put.collection, put.row));
+            }
+            Change::Remove { collection, row } => {
+                let bytes = rows::remove(self.table(*collection)?, *row)?;
+                self.catalog.removed(*collection, bytes);
+                self.touch((*collection, *row));
+            }
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, place: Place) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(place);
+        }
+    }
+
+    fn table(&mut self, collection: u32) -> Result<&mut Rows<'t>, redb::Error> {
+        Ok(match self.tables.entry(collection) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => {
+                vacant.insert(self.inner.open_table(schema::rows(&schema::rows_table(collection)))?)
+            }
+        })
+    }
+}

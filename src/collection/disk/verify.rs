@@ -1,0 +1,138 @@
+//! Whether all that was stored is still what was stored.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use super::failure::CommitError;
+use super::handle::Disk;
+use super::record::{self, Damage};
+use super::snapshot::{ReadError, Snapshot, StoredCollection};
+
+/// Problems that are listed; the rest is counted.
+const LISTED: usize = 100;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The data file.
+    pub path: PathBuf,
+    /// Every page had its checksum, and free and used space add up.
+    pub pages: bool,
+    /// The collections, and what of them was read.
+    pub collections: Vec<Verified>,
+    /// The first hundred problems.
+    pub problems: Vec<Problem>,
+    /// How many there are.
+    pub problem_count: u64,
+}
+
+/// A collection that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Its name.
+    pub name: String,
+    /// Its documents that are as they were stored.
+    pub rows: u64,
+    /// Bytes of their records.
+    pub record_bytes: u64,
+}
+
+/// Something that is not as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A document.
+    #[error("row {row} of collection {collection:?}: {damage}")]
+    Damaged {
+        /// The collection's name.
+        collection: String,
+        /// The document's row.
+        row: u64,
+        /// What is wrong.
+        damage: Damage,
+    },
+    /// A count.
+    #[error("collection {collection:?} has {found} {what}, and {expected} were stored")]
+    Count {
+        /// The collection's name.
+        collection: String,
+        /// What was counted.
+        what: &'static str,
+        /// As counted when they were stored.
+        expected: u64,
+        /// As found.
+        found: u64,
+    },
+}
+
+/// Why nothing can be said.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Something else reads all of it: a backup, or a compaction. Ask again later.
+    #[error("{path} is being read by a backup or a compaction: try again later")]
+    Busy {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// The file cannot be read on.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The disk failed before.
+    #[error(transparent)]
+    Stopped(CommitError),
+}
+
+impl Report {
+    /// All is as it was stored.
+    pub fn is_clean(&self) -> bool {
+        self.pages && self.problem_count == 0
+    }
+
+    fn add(&mut self, problem: Problem) {
+        self.problem_count += 1;
+        if self.problems.len() < LISTED {
+            self.problems.push(problem);
+        }
+    }
+}
+
+impl Disk {
+    /// Checks every page, every record and all counts. Batches wait while pages are checked, about a
+    /// second for each gigabyte; records are read beside them.
+    pub fn verify(&self) -> Result<Report, VerifyError> {
+        let pages = self.check_pages()?;
+        let snapshot = self.snapshot()?;
+        let path = snapshot.path().to_owned();
+        let mut report = Report { path, pages, collections: Vec::new(), problems: Vec::new(), problem_count: 0 };
+        for collection in snapshot.collections() {
+            verify(&snapshot, collection, &mut report)?;
+        }
+        Ok(report)
+    }
+}
+
+fn verify(snapshot: &Snapshot, collection: StoredCollection, report: &mut Report) -> Result<(), ReadError> {
+    let StoredCollection { number, name, dimensions, rows, record_bytes, .. } = collection;
+    let mut read = Verified { name: name.clone(), rows: 0, record_bytes: 0 };
+    let mut vector = Vec::with_capacity(dimensions);
+    let scanned = snapshot.scan::<()>(number, |row, bytes| {
+        match bytes.and_then(|bytes| record::decode(bytes, dimensions, &mut vector).map(|_| bytes.len())) {
+            Ok(bytes) => {
+                read.rows += 1;
+                read.record_bytes += bytes as u64;
+            }
+            Err(damage) => report.add(Problem::Damaged { collection: name.clone(), row, damage }),
+        }
+        ControlFlow::Continue(())
+    })?;
+    let found = scanned.unwrap_or_default();
+    if found != rows {
+        report.add(Problem::Count { collection: name.clone(), what: "documents", expected: rows, found });
+    }
+    // Of damaged records it is not known how many bytes they had.
+    if read.rows == rows && read.record_bytes != record_bytes {
+        let found = read.record_bytes;
+        report.add(Problem::Count { collection: name, what: "bytes", expected: record_bytes, found });
+    }
+    report.collections.push(read);
+    Ok(())
+}

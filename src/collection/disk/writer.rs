@@ -1,0 +1,303 @@
+//! The one thread that writes.
+//!
+//! It takes all batches that wait, up to a size, into one transaction, syncs, and answers them. While
+//! it syncs the next batches gather: the slower the disk, the more share a sync. Beside that it purges
+//! what was dropped and replaces a file that is mostly holes.
+//!
+//! Commits are of redb's two-phase kind, two syncs: the file then says which state is the last that was
+//! acknowledged. With one sync redb would take a damaged last state for one that a crash cut off, and
+//! go back to the one before without a word.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use super::catalog::Catalog;
+use super::change::Change;
+use super::compact::{self, Compaction, Outcome};
+use super::failure::{CommitError, Rejected};
+use super::handle::Shared;
+use super::snapshot::ReadError;
+use super::transaction::Transaction;
+use super::verify::VerifyError;
+use super::{purge, space};
+
+/// How often it looks whether the file should be compacted.
+const REST: Duration = Duration::from_secs(1);
+/// How often it looks whether a compaction's copy is made.
+const COPYING_REST: Duration = Duration::from_millis(20);
+/// How long after a compaction the next may begin, whatever came of it: an estimate that is wrong
+/// must not keep the disk busy.
+const COMPACTION_REST: Duration = Duration::from_secs(600);
+
+/// Work for the writer.
+pub(super) enum Job {
+    Commit { batch: Vec<Change>, done: SyncSender<Result<(), CommitError>> },
+    CheckPages { done: SyncSender<Result<bool, VerifyError>> },
+}
+
+/// A batch, and who waits for it.
+struct Waiting {
+    batch: Vec<Change>,
+    done: SyncSender<Result<(), CommitError>>,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    catalog: Catalog,
+    jobs: Receiver<Job>,
+    /// A job that came while batches were gathered, and is next.
+    next: Option<Job>,
+    compaction: Option<Compaction>,
+    no_compaction_before: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, catalog: Catalog, jobs: Receiver<Job>) -> Self {
+        let writer = Self { shared, catalog, jobs, next: None, compaction: None, no_compaction_before: Instant::now() };
+        writer.count();
+        writer
+    }
+
+    /// Works until the disk is dropped and its queue is empty.
+    pub(super) fn run(mut self) {
+        loop {
+            let job = match self.next.take() {
+                Some(job) => Ok(job),
+                None => self.jobs.recv_timeout(self.rest()),
+            };
+            match job {
+                Ok(Job::Commit { batch, done }) => {
+                    let group = self.gather(Waiting { batch, done });
+                    self.commit(group);
+                }
+                Ok(Job::CheckPages { done }) => {
+                    // Who asked may have gone.
+                    let _ = done.send(self.check_pages());
+                }
+                Err(RecvTimeoutError::Timeout) if self.purges() => self.commit(Vec::new()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.compact();
+        }
+        if let Some(compaction) = self.compaction.take() {
+            compaction.give_up(&self.shared);
+        }
+    }
+
+    /// How long to wait for a job before other work.
+    fn rest(&self) -> Duration {
+        if self.compaction.is_some() {
+            COPYING_REST
+        } else if self.purges() {
+            Duration::ZERO
+        } else {
+            REST
+        }
+    }
+
+    /// There is something to purge, and nothing against it. What is purged while a copy is made
+    /// would stay in the copy.
+    fn purges(&self) -> bool {
+        self.catalog.dropped() > 0 && self.compaction.is_none() && self.shared.stopped.get().is_none()
+    }
+
+    /// The batches that wait now, as many as one transaction takes.
+    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+        let size = |batch: &[Change]| batch.iter().map(Change::bytes).sum::<usize>();
+        let mut bytes = size(&first.batch);
+        let mut group = vec![first];
+        while bytes < self.shared.options.transaction_bytes {
+            match self.jobs.try_recv() {
+                Ok(Job::Commit { batch, done }) => {
+                    bytes += size(&batch);
+                    group.push(Waiting { batch, done });
+                }
+                Ok(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        group
+    }
+
+    /// Stores a group of batches, and answers each.
+    fn commit(&mut self, group: Vec<Waiting>) {
+        if self.shared.stopped.get().is_some() {
+            return self.refuse(group);
+        }
+        let group = self.refuse_without_room(group);
+        if group.is_empty() && !self.purges() {
+            return;
+        }
+        // A panic on the way to the disk is like an error of the disk: what it left is not known.
+        match catch_unwind(AssertUnwindSafe(|| self.store(&group))) {
+            Ok(Ok(answers)) => {
+                self.count();
+                for (waiting, answer) in group.into_iter().zip(answers) {
+                    // Who asked may have gone; the batch is stored.
+                    let _ = waiting.done.send(answer.map_err(CommitError::from));
+                }
+                return;
+            }
+            Ok(Err(error)) => self.stop(&error.to_string()),
+            Err(_) => self.stop("a commit panicked"),
+        }
+        self.refuse(group);
+    }
+
+    fn refuse(&self, group: Vec<Waiting>) {
+        for waiting in group {
+            let _ = waiting.done.send(Err(self.shared.refusal()));
+        }
+    }
+
+    /// One transaction: its batches, a piece of the purge, the catalog, the sync.
+    fn store(&mut self, group: &[Waiting]) -> Result<Vec<Result<(), Rejected>>, redb::Error> {
+        let purges = self.purges();
+        let database = self.shared.database();
+        let mut inner = database.begin_write()?;
+        inner.set_two_phase_commit(true);
+        let touched = self.compaction.as_mut().map(|compaction| &mut compaction.touched);
+        let mut transaction = Transaction::new(&inner, &mut self.catalog, touched);
+        let answers: Vec<_> =
+            group.iter().map(|waiting| transaction.apply(&waiting.batch)).collect::<Result<_, redb::Error>>()?;
+        drop(transaction);
+        let stored = answers.iter().filter(|answer| answer.is_ok()).count();
+        if stored == 0 && !purges {
+            inner.abort()?;
+            return Ok(answers);
+        }
+        if purges {
+            purge::some(&inner, &mut self.catalog)?;
+        }
+        self.catalog.save(&inner)?;
+        inner.commit()?;
+        self.shared.counters.batches.fetch_add(stored as u64, Ordering::Relaxed);
+        self.shared.counters.transactions.fetch_add(1, Ordering::Relaxed);
+        Ok(answers)
+    }
+
+    /// Answers the batches for which the file system has no room, and returns the others.
+    fn refuse_without_room(&self, group: Vec<Waiting>) -> Vec<Waiting> {
+        let grows = |waiting: &Waiting| waiting.batch.iter().any(Change::grows);
+        if !group.iter().any(grows) {
+            return group;
+        }
+        let directory = &self.shared.directory;
+        // What the system does not say cannot be kept; a full disk then stops the writes.
+        let free = space::free(&directory.path).unwrap_or(u64::MAX);
+        let reusable = space::allocated(&directory.file)
+            .map_or(0, |allocated| space::reusable(allocated, self.catalog.record_bytes()));
+        let mut wanted = 0;
+        let mut fits = |waiting: &Waiting| {
+            // Twice: pages are copied before they are changed.
+            let bytes = 2 * waiting.batch.iter().map(Change::bytes).sum::<usize>() as u64;
+            let beyond = (wanted + bytes).saturating_sub(reusable);
+            // What finds its space inside the file may still take some outside, where redb prefers a
+            // page that was never written: for that half of the reserve may be used.
+            let reserve = self.shared.options.min_free_bytes;
+            let needed = if beyond > 0 { reserve.saturating_add(beyond) } else { reserve / 2 };
+            if free < needed {
+                let path = directory.path.clone();
+                let _ = waiting.done.send(Err(CommitError::DiskFull { path, free, needed }));
+                return false;
+            }
+            wanted += bytes;
+            true
+        };
+        group.into_iter().filter(|waiting| !grows(waiting) || fits(waiting)).collect()
+    }
+
+    /// Nothing is written from now on.
+    fn stop(&self, reason: &str) {
+        tracing::error!(path = %self.shared.directory.file.display(), reason, "writes have stopped until a restart");
+        // Set before: the first reason is the one that counts.
+        let _ = self.shared.stopped.set(reason.into());
+    }
+
+    fn check_pages(&self) -> Result<bool, VerifyError> {
+        let path = || self.shared.directory.file.clone();
+        if let Some(stopped) = self.shared.stopped() {
+            return Err(VerifyError::Stopped(stopped));
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.shared.alone(redb::Database::check_integrity))) {
+            Ok(None) | Ok(Some(Err(redb::DatabaseError::TransactionInProgress))) => {
+                Err(VerifyError::Busy { path: path() })
+            }
+            Ok(Some(Ok(clean))) => Ok(clean),
+            Ok(Some(Err(error))) => {
+                self.stop(&error.to_string());
+                Err(ReadError::Failed { path: path(), reason: error.to_string() }.into())
+            }
+            Err(_) => {
+                self.stop("its structure is wrong");
+                Err(ReadError::Failed { path: path(), reason: "its structure is wrong".to_owned() }.into())
+            }
+        }
+    }
+
+    /// Begins, awaits or ends a compaction.
+    fn compact(&mut self) {
+        match self.compaction.take_if(|compaction| compaction.is_finished()) {
+            Some(compaction) => self.end_compaction(compaction),
+            None if self.compaction.is_none() => self.begin_compaction(),
+            None => {}
+        }
+    }
+
+    fn begin_compaction(&mut self) {
+        let now = Instant::now();
+        let waits = now < self.no_compaction_before || self.purges() || self.shared.stopped.get().is_some();
+        if waits {
+            return;
+        }
+        self.no_compaction_before = now + REST;
+        if !compact::is_due(&self.shared, &self.catalog) {
+            return;
+        }
+        match Compaction::start(&self.shared) {
+            Ok(compaction) => self.compaction = Some(compaction),
+            Err(error) => {
+                tracing::warn!(%error, "cannot compact");
+                self.no_compaction_before = now + COMPACTION_REST;
+            }
+        }
+    }
+
+    fn end_compaction(&mut self, compaction: Compaction) {
+        if self.shared.stopped.get().is_some() {
+            return compaction.give_up(&self.shared);
+        }
+        self.no_compaction_before = Instant::now() + COMPACTION_REST;
+        let path = &self.shared.directory.file;
+        let before = space::allocated(path).unwrap_or_default();
+        match compaction.finish(&self.shared, &self.catalog) {
+            Outcome::Replaced(database) => {
+                self.shared.replace(database);
+                self.shared.counters.compactions.fetch_add(1, Ordering::Relaxed);
+                let after = space::allocated(path).unwrap_or_default();
+                tracing::info!(path = %path.display(), before, after, "compacted");
+            }
+            Outcome::Kept(reason) => tracing::warn!(path = %path.display(), reason, "not compacted"),
+            Outcome::Unknown(error) => self.stop(&format!("cannot sync the directory: {error}")),
+        }
+    }
+
+    fn count(&self) {
+        let counters = &self.shared.counters;
+        for (counter, value) in [
+            (&counters.record_bytes, self.catalog.record_bytes()),
+            (&counters.rows, self.catalog.rows()),
+            (&counters.collections, self.catalog.len() as u64),
+            (&counters.dropped, self.catalog.dropped() as u64),
+        ] {
+            counter.store(value, Ordering::Relaxed);
+        }
+    }
+}

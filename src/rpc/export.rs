@@ -1,0 +1,130 @@
+//! `Export`: a collection as it is at one moment.
+//!
+//! Taking it shares every text and vector and copies none, so it is quick; messages are made of it one at a time, when
+//! the client has read those before. Each is computation, and done on the blocking pool.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::vec;
+
+use futures::{Stream, stream};
+use prost::Message;
+use tonic::Status;
+
+use super::status::Failure;
+use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
+use crate::collection::Listed;
+use crate::proto;
+
+/// Bytes of a message, where its limit allows as much: a client sees progress, and a slow one makes us hold little.
+const PART_BYTES: usize = 1 << 20;
+
+pub async fn export(
+    engine: &Arc<Engine>,
+    request: proto::ExportRequest,
+) -> Result<Responses<proto::ExportResponse>, Failure> {
+    let collection = documents::collection(engine, &request.collection)?;
+    let filter = request.filter.map(|given| filter::parse("filter", given, &engine.limits)).transpose()?;
+    let taken = compute(move || collection.list(filter.as_ref(), None, usize::MAX)).await?;
+    let parts = Parts {
+        total: taken.len() as u64,
+        left: taken.into_iter().peekable(),
+        with_vector: request.with_vector,
+        limits: engine.limits.clone(),
+    };
+    Ok(Box::pin(messages(parts)))
+}
+
+/// The first message, if only to say that there is nothing, and those after it until the last document or an error.
+fn messages(parts: Parts) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
+    stream::unfold((Some(parts), true), |(parts, is_first)| async move {
+        let mut parts = parts?;
+        if parts.left.len() == 0 && !is_first {
+            return None;
+        }
+        let made = compute(move || {
+            let message = parts.next();
+            (message, parts)
+        });
+        Some(match made.await {
+            Ok((Ok(message), parts)) => (Ok(message), (Some(parts), false)),
+            Ok((Err(failure), _)) | Err(failure) => (Err(failure.into()), (None, false)),
+        })
+    })
+}
+
+/// What is still to be sent.
+struct Parts {
+    left: Peekable<vec::IntoIter<Listed>>,
+    total: u64,
+    with_vector: bool,
+    limits: Limits,
+}
+
+impl Parts {
+    fn next(&mut self) -> Result<proto::ExportResponse, Failure> {
+        let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
+        let mut message = proto::ExportResponse { documents: Vec::new(), total: self.total };
+        let mut bytes = 0;
+        while let Some((id, content, row)) = self.left.peek() {
+            let document = documents::document(id, content, row, self.with_vector);
+            bytes += document.encoded_len() + 8; // its tag and length
+            if bytes > target && !message.documents.is_empty() {
+                break;
+            }
+            message.documents.push(document);
+            self.left.next();
+        }
+        bounded(message, &self.limits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collection::{Content, DocId};
+
+    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> Parts {
+        let document = |(n, &bytes): (usize, &usize)| -> Listed {
+            let id = DocId::new(&n.to_string()).expect("a number is not empty");
+            let content = Content { text: "x".repeat(bytes), metadata: None };
+            (id, Arc::new(content), Arc::from([1.0, 0.0]))
+        };
+        let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
+        let limits = Limits { max_message_bytes, ..Limits::default() };
+        Parts { total: left.len() as u64, left: left.into_iter().peekable(), with_vector: true, limits }
+    }
+
+    #[test]
+    fn messages_stay_below_half_the_limit_and_hold_every_document_once_in_order() {
+        let sizes: Vec<usize> = (0..500).map(|n| n * 7919 % 900).collect();
+        let mut parts = parts(&sizes, 4_000);
+        let mut ids = Vec::new();
+        while parts.left.len() > 0 {
+            let message = parts.next().unwrap();
+            assert!(message.encoded_len() <= 2_000 && message.total == 500, "{}", message.encoded_len());
+            ids.extend(message.documents.iter().map(|document| document.id.parse::<usize>().unwrap()));
+        }
+        assert_eq!(ids, (0..500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_document_between_half_and_all_of_the_limit_travels_alone() {
+        let mut parts = parts(&[10, 3_000, 10], 4_000);
+        let counts: Vec<usize> = (0..3).map(|_| parts.next().unwrap().documents.len()).collect();
+        assert_eq!(counts, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_document_that_no_message_holds_is_an_error_and_not_a_gap() {
+        let failed = parts(&[5_000], 4_000).next();
+        assert_eq!(failed, Err(Failure::AnswerTooLarge { limit: 4_000 }));
+    }
+
+    #[tokio::test]
+    async fn an_export_of_nothing_says_so_in_one_message() {
+        let messages: Vec<_> = futures::StreamExt::collect(messages(parts(&[], 4_000))).await;
+        assert_eq!(messages.len(), 1);
+        assert_eq!(messages[0].as_ref().unwrap(), &proto::ExportResponse { documents: vec![], total: 0 });
+    }
+}

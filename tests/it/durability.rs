@@ -1,0 +1,432 @@
+//! What `committed` promises: on disk, through a kill, and never half.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cognate::proto::cognate_client::CognateClient;
+use cognate::proto::query::Query as Asked;
+use cognate::proto::{
+    CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, InfoRequest,
+    ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector,
+};
+use futures::StreamExt;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::harness::{Server, document, upload};
+
+/// The directory as a flag's value.
+fn flag(directory: &tempfile::TempDir) -> &str {
+    directory.path().to_str().expect("temporary directories have plain names")
+}
+
+/// A document with a vector of its own, so that nothing is embedded.
+fn with_vector(id: &str, text: &str, seed: u32) -> Document {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let values = (0..384)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect();
+    Document { vector: Some(Vector { values, ..Vector::default() }), ..document(id, text) }
+}
+
+/// Every document of a collection: id to text.
+async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListDocumentsRequest {
+            collection: collection.to_owned(),
+            page_size: 1_000,
+            page_token,
+            with_vector: false,
+            filter: None,
+        };
+        let page = match client.list_documents(request).await {
+            Ok(page) => page.into_inner(),
+            Err(status) if status.code() == Code::NotFound => return all,
+            Err(status) => panic!("{status:?}"),
+        };
+        all.extend(page.documents.into_iter().map(|document| (document.id, document.text)));
+        if page.next_page_token.is_empty() {
+            return all;
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+/// The id of the document that is nearest to itself, for each id.
+async fn nearest(client: &mut CognateClient<Channel>, collection: &str, ids: &[String]) -> Vec<String> {
+    let queries = ids.iter().map(|id| Query { query: Some(Asked::Id(id.clone())) }).collect();
+    let request = TopKRequest { collection: collection.to_owned(), queries, k: 1, ..TopKRequest::default() };
+    let results = client.top_k(request).await.unwrap().into_inner().results;
+    results.into_iter().map(|mut result| result.hits.remove(0).id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_kill_and_what_was_deleted_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let mut client = server.client().await;
+    let documents = (0..300).map(|n| document(&format!("d{n:03}"), &format!("the number {n}"))).collect();
+    assert_eq!(upload(&mut client, "numbers", documents).await.committed, 300);
+    assert_eq!(upload(&mut client, "numbers", vec![document("d007", "an agent")]).await.committed, 1);
+    let ids = vec!["d001".to_owned(), "d002".to_owned(), "none".to_owned()];
+    let request = DeleteDocumentsRequest { collection: "numbers".to_owned(), ids, filter: None };
+    assert_eq!(client.delete_documents(request).await.unwrap().into_inner().deleted, ["d001", "d002"]);
+    let create = |name: &str| CreateCollectionRequest { name: name.to_owned() };
+    client.create_collection(create("empty")).await.unwrap();
+    client.create_collection(create("gone")).await.unwrap();
+    client.delete_collection(DeleteCollectionRequest { name: "gone".to_owned() }).await.unwrap();
+    let before = contents(&mut client, "numbers").await;
+    let question = |client: &CognateClient<Channel>| {
+        let mut client = client.clone();
+        async move {
+            let queries = vec![Query { query: Some(Asked::Text("James Bond".to_owned())) }];
+            let request = TopKRequest { collection: "numbers".to_owned(), queries, k: 5, ..TopKRequest::default() };
+            client.top_k(request).await.unwrap().into_inner()
+        }
+    };
+    let found = question(&client).await;
+    server.kill();
+
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let mut client = server.client().await;
+    let after = contents(&mut client, "numbers").await;
+    assert_eq!(after, before);
+    assert_eq!((after.len(), &*after["d007"]), (298, "an agent"));
+    assert_eq!(question(&client).await, found, "the same hits with the same scores");
+    let ids: Vec<String> = after.keys().cloned().collect();
+    assert_eq!(nearest(&mut client, "numbers", &ids).await, ids, "each is found by its own vector");
+    let listed = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner().collections;
+    let names: Vec<(&str, u64)> = listed.iter().map(|c| (&*c.name, c.documents)).collect();
+    assert_eq!(names, [("empty", 0), ("numbers", 298)]);
+    let model = client.info(InfoRequest {}).await.unwrap().into_inner().model.unwrap();
+    assert!(listed.iter().all(|c| c.model_fingerprint == model.fingerprint));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_a_directory_is_refused_and_the_first_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = Server::start(&["--data-dir", flag(&directory)]).await;
+    let mut second = Server::spawn(&["--data-dir", flag(&directory)]);
+    assert_eq!(second.exit_code().await, Some(2));
+    tokio::time::sleep(Duration::from_millis(100)).await; // for the last lines of its log
+    let log = second.log();
+    assert!(log.contains(flag(&directory)) && log.contains("in use by another process"), "{log}");
+    assert!(log.contains(&first.process().to_string()), "which process: {log}");
+    assert_eq!(upload(&mut first.client().await, "c", vec![document("a", "a text")]).await.committed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_ends_the_start_with_what_to_do_and_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let documents = (0..50).map(|n| with_vector(&format!("d{n}"), "a text that is easily found", n)).collect();
+    upload(&mut server.client().await, "c", documents).await;
+    server.kill();
+    let file = directory.path().join("documents.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let text = b"a text that is easily found";
+    // Replaced pages keep their old contents: every copy is changed.
+    let places: Vec<usize> = (0..bytes.len() - text.len()).filter(|&at| bytes[at..].starts_with(text)).collect();
+    assert!(places.len() >= 50);
+    places.iter().for_each(|&at| bytes[at] ^= 1);
+    std::fs::write(&file, &bytes).unwrap();
+
+    let mut server = Server::spawn(&["--data-dir", flag(&directory)]);
+    assert_eq!(server.exit_code().await, Some(2));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let log = server.log();
+    assert!(log.contains("documents.redb") && log.contains("damaged"), "{log}");
+    assert!(log.contains("backup"), "what to do: {log}");
+    assert!(log.lines().count() < 24, "one screen: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_at_one_time_to_one_collection_lose_nothing_and_share_commits() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let uploads = (0..8u32).map(|stream| {
+        let server = &server;
+        async move {
+            let mut client = server.client().await;
+            for n in 0..20 {
+                let document = with_vector(&format!("{stream}-{n}"), "", 100 * stream + n);
+                assert_eq!(upload(&mut client, "c", vec![document]).await.committed, 1);
+            }
+        }
+    });
+    futures::future::join_all(uploads).await;
+    let before = contents(&mut server.client().await, "c").await;
+    assert_eq!(before.len(), 160);
+    server.kill();
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    assert_eq!(contents(&mut server.client().await, "c").await, before);
+}
+
+/// What a client knows of a collection: the acknowledged state, and what is on its way.
+#[derive(Default)]
+struct Oracle {
+    known: BTreeMap<String, String>,
+    /// What each document may have become if the operation that has no answer took effect.
+    perhaps: BTreeMap<String, Option<String>>,
+}
+
+impl Oracle {
+    /// Compares with what is there after a restart, and takes that for known.
+    fn check(&mut self, found: BTreeMap<String, String>, round: usize, seed: u32) {
+        let at = format!("kill {round}, seed {seed}");
+        let ids: BTreeSet<&String> = self.known.keys().chain(found.keys()).collect();
+        for id in ids {
+            let (was, is) = (self.known.get(id), found.get(id));
+            let perhaps = self.perhaps.get(id);
+            let allowed = was == is || perhaps.is_some_and(|perhaps| perhaps.as_ref() == is);
+            assert!(allowed, "{at}: {id} was {was:?}, is {is:?}, and could have become {perhaps:?}");
+        }
+        // A message is one chunk, and a chunk is one commit: all of it, or nothing.
+        let applied = |(id, after): (&String, &Option<String>)| found.get(id) == after.as_ref();
+        let count = self.perhaps.iter().filter(|&change| applied(change)).count();
+        let unchanged = |(id, _): &(&String, &Option<String>)| found.get(*id) == self.known.get(*id);
+        let none = self.perhaps.iter().all(|change| unchanged(&change));
+        assert!(none || count == self.perhaps.len(), "{at}: half of a batch: {:?}", self.perhaps);
+        self.known = found;
+        self.perhaps.clear();
+    }
+}
+
+/// Changes the collection until the server is gone. Everything that is asked for is noted before, and what is answered
+/// after.
+async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, random: &mut impl FnMut(u32) -> u32) {
+    loop {
+        oracle.perhaps.clear();
+        if random(4) == 0 {
+            let ids: Vec<String> =
+                (0..5).map(|_| format!("d{}", random(200))).collect::<BTreeSet<_>>().into_iter().collect();
+            oracle.perhaps.extend(ids.iter().map(|id| (id.clone(), None)));
+            let request = DeleteDocumentsRequest { collection: "c".to_owned(), ids, filter: None };
+            match client.delete_documents(request).await {
+                Ok(_) => {}
+                Err(status) if status.code() == Code::NotFound => {} // no upload yet
+                Err(_) => return,
+            }
+        } else {
+            let documents: BTreeMap<String, Document> = (0..20)
+                .map(|_| {
+                    let (id, text) = (format!("d{}", random(200)), format!("version {}", random(1_000_000)));
+                    (id.clone(), with_vector(&id, &text, random(u32::MAX)))
+                })
+                .collect();
+            oracle.perhaps.extend(documents.iter().map(|(id, d)| (id.clone(), Some(d.text.clone()))));
+            let message = UploadRequest { collection: "c".to_owned(), documents: documents.into_values().collect() };
+            let Ok(responses) = client.upload(tokio_stream::iter([message])).await else { return };
+            let responses: Vec<_> = responses.into_inner().collect().await;
+            if !responses
+                .iter()
+                .any(|response| response.as_ref().is_ok_and(|r| r.committed as usize == oracle.perhaps.len()))
+            {
+                return;
+            }
+        }
+        for (id, after) in std::mem::take(&mut oracle.perhaps) {
+            match after {
+                Some(text) => oracle.known.insert(id, text),
+                None => oracle.known.remove(&id),
+            };
+        }
+    }
+}
+
+/// `COGNATE_KILLS` says how often; a release takes 500.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a start of the server for each kill; .ci/run has a step for it"]
+async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
+    let kills = std::env::var("COGNATE_KILLS").map_or(50, |kills| kills.parse().expect("COGNATE_KILLS is a number"));
+    let seed = std::env::var("COGNATE_SEED").map_or_else(|_| std::process::id(), |s| s.parse().expect("a number"));
+    println!("seed {seed}");
+    let mut state = u64::from(seed) | 1;
+    let mut random = move |below: u32| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 33) as u32 % below
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let flags = ["--data-dir", flag(&directory), "--min-free-bytes", "1MiB"];
+    let mut oracle = Oracle::default();
+    for round in 0..kills {
+        if random(5) == 0 {
+            // In the middle of a start: of reading, of the repair after the kill before.
+            let server = Server::spawn(&flags);
+            tokio::time::sleep(Duration::from_millis(random(300).into())).await;
+            server.kill();
+        }
+        let (code, said) = cognate(&["verify", "--data-dir", flag(&directory)]);
+        assert_eq!(code, Some(0), "kill {round}, seed {seed}: {said}");
+        let server = Server::start(&flags).await;
+        let mut client = server.client().await;
+        oracle.check(contents(&mut client, "c").await, round, seed);
+        let ids: Vec<String> = oracle.known.keys().cloned().collect();
+        if !ids.is_empty() {
+            assert_eq!(nearest(&mut client, "c", &ids).await, ids, "each is found by its own vector");
+        }
+        let after = Duration::from_millis(random(400).into());
+        let disturbing = async { disturb(&mut client, &mut oracle, &mut random).await };
+        let killing = async {
+            tokio::time::sleep(after).await;
+            server.kill();
+        };
+        futures::join!(disturbing, killing);
+    }
+    let server = Server::start(&flags).await;
+    oracle.check(contents(&mut server.client().await, "c").await, kills, seed);
+    assert!(!oracle.known.is_empty(), "nothing was ever stored");
+}
+
+/// Runs a command of the command line: its exit code and all that it said.
+fn cognate(args: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_cognate")).args(args).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_running_server_is_restored_with_every_document_and_vector() {
+    let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let mut client = server.client().await;
+    let documents = (0..500).map(|n| with_vector(&format!("d{n}"), &format!("text {n}"), n)).collect();
+    upload(&mut client, "c", documents).await;
+    let before = contents(&mut client, "c").await;
+    let (file, restored) = (elsewhere.path().join("b.redb"), elsewhere.path().join("data"));
+    let (file, restored) = (file.to_str().unwrap(), restored.to_str().unwrap());
+    let addr = server.addr.to_string();
+    let uploading = async {
+        for n in 500..600 {
+            upload(&mut client, "c", vec![with_vector(&format!("d{n}"), "later", n)]).await;
+        }
+    };
+    let (arguments, address) = (["backup".to_owned(), file.to_owned(), "--addr".to_owned()], addr.clone());
+    let backing_up =
+        tokio::task::spawn_blocking(move || cognate(&[&arguments[0], &arguments[1], &arguments[2], &address]));
+    let (_, backed_up) = futures::join!(uploading, backing_up);
+    assert_eq!(backed_up.unwrap().0, Some(0));
+    let (code, said) = cognate(&["backup", file, "--addr", &addr]);
+    assert!(code == Some(2) && said.contains("exists"), "a backup is not written over: {said}");
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("backup")), "{left:?}");
+
+    assert_eq!(cognate(&["restore", file, "--data-dir", restored]).0, Some(0));
+    let (code, said) = cognate(&["verify", "--data-dir", restored]);
+    assert!(code == Some(0) && said.contains("all is as it was stored"), "{said}");
+    let server = Server::start(&["--data-dir", restored]).await;
+    let mut client = server.client().await;
+    let after = contents(&mut client, "c").await;
+    assert!(before.iter().all(|document| after.get(document.0) == Some(document.1)), "all from before the backup");
+    let ids: Vec<String> = after.keys().cloned().collect();
+    assert_eq!(nearest(&mut client, "c", &ids).await, ids);
+
+    let (code, said) = cognate(&["restore", file, "--data-dir", restored]);
+    assert!(code == Some(2) && said.contains(restored), "documents are not written over: {said}");
+    let (code, said) = cognate(&["verify", "--data-dir", restored]);
+    assert!(code == Some(2) && said.contains("in use by another process"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_each_damaged_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let documents = (0..20).map(|n| with_vector(&format!("d{n}"), &format!("findable {n:02}"), n)).collect();
+    upload(&mut server.client().await, "c", documents).await;
+    drop(server);
+    let file = directory.path().join("documents.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let text = b"findable 07";
+    let places: Vec<usize> = (0..bytes.len() - text.len()).filter(|&at| bytes[at..].starts_with(text)).collect();
+    places.iter().for_each(|&at| bytes[at] ^= 1);
+    std::fs::write(&file, bytes).unwrap();
+    let (code, said) = cognate(&["verify", "--data-dir", flag(&directory)]);
+    assert!(code != Some(0) && said.contains("documents.redb") && said.contains("damaged"), "{said}");
+}
+
+/// What fails here is the growth of the file: a process may be told how large its files may become.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fails_ends_uploads_and_says_so_while_all_that_was_acknowledged_is_served() {
+    use tonic_health::pb::health_check_response::ServingStatus;
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("sh");
+    // Ignored, the signal becomes an error of the write.
+    let script = "trap '' XFSZ; ulimit -f 8192; exec \"$@\"";
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cognate"), "serve", "--addr", "127.0.0.1:0"]);
+    command.args(["--data-dir", flag(&directory), "--min-free-bytes", "1MiB"]);
+    let mut server = Server::of(command);
+    server.wait_until_serving().await;
+    let mut client = server.client().await;
+    assert_eq!(server.health("writes").await, Ok(ServingStatus::Serving));
+    let mut acknowledged = BTreeMap::new();
+    let refused = loop {
+        let n = acknowledged.len() as u32;
+        let documents: Vec<Document> = (n..n + 200).map(|n| with_vector(&format!("d{n:05}"), "text", n)).collect();
+        let ids: Vec<String> = documents.iter().map(|d| d.id.clone()).collect();
+        let message = UploadRequest { collection: "c".to_owned(), documents };
+        match crate::harness::upload_all(&mut client, vec![message]).await {
+            Ok(_) => acknowledged.extend(ids.into_iter().map(|id| (id, "text".to_owned()))),
+            Err(status) => break status,
+        }
+        assert!(acknowledged.len() < 50_000, "the limit does not bind");
+    };
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(refused.message().contains("documents.redb takes no writes until a restart"), "{refused:?}");
+    assert!(!acknowledged.is_empty());
+
+    // Reads go on. Of what was refused chunks may be there, whole.
+    let here = contents(&mut client, "c").await;
+    assert!(acknowledged.iter().all(|(id, text)| here.get(id) == Some(text)));
+    let ids: Vec<String> = acknowledged.keys().take(100).cloned().collect();
+    assert_eq!(nearest(&mut client, "c", &ids).await, ids);
+    let again = DeleteDocumentsRequest { collection: "c".to_owned(), ids, filter: None };
+    assert_eq!(client.delete_documents(again).await.unwrap_err().code(), Code::Unavailable);
+    let storage = client.info(InfoRequest {}).await.unwrap().into_inner().storage.unwrap();
+    assert!(storage.stopped.contains("documents.redb") && storage.directory == flag(&directory), "{storage:?}");
+    while server.health("writes").await != Ok(ServingStatus::NotServing) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.health("").await, Ok(ServingStatus::Serving), "searches are served");
+    let (code, said) = cognate(&["health", "--service", "writes", "--addr", &server.addr.to_string()]);
+    assert!(code == Some(1) && said.contains("takes no writes until a restart"), "{said}");
+    server.kill();
+
+    let server = Server::start(&["--data-dir", flag(&directory)]).await;
+    let mut client = server.client().await;
+    let here = contents(&mut client, "c").await;
+    assert!(acknowledged.iter().all(|(id, text)| here.get(id) == Some(text)), "nothing acknowledged is missing");
+    assert_eq!(upload(&mut client, "c", vec![document("later", "a text")]).await.committed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_that_cannot_be_a_data_directory_ends_the_start_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a file");
+    std::fs::write(&file, "not a directory").unwrap();
+    let within = file.join("data");
+    for place in [&file, &within] {
+        let place = place.to_str().unwrap();
+        let mut server = Server::spawn(&["--data-dir", place]);
+        assert_eq!(server.exit_code().await, Some(2));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let log = server.log();
+        assert!(log.contains(place) && log.lines().count() < 24, "{log}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "not a directory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_in_memory_has_nothing_to_back_up() {
+    let server = Server::start(&[]).await;
+    let status = server.client().await.backup(cognate::proto::BackupRequest {}).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("in memory"), "{status:?}");
+}
