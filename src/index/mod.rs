@@ -38,6 +38,7 @@ pub use options::Options;
 pub use rows::Slot;
 pub use scan::Neighbour;
 
+use crate::kernel::dot_i8::MAX_DIMENSIONS;
 use maintenance::Maintenance;
 use rows::Rows;
 use scan::{Best, cosine};
@@ -195,8 +196,8 @@ impl Index {
 
     /// There are segments in an index of more live vectors than this.
     fn graph_above(&self) -> usize {
-        // In one dimension all vectors are two.
-        if self.dimensions < 2 { usize::MAX } else { self.options.exact_below }
+        // In one dimension all vectors are two; sums of codes are exact up to a length.
+        if (2..=MAX_DIMENSIONS).contains(&self.dimensions) { self.options.exact_below } else { usize::MAX }
     }
 
     /// `among`: hits are at these places only. `None`: the exact scan is cheaper, or the walks found too few.

@@ -48,7 +48,7 @@ pub struct Rows<'a> {
     pub scales: &'a [f32],
 }
 
-/// Σ a[i]·b[i] of codes, exact; `b_sum` is Σ b[i].
+/// `Σ a[i]·b[i]` of codes, exact; `b_sum` is `Σ b[i]`.
 ///
 /// # Panics
 /// If the lengths differ.
@@ -231,15 +231,15 @@ fn biased_avx512(a: &[Block], b: &[Block]) -> i32 {
 fn biased_avx_vnni(a: &[Block], b: &[Block]) -> i32 {
     use std::arch::x86_64::*;
     let flip = _mm256_set1_epi8(-128);
-    let mut sums = [_mm256_setzero_si256(); 2];
+    let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
     for (x, y) in a.iter().zip(b) {
-        for i in 0..2 {
-            // SAFETY: both halves are 32 bytes.
-            let (x, y) = unsafe { (load_256(x, i), load_256(y, i)) };
-            sums[i] = _mm256_dpbusd_avx_epi32(sums[i], x, _mm256_xor_si256(y, flip));
-        }
+        // SAFETY: both halves are 32 bytes.
+        let (x_low, y_low, x_high, y_high) =
+            unsafe { (load_256(x, 0), load_256(y, 0), load_256(x, 1), load_256(y, 1)) };
+        low = _mm256_dpbusd_avx_epi32(low, x_low, _mm256_xor_si256(y_low, flip));
+        high = _mm256_dpbusd_avx_epi32(high, x_high, _mm256_xor_si256(y_high, flip));
     }
-    sum_256(_mm256_add_epi32(sums[0], sums[1]))
+    sum_256(_mm256_add_epi32(low, high))
 }
 
 #[cfg(target_arch = "x86_64")]
