@@ -1,24 +1,24 @@
-//! Decides: the default of `ef_search`, up to which size an exact scan is as good as a graph, and when a search with a
-//! filter walks the graph.
+//! Decides: the defaults of `ef_construction` and `ef_search`, up to which size an exact scan is as good as a graph,
+//! and when a search with a filter walks the graph.
 //!
 //! Queries a second say little without the share of true neighbours found, so recall@10 is printed
 //! beside each graph search. Vectors are drawn around centers of many sizes; the neighbours of real
 //! texts are harder to find than these. COGNATE_VECTORS=FILE.npy, as `cognate embed -o` writes it, brings real ones
-//! for the searches with a filter.
+//! for all but the first part.
 
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cognate::index::{Effort, Index, Options};
+use cognate::index::{Effort, Index, Neighbour, Options};
 use cognate::kernel::normalize;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roaring::RoaringBitmap;
 
 const DIMENSIONS: usize = 384;
 const K: usize = 10;
-const QUERIES: usize = 200;
+const QUERIES: usize = 1_000;
 
 /// A linear congruential generator (Knuth's MMIX); uniform in -0.5 to 0.5.
 struct Random(u64);
@@ -44,15 +44,15 @@ fn vectors(n: usize) -> Vec<Arc<[f32]>> {
     (0..n).map(|i| random.near(&themes[i * 7 % themes.len()], 0.15)).collect()
 }
 
-fn recall(index: &Index, queries: &[Arc<[f32]>], effort: Effort) -> f64 {
-    let found: usize = queries
-        .iter()
-        .map(|query| {
-            let truth = index.search(query, K, Effort::Exact);
-            index.search(query, K, effort).iter().filter(|hit| truth.iter().any(|t| t.slot == hit.slot)).count()
-        })
-        .sum();
-    found as f64 / (K * queries.len()) as f64
+fn exact(index: &Index, queries: &[Arc<[f32]>]) -> Vec<Vec<Neighbour>> {
+    queries.iter().map(|query| index.search(query, K, Effort::Exact)).collect()
+}
+
+fn recall(index: &Index, queries: &[Arc<[f32]>], exact: &[Vec<Neighbour>], effort: Effort) -> f64 {
+    let found = |(query, truth): (&Arc<[f32]>, &Vec<Neighbour>)| {
+        index.search(query, K, effort).iter().filter(|hit| truth.iter().any(|t| t.slot == hit.slot)).count()
+    };
+    queries.iter().zip(exact).map(found).sum::<usize>() as f64 / (K * queries.len()) as f64
 }
 
 fn search(c: &mut Criterion) {
@@ -66,12 +66,13 @@ fn search(c: &mut Criterion) {
         let seconds = begin.elapsed().as_secs_f64();
         println!("{n}x{DIMENSIONS}: linked in {seconds:.1} s, {} bytes a vector", index.bytes() / n);
 
+        let truth = exact(&index, queries);
         let mut group = c.benchmark_group(format!("index_{n}x{DIMENSIONS}_top{K}"));
         group.throughput(Throughput::Elements(1));
         let efforts = [32, 64, 128, 256].map(|ef| (format!("ef{ef}"), Effort::Graph { ef: Some(ef) }));
         for (name, effort) in [("exact".to_owned(), Effort::Exact)].into_iter().chain(efforts) {
             if effort != Effort::Exact {
-                println!("{n}x{DIMENSIONS} {name}: recall@{K} {:.4}", recall(&index, queries, effort));
+                println!("{n}x{DIMENSIONS} {name}: recall@{K} {:.4}", recall(&index, queries, &truth, effort));
             }
             let next = Cell::new(0);
             group.bench_function(name, |bench| {
@@ -102,10 +103,26 @@ const CHOICES: [&str; 3] = ["any", "near", "far"];
 fn filtered(_: &mut Criterion) {
     let all = given();
     let (stored, queries) = all.split_at(all.len() - QUERIES);
-    let queries = &queries[..100];
     let index = Index::new(DIMENSIONS, Options::default());
     let slots = index.insert(stored);
+    let begin = Instant::now();
     index.maintain();
+    let seconds = begin.elapsed().as_secs_f64();
+    let bytes = index.bytes() / stored.len();
+    println!("{}x{DIMENSIONS}: sealed in {seconds:.1} s by one thread, {bytes} bytes a vector", stored.len());
+    println!("ef, recall@{K}, queries a second");
+    let truth = exact(&index, queries);
+    for ef in [16, 32, 48, 64, 80, 96, 128, 192, 256, 384] {
+        let effort = Effort::Graph { ef: Some(ef) };
+        let rate = |_| {
+            let begin = Instant::now();
+            queries.iter().for_each(|query| drop(black_box(index.search(query, K, effort))));
+            queries.len() as f64 / begin.elapsed().as_secs_f64()
+        };
+        let best = (0..5).map(rate).fold(0.0, f64::max);
+        println!("{ef:>4} {:.4} {best:.0}", recall(&index, queries, &truth, effort));
+    }
+    let queries = &queries[..100];
     println!(
         "{}x{DIMENSIONS}, k {K}, {} queries: share, what matches, recall@{K}, ms planned, ms exact",
         stored.len(),

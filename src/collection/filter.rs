@@ -1,6 +1,6 @@
 //! Conditions on a document's metadata: what they are, and the plain way to evaluate one.
 //!
-//! [`super::columns`] evaluates the same conditions for all documents of a collection at once; [`text`] writes and
+//! The columns of a collection evaluate the same conditions for all documents at once; [`text`] writes and
 //! reads them. Invariant: a condition that can be made can be written, and what was written reads as the same.
 
 pub mod text;

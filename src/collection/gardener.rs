@@ -14,8 +14,8 @@ use super::single::Collection;
 /// How often is looked for work that nobody announced: audits of graphs that have come to rest.
 const REST: Duration = Duration::from_secs(1);
 
-/// While documents come in, the graphs get one part in so many of what the machine can do. Linking 100,000 documents
-/// takes a fifth to a quarter of the time that embedding them takes (benches/upload.rs).
+/// While documents come in, the graphs get one part in so many of what the machine can do. Linking a document takes
+/// about a tenth of the time that embedding a short text takes (benches/upload.rs), and again when segments merge.
 const SHARE: usize = 10;
 
 /// The collections of a store, by name.
@@ -56,8 +56,9 @@ fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
             if all.iter().filter(|collection| collection.maintain()).count() == 0 {
                 break;
             }
+            let far_behind = all.iter().any(|collection| collection.is_far_behind());
             drop(all);
-            if woken.try_recv().is_ok() {
+            if woken.try_recv().is_ok() && !far_behind {
                 std::thread::sleep(begun.elapsed().mul_f32(rest_for_turn));
             }
         }

@@ -20,8 +20,8 @@ use crate::index::{self, Effort, Index, Neighbour, Slot};
 /// Estimated bytes of a document's places in the maps, beside its id and content.
 const ENTRY_BYTES: usize = 192;
 
-/// Estimated bytes of a vector's links in the graph.
-const GRAPH_BYTES: usize = 2_300;
+/// Estimated bytes of a vector in a segment: its codes, a byte for each dimension, and this for links and tables.
+const GRAPH_BYTES: usize = 176;
 
 /// Where one of so many documents matches, they are listed by what matches, else by what there is in order of ids.
 const SELECTIVE: usize = 16;
@@ -315,19 +315,27 @@ impl Collection {
         self.index.maintain();
     }
 
-    /// Wakes the maintenance thread, and works with it for a turn where the graph is far behind. A turn links more
-    /// vectors than a commit usually brings, so that what is behind gets less.
+    /// Wakes the maintenance thread, and leaves it a turn where it is far behind: it links more vectors in a turn than a
+    /// commit usually brings.
     pub(super) fn tend_graph(&self) {
         self.gardener.wake();
-        if self.index.pending() > FAR_BEHIND {
-            self.index.maintain_for(MAINTENANCE_TURN);
+        if self.is_far_behind() {
+            std::thread::sleep(MAINTENANCE_TURN);
         }
+    }
+
+    /// So many vectors wait for the graph that commits wait too.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.index.pending() > FAR_BEHIND
     }
 
     /// What a document counts for, with all that belongs to it.
     pub(super) fn cost(&self, id: &DocId, content: &Content) -> Usage {
-        let bytes =
-            ENTRY_BYTES + id.as_str().len() + content.bytes() + self.dimensions() * size_of::<f32>() + GRAPH_BYTES;
+        let bytes = ENTRY_BYTES
+            + id.as_str().len()
+            + content.bytes()
+            + self.dimensions() * (size_of::<f32>() + 1)
+            + GRAPH_BYTES;
         Usage { documents: 1, bytes }
     }
 

@@ -1,54 +1,65 @@
-//! What is done behind the searches' back: linking, auditing, building anew.
+//! What is done behind the searches' back: sealing what came, merging what is sealed.
 //!
-//! One thread at a time does it, in steps of about a millisecond (an audit: some tenths of a second
-//! among 100,000 points), so that it can stop in time and serve several indexes in turn. Searches never
-//! wait for more than one link.
+//! One thread at a time does it, in steps of about a millisecond, so that it can stop in time and serve several indexes in
+//! turn; the last step of a segment takes longer, some seconds for 100,000 vectors. It holds no lock while it works:
+//! searches never wait for more than the moment in which a segment is put in place.
+//!
+//! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built
+//! anew seldom, and any two when they have stopped. Segments that remain differ in size by more than [`ALIKE`] times.
 
-use std::sync::Arc;
+use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::Index;
-use super::graph::{Graph, SharedGraph};
 use super::rows::{Rows, Slot};
+use super::segment::{Building, Segment};
 
-/// A graph is built anew when one of so many of its slots was removed: dead points cost each walk their
-/// share of the time, and their rows' memory.
+/// A segment is built anew when one of so many of its vectors was removed: dead points cost each walk their
+/// share of the time.
 const DEAD_SHARE: usize = 5;
-/// While there is linking to do, an audit waits until one of so many points is new: points that no audit
-/// has seen are compared with each query.
-const UNAUDITED_SHARE: usize = 10;
-/// Fewer new points than this are compared with each query in less time than a walk takes.
-const UNAUDITED_MIN: usize = 1_000;
-/// An audit of a graph that hardly grew takes at most one part in so many of the time.
-const AUDIT_REST: u32 = 20;
+/// Segments of which none is so many times larger than the smallest are alike.
+const ALIKE: usize = 8;
+/// So many alike segments are merged while vectors come in.
+const FAN: usize = 4;
+/// No vector came for so long: they have stopped.
+const QUIET: Duration = Duration::from_secs(1);
+/// Then a tail of one of so many of what is sealed otherwise is sealed too.
+const QUIET_SHARE: usize = 4;
+/// Vectors linked in a step.
+const STEP: usize = 8;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is to be done next.
 enum Task {
     /// Too few vectors are left for a graph to pay.
     GiveUp,
-    Rebuild,
-    Audit,
-    Link,
+    /// A new segment of the tail.
+    Seal,
+    /// One segment of these.
+    Merge(Vec<Arc<Segment>>),
 }
 
-/// A graph in the making, which nobody searches yet.
-struct Rebuild {
-    graph: Graph,
-    rest: std::vec::IntoIter<(Slot, Arc<[f32]>)>,
-    held: Vec<Slot>,
+/// A segment in the making, which nobody searches yet.
+struct Work {
+    building: Building,
+    instead_of: Vec<Arc<Segment>>,
 }
 
 /// What the maintaining thread remembers between two steps.
 #[derive(Default)]
 pub(super) struct Maintenance {
-    rebuild: Option<Rebuild>,
+    work: Option<Work>,
 }
 
 impl Index {
     /// Whether there is work for [`Index::maintain_for`]. Becomes true with inserts and removals, and a
-    /// while after them for the last audit: to be asked every second or so.
+    /// while after them for the last merges: to be asked every second or so.
     pub fn needs_maintenance(&self) -> bool {
-        self.next_task(&self.rows(), false).is_some()
+        let at_work = match self.maintenance.try_lock() {
+            Ok(maintenance) => maintenance.work.is_some(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().work.is_some(),
+            Err(TryLockError::WouldBlock) => true,
+        };
+        at_work || self.next_task(&self.rows(), false).is_some()
     }
 
     /// Does maintenance for about so long, or until there is none; true if there is more. To be called
@@ -64,95 +75,87 @@ impl Index {
         false
     }
 
-    /// Does all maintenance there is, the last audit at once. Blocks for as long as it takes: a minute or
-    /// two for 100,000 new vectors.
+    /// Does all maintenance there is, the last merges at once. Blocks for as long as it takes: half a minute or so
+    /// for 100,000 new vectors.
     pub fn maintain(&self) {
         let mut maintenance = super::lock(&self.maintenance);
         while self.step(&mut maintenance, true) {}
     }
 
-    /// `settle`: audit even a few points, and now.
+    /// `settle`: nothing more is awaited.
     fn next_task(&self, rows: &Rows, settle: bool) -> Option<Task> {
-        let size = rows.graph_size;
-        if rows.graph.is_none() {
-            return (rows.live() > self.graph_above()).then_some(Task::Link);
-        }
+        let mut segments: Vec<Arc<Segment>> = rows.segments().to_vec();
         // Half, so that a collection around the limit does not build graphs over and over.
-        if rows.live() <= self.graph_above() / 2 {
+        if !segments.is_empty() && rows.live() <= self.graph_above() / 2 {
             return Some(Task::GiveUp);
         }
-        if rows.linked_dead() * DEAD_SHARE >= size.slots && size.slots > 0 {
-            return Some(Task::Rebuild);
+        let quiet = settle || rows.inserted().is_none_or(|last| last.elapsed() >= QUIET);
+        let seal_above = if quiet { self.seal_above() / QUIET_SHARE } else { self.seal_above() };
+        if rows.live() > self.graph_above() && rows.tail_len() > seal_above {
+            return Some(Task::Seal);
         }
-        if size.unaudited > UNAUDITED_MIN.max(size.points / UNAUDITED_SHARE) {
-            return Some(Task::Audit);
+        let spoiled = |segment: &&Arc<Segment>| {
+            let all = segment.slots().len();
+            (all - segment.live()) * DEAD_SHARE >= all
+        };
+        if let Some(segment) = segments.iter().find(spoiled) {
+            return Some(Task::Merge(vec![Arc::clone(segment)]));
         }
-        if rows.tail_len() > 0 {
-            return Some(Task::Link);
-        }
-        let may_audit = settle || rows.next_audit.is_none_or(|instant| Instant::now() >= instant);
-        (size.unaudited > 0 && may_audit).then_some(Task::Audit)
+        segments.sort_by_key(|segment| segment.live());
+        let smallest = segments.first()?.live();
+        let alike = segments.iter().take_while(|segment| segment.live() <= ALIKE * smallest).count();
+        segments.truncate(alike);
+        (alike >= if quiet { 2 } else { FAN }).then_some(Task::Merge(segments))
     }
 
     /// Does one piece of work; false if there is none.
     fn step(&self, maintenance: &mut Maintenance, settle: bool) -> bool {
+        if let Some(mut work) = maintenance.work.take() {
+            if work.building.link_some(STEP) {
+                maintenance.work = Some(work);
+            } else {
+                let segment = Arc::new(work.building.finish(self.options.ef_construction, self.threads()));
+                self.rows_mut().install(Some(segment), &work.instead_of);
+            }
+            return true;
+        }
         let task = self.next_task(&self.rows(), settle);
-        match (task, maintenance.rebuild.take()) {
-            (None, _) => return false,
-            (Some(Task::GiveUp), _) => self.install(None, &[]),
-            // The share of dead stays above the limit until the new graph is in place.
-            (Some(_), Some(rebuild)) => maintenance.rebuild = self.continue_rebuild(rebuild),
-            (Some(Task::Rebuild), None) => maintenance.rebuild = Some(self.begin_rebuild()),
-            (Some(Task::Audit), None) => self.audit(),
-            (Some(Task::Link), None) => self.link_next(),
+        match task {
+            None => return false,
+            Some(Task::GiveUp) => {
+                let mut rows = self.rows_mut();
+                let all = rows.segments().to_vec();
+                rows.install(None, &all);
+            }
+            Some(Task::Seal) => {
+                let rows = self.rows();
+                let vectors: Vec<_> = rows.unsealed().map(|(slot, row)| (slot, Arc::clone(row))).collect();
+                drop(rows);
+                maintenance.work = Some(self.begin(&vectors, Vec::new()));
+            }
+            Some(Task::Merge(segments)) => {
+                let rows = self.rows();
+                let slots = segments.iter().flat_map(|segment| segment.slots());
+                let vectors: Vec<_> = slots.filter_map(|&slot| Some((slot, Arc::clone(rows.get(slot)?)))).collect();
+                drop(rows);
+                if vectors.is_empty() {
+                    self.rows_mut().install(None, &segments);
+                } else {
+                    maintenance.work = Some(self.begin(&vectors, segments));
+                }
+            }
         }
         true
     }
 
-    fn link_next(&self) {
-        let mut rows = self.rows_mut();
-        let Some((slot, row)) = rows.next_unlinked() else { return };
-        let new_graph = || Arc::new(SharedGraph::new(Graph::new(&self.options, self.options.exact_below)));
-        let graph = Arc::clone(rows.graph.get_or_insert_with(new_graph));
-        drop(rows);
-        // Meanwhile the slot is in the tail and in the graph; searches take it once.
-        let size = graph.link(slot, row);
-        self.rows_mut().mark_linked(slot, size);
+    /// Half of the cores where nobody embeds documents, else one.
+    fn threads(&self) -> usize {
+        let quiet = self.rows().inserted().is_none_or(|last| last.elapsed() >= QUIET);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if quiet { (cores / 2).max(1) } else { 1 }
     }
 
-    fn audit(&self) {
-        let Some(graph) = self.rows().graph.clone() else { return };
-        let begin = Instant::now();
-        let size = graph.audit();
-        let mut rows = self.rows_mut();
-        rows.graph_size = size;
-        rows.next_audit = Some(Instant::now() + begin.elapsed() * AUDIT_REST);
-    }
-
-    fn begin_rebuild(&self) -> Rebuild {
-        let rows: Vec<_> = self.rows().all().map(|(slot, row)| (slot, Arc::clone(row))).collect();
-        let graph = Graph::new(&self.options, rows.len());
-        Rebuild { graph, held: Vec::with_capacity(rows.len()), rest: rows.into_iter() }
-    }
-
-    /// Links one more row, or, after the last, puts the new graph in place.
-    fn continue_rebuild(&self, mut rebuild: Rebuild) -> Option<Rebuild> {
-        if let Some((slot, row)) = rebuild.rest.next() {
-            rebuild.graph.link(slot, row);
-            rebuild.held.push(slot);
-            return Some(rebuild);
-        }
-        let graph = SharedGraph::new(rebuild.graph);
-        graph.audit();
-        self.install(Some(Arc::new(graph)), &rebuild.held);
-        None
-    }
-
-    fn install(&self, graph: Option<Arc<SharedGraph>>, held: &[Slot]) {
-        let old = self.rows_mut().swap_graph(graph, held);
-        // Searches that still walk the old graph end soon. Freeing it takes a while, and is not for them.
-        while old.as_ref().is_some_and(|old| Arc::strong_count(old) > 1) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+    fn begin(&self, vectors: &[(Slot, Arc<[f32]>)], instead_of: Vec<Arc<Segment>>) -> Work {
+        Work { building: Building::new(self.dimensions, vectors), instead_of }
     }
 }

@@ -3,12 +3,12 @@
 //! Synchronous, `Send + Sync`; knows nothing of texts, ids or the wire.
 //!
 //! ```text
-//! insert ──► rows, tail ──(maintain: link)──► graph ──(maintain: audit)──► weak points
-//! search  =  scan of the tail  ∪  walk through the graph  ∪  scan of weak and unaudited points
+//! insert ──► rows, tail ──(maintain: seal)──► segment ──(maintain: merge)──► fewer, larger segments
+//! search  =  scan of the tail  ∪  a walk through each segment, its best compared by their f32 rows
 //!            less than min(k, live) hits, a small index, or Exact: scan of all rows
 //! ```
 //!
-//! Promises, whatever the state of the graph: what `insert` returned is found, what `remove` was told is
+//! Promises, whatever the state of the segments: what `insert` returned is found, what `remove` was told is
 //! not, and a search has exactly min(k, live) hits with true scores, in order. Only *which* hits is
 //! approximate, with [`Effort::Graph`] in an index large enough for a graph.
 //!
@@ -17,16 +17,16 @@
 //! | `options` | what can be chosen |
 //! | `rows` | which vectors live, under which slot |
 //! | `scan` | scores, their order, the best k |
-//! | `graph` | the HNSW graph; the only file that knows `hnsw_rs` |
-//! | `audit` | which points a walk may miss |
-//! | `maintenance` | linking, auditing, building anew, in the background |
+//! | `segment` | a part that is finished: a graph, and whose vectors are in it |
+//! | `graph` | how such a graph is built, repaired, laid out and walked |
+//! | `maintenance` | sealing and merging, in the background |
 
-mod audit;
 mod graph;
 mod maintenance;
 mod options;
 mod rows;
 mod scan;
+mod segment;
 #[cfg(test)]
 mod tests;
 
@@ -38,15 +38,20 @@ pub use options::Options;
 pub use rows::Slot;
 pub use scan::Neighbour;
 
+use crate::kernel::dot_i8::MAX_DIMENSIONS;
 use maintenance::Maintenance;
 use rows::Rows;
 use scan::{Best, cosine};
+use segment::Candidate;
 
 /// Rows that one hold of the lock covers in a long scan: about a millisecond, which is what an insert or
 /// removal may have to wait.
 const ROWS_PER_HOLD: usize = 8_192;
 /// A scan whose hits were removed while it ran is repeated so often before it holds the lock throughout.
 const SCANS: usize = 3;
+
+/// Vectors of the tail that are compared with each query: half a millisecond at most, a quarter on average.
+const SEAL_ABOVE: usize = 4_096;
 
 /// The near half of a walk for k of those that match holds so many times k of them on average: where their share is
 /// half as large near the query as everywhere, there are still enough.
@@ -167,31 +172,35 @@ impl Index {
         self.len() == 0
     }
 
-    /// Vectors that the graph should hold and does not yet. Each search compares with all of them: 10,000
+    /// Vectors that a segment should hold and none does yet. Each search compares with all of them: 10,000
     /// cost it about a millisecond. Where inserts outrun maintenance, slow them down by this number.
     pub fn pending(&self) -> usize {
         let rows = self.rows();
-        if rows.graph.is_none() && rows.live() <= self.graph_above() { 0 } else { rows.tail_len() }
+        if rows.live() > self.graph_above() && rows.tail_len() > self.seal_above() { rows.tail_len() } else { 0 }
     }
 
-    /// Memory of vectors and graph in bytes, an estimate. Removed vectors that the graph still holds are
-    /// counted; a graph that is being built to replace another is not.
+    /// Memory of vectors and segments in bytes, an estimate. A segment that is being built to replace others is not
+    /// counted.
     pub fn bytes(&self) -> usize {
         /// Beside its components: two counters, the allocator's own, a place.
         const ROW_OVERHEAD: usize = 16 + 16 + 24;
         let rows = self.rows();
-        let held = rows.live() + rows.linked_dead();
-        held * (self.dimensions * size_of::<f32>() + ROW_OVERHEAD) + rows.graph_size.bytes()
+        let segments: usize = rows.segments().iter().map(|segment| segment.bytes()).sum();
+        rows.live() * (self.dimensions * size_of::<f32>() + ROW_OVERHEAD) + segments
     }
 
-    /// A graph is made of more live vectors than this.
+    /// The tail becomes a segment when it has more vectors than this.
+    fn seal_above(&self) -> usize {
+        SEAL_ABOVE.min(self.graph_above())
+    }
+
+    /// There are segments in an index of more live vectors than this.
     fn graph_above(&self) -> usize {
-        // The graph tells a point (one number) from a query by their lengths.
-        if self.dimensions < 2 { usize::MAX } else { self.options.exact_below }
+        // In one dimension all vectors are two; sums of codes are exact up to a length.
+        if (2..=MAX_DIMENSIONS).contains(&self.dimensions) { self.options.exact_below } else { usize::MAX }
     }
 
-    /// `among`: hits are at these places only. `None`: the exact scan is cheaper, or the graph found too few or cannot
-    /// be trusted.
+    /// `among`: hits are at these places only. `None`: the exact scan is cheaper, or the walks found too few.
     fn nearest_by_graph(
         &self,
         query: &[f32],
@@ -201,56 +210,49 @@ impl Index {
     ) -> Option<Vec<Neighbour>> {
         let wanted = |slot: Slot| among.is_none_or(|among| among.contains(slot.place()));
         let rows = self.rows();
-        let graph = rows.graph.clone()?;
+        let segments = Arc::clone(rows.segments());
         let scan_rows = self.options.scan_rows_per_ef.saturating_mul(ef);
-        if rows.live() <= self.graph_above().max(scan_rows).max(ef) {
+        if segments.is_empty() || rows.live() <= scan_rows.max(ef) {
             return None;
         }
-        // The tail before the graph, under the lock that names both: a vector is in one of them.
-        let mut unlinked = Best::new(k);
-        let tail = rows.unlinked().filter(|(slot, _)| wanted(*slot));
-        tail.for_each(|(slot, row)| unlinked.push(slot, cosine(query, row)));
-        // Removed points take their share of the places; at most every second is kept for them, because
-        // a graph with more of them is about to be replaced.
-        let (live, dead) = (rows.linked_live(), rows.linked_dead());
-        let ef = ef + ef * dead.min(live) / live.max(1);
+        // The tail before the segments, under the lock that names both: a vector is in one of them.
+        let mut best = Best::new(k);
+        let tail = rows.unsealed().filter(|(slot, _)| wanted(*slot));
+        tail.for_each(|(slot, row)| best.push(slot, cosine(query, row)));
         drop(rows);
 
-        let mut found = graph.search(query, ef)?;
-        if among.is_some() {
+        let mut candidates = Vec::new();
+        let mut error = 0.0f32;
+        for segment in segments.iter() {
+            // Removed ones take their share of the places; at most every second is kept for them, because
+            // a segment with more of them is about to be merged.
+            let (all, live) = (segment.slots().len(), segment.live());
+            let ef = ef + ef * (all - live).min(live) / live.max(1);
             // The far half of a walk's best is where it misses most, and no nearer hits stand before those that match.
-            let near = found.len().min(ef) / 2;
-            if near < found.len() {
-                found.select_nth_unstable_by(near, scan::best_first);
-                found.truncate(near);
-            }
+            let of = if among.is_some() { ef / 2 } else { ef };
+            error = error.max(segment.search(query, ef, of, &mut candidates));
         }
+        candidates.retain(|candidate| wanted(candidate.slot));
+        candidates.sort_unstable_by(|a, b| b.estimate.total_cmp(&a.estimate));
 
         let rows = self.rows();
-        let mut linked = Best::new(k);
-        let live = found.iter().filter(|hit| wanted(hit.slot) && rows.is_live(hit.slot));
-        live.for_each(|hit| linked.push(hit.slot, hit.score));
-        let mut hits = unlinked.into_hits();
+        let mut hits = best.into_hits();
         hits.retain(|hit| rows.is_live(hit.slot));
-        hits.extend(linked.into_hits());
+        let mut best = Best::new(k);
+        hits.into_iter().for_each(|hit| best.push(hit.slot, hit.score));
+        for Candidate { slot, estimate } in candidates {
+            // Those that follow are farther than k others, whatever their estimates are off by.
+            if best.bar().is_some_and(|bar| estimate + error < bar) {
+                break;
+            }
+            if let Some(row) = rows.get(slot) {
+                best.push(slot, cosine(query, row));
+            }
+        }
+        let hits = best.into_hits();
         let hits = scan::ranked(hits, k);
         let most = among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
         (hits.len() == k.min(most)).then_some(hits)
-    }
-
-    fn nearest_among(&self, query: &[f32], k: usize, among: &RoaringBitmap) -> Vec<Neighbour> {
-        let mut best = Best::new(k);
-        let mut places = among.iter();
-        let mut some: Vec<u32> = Vec::with_capacity(ROWS_PER_HOLD.min(among.len() as usize));
-        loop {
-            some.clear();
-            some.extend(places.by_ref().take(ROWS_PER_HOLD));
-            if some.is_empty() {
-                return scan::ranked(best.into_hits(), k);
-            }
-            let rows = self.rows();
-            rows.at_places(some.iter().copied()).for_each(|(slot, row)| best.push(slot, cosine(query, row)));
-        }
     }
 
     fn nearest_of_all(&self, query: &[f32], k: usize) -> Vec<Neighbour> {
@@ -277,6 +279,21 @@ impl Index {
         let mut best = Best::new(k);
         rows.all().for_each(|(slot, row)| best.push(slot, cosine(query, row)));
         scan::ranked(best.into_hits(), k)
+    }
+
+    fn nearest_among(&self, query: &[f32], k: usize, among: &RoaringBitmap) -> Vec<Neighbour> {
+        let mut best = Best::new(k);
+        let mut places = among.iter();
+        let mut some: Vec<u32> = Vec::with_capacity(ROWS_PER_HOLD.min(among.len() as usize));
+        loop {
+            some.clear();
+            some.extend(places.by_ref().take(ROWS_PER_HOLD));
+            if some.is_empty() {
+                return scan::ranked(best.into_hits(), k);
+            }
+            let rows = self.rows();
+            rows.at_places(some.iter().copied()).for_each(|(slot, row)| best.push(slot, cosine(query, row)));
+        }
     }
 
     fn check(&self, vector: &[f32]) {

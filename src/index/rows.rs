@@ -1,16 +1,16 @@
-//! Which vectors live, under which slot, and which of them the graph holds.
+//! Which vectors live, under which slot, and which of them a segment holds.
 //!
-//! Invariant: every live slot is either held by `graph` or named in `tail`. All of this is behind one
-//! lock, so that a search sees a graph together with the tail that belongs to it.
+//! Invariant: every live slot is either held by one of `segments` or named in `tail`. All of this is behind one
+//! lock, so that a search sees the segments together with the tail that belongs to them.
 //!
-//! Rows are shared, not copied: the graph and whoever asked keep a removed row alive as long as they
-//! need it, while its slot is free at once. A slot's generation tells its next user from its last.
+//! Rows are shared, not copied: whoever asked keeps a removed row alive as long as it needs it, while its slot is free
+//! at once. A slot's generation tells its next user from its last.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::graph::{SharedGraph, Size};
+use super::segment::Segment;
 
 /// The number of a vector in its index. A removed slot never comes back: the place is used again,
 /// with another generation.
@@ -32,8 +32,8 @@ struct Place {
     /// `None`: free.
     row: Option<Arc<[f32]>>,
     generation: u32,
-    /// The current graph holds the row.
-    linked: bool,
+    /// Who holds the row; `None`: it is in the tail.
+    segment: Option<Arc<Segment>>,
 }
 
 #[derive(Default)]
@@ -41,15 +41,13 @@ pub(super) struct Rows {
     places: Vec<Place>,
     free: Vec<u32>,
     live: usize,
-    /// Slots that the graph does not hold, oldest first. May name removed ones.
+    /// Slots that no segment holds, oldest first. May name removed ones.
     tail: VecDeque<Slot>,
-    /// Live slots that the graph holds.
-    linked_live: usize,
-    pub(super) graph: Option<Arc<SharedGraph>>,
-    /// Size of `graph` when it last changed: to be had without waiting for its lock.
-    pub(super) graph_size: Size,
-    /// Not before then is the graph audited for a few points only.
-    pub(super) next_audit: Option<Instant>,
+    /// Live slots that segments hold.
+    sealed: usize,
+    segments: Arc<[Arc<Segment>]>,
+    /// When a vector came last.
+    inserted: Option<Instant>,
 }
 
 impl Rows {
@@ -62,12 +60,13 @@ impl Rows {
             }
             None => {
                 let place = u32::try_from(self.places.len()).expect("four billion rows do not fit into memory");
-                self.places.push(Place { row: Some(row), generation: 0, linked: false });
+                self.places.push(Place { row: Some(row), generation: 0, segment: None });
                 Slot { place, generation: 0 }
             }
         };
         self.live += 1;
         self.tail.push_back(slot);
+        self.inserted = Some(Instant::now());
         slot
     }
 
@@ -76,17 +75,18 @@ impl Rows {
         if !self.is_live(slot) {
             return false;
         }
-        let place = &mut self.places[slot.place() as usize];
+        let place = &mut self.places[slot.place as usize];
         place.row = None;
         place.generation = place.generation.wrapping_add(1);
         self.live -= 1;
-        if std::mem::take(&mut place.linked) {
-            self.linked_live -= 1;
+        if let Some(segment) = place.segment.take() {
+            segment.lost_one();
+            self.sealed -= 1;
         }
         self.free.push(slot.place);
         // Replacing documents over and over must not make the tail grow; half of it may be stale, so
         // that a removal costs O(1) on average.
-        if self.tail.len() > 2 * (self.live - self.linked_live) + 64 {
+        if self.tail.len() > 2 * (self.live - self.sealed) + 64 {
             let places = &self.places;
             self.tail.retain(|&slot| live_row(places, slot).is_some());
         }
@@ -105,10 +105,6 @@ impl Rows {
         self.live
     }
 
-    pub(super) fn linked_live(&self) -> usize {
-        self.linked_live
-    }
-
     /// Number of places, live and free.
     pub(super) fn places(&self) -> usize {
         self.places.len()
@@ -124,11 +120,8 @@ impl Rows {
 
     /// The live slots among the places of a range, with their rows.
     pub(super) fn in_places(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
-        self.places[range.clone()].iter().zip(range).filter_map(|(place, number)| {
-            // Never truncates: `insert` refuses a place that does not fit.
-            let slot = Slot { place: number as u32, generation: place.generation };
-            place.row.as_ref().map(|row| (slot, row))
-        })
+        // Never truncates: `insert` refuses a place that does not fit.
+        self.at_places(range.start as u32..range.end as u32)
     }
 
     /// All live slots, with their rows.
@@ -136,70 +129,61 @@ impl Rows {
         self.in_places(0..self.places.len())
     }
 
-    /// The live slots that the graph does not hold, oldest first.
-    pub(super) fn unlinked(&self) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
+    /// The live slots that no segment holds, oldest first.
+    pub(super) fn unsealed(&self) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
         self.tail.iter().filter_map(|&slot| self.get(slot).map(|row| (slot, row)))
     }
 
-    /// Slots of the graph that were removed.
-    pub(super) fn linked_dead(&self) -> usize {
-        self.graph_size.slots - self.linked_live
-    }
-
-    /// Slots that the graph does not hold; removed ones that are still listed are counted.
+    /// Slots that no segment holds; removed ones that are still listed are counted.
     pub(super) fn tail_len(&self) -> usize {
         self.tail.len()
     }
 
-    /// The oldest live slot that the graph does not hold.
-    pub(super) fn next_unlinked(&mut self) -> Option<(Slot, Arc<[f32]>)> {
-        while let Some(&slot) = self.tail.front() {
-            if let Some(row) = live_row(&self.places, slot) {
-                return Some((slot, Arc::clone(row)));
-            }
-            self.tail.pop_front();
-        }
-        None
+    pub(super) fn segments(&self) -> &Arc<[Arc<Segment>]> {
+        &self.segments
     }
 
-    /// Takes the slot off the tail: the current graph holds it now. It is at the front, unless it was
-    /// removed meanwhile.
-    pub(super) fn mark_linked(&mut self, slot: Slot, graph_size: Size) {
-        self.graph_size = graph_size;
-        if self.tail.front() == Some(&slot) {
-            self.tail.pop_front();
-        }
-        if self.is_live(slot) {
-            self.places[slot.place() as usize].linked = true;
-            self.linked_live += 1;
-        }
+    /// When a vector came last.
+    pub(super) fn inserted(&self) -> Option<Instant> {
+        self.inserted
     }
 
-    /// Puts another graph in the place of the current one, or none, and returns the current one. `held`:
-    /// the slots that the new graph holds.
-    pub(super) fn swap_graph(&mut self, graph: Option<Arc<SharedGraph>>, held: &[Slot]) -> Option<Arc<SharedGraph>> {
-        self.places.iter_mut().for_each(|place| place.linked = false);
-        self.linked_live = 0;
-        for &slot in held {
-            if self.is_live(slot) {
-                self.places[slot.place() as usize].linked = true;
-                self.linked_live += 1;
+    /// Puts a segment in the place of others, or of the tail's slots that it holds.
+    pub(super) fn install(&mut self, segment: Option<Arc<Segment>>, instead_of: &[Arc<Segment>]) {
+        for old in instead_of {
+            for &slot in old.slots() {
+                if live_row(&self.places, slot).is_some() {
+                    self.places[slot.place as usize].segment = None;
+                    self.sealed -= 1;
+                    if segment.is_none() {
+                        self.tail.push_back(slot);
+                    }
+                }
             }
         }
-        // Oldest first is lost where a graph is given up, and does not matter: all are linked alike.
-        let unlinked = self.all().map(|(slot, _)| slot).filter(|slot| !self.places[slot.place() as usize].linked);
-        self.tail = unlinked.collect();
-        self.graph_size = graph.as_ref().map_or(Size::default(), |graph| graph.size());
-        std::mem::replace(&mut self.graph, graph)
+        let kept = self.segments.iter().filter(|held| !instead_of.iter().any(|old| Arc::ptr_eq(held, old)));
+        self.segments = kept.chain(&segment).cloned().collect();
+        let Some(segment) = segment else { return };
+        for &slot in segment.slots() {
+            if live_row(&self.places, slot).is_some() {
+                self.places[slot.place as usize].segment = Some(Arc::clone(&segment));
+                self.sealed += 1;
+            } else {
+                segment.lost_one();
+            }
+        }
+        let places = &self.places;
+        self.tail.retain(|slot| live_row(places, *slot).is_some() && places[slot.place as usize].segment.is_none());
     }
 }
 
 fn live_row(places: &[Place], slot: Slot) -> Option<&Arc<[f32]>> {
-    places.get(slot.place() as usize).filter(|place| place.generation == slot.generation)?.row.as_ref()
+    places.get(slot.place as usize).filter(|place| place.generation == slot.generation)?.row.as_ref()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::segment::Building;
     use super::*;
 
     fn row(x: f32) -> Arc<[f32]> {
@@ -227,18 +211,25 @@ mod tests {
         }
         assert!(rows.tail_len() < 200, "{} entries for one vector", rows.tail_len());
         assert_eq!(rows.places(), 1);
-        assert_eq!(rows.next_unlinked().unwrap().0, slot);
+        assert_eq!(rows.unsealed().map(|(slot, _)| slot).collect::<Vec<_>>(), [slot]);
     }
 
     #[test]
-    fn a_slot_removed_while_it_was_being_linked_is_not_counted_as_held() {
+    fn what_was_removed_while_its_segment_was_built_is_not_counted_as_held() {
         let mut rows = Rows::default();
-        rows.insert(row(1.0));
-        let (slot, _) = rows.next_unlinked().unwrap();
-        rows.remove(slot);
-        let reused = rows.insert(row(2.0));
-        rows.mark_linked(slot, Size::default());
-        assert_eq!(rows.linked_live(), 0);
-        assert_eq!(rows.next_unlinked().unwrap().0, reused);
+        let slots: Vec<Slot> = (0..4).map(|n| rows.insert(row(n as f32))).collect();
+        let vectors: Vec<_> = rows.unsealed().map(|(slot, row)| (slot, Arc::clone(row))).collect();
+        let mut building = Building::new(2, &vectors);
+        while building.link_some(1) {}
+        let segment = Arc::new(building.finish(8, 1));
+        rows.remove(slots[1]);
+        let reused = rows.insert(row(9.0));
+        rows.install(Some(Arc::clone(&segment)), &[]);
+        assert_eq!((segment.live(), rows.live(), rows.tail_len()), (3, 4, 1));
+        assert_eq!(rows.unsealed().next().unwrap().0, reused);
+        rows.remove(slots[0]);
+        assert_eq!(segment.live(), 2);
+        rows.install(None, &[segment]);
+        assert_eq!((rows.segments().len(), rows.tail_len()), (0, 3), "what it held is in the tail again");
     }
 }

@@ -72,6 +72,11 @@ impl Best {
         }
     }
 
+    /// The score of the worst, if there are `k`.
+    pub(super) fn bar(&self) -> Option<f32> {
+        self.kept.peek().filter(|_| self.kept.len() == self.k).map(|worst| worst.0.score)
+    }
+
     /// What was kept, in no order.
     pub(super) fn into_hits(self) -> Vec<Neighbour> {
         self.kept.into_iter().map(|hit| hit.0).collect()

@@ -58,7 +58,7 @@ fn clustered(random: &mut Random, n: usize, dimensions: usize, clusters: usize) 
 }
 
 fn small_graph() -> Options {
-    Options { max_connections: 8, ef_construction: 60, ef_search: 32, exact_below: 8, scan_rows_per_ef: 0 }
+    Options { ef_construction: 60, ef_search: 32, exact_below: 8, scan_rows_per_ef: 0 }
 }
 
 const GRAPH: Effort = Effort::Graph { ef: None };
@@ -260,7 +260,7 @@ fn a_thousand_identical_vectors_hide_nobody() {
 }
 
 #[test]
-fn building_anew_frees_the_rows_of_removed_vectors() {
+fn building_anew_frees_what_the_graph_kept_of_removed_vectors() {
     let random = &mut Random(3);
     let vectors = clustered(random, 600, 24, 5);
     let weak: Vec<_> = vectors.iter().map(Arc::downgrade).collect();
@@ -271,11 +271,10 @@ fn building_anew_frees_the_rows_of_removed_vectors() {
     let full = index.bytes();
     index.remove(&slots[..119]);
     assert!(!index.needs_maintenance(), "less than a fifth is dead");
-    assert!(weak[0].upgrade().is_some(), "the graph walks over removed rows");
+    assert!(weak[..119].iter().all(|row| row.upgrade().is_none()), "removed rows are freed at once");
     index.remove(&slots[119..200]);
     assert!(index.needs_maintenance());
     index.maintain();
-    assert!(weak[..200].iter().all(|row| row.upgrade().is_none()), "removed rows are freed");
     assert!(weak[200..].iter().all(|row| row.upgrade().is_some()));
     assert!(index.bytes() < full * 3 / 4, "{} of {full} bytes", index.bytes());
     let fresh = index.insert(&clustered(random, 200, 24, 5));
@@ -313,7 +312,7 @@ fn a_small_index_makes_no_graph_and_a_shrunken_one_gives_it_up() {
     assert_eq!(index.pending(), 0);
     index.remove(&slots);
     index.maintain();
-    assert!(index.rows().graph.is_none());
+    assert!(index.rows().segments().is_empty());
     assert_eq!(index.search(&random.unit(8), 1_000, GRAPH).len(), more.len());
 }
 
@@ -326,7 +325,7 @@ fn one_thread_makes_the_same_graph_each_time() {
         index.insert(&vectors);
         index.maintain();
         let hits: Vec<_> = queries.iter().map(|query| index.search(query, 5, Effort::Graph { ef: Some(5) })).collect();
-        (hits, index.rows().graph_size)
+        (hits, index.bytes())
     };
     assert_eq!(answers(), answers());
 }
@@ -444,6 +443,6 @@ fn a_crowd_of_nearly_identical_vectors_hides_nobody() {
     index.maintain();
     for (vector, slot) in vectors.iter().zip(&slots) {
         let hit = index.search(vector, 1, GRAPH)[0];
-        assert!(hit.slot == *slot || hit.score > 0.99999, "{slot:?} found {hit:?}, {:?}", index.rows().graph_size);
+        assert!(hit.slot == *slot || hit.score > 0.99999, "{slot:?} found {hit:?}");
     }
 }

@@ -9,6 +9,7 @@ pub mod activation;
 pub mod attention;
 pub mod cpu;
 pub mod dot;
+pub mod dot_i8;
 pub mod gemm;
 pub mod gemm_int8;
 pub mod gemm_pairs;

@@ -11,7 +11,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tonic_reflection", &["src/server/"]),
     ("prost", &["src/rpc/", "src/client/"]),
     ("clap", &["src/cli/", "src/config.rs"]),
-    ("hnsw_rs", &["src/index/graph.rs"]),
+    ("hnsw_rs", &["src/index/graph/build.rs"]),
     ("redb", &["src/collection/disk/"]),
     ("hf_hub", &["src/model/hub.rs"]),
     ("tokenizers", &["src/embedder/tokenizer.rs"]),

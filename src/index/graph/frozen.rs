@@ -1,0 +1,177 @@
+//! A finished graph, laid out for walks: codes and links by node, in an order that keeps near nodes near.
+//!
+//! ```text
+//! search: best of the entries ─► beam;  loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
+//! ```
+//! Invariant: nodes are numbered 0..len; the first [`Frozen::entries`] are where walks begin; from node 0 every node
+//! can be reached (see `connect`). Nothing changes after it is made. Scores are estimates: the caller, who has the f32
+//! rows, computes true ones for the best. Equal vectors are the caller's matter too: see `twins`.
+
+use super::beam::{Beam, MAX_NODES};
+use super::codes::{Codes, OwnQuery};
+use super::links::{DEGREE, Links, NONE};
+use crate::kernel::dot_i8::{Query, prefetch};
+
+/// Walks begin at the best so many of the entries: more than one, because entries are few and the nearest one may
+/// lie behind a ridge.
+const STARTS: usize = 4;
+/// Entries that are scored in one call.
+const ENTRY_BATCH: usize = 64;
+
+/// A graph that walks read.
+pub struct Frozen {
+    codes: Codes,
+    links: Links,
+    /// By node: its number before nodes were put in order.
+    points: Vec<u32>,
+    entries: usize,
+}
+
+/// Memory of a walk, one for each thread that searches; fits graphs of any size.
+#[derive(Default)]
+pub struct Scratch {
+    query: OwnQuery,
+    walk: Walk,
+}
+
+#[derive(Default)]
+struct Walk {
+    beam: Beam,
+    /// By node: the walk that met it last.
+    met: Vec<u8>,
+    walk: u8,
+    batch: Vec<u32>,
+    scores: Vec<f32>,
+    /// Nodes looked at, with their scores, where they are asked for.
+    trail: Vec<(u32, f32)>,
+}
+
+impl Frozen {
+    /// Lays out a graph: `order[node]` is a node's number in `codes` and `links`; walks begin at the first `entries`.
+    ///
+    /// # Panics
+    /// If the parts disagree on the number of nodes.
+    pub fn new(codes: &Codes, links: &Links, order: Vec<u32>, entries: usize) -> Frozen {
+        assert!(codes.len() == links.len() && codes.len() == order.len(), "codes, links and a place for each node");
+        assert!(codes.len() < MAX_NODES && entries <= order.len(), "entries are nodes");
+        Frozen { codes: codes.reordered(&order), links: links.reordered(&order), points: order, entries }
+    }
+
+    /// The same nodes with other links, in another order: `links` by node as of now, `order` as in [`Frozen::new`].
+    ///
+    /// # Panics
+    /// If the parts disagree on the number of nodes.
+    pub fn relinked(&self, links: &Links, order: Vec<u32>) -> Frozen {
+        let mut graph = Frozen::new(&self.codes, links, order, self.entries);
+        graph.points.iter_mut().for_each(|node| *node = self.points[*node as usize]);
+        graph
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Walks begin at nodes below this.
+    pub fn entries(&self) -> usize {
+        self.entries
+    }
+
+    /// By node: its number in what the graph was made of.
+    pub fn points(&self) -> &[u32] {
+        &self.points
+    }
+
+    /// Codes by node.
+    pub fn codes(&self) -> &Codes {
+        &self.codes
+    }
+
+    /// Links by node.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Memory in bytes.
+    pub fn bytes(&self) -> usize {
+        self.codes.bytes() + self.links.bytes() + self.points.capacity() * size_of::<u32>()
+    }
+
+    /// The nodes nearest to a query `[dimensions]`, best first, with their estimated cosines: `ef` of them, or
+    /// all that a walk reaches. Higher `ef`: better recall, linear cost.
+    ///
+    /// # Panics
+    /// If the query has another number of dimensions.
+    pub fn search<'s>(
+        &self,
+        query: &[f32],
+        ef: usize,
+        scratch: &'s mut Scratch,
+    ) -> impl Iterator<Item = (u32, f32)> + use<'s> {
+        assert_eq!(query.len(), self.codes.dimensions(), "a query of another number of dimensions than the graph");
+        scratch.query.set(query);
+        self.walk::<false>(scratch.query.query(), self.entries, ef, &mut scratch.walk);
+        scratch.walk.beam.kept()
+    }
+
+    /// What a walk from node 0 to `node` looked at, and the best `ef` it met: some twice.
+    pub(super) fn way_to<'s>(
+        &self,
+        node: u32,
+        ef: usize,
+        scratch: &'s mut Scratch,
+    ) -> impl Iterator<Item = (u32, f32)> + use<'s> {
+        self.walk::<true>(self.codes.query(node), self.entries.min(1), ef, &mut scratch.walk);
+        scratch.walk.beam.kept().chain(scratch.walk.trail.iter().copied())
+    }
+
+    fn walk<const TRAIL: bool>(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
+        walk.begin(self.len());
+        let Walk { beam, met, walk: this, batch, scores, trail } = walk;
+        trail.clear();
+        beam.reset(STARTS.min(ef));
+        for first in (0..starts as u32).step_by(ENTRY_BATCH) {
+            batch.clear();
+            batch.extend(first..(starts as u32).min(first + ENTRY_BATCH as u32));
+            self.codes.score(query, batch, &mut scores[..batch.len()]);
+            batch.iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
+        }
+        beam.kept().for_each(|(node, _)| met[node as usize] = *this);
+        beam.widen(ef);
+        // Places for the neighbours of a node, one to spare: a node that was met before is written and not counted.
+        batch.resize(DEGREE + 1, 0);
+        while let Some((node, score)) = beam.pop() {
+            if TRAIL {
+                trail.push((node, score));
+            }
+            // The next one looked at, unless a neighbour of this one is better.
+            if let Some(next) = beam.peek() {
+                prefetch(self.links.places(next));
+            }
+            let mut count = 0;
+            for &target in self.links.places(node) {
+                if target == NONE {
+                    break;
+                }
+                let last = std::mem::replace(&mut met[target as usize], *this);
+                batch[count] = target;
+                count += usize::from(last != *this);
+            }
+            self.codes.score(query, &batch[..count], &mut scores[..count]);
+            batch[..count].iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
+        }
+    }
+}
+
+impl Walk {
+    /// No node was met.
+    fn begin(&mut self, nodes: usize) {
+        if self.met.len() < nodes || self.walk == u8::MAX {
+            self.met.clear();
+            self.met.resize(nodes, 0);
+            self.walk = 0;
+        }
+        self.walk += 1;
+        self.scores.resize(ENTRY_BATCH.max(DEGREE + 1), 0.0);
+    }
+}

@@ -1,0 +1,77 @@
+//! Links of all nodes in one flat array: a node's list is two cache lines, found by arithmetic.
+//!
+//! Invariant: a list has at most [`DEGREE`] targets, all of them nodes, none twice, none the node itself; unused
+//! places are at its end and hold [`NONE`].
+
+/// Most links of a node (2·M of the HNSW paper for M = 16).
+pub const DEGREE: usize = 32;
+/// No node.
+pub const NONE: u32 = u32::MAX;
+
+/// [nodes, DEGREE]
+#[derive(Clone, Default)]
+pub struct Links(Vec<[u32; DEGREE]>);
+
+impl Links {
+    /// Nodes without links.
+    pub fn new(nodes: usize) -> Links {
+        Links(vec![[NONE; DEGREE]; nodes])
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All places of a node, unused ones at the end.
+    #[inline]
+    pub fn places(&self, node: u32) -> &[u32; DEGREE] {
+        &self.0[node as usize]
+    }
+
+    /// The targets of a node's links.
+    pub fn of(&self, node: u32) -> &[u32] {
+        let places = self.places(node);
+        &places[..places.iter().position(|&target| target == NONE).unwrap_or(DEGREE)]
+    }
+
+    /// Adds a link where there is room; false if there is none. An existing link is left alone.
+    pub fn push(&mut self, node: u32, target: u32) -> bool {
+        let used = self.of(node).len();
+        if node == target || self.of(node).contains(&target) {
+            return true;
+        }
+        if used < DEGREE {
+            self.0[node as usize][used] = target;
+        }
+        used < DEGREE
+    }
+
+    /// Puts a link in the place of another.
+    pub fn replace(&mut self, node: u32, place: usize, target: u32) {
+        self.0[node as usize][place] = target;
+    }
+
+    /// The lists of all nodes, in pieces of `nodes` each that threads may fill.
+    pub fn pieces_mut(&mut self, nodes: usize) -> impl Iterator<Item = (usize, &mut [[u32; DEGREE]])> {
+        self.0.chunks_mut(nodes).enumerate().map(move |(i, piece)| (i * nodes, piece))
+    }
+
+    /// The lists of nodes in another order: `order[new]` is the old number.
+    pub fn reordered(&self, order: &[u32]) -> Links {
+        let mut new_of = vec![NONE; self.len()];
+        order.iter().zip(0..).for_each(|(&old, new)| new_of[old as usize] = new);
+        let renamed = |old: &u32| if *old == NONE { NONE } else { new_of[*old as usize] };
+        Links(order.iter().map(|&old| self.places(old).each_ref().map(renamed)).collect())
+    }
+
+    /// Memory in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<[u32; DEGREE]>()
+    }
+}

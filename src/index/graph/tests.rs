@@ -1,0 +1,186 @@
+//! What holds for the pieces together, whatever the data.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::build::Builder;
+use super::codes::Codes;
+use super::connect::unreachable;
+use super::frozen::{Frozen, Scratch};
+use super::layout::breadth_first;
+use super::links::{DEGREE, Links};
+use super::repair::repair;
+use super::twins::{Distinct, Members};
+use crate::kernel::{dot, normalize};
+
+/// Numbers of a seed (Steele et al., 2014, "SplitMix64").
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// About normal: the sum of a few.
+    fn component(&mut self) -> f32 {
+        (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).sum()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Shape {
+    Even,
+    /// Few clusters, far from each other, of vectors almost equal.
+    Clustered,
+    /// Few vectors, many times each.
+    Repeated,
+    /// Each vector with its opposite.
+    Opposed,
+}
+
+fn vectors(shape: Shape, n: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>> {
+    let mut random = Random(seed);
+    let mut fresh = |around: Option<&[f32]>, spread: f32| {
+        let mut v: Vec<f32> =
+            (0..dimensions).map(|i| random.component() * spread + around.map_or(0.0, |c| c[i])).collect();
+        if normalize(&mut v).is_err() {
+            v[0] = 1.0;
+        }
+        v
+    };
+    let centres: Vec<Vec<f32>> = (0..5).map(|_| fresh(None, 1.0)).collect();
+    let mut out: Vec<Vec<f32>> = Vec::with_capacity(n);
+    for i in 0..n {
+        let v = match shape {
+            Shape::Even => fresh(None, 1.0),
+            Shape::Clustered => fresh(Some(&centres[i * 5 / n]), 0.01),
+            Shape::Repeated => centres[i % 5].clone(),
+            Shape::Opposed if i % 2 == 1 => out[i - 1].iter().map(|x| -x).collect(),
+            Shape::Opposed => fresh(None, 1.0),
+        };
+        out.push(v);
+    }
+    out
+}
+
+fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: usize) -> (Frozen, Members) {
+    let mut distinct = Distinct::new(dimensions);
+    vectors.iter().for_each(|v| {
+        distinct.push(v);
+    });
+    let (codes, members) = distinct.into_parts();
+    let codes = Arc::new(codes);
+    let mut builder = Builder::new(Arc::clone(&codes), 16);
+    while builder.insert_some(10) {}
+    let coarse = builder.finish(32);
+    let graph = Frozen::new(&codes, &coarse.links, breadth_first(&coarse.links, &coarse.tops), coarse.tops.len());
+    let links = repair(&graph, repair_ef, threads);
+    let first: Vec<u32> = (0..graph.entries() as u32).collect();
+    (graph.relinked(&links, breadth_first(&links, &first)), members)
+}
+
+fn assert_invariants(graph: &Frozen) {
+    assert_eq!(unreachable(graph.links()), 0);
+    let mut points = graph.points().to_vec();
+    points.sort_unstable();
+    assert!(points.iter().copied().eq(0..graph.len() as u32), "every point is one node");
+    for node in 0..graph.len() as u32 {
+        let mut targets = graph.links().of(node).to_vec();
+        assert!(targets.len() <= DEGREE && targets.iter().all(|&t| t != node && (t as usize) < graph.len()));
+        let count = targets.len();
+        targets.sort_unstable();
+        targets.dedup();
+        assert_eq!(targets.len(), count, "no link twice");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn every_vector_can_be_reached_and_is_found_whatever_the_data(
+        shape in prop::sample::select(vec![Shape::Even, Shape::Clustered, Shape::Repeated, Shape::Opposed]),
+        n in prop_oneof![0usize..5, 5usize..700],
+        dimensions in prop::sample::select(vec![2usize, 3, 63, 64, 65, 384, 1536]),
+        seed in any::<u64>(),
+    ) {
+        let vectors = vectors(shape, n, dimensions, seed);
+        let (graph, members) = made_of(&vectors, dimensions, 24, 1);
+        assert_invariants(&graph);
+        let mut stood_for: Vec<u32> = graph.points().iter().flat_map(|&point| members.of(point)).collect();
+        stood_for.sort_unstable();
+        prop_assert!(stood_for.iter().copied().eq(0..n as u32), "every vector has one node");
+        // A walk as wide as the graph meets all of it.
+        let mut scratch = Scratch::default();
+        if let Some(query) = vectors.first() {
+            prop_assert_eq!(graph.search(query, n, &mut scratch).count(), graph.len());
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_that_repair_does_not_change_the_graph() {
+    let vectors = vectors(Shape::Even, 900, 48, 7);
+    let (one, _) = made_of(&vectors, 48, 32, 1);
+    let (three, _) = made_of(&vectors, 48, 32, 3);
+    assert_eq!(one.points(), three.points());
+    assert!((0..one.len() as u32).all(|node| one.links().places(node) == three.links().places(node)));
+}
+
+#[test]
+fn a_walk_finds_nearly_all_of_the_nearest() {
+    // Within a cluster cosines differ by less than codes can tell (about 0.001), so a hit is what is as good but for that.
+    for (shape, error, least) in [(Shape::Even, 0.0, 0.95), (Shape::Clustered, 2e-3, 0.95), (Shape::Opposed, 0.0, 0.95)]
+    {
+        let (n, dimensions, seed) = (3_000, 24, 11);
+        let vectors = vectors(shape, n, dimensions, seed);
+        let (stored, queries) = vectors.split_at(n - 100);
+        let (graph, members) = made_of(stored, dimensions, 64, 2);
+        let mut scratch = Scratch::default();
+        let mut hits = 0;
+        for query in queries {
+            let mut exact: Vec<f32> = stored.iter().map(|v| dot(query, v)).collect();
+            exact.sort_unstable_by(|a, b| b.total_cmp(a));
+            let found = graph.search(query, 128, &mut scratch).take(40);
+            let found = found.flat_map(|(node, _)| members.of(graph.points()[node as usize]));
+            let mut found: Vec<f32> = found.map(|i| dot(query, &stored[i as usize])).collect();
+            found.sort_unstable_by(|a, b| b.total_cmp(a));
+            hits += found.iter().take(10).filter(|&&score| score >= exact[9] - error).count();
+        }
+        let recall = hits as f64 / (10 * queries.len()) as f64;
+        assert!(recall >= least, "{shape:?}, seed {seed}: recall {recall}");
+    }
+}
+
+#[test]
+fn islands_are_linked_and_full_nodes_give_up_only_links_that_no_way_needs() {
+    let mut codes = Codes::new(8);
+    vectors(Shape::Even, 200, 8, 3).iter().for_each(|v| {
+        codes.push(v);
+    });
+    let mut links = Links::new(200);
+    // A clique that is full, and nodes that nothing links to.
+    for node in 0..33u32 {
+        let others: Vec<u32> = (0..33).filter(|&other| other != node).collect();
+        others.iter().for_each(|&other| {
+            links.push(node, other);
+        });
+    }
+    assert_eq!(unreachable(&links), 167);
+    assert_eq!(super::connect::connect(&codes, &mut links), 167);
+    assert_eq!(unreachable(&links), 0);
+}
+
+#[test]
+fn one_scratch_serves_more_walks_than_its_marks_count() {
+    let vectors = vectors(Shape::Even, 300, 16, 5);
+    let (graph, _) = made_of(&vectors, 16, 24, 1);
+    let mut scratch = Scratch::default();
+    let first: Vec<_> = graph.search(&vectors[9], 20, &mut scratch).collect();
+    for _ in 0..600 {
+        assert!(graph.search(&vectors[9], 20, &mut scratch).eq(first.iter().copied()));
+    }
+}

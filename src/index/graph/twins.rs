@@ -1,0 +1,63 @@
+//! Vectors with equal codes are one node: as many nodes they would fill each other's links.
+//!
+//! Invariant: every vector pushed belongs to exactly one point, and no two points have equal codes.
+
+use std::collections::HashMap;
+
+use super::codes::Codes;
+
+/// Distinct codes, and which vectors have them.
+pub struct Distinct {
+    codes: Codes,
+    /// By point: the first vector that has its codes.
+    firsts: Vec<u32>,
+    /// By point: the others.
+    twins: HashMap<u32, Vec<u32>>,
+    /// Digest to the points that have it.
+    by_digest: HashMap<u64, Vec<u32>>,
+    vectors: u32,
+}
+
+impl Distinct {
+    /// Nothing yet, of `dimensions` components each.
+    pub fn new(dimensions: usize) -> Distinct {
+        let codes = Codes::new(dimensions);
+        Distinct { codes, firsts: Vec::new(), twins: HashMap::new(), by_digest: HashMap::new(), vectors: 0 }
+    }
+
+    /// Adds a vector; vectors are numbered as they come. Returns its point.
+    pub fn push(&mut self, vector: &[f32]) -> u32 {
+        let number = self.vectors;
+        self.vectors += 1;
+        let point = self.codes.push(vector);
+        let same = self.by_digest.entry(self.codes.digest(point)).or_default();
+        let twin = same.iter().copied().find(|&other| self.codes.blocks_of(other) == self.codes.blocks_of(point));
+        if let Some(twin) = twin {
+            self.codes.pop();
+            self.twins.entry(twin).or_default().push(number);
+            return twin;
+        }
+        same.push(point);
+        self.firsts.push(number);
+        point
+    }
+
+    /// The points' codes, and who has them.
+    pub fn into_parts(self) -> (Codes, Members) {
+        (self.codes, Members { firsts: self.firsts, twins: self.twins })
+    }
+}
+
+/// Which vectors a point stands for.
+pub struct Members {
+    firsts: Vec<u32>,
+    twins: HashMap<u32, Vec<u32>>,
+}
+
+impl Members {
+    /// The vectors of a point, at least one.
+    pub fn of(&self, point: u32) -> impl Iterator<Item = u32> {
+        let twins = if self.twins.is_empty() { None } else { self.twins.get(&point) };
+        std::iter::once(self.firsts[point as usize]).chain(twins.into_iter().flatten().copied())
+    }
+}
