@@ -22,7 +22,7 @@ pub struct Args {
     /// The data directory
     #[arg(long, env = "COGNATE_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Do not search: checksums and counts only, in seconds instead of a minute or two for 100,000 documents
+    /// Do not search: checksums and counts only, in seconds instead of about a minute for 100,000 documents
     #[arg(long)]
     no_search: bool,
     /// Print one JSON object

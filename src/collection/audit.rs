@@ -17,7 +17,7 @@ const ITSELF: f32 = 0.9999;
 
 impl Collection {
     /// The ids of documents whose own vectors find neither them nor a document that is as near, after the graph was
-    /// brought up to date. Blocks: a minute or two for 100,000 documents.
+    /// brought up to date. Blocks: about a minute for 100,000 documents.
     pub fn unfound(&self) -> Vec<DocId> {
         self.finish_graph();
         let search = Search { k: 1, effort: Effort::Graph { ef: None }, filter: None, min_score: None };

@@ -3,6 +3,7 @@
 //! The columns of a collection evaluate the same conditions for all documents at once; [`text`] writes and
 //! reads them. Invariant: a condition that can be made can be written, and what was written reads as the same.
 
+mod print;
 pub mod text;
 
 use std::ops::Bound;
