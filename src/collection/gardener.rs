@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::single::Collection;
 
-/// How often is looked for work that nobody announced: audits of graphs that have come to rest.
+/// How often is looked for work that nobody announced: merges that are due when documents have stopped coming.
 const REST: Duration = Duration::from_secs(1);
 
 /// While documents come in, the graphs get one part in so many of what the machine can do. Linking a document takes
