@@ -4,14 +4,16 @@
 //! `cargo bench --bench grpc`. Server and in-process run take turns, the best of each is compared; the client shares
 //! the machine's cores with the server, as it would in a container of one pod. The cache of vectors is off.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod server;
+
+use std::process::Command;
 use std::time::Instant;
 
 use cognate::proto::EmbedRequest;
 use cognate::proto::cognate_client::CognateClient;
 use futures::{StreamExt, stream};
 use serde_json::Value;
+use server::Server;
 use tonic::transport::Channel;
 
 const CORPUS: &str = include_str!("../examples/reverse-dictionary/words.jsonl");
@@ -37,7 +39,7 @@ async fn main() -> Result<()> {
             let (mut alone, mut streamed, mut called) = (0.0f64, 0.0f64, 0.0f64);
             for _ in 0..rounds {
                 alone = alone.max(in_process(precision, texts)?);
-                let server = Server::start(precision)?;
+                let server = Server::start(&["--in-memory", "--precision", precision])?;
                 let client = server.client().await?;
                 stream_all(client.clone(), &texts[..texts.len().min(TEXTS_A_CALL)]).await?;
                 streamed = streamed.max(stream_all(client.clone(), texts).await?);
@@ -89,45 +91,4 @@ fn in_process(precision: &str, texts: &[String]) -> Result<f64> {
     command.args(["bench", "embed", "--json", "--log", "error", "--precision", precision, "--file"]).arg(file.path());
     let report: Value = serde_json::from_slice(&command.output()?.stdout)?;
     report["rows"][2]["texts_per_second"].as_f64().ok_or_else(|| format!("no rate in {report}").into())
-}
-
-/// A server on a free port, which ends with this value.
-struct Server {
-    child: Child,
-    addr: String,
-}
-
-impl Server {
-    fn start(precision: &str) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
-        command.args(["serve", "--in-memory", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
-        let mut child = command.args(["--precision", precision]).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("it was piped")?).read_line(&mut line)?;
-        let addr = line.split_whitespace().last().ok_or("the server says where it listens")?;
-        Ok(Self { child, addr: format!("http://{addr}") })
-    }
-
-    /// A client, when the model is ready.
-    async fn client(&self) -> Result<CognateClient<Channel>> {
-        let mut client = CognateClient::connect(self.addr.clone()).await?.max_decoding_message_size(1 << 30);
-        loop {
-            let request = EmbedRequest { texts: vec!["ready?".to_owned()], ..EmbedRequest::default() };
-            match client.embed(request).await {
-                Ok(_) => return Ok(client),
-                Err(status) if status.code() == tonic::Code::Unavailable => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
-                Err(status) => return Err(status.into()),
-            }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It is over either way.
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
 }

@@ -6,14 +6,15 @@
 //! shares the machine's cores with the server. The cache of vectors is off. `COGNATE_CORPUS=FILE` brings texts, one on a
 //! line; else they are made of the example's, enough for a graph.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+mod server;
+
 use std::time::{Duration, Instant};
 
 use cognate::proto::cognate_client::CognateClient;
 use cognate::proto::{Document, EmbedRequest, ListCollectionsRequest, UploadRequest};
 use futures::{StreamExt, stream};
 use serde_json::Value;
+use server::Server;
 use tonic::transport::Channel;
 
 const CORPUS: &str = include_str!("../examples/reverse-dictionary/words.jsonl");
@@ -104,46 +105,5 @@ async fn indexed(mut client: CognateClient<Channel>) -> Result<Duration> {
             return Ok(begun.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// A server on a free port, which ends with this value.
-struct Server {
-    child: Child,
-    addr: String,
-}
-
-impl Server {
-    fn start(flags: &[&str]) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
-        command.args(["serve", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
-        let mut child = command.args(flags).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("it was piped")?).read_line(&mut line)?;
-        let addr = line.split_whitespace().last().ok_or("the server says where it listens")?;
-        Ok(Self { child, addr: format!("http://{addr}") })
-    }
-
-    /// A client, when the model is ready.
-    async fn client(&self) -> Result<CognateClient<Channel>> {
-        let mut client = CognateClient::connect(self.addr.clone()).await?.max_decoding_message_size(1 << 30);
-        loop {
-            let request = EmbedRequest { texts: vec!["ready?".to_owned()], ..EmbedRequest::default() };
-            match client.embed(request).await {
-                Ok(_) => return Ok(client),
-                Err(status) if status.code() == tonic::Code::Unavailable => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(status) => return Err(status.into()),
-            }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It is over either way.
-        _ = self.child.kill();
-        _ = self.child.wait();
     }
 }

@@ -5,6 +5,7 @@
 
 mod print;
 pub mod text;
+mod words;
 
 use std::ops::Bound;
 

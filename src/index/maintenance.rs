@@ -1,7 +1,7 @@
 //! What is done behind the searches' back: sealing what came, merging what is sealed.
 //!
 //! One thread at a time does it, in steps of about a millisecond, so that it can stop in time and serve several indexes in
-//! turn; the last step of a segment takes longer, some seconds for 100,000 vectors. It holds no lock while it works:
+//! turn; the last step of a segment takes longer, some twenty seconds for 100,000 vectors. It locks no rows while it works:
 //! searches never wait for more than the moment in which a segment is put in place.
 //!
 //! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built

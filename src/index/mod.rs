@@ -39,6 +39,7 @@ pub use rows::Slot;
 pub use scan::Neighbour;
 
 use crate::kernel::dot_i8::MAX_DIMENSIONS;
+use graph::codes::OwnQuery;
 use maintenance::Maintenance;
 use rows::Rows;
 use scan::{Best, cosine};
@@ -91,6 +92,7 @@ impl Index {
     pub fn insert(&self, vectors: &[Arc<[f32]>]) -> Vec<Slot> {
         vectors.iter().for_each(|vector| self.check(vector));
         let mut rows = self.rows_mut();
+        rows.note_insert();
         vectors.iter().map(|vector| rows.insert(Arc::clone(vector))).collect()
     }
 
@@ -222,7 +224,7 @@ impl Index {
         drop(rows);
 
         let mut candidates = Vec::new();
-        let mut error = 0.0f32;
+        let codes = OwnQuery::new(query);
         for segment in segments.iter() {
             // Removed ones take their share of the places; at most every second is kept for them, because
             // a segment with more of them is about to be merged.
@@ -230,7 +232,7 @@ impl Index {
             let ef = ef + ef * (all - live).min(live) / live.max(1);
             // The far half of a walk's best is where it misses most, and no nearer hits stand before those that match.
             let of = if among.is_some() { ef / 2 } else { ef };
-            error = error.max(segment.search(query, ef, of, &mut candidates));
+            segment.search(&codes, ef, of, &mut candidates);
         }
         candidates.retain(|candidate| wanted(candidate.slot));
         candidates.sort_unstable_by(|a, b| b.estimate.total_cmp(&a.estimate));
@@ -242,7 +244,7 @@ impl Index {
         hits.into_iter().for_each(|hit| best.push(hit.slot, hit.score));
         for Candidate { slot, estimate } in candidates {
             // Those that follow are farther than k others, whatever their estimates are off by.
-            if best.bar().is_some_and(|bar| estimate + error < bar) {
+            if best.bar().is_some_and(|bar| estimate + codes.error() < bar) {
                 break;
             }
             if let Some(row) = rows.get(slot) {

@@ -66,7 +66,6 @@ impl Rows {
         };
         self.live += 1;
         self.tail.push_back(slot);
-        self.inserted = Some(Instant::now());
         slot
     }
 
@@ -141,6 +140,11 @@ impl Rows {
 
     pub(super) fn segments(&self) -> &Arc<[Arc<Segment>]> {
         &self.segments
+    }
+
+    /// Vectors came just now.
+    pub(super) fn note_insert(&mut self) {
+        self.inserted = Some(Instant::now());
     }
 
     /// When a vector came last.

@@ -117,12 +117,10 @@ impl Segment {
     }
 
     /// Adds candidates to `found`, best first by estimate: those with the query's own codes, and the best `of` that a
-    /// walk of `ef` finds; removed ones are among them. Returns how far an estimate may be off.
-    pub(super) fn search(&self, query: &[f32], ef: usize, of: usize, found: &mut Vec<Candidate>) -> f32 {
-        let mut own = OwnQuery::default();
-        own.set(query);
+    /// walk of `ef` finds; removed ones are among them.
+    pub(super) fn search(&self, query: &OwnQuery, ef: usize, of: usize, found: &mut Vec<Candidate>) {
         // A walk may end beside a point that is well linked: whoever asks with a vector that is stored gets it.
-        let digest = own.digest();
+        let digest = query.digest();
         let same = self.digests.partition_point(|(other, _)| *other < digest);
         let same = self.digests[same..].iter().take_while(|(other, _)| *other == digest).map(|(_, node)| *node);
         same.clone().for_each(|node| self.add(node, 1.0, found));
@@ -133,7 +131,6 @@ impl Segment {
                 }
             }
         });
-        own.error()
     }
 
     fn add(&self, node: u32, estimate: f32, found: &mut Vec<Candidate>) {

@@ -1,8 +1,10 @@
 //! The index against a plain reference, in states that only its face can bring about.
 
+mod among;
+mod concurrent;
+
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -328,106 +330,6 @@ fn one_thread_makes_the_same_graph_each_time() {
         (hits, index.bytes())
     };
     assert_eq!(answers(), answers());
-}
-
-#[test]
-fn a_search_sees_every_state_whole_while_four_threads_change_it() {
-    let index = Index::new(16, Options { exact_below: 200, ..small_graph() });
-    let stop = AtomicBool::new(false);
-    let searches = AtomicUsize::new(0);
-    // These stay all the time: they are always found.
-    let kept = clustered(&mut Random(1), 400, 16, 8);
-    let kept_slots = index.insert(&kept);
-    std::thread::scope(|scope| {
-        let background = scope.spawn(|| {
-            let mut linked = 0;
-            while !stop.load(Ordering::Relaxed) {
-                linked += usize::from(index.maintain_for(Duration::from_millis(5)));
-                std::thread::yield_now();
-            }
-            linked
-        });
-        for thread in 0..3 {
-            let (index, stop, searches, kept, kept_slots) = (&index, &stop, &searches, &kept, &kept_slots);
-            scope.spawn(move || {
-                let random = &mut Random(100 + thread);
-                while !stop.load(Ordering::Relaxed) {
-                    let i = random.below(kept.len());
-                    let effort = if random.below(10) == 0 { Effort::Exact } else { GRAPH };
-                    let hits = index.search(&kept[i], 20, effort);
-                    assert_eq!(hits.len(), 20, "{effort:?}");
-                    assert_eq!(hits[0].slot, kept_slots[i], "{effort:?}");
-                    assert!(hits.windows(2).all(|pair| scan::best_first(&pair[0], &pair[1]).is_lt()));
-                    searches.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        let random = &mut Random(2);
-        for _ in 0..30 {
-            let slots = index.insert(&clustered(random, 60, 16, 8));
-            let query = random.unit(16);
-            // Seen at once when it was inserted, gone at once when it was removed.
-            let mine = index.vector(slots[0]).unwrap();
-            assert!(index.search(&mine, 1, GRAPH)[0].score > 0.9999);
-            std::thread::sleep(Duration::from_millis(10));
-            index.remove(&slots);
-            assert!(index.search(&query, 300, GRAPH).iter().all(|hit| !slots.contains(&hit.slot)));
-        }
-        stop.store(true, Ordering::Relaxed);
-        assert!(background.join().unwrap() > 0, "maintenance was starved");
-    });
-    assert!(searches.load(Ordering::Relaxed) > 30, "searches were starved");
-    index.maintain();
-    assert_eq!(index.len(), 400);
-}
-
-/// Which vectors a filter lets through.
-#[derive(Debug, Clone, Copy)]
-enum Choice {
-    /// Any, whatever the query.
-    Uncorrelated,
-    /// Those nearest to the query, and so much more.
-    Near,
-    /// Those farthest from it.
-    Far,
-}
-
-#[test]
-fn a_search_among_some_finds_the_nearest_of_them_at_every_share_wherever_they_lie() {
-    const VECTORS: usize = 10_000;
-    const K: usize = 10;
-    let random = &mut Random(31);
-    let all = clustered(random, VECTORS + 20, 24, 40);
-    let (stored, queries) = all.split_at(VECTORS);
-    // Scans are made cheap to avoid, so that walks are tried at small shares too.
-    let index = Index::new(24, Options { exact_below: 100, scan_rows_per_ef: 1, ..Options::default() });
-    let slots = index.insert(stored);
-    index.maintain();
-    for share in [0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.9] {
-        for choice in [Choice::Uncorrelated, Choice::Near, Choice::Far] {
-            let (mut found, mut wanted) = (0, 0);
-            for query in queries {
-                let n = (VECTORS as f64 * share).ceil() as usize;
-                let mut order: Vec<usize> = (0..VECTORS).collect();
-                let similarity = |&i: &usize| dot_plain(&stored[i], query);
-                match choice {
-                    Choice::Uncorrelated => order.sort_by_cached_key(|_| random.next()),
-                    Choice::Near => order.sort_by(|a, b| similarity(b).total_cmp(&similarity(a))),
-                    Choice::Far => order.sort_by(|a, b| similarity(a).total_cmp(&similarity(b))),
-                }
-                let among: RoaringBitmap = order[..n].iter().map(|&i| slots[i].place()).collect();
-                let truth = index.search_among(query, K, Effort::Exact, &among);
-                let hits = index.search_among(query, K, GRAPH, &among);
-                assert_eq!(hits.len(), K.min(n), "{choice:?} {share}");
-                assert!(hits.iter().all(|hit| among.contains(hit.slot.place())));
-                wanted += truth.len();
-                found += truth.iter().filter(|hit| hits.contains(hit)).count();
-            }
-            let recall = found as f64 / wanted as f64;
-            println!("{choice:?} {share}: recall {recall:.4}");
-            assert!(recall >= 0.95, "recall@{K} of {recall} among a share of {share}, {choice:?}");
-        }
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 use std::ops::Bound;
 
-use super::text::{is_keyword, word};
+use super::words::{is_keyword, quoted, word};
 use super::{Bounds, Filter, Finite, Path, Scalar};
 
 impl fmt::Display for Filter {
@@ -103,8 +103,4 @@ impl fmt::Display for Finite {
             write!(f, "{}", self.0)
         }
     }
-}
-
-fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }

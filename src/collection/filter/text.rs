@@ -12,16 +12,13 @@
 //! A word is made of letters, digits, `_` and `-` and begins with a letter or `_`; those of the grammar must be
 //! quoted to be keys or values. Quotes are single or double, with JSON's escapes.
 
-use std::fmt::Write;
 use std::ops::Bound;
 
+use super::words::{is_keyword, unescaped, word};
 use super::{Bounds, Filter, Finite, Path, Scalar};
 
 /// Nesting that is read: deeper than anyone writes, far from the end of the stack.
 pub const MAX_DEPTH: usize = 32;
-
-/// What the grammar keeps for itself, in lower case.
-const KEYWORDS: [&str; 8] = ["and", "or", "not", "in", "exists", "null", "true", "false"];
 
 /// Why a text is no filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -277,41 +274,6 @@ impl<'t> Parser<'t> {
         let found: String = rest.chars().take_while(|c| !c.is_whitespace()).take(SHOWN).collect();
         Error { position, found: (!found.is_empty()).then_some(found), reason }
     }
-}
-
-/// The word that a text begins with; may be empty.
-pub(super) fn word(text: &str) -> &str {
-    let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    if !text.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-        return "";
-    }
-    &text[..text.find(|c| !inside(c)).unwrap_or(text.len())]
-}
-
-/// A word that the grammar keeps for itself.
-pub(super) fn is_keyword(word: &str) -> bool {
-    KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word))
-}
-
-/// What stands between two quotes, by JSON's rules, with `\'` beside `\"`.
-fn unescaped(inside: &str) -> Option<String> {
-    let mut json = String::with_capacity(inside.len() + 2);
-    json.push('"');
-    let mut chars = inside.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next()? {
-                '\'' => json.push('\''),
-                c => json.extend(['\\', c]),
-            },
-            '"' => json.push_str("\\\""),
-            // JSON wants these escaped; people paste them.
-            c if c < ' ' => write!(json, "\\u{:04x}", u32::from(c)).ok()?,
-            c => json.push(c),
-        }
-    }
-    json.push('"');
-    serde_json::from_str(&json).ok()
 }
 
 #[cfg(test)]

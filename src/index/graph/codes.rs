@@ -85,9 +85,9 @@ impl Codes {
         self.scales.len()
     }
 
-    /// Components of a vector.
-    pub fn dimensions(&self) -> usize {
-        self.dimensions
+    /// Blocks of a row.
+    pub fn blocks(&self) -> usize {
+        self.stride
     }
 
     /// Memory in bytes.
@@ -126,8 +126,7 @@ impl Codes {
     }
 }
 
-/// A query's own codes, in memory that is used again.
-#[derive(Default)]
+/// A query's own codes.
 pub struct OwnQuery {
     blocks: Vec<Block>,
     sum: i32,
@@ -135,11 +134,16 @@ pub struct OwnQuery {
 }
 
 impl OwnQuery {
-    /// Takes the codes of a vector.
-    pub fn set(&mut self, vector: &[f32]) {
-        self.blocks.clear();
-        self.blocks.resize(vector.len().div_ceil(BLOCK), Block::ZERO);
-        (self.scale, self.sum) = quantise(vector, &mut self.blocks);
+    /// The codes of a vector.
+    pub fn new(vector: &[f32]) -> OwnQuery {
+        let mut blocks = vec![Block::ZERO; vector.len().div_ceil(BLOCK)];
+        let (scale, sum) = quantise(vector, &mut blocks);
+        OwnQuery { blocks, sum, scale }
+    }
+
+    /// Blocks of its codes.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
     }
 
     /// The digest of a row that has these codes.
@@ -153,7 +157,7 @@ impl OwnQuery {
         4.0 * self.scale * (2.0f32 / 12.0).sqrt()
     }
 
-    /// What was set.
+    /// As kernels take it.
     pub fn query(&self) -> Query<'_> {
         Query { blocks: &self.blocks, sum: self.sum, scale: self.scale }
     }
@@ -206,8 +210,7 @@ mod tests {
             let allowed = 0.5 * (sa * l1(&b) + sb * l1(&a)) + 0.25 * sa * sb * a.len() as f64;
             let estimate = f64::from(codes.similarity(0, 1));
             prop_assert!((estimate - exact).abs() <= allowed * 1.001 + 1e-6, "{estimate} for {exact}, allowed {allowed}");
-            let mut own = OwnQuery::default();
-            own.set(&a);
+            let own = OwnQuery::new(&a);
             let mut out = [0.0; 2];
             codes.score(own.query(), &[1, 0], &mut out);
             prop_assert_eq!(out, [codes.similarity(0, 1), codes.similarity(0, 0)]);

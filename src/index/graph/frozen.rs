@@ -30,7 +30,6 @@ pub struct Frozen {
 /// Memory of a walk, one for each thread that searches; fits graphs of any size.
 #[derive(Default)]
 pub struct Scratch {
-    query: OwnQuery,
     walk: Walk,
 }
 
@@ -97,20 +96,19 @@ impl Frozen {
         self.codes.bytes() + self.links.bytes() + self.points.capacity() * size_of::<u32>()
     }
 
-    /// The nodes nearest to a query `[dimensions]`, best first, with their estimated cosines: `ef` of them, or
+    /// The nodes nearest to a query, best first, with their estimated cosines: `ef` of them, or
     /// all that a walk reaches. Higher `ef`: better recall, linear cost.
     ///
     /// # Panics
     /// If the query has another number of dimensions.
     pub fn search<'s>(
         &self,
-        query: &[f32],
+        query: &OwnQuery,
         ef: usize,
         scratch: &'s mut Scratch,
     ) -> impl Iterator<Item = (u32, f32)> + use<'s> {
-        assert_eq!(query.len(), self.codes.dimensions(), "a query of another number of dimensions than the graph");
-        scratch.query.set(query);
-        self.walk::<false>(scratch.query.query(), self.entries, ef, &mut scratch.walk);
+        assert_eq!(query.blocks(), self.codes.blocks(), "a query of another number of dimensions than the graph");
+        self.walk::<false>(query.query(), self.entries, ef, &mut scratch.walk);
         scratch.walk.beam.kept()
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::build::Builder;
-use super::codes::Codes;
+use super::codes::{Codes, OwnQuery};
 use super::connect::unreachable;
 use super::frozen::{Frozen, Scratch};
 use super::layout::breadth_first;
@@ -116,7 +116,7 @@ proptest! {
         // A walk as wide as the graph meets all of it.
         let mut scratch = Scratch::default();
         if let Some(query) = vectors.first() {
-            prop_assert_eq!(graph.search(query, n, &mut scratch).count(), graph.len());
+            prop_assert_eq!(graph.search(&OwnQuery::new(query), n, &mut scratch).count(), graph.len());
         }
     }
 }
@@ -144,7 +144,7 @@ fn a_walk_finds_nearly_all_of_the_nearest() {
         for query in queries {
             let mut exact: Vec<f32> = stored.iter().map(|v| dot(query, v)).collect();
             exact.sort_unstable_by(|a, b| b.total_cmp(a));
-            let found = graph.search(query, 128, &mut scratch).take(40);
+            let found = graph.search(&OwnQuery::new(query), 128, &mut scratch).take(40);
             let found = found.flat_map(|(node, _)| members.of(graph.points()[node as usize]));
             let mut found: Vec<f32> = found.map(|i| dot(query, &stored[i as usize])).collect();
             found.sort_unstable_by(|a, b| b.total_cmp(a));
@@ -179,8 +179,8 @@ fn one_scratch_serves_more_walks_than_its_marks_count() {
     let vectors = vectors(Shape::Even, 300, 16, 5);
     let (graph, _) = made_of(&vectors, 16, 24, 1);
     let mut scratch = Scratch::default();
-    let first: Vec<_> = graph.search(&vectors[9], 20, &mut scratch).collect();
+    let first: Vec<_> = graph.search(&OwnQuery::new(&vectors[9]), 20, &mut scratch).collect();
     for _ in 0..600 {
-        assert!(graph.search(&vectors[9], 20, &mut scratch).eq(first.iter().copied()));
+        assert!(graph.search(&OwnQuery::new(&vectors[9]), 20, &mut scratch).eq(first.iter().copied()));
     }
 }

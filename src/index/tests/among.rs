@@ -1,0 +1,52 @@
+//! Searches among some vectors only: as good at every share, and wherever those lie.
+
+use super::*;
+
+/// Which vectors a filter lets through.
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    /// Any, whatever the query.
+    Uncorrelated,
+    /// Those nearest to the query, and so much more.
+    Near,
+    /// Those farthest from it.
+    Far,
+}
+
+#[test]
+fn a_search_among_some_finds_the_nearest_of_them_at_every_share_wherever_they_lie() {
+    const VECTORS: usize = 10_000;
+    const K: usize = 10;
+    let random = &mut Random(31);
+    let all = clustered(random, VECTORS + 20, 24, 40);
+    let (stored, queries) = all.split_at(VECTORS);
+    // Scans are made cheap to avoid, so that walks are tried at small shares too.
+    let index = Index::new(24, Options { exact_below: 100, scan_rows_per_ef: 1, ..Options::default() });
+    let slots = index.insert(stored);
+    index.maintain();
+    for share in [0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.9] {
+        for choice in [Choice::Uncorrelated, Choice::Near, Choice::Far] {
+            let (mut found, mut wanted) = (0, 0);
+            for query in queries {
+                let n = (VECTORS as f64 * share).ceil() as usize;
+                let mut order: Vec<usize> = (0..VECTORS).collect();
+                let similarity = |&i: &usize| dot_plain(&stored[i], query);
+                match choice {
+                    Choice::Uncorrelated => order.sort_by_cached_key(|_| random.next()),
+                    Choice::Near => order.sort_by(|a, b| similarity(b).total_cmp(&similarity(a))),
+                    Choice::Far => order.sort_by(|a, b| similarity(a).total_cmp(&similarity(b))),
+                }
+                let among: RoaringBitmap = order[..n].iter().map(|&i| slots[i].place()).collect();
+                let truth = index.search_among(query, K, Effort::Exact, &among);
+                let hits = index.search_among(query, K, GRAPH, &among);
+                assert_eq!(hits.len(), K.min(n), "{choice:?} {share}");
+                assert!(hits.iter().all(|hit| among.contains(hit.slot.place())));
+                wanted += truth.len();
+                found += truth.iter().filter(|hit| hits.contains(hit)).count();
+            }
+            let recall = found as f64 / wanted as f64;
+            println!("{choice:?} {share}: recall {recall:.4}");
+            assert!(recall >= 0.95, "recall@{K} of {recall} among a share of {share}, {choice:?}");
+        }
+    }
+}
