@@ -109,7 +109,7 @@ fn filtered(_: &mut Criterion) {
     index.maintain();
     let seconds = begin.elapsed().as_secs_f64();
     let bytes = index.bytes() / stored.len();
-    println!("{}x{DIMENSIONS}: sealed in {seconds:.1} s by one thread, {bytes} bytes a vector", stored.len());
+    println!("{}x{DIMENSIONS}: sealed in {seconds:.1} s, {bytes} bytes a vector", stored.len());
     println!("ef, recall@{K}, queries a second");
     let truth = exact(&index, queries);
     for ef in [16, 32, 48, 64, 80, 96, 128, 192, 256, 384] {

@@ -4,6 +4,7 @@
 //! variable `COGNATE_MAX_TEXTS` and the key `max_texts` of the TOML file; the first that is given
 //! counts. All mistakes are reported together.
 
+mod flags;
 mod settings;
 mod values;
 
@@ -12,10 +13,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgMatches, Command};
-
 use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
 
+pub use flags::{Flags, IndexFlags};
 pub use settings::{SETTINGS, Setting};
 
 use crate::collection::Quota;
@@ -56,43 +56,6 @@ impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration has {} mistake{}:", self.0.len(), if self.0.len() == 1 { "" } else { "s" })?;
         self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
-    }
-}
-
-/// The flags of a command that starts a server, as they were given.
-#[derive(Debug, Clone, Default)]
-pub struct Flags(BTreeMap<&'static str, String>);
-
-impl clap::Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        SETTINGS.iter().fold(command, |command, setting| {
-            let default = match setting.default {
-                "" => String::new(),
-                default => format!(" [default: {default}]"),
-            };
-            let arg = Arg::new(setting.key)
-                .long(setting.key.replace('_', "-"))
-                .value_name(setting.value)
-                .help(format!("{}{default} [env: {}]", setting.help, variable(setting.key)));
-            let is_switch = setting.value == "BOOL";
-            command.arg(if is_switch { arg.num_args(0..=1).default_missing_value("true") } else { arg })
-        })
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
-    }
-}
-
-impl clap::FromArgMatches for Flags {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let given = |s: &Setting| Some((s.key, matches.get_one::<String>(s.key)?.clone()));
-        Ok(Self(SETTINGS.iter().filter_map(given).collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
     }
 }
 
@@ -144,7 +107,7 @@ impl Reader<'_> {
             ..defaults.0
         };
         let index = index::Options {
-            ef_search: self.get("ef_search", |s| auto(s, |s| whole(s, 1, 4096))).unwrap_or(defaults.1.ef_search),
+            ef_search: self.get("ef_search", |s| auto(s, |s| whole(s, 1, 4096))),
             ef_construction: self
                 .get("ef_construction", |s| auto(s, |s| whole(s, 8, 4096)))
                 .unwrap_or(defaults.1.ef_construction),

@@ -1,10 +1,18 @@
 //! `cognate bench`: what this machine gives, before anyone decides on it.
 
+mod draw;
 mod embed;
+mod plot;
+mod search;
+mod top_k;
+mod vectors;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Measures this machine: latency, throughput, cost
+use serde::Serialize;
+
+/// Measures this machine: latency, throughput, cost, recall
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -14,11 +22,29 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Embed(embed::Args),
+    TopK(top_k::Args),
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Embed(args) => embed::run(args).await,
+        Command::TopK(args) => tokio::task::spawn_blocking(move || top_k::run(&args)).await?,
     }
+}
+
+/// Prints a report: as JSON, or as `shown` writes it for people.
+fn print<R: Serialize>(
+    report: &R,
+    json: bool,
+    shown: impl FnOnce(&R, &mut io::StdoutLock<'static>) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, report)?;
+        writeln!(out)?;
+    } else {
+        shown(report, &mut out)?;
+    }
+    Ok(())
 }

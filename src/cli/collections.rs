@@ -180,10 +180,13 @@ fn print_documents(documents: &[Document], json: bool) -> anyhow::Result<()> {
 fn print(collections: &[Collection], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
-        for Collection { name, documents, dimensions, model_fingerprint, bytes, unindexed } in collections {
+        for collection in collections {
             let line = json!({
-                "name": name, "documents": documents, "dimensions": dimensions,
-                "model_fingerprint": model_fingerprint, "bytes": bytes, "unindexed": unindexed,
+                "name": collection.name, "documents": collection.documents, "dimensions": collection.dimensions,
+                "model_fingerprint": collection.model_fingerprint, "bytes": collection.bytes,
+                "unindexed": collection.unindexed, "index_file_bytes": collection.index_file_bytes,
+                "ef_search": collection.ef_search, "recall": collection.recall,
+                "recall_queries": collection.recall_queries,
             });
             writeln!(out, "{line}")?;
         }
@@ -197,6 +200,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
         ("documents", Align::Right),
         ("dimensions", Align::Right),
         ("memory", Align::Right),
+        ("recall", Align::Right),
         ("model", Align::Left),
     ]);
     for collection in collections {
@@ -205,6 +209,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
             table::count(collection.documents),
             collection.dimensions.to_string(),
             table::bytes(collection.bytes),
+            collection.recall.map_or("-".to_owned(), |recall| format!("{recall:.3}")),
             // Twelve digits tell models apart; --json has them all.
             collection.model_fingerprint.chars().take(12).collect(),
         ]);

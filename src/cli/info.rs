@@ -51,7 +51,7 @@ fn json(info: &InfoResponse) -> serde_json::Value {
         "storage": {
             "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
             "documents": storage.documents, "memory_bytes": storage.memory_bytes, "file_bytes": storage.file_bytes,
-            "free_bytes": storage.free_bytes,
+            "free_bytes": storage.free_bytes, "index_file_bytes": storage.index_file_bytes, "recall": storage.recall,
         },
     })
 }
@@ -97,12 +97,23 @@ fn storage(table: &mut Table, storage: &Storage) {
         table::bytes(storage.memory_bytes)
     );
     table.row(["stored", &*documents]);
+    if let Some(recall) = storage.recall {
+        table.row([
+            "  found",
+            &*format!("{:.1} % of true neighbours, in the collection where it is least", 100.0 * recall),
+        ]);
+    }
     if storage.directory.is_empty() {
         table.row(["  in", "memory alone"]);
         return;
     }
     table.row(["  in", &*table::clean(&storage.directory)]);
-    let disk = format!("{} used, {} free", table::bytes(storage.file_bytes), table::bytes(storage.free_bytes));
+    let disk = format!(
+        "{} used, {} of it by indexes; {} free",
+        table::bytes(storage.file_bytes + storage.index_file_bytes),
+        table::bytes(storage.index_file_bytes),
+        table::bytes(storage.free_bytes)
+    );
     table.row(["  disk", &*disk]);
     if !storage.stopped.is_empty() {
         table.row(["  NO WRITES", &*table::clean(&storage.stopped)]);

@@ -1,4 +1,6 @@
-//! Writes a NumPy array of unknown length, row by row (format 1.0 of numpy.lib.format).
+//! Writes a NumPy array of unknown length, row by row (format 1.0 of numpy.lib.format). [`read`] reads one.
+
+pub mod read;
 
 use std::io::{self, Seek, SeekFrom, Write};
 

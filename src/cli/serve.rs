@@ -10,6 +10,7 @@ use super::model::fetch;
 use crate::collection::{self, Store};
 use crate::config::{Config, Flags};
 use crate::embedder::Embedder;
+use crate::index::MAX_DIMENSIONS;
 use crate::kernel::cpu;
 use crate::model::{Card, Files, Options as ModelOptions};
 use crate::rpc::{About, Engine};
@@ -76,11 +77,22 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     Ok(Engine { embedder, store: Arc::new(store), about, limits })
 }
 
+/// A collection could not be made of longer vectors, and a request must not be the first to find out.
+fn check_dimensions(model: &str, dimensions: usize) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        dimensions <= MAX_DIMENSIONS,
+        "the model {model} gives vectors of {dimensions} dimensions, and collections hold up to {MAX_DIMENSIONS}: \
+         choose another model with --model"
+    );
+    Ok(())
+}
+
 /// Starts the model, with what `Info` tells of it. Blocks.
 fn load_model(config: &Config) -> anyhow::Result<(Embedder, About)> {
     let precision = config.embedder.precision.to_string();
     let begun = std::time::Instant::now();
     let (files, card, embedder) = start_model(config)?;
+    check_dimensions(&card.id, card.dimensions)?;
     tracing::info!(
         model = card.id,
         revision = card.revision,

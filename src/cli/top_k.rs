@@ -23,7 +23,8 @@ use crate::rpc::metadata;
 #[command(after_help = "Examples:
   cognate top-k \"to move through water\" --collection words -k 5
   cognate top-k \"I want my money back\" --candidate Refunds Shipping Passwords
-  cognate top-k --id swim.v.01 --collection words --where part_of_speech=noun")]
+  cognate top-k --id swim.v.01 --collection words --where part_of_speech=noun
+  cognate top-k \"a sound\" --collection words --group-by field --diversity 0.3")]
 pub struct Args {
     /// Queries; none, and no --id: one query per line of standard input
     #[arg(value_name = "QUERY")]
@@ -55,6 +56,21 @@ pub struct Args {
     /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
     #[arg(long = "where", value_name = "FILTER")]
     conditions: Vec<String>,
+    /// How much hits should differ from each other, 0 to 1: 0 ranks by score alone
+    #[arg(
+        long,
+        default_value_t = 0.0,
+        hide_default_value = true,
+        allow_negative_numbers = true,
+        value_name = "WEIGHT"
+    )]
+    diversity: f32,
+    /// Only the best hits of each group: of documents with the same value in this field of their metadata
+    #[arg(long, value_name = "FIELD")]
+    group_by: Option<String>,
+    /// Hits of one group at most [default: 1]
+    #[arg(long, requires = "group_by", value_name = "N")]
+    group_size: Option<u32>,
     /// Show each hit's metadata
     #[arg(long)]
     with_metadata: bool,
@@ -78,6 +94,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         with_metadata: args.with_metadata,
         with_vector: args.with_vector,
         filter: conditions::all(&args.conditions),
+        diversity: args.diversity,
+        group_by: args.group_by.clone().unwrap_or_default(),
+        group_size: args.group_size.unwrap_or_default(),
         queries: Vec::new(),
     };
     let mut queries = Queries::new(&args, &client).await?;
@@ -174,6 +193,9 @@ fn print_json(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult) 
             Some(position) => fields.insert("candidate".into(), position.into()),
             None => fields.insert("id".into(), hit.id.clone().into()),
         };
+        if let Some(group) = &hit.group {
+            fields.insert("group".into(), metadata::value_to_json(group)?);
+        }
         fields.insert("text".into(), hit.text.clone().into());
         json::add_metadata(&mut fields, hit.metadata.as_ref())?;
         json::add_vector(&mut fields, hit.vector.as_ref())?;
@@ -192,10 +214,14 @@ fn print_table(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult)
     Ok(writeln!(out)?)
 }
 
-/// Hits as rows: score, bar, id or position, text and metadata.
+/// Hits as rows: score, bar, group if there is one, id or position, text and metadata.
 pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
-    let mut table =
-        Table::new([("score", Align::Right), ("", Align::Left), ("id", Align::Left), ("text", Align::Left)]);
+    let grouped = hits.iter().any(|hit| hit.group.is_some());
+    let mut columns = vec![("score", Align::Right), ("", Align::Left), ("id", Align::Left), ("text", Align::Left)];
+    if grouped {
+        columns.insert(2, ("group", Align::Left));
+    }
+    let mut table = Table::new(columns);
     for hit in hits {
         let id = hit.candidate.map_or_else(|| table::clean(&hit.id), |position| format!("#{position}"));
         let mut text = table::clean(&hit.text);
@@ -203,9 +229,22 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
             let metadata = table::clean(&Value::Object(metadata::to_json(metadata)?).to_string());
             text = format!("{text}  {}", style(metadata).dim());
         }
-        table.row([table::score(hit.score), table::score_bar(hit.score), id, text]);
+        let mut row = vec![table::score(hit.score), table::score_bar(hit.score), id, text];
+        if grouped {
+            row.insert(2, group(hit)?);
+        }
+        table.row(row);
     }
     Ok(table)
+}
+
+/// What a hit's group has in common; empty if it is a group of its own.
+fn group(hit: &pb::Hit) -> anyhow::Result<String> {
+    Ok(match hit.group.as_ref().map(metadata::value_to_json).transpose()? {
+        None => String::new(),
+        Some(Value::String(text)) => table::clean(&text),
+        Some(value) => value.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -222,5 +261,18 @@ mod tests {
         let lines: Vec<_> = console::strip_ansi_codes(&out).lines().map(String::from).collect();
         assert_eq!(lines[1], " 0.7500  ████████████      swim  travel through");
         assert_eq!(lines[2], "-0.1000                    #3    t");
+    }
+
+    #[test]
+    fn groups_have_a_column_where_there_are_some() {
+        let group = |value: Value| Some(metadata::value_from_json(&value));
+        let grouped = pb::Hit { id: "a".into(), group: group(json!("x\ty")), ..Default::default() };
+        let number = pb::Hit { id: "b".into(), group: group(json!(7)), ..Default::default() };
+        let alone = pb::Hit { id: "c".into(), ..Default::default() };
+        let mut out = Vec::new();
+        hits(&[grouped, number, alone]).unwrap().write(&mut out, None).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[1..], [vec!["0.0000", "x", "y", "a"], vec!["0.0000", "7", "b"], vec!["0.0000", "c"]]);
     }
 }

@@ -2,10 +2,9 @@
 //!
 //! The graph is approximate: what it misses is not lost, but nobody finds it. So it is asked for every document.
 
-use std::sync::Arc;
-
 use super::document::DocId;
-use super::single::{Collection, Search};
+use super::search::Search;
+use super::single::Collection;
 use crate::embedder::Embedding;
 use crate::index::Effort;
 
@@ -20,7 +19,7 @@ impl Collection {
     /// brought up to date. Blocks: about a minute for 100,000 documents.
     pub fn unfound(&self) -> Vec<DocId> {
         self.finish_graph();
-        let search = Search { k: 1, effort: Effort::Graph { ef: None }, filter: None, min_score: None };
+        let search = Search::nearest(1, Effort::Graph { ef: None });
         let mut unfound = Vec::new();
         let mut after = None;
         loop {
@@ -35,7 +34,7 @@ impl Collection {
         }
     }
 
-    fn finds(&self, vector: &Arc<[f32]>, search: &Search) -> bool {
+    fn finds(&self, vector: &[f32], search: &Search) -> bool {
         let Some(query) = Embedding::restored(vector.to_vec()) else { return false };
         self.search(&query, search).first().is_some_and(|found| found.score >= ITSELF)
     }
@@ -43,6 +42,8 @@ impl Collection {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::{Content, Document, Model, Options, Store, Usage, disk};
     use super::*;
     use crate::index;
@@ -69,7 +70,7 @@ mod tests {
         });
         collection.commit(documents.collect()).unwrap();
         assert_eq!(collection.unfound(), []);
-        let search = Search { k: 1, effort: Effort::Graph { ef: None }, filter: None, min_score: None };
-        assert!(collection.finds(&vector(1.0).into(), &search) && !collection.finds(&vector(4.0).into(), &search));
+        let search = Search::nearest(1, Effort::Graph { ef: None });
+        assert!(collection.finds(&vector(1.0), &search) && !collection.finds(&vector(4.0), &search));
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Columns {
 struct Column {
     /// Documents that have the field.
     present: RoaringBitmap,
+    /// Documents where it is a list.
+    lists: RoaringBitmap,
     /// Documents by what the field, or an element of it, is.
     values: BTreeMap<Scalar, Places>,
     fields: HashMap<String, Column>,
@@ -76,6 +78,17 @@ impl Columns {
             },
             Filter::Exists(path) => self.column(path).map(|column| column.present.clone()).unwrap_or_default(),
         }
+    }
+
+    /// The places of all documents.
+    pub(super) fn all(&self) -> &RoaringBitmap {
+        &self.all
+    }
+
+    /// The places of the documents whose field is this value: not those where it is a list that holds the value.
+    pub(super) fn equal(&self, path: &Path, value: &Scalar) -> RoaringBitmap {
+        let Some(column) = self.column(path) else { return RoaringBitmap::new() };
+        union(column.values.get(value).into_iter()) - &column.lists
     }
 
     /// Ranges come last: where few documents are left by then, those are asked one by one.
@@ -135,6 +148,9 @@ fn insert<'m>(
         }
         let Some(column) = columns.get_mut(key) else { continue };
         column.present.insert(place);
+        if value.is_array() {
+            column.lists.insert(place);
+        }
         for scalar in scalars(value) {
             match column.values.get_mut(&scalar) {
                 Some(places) => places.insert(place),
@@ -157,6 +173,7 @@ fn remove<'m>(
             columns.remove(key);
             continue;
         }
+        column.lists.remove(place);
         for scalar in scalars(value) {
             if let Some(places) = column.values.get_mut(&scalar)
                 && !places.remove(place)
@@ -298,6 +315,16 @@ mod tests {
                 let holds = |place, part: &Filter| part.matches(plain[&place].as_ref().unwrap_or(&none));
                 let found: Vec<u32> = columns.matching(&filter, &holds).into_iter().collect();
                 prop_assert_eq!(found, expected, "{}", filter);
+            }
+            for (key, column) in &columns.fields {
+                let path = Path::new(vec![key.clone()]).expect("keys are not empty");
+                for value in column.values.keys() {
+                    let is = |metadata: &Map<String, Value>| metadata.get(key).and_then(Scalar::of).as_ref() == Some(value);
+                    let equal = plain.iter().filter(|(_, metadata)| metadata.as_ref().is_some_and(is));
+                    let expected: Vec<u32> = equal.map(|(place, _)| *place).collect();
+                    let found: Vec<u32> = columns.equal(&path, value).into_iter().collect();
+                    prop_assert_eq!(found, expected, "{} = {:?}", key, value);
+                }
             }
             for (place, metadata) in plain {
                 columns.remove(place, metadata.as_ref());

@@ -72,7 +72,7 @@ impl Path {
         &self.0
     }
 
-    fn find<'m>(&self, metadata: &'m Map<String, Value>) -> Option<&'m Value> {
+    pub(super) fn find<'m>(&self, metadata: &'m Map<String, Value>) -> Option<&'m Value> {
         let (first, rest) = self.0.split_first()?;
         rest.iter().try_fold(metadata.get(first)?, |value, key| value.get(key))
     }

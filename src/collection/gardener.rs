@@ -2,7 +2,8 @@
 //!
 //! It wakes with each commit, and once a second for work that became due meanwhile, and gives each
 //! collection a short turn until none has work left. While documents come in it rests between turns: the cores are for
-//! the model then, and what is not linked yet is found by comparing. It ends with its store.
+//! the model then, and what is not linked yet is found by comparing. Once a second it checks what a search found, of one
+//! collection after the other. It ends with its store.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -10,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::single::Collection;
+use crate::kernel::priority;
 
 /// How often is looked for work that nobody announced: merges that are due when documents have stopped coming.
 const REST: Duration = Duration::from_secs(1);
@@ -44,6 +46,8 @@ impl Gardener {
 }
 
 fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
+    priority::give_way(priority::BACKGROUND);
+    let (mut checked, mut turn) = (Instant::now(), 0);
     // One thread that always works is one of so many.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let rest_for_turn = (SHARE as f32 / cores as f32 - 1.0).max(0.0);
@@ -53,6 +57,10 @@ fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
             let all: Vec<_> = collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
             drop(collections);
             let begun = Instant::now();
+            if checked.elapsed() >= REST {
+                checked = Instant::now();
+                turn = audit_one(&all, turn);
+            }
             if all.iter().filter(|collection| collection.maintain()).count() == 0 {
                 break;
             }
@@ -63,4 +71,12 @@ fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
             }
         }
     }
+}
+
+/// Checks a search of the first collection, from number `turn` on, where one waits; returns whose turn is next.
+fn audit_one(all: &[Arc<Collection>], turn: usize) -> usize {
+    let first = turn % all.len().max(1);
+    let (before, after) = all.split_at(first);
+    let passed_over = after.iter().chain(before).position(|collection| collection.audit());
+    passed_over.map_or(first, |passed_over| first + passed_over + 1)
 }

@@ -1,7 +1,7 @@
 //! From what is on disk to collections that answer.
 //!
-//! Every record is checked on the way. The graphs follow in the background: until then searches compare with all
-//! vectors.
+//! Every record is checked on the way. The graphs are taken from the files of the index where they hold the same vectors; what
+//! is missing there is built in the background, and until then searches compare with all vectors.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -62,7 +62,11 @@ pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Sn
     })?;
     match failed {
         Some(error) => Err(error),
-        None => add(collection, waiting),
+        None => {
+            add(collection, waiting)?;
+            collection.loaded();
+            Ok(())
+        }
     }
 }
 

@@ -12,10 +12,9 @@ use super::budget::{Budget, Full, Quota, Usage};
 use super::columns::Columns;
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
-use super::filter::Filter;
+use super::filter::{Filter, Path, Scalar};
 use super::gardener::Gardener;
-use crate::embedder::Embedding;
-use crate::index::{self, Effort, Index, Neighbour, Slot};
+use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 
 /// Estimated bytes of a document's places in the maps, beside its id and content.
 const ENTRY_BYTES: usize = 192;
@@ -30,14 +29,14 @@ const SELECTIVE: usize = 16;
 const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
 
 /// Vectors that the graph may lack before commits wait for it. A search compares with all of them:
-/// 50,000 cost it about five milliseconds.
+/// 50,000 cost it about a millisecond.
 const FAR_BEHIND: usize = 50_000;
 
 /// Documents of one model, searchable by vector.
 pub struct Collection {
     name: String,
     fingerprint: String,
-    index: Index,
+    pub(super) index: Index,
     /// Held for reading across a whole search, so that slots and documents agree; for writing only
     /// to swap entries.
     documents: RwLock<Documents>,
@@ -73,6 +72,8 @@ pub(super) struct New<'a> {
     pub fingerprint: &'a str,
     pub dimensions: usize,
     pub index: index::Options,
+    /// Where the index keeps what it would build again; `None`: nowhere.
+    pub keep_index: Option<Keep>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
     pub gardener: Gardener,
@@ -81,34 +82,8 @@ pub(super) struct New<'a> {
     pub next_row: u64,
 }
 
-/// What to find.
-#[derive(Debug, Clone)]
-pub struct Search {
-    /// Hits wanted, at least 1.
-    pub k: usize,
-    /// How hard to look.
-    pub effort: Effort,
-    /// Only these documents.
-    pub filter: Option<Filter>,
-    /// Only hits that score as much.
-    pub min_score: Option<f32>,
-}
-
-/// A document that was found.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// Its id.
-    pub id: DocId,
-    /// Its content.
-    pub content: Arc<Content>,
-    /// Cosine similarity to the query.
-    pub score: f32,
-    /// Its unit vector, `[dimensions]`.
-    pub vector: Arc<[f32]>,
-}
-
 /// A document with its id, content and unit vector.
-pub type Listed = (DocId, Arc<Content>, Arc<[f32]>);
+pub type Listed = (DocId, Arc<Content>, Vector);
 
 impl Documents {
     /// The ids of the documents that match, in no order.
@@ -117,7 +92,7 @@ impl Documents {
     }
 
     /// The places of the documents that match.
-    fn places(&self, filter: &Filter) -> RoaringBitmap {
+    pub fn places(&self, filter: &Filter) -> RoaringBitmap {
         let none = Map::new();
         self.columns.matching(filter, &|place, part: &Filter| {
             let document = self.by_place.get(place as usize).and_then(Option::as_ref);
@@ -126,12 +101,22 @@ impl Documents {
         })
     }
 
+    /// The places of all documents.
+    pub fn all(&self) -> &RoaringBitmap {
+        self.columns.all()
+    }
+
+    /// The places of the documents whose field is this value.
+    pub fn equal(&self, path: &Path, value: &Scalar) -> RoaringBitmap {
+        self.columns.equal(path, value)
+    }
+
     fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
         places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
     }
 
     /// The document of a slot, unless the slot was removed.
-    fn at(&self, slot: Slot) -> Option<&DocId> {
+    pub fn at(&self, slot: Slot) -> Option<&DocId> {
         let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
         (*owner == slot).then_some(id)
     }
@@ -156,7 +141,10 @@ impl Collection {
         Self {
             name: new.name.to_owned(),
             fingerprint: new.fingerprint.to_owned(),
-            index: Index::new(new.dimensions, new.index),
+            index: match new.keep_index {
+                Some(keep) => Index::stored(new.dimensions, new.index, keep),
+                None => Index::new(new.dimensions, new.index),
+            },
             documents: RwLock::default(),
             budget: Budget::of_one(new.quota),
             budget_of_all: new.budget,
@@ -191,6 +179,16 @@ impl Collection {
         self.index.pending()
     }
 
+    /// How well its searches find.
+    pub fn quality(&self) -> Quality {
+        self.index.quality()
+    }
+
+    /// Bytes of its index's files, which are mapped into memory.
+    pub fn index_file_bytes(&self) -> usize {
+        self.index.mapped_bytes()
+    }
+
     /// It has no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -203,9 +201,11 @@ impl Collection {
 
     /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
     pub(super) fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
-        let documents = changed.iter().filter_map(|(_, _, document)| document.as_ref());
-        let vectors: Vec<Arc<[f32]>> = documents.map(|document| Arc::from(document.embedding.values())).collect();
-        let mut slots = self.index.insert(&vectors).into_iter();
+        let vector = |(row, _, document): &(u64, DocId, Option<Document>)| {
+            Some((*row, Arc::from(document.as_ref()?.embedding.values())))
+        };
+        let vectors: Vec<(u64, Arc<[f32]>)> = changed.iter().filter_map(vector).collect();
+        let mut slots = self.index.insert_keyed(&vectors).into_iter();
         let mut gone = Vec::new();
         for (row, id, document) in changed {
             let old = match document {
@@ -225,7 +225,7 @@ impl Collection {
     }
 
     /// The content and vector of a document.
-    pub fn get(&self, id: &DocId) -> Option<(Arc<Content>, Arc<[f32]>)> {
+    pub fn get(&self, id: &DocId) -> Option<(Arc<Content>, Vector)> {
         let here = self.read();
         let entry = here.by_id.get(id)?;
         Some((Arc::clone(&entry.content), self.row(entry.slot)))
@@ -257,57 +257,28 @@ impl Collection {
         }
     }
 
-    /// The nearest documents: as many as `k` where so many match, score descending, then id ascending.
-    pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Found> {
-        let here = self.read();
-        let mut hits: Vec<(Neighbour, &DocId)> = match &search.filter {
-            Some(filter) => {
-                let among = here.places(filter);
-                self.with_ties(search.k, |wanted| {
-                    self.index.search_among(query.values(), wanted, search.effort, &among)
-                })
-            }
-            None => self.with_ties(search.k, |wanted| self.index.search(query.values(), wanted, search.effort)),
-        }
-        .into_iter()
-        .filter(|hit| search.min_score.is_none_or(|least| hit.score >= least))
-        .filter_map(|hit| Some((hit, here.at(hit.slot)?)))
-        .collect();
-        hits.sort_by(|(a, a_id), (b, b_id)| b.score.total_cmp(&a.score).then_with(|| a_id.cmp(b_id)));
-        hits.truncate(search.k);
-        hits.into_iter()
-            .filter_map(|(hit, id)| {
-                let content = Arc::clone(&here.by_id.get(id)?.content);
-                Some(Found { id: id.clone(), content, score: hit.score, vector: self.row(hit.slot) })
-            })
-            .collect()
-    }
-
-    /// Searches for more than `k`, until the hit at `k` and the last differ in score: of documents
-    /// that score alike, those with the lowest ids are wanted, and the index does not know ids.
-    fn with_ties(&self, k: usize, find: impl Fn(usize) -> Vec<Neighbour>) -> Vec<Neighbour> {
-        let mut wanted = k + 8;
-        loop {
-            let hits = find(wanted);
-            let settled = hits.len() < wanted || hits[k - 1].score > hits[wanted - 1].score;
-            if settled {
-                return hits;
-            }
-            wanted *= 4;
-        }
-    }
-
     /// Gives the budget back and refuses later commits. Returns the documents that went.
     pub(super) fn delete(&self) -> usize {
         let mut here = self.write();
         self.budget_of_all.release(here.used);
         let gone = std::mem::replace(&mut *here, Documents { deleted: true, ..Documents::default() });
+        self.index.discard();
         gone.by_id.len()
+    }
+
+    /// All documents that were stored are here, if any were.
+    pub(super) fn loaded(&self) {
+        self.index.restored();
     }
 
     /// Some graph work; true if there is more.
     pub(super) fn maintain(&self) -> bool {
         !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
+    }
+
+    /// Checks one of the latest searches, for [`Collection::quality`]; false if none waits.
+    pub(super) fn audit(&self) -> bool {
+        !self.read().deleted && self.index.audit()
     }
 
     /// All graph work there is. Blocks for as long as it takes.
@@ -351,7 +322,7 @@ impl Collection {
         self.budget_of_all.undo(freed, added);
     }
 
-    fn row(&self, slot: Slot) -> Arc<[f32]> {
+    pub(super) fn row(&self, slot: Slot) -> Vector {
         self.index.vector(slot).expect("a document's slot is live while the documents are locked")
     }
 

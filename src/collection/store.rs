@@ -1,5 +1,7 @@
 //! All collections of a process, where they are stored, and the memory they may take together.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +11,7 @@ use super::disk::{self, Change, Disk, NewCollection};
 use super::gardener::{Collections, Gardener};
 use super::load::{self, OpenError};
 use super::single::{Collection, New};
-use crate::index;
+use crate::index::{self, Keep};
 
 /// How a [`Store`] runs.
 #[derive(Debug, Clone)]
@@ -28,6 +30,10 @@ pub struct Options {
 
 /// What an empty collection counts for, so that their number is bounded too.
 const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
+
+/// In the data directory: what the indexes keep, a directory for each collection's number. A cache: it may be deleted while no
+/// server runs.
+const INDEXES: &str = "index";
 
 const NOTHING: Usage = Usage { documents: 0, bytes: 0 };
 
@@ -103,14 +109,16 @@ impl Store {
         };
         if let Some(disk) = &store.disk {
             let snapshot = disk.snapshot()?;
-            for stored in snapshot.collections() {
+            let collections = snapshot.collections();
+            for stored in &collections {
                 store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
                 let model =
                     Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
                 let collection = store.collection(&stored.name, model, Some(stored.number), stored.next_row);
-                load::fill(&collection, &stored, &snapshot)?;
+                load::fill(&collection, stored, &snapshot)?;
                 store.insert(collection);
             }
+            store.forget_indexes(&collections.iter().map(|stored| stored.number).collect());
         }
         store.gardener.wake();
         Ok(store)
@@ -166,7 +174,9 @@ impl Store {
             };
             disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(EMPTY))?;
         }
-        Ok(self.insert(self.collection(name, model, number, 0)))
+        let collection = self.collection(name, model, number, 0);
+        collection.loaded();
+        Ok(self.insert(collection))
     }
 
     /// Removes a collection, of whatever model, and returns how many documents went with it. Blocks until it is gone
@@ -196,17 +206,36 @@ impl Store {
 
     fn collection(&self, name: &str, model: Model<'_>, number: Option<u32>, next_row: u64) -> Collection {
         let place = |disk: &Arc<Disk>| Some(Place { disk: Arc::clone(disk), number: number? });
+        let keep = |(directory, disk): (&PathBuf, &Arc<Disk>)| {
+            let directory = directory.join(INDEXES).join(number?.to_string());
+            let disk = Arc::downgrade(disk);
+            let has_room = move |bytes| disk.upgrade().is_some_and(|disk| disk.has_room(bytes));
+            Some(Keep { directory, has_room: Box::new(has_room) })
+        };
         Collection::new(New {
             name,
             fingerprint: model.fingerprint,
             dimensions: model.dimensions,
             index: self.index.clone(),
+            keep_index: self.directory.as_ref().zip(self.disk.as_ref()).and_then(keep),
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
             gardener: self.gardener.clone(),
             place: self.disk.as_ref().and_then(place),
             next_row,
         })
+    }
+
+    /// Deletes what a crash left of the indexes of collections that are no more.
+    fn forget_indexes(&self, collections: &BTreeSet<u32>) {
+        let entries =
+            self.directory.iter().filter_map(|directory| fs::read_dir(directory.join(INDEXES)).ok()).flatten();
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            if number.is_some_and(|number| !collections.contains(&number)) {
+                let _ = fs::remove_dir_all(path);
+            }
+        }
     }
 
     /// All collections, in name order.
@@ -253,7 +282,7 @@ mod tests {
 
     fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {
         let query = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
-        let search = Search { k, effort: Effort::Exact, filter: None, min_score: None };
+        let search = Search::nearest(k, Effort::Exact);
         collection.search(&query, &search).iter().map(|found| found.id.to_string()).collect()
     }
 

@@ -116,7 +116,7 @@ fn a_walk(operations: usize, seed: u64) {
                 let Some((id, &said)) = map.iter().nth(random.below(map.len().max(1) as u32) as usize) else {
                     continue;
                 };
-                let search = Search { k: 3, effort: Effort::Graph { ef: None }, filter: None, min_score: None };
+                let search = Search::nearest(3, Effort::Graph { ef: None });
                 let found = collection.search(&embedding(said), &search);
                 assert_eq!(found.len(), 3.min(map.len()), "{at}");
                 assert!(
@@ -146,4 +146,41 @@ fn a_walk(operations: usize, seed: u64) {
 fn a_hundred_thousand_random_operations_and_restarts_leave_what_a_map_holds() {
     let seed = std::env::var("COGNATE_SEED").map_or_else(|_| u64::from(std::process::id()), |s| s.parse().unwrap());
     a_walk(100_000, seed);
+}
+
+#[test]
+fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let indexes = || {
+        let found = std::fs::read_dir(directory.path().join("index")).unwrap();
+        found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let store = open(directory.path());
+    for name in ["a", "b"] {
+        let collection = store.create(name, MODEL).unwrap();
+        collection.commit((0..600).map(|n| document(&format!("{name}{n:03}"), n)).collect()).unwrap();
+        collection.finish_graph();
+        assert!(collection.index_file_bytes() > 600 * 4 * 8);
+    }
+    let search = Search::nearest(5, Effort::Graph { ef: None });
+    let found = |store: &Store| {
+        let found = store.get("a", MODEL).unwrap().search(&embedding(7), &search);
+        found.into_iter().map(|found| (found.id, found.score)).collect::<Vec<_>>()
+    };
+    let before = found(&store);
+    store.delete("b").unwrap();
+    assert_eq!(indexes().len(), 1);
+    drop(store);
+    // As a crash between a deletion and that of its index would leave it.
+    std::fs::create_dir(directory.path().join("index/77")).unwrap();
+    let store = open(directory.path());
+    assert_eq!(indexes().len(), 1);
+    let collection = store.get("a", MODEL).unwrap();
+    assert!(collection.unindexed() == 0 && collection.index_file_bytes() > 600 * 4 * 8);
+    assert_eq!(found(&store), before);
+    // It is a cache.
+    drop((collection, store));
+    std::fs::remove_dir_all(directory.path().join("index")).unwrap();
+    let store = open(directory.path());
+    assert_eq!(found(&store), before);
 }

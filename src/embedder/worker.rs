@@ -15,6 +15,7 @@ use super::flights::Flights;
 use super::room::Room;
 use super::scheduler::{Scheduler, Work};
 use super::text::EncodeFailed;
+use crate::kernel::priority;
 
 /// What a worker works with, all of it shared with the others.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ pub struct Worker {
 impl Worker {
     /// Puts batches through the model until the scheduler closes.
     pub fn run(&self) {
+        priority::give_way(priority::MODEL);
         let team = Arc::default();
         let mut encoder = self.encoder.for_thread(Arc::clone(&team));
         while let Some(work) = self.scheduler.take(&team) {

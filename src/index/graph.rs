@@ -6,6 +6,7 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `column` | values in memory or in a mapped file |
 //! | `codes` | vectors as bytes |
 //! | `twins` | equal codes are one point |
 //! | `build` | the coarse graph; the only file that knows `hnsw_rs` |
@@ -20,10 +21,11 @@
 mod beam;
 pub(super) mod build;
 pub(super) mod codes;
+pub(super) mod column;
 mod connect;
 pub(super) mod frozen;
 pub(super) mod layout;
-mod links;
+pub(super) mod links;
 pub(super) mod repair;
 mod select;
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! What is done behind the searches' back: sealing what came, merging what is sealed.
 //!
-//! One thread at a time does it, in steps of about a millisecond, so that it can stop in time and serve several indexes in
-//! turn; the last step of a segment takes longer, some twenty seconds for 100,000 vectors. It locks no rows while it works:
-//! searches never wait for more than the moment in which a segment is put in place.
+//! One thread at a time does it, in steps of some milliseconds, so that it can stop in time and serve several indexes in
+//! turn. It locks rows for moments only, some thousand of them at a time: searches and inserts never wait for more.
 //!
 //! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built
 //! anew seldom, and any two when they have stopped. Segments that remain differ in size by more than [`ALIKE`] times.
@@ -11,8 +10,11 @@ use std::sync::{Arc, TryLockError};
 use std::time::{Duration, Instant};
 
 use super::Index;
+use super::building::{Building, Member};
+use super::file::Stored;
 use super::rows::{Rows, Slot};
-use super::segment::{Building, Segment};
+use super::segment::{Parts, Segment};
+use crate::kernel::priority::CAN_GIVE_WAY;
 
 /// A segment is built anew when one of so many of its vectors was removed: dead points cost each walk their
 /// share of the time.
@@ -25,8 +27,8 @@ const FAN: usize = 4;
 const QUIET: Duration = Duration::from_secs(1);
 /// Then a tail of one of so many of what is sealed otherwise is sealed too.
 const QUIET_SHARE: usize = 4;
-/// Vectors linked in a step.
-const STEP: usize = 8;
+/// Rows that one hold of the lock covers: a fraction of a millisecond.
+const ROWS_PER_HOLD: usize = 4_096;
 
 /// What is to be done next.
 enum Task {
@@ -91,7 +93,7 @@ impl Index {
         }
         let quiet = settle || rows.inserted().is_none_or(|last| last.elapsed() >= QUIET);
         let seal_above = if quiet { self.seal_above() / QUIET_SHARE } else { self.seal_above() };
-        if rows.live() > self.graph_above() && rows.tail_len() > seal_above {
+        if rows.live() > self.graph_above() && rows.tail().slots().len() > seal_above {
             return Some(Task::Seal);
         }
         let spoiled = |segment: &&Arc<Segment>| {
@@ -111,11 +113,12 @@ impl Index {
     /// Does one piece of work; false if there is none.
     fn step(&self, maintenance: &mut Maintenance, settle: bool) -> bool {
         if let Some(mut work) = maintenance.work.take() {
-            if work.building.link_some(STEP) {
+            if work.building.step(self.threads()) {
                 maintenance.work = Some(work);
             } else {
-                let segment = Arc::new(work.building.finish(self.options.ef_construction, self.threads()));
-                self.rows_mut().install(Some(segment), &work.instead_of);
+                let (parts, members) = work.building.finish();
+                let segment = Arc::new(self.segment(parts, members));
+                self.install(&[segment], &work.instead_of);
             }
             return true;
         }
@@ -123,39 +126,82 @@ impl Index {
         match task {
             None => return false,
             Some(Task::GiveUp) => {
-                let mut rows = self.rows_mut();
-                let all = rows.segments().to_vec();
-                rows.install(None, &all);
+                let segments = Arc::clone(self.rows().segments());
+                self.rows_mut().give_up_segments();
+                forget(&segments);
             }
             Some(Task::Seal) => {
-                let rows = self.rows();
-                let vectors: Vec<_> = rows.unsealed().map(|(slot, row)| (slot, Arc::clone(row))).collect();
-                drop(rows);
-                maintenance.work = Some(self.begin(&vectors, Vec::new()));
+                let slots = self.rows().tail().slots().to_vec();
+                self.begin(maintenance, [&*slots], Vec::new());
             }
             Some(Task::Merge(segments)) => {
-                let rows = self.rows();
-                let slots = segments.iter().flat_map(|segment| segment.slots());
-                let vectors: Vec<_> = slots.filter_map(|&slot| Some((slot, Arc::clone(rows.get(slot)?)))).collect();
-                drop(rows);
-                if vectors.is_empty() {
-                    self.rows_mut().install(None, &segments);
-                } else {
-                    maintenance.work = Some(self.begin(&vectors, segments));
-                }
+                self.begin(maintenance, segments.iter().map(|segment| segment.slots()), segments.clone());
             }
         }
         true
     }
 
-    /// Half of the cores where nobody embeds documents, else one.
+    /// One while documents are embedded. Else all cores, if that holds nobody up, or half of them.
     fn threads(&self) -> usize {
         let quiet = self.rows().inserted().is_none_or(|last| last.elapsed() >= QUIET);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if quiet { (cores / 2).max(1) } else { 1 }
+        match (quiet, CAN_GIVE_WAY) {
+            (true, true) => cores,
+            (true, false) => (cores / 2).max(1),
+            (false, _) => 1,
+        }
     }
 
-    fn begin(&self, vectors: &[(Slot, Arc<[f32]>)], instead_of: Vec<Arc<Segment>>) -> Work {
-        Work { building: Building::new(self.dimensions, vectors), instead_of }
+    /// A segment of the slots that live; if none does, what named them goes at once.
+    fn begin<'s>(
+        &self,
+        maintenance: &mut Maintenance,
+        of: impl IntoIterator<Item = &'s [Slot]>,
+        instead_of: Vec<Arc<Segment>>,
+    ) {
+        let mut members: Vec<Member> = Vec::new();
+        for some in of.into_iter().flat_map(|slots| slots.chunks(ROWS_PER_HOLD)) {
+            members.extend(self.rows().members(some));
+        }
+        if members.is_empty() {
+            self.install(&[], &instead_of);
+        } else {
+            let building = Building::new(self.dimensions, self.options.ef_construction, members);
+            maintenance.work = Some(Work { building, instead_of });
+        }
     }
+
+    /// In a file if this index has some and it can be written, else in memory.
+    fn segment(&self, parts: Parts, members: Vec<Member>) -> Segment {
+        let slots = members.iter().map(|member| member.slot).collect();
+        let Some(files) = self.files.as_ref().filter(|files| !files.are_discarded()) else {
+            return Segment::new(parts, slots, None);
+        };
+        match files.write(&parts, &members) {
+            Ok(Stored { parts, rows, .. }) => Segment::new(parts, slots, Some(rows)),
+            Err(error) => {
+                if !files.are_discarded() {
+                    tracing::warn!(%error, "a part of the index stays in memory: it cannot be written");
+                }
+                Segment::new(parts, slots, None)
+            }
+        }
+    }
+
+    /// Puts segments in the place of others, or of what the tail names.
+    pub(super) fn install(&self, new: &[Arc<Segment>], instead_of: &[Arc<Segment>]) {
+        for segment in new {
+            let all = segment.slots().len();
+            for first in (0..all).step_by(ROWS_PER_HOLD) {
+                self.rows_mut().hold(segment, first..all.min(first + ROWS_PER_HOLD));
+            }
+        }
+        self.rows_mut().install(new, instead_of);
+        forget(instead_of);
+    }
+}
+
+/// Nobody will search them.
+fn forget(segments: &[Arc<Segment>]) {
+    segments.iter().filter_map(|segment| segment.rows()).for_each(|rows| rows.make_obsolete());
 }

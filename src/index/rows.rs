@@ -1,16 +1,20 @@
 //! Which vectors live, under which slot, and which of them a segment holds.
 //!
-//! Invariant: every live slot is either held by one of `segments` or named in `tail`. All of this is behind one
-//! lock, so that a search sees the segments together with the tail that belongs to them.
+//! Invariant: every live slot is either held by one of `segments` or named in `tail`, and by one of them only. All of
+//! this is behind one lock, so that a search sees the segments together with the tail that belongs to them.
 //!
 //! Rows are shared, not copied: whoever asked keeps a removed row alive as long as it needs it, while its slot is free
 //! at once. A slot's generation tells its next user from its last.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::building::Member;
+use super::graph::codes::Codes;
 use super::segment::Segment;
+use super::tail::Tail;
+use super::vector::Vector;
 
 /// The number of a vector in its index. A removed slot never comes back: the place is used again,
 /// with another generation.
@@ -21,6 +25,9 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// A slot that is never live.
+    pub(super) const NONE: Slot = Slot { place: u32::MAX, generation: u32::MAX };
+
     /// The place of the vector: below the largest number of vectors that were ever live at one time,
     /// and held by one live slot only. Fit to index a table, if the table remembers the whole slot.
     pub fn place(self) -> u32 {
@@ -30,43 +37,63 @@ impl Slot {
 
 struct Place {
     /// `None`: free.
-    row: Option<Arc<[f32]>>,
+    row: Option<Vector>,
+    /// What its caller calls it.
+    key: u64,
     generation: u32,
     /// Who holds the row; `None`: it is in the tail.
     segment: Option<Arc<Segment>>,
 }
 
-#[derive(Default)]
 pub(super) struct Rows {
+    dimensions: usize,
     places: Vec<Place>,
     free: Vec<u32>,
     live: usize,
-    /// Slots that no segment holds, oldest first. May name removed ones.
-    tail: VecDeque<Slot>,
+    tail: Tail,
     /// Live slots that segments hold.
     sealed: usize,
+    /// Rows that have memory of their own.
+    in_memory: usize,
     segments: Arc<[Arc<Segment>]>,
     /// When a vector came last.
     inserted: Option<Instant>,
 }
 
 impl Rows {
-    pub(super) fn insert(&mut self, row: Arc<[f32]>) -> Slot {
-        let slot = match self.free.pop() {
-            Some(place) => {
-                let reused = &mut self.places[place as usize];
-                reused.row = Some(row);
-                Slot { place, generation: reused.generation }
-            }
-            None => {
-                let place = u32::try_from(self.places.len()).expect("four billion rows do not fit into memory");
-                self.places.push(Place { row: Some(row), generation: 0, segment: None });
-                Slot { place, generation: 0 }
-            }
-        };
+    pub(super) fn new(dimensions: usize) -> Rows {
+        Rows {
+            dimensions,
+            places: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+            tail: Tail::new(dimensions),
+            sealed: 0,
+            in_memory: 0,
+            segments: Arc::default(),
+            inserted: None,
+        }
+    }
+
+    /// A new slot for a row, to be added to the tail or held by a segment.
+    pub(super) fn insert(&mut self, key: u64, row: Vector) -> Slot {
         self.live += 1;
-        self.tail.push_back(slot);
-        slot
+        self.in_memory += usize::from(row.is_in_memory());
+        if let Some(place) = self.free.pop() {
+            let reused = &mut self.places[place as usize];
+            (reused.row, reused.key) = (Some(row), key);
+            return Slot { place, generation: reused.generation };
+        }
+        let place = u32::try_from(self.places.len()).ok().filter(|&place| place != Slot::NONE.place);
+        let place = place.expect("four billion rows do not fit into memory");
+        self.places.push(Place { row: Some(row), key, generation: 0, segment: None });
+        Slot { place, generation: 0 }
+    }
+
+    /// Vectors came just now, with these codes.
+    pub(super) fn add_to_tail(&mut self, slots: &[Slot], codes: &Codes) {
+        self.inserted = Some(Instant::now());
+        self.tail.append(slots, codes);
     }
 
     /// False if the slot was not live.
@@ -75,9 +102,10 @@ impl Rows {
             return false;
         }
         let place = &mut self.places[slot.place as usize];
-        place.row = None;
+        let row = place.row.take();
         place.generation = place.generation.wrapping_add(1);
         self.live -= 1;
+        self.in_memory -= usize::from(row.is_some_and(|row| row.is_in_memory()));
         if let Some(segment) = place.segment.take() {
             segment.lost_one();
             self.sealed -= 1;
@@ -85,14 +113,14 @@ impl Rows {
         self.free.push(slot.place);
         // Replacing documents over and over must not make the tail grow; half of it may be stale, so
         // that a removal costs O(1) on average.
-        if self.tail.len() > 2 * (self.live - self.sealed) + 64 {
+        if self.tail.slots().len() > 2 * self.live.saturating_sub(self.sealed) + 64 {
             let places = &self.places;
-            self.tail.retain(|&slot| live_row(places, slot).is_some());
+            self.tail.retain(|slot| live_row(places, slot).is_some());
         }
         true
     }
 
-    pub(super) fn get(&self, slot: Slot) -> Option<&Arc<[f32]>> {
+    pub(super) fn get(&self, slot: Slot) -> Option<&Vector> {
         live_row(&self.places, slot)
     }
 
@@ -104,47 +132,29 @@ impl Rows {
         self.live
     }
 
-    /// Number of places, live and free.
-    pub(super) fn places(&self) -> usize {
-        self.places.len()
-    }
-
     /// The live slots at some places, with their rows.
-    pub(super) fn at_places(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
+    pub(super) fn at_places(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = (Slot, &Vector)> {
         places.filter_map(|number| {
             let place = self.places.get(number as usize)?;
             place.row.as_ref().map(|row| (Slot { place: number, generation: place.generation }, row))
         })
     }
 
-    /// The live slots among the places of a range, with their rows.
-    pub(super) fn in_places(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
-        // Never truncates: `insert` refuses a place that does not fit.
-        self.at_places(range.start as u32..range.end as u32)
+    /// What a segment is made of: the live ones of some slots.
+    pub(super) fn members(&self, slots: &[Slot]) -> impl Iterator<Item = Member> {
+        slots.iter().filter_map(|&slot| {
+            let vector = self.get(slot)?.clone();
+            Some(Member { slot, key: self.places[slot.place as usize].key, vector })
+        })
     }
 
-    /// All live slots, with their rows.
-    pub(super) fn all(&self) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
-        self.in_places(0..self.places.len())
-    }
-
-    /// The live slots that no segment holds, oldest first.
-    pub(super) fn unsealed(&self) -> impl Iterator<Item = (Slot, &Arc<[f32]>)> {
-        self.tail.iter().filter_map(|&slot| self.get(slot).map(|row| (slot, row)))
-    }
-
-    /// Slots that no segment holds; removed ones that are still listed are counted.
-    pub(super) fn tail_len(&self) -> usize {
-        self.tail.len()
+    /// The slots that no segment holds, oldest first; removed ones that are still listed are among them.
+    pub(super) fn tail(&self) -> &Tail {
+        &self.tail
     }
 
     pub(super) fn segments(&self) -> &Arc<[Arc<Segment>]> {
         &self.segments
-    }
-
-    /// Vectors came just now.
-    pub(super) fn note_insert(&mut self) {
-        self.inserted = Some(Instant::now());
     }
 
     /// When a vector came last.
@@ -152,54 +162,96 @@ impl Rows {
         self.inserted
     }
 
-    /// Puts a segment in the place of others, or of the tail's slots that it holds.
-    pub(super) fn install(&mut self, segment: Option<Arc<Segment>>, instead_of: &[Arc<Segment>]) {
-        for old in instead_of {
-            for &slot in old.slots() {
-                if live_row(&self.places, slot).is_some() {
-                    self.places[slot.place as usize].segment = None;
-                    self.sealed -= 1;
-                    if segment.is_none() {
-                        self.tail.push_back(slot);
-                    }
+    /// Memory in bytes, without the segments: an estimate.
+    pub(super) fn bytes(&self) -> usize {
+        /// Beside its components: two counters, and the allocator's own.
+        const ROW_OVERHEAD: usize = 16 + 16;
+        self.places.capacity() * size_of::<Place>()
+            + self.in_memory * (self.dimensions * size_of::<f32>() + ROW_OVERHEAD)
+            + self.tail.bytes()
+    }
+
+    /// Lets a segment hold some of its vectors, which others hold or the tail names: to be done with all of them, in
+    /// pieces, before [`Rows::install`].
+    pub(super) fn hold(&mut self, segment: &Arc<Segment>, vectors: Range<usize>) {
+        for vector in vectors {
+            let slot = segment.slots()[vector];
+            if !self.is_live(slot) {
+                segment.lost_one();
+                continue;
+            }
+            let place = &mut self.places[slot.place as usize];
+            self.sealed += usize::from(place.segment.is_none());
+            place.segment = Some(Arc::clone(segment));
+            if let Some(rows) = segment.rows() {
+                self.in_memory -= usize::from(place.row.as_ref().is_some_and(Vector::is_in_memory));
+                place.row = Some(Vector::stored(rows, vector));
+            }
+        }
+    }
+
+    /// Puts segments, which hold all that they are made of, in the place of others and of the tail's slots that they hold.
+    pub(super) fn install(&mut self, new: &[Arc<Segment>], instead_of: &[Arc<Segment>]) {
+        let kept = self.segments.iter().filter(|held| !instead_of.iter().any(|old| Arc::ptr_eq(held, old)));
+        self.segments = kept.chain(new).cloned().collect();
+        let places = &self.places;
+        self.tail.retain(|slot| live_row(places, slot).is_some() && places[slot.place as usize].segment.is_none());
+    }
+
+    /// Names all live slots in the tail again, with their rows in memory: no segment is left, and nobody reads its file.
+    pub(super) fn give_up_segments(&mut self) {
+        let mut codes = Codes::new(self.dimensions);
+        let mut slots = Vec::new();
+        for (number, place) in (0..).zip(&mut self.places) {
+            if place.segment.take().is_some()
+                && let Some(row) = &mut place.row
+            {
+                slots.push(Slot { place: number, generation: place.generation });
+                codes.push(row);
+                if !row.is_in_memory() {
+                    *row = Arc::<[f32]>::from(&row[..]).into();
+                    self.in_memory += 1;
                 }
             }
         }
-        let kept = self.segments.iter().filter(|held| !instead_of.iter().any(|old| Arc::ptr_eq(held, old)));
-        self.segments = kept.chain(&segment).cloned().collect();
-        let Some(segment) = segment else { return };
-        for &slot in segment.slots() {
-            if live_row(&self.places, slot).is_some() {
-                self.places[slot.place as usize].segment = Some(Arc::clone(&segment));
-                self.sealed += 1;
-            } else {
-                segment.lost_one();
-            }
-        }
-        let places = &self.places;
-        self.tail.retain(|slot| live_row(places, *slot).is_some() && places[slot.place as usize].segment.is_none());
+        self.tail.append(&slots, &codes);
+        self.sealed = 0;
+        self.segments = Arc::default();
     }
 }
 
-fn live_row(places: &[Place], slot: Slot) -> Option<&Arc<[f32]>> {
+fn live_row(places: &[Place], slot: Slot) -> Option<&Vector> {
     places.get(slot.place as usize).filter(|place| place.generation == slot.generation)?.row.as_ref()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::segment::Building;
+    use super::super::building::Building;
     use super::*;
 
-    fn row(x: f32) -> Arc<[f32]> {
-        Arc::from([x, 0.0])
+    fn rows() -> Rows {
+        Rows::new(2)
+    }
+
+    fn insert(rows: &mut Rows, x: f32) -> Slot {
+        let row: Arc<[f32]> = Arc::from([x, 0.0]);
+        let mut codes = Codes::new(2);
+        codes.push(&row);
+        let slot = rows.insert(0, row.into());
+        rows.add_to_tail(&[slot], &codes);
+        slot
+    }
+
+    fn live_tail(rows: &Rows) -> Vec<Slot> {
+        rows.tail().slots().iter().copied().filter(|&slot| rows.is_live(slot)).collect()
     }
 
     #[test]
     fn a_removed_slot_stays_removed_when_its_place_is_used_again() {
-        let mut rows = Rows::default();
-        let first = rows.insert(row(1.0));
+        let mut rows = rows();
+        let first = insert(&mut rows, 1.0);
         assert!(rows.remove(first));
-        let second = rows.insert(row(2.0));
+        let second = insert(&mut rows, 2.0);
         assert_eq!(first.place(), second.place());
         assert!(rows.get(first).is_none() && !rows.remove(first));
         assert_eq!(rows.get(second).unwrap()[0], 2.0);
@@ -207,33 +259,35 @@ mod tests {
 
     #[test]
     fn the_tail_does_not_grow_with_replacements() {
-        let mut rows = Rows::default();
-        let mut slot = rows.insert(row(1.0));
+        let mut rows = rows();
+        let mut slot = insert(&mut rows, 1.0);
         for i in 0..10_000 {
             rows.remove(slot);
-            slot = rows.insert(row(i as f32));
+            slot = insert(&mut rows, i as f32);
         }
-        assert!(rows.tail_len() < 200, "{} entries for one vector", rows.tail_len());
-        assert_eq!(rows.places(), 1);
-        assert_eq!(rows.unsealed().map(|(slot, _)| slot).collect::<Vec<_>>(), [slot]);
+        let listed = rows.tail().slots().len();
+        assert!(listed < 200, "{listed} entries for one vector");
+        assert_eq!(rows.places.len(), 1);
+        assert_eq!(live_tail(&rows), [slot]);
     }
 
     #[test]
     fn what_was_removed_while_its_segment_was_built_is_not_counted_as_held() {
-        let mut rows = Rows::default();
-        let slots: Vec<Slot> = (0..4).map(|n| rows.insert(row(n as f32))).collect();
-        let vectors: Vec<_> = rows.unsealed().map(|(slot, row)| (slot, Arc::clone(row))).collect();
-        let mut building = Building::new(2, &vectors);
-        while building.link_some(1) {}
-        let segment = Arc::new(building.finish(8, 1));
+        let mut rows = rows();
+        let slots: Vec<Slot> = (0..4).map(|n| insert(&mut rows, n as f32)).collect();
+        let members: Vec<Member> = rows.members(&slots).collect();
+        let (parts, members) = Building::new(2, 8, members).finish();
+        let segment = Arc::new(Segment::new(parts, members.iter().map(|member| member.slot).collect(), None));
         rows.remove(slots[1]);
-        let reused = rows.insert(row(9.0));
-        rows.install(Some(Arc::clone(&segment)), &[]);
-        assert_eq!((segment.live(), rows.live(), rows.tail_len()), (3, 4, 1));
-        assert_eq!(rows.unsealed().next().unwrap().0, reused);
-        rows.remove(slots[0]);
-        assert_eq!(segment.live(), 2);
-        rows.install(None, &[segment]);
-        assert_eq!((rows.segments().len(), rows.tail_len()), (0, 3), "what it held is in the tail again");
+        let reused = insert(&mut rows, 9.0);
+        rows.hold(&segment, 0..2);
+        rows.remove(segment.slots()[0]);
+        rows.remove(segment.slots()[3]);
+        rows.hold(&segment, 2..4);
+        rows.install(&[Arc::clone(&segment)], &[]);
+        let live = slots.iter().filter(|&&slot| rows.is_live(slot)).count();
+        assert_eq!((segment.live(), rows.live(), live_tail(&rows)), (live, live + 1, vec![reused]));
+        rows.give_up_segments();
+        assert_eq!((rows.segments().len(), live_tail(&rows).len()), (0, live + 1), "what it held is in the tail again");
     }
 }

@@ -1,12 +1,22 @@
-//! The exact answer: compare with every vector, keep the best.
+//! The exact answer: compare with every vector, keep the best. Also the one place that says what a score is and how hits
+//! are ordered.
 //!
-//! Also the one place that says what a score is and how hits are ordered.
+//! ```text
+//! all codes ─► sieve: estimate + bound reaches the k-th best estimate - bound ─► candidates ─► f32 ─► best k
+//! ```
+//! A row's codes are a quarter of its f32 values, and few rows pass the sieve; the bound holds always
+//! ([`OwnQuery::bound`]), so the answer is that of a scan of all f32 rows.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
+use super::graph::codes::{Codes, OwnQuery};
 use super::rows::Slot;
 use crate::kernel::dot;
+
+/// Rows scored in one call.
+const BATCH: usize = 64;
 
 /// A vector that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,6 +24,23 @@ pub struct Neighbour {
     pub slot: Slot,
     /// Cosine similarity to the query, -1 to 1.
     pub score: f32,
+}
+
+/// A vector that may be among the best.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub(super) slot: Slot,
+    /// Its cosine to the query, as its codes say.
+    pub(super) estimate: f32,
+    /// What that is off by at most, or very nearly so.
+    pub(super) error: f32,
+}
+
+impl Candidate {
+    /// The most that its cosine may be.
+    pub(super) fn reach(&self) -> f32 {
+        self.estimate + self.error
+    }
 }
 
 /// Cosine of two unit vectors. Rounding may leave their dot product a little outside of -1 to 1.
@@ -25,6 +52,93 @@ pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
 /// broken query would make.
 pub(super) fn best_first(a: &Neighbour, b: &Neighbour) -> Ordering {
     b.score.total_cmp(&a.score).then(a.slot.cmp(&b.slot))
+}
+
+/// Of vectors with estimates, those that may be among the best `k`. Each is to be offered once.
+pub(super) struct Sieve {
+    k: usize,
+    /// The best `k` of what each has at least, the worst of them on top.
+    least: BinaryHeap<Reverse<Least>>,
+    kept: Vec<Candidate>,
+}
+
+#[derive(PartialEq)]
+struct Least(f32);
+
+impl Eq for Least {}
+
+impl Ord for Least {
+    fn cmp(&self, other: &Least) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Least {
+    fn partial_cmp(&self, other: &Least) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Sieve {
+    pub(super) fn new(k: usize) -> Sieve {
+        Sieve { k, least: BinaryHeap::new(), kept: Vec::new() }
+    }
+
+    /// What `k` vectors have at least.
+    fn floor(&self) -> f32 {
+        match self.least.peek() {
+            Some(Reverse(Least(floor))) if self.least.len() == self.k => *floor,
+            _ => f32::NEG_INFINITY,
+        }
+    }
+
+    fn offer(&mut self, candidate: Candidate) {
+        self.kept.push(candidate);
+        let least = Reverse(Least(candidate.estimate - candidate.error));
+        if self.least.len() < self.k {
+            self.least.push(least);
+        } else if let Some(mut worst) = self.least.peek_mut()
+            && least < *worst
+        {
+            *worst = least;
+        }
+    }
+
+    /// Offers the rows of a range that may be among the best: for each row, those of its `slots` that are `wanted`.
+    pub(super) fn scan<S: IntoIterator<Item = Slot>>(
+        &mut self,
+        codes: &Codes,
+        range: Range<u32>,
+        query: &OwnQuery,
+        slots: impl Fn(u32) -> S,
+        wanted: impl Fn(Slot) -> bool,
+    ) {
+        let (mut rows, mut estimates) = ([0u32; BATCH], [0.0f32; BATCH]);
+        for first in range.clone().step_by(BATCH) {
+            let count = (range.end - first).min(BATCH as u32) as usize;
+            rows.iter_mut().zip(first..).for_each(|(row, number)| *row = number);
+            codes.score(query.query(), &rows[..count], &mut estimates[..count]);
+            let mut floor = self.floor();
+            for (&row, &estimate) in rows[..count].iter().zip(&estimates) {
+                let error = query.bound(codes.scale(row));
+                if estimate + error < floor {
+                    continue;
+                }
+                slots(row).into_iter().filter(|&slot| wanted(slot)).for_each(|slot| {
+                    self.offer(Candidate { slot, estimate, error });
+                });
+                floor = self.floor();
+            }
+        }
+    }
+
+    /// What passed, in no order.
+    pub(super) fn into_candidates(self) -> Vec<Candidate> {
+        let floor = self.floor();
+        let mut kept = self.kept;
+        kept.retain(|candidate| candidate.reach() >= floor);
+        kept
+    }
 }
 
 struct ByRank(Neighbour);
@@ -77,16 +191,8 @@ impl Best {
         self.kept.peek().filter(|_| self.kept.len() == self.k).map(|worst| worst.0.score)
     }
 
-    /// What was kept, in no order.
+    /// What was kept, best first.
     pub(super) fn into_hits(self) -> Vec<Neighbour> {
-        self.kept.into_iter().map(|hit| hit.0).collect()
+        self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect()
     }
-}
-
-/// The best `k` of hits that may name a slot twice (with one score), best first.
-pub(super) fn ranked(mut hits: Vec<Neighbour>, k: usize) -> Vec<Neighbour> {
-    hits.sort_unstable_by(best_first);
-    hits.dedup_by_key(|hit| hit.slot);
-    hits.truncate(k);
-    hits
 }

@@ -23,6 +23,11 @@ pub const MAX_DIMENSIONS: usize = 4_096;
 #[repr(C, align(64))]
 pub struct Block(pub [u8; BLOCK]);
 
+// SAFETY: 64 bytes, all values allowed, no padding: its size is its alignment.
+unsafe impl bytemuck::Zeroable for Block {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Block {}
+
 impl Block {
     /// All codes 0.
     pub const ZERO: Block = Block([128; BLOCK]);

@@ -1,7 +1,7 @@
 //! NUMBERS: the arithmetic that decides speed, each in a plain and a fast version.
 //!
 //! Knows slices of floats and nothing of texts, models or indexes. The only place of the crate where
-//! `unsafe` is allowed: for the CPU's vector instructions.
+//! `unsafe` is allowed: for the CPU's vector instructions, and to read a file as memory.
 
 #![allow(unsafe_code)]
 
@@ -14,11 +14,13 @@ pub mod gemm;
 pub mod gemm_int8;
 pub mod gemm_pairs;
 pub mod linear;
+pub mod mapping;
 pub mod matrix;
 pub mod norm;
 pub mod pairs;
 pub mod pass;
 pub mod peak;
+pub mod priority;
 pub mod quantise;
 pub mod simd;
 pub mod softmax;

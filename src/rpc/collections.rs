@@ -40,6 +40,7 @@ pub async fn delete(
 }
 
 fn describe(collection: &Collection) -> proto::Collection {
+    let quality = collection.quality();
     proto::Collection {
         name: collection.name().to_owned(),
         documents: collection.len() as u64,
@@ -47,5 +48,9 @@ fn describe(collection: &Collection) -> proto::Collection {
         model_fingerprint: collection.fingerprint().to_owned(),
         bytes: collection.bytes() as u64,
         unindexed: collection.unindexed() as u64,
+        index_file_bytes: collection.index_file_bytes() as u64,
+        ef_search: quality.ef_search as u32,
+        recall: quality.recall,
+        recall_queries: quality.checked as u32,
     }
 }

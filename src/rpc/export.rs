@@ -88,7 +88,7 @@ mod tests {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
             let content = Content { text: "x".repeat(bytes), metadata: None };
-            (id, Arc::new(content), Arc::from([1.0, 0.0]))
+            (id, Arc::new(content), Arc::<[f32]>::from([1.0, 0.0]).into())
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
         let limits = Limits { max_message_bytes, ..Limits::default() };

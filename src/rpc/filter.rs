@@ -94,7 +94,8 @@ fn bounds(field: &str, range: &proto::filter::Range) -> Result<Filter, Failure> 
     Ok(Filter::Range(at, bounds))
 }
 
-fn path(field: &str, path: &str) -> Result<Path, Failure> {
+/// A field of metadata, by its path. `field`: the path of this in the request.
+pub fn path(field: &str, path: &str) -> Result<Path, Failure> {
     Path::parse(path)
         .ok_or_else(|| Failure::invalid(field, format!("{} is not a path of keys joined by dots", shown(path))))
 }

@@ -35,5 +35,7 @@ fn storage(engine: &Engine) -> proto::Storage {
         memory_bytes: used.bytes as u64,
         file_bytes: disk.as_ref().and_then(|disk| disk.file_bytes).unwrap_or(0),
         free_bytes: disk.as_ref().and_then(|disk| disk.free_bytes).unwrap_or(0),
+        index_file_bytes: collections.iter().map(|collection| collection.index_file_bytes() as u64).sum(),
+        recall: collections.iter().filter_map(|collection| collection.quality().recall).min_by(f32::total_cmp),
     }
 }

@@ -6,6 +6,7 @@
 mod backup;
 pub mod codec;
 mod collections;
+mod compute;
 mod documents;
 mod embed;
 mod export;
@@ -31,6 +32,7 @@ pub use limits::Limits;
 use crate::collection::{self, Store};
 use crate::embedder::Embedder;
 use crate::proto::{self, cognate_server::Cognate};
+use compute::{compute, compute_each};
 use status::Failure;
 
 /// Everything that answers calls.
@@ -98,14 +100,6 @@ impl Api {
 
 /// A stream of responses.
 pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// Runs computation of more than a moment away from the async threads.
-async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a computation panicked");
-        Failure::Internal
-    })
-}
 
 /// The answer, if it keeps to the size of a message.
 fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> {

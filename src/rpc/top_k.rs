@@ -1,13 +1,14 @@
 //! `TopK`: the nearest documents, or candidate texts, of each query.
 
 use std::cmp::Ordering;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use futures::try_join;
 
 use super::status::{Failure, Resource};
-use super::{Engine, Limits, bounded, compute, filter, metadata, parse, vector};
-use crate::collection::{Collection, DocId, Found, Search};
+use super::{Engine, Limits, bounded, compute_each, filter, metadata, parse, vector};
+use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
 use crate::embedder::{Embedding, InputType, Truncation, WhenFull};
 use crate::index::Effort;
 use crate::proto::{self, VectorFormat, query};
@@ -57,21 +58,16 @@ pub async fn top_k(engine: &Arc<Engine>, request: proto::TopKRequest) -> Result<
         return Err(first);
     }
     let texts = request.candidates;
-    let results = compute(move || {
-        let rank = |query: &Embedding| match &collection {
-            _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields),
-            Some(collection) => {
-                collection.search(query, &search).into_iter().map(|found| document_hit(found, fields)).collect()
-            }
-            None => Vec::new(),
-        };
-        queries
-            .into_iter()
-            .map(|query| match query {
-                Ok(query) => proto::TopKResult { hits: rank(&query), error: None },
-                Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
-            })
-            .collect()
+    let rank = move |query: &Embedding| match &collection {
+        _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields),
+        Some(collection) => {
+            collection.search(query, &search).into_iter().map(|found| document_hit(found, &search, fields)).collect()
+        }
+        None => Vec::new(),
+    };
+    let results = compute_each(queries, move |query| match query {
+        Ok(query) => proto::TopKResult { hits: rank(&query), error: None },
+        Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
     })
     .await?;
     bounded(proto::TopKResponse { results }, limits)
@@ -103,7 +99,32 @@ fn parse_search(request: &proto::TopKRequest, k: usize, limits: &Limits) -> Resu
         return Err(Failure::invalid("filter", "applies to a collection, and candidates are given"));
     }
     let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
-    Ok(Search { k, effort, filter, min_score: request.min_score })
+    let (groups, diversity) = (parse_groups(request, limits)?, parse_diversity(request.diversity)?);
+    Ok(Search { k, effort, filter, min_score: request.min_score, groups, diversity })
+}
+
+fn parse_groups(request: &proto::TopKRequest, limits: &Limits) -> Result<Option<Groups>, Failure> {
+    let size = request.group_size as usize;
+    if request.group_by.is_empty() {
+        let alone = || Failure::invalid("group_size", format!("is {size}, and there is no group_by"));
+        return if size == 0 { Ok(None) } else { Err(alone()) };
+    }
+    if !request.candidates.is_empty() {
+        return Err(Failure::invalid("group_by", "applies to a collection, and candidates are given"));
+    }
+    if size > limits.max_k {
+        return Err(Failure::invalid("group_size", format!("{size} exceeds the limit of {}", limits.max_k)));
+    }
+    let by = filter::path("group_by", &request.group_by)?;
+    Ok(Some(Groups { by, size: NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN) }))
+}
+
+fn parse_diversity(diversity: f32) -> Result<Option<Diversity>, Failure> {
+    if diversity == 0.0 {
+        return Ok(None);
+    }
+    let parsed = Diversity::new(diversity);
+    parsed.map(Some).ok_or_else(|| Failure::invalid("diversity", format!("{diversity} is not between 0 and 1")))
 }
 
 fn parse_query(engine: &Engine, n: usize, query: proto::Query) -> Result<Query, Failure> {
@@ -165,7 +186,8 @@ fn first_failure_of_all<T>(results: &[Result<T, Failure>]) -> Option<Failure> {
     if results.iter().any(Result::is_ok) { None } else { results.iter().find_map(|r| r.as_ref().err().cloned()) }
 }
 
-fn document_hit(found: Found, fields: Fields) -> proto::Hit {
+fn document_hit(found: Found, search: &Search, fields: Fields) -> proto::Hit {
+    let group = search.groups.as_ref().and_then(|groups| groups.value(&found.content));
     proto::Hit {
         id: found.id.as_str().to_owned(),
         score: found.score,
@@ -173,6 +195,7 @@ fn document_hit(found: Found, fields: Fields) -> proto::Hit {
         metadata: if fields.metadata { found.content.metadata.as_ref().map(metadata::from_json) } else { None },
         vector: fields.vector.then(|| vector::write(found.vector.to_vec(), VectorFormat::F32)),
         candidate: None,
+        group: group.map(metadata::value_from_json),
     }
 }
 
@@ -186,6 +209,10 @@ fn rank_candidates(
     let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
     ranked.retain(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
     ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // stable: then by position
+    if let Some(diversity) = search.diversity {
+        let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, candidates[*n].values())).collect();
+        ranked = diversity.choose(&pool, search.k).into_iter().map(|place| ranked[place]).collect();
+    }
     ranked.truncate(search.k);
     ranked
         .into_iter()

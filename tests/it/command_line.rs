@@ -83,6 +83,10 @@ async fn a_file_is_uploaded_searched_listed_and_embedded() {
     let (code, found) = client(&server, &["top-k", "something under water", "--collection", "animals", "-k", "1"]);
     assert_eq!((code, found.len()), (Some(0), 1));
     assert!(found[0].to_string().contains("fish"), "{found:?}");
+    let varied = ["--group-by", "legs", "--group-size", "1", "--diversity", "0.3"];
+    let (_, found) = client(&server, &[&["top-k", "an animal", "--collection", "animals"], &varied[..]].concat());
+    let group = |id: &str| found.iter().find(|hit| hit["id"] == id).map(|hit| hit["group"].to_string());
+    assert_eq!((group("cat"), group("fish")), (Some("4".to_owned()), Some("null".to_owned())), "{found:?}");
     let (_, collections) = client(&server, &["collections"]);
     assert_eq!((collections.len(), collections[0]["documents"].to_string()), (1, "2".to_owned()));
     let (_, info) = client(&server, &["info"]);

@@ -21,3 +21,4 @@ mod resume;
 mod similarity;
 mod top_k;
 mod upload;
+mod variety;

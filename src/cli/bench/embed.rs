@@ -122,13 +122,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let rows = measure.all(&texts).await?;
         report.rows.extend(rows);
     }
-    let mut out = io::stdout().lock();
-    if args.json {
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
-    } else {
-        report.write(&mut out)?;
-    }
+    super::print(&report, args.json, |report, out| report.write(out))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -178,7 +172,7 @@ impl Report {
         })
     }
 
-    fn write(&self, out: &mut impl Write) -> anyhow::Result<()> {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(
             out,
             "cognate {}  {}  {}  {} ({}, {} threads)",
@@ -211,8 +205,7 @@ impl Report {
                 format!("{:.4}", row.usd_per_million_texts),
             ]);
         }
-        shown.write(out, table::stdout_width())?;
-        Ok(())
+        shown.write(out, table::stdout_width())
     }
 }
 

@@ -129,6 +129,12 @@ impl Disk {
         }
     }
 
+    /// Whether a file of so many bytes beside the documents leaves them the room that they keep.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let free = space::free(&self.shared.directory.path).unwrap_or(u64::MAX);
+        free.saturating_sub(bytes) >= self.shared.options.min_free_bytes
+    }
+
     /// Why nothing is written any more, if so.
     pub fn stopped(&self) -> Option<CommitError> {
         self.shared.stopped()

@@ -6,9 +6,11 @@
 //! Invariant: a row never changes; rows are numbered in the order they were pushed. The error of an estimate has no
 //! bias and is about 0.001 for text embeddings; who wants true scores computes them from the f32 rows.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
+use super::column::Column;
 use crate::kernel::dot_i8::{BLOCK, Block, MAX_DIMENSIONS, Query, Rows, dot_i8, score_rows};
+
+/// What f32 arithmetic with a few thousand components of a unit vector may add, in an estimate and in a true score.
+const F32_ERROR: f32 = 1e-5;
 
 /// [rows, dimensions] codes, one row after the other.
 pub struct Codes {
@@ -16,11 +18,11 @@ pub struct Codes {
     /// Blocks of a row.
     stride: usize,
     /// [rows, stride]
-    blocks: Vec<Block>,
+    blocks: Column<Block>,
     /// By row: value of a code 1.
-    scales: Vec<f32>,
+    scales: Column<f32>,
     /// By row: Σ codes.
-    sums: Vec<i32>,
+    sums: Column<i32>,
 }
 
 impl Codes {
@@ -31,7 +33,22 @@ impl Codes {
     pub fn new(dimensions: usize) -> Codes {
         assert!((1..=MAX_DIMENSIONS).contains(&dimensions), "codes have 1 to {MAX_DIMENSIONS} dimensions");
         let stride = dimensions.div_ceil(BLOCK);
-        Codes { dimensions, stride, blocks: Vec::new(), scales: Vec::new(), sums: Vec::new() }
+        Codes { dimensions, stride, blocks: Column::default(), scales: Column::default(), sums: Column::default() }
+    }
+
+    /// Codes that were made before: `[rows, blocks of a row]`, `[rows]`, `[rows]`.
+    ///
+    /// # Panics
+    /// If the shapes disagree.
+    pub fn of_parts(dimensions: usize, blocks: Column<Block>, scales: Column<f32>, sums: Column<i32>) -> Codes {
+        let stride = dimensions.div_ceil(BLOCK);
+        assert!(blocks.len() == scales.len() * stride && sums.len() == scales.len(), "columns of as many rows");
+        Codes { dimensions, stride, blocks, scales, sums }
+    }
+
+    /// `[rows, blocks of a row]`, `[rows]`, `[rows]`: what [`Codes::of_parts`] takes.
+    pub fn parts(&self) -> (&[Block], &[f32], &[i32]) {
+        (&self.blocks, &self.scales, &self.sums)
     }
 
     /// As [`Codes::new`], with room for `rows`.
@@ -42,9 +59,9 @@ impl Codes {
     }
 
     fn reserve(&mut self, rows: usize) {
-        self.blocks.reserve_exact(rows * self.stride);
-        self.scales.reserve_exact(rows);
-        self.sums.reserve_exact(rows);
+        self.blocks.to_mut().reserve_exact(rows * self.stride);
+        self.scales.to_mut().reserve_exact(rows);
+        self.sums.to_mut().reserve_exact(rows);
     }
 
     /// Appends a vector, finite, `[dimensions]`; returns its row.
@@ -54,28 +71,60 @@ impl Codes {
     pub fn push(&mut self, vector: &[f32]) -> u32 {
         assert_eq!(vector.len(), self.dimensions, "a vector of another number of dimensions than the codes");
         let row = u32::try_from(self.scales.len()).expect("four billion rows do not fit into memory");
-        let start = self.blocks.len();
-        self.blocks.resize(start + self.stride, Block::ZERO);
-        let (scale, sum) = quantise(vector, &mut self.blocks[start..]);
-        self.scales.push(scale);
-        self.sums.push(sum);
+        let (start, blocks) = (self.blocks.len(), self.blocks.to_mut());
+        blocks.resize(start + self.stride, Block::ZERO);
+        let (scale, sum) = quantise(vector, &mut blocks[start..]);
+        self.scales.to_mut().push(scale);
+        self.sums.to_mut().push(sum);
         row
+    }
+
+    /// Appends all rows of others of as many dimensions.
+    pub fn append(&mut self, others: &Codes) {
+        assert_eq!(others.dimensions, self.dimensions, "codes of another number of dimensions");
+        self.blocks.to_mut().extend_from_slice(&others.blocks);
+        self.scales.to_mut().extend_from_slice(&others.scales);
+        self.sums.to_mut().extend_from_slice(&others.sums);
+    }
+
+    /// Gives back memory that no row needs.
+    pub fn shrink_to_fit(&mut self) {
+        self.blocks.to_mut().shrink_to_fit();
+        self.scales.to_mut().shrink_to_fit();
+        self.sums.to_mut().shrink_to_fit();
+    }
+
+    /// Keeps some rows, which move together.
+    pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
+        let stride = self.stride;
+        let (blocks, scales, sums) = (self.blocks.to_mut(), self.scales.to_mut(), self.sums.to_mut());
+        let mut kept = 0;
+        for row in 0..scales.len() {
+            if keep(row as u32) {
+                blocks.copy_within(row * stride..(row + 1) * stride, kept * stride);
+                (scales[kept], sums[kept]) = (scales[row], sums[row]);
+                kept += 1;
+            }
+        }
+        blocks.truncate(kept * stride);
+        scales.truncate(kept);
+        sums.truncate(kept);
     }
 
     /// Takes the last row away.
     pub(super) fn pop(&mut self) {
-        self.scales.pop();
-        self.sums.pop();
-        self.blocks.truncate(self.scales.len() * self.stride);
+        self.scales.to_mut().pop();
+        self.sums.to_mut().pop();
+        self.blocks.to_mut().truncate(self.scales.len() * self.stride);
     }
 
     /// Some rows, in the order given.
     pub fn reordered(&self, order: &[u32]) -> Codes {
         let mut codes = Codes::with_capacity(self.dimensions, order.len());
         for &row in order {
-            codes.blocks.extend_from_slice(self.blocks_of(row));
-            codes.scales.push(self.scales[row as usize]);
-            codes.sums.push(self.sums[row as usize]);
+            codes.blocks.to_mut().extend_from_slice(self.blocks_of(row));
+            codes.scales.to_mut().push(self.scales[row as usize]);
+            codes.sums.to_mut().push(self.sums[row as usize]);
         }
         codes
     }
@@ -90,9 +139,15 @@ impl Codes {
         self.stride
     }
 
-    /// Memory in bytes.
+    /// Memory in bytes; of what is mapped, none.
     pub fn bytes(&self) -> usize {
-        self.blocks.capacity() * size_of::<Block>() + self.len() * (size_of::<f32>() + size_of::<i32>())
+        self.blocks.bytes() + self.scales.bytes() + self.sums.bytes()
+    }
+
+    /// f32 value of a code 1 of a row.
+    #[inline]
+    pub fn scale(&self, row: u32) -> f32 {
+        self.scales[row as usize]
     }
 
     /// Estimated cosine of two rows.
@@ -121,8 +176,8 @@ impl Codes {
     }
 
     /// Equal for rows of equal codes.
-    pub fn digest(&self, row: u32) -> u64 {
-        digest(self.blocks_of(row), self.sums[row as usize])
+    pub fn digest(&self, row: u32) -> u32 {
+        digest(self.blocks_of(row))
     }
 }
 
@@ -131,6 +186,10 @@ pub struct OwnQuery {
     blocks: Vec<Block>,
     sum: i32,
     scale: f32,
+    /// Length of what the codes leave of the vector.
+    rounding: f32,
+    /// Σ |components| as the codes say.
+    l1: f32,
 }
 
 impl OwnQuery {
@@ -138,7 +197,15 @@ impl OwnQuery {
     pub fn new(vector: &[f32]) -> OwnQuery {
         let mut blocks = vec![Block::ZERO; vector.len().div_ceil(BLOCK)];
         let (scale, sum) = quantise(vector, &mut blocks);
-        OwnQuery { blocks, sum, scale }
+        let (mut rounding, mut l1) = (0.0, 0.0);
+        for (chunk, block) in vector.chunks(BLOCK).zip(&blocks) {
+            for (x, u) in chunk.iter().zip(block.0) {
+                let coded = (f32::from(u) - 128.0) * scale;
+                rounding += (x - coded) * (x - coded);
+                l1 += coded.abs();
+            }
+        }
+        OwnQuery { blocks, sum, scale, rounding: rounding.sqrt(), l1 }
     }
 
     /// Blocks of its codes.
@@ -147,8 +214,15 @@ impl OwnQuery {
     }
 
     /// The digest of a row that has these codes.
-    pub fn digest(&self) -> u64 {
-        digest(&self.blocks, self.sum)
+    pub fn digest(&self) -> u32 {
+        digest(&self.blocks)
+    }
+
+    /// What an estimate with a row of length 1 and that scale is off by at most. Of a query a with codes q and a row b with
+    /// codes r: `|a·b - q·r| ≤ |a - q|·|b| + Σ |q|·|b - r|`, and a component of b - r is half a step at most.
+    #[inline]
+    pub fn bound(&self, scale: f32) -> f32 {
+        1.001 * self.rounding + 0.5 * self.l1 * scale + F32_ERROR
     }
 
     /// What an estimate with a vector of like components may be off by: four standard deviations. Each component is off
@@ -163,11 +237,9 @@ impl OwnQuery {
     }
 }
 
-fn digest(blocks: &[Block], sum: i32) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    blocks.iter().for_each(|block| hasher.write(&block.0));
-    sum.hash(&mut hasher);
-    hasher.finish()
+/// Of a few among a million rows equal by chance: whoever needs to know compares the codes.
+fn digest(blocks: &[Block]) -> u32 {
+    crc32fast::hash(bytemuck::cast_slice(blocks))
 }
 
 /// Scale and Σ codes.
@@ -191,6 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kernel::normalize;
 
     proptest! {
         #[test]
@@ -214,6 +287,36 @@ mod tests {
             let mut out = [0.0; 2];
             codes.score(own.query(), &[1, 0], &mut out);
             prop_assert_eq!(out, [codes.similarity(0, 1), codes.similarity(0, 0)]);
+        }
+
+        #[test]
+        fn no_estimate_is_off_by_more_than_its_bound(
+            (mut a, mut b) in (1usize..1600).prop_flat_map(|n| {
+                // Some components many times as large as the others.
+                let vector = || prop::collection::vec((-1.0f32..1.0).prop_map(|x| x * x * x * x * x), n);
+                (vector(), vector())
+            }),
+        ) {
+            prop_assume!(normalize(&mut a).is_ok() && normalize(&mut b).is_ok());
+            let mut codes = Codes::new(a.len());
+            codes.push(&b);
+            let own = OwnQuery::new(&a);
+            let mut estimate = [0.0];
+            codes.score(own.query(), &[0], &mut estimate);
+            let exact: f64 = a.iter().zip(&b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+            let (off, bound) = ((f64::from(estimate[0]) - exact).abs(), own.bound(codes.scale(0)));
+            prop_assert!(off <= f64::from(bound), "{off} of at most {bound}");
+        }
+
+        #[test]
+        fn rows_that_are_kept_stay_what_they_were(keep in prop::collection::vec(any::<bool>(), 0..40)) {
+            let row = |n: usize| vec![1.0, n as f32, -3.0];
+            let mut codes = Codes::new(3);
+            (0..keep.len()).for_each(|n| { codes.push(&row(n)); });
+            codes.retain(|n| keep[n as usize]);
+            let mut plain = Codes::new(3);
+            (0..keep.len()).filter(|&n| keep[n]).for_each(|n| { plain.push(&row(n)); });
+            prop_assert_eq!(codes.parts(), plain.parts());
         }
     }
 

@@ -22,8 +22,6 @@ const ENTRY_BATCH: usize = 64;
 pub struct Frozen {
     codes: Codes,
     links: Links,
-    /// By node: its number before nodes were put in order.
-    points: Vec<u32>,
     entries: usize,
 }
 
@@ -50,35 +48,41 @@ impl Frozen {
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
-    pub fn new(codes: &Codes, links: &Links, order: Vec<u32>, entries: usize) -> Frozen {
+    pub fn new(codes: &Codes, links: &Links, order: &[u32], entries: usize) -> Frozen {
         assert!(codes.len() == links.len() && codes.len() == order.len(), "codes, links and a place for each node");
-        assert!(codes.len() < MAX_NODES && entries <= order.len(), "entries are nodes");
-        Frozen { codes: codes.reordered(&order), links: links.reordered(&order), points: order, entries }
+        Frozen::of_parts(codes.reordered(order), links.reordered(order), entries)
+    }
+
+    /// A graph of no nodes.
+    pub fn empty() -> Frozen {
+        Frozen::of_parts(Codes::new(1), Links::new(0), 0)
+    }
+
+    /// A graph that was laid out before.
+    ///
+    /// # Panics
+    /// If the parts disagree on the number of nodes.
+    pub fn of_parts(codes: Codes, links: Links, entries: usize) -> Frozen {
+        assert!(codes.len() == links.len() && codes.len() < MAX_NODES && entries <= codes.len(), "entries are nodes");
+        Frozen { codes, links, entries }
     }
 
     /// The same nodes with other links, in another order: `links` by node as of now, `order` as in [`Frozen::new`].
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
-    pub fn relinked(&self, links: &Links, order: Vec<u32>) -> Frozen {
-        let mut graph = Frozen::new(&self.codes, links, order, self.entries);
-        graph.points.iter_mut().for_each(|node| *node = self.points[*node as usize]);
-        graph
+    pub fn relinked(&self, links: &Links, order: &[u32]) -> Frozen {
+        Frozen::new(&self.codes, links, order, self.entries)
     }
 
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.points.len()
+        self.codes.len()
     }
 
     /// Walks begin at nodes below this.
     pub fn entries(&self) -> usize {
         self.entries
-    }
-
-    /// By node: its number in what the graph was made of.
-    pub fn points(&self) -> &[u32] {
-        &self.points
     }
 
     /// Codes by node.
@@ -91,9 +95,9 @@ impl Frozen {
         &self.links
     }
 
-    /// Memory in bytes.
+    /// Memory in bytes; of what is mapped, none.
     pub fn bytes(&self) -> usize {
-        self.codes.bytes() + self.links.bytes() + self.points.capacity() * size_of::<u32>()
+        self.codes.bytes() + self.links.bytes()
     }
 
     /// The nodes nearest to a query, best first, with their estimated cosines: `ef` of them, or
@@ -123,8 +127,23 @@ impl Frozen {
         scratch.walk.beam.kept().chain(scratch.walk.trail.iter().copied())
     }
 
+    /// Every node can be reached, and links are to other nodes, each once.
+    #[cfg(test)]
+    pub fn assert_sound(&self) {
+        assert_eq!(super::connect::unreachable(&self.links), 0);
+        for node in 0..self.len() as u32 {
+            let mut targets = self.links.of(node).to_vec();
+            assert!(targets.len() <= DEGREE && targets.iter().all(|&t| t != node && (t as usize) < self.len()));
+            let count = targets.len();
+            targets.sort_unstable();
+            targets.dedup();
+            assert_eq!(targets.len(), count, "no link twice");
+        }
+    }
+
     fn walk<const TRAIL: bool>(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
         walk.begin(self.len());
+        let lists = self.links.lists();
         let Walk { beam, met, walk: this, batch, scores, trail } = walk;
         trail.clear();
         beam.reset(STARTS.min(ef));
@@ -144,10 +163,10 @@ impl Frozen {
             }
             // The next one looked at, unless a neighbour of this one is better.
             if let Some(next) = beam.peek() {
-                prefetch(self.links.places(next));
+                prefetch(&lists[next as usize]);
             }
             let mut count = 0;
-            for &target in self.links.places(node) {
+            for &target in &lists[node as usize] {
                 if target == NONE {
                     break;
                 }

@@ -3,6 +3,10 @@
 //! Invariant: a list has at most [`DEGREE`] targets, all of them nodes, none twice, none the node itself; unused
 //! places are at its end and hold [`NONE`].
 
+use std::ops::Range;
+
+use super::column::Column;
+
 /// Most links of a node (2·M of the HNSW paper for M = 16).
 pub const DEGREE: usize = 32;
 /// No node.
@@ -10,12 +14,23 @@ pub const NONE: u32 = u32::MAX;
 
 /// [nodes, DEGREE]
 #[derive(Clone, Default)]
-pub struct Links(Vec<[u32; DEGREE]>);
+pub struct Links(Column<[u32; DEGREE]>);
 
 impl Links {
     /// Nodes without links.
     pub fn new(nodes: usize) -> Links {
-        Links(vec![[NONE; DEGREE]; nodes])
+        Links(vec![[NONE; DEGREE]; nodes].into())
+    }
+
+    /// Links that were made before.
+    pub fn of_lists(lists: Column<[u32; DEGREE]>) -> Links {
+        Links(lists)
+    }
+
+    /// All places of all nodes.
+    #[inline]
+    pub fn lists(&self) -> &[[u32; DEGREE]] {
+        &self.0
     }
 
     /// Number of nodes.
@@ -47,19 +62,19 @@ impl Links {
             return true;
         }
         if used < DEGREE {
-            self.0[node as usize][used] = target;
+            self.0.to_mut()[node as usize][used] = target;
         }
         used < DEGREE
     }
 
     /// Puts a link in the place of another.
     pub fn replace(&mut self, node: u32, place: usize, target: u32) {
-        self.0[node as usize][place] = target;
+        self.0.to_mut()[node as usize][place] = target;
     }
 
-    /// The lists of all nodes, in pieces of `nodes` each that threads may fill.
-    pub fn pieces_mut(&mut self, nodes: usize) -> impl Iterator<Item = (usize, &mut [[u32; DEGREE]])> {
-        self.0.chunks_mut(nodes).enumerate().map(move |(i, piece)| (i * nodes, piece))
+    /// The lists of some nodes, to be filled.
+    pub fn some_mut(&mut self, nodes: Range<usize>) -> &mut [[u32; DEGREE]] {
+        &mut self.0.to_mut()[nodes]
     }
 
     /// The lists of nodes in another order: `order[new]` is the old number.
@@ -67,11 +82,11 @@ impl Links {
         let mut new_of = vec![NONE; self.len()];
         order.iter().zip(0..).for_each(|(&old, new)| new_of[old as usize] = new);
         let renamed = |old: &u32| if *old == NONE { NONE } else { new_of[*old as usize] };
-        Links(order.iter().map(|&old| self.places(old).each_ref().map(renamed)).collect())
+        Links(order.iter().map(|&old| self.places(old).each_ref().map(renamed)).collect::<Vec<_>>().into())
     }
 
-    /// Memory in bytes.
+    /// Memory in bytes; of what is mapped, none.
     pub fn bytes(&self) -> usize {
-        self.0.capacity() * size_of::<[u32; DEGREE]>()
+        self.0.bytes()
     }
 }

@@ -9,27 +9,70 @@
 //! by distance alone. Invariant: the result depends on the coarse graph alone, not on the number of threads.
 
 use std::ops::Range;
-use std::sync::Mutex;
 
 use super::frozen::{Frozen, Scratch};
 use super::links::{DEGREE, Links};
 use super::select::Select;
 
-/// Nodes that a thread takes at a time.
-const PIECE: usize = 256;
+/// Nodes that a thread takes in a step: some milliseconds.
+const PIECE: usize = 16;
 
-/// Better links for the nodes of a graph, each chosen of `ef` that a walk finds near it. The numbers of nodes stay as they
-/// are; no node is out of reach.
-pub fn repair(graph: &Frozen, ef: usize, threads: usize) -> Links {
-    let mut links = Links::new(graph.len());
-    each_piece(&mut links, threads, |scratch, nodes, lists| choose_near(graph, ef, scratch, nodes, lists));
-    let mut both = Links::new(graph.len());
-    let reverse = Reverse::of(&links);
-    each_piece(&mut both, threads, |scratch, nodes, lists| {
-        join_reverse(graph, &links, &reverse, scratch, nodes, lists);
-    });
-    super::connect::connect(graph.codes(), &mut both);
-    both
+/// Better links for the nodes of a graph in the making, each chosen of `ef` that a walk finds near it.
+pub struct Repair {
+    ef: usize,
+    /// By node: what it chose by itself.
+    chosen: Links,
+    /// When all have chosen: by node, who chose it, and both together.
+    joined: Option<(Reverse, Links)>,
+    /// Nodes before this one have their links.
+    next: usize,
+    /// By thread.
+    works: Vec<Work>,
+}
+
+impl Repair {
+    /// Of a graph of so many nodes.
+    pub fn new(nodes: usize, ef: usize) -> Repair {
+        Repair { ef, chosen: Links::new(nodes), joined: None, next: 0, works: Vec::new() }
+    }
+
+    /// Some of the work, on some threads; false if none was left. `graph` is the same in each step.
+    pub fn step(&mut self, graph: &Frozen, threads: usize) -> bool {
+        if self.next == graph.len() {
+            if self.joined.is_some() {
+                return false;
+            }
+            self.joined = Some((Reverse::of(&self.chosen), Links::new(graph.len())));
+            self.next = 0;
+        }
+        let threads = threads.max(1);
+        self.works.resize_with(self.works.len().max(threads), Work::default);
+        let nodes = self.next..graph.len().min(self.next + threads * PIECE);
+        self.next = nodes.end;
+        match &mut self.joined {
+            None => {
+                let lists = self.chosen.some_mut(nodes.clone());
+                each_piece(nodes, lists, &mut self.works, |work, node, list| {
+                    choose_near(graph, self.ef, work, node, list)
+                });
+            }
+            Some((reverse, both)) => {
+                let lists = both.some_mut(nodes.clone());
+                let links = &self.chosen;
+                each_piece(nodes, lists, &mut self.works, |work, node, list| {
+                    join_reverse(graph, links, reverse, work, node, list);
+                });
+            }
+        }
+        true
+    }
+
+    /// The links, when all steps are done: by node as it was, and no node is out of reach.
+    pub fn finish(self, graph: &Frozen) -> Links {
+        let (_, mut links) = self.joined.unwrap_or_else(|| unreachable!("a step says whether there is one more"));
+        super::connect::connect(graph.codes(), &mut links);
+        links
+    }
 }
 
 /// Memory of one thread.
@@ -51,17 +94,14 @@ impl Work {
     }
 }
 
-fn choose_near(graph: &Frozen, ef: usize, work: &mut Work, nodes: Range<u32>, lists: &mut [[u32; DEGREE]]) {
-    let select = Select { codes: graph.codes() };
-    for (node, list) in nodes.zip(lists) {
-        work.candidates.clear();
-        work.candidates.extend(graph.way_to(node, ef, &mut work.scratch));
-        work.targets.clear();
-        work.targets.extend(graph.links().of(node));
-        work.score_targets(graph, node);
-        select.choose(node, &mut work.candidates, &mut work.chosen);
-        list[..work.chosen.len()].copy_from_slice(&work.chosen);
-    }
+fn choose_near(graph: &Frozen, ef: usize, work: &mut Work, node: u32, list: &mut [u32; DEGREE]) {
+    work.candidates.clear();
+    work.candidates.extend(graph.way_to(node, ef, &mut work.scratch));
+    work.targets.clear();
+    work.targets.extend(graph.links().of(node));
+    work.score_targets(graph, node);
+    Select { codes: graph.codes() }.choose(node, &mut work.candidates, &mut work.chosen);
+    list[..work.chosen.len()].copy_from_slice(&work.chosen);
 }
 
 fn join_reverse(
@@ -69,28 +109,25 @@ fn join_reverse(
     links: &Links,
     reverse: &Reverse,
     work: &mut Work,
-    nodes: Range<u32>,
-    lists: &mut [[u32; DEGREE]],
+    node: u32,
+    list: &mut [u32; DEGREE],
 ) {
-    let select = Select { codes: graph.codes() };
-    for (node, list) in nodes.zip(lists) {
-        work.targets.clear();
-        work.targets.extend(links.of(node).iter().chain(reverse.to(node)));
-        work.targets.sort_unstable();
-        work.targets.dedup();
-        work.candidates.clear();
-        work.score_targets(graph, node);
-        if work.targets.len() <= DEGREE {
-            work.candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
-            work.chosen.clear();
-            work.chosen.extend(work.candidates.iter().map(|candidate| candidate.0));
-        } else {
-            select.choose(node, &mut work.candidates, &mut work.chosen);
-            // What was left out lies in a direction that is taken, but a node with few links to it needs each of them.
-            fill(&work.candidates, &mut work.chosen);
-        }
-        list[..work.chosen.len()].copy_from_slice(&work.chosen);
+    work.targets.clear();
+    work.targets.extend(links.of(node).iter().chain(reverse.to(node)));
+    work.targets.sort_unstable();
+    work.targets.dedup();
+    work.candidates.clear();
+    work.score_targets(graph, node);
+    if work.targets.len() <= DEGREE {
+        work.candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
+        work.chosen.clear();
+        work.chosen.extend(work.candidates.iter().map(|candidate| candidate.0));
+    } else {
+        Select { codes: graph.codes() }.choose(node, &mut work.candidates, &mut work.chosen);
+        // What was left out lies in a direction that is taken, but a node with few links to it needs each of them.
+        fill(&work.candidates, &mut work.chosen);
     }
+    list[..work.chosen.len()].copy_from_slice(&work.chosen);
 }
 
 /// Adds the nearest candidates that were not chosen, as long as there is room.
@@ -106,22 +143,23 @@ fn fill(candidates: &[(u32, f32)], chosen: &mut Vec<u32>) {
     }
 }
 
-/// Calls `fill` with the lists of some nodes after others, on some threads.
-fn each_piece(links: &mut Links, threads: usize, fill: impl Fn(&mut Work, Range<u32>, &mut [[u32; DEGREE]]) + Sync) {
-    let pieces = Mutex::new(links.pieces_mut(PIECE));
-    let work = || {
-        let mut work = Work::default();
-        loop {
-            let piece = pieces.lock().expect("taking a piece does not panic").next();
-            let Some((first, lists)) = piece else { return };
-            fill(&mut work, first as u32..(first + lists.len()) as u32, lists);
-        }
+/// Calls `fill` for each of the nodes with its list, a thread for each piece of them.
+fn each_piece(
+    nodes: Range<usize>,
+    lists: &mut [[u32; DEGREE]],
+    works: &mut [Work],
+    fill: impl Fn(&mut Work, u32, &mut [u32; DEGREE]) + Sync,
+) {
+    let piece = |(first, (lists, work)): (usize, (&mut [[u32; DEGREE]], &mut Work))| {
+        (first as u32..).zip(lists).for_each(|(node, list)| fill(work, node, list));
     };
+    let mut pieces = nodes.step_by(PIECE).zip(lists.chunks_mut(PIECE).zip(works));
+    let Some(mine) = pieces.next() else { return };
     std::thread::scope(|scope| {
-        (1..threads.max(1)).for_each(|_| {
-            scope.spawn(work);
+        pieces.for_each(|others| {
+            scope.spawn(move || piece(others));
         });
-        work();
+        piece(mine);
     });
 }
 

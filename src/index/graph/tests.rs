@@ -9,9 +9,9 @@ use super::codes::{Codes, OwnQuery};
 use super::connect::unreachable;
 use super::frozen::{Frozen, Scratch};
 use super::layout::breadth_first;
-use super::links::{DEGREE, Links};
-use super::repair::repair;
-use super::twins::{Distinct, Members};
+use super::links::Links;
+use super::repair::Repair;
+use super::twins::Distinct;
 use crate::kernel::{dot, normalize};
 
 /// Numbers of a seed (Steele et al., 2014, "SplitMix64").
@@ -67,7 +67,8 @@ fn vectors(shape: Shape, n: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>
     out
 }
 
-fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: usize) -> (Frozen, Members) {
+/// A graph, and the vectors of each of its nodes.
+fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: usize) -> (Frozen, Vec<Vec<u32>>) {
     let mut distinct = Distinct::new(dimensions);
     vectors.iter().for_each(|v| {
         distinct.push(v);
@@ -77,25 +78,15 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
     let mut builder = Builder::new(Arc::clone(&codes), 16);
     while builder.insert_some(10) {}
     let coarse = builder.finish(32);
-    let graph = Frozen::new(&codes, &coarse.links, breadth_first(&coarse.links, &coarse.tops), coarse.tops.len());
-    let links = repair(&graph, repair_ef, threads);
+    let points = breadth_first(&coarse.links, &coarse.tops);
+    let graph = Frozen::new(&codes, &coarse.links, &points, coarse.tops.len());
+    let mut repair = Repair::new(graph.len(), repair_ef);
+    while repair.step(&graph, threads) {}
+    let links = repair.finish(&graph);
     let first: Vec<u32> = (0..graph.entries() as u32).collect();
-    (graph.relinked(&links, breadth_first(&links, &first)), members)
-}
-
-fn assert_invariants(graph: &Frozen) {
-    assert_eq!(unreachable(graph.links()), 0);
-    let mut points = graph.points().to_vec();
-    points.sort_unstable();
-    assert!(points.iter().copied().eq(0..graph.len() as u32), "every point is one node");
-    for node in 0..graph.len() as u32 {
-        let mut targets = graph.links().of(node).to_vec();
-        assert!(targets.len() <= DEGREE && targets.iter().all(|&t| t != node && (t as usize) < graph.len()));
-        let count = targets.len();
-        targets.sort_unstable();
-        targets.dedup();
-        assert_eq!(targets.len(), count, "no link twice");
-    }
+    let order = breadth_first(&links, &first);
+    let vectors = order.iter().map(|&node| members.of(points[node as usize]).collect());
+    (graph.relinked(&links, &order), vectors.collect())
 }
 
 proptest! {
@@ -109,8 +100,9 @@ proptest! {
     ) {
         let vectors = vectors(shape, n, dimensions, seed);
         let (graph, members) = made_of(&vectors, dimensions, 24, 1);
-        assert_invariants(&graph);
-        let mut stood_for: Vec<u32> = graph.points().iter().flat_map(|&point| members.of(point)).collect();
+        graph.assert_sound();
+        prop_assert_eq!(members.len(), graph.len());
+        let mut stood_for: Vec<u32> = members.concat();
         stood_for.sort_unstable();
         prop_assert!(stood_for.iter().copied().eq(0..n as u32), "every vector has one node");
         // A walk as wide as the graph meets all of it.
@@ -124,9 +116,9 @@ proptest! {
 #[test]
 fn the_number_of_threads_that_repair_does_not_change_the_graph() {
     let vectors = vectors(Shape::Even, 900, 48, 7);
-    let (one, _) = made_of(&vectors, 48, 32, 1);
-    let (three, _) = made_of(&vectors, 48, 32, 3);
-    assert_eq!(one.points(), three.points());
+    let (one, of_one) = made_of(&vectors, 48, 32, 1);
+    let (three, of_three) = made_of(&vectors, 48, 32, 3);
+    assert_eq!(of_one, of_three);
     assert!((0..one.len() as u32).all(|node| one.links().places(node) == three.links().places(node)));
 }
 
@@ -145,8 +137,8 @@ fn a_walk_finds_nearly_all_of_the_nearest() {
             let mut exact: Vec<f32> = stored.iter().map(|v| dot(query, v)).collect();
             exact.sort_unstable_by(|a, b| b.total_cmp(a));
             let found = graph.search(&OwnQuery::new(query), 128, &mut scratch).take(40);
-            let found = found.flat_map(|(node, _)| members.of(graph.points()[node as usize]));
-            let mut found: Vec<f32> = found.map(|i| dot(query, &stored[i as usize])).collect();
+            let found = found.flat_map(|(node, _)| &members[node as usize]);
+            let mut found: Vec<f32> = found.map(|&i| dot(query, &stored[i as usize])).collect();
             found.sort_unstable_by(|a, b| b.total_cmp(a));
             hits += found.iter().take(10).filter(|&&score| score >= exact[9] - error).count();
         }

@@ -14,7 +14,7 @@ pub struct Distinct {
     /// By point: the others.
     twins: HashMap<u32, Vec<u32>>,
     /// Digest to the points that have it.
-    by_digest: HashMap<u64, Vec<u32>>,
+    by_digest: HashMap<u32, Vec<u32>>,
     vectors: u32,
 }
 

@@ -1,0 +1,282 @@
+//! `cognate bench top-k`: recall and speed of searches by `ef`, without a server and without a model.
+//!
+//! What is measured is the index that a server searches, with the options that it would have; filters, texts and
+//! metadata are left out.
+
+use std::io::{self, Write};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::plot::{self, Point};
+use super::search::{self, How, Measure, Row};
+use super::vectors::Vectors;
+use crate::cli::serve::force_cpu;
+use crate::cli::table::{self, Align, Table};
+use crate::config::{Config, IndexFlags};
+use crate::index::MAX_DIMENSIONS;
+use crate::kernel::cpu;
+
+/// The recall that is asked of an `ef`: what the default one gives among 100,000 vectors of MiniLM.
+const WANTED: f64 = 0.98;
+
+/// Measures searches: recall and queries a second by ef, beside the exact scan
+#[derive(Debug, clap::Args)]
+#[command(
+    // Without a collection other vectors would be measured, and the mistake seen minutes later.
+    mut_arg("data_dir", |arg| arg.requires("collection")),
+    after_help = "Queries are held out: they are vectors of the same kind that are not in the index.
+
+Examples:
+  cognate bench top-k
+  cognate bench top-k --collection words --data-dir DIR
+  cognate bench top-k --vectors vectors.npy --k 100 --ef 100,200,400"
+)]
+pub struct Args {
+    /// Search the vectors of this collection, in a data directory that no server uses; queries are any of its documents
+    #[arg(long, short, value_name = "NAME", conflicts_with = "vectors")]
+    collection: Option<String>,
+    /// Search the vectors of this file, as `cognate embed --output FILE.npy` writes it; its last rows are the queries
+    #[arg(long, value_name = "FILE")]
+    vectors: Option<PathBuf>,
+    /// Search so many generated vectors
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = whole(1..=100_000_000))]
+    #[arg(conflicts_with_all = ["collection", "vectors"])]
+    documents: usize,
+    /// Components of a generated vector
+    #[arg(long, value_name = "N", default_value_t = 384, value_parser = whole(2..=MAX_DIMENSIONS))]
+    #[arg(conflicts_with_all = ["collection", "vectors"])]
+    dimensions: usize,
+    /// Decides which vectors are generated, or which documents are queries
+    #[arg(long, value_name = "N", default_value_t = 42, conflicts_with = "vectors")]
+    seed: u64,
+    /// Queries [default: 1000, or a tenth of the vectors if that is less]
+    #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000))]
+    queries: Option<usize>,
+    /// Hits for each query
+    #[arg(long, short, value_name = "N", default_value_t = 10, value_parser = whole(search::EF))]
+    k: usize,
+    /// Candidates kept while the graph is walked, each number a measurement [default: 16 to 512, doubled]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = whole(search::EF))]
+    ef: Vec<usize>,
+    /// Threads that search at once; queries a second are of all of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=1_024))]
+    threads: usize,
+    /// Print JSON instead of a table and a plot
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: IndexFlags,
+}
+
+/// Reads a number that must be in a range.
+fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+    }
+}
+
+/// Where the vectors are from.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case", tag = "source")]
+enum Source {
+    Generated { seed: u64 },
+    File { path: PathBuf },
+    Collection { name: String, seed: u64 },
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    version: &'static str,
+    cpu: &'static str,
+    #[serde(flatten)]
+    source: Source,
+    /// Vectors in the index.
+    documents: usize,
+    dimensions: usize,
+    queries: usize,
+    k: usize,
+    threads: usize,
+    ef_construction: usize,
+    build_seconds: f64,
+    bytes_per_vector: f64,
+    /// What the index adds to the vector in f32.
+    bytes_per_vector_beside_f32: f64,
+    /// How often each row was measured.
+    rounds: usize,
+    recall_wanted: f64,
+    /// The least of the measured walks that reaches it; none if none does.
+    smallest_ef: Option<usize>,
+    /// What a server takes where a request names none.
+    default_ef: usize,
+    /// The last is the exact scan.
+    rows: Vec<Row>,
+}
+
+/// Runs the command. Blocks.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.flags.0)?;
+    let efs = args.efs()?;
+    force_cpu(&config)?;
+    let bar = progress();
+    let (source, vectors) = args.vectors(&config, &bar)?;
+    let Vectors { stored, queries } = &vectors;
+    let (documents, dimensions) = (stored.len(), vectors.dimensions());
+    ensure!(args.k <= documents, "--k is {}, and there are {documents} vectors to search", args.k);
+
+    let options = &config.store.index;
+    bar.set_message(format!("building an index of {} vectors", table::count(documents as u64)));
+    let (index, built) = search::build(stored, dimensions, options);
+    let bytes = index.bytes();
+    let measure = Measure { index: &index, options, queries, k: args.k, threads: args.threads, bar: &bar };
+    let rows = measure.all(&efs);
+    bar.finish_and_clear();
+
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        cpu: cpu::level().name(),
+        source,
+        documents,
+        dimensions,
+        queries: queries.len(),
+        k: args.k,
+        threads: args.threads,
+        ef_construction: options.ef_construction,
+        build_seconds: built.as_secs_f64(),
+        bytes_per_vector: bytes as f64 / documents as f64,
+        bytes_per_vector_beside_f32: bytes as f64 / documents as f64 - (dimensions * size_of::<f32>()) as f64,
+        rounds: search::ROUNDS,
+        recall_wanted: WANTED,
+        smallest_ef: search::smallest_ef(&rows, WANTED),
+        default_ef: index.quality().ef_search,
+        rows,
+    };
+    super::print(&report, args.json, |report, out| report.write(out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The `ef`s to measure, ascending.
+    fn efs(&self) -> anyhow::Result<Vec<usize>> {
+        let mut efs = if self.ef.is_empty() { search::usual_efs(self.k) } else { self.ef.clone() };
+        efs.sort_unstable();
+        efs.dedup();
+        let too_few = efs.iter().find(|&&ef| ef < self.k);
+        if let Some(ef) = too_few {
+            anyhow::bail!("--ef has {ef}, and --k is {}: a walk keeps at least k candidates", self.k);
+        }
+        Ok(efs)
+    }
+
+    fn vectors(&self, config: &Config, bar: &ProgressBar) -> anyhow::Result<(Source, Vectors)> {
+        let seed = self.seed;
+        if let Some(path) = &self.vectors {
+            bar.set_message(format!("reading {}", path.display()));
+            Ok((Source::File { path: path.clone() }, Vectors::of_file(path, self.queries)?))
+        } else if let Some(name) = &self.collection {
+            let directory = config.store.directory.as_ref();
+            let directory = directory.context("in_memory is true: no data directory has the --collection")?;
+            bar.set_message(format!("reading {}", directory.display()));
+            let vectors = Vectors::of_collection(directory, name, self.queries, seed)?;
+            Ok((Source::Collection { name: name.clone(), seed }, vectors))
+        } else {
+            bar.set_message("generating vectors");
+            let vectors = Vectors::drawn(self.documents, self.dimensions, self.queries, seed);
+            Ok((Source::Generated { seed }, vectors))
+        }
+    }
+}
+
+impl Report {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let count = |n: usize| table::count(n as u64);
+        let source = match &self.source {
+            Source::Generated { .. } => "generated".to_owned(),
+            Source::File { path } => path.display().to_string(),
+            Source::Collection { name, .. } => format!("collection {}", table::clean(name)),
+        };
+        let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        writeln!(out, "cognate {}  {source}  ({}, {threads})", self.version, self.cpu)?;
+        writeln!(
+            out,
+            "{} vectors of {} dimensions, {} bytes each, {} beside the row in f32",
+            count(self.documents),
+            self.dimensions,
+            count(self.bytes_per_vector.round() as usize),
+            count(self.bytes_per_vector_beside_f32.round() as usize)
+        )?;
+        writeln!(out, "built in {:.1} s with ef_construction {}", self.build_seconds, self.ef_construction)?;
+        writeln!(out, "{} held-out queries, best of {} rounds\n", count(self.queries), self.rounds)?;
+        self.table().write(out, table::stdout_width())?;
+        if self.rows.iter().all(|row| row.search != How::Graph) {
+            return writeln!(
+                out,
+                "\nso few vectors are all compared, at any ef: each search finds the true neighbours"
+            );
+        }
+        let (wanted, default) = (self.recall_wanted, self.default_ef);
+        let smallest = match self.smallest_ef {
+            Some(ef) => format!("ef {ef} is the smallest of these walks that finds {wanted}"),
+            None => format!("none of these walks finds {wanted}"),
+        };
+        writeln!(out, "\n{smallest} (the default: {default})\n")?;
+        plot::lines(&self.recall_name(), &self.points()).iter().try_for_each(|line| writeln!(out, "{line}"))
+    }
+
+    fn recall_name(&self) -> String {
+        format!("recall@{}", self.k)
+    }
+
+    fn table(&self) -> Table {
+        let recall = self.recall_name();
+        let mut shown = Table::new([
+            ("search", Align::Left),
+            ("ef", Align::Right),
+            (recall.as_str(), Align::Right),
+            ("queries/s", Align::Right),
+            ("p50 µs", Align::Right),
+            ("p99 µs", Align::Right),
+        ]);
+        for row in &self.rows {
+            let search = match row.search {
+                How::Graph => "graph",
+                How::Scan => "scan",
+                How::Exact => "exact",
+            };
+            shown.row([
+                search.to_owned(),
+                row.ef.map_or("-".to_owned(), |ef| ef.to_string()),
+                format!("{:.4}", row.recall),
+                plot::rate(row.queries_per_second),
+                plot::rate(row.p50_us),
+                plot::rate(row.p99_us),
+            ]);
+        }
+        shown
+    }
+
+    /// Walks and the exact scan; a scan in place of a walk is no other point than that.
+    fn points(&self) -> Vec<Point> {
+        let point = |row: &Row| Point {
+            name: row.ef.map_or("exact".to_owned(), |ef| ef.to_string()),
+            recall: row.recall,
+            rate: row.queries_per_second,
+        };
+        self.rows.iter().filter(|row| row.search != How::Scan).map(point).collect()
+    }
+}
+
+/// On standard error, and nothing where that is no terminal.
+fn progress() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}").expect("the template is a constant"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,124 @@
+//! Hits that differ from each other: maximal marginal relevance (Carbonell and Goldstein, 1998).
+//!
+//! ```text
+//! next = argmax over c of (1 - λ) · score(c) - λ · max over those chosen of cosine(c, chosen)
+//! ```
+//! The best by score comes first. Knows nothing of documents: what is chosen from are scores and vectors.
+
+use crate::kernel::dot;
+
+/// How much hits should differ: λ, above 0 and at most 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Diversity(f32);
+
+/// Candidates for each hit. Fewer leave no choice where a text has a few near copies; the farther down the ranking
+/// one goes, the less the candidates have to do with the query.
+const POOL_PER_HIT: usize = 4;
+
+/// Candidates at least. A walk through a graph keeps twice as many in any case (`ef_search` of the index).
+const POOL_AT_LEAST: usize = 64;
+
+impl Diversity {
+    /// `None` if λ is not above 0 and at most 1.
+    pub fn new(lambda: f32) -> Option<Self> {
+        (lambda > 0.0 && lambda <= 1.0).then_some(Self(lambda))
+    }
+
+    /// How many of the best by score `k` hits are chosen from.
+    pub fn pool(self, k: usize) -> usize {
+        k.saturating_mul(POOL_PER_HIT).max(POOL_AT_LEAST)
+    }
+
+    /// The places of at most `k` of some candidates, in the order in which they are chosen. Candidates are scores with
+    /// unit vectors, `[dimensions]`, best first; of two that are worth the same, the one before is chosen.
+    pub fn choose(self, candidates: &[(f32, &[f32])], k: usize) -> Vec<usize> {
+        let Self(lambda) = self;
+        // Those left, each with its greatest cosine to one that was chosen.
+        let mut left: Vec<(usize, f32)> = (0..candidates.len()).map(|place| (place, -1.0)).collect();
+        let mut chosen = Vec::with_capacity(k.min(candidates.len()));
+        let mut next = 0;
+        while chosen.len() < k && next < left.len() {
+            let (choice, _) = left.remove(next);
+            chosen.push(choice);
+            let mut most = f32::NEG_INFINITY;
+            next = 0;
+            for (n, (place, likeness)) in left.iter_mut().enumerate() {
+                let (score, vector) = candidates[*place];
+                *likeness = likeness.max(cosine(vector, candidates[choice].1));
+                let worth = (1.0 - lambda) * score - lambda * *likeness;
+                if worth > most {
+                    (most, next) = (worth, n);
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// Rounding may leave the product of two unit vectors a little outside of -1 to 1.
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    dot(a, b).clamp(-1.0, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::embedder::Embedding;
+
+    /// The formula, word for word: each time all candidates against all that were chosen.
+    fn plain(lambda: f32, candidates: &[(f32, &[f32])], k: usize) -> Vec<usize> {
+        let mut chosen: Vec<usize> = Vec::new();
+        while chosen.len() < k.min(candidates.len()) {
+            let worth = |c: usize| {
+                let likeness = chosen.iter().map(|&s| cosine(candidates[c].1, candidates[s].1));
+                (1.0 - lambda) * candidates[c].0 - lambda * likeness.fold(-1.0, f32::max)
+            };
+            let left = (0..candidates.len()).filter(|c| !chosen.contains(c));
+            // `max_by` takes the last of equals, so backwards the first.
+            let best = left.rev().max_by(|&a, &b| worth(a).total_cmp(&worth(b)));
+            chosen.push(if chosen.is_empty() { 0 } else { best.expect("one is left") });
+        }
+        chosen
+    }
+
+    #[test]
+    fn a_weight_that_is_none_is_refused() {
+        for wrong in [0.0, -0.0, -0.1, 1.000_001, f32::NAN, f32::INFINITY] {
+            assert_eq!(Diversity::new(wrong), None, "{wrong}");
+        }
+        assert!(Diversity::new(1.0).is_some() && Diversity::new(f32::MIN_POSITIVE).is_some());
+    }
+
+    #[test]
+    fn a_copy_gives_way_to_what_is_farther_and_new() {
+        let candidates: [(f32, &[f32]); 4] =
+            [(0.8, &[0.8, 0.6]), (0.8, &[0.8, 0.6]), (0.6, &[0.6, -0.8]), (-0.8, &[-0.8, -0.6])];
+        let choose = |lambda, k| Diversity::new(lambda).unwrap().choose(&candidates, k);
+        assert_eq!(choose(0.001, 4), [0, 1, 2, 3]);
+        assert_eq!(choose(0.5, 2), [0, 2]);
+        assert_eq!(choose(1.0, 2), [0, 3], "what is unlike the first, whatever it has to do with the query");
+        assert_eq!(choose(0.5, 9).len(), 4);
+        assert_eq!(Diversity::new(0.5).unwrap().choose(&[], 3), Vec::<usize>::new());
+    }
+
+    proptest! {
+        /// Few directions, so that vectors are alike and worth the same.
+        #[test]
+        fn what_is_chosen_is_what_the_formula_says(
+            vectors in prop::collection::vec(prop::collection::vec(-2i8..=2, 3), 0..40),
+            query in prop::collection::vec(-1.0f32..1.0, 3),
+            lambda in prop_oneof![Just(1.0f32), Just(0.5), 0.001f32..1.0],
+            k in 0usize..45,
+        ) {
+            let unit = |values: Vec<f32>| Embedding::normalized(values).ok();
+            let Some(query) = unit(query) else { return Ok(()) };
+            let vectors: Vec<_> = vectors.iter().filter_map(|v| unit(v.iter().copied().map(f32::from).collect())).collect();
+            let mut candidates: Vec<_> = vectors.iter().map(|v| (query.cosine(v), v.values())).collect();
+            candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+            let chosen = Diversity::new(lambda).unwrap().choose(&candidates, k);
+            prop_assert_eq!(chosen, plain(lambda, &candidates, k));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Searches against a plain ranking of all documents.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::super::filter::{Path, text};
+use super::super::{Document, Model, Options, Store, Usage, disk};
+use super::*;
+use crate::index;
+
+const DIMENSIONS: usize = 3;
+
+/// A document of the plain ranking: its metadata and its vector.
+type Said = (Option<Value>, Embedding);
+
+fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
+    let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
+    let options = Options { directory: None, disk: disk::Options::default(), quota, collection_quota, index };
+    let store = Store::open(options).unwrap();
+    let model = Model { fingerprint: "f", also_compatible: &[], dimensions: DIMENSIONS };
+    let collection = store.create("c", model).unwrap();
+    let document = |(n, (metadata, embedding)): (usize, &Said)| {
+        let metadata = metadata.as_ref().map(|value| json!({ "g": value }).as_object().unwrap().clone());
+        let content = Arc::new(Content { text: String::new(), metadata });
+        Document { id: id(n), content, embedding: embedding.clone() }
+    };
+    // From the last to the first, so that places and ids are not in one order.
+    collection.commit(documents.iter().enumerate().map(document).rev().collect()).unwrap();
+    collection.finish_graph();
+    collection
+}
+
+fn id(n: usize) -> DocId {
+    DocId::new(&format!("{n:05}")).unwrap()
+}
+
+fn by(size: usize) -> Groups {
+    Groups { by: Path::parse("g").unwrap(), size: NonZeroUsize::new(size).unwrap() }
+}
+
+/// Every document is scored, all are sorted, and whoever comes first comes in.
+fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, f32)> {
+    let mut ranked: Vec<(usize, f32)> =
+        documents.iter().map(|(_, vector)| query.cosine(vector).clamp(-1.0, 1.0)).enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut members: HashMap<String, usize> = HashMap::new();
+    ranked.retain(|(n, score)| {
+        let value = documents[*n].0.as_ref();
+        let metadata = value.map(|value| json!({ "g": value }).as_object().unwrap().clone()).unwrap_or_default();
+        if search.min_score.is_some_and(|least| *score < least) {
+            return false;
+        }
+        if search.filter.as_ref().is_some_and(|filter| !filter.matches(&metadata)) {
+            return false;
+        }
+        let Some(groups) = &search.groups else { return true };
+        let name = match value {
+            Some(Value::Number(number)) => format!("{:?}", number.as_f64()),
+            Some(Value::String(_) | Value::Bool(_)) => format!("{value:?}"),
+            _ => return true,
+        };
+        let members = members.entry(name).or_default();
+        *members += 1;
+        *members <= groups.size.get()
+    });
+    if let Some(diversity) = search.diversity {
+        ranked.truncate(diversity.pool(search.k));
+        let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, documents[*n].1.values())).collect();
+        ranked = diversity.choose(&pool, search.k).into_iter().map(|place| ranked[place]).collect();
+    }
+    ranked.truncate(search.k);
+    ranked.into_iter().map(|(n, score)| (id(n), score)).collect()
+}
+
+fn found(collection: &Collection, query: &Embedding, search: &Search) -> Vec<(DocId, f32)> {
+    collection.search(query, search).into_iter().map(|found| (found.id, found.score)).collect()
+}
+
+/// Whole numbers, so that some scores are equal.
+fn vector() -> impl Strategy<Value = Embedding> {
+    prop::collection::vec(-3i8..=3, DIMENSIONS).prop_filter_map("a direction", |values| {
+        Embedding::normalized(values.into_iter().map(f32::from).collect()).ok()
+    })
+}
+
+/// Values of the field, most of them one.
+fn value() -> impl Strategy<Value = Option<Value>> {
+    prop_oneof![
+        20 => Just(Some(json!("big"))),
+        1 => Just(None),
+        1 => Just(Some(Value::Null)),
+        2 => Just(Some(json!(["big"]))),
+        1 => Just(Some(json!({"g": "big"}))),
+        1 => any::<bool>().prop_map(|value| Some(json!(value))),
+        2 => prop_oneof![Just(json!(1)), Just(json!(1.0)), Just(json!(2))].prop_map(Some),
+        4 => (0..6u8).prop_map(|n| Some(json!(n.to_string()))),
+    ]
+}
+
+fn search() -> impl Strategy<Value = Search> {
+    let filter = prop_oneof![Just(None), Just(Some("not g = 1")), Just(Some("g = big")), Just(Some("g exists"))];
+    let lambda = prop_oneof![Just(0.0f32), Just(1.0), 0.01f32..1.0];
+    let min_score = prop::option::of(-1.0f32..1.0);
+    (1..30usize, prop::option::of(1..5usize), filter, min_score, lambda).prop_map(
+        |(k, group_size, filter, min_score, lambda)| Search {
+            filter: filter.map(|filter| text::parse(filter).unwrap()),
+            min_score,
+            groups: group_size.map(by),
+            diversity: Diversity::new(lambda),
+            ..Search::nearest(k, Effort::Exact)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn an_exact_search_finds_what_a_plain_ranking_does(
+        documents in prop::collection::vec((value(), vector()), 0..150),
+        searches in prop::collection::vec((vector(), search()), 1..12),
+    ) {
+        let collection = collection(&documents, index::Options::default());
+        for (query, search) in searches {
+            let expected = plain(&documents, &query, &search);
+            prop_assert_eq!(found(&collection, &query, &search), expected, "{:?}", search);
+        }
+    }
+}
+
+/// `n` directions, each turned from the first by a little more.
+fn fan(n: usize) -> impl Iterator<Item = Embedding> {
+    (0..n).map(move |i| {
+        let (turn, lift) = (i as f32 / n as f32 * 3.0, (i as f32).sin() * 0.01);
+        Embedding::normalized(vec![turn.cos(), turn.sin(), lift]).unwrap()
+    })
+}
+
+fn graphs() -> index::Options {
+    index::Options { exact_below: 100, scan_rows_per_ef: 1, ef_search: Some(32), ..index::Options::default() }
+}
+
+#[test]
+fn a_group_of_nine_tenths_that_is_all_nearer_leaves_as_many_hits_as_there_can_be() {
+    let value = |n: usize| Some(if n < 4_500 { json!("big") } else { json!(n % 100) });
+    let documents: Vec<Said> = fan(5_000).enumerate().map(|(n, vector)| (value(n), vector)).collect();
+    let collection = collection(&documents, graphs());
+    for (k, size, possible) in [(5, 1, 101), (60, 1, 101), (200, 1, 101), (200, 3, 303), (1_000, 7, 507)] {
+        for effort in [Effort::Exact, Effort::Graph { ef: None }] {
+            let search = Search { groups: Some(by(size)), ..Search::nearest(k, effort) };
+            let hits = collection.search(&documents[0].1, &search);
+            assert_eq!(hits.len(), k.min(possible), "k {k}, {size} of a group, {effort:?}");
+            assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
+            let mut members: HashMap<String, usize> = HashMap::new();
+            hits.iter().for_each(|hit| *members.entry(format!("{:?}", hit.content.metadata)).or_default() += 1);
+            assert!(members.values().all(|n| *n <= size), "{members:?}");
+            if effort == Effort::Exact {
+                assert_eq!(found(&collection, &documents[0].1, &search), plain(&documents, &documents[0].1, &search));
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_that_lie_one_behind_the_other_are_passed_in_a_few_rounds() {
+    let documents: Vec<Said> =
+        fan(6_000).enumerate().map(|(n, vector)| (Some(json!((n / 100).to_string())), vector)).collect();
+    let collection = collection(&documents, graphs());
+    let search = Search { groups: Some(by(1)), ..Search::nearest(60, Effort::Exact) };
+    let query = &documents[0].1;
+    assert_eq!(found(&collection, query, &search), plain(&documents, query, &search));
+    assert_eq!(collection.search(query, &Search { effort: Effort::Graph { ef: None }, ..search }).len(), 60);
+}

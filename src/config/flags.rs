@@ -1,0 +1,95 @@
+//! The settings as flags of commands: which each command has, and what was given.
+
+use std::collections::BTreeMap;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::{SETTINGS, Setting, variable};
+
+/// The flags of a command that starts a server, as they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Flags(pub(super) BTreeMap<&'static str, String>);
+
+/// Those of them that tell where collections are and how they are indexed, for commands that start no server.
+#[derive(Debug, Clone, Default)]
+pub struct IndexFlags(pub Flags);
+
+/// The settings that [`IndexFlags`] are of.
+const OF_INDEXES: [&str; 4] = ["config", "data_dir", "cpu", "ef_construction"];
+
+impl Flags {
+    fn augment<'a>(command: Command, settings: impl Iterator<Item = &'a Setting>) -> Command {
+        settings.fold(command, |command, setting| {
+            let default = match setting.default {
+                "" => String::new(),
+                default => format!(" [default: {default}]"),
+            };
+            let arg = Arg::new(setting.key)
+                .long(setting.key.replace('_', "-"))
+                .value_name(setting.value)
+                .help(format!("{}{default} [env: {}]", setting.help, variable(setting.key)));
+            let is_switch = setting.value == "BOOL";
+            command.arg(if is_switch { arg.num_args(0..=1).default_missing_value("true") } else { arg })
+        })
+    }
+
+    fn given<'a>(matches: &ArgMatches, settings: impl Iterator<Item = &'a Setting>) -> Self {
+        Self(settings.filter_map(|s| Some((s.key, matches.get_one::<String>(s.key)?.clone()))).collect())
+    }
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        Self::augment(command, SETTINGS.iter())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self::given(matches, SETTINGS.iter()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn of_indexes() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().filter(|setting| OF_INDEXES.contains(&setting.key))
+}
+
+impl clap::Args for IndexFlags {
+    fn augment_args(command: Command) -> Command {
+        Flags::augment(command, of_indexes())
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for IndexFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(Flags::given(matches, of_indexes())))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_of_indexes_are_settings() {
+        assert_eq!(of_indexes().count(), OF_INDEXES.len());
+    }
+}

@@ -1,0 +1,319 @@
+//! Segments beside the store: written once, mapped, and never needed. What is missing or damaged is built again of the
+//! vectors, which are somebody else's to keep.
+//!
+//! ```text
+//! header: eight u64 ─► codes ─► links ─► scales ─► sums ─► starts ─► digests ─► keys ─► f32 rows     each from a multiple of 64
+//! ```
+//! Numbers are in the machine's own order; a file of another order has another magic number, and is no file of ours. The
+//! checksum covers all but the f32 rows: each of those is compared with the vector that its owner brings.
+//!
+//! Invariants: a file has its name only when it is complete and synced; it never changes; it is deleted when the last
+//! reader of a segment that was replaced is gone.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytemuck::Pod;
+
+use super::building::Member;
+use super::graph::codes::Codes;
+use super::graph::column::Column;
+use super::graph::frozen::Frozen;
+use super::graph::links::{DEGREE, Links, NONE};
+use super::segment::Parts;
+use crate::kernel::dot_i8::{BLOCK, Block};
+use crate::kernel::mapping::Mapping;
+
+/// "cognate" and the version of what follows.
+const MAGIC: u64 = u64::from_be_bytes(*b"cognate\x01");
+/// Where parts may begin: a cache line, and what [`Block`] needs.
+const ALIGN: usize = 64;
+const HEADER_BYTES: usize = 64;
+
+const EXTENSION: &str = "segment";
+const NEW_EXTENSION: &str = "new";
+
+/// Where an index may keep its segments.
+pub struct Keep {
+    /// Of its own; made if there is none.
+    pub directory: PathBuf,
+    /// Whether there is room for a file of so many bytes.
+    pub has_room: Box<dyn Fn(u64) -> bool + Send + Sync>,
+}
+
+/// Where an index keeps its segments.
+pub(super) struct Files {
+    keep: Keep,
+    dimensions: usize,
+    /// Of the next file.
+    number: AtomicU64,
+    discarded: AtomicBool,
+}
+
+/// A segment in a file.
+pub(super) struct Stored {
+    pub(super) parts: Parts,
+    /// By vector: what its owner calls it.
+    pub(super) keys: Column<u64>,
+    pub(super) rows: Arc<StoredRows>,
+}
+
+/// The f32 rows of a file.
+pub(super) struct StoredRows {
+    file: Arc<Mapping>,
+    path: PathBuf,
+    /// Where the first row begins.
+    from: usize,
+    dimensions: usize,
+    /// Nobody will read it at the next start.
+    is_obsolete: AtomicBool,
+}
+
+impl StoredRows {
+    #[inline]
+    pub(super) fn row(&self, number: usize) -> &[f32] {
+        let bytes = self.dimensions * size_of::<f32>();
+        bytemuck::cast_slice(&self.file[self.from + number * bytes..][..bytes])
+    }
+
+    pub(super) fn file_bytes(&self) -> usize {
+        self.file.len()
+    }
+
+    /// Deletes the file when nobody reads it any more.
+    pub(super) fn make_obsolete(&self) {
+        self.is_obsolete.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for StoredRows {
+    fn drop(&mut self) {
+        if *self.is_obsolete.get_mut() {
+            // What cannot be deleted is found to be of no use at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Where each part of a file is.
+struct Layout {
+    blocks: Range<usize>,
+    links: Range<usize>,
+    scales: Range<usize>,
+    sums: Range<usize>,
+    starts: Range<usize>,
+    digests: Range<usize>,
+    keys: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Layout {
+    /// `None`: there are not so many bytes in the world.
+    fn new(dimensions: usize, vectors: usize, nodes: usize) -> Option<Layout> {
+        let mut end = HEADER_BYTES;
+        let mut part = |values: usize, of: usize| {
+            let from = end.checked_next_multiple_of(ALIGN)?;
+            end = from.checked_add(values.checked_mul(of)?)?;
+            Some(from..end)
+        };
+        Some(Layout {
+            blocks: part(nodes, dimensions.div_ceil(BLOCK) * size_of::<Block>())?,
+            links: part(nodes, size_of::<[u32; DEGREE]>())?,
+            scales: part(nodes, size_of::<f32>())?,
+            sums: part(nodes, size_of::<i32>())?,
+            starts: part(nodes.checked_add(1)?, size_of::<u32>())?,
+            digests: part(nodes, size_of::<[u32; 2]>())?,
+            keys: part(vectors, size_of::<u64>())?,
+            rows: part(vectors, dimensions * size_of::<f32>())?,
+        })
+    }
+}
+
+impl Files {
+    /// The directory, made if there is none, and the segments in it, newest first. Removes what is damaged, what is not
+    /// finished, and what has another number of dimensions; says so.
+    pub(super) fn open(keep: Keep, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
+        let directory = &keep.directory;
+        fs::create_dir_all(directory)?;
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            let number = path.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+            match (number, path.extension().and_then(|extension| extension.to_str())) {
+                (Some(number), Some(EXTENSION)) => numbers.push(number),
+                (Some(_), Some(NEW_EXTENSION)) => fs::remove_file(&path)?,
+                _ => {}
+            }
+        }
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        let next = numbers.first().map_or(0, |last| last + 1);
+        let files = Files { keep, dimensions, number: AtomicU64::new(next), discarded: AtomicBool::new(false) };
+        let mut found = Vec::new();
+        for number in numbers {
+            let path = files.path(number, EXTENSION);
+            match read(&path, dimensions) {
+                Ok(stored) => found.push(stored),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a part of the index is built anew");
+                    fs::remove_file(&path)?;
+                }
+            }
+        }
+        Ok((files, found))
+    }
+
+    /// Writes a segment and maps it. Blocks until it is on disk.
+    pub(super) fn write(&self, parts: &Parts, members: &[Member]) -> io::Result<Stored> {
+        let layout = Layout::new(self.dimensions, members.len(), parts.graph.len());
+        if !layout.is_some_and(|layout| (self.keep.has_room)(layout.rows.end as u64)) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let (new, path) = (self.path(number, NEW_EXTENSION), self.path(number, EXTENSION));
+        let written = write(&new, self.dimensions, parts, members).and_then(|()| fs::rename(&new, &path));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
+        read(&path, self.dimensions)
+    }
+
+    /// Deletes the directory, as far as nobody reads from it, and writes nothing more there.
+    pub(super) fn discard(&self) {
+        self.discarded.store(true, Ordering::Relaxed);
+        let _ = fs::remove_dir_all(&self.keep.directory);
+    }
+
+    /// Whether it was discarded.
+    pub(super) fn are_discarded(&self) -> bool {
+        self.discarded.load(Ordering::Relaxed)
+    }
+
+    fn path(&self, number: u64, extension: &str) -> PathBuf {
+        self.keep.directory.join(format!("{number:010}.{extension}"))
+    }
+}
+
+fn write(path: &Path, dimensions: usize, parts: &Parts, members: &[Member]) -> io::Result<()> {
+    let (blocks, scales, sums) = parts.graph.codes().parts();
+    let keys: Vec<u64> = members.iter().map(|member| member.key).collect();
+    let sections: [&[u8]; 7] = [
+        bytemuck::cast_slice(blocks),
+        bytemuck::cast_slice(parts.graph.links().lists()),
+        bytemuck::cast_slice(scales),
+        bytemuck::cast_slice(sums),
+        bytemuck::cast_slice(&parts.starts),
+        bytemuck::cast_slice(&parts.digests),
+        bytemuck::cast_slice(&keys),
+    ];
+    let (vectors, nodes) = (members.len(), parts.graph.len());
+    let counts = [MAGIC, dimensions as u64, vectors as u64, nodes as u64, parts.graph.entries() as u64];
+    let mut header = [0u64; HEADER_BYTES / size_of::<u64>()];
+    header[..5].copy_from_slice(&counts);
+    header[5] = u64::from(checksum(&counts, sections));
+
+    let mut out = Aligned { out: BufWriter::new(File::create(path)?), at: 0 };
+    out.write(bytemuck::cast_slice(&header))?;
+    for section in sections {
+        out.align()?;
+        out.write(section)?;
+    }
+    out.align()?;
+    members.iter().try_for_each(|member| out.write(bytemuck::cast_slice(&member.vector)))?;
+    out.out.into_inner()?.sync_all()
+}
+
+fn checksum(counts: &[u64; 5], sections: [&[u8]; 7]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(bytemuck::cast_slice(counts));
+    sections.iter().for_each(|section| hasher.update(section));
+    hasher.finalize()
+}
+
+struct Aligned<W> {
+    out: W,
+    at: usize,
+}
+
+impl<W: Write> Aligned<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.at += bytes.len();
+        self.out.write_all(bytes)
+    }
+
+    fn align(&mut self) -> io::Result<()> {
+        let gap = self.at.next_multiple_of(ALIGN) - self.at;
+        self.write(&[0; ALIGN][..gap])
+    }
+}
+
+/// What is wrong with a file.
+fn damaged(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Reads a file, all but its rows, and checks it.
+fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
+    let file = Arc::new(Mapping::of(&File::open(path)?)?);
+    let header = file.get(..HEADER_BYTES).ok_or_else(|| damaged("it is shorter than its header"))?;
+    let header: &[u64] = bytemuck::cast_slice(header);
+    let [magic, of_dimensions, vectors, nodes, entries, checksum_of_file, ..] = *header else {
+        return Err(damaged("it is shorter than its header"));
+    };
+    if magic != MAGIC {
+        return Err(damaged("it is no segment that this version reads"));
+    }
+    if of_dimensions != dimensions as u64 {
+        return Err(damaged("its vectors have another number of dimensions"));
+    }
+    let layout = Layout::new(dimensions, vectors as usize, nodes as usize);
+    let layout = layout.filter(|layout| layout.rows.end == file.len());
+    let layout = layout.ok_or_else(|| damaged("its length is not what its header says"))?;
+    let ranges =
+        [&layout.blocks, &layout.links, &layout.scales, &layout.sums, &layout.starts, &layout.digests, &layout.keys];
+    let counts = [magic, of_dimensions, vectors, nodes, entries];
+    if u64::from(checksum(&counts, ranges.map(|range| &file[range.clone()]))) != checksum_of_file {
+        return Err(damaged("its checksum is wrong"));
+    }
+    let starts: Column<u32> = column(&file, &layout.starts);
+    let digests: Column<[u32; 2]> = column(&file, &layout.digests);
+    let lists: Column<[u32; DEGREE]> = column(&file, &layout.links);
+    // A program that wrote nonsense with its checksum must not lead a walk astray.
+    let is_node = |node: u32| u64::from(node) < nodes;
+    let is_sound = entries <= nodes
+        && vectors <= u64::from(u32::MAX)
+        && starts.is_sorted()
+        && starts.first() == Some(&0)
+        && starts.last().map(|&last| u64::from(last)) == Some(vectors)
+        && digests.iter().all(|&[_, node]| is_node(node))
+        && lists.iter().flatten().all(|&target| target == NONE || is_node(target));
+    if !is_sound {
+        return Err(damaged("its links lead nowhere"));
+    }
+    let codes = Codes::of_parts(
+        dimensions,
+        column(&file, &layout.blocks),
+        column(&file, &layout.scales),
+        column(&file, &layout.sums),
+    );
+    let graph = Frozen::of_parts(codes, Links::of_lists(lists), entries as usize);
+    Ok(Stored {
+        parts: Parts { graph, starts, digests },
+        keys: column(&file, &layout.keys),
+        rows: Arc::new(StoredRows {
+            path: path.to_owned(),
+            from: layout.rows.start,
+            dimensions,
+            is_obsolete: AtomicBool::new(false),
+            file,
+        }),
+    })
+}
+
+fn column<T: Pod>(file: &Arc<Mapping>, range: &Range<usize>) -> Column<T> {
+    Column::Mapped(Arc::clone(file), range.clone())
+}

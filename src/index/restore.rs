@@ -1,0 +1,66 @@
+//! Segments of an earlier process, whose vectors come one by one until [`Index::restored`](super::Index::restored).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::file::Stored;
+use super::rows::Slot;
+use super::segment::Segment;
+use super::vector::Vector;
+
+/// Segments whose vectors are awaited.
+pub(super) struct Restoring {
+    segments: Vec<(Stored, Vec<Slot>)>,
+    /// Where the vector of a key is: which segment, which of its vectors.
+    places: HashMap<u64, (usize, usize)>,
+}
+
+impl Restoring {
+    /// Newest first: where two have a key, a crash came before the older one was deleted.
+    pub(super) fn new(stored: Vec<Stored>) -> Restoring {
+        let mut places = HashMap::with_capacity(stored.iter().map(|stored| stored.keys.len()).sum());
+        for (segment, stored) in stored.iter().enumerate() {
+            for (vector, &key) in stored.keys.iter().enumerate() {
+                places.entry(key).or_insert((segment, vector));
+            }
+        }
+        let of_nobody = |stored: Stored| {
+            let slots = vec![Slot::NONE; stored.keys.len()];
+            (stored, slots)
+        };
+        Restoring { segments: stored.into_iter().map(of_nobody).collect(), places }
+    }
+
+    /// Where a segment has that vector of that key, bit for bit, and nobody took it yet.
+    pub(super) fn find(&mut self, key: u64, vector: &[f32]) -> Option<(Vector, Place)> {
+        let (segment, number) = self.places.remove(&key)?;
+        let rows = &self.segments[segment].0.rows;
+        let is_same = rows.row(number).iter().zip(vector).all(|(a, b)| a.to_bits() == b.to_bits());
+        is_same.then(|| (Vector::stored(rows, number), Place { segment, number }))
+    }
+
+    /// The vector found there is that slot's.
+    pub(super) fn assign(&mut self, place: &Place, slot: Slot) {
+        self.segments[place.segment].1[place.number] = slot;
+    }
+
+    /// The segments that hold somebody's vectors; files of others are deleted.
+    pub(super) fn into_segments(self) -> Vec<Arc<Segment>> {
+        let is_of_use = |slots: &[Slot]| slots.iter().any(|slot| *slot != Slot::NONE);
+        let mut of_use = Vec::new();
+        for (Stored { parts, rows, .. }, slots) in self.segments {
+            if is_of_use(&slots) {
+                of_use.push(Arc::new(Segment::new(parts, slots, Some(rows))));
+            } else {
+                rows.make_obsolete();
+            }
+        }
+        of_use
+    }
+}
+
+/// A vector of a segment that is awaited.
+pub(super) struct Place {
+    segment: usize,
+    number: usize,
+}

@@ -1,0 +1,51 @@
+//! The vectors that no segment holds: few, and each query is compared with the codes of all of them.
+
+use super::graph::codes::{Codes, OwnQuery};
+use super::rows::Slot;
+use super::scan::Sieve;
+
+/// One of so many places is used: the memory is not worth keeping.
+const SPARSE: usize = 4;
+
+/// Slots with their codes, oldest first. May name removed ones.
+pub(super) struct Tail {
+    slots: Vec<Slot>,
+    codes: Codes,
+}
+
+impl Tail {
+    pub(super) fn new(dimensions: usize) -> Tail {
+        Tail { slots: Vec::new(), codes: Codes::new(dimensions) }
+    }
+
+    /// Adds slots with their codes.
+    pub(super) fn append(&mut self, slots: &[Slot], codes: &Codes) {
+        self.slots.extend_from_slice(slots);
+        self.codes.append(codes);
+    }
+
+    pub(super) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Memory in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Slot>() + self.codes.bytes()
+    }
+
+    /// Keeps some, in their order, and gives back memory where few are left.
+    pub(super) fn retain(&mut self, keep: impl Fn(Slot) -> bool) {
+        let slots = &self.slots;
+        self.codes.retain(|row| keep(slots[row as usize]));
+        self.slots.retain(|&slot| keep(slot));
+        if self.slots.len() < self.slots.capacity() / SPARSE {
+            self.slots.shrink_to_fit();
+            self.codes.shrink_to_fit();
+        }
+    }
+
+    /// Puts those that are wanted and may be among the best into the sieve.
+    pub(super) fn scan(&self, query: &OwnQuery, sieve: &mut Sieve, wanted: impl Fn(Slot) -> bool) {
+        sieve.scan(&self.codes, 0..self.codes.len() as u32, query, |row| [self.slots[row as usize]], wanted);
+    }
+}

@@ -1,0 +1,114 @@
+//! How much is found at least, whatever the data.
+
+use super::*;
+
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// As texts lie.
+    Clustered,
+    /// Few vectors, many times each, among others.
+    Repeated,
+    /// Each with its opposite.
+    Opposed,
+    /// Fewer than a walk keeps.
+    Tiny,
+}
+
+fn vectors(shape: Shape, dimensions: usize, random: &mut Random) -> Vec<Arc<[f32]>> {
+    match shape {
+        Shape::Clustered => clustered(random, 1_200, dimensions, 30),
+        Shape::Repeated => {
+            let some = clustered(random, 300, dimensions, 10);
+            (0..1_200).map(|n| Arc::clone(&some[if n % 2 == 0 { n % 8 } else { n % 300 }])).collect()
+        }
+        Shape::Opposed => {
+            let half = clustered(random, 600, dimensions, 15);
+            let opposite = half.iter().map(|row| row.iter().map(|x| -x).collect());
+            half.iter().cloned().chain(opposite).collect()
+        }
+        Shape::Tiny => clustered(random, 12, dimensions, 3),
+    }
+}
+
+fn recall_at_10(index: &Index, queries: &[Arc<[f32]>], effort: Effort) -> f64 {
+    let mut found = 0;
+    for query in queries {
+        let worst = index.search(query, 10, Effort::Exact).last().unwrap().score;
+        found += index.search(query, 10, effort).iter().filter(|hit| hit.score >= worst).count();
+    }
+    found as f64 / (10 * queries.len()) as f64
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 0, ..ProptestConfig::default() })]
+
+    #[test]
+    fn walks_find_nearly_all_of_what_a_scan_finds(
+        shape in prop::sample::select(vec![Shape::Clustered, Shape::Repeated, Shape::Opposed, Shape::Tiny]),
+        dimensions in prop::sample::select(vec![2usize, 3, 16, 100, 384, 768, 1_536]),
+        seed in any::<u64>(),
+    ) {
+        let random = &mut Random(seed);
+        let vectors = vectors(shape, dimensions, random);
+        // Nothing is scanned that could be walked; two segments and a tail.
+        let index = Index::new(dimensions, Options { exact_below: 10, scan_rows_per_ef: 0, ..Options::default() });
+        for part in vectors.chunks(vectors.len().div_ceil(3)) {
+            index.insert(part);
+            while index.pending() > 0 {
+                index.maintain_for(Duration::from_secs(1));
+            }
+        }
+        assert_sound(&index);
+        let mut queries: Vec<_> = (0..30).map(|_| {
+            let near = Arc::clone(&vectors[random.below(vectors.len())]);
+            random.near(&near, 0.5 / (dimensions as f32).sqrt())
+        }).collect();
+        queries.extend((0..10).map(|_| random.unit(dimensions)));
+        let recall = recall_at_10(&index, &queries, GRAPH);
+        prop_assert!(recall >= 0.97, "recall@10 {recall} of {shape:?} in {dimensions} dimensions, seed {seed}");
+        for vector in vectors.iter().step_by(7) {
+            let hit = index.search(vector, 1, GRAPH)[0];
+            prop_assert!(hit.score > 0.99999, "{hit:?}, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn the_graph_finds_nearly_all_neighbours_and_each_vector_finds_itself() {
+    let seed = 11;
+    let random = &mut Random(seed);
+    let vectors = clustered(random, 3_200, 48, 40);
+    let (vectors, queries) = vectors.split_at(3_000);
+    let index = Index::new(48, Options { exact_below: 500, scan_rows_per_ef: 0, ..Options::default() });
+    let slots = index.insert(vectors);
+    index.maintain();
+    for (vector, slot) in vectors.iter().zip(&slots) {
+        assert_eq!(index.search(vector, 1, GRAPH)[0].slot, *slot, "seed {seed}");
+    }
+    let recall = recall_at_10(&index, queries, GRAPH);
+    assert!(recall > 0.97, "recall@10 {recall}, seed {seed}");
+    // Fewer candidates find less: the walk is what was measured.
+    let poor = recall_at_10(&index, queries, Effort::Graph { ef: Some(10) });
+    assert!(poor < recall, "recall@10 {poor} at ef 10, {recall} at the default, seed {seed}");
+}
+
+#[test]
+fn an_index_that_finds_too_little_looks_harder() {
+    // Vectors without any order: the hardest to find.
+    let random = &mut Random(23);
+    let vectors: Vec<_> = (0..6_000).map(|_| random.unit(48)).collect();
+    let index = Index::new(48, Options { ef_search: None, ..small_graph() });
+    index.insert(&vectors);
+    index.maintain();
+    let at_first = index.quality();
+    assert_eq!((at_first.recall, at_first.checked), (None, 0));
+    assert!(!index.audit(), "nobody asked anything");
+    for _ in 0..2_000 {
+        index.search(&random.unit(48), 10, GRAPH);
+        assert!(index.audit());
+    }
+    let Quality { ef_search, recall, .. } = index.quality();
+    assert!(ef_search > at_first.ef_search && recall.unwrap() >= 0.97, "{recall:?} with {ef_search}");
+    index.search(&vectors[0], 10, Effort::Exact);
+    assert!(!index.audit(), "an exact search needs no check");
+}

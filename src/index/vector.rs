@@ -1,0 +1,53 @@
+//! A vector of the index, wherever it lies.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::file::StoredRows;
+
+/// `[dimensions]`, of length 1. Cheap to clone, and stays what it is after its slot was removed.
+#[derive(Clone)]
+pub struct Vector(Source);
+
+#[derive(Clone)]
+enum Source {
+    Memory(Arc<[f32]>),
+    File(Arc<StoredRows>, u32),
+}
+
+impl Vector {
+    /// The row of that number in a segment's file.
+    pub(super) fn stored(rows: &Arc<StoredRows>, number: usize) -> Vector {
+        Vector(Source::File(Arc::clone(rows), number as u32))
+    }
+
+    /// Whether it has memory of its own.
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self.0, Source::Memory(_))
+    }
+}
+
+impl From<Arc<[f32]>> for Vector {
+    fn from(values: Arc<[f32]>) -> Vector {
+        Vector(Source::Memory(values))
+    }
+}
+
+impl Deref for Vector {
+    type Target = [f32];
+
+    #[inline]
+    fn deref(&self) -> &[f32] {
+        match &self.0 {
+            Source::Memory(values) => values,
+            Source::File(rows, number) => rows.row(*number as usize),
+        }
+    }
+}
+
+impl fmt::Debug for Vector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self[..].fmt(f)
+    }
+}

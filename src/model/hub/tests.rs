@@ -1,0 +1,184 @@
+//! The hub as a small server says it, with faults.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::super::tests::write_model;
+use super::*;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A hub of one model, `owner/name`, whose files are those of a folder.
+fn serve(model: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let model = model.clone();
+            std::thread::spawn(move || answer(&model, &stream.unwrap()));
+        }
+    });
+    address
+}
+
+/// One request, one response, as the hub's API gives it.
+fn answer(model: &Path, mut stream: &TcpStream) {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let Some(request) = lines.next() else { return };
+    let _headers = lines.take_while(|line| !line.is_empty()).count();
+    let mut words = request.split_whitespace();
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let path = target.split('?').next().unwrap();
+    let file = path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/")).map(|file| model.join(file));
+    let body = match path {
+        "/api/models/owner/name/revision/main" => Some(json!({"id": "owner/name", "sha": COMMIT}).to_string().into()),
+        path if path == format!("/api/models/owner/name/tree/{COMMIT}") => Some(tree(model).to_string().into()),
+        _ => file.and_then(|file| std::fs::read(file).ok()),
+    };
+    let (status, body) = body.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
+    let head = format!(
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n\r\n",
+        body.len(),
+        path.replace('/', "_"),
+    );
+    // A client that has gone is no concern of a test's.
+    stream.write_all(head.as_bytes()).ok();
+    if method == "GET" {
+        stream.write_all(&body).ok();
+    }
+}
+
+fn tree(model: &Path) -> serde_json::Value {
+    let mut folders = vec![model.to_owned()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(model).unwrap().to_str().unwrap();
+            files.push(json!({"type": "file", "oid": "0", "size": path.metadata().unwrap().len(), "path": name}));
+        }
+    }
+    files.into()
+}
+
+fn hub(endpoint: String, cache: &Path) -> Hub {
+    let builder = HFClient::builder().endpoint(endpoint).token("none").cache_dir(cache);
+    Hub::new(builder, ANSWER_TIMEOUT).unwrap()
+}
+
+/// A folder with `model/`, a whole model, and `cache/`.
+fn folder() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    write_model(&root.path().join("model"));
+    root
+}
+
+#[test]
+fn a_model_is_downloaded_into_the_cache_without_what_nobody_needs() {
+    let root = folder();
+    for other in ["onnx/model.onnx", "pytorch_model.bin", "README.md", "onnx/config.json"] {
+        let path = root.path().join("model").join(other);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "not needed").unwrap();
+    }
+    let cache = root.path().join("cache");
+    let mut bytes = Vec::new();
+    let hub = hub(serve(root.path().join("model")), &cache);
+    let snapshot = hub
+        .fetch("owner/name", "main", &mut |event| {
+            if let Event::Bytes { done, total } = event {
+                bytes.push((done, total));
+            }
+        })
+        .unwrap();
+    assert_eq!(snapshot.revision, COMMIT);
+    assert_eq!(Cache::new(&cache).find("owner/name", "main", None).unwrap(), snapshot);
+    for other in ["onnx", "pytorch_model.bin", "README.md"] {
+        assert!(!snapshot.directory.join(other).exists(), "{other}");
+    }
+    assert!(bytes.is_sorted_by_key(|(done, _)| *done), "{bytes:?}");
+    let (done, total) = *bytes.last().unwrap();
+    assert!(done == total && total > 0, "{bytes:?}");
+}
+
+#[test]
+fn a_model_without_modules_is_found_in_the_cache_afterwards() {
+    let root = folder();
+    std::fs::remove_file(root.path().join("model/modules.json")).unwrap();
+    let cache = root.path().join("cache");
+    let hub = hub(serve(root.path().join("model")), &cache);
+    let snapshot = hub.fetch("owner/name", "main", &mut |_| {}).unwrap();
+    assert_eq!(Cache::new(&cache).find("owner/name", "main", None).unwrap(), snapshot);
+}
+
+#[test]
+fn a_model_that_the_hub_has_without_safetensors_names_what_is_missing() {
+    let root = folder();
+    std::fs::remove_file(root.path().join("model/model.safetensors")).unwrap();
+    let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
+    let error = hub.fetch("owner/name", "main", &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors is missing"), "{error}");
+}
+
+#[test]
+fn an_unknown_revision_or_model_is_said_so() {
+    let root = folder();
+    let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
+    for (id, revision) in [("owner/name", "v9"), ("owner/other", "main")] {
+        let error = hub.fetch(id, revision, &mut |_| {}).unwrap_err();
+        assert!(matches!(error, Reason::NotOnHub { .. }), "{id} {revision}: {error}");
+    }
+}
+
+#[test]
+fn a_hub_that_does_not_answer_is_given_up_soon() {
+    let root = folder();
+    // Connections are accepted by the system and never by us.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut hub = hub(format!("http://{}", silent.local_addr().unwrap()), root.path());
+    hub.answer_timeout = Duration::from_millis(200);
+    let started = Instant::now();
+    let error = hub.fetch("owner/name", "main", &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Reason::NoAnswer(_)), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn an_unreachable_hub_gives_the_systems_reason() {
+    let root = folder();
+    let error = Hub::nowhere(root.path()).fetch("owner/name", "main", &mut |_| {}).unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn fetching_works_from_a_blocking_thread_of_an_async_program() {
+    let root = folder();
+    let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
+    let fetched = tokio::task::spawn_blocking(move || hub.fetch("owner/name", "main", &mut |_| {}).is_ok());
+    assert!(fetched.await.unwrap());
+}
+
+#[test]
+fn each_byte_is_counted_once_however_often_it_is_reported() {
+    let file = |filename: &str, bytes_completed| FileProgress {
+        filename: filename.to_owned(),
+        bytes_completed,
+        total_bytes: 50,
+        status: hf_hub::progress::FileStatus::InProgress,
+    };
+    let aggregate = DownloadEvent::AggregateProgress { bytes_completed: 40, total_bytes: 50, bytes_per_sec: None };
+    let mut bytes = Bytes::default();
+    assert!(bytes.add(&DownloadEvent::Start { total_files: 2, total_bytes: 100 }));
+    assert!(bytes.add(&DownloadEvent::Progress { files: vec![file("a", 4)] }));
+    assert!(bytes.add(&DownloadEvent::Progress { files: vec![file("a", 10), file("b", 40)] }));
+    assert!(!bytes.add(&aggregate), "the same bytes");
+    assert!(!bytes.add(&DownloadEvent::Progress { files: vec![file("b", 40)] }), "nothing has moved");
+    assert!(!bytes.add(&DownloadEvent::Start { total_files: 1, total_bytes: 50 }));
+    assert_eq!((bytes.done(), bytes.total), (50, 100));
+}
