@@ -19,6 +19,7 @@ RUN mkdir -p src benches \
 COPY build.rs ./
 COPY proto proto
 COPY examples examples
+COPY models models
 COPY src src
 # cargo compares times: the real sources must be newer than the empty ones were.
 RUN touch build.rs src/main.rs src/lib.rs && cargo build --release --locked
@@ -32,6 +33,7 @@ RUN apt-get update \
     && install -d -o cognate -m 700 /data
 COPY LICENSE NOTICE /usr/share/doc/cognate/
 COPY examples/reverse-dictionary/LICENSE /usr/share/doc/cognate/LICENSE.wordnet
+COPY models/sentiment/LICENSE /usr/share/doc/cognate/LICENSE.vadersentiment
 COPY --from=build /build/target/release/cognate /usr/local/bin/cognate
 # Collections go to /data, and nothing else is written: the root file system may be read-only.
 ENV COGNATE_ADDR=0.0.0.0:50051 COGNATE_DATA_DIR=/data HF_HOME=/models

@@ -4,6 +4,7 @@
 //! variable `COGNATE_MAX_TEXTS` and the key `max_texts` of the TOML file; the first that is given
 //! counts. All mistakes are reported together.
 
+mod classifiers;
 mod flags;
 mod settings;
 mod values;
@@ -16,12 +17,13 @@ use std::path::PathBuf;
 use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
 
 pub use flags::{Flags, IndexFlags};
+use settings::SEPARATOR;
 pub use settings::{SETTINGS, Setting};
 
 use crate::collection::Quota;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::kernel::cpu::Level;
-use crate::{collection, embedder, index, model, rpc, server, telemetry};
+use crate::{classifier, collection, embedder, index, model, onnx, rpc, server, telemetry};
 
 /// The settings of a server, each part's as it wants them.
 #[derive(Debug, Clone)]
@@ -34,6 +36,10 @@ pub struct Config {
     pub cpu: Option<Level>,
     /// How the model runs.
     pub embedder: embedder::Options,
+    /// Which classifiers are served, and how they run.
+    pub classifier: classifier::Options,
+    /// What runs ONNX graphs.
+    pub onnx: onnx::Options,
     /// How much is kept.
     pub store: collection::Options,
     /// What a request may ask for.
@@ -88,7 +94,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn config(&mut self) -> Config {
         let defaults = (rpc::Limits::default(), index::Options::default());
-        let threads = self.get("threads", |s| auto(s, |s| whole(s, 1, 1024)));
+        let threads = self.get("threads", |s| auto(s, |s| whole(s, 1, 1024))).unwrap_or_else(available_threads);
         let limits = rpc::Limits {
             max_texts: self.get("max_texts", |s| whole(s, 1, 65_536)),
             max_text_bytes: self.get("max_text_bytes", size),
@@ -113,24 +119,40 @@ impl Reader<'_> {
                 .unwrap_or(defaults.1.ef_construction),
             ..defaults.1
         };
-        let offline = self.get("offline", truth);
+        // hf-hub does not read the variable; Python's library does.
+        let offline =
+            self.get("offline", truth) || (self.env)("HF_HUB_OFFLINE").is_some_and(|s| truth(&s).unwrap_or(false));
+        let onnx = onnx::Options {
+            runtime: self.get("onnx_runtime", str::parse::<onnx::Choice>),
+            library: self
+                .get("onnxruntime", |s| Ok(Some(PathBuf::from(s)).filter(|path| !path.as_os_str().is_empty()))),
+            optimization: self.get("onnx_optimization", str::parse::<onnx::Optimization>),
+            threads: self.get("onnx_threads", |s| auto(s, |s| whole(s, 1, 1024))).unwrap_or(threads),
+        };
+        let embedder = embedder::Options {
+            device: self.get("device", str::parse::<DeviceChoice>),
+            backend: match self.get("backend", |s| one_of(s, &["candle", "onnx"])).as_str() {
+                "onnx" => embedder::Backend::Onnx(onnx.clone()),
+                _ => embedder::Backend::Candle,
+            },
+            precision: self.get("precision", str::parse::<Precision>),
+            threads,
+            batch_tokens: self.get("batch_tokens", |s| auto(s, |s| whole(s, 1, 1 << 20))),
+            queue_tokens: limits.max_queued_tokens,
+            cache_bytes: self.get("embed_cache_bytes", size_or_none),
+        };
         Config {
             addr: self.get("addr", address),
             model: model::Options {
                 source: self.get("model", |s| Ok(s.to_owned())),
                 revision: self.get("revision", |s| Ok(Some(s.to_owned()).filter(|s| !s.is_empty()))),
-                // hf-hub does not read it; Python's library does.
-                offline: offline || (self.env)("HF_HUB_OFFLINE").is_some_and(|s| truth(&s).unwrap_or(false)),
+                offline,
+                kind: embedder.kind(),
             },
             cpu: self.get("cpu", |s| auto(s, instructions)),
-            embedder: embedder::Options {
-                device: self.get("device", str::parse::<DeviceChoice>),
-                precision: self.get("precision", str::parse::<Precision>),
-                threads: threads.unwrap_or_else(available_threads),
-                batch_tokens: self.get("batch_tokens", |s| auto(s, |s| whole(s, 1, 1 << 20))),
-                queue_tokens: limits.max_queued_tokens,
-                cache_bytes: self.get("embed_cache_bytes", size_or_none),
-            },
+            classifier: self.classifiers(&embedder, &onnx, offline),
+            embedder,
+            onnx,
             store: collection::Options {
                 directory: self.data_directory(),
                 disk: collection::disk::Options {
@@ -217,6 +239,16 @@ impl Reader<'_> {
                 toml::Value::String(s) => s,
                 toml::Value::Integer(n) => n.to_string(),
                 toml::Value::Boolean(b) => b.to_string(),
+                toml::Value::Array(list) if SETTINGS.iter().any(|s| s.key == key && s.repeats()) => {
+                    let texts: Option<Vec<&str>> = list.iter().map(toml::Value::as_str).collect();
+                    match texts {
+                        Some(texts) => texts.join(&SEPARATOR.to_string()),
+                        None => {
+                            self.mistakes.push(format!("`{key}` in {shown} is a list of other things than strings"));
+                            continue;
+                        }
+                    }
+                }
                 other => {
                     let kind = other.type_str();
                     self.mistakes

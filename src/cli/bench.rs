@@ -1,9 +1,12 @@
 //! `cognate bench`: what this machine gives, before anyone decides on it.
 
+mod classify;
 mod draw;
 mod embed;
+mod passes;
 mod plot;
 mod search;
+mod tickets;
 mod top_k;
 mod vectors;
 
@@ -22,6 +25,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Embed(embed::Args),
+    Classify(classify::Args),
     TopK(top_k::Args),
 }
 
@@ -29,6 +33,7 @@ enum Command {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Embed(args) => embed::run(args).await,
+        Command::Classify(args) => classify::run(args).await,
         Command::TopK(args) => tokio::task::spawn_blocking(move || top_k::run(&args)).await?,
     }
 }

@@ -14,10 +14,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::{serve, similarity, table};
+use super::{classify, serve, similarity, table};
 use crate::client::{self, Client};
 use crate::config::{Config, Flags};
-use crate::proto::{self as pb, embed_result, query};
+use crate::proto::{self as pb, classify_result, embed_result, query};
 use crate::rpc::metadata;
 use crate::telemetry;
 
@@ -35,6 +35,13 @@ const SENTENCES: [&str; 4] = [
     "I was billed two times for one order",
     "The parcel never arrived",
     "How do I reset my password?",
+];
+
+const TICKETS: [&str; 4] = [
+    "This is the worst support I have ever dealt with",
+    "How do I change my delivery address?",
+    "Thanks, the replacement arrived in a day and works perfectly!",
+    "The screen arrived broken and I am very disappointed",
 ];
 
 /// Starts a server, loads a dictionary and searches it by meaning; serves until Ctrl-C
@@ -84,6 +91,7 @@ async fn tour(addr: SocketAddr, once: bool) -> anyhow::Result<()> {
     search(&client).await?;
     compare(&client).await?;
     embed(&client).await?;
+    classify(&client).await?;
     show_what_to_try(addr)?;
     if once { Ok(()) } else { std::future::pending().await }
 }
@@ -171,9 +179,33 @@ async fn embed(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn classify(client: &Client) -> anyhow::Result<()> {
+    let texts = TICKETS.map(str::to_owned).to_vec();
+    let request = pb::ClassifyRequest { texts: texts.clone(), top_n: 1, ..Default::default() };
+    let begun = Instant::now();
+    let results = match client.classify(request).await {
+        Ok(answer) => answer.results,
+        // Whoever starts the demo with `--classifier none` wants to see the rest.
+        Err(error) => {
+            println!("\n{} Classify: {error}", style("5.").bold());
+            return Ok(());
+        }
+    };
+    println!("\n{} Classify: the sentiment of {} tickets ({:.1?})\n", style("5.").bold(), texts.len(), begun.elapsed());
+    let columns = [table::Align::Right, table::Align::Left, table::Align::Left, table::Align::Left];
+    let mut shown = table::Table::new(columns.map(|align| ("", align)));
+    for (text, result) in texts.iter().zip(results) {
+        if let Some(classify_result::Result::Classification(classification)) = result.result {
+            shown.row(classify::row(&classification, text));
+        }
+    }
+    shown.write(&mut std::io::stdout().lock(), table::stdout_width())?;
+    Ok(())
+}
+
 fn show_what_to_try(addr: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{} Try it, with any gRPC client:\n", style("5.").bold())?;
+    writeln!(out, "\n{} Try it, with any gRPC client:\n", style("6.").bold())?;
     let query =
         r#"{"collection": "words", "queries": [{"text": "a loud sound in the sky"}], "k": 3, "with_text": true}"#;
     for (message, rpc) in [
@@ -181,6 +213,7 @@ fn show_what_to_try(addr: SocketAddr) -> std::io::Result<()> {
         (Some(query), "cognate.v1.Cognate/TopK"),
         (Some(r#"{"a": ["a happy child"], "b": ["a joyful kid", "a wet dog"]}"#), "cognate.v1.Cognate/Similarity"),
         (Some(r#"{"texts": ["hello"], "format": "VECTOR_FORMAT_INT8"}"#), "cognate.v1.Cognate/Embed"),
+        (Some(r#"{"texts": ["it never worked"]}"#), "cognate.v1.Cognate/Classify"),
     ] {
         let data = message.map(|message| format!("-d '{message}' ")).unwrap_or_default();
         writeln!(out, "   grpcurl -plaintext {data}{addr} {rpc}")?;

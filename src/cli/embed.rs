@@ -8,23 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
 use super::connection::Connection;
-use super::input::{Place, Source};
 use super::json;
 use super::npy::{Element, Npy};
+use super::texts::{self, Feed, Given, Text};
+use crate::client::item_error;
 use crate::client::vector::{self, Values};
-use crate::client::{item_error, reader};
 use crate::proto::{self as pb, embed_result::Result as Embedded};
-
-/// Texts in one request, at most: a few batches of the model.
-const CHUNK_TEXTS: usize = 64;
-/// Bytes of texts in one request, unless one alone is longer.
-const CHUNK_BYTES: usize = 1 << 18;
 
 /// Turns texts into vectors
 #[derive(Debug, clap::Args)]
@@ -32,12 +25,8 @@ const CHUNK_BYTES: usize = 1 << 18;
   cognate embed \"to move through water\"
   cognate embed --file words.jsonl --output words.npy")]
 pub struct Args {
-    /// The texts; none, and no --file: the lines of standard input
-    #[arg(value_name = "TEXT", conflicts_with = "file")]
-    texts: Vec<String>,
-    /// The texts of this file: JSONL, CSV or plain lines; - is standard input
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
     /// Where vectors go: a .npy file gets an array with one row for each text, any other JSON lines [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -92,9 +81,6 @@ enum InputTypeArg {
     Document,
 }
 
-/// A text, or why there is none.
-type Text = Result<String, String>;
-
 /// Runs the command: 0 if every text has a vector, 1 if not.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.open().await?;
@@ -114,14 +100,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         truncation: if args.reject_truncation { pb::Truncation::Reject } else { pb::Truncation::End }.into(),
         format: args.format.wire().into(),
     };
-    let max_text_bytes = usize::try_from(limits.max_text_bytes).unwrap_or(usize::MAX);
-    let texts = texts(&args, max_text_bytes)?;
-    let chunk_texts = (limits.max_texts as usize).clamp(1, CHUNK_TEXTS);
-    // 1: requests wait in HTTP/2's window, not here. 256 chunks: more than that window holds.
-    let ((request, requests), (chunk, mut chunks)) = (mpsc::channel(1), mpsc::channel(256));
-    tokio::spawn(feed(texts, template, chunk_texts, request, chunk));
-
-    let mut answers = client.embed_stream(ReceiverStream::new(requests)).await?;
+    let texts = args.given.texts(&limits)?;
+    let Feed { requests, mut chunks } =
+        texts::feed(texts, &limits, move |texts| pb::EmbedRequest { texts, ..template.clone() });
+    let mut answers = client.embed_stream(requests).await?;
     while let Some(chunk) = chunks.recv().await {
         let results = if chunk.iter().any(Text::is_ok) {
             answers.next().await.context("the server ended the stream before it had answered")??.results
@@ -131,97 +113,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         sink.write_chunk(&chunk, results)?;
     }
     sink.finish()
-}
-
-/// The texts, read on a thread of their own; those that are too long are errors already here, for a request
-/// beyond the message limit would end the stream.
-fn texts(args: &Args, max_text_bytes: usize) -> anyhow::Result<impl Stream<Item = Text> + Send + Unpin + use<>> {
-    let source = match (&args.file, args.texts.is_empty()) {
-        (Some(file), _) => Some(Source::named(file)),
-        (None, true) => Some(Source::Stdin),
-        (None, false) => None,
-    };
-    // Few: the longest text may be as large as a request.
-    let (send, receive) = mpsc::channel(16);
-    let fits = move |text: String| {
-        let bytes = text.len();
-        if bytes <= max_text_bytes { Ok(text) } else { Err(format!("{bytes} bytes, at most {max_text_bytes}")) }
-    };
-    match source {
-        None => {
-            let texts = args.texts.clone();
-            std::thread::spawn(move || texts.into_iter().try_for_each(|text| send.blocking_send(fits(text))));
-        }
-        Some(source) => {
-            let (input, _) = source.open()?;
-            std::thread::spawn(move || {
-                let name = source.to_string();
-                let options = reader::Options::new(source.format(), source.stem());
-                let failed = |error: reader::Error| Err(format!("{name}: {error}"));
-                let records = match reader::read(input, &options) {
-                    Ok(records) => records,
-                    Err(error) => return send.blocking_send(failed(error)),
-                };
-                for record in records {
-                    let text = match record {
-                        Err(error) => failed(error),
-                        Ok(record) => {
-                            let place = Place { source: name.as_str().into(), line: record.line };
-                            let text = record.document.map_err(|bad| bad.to_string());
-                            text.and_then(|document| fits(document.text)).map_err(|bad| format!("{place}: {bad}"))
-                        }
-                    };
-                    send.blocking_send(text)?;
-                }
-                Ok(())
-            });
-        }
-    }
-    Ok(ReceiverStream::new(receive))
-}
-
-/// Packs texts into chunks, and those of each chunk that are not errors into a request; a chunk of errors has none.
-async fn feed(
-    texts: impl Stream<Item = Text> + Unpin,
-    template: pb::EmbedRequest,
-    chunk_texts: usize,
-    requests: mpsc::Sender<pb::EmbedRequest>,
-    chunks: mpsc::Sender<Vec<Text>>,
-) {
-    // The texts that are there go together; a slow source is not held up.
-    let mut ready = texts.ready_chunks(chunk_texts);
-    while let Some(texts) = ready.next().await {
-        for chunk in split(texts) {
-            let texts: Vec<String> = chunk.iter().filter_map(|text| text.as_ref().ok()).cloned().collect();
-            let request = pb::EmbedRequest { texts, ..template.clone() };
-            // Where nobody listens any more, the call has failed and says why.
-            if chunks.send(chunk).await.is_err() {
-                return;
-            }
-            if !request.texts.is_empty() && requests.send(request).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// Parts of at most [`CHUNK_BYTES`], or of one text.
-fn split(texts: Vec<Text>) -> Vec<Vec<Text>> {
-    let (mut parts, mut bytes) = (Vec::<Vec<Text>>::new(), 0);
-    for text in texts {
-        let more = text.as_ref().map_or(0, String::len);
-        match parts.last_mut() {
-            Some(part) if bytes + more <= CHUNK_BYTES => {
-                bytes += more;
-                part.push(text);
-            }
-            _ => {
-                bytes = more;
-                parts.push(vec![text]);
-            }
-        }
-    }
-    parts
 }
 
 /// Where results go.
@@ -339,33 +230,5 @@ impl Sink {
             }
         }
         Ok(if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_bounded_in_bytes_and_keep_the_order() {
-        let text = |n: usize| Ok(n.to_string().repeat(CHUNK_BYTES / 3));
-        let texts: Vec<Text> =
-            vec![text(1), text(2), Err("bad".into()), text(3), text(4), Ok("x".repeat(2 * CHUNK_BYTES))];
-        let parts = split(texts.clone());
-        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 1]);
-        assert_eq!(parts.concat(), texts);
-    }
-
-    #[tokio::test]
-    async fn each_request_has_its_chunk_and_a_chunk_of_errors_has_no_request() {
-        let texts: Vec<Text> =
-            vec![Ok("a".into()), Err("bad".into()), Err("worse".into()), Err("worst".into()), Ok("b".into())];
-        let ((request, requests), (chunk, chunks)) = (mpsc::channel(9), mpsc::channel(9));
-        feed(futures::stream::iter(texts.clone()), pb::EmbedRequest::default(), 2, request, chunk).await;
-        let chunks: Vec<Vec<Text>> = ReceiverStream::new(chunks).collect().await;
-        let requests: Vec<Vec<String>> = ReceiverStream::new(requests).map(|request| request.texts).collect().await;
-        assert_eq!(chunks.concat(), texts);
-        assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
-        assert_eq!(requests, [["a"], ["b"]]);
     }
 }

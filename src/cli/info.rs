@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::table::{self, Align, Table};
-use crate::proto::{InfoRequest, InfoResponse, Limits, Model, Storage};
+use crate::proto::{Classifier, InfoRequest, InfoResponse, Limits, Model, Storage};
 
-/// Shows a server's version, model and limits
+/// Shows a server's version, model, classifiers and limits
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -53,6 +53,15 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "documents": storage.documents, "memory_bytes": storage.memory_bytes, "file_bytes": storage.file_bytes,
             "free_bytes": storage.free_bytes, "index_file_bytes": storage.index_file_bytes, "recall": storage.recall,
         },
+        "classifiers": info.classifiers.iter().map(classifier_json).collect::<Vec<_>>(),
+    })
+}
+
+fn classifier_json(classifier: &Classifier) -> serde_json::Value {
+    json!({
+        "name": classifier.name, "id": classifier.id, "revision": classifier.revision, "labels": classifier.labels,
+        "problem_type": classifier.problem_type, "max_tokens": classifier.max_tokens, "runtime": classifier.runtime,
+        "inputs": classifier.inputs, "outputs": classifier.outputs,
     })
 }
 
@@ -68,6 +77,16 @@ fn table(info: &InfoResponse) -> Table {
     table.row(["  vectors", &*format!("{dimensions} dimensions, {} pooling", table::clean(&pooling))]);
     table.row(["  reads", &*format!("{max_tokens} tokens of a text")]);
     table.row(["  runs on", &*table::clean(&format!("{device} in {precision}"))]);
+    for classifier in &info.classifiers {
+        table.row(["classifier", &*table::clean(&format!("{} ({})", classifier.name, classifier.id))]);
+        table.row(["  labels", &*table::clean(&classifier.labels.join(", "))]);
+        table.row(["  reads", &*format!("{} tokens of a text", classifier.max_tokens)]);
+        table.row(["  runs on", &*table::clean(&classifier.runtime)]);
+        if !classifier.inputs.is_empty() {
+            let ports = format!("{} → {}", classifier.inputs.join("; "), classifier.outputs.join("; "));
+            table.row(["  graph", &*table::clean(&ports)]);
+        }
+    }
     storage(&mut table, &info.storage.clone().unwrap_or_default());
     table.row(["limits", ""]);
     for (name, value) in [
@@ -141,10 +160,12 @@ mod tests {
             model: Some(Model { id: "m".into(), dimensions: 384, ..Default::default() }),
             limits: Some(Limits { max_calls: 7, ..Default::default() }),
             storage: Some(Storage { directory: "/data".into(), ..Default::default() }),
+            classifiers: vec![Classifier { name: "c".into(), labels: vec!["a".into()], ..Default::default() }],
         };
         let json = json(&info);
         assert_eq!((&json["version"], &json["model"]["dimensions"]), (&"1.2.3".into(), &384.into()));
         assert_eq!((&json["limits"]["max_calls"], &json["storage"]["directory"]), (&7.into(), &"/data".into()));
+        assert_eq!((&json["classifiers"][0]["name"], &json["classifiers"][0]["labels"][0]), (&"c".into(), &"a".into()));
         let debug = format!("{info:?}");
         let fields =
             debug.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("max_"));

@@ -2,6 +2,8 @@
 
 mod backup;
 mod bench;
+mod classifiers;
+mod classify;
 mod collections;
 mod conditions;
 mod connection;
@@ -19,7 +21,9 @@ mod restore;
 mod serve;
 mod similarity;
 mod table;
+mod texts;
 mod top_k;
+mod train_head;
 mod upload;
 mod verify;
 
@@ -28,7 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Text to vectors, similarity and nearest neighbours: one gRPC server with a local model.
+/// Text to vectors, similarity, nearest neighbours and labels: one gRPC server with a local model.
 ///
 /// Exit codes: 0 done, 1 done in part (documents were refused, a service is not serving), 2 not done.
 #[derive(Debug, Parser)]
@@ -47,6 +51,8 @@ enum Command {
     TopK(top_k::Args),
     Similarity(similarity::Args),
     Embed(embed::Args),
+    Classify(classify::Args),
+    TrainHead(train_head::Args),
     Collections(collections::Args),
     Export(export::Args),
     Backup(backup::Args),
@@ -92,6 +98,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => tokio::task::spawn_blocking(move || restore::run(&args)).await?,
         Command::Verify(args) => tokio::task::spawn_blocking(move || verify::run(&args)).await?,
         Command::Embed(args) => embed::run(args).await,
+        Command::Classify(args) => classify::run(args).await,
+        Command::TrainHead(args) => train_head::run(args).await,
         Command::Collections(args) => collections::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Info(args) => info::run(args).await,

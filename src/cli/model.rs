@@ -38,7 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         options.source = id;
     }
     let files = fetch(&options)?;
-    let card = Card::read(&files, &config.embedder.precision.to_string())?;
+    let card = Card::read(&files, &config.embedder.arithmetic())?;
     println!("model        {}", card.id);
     println!("revision     {}", card.revision);
     println!("directory    {}", files.directory.display());
@@ -74,7 +74,8 @@ pub fn fetch(options: &model::Options) -> Result<Files, LocateError> {
 mod tests {
     #[test]
     fn fetching_a_directory_needs_no_network_and_a_missing_one_is_named() {
-        let options = crate::model::Options { source: "./no/such/model".to_owned(), revision: None, offline: true };
+        let options =
+            crate::model::Options { source: "./no/such/model".to_owned(), offline: true, ..Default::default() };
         let error = super::fetch(&options).unwrap_err().to_string();
         assert!(error.contains("./no/such/model"), "{error}");
     }

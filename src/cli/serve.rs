@@ -6,7 +6,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use tokio::task::spawn_blocking;
 
+use super::classifiers::start_classifiers;
 use super::model::fetch;
+use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
 use crate::config::{Config, Flags};
 use crate::embedder::Embedder;
@@ -59,7 +61,7 @@ pub fn force_cpu(config: &Config) -> anyhow::Result<()> {
 pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
     let files = fetch(&config.model)?;
     let ModelOptions { source, .. } = &config.model;
-    let card = Card::read(&files, &config.embedder.precision.to_string())
+    let card = Card::read(&files, &config.embedder.arithmetic())
         .with_context(|| format!("the model {source} cannot be used"))?;
     let embedder = Embedder::start(&card, &config.embedder)
         .with_context(|| format!("the model {source} in {} cannot be started", files.directory.display()))?;
@@ -72,9 +74,37 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     let store =
         async { spawn_blocking(move || open_store(options)).await.context("reading the collections panicked")? };
     let limits = config.limits.clone();
-    let model = async { spawn_blocking(move || load_model(&config)).await.context("loading the model panicked")? };
-    let (store, (embedder, about)) = tokio::try_join!(store, model)?;
-    Ok(Engine { embedder, store: Arc::new(store), about, limits })
+    let models = async { spawn_blocking(move || load_models(&config)).await.context("loading the models panicked")? };
+    let (store, Models { embedder, about, classifiers }) = tokio::try_join!(store, models)?;
+    Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits })
+}
+
+/// All that computes.
+struct Models {
+    embedder: Embedder,
+    about: About,
+    classifiers: Classifiers,
+}
+
+/// Starts the model, and then the classifiers, of which some read its vectors. Blocks.
+fn load_models(config: &Config) -> anyhow::Result<Models> {
+    let (embedder, about) = load_model(config)?;
+    let embeds = Embeds { embedder: &embedder, id: &about.id, fingerprints: about.compatible().collect() };
+    let classifiers = start_classifiers(config, Some(&embeds))?;
+    for classifier in classifiers.iter() {
+        let about = classifier.about();
+        tracing::info!(
+            classifier = about.name,
+            id = about.id,
+            runtime = about.runtime,
+            labels = about.labels.join(", "),
+            max_tokens = about.max_tokens,
+            inputs = about.inputs.join("; "),
+            outputs = about.outputs.join("; "),
+            "a classifier is ready"
+        );
+    }
+    Ok(Models { embedder, about, classifiers })
 }
 
 /// A collection could not be made of longer vectors, and a request must not be the first to find out.
@@ -89,7 +119,7 @@ fn check_dimensions(model: &str, dimensions: usize) -> anyhow::Result<()> {
 
 /// Starts the model, with what `Info` tells of it. Blocks.
 fn load_model(config: &Config) -> anyhow::Result<(Embedder, About)> {
-    let precision = config.embedder.precision.to_string();
+    let precision = config.embedder.arithmetic();
     let begun = std::time::Instant::now();
     let (files, card, embedder) = start_model(config)?;
     check_dimensions(&card.id, card.dimensions)?;

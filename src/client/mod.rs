@@ -84,6 +84,8 @@ impl Client {
         info(InfoRequest) -> InfoResponse;
         /// Texts to vectors.
         embed(EmbedRequest) -> EmbedResponse;
+        /// Texts to labels.
+        classify(ClassifyRequest) -> ClassifyResponse;
         /// Cosine similarities of texts.
         similarity(SimilarityRequest) -> SimilarityResponse;
         /// Nearest neighbours.
@@ -110,6 +112,17 @@ impl Client {
     ) -> Result<BoxStream<'static, Result<pb::EmbedResponse, Error>>, Error> {
         let answers = self.rpc.clone().embed_stream(requests).await.map_err(|status| self.failed(status))?.into_inner();
         let client = self.clone();
+        Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
+    }
+
+    /// Any number of texts to labels: one response for each request, in order. `requests` is read no faster than the
+    /// server classifies.
+    pub async fn classify_stream(
+        &self,
+        requests: impl Stream<Item = pb::ClassifyRequest> + Send + 'static,
+    ) -> Result<BoxStream<'static, Result<pb::ClassifyResponse, Error>>, Error> {
+        let answers = self.rpc.clone().classify_stream(requests).await;
+        let (answers, client) = (answers.map_err(|status| self.failed(status))?.into_inner(), self.clone());
         Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
     }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::settings::SEPARATOR;
 use super::{SETTINGS, Setting, variable};
 
 /// The flags of a command that starts a server, as they were given.
@@ -28,13 +29,17 @@ impl Flags {
                 .long(setting.key.replace('_', "-"))
                 .value_name(setting.value)
                 .help(format!("{}{default} [env: {}]", setting.help, variable(setting.key)));
-            let is_switch = setting.value == "BOOL";
-            command.arg(if is_switch { arg.num_args(0..=1).default_missing_value("true") } else { arg })
+            let arg = if setting.value == "BOOL" { arg.num_args(0..=1).default_missing_value("true") } else { arg };
+            command.arg(if setting.repeats() { arg.action(ArgAction::Append) } else { arg })
         })
     }
 
     fn given<'a>(matches: &ArgMatches, settings: impl Iterator<Item = &'a Setting>) -> Self {
-        Self(settings.filter_map(|s| Some((s.key, matches.get_one::<String>(s.key)?.clone()))).collect())
+        let values = |setting: &Setting| {
+            let values: Vec<&str> = matches.get_many::<String>(setting.key)?.map(String::as_str).collect();
+            Some((setting.key, values.join(&SEPARATOR.to_string())))
+        };
+        Self(settings.filter_map(values).collect())
     }
 }
 

@@ -14,6 +14,17 @@ pub struct Setting {
     pub help: &'static str,
 }
 
+impl Setting {
+    /// It may be given several times: as a flag again and again, as a list in the file, with `;` between in the
+    /// environment.
+    pub fn repeats(&self) -> bool {
+        matches!(self.key, "classifier" | "classifier_labels")
+    }
+}
+
+/// What stands between the values of a setting that repeats.
+pub const SEPARATOR: char = ';';
+
 const fn setting(key: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Setting {
     Setting { key, value, default, help }
 }
@@ -30,6 +41,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("model", "ID|DIR", model::DEFAULT_MODEL, "Embedding model: a hub id or a directory with its files"),
     setting("revision", "REV", "", "Branch, tag or commit of the model on the hub; without it, its main branch"),
     setting("offline", "BOOL", "false", "Take the model from disk only, and fail at once if it is not there"),
+    setting(
+        "backend",
+        "BACKEND",
+        "candle",
+        "What runs the embedding model: candle, or onnx, from the model's ONNX graph, on the CPU",
+    ),
     setting("device", "DEVICE", "auto", "Where the model runs: auto (the best present), cpu, cuda, cuda:N or metal"),
     setting(
         "cpu",
@@ -73,6 +90,38 @@ pub const SETTINGS: &[Setting] = &[
         "64MiB",
         "Memory for vectors of earlier texts; higher: more texts that are asked for again cost nothing; 0: none are kept",
     ),
+    setting(
+        "classifier",
+        "NAME=PLACE",
+        "sentiment",
+        "A text classifier to serve: sentiment, none, or NAME=DIR, NAME=owner/name[@revision] or NAME=FILE of train-head, \
+         with #FILE.onnx for another graph than the usual; repeat for several, the first is the default",
+    ),
+    setting(
+        "classifier_labels",
+        "NAME=A,B",
+        "",
+        "Labels of a classifier whose configuration has none, in the order of its scores; repeat for several",
+    ),
+    setting(
+        "onnx_runtime",
+        "RUNTIME",
+        "auto",
+        "What runs ONNX graphs: onnxruntime, rten, or auto: ONNX Runtime where its library is found, otherwise rten",
+    ),
+    setting(
+        "onnxruntime",
+        "PATH",
+        "",
+        "ONNX Runtime's library, or its directory; without it, the usual places are tried",
+    ),
+    setting(
+        "onnx_optimization",
+        "LEVEL",
+        "all",
+        "How much of a graph is rewritten when it is loaded: none, basic, extended or all; more: faster, slower to load",
+    ),
+    setting("onnx_threads", "N", "auto", "Threads that share a batch of an ONNX graph; auto: as many as threads"),
     setting(
         "max_texts",
         "N",

@@ -30,6 +30,12 @@ pub enum DeviceError {
         /// The cargo feature that brings it.
         feature: &'static str,
     },
+    /// The backend has none but the processor.
+    #[error("ONNX graphs run on the CPU here: use `--backend candle` for {device}, or `--device cpu`")]
+    NotOnnx {
+        /// What was asked for.
+        device: DeviceChoice,
+    },
     /// The machine or its driver refused.
     #[error("{device} cannot be opened: {reason}; use `--device cpu` or `--device auto`")]
     NotThere {

@@ -9,8 +9,10 @@ use candle_nn::VarBuilder;
 
 use super::bert::accelerator::Accelerator;
 use super::bert::cpu::Cpu;
-use super::bert::{self, Bert, CPU_BLOCK_TOKENS, EncodeError};
-use super::options::Precision;
+use super::bert::{self, Bert, CPU_BLOCK_TOKENS};
+use super::onnx::OnnxEncoder;
+use super::options::{Backend, Options, Precision};
+use crate::inference::{Model, Run};
 use crate::kernel::cpu;
 use crate::kernel::team::Team;
 use crate::model::{Card, Pooling};
@@ -21,11 +23,9 @@ pub enum Encoder {
     Cpu(Arc<Bert<Cpu>>, Precision, Pooling),
     /// On an accelerator.
     Accelerator(Arc<Bert<Accelerator>>, Accelerator, Pooling),
+    /// As an ONNX graph.
+    Onnx(OnnxEncoder),
 }
-
-/// Encodes batches in one thread, with memory of its own: pooled vectors, `[texts][dimensions]`, not normalised. A
-/// batch is the token ids of each text, none empty.
-pub type Encode = Box<dyn FnMut(&[&[u32]]) -> Result<Vec<Vec<f32>>, EncodeError>>;
 
 /// Why a model's files do not make a model.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +39,18 @@ pub enum LoadError {
     /// An accelerator was chosen with an arithmetic that it does not have.
     #[error("int8 runs on the CPU: use `--device cpu`, or `--precision f32` on this device")]
     CpuOnly,
+    /// The ONNX graph does not make an encoder.
+    #[error(transparent)]
+    Onnx(#[from] super::onnx::LoadError),
 }
 
 impl Encoder {
     /// Reads the weights onto the device.
-    pub fn load(card: &Card, device: &Device, precision: Precision) -> Result<Self, LoadError> {
+    pub fn load(card: &Card, device: &Device, options: &Options) -> Result<Self, LoadError> {
+        let precision = options.precision;
+        if let Backend::Onnx(onnx) = &options.backend {
+            return Ok(Self::Onnx(OnnxEncoder::load(card, device, precision, onnx)?));
+        }
         if precision == Precision::Int8 && !device.is_cpu() {
             return Err(LoadError::CpuOnly);
         }
@@ -63,21 +70,24 @@ impl Encoder {
             }
         })
     }
+}
 
-    /// A way to encode in one thread. On a processor, threads that help `team` share its work.
-    pub fn for_thread(&self, team: Arc<Team>) -> Encode {
+impl Model for Encoder {
+    /// Pooled vectors, `[texts][dimensions]`, not normalised. On a processor, threads that help `team` share its work.
+    fn for_thread(&self, team: Arc<Team>) -> Run {
         match self {
             Self::Cpu(bert, precision, pooling) => {
                 running(Arc::clone(bert), Cpu::new(cpu::level(), *precision, team), *pooling)
             }
             Self::Accelerator(bert, backend, pooling) => running(Arc::clone(bert), backend.clone(), *pooling),
+            Self::Onnx(encoder) => encoder.run(),
         }
     }
 }
 
-fn running<B: bert::Backend + 'static>(bert: Arc<Bert<B>>, backend: B, pooling: Pooling) -> Encode {
+fn running<B: bert::Backend + 'static>(bert: Arc<Bert<B>>, backend: B, pooling: Pooling) -> Run {
     let mut scratch = bert.scratch(backend);
-    Box::new(move |batch| bert.pooled(batch, pooling, &mut scratch))
+    Box::new(move |batch| Ok(bert.pooled(batch, pooling, &mut scratch)?))
 }
 
 fn tensors(files: &[PathBuf]) -> candle_core::Result<HashMap<String, Tensor>> {

@@ -1,54 +1,29 @@
-//! TEXT → UNIT VECTORS.
+//! TEXT → UNIT VECTORS: a model of BERT's family on a device, or as an ONNX graph, behind the queue, the batches and the
+//! cache of [`inference`](crate::inference).
 //!
-//! ```text
-//! call ── keys ── tokenise (blocking pool) ── Room ── Scheduler ══ workers ── pooled vectors ── call
-//!          │      as many at once as          bounds  two lanes,   own thread each,              │
-//!          │      there are workers           tokens  late batches  no async inside              │
-//!          └── Flights: a text that is on its way for another call, or kept from before ─────────┘
-//! ```
-//!
-//! Invariants: the model never runs on an async thread; everything that waits is counted in tokens
-//! and bounded; a text's vector does not depend on what it is batched with; a call that is dropped
-//! (cancelled, past its deadline) leaves no work behind. Knows nothing of collections or messages.
+//! Invariants: a text's vector does not depend on what it is batched with; what a vector means is decided by the model's
+//! card alone. Knows nothing of collections or messages.
 
 pub mod bert;
-mod cache;
-mod call;
 mod device;
 mod embedding;
 mod encoder;
-mod flight;
-mod flights;
-mod key;
-mod lanes;
+mod onnx;
 mod options;
-mod room;
-mod scheduler;
-mod text;
-mod tokenizer;
-mod worker;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-pub use cache::CacheStats;
 pub use device::{DeviceChoice, DeviceError};
 pub use embedding::{Embedding, NotAnEmbedding};
 pub use encoder::LoadError;
-pub use options::{Options, Precision};
-pub use room::{Overloaded, WhenFull};
-pub use text::{InputType, Pooled, TextError, Truncation};
+pub use options::{Backend, Options, Precision};
 
+use crate::inference::{
+    self, CacheStats, Inference, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError, Truncation,
+    WhenFull,
+};
 use crate::model::{Card, Prompts};
-use cache::Cache;
 use encoder::Encoder;
-use flights::Flights;
-use key::Keys;
-use room::Room;
-use scheduler::Scheduler;
-use tokenizer::{Tokenizer, TokenizerError};
-use worker::{Worker, encode};
 
 /// Why there is no embedder.
 #[derive(Debug, thiserror::Error)]
@@ -70,123 +45,93 @@ pub enum StartError {
     /// The model's files cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// A worker thread could not be started.
-    #[error("cannot start a worker thread: {0}")]
-    Thread(std::io::Error),
-    /// The model was loaded and does not work.
-    #[error("the model failed its self-test: {0}")]
-    SelfTest(String),
+    /// The model does not work, or its threads do not start.
+    #[error(transparent)]
+    Inference(#[from] inference::StartError),
+}
+
+/// What a text is; picks the model's prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputType {
+    /// No prompt but the card's default, if it names one.
+    #[default]
+    Plain,
+    /// A question.
+    Query,
+    /// A passage to be found.
+    Document,
 }
 
 /// A model that is ready to embed. Cheap to clone; the workers stop when the last clone is gone.
 #[derive(Clone)]
-pub struct Embedder(Arc<Shared>);
-
-struct Shared {
-    tokenizer: Arc<Tokenizer>,
-    prompts: Prompts,
-    keys: Keys,
-    max_tokens: usize,
+pub struct Embedder {
+    inference: Inference,
+    prompts: Arc<Prompts>,
     dimensions: usize,
-    batch_tokens: usize,
     device: DeviceChoice,
-    /// Calls that may tokenise at one time.
-    tokenising: Semaphore,
-    flights: Arc<Flights>,
-    room: Arc<Room>,
-    scheduler: Arc<Scheduler>,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.scheduler.close();
-    }
 }
 
 impl Embedder {
     /// Loads a model, puts a text through it, and starts the workers. Blocks for as long as reading
     /// the weights takes.
     pub fn start(card: &Card, options: &Options) -> Result<Self, StartError> {
-        let (device, choice) = options.device.open()?;
+        let (device, choice) = options.device()?.open()?;
         let json = std::fs::read(&card.tokenizer)
             .map_err(|source| StartError::Read { path: card.tokenizer.clone(), source })?;
-        let tokenizer = Tokenizer::new(&json, card.max_tokens, card.lowercase)?;
-        let encoder = Arc::new(Encoder::load(card, &device, options.precision)?);
-        self_test(&encoder, &tokenizer, card.dimensions)?;
-
-        let shared = Shared::new(card, tokenizer, choice, options);
-        let worker = Worker {
-            encoder,
-            scheduler: Arc::clone(&shared.scheduler),
-            flights: Arc::clone(&shared.flights),
-            room: Arc::clone(&shared.room),
+        let reading = Reading { max_tokens: card.max_tokens, lowercase: card.lowercase };
+        let parts = Parts {
+            name: "encode",
+            fingerprint: card.fingerprint.clone(),
+            tokenizer: Tokenizer::new(&json, reading)?,
+            model: Arc::new(Encoder::load(card, &device, options)?),
+            width: card.dimensions,
         };
-        for n in 0..options.workers(choice) {
-            let worker = worker.clone();
-            std::thread::Builder::new()
-                .name(format!("encode-{n}"))
-                .spawn(move || worker.run())
-                .map_err(StartError::Thread)?;
-        }
-        Ok(Self(Arc::new(shared)))
+        Ok(Self {
+            inference: Inference::start(parts, &options.inference(choice))?,
+            prompts: Arc::new(card.prompts.clone()),
+            dimensions: card.dimensions,
+            device: choice,
+        })
     }
 
     /// Length of a full vector.
     pub fn dimensions(&self) -> usize {
-        self.0.dimensions
+        self.dimensions
+    }
+
+    /// Tokens of a text that the model reads.
+    pub fn max_tokens(&self) -> usize {
+        self.inference.max_tokens()
     }
 
     /// Where the model runs; never `Auto`.
     pub fn device(&self) -> DeviceChoice {
-        self.0.device
+        self.device
     }
 
     /// What is kept of earlier texts, and how often it helped.
     pub fn cache_stats(&self) -> CacheStats {
-        self.0.flights.cache_stats()
+        self.inference.cache_stats()
     }
 
-    /// Embeds `texts`, one result each, in order. Dropping the future abandons what has not begun.
+    /// Embeds `texts`, one result each, in order: pooled vectors, `[dimensions]`, finite, not normalised. Dropping the
+    /// future abandons what has not begun.
     pub async fn embed(
         &self,
         texts: Vec<String>,
         input_type: InputType,
         truncation: Truncation,
         when_full: WhenFull,
-    ) -> Result<Vec<Result<Pooled, TextError>>, Overloaded> {
-        self.0.embed(texts, input_type, truncation, when_full).await
+    ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
+        self.inference.run(texts, self.prompt(input_type), truncation, when_full).await
     }
-}
 
-impl Shared {
-    fn new(card: &Card, tokenizer: Tokenizer, device: DeviceChoice, options: &Options) -> Self {
-        let (workers, batch_tokens) = (options.workers(device), options.batch_tokens(device));
-        Self {
-            tokenizer: Arc::new(tokenizer),
-            prompts: card.prompts.clone(),
-            keys: Keys::new(&card.fingerprint),
-            max_tokens: card.max_tokens,
-            dimensions: card.dimensions,
-            batch_tokens,
-            device,
-            tokenising: Semaphore::new(options.threads.max(1)),
-            flights: Arc::new(Flights::new(Cache::new(options.cache_bytes, card.dimensions))),
-            room: Arc::new(Room::new(options.queue_tokens, workers)),
-            scheduler: Arc::new(Scheduler::new(batch_tokens, workers)),
-        }
-    }
-}
-
-fn self_test(encoder: &Encoder, tokenizer: &Tokenizer, dimensions: usize) -> Result<(), StartError> {
-    let fail = |reason: String| StartError::SelfTest(reason);
-    let text = tokenizer.tokens("A model that answers this is ready.")?;
-    let mut encoder = encoder.for_thread(Arc::default());
-    let vectors = encode(&mut encoder, &[&text.ids]).map_err(|e| fail(e.to_string()))?;
-    match vectors.first() {
-        Some(v) if v.len() != dimensions => {
-            Err(fail(format!("its vectors have {} dimensions, config.json says {dimensions}", v.len())))
-        }
-        Some(v) => Embedding::normalized(v.clone()).map(drop).map_err(|e| fail(e.to_string())),
-        None => Err(fail("it gave no vector".to_owned())),
+    fn prompt(&self, input_type: InputType) -> &str {
+        let prompt = match input_type {
+            InputType::Plain => &self.prompts.default,
+            InputType::Query => &self.prompts.query,
+            InputType::Document => &self.prompts.document,
+        };
+        prompt.as_deref().unwrap_or_default()
     }
 }

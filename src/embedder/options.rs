@@ -1,12 +1,15 @@
 //! How an embedder runs.
 
-use super::device::DeviceChoice;
+use super::device::{DeviceChoice, DeviceError};
+use crate::{inference, model, onnx};
 
 /// How an [`Embedder`](super::Embedder) runs.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Where the model runs.
     pub device: DeviceChoice,
+    /// What runs it.
+    pub backend: Backend,
     /// Workers on a CPU. More than the cores of the container slows everything down.
     pub threads: usize,
     /// The most tokens in one batch, padding included. Higher: more throughput on accelerators, and
@@ -27,17 +30,59 @@ const CPU_BATCH_TOKENS: usize = 512;
 const ACCELERATOR_BATCH_TOKENS: usize = 16_384;
 
 impl Options {
-    /// Threads that run the model on the device that was opened.
-    pub(super) fn workers(&self, device: DeviceChoice) -> usize {
-        // An accelerator runs one batch at a time; more workers would only hold more memory.
-        if device == DeviceChoice::Cpu { self.threads.max(1) } else { 1 }
+    /// How texts are queued and batched for the device that was opened.
+    pub(super) fn inference(&self, device: DeviceChoice) -> inference::Options {
+        let threads = self.threads.max(1);
+        let (workers, batch_tokens) = match (&self.backend, device) {
+            // The runtime shares a batch out among threads of its own.
+            (Backend::Onnx(_), _) => (1, CPU_BATCH_TOKENS * threads),
+            (Backend::Candle, DeviceChoice::Cpu) => (threads, CPU_BATCH_TOKENS),
+            // An accelerator runs one batch at a time; more workers would only hold more memory.
+            _ => (1, ACCELERATOR_BATCH_TOKENS),
+        };
+        inference::Options {
+            workers,
+            batch_tokens: self.batch_tokens.unwrap_or(batch_tokens),
+            queue_tokens: self.queue_tokens,
+            cache_bytes: self.cache_bytes,
+            tokenising: threads,
+        }
     }
 
-    /// The most tokens in one batch on the device that was opened.
-    pub(super) fn batch_tokens(&self, device: DeviceChoice) -> usize {
-        let suits = if device == DeviceChoice::Cpu { CPU_BATCH_TOKENS } else { ACCELERATOR_BATCH_TOKENS };
-        self.batch_tokens.unwrap_or(suits)
+    /// The device to open: a graph runs on the processor.
+    pub(super) fn device(&self) -> Result<DeviceChoice, DeviceError> {
+        match (&self.backend, self.device) {
+            (Backend::Onnx(_), DeviceChoice::Auto) => Ok(DeviceChoice::Cpu),
+            (Backend::Onnx(_), device) if device != DeviceChoice::Cpu => Err(DeviceError::NotOnnx { device }),
+            (_, device) => Ok(device),
+        }
     }
+
+    /// What the model computes in, as its fingerprint says it.
+    pub fn arithmetic(&self) -> String {
+        match &self.backend {
+            Backend::Candle => self.precision.to_string(),
+            Backend::Onnx(_) => model::ONNX.to_owned(),
+        }
+    }
+
+    /// What the model's files must be.
+    pub fn kind(&self) -> model::Kind {
+        match &self.backend {
+            Backend::Candle => model::Kind::Encoder,
+            Backend::Onnx(_) => model::Kind::OnnxEncoder,
+        }
+    }
+}
+
+/// What runs the model.
+#[derive(Debug, Clone, Default)]
+pub enum Backend {
+    /// Candle and our own kernels, from safetensors.
+    #[default]
+    Candle,
+    /// An ONNX runtime, from the model's ONNX graph. On a processor only.
+    Onnx(onnx::Options),
 }
 
 /// Arithmetic of the model; a part of its fingerprint.

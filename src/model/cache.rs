@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::error::Reason;
-use super::layout::{Layout, MODULES};
+use super::kind::Kind;
+use super::layout::MODULES;
 
 /// The name of a staging folder starts so. Hidden: Python's scan of the cache passes it by.
 const STAGING: &str = ".cognate-";
@@ -33,15 +34,16 @@ pub(super) struct Snapshot {
     pub directory: PathBuf,
 }
 
-/// The cache's folder.
+/// The cache's folder, for models of one kind.
 #[derive(Debug)]
 pub(super) struct Cache {
     root: PathBuf,
+    kind: Kind,
 }
 
 impl Cache {
-    pub(super) fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+    pub(super) fn new(root: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self { root: root.into(), kind }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -70,9 +72,9 @@ impl Cache {
     /// A snapshot without `modules.json` may be half of a model whose modules nobody has fetched, so
     /// here, unlike in a user's directory, there must be a record that it has none.
     fn check_complete(&self, id: &str, revision: &str, directory: &Path) -> Result<(), Reason> {
-        Layout::check_complete(directory).map_err(Reason::Incomplete)?;
+        self.kind.check_complete(directory).map_err(Reason::Incomplete)?;
         let has_modules = directory.join(MODULES).is_file();
-        if has_modules || self.no_exist(id, revision, MODULES).is_file() {
+        if !self.kind.has_modules() || has_modules || self.no_exist(id, revision, MODULES).is_file() {
             Ok(())
         } else {
             Err(Reason::UnknownPooling { directory: directory.to_owned() })
@@ -92,7 +94,7 @@ impl Cache {
         let directory = self.repository(id).join("snapshots").join(revision);
         make_parent(&directory)?;
         let mut moved = fs::rename(staged, &directory);
-        if moved.is_err() && directory.is_dir() && Layout::check_complete(&directory).is_err() {
+        if moved.is_err() && directory.is_dir() && self.kind.check_complete(&directory).is_err() {
             // What is there is damaged: someone deleted a file of it, as our own message says to do.
             let aside = Staging::new(&self.repository(id))?;
             if fs::rename(&directory, aside.path().join("damaged")).is_ok() {
@@ -100,7 +102,7 @@ impl Cache {
             }
         }
         if let Err(source) = moved
-            && Layout::check_complete(&directory).is_err()
+            && self.kind.check_complete(&directory).is_err()
         {
             return Err(Reason::Disk { path: directory, source });
         }
@@ -223,7 +225,7 @@ fn folder(id: &str) -> String {
 }
 
 /// `name` or `owner/name`, of the characters that the hub allows.
-pub(super) fn is_hub_id(source: &str) -> bool {
+pub fn is_hub_id(source: &str) -> bool {
     let is_part = |part: &str| {
         is_file_name(part) && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
     };
@@ -249,7 +251,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("models--owner--name/snapshots").join(revision);
         write_model(&directory);
-        let cache = Cache::new(root.path());
+        let cache = Cache::new(root.path(), Kind::Encoder);
         (root, cache, directory)
     }
 
@@ -338,7 +340,7 @@ mod tests {
     #[test]
     fn many_installers_at_once_all_succeed() {
         let root = tempfile::tempdir().unwrap();
-        let cache = Cache::new(root.path());
+        let cache = Cache::new(root.path(), Kind::Encoder);
         std::thread::scope(|scope| {
             let installers: Vec<_> = (0..8)
                 .map(|_| {
@@ -369,7 +371,7 @@ mod tests {
     #[test]
     fn a_second_fetcher_waits_for_the_first() {
         let root = tempfile::tempdir().unwrap();
-        let cache = Cache::new(root.path());
+        let cache = Cache::new(root.path(), Kind::Encoder);
         let (first, waited) = cache.lock(ID, || panic!("nobody to wait for"));
         assert!(first.is_some() && !waited);
         let (told, is_told) = std::sync::mpsc::channel();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Files;
 use super::architecture::Architecture;
 use super::error::CardError;
-use super::fingerprint::{self, Fields, PRECISIONS};
+use super::fingerprint::{self, Fields, ONNX, PRECISIONS};
 use super::layout::Layout;
 use super::settings::{Pooling, Prompts, Reading};
 
@@ -35,7 +35,7 @@ pub struct Card {
     pub prompts: Prompts,
     /// The model's own pipeline scales vectors to length 1.
     pub normalizes: bool,
-    /// safetensors files: one, or shards by file name.
+    /// safetensors files, one, or shards by file name; or an ONNX graph, where [`Files::kind`] says so.
     pub weights: Vec<PathBuf>,
     /// `tokenizer.json`.
     pub tokenizer: PathBuf,
@@ -43,12 +43,12 @@ pub struct Card {
 
 impl Card {
     /// Reads the settings and, once, all of the weights, to check and name them: 0.1 s for each 100 MB
-    /// or so. `precision` is what the embedder will compute in (`f32`), a part of the fingerprint.
+    /// or so. `precision` is what the embedder will compute in (`f32`), or [`ONNX`], a part of the fingerprint.
     ///
     /// # Errors
     /// Names the file and what is wrong with it, or the setting that is not supported and what is.
     pub fn read(files: &Files, precision: &str) -> Result<Self, CardError> {
-        let layout = Layout::read(&files.directory)?;
+        let layout = Layout::read(&files.directory, &files.kind)?;
         let architecture = Architecture::read(&layout.config)?;
         let pooling = Pooling::read(&layout, &architecture)?;
         let reading = Reading::read(&layout, &architecture)?;
@@ -65,7 +65,7 @@ impl Card {
             prompts: &prompts,
             precision,
         };
-        let others = PRECISIONS.iter().filter(|other| **other != precision);
+        let others = PRECISIONS.iter().filter(|other| precision != ONNX && **other != precision);
         Ok(Self {
             id: files.id.clone(),
             revision: files.revision.clone(),

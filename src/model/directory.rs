@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::error::Reason;
-use super::layout::Layout;
+use super::kind::Kind;
 
 /// The directory, if it is there and holds a whole model.
-pub(super) fn find(source: &str) -> Result<PathBuf, Reason> {
+pub(super) fn find(source: &str, kind: &Kind) -> Result<PathBuf, Reason> {
     let directory = Path::new(source);
     if !directory.is_dir() {
         return Err(Reason::NoDirectory);
     }
-    Layout::check_complete(directory).map_err(Reason::Incomplete)?;
+    kind.check_complete(directory).map_err(Reason::Incomplete)?;
     Ok(directory.to_owned())
 }
 

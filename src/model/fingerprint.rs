@@ -14,7 +14,7 @@
 //! | `max_tokens` | decimal |
 //! | `lowercase` | `true` or `false` |
 //! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |
-//! | `precision` | as given: one of [`PRECISIONS`] |
+//! | `precision` | as given: one of [`PRECISIONS`], or [`ONNX`] |
 //!
 //! Not in it: names, revisions, and whether the model's own pipeline normalises (vectors are compared
 //! at length 1 in any case).
@@ -35,6 +35,9 @@ const HEX_DIGITS: usize = 32;
 
 /// Bytes read at a time: past what a disk needs for its full speed, and small beside a model.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Stands for the arithmetic of an ONNX graph, which is the graph's own: its digest is that of the weights.
+pub const ONNX: &str = "onnx";
 
 /// Every arithmetic that an embedder computes in.
 pub const PRECISIONS: [&str; 2] = ["f32", "int8"];
@@ -108,6 +111,11 @@ pub(super) fn weights(files: &[PathBuf]) -> Result<String, CardError> {
 /// SHA-256 of a file in hex.
 pub(super) fn file(path: &Path) -> Result<String, CardError> {
     digest(path).map_err(|source| CardError::Unreadable { path: path.to_owned(), source })
+}
+
+/// SHA-256 of bytes in hex.
+pub(super) fn bytes(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn digest(path: &Path) -> std::io::Result<String> {

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Snapshot};
 use super::error::{LocateError, Reason};
-use super::layout::{Layout, WANTED};
-use super::{Event, layout};
+use super::kind::Kind;
+use super::{Event, Options, layout};
 
 /// A hub that is reachable answers well within this; a closed network is given up after it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,31 +61,27 @@ impl Hub {
     }
 
     /// Downloads what is missing of a model into the cache. Blocks; `events` gets the bytes.
-    pub(super) fn fetch(
-        &self,
-        id: &str,
-        revision: &str,
-        events: &mut dyn FnMut(Event<'_>),
-    ) -> Result<Snapshot, Reason> {
+    pub(super) fn fetch(&self, wanted: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, Reason> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| Reason::Hub { problem: format!("no runtime for it: {error}") })?;
-        let fetched = runtime.block_on(self.download(id, revision, events));
+        let fetched = runtime.block_on(self.download(wanted, events));
         // Not dropped: that would wait for a name look-up or a file lock that was given up.
         runtime.shutdown_background();
         fetched
     }
 
-    async fn download(&self, id: &str, revision: &str, events: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, Reason> {
+    async fn download(&self, wanted: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, Reason> {
+        let (id, revision, kind) = (&wanted.source, wanted.revision(), &wanted.kind);
         let (owner, name) = hf_hub::split_id(id);
         let repository = self.client.model(owner, name);
         self.ask(&repository, revision).await?;
-        let directory = transfer(&repository, revision, events).await?;
-        Layout::check_complete(&directory).map_err(Reason::Incomplete)?;
+        let directory = transfer(&repository, revision, kind, events).await?;
+        kind.check_complete(&directory).map_err(Reason::Incomplete)?;
         let commit = directory.file_name().and_then(|name| name.to_str()).unwrap_or(revision).to_owned();
-        if !directory.join(layout::MODULES).is_file() {
-            Cache::new(self.cache_directory()).record_absence(id, &commit, layout::MODULES)?;
+        if kind.has_modules() && !directory.join(layout::MODULES).is_file() {
+            Cache::new(self.cache_directory(), kind.clone()).record_absence(id, &commit, layout::MODULES)?;
         }
         Ok(Snapshot { revision: commit, directory })
     }
@@ -104,6 +100,7 @@ impl Hub {
 async fn transfer(
     repository: &HFRepository<RepoTypeModel>,
     revision: &str,
+    kind: &Kind,
     events: &mut dyn FnMut(Event<'_>),
 ) -> Result<PathBuf, Reason> {
     let mut result = Err(Reason::Stalled(STALL_TIMEOUT));
@@ -112,7 +109,7 @@ async fn transfer(
         let download = repository
             .snapshot_download()
             .revision(revision)
-            .allow_patterns(WANTED.map(str::to_owned).to_vec())
+            .allow_patterns(kind.patterns())
             .progress(Progress::new(Reporter(sender)))
             .send();
         tokio::pin!(download);

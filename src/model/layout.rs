@@ -10,25 +10,34 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::CardError;
+use super::kind::{self, Kind};
 
 /// Names a sentence-transformers model's modules and their folders.
 pub(super) const MODULES: &str = "modules.json";
 
-/// Patterns (globset) for the files that a hub should send: settings, tokenizer and safetensors, at
-/// the top and in the folders that `modules.json` numbers (`1_Pooling`). Not: ONNX, OpenVINO, pickles.
-pub(super) const WANTED: [&str; 12] = [
+/// The fast tokenizer.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+
+/// Patterns (globset) for the settings and the tokenizer of an encoder, at the top and in the folders that
+/// `modules.json` numbers (`1_Pooling`).
+pub(super) const SETTINGS: [&str; 9] = [
     "config.json",
     "config_sentence_transformers.json",
     MODULES,
     "sentence_bert_config.json",
     "special_tokens_map.json",
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "vocab.txt",
+    "[0-9]_*/*.{json,txt}",
+];
+
+/// The same for its weights. Not: OpenVINO, pickles.
+pub(super) const WEIGHTS: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "model-[0-9]*-of-[0-9]*.safetensors",
-    "[0-9]_*/*.{json,txt,safetensors}",
+    "[0-9]_*/*.safetensors",
 ];
 
 /// The files of a model, all of them present.
@@ -40,7 +49,7 @@ pub(super) struct Layout {
     pub tokenizer: PathBuf,
     /// Where the settings of the transformer and its tokenizer are.
     pub transformer: PathBuf,
-    /// One file, or shards in the order of their names.
+    /// One file, or shards in the order of their names; or an ONNX graph.
     pub weights: Vec<PathBuf>,
     /// The pooling module's settings; none where there is no `modules.json`.
     pub pooling: Option<PathBuf>,
@@ -50,28 +59,28 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Finds the files of a model, or says which one is missing.
-    pub(super) fn read(directory: &Path) -> Result<Self, CardError> {
+    pub(super) fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
         let modules = Modules::read(directory)?;
         let config = modules.transformer.join("config.json");
         require(&config, "")?;
-        let tokenizer = modules.transformer.join("tokenizer.json");
-        require(&tokenizer, "; a vocabulary alone will not do: save the model with a fast tokenizer")?;
-        let weights = weights(&modules.transformer)?;
+        let tokenizer = tokenizer(&modules.transformer)?;
+        let weights = match kind {
+            Kind::OnnxEncoder => vec![kind::graph(&modules.transformer, None)?],
+            _ => weights(&modules.transformer)?,
+        };
         if let Some(pooling) = &modules.pooling {
             require(pooling, "")?;
         }
         let Modules { transformer, pooling, normalizes } = modules;
         Ok(Self { config, tokenizer, transformer, weights, pooling, normalizes })
     }
+}
 
-    /// Whether a directory holds a whole model. One that is whole and beyond us counts: fetching it
-    /// again would not help, and [`Card::read`](super::Card::read) says what is wrong with it.
-    pub(super) fn check_complete(directory: &Path) -> Result<(), CardError> {
-        match Self::read(directory) {
-            Ok(_) | Err(CardError::Unsupported { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
+/// The tokenizer of a model in `directory`.
+pub(super) fn tokenizer(directory: &Path) -> Result<PathBuf, CardError> {
+    let path = directory.join(TOKENIZER);
+    require(&path, "; a vocabulary alone will not do: save the model with a fast tokenizer")?;
+    Ok(path)
 }
 
 struct Modules {
@@ -153,7 +162,7 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
 }
 
 /// A path that a model's file names, which must not lead out of the model: it may come from anyone.
-fn inside(directory: &Path, relative: &str, named_by: &Path) -> Result<PathBuf, CardError> {
+pub(super) fn inside(directory: &Path, relative: &str, named_by: &Path) -> Result<PathBuf, CardError> {
     if Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
         Ok(if relative.is_empty() { directory.to_owned() } else { directory.join(relative) })
     } else {

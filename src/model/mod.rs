@@ -14,10 +14,12 @@
 mod architecture;
 mod cache;
 mod card;
+mod classifier;
 mod directory;
 mod error;
 mod fingerprint;
 mod hub;
+mod kind;
 mod layout;
 mod settings;
 mod wheel;
@@ -25,8 +27,12 @@ mod wheel;
 use std::path::PathBuf;
 
 pub use architecture::{Activation, Architecture, Family, RELATIVE_BUCKETS};
+pub use cache::is_hub_id;
 pub use card::Card;
+pub use classifier::{ClassifierCard, GraphFile, Problem, check_labels};
 pub use error::{Attempt, CardError, LocateError, Reason};
+pub use fingerprint::ONNX;
+pub use kind::Kind;
 pub use settings::{Pooling, Prompts};
 
 /// The model that is served when none is named: 384 dimensions, 22 million parameters, English.
@@ -50,11 +56,13 @@ pub struct Options {
     /// Use only what is on this machine: neither the hub nor a package index is asked, and a model
     /// that is not here fails at once instead of after time-outs.
     pub offline: bool,
+    /// What it is wanted for.
+    pub kind: Kind,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { source: DEFAULT_MODEL.to_owned(), revision: None, offline: false }
+        Self { source: DEFAULT_MODEL.to_owned(), revision: None, offline: false, kind: Kind::Encoder }
     }
 }
 
@@ -65,7 +73,7 @@ impl Options {
 
     /// The default model as everyone gets it: its digest is known, and its wheel will do.
     fn is_pinned(&self) -> bool {
-        self.source == DEFAULT_MODEL && matches!(self.revision(), MAIN | wheel::REVISION)
+        self.source == DEFAULT_MODEL && self.kind == Kind::Encoder && matches!(self.revision(), MAIN | wheel::REVISION)
     }
 }
 
@@ -115,6 +123,8 @@ pub struct Files {
     pub directory: PathBuf,
     /// Which source had them.
     pub origin: Origin,
+    /// What they are wanted for.
+    pub kind: Kind,
     /// sha256 that the weights must have, in hex; [`Card::read`] refuses any other.
     pub weights_sha256: Option<&'static str>,
 }
@@ -128,6 +138,7 @@ impl Files {
             revision: "local".to_owned(),
             directory,
             origin: Origin::Directory,
+            kind: Kind::Encoder,
             weights_sha256: None,
         }
     }
@@ -144,7 +155,7 @@ impl Files {
 /// [`LocateError::Exhausted`] lists what was tried and why each failed; its text ends with what to do next.
 pub fn locate(options: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Files, LocateError> {
     let hub = hub::Hub::from_environment()?;
-    let cache = cache::Cache::new(hub.cache_directory());
+    let cache = cache::Cache::new(hub.cache_directory(), options.kind.clone());
     locate_in(options, &Sources { cache, hub, python: wheel::PYTHON.to_owned() }, events)
 }
 
@@ -200,8 +211,11 @@ struct Search<'a> {
 impl Search<'_> {
     fn directory(&mut self) -> Result<Option<Files>, LocateError> {
         let source = &self.options.source;
-        match directory::find(source) {
-            Ok(directory) => return Ok(Some(Files { id: source.clone(), ..Files::in_directory(directory) })),
+        let kind = &self.options.kind;
+        match directory::find(source, kind) {
+            Ok(directory) => {
+                return Ok(Some(Files { id: source.clone(), kind: kind.clone(), ..Files::in_directory(directory) }));
+            }
             Err(reason) if directory::is_path(source) => {
                 return Err(LocateError::Directory { path: source.into(), reason: Box::new(reason) });
             }
@@ -220,7 +234,7 @@ impl Search<'_> {
     fn hub(&mut self) -> Option<Files> {
         let place = self.sources.hub.endpoint().to_owned();
         (self.events)(Event::Asking { origin: Origin::Hub, place: &place });
-        let found = self.sources.hub.fetch(&self.options.source, self.options.revision(), self.events);
+        let found = self.sources.hub.fetch(self.options, self.events);
         self.finish(Origin::Hub, place, found)
     }
 
@@ -240,6 +254,7 @@ impl Search<'_> {
                     revision: snapshot.revision,
                     directory: snapshot.directory,
                     origin,
+                    kind: self.options.kind.clone(),
                     weights_sha256: self.options.is_pinned().then_some(DEFAULT_WEIGHTS_SHA256),
                 })
             }

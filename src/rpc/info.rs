@@ -1,6 +1,7 @@
 //! `Info`: what this server is.
 
 use super::Engine;
+use crate::classifier::About;
 use crate::proto;
 
 pub fn info(engine: &Engine) -> proto::InfoResponse {
@@ -19,6 +20,21 @@ pub fn info(engine: &Engine) -> proto::InfoResponse {
         }),
         limits: Some(engine.limits.to_proto()),
         storage: Some(storage(engine)),
+        classifiers: engine.classifiers.iter().map(|classifier| self::classifier(classifier.about())).collect(),
+    }
+}
+
+fn classifier(about: &About) -> proto::Classifier {
+    proto::Classifier {
+        name: about.name.clone(),
+        id: about.id.clone(),
+        revision: about.revision.clone(),
+        labels: about.labels.clone(),
+        problem_type: about.problem.to_string(),
+        max_tokens: about.max_tokens as u32,
+        runtime: about.runtime.clone(),
+        inputs: about.inputs.clone(),
+        outputs: about.outputs.clone(),
     }
 }
 

@@ -4,10 +4,12 @@
 //! `parse` a value cannot be wrong. Errors become gRPC codes in `status` and nowhere else.
 
 mod backup;
+mod classify;
 pub mod codec;
 mod collections;
 mod compute;
 mod documents;
+mod each;
 mod embed;
 mod export;
 mod filter;
@@ -29,6 +31,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub use limits::Limits;
 
+use crate::classifier::Classifiers;
 use crate::collection::{self, Store};
 use crate::embedder::Embedder;
 use crate::proto::{self, cognate_server::Cognate};
@@ -39,6 +42,8 @@ use status::Failure;
 pub struct Engine {
     /// The model.
     pub embedder: Embedder,
+    /// What texts are classified by.
+    pub classifiers: Classifiers,
     /// The documents.
     pub store: Arc<Store>,
     /// What is known of the model.
@@ -64,6 +69,13 @@ pub struct About {
     pub pooling: String,
     /// Number format of its arithmetic.
     pub precision: String,
+}
+
+impl About {
+    /// Fingerprints of models whose vectors are taken for this one's: its own, and those that were allowed.
+    pub fn compatible(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.fingerprint).chain(&self.also_compatible).map(String::as_str)
+    }
 }
 
 impl Engine {
@@ -110,6 +122,7 @@ fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> 
 #[tonic::async_trait]
 impl Cognate for Api {
     type EmbedStreamStream = Responses<proto::EmbedResponse>;
+    type ClassifyStreamStream = Responses<proto::ClassifyResponse>;
     type UploadStream = Responses<proto::UploadResponse>;
     type ExportStream = Responses<proto::ExportResponse>;
     type BackupStream = Responses<proto::BackupResponse>;
@@ -127,6 +140,20 @@ impl Cognate for Api {
         request: Request<Streaming<proto::EmbedRequest>>,
     ) -> Result<Response<Self::EmbedStreamStream>, Status> {
         Ok(Response::new(embed::embed_stream(self.engine()?, request.into_inner())))
+    }
+
+    async fn classify(
+        &self,
+        request: Request<proto::ClassifyRequest>,
+    ) -> Result<Response<proto::ClassifyResponse>, Status> {
+        Ok(Response::new(classify::classify(&*self.engine()?, request.into_inner()).await?))
+    }
+
+    async fn classify_stream(
+        &self,
+        request: Request<Streaming<proto::ClassifyRequest>>,
+    ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
+        Ok(Response::new(classify::classify_stream(self.engine()?, request.into_inner())))
     }
 
     async fn similarity(

@@ -3,7 +3,8 @@
 use super::limits::Limits;
 use super::status::{Failure, shown};
 use crate::collection::DocId;
-use crate::embedder::{InputType, Truncation};
+use crate::embedder::InputType;
+use crate::inference::Truncation;
 use crate::proto;
 
 /// The number of items in a repeated field.

@@ -2,7 +2,8 @@
 
 use super::status::Failure;
 use super::{Engine, bounded, compute, parse};
-use crate::embedder::{Embedding, WhenFull};
+use crate::embedder::Embedding;
+use crate::inference::WhenFull;
 use crate::proto;
 
 pub async fn similarity(
@@ -35,7 +36,7 @@ async fn embeddings(
     texts: Vec<String>,
     n_a: usize,
     input_type: crate::embedder::InputType,
-    truncation: crate::embedder::Truncation,
+    truncation: crate::inference::Truncation,
 ) -> Result<Vec<Embedding>, Failure> {
     let pooled = engine.embedder.embed(texts, input_type, truncation, WhenFull::Refuse).await?;
     let path = |n: usize| if n < n_a { format!("a[{n}]") } else { format!("b[{}]", n - n_a) };

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
 use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
-use crate::embedder::{Overloaded, TextError};
+use crate::inference::{Overloaded, TextError};
 
 /// Violations reported at most: a status travels in HTTP headers, whose size clients bound.
 const MOST_VIOLATIONS: usize = 8;
@@ -76,6 +76,13 @@ pub enum Resource {
         /// The id.
         id: String,
     },
+    /// A classifier, and those that there are.
+    Classifier {
+        /// What the caller named.
+        name: String,
+        /// The names of all.
+        known: Vec<String>,
+    },
 }
 
 impl Failure {
@@ -130,8 +137,10 @@ impl Failure {
     /// What became of embedding the text in `field`.
     pub fn text(field: impl Into<String>, error: &TextError) -> Self {
         match error {
-            TextError::TooLong { .. } | TextError::Tokenizer(_) => Self::invalid(field, error.to_string()),
-            TextError::Encode(_) => Self::Internal,
+            TextError::TooLong { .. } | TextError::NoTokens | TextError::Tokenizer(_) => {
+                Self::invalid(field, error.to_string())
+            }
+            TextError::Model(_) => Self::Internal,
         }
     }
 
@@ -228,6 +237,14 @@ impl Resource {
                     format!("{what} document of this id"),
                 );
                 format!("{what} document {} in collection {}", shown(id), shown(collection))
+            }
+            Self::Classifier { name, known } => {
+                let those = match known.as_slice() {
+                    [] => "this server has none".to_owned(),
+                    known => format!("this server has {}", known.join(", ")),
+                };
+                details.set_resource_info("classifier", name.clone(), "", those.clone());
+                format!("{what} classifier {}: {those}", shown(name))
             }
         }
     }

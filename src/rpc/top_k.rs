@@ -9,8 +9,9 @@ use futures::try_join;
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, bounded, compute_each, filter, metadata, parse, vector};
 use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
-use crate::embedder::{Embedding, InputType, Truncation, WhenFull};
+use crate::embedder::{Embedding, InputType};
 use crate::index::Effort;
+use crate::inference::{Truncation, WhenFull};
 use crate::proto::{self, VectorFormat, query};
 
 /// The largest `ef`: beyond it an exact scan is as quick.
@@ -174,7 +175,7 @@ async fn vectors(
 
 async fn candidate_vectors(engine: &Engine, texts: &[String]) -> Result<Vec<Embedding>, Failure> {
     let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, WhenFull::Refuse).await?;
-    let vector = |(n, pooled): (usize, Result<crate::embedder::Pooled, _>)| {
+    let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
         let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;
         Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
     };

@@ -17,7 +17,8 @@ use tonic::{Status, Streaming};
 use super::status::Failure;
 use super::{Engine, Responses, compute, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId, Document};
-use crate::embedder::{Embedding, InputType, Truncation, WhenFull};
+use crate::embedder::{Embedding, InputType};
+use crate::inference::{Truncation, WhenFull};
 use crate::proto;
 
 /// Documents that are embedded, committed and reported together.

@@ -165,6 +165,21 @@ def check_a_stream_is_answered_in_order_and_outlives_wrong_requests(channel, stu
         assert dot(responses[number].results[0].vector.values, expected) > 1 - 1e-5, number
 
 
+def check_texts_are_classified(channel, stub):
+    texts = ["I love it, this is wonderful!", "This is terrible, I hate it."]
+    answer = stub.Classify(pb.ClassifyRequest(texts=texts), timeout=TIMEOUT)
+    assert [result.classification.label for result in answer.results] == ["positive", "negative"], answer
+    for result in answer.results:
+        scores = [score.score for score in result.classification.scores]
+        assert len(scores) == 3 and scores == sorted(scores, reverse=True) and abs(sum(scores) - 1) < 1e-5, result
+    streamed = stub.ClassifyStream((pb.ClassifyRequest(texts=[text]) for text in texts * 50), timeout=TIMEOUT)
+    labels = [response.results[0].classification.label for response in streamed]
+    assert labels == ["positive", "negative"] * 50, labels
+    error = failure(lambda: stub.Classify(pb.ClassifyRequest(texts=texts, model="none"), timeout=TIMEOUT))
+    assert error.code() is grpc.StatusCode.NOT_FOUND, error
+    assert details(rpc_status.from_call(error), ResourceInfo).resource_type == "classifier"
+
+
 def check_similarity(channel, stub):
     rows = stub.Similarity(pb.SimilarityRequest(a=ANIMALS, b=["a kitten", "a puppy", "a pony"]), timeout=TIMEOUT).rows
     assert [len(row.scores) for row in rows] == [3] * 4

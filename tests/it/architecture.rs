@@ -14,9 +14,11 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hnsw_rs", &["src/index/graph/build.rs"]),
     ("redb", &["src/collection/disk/"]),
     ("hf_hub", &["src/model/hub.rs", "src/model/hub/"]),
-    ("tokenizers", &["src/embedder/tokenizer.rs"]),
+    ("tokenizers", &["src/inference/tokenizer.rs"]),
     ("candle_core", &["src/embedder/"]),
     ("candle_transformers", &["src/embedder/"]),
+    ("ort", &["src/onnx/onnxruntime.rs"]),
+    ("rten", &["src/onnx/rten_runtime.rs"]),
     ("memmap2", &["src/kernel/mapping.rs"]),
     ("mimalloc", &["src/main.rs"]),
 ];
@@ -26,9 +28,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("index", &["kernel"]),
     ("model", &[]),
-    ("embedder", &["model", "kernel"]),
+    ("onnx", &[]),
+    ("inference", &["kernel"]),
+    ("embedder", &["inference", "model", "onnx", "kernel"]),
+    ("classifier", &["embedder", "inference", "model", "onnx", "kernel"]),
     ("collection", &["embedder", "index", "kernel"]),
-    ("rpc", &["collection", "embedder", "index", "proto"]),
+    ("rpc", &["classifier", "collection", "embedder", "inference", "index", "proto"]),
     ("server", &["rpc", "proto"]),
     ("client", &["rpc", "proto"]),
 ];
@@ -75,8 +80,22 @@ fn each_heavy_crate_has_one_door() {
 
 #[test]
 fn data_flows_one_way() {
-    let modules =
-        ["cli", "client", "collection", "config", "embedder", "index", "kernel", "model", "proto", "rpc", "server"];
+    let modules = [
+        "classifier",
+        "cli",
+        "client",
+        "collection",
+        "config",
+        "embedder",
+        "index",
+        "inference",
+        "kernel",
+        "model",
+        "onnx",
+        "proto",
+        "rpc",
+        "server",
+    ];
     for (file, code) in sources() {
         let Some((module, allowed)) = ARROWS.iter().find(|(module, _)| file.starts_with(&format!("src/{module}/")))
         else {

@@ -3,21 +3,19 @@
 //! same way; these could not. They are installed once per target directory, from the Go module proxy and
 //! from PyPI, in the versions pinned here and in `tests/clients/requirements.txt`.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Command, Output};
 
 use serde_json::{Deserializer, Value, json};
 
 use crate::harness::Server;
+use crate::installed::{grpcurl, install, python, repository, run, stderr, target_dir};
 
-const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
 const SERVICE: &str = "cognate.v1.Cognate";
 /// In the order of `grpcurl list`. Each is called below.
-const RPCS: [&str; 14] = [
+const RPCS: [&str; 16] = [
     "Backup",
+    "Classify",
+    "ClassifyStream",
     "CreateCollection",
     "DeleteCollection",
     "DeleteDocuments",
@@ -32,79 +30,6 @@ const RPCS: [&str; 14] = [
     "TopK",
     "Upload",
 ];
-
-fn target_dir() -> &'static Path {
-    Path::new(env!("CARGO_TARGET_TMPDIR"))
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs a command to its end, with `stdin` piped into it as it reads.
-fn run(command: &mut Command, stdin: String) -> std::io::Result<Output> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut pipe = child.stdin.take().expect("stdin is piped");
-    // A client that ends early closes the pipe; its exit code and output tell why.
-    let writer = std::thread::spawn(move || pipe.write_all(stdin.as_bytes()).ok());
-    let output = child.wait_with_output();
-    writer.join().expect("the writer does not panic");
-    output
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Runs a step of an installation; where it cannot, the test fails and says what to install.
-fn install(command: &mut Command, needs: &str) {
-    let output = run(command, String::new()).unwrap_or_else(|error| {
-        let program = command.get_program().display();
-        panic!("cannot run {program} ({error}): this test needs {needs}")
-    });
-    assert!(output.status.success(), "{command:?} failed; this test needs {needs}:\n{}", stderr(&output));
-}
-
-/// The path of grpcurl, installed by the first test that asks.
-fn grpcurl() -> &'static Path {
-    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        let (_, version) = GRPCURL.split_once('@').expect("the version is pinned");
-        let folder = target_dir().join("grpcurl").join(version);
-        let binary = folder.join("grpcurl");
-        let runs =
-            run(Command::new(&binary).arg("-version"), String::new()).is_ok_and(|output| output.status.success());
-        if !runs {
-            let mut go = Command::new("go");
-            install(
-                go.args(["install", GRPCURL]).env("GOBIN", &folder),
-                "Go 1.21 or later and a Go module proxy that GOPROXY names",
-            );
-        }
-        binary
-    })
-}
-
-/// The Python of a virtual environment that has grpcio, made by the first test that asks.
-fn python() -> &'static Path {
-    const NEEDS: &str = "Python 3.10 or later with its venv module (Debian: python3-venv) and a PyPI that pip reaches";
-    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        let requirements = repository().join("tests/clients/requirements.txt");
-        let wanted = fs::read_to_string(&requirements).expect("the requirements are in the repository");
-        let folder = target_dir().join("python");
-        let binary = folder.join("bin/python");
-        // Written last: an installation that was broken off, or of other versions, is made anew.
-        let marker = folder.join("installed.txt");
-        if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
-            install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS);
-            let mut pip = Command::new(&binary);
-            install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements), NEEDS);
-            fs::write(&marker, wanted).expect("the target directory can be written");
-        }
-        binary
-    })
-}
 
 /// `grpcurl -plaintext` against one server.
 struct Grpcurl {
@@ -266,6 +191,28 @@ async fn grpcurl_embeds_in_one_call_and_in_a_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_classifies_in_one_call_and_in_a_stream() {
+    let grpcurl = Grpcurl::start().await;
+    let texts = ["I love it, this is wonderful!", "This is terrible, I hate it."];
+    let response = grpcurl.cognate("Classify", json!({ "texts": texts, "topN": 1 }));
+    let labels: Vec<_> =
+        list(&response["results"]).iter().map(|result| result["classification"]["label"].clone()).collect();
+    assert_eq!(labels, ["positive", "negative"]);
+    assert_eq!(list(&response["results"][0]["classification"]["scores"]).len(), 1);
+
+    let requests =
+        [json!({ "texts": &texts[1..] }), json!({ "texts": texts, "model": "none" }), json!({ "texts": &texts[..1] })];
+    let responses = grpcurl.stream("ClassifyStream", requests.into_iter());
+    let counts: Vec<_> = responses.iter().map(|response| list(&response["results"]).len()).collect();
+    assert_eq!(counts, [1, 2, 1], "one response for each request, in order");
+    assert_eq!(responses[2]["results"][0]["classification"]["label"], "positive");
+    let error = &responses[1]["results"][1]["error"];
+    assert_eq!(error["details"][0]["@type"], "type.googleapis.com/google.rpc.ResourceInfo");
+    assert_eq!(error["details"][0]["resourceName"], "none");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
 async fn grpcurl_compares_texts_and_ranks_candidates() {
     let grpcurl = Grpcurl::start().await;
     let response = grpcurl.cognate("Similarity", json!({ "a": ["a cat", "a steam engine"], "b": ["a kitten"] }));
@@ -393,7 +340,7 @@ async fn grpcurl_shows_which_field_is_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python and PyPI: cargo test -- --ignored"]
 async fn a_python_client_generated_from_the_proto_gets_right_answers() {
-    let python = python();
+    let python = python("clients");
     let stubs = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
     // Only our package: google.rpc comes from googleapis-common-protos, as in a user's program.
     let mut protoc = Command::new(python);

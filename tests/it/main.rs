@@ -3,6 +3,7 @@
 
 mod architecture;
 mod bench;
+mod classify;
 mod clients;
 mod command_line;
 mod documents;
@@ -11,10 +12,13 @@ mod embed;
 mod export;
 mod filters;
 mod harness;
+mod heads;
 mod hostile;
+mod installed;
 mod instructions;
 mod lifecycle;
 mod load;
+mod onnx_runtime;
 mod precision;
 mod reflection;
 mod resume;

@@ -8,10 +8,12 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 14] = [
+const RPCS: [&str; 16] = [
     "Info",
     "Embed",
     "EmbedStream",
+    "Classify",
+    "ClassifyStream",
     "Similarity",
     "TopK",
     "Upload",

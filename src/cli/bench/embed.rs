@@ -6,19 +6,19 @@
 //! registers alone, so that the share is of this machine at this hour.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::input;
+use super::passes::{self, Pass};
 use crate::cli::serve::{force_cpu, start_model};
 use crate::cli::table::{self, Align, Table};
 use crate::config::{Config, Flags};
-use crate::embedder::{Embedder, InputType, Precision, Truncation, WhenFull};
+use crate::embedder::{Embedder, InputType, Precision};
+use crate::inference::{Truncation, WhenFull};
 use crate::kernel::{cpu, peak};
 use crate::model::Architecture;
 use crate::telemetry;
@@ -26,13 +26,6 @@ use crate::telemetry;
 /// WordNet's glosses, as in the demo.
 const CORPUS: &str = include_str!("../../../examples/reverse-dictionary/words.jsonl");
 
-/// Texts of a batch.
-const BATCH: usize = 32;
-/// Calls in flight while the whole corpus is embedded, and texts in each.
-const IN_FLIGHT: usize = 8;
-const TEXTS_A_CALL: usize = 64;
-/// Texts that are sent one at a time; more would not move the percentiles.
-const MOST_SINGLES: usize = 400;
 /// How long each peak is looked for.
 const PEAK_TIME: Duration = Duration::from_millis(300);
 
@@ -100,16 +93,12 @@ struct Row {
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(&args.flags)?;
-    anyhow::ensure!(
-        args.usd_per_hour.is_finite() && args.usd_per_hour >= 0.0,
-        "--usd-per-hour is {}: a price, not below 0, is needed",
-        args.usd_per_hour
-    );
+    passes::check_price(args.usd_per_hour)?;
     telemetry::start(&config.telemetry);
     force_cpu(&config)?;
     config.embedder.cache_bytes = 0;
     let workloads = match &args.file {
-        Some(path) => vec![Workload { name: "file", texts: read(path)? }],
+        Some(path) => vec![Workload { name: "file", texts: passes::read(path)? }],
         None => dictionary()?,
     };
     let report = tokio::task::spawn_blocking({
@@ -124,12 +113,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     super::print(&report, args.json, |report, out| report.write(out))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The texts of a file; its bad lines would be no measure of anything.
-fn read(path: &Path) -> anyhow::Result<Vec<String>> {
-    let texts = input::texts(path)?.into_iter().map(|(place, text)| text.with_context(|| place.to_string()));
-    texts.collect()
 }
 
 /// Short texts as they are, and long ones of ten each: passages of about 120 tokens.
@@ -219,60 +202,26 @@ struct Measure<'a> {
 
 impl Measure<'_> {
     async fn all(&self, texts: &[String]) -> anyhow::Result<Vec<Row>> {
-        anyhow::ensure!(!texts.is_empty(), "there are no texts to measure with");
-        // The first batches page memory in.
-        self.embed(&texts[..texts.len().min(TEXTS_A_CALL)]).await?;
-        let singles: Vec<&[String]> = texts.chunks(1).take(MOST_SINGLES).collect();
-        Ok(vec![
-            self.one_by_one("one at a time", &singles).await?,
-            self.one_by_one("batches of 32", &texts.chunks(BATCH).collect::<Vec<_>>()).await?,
-            self.at_once(texts).await?,
-        ])
+        let passes = passes::all(texts, async |texts| {
+            let results = self.embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await?;
+            Ok(results.into_iter().map(|result| result.map(|output| output.tokens)).collect::<Result<_, _>>()?)
+        });
+        Ok(passes.await?.iter().map(|pass| self.row(pass)).collect())
     }
 
-    /// Tokens of each text.
-    async fn embed(&self, texts: &[String]) -> anyhow::Result<Vec<usize>> {
-        let results = self.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, WhenFull::Wait).await?;
-        Ok(results.into_iter().map(|result| result.map(|pooled| pooled.tokens)).collect::<Result<_, _>>()?)
-    }
-
-    async fn one_by_one(&self, sent: &'static str, calls: &[&[String]]) -> anyhow::Result<Row> {
-        let (mut tokens, mut seconds) = (Vec::new(), Vec::with_capacity(calls.len()));
-        for call in calls {
-            let begun = Instant::now();
-            tokens.extend(self.embed(call).await?);
-            seconds.push(begun.elapsed().as_secs_f64());
-        }
-        let total = seconds.iter().sum();
-        seconds.sort_by(f64::total_cmp);
-        let percentile = |p: usize| Some(1e3 * seconds[(seconds.len() - 1) * p / 100]);
-        Ok(Row { p50_ms: percentile(50), p99_ms: percentile(99), ..self.row(sent, &tokens, total) })
-    }
-
-    async fn at_once(&self, texts: &[String]) -> anyhow::Result<Row> {
-        let begun = Instant::now();
-        let calls = stream::iter(texts.chunks(TEXTS_A_CALL)).map(|call| self.embed(call)).buffered(IN_FLIGHT);
-        let tokens: Vec<anyhow::Result<Vec<usize>>> = calls.collect().await;
-        let seconds = begun.elapsed().as_secs_f64();
-        let tokens = tokens.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
-        Ok(self.row("all at once", &tokens, seconds))
-    }
-
-    fn row(&self, sent: &'static str, tokens: &[usize], seconds: f64) -> Row {
-        let total: usize = tokens.iter().sum();
-        let operations: f64 = tokens.iter().map(|&tokens| self.architecture.operations(tokens)).sum();
-        let texts_per_second = tokens.len() as f64 / seconds;
+    fn row(&self, pass: &Pass) -> Row {
+        let operations: f64 = pass.tokens.iter().map(|&tokens| self.architecture.operations(tokens)).sum();
         Row {
             workload: self.workload,
-            sent,
-            texts: tokens.len(),
-            mean_tokens: total as f64 / tokens.len() as f64,
-            p50_ms: None,
-            p99_ms: None,
-            texts_per_second,
-            tokens_per_second: total as f64 / seconds,
-            share_of_peak: self.report.peak().map(|peak| operations / seconds / peak),
-            usd_per_million_texts: self.report.usd_per_hour / 3600.0 / texts_per_second * 1e6,
+            sent: pass.sent,
+            texts: pass.tokens.len(),
+            mean_tokens: pass.mean_tokens(),
+            p50_ms: pass.p50_ms,
+            p99_ms: pass.p99_ms,
+            texts_per_second: pass.texts_per_second(),
+            tokens_per_second: pass.tokens_per_second(),
+            share_of_peak: self.report.peak().map(|peak| operations / pass.seconds / peak),
+            usd_per_million_texts: pass.usd_per_million_texts(self.report.usd_per_hour),
         }
     }
 }

@@ -11,6 +11,10 @@ use super::*;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
+fn named(id: &str, revision: &str) -> Options {
+    Options { source: id.to_owned(), revision: Some(revision.to_owned()), ..Options::default() }
+}
+
 /// A hub of one model, `owner/name`, whose files are those of a folder.
 fn serve(model: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,14 +95,14 @@ fn a_model_is_downloaded_into_the_cache_without_what_nobody_needs() {
     let mut bytes = Vec::new();
     let hub = hub(serve(root.path().join("model")), &cache);
     let snapshot = hub
-        .fetch("owner/name", "main", &mut |event| {
+        .fetch(&named("owner/name", "main"), &mut |event| {
             if let Event::Bytes { done, total } = event {
                 bytes.push((done, total));
             }
         })
         .unwrap();
     assert_eq!(snapshot.revision, COMMIT);
-    assert_eq!(Cache::new(&cache).find("owner/name", "main", None).unwrap(), snapshot);
+    assert_eq!(Cache::new(&cache, Kind::Encoder).find("owner/name", "main", None).unwrap(), snapshot);
     for other in ["onnx", "pytorch_model.bin", "README.md"] {
         assert!(!snapshot.directory.join(other).exists(), "{other}");
     }
@@ -113,8 +117,8 @@ fn a_model_without_modules_is_found_in_the_cache_afterwards() {
     std::fs::remove_file(root.path().join("model/modules.json")).unwrap();
     let cache = root.path().join("cache");
     let hub = hub(serve(root.path().join("model")), &cache);
-    let snapshot = hub.fetch("owner/name", "main", &mut |_| {}).unwrap();
-    assert_eq!(Cache::new(&cache).find("owner/name", "main", None).unwrap(), snapshot);
+    let snapshot = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap();
+    assert_eq!(Cache::new(&cache, Kind::Encoder).find("owner/name", "main", None).unwrap(), snapshot);
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn a_model_that_the_hub_has_without_safetensors_names_what_is_missing() {
     let root = folder();
     std::fs::remove_file(root.path().join("model/model.safetensors")).unwrap();
     let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
-    let error = hub.fetch("owner/name", "main", &mut |_| {}).unwrap_err().to_string();
+    let error = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("model.safetensors is missing"), "{error}");
 }
 
@@ -131,7 +135,7 @@ fn an_unknown_revision_or_model_is_said_so() {
     let root = folder();
     let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
     for (id, revision) in [("owner/name", "v9"), ("owner/other", "main")] {
-        let error = hub.fetch(id, revision, &mut |_| {}).unwrap_err();
+        let error = hub.fetch(&named(id, revision), &mut |_| {}).unwrap_err();
         assert!(matches!(error, Reason::NotOnHub { .. }), "{id} {revision}: {error}");
     }
 }
@@ -144,7 +148,7 @@ fn a_hub_that_does_not_answer_is_given_up_soon() {
     let mut hub = hub(format!("http://{}", silent.local_addr().unwrap()), root.path());
     hub.answer_timeout = Duration::from_millis(200);
     let started = Instant::now();
-    let error = hub.fetch("owner/name", "main", &mut |_| {}).unwrap_err();
+    let error = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap_err();
     assert!(matches!(error, Reason::NoAnswer(_)), "{error}");
     assert!(started.elapsed() < Duration::from_secs(3));
 }
@@ -152,7 +156,7 @@ fn a_hub_that_does_not_answer_is_given_up_soon() {
 #[test]
 fn an_unreachable_hub_gives_the_systems_reason() {
     let root = folder();
-    let error = Hub::nowhere(root.path()).fetch("owner/name", "main", &mut |_| {}).unwrap_err().to_string();
+    let error = Hub::nowhere(root.path()).fetch(&named("owner/name", "main"), &mut |_| {}).unwrap_err().to_string();
     assert!(error.to_lowercase().contains("refused"), "{error}");
 }
 
@@ -160,7 +164,7 @@ fn an_unreachable_hub_gives_the_systems_reason() {
 async fn fetching_works_from_a_blocking_thread_of_an_async_program() {
     let root = folder();
     let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
-    let fetched = tokio::task::spawn_blocking(move || hub.fetch("owner/name", "main", &mut |_| {}).is_ok());
+    let fetched = tokio::task::spawn_blocking(move || hub.fetch(&named("owner/name", "main"), &mut |_| {}).is_ok());
     assert!(fetched.await.unwrap());
 }
 

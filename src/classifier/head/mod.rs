@@ -1,0 +1,232 @@
+//! A classifier made of labelled examples: a multinomial logistic regression on the embedder's unit vectors.
+//!
+//! ```text
+//! labelled texts ─ embedder ─► Examples ─ validate::train ─► Trained ─► Head ─ file ─► JSON ─► Head ─► logits
+//! ```
+//! Training is pure: the same vectors, options and seed give the same head, whatever the number of threads. A [`Head`]
+//! cannot be wrong: its labels differ, its numbers are finite, and all rows have its dimensions. Reading texts, embedding
+//! them and files are left to others.
+
+mod confusion;
+mod file;
+mod fit;
+mod folds;
+mod hessian;
+mod lbfgs;
+mod objective;
+mod validate;
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use confusion::{Confusion, Score};
+pub use fit::{ClassWeights, Examples};
+pub use validate::{TrainError, TrainOptions, Trained, train};
+
+use crate::kernel::dot;
+
+/// Labels by the logits W·x + b.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Head {
+    made_for: MadeFor,
+    dimensions: usize,
+    training: Training,
+    labels: Vec<Label>,
+}
+
+/// The embedding model whose vectors a head understands: another's mean something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeFor {
+    /// Hub id or directory, for people.
+    pub model: String,
+    /// Equal for models of comparable vectors: what decides.
+    pub fingerprint: String,
+}
+
+/// How a head came about.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// As in [`FitOptions`](fit::FitOptions).
+    pub l2: f64,
+    /// How much an example counted.
+    pub class_weights: ClassWeights,
+    /// Folds of the cross-validation.
+    pub folds: usize,
+    /// Share of the examples that cross-validation labelled right, 0 to 1.
+    pub accuracy: f64,
+    /// What dealt the folds.
+    pub seed: u64,
+}
+
+/// One label, and what speaks for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Label {
+    /// What it is called.
+    pub name: String,
+    /// How many examples it was learnt from.
+    pub examples: usize,
+    /// Its logit for a vector of zeros.
+    pub bias: f32,
+    /// `[dimensions]`
+    pub weights: Vec<f32>,
+}
+
+/// Why something is no head.
+#[derive(Debug, Error)]
+pub enum HeadError {
+    /// Not JSON, or a field is missing or of another type.
+    #[error("no head: {0}")]
+    Json(serde_json::Error),
+    /// Some other JSON.
+    #[error("format is {0:?}, and must be {expected:?}", expected = file::FORMAT)]
+    Format(String),
+    /// Of a later release.
+    #[error("version is {0}, and must be {expected}", expected = file::VERSION)]
+    Version(u64),
+    /// Nothing to tell apart.
+    #[error("labels has {0} of them, and must have at least 2")]
+    TooFewLabels(usize),
+    /// A text or a list that must not be empty.
+    #[error("{0} is empty")]
+    Empty(String),
+    /// Two labels that nobody could tell apart.
+    #[error("labels[{second}].name is {name:?}, as is that of labels[{first}], and must be its own")]
+    Repeated { name: String, first: usize, second: usize },
+    /// A label's weights are not as many as the dimensions.
+    #[error("labels[{label}].weights has {found} values, and must have {dimensions}: the dimensions")]
+    Weights { label: usize, found: usize, dimensions: usize },
+    /// NaN or infinite.
+    #[error("{field} is {value}, and must be finite")]
+    NotFinite { field: String, value: f32 },
+    /// A number out of bounds.
+    #[error("{field} is {value}, and must be {limit}")]
+    OutOfBounds { field: &'static str, value: f64, limit: &'static str },
+}
+
+impl Head {
+    /// Joins the parts of a head; its dimensions are those of the first label's weights.
+    ///
+    /// # Errors
+    /// Names the field that cannot be, its value and the limit.
+    pub fn new(made_for: MadeFor, training: Training, labels: Vec<Label>) -> Result<Self, HeadError> {
+        let dimensions = labels.first().map_or(0, |label| label.weights.len());
+        let head = Self { made_for, dimensions, training, labels };
+        head.check()?;
+        Ok(head)
+    }
+
+    /// The head that training made. `names`: `[labels]`.
+    ///
+    /// # Errors
+    /// A name is empty or occurs twice, or what it was made for has no name.
+    ///
+    /// # Panics
+    /// If the names are not as many as the labels.
+    pub fn trained(made_for: MadeFor, names: &[String], trained: &Trained) -> Result<Self, HeadError> {
+        let Trained { fit, training, confusion } = trained;
+        assert_eq!(names.len(), fit.bias.len(), "a name for each label");
+        let of_labels = fit.weights.chunks_exact(fit.weights.len() / names.len()).zip(&fit.bias);
+        let labels = names.iter().zip(confusion.rows()).zip(of_labels).map(|((name, row), (weights, &bias))| Label {
+            name: name.clone(),
+            examples: row.iter().sum(),
+            bias: bias as f32,
+            weights: weights.iter().map(|&w| w as f32).collect(),
+        });
+        Self::new(made_for, *training, labels.collect())
+    }
+
+    /// One logit for each label: the higher, the likelier; their softmax is the probabilities.
+    /// `embedding`: `[dimensions]`, of unit length.
+    ///
+    /// # Panics
+    /// If it has other dimensions.
+    pub fn logits(&self, embedding: &[f32]) -> Vec<f32> {
+        assert_eq!(embedding.len(), self.dimensions, "a vector of the head's dimensions");
+        self.labels.iter().map(|label| dot(&label.weights, embedding) + label.bias).collect()
+    }
+
+    /// The model whose vectors it understands.
+    pub fn made_for(&self) -> &MadeFor {
+        &self.made_for
+    }
+
+    /// Length of a vector, 1 or more.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// How it came about.
+    pub fn training(&self) -> &Training {
+        &self.training
+    }
+
+    /// 2 or more, in the order of the logits.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    fn check(&self) -> Result<(), HeadError> {
+        for (field, value) in
+            [("made_for.model", &self.made_for.model), ("made_for.fingerprint", &self.made_for.fingerprint)]
+        {
+            if value.is_empty() {
+                return Err(HeadError::Empty(field.to_owned()));
+            }
+        }
+        self.training.check()?;
+        if self.labels.len() < 2 {
+            return Err(HeadError::TooFewLabels(self.labels.len()));
+        }
+        if self.dimensions == 0 {
+            return Err(HeadError::OutOfBounds { field: "dimensions", value: 0.0, limit: "at least 1" });
+        }
+        let mut names = HashSet::new();
+        for (i, label) in self.labels.iter().enumerate() {
+            label.check(i, self.dimensions)?;
+            if !names.insert(&label.name) {
+                let first = self.labels.iter().position(|other| other.name == label.name).unwrap_or(0);
+                return Err(HeadError::Repeated { name: label.name.clone(), first, second: i });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Training {
+    fn check(&self) -> Result<(), HeadError> {
+        let out = |field, value, limit| Err(HeadError::OutOfBounds { field, value, limit });
+        if !(self.l2 > 0.0 && self.l2.is_finite()) {
+            return out("training.l2", self.l2, "above 0");
+        }
+        if !(0.0..=1.0).contains(&self.accuracy) {
+            return out("training.accuracy", self.accuracy, "from 0 to 1");
+        }
+        Ok(())
+    }
+}
+
+impl Label {
+    fn check(&self, position: usize, dimensions: usize) -> Result<(), HeadError> {
+        if self.name.is_empty() {
+            return Err(HeadError::Empty(format!("labels[{position}].name")));
+        }
+        if self.weights.len() != dimensions {
+            return Err(HeadError::Weights { label: position, found: self.weights.len(), dimensions });
+        }
+        if !self.bias.is_finite() {
+            return Err(HeadError::NotFinite { field: format!("labels[{position}].bias"), value: self.bias });
+        }
+        match self.weights.iter().position(|w| !w.is_finite()) {
+            Some(i) => {
+                let field = format!("labels[{position}].weights[{i}]");
+                Err(HeadError::NotFinite { field, value: self.weights[i] })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

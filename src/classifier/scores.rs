@@ -1,0 +1,108 @@
+//! From a model's raw scores (logits) to probabilities, and to the labels that a caller wants to see.
+
+use crate::model::Problem;
+
+/// Probabilities of `logits`, in their order: softmax, or a sigmoid for each. In f64, and safe for any finite logits:
+/// what would overflow is shifted, so that nothing but 0 and 1 can come of extremes.
+pub fn probabilities(logits: &[f32], problem: Problem) -> Vec<f32> {
+    match problem {
+        Problem::SingleLabel => {
+            let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let shifted: Vec<f64> = logits.iter().map(|&z| (f64::from(z) - f64::from(greatest)).exp()).collect();
+            let sum: f64 = shifted.iter().sum();
+            shifted.into_iter().map(|e| (e / sum) as f32).collect()
+        }
+        Problem::MultiLabel => logits.iter().map(|&z| sigmoid(f64::from(z)) as f32).collect(),
+    }
+}
+
+/// 1 / (1 + e⁻ᶻ), by the form whose exponential is at most 1.
+fn sigmoid(z: f64) -> f64 {
+    if z >= 0.0 {
+        1.0 / (1.0 + (-z).exp())
+    } else {
+        let e = z.exp();
+        e / (1.0 + e)
+    }
+}
+
+/// Which labels a caller wants to see.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Selection {
+    /// So many of the best; `None`: all.
+    pub top_n: Option<usize>,
+    /// None that scores less.
+    pub min_score: Option<f32>,
+}
+
+/// Numbers and scores of the labels, best first, equal ones in the model's order. All of them, before
+/// [`Selection::of`] takes some away.
+pub fn ranked(scores: &[f32]) -> Vec<(usize, f32)> {
+    let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable
+    ranked
+}
+
+impl Selection {
+    /// What it leaves of labels that are ranked.
+    pub fn of(self, ranked: &[(usize, f32)]) -> &[(usize, f32)] {
+        let enough = self.min_score.map_or(ranked.len(), |least| ranked.partition_point(|(_, score)| *score >= least));
+        &ranked[..enough.min(self.top_n.unwrap_or(usize::MAX))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// By the definition, in f64.
+    fn plain(logits: &[f32], problem: Problem) -> Vec<f64> {
+        let e: Vec<f64> = logits.iter().map(|&z| f64::from(z).exp()).collect();
+        let sum: f64 = e.iter().sum();
+        match problem {
+            Problem::SingleLabel => e.iter().map(|e| e / sum).collect(),
+            Problem::MultiLabel => e.iter().map(|e| e / (1.0 + e)).collect(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn probabilities_are_those_of_the_definition(logits in prop::collection::vec(-300f32..300.0, 1..40)) {
+            for problem in [Problem::SingleLabel, Problem::MultiLabel] {
+                for (p, expected) in probabilities(&logits, problem).iter().zip(plain(&logits, problem)) {
+                    prop_assert!((f64::from(*p) - expected).abs() <= 6e-8, "{p} {expected}");
+                }
+            }
+            let sum: f64 = probabilities(&logits, Problem::SingleLabel).iter().map(|&p| f64::from(p)).sum();
+            prop_assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+        }
+
+        #[test]
+        fn a_selection_keeps_the_best_and_their_order(
+            scores in prop::collection::vec(-2f32..2.0, 1..30), top_n in 0usize..40, least in -2f32..2.0,
+        ) {
+            let ranked = ranked(&scores);
+            let kept = Selection { top_n: Some(top_n), min_score: Some(least) }.of(&ranked);
+            let mut expected: Vec<f32> = scores.iter().copied().filter(|score| *score >= least).collect();
+            expected.sort_by(|a, b| b.total_cmp(a));
+            expected.truncate(top_n);
+            prop_assert_eq!(kept.iter().map(|(_, score)| *score).collect::<Vec<_>>(), expected);
+            prop_assert!(kept.iter().all(|(n, score)| scores[*n] == *score));
+        }
+    }
+
+    #[test]
+    fn extremes_do_not_overflow() {
+        let extremes = [f32::MAX, f32::MIN, 0.0];
+        assert_eq!(probabilities(&extremes, Problem::SingleLabel), [1.0, 0.0, 0.0]);
+        assert_eq!(probabilities(&extremes, Problem::MultiLabel), [1.0, 0.0, 0.5]);
+        assert_eq!(probabilities(&[f32::MIN; 2], Problem::SingleLabel), [0.5, 0.5]);
+    }
+
+    #[test]
+    fn equal_scores_come_in_the_order_of_the_labels() {
+        assert_eq!(ranked(&[0.25, 0.5, 0.25]), [(1, 0.5), (0, 0.25), (2, 0.25)]);
+    }
+}

@@ -1,0 +1,171 @@
+//! `cognate bench classify`: classifiers without a network, by each runtime that is there.
+//!
+//! Tokenising is counted; scores kept from earlier texts are not: that cache is off. The server adds the wire, which
+//! `cargo bench --bench classify` measures.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::passes;
+use super::tickets::tickets;
+use crate::classifier::{Classifier, Classifiers, Embeds, Source};
+use crate::cli::classifiers::start_classifiers;
+use crate::cli::serve::{force_cpu, start_model};
+use crate::cli::table::{self, Align, Table};
+use crate::config::{Config, Flags};
+use crate::inference::{Truncation, WhenFull};
+use crate::onnx::{Choice, Runtime};
+use crate::telemetry;
+
+/// Generated texts: enough for a rate that lasts for seconds.
+const TEXTS: usize = 10_000;
+
+/// Measures classifiers on this machine, by each ONNX runtime: latency, texts a second, cost
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Texts to measure with: lines, JSONL or CSV by its extension; without it, generated support tickets
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Generate so many tickets
+    #[arg(long, value_name = "N", default_value_t = TEXTS, conflicts_with = "file")]
+    texts: usize,
+    /// What the machine costs, for the cost of a million texts; 0.10 is about what clouds ask for 2 cores
+    #[arg(long, value_name = "USD", default_value_t = 0.10)]
+    usd_per_hour: f64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    threads: usize,
+    usd_per_hour: f64,
+    rows: Vec<Row>,
+}
+
+/// One way of sending the texts to one classifier.
+#[derive(Serialize)]
+struct Row {
+    classifier: String,
+    runtime: String,
+    sent: &'static str,
+    texts: usize,
+    mean_tokens: f64,
+    /// Of one call; none where calls overlap.
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    texts_per_second: f64,
+    usd_per_million_texts: f64,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut config = Config::load(&args.flags)?;
+    passes::check_price(args.usd_per_hour)?;
+    telemetry::start(&config.telemetry);
+    force_cpu(&config)?;
+    (config.embedder.cache_bytes, config.classifier.cache_bytes) = (0, 0);
+    let texts = match &args.file {
+        Some(path) => passes::read(path)?,
+        None => tickets(args.texts),
+    };
+    let threads = config.onnx.threads;
+    let started = tokio::task::spawn_blocking(move || start(config)).await.context("loading a model panicked")??;
+    let mut report =
+        Report { version: env!("CARGO_PKG_VERSION"), threads, usd_per_hour: args.usd_per_hour, rows: Vec::new() };
+    for classifiers in &started {
+        for classifier in classifiers.iter() {
+            report.rows.extend(measure(classifier, &texts, args.usd_per_hour).await?);
+        }
+    }
+    super::print(&report, args.json, |report, out| report.write(out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The graphs with each runtime that is there, or the one that was asked for, and then the heads. Blocks.
+fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
+    let (heads, graphs): (Vec<_>, Vec<_>) =
+        config.classifier.specs.drain(..).partition(|spec| matches!(spec.source, Source::Head(_)));
+    anyhow::ensure!(!(heads.is_empty() && graphs.is_empty()), "there is no classifier to measure: see --classifier");
+    let runtimes = match config.onnx.runtime {
+        Choice::Auto => vec![Choice::OnnxRuntime, Choice::Rten],
+        one => vec![one],
+    };
+    let mut started = Vec::new();
+    if !graphs.is_empty() {
+        for runtime in runtimes {
+            let mut onnx = config.onnx.clone();
+            onnx.runtime = runtime;
+            if config.onnx.runtime == Choice::Auto && Runtime::find(&onnx).is_err() {
+                continue; // it is not installed
+            }
+            let mut config = Config { onnx, ..config.clone() };
+            config.classifier.specs.clone_from(&graphs);
+            started.push(start_classifiers(&config, None)?);
+        }
+    }
+    if !heads.is_empty() {
+        let (_, card, embedder) = start_model(&config)?;
+        let embeds = Embeds { embedder: &embedder, id: &card.id, fingerprints: vec![&card.fingerprint] };
+        config.classifier.specs = heads;
+        started.push(start_classifiers(&config, Some(&embeds))?);
+    }
+    Ok(started)
+}
+
+async fn measure(classifier: &Classifier, texts: &[String], usd_per_hour: f64) -> anyhow::Result<Vec<Row>> {
+    let passes = passes::all(texts, async |texts| {
+        let results = classifier.classify(texts, Truncation::End, WhenFull::Wait).await?;
+        Ok(results.into_iter().map(|result| result.map(|classified| classified.tokens)).collect::<Result<_, _>>()?)
+    });
+    let about = classifier.about();
+    let row = |pass: passes::Pass| Row {
+        classifier: about.name.clone(),
+        runtime: about.runtime.clone(),
+        sent: pass.sent,
+        texts: pass.tokens.len(),
+        mean_tokens: pass.mean_tokens(),
+        p50_ms: pass.p50_ms,
+        p99_ms: pass.p99_ms,
+        texts_per_second: pass.texts_per_second(),
+        usd_per_million_texts: pass.usd_per_million_texts(usd_per_hour),
+    };
+    Ok(passes.await?.into_iter().map(row).collect())
+}
+
+impl Report {
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "cognate {}  {} threads; cost at {} USD an hour\n",
+            self.version, self.threads, self.usd_per_hour
+        )?;
+        let columns = ["classifier", "runtime", "sent", "n", "tokens", "p50 ms", "p99 ms", "texts/s", "USD/million"];
+        let is_word = |name: &str| matches!(name, "classifier" | "runtime" | "sent");
+        let mut shown = Table::new(columns.map(|name| (name, if is_word(name) { Align::Left } else { Align::Right })));
+        let optional = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
+        for row in &self.rows {
+            shown.row([
+                table::clean(&row.classifier),
+                row.runtime.clone(),
+                row.sent.to_owned(),
+                row.texts.to_string(),
+                format!("{:.1}", row.mean_tokens),
+                optional(row.p50_ms),
+                optional(row.p99_ms),
+                format!("{:.1}", row.texts_per_second),
+                format!("{:.4}", row.usd_per_million_texts),
+            ]);
+        }
+        shown.write(out, table::stdout_width())
+    }
+}

@@ -1,0 +1,38 @@
+//! The classifiers of a configuration, found and started: for the server and for measurements.
+
+use anyhow::Context;
+
+use super::model::fetch;
+use crate::classifier::{Classifier, Classifiers, Embeds, Source, Spec};
+use crate::config::Config;
+use crate::onnx::Runtime;
+
+/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it.
+/// `embeds`: the model that heads read; needed if there is one.
+pub fn start_classifiers(config: &Config, embeds: Option<&Embeds<'_>>) -> anyhow::Result<Classifiers> {
+    let specs = &config.classifier.specs;
+    let runtime = match specs.iter().any(Spec::needs_runtime) {
+        true => Some(Runtime::find(&config.onnx)?),
+        false => None,
+    };
+    let start = |spec: &Spec| {
+        start(spec, config, runtime.as_ref(), embeds)
+            .with_context(|| format!("the classifier {} cannot be served", spec.name))
+    };
+    Ok(Classifiers::new(specs.iter().map(start).collect::<anyhow::Result<_>>()?))
+}
+
+fn start(
+    spec: &Spec,
+    config: &Config,
+    runtime: Option<&Runtime>,
+    embeds: Option<&Embeds<'_>>,
+) -> anyhow::Result<Classifier> {
+    let options = &config.classifier;
+    let runtime = || runtime.context("there is no ONNX runtime");
+    Ok(match &spec.source {
+        Source::Head(path) => Classifier::of_head(spec, path, embeds.context("it needs an embedding model")?)?,
+        Source::BuiltIn => Classifier::built_in(spec, runtime()?, options)?,
+        Source::Model(model) => Classifier::of_files(spec, &fetch(model)?, runtime()?, options)?,
+    })
+}

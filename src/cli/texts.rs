@@ -1,0 +1,174 @@
+//! Texts on their way from the command line, a file or a pipe into a stream of requests.
+//!
+//! They are read no faster than the server answers, so a file of any size takes no memory; a text that is
+//! wrong keeps its place and takes no part in a request.
+
+use std::path::PathBuf;
+
+use futures::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::input::{Place, Source};
+use crate::client::reader;
+use crate::proto::Limits;
+
+/// Texts in one request, at most: a few batches of the model.
+const CHUNK_TEXTS: usize = 64;
+/// Bytes of texts in one request, unless one alone is longer.
+const CHUNK_BYTES: usize = 1 << 18;
+
+/// A text, or why there is none.
+pub type Text = Result<String, String>;
+
+/// The texts that a command is given.
+#[derive(Debug, clap::Args)]
+pub struct Given {
+    /// The texts; none, and no --file: the lines of standard input
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
+    texts: Vec<String>,
+    /// The texts of this file: JSONL, CSV or plain lines; - is standard input
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Requests for a stream, and for each answer the texts that it is about.
+pub struct Feed<R> {
+    /// What the server is to read.
+    pub requests: ReceiverStream<R>,
+    /// The texts of each request, in order, with those that are errors; a chunk of errors alone has no request.
+    pub chunks: mpsc::Receiver<Vec<Text>>,
+}
+
+impl Given {
+    /// The texts, read on a thread of their own; those that are too long are errors already here, for a request
+    /// beyond the message limit would end the stream.
+    pub fn texts(&self, limits: &Limits) -> anyhow::Result<impl Stream<Item = Text> + Send + Unpin + use<>> {
+        let max_text_bytes = usize::try_from(limits.max_text_bytes).unwrap_or(usize::MAX);
+        let source = match (&self.file, self.texts.is_empty()) {
+            (Some(file), _) => Some(Source::named(file)),
+            (None, true) => Some(Source::Stdin),
+            (None, false) => None,
+        };
+        // Few: the longest text may be as large as a request.
+        let (send, receive) = mpsc::channel(16);
+        let fits = move |text: String| {
+            let bytes = text.len();
+            if bytes <= max_text_bytes { Ok(text) } else { Err(format!("{bytes} bytes, at most {max_text_bytes}")) }
+        };
+        match source {
+            None => {
+                let texts = self.texts.clone();
+                std::thread::spawn(move || texts.into_iter().try_for_each(|text| send.blocking_send(fits(text))));
+            }
+            Some(source) => {
+                let (input, _) = source.open()?;
+                std::thread::spawn(move || {
+                    let name = source.to_string();
+                    let options = reader::Options::new(source.format(), source.stem());
+                    let failed = |error: reader::Error| Err(format!("{name}: {error}"));
+                    let records = match reader::read(input, &options) {
+                        Ok(records) => records,
+                        Err(error) => return send.blocking_send(failed(error)),
+                    };
+                    for record in records {
+                        let text = match record {
+                            Err(error) => failed(error),
+                            Ok(record) => {
+                                let place = Place { source: name.as_str().into(), line: record.line };
+                                let text = record.document.map_err(|bad| bad.to_string());
+                                text.and_then(|document| fits(document.text)).map_err(|bad| format!("{place}: {bad}"))
+                            }
+                        };
+                        send.blocking_send(text)?;
+                    }
+                    Ok(())
+                });
+            }
+        }
+        Ok(ReceiverStream::new(receive))
+    }
+}
+
+/// Packs texts into chunks, and those of each chunk that are not errors into a request.
+pub fn feed<R: Send + 'static>(
+    texts: impl Stream<Item = Text> + Send + Unpin + 'static,
+    limits: &Limits,
+    request: impl Fn(Vec<String>) -> R + Send + 'static,
+) -> Feed<R> {
+    let chunk_texts = (limits.max_texts as usize).clamp(1, CHUNK_TEXTS);
+    // 1: requests wait in HTTP/2's window, not here. 256 chunks: more than that window holds.
+    let ((requests, receive), (chunks, chunks_of)) = (mpsc::channel(1), mpsc::channel(256));
+    tokio::spawn(pack(texts, chunk_texts, request, requests, chunks));
+    Feed { requests: ReceiverStream::new(receive), chunks: chunks_of }
+}
+
+async fn pack<R>(
+    texts: impl Stream<Item = Text> + Unpin,
+    chunk_texts: usize,
+    request: impl Fn(Vec<String>) -> R,
+    requests: mpsc::Sender<R>,
+    chunks: mpsc::Sender<Vec<Text>>,
+) {
+    // The texts that are there go together; a slow source is not held up.
+    let mut ready = texts.ready_chunks(chunk_texts);
+    while let Some(texts) = ready.next().await {
+        for chunk in split(texts) {
+            let texts: Vec<String> = chunk.iter().filter_map(|text| text.as_ref().ok()).cloned().collect();
+            // Where nobody listens any more, the call has failed and says why.
+            if chunks.send(chunk).await.is_err() {
+                return;
+            }
+            if !texts.is_empty() && requests.send(request(texts)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Parts of at most [`CHUNK_BYTES`], or of one text.
+fn split(texts: Vec<Text>) -> Vec<Vec<Text>> {
+    let (mut parts, mut bytes) = (Vec::<Vec<Text>>::new(), 0);
+    for text in texts {
+        let more = text.as_ref().map_or(0, String::len);
+        match parts.last_mut() {
+            Some(part) if bytes + more <= CHUNK_BYTES => {
+                bytes += more;
+                part.push(text);
+            }
+            _ => {
+                bytes = more;
+                parts.push(vec![text]);
+            }
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_bounded_in_bytes_and_keep_the_order() {
+        let text = |n: usize| Ok(n.to_string().repeat(CHUNK_BYTES / 3));
+        let texts: Vec<Text> =
+            vec![text(1), text(2), Err("bad".into()), text(3), text(4), Ok("x".repeat(2 * CHUNK_BYTES))];
+        let parts = split(texts.clone());
+        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 1]);
+        assert_eq!(parts.concat(), texts);
+    }
+
+    #[tokio::test]
+    async fn each_request_has_its_chunk_and_a_chunk_of_errors_has_no_request() {
+        let texts: Vec<Text> =
+            vec![Ok("a".into()), Err("bad".into()), Err("worse".into()), Err("worst".into()), Ok("b".into())];
+        let ((request, requests), (chunk, chunks)) = (mpsc::channel(9), mpsc::channel(9));
+        pack(futures::stream::iter(texts.clone()), 2, |texts| texts, request, chunk).await;
+        let chunks: Vec<Vec<Text>> = ReceiverStream::new(chunks).collect().await;
+        let requests: Vec<Vec<String>> = ReceiverStream::new(requests).collect().await;
+        assert_eq!(chunks.concat(), texts);
+        assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+        assert_eq!(requests, [["a"], ["b"]]);
+    }
+}

@@ -1,0 +1,292 @@
+//! The way of one call: its texts to keys, new ones to tokens and into the queue, and vectors back.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::flights::Found;
+use super::key::{Distinct, Key};
+use super::lanes::Lane;
+use super::room::{Overloaded, WhenFull};
+use super::text::{ModelFailed, Output, TextError, Truncation};
+use super::tokenizer::Tokens;
+
+impl Shared {
+    pub(super) async fn run(
+        &self,
+        texts: Vec<String>,
+        prompt: &str,
+        truncation: Truncation,
+        when_full: WhenFull,
+    ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
+        let Distinct { keys, texts, places } = Distinct::of(&self.keys, prompt, texts).await;
+        let found = self.flights.look(&keys);
+
+        let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
+        let mut tokenised = self.tokenise(unknown.collect(), prompt).await.into_iter();
+        let mut boarding = Vec::new();
+        let mut take_in = |key| {
+            let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
+            if tokens.ids.is_empty() {
+                return Err(TextError::NoTokens);
+            }
+            self.accept(tokens.lengths(), truncation)?;
+            boarding.push((key, tokens));
+            Ok(None)
+        };
+        let found: Vec<Result<Option<Found>, TextError>> = keys
+            .into_iter()
+            .zip(found)
+            .map(|(key, found)| match found {
+                Some(found) => self.accept(found.lengths(), truncation).map(|()| Some(found)),
+                None => take_in(key),
+            })
+            .collect();
+        let mut boarded = self.board(boarding, when_full).await?.into_iter();
+        let found: Vec<Result<Found, TextError>> = found
+            .into_iter()
+            .map(|found| Ok(found?.unwrap_or_else(|| boarded.next().expect("all that are not found have boarded"))))
+            .collect();
+
+        self.scheduler.push(self.lane(&found, when_full), found.iter().flatten().filter_map(Found::flight));
+        let mut landed = Vec::with_capacity(found.len());
+        for found in found {
+            landed.push(match found {
+                Ok(found) => found.landed().await.map_err(TextError::from),
+                Err(error) => Err(error),
+            });
+        }
+        Ok(places.into_iter().map(|place| landed[place].clone().map(Arc::unwrap_or_clone)).collect())
+    }
+
+    /// Each call judges for itself a text that it may have in common with another.
+    fn accept(&self, (tokens, tokens_total): (usize, usize), truncation: Truncation) -> Result<(), TextError> {
+        if truncation == Truncation::Reject && tokens_total > tokens {
+            return Err(TextError::TooLong { tokens_total, max_tokens: self.tokenizer.max_tokens() });
+        }
+        Ok(())
+    }
+
+    async fn tokenise(&self, texts: Vec<String>, prompt: &str) -> Vec<Result<Tokens, TextError>> {
+        let count = texts.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let (tokenizer, prompt) = (Arc::clone(&self.tokenizer), prompt.to_owned());
+        let _turn = self.tokenising.acquire().await.expect("the semaphore is never closed");
+        let tokenise = move || -> Vec<Result<Tokens, TextError>> {
+            texts
+                .into_iter()
+                .map(|text| match prompt.as_str() {
+                    "" => Ok(tokenizer.tokens(&text)?),
+                    prompt => Ok(tokenizer.tokens(&format!("{prompt}{text}"))?),
+                })
+                .collect()
+        };
+        tokio::task::spawn_blocking(tokenise).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the tokenizer panicked");
+            (0..count).map(|_| Err(ModelFailed.into())).collect()
+        })
+    }
+
+    /// Takes room for the texts, and makes flights of them where there is still nothing.
+    async fn board(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Found>, Overloaded> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
+        let room = self.room.enter(cost, when_full).await?;
+        Ok(self.flights.board(texts, room))
+    }
+
+    /// A call of more than one batch would hold up every small one behind it. What it joined counts
+    /// too: those texts go into its lane.
+    fn lane(&self, found: &[Result<Found, TextError>], when_full: WhenFull) -> Lane {
+        let flights = found.iter().flatten().filter_map(Found::flight);
+        let waiting = flights.filter(|flight| !flight.is_taken());
+        let tokens: usize = waiting.map(|flight| flight.tokens.ids.len()).sum();
+        let small = when_full == WhenFull::Refuse && tokens <= self.batch_tokens;
+        if small { Lane::Interactive } else { Lane::Bulk }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::LocalBoxFuture;
+    use futures::{FutureExt, poll};
+    use tokio::sync::Semaphore;
+
+    use super::super::cache::Cache;
+    use super::super::flight::Job;
+    use super::super::flights::Flights;
+    use super::super::key::Keys;
+    use super::super::room::Room;
+    use super::super::scheduler::{Scheduler, Work};
+    use super::super::tokenizer::tests::tokenizer;
+    use super::*;
+
+    const QUEUE_TOKENS: usize = 1000;
+
+    /// An embedder that reads 8 tokens of a text, without workers: [`work`] does what they would.
+    fn shared(cache_bytes: usize) -> Shared {
+        Shared {
+            tokenizer: Arc::new(tokenizer(8)),
+            keys: Keys::new("model"),
+            batch_tokens: 100,
+            tokenising: Semaphore::new(1),
+            flights: Arc::new(Flights::new(Cache::new(cache_bytes, 1))),
+            room: Arc::new(Room::new(QUEUE_TOKENS, 1)),
+            scheduler: Arc::new(Scheduler::new(100, 1)),
+        }
+    }
+
+    type Results = Vec<Result<Output, TextError>>;
+    type Call<'a> = LocalBoxFuture<'a, Result<Results, Overloaded>>;
+
+    fn call<'a>(shared: &'a Shared, texts: &[&str], truncation: Truncation, when_full: WhenFull) -> Call<'a> {
+        let texts = texts.iter().map(|&text| text.to_owned()).collect();
+        shared.run(texts, "", truncation, when_full).boxed_local()
+    }
+
+    fn small<'a>(shared: &'a Shared, texts: &[&str]) -> Call<'a> {
+        call(shared, texts, Truncation::End, WhenFull::Refuse)
+    }
+
+    /// Goes on with a call until its texts, of which `text` is one, are in the queue.
+    async fn queued(call: &mut Call<'_>, shared: &Shared, text: &str) {
+        let key = shared.keys.key("", text);
+        while shared.flights.look(&[key])[0].is_none() {
+            assert!(poll!(&mut *call).is_pending());
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The next batch, if there is one.
+    fn take(shared: &Shared) -> Option<Vec<Job>> {
+        let team = Arc::default();
+        let work = shared.scheduler.take(&team);
+        shared.scheduler.finished(&team);
+        match work? {
+            Work::Batch(batch) => Some(batch),
+            Work::Help(..) => panic!("nobody else has a batch"),
+        }
+    }
+
+    /// Computes what is queued: the vector of a text is its number of tokens. Returns how many there were.
+    fn work(shared: &Shared) -> usize {
+        shared.scheduler.close(); // so that no work is no wait
+        let batches: Vec<_> = std::iter::from_fn(|| take(shared)).collect();
+        let land = |job: &Job| shared.flights.land(job.flight(), Ok(vec![job.ids().len() as f32]));
+        batches.iter().flatten().map(land).count()
+    }
+
+    fn free_room(shared: &Shared) -> bool {
+        shared.room.enter(QUEUE_TOKENS, WhenFull::Refuse).now_or_never().is_some_and(|entered| entered.is_ok())
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_queued_or_computed_is_joined_and_all_get_the_same_vector() {
+        let shared = shared(0);
+        let mut first = small(&shared, &["cat"]);
+        queued(&mut first, &shared, "cat").await;
+        let mut second = small(&shared, &["cat"]);
+        assert!(poll!(&mut second).is_pending());
+        let batch = take(&shared).expect("it is queued");
+        let mut third = small(&shared, &["cat"]);
+        assert!(poll!(&mut third).is_pending());
+        assert_eq!(batch.len(), 1);
+        shared.flights.land(batch[0].flight(), Ok(vec![0.5]));
+        let vector = vec![Ok(Output { values: vec![0.5], tokens: 3, tokens_total: 3 })];
+        assert_eq!(tokio::join!(first, second, third), (Ok(vector.clone()), Ok(vector.clone()), Ok(vector)));
+        assert_eq!(work(&shared), 0);
+    }
+
+    #[tokio::test]
+    async fn a_text_that_repeats_inside_a_call_is_computed_once_and_answered_in_each_place() {
+        let shared = shared(0);
+        let mut twice = small(&shared, &["cat", "cats", "cat"]);
+        queued(&mut twice, &shared, "cats").await;
+        assert_eq!(work(&shared), 2);
+        let values: Vec<_> = twice.await.unwrap().into_iter().map(|result| result.unwrap().values[0]).collect();
+        assert_eq!(values, [3.0, 4.0, 3.0]);
+    }
+
+    #[tokio::test]
+    async fn one_who_leaves_takes_nothing_from_the_other_and_the_last_takes_all() {
+        let shared = shared(0);
+        let mut first = small(&shared, &["cat", "cats"]);
+        queued(&mut first, &shared, "cat").await;
+        let mut second = small(&shared, &["cat"]);
+        assert!(poll!(&mut second).is_pending());
+        drop(first);
+        assert_eq!(work(&shared), 1);
+        assert!(second.await.unwrap()[0].is_ok());
+
+        let mut first = small(&shared, &["cat"]);
+        queued(&mut first, &shared, "cat").await;
+        let mut second = small(&shared, &["cat"]);
+        assert!(poll!(&mut second).is_pending());
+        assert!(!free_room(&shared));
+        drop((first, second));
+        assert!(free_room(&shared));
+        assert_eq!(work(&shared), 0);
+    }
+
+    #[tokio::test]
+    async fn a_small_call_does_not_wait_behind_the_bulk_whose_text_it_joined() {
+        let shared = shared(0);
+        let texts: Vec<String> = (0..60).map(|n| format!("cat {n}")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut bulk = call(&shared, &texts, Truncation::End, WhenFull::Wait);
+        queued(&mut bulk, &shared, "cat 59").await;
+        let mut one = small(&shared, &["cat 59"]);
+        assert!(poll!(&mut one).is_pending());
+        let batch = take(&shared).expect("it is queued");
+        assert_eq!(batch.len(), 1);
+        shared.flights.land(batch[0].flight(), Ok(vec![0.5]));
+        assert_eq!(one.await.unwrap()[0].as_ref().unwrap().values, [0.5]);
+        assert_eq!(work(&shared), 59);
+        assert_eq!(bulk.await.unwrap()[59].as_ref().unwrap().values, [0.5]);
+    }
+
+    #[tokio::test]
+    async fn who_joins_needs_no_room() {
+        let shared = shared(0);
+        let _others = shared.room.enter(QUEUE_TOKENS - 3, WhenFull::Refuse).await.unwrap();
+        let mut first = small(&shared, &["cat"]);
+        queued(&mut first, &shared, "cat").await;
+        let mut joins = small(&shared, &["cat"]);
+        assert!(poll!(&mut joins).is_pending());
+        assert!(small(&shared, &["cats"]).await.is_err());
+        assert_eq!(work(&shared), 1);
+        assert!(joins.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn each_call_judges_the_length_of_a_common_text_for_itself() {
+        let shared = shared(1 << 20);
+        let long = "cat ".repeat(10);
+        let mut cut = small(&shared, &[&long]);
+        queued(&mut cut, &shared, &long).await;
+        let strict = || call(&shared, &[&long], Truncation::Reject, WhenFull::Refuse);
+        let too_long = Ok(vec![Err(TextError::TooLong { tokens_total: 12, max_tokens: 8 })]);
+        assert_eq!(strict().now_or_never().as_ref(), Some(&too_long), "while it is on its way");
+        work(&shared);
+        let output = Output { values: vec![8.0], tokens: 8, tokens_total: 12 };
+        assert_eq!(cut.await, Ok(vec![Ok(output)]));
+        assert_eq!(strict().now_or_never(), Some(too_long), "when it is kept");
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_kept_is_answered_at_once_and_counted() {
+        let shared = shared(1 << 20);
+        let mut first = small(&shared, &["cat"]);
+        assert!(poll!(&mut first).is_pending());
+        queued(&mut first, &shared, "cat").await;
+        work(&shared);
+        let first = first.await;
+        let before = shared.flights.cache_stats();
+        assert_eq!(small(&shared, &["cat"]).now_or_never(), Some(first));
+        let after = shared.flights.cache_stats();
+        assert_eq!((after.hits - before.hits, after.misses - before.misses, after.entries), (1, 0, 1));
+    }
+}

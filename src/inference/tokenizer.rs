@@ -1,0 +1,119 @@
+//! Text to token ids, cut to what the model reads.
+//!
+//! The tokenizer file's own truncation and padding are switched off: for several published models
+//! they contradict the model card, and padding is the encoder's business. Length comes from the card.
+
+use tokenizers::{PostProcessor, TruncationDirection};
+
+/// A text of more bytes than this for each token that the model reads is tokenised only up to
+/// there, and further only if that was not enough tokens. 16: English has 4 to 5 bytes a token.
+const BYTES_PER_TOKEN: usize = 16;
+
+/// Tokens past `max_tokens` that must be seen before the rest of a text is left unread. The cut may split a word, and
+/// what is left of the word may have other tokens than the whole.
+///
+/// WordPiece (BERT, MPNet): the longest word that its vocabulary spells out has 100 characters, so no token before the
+/// margin is of a split word. Unigram (XLM-RoBERTa) and byte-level BPE (RoBERTa) spell out words of any length, and
+/// all of a text without spaces is one word; but two ends of one beginning share their tokens up to a few before they
+/// part. What can carry on through the margin is a run that repeats itself for thousands of bytes.
+const MARGIN_TOKENS: usize = 128;
+
+/// A text as the model reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// At most `max_tokens` ids, special tokens included.
+    pub ids: Vec<u32>,
+    /// Tokens of the whole text, special tokens included; a lower bound above `max_tokens` where
+    /// the end of the text was not read.
+    pub total: usize,
+}
+
+impl Tokens {
+    /// Tokens that the model reads, and tokens that the text has.
+    pub fn lengths(&self) -> (usize, usize) {
+        (self.ids.len(), self.total)
+    }
+}
+
+/// How a model reads a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Tokens that it reads, special tokens included.
+    pub max_tokens: usize,
+    /// It wants lower case, whatever its tokenizer does.
+    pub lowercase: bool,
+}
+
+/// A tokenizer file and a length.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    reading: Reading,
+    /// Special tokens around one text.
+    added: usize,
+}
+
+/// Why a tokenizer cannot be used.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TokenizerError {
+    /// The file is not a tokenizer.
+    #[error("not a tokenizer file: {0}")]
+    Malformed(String),
+    /// There is no room for text beside the special tokens.
+    #[error("max_tokens is {max_tokens}, but the special tokens alone are {added}")]
+    NoRoom {
+        /// The model's length.
+        max_tokens: usize,
+        /// Special tokens around one text.
+        added: usize,
+    },
+    /// The tokenizer failed on a text.
+    #[error("the text cannot be tokenised: {0}")]
+    Text(String),
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    pub fn new(json: &[u8], reading: Reading) -> Result<Self, TokenizerError> {
+        let max_tokens = reading.max_tokens;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(json).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
+        let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        if max_tokens <= added {
+            return Err(TokenizerError::NoRoom { max_tokens, added });
+        }
+        Ok(Self { inner, reading, added })
+    }
+
+    /// Tokens of a text that the model reads.
+    pub fn max_tokens(&self) -> usize {
+        self.reading.max_tokens
+    }
+
+    /// Tokens of `text`. Costs time linear in what has to be read of the text, not in its length.
+    pub fn tokens(&self, text: &str) -> Result<Tokens, TokenizerError> {
+        let fail = |e: tokenizers::Error| TokenizerError::Text(e.to_string());
+        let lowered;
+        let text = if self.reading.lowercase {
+            lowered = text.to_lowercase();
+            &lowered
+        } else {
+            text
+        };
+        let enough = self.max_tokens() + MARGIN_TOKENS;
+        let mut cut = text.floor_char_boundary(enough * BYTES_PER_TOKEN);
+        let mut encoding = self.inner.encode_fast(&text[..cut], false).map_err(fail)?;
+        while cut < text.len() && encoding.len() < enough {
+            cut = text.floor_char_boundary(cut * 4);
+            encoding = self.inner.encode_fast(&text[..cut], false).map_err(fail)?;
+        }
+        let total = encoding.len() + self.added;
+        encoding.truncate(self.max_tokens() - self.added, 0, TruncationDirection::Right);
+        let encoding = self.inner.post_process(encoding, None, true).map_err(fail)?;
+        Ok(Tokens { ids: encoding.get_ids().to_vec(), total })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,168 @@
+//! The kinds of tokenizer that the models have, each with a vocabulary of a few words, and how texts are cut.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn reading(max_tokens: usize) -> Reading {
+    Reading { max_tokens, lowercase: false }
+}
+
+/// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
+pub fn tokenizer(max_tokens: usize) -> Tokenizer {
+    let json = json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
+                    "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+        "added_tokens": [],
+        "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                       "strip_accents": null, "lowercase": true},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+        "decoder": null,
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100,
+                  "vocab": {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3, "cat": 4, "##s": 5}}
+    });
+    Tokenizer::new(json.to_string().as_bytes(), reading(max_tokens)).expect("a valid tokenizer")
+}
+
+/// `<s>`, `<pad>`, `</s>` and `<unk>`, as RoBERTa's family numbers them.
+fn special_tokens() -> Value {
+    let token = |(id, content): (usize, &&str)| {
+        json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+               "normalized": false, "special": true})
+    };
+    ["<s>", "<pad>", "</s>", "<unk>"].iter().enumerate().map(token).collect()
+}
+
+/// XLM-RoBERTa's kind: the likeliest cut of a word into pieces.
+fn unigram(max_tokens: usize) -> Tokenizer {
+    let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
+    let named = |token: &str, id: u32| json!({"id": token, "ids": [id], "tokens": [token]});
+    let sequence = json!({"Sequence": {"id": "A", "type_id": 0}});
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": special_tokens(),
+        "normalizer": {"type": "NFKC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "WhitespaceSplit"},
+            {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
+        ]},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [special("<s>"), sequence, special("</s>")],
+            "pair": [special("<s>"), sequence, special("</s>")],
+            "special_tokens": {"<s>": named("<s>", 0), "</s>": named("</s>", 2)},
+        },
+        "decoder": null,
+        "model": {"type": "Unigram", "unk_id": 3, "vocab": [
+            ["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["▁", -2.0], ["a", -2.5], ["b", -2.6],
+            ["c", -2.7], ["ab", -3.0], ["bc", -3.1], ["abc", -4.5], ["▁a", -3.0], ["▁cab", -4.0], ["ca", -3.3],
+            ["aa", -3.4],
+        ]},
+    });
+    Tokenizer::new(json.to_string().as_bytes(), reading(max_tokens)).expect("a valid tokenizer")
+}
+
+/// RoBERTa's kind: bytes, merged pair by pair.
+fn byte_pairs(max_tokens: usize) -> Tokenizer {
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": special_tokens(),
+        "normalizer": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
+                           "trim_offsets": true, "add_prefix_space": false},
+        "decoder": null,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": "",
+            "end_of_word_suffix": "", "fuse_unk": false,
+            "vocab": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "a": 4, "b": 5, "c": 6, "Ġ": 7, "ab": 8, "Ġab": 9,
+                      "ca": 10, "bc": 11, "abc": 12, "aa": 13},
+            "merges": ["a b", "Ġ ab", "c a", "b c", "ab c", "a a"],
+        },
+    });
+    Tokenizer::new(json.to_string().as_bytes(), reading(max_tokens)).expect("a valid tokenizer")
+}
+
+#[test]
+fn unigram_and_byte_pair_tokenizers_are_read_with_their_special_tokens() {
+    let tokens = unigram(16).tokens("cab abc").unwrap();
+    assert_eq!((tokens.ids, tokens.total), (vec![0, 12, 11, 9, 2], 5));
+    let tokens = byte_pairs(16).tokens("cab abc").unwrap();
+    assert_eq!((tokens.ids, tokens.total), (vec![0, 6, 8, 9, 6, 2], 6));
+    for tokenizer in [unigram(4), byte_pairs(4)] {
+        let tokens = tokenizer.tokens("abc abc abc").unwrap();
+        assert_eq!((tokens.ids[0], tokens.ids[3], tokens.ids.len()), (0, 2, 4));
+        assert!(tokens.lengths().0 < tokens.total);
+        assert!(matches!(
+            Tokenizer::new(&serde_json::to_vec(&tokenizer.inner).unwrap(), reading(2)),
+            Err(TokenizerError::NoRoom { max_tokens: 2, added: 2 })
+        ));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_head_of_a_long_text_has_the_tokens_that_it_has_in_the_whole_also_without_spaces(
+        text in "[abc]{2500,6000}", spaced in "([abc]{1,30} ){300,400}", max_tokens in 3usize..100,
+    ) {
+        for tokenizer in [unigram(max_tokens), byte_pairs(max_tokens)] {
+            for text in [&text, &spaced] {
+                let tokens = tokenizer.tokens(text).unwrap();
+                let whole = tokenizer.inner.encode_fast(text.as_str(), true).unwrap();
+                let kept = max_tokens - 1;
+                prop_assert_eq!(&tokens.ids[..kept], &whole.get_ids()[..kept]);
+                prop_assert_eq!(tokens.ids.len(), max_tokens);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_files_own_padding_and_truncation_do_not_count() {
+    let tokens = tokenizer(64).tokens("Cats cat cats").unwrap();
+    assert_eq!(tokens.ids, [1, 4, 5, 4, 4, 5, 2]);
+    assert_eq!(tokens.total, 7);
+    assert_eq!(tokens.lengths().0, tokens.total);
+}
+
+#[test]
+fn a_long_text_keeps_its_head_and_both_special_tokens() {
+    let tokens = tokenizer(5).tokens("cat cats cat cat").unwrap();
+    assert_eq!(tokens.ids, [1, 4, 4, 5, 2]);
+    assert_eq!(tokens.total, 7);
+    assert!(tokens.lengths().0 < tokens.total);
+}
+
+#[test]
+fn the_end_of_a_huge_text_is_not_read() {
+    let tokens = tokenizer(8).tokens(&"cat ".repeat(1_000_000)).unwrap();
+    assert_eq!(tokens.ids.len(), 8);
+    assert!(tokens.lengths().0 < tokens.total);
+    assert!(tokens.total < 10_000, "{} tokens were read", tokens.total);
+}
+
+#[test]
+fn a_word_behind_a_megabyte_of_spaces_is_found() {
+    let tokens = tokenizer(8).tokens(&format!("{}cats", " ".repeat(1 << 20))).unwrap();
+    assert_eq!(tokens.ids, [1, 4, 5, 2]);
+    assert_eq!(tokens.lengths().0, tokens.total);
+}
+
+#[test]
+fn a_cut_inside_a_character_is_moved_to_its_start() {
+    let tokens = tokenizer(8).tokens(&"é".repeat(100_000)).unwrap();
+    assert_eq!(tokens.ids, [1, 3, 2]);
+}
+
+#[test]
+fn a_length_without_room_for_text_is_refused() {
+    let json = serde_json::to_vec(&tokenizer(8).inner).unwrap();
+    assert!(matches!(Tokenizer::new(&json, reading(2)), Err(TokenizerError::NoRoom { max_tokens: 2, added: 2 })));
+}

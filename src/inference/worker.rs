@@ -1,0 +1,101 @@
+//! The threads that run a model.
+//!
+//! Each leads a team of its own through its batches; one that has nothing to do helps another.
+//!
+//! Invariant: an error or a panic inside the model ends a batch, not the worker; every job that a
+//! worker took lands.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::flight::Job;
+use super::flights::Flights;
+use super::room::Room;
+use super::scheduler::{Scheduler, Work};
+use super::text::ModelFailed;
+use super::{Model, Run};
+use crate::kernel::priority;
+
+/// What a worker works with, all of it shared with the others.
+#[derive(Clone)]
+pub struct Worker {
+    /// The model.
+    pub model: Arc<dyn Model>,
+    /// Where its batches come from.
+    pub scheduler: Arc<Scheduler>,
+    /// Where they land.
+    pub flights: Arc<Flights>,
+    /// Who is told how fast it is.
+    pub room: Arc<Room>,
+}
+
+/// Why a batch has no rows.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// The model said so.
+    #[error("{0}")]
+    Failed(super::RunError),
+    /// There is nothing that one could say of a text with them.
+    #[error("it gave values that are not finite")]
+    NotFinite,
+    /// It has a mistake.
+    #[error("it panicked")]
+    Panicked,
+}
+
+impl Worker {
+    /// Puts batches through the model until the scheduler closes.
+    pub fn run(&self) {
+        priority::give_way(priority::MODEL);
+        let team = Arc::default();
+        let mut model = self.model.for_thread(Arc::clone(&team));
+        while let Some(work) = self.scheduler.take(&team) {
+            match work {
+                Work::Batch(batch) => {
+                    self.batch(&batch, &mut model);
+                    self.scheduler.finished(&team);
+                }
+                Work::Help(leader, news) => {
+                    leader.help(|| news != self.scheduler.news());
+                    self.scheduler.left(&leader);
+                }
+            }
+        }
+    }
+
+    fn batch(&self, batch: &[Job], model: &mut Run) {
+        let ids: Vec<&[u32]> = batch.iter().map(|job| job.ids()).collect();
+        let begun = Instant::now();
+        let rows = match logged(model, &ids) {
+            Ok(rows) => rows.into_iter().map(Ok).collect(),
+            // One text may have failed its neighbours, or memory did not do for all of them.
+            Err(_) if ids.len() > 1 => {
+                let mut alone = |ids| logged(model, &[ids])?.pop().ok_or(ModelFailed);
+                ids.iter().map(|ids| alone(ids)).collect()
+            }
+            Err(failed) => vec![Err(failed)],
+        };
+        self.room.record(ids.iter().map(|ids| ids.len()).sum(), begun.elapsed());
+        for (job, row) in batch.iter().zip(rows) {
+            self.flights.land(job.flight(), row);
+        }
+    }
+}
+
+fn logged(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelFailed> {
+    run(model, batch).map_err(|error| {
+        tracing::error!(%error, texts = batch.len(), "the model failed");
+        ModelFailed
+    })
+}
+
+/// One batch; a panic inside the model is an error of the batch.
+pub fn run(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, BatchError> {
+    match catch_unwind(AssertUnwindSafe(|| model(batch))) {
+        Ok(Ok(rows)) if rows.iter().flatten().all(|v| v.is_finite()) => Ok(rows),
+        Ok(Ok(_)) => Err(BatchError::NotFinite),
+        Ok(Err(error)) => Err(BatchError::Failed(error)),
+        Err(_) => Err(BatchError::Panicked),
+    }
+}

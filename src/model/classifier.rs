@@ -1,0 +1,280 @@
+//! The card of a classifier: all that must be known of it beside its graph, read from its own files and checked.
+//!
+//! `config.json` as transformers writes it: `id2label`, `problem_type`, lengths. The tokenizer's own truncation and padding
+//! never count, as for encoders.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::error::CardError;
+use super::layout::{self, read_json_if_present};
+use super::{Files, Kind, fingerprint, kind};
+
+/// Tokens that a classifier reads if nothing says how many: what BERT and its kin were trained with.
+const USUAL_TOKENS: usize = 512;
+
+/// Families whose positions begin behind their padding token: their tables have so many rows more than tokens.
+const OFFSET_FAMILIES: [&str; 4] = ["roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"];
+
+/// How scores become probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// One of the labels applies: softmax over all.
+    SingleLabel,
+    /// Each label applies or not, whatever the others do: a sigmoid for each.
+    MultiLabel,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::SingleLabel => "single_label_classification",
+            Self::MultiLabel => "multi_label_classification",
+        })
+    }
+}
+
+/// Where a graph is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GraphFile {
+    /// On disk, maybe with further files for its weights beside it.
+    Disk(PathBuf),
+    /// Within this binary.
+    BuiltIn(&'static [u8]),
+}
+
+/// A classifier's settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifierCard {
+    /// Hub id, directory or built-in name, as configured.
+    pub id: String,
+    /// The commit of the files, or what stands for it.
+    pub revision: String,
+    /// Hexadecimal digest of graph and tokenizer.
+    pub fingerprint: String,
+    /// The name of each score, in the graph's order; `None`: its configuration has none.
+    pub labels: Option<Vec<String>>,
+    /// What the scores mean.
+    pub problem: Problem,
+    /// Tokens of a text that it reads, special tokens included.
+    pub max_tokens: usize,
+    /// The token that fills up short texts of a batch.
+    pub pad_token: u32,
+    /// The content of `tokenizer.json`.
+    pub tokenizer: Vec<u8>,
+    /// Its graph.
+    pub graph: GraphFile,
+}
+
+/// The fields of `config.json` that matter.
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    model_type: Option<String>,
+    id2label: Option<BTreeMap<String, String>>,
+    problem_type: Option<String>,
+    pad_token_id: Option<u32>,
+    max_position_embeddings: Option<usize>,
+    n_positions: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct TokenizerConfig {
+    /// Some write 1e30 for "no limit".
+    model_max_length: Option<f64>,
+}
+
+impl ClassifierCard {
+    /// Reads a classifier's files.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong with it, or the setting that is not supported and what is.
+    pub fn read(files: &Files) -> Result<Self, CardError> {
+        let directory = &files.directory;
+        let file = match &files.kind {
+            Kind::Classifier(file) => file.as_deref(),
+            Kind::Encoder | Kind::OnnxEncoder => None,
+        };
+        let graph = kind::graph(directory, file)?;
+        let tokenizer_path = layout::tokenizer(directory)?;
+        let path = directory.join("config.json");
+        let config = read_json_if_present::<Config>(&path)?.unwrap_or_default();
+        let lengths: TokenizerConfig =
+            read_json_if_present(&directory.join("tokenizer_config.json"))?.unwrap_or_default();
+        let tokenizer = std::fs::read(&tokenizer_path)
+            .map_err(|source| CardError::Unreadable { path: tokenizer_path.clone(), source })?;
+        let digests = [fingerprint::file(&graph)?, fingerprint::file(&tokenizer_path)?];
+        Ok(Self {
+            id: files.id.clone(),
+            revision: files.revision.clone(),
+            fingerprint: digests.concat(),
+            labels: labels(&config, &path)?,
+            problem: problem(&config, &path)?,
+            max_tokens: max_tokens(&config, &lengths),
+            pad_token: config.pad_token_id.unwrap_or(0),
+            tokenizer,
+            graph: GraphFile::Disk(graph),
+        })
+    }
+
+    /// The card of a classifier within this binary.
+    ///
+    /// # Errors
+    /// What is wrong with its configuration, as for one on disk.
+    pub fn built_in(
+        id: &str,
+        config: &[u8],
+        tokenizer: &'static [u8],
+        graph: &'static [u8],
+    ) -> Result<Self, CardError> {
+        let path = Path::new("config.json");
+        let config: Config = serde_json::from_slice(config)
+            .map_err(|error| CardError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
+        Ok(Self {
+            id: id.to_owned(),
+            revision: env!("CARGO_PKG_VERSION").to_owned(),
+            fingerprint: [graph, tokenizer].map(fingerprint::bytes).concat(),
+            labels: labels(&config, path)?,
+            problem: problem(&config, path)?,
+            max_tokens: max_tokens(&config, &TokenizerConfig::default()),
+            pad_token: config.pad_token_id.unwrap_or(0),
+            tokenizer: tokenizer.to_vec(),
+            graph: GraphFile::BuiltIn(graph),
+        })
+    }
+}
+
+/// `{"0": "negative", "1": "positive"}`, in the order of the numbers.
+fn labels(config: &Config, path: &Path) -> Result<Option<Vec<String>>, CardError> {
+    let Some(named) = config.id2label.as_ref().filter(|named| !named.is_empty()) else { return Ok(None) };
+    let malformed = |problem: String| CardError::Malformed { path: path.to_owned(), problem };
+    let label = |n: usize| {
+        named.get(&n.to_string()).cloned().ok_or_else(|| {
+            malformed(format!("id2label has {} labels and none of them is number {n}: they count from 0", named.len()))
+        })
+    };
+    let labels = (0..named.len()).map(label).collect::<Result<Vec<_>, _>>()?;
+    check_labels(&labels).map_err(|problem| malformed(format!("id2label: {problem}")))?;
+    Ok(Some(labels))
+}
+
+/// Labels can be told apart, and each has a name.
+pub fn check_labels(labels: &[String]) -> Result<(), String> {
+    let mut seen = std::collections::HashSet::new();
+    for (n, label) in labels.iter().enumerate() {
+        if label.is_empty() {
+            return Err(format!("label {n} is empty"));
+        }
+        if !seen.insert(label) {
+            return Err(format!("{label:?} is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// As transformers' pipelines decide: sigmoids where it says so, or where there is one label.
+fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
+    let one_label = config.id2label.as_ref().is_some_and(|labels| labels.len() == 1);
+    match config.problem_type.as_deref() {
+        Some("multi_label_classification") => Ok(Problem::MultiLabel),
+        None if one_label => Ok(Problem::MultiLabel),
+        Some("single_label_classification") | None => Ok(Problem::SingleLabel),
+        Some(other) => Err(CardError::Unsupported {
+            path: path.to_owned(),
+            setting: "problem_type",
+            value: other.to_owned(),
+            supported: "single_label_classification and multi_label_classification",
+        }),
+    }
+}
+
+fn max_tokens(config: &Config, tokenizer: &TokenizerConfig) -> usize {
+    let offset = match config.model_type.as_deref() {
+        Some(family) if OFFSET_FAMILIES.contains(&family) => config.pad_token_id.unwrap_or(1) as usize + 1,
+        _ => 0,
+    };
+    let positions = config.max_position_embeddings.or(config.n_positions).map(|n| n.saturating_sub(offset));
+    // A cast of a float saturates.
+    let length = tokenizer.model_max_length.map(|n| n as usize).filter(|&n| n > 0);
+    match (positions, length) {
+        (Some(positions), Some(length)) => positions.min(length),
+        (Some(positions), None) => positions,
+        // Without positions (relative ones, convolutions) a huge number says that nobody has decided.
+        (None, Some(length)) if length < 1 << 20 => length,
+        (None, _) => USUAL_TOKENS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::write_json;
+    use super::*;
+
+    fn read(config: Option<Value>, tokenizer_config: Option<Value>) -> Result<ClassifierCard, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        std::fs::create_dir(file("onnx")).unwrap();
+        std::fs::write(file("onnx/model.onnx"), "a graph").unwrap();
+        std::fs::write(file("tokenizer.json"), "{}").unwrap();
+        for (name, value) in [("config.json", config), ("tokenizer_config.json", tokenizer_config)] {
+            if let Some(value) = value {
+                write_json(&file(name), &value);
+            }
+        }
+        let files = Files { kind: Kind::Classifier(None), ..Files::in_directory(directory.path()) };
+        ClassifierCard::read(&files).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn labels_come_in_the_order_of_their_numbers() {
+        let eleven: BTreeMap<String, String> = (0..11).map(|n| (n.to_string(), format!("label {n}"))).collect();
+        let card = read(Some(json!({"id2label": eleven})), None).unwrap();
+        let labels = card.labels.unwrap();
+        assert_eq!((labels[2].as_str(), labels[10].as_str()), ("label 2", "label 10"));
+    }
+
+    #[test]
+    fn without_labels_or_a_configuration_there_are_none() {
+        assert_eq!(read(None, None).unwrap().labels, None);
+        assert_eq!(read(Some(json!({"id2label": {}})), None).unwrap().labels, None);
+    }
+
+    #[test]
+    fn labels_that_cannot_be_told_apart_or_are_not_counted_from_0_are_refused() {
+        for (labels, reason) in [
+            (json!({"0": "a", "1": "a"}), "\"a\" is there twice"),
+            (json!({"0": "a", "1": ""}), "label 1 is empty"),
+            (json!({"1": "a", "2": "b"}), "none of them is number 0"),
+        ] {
+            let error = read(Some(json!({"id2label": labels})), None).unwrap_err();
+            assert!(error.contains(reason) && error.contains("config.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_problem_decides_what_scores_mean() {
+        let problem = |config: Value| read(Some(config), None).map(|card| card.problem);
+        let two = json!({"0": "a", "1": "b"});
+        assert_eq!(problem(json!({"id2label": two})), Ok(Problem::SingleLabel));
+        assert_eq!(problem(json!({"id2label": {"0": "toxic"}})), Ok(Problem::MultiLabel));
+        let multi = json!({"id2label": two, "problem_type": "multi_label_classification"});
+        assert_eq!(problem(multi), Ok(Problem::MultiLabel));
+        let error = problem(json!({"problem_type": "regression"})).unwrap_err();
+        assert!(error.contains("problem_type is regression, which is not supported"), "{error}");
+    }
+
+    #[test]
+    fn the_length_is_the_least_that_model_and_tokenizer_allow() {
+        let length = |config: Value, tokenizer: Value| read(Some(config), Some(tokenizer)).unwrap().max_tokens;
+        let bert = json!({"model_type": "bert", "max_position_embeddings": 512});
+        assert_eq!(length(bert.clone(), json!({"model_max_length": 128})), 128);
+        assert_eq!(length(bert, json!({"model_max_length": 1e30})), 512);
+        let roberta = json!({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1});
+        assert_eq!(length(roberta, json!({})), 512);
+        assert_eq!(length(json!({}), json!({"model_max_length": 1e30})), USUAL_TOKENS);
+        assert_eq!(length(json!({}), json!({"model_max_length": 2048})), 2048);
+    }
+}

@@ -1,0 +1,120 @@
+//! Texts of different lengths as the rectangles that a graph reads.
+
+use super::graph::RunError;
+use super::signature::{Role, Signature};
+
+/// What one call of a graph reads.
+#[derive(Debug)]
+pub(super) struct Feed {
+    /// Texts, those that only fill up a fixed batch included.
+    pub texts: usize,
+    /// Tokens of each, padding included.
+    pub sequence: usize,
+    /// Token ids. [texts, sequence]
+    ids: Vec<i32>,
+    /// 1 for a token, 0 for padding. [texts, sequence]
+    mask: Vec<i32>,
+    /// Which sentence of a pair a token is of: always the first. [texts, sequence]
+    types: Vec<i32>,
+}
+
+impl Feed {
+    /// Pads `batch` to the graph's fixed sizes or else to the longest text, which is not longer than those.
+    pub(super) fn new(batch: &[&[u32]], pad: u32, signature: &Signature) -> Result<Self, RunError> {
+        let texts = signature.texts.unwrap_or(batch.len());
+        let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
+        let sequence = signature.sequence.unwrap_or(longest);
+        let pad = id(pad)?;
+        let (mut ids, mut mask) = (Vec::with_capacity(texts * sequence), Vec::with_capacity(texts * sequence));
+        for text in batch {
+            for token in *text {
+                ids.push(id(*token)?);
+            }
+            ids.resize(ids.len() + sequence - text.len(), pad);
+            mask.resize(mask.len() + text.len(), 1);
+            mask.resize(ids.len(), 0);
+        }
+        for _ in batch.len()..texts {
+            // One token is seen: softmax over none divides by zero, and that is slow.
+            mask.push(1);
+            ids.resize(ids.len() + sequence, pad);
+            mask.resize(ids.len(), 0);
+        }
+        Ok(Self { texts, sequence, ids, mask, types: vec![0; texts * sequence] })
+    }
+
+    /// What an input takes. [texts, sequence]
+    pub(super) fn of(&self, role: Role) -> &[i32] {
+        match role {
+            Role::Ids => &self.ids,
+            Role::Mask => &self.mask,
+            Role::Types => &self.types,
+        }
+    }
+}
+
+/// The parts of a batch that go into one call each.
+///
+/// A graph without a mask takes padding for text, so there a call has texts of one length.
+pub(super) fn calls<'a, 'b>(batch: &'a [&'b [u32]], signature: &'a Signature) -> impl Iterator<Item = &'a [&'b [u32]]> {
+    let together = signature.masked();
+    let runs = batch.chunk_by(move |one, next| together || one.len() == next.len());
+    runs.flat_map(|run| run.chunks(signature.texts.unwrap_or(run.len())))
+}
+
+fn id(token: u32) -> Result<i32, RunError> {
+    i32::try_from(token).map_err(|_| RunError::Token { token })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::signature::Input;
+    use super::*;
+
+    fn signature(roles: &[Role], texts: Option<usize>, sequence: Option<usize>) -> Signature {
+        let inputs = roles.iter().enumerate().map(|(index, &role)| Input { role, index, wide: true });
+        Signature { inputs: inputs.collect(), output: 0, texts, sequence, width: None }
+    }
+
+    const BATCH: [&[u32]; 3] = [&[5], &[6, 7, 8], &[9, 9]];
+
+    #[test]
+    fn texts_are_padded_to_the_longest_and_the_mask_says_so() {
+        let feed = Feed::new(&BATCH, 1, &signature(&[Role::Ids, Role::Mask], None, None)).unwrap();
+        assert_eq!((feed.texts, feed.sequence), (3, 3));
+        assert_eq!(feed.of(Role::Ids), [5, 1, 1, 6, 7, 8, 9, 9, 1]);
+        assert_eq!(feed.of(Role::Mask), [1, 0, 0, 1, 1, 1, 1, 1, 0]);
+        assert_eq!(feed.of(Role::Types), [0; 9]);
+    }
+
+    #[test]
+    fn fixed_sizes_are_filled_up() {
+        let feed = Feed::new(&BATCH[..1], 0, &signature(&[Role::Ids], Some(2), Some(4))).unwrap();
+        assert_eq!((feed.texts, feed.sequence), (2, 4));
+        assert_eq!(feed.of(Role::Ids), [5, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(feed.of(Role::Mask), [1, 0, 0, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_call_has_as_many_texts_as_the_graph_takes() {
+        let masked = signature(&[Role::Ids, Role::Mask], Some(2), None);
+        let sizes: Vec<usize> = calls(&BATCH, &masked).map(<[_]>::len).collect();
+        assert_eq!(sizes, [2, 1]);
+        assert_eq!(calls(&BATCH, &signature(&[Role::Ids, Role::Mask], None, None)).count(), 1);
+        assert_eq!(calls(&[], &masked).count(), 0);
+    }
+
+    #[test]
+    fn without_a_mask_only_texts_of_one_length_share_a_call() {
+        let batch: [&[u32]; 4] = [&[1, 2], &[3, 4], &[5], &[6, 7]];
+        let plain = signature(&[Role::Ids], None, None);
+        let sizes: Vec<usize> = calls(&batch, &plain).map(<[_]>::len).collect();
+        assert_eq!(sizes, [2, 1, 1]);
+    }
+
+    #[test]
+    fn a_token_beyond_32_bits_is_an_error() {
+        let error = Feed::new(&[&[u32::MAX]], 0, &signature(&[Role::Ids], None, None)).unwrap_err();
+        assert!(matches!(error, RunError::Token { token: u32::MAX }));
+    }
+}

@@ -1,0 +1,113 @@
+//! Which runtime runs the graphs, and how.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// How graphs are run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The runtime.
+    pub runtime: Choice,
+    /// ONNX Runtime's shared library, or the directory that holds it. When given, no other place is looked at, and a
+    /// library that cannot be used ends the start. Not used with [`Choice::Rten`].
+    pub library: Option<PathBuf>,
+    /// Higher: faster runs, and a slower load.
+    pub optimization: Optimization,
+    /// Threads that work on one batch. More than the cores of the container slows everything down. 0 counts as 1.
+    pub threads: usize,
+}
+
+/// A runtime, or the rule that picks one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// ONNX Runtime where its library is found and can be used, otherwise rten.
+    #[default]
+    Auto,
+    /// ONNX Runtime or nothing.
+    OnnxRuntime,
+    /// rten, which is linked in.
+    Rten,
+}
+
+/// How much of a graph is rewritten before it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Optimization {
+    /// As it is in the file.
+    None,
+    /// Constants folded, what is redundant removed. For rten the same as `all`.
+    Basic,
+    /// Nodes fused as well. For rten the same as `all`.
+    Extended,
+    /// Everything that the runtime knows.
+    #[default]
+    All,
+}
+
+impl Choice {
+    const NAMES: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("onnxruntime", Self::OnnxRuntime), ("rten", Self::Rten)];
+}
+
+impl Optimization {
+    const NAMES: [(&'static str, Self); 4] =
+        [("none", Self::None), ("basic", Self::Basic), ("extended", Self::Extended), ("all", Self::All)];
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        named(s, &Self::NAMES)
+    }
+}
+
+impl FromStr for Optimization {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        named(s, &Self::NAMES)
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(*self, &Self::NAMES))
+    }
+}
+
+impl fmt::Display for Optimization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(*self, &Self::NAMES))
+    }
+}
+
+fn named<T: Copy>(s: &str, names: &[(&str, T)]) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| *name == s);
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
+        format!("{s:?} is none of {}", names.join(", "))
+    })
+}
+
+fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
+    names.iter().find(|(_, named)| *named == value).map(|(name, _)| *name).expect("every value has a name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for (name, choice) in Choice::NAMES {
+            assert_eq!(name.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), name);
+        }
+        for (name, optimization) in Optimization::NAMES {
+            assert_eq!(name.parse(), Ok(optimization));
+            assert_eq!(optimization.to_string(), name);
+        }
+        assert_eq!("ort".parse::<Choice>(), Err("\"ort\" is none of auto, onnxruntime, rten".to_owned()));
+    }
+}

@@ -1,0 +1,138 @@
+//! rten: the runtime that is linked in and needs nothing installed.
+//!
+//! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufReader, Cursor};
+use std::path::Path;
+use std::sync::Arc;
+
+use rten::{DataType, Dimension, LoadErrorKind, Model, ModelOptions, NodeId, RunOptions, ThreadPool, ValueType};
+use rten_tensor::prelude::*;
+use rten_tensor::{NdTensorView, Tensor};
+
+use super::caught::{caught, one_line};
+use super::feed::Feed;
+use super::graph::{Output, Source};
+use super::options::Optimization;
+use super::outline;
+use super::port::{Dim, Element, Port};
+use super::runtime::Settings;
+use super::signature::Signature;
+
+/// The version that is linked in; a test holds it against the lock file.
+pub(super) const VERSION: &str = "0.27.0";
+
+/// Threads that all graphs of a runtime share.
+#[derive(Debug, Clone)]
+pub(super) struct Threads(Arc<ThreadPool>);
+
+impl Threads {
+    pub(super) fn new(count: usize) -> Self {
+        Self(Arc::new(ThreadPool::with_num_threads(count)))
+    }
+}
+
+/// A loaded graph.
+#[derive(Debug)]
+pub(super) struct Session {
+    model: Model,
+    threads: Threads,
+}
+
+impl Session {
+    /// The graph, its inputs and its outputs; or the runtime's reason.
+    pub(super) fn load(
+        threads: &Threads,
+        source: Source<'_>,
+        settings: &Settings,
+    ) -> Result<(Self, Vec<Port>, Vec<Port>), String> {
+        let mut options = ModelOptions::with_all_ops();
+        options.enable_optimization(settings.optimization != Optimization::None).prepack_weights(true);
+        caught(|| {
+            let model = match source {
+                Source::File(path) => load_file(&options, path),
+                Source::Memory(bytes) => load_bytes(&options, bytes.to_vec()),
+            }?;
+            let ports = |ids: &[NodeId]| ids.iter().map(|&id| port(&model, id)).collect();
+            let (inputs, outputs) = (ports(model.input_ids()), ports(model.output_ids()));
+            Ok::<_, String>((Self { model, threads: threads.clone() }, inputs, outputs))
+        })
+    }
+
+    /// The wanted output for one feed; or the runtime's reason.
+    pub(super) fn run(&mut self, feed: &Feed, signature: &Signature) -> Result<Output, String> {
+        caught(|| {
+            let shape = [feed.texts, feed.sequence];
+            let inputs = signature.inputs.iter().map(|input| {
+                let values = NdTensorView::from_data(shape, feed.of(input.role));
+                (self.model.input_ids()[input.index], values.into())
+            });
+            let wanted = self.model.output_ids()[signature.output];
+            let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.threads.0)));
+            let [value] = self.model.run_n(inputs.collect(), [wanted], Some(options)).map_err(one_line)?;
+            let tensor: Tensor<f32> = value.try_into().map_err(one_line)?;
+            Ok::<_, String>(Output { shape: tensor.shape().to_vec(), values: tensor.into_data() })
+        })
+    }
+}
+
+/// A file with the usual ending may keep its weights beside itself; others rten would not even open.
+fn load_file(options: &ModelOptions, path: &Path) -> Result<Model, String> {
+    let file = File::open(path).map_err(one_line)?;
+    let length = file.metadata().map_err(one_line)?.len();
+    outline::check(BufReader::new(file), length)?;
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(OsStr::new("onnx"))) {
+        options.load_file(path).map_err(one_line)
+    } else {
+        load_bytes(options, fs::read(path).map_err(one_line)?)
+    }
+}
+
+fn load_bytes(options: &ModelOptions, bytes: Vec<u8>) -> Result<Model, String> {
+    outline::check(Cursor::new(&bytes), bytes.len() as u64)?;
+    options.load(bytes).map_err(|error| match error.kind() {
+        // It takes what it cannot read for its own format, and would name that.
+        LoadErrorKind::FormatNotEnabled | LoadErrorKind::UnknownFileType => "this is no ONNX graph".to_owned(),
+        _ => one_line(error),
+    })
+}
+
+fn port(model: &Model, id: NodeId) -> Port {
+    let node = model.node_info(id);
+    let name = node.as_ref().and_then(|node| node.name()).unwrap_or_default().to_owned();
+    let element = match node.as_ref().and_then(|node| node.dtype()) {
+        Some(ValueType::Tensor(DataType::Int32)) => Element::Int32,
+        Some(ValueType::Tensor(DataType::Float)) => Element::Float32,
+        Some(other) => Element::Other(other.to_string()),
+        None => Element::Other("of unstated type".to_owned()),
+    };
+    let shape = node.and_then(|node| node.shape()).map(|dims| dims.into_iter().map(dim).collect());
+    Port { name, element, shape }
+}
+
+fn dim(dimension: Dimension) -> Dim {
+    match dimension {
+        Dimension::Fixed(size) => Dim::Fixed(size),
+        Dimension::Symbolic(name) if is_from_graph(&name) => Dim::Named(name),
+        Dimension::Symbolic(_) => Dim::Any,
+    }
+}
+
+/// rten numbers what has no name, and what it derives itself it names by a formula: `broadcast(sequence, 64)`.
+fn is_from_graph(name: &str) -> bool {
+    let word = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
+    !name.is_empty() && name.chars().all(word) && !name.starts_with("unnamed_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_that_is_linked_in() {
+        let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+        assert!(lock.contains(&format!("name = \"rten\"\nversion = \"{VERSION}\"\n")));
+    }
+}

@@ -1,0 +1,84 @@
+//! Programs that nobody here wrote, for tests that need them: installed once per target directory, from the Go module
+//! proxy and from PyPI, in the versions that are pinned here and in `tests/*/requirements.txt`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
+
+/// One Python at a time: tests run in parallel, and several want the same.
+static TURN: Mutex<()> = Mutex::new(());
+
+pub fn target_dir() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs a command to its end, with `stdin` piped into it as it reads.
+pub fn run(command: &mut Command, stdin: String) -> std::io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut pipe = child.stdin.take().expect("stdin is piped");
+    // A client that ends early closes the pipe; its exit code and output tell why.
+    let writer = std::thread::spawn(move || pipe.write_all(stdin.as_bytes()).ok());
+    let output = child.wait_with_output();
+    writer.join().expect("the writer does not panic");
+    output
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Runs a step of an installation; where it cannot, the test fails and says what to install.
+pub fn install(command: &mut Command, needs: &str) {
+    let output = run(command, String::new()).unwrap_or_else(|error| {
+        let program = command.get_program().display();
+        panic!("cannot run {program} ({error}): this test needs {needs}")
+    });
+    assert!(output.status.success(), "{command:?} failed; this test needs {needs}:\n{}", stderr(&output));
+}
+
+/// The path of grpcurl, installed by the first test that asks.
+pub fn grpcurl() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let (_, version) = GRPCURL.split_once('@').expect("the version is pinned");
+        let folder = target_dir().join("grpcurl").join(version);
+        let binary = folder.join("grpcurl");
+        let runs =
+            run(Command::new(&binary).arg("-version"), String::new()).is_ok_and(|output| output.status.success());
+        if !runs {
+            let mut go = Command::new("go");
+            install(
+                go.args(["install", GRPCURL]).env("GOBIN", &folder),
+                "Go 1.21 or later and a Go module proxy that GOPROXY names",
+            );
+        }
+        binary
+    })
+}
+
+/// The Python of a virtual environment with what `tests/{of}/requirements.txt` names.
+pub fn python(of: &str) -> PathBuf {
+    const NEEDS: &str = "Python 3.10 or later with its venv module (Debian: python3-venv) and a PyPI that pip reaches";
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let requirements = repository().join("tests").join(of).join("requirements.txt");
+    let wanted = fs::read_to_string(&requirements).expect("the requirements are in the repository");
+    let folder = target_dir().join("python").join(of);
+    let binary = folder.join("bin/python");
+    // Written last: an installation that was broken off, or of other versions, is made anew.
+    let marker = folder.join("installed.txt");
+    if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
+        install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS);
+        let mut pip = Command::new(&binary);
+        install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements), NEEDS);
+        fs::write(&marker, wanted).expect("the target directory can be written");
+    }
+    binary
+}
