@@ -1,9 +1,10 @@
-//! A segment in the making, in steps of a few milliseconds.
+//! A segment in the making, in steps of a few milliseconds, but for its beginning and what lies between its stages.
 //!
 //! ```text
 //! codes, twins ─► links one by one (hnsw_rs) ─► layout ─► repair, layout (twice) ─► parts of a segment
 //! ```
-//! What lies between the steps (a layout, the audit of reachability) is one piece: a tenth of a second for 100,000 vectors.
+//! One piece each: the codes of all vectors; a layout; the links of what is out of reach, and the audit of that. For 100,000
+//! vectors that is a tenth of a second or so.
 
 use std::sync::Arc;
 

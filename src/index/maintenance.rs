@@ -1,7 +1,8 @@
 //! What is done behind the searches' back: sealing what came, merging what is sealed.
 //!
 //! One thread at a time does it, in steps of some milliseconds, so that it can stop in time and serve several indexes in
-//! turn. It locks rows for moments only, some thousand of them at a time: searches and inserts never wait for more.
+//! turn. Some steps are one piece and take longer, with the size of the segment: its codes at the beginning, what
+//! `building` names, and at the end the writing of its file, 2 KB a vector, synced and checked. It locks rows for moments only, some thousand of them at a time: searches and inserts never wait for more.
 //!
 //! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built
 //! anew seldom, and any two when they have stopped. Segments that remain differ in size by more than [`ALIKE`] times.
