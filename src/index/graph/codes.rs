@@ -100,11 +100,14 @@ impl Codes {
         let (blocks, scales, sums) = (self.blocks.to_mut(), self.scales.to_mut(), self.sums.to_mut());
         let mut kept = 0;
         for row in 0..scales.len() {
-            if keep(row as u32) {
+            if !keep(row as u32) {
+                continue;
+            }
+            if kept != row {
                 blocks.copy_within(row * stride..(row + 1) * stride, kept * stride);
                 (scales[kept], sums[kept]) = (scales[row], sums[row]);
-                kept += 1;
             }
+            kept += 1;
         }
         blocks.truncate(kept * stride);
         scales.truncate(kept);
