@@ -7,7 +7,7 @@
 //! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built
 //! anew seldom, and any two when they have stopped. Segments that remain differ in size by more than [`ALIKE`] times.
 
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Index;
@@ -54,14 +54,10 @@ pub(super) struct Maintenance {
 }
 
 impl Index {
-    /// Whether there is work for [`Index::maintain_for`]. Becomes true with inserts and removals, and a
-    /// while after them for the last merges: to be asked every second or so.
-    pub fn needs_maintenance(&self) -> bool {
-        let at_work = match self.maintenance.try_lock() {
-            Ok(maintenance) => maintenance.work.is_some(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().work.is_some(),
-            Err(TryLockError::WouldBlock) => true,
-        };
+    /// Whether there is work for [`Index::maintain_for`].
+    #[cfg(test)]
+    pub(super) fn needs_maintenance(&self) -> bool {
+        let at_work = super::lock(&self.maintenance).work.is_some();
         at_work || self.next_task(&self.rows(), false).is_some()
     }
 

@@ -62,6 +62,9 @@ use rows::Rows;
 /// Vectors of the tail that are compared with each query: a tenth of a millisecond at most.
 const SEAL_ABOVE: usize = 4_096;
 
+/// The most candidates that are of use: beyond it an exact scan of a hundred thousand is as quick.
+pub const MAX_EF: usize = 4_096;
+
 /// How hard to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, TryLockError};
 
+use super::MAX_EF;
 use super::scan::Neighbour;
 
 /// Neighbours that are looked for: recall@10 is what others publish.
@@ -25,8 +26,6 @@ const WAITING: usize = 16;
 const WINDOW: usize = 256;
 /// So many say enough about the number of candidates: their mean is off by 0.005 or so.
 const ENOUGH: usize = 100;
-/// No more candidates than that: an exact scan of a hundred thousand would be as quick.
-const MOST: usize = 4_096;
 
 /// How well an index finds, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,7 +96,7 @@ impl Audit {
             known.latest.pop_front();
         }
         if known.latest.len() >= ENOUGH && known.recall().is_some_and(|recall| recall < TARGET) {
-            self.raised.fetch_max((ef + ef / 4 + 1).min(MOST), Ordering::Relaxed);
+            self.raised.fetch_max((ef + ef / 4 + 1).min(MAX_EF), Ordering::Relaxed);
             known.latest.clear();
         }
     }
@@ -150,8 +149,8 @@ mod tests {
         assert_eq!(audit.quality(161).recall, None, "what was found with fewer candidates says nothing any more");
         (0..WINDOW + 50).for_each(|_| audit.note(161, &all, &all));
         assert_eq!((audit.raised(), audit.quality(161).checked), (161, WINDOW));
-        (0..WINDOW).for_each(|_| audit.note(MOST, &most, &all));
-        assert_eq!(audit.raised(), MOST);
+        (0..WINDOW).for_each(|_| audit.note(MAX_EF, &most, &all));
+        assert_eq!(audit.raised(), MAX_EF);
     }
 
     #[test]
