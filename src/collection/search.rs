@@ -44,6 +44,11 @@ impl Search {
     pub fn nearest(k: usize, effort: Effort) -> Self {
         Self { k, effort, filter: None, min_score: None, groups: None, diversity: None }
     }
+
+    /// Whether what it misses tells how well searches of the whole collection find that say nothing about it.
+    fn is_typical(&self) -> bool {
+        self.effort == Effort::Graph { ef: None } && self.filter.is_none() && self.groups.is_none()
+    }
 }
 
 /// A document that was found.
@@ -63,6 +68,9 @@ impl Collection {
     /// The nearest documents: as many as `k` where so many match, score descending, then id ascending; with
     /// [`Search::diversity`] in the order in which they are chosen.
     pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Found> {
+        if search.is_typical() {
+            self.index.sample(query.values());
+        }
         let Some(diversity) = search.diversity else { return self.best(query, search, search.k) };
         let pool = self.best(query, search, diversity.pool(search.k));
         let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score, &*found.vector)).collect();

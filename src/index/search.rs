@@ -43,10 +43,7 @@ impl Index {
         let by_graph = match effort {
             Effort::Exact => None,
             Effort::Graph { ef } => {
-                let ef = ef.unwrap_or_else(|| {
-                    self.audit.sample(query);
-                    self.ef_search()
-                });
+                let ef = ef.unwrap_or_else(|| self.ef_search());
                 self.nearest_by_graph(query, &codes, k, ef.max(k), None)
             }
         };
