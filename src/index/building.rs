@@ -94,7 +94,8 @@ impl Building {
                 repairing(graph, points, vec![self.ef_construction, FIRST_EF.min(self.ef_construction)])
             }
             Stage::Repairing { graph, points, repair, then } => {
-                let links = repair.finish(&graph);
+                let (links, added) = repair.finish(&graph);
+                tracing::debug!(vectors = graph.len(), added, "links to what was out of reach");
                 let first: Vec<u32> = (0..graph.entries() as u32).collect();
                 let order = breadth_first(&links, &first);
                 let points = order.iter().map(|&node| points[node as usize]).collect();
@@ -127,6 +128,12 @@ impl Building {
 fn repairing(graph: Frozen, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
     match then.pop() {
         Some(ef) => Stage::Repairing { repair: Repair::new(graph.len(), ef), graph, points, then },
-        None => Stage::Done { graph, points },
+        None => {
+            let unreachable = graph.unreachable();
+            if unreachable > 0 {
+                tracing::error!(unreachable, of = graph.len(), "walks miss what a segment of the index holds");
+            }
+            Stage::Done { graph, points }
+        }
     }
 }

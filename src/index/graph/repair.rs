@@ -68,11 +68,11 @@ impl Repair {
         true
     }
 
-    /// The links, when all steps are done: by node as it was, and no node is out of reach.
-    pub fn finish(self, graph: &Frozen) -> Links {
+    /// The links, when all steps are done: by node as it was, and no node is out of reach; and how many of them it took for that.
+    pub fn finish(self, graph: &Frozen) -> (Links, usize) {
         let (_, mut links) = self.joined.unwrap_or_else(|| unreachable!("a step says whether there is one more"));
-        super::connect::connect(graph.codes(), &mut links);
-        links
+        let added = super::connect::connect(graph.codes(), &mut links);
+        (links, added)
     }
 }
 
