@@ -18,6 +18,7 @@ mod load;
 mod precision;
 mod reflection;
 mod resume;
+mod segments;
 mod similarity;
 mod top_k;
 mod upload;
