@@ -3,9 +3,11 @@
 //! It wakes with each commit, and once a second for work that became due meanwhile, and gives each
 //! collection a short turn until none has work left. While documents come in it rests between turns: the cores are for
 //! the model then, and what is not linked yet is found by comparing. Once a second it checks what a search found, of one
-//! collection after the other. It ends with its store.
+//! collection after the other. It ends with its store, and not with a panic: the segment that was being built is lost, and
+//! begun again when the thread wakes next.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
@@ -19,6 +21,10 @@ const REST: Duration = Duration::from_secs(1);
 /// While documents come in, the graphs get one part in so many of what the machine can do. Linking a document takes
 /// about a tenth of the time that embedding a short text takes (benches/upload.rs), and again when segments merge.
 const SHARE: usize = 10;
+
+/// What a rest takes at most, however long the turn was: no turn of one collection asks for more, but a step that cannot be
+/// divided (a file is written, a graph laid out) may take seconds, and all that comes meanwhile is compared with each query.
+const MOST_REST: Duration = Duration::from_millis(500);
 
 /// The collections of a store, by name.
 pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
@@ -48,9 +54,7 @@ impl Gardener {
 fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
     priority::give_way(priority::BACKGROUND);
     let (mut checked, mut turn) = (Instant::now(), 0);
-    // One thread that always works is one of so many.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let rest_for_turn = (SHARE as f32 / cores as f32 - 1.0).max(0.0);
     while woken.recv_timeout(REST) != Err(RecvTimeoutError::Disconnected) {
         loop {
             let Some(collections) = collections.upgrade() else { return };
@@ -61,22 +65,66 @@ fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
                 checked = Instant::now();
                 turn = audit_one(&all, turn);
             }
-            if all.iter().filter(|collection| collection.maintain()).count() == 0 {
+            if all.iter().filter(|collection| unless_it_panics(collection, Collection::maintain)).count() == 0 {
                 break;
             }
             let far_behind = all.iter().any(|collection| collection.is_far_behind());
             drop(all);
             if woken.try_recv().is_ok() && !far_behind {
-                std::thread::sleep(begun.elapsed().mul_f32(rest_for_turn));
+                std::thread::sleep(rest_after(begun.elapsed(), cores));
             }
         }
     }
+}
+
+/// What a turn of a collection answers; false if it panics. Unwind safe: what an index has in work is taken out before
+/// it is worked on, and what searches see is changed by few assignments (`Rows`).
+fn unless_it_panics(collection: &Collection, turn: impl Fn(&Collection) -> bool) -> bool {
+    catch_unwind(AssertUnwindSafe(|| turn(collection))).unwrap_or_else(|_| {
+        tracing::error!(collection = collection.name(), "maintenance of the index panicked; it is tried again");
+        false
+    })
+}
+
+/// How long to rest after work, while documents come in.
+fn rest_after(work: Duration, cores: usize) -> Duration {
+    // One thread that always works is one of so many.
+    let rest_for_work = (SHARE as f32 / cores as f32 - 1.0).max(0.0);
+    work.mul_f32(rest_for_work).min(MOST_REST)
 }
 
 /// Checks a search of the first collection, from number `turn` on, where one waits; returns whose turn is next.
 fn audit_one(all: &[Arc<Collection>], turn: usize) -> usize {
     let first = turn % all.len().max(1);
     let (before, after) = all.split_at(first);
-    let passed_over = after.iter().chain(before).position(|collection| collection.audit());
+    let passed_over = after.iter().chain(before).position(|collection| unless_it_panics(collection, Collection::audit));
     passed_over.map_or(first, |passed_over| first + passed_over + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Model, Options, Store, Usage, disk};
+    use super::*;
+    use crate::index;
+
+    #[test]
+    fn a_panic_ends_a_turn_and_neither_the_thread_nor_the_collection() {
+        let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
+        let (disk, index) = (disk::Options::default(), index::Options::default());
+        let store = Store::open(Options { directory: None, disk, quota, collection_quota, index }).unwrap();
+        let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap();
+        let panics = |collection: &Collection| {
+            let _held = collection.write();
+            panic!("as a mistake would have it")
+        };
+        assert!(!unless_it_panics(&collection, panics));
+        assert!(unless_it_panics(&collection, Collection::is_empty));
+    }
+
+    #[test]
+    fn rests_leave_a_tenth_of_the_machine_and_have_an_end() {
+        let rest = |milliseconds, cores| rest_after(Duration::from_millis(milliseconds), cores).as_millis();
+        assert_eq!([1, 2, 4, 10, 64].map(|cores| rest(50, cores)), [450, 200, 75, 0, 0]);
+        assert_eq!([1, 2, 10].map(|cores| rest(30_000, cores)), [500, 500, 0]);
+    }
 }

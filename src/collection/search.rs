@@ -3,8 +3,8 @@
 //! The index answers "the nearest so many among these places". What it knows nothing of is added here: ids, which
 //! decide between equal scores, groups, and hits that should differ from each other.
 //!
-//! Invariant: hits are as many as are wanted, or as there can be. The documents are held for reading throughout, so
-//! that slots, places and documents agree.
+//! Invariant: hits are as many as are wanted, or as there can be. The documents are held for reading while they are
+//! ranked, so that slots, places and documents agree, and no longer: whoever commits waits for that.
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +44,11 @@ impl Search {
     pub fn nearest(k: usize, effort: Effort) -> Self {
         Self { k, effort, filter: None, min_score: None, groups: None, diversity: None }
     }
+
+    /// Whether what it misses tells how well searches of the whole collection find that say nothing about it.
+    fn is_typical(&self) -> bool {
+        self.effort == Effort::Graph { ef: None } && self.filter.is_none() && self.groups.is_none()
+    }
 }
 
 /// A document that was found.
@@ -63,12 +68,19 @@ impl Collection {
     /// The nearest documents: as many as `k` where so many match, score descending, then id ascending; with
     /// [`Search::diversity`] in the order in which they are chosen.
     pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Found> {
+        if search.is_typical() {
+            self.index.sample(query.values());
+        }
+        let Some(diversity) = search.diversity else { return self.best(query, search, search.k) };
+        let pool = self.best(query, search, diversity.pool(search.k));
+        let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score, &*found.vector)).collect();
+        diversity.choose(&candidates, search.k).into_iter().map(|place| pool[place].clone()).collect()
+    }
+
+    /// The best `n` by score of what was asked for. The documents are held for reading until they are found.
+    fn best(&self, query: &Embedding, search: &Search, n: usize) -> Vec<Found> {
         let here = self.read();
-        let ranking = Ranking { collection: self, here: &here, query: query.values(), search };
-        let hits = match search.diversity {
-            None => ranking.best(search.k),
-            Some(diversity) => ranking.diverse(diversity),
-        };
+        let hits = Ranking { collection: self, here: &here, query: query.values(), search }.best(n);
         hits.into_iter()
             .filter_map(|Hit { id, slot, score }| {
                 let content = Arc::clone(&here.by_id.get(id)?.content);
@@ -95,15 +107,6 @@ struct Hit<'s> {
 }
 
 impl<'s> Ranking<'s> {
-    /// `k` that differ, in the order in which they are chosen.
-    fn diverse(&self, diversity: Diversity) -> Vec<Hit<'s>> {
-        let pool = self.best(diversity.pool(self.search.k));
-        let vectors: Vec<Vector> = pool.iter().map(|hit| self.collection.row(hit.slot)).collect();
-        let candidates: Vec<(f32, &[f32])> =
-            pool.iter().zip(&vectors).map(|(hit, vector)| (hit.score, &**vector)).collect();
-        diversity.choose(&candidates, self.search.k).into_iter().map(|place| pool[place]).collect()
-    }
-
     /// The best `n` by score of what was asked for.
     fn best(&self, n: usize) -> Vec<Hit<'s>> {
         let among = self.search.filter.as_ref().map(|filter| self.here.places(filter));

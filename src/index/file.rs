@@ -10,7 +10,7 @@
 //! Invariants: a file has its name only when it is complete and synced; it never changes; it is deleted when the last
 //! reader of a segment that was replaced is gone.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ impl Files {
     /// finished, and what has another number of dimensions; says so.
     pub(super) fn open(keep: Keep, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
         let directory = &keep.directory;
-        fs::create_dir_all(directory)?;
+        make_directory(directory)?;
         let mut numbers = Vec::new();
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
@@ -175,6 +175,10 @@ impl Files {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let (new, path) = (self.path(number, NEW_EXTENSION), self.path(number, EXTENSION));
         let written = write(&new, self.dimensions, parts, members).and_then(|()| fs::rename(&new, &path));
+        if self.are_discarded() {
+            // Whoever did that meanwhile may have found the directory not empty.
+            self.discard();
+        }
         if let Err(error) = written {
             let _ = fs::remove_file(&new);
             return Err(error);
@@ -216,7 +220,7 @@ fn write(path: &Path, dimensions: usize, parts: &Parts, members: &[Member]) -> i
     header[..5].copy_from_slice(&counts);
     header[5] = u64::from(checksum(&counts, sections));
 
-    let mut out = Aligned { out: BufWriter::new(File::create(path)?), at: 0 };
+    let mut out = Aligned { out: BufWriter::new(new_file(path)?), at: 0 };
     out.write(bytemuck::cast_slice(&header))?;
     for section in sections {
         out.align()?;
@@ -225,6 +229,22 @@ fn write(path: &Path, dimensions: usize, parts: &Parts, members: &[Member]) -> i
     out.align()?;
     members.iter().try_for_each(|member| out.write(bytemuck::cast_slice(&member.vector)))?;
     out.out.into_inner()?.sync_all()
+}
+
+/// Vectors tell what their texts are about: directories and files are their user's alone.
+fn make_directory(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn checksum(counts: &[u64; 5], sections: [&[u8]; 7]) -> u32 {

@@ -1,12 +1,13 @@
 //! What is done behind the searches' back: sealing what came, merging what is sealed.
 //!
 //! One thread at a time does it, in steps of some milliseconds, so that it can stop in time and serve several indexes in
-//! turn. It locks rows for moments only, some thousand of them at a time: searches and inserts never wait for more.
+//! turn. Some steps are one piece and take longer, with the size of the segment: its codes at the beginning, what
+//! `building` names, and at the end the writing of its file, 2 KB a vector, synced and checked. It locks rows for moments only, some thousand of them at a time: searches and inserts never wait for more.
 //!
 //! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built
 //! anew seldom, and any two when they have stopped. Segments that remain differ in size by more than [`ALIKE`] times.
 
-use std::sync::{Arc, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Index;
@@ -53,14 +54,10 @@ pub(super) struct Maintenance {
 }
 
 impl Index {
-    /// Whether there is work for [`Index::maintain_for`]. Becomes true with inserts and removals, and a
-    /// while after them for the last merges: to be asked every second or so.
-    pub fn needs_maintenance(&self) -> bool {
-        let at_work = match self.maintenance.try_lock() {
-            Ok(maintenance) => maintenance.work.is_some(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().work.is_some(),
-            Err(TryLockError::WouldBlock) => true,
-        };
+    /// Whether there is work for [`Index::maintain_for`].
+    #[cfg(test)]
+    pub(super) fn needs_maintenance(&self) -> bool {
+        let at_work = super::lock(&self.maintenance).work.is_some();
         at_work || self.next_task(&self.rows(), false).is_some()
     }
 

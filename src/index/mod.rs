@@ -62,6 +62,9 @@ use rows::Rows;
 /// Vectors of the tail that are compared with each query: a tenth of a millisecond at most.
 const SEAL_ABOVE: usize = 4_096;
 
+/// The most candidates that are of use: beyond it an exact scan of a hundred thousand is as quick.
+pub const MAX_EF: usize = 4_096;
+
 /// How hard to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
@@ -226,13 +229,22 @@ impl Index {
         self.audit.quality(self.ef_search())
     }
 
-    /// Answers one of the latest queries exactly, for [`Index::quality`]; false if none waits. Takes as long as an exact scan.
+    /// A query of length 1 that [`Index::audit`] may answer again: of those that are asked with [`Effort::Graph`] and no `ef`, each once.
+    pub fn sample(&self, query: &[f32]) {
+        self.check(query);
+        self.audit.sample(query);
+    }
+
+    /// Answers one of the latest samples by graph and exactly, for [`Index::quality`]; false if none waits. Takes as long as an exact scan.
     pub fn audit(&self) -> bool {
         let Some(query) = self.audit.next() else { return false };
         let ef = self.ef_search();
         let hits = self.search(&query, recall::K, Effort::Graph { ef: Some(ef) });
         let exact = self.search(&query, recall::K, Effort::Exact);
-        self.audit.note(ef, &hits, &exact);
+        self.audit.note(&hits, &exact);
+        if self.options.ef_search.is_none() {
+            self.audit.look_harder_than(ef);
+        }
         true
     }
 

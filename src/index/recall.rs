@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, TryLockError};
 
+use super::MAX_EF;
 use super::scan::Neighbour;
 
 /// Neighbours that are looked for: recall@10 is what others publish.
@@ -25,8 +26,6 @@ const WAITING: usize = 16;
 const WINDOW: usize = 256;
 /// So many say enough about the number of candidates: their mean is off by 0.005 or so.
 const ENOUGH: usize = 100;
-/// No more candidates than that: an exact scan of a hundred thousand would be as quick.
-const MOST: usize = 4_096;
 
 /// How well an index finds, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +69,7 @@ impl Known {
 }
 
 impl Audit {
-    /// A query that was answered by graphs, with as many candidates as nobody named. Costs next to nothing.
+    /// A query that is about to be answered with as many candidates as nobody named. Costs next to nothing.
     pub(super) fn sample(&self, query: &[f32]) {
         let mut waiting = match self.waiting.try_lock() {
             Ok(waiting) => waiting,
@@ -87,8 +86,8 @@ impl Audit {
         super::lock(&self.waiting).pop_front()
     }
 
-    /// What a query found with `ef` candidates, and what it should have.
-    pub(super) fn note(&self, ef: usize, hits: &[Neighbour], exact: &[Neighbour]) {
+    /// What a query found, and what it should have.
+    pub(super) fn note(&self, hits: &[Neighbour], exact: &[Neighbour]) {
         let Some(worst) = exact.last() else { return };
         let found = hits.iter().filter(|hit| hit.score >= worst.score).count();
         let mut known = super::lock(&self.known);
@@ -96,8 +95,15 @@ impl Audit {
         if known.latest.len() > WINDOW {
             known.latest.pop_front();
         }
-        if known.latest.len() >= ENOUGH && known.recall().is_some_and(|recall| recall < TARGET) {
-            self.raised.fetch_max((ef + ef / 4 + 1).min(MOST), Ordering::Relaxed);
+    }
+
+    /// More candidates than these `ef` from now on, if the latest queries found too little with them. What they found says nothing
+    /// any more then; where there are no more to be had, it still does.
+    pub(super) fn look_harder_than(&self, ef: usize) {
+        let mut known = super::lock(&self.known);
+        let too_little = known.latest.len() >= ENOUGH && known.recall().is_some_and(|recall| recall < TARGET);
+        let more = (ef + ef / 4 + 1).min(MAX_EF);
+        if too_little && self.raised.fetch_max(more, Ordering::Relaxed) < more {
             known.latest.clear();
         }
     }
@@ -131,27 +137,41 @@ mod tests {
     fn hits_as_near_as_the_worst_of_the_true_ones_are_true() {
         let audit = Audit::default();
         assert_eq!(audit.quality(64), Quality { ef_search: 64, recall: None, checked: 0 });
-        audit.note(64, &hits(&[0.9, 0.8, 0.8]), &hits(&[0.9, 0.8, 0.8]));
+        audit.note(&hits(&[0.9, 0.8, 0.8]), &hits(&[0.9, 0.8, 0.8]));
         assert_eq!(audit.quality(64).recall, Some(1.0));
-        audit.note(64, &hits(&[0.9, 0.7, 0.6]), &hits(&[0.9, 0.8, 0.7]));
+        audit.note(&hits(&[0.9, 0.7, 0.6]), &hits(&[0.9, 0.8, 0.7]));
         assert_eq!(audit.quality(64), Quality { ef_search: 64, recall: Some(0.833), checked: 2 });
-        audit.note(64, &[], &[]);
+        audit.note(&[], &[]);
         assert_eq!(audit.quality(64).checked, 2, "an empty index says nothing");
+    }
+
+    /// As an index does whose number of candidates is its own choice.
+    fn check(audit: &Audit, ef: usize, hits: &[Neighbour], exact: &[Neighbour]) {
+        audit.note(hits, exact);
+        audit.look_harder_than(ef);
     }
 
     #[test]
     fn candidates_grow_only_when_enough_queries_found_too_little() {
         let audit = Audit::default();
         let (all, most) = (hits(&[0.9, 0.8]), hits(&[0.9, 0.7]));
-        (0..ENOUGH - 1).for_each(|_| audit.note(128, &most, &all));
+        (0..ENOUGH - 1).for_each(|_| check(&audit, 128, &most, &all));
         assert_eq!(audit.raised(), 0);
-        audit.note(128, &most, &all);
+        check(&audit, 128, &most, &all);
         assert_eq!(audit.raised(), 161);
         assert_eq!(audit.quality(161).recall, None, "what was found with fewer candidates says nothing any more");
-        (0..WINDOW + 50).for_each(|_| audit.note(161, &all, &all));
+        (0..WINDOW + 50).for_each(|_| check(&audit, 161, &all, &all));
         assert_eq!((audit.raised(), audit.quality(161).checked), (161, WINDOW));
-        (0..WINDOW).for_each(|_| audit.note(MOST, &most, &all));
-        assert_eq!(audit.raised(), MOST);
+    }
+
+    #[test]
+    fn what_was_found_with_the_most_candidates_is_not_forgotten() {
+        let audit = Audit::default();
+        let (all, most) = (hits(&[0.9, 0.8]), hits(&[0.9, 0.7]));
+        (0..ENOUGH).for_each(|_| check(&audit, MAX_EF - 1, &most, &all));
+        assert_eq!((audit.raised(), audit.quality(MAX_EF).recall), (MAX_EF, None));
+        (0..WINDOW).for_each(|_| check(&audit, MAX_EF, &most, &all));
+        assert_eq!(audit.quality(MAX_EF), Quality { ef_search: MAX_EF, recall: Some(0.5), checked: WINDOW });
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub(super) struct Rows {
     free: Vec<u32>,
     live: usize,
     tail: Tail,
-    /// Live slots that segments hold.
+    /// Live slots that are not named in the tail: those of `segments`. A little less while a new segment takes over its
+    /// vectors, which count when it is installed, if some of them are removed meanwhile.
     sealed: usize,
     /// Rows that have memory of their own.
     in_memory: usize,
@@ -108,7 +109,7 @@ impl Rows {
         self.in_memory -= usize::from(row.is_some_and(|row| row.is_in_memory()));
         if let Some(segment) = place.segment.take() {
             segment.lost_one();
-            self.sealed -= 1;
+            self.sealed = self.sealed.saturating_sub(1);
         }
         self.free.push(slot.place);
         // Replacing documents over and over must not make the tail grow; half of it may be stale, so
@@ -181,7 +182,6 @@ impl Rows {
                 continue;
             }
             let place = &mut self.places[slot.place as usize];
-            self.sealed += usize::from(place.segment.is_none());
             place.segment = Some(Arc::clone(segment));
             if let Some(rows) = segment.rows() {
                 self.in_memory -= usize::from(place.row.as_ref().is_some_and(Vector::is_in_memory));
@@ -196,6 +196,7 @@ impl Rows {
         self.segments = kept.chain(new).cloned().collect();
         let places = &self.places;
         self.tail.retain(|slot| live_row(places, slot).is_some() && places[slot.place as usize].segment.is_none());
+        self.sealed = self.live - self.tail.slots().len();
     }
 
     /// Names all live slots in the tail again, with their rows in memory: no segment is left, and nobody reads its file.
@@ -271,13 +272,38 @@ mod tests {
         assert_eq!(live_tail(&rows), [slot]);
     }
 
+    /// A segment of all of some slots, held by nobody yet.
+    fn segment_of(rows: &Rows, slots: &[Slot]) -> Arc<Segment> {
+        let (parts, members) = Building::new(2, 8, rows.members(slots).collect()).finish();
+        Arc::new(Segment::new(parts, members.iter().map(|member| member.slot).collect(), None))
+    }
+
+    #[test]
+    fn removals_while_a_segment_takes_over_do_not_each_go_through_the_tail() {
+        let mut rows = rows();
+        let slots: Vec<Slot> = (0..1_000).map(|n| insert(&mut rows, n as f32)).collect();
+        let segment = segment_of(&rows, &slots);
+        rows.hold(&segment, 0..900);
+        // Held or not, half of the tail may be stale before it is gone through.
+        for slot in segment.slots().iter().step_by(3) {
+            rows.remove(*slot);
+            assert_eq!(rows.tail().slots().len(), 1_000);
+        }
+        rows.hold(&segment, 900..1_000);
+        rows.install(&[Arc::clone(&segment)], &[]);
+        assert_eq!((rows.live(), rows.sealed, segment.live(), rows.tail().slots().len()), (666, 666, 666, 0));
+        let late: Vec<Slot> = (0..10).map(|n| insert(&mut rows, n as f32)).collect();
+        segment.slots().iter().chain(&late[..5]).for_each(|slot| {
+            rows.remove(*slot);
+        });
+        assert_eq!((rows.live(), rows.sealed, segment.live(), live_tail(&rows)), (5, 0, 0, late[5..].to_vec()));
+    }
+
     #[test]
     fn what_was_removed_while_its_segment_was_built_is_not_counted_as_held() {
         let mut rows = rows();
         let slots: Vec<Slot> = (0..4).map(|n| insert(&mut rows, n as f32)).collect();
-        let members: Vec<Member> = rows.members(&slots).collect();
-        let (parts, members) = Building::new(2, 8, members).finish();
-        let segment = Arc::new(Segment::new(parts, members.iter().map(|member| member.slot).collect(), None));
+        let segment = segment_of(&rows, &slots);
         rows.remove(slots[1]);
         let reused = insert(&mut rows, 9.0);
         rows.hold(&segment, 0..2);

@@ -43,10 +43,7 @@ impl Index {
         let by_graph = match effort {
             Effort::Exact => None,
             Effort::Graph { ef } => {
-                let ef = ef.unwrap_or_else(|| {
-                    self.audit.sample(query);
-                    self.ef_search()
-                });
+                let ef = ef.unwrap_or_else(|| self.ef_search());
                 self.nearest_by_graph(query, &codes, k, ef.max(k), None)
             }
         };
@@ -97,6 +94,16 @@ impl Index {
         self.options.ef_search.unwrap_or_else(automatic)
     }
 
+    /// Whether a search with so many candidates compares with all vectors.
+    pub fn scans(&self, ef: usize) -> bool {
+        self.is_cheaper_to_scan(&self.rows(), ef)
+    }
+
+    fn is_cheaper_to_scan(&self, rows: &Rows, ef: usize) -> bool {
+        let scan_rows = self.options.scan_rows_per_ef.saturating_mul(ef);
+        rows.segments().is_empty() || rows.live() <= scan_rows.max(ef)
+    }
+
     /// `among`: hits are at these places only. `None`: the exact scan is cheaper, or the walks found too few.
     fn nearest_by_graph(
         &self,
@@ -109,8 +116,7 @@ impl Index {
         let wanted = |slot: Slot| among.is_none_or(|among| among.contains(slot.place()));
         let rows = self.rows();
         let segments = Arc::clone(rows.segments());
-        let scan_rows = self.options.scan_rows_per_ef.saturating_mul(ef);
-        if segments.is_empty() || rows.live() <= scan_rows.max(ef) {
+        if self.is_cheaper_to_scan(&rows, ef) {
             return None;
         }
         // The tail before the segments, under the lock that names both: a vector is in one of them.

@@ -125,6 +125,7 @@ impl Segment {
 
     fn add(&self, node: u32, estimate: f32, query: &OwnQuery, found: &mut Vec<Candidate>) {
         let slots = &self.slots[self.parts.of(node)];
-        found.extend(slots.iter().map(|&slot| Candidate { slot, estimate, error: query.error() }));
+        let error = query.error(self.parts.graph.codes().scale(node));
+        found.extend(slots.iter().map(|&slot| Candidate { slot, estimate, error }));
     }
 }

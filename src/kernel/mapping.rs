@@ -10,11 +10,12 @@ use memmap2::Mmap;
 pub struct Mapping(Mmap);
 
 impl Mapping {
-    /// All of a file, which nobody may change or shorten as long as this lives: readers would see it change, or be
-    /// stopped by the system. So it is for files that are complete before they get their name, in a directory that
-    /// belongs to this process.
+    /// All of a file. The caller sees to it that nobody changes or shortens the file as long as this lives: readers would see it
+    /// change, or be stopped by the system (SIGBUS), as they are by a disk that cannot read it back. The one caller, `index/file.rs`,
+    /// maps files of our own data directory, which one process uses at a time and holds a lock on; a file there is complete and
+    /// synced before it gets its name, is never written again, and its bytes stay after it is deleted until the last mapping goes.
     pub fn of(file: &File) -> io::Result<Mapping> {
-        // SAFETY: only read through shared slices; that it does not change is what the caller keeps to.
+        // SAFETY: only read through shared slices, by the type; that the bytes do not change is the caller's part, kept as said.
         unsafe { Mmap::map(file) }.map(Mapping)
     }
 }

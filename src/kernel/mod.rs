@@ -1,7 +1,8 @@
-//! NUMBERS: the arithmetic that decides speed, each in a plain and a fast version.
+//! NUMBERS: the arithmetic that decides speed, each in a plain and a fast version; and what else is close to the machine.
 //!
-//! Knows slices of floats and nothing of texts, models or indexes. The only place of the crate where
-//! `unsafe` is allowed: for the CPU's vector instructions, and to read a file as memory.
+//! Knows slices of floats and nothing of texts, models or indexes. The only place of the crate where `unsafe` is allowed:
+//! for the CPU's vector instructions, for matrices that threads fill together, to read a file as memory, and to say that a
+//! block of codes is plain bytes.
 
 #![allow(unsafe_code)]
 

@@ -10,12 +10,9 @@ use super::status::{Failure, Resource};
 use super::{Engine, Limits, bounded, compute_each, filter, metadata, parse, vector};
 use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
 use crate::embedder::{Embedding, InputType};
-use crate::index::Effort;
+use crate::index::{Effort, MAX_EF};
 use crate::inference::{Truncation, WhenFull};
 use crate::proto::{self, VectorFormat, query};
-
-/// The largest `ef`: beyond it an exact scan is as quick.
-const MAX_EF: usize = 4096;
 
 /// A query that was understood.
 enum Query {

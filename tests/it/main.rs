@@ -22,6 +22,7 @@ mod onnx_runtime;
 mod precision;
 mod reflection;
 mod resume;
+mod segments;
 mod similarity;
 mod top_k;
 mod upload;

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::vectors::Vector;
-use crate::index::{Effort, Index, Neighbour, Options};
+use crate::index::{Effort, Index, MAX_EF, Neighbour, Options};
 
 /// Times that each effort is measured.
 pub const ROUNDS: usize = 5;
@@ -48,7 +48,6 @@ pub struct Row {
 /// An index to be measured.
 pub struct Measure<'a> {
     pub index: &'a Index,
-    pub options: &'a Options,
     pub queries: &'a [Vector],
     pub k: usize,
     /// That search at once.
@@ -113,11 +112,8 @@ impl Measure<'_> {
         }
     }
 
-    /// What the index's options say of a search with this `ef`.
     fn how(&self, ef: usize) -> How {
-        let n = self.index.len();
-        let scans = n <= self.options.exact_below || n <= self.options.scan_rows_per_ef.saturating_mul(ef);
-        if scans { How::Scan } else { How::Graph }
+        if self.index.scans(ef.max(self.k)) { How::Scan } else { How::Graph }
     }
 
     /// Searches for all queries, shared out among threads.
@@ -158,8 +154,8 @@ fn recall(hits: &[Vec<Neighbour>], truth: &[Vec<Neighbour>]) -> f64 {
     hits.iter().zip(truth).map(found).sum::<usize>() as f64 / wanted.max(1) as f64
 }
 
-/// What `--ef` may be: the bound of a request's `params.ef`.
-pub const EF: RangeInclusive<usize> = 1..=4_096;
+/// What `--ef` may be.
+pub const EF: RangeInclusive<usize> = 1..=MAX_EF;
 
 /// The `ef`s that are measured where none are named: six, each twice the one before, from the first that holds `k`.
 pub fn usual_efs(k: usize) -> Vec<usize> {
@@ -180,7 +176,7 @@ mod tests {
         assert_eq!(index.pending(), 0);
         for threads in [1, 3] {
             let bar = ProgressBar::hidden();
-            let measure = Measure { index: &index, options: &options, queries: &queries, k: 10, threads, bar: &bar };
+            let measure = Measure { index: &index, queries: &queries, k: 10, threads, bar: &bar };
             let rows = measure.all(&[10, 100, 200]);
             let of: Vec<_> = rows.iter().map(|row| (row.search, row.ef)).collect();
             let expected =

@@ -135,7 +135,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     bar.set_message(format!("building an index of {} vectors", table::count(documents as u64)));
     let (index, built) = search::build(stored, dimensions, options);
     let bytes = index.bytes();
-    let measure = Measure { index: &index, options, queries, k: args.k, threads: args.threads, bar: &bar };
+    let measure = Measure { index: &index, queries, k: args.k, threads: args.threads, bar: &bar };
     let rows = measure.all(&efs);
     bar.finish_and_clear();
 

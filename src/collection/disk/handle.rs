@@ -129,8 +129,11 @@ impl Disk {
         }
     }
 
-    /// Whether a file of so many bytes beside the documents leaves them the room that they keep.
+    /// Whether a file of so many bytes beside the documents leaves them the room that they keep; never on a disk that failed.
     pub fn has_room(&self, bytes: u64) -> bool {
+        if self.shared.stopped.get().is_some() {
+            return false;
+        }
         let free = space::free(&self.shared.directory.path).unwrap_or(u64::MAX);
         free.saturating_sub(bytes) >= self.shared.options.min_free_bytes
     }

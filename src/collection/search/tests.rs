@@ -172,3 +172,27 @@ fn groups_that_lie_one_behind_the_other_are_passed_in_a_few_rounds() {
     assert_eq!(found(&collection, query, &search), plain(&documents, query, &search));
     assert_eq!(collection.search(query, &Search { effort: Effort::Graph { ef: None }, ..search }).len(), 60);
 }
+
+#[test]
+fn a_query_is_checked_once_if_it_names_no_filter_no_groups_and_no_effort() {
+    let documents: Vec<Said> = fan(300).map(|vector| (Some(json!("big")), vector)).collect();
+    let collection = collection(&documents, graphs());
+    let query = &documents[7].1;
+    let nearest = |effort| Search::nearest(3, effort);
+    let by_default = nearest(Effort::Graph { ef: None });
+    let checks = |search: &Search| {
+        collection.search(query, search);
+        std::iter::repeat_with(|| collection.audit()).take_while(|checked| *checked).count()
+    };
+    assert_eq!(checks(&by_default), 1);
+    assert_eq!(checks(&Search { diversity: Diversity::new(0.5), ..by_default.clone() }), 1);
+    assert_eq!(checks(&nearest(Effort::Exact)), 0);
+    assert_eq!(checks(&nearest(Effort::Graph { ef: Some(64) })), 0);
+    assert_eq!(checks(&Search { groups: Some(by(1)), ..by_default.clone() }), 0);
+    assert_eq!(checks(&Search { filter: Some(text::parse("g = big").unwrap()), ..by_default }), 0);
+    assert_eq!(collection.quality().checked, 2);
+    // Many documents that score alike: it takes several searches of the index to tell which ids come first.
+    let alike = self::collection(&vec![(None, documents[0].1.clone()); 300], graphs());
+    alike.search(&documents[0].1, &nearest(Effort::Graph { ef: None }));
+    assert!(alike.audit() && !alike.audit());
+}

@@ -10,11 +10,7 @@ use super::links::{DEGREE, Links, NONE};
 ///
 /// The nearest reached node with room gets the link, or gives up a link that no way needs.
 pub fn connect(codes: &Codes, links: &mut Links) -> usize {
-    if links.is_empty() {
-        return 0;
-    }
-    let mut tree = Tree { parent: vec![NONE; links.len()], open: Vec::new() };
-    tree.reach(0, 0, links);
+    let mut tree = Tree::of(links);
     let mut added = 0;
     for node in 0..links.len() as u32 {
         if tree.parent[node as usize] == NONE {
@@ -26,15 +22,9 @@ pub fn connect(codes: &Codes, links: &mut Links) -> usize {
     added
 }
 
-/// Nodes that cannot be reached from node 0.
-#[cfg(test)]
+/// Nodes that cannot be reached from node 0: none after [`connect`], which whoever made a graph checks by this.
 pub fn unreachable(links: &Links) -> usize {
-    if links.is_empty() {
-        return 0;
-    }
-    let mut tree = Tree { parent: vec![NONE; links.len()], open: Vec::new() };
-    tree.reach(0, 0, links);
-    tree.parent.iter().filter(|&&parent| parent == NONE).count()
+    Tree::of(links).parent.iter().filter(|&&parent| parent == NONE).count()
 }
 
 /// Ways from node 0.
@@ -45,6 +35,15 @@ struct Tree {
 }
 
 impl Tree {
+    /// All ways from node 0, if there is one.
+    fn of(links: &Links) -> Tree {
+        let mut tree = Tree { parent: vec![NONE; links.len()], open: Vec::new() };
+        if !links.is_empty() {
+            tree.reach(0, 0, links);
+        }
+        tree
+    }
+
     /// Follows all links from a node that can be reached from `parent`.
     fn reach(&mut self, node: u32, parent: u32, links: &Links) {
         self.parent[node as usize] = parent;

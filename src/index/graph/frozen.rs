@@ -127,10 +127,15 @@ impl Frozen {
         scratch.walk.beam.kept().chain(scratch.walk.trail.iter().copied())
     }
 
+    /// Nodes that no way leads to: none, unless the program is wrong.
+    pub fn unreachable(&self) -> usize {
+        super::connect::unreachable(&self.links)
+    }
+
     /// Every node can be reached, and links are to other nodes, each once.
     #[cfg(test)]
     pub fn assert_sound(&self) {
-        assert_eq!(super::connect::unreachable(&self.links), 0);
+        assert_eq!(self.unreachable(), 0);
         for node in 0..self.len() as u32 {
             let mut targets = self.links.of(node).to_vec();
             assert!(targets.len() <= DEGREE && targets.iter().all(|&t| t != node && (t as usize) < self.len()));

@@ -9,6 +9,7 @@
 //! by distance alone. Invariant: the result depends on the coarse graph alone, not on the number of threads.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use super::frozen::{Frozen, Scratch};
 use super::links::{DEGREE, Links};
@@ -67,11 +68,11 @@ impl Repair {
         true
     }
 
-    /// The links, when all steps are done: by node as it was, and no node is out of reach.
-    pub fn finish(self, graph: &Frozen) -> Links {
+    /// The links, when all steps are done: by node as it was, and no node is out of reach; and how many of them it took for that.
+    pub fn finish(self, graph: &Frozen) -> (Links, usize) {
         let (_, mut links) = self.joined.unwrap_or_else(|| unreachable!("a step says whether there is one more"));
-        super::connect::connect(graph.codes(), &mut links);
-        links
+        let added = super::connect::connect(graph.codes(), &mut links);
+        (links, added)
     }
 }
 
@@ -143,23 +144,30 @@ fn fill(candidates: &[(u32, f32)], chosen: &mut Vec<u32>) {
     }
 }
 
-/// Calls `fill` for each of the nodes with its list, a thread for each piece of them.
+/// Calls `fill` for each of the nodes with its list, on as many threads as there are pieces of them. Where a thread cannot
+/// be had, the others do its work.
 fn each_piece(
     nodes: Range<usize>,
     lists: &mut [[u32; DEGREE]],
     works: &mut [Work],
     fill: impl Fn(&mut Work, u32, &mut [u32; DEGREE]) + Sync,
 ) {
-    let piece = |(first, (lists, work)): (usize, (&mut [[u32; DEGREE]], &mut Work))| {
-        (first as u32..).zip(lists).for_each(|(node, list)| fill(work, node, list));
+    let threads = lists.len().div_ceil(PIECE).min(works.len());
+    let pieces = Mutex::new(nodes.step_by(PIECE).zip(lists.chunks_mut(PIECE)));
+    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work_off = |work: &mut Work| {
+        while let Some((first, lists)) = next() {
+            (first as u32..).zip(lists).for_each(|(node, list)| fill(work, node, list));
+        }
     };
-    let mut pieces = nodes.step_by(PIECE).zip(lists.chunks_mut(PIECE).zip(works));
-    let Some(mine) = pieces.next() else { return };
+    let Some((mine, others)) = works[..threads].split_first_mut() else { return };
     std::thread::scope(|scope| {
-        pieces.for_each(|others| {
-            scope.spawn(move || piece(others));
-        });
-        piece(mine);
+        for work in others {
+            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, || work_off(work)) {
+                tracing::debug!(%error, "the index is built by fewer threads");
+            }
+        }
+        work_off(mine);
     });
 }
 

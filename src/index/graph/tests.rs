@@ -82,7 +82,7 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
     let graph = Frozen::new(&codes, &coarse.links, &points, coarse.tops.len());
     let mut repair = Repair::new(graph.len(), repair_ef);
     while repair.step(&graph, threads) {}
-    let links = repair.finish(&graph);
+    let (links, _) = repair.finish(&graph);
     let first: Vec<u32> = (0..graph.entries() as u32).collect();
     let order = breadth_first(&links, &first);
     let vectors = order.iter().map(|&node| members.of(points[node as usize]).collect());

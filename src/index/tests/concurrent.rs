@@ -4,14 +4,70 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
+/// Rounds in which vectors come and go.
+const ROUNDS: usize = 30;
+/// The round of vectors that stay.
+const STAYS: usize = usize::MAX;
+
 #[test]
 fn a_search_sees_every_state_whole_while_four_threads_change_it() {
-    let index = Index::new(16, Options { exact_below: 200, ..small_graph() });
-    let stop = AtomicBool::new(false);
-    let searches = AtomicUsize::new(0);
+    hammer(&Index::new(16, options()));
+}
+
+#[test]
+fn a_search_sees_every_state_whole_while_rows_move_into_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let keep = Keep { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
+    let index = Index::stored(16, options(), keep);
+    index.restored();
+    hammer(&index);
+    assert!(index.mapped_bytes() > 400 * 16 * size_of::<f32>());
+}
+
+fn options() -> Options {
+    Options { exact_below: 200, ..small_graph() }
+}
+
+/// A vector, and the round that takes it away.
+type Known = (Arc<[f32]>, usize);
+
+/// All vectors that ever were, and the rounds that are over.
+#[derive(Default)]
+struct History {
+    vectors: RwLock<HashMap<Slot, Known>>,
+    over: AtomicUsize,
+}
+
+impl History {
+    fn insert(&self, index: &Index, vectors: &[Arc<[f32]>], round: usize) -> Vec<Slot> {
+        // Locked first: who finds one of them knows it.
+        let mut known = self.vectors.write().unwrap();
+        let slots = index.insert(vectors);
+        known.extend(slots.iter().copied().zip(vectors.iter().map(|vector| (Arc::clone(vector), round))));
+        slots
+    }
+
+    /// Searches, and checks each hit: its score, its place, and that it was not gone before the search began.
+    fn search(&self, index: &Index, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
+        let over = self.over.load(Ordering::Acquire);
+        let hits = index.search(query, k, effort);
+        let known = self.vectors.read().unwrap();
+        for hit in &hits {
+            let (vector, round) = &known[&hit.slot];
+            assert!((f64::from(hit.score) - dot_plain(vector, query)).abs() < 1e-5, "score of {hit:?}, {effort:?}");
+            assert!(*round >= over, "{hit:?} was removed before, {effort:?}");
+            assert!(index.vector(hit.slot).is_none_or(|row| row[..] == vector[..]), "row of {hit:?}");
+        }
+        assert!(hits.windows(2).all(|pair| scan::best_first(&pair[0], &pair[1]).is_lt()));
+        hits
+    }
+}
+
+fn hammer(index: &Index) {
+    let (stop, searches, history) = (AtomicBool::new(false), AtomicUsize::new(0), History::default());
     // These stay all the time: they are always found.
     let kept = clustered(&mut Random(1), 400, 16, 8);
-    let kept_slots = index.insert(&kept);
+    let kept_slots = history.insert(index, &kept, STAYS);
     std::thread::scope(|scope| {
         let background = scope.spawn(|| {
             let mut linked = 0;
@@ -22,30 +78,30 @@ fn a_search_sees_every_state_whole_while_four_threads_change_it() {
             linked
         });
         for thread in 0..3 {
-            let (index, stop, searches, kept, kept_slots) = (&index, &stop, &searches, &kept, &kept_slots);
+            let (stop, searches, history, kept, kept_slots) = (&stop, &searches, &history, &kept, &kept_slots);
             scope.spawn(move || {
                 let random = &mut Random(100 + thread);
                 while !stop.load(Ordering::Relaxed) {
                     let i = random.below(kept.len());
                     let effort = if random.below(10) == 0 { Effort::Exact } else { GRAPH };
-                    let hits = index.search(&kept[i], 20, effort);
+                    let hits = history.search(index, &kept[i], 20, effort);
                     assert_eq!(hits.len(), 20, "{effort:?}");
                     assert_eq!(hits[0].slot, kept_slots[i], "{effort:?}");
-                    assert!(hits.windows(2).all(|pair| scan::best_first(&pair[0], &pair[1]).is_lt()));
                     searches.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         let random = &mut Random(2);
-        for _ in 0..30 {
-            let slots = index.insert(&clustered(random, 60, 16, 8));
+        for round in 0..ROUNDS {
+            let vectors = clustered(random, 60, 16, 8);
+            let slots = history.insert(index, &vectors, round);
             let query = random.unit(16);
             // Seen at once when it was inserted, gone at once when it was removed.
-            let mine = index.vector(slots[0]).unwrap();
-            assert!(index.search(&mine, 1, GRAPH)[0].score > 0.9999);
+            assert!(history.search(index, &vectors[0], 1, GRAPH)[0].score > 0.9999);
             std::thread::sleep(Duration::from_millis(10));
             index.remove(&slots);
-            assert!(index.search(&query, 300, GRAPH).iter().all(|hit| !slots.contains(&hit.slot)));
+            history.over.store(round + 1, Ordering::Release);
+            history.search(index, &query, 300, GRAPH);
         }
         stop.store(true, Ordering::Relaxed);
         assert!(background.join().unwrap() > 0, "maintenance was starved");

@@ -50,24 +50,30 @@ proptest! {
     ) {
         let random = &mut Random(seed);
         let vectors = vectors(shape, dimensions, random);
-        // Nothing is scanned that could be walked; two segments and a tail.
-        let index = Index::new(dimensions, Options { exact_below: 10, scan_rows_per_ef: 0, ..Options::default() });
-        for part in vectors.chunks(vectors.len().div_ceil(3)) {
+        // Two segments and a tail; nothing is scanned that could be walked.
+        let index = Index::new(dimensions, Options { exact_below: 2, scan_rows_per_ef: 0, ..Options::default() });
+        let parts: Vec<_> = vectors.chunks(vectors.len().div_ceil(3)).collect();
+        for part in &parts[..2] {
             index.insert(part);
             while index.pending() > 0 {
-                index.maintain_for(Duration::from_secs(1));
+                index.maintain_for(Duration::ZERO);
             }
         }
+        index.insert(parts[2]);
+        prop_assert_eq!((index.rows().segments().len(), index.rows().tail().slots().len()), (2, parts[2].len()));
+        let ef = if let Shape::Tiny = shape { 10 } else { index.ef_search() };
+        prop_assert!(!index.scans(ef));
+        let effort = Effort::Graph { ef: Some(ef) };
         assert_sound(&index);
         let mut queries: Vec<_> = (0..30).map(|_| {
             let near = Arc::clone(&vectors[random.below(vectors.len())]);
             random.near(&near, 0.5 / (dimensions as f32).sqrt())
         }).collect();
         queries.extend((0..10).map(|_| random.unit(dimensions)));
-        let recall = recall_at_10(&index, &queries, GRAPH);
+        let recall = recall_at_10(&index, &queries, effort);
         prop_assert!(recall >= 0.97, "recall@10 {recall} of {shape:?} in {dimensions} dimensions, seed {seed}");
         for vector in vectors.iter().step_by(7) {
-            let hit = index.search(vector, 1, GRAPH)[0];
+            let hit = index.search(vector, 1, effort)[0];
             prop_assert!(hit.score > 0.99999, "{hit:?}, seed {seed}");
         }
     }
@@ -104,11 +110,25 @@ fn an_index_that_finds_too_little_looks_harder() {
     assert_eq!((at_first.recall, at_first.checked), (None, 0));
     assert!(!index.audit(), "nobody asked anything");
     for _ in 0..2_000 {
-        index.search(&random.unit(48), 10, GRAPH);
+        index.sample(&random.unit(48));
         assert!(index.audit());
     }
     let Quality { ef_search, recall, .. } = index.quality();
     assert!(ef_search > at_first.ef_search && recall.unwrap() >= 0.97, "{recall:?} with {ef_search}");
-    index.search(&vectors[0], 10, Effort::Exact);
-    assert!(!index.audit(), "an exact search needs no check");
+}
+
+#[test]
+fn an_index_that_was_told_how_hard_to_look_says_what_that_finds_and_keeps_to_it() {
+    let random = &mut Random(29);
+    let vectors: Vec<_> = (0..2_000).map(|_| random.unit(48)).collect();
+    let index = Index::new(48, Options { ef_search: Some(10), ..small_graph() });
+    index.insert(&vectors);
+    index.maintain();
+    for _ in 0..300 {
+        index.sample(&random.unit(48));
+        assert!(index.audit());
+    }
+    let Quality { ef_search, recall, checked } = index.quality();
+    assert!(recall.unwrap() < 0.98, "{recall:?}");
+    assert_eq!((ef_search, checked), (10, 256));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -121,6 +122,36 @@ fn a_restart_builds_nothing_again_and_its_rows_have_no_memory_of_their_own() {
 /// Of a node's links.
 const DEGREE_BYTES: usize = 128;
 
+#[cfg(unix)]
+#[test]
+fn directories_and_files_are_readable_by_their_user_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let data = tempfile::tempdir().unwrap();
+    fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = data.path().join("index").join("3");
+    let (index, _) = start(&directory, 24, &owner_of(200, 15));
+    index.maintain();
+    let [file] = &files(&directory)[..] else { panic!("one segment, one file") };
+    assert_eq!([&data.path().join("index"), &directory, file].map(|path| mode(path)), [0o700, 0o700, 0o600]);
+}
+
+/// Where a file of so many vectors of 24 dimensions has what a checksum is of: not in what is filled up to a multiple of 64, and not
+/// in its rows, which are compared with the owner's.
+fn checked_bytes(file: &[u8], vectors: usize) -> Vec<Range<usize>> {
+    let nodes = u64::from_ne_bytes(file[24..32].try_into().unwrap()) as usize;
+    // Codes, links, scales, sums, starts, digests, keys.
+    let sizes = [nodes * 64, nodes * 128, nodes * 4, nodes * 4, (nodes + 1) * 4, nodes * 8, vectors * 8];
+    let mut end = 48; // five numbers and the checksum
+    let header = 0..end;
+    let sections = sizes.map(|bytes| {
+        let from = usize::next_multiple_of(end, 64);
+        end = from + bytes;
+        from..end
+    });
+    std::iter::once(header).chain(sections).collect()
+}
+
 #[test]
 fn damaged_files_are_built_again_and_nothing_is_lost() {
     let directory = tempfile::tempdir().unwrap();
@@ -137,18 +168,25 @@ fn damaged_files_are_built_again_and_nothing_is_lost() {
         ("something follows", &|| [&whole[..], &[0]].concat()),
         ("it is shorter than its header", &|| whole[..20].to_vec()),
     ];
-    let flipped = |at: usize| {
+    let rows_from = whole.len() - 400 * 24 * size_of::<f32>();
+    let checked = checked_bytes(&whole, 400);
+    let mut flips: Vec<usize> = (0..60).map(|_| random.below(whole.len())).collect();
+    flips.extend(checked.iter().flat_map(|part| [part.start, part.end - 1]));
+    let flipped = flips.into_iter().map(|at| {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
-        bytes
-    };
-    let flips = (0..40).map(|_| random.below(whole.len())).collect::<Vec<_>>();
-    let all = damage.iter().map(|(what, bytes)| ((*what).to_owned(), bytes()));
-    for (what, bytes) in all.chain(flips.into_iter().map(|at| (format!("byte {at} is another"), flipped(at)))) {
+        let refused = checked.iter().any(|part| part.contains(&at));
+        (format!("byte {at} is another"), bytes, refused, usize::from(at >= rows_from))
+    });
+    let all = damage.iter().map(|(what, bytes)| ((*what).to_owned(), bytes(), true, 0));
+    for (what, bytes, refused, rows) in all.chain(flipped) {
+        println!("{what}");
         files(directory.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
         fs::write(file, bytes).unwrap();
         let (index, slots) = start(directory.path(), 24, &owner);
-        println!("{what}");
+        // All that is not taken from the file is in the tail.
+        let missing = if refused { 400 } else { rows };
+        assert_eq!((index.mapped_bytes() == 0, index.rows().tail().slots().len()), (refused, missing));
         check(&index, &slots, &owner, &mut Random(5));
         index.maintain();
         check(&index, &slots, &owner, &mut Random(6));
@@ -204,4 +242,28 @@ fn an_index_whose_directory_cannot_be_written_is_in_memory() {
     index.maintain();
     check(&index, &slots, &owner, &mut Random(13));
     assert!(!gone.exists());
+}
+
+#[test]
+fn a_file_that_is_written_while_the_index_is_discarded_goes_too() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().join("gone");
+    let index = Arc::new(std::sync::OnceLock::<std::sync::Weak<Index>>::new());
+    let has_room = {
+        let (index, directory) = (Arc::clone(&index), directory.clone());
+        move |_| {
+            let index = index.get().and_then(std::sync::Weak::upgrade).unwrap();
+            index.discard();
+            // As if the file had been there when the directory was to be removed.
+            fs::create_dir_all(&directory).unwrap();
+            true
+        }
+    };
+    let keep = Keep { directory: directory.clone(), has_room: Box::new(has_room) };
+    let (made, slots) = start_with(keep, 24, &owner_of(200, 16));
+    let made = Arc::new(made);
+    index.set(Arc::downgrade(&made)).unwrap();
+    made.maintain();
+    assert!(!directory.exists());
+    check(&made, &slots, &owner_of(200, 16), &mut Random(17));
 }

@@ -76,6 +76,7 @@ proptest! {
         let mut random = Random(seed);
         let medium = Medium::default();
         let first = disk(&medium).unwrap();
+        prop_assert!(first.has_room(1));
         medium.fail(Fault { at, error: if full { ENOSPC } else { EIO }, lasts });
         let mut model = Model::new(seed);
         let (acknowledged, error) = run(&first, &mut model, 60, &mut random);
@@ -87,6 +88,7 @@ proptest! {
             prop_assert_eq!(again, Err(error.clone()));
             prop_assert_eq!(medium.ops(), ops);
             prop_assert_eq!(first.stopped(), Some(error));
+            prop_assert!(!first.has_room(0), "no other file is written there either");
             // What was committed is read as before.
             let stored = assert_whole_batches(seed, &contents(&first.snapshot().unwrap()).unwrap());
             prop_assert!(stored <= model.batches);
