@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::connection::Connection;
@@ -77,6 +79,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         class_weights: if args.balanced { ClassWeights::Balanced } else { ClassWeights::Equal },
         seed: args.seed,
     };
+    // Hidden by itself where standard error is no terminal. With a hundred labels it is a matter of minutes.
+    let bar = ProgressBar::new_spinner().with_message("fitting, and validating what was fitted");
+    bar.enable_steady_tick(Duration::from_millis(100));
     let (labelled, trained) = tokio::task::spawn_blocking(move || {
         let dimensions = vectors.len() / labelled.texts.len();
         let examples = Examples::new(&vectors, dimensions, &labelled.labels, labelled.names.len());
@@ -84,6 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         (labelled, trained)
     })
     .await?;
+    bar.finish_and_clear();
     let trained = trained.with_context(|| args.file.display().to_string())?;
     let made_for = MadeFor { model: model.id, fingerprint: model.fingerprint };
     let head = Head::trained(made_for, &labelled.names, &trained)?;

@@ -343,7 +343,7 @@ async fn a_python_client_generated_from_the_proto_gets_right_answers() {
     let python = python("clients");
     let stubs = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
     // Only our package: google.rpc comes from googleapis-common-protos, as in a user's program.
-    let mut protoc = Command::new(python);
+    let mut protoc = Command::new(&python);
     protoc.current_dir(repository()).args(["-m", "grpc_tools.protoc", "-I", "proto"]);
     for kind in ["--python_out", "--grpc_python_out"] {
         protoc.arg(format!("{kind}={}", stubs.path().display()));
@@ -351,7 +351,7 @@ async fn a_python_client_generated_from_the_proto_gets_right_answers() {
     install(protoc.arg("cognate/v1/cognate.proto"), "grpcio-tools, which tests/clients/requirements.txt names");
 
     let server = Server::start(&[]).await;
-    let mut client = Command::new(python);
+    let mut client = Command::new(&python);
     client
         .arg(repository().join("tests/clients/client.py"))
         .arg(server.addr.to_string())

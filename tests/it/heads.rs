@@ -140,7 +140,7 @@ async fn examples_that_cannot_teach_are_named() {
     let (folder, addr) = (tempfile::tempdir().unwrap(), server.addr.to_string());
     let head = folder.path().join("head.json").display().to_string();
     for (content, reason) in [
-        ("text,label\na,x\nb,x\n", "1 label"),
+        ("text,label\na,x\nb,x\n", "too few labels: 1"),
         ("text,label\na,x\nb,x\nc,y\n", "\"y\""),
         ("text,label\na,x\nb,\n", "examples.csv:3: there is no label"),
         ("text,kind\na,x\n", "--label-column"),

@@ -70,11 +70,11 @@ impl ClassWeights {
     }
 }
 
-/// How to fit.
+/// How to fit all examples at once, which tests do.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy)]
 pub struct FitOptions {
-    /// λ in mean cross-entropy + λ/2·|W|², within [`L2`]; the bias is free. Higher: smaller weights, less certain answers,
-    /// less trust in few examples. scikit-learn's `C` is 1 / (λ · examples).
+    /// As in [`TrainOptions`](super::TrainOptions).
     pub l2: f64,
     /// How much an example counts.
     pub class_weights: ClassWeights,
@@ -106,9 +106,7 @@ impl Fit {
 }
 
 /// Fits all examples. A label without any gets a logit far below the others.
-///
-/// # Panics
-/// If `l2` is not within [`L2`].
+#[cfg(test)]
 pub fn fit(examples: &Examples<'_>, options: &FitOptions) -> Fit {
     let FitOptions { l2, class_weights } = *options;
     assert!(L2.contains(&l2), "l2 is {l2}, not from {:e} to {:e}", L2.start(), L2.end());

@@ -48,7 +48,7 @@ pub struct MadeFor {
 /// How a head came about.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Training {
-    /// As in [`FitOptions`](fit::FitOptions).
+    /// As in [`TrainOptions`].
     pub l2: f64,
     /// How much an example counted.
     pub class_weights: ClassWeights,

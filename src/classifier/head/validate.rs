@@ -31,7 +31,9 @@ const FOLDS: usize = 5;
 /// How to train.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrainOptions {
-    /// As in [`FitOptions`](super::fit::FitOptions), for all examples; `None`: chosen by cross-validation.
+    /// λ in mean cross-entropy + λ/2·|W|², within [`L2`](super::fit::L2); the bias is free. Higher: smaller weights, less
+    /// certain answers, less trust in few examples. scikit-learn's `C` is 1 / (λ · examples). `None`: chosen by
+    /// cross-validation.
     pub l2: Option<f64>,
     /// How much an example counts, in fits and where penalties are compared.
     pub class_weights: ClassWeights,
