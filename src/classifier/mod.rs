@@ -117,7 +117,7 @@ impl Classifier {
         match &self.works {
             Works::Graph(inference) => {
                 let outputs = inference.run(texts, "", truncation, when_full).await?;
-                Ok(outputs.into_iter().map(|output| output.map(|output| Classified::of_graph(output))).collect())
+                Ok(outputs.into_iter().map(|output| output.map(Classified::of_graph)).collect())
             }
             Works::Head(head, embedder) => {
                 let outputs = embedder.embed(texts, InputType::Plain, truncation, when_full).await?;

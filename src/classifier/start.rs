@@ -154,7 +154,7 @@ impl Classifier {
             name: "classify",
             fingerprint: card.fingerprint,
             tokenizer,
-            model: Arc::new(Shared { graph: Arc::new(Mutex::new(graph)), pad_token: card.pad_token }),
+            model: Arc::new(Turns { graph: Arc::new(Mutex::new(graph)), pad_token: card.pad_token }),
             width: scores,
         };
         let inference = Inference::start(parts, &options.inference())?;
@@ -233,12 +233,12 @@ fn count_scores(graph: &mut Graph, tokenizer: &Tokenizer) -> Result<usize, Start
 }
 
 /// A graph that the one worker and the self-test take turns with.
-struct Shared {
+struct Turns {
     graph: Arc<Mutex<Graph>>,
     pad_token: u32,
 }
 
-impl Model for Shared {
+impl Model for Turns {
     fn for_thread(&self, _: Arc<Team>) -> Run {
         let (graph, pad) = (Arc::clone(&self.graph), self.pad_token);
         Box::new(move |batch| {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::classifier::Source;
 use crate::config::{Config, Flags};
-use crate::model::{self, Card, Event, Files, LocateError};
+use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError};
 
 /// Gets a model before it is needed
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Get a model onto this machine, and say what it is
+    /// Get a model onto this machine, and say what it is; with --classifier, the classifiers too
     Fetch(Fetch),
 }
 
@@ -47,6 +48,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("max tokens   {}", card.max_tokens);
     println!("pooling      {}", card.pooling);
     println!("fingerprint  {}", card.fingerprint);
+    for spec in &config.classifier.specs {
+        let Source::Model(options) = &spec.source else { continue };
+        let files = fetch(options)?;
+        let card = ClassifierCard::read(&files)?;
+        println!("classifier   {} ({})", spec.name, card.id);
+        println!("revision     {}", card.revision);
+        println!("directory    {}", files.directory.display());
+        println!("from         {}", files.origin);
+        println!("max tokens   {}", card.max_tokens);
+        println!("labels       {}", card.labels.map_or_else(|| "none".to_owned(), |labels| labels.join(", ")));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,15 +20,15 @@ pub enum LocateError {
     /// The name is neither.
     #[error(
         "{source_text:?} is neither a directory here nor a hub id (owner/name of letters, digits, '-', '_', '.'); \
-         give one of these with --model"
+         give one of these with {flag}"
     )]
-    NotAnId { source_text: String },
+    NotAnId { source_text: String, flag: &'static str },
     /// The hub client does not accept its environment.
     #[error("the hub client cannot be set up: {problem}; check HF_ENDPOINT and HF_TOKEN")]
     Client { problem: String },
     /// Every source was tried.
-    #[error("{}", describe(.id, .revision, .attempts))]
-    Exhausted { id: String, revision: String, attempts: Vec<Attempt> },
+    #[error("{}", describe(.id, .revision, .attempts, .flag))]
+    Exhausted { id: String, revision: String, attempts: Vec<Attempt>, flag: &'static str },
 }
 
 /// A source that was tried, and why it has no model for us.
@@ -114,7 +114,7 @@ pub enum CardError {
     WrongWeights { path: PathBuf, found: String, expected: &'static str },
 }
 
-fn describe(id: &str, revision: &str, attempts: &[Attempt]) -> String {
+fn describe(id: &str, revision: &str, attempts: &[Attempt], flag: &str) -> String {
     let mut text = format!("model {id} (revision {revision}) was found nowhere; tried:");
     for attempt in attempts {
         write!(text, "\n  {attempt}").expect("a String takes what is written");
@@ -123,7 +123,7 @@ fn describe(id: &str, revision: &str, attempts: &[Attempt]) -> String {
     if attempts.iter().any(|attempt| matches!(attempt.reason, Reason::Offline)) {
         text.push_str("\n  allow the network: without --offline and HF_HUB_OFFLINE");
     }
-    text.push_str("\n  give a directory with the model's files: --model DIR");
+    write!(text, "\n  give a directory with the model's files: {flag}").expect("a String takes what is written");
     text.push_str("\n  name a mirror of the hub: HF_ENDPOINT=URL; for a private model also HF_TOKEN");
     write!(
         text,

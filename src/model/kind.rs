@@ -52,6 +52,14 @@ impl Kind {
         }
     }
 
+    /// The flag that names such a model, with a directory.
+    pub(super) fn flag(&self) -> &'static str {
+        match self {
+            Self::Encoder | Self::OnnxEncoder => "--model DIR",
+            Self::Classifier(_) => "--classifier NAME=DIR",
+        }
+    }
+
     /// How token vectors become one is written beside it, in modules: for encoders.
     pub(super) fn has_modules(&self) -> bool {
         !matches!(self, Self::Classifier(_))

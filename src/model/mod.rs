@@ -221,7 +221,11 @@ impl Search<'_> {
             }
             Err(reason) => self.fail(Origin::Directory, source.clone(), reason),
         }
-        if cache::is_hub_id(source) { Ok(None) } else { Err(LocateError::NotAnId { source_text: source.clone() }) }
+        if cache::is_hub_id(source) {
+            Ok(None)
+        } else {
+            Err(LocateError::NotAnId { source_text: source.clone(), flag: kind.flag() })
+        }
     }
 
     fn cache(&mut self) -> Option<Files> {
@@ -275,6 +279,7 @@ impl Search<'_> {
             id: self.options.source.clone(),
             revision: self.options.revision().to_owned(),
             attempts: self.attempts,
+            flag: self.options.kind.flag(),
         }
     }
 }

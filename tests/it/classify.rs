@@ -368,3 +368,42 @@ fn labels_may_be_given_by_hand() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
     assert_eq!((&report["rows"][0]["classifier"], &report["rows"][0]["texts"]), (&"mine".into(), &2.into()));
 }
+
+/// Runs `cognate` to its end with these arguments.
+fn cognate(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cognate"));
+    let output = command.args(args).stdin(std::process::Stdio::null()).output().expect("the binary was built");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_and_programs_classify_from_the_command_line() {
+    let server = fixtures().await;
+    let addr = server.addr.to_string();
+    let (code, shown, _) = cognate(&["classify", "refund", "--model", "bert", "--top", "1", "--addr", &addr]);
+    assert_eq!((code, shown.contains("neutral") && shown.contains("refund")), (Some(0), true), "{shown}");
+
+    let file = tempfile::NamedTempFile::with_suffix(".txt").unwrap();
+    std::fs::write(file.path(), format!("refund\n{}\nCANCEL MY ACCOUNT NOW\n", "refund ".repeat(100))).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (code, lines, _) =
+        cognate(&["classify", "--file", path, "--model", "bert", "--reject-truncation", "--json", "--addr", &addr]);
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(code, Some(1), "one text was too long");
+    assert_eq!((&lines[0]["label"], &lines[0]["text"]), (&"neutral".into(), &"refund".into()));
+    assert!(lines[1]["error"].as_str().is_some_and(|error| error.contains("102 tokens")), "{}", lines[1]);
+    assert_eq!(lines[2]["scores"].as_object().map(serde_json::Map::len), Some(3));
+
+    let (code, shown, _) = cognate(&["classify", "refund", "--model", "nobody", "--addr", &addr]);
+    assert_eq!((code, shown.contains("nobody")), (Some(1), true), "{shown}");
+}
+
+#[test]
+fn classifiers_are_measured_for_people() {
+    let (code, shown, error) = cognate(&["bench", "classify", "--texts", "70", "--onnx-runtime", "rten"]);
+    assert_eq!(code, Some(0), "{error}");
+    for part in ["sentiment", "rten 0.", "one at a time", "batches of 32", "all at once", "USD/million"] {
+        assert!(shown.contains(part), "{part} is not in:\n{shown}");
+    }
+}

@@ -112,6 +112,29 @@ fn a_model_is_downloaded_into_the_cache_without_what_nobody_needs() {
 }
 
 #[test]
+fn a_classifier_is_downloaded_by_its_graph_and_another_graph_when_it_is_asked_for() {
+    let root = folder();
+    for file in ["onnx/model.onnx", "onnx/model_quantized.onnx"] {
+        let path = root.path().join("model").join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "a graph").unwrap();
+    }
+    let cache = root.path().join("cache");
+    let hub = hub(serve(root.path().join("model")), &cache);
+    let mut seen = Vec::new();
+    for file in [None, Some("onnx/model_quantized.onnx".to_owned())] {
+        let kind = Kind::Classifier(file);
+        let wanted = Options { kind: kind.clone(), ..named("owner/name", "main") };
+        let snapshot = hub.fetch(&wanted, &mut |_| {}).unwrap();
+        assert_eq!(Cache::new(&cache, kind).find("owner/name", "main", None).unwrap(), snapshot);
+        let there = |name: &str| snapshot.directory.join(name).exists();
+        assert!(there("tokenizer.json") && there("onnx/model.onnx") && !there("model.safetensors"));
+        seen.push(there("onnx/model_quantized.onnx"));
+    }
+    assert_eq!(seen, [false, true]);
+}
+
+#[test]
 fn a_model_without_modules_is_found_in_the_cache_afterwards() {
     let root = folder();
     std::fs::remove_file(root.path().join("model/modules.json")).unwrap();
