@@ -172,9 +172,11 @@ impl Session {
                 .with_optimization_level(level(settings.optimization))?
                 .with_intra_threads(settings.threads)?
                 .with_inter_threads(1)?
-                // Idle threads that spin take the cores from everything else in this process.
+                // Idle threads that spin take the cores from everything else in this process: on two idle cores a short
+                // text is 20 % faster with it, on two busy ones half as fast.
                 .with_intra_op_spinning(false)?
-                // Both keep the memory of every shape that was seen; ours differ from call to call.
+                // The first keeps memory for each shape that was seen, the second for the largest one, for good. Ours
+                // differ from call to call; without them MiniLM is 5 % slower and stays at its size.
                 .with_memory_pattern(false)?
                 .with_execution_providers([ep::CPU::default()
                     .with_arena_allocator(false)
