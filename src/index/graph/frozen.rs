@@ -1,7 +1,7 @@
 //! A finished graph, laid out for walks: codes and links by node, in an order that keeps near nodes near.
 //!
 //! ```text
-//! search: best of the entries ─► beam;  loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
+//! search: best of the entries, and node 0 ─► beam;  loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
 //! ```
 //! Invariant: nodes are numbered 0..len; the first [`Frozen::entries`] are where walks begin; from node 0 every node
 //! can be reached (see `connect`). Nothing changes after it is made. Scores are estimates: the caller, who has the f32
@@ -152,14 +152,22 @@ impl Frozen {
         let Walk { beam, met, walk: this, batch, scores, trail } = walk;
         trail.clear();
         beam.reset(STARTS.min(ef));
+        let mut score_of_0 = None;
         for first in (0..starts as u32).step_by(ENTRY_BATCH) {
             batch.clear();
             batch.extend(first..(starts as u32).min(first + ENTRY_BATCH as u32));
             self.codes.score(query, batch, &mut scores[..batch.len()]);
+            score_of_0 = score_of_0.or(Some(scores[0]));
             batch.iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
         beam.kept().for_each(|(node, _)| met[node as usize] = *this);
         beam.widen(ef);
+        // The others may have no way to a node that the first one has a way to. Where much is better, it is never looked at.
+        if let Some(score) = score_of_0
+            && std::mem::replace(&mut met[0], *this) != *this
+        {
+            beam.offer(0, score);
+        }
         // Places for the neighbours of a node, one to spare: a node that was met before is written and not counted.
         batch.resize(DEGREE + 1, 0);
         while let Some((node, score)) = beam.pop() {
