@@ -84,8 +84,9 @@ pub enum StartError {
     },
     /// The head reads the vectors of another model.
     #[error(
-        "{path} was made for the vectors of {wanted} (fingerprint {fingerprint}), and this server has {served}: \
-         serve that model, or make the head again with `cognate train-head`", path = .path.display()
+        "{path} was made for the vectors of {wanted} (fingerprint {fingerprint}), and this server has those of {served}: \
+         serve that model, add `--allow-precision-mix` if it is the same in another precision, \
+         or make the head again with `cognate train-head`", path = .path.display()
     )]
     OtherModel {
         /// The file.
@@ -94,7 +95,7 @@ pub enum StartError {
         wanted: String,
         /// That model's fingerprint.
         fingerprint: String,
-        /// The model that is served.
+        /// The model that is served, with its fingerprint.
         served: String,
     },
 }
@@ -168,7 +169,8 @@ impl Classifier {
         let MadeFor { model, fingerprint } = head.made_for().clone();
         // A model of these fingerprints gives vectors of the head's dimensions: both are of one embedding.
         if !embeds.fingerprints.contains(&fingerprint.as_str()) || head.dimensions() != embeds.embedder.dimensions() {
-            let (path, served) = (path.to_owned(), embeds.id.to_owned());
+            let served = format!("{} ({})", embeds.id, embeds.fingerprints.join(", "));
+            let path = path.to_owned();
             return Err(StartError::OtherModel { path, wanted: model, fingerprint, served });
         }
         let names = head.labels().iter().map(|label| label.name.clone()).collect();

@@ -115,7 +115,9 @@ fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
     }
     if !heads.is_empty() {
         let (_, card, embedder) = start_model(&config)?;
-        let embeds = Embeds { embedder: &embedder, id: &card.id, fingerprints: vec![&card.fingerprint] };
+        let others = card.other_precisions.iter().filter(|_| config.allow_precision_mix);
+        let fingerprints = std::iter::once(&card.fingerprint).chain(others).map(String::as_str).collect();
+        let embeds = Embeds { embedder: &embedder, id: &card.id, fingerprints };
         config.classifier.specs = heads;
         started.push(start_classifiers(&config, Some(&embeds))?);
     }
