@@ -144,7 +144,8 @@ impl Classifier {
             name: spec.name.clone(),
             id: card.id,
             revision: card.revision,
-            problem: card.problem,
+            // As for labels in config.json: one score alone says how much, and a softmax of one is always 1.
+            problem: if scores == 1 { Problem::MultiLabel } else { card.problem },
             max_tokens,
             runtime: runtime.name(),
             inputs: ports(graph.inputs()),

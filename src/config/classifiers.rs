@@ -50,3 +50,46 @@ fn each<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>,
     let given = s.split(SEPARATOR).map(str::trim).filter(|part| !part.is_empty());
     given.map(|part| parse(part).map_err(|reason| format!("{part:?}: {reason}"))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::super::{Config, Flags, Mistakes};
+
+    fn resolve(flag: Option<&str>, env: &'static [(&str, &str)]) -> Result<Config, Mistakes> {
+        let flags = Flags(flag.map(|path| ("config", path.to_owned())).into_iter().collect());
+        Config::resolve(&flags, |name| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn names(config: &Config) -> Vec<&str> {
+        config.classifier.specs.iter().map(|spec| spec.name.as_str()).collect()
+    }
+
+    #[test]
+    fn one_is_there_without_a_setting_and_none_on_request() {
+        assert_eq!(names(&resolve(None, &[]).unwrap()), ["sentiment"]);
+        assert!(names(&resolve(None, &[("COGNATE_CLASSIFIER", "none")]).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn several_are_read_in_order_from_the_environment_and_from_a_list_in_the_file() {
+        let env = &[("COGNATE_CLASSIFIER", "a=owner/x; sentiment"), ("COGNATE_CLASSIFIER_LABELS", "a=yes,no")];
+        let config = resolve(None, env).unwrap();
+        assert_eq!(names(&config), ["a", "sentiment"]);
+        assert_eq!(config.classifier.specs[0].labels, Some(vec!["yes".to_owned(), "no".to_owned()]));
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"classifier = [\"b=owner/x@v1\", \"sentiment\"]\n").unwrap();
+        assert_eq!(names(&resolve(file.path().to_str(), &[]).unwrap()), ["b", "sentiment"]);
+    }
+
+    #[test]
+    fn mistakes_name_the_classifier() {
+        let env = &[("COGNATE_CLASSIFIER", "a=owner/x;a=owner/y"), ("COGNATE_CLASSIFIER_LABELS", "b=yes,no")];
+        let text = resolve(None, env).unwrap_err().to_string();
+        assert!(text.contains("2 mistakes") && text.contains("\"a\" twice"), "{text}");
+        assert!(text.contains("\"b\", and no classifier has that name"), "{text}");
+        let text = resolve(None, &[("COGNATE_CLASSIFIER", "tickets")]).unwrap_err().to_string();
+        assert!(text.contains("COGNATE_CLASSIFIER is \"tickets\"") && text.contains("NAME=PLACE"), "{text}");
+    }
+}

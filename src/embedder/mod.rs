@@ -1,5 +1,5 @@
 //! TEXT → UNIT VECTORS: a model of BERT's family on a device, or as an ONNX graph, behind the queue, the batches and the
-//! cache of [`inference`](crate::inference).
+//! cache of [`inference`].
 //!
 //! Invariants: a text's vector does not depend on what it is batched with; what a vector means is decided by the model's
 //! card alone. Knows nothing of collections or messages.

@@ -31,7 +31,7 @@ const FOLDS: usize = 5;
 /// How to train.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrainOptions {
-    /// λ in mean cross-entropy + λ/2·|W|², within [`L2`](super::fit::L2); the bias is free. Higher: smaller weights, less
+    /// λ in mean cross-entropy + λ/2·|W|², from 1e-9 to 1e6; the bias is free. Higher: smaller weights, less
     /// certain answers, less trust in few examples. scikit-learn's `C` is 1 / (λ · examples). `None`: chosen by
     /// cross-validation.
     pub l2: Option<f64>,
@@ -70,7 +70,7 @@ pub struct Trained {
 /// together; `names`: `[labels]`.
 ///
 /// # Errors
-/// Fewer than 2 labels, a label with fewer than 2 different texts, or a penalty that is not within [`L2`].
+/// Fewer than 2 labels, a label with fewer than 2 different texts, or a penalty that is out of bounds.
 ///
 /// # Panics
 /// If `groups` or `names` are not as many as the examples and their labels.

@@ -1,7 +1,8 @@
 //! A finished graph, laid out for walks: codes and links by node, in an order that keeps near nodes near.
 //!
 //! ```text
-//! search: best of the entries, and node 0 ─► beam;  loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
+//! search: best of the entries, and node 0 ─► beam
+//!         loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
 //! ```
 //! Invariant: nodes are numbered 0..len; the first [`Frozen::entries`] are where walks begin; from node 0 every node
 //! can be reached (see `connect`). Nothing changes after it is made. Scores are estimates: the caller, who has the f32
