@@ -8,7 +8,7 @@ const CONFIG: &[u8] = include_bytes!("../../models/sentiment/config.json");
 
 /// Its card. The files are those of this build, so an error is a mistake of ours.
 pub fn card() -> Result<ClassifierCard, CardError> {
-    ClassifierCard::built_in("models/sentiment", CONFIG, TOKENIZER, GRAPH)
+    ClassifierCard::built_in("built in", CONFIG, TOKENIZER, GRAPH)
 }
 
 #[cfg(test)]
