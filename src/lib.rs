@@ -18,15 +18,18 @@
 
 #![deny(unsafe_code)]
 
+pub mod budget;
 pub mod classifier;
 pub mod cli;
 pub mod client;
 pub mod collection;
+pub mod compute;
 pub mod config;
 pub mod embedder;
 pub mod index;
 pub mod inference;
 pub mod kernel;
+pub mod machine;
 pub mod model;
 pub mod onnx;
 pub mod proto;

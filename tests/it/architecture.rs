@@ -25,16 +25,18 @@ const DOORS: &[(&str, &[&str])] = &[
 
 /// Modules, and those of the crate that they may use.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("compute", &["machine"]),
     ("kernel", &[]),
-    ("index", &["kernel"]),
+    ("machine", &[]),
+    ("index", &["compute", "kernel"]),
     ("model", &[]),
     ("onnx", &[]),
-    ("inference", &["kernel"]),
-    ("embedder", &["inference", "model", "onnx", "kernel"]),
-    ("classifier", &["embedder", "inference", "model", "onnx", "kernel"]),
-    ("collection", &["embedder", "index", "kernel"]),
-    ("rpc", &["classifier", "collection", "embedder", "inference", "index", "proto"]),
-    ("server", &["rpc", "proto"]),
+    ("inference", &["compute", "kernel"]),
+    ("embedder", &["compute", "inference", "model", "onnx", "kernel"]),
+    ("classifier", &["compute", "embedder", "inference", "model", "onnx", "kernel"]),
+    ("collection", &["compute", "embedder", "index", "kernel", "machine"]),
+    ("rpc", &["budget", "classifier", "collection", "compute", "embedder", "inference", "index", "proto"]),
+    ("server", &["budget", "machine", "rpc", "proto"]),
     ("client", &["rpc", "proto"]),
 ];
 
@@ -81,15 +83,18 @@ fn each_heavy_crate_has_one_door() {
 #[test]
 fn data_flows_one_way() {
     let modules = [
+        "budget",
         "classifier",
         "cli",
         "client",
         "collection",
+        "compute",
         "config",
         "embedder",
         "index",
         "inference",
         "kernel",
+        "machine",
         "model",
         "onnx",
         "proto",

@@ -1,0 +1,3 @@
+//! COMPUTATION, away from the async threads: how it is told to stop.
+
+pub mod stop;

@@ -1,0 +1,3 @@
+//! The machine that the process runs on, as far as its settings follow it.
+
+pub mod memory;
