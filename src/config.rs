@@ -20,6 +20,7 @@ pub use flags::{Flags, IndexFlags};
 use settings::SEPARATOR;
 pub use settings::{SETTINGS, Setting};
 
+use crate::budget::ByteBudget;
 use crate::collection::Quota;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::kernel::cpu::Level;
@@ -166,6 +167,7 @@ impl Reader<'_> {
             server: server::Options {
                 max_calls: limits.max_calls,
                 max_message_bytes: limits.max_message_bytes,
+                message_budget: self.message_budget(limits.max_message_bytes),
                 drain_timeout: self.get("drain_timeout", duration),
             },
             allow_precision_mix: self.get("allow_precision_mix", truth),
@@ -175,6 +177,18 @@ impl Reader<'_> {
             },
             limits,
         }
+    }
+
+    /// A budget that is smaller than a message would refuse that message for ever.
+    fn message_budget(&mut self, max_message_bytes: usize) -> ByteBudget {
+        let given = self.get("message_budget", |s| auto(s, size));
+        if let Some(bytes) = given.filter(|bytes| *bytes < max_message_bytes) {
+            self.mistakes.push(format!(
+                "message_budget is {bytes} bytes, and max_message_bytes is {max_message_bytes}: \
+                 the budget must hold at least one message, and four for work to overlap"
+            ));
+        }
+        ByteBudget::new(given.unwrap_or_else(|| server::default_message_budget(max_message_bytes)))
     }
 
     /// `None`: in memory.
@@ -347,6 +361,15 @@ mod tests {
     fn a_missing_file_is_a_mistake() {
         let text = Config::resolve(&flags(&[("config", "/no/such.toml")]), nothing).unwrap_err().to_string();
         assert!(text.contains("/no/such.toml cannot be read"), "{text}");
+    }
+
+    #[test]
+    fn a_message_budget_smaller_than_a_message_is_a_mistake() {
+        let given = flags(&[("message_budget", "1MiB"), ("max_message_bytes", "2MiB")]);
+        let text = Config::resolve(&given, nothing).unwrap_err().to_string();
+        assert!(text.contains("message_budget is 1048576 bytes, and max_message_bytes is 2097152"), "{text}");
+        let config = Config::resolve(&flags(&[("message_budget", "64MiB")]), nothing).unwrap();
+        assert_eq!(config.server.message_budget.total(), 64 << 20);
     }
 
     #[test]

@@ -134,7 +134,13 @@ pub const SETTINGS: &[Setting] = &[
         "max_message_bytes",
         "SIZE",
         "16MiB",
-        "Bytes of one message either way; times max_calls, it bounds the memory of requests",
+        "Bytes of one message either way, decompressed; more is OUT_OF_RANGE",
+    ),
+    setting(
+        "message_budget",
+        "SIZE",
+        "auto",
+        "Memory of all requests and answers on their way; auto: half of the container's memory, up to 4 GiB",
     ),
     setting("max_calls", "N", "256", "Calls and streams in progress; more get RESOURCE_EXHAUSTED"),
     setting(

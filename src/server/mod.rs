@@ -18,6 +18,8 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::budget::ByteBudget;
+use crate::machine::memory;
 use crate::proto::{self, cognate_server::CognateServer};
 use crate::rpc::{Api, Engine};
 use gate::{Gate, Gated};
@@ -40,6 +42,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// More than this is not needed for messages on any machine: 256 calls with 16 MiB each.
+const MOST_MESSAGE_BUDGET: usize = 4 << 30;
+
 /// How long connections may linger once the last call has ended: enough to flush its answer. A
 /// watcher of the health service would keep its connection open for ever.
 const FLUSH: Duration = Duration::from_millis(250);
@@ -51,8 +56,18 @@ pub struct Options {
     pub max_calls: usize,
     /// Bytes of one message in either direction, decompressed.
     pub max_message_bytes: usize,
+    /// Bytes that requests on their way, decoded messages and answers may take together. Higher: more large calls at
+    /// a time, more memory. The engine shares it ([`crate::rpc`]).
+    pub message_budget: ByteBudget,
     /// How long calls may take to finish once a stop is asked for; then they are cut off.
     pub drain_timeout: Duration,
+}
+
+/// Half of the memory that this process may use, for messages: at least four messages of `max_message_bytes`, and no
+/// more than [`MOST_MESSAGE_BUDGET`].
+pub fn default_message_budget(max_message_bytes: usize) -> usize {
+    let half = memory::limit().map_or(MOST_MESSAGE_BUDGET, |bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX));
+    half.min(MOST_MESSAGE_BUDGET).max(max_message_bytes.saturating_mul(4))
 }
 
 /// Why a server did not run, or stopped.
