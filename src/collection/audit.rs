@@ -6,6 +6,7 @@
 use super::document::DocId;
 use super::search::Search;
 use super::single::Collection;
+use crate::compute::stop::Stop;
 use crate::embedder::Embedding;
 use crate::index::Effort;
 
@@ -24,7 +25,7 @@ impl Collection {
         let mut unfound = Vec::new();
         let mut after = None;
         loop {
-            let some = self.list(None, after.as_ref(), BATCH);
+            let some = self.list(None, after.as_ref(), BATCH, &Stop::never()).unwrap_or_default();
             let Some((last, _, _)) = some.last() else { return unfound };
             after = Some(last.clone());
             for (id, _, vector) in some {

@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 use serde_json::{Map, Value};
 
 use super::filter::{Bounds, Filter, Finite, Path, Scalar};
+use crate::compute::stop::{Stop, Stopped};
 
 /// Documents that are asked one by one, for up to 4 µs each where their metadata is not in the cache. A range over a
 /// million different values walks for up to 50 ms, over 100,000 for 5 ms.
@@ -58,13 +59,23 @@ impl Columns {
     }
 
     /// The places of the documents that match. `holds` evaluates a condition for the document at a place, by its metadata.
-    pub(super) fn matching(&self, filter: &Filter, holds: &impl Fn(u32, &Filter) -> bool) -> RoaringBitmap {
-        match filter {
-            Filter::And(filters) => self.all_of(filters, holds),
+    pub(super) fn matching(
+        &self,
+        filter: &Filter,
+        holds: &impl Fn(u32, &Filter) -> bool,
+        stop: &Stop,
+    ) -> Result<RoaringBitmap, Stopped> {
+        stop.check()?;
+        Ok(match filter {
+            Filter::And(filters) => self.all_of(filters, holds, stop)?,
             Filter::Or(filters) => {
-                filters.iter().map(|filter| self.matching(filter, holds)).fold(RoaringBitmap::new(), |a, b| a | b)
+                let mut found = RoaringBitmap::new();
+                for filter in filters {
+                    found |= self.matching(filter, holds, stop)?;
+                }
+                found
             }
-            Filter::Not(filter) => &self.all - self.matching(filter, holds),
+            Filter::Not(filter) => &self.all - self.matching(filter, holds, stop)?,
             Filter::In(path, values) => {
                 let column = self.column(path);
                 let places = values.iter().filter_map(|value| column?.values.get(value));
@@ -77,7 +88,7 @@ impl Columns {
                 _ => RoaringBitmap::new(),
             },
             Filter::Exists(path) => self.column(path).map(|column| column.present.clone()).unwrap_or_default(),
-        }
+        })
     }
 
     /// The places of all documents.
@@ -92,7 +103,12 @@ impl Columns {
     }
 
     /// Ranges come last: where few documents are left by then, those are asked one by one.
-    fn all_of(&self, filters: &[Filter], holds: &impl Fn(u32, &Filter) -> bool) -> RoaringBitmap {
+    fn all_of(
+        &self,
+        filters: &[Filter],
+        holds: &impl Fn(u32, &Filter) -> bool,
+        stop: &Stop,
+    ) -> Result<RoaringBitmap, Stopped> {
         let (walks, lookups): (Vec<&Filter>, Vec<&Filter>) = filters.iter().partition(|filter| has_range(filter));
         let mut found: Option<RoaringBitmap> = None;
         for filter in lookups.into_iter().chain(walks) {
@@ -100,11 +116,11 @@ impl Columns {
                 Some(few) if few.len() <= FEW && has_range(filter) => {
                     few.iter().filter(|&place| holds(place, filter)).collect()
                 }
-                Some(some) => some & self.matching(filter, holds),
-                None => self.matching(filter, holds),
+                Some(some) => some & self.matching(filter, holds, stop)?,
+                None => self.matching(filter, holds, stop)?,
             });
         }
-        found.unwrap_or_else(|| self.all.clone())
+        Ok(found.unwrap_or_else(|| self.all.clone()))
     }
 
     fn column(&self, path: &Path) -> Option<&Column> {
@@ -246,7 +262,7 @@ mod tests {
     /// Where nobody is to be asked one by one.
     fn found(columns: &Columns, filter: &str) -> Vec<u32> {
         let nobody = |_, _: &Filter| panic!("lookups are enough");
-        columns.matching(&text::parse(filter).unwrap(), &nobody).into_iter().collect()
+        columns.matching(&text::parse(filter).unwrap(), &nobody, &Stop::never()).unwrap().into_iter().collect()
     }
 
     #[test]
@@ -313,7 +329,7 @@ mod tests {
                 let matching = plain.iter().filter(|(_, metadata)| filter.matches(metadata.as_ref().unwrap_or(&none)));
                 let expected: Vec<u32> = matching.map(|(place, _)| *place).collect();
                 let holds = |place, part: &Filter| part.matches(plain[&place].as_ref().unwrap_or(&none));
-                let found: Vec<u32> = columns.matching(&filter, &holds).into_iter().collect();
+                let found: Vec<u32> = columns.matching(&filter, &holds, &Stop::never()).unwrap().into_iter().collect();
                 prop_assert_eq!(found, expected, "{}", filter);
             }
             for (key, column) in &columns.fields {

@@ -20,6 +20,7 @@ use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::document::{DocId, Document};
 use super::filter::Filter;
 use super::single::{Collection, Documents};
+use crate::compute::stop::{Stop, Stopped};
 
 /// Why an operation changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +31,9 @@ pub enum CommitError {
     /// There is no room for the documents.
     #[error(transparent)]
     Full(#[from] Full),
+    /// Whoever asked for it has gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
     /// The disk did not take it.
     #[error(transparent)]
     Disk(disk::CommitError),
@@ -70,7 +74,7 @@ type Asker = SyncSender<Result<Vec<DocId>, CommitError>>;
 enum Operation {
     Put(Vec<Document>),
     Remove(Vec<DocId>),
-    RemoveMatching(Filter),
+    RemoveMatching(Filter, Stop),
 }
 
 /// What operations together make of the collection.
@@ -115,8 +119,9 @@ impl Collection {
     }
 
     /// Removes the documents that match, all at once, and returns their ids in order. Blocks until that is on disk too.
-    pub fn remove_matching(&self, filter: Filter) -> Result<Vec<DocId>, CommitError> {
-        self.perform(Operation::RemoveMatching(filter))
+    /// While the filter is evaluated `stop` ends it, and nothing is removed.
+    pub fn remove_matching(&self, filter: Filter, stop: &Stop) -> Result<Vec<DocId>, CommitError> {
+        self.perform(Operation::RemoveMatching(filter, stop.clone()))
     }
 
     fn perform(&self, operation: Operation) -> Result<Vec<DocId>, CommitError> {
@@ -167,8 +172,9 @@ impl Collection {
                 ids.retain(|id| seen.insert(id.clone()) && cost_now(draft, id).is_some());
                 (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
             }
-            Operation::RemoveMatching(filter) => {
-                let mut ids = here.matching(&filter);
+            Operation::RemoveMatching(filter, stop) => {
+                let places = here.places(&filter, &stop)?;
+                let mut ids: Vec<DocId> = here.ids(&places).cloned().collect();
                 ids.retain(|id| !draft.after.contains_key(id));
                 ids.extend(draft.matching(&filter).cloned());
                 ids.sort_unstable();

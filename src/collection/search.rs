@@ -19,6 +19,7 @@ use super::document::{Content, DocId};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
 use super::single::{Collection, Documents};
+use crate::compute::stop::Stop;
 use crate::embedder::Embedding;
 use crate::index::{Effort, Neighbour, Slot, Vector};
 
@@ -109,7 +110,10 @@ struct Hit<'s> {
 impl<'s> Ranking<'s> {
     /// The best `n` by score of what was asked for.
     fn best(&self, n: usize) -> Vec<Hit<'s>> {
-        let among = self.search.filter.as_ref().map(|filter| self.here.places(filter));
+        // A flag that nobody raises stops nothing.
+        let stop = Stop::never();
+        let among =
+            self.search.filter.as_ref().map(|filter| self.here.places(filter, &stop).unwrap_or_default());
         match &self.search.groups {
             None => self.nearest(n, among.as_ref()),
             Some(groups) => self.best_of_groups(n, groups, among),

@@ -14,6 +14,8 @@ use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::filter::{Filter, Path, Scalar};
 use super::gardener::Gardener;
+use super::matching::Changes;
+use crate::compute::stop::{Stop, Stopped};
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 
 /// Estimated bytes of a document's places in the maps, beside its id and content.
@@ -54,6 +56,7 @@ pub(super) struct Documents {
     /// The document of each place of the index.
     by_place: Vec<Option<(Slot, DocId)>>,
     columns: Columns,
+    changes: Changes,
     /// What was taken from the budgets for the documents here.
     pub used: Usage,
     pub deleted: bool,
@@ -86,19 +89,21 @@ pub(super) struct New<'a> {
 pub type Listed = (DocId, Arc<Content>, Vector);
 
 impl Documents {
-    /// The ids of the documents that match, in no order.
-    pub fn matching(&self, filter: &Filter) -> Vec<DocId> {
-        self.ids(&self.places(filter)).cloned().collect()
+    /// The places of the documents that match.
+    pub fn places(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
+        self.columns.matching(filter, &|place, part: &Filter| self.holds(place, part), stop)
     }
 
-    /// The places of the documents that match.
-    pub fn places(&self, filter: &Filter) -> RoaringBitmap {
-        let none = Map::new();
-        self.columns.matching(filter, &|place, part: &Filter| {
-            let document = self.by_place.get(place as usize).and_then(Option::as_ref);
-            let entry = document.and_then(|(_, id)| self.by_id.get(id));
-            entry.is_some_and(|entry| part.matches(entry.content.metadata.as_ref().unwrap_or(&none)))
-        })
+    /// Whether there is a document at a place that matches.
+    pub fn holds(&self, place: u32, filter: &Filter) -> bool {
+        let document = self.by_place.get(place as usize).and_then(Option::as_ref);
+        let entry = document.and_then(|(_, id)| self.by_id.get(id));
+        entry.is_some_and(|entry| filter.matches(entry.content.metadata.as_ref().unwrap_or(&Map::new())))
+    }
+
+    /// What changed last.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// The places of all documents.
@@ -111,7 +116,8 @@ impl Documents {
         self.columns.equal(path, value)
     }
 
-    fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
+    /// The ids of the documents at some places.
+    pub fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
         places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
     }
 
@@ -128,11 +134,13 @@ impl Documents {
         }
         self.by_place[place] = Some((slot, id.clone()));
         self.columns.insert(slot.place(), content.metadata.as_ref());
+        self.changes.note(slot.place());
     }
 
     fn take(&mut self, entry: &Entry) {
         self.by_place[entry.slot.place() as usize] = None;
         self.columns.remove(entry.slot.place(), entry.content.metadata.as_ref());
+        self.changes.note(entry.slot.place());
     }
 }
 
@@ -232,29 +240,35 @@ impl Collection {
     }
 
     /// Documents that match in id order, from the first after `after`.
-    pub fn list(&self, filter: Option<&Filter>, after: Option<&DocId>, limit: usize) -> Vec<Listed> {
+    pub fn list(
+        &self,
+        filter: Option<&Filter>,
+        after: Option<&DocId>,
+        limit: usize,
+        stop: &Stop,
+    ) -> Result<Vec<Listed>, Stopped> {
+        let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
         let here = self.read();
+        if let Some(matching) = &mut matching {
+            matching.catch_up(&here, stop)?;
+        }
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let listed = |(id, entry): (&DocId, &Entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot));
         let all = here.by_id.range((from, Bound::Unbounded));
-        match filter {
+        Ok(match matching {
             None => all.take(limit).map(listed).collect(),
-            Some(filter) => {
-                let among = here.places(filter);
+            Some(matching) => {
+                let among = matching.places();
                 if among.len() as usize * SELECTIVE < here.by_id.len() {
                     let mut ids: Vec<&DocId> =
-                        here.ids(&among).filter(|id| after.is_none_or(|after| *id > after)).collect();
+                        here.ids(among).filter(|id| after.is_none_or(|after| *id > after)).collect();
                     ids.sort_unstable();
-                    return ids
-                        .into_iter()
-                        .take(limit)
-                        .filter_map(|id| here.by_id.get_key_value(id))
-                        .map(listed)
-                        .collect();
+                    let entries = ids.into_iter().take(limit).filter_map(|id| here.by_id.get_key_value(id));
+                    return Ok(entries.map(listed).collect());
                 }
                 all.filter(|(_, entry)| among.contains(entry.slot.place())).take(limit).map(listed).collect()
             }
-        }
+        })
     }
 
     /// Gives the budget back and refuses later commits. Returns the documents that went.

@@ -261,6 +261,7 @@ mod tests {
     use super::super::{Content, DocId, Document, Search};
     use super::*;
     use crate::collection::CommitError;
+    use crate::compute::stop::Stop;
     use crate::embedder::Embedding;
     use crate::index::Effort;
 
@@ -363,7 +364,7 @@ mod tests {
                     let removed = collection.remove(&[DocId::new(&id).unwrap()]).unwrap();
                     prop_assert_eq!(!removed.is_empty(), model.remove(&id).is_some());
                 }
-                let listed: Vec<String> = collection.list(None, None, 100).iter().map(|d| d.0.to_string()).collect();
+                let listed: Vec<String> = collection.list(None, None, 100, &Stop::never()).unwrap().iter().map(|d| d.0.to_string()).collect();
                 prop_assert_eq!(&listed, &model.keys().cloned().collect::<Vec<_>>());
                 for angle in 0..6u8 {
                     let with_angle: BTreeSet<_> = model.iter().filter(|(_, a)| **a == angle).map(|(id, _)| id.clone()).collect();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::*;
+use crate::compute::stop::Stop;
 use crate::embedder::Embedding;
 use crate::index::{self, Effort};
 
@@ -54,7 +55,7 @@ fn open(directory: &Path) -> Store {
 }
 
 fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
-    let listed = collection.list(None, None, usize::MAX);
+    let listed = collection.list(None, None, usize::MAX, &Stop::never()).unwrap();
     assert_eq!(collection.len(), map.len(), "{at}");
     for ((id, content, vector), (expected, &said)) in listed.iter().zip(map) {
         assert_eq!((id.as_str(), &*content.text), (expected.as_str(), &*said.to_string()), "{at}");
@@ -62,7 +63,7 @@ fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
     }
     let filter = filter::text::parse("n = 3 or (even = true and n > 5)").unwrap();
     let matching: Vec<_> =
-        collection.list(Some(&filter), None, usize::MAX).into_iter().map(|d| d.0.to_string()).collect();
+        collection.list(Some(&filter), None, usize::MAX, &Stop::never()).unwrap().into_iter().map(|d| d.0.to_string()).collect();
     let expected = map.iter().filter(|(_, said)| matches!(*said % 10, 3 | 6 | 8)).map(|(id, _)| id.clone());
     assert_eq!(matching, expected.collect::<Vec<_>>(), "{at}");
     assert_eq!(collection.unfound(), [], "{at}");
@@ -98,7 +99,7 @@ fn a_walk(operations: usize, seed: u64) {
                 let filter = filter::text::parse(&format!("n = {n} and even exists")).unwrap();
                 let expected: Vec<String> =
                     map.iter().filter(|(_, said)| *said % 10 == n).map(|(id, _)| id.clone()).collect();
-                let removed = collection.remove_matching(filter).unwrap();
+                let removed = collection.remove_matching(filter, &Stop::never()).unwrap();
                 assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{at}");
                 map.retain(|_, said| *said % 10 != n);
                 done += expected.len().max(1);

@@ -8,6 +8,7 @@ use prost::Message;
 use super::status::{Failure, shown};
 use super::{Engine, bounded, compute, filter, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId};
+use crate::compute::stop::Stop;
 use crate::proto::{self, VectorFormat};
 
 /// Documents on a page where the client does not say.
@@ -39,7 +40,7 @@ pub async fn delete(
             return Err(Failure::invalid("filter", "is given together with ids: one of them is required"));
         }
         let filter = filter::parse("filter", given, &engine.limits)?;
-        let removed = compute(move || collection.remove_matching(filter)).await?;
+        let removed = compute(move || collection.remove_matching(filter, &Stop::never())).await?;
         let removed = removed.map_err(|error| Failure::commit(&name, error))?;
         return Ok(proto::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() });
     }
@@ -76,7 +77,7 @@ pub async fn list(
     let after = page_token(&request.page_token)?;
     let filter = request.filter.map(|given| filter::parse("filter", given, limits)).transpose()?;
     // One more than wanted tells whether there is a next page.
-    let listed = compute(move || collection.list(filter.as_ref(), after.as_ref(), size + 1)).await?;
+    let listed = compute(move || collection.list(filter.as_ref(), after.as_ref(), size + 1, &Stop::never())).await??;
     let mut response = proto::ListDocumentsResponse::default();
     let mut bytes = 0;
     for (id, content, row) in listed {

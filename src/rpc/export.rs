@@ -14,6 +14,7 @@ use tonic::Status;
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
 use crate::collection::Listed;
+use crate::compute::stop::Stop;
 use crate::proto;
 
 /// Bytes of a message, where its limit allows as much: a client sees progress, and a slow one makes us hold little.
@@ -25,7 +26,7 @@ pub async fn export(
 ) -> Result<Responses<proto::ExportResponse>, Failure> {
     let collection = documents::collection(engine, &request.collection)?;
     let filter = request.filter.map(|given| filter::parse("filter", given, &engine.limits)).transpose()?;
-    let taken = compute(move || collection.list(filter.as_ref(), None, usize::MAX)).await?;
+    let taken = compute(move || collection.list(filter.as_ref(), None, usize::MAX, &Stop::never())).await??;
     let parts = Parts {
         total: taken.len() as u64,
         left: taken.into_iter().peekable(),

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
 use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
+use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError};
 
 /// Violations reported at most: a status travels in HTTP headers, whose size clients bound.
@@ -107,6 +108,7 @@ impl Failure {
         match error {
             CommitError::Deleted => Self::NotFound(Resource::Collection(name.to_owned())),
             CommitError::Full(full) => Self::Full(full),
+            CommitError::Stopped(stopped) => stopped.into(),
             CommitError::Disk(error) => Self::disk(error),
         }
     }
@@ -167,6 +169,13 @@ pub fn shown(value: &str) -> String {
 impl From<Overloaded> for Failure {
     fn from(overloaded: Overloaded) -> Self {
         Self::Overloaded(overloaded)
+    }
+}
+
+impl From<Stopped> for Failure {
+    /// Only its deadline can end a call whose answer somebody still waits for.
+    fn from(_: Stopped) -> Self {
+        Self::DeadlineExceeded
     }
 }
 

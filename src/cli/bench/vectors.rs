@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use super::draw::{self, Random};
 use crate::cli::npy;
 use crate::collection::{self, Collection, Store, Usage, disk};
+use crate::compute::stop::Stop;
 use crate::embedder::Embedding;
 use crate::index::{self, MAX_DIMENSIONS};
 
@@ -104,7 +105,7 @@ fn read(collection: &Collection) -> Vec<Vector> {
     let mut all = Vec::with_capacity(collection.len());
     let mut after = None;
     loop {
-        let some = collection.list(None, after.as_ref(), BATCH);
+        let some = collection.list(None, after.as_ref(), BATCH, &Stop::never()).unwrap_or_default();
         let Some((last, _, _)) = some.last() else { return all };
         after = Some(last.clone());
         all.extend(some.iter().map(|(_, _, vector)| Vector::from(&vector[..])));
