@@ -112,8 +112,7 @@ impl<'s> Ranking<'s> {
     fn best(&self, n: usize) -> Vec<Hit<'s>> {
         // A flag that nobody raises stops nothing.
         let stop = Stop::never();
-        let among =
-            self.search.filter.as_ref().map(|filter| self.here.places(filter, &stop).unwrap_or_default());
+        let among = self.search.filter.as_ref().map(|filter| self.here.places(filter, &stop).unwrap_or_default());
         match &self.search.groups {
             None => self.nearest(n, among.as_ref()),
             Some(groups) => self.best_of_groups(n, groups, among),

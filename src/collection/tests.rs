@@ -62,8 +62,12 @@ fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
         assert!(embedding(said).cosine(&Embedding::restored(vector.to_vec()).unwrap()) > 0.9999, "{at}");
     }
     let filter = filter::text::parse("n = 3 or (even = true and n > 5)").unwrap();
-    let matching: Vec<_> =
-        collection.list(Some(&filter), None, usize::MAX, &Stop::never()).unwrap().into_iter().map(|d| d.0.to_string()).collect();
+    let matching: Vec<_> = collection
+        .list(Some(&filter), None, usize::MAX, &Stop::never())
+        .unwrap()
+        .into_iter()
+        .map(|d| d.0.to_string())
+        .collect();
     let expected = map.iter().filter(|(_, said)| matches!(*said % 10, 3 | 6 | 8)).map(|(id, _)| id.clone());
     assert_eq!(matching, expected.collect::<Vec<_>>(), "{at}");
     assert_eq!(collection.unfound(), [], "{at}");
