@@ -22,6 +22,7 @@ pub use settings::{SETTINGS, Setting};
 
 use crate::budget::ByteBudget;
 use crate::collection::Quota;
+use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::kernel::cpu::Level;
 use crate::{classifier, collection, embedder, index, model, onnx, rpc, server, telemetry};
@@ -141,6 +142,7 @@ impl Reader<'_> {
             batch_tokens: self.get("batch_tokens", |s| auto(s, |s| whole(s, 1, 1 << 20))),
             queue_tokens: limits.max_queued_tokens,
             cache_bytes: self.get("embed_cache_bytes", size_or_none),
+            pools: Pools::new(threads),
         };
         Config {
             addr: self.get("addr", address),

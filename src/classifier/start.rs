@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::head::{Head, HeadError, MadeFor};
 use super::spec::{Source, Spec};
 use super::{About, Classifier, Works, built_in};
+use crate::compute::Pools;
 use crate::embedder::Embedder;
 use crate::inference::{self, Inference, Model, Parts, Reading, Run, Tokenizer, TokenizerError};
 use crate::kernel::team::Team;
@@ -24,6 +25,8 @@ pub struct Options {
     pub queue_tokens: usize,
     /// Memory for the scores of earlier texts, for each classifier.
     pub cache_bytes: usize,
+    /// Where texts are tokenised.
+    pub pools: Pools,
 }
 
 /// Tokens in a batch for each thread: an ONNX runtime shares one batch out among its threads, and a small call must
@@ -207,7 +210,7 @@ impl Options {
             batch_tokens: self.batch_tokens.unwrap_or(BATCH_TOKENS_A_THREAD * self.threads.max(1)),
             queue_tokens: self.queue_tokens,
             cache_bytes: self.cache_bytes,
-            tokenising: self.threads,
+            pools: self.pools.clone(),
         }
     }
 }

@@ -73,10 +73,10 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     let options = config.store.clone();
     let store =
         async { spawn_blocking(move || open_store(options)).await.context("reading the collections panicked")? };
-    let limits = config.limits.clone();
+    let (limits, pools) = (config.limits.clone(), config.embedder.pools.clone());
     let models = async { spawn_blocking(move || load_models(&config)).await.context("loading the models panicked")? };
     let (store, Models { embedder, about, classifiers }) = tokio::try_join!(store, models)?;
-    Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits })
+    Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools })
 }
 
 /// All that computes.

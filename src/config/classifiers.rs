@@ -41,6 +41,7 @@ impl Reader<'_> {
             batch_tokens: embedder.batch_tokens,
             queue_tokens: embedder.queue_tokens,
             cache_bytes: embedder.cache_bytes / CACHE_SHARE,
+            pools: embedder.pools.clone(),
         }
     }
 }

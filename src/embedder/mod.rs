@@ -18,9 +18,9 @@ pub use embedding::{Embedding, NotAnEmbedding};
 pub use encoder::LoadError;
 pub use options::{Backend, Options, Precision};
 
+use crate::compute::WhenFull;
 use crate::inference::{
     self, CacheStats, Inference, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError, Truncation,
-    WhenFull,
 };
 use crate::model::{Card, Prompts};
 use encoder::Encoder;

@@ -1,6 +1,7 @@
 //! How an embedder runs.
 
 use super::device::{DeviceChoice, DeviceError};
+use crate::compute::Pools;
 use crate::{inference, model, onnx};
 
 /// How an [`Embedder`](super::Embedder) runs.
@@ -22,6 +23,8 @@ pub struct Options {
     /// Memory for vectors of texts that were computed before. Higher: more texts that are asked for
     /// again cost nothing. 0: each is computed again.
     pub cache_bytes: usize,
+    /// Where texts are tokenised.
+    pub pools: Pools,
 }
 
 /// 512 on a CPU: a core is busy with it for less than a quarter of a second, so a small call waits no longer.
@@ -45,7 +48,7 @@ impl Options {
             batch_tokens: self.batch_tokens.unwrap_or(batch_tokens),
             queue_tokens: self.queue_tokens,
             cache_bytes: self.cache_bytes,
-            tokenising: threads,
+            pools: self.pools.clone(),
         }
     }
 

@@ -1,14 +1,23 @@
 //! The way of one call: its texts to keys, new ones to tokens and into the queue, and vectors back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shared;
 use super::flights::Found;
 use super::key::{Distinct, Key};
 use super::lanes::Lane;
-use super::room::{Overloaded, WhenFull};
+use super::room::Overloaded;
 use super::text::{ModelFailed, Output, TextError, Truncation};
 use super::tokenizer::Tokens;
+use crate::compute::stop::Stop;
+use crate::compute::{Refused, WhenFull};
+
+/// Texts of a call that are tokenised at the priority of short ones: about 10 ms.
+const SHORT_BYTES: usize = 32 * 1024;
+
+/// What a byte of text is expected to cost the tokenizer.
+const TOKENISING_A_BYTE: Duration = Duration::from_nanos(300);
 
 impl Shared {
     pub(super) async fn run(
@@ -22,7 +31,7 @@ impl Shared {
         let found = self.flights.look(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
-        let mut tokenised = self.tokenise(unknown.collect(), prompt).await.into_iter();
+        let mut tokenised = self.tokenise(unknown.collect(), prompt, when_full).await?.into_iter();
         let mut boarding = Vec::new();
         let mut take_in = |key| {
             let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
@@ -66,26 +75,31 @@ impl Shared {
         Ok(())
     }
 
-    async fn tokenise(&self, texts: Vec<String>, prompt: &str) -> Vec<Result<Tokens, TextError>> {
+    /// Tokens of each text. Many or long texts give way to short ones, in the pool for bulk work; between two texts it
+    /// is asked whether the caller has gone.
+    async fn tokenise(
+        &self,
+        texts: Vec<String>,
+        prompt: &str,
+        when_full: WhenFull,
+    ) -> Result<Vec<Result<Tokens, TextError>>, Overloaded> {
         let count = texts.len();
         if count == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
+        let bytes = texts.iter().map(String::len).sum::<usize>() + count * prompt.len();
+        let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
+        let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
+        let cost = TOKENISING_A_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
         let (tokenizer, prompt) = (Arc::clone(&self.tokenizer), prompt.to_owned());
-        let _turn = self.tokenising.acquire().await.expect("the semaphore is never closed");
-        let tokenise = move || -> Vec<Result<Tokens, TextError>> {
-            texts
-                .into_iter()
-                .map(|text| match prompt.as_str() {
-                    "" => Ok(tokenizer.tokens(&text)?),
-                    prompt => Ok(tokenizer.tokens(&format!("{prompt}{text}"))?),
-                })
-                .collect()
+        let tokenise = move |text: String, _: &Stop| match prompt.as_str() {
+            "" => Ok(tokenizer.tokens(&text)?),
+            prompt => Ok(tokenizer.tokens(&format!("{prompt}{text}"))?),
         };
-        tokio::task::spawn_blocking(tokenise).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the tokenizer panicked");
-            (0..count).map(|_| Err(ModelFailed.into())).collect()
-        })
+        match pool.run_each(when_full, cost, texts, tokenise).await {
+            Err(Refused::Panicked) => Ok((0..count).map(|_| Err(ModelFailed.into())).collect()),
+            tokenised => Ok(tokenised?),
+        }
     }
 
     /// Takes room for the texts, and makes flights of them where there is still nothing.
@@ -104,7 +118,7 @@ impl Shared {
         let flights = found.iter().flatten().filter_map(Found::flight);
         let waiting = flights.filter(|flight| !flight.is_taken());
         let tokens: usize = waiting.map(|flight| flight.tokens.ids.len()).sum();
-        let small = when_full == WhenFull::Refuse && tokens <= self.batch_tokens;
+        let small = when_full != WhenFull::Wait && tokens <= self.batch_tokens;
         if small { Lane::Interactive } else { Lane::Bulk }
     }
 }
@@ -113,8 +127,6 @@ impl Shared {
 mod tests {
     use futures::future::LocalBoxFuture;
     use futures::{FutureExt, poll};
-    use tokio::sync::Semaphore;
-
     use super::super::cache::Cache;
     use super::super::flight::Job;
     use super::super::flights::Flights;
@@ -123,6 +135,9 @@ mod tests {
     use super::super::scheduler::{Scheduler, Work};
     use super::super::tokenizer::tests::tokenizer;
     use super::*;
+    use crate::compute::{Deadline, Pools};
+
+    const REFUSE: WhenFull = WhenFull::Refuse(Deadline::NONE);
 
     const QUEUE_TOKENS: usize = 1000;
 
@@ -132,7 +147,7 @@ mod tests {
             tokenizer: Arc::new(tokenizer(8)),
             keys: Keys::new("model"),
             batch_tokens: 100,
-            tokenising: Semaphore::new(1),
+            pools: Pools::new(1),
             flights: Arc::new(Flights::new(Cache::new(cache_bytes, 1))),
             room: Arc::new(Room::new(QUEUE_TOKENS, 1)),
             scheduler: Arc::new(Scheduler::new(100, 1)),
@@ -148,7 +163,7 @@ mod tests {
     }
 
     fn small<'a>(shared: &'a Shared, texts: &[&str]) -> Call<'a> {
-        call(shared, texts, Truncation::End, WhenFull::Refuse)
+        call(shared, texts, Truncation::End, REFUSE)
     }
 
     /// Goes on with a call until its texts, of which `text` is one, are in the queue.
@@ -180,7 +195,7 @@ mod tests {
     }
 
     fn free_room(shared: &Shared) -> bool {
-        shared.room.enter(QUEUE_TOKENS, WhenFull::Refuse).now_or_never().is_some_and(|entered| entered.is_ok())
+        shared.room.enter(QUEUE_TOKENS, REFUSE).now_or_never().is_some_and(|entered| entered.is_ok())
     }
 
     #[tokio::test]
@@ -251,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn who_joins_needs_no_room() {
         let shared = shared(0);
-        let _others = shared.room.enter(QUEUE_TOKENS - 3, WhenFull::Refuse).await.unwrap();
+        let _others = shared.room.enter(QUEUE_TOKENS - 3, REFUSE).await.unwrap();
         let mut first = small(&shared, &["cat"]);
         queued(&mut first, &shared, "cat").await;
         let mut joins = small(&shared, &["cat"]);
@@ -267,7 +282,7 @@ mod tests {
         let long = "cat ".repeat(10);
         let mut cut = small(&shared, &[&long]);
         queued(&mut cut, &shared, &long).await;
-        let strict = || call(&shared, &[&long], Truncation::Reject, WhenFull::Refuse);
+        let strict = || call(&shared, &[&long], Truncation::Reject, REFUSE);
         let too_long = Ok(vec![Err(TextError::TooLong { tokens_total: 12, max_tokens: 8 })]);
         assert_eq!(strict().now_or_never().as_ref(), Some(&too_long), "while it is on its way");
         work(&shared);

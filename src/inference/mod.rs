@@ -1,9 +1,9 @@
 //! TEXTS → A ROW OF NUMBERS FOR EACH, through any model: what the embedder and the classifiers share.
 //!
 //! ```text
-//! call ── keys ── tokenise (blocking pool) ── Room ── Scheduler ══ workers ── rows of numbers ── call
-//!          │      as many at once as          bounds  two lanes,   own thread each,              │
-//!          │      there are threads           tokens  late batches  no async inside              │
+//! call ── keys ── tokenise (pool of texts) ── Room ── Scheduler ══ workers ── rows of numbers ── call
+//!          │      fair between calls          bounds  two lanes,   own thread each,              │
+//!          │      stops with its call         tokens  late batches  no async inside              │
 //!          └── Flights: a text that is on its way for another call, or kept from before ─────────┘
 //! ```
 //!
@@ -26,13 +26,12 @@ mod worker;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
 pub use cache::CacheStats;
-pub use room::{Overloaded, WhenFull};
+pub use room::Overloaded;
 pub use text::{ModelFailed, Output, TextError, Truncation};
 pub use tokenizer::{Reading, Tokenizer, TokenizerError};
 
+use crate::compute::{Pools, WhenFull};
 use crate::kernel::team::Team;
 use cache::Cache;
 use flights::Flights;
@@ -66,8 +65,8 @@ pub struct Options {
     pub queue_tokens: usize,
     /// Memory for rows of texts that were computed before. 0: each is computed again.
     pub cache_bytes: usize,
-    /// Calls that may tokenise at one time.
-    pub tokenising: usize,
+    /// Where texts are tokenised.
+    pub pools: Pools,
 }
 
 /// A model with what is needed to feed it texts.
@@ -106,8 +105,7 @@ struct Shared {
     tokenizer: Arc<Tokenizer>,
     keys: Keys,
     batch_tokens: usize,
-    /// Calls that may tokenise at one time.
-    tokenising: Semaphore,
+    pools: Pools,
     flights: Arc<Flights>,
     room: Arc<Room>,
     scheduler: Arc<Scheduler>,
@@ -171,7 +169,7 @@ impl Shared {
             tokenizer: Arc::new(tokenizer),
             keys: Keys::new(fingerprint),
             batch_tokens: options.batch_tokens,
-            tokenising: Semaphore::new(options.tokenising.max(1)),
+            pools: options.pools.clone(),
             flights: Arc::new(Flights::new(Cache::new(options.cache_bytes, width))),
             room: Arc::new(Room::new(options.queue_tokens, workers)),
             scheduler: Arc::new(Scheduler::new(options.batch_tokens, workers)),

@@ -10,27 +10,36 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a call does when there is no room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Fails with [`Overloaded`].
-    Refuse,
-    /// Waits for its turn.
-    Wait,
+use crate::compute::{Refused, WhenFull};
+
+/// A call that is not let in: try again later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Overloaded {
+    /// There is no room for its tokens.
+    #[error("{queued} tokens are waiting for the model and {wanted} more exceed the limit of {limit}")]
+    Full {
+        /// Tokens of unary calls that wait or are computed.
+        queued: usize,
+        /// Tokens of the refused call.
+        wanted: usize,
+        /// `queue_tokens`.
+        limit: usize,
+        /// When there should be room, from the measured speed of the model.
+        retry_after: Duration,
+    },
+    /// Its texts cannot be tokenised now.
+    #[error(transparent)]
+    Tokenising(#[from] Refused),
 }
 
-/// No room: try again later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{queued} tokens are waiting for the model and {wanted} more exceed the limit of {limit}")]
-pub struct Overloaded {
-    /// Tokens of unary calls that wait or are computed.
-    pub queued: usize,
-    /// Tokens of the refused call.
-    pub wanted: usize,
-    /// `queue_tokens`.
-    pub limit: usize,
-    /// When there should be room, from the measured speed of the model.
-    pub retry_after: Duration,
+impl Overloaded {
+    /// When to try again, where that may help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Full { retry_after, .. } => Some(*retry_after),
+            Self::Tokenising(refused) => refused.retry_after(),
+        }
+    }
 }
 
 /// The room for tokens, and how fast it empties.
@@ -60,7 +69,7 @@ impl Room {
     pub async fn enter(&self, tokens: usize, when_full: WhenFull) -> Result<OwnedSemaphorePermit, Overloaded> {
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
         match when_full {
-            WhenFull::Refuse => {
+            WhenFull::Refuse(_) => {
                 Arc::clone(&self.unary).try_acquire_many_owned(permits).map_err(|_| self.overloaded(tokens))
             }
             WhenFull::Wait => {
@@ -84,39 +93,43 @@ impl Room {
         let rate = f64::from_bits(self.rate.load(Ordering::Relaxed)).max(1.0);
         let excess = (queued + wanted).saturating_sub(self.limit).min(queued);
         let retry_after = Duration::from_secs_f64((excess as f64 / rate).clamp(0.05, 60.0));
-        Overloaded { queued, wanted, limit: self.limit, retry_after }
+        Overloaded::Full { queued, wanted, limit: self.limit, retry_after }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compute::Deadline;
+
+    const REFUSE: WhenFull = WhenFull::Refuse(Deadline::NONE);
 
     #[tokio::test]
     async fn a_full_room_refuses_with_a_time_from_the_measured_rate() {
         let room = Room::new(1000, 1);
         room.record(100, Duration::from_secs(1));
-        let _inside = room.enter(900, WhenFull::Refuse).await.unwrap();
-        let refused = room.enter(300, WhenFull::Refuse).await.unwrap_err();
-        assert_eq!(refused, Overloaded { queued: 900, wanted: 300, limit: 1000, retry_after: Duration::from_secs(2) });
-        assert!(room.enter(100, WhenFull::Refuse).await.is_ok());
+        let _inside = room.enter(900, REFUSE).await.unwrap();
+        let refused = room.enter(300, REFUSE).await.unwrap_err();
+        let retry_after = Duration::from_secs(2);
+        assert_eq!(refused, Overloaded::Full { queued: 900, wanted: 300, limit: 1000, retry_after });
+        assert!(room.enter(100, REFUSE).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_call_larger_than_the_room_gets_in_alone() {
         let room = Room::new(1000, 1);
-        let alone = room.enter(5000, WhenFull::Refuse).await.unwrap();
-        assert!(room.enter(1, WhenFull::Refuse).await.is_err());
+        let alone = room.enter(5000, REFUSE).await.unwrap();
+        assert!(room.enter(1, REFUSE).await.is_err());
         drop(alone);
-        let _small = room.enter(1, WhenFull::Refuse).await.unwrap();
-        assert!(room.enter(5000, WhenFull::Refuse).await.is_err());
+        let _small = room.enter(1, REFUSE).await.unwrap();
+        assert!(room.enter(5000, REFUSE).await.is_err());
     }
 
     #[tokio::test]
     async fn streams_wait_and_never_take_the_room_of_unary_calls() {
         let room = Room::new(10, 1);
         let stream = room.enter(10, WhenFull::Wait).await.unwrap();
-        assert!(room.enter(10, WhenFull::Refuse).await.is_ok());
+        assert!(room.enter(10, REFUSE).await.is_ok());
         let mut waiting = std::pin::pin!(room.enter(1, WhenFull::Wait));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(stream);

@@ -9,14 +9,15 @@ use tokio::io::AsyncReadExt;
 use tonic::Status;
 
 use super::status::Failure;
-use super::{Engine, Responses, compute};
+use super::{Engine, Responses, commit};
 use crate::proto;
 
 /// Bytes of a part.
 const PART_BYTES: usize = 1 << 20;
 
 pub async fn backup(engine: Arc<Engine>) -> Result<Responses<proto::BackupResponse>, Failure> {
-    let file = compute(move || engine.store.backup().map_err(Failure::backup)).await??;
+    let store = Arc::clone(&engine.store);
+    let file = commit(&engine, move |_| store.backup().map_err(Failure::backup)).await??;
     let total_bytes = file.metadata().map_err(|error| failed(&error))?.len();
     Ok(Box::pin(parts(File::from_std(file), total_bytes)))
 }

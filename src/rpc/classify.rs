@@ -7,7 +7,8 @@ use tonic::Streaming;
 use super::status::{Failure, Resource};
 use super::{Engine, Responses, bounded, each, parse, vector};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
-use crate::inference::{Truncation, WhenFull};
+use crate::compute::{Deadline, WhenFull};
+use crate::inference::Truncation;
 use crate::proto::{self, VectorFormat, classify_result};
 
 /// How texts become labels.
@@ -19,8 +20,12 @@ struct Form<'a> {
     with_vector: bool,
 }
 
-pub async fn classify(engine: &Engine, request: proto::ClassifyRequest) -> Result<proto::ClassifyResponse, Failure> {
-    answer(engine, request, WhenFull::Refuse).await
+pub async fn classify(
+    engine: &Engine,
+    request: proto::ClassifyRequest,
+    deadline: Deadline,
+) -> Result<proto::ClassifyResponse, Failure> {
+    answer(engine, request, WhenFull::Refuse(deadline)).await
 }
 
 pub fn classify_stream(

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::status::Failure;
-use super::{Engine, compute, parse};
+use super::{Engine, commit, parse};
 use crate::collection::Collection;
+use crate::compute::stop::Stop;
 use crate::proto;
 
 pub async fn create(
@@ -13,11 +14,13 @@ pub async fn create(
 ) -> Result<proto::CreateCollectionResponse, Failure> {
     let name = request.name;
     parse::collection_name("name", &name, &engine.limits)?;
-    let engine = Arc::clone(engine);
+    let of_call = Arc::clone(engine);
     // It is on disk before it is answered.
-    let made =
-        compute(move || engine.store.create(&name, engine.model()).map_err(|error| Failure::collection(&name, error)));
-    let made = made.await??;
+    let create = move |_: &Stop| {
+        let made = of_call.store.create(&name, of_call.model());
+        made.map_err(|error| Failure::collection(&name, error))
+    };
+    let made = commit(engine, create).await??;
     Ok(proto::CreateCollectionResponse { collection: Some(describe(&made)) })
 }
 
@@ -34,8 +37,8 @@ pub async fn delete(
     parse::collection_name("name", &name, &engine.limits)?;
     let store = Arc::clone(&engine.store);
     // Freeing a large collection takes a while.
-    let deleted = compute(move || store.delete(&name).map_err(|error| Failure::collection(&name, error)));
-    let documents = deleted.await??;
+    let delete = move |_: &Stop| store.delete(&name).map_err(|error| Failure::collection(&name, error));
+    let documents = commit(engine, delete).await??;
     Ok(proto::DeleteCollectionResponse { documents: documents as u64 })
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::status::{Failure, shown};
-use super::{Engine, bounded, compute, filter, metadata, parse, vector};
+use super::{Engine, bounded, commit, compute, filter, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId};
 use crate::compute::stop::Stop;
+use crate::compute::{Deadline, WhenFull};
 use crate::proto::{self, VectorFormat};
 
 /// Documents on a page where the client does not say.
@@ -40,12 +41,12 @@ pub async fn delete(
             return Err(Failure::invalid("filter", "is given together with ids: one of them is required"));
         }
         let filter = filter::parse("filter", given, &engine.limits)?;
-        let removed = compute(move || collection.remove_matching(filter, &Stop::never())).await?;
+        let removed = commit(engine, move |stop| collection.remove_matching(filter, stop)).await?;
         let removed = removed.map_err(|error| Failure::commit(&name, error))?;
         return Ok(proto::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() });
     }
     let ids = parse::ids(&request.ids, &engine.limits)?;
-    compute(move || {
+    commit(engine, move |_| {
         let deleted = collection.remove(&ids).map_err(|error| Failure::commit(&name, error))?;
         let gone: HashSet<&DocId> = deleted.iter().collect();
         let mut seen = HashSet::new();
@@ -63,6 +64,7 @@ pub async fn delete(
 pub async fn list(
     engine: &Arc<Engine>,
     request: proto::ListDocumentsRequest,
+    deadline: Deadline,
 ) -> Result<proto::ListDocumentsResponse, Failure> {
     let limits = &engine.limits;
     let collection = collection(engine, &request.collection)?;
@@ -77,7 +79,8 @@ pub async fn list(
     let after = page_token(&request.page_token)?;
     let filter = request.filter.map(|given| filter::parse("filter", given, limits)).transpose()?;
     // One more than wanted tells whether there is a next page.
-    let listed = compute(move || collection.list(filter.as_ref(), after.as_ref(), size + 1, &Stop::never())).await??;
+    let list = move |stop: &Stop| collection.list(filter.as_ref(), after.as_ref(), size + 1, stop);
+    let listed = compute(&engine.pools.search, WhenFull::Refuse(deadline), list).await??;
     let mut response = proto::ListDocumentsResponse::default();
     let mut bytes = 0;
     for (id, content, row) in listed {

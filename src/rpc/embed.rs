@@ -6,8 +6,9 @@ use tonic::Streaming;
 
 use super::status::Failure;
 use super::{Engine, Responses, bounded, each, parse, vector};
+use crate::compute::{Deadline, WhenFull};
 use crate::embedder::{Embedding, InputType};
-use crate::inference::{Output, Truncation, WhenFull};
+use crate::inference::{Output, Truncation};
 use crate::proto::{self, VectorFormat, embed_result};
 
 /// How texts become wire vectors.
@@ -20,8 +21,12 @@ struct Form {
     format: VectorFormat,
 }
 
-pub async fn embed(engine: &Engine, request: proto::EmbedRequest) -> Result<proto::EmbedResponse, Failure> {
-    answer(engine, request, WhenFull::Refuse).await
+pub async fn embed(
+    engine: &Engine,
+    request: proto::EmbedRequest,
+    deadline: Deadline,
+) -> Result<proto::EmbedResponse, Failure> {
+    answer(engine, request, WhenFull::Refuse(deadline)).await
 }
 
 pub fn embed_stream(engine: Arc<Engine>, requests: Streaming<proto::EmbedRequest>) -> Responses<proto::EmbedResponse> {

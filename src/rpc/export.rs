@@ -1,7 +1,7 @@
 //! `Export`: a collection as it is at one moment.
 //!
 //! Taking it shares every text and vector and copies none, so it is quick; messages are made of it one at a time, when
-//! the client has read those before. Each is computation, and done on the blocking pool.
+//! the client has read those before. Each is computation, and done in the pool for bulk work.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
+use crate::compute::{Pool, WhenFull};
 use crate::collection::Listed;
 use crate::compute::stop::Stop;
 use crate::proto;
@@ -26,30 +27,32 @@ pub async fn export(
 ) -> Result<Responses<proto::ExportResponse>, Failure> {
     let collection = documents::collection(engine, &request.collection)?;
     let filter = request.filter.map(|given| filter::parse("filter", given, &engine.limits)).transpose()?;
-    let taken = compute(move || collection.list(filter.as_ref(), None, usize::MAX, &Stop::never())).await??;
+    let pool = &engine.pools.bulk;
+    let list = move |stop: &Stop| collection.list(filter.as_ref(), None, usize::MAX, stop);
+    let taken = compute(pool, WhenFull::Wait, list).await??;
     let parts = Parts {
         total: taken.len() as u64,
         left: taken.into_iter().peekable(),
         with_vector: request.with_vector,
         limits: engine.limits.clone(),
     };
-    Ok(Box::pin(messages(parts)))
+    Ok(Box::pin(messages(pool.clone(), parts)))
 }
 
 /// The first message, if only to say that there is nothing, and those after it until the last document or an error.
-fn messages(parts: Parts) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
-    stream::unfold((Some(parts), true), |(parts, is_first)| async move {
+fn messages(pool: Pool, parts: Parts) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
+    stream::unfold((Some(parts), true, pool), |(parts, is_first, pool)| async move {
         let mut parts = parts?;
         if parts.left.len() == 0 && !is_first {
             return None;
         }
-        let made = compute(move || {
+        let made = compute(&pool, WhenFull::Wait, move |_| {
             let message = parts.next();
             (message, parts)
         });
         Some(match made.await {
-            Ok((Ok(message), parts)) => (Ok(message), (Some(parts), false)),
-            Ok((Err(failure), _)) | Err(failure) => (Err(failure.into()), (None, false)),
+            Ok((Ok(message), parts)) => (Ok(message), (Some(parts), false, pool)),
+            Ok((Err(failure), _)) | Err(failure) => (Err(failure.into()), (None, false, pool)),
         })
     })
 }
@@ -84,6 +87,7 @@ impl Parts {
 mod tests {
     use super::*;
     use crate::collection::{Content, DocId};
+    use crate::compute::Pools;
 
     fn parts(text_bytes: &[usize], max_message_bytes: usize) -> Parts {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
@@ -124,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_export_of_nothing_says_so_in_one_message() {
-        let messages: Vec<_> = futures::StreamExt::collect(messages(parts(&[], 4_000))).await;
+        let messages: Vec<_> = futures::StreamExt::collect(messages(Pools::new(1).bulk, parts(&[], 4_000))).await;
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].as_ref().unwrap(), &proto::ExportResponse { documents: vec![], total: 0 });
     }

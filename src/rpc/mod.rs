@@ -33,9 +33,10 @@ pub use limits::Limits;
 
 use crate::classifier::Classifiers;
 use crate::collection::{self, Store};
+use crate::compute::{Deadline, Pools};
 use crate::embedder::Embedder;
 use crate::proto::{self, cognate_server::Cognate};
-use compute::{compute, compute_each};
+use compute::{commit, compute};
 use status::Failure;
 
 /// Everything that answers calls.
@@ -50,6 +51,8 @@ pub struct Engine {
     pub about: About,
     /// What a request may ask for.
     pub limits: Limits,
+    /// Where calls compute.
+    pub pools: Pools,
 }
 
 /// The model, for `Info`.
@@ -110,6 +113,12 @@ impl Api {
     }
 }
 
+/// A request, and when its caller stops waiting: the server puts the deadline among the extensions.
+fn with_deadline<Q>(request: Request<Q>) -> (Q, Deadline) {
+    let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
+    (request.into_inner(), deadline)
+}
+
 /// A stream of responses.
 pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -132,7 +141,8 @@ impl Cognate for Api {
     }
 
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        Ok(Response::new(embed::embed(&*self.engine()?, request.into_inner()).await?))
+        let (request, deadline) = with_deadline(request);
+        Ok(Response::new(embed::embed(&*self.engine()?, request, deadline).await?))
     }
 
     async fn embed_stream(
@@ -146,7 +156,8 @@ impl Cognate for Api {
         &self,
         request: Request<proto::ClassifyRequest>,
     ) -> Result<Response<proto::ClassifyResponse>, Status> {
-        Ok(Response::new(classify::classify(&*self.engine()?, request.into_inner()).await?))
+        let (request, deadline) = with_deadline(request);
+        Ok(Response::new(classify::classify(&*self.engine()?, request, deadline).await?))
     }
 
     async fn classify_stream(
@@ -160,11 +171,13 @@ impl Cognate for Api {
         &self,
         request: Request<proto::SimilarityRequest>,
     ) -> Result<Response<proto::SimilarityResponse>, Status> {
-        Ok(Response::new(similarity::similarity(&*self.engine()?, request.into_inner()).await?))
+        let (request, deadline) = with_deadline(request);
+        Ok(Response::new(similarity::similarity(&*self.engine()?, request, deadline).await?))
     }
 
     async fn top_k(&self, request: Request<proto::TopKRequest>) -> Result<Response<proto::TopKResponse>, Status> {
-        Ok(Response::new(top_k::top_k(&self.engine()?, request.into_inner()).await?))
+        let (request, deadline) = with_deadline(request);
+        Ok(Response::new(top_k::top_k(&self.engine()?, request, deadline).await?))
     }
 
     async fn upload(
@@ -192,7 +205,8 @@ impl Cognate for Api {
         &self,
         request: Request<proto::ListDocumentsRequest>,
     ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
-        Ok(Response::new(documents::list(&self.engine()?, request.into_inner()).await?))
+        let (request, deadline) = with_deadline(request);
+        Ok(Response::new(documents::list(&self.engine()?, request, deadline).await?))
     }
 
     async fn export(&self, request: Request<proto::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {

@@ -2,13 +2,15 @@
 
 use super::status::Failure;
 use super::{Engine, bounded, compute, parse};
+use crate::compute::{Deadline, WhenFull};
 use crate::embedder::Embedding;
-use crate::inference::WhenFull;
+use crate::inference::{Output, TextError};
 use crate::proto;
 
 pub async fn similarity(
     engine: &Engine,
     request: proto::SimilarityRequest,
+    deadline: Deadline,
 ) -> Result<proto::SimilarityResponse, Failure> {
     let proto::SimilarityRequest { a, b, input_type, truncation } = request;
     let limits = &engine.limits;
@@ -20,9 +22,12 @@ pub async fn similarity(
 
     // One batch for both lists.
     let n_a = a.len();
-    let mut rows = embeddings(engine, a.into_iter().chain(b).collect(), n_a, input_type, truncation).await?;
+    let texts = a.into_iter().chain(b).collect();
+    let when_full = WhenFull::Refuse(deadline);
+    let pooled = engine.embedder.embed(texts, input_type, truncation, when_full).await?;
+    let mut rows = embeddings(pooled, n_a)?;
     let columns = rows.split_off(n_a);
-    let rows = compute(move || {
+    let rows = compute(&engine.pools.search, when_full, move |_| {
         let columns = if columns.is_empty() { &rows } else { &columns };
         rows.iter().map(|a| proto::SimilarityRow { scores: columns.iter().map(|b| a.cosine(b)).collect() }).collect()
     })
@@ -31,14 +36,7 @@ pub async fn similarity(
 }
 
 /// Unit vectors of the texts; one that fails is named as an item of `a` or, from `n_a` on, of `b`.
-async fn embeddings(
-    engine: &Engine,
-    texts: Vec<String>,
-    n_a: usize,
-    input_type: crate::embedder::InputType,
-    truncation: crate::inference::Truncation,
-) -> Result<Vec<Embedding>, Failure> {
-    let pooled = engine.embedder.embed(texts, input_type, truncation, WhenFull::Refuse).await?;
+fn embeddings(pooled: Vec<Result<Output, TextError>>, n_a: usize) -> Result<Vec<Embedding>, Failure> {
     let path = |n: usize| if n < n_a { format!("a[{n}]") } else { format!("b[{}]", n - n_a) };
     pooled
         .into_iter()

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
 use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
+use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError};
 
@@ -31,6 +32,8 @@ pub enum Failure {
     },
     /// The queue for the model is full.
     Overloaded(Overloaded),
+    /// The pool that it is computed in is full, or the call would end after its deadline.
+    Refused(Refused),
     /// There is no room for more documents.
     Full(Full),
     /// There is nothing on disk.
@@ -179,6 +182,12 @@ impl From<Stopped> for Failure {
     }
 }
 
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let mut details = ErrorDetails::new();
@@ -200,8 +209,13 @@ impl From<Failure> for Status {
                 (Code::FailedPrecondition, format!("collection {}: {reason}", shown(&name)))
             }
             Failure::Overloaded(overloaded) => {
-                details.set_retry_info(Some(overloaded.retry_after));
+                details.set_retry_info(overloaded.retry_after());
                 (Code::ResourceExhausted, overloaded.to_string())
+            }
+            Failure::Refused(Refused::Panicked) => return Failure::Internal.into(),
+            Failure::Refused(refused) => {
+                details.set_retry_info(refused.retry_after());
+                (Code::ResourceExhausted, refused.to_string())
             }
             Failure::Full(full) => {
                 let violation = QuotaViolation::new(full.limit.to_string(), full.to_string());

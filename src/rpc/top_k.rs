@@ -7,11 +7,14 @@ use std::sync::Arc;
 use futures::try_join;
 
 use super::status::{Failure, Resource};
-use super::{Engine, Limits, bounded, compute_each, filter, metadata, parse, vector};
+use super::compute::SEARCH_COST;
+use super::{Engine, Limits, bounded, filter, metadata, parse, vector};
 use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
 use crate::embedder::{Embedding, InputType};
 use crate::index::{Effort, MAX_EF};
-use crate::inference::{Truncation, WhenFull};
+use crate::compute::stop::Stop;
+use crate::compute::{Deadline, WhenFull};
+use crate::inference::Truncation;
 use crate::proto::{self, VectorFormat, query};
 
 /// A query that was understood.
@@ -29,7 +32,11 @@ struct Fields {
     vector: bool,
 }
 
-pub async fn top_k(engine: &Arc<Engine>, request: proto::TopKRequest) -> Result<proto::TopKResponse, Failure> {
+pub async fn top_k(
+    engine: &Arc<Engine>,
+    request: proto::TopKRequest,
+    deadline: Deadline,
+) -> Result<proto::TopKResponse, Failure> {
     let limits = &engine.limits;
     parse::count("queries", request.queries.len(), 1, limits.max_texts)?;
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
@@ -50,8 +57,11 @@ pub async fn top_k(engine: &Arc<Engine>, request: proto::TopKRequest) -> Result<
         None
     };
 
-    let (queries, candidates) =
-        try_join!(vectors(engine, queries, collection.clone()), candidate_vectors(engine, &request.candidates))?;
+    let when_full = WhenFull::Refuse(deadline);
+    let (queries, candidates) = try_join!(
+        vectors(engine, queries, collection.clone(), when_full),
+        candidate_vectors(engine, &request.candidates, when_full)
+    )?;
     if let Some(first) = first_failure_of_all(&queries) {
         return Err(first);
     }
@@ -63,11 +73,11 @@ pub async fn top_k(engine: &Arc<Engine>, request: proto::TopKRequest) -> Result<
         }
         None => Vec::new(),
     };
-    let results = compute_each(queries, move |query| match query {
+    let answer = move |query: Result<Embedding, Failure>, _: &Stop| match query {
         Ok(query) => proto::TopKResult { hits: rank(&query), error: None },
         Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
-    })
-    .await?;
+    };
+    let results = engine.pools.search.run_each(when_full, SEARCH_COST, queries, answer).await?;
     bounded(proto::TopKResponse { results }, limits)
 }
 
@@ -144,13 +154,14 @@ async fn vectors(
     engine: &Engine,
     queries: Vec<Result<Query, Failure>>,
     collection: Option<Arc<Collection>>,
+    when_full: WhenFull,
 ) -> Result<Vec<Result<Embedding, Failure>>, Failure> {
     let texts: Vec<String> = queries
         .iter()
         .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(text.clone()) } else { None })
         .collect();
     let mut embedded =
-        engine.embedder.embed(texts, InputType::Query, Truncation::End, WhenFull::Refuse).await?.into_iter();
+        engine.embedder.embed(texts, InputType::Query, Truncation::End, when_full).await?.into_iter();
     let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
         Query::Text(_) => {
             let pooled = embedded.next().ok_or(Failure::Internal)?;
@@ -170,8 +181,12 @@ async fn vectors(
     Ok(queries.into_iter().enumerate().map(vector).collect())
 }
 
-async fn candidate_vectors(engine: &Engine, texts: &[String]) -> Result<Vec<Embedding>, Failure> {
-    let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, WhenFull::Refuse).await?;
+async fn candidate_vectors(
+    engine: &Engine,
+    texts: &[String],
+    when_full: WhenFull,
+) -> Result<Vec<Embedding>, Failure> {
+    let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, when_full).await?;
     let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
         let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;
         Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)

@@ -15,10 +15,11 @@ use serde_json::Map;
 use tonic::{Status, Streaming};
 
 use super::status::Failure;
-use super::{Engine, Responses, compute, metadata, parse, vector};
+use super::{Engine, Responses, commit, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId, Document};
+use crate::compute::WhenFull;
 use crate::embedder::{Embedding, InputType};
-use crate::inference::{Truncation, WhenFull};
+use crate::inference::Truncation;
 use crate::proto;
 
 /// Documents that are embedded, committed and reported together.
@@ -67,8 +68,8 @@ pub fn upload(engine: Arc<Engine>, requests: Streaming<proto::UploadRequest>) ->
         Err(status) => future::Either::Right(future::ready(Err(status))),
     };
     let ahead = Arc::clone(&engine);
-    let embedded = chunks(engine, requests).map(move |chunk| embed(chunk, Arc::clone(&ahead))).buffered(CHUNKS_AHEAD);
-    Box::pin(progress(embedded))
+    let embedded = chunks(Arc::clone(&engine), requests).map(move |chunk| embed(chunk, Arc::clone(&ahead))).buffered(CHUNKS_AHEAD);
+    Box::pin(progress(engine, embedded))
 }
 
 /// Reads messages one by one and cuts them into chunks. Ends after its first error.
@@ -131,9 +132,9 @@ async fn collection(
         }
         None => {
             parse::collection_name("collection", name, &engine.limits)?;
-            let (engine, name) = (Arc::clone(engine), name.to_owned());
-            compute(move || {
-                let made = engine.store.get_or_create(&name, engine.model());
+            let (of_call, name) = (Arc::clone(engine), name.to_owned());
+            commit(engine, move |_| {
+                let made = of_call.store.get_or_create(&name, of_call.model());
                 made.map_err(|error| Failure::collection(&name, error))
             })
             .await?
@@ -233,16 +234,18 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
 
 /// Commits chunk after chunk and tells how far it is.
 fn progress(
+    engine: Arc<Engine>,
     chunks: impl Stream<Item = Result<Embedded, Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<proto::UploadResponse, Status>> + Send {
     /// The counts so far, until the stream has ended.
     struct State<S> {
+        engine: Arc<Engine>,
         chunks: S,
         received: u64,
         committed: u64,
         ended: bool,
     }
-    let state = State { chunks: Box::pin(chunks), received: 0, committed: 0, ended: false };
+    let state = State { engine, chunks: Box::pin(chunks), received: 0, committed: 0, ended: false };
     stream::unfold(state, |mut state| async move {
         if state.ended {
             return None;
@@ -251,7 +254,7 @@ fn progress(
             Some(Ok(chunk)) => {
                 state.received += chunk.received as u64;
                 let n = chunk.documents.len() as u64;
-                match commit(chunk.collection, chunk.documents).await {
+                match store(&state.engine, chunk.collection, chunk.documents).await {
                     Ok(()) => {
                         state.committed += n;
                         Ok(proto::UploadResponse {
@@ -280,10 +283,10 @@ fn progress(
     })
 }
 
-async fn commit(collection: Arc<Collection>, documents: Vec<Document>) -> Result<(), Failure> {
+async fn store(engine: &Engine, collection: Arc<Collection>, documents: Vec<Document>) -> Result<(), Failure> {
     if documents.is_empty() {
         return Ok(());
     }
     let name = collection.name().to_owned();
-    compute(move || collection.commit(documents)).await?.map_err(|error| Failure::commit(&name, error))
+    commit(engine, move |_| collection.commit(documents)).await?.map_err(|error| Failure::commit(&name, error))
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::Service;
 
+use crate::compute::Deadline;
 use crate::rpc::status::Failure;
 
 /// The call that is answered even when no more are let in: a client that is refused asks it for the limits.
@@ -96,7 +97,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if request.uri().path().ends_with(ALWAYS_ANSWERED) {
             return Box::pin(self.inner.call(request));
         }
@@ -104,7 +105,12 @@ where
             Ok(place) => place,
             Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
         };
-        let deadline = timeout(request.headers()).map(|t| tokio::time::sleep(t.saturating_sub(HEAD_START)));
+        let deadline = timeout(request.headers()).map(|t| Instant::now() + t.saturating_sub(HEAD_START));
+        if let Some(deadline) = deadline {
+            // So that what cannot be done by then is refused.
+            request.extensions_mut().insert(Deadline::at(deadline));
+        }
+        let deadline = deadline.map(|deadline| tokio::time::sleep_until(deadline.into()));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = match deadline {

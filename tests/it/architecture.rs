@@ -25,7 +25,7 @@ const DOORS: &[(&str, &[&str])] = &[
 
 /// Modules, and those of the crate that they may use.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("compute", &["machine"]),
+    ("compute", &["kernel", "machine"]),
     ("kernel", &[]),
     ("machine", &[]),
     ("index", &["compute", "kernel"]),
@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("classifier", &["compute", "embedder", "inference", "model", "onnx", "kernel"]),
     ("collection", &["compute", "embedder", "index", "kernel", "machine"]),
     ("rpc", &["budget", "classifier", "collection", "compute", "embedder", "inference", "index", "proto"]),
-    ("server", &["budget", "machine", "rpc", "proto"]),
+    ("server", &["budget", "compute", "machine", "rpc", "proto"]),
     ("client", &["rpc", "proto"]),
 ];
 

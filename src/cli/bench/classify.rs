@@ -16,8 +16,9 @@ use crate::classifier::{Classifier, Classifiers, Embeds, Source};
 use crate::cli::classifiers::start_classifiers;
 use crate::cli::serve::{force_cpu, start_model};
 use crate::cli::table::{self, Align, Table};
+use crate::compute::WhenFull;
 use crate::config::{Config, Flags};
-use crate::inference::{Truncation, WhenFull};
+use crate::inference::Truncation;
 use crate::onnx::{Choice, Runtime};
 use crate::telemetry;
 
