@@ -21,8 +21,8 @@ pub use scores::{Selection, probabilities, ranked};
 pub use spec::{BUILT_IN, Source, Spec};
 pub use start::{Embeds, Options, StartError};
 
-use crate::embedder::{Embedder, Embedding, InputType};
 use crate::compute::WhenFull;
+use crate::embedder::{Embedder, Embedding, InputType};
 use crate::inference::{Inference, Output, Overloaded, TextError, Truncation};
 use crate::model::Problem;
 use head::Head;

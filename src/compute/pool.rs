@@ -121,14 +121,7 @@ impl Pool {
     /// A pool without threads: they are started when there is work for them.
     pub fn new(options: Options) -> Self {
         let calls = options.calls.clamp(1, Semaphore::MAX_PERMITS);
-        let state = State {
-            queue: Queue::default(),
-            threads: 0,
-            idle: 0,
-            running: 0,
-            closed: false,
-            cost_ratio: 1.0,
-        };
+        let state = State { queue: Queue::default(), threads: 0, idle: 0, running: 0, closed: false, cost_ratio: 1.0 };
         let options = Options { calls, threads: options.threads.max(1), ..options };
         Self(Arc::new(Handle(Arc::new(Shared {
             options,

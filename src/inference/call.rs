@@ -125,8 +125,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use futures::future::LocalBoxFuture;
-    use futures::{FutureExt, poll};
     use super::super::cache::Cache;
     use super::super::flight::Job;
     use super::super::flights::Flights;
@@ -136,6 +134,8 @@ mod tests {
     use super::super::tokenizer::tests::tokenizer;
     use super::*;
     use crate::compute::{Deadline, Pools};
+    use futures::future::LocalBoxFuture;
+    use futures::{FutureExt, poll};
 
     const REFUSE: WhenFull = WhenFull::Refuse(Deadline::NONE);
 

@@ -13,9 +13,9 @@ use tonic::Status;
 
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
-use crate::compute::{Pool, WhenFull};
 use crate::collection::Listed;
 use crate::compute::stop::Stop;
+use crate::compute::{Pool, WhenFull};
 use crate::proto;
 
 /// Bytes of a message, where its limit allows as much: a client sees progress, and a slow one makes us hold little.

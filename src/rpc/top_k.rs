@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use futures::try_join;
 
-use super::status::{Failure, Resource};
 use super::compute::SEARCH_COST;
+use super::status::{Failure, Resource};
 use super::{Engine, Limits, bounded, filter, metadata, parse, vector};
 use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
-use crate::embedder::{Embedding, InputType};
-use crate::index::{Effort, MAX_EF};
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, WhenFull};
+use crate::embedder::{Embedding, InputType};
+use crate::index::{Effort, MAX_EF};
 use crate::inference::Truncation;
 use crate::proto::{self, VectorFormat, query};
 
@@ -160,8 +160,7 @@ async fn vectors(
         .iter()
         .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(text.clone()) } else { None })
         .collect();
-    let mut embedded =
-        engine.embedder.embed(texts, InputType::Query, Truncation::End, when_full).await?.into_iter();
+    let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, when_full).await?.into_iter();
     let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
         Query::Text(_) => {
             let pooled = embedded.next().ok_or(Failure::Internal)?;
@@ -181,11 +180,7 @@ async fn vectors(
     Ok(queries.into_iter().enumerate().map(vector).collect())
 }
 
-async fn candidate_vectors(
-    engine: &Engine,
-    texts: &[String],
-    when_full: WhenFull,
-) -> Result<Vec<Embedding>, Failure> {
+async fn candidate_vectors(engine: &Engine, texts: &[String], when_full: WhenFull) -> Result<Vec<Embedding>, Failure> {
     let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, when_full).await?;
     let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
         let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;

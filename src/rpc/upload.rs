@@ -68,7 +68,8 @@ pub fn upload(engine: Arc<Engine>, requests: Streaming<proto::UploadRequest>) ->
         Err(status) => future::Either::Right(future::ready(Err(status))),
     };
     let ahead = Arc::clone(&engine);
-    let embedded = chunks(Arc::clone(&engine), requests).map(move |chunk| embed(chunk, Arc::clone(&ahead))).buffered(CHUNKS_AHEAD);
+    let embedded =
+        chunks(Arc::clone(&engine), requests).map(move |chunk| embed(chunk, Arc::clone(&ahead))).buffered(CHUNKS_AHEAD);
     Box::pin(progress(engine, embedded))
 }
 
