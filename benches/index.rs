@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cognate::compute::stop::Stop;
 use cognate::index::{Effort, Index, Neighbour, Options};
 use cognate::kernel::normalize;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -44,13 +45,17 @@ fn vectors(n: usize) -> Vec<Arc<[f32]>> {
     (0..n).map(|i| random.near(&themes[i * 7 % themes.len()], 0.15)).collect()
 }
 
+fn find(index: &Index, query: &[f32], effort: Effort) -> Vec<Neighbour> {
+    index.search(query, K, effort, &Stop::never()).expect("nobody stops it")
+}
+
 fn exact(index: &Index, queries: &[Arc<[f32]>]) -> Vec<Vec<Neighbour>> {
-    queries.iter().map(|query| index.search(query, K, Effort::Exact)).collect()
+    queries.iter().map(|query| find(index, query, Effort::Exact)).collect()
 }
 
 fn recall(index: &Index, queries: &[Arc<[f32]>], exact: &[Vec<Neighbour>], effort: Effort) -> f64 {
     let found = |(query, truth): (&Arc<[f32]>, &Vec<Neighbour>)| {
-        index.search(query, K, effort).iter().filter(|hit| truth.iter().any(|t| t.slot == hit.slot)).count()
+        find(index, query, effort).iter().filter(|hit| truth.iter().any(|t| t.slot == hit.slot)).count()
     };
     queries.iter().zip(exact).map(found).sum::<usize>() as f64 / (K * queries.len()) as f64
 }
@@ -78,7 +83,7 @@ fn search(c: &mut Criterion) {
             group.bench_function(name, |bench| {
                 bench.iter(|| {
                     next.set((next.get() + 1) % QUERIES);
-                    black_box(index.search(&queries[next.get()], K, effort))
+                    black_box(find(&index, &queries[next.get()], effort))
                 })
             });
         }
@@ -116,7 +121,7 @@ fn filtered(_: &mut Criterion) {
         let effort = Effort::Graph { ef: Some(ef) };
         let rate = |_| {
             let begin = Instant::now();
-            queries.iter().for_each(|query| drop(black_box(index.search(query, K, effort))));
+            queries.iter().for_each(|query| drop(black_box(find(&index, query, effort))));
             queries.len() as f64 / begin.elapsed().as_secs_f64()
         };
         let best = (0..5).map(rate).fold(0.0, f64::max);
@@ -129,6 +134,7 @@ fn filtered(_: &mut Criterion) {
         queries.len()
     );
     let random = &mut Random(7);
+    let stop = Stop::never();
     for share in [0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 0.5, 0.9] {
         let n = (stored.len() as f64 * share).ceil() as usize;
         for choice in CHOICES {
@@ -151,10 +157,12 @@ fn filtered(_: &mut Criterion) {
                 keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
                 let among: RoaringBitmap = keyed[..n].iter().map(|(_, place)| *place).collect();
                 let begin = Instant::now();
-                let hits = black_box(index.search_among(query, K, Effort::Graph { ef: None }, &among));
+                let hits = black_box(index.search_among(query, K, Effort::Graph { ef: None }, &among, &stop))
+                    .expect("nobody stops it");
                 planned += begin.elapsed();
                 let begin = Instant::now();
-                let truth = black_box(index.search_among(query, K, Effort::Exact, &among));
+                let truth =
+                    black_box(index.search_among(query, K, Effort::Exact, &among, &stop)).expect("nobody stops it");
                 exact += begin.elapsed();
                 wanted += truth.len();
                 found += truth.iter().filter(|hit| hits.contains(hit)).count();

@@ -167,10 +167,12 @@ impl<'s> Ranking<'s> {
     /// The nearest `n`, of all or of those at some places, that score enough.
     fn nearest(&self, n: usize, among: Option<&RoaringBitmap>) -> Vec<Hit<'s>> {
         let (index, effort) = (&self.collection.index, self.search.effort);
-        let found = with_ties(n, |wanted| match among {
-            Some(among) => index.search_among(self.query, wanted, effort, among),
-            None => index.search(self.query, wanted, effort),
-        });
+        let stop = Stop::never();
+        let find = |wanted| match among {
+            Some(among) => index.search_among(self.query, wanted, effort, among, &stop),
+            None => index.search(self.query, wanted, effort, &stop),
+        };
+        let found = with_ties(n, |wanted| find(wanted).expect("nobody stops it"));
         let mut hits: Vec<Hit<'s>> = found
             .into_iter()
             .filter(|near| self.search.min_score.is_none_or(|least| near.score >= least))

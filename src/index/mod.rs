@@ -51,6 +51,7 @@ pub use rows::Slot;
 pub use scan::Neighbour;
 pub use vector::Vector;
 
+use crate::compute::stop::Stop;
 pub use crate::kernel::dot_i8::MAX_DIMENSIONS;
 use file::Files;
 use graph::codes::Codes;
@@ -239,9 +240,12 @@ impl Index {
     pub fn audit(&self) -> bool {
         let Some(query) = self.audit.next() else { return false };
         let ef = self.ef_search();
-        let hits = self.search(&query, recall::K, Effort::Graph { ef: Some(ef) });
-        let exact = self.search(&query, recall::K, Effort::Exact);
-        self.audit.note(&hits, &exact);
+        let stop = Stop::never();
+        let answers =
+            [Effort::Graph { ef: Some(ef) }, Effort::Exact].map(|effort| self.search(&query, recall::K, effort, &stop));
+        if let [Ok(hits), Ok(exact)] = &answers {
+            self.audit.note(hits, exact);
+        }
         if self.options.ef_search.is_none() {
             self.audit.look_harder_than(ef);
         }

@@ -9,6 +9,7 @@ use super::recall::ef_of_size;
 use super::rows::{Rows, Slot};
 use super::scan::{Best, Candidate, Neighbour, Sieve, cosine};
 use super::{Effort, Index};
+use crate::compute::stop::{Stop, Stopped};
 
 /// Rows that one hold of the lock covers in a long scan: a fraction of a millisecond, which is what an insert or
 /// removal may have to wait.
@@ -34,10 +35,10 @@ impl Index {
     ///
     /// # Panics
     /// If the query has not the index's number of dimensions.
-    pub fn search(&self, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
+    pub fn search(&self, query: &[f32], k: usize, effort: Effort, stop: &Stop) -> Result<Vec<Neighbour>, Stopped> {
         self.check(query);
         if k == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let codes = OwnQuery::new(query);
         let by_graph = match effort {
@@ -47,7 +48,10 @@ impl Index {
                 self.nearest_by_graph(query, &codes, k, ef.max(k), None)
             }
         };
-        by_graph.unwrap_or_else(|| self.nearest_of_all(query, &codes, k, None))
+        match by_graph {
+            Some(hits) => Ok(hits),
+            None => self.nearest_of_all(query, &codes, k, None, stop),
+        }
     }
 
     /// As [`Index::search`], among the vectors at some places: exactly min(k, live ones among them). A place that
@@ -59,10 +63,17 @@ impl Index {
     ///
     /// # Panics
     /// If the query has not the index's number of dimensions.
-    pub fn search_among(&self, query: &[f32], k: usize, effort: Effort, among: &RoaringBitmap) -> Vec<Neighbour> {
+    pub fn search_among(
+        &self,
+        query: &[f32],
+        k: usize,
+        effort: Effort,
+        among: &RoaringBitmap,
+        stop: &Stop,
+    ) -> Result<Vec<Neighbour>, Stopped> {
         self.check(query);
         if k == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let codes = OwnQuery::new(query);
         let matching = usize::try_from(among.len()).unwrap_or(usize::MAX);
@@ -75,13 +86,13 @@ impl Index {
             if scan > self.options.scan_rows_per_ef.saturating_mul(ef)
                 && let Some(hits) = self.nearest_by_graph(query, &codes, k, ef, Some(among))
             {
-                return hits;
+                return Ok(hits);
             }
         }
         if scan == live {
-            self.nearest_of_all(query, &codes, k, Some(among))
+            self.nearest_of_all(query, &codes, k, Some(among), stop)
         } else {
-            self.nearest_among(query, k, among)
+            self.nearest_among(query, k, among, stop)
         }
     }
 
@@ -148,22 +159,27 @@ impl Index {
         codes: &OwnQuery,
         k: usize,
         among: Option<&RoaringBitmap>,
-    ) -> Vec<Neighbour> {
-        let scanned = (0..SCANS).find_map(|_| self.scan(query, codes, k, among, true));
-        let held = || self.scan(query, codes, k, among, false).expect("nothing is removed while the lock is held");
-        scanned.unwrap_or_else(held)
+        stop: &Stop,
+    ) -> Result<Vec<Neighbour>, Stopped> {
+        for _ in 0..SCANS {
+            if let Some(hits) = self.scan(query, codes, k, among, Some(stop))? {
+                return Ok(hits);
+            }
+        }
+        let held = self.scan(query, codes, k, among, None)?;
+        Ok(held.expect("nothing is removed while the lock is held"))
     }
 
-    /// Compares with all codes. `pauses`: gives up the lock between some; then there is no answer if a vector that was
-    /// among the best was removed meanwhile, because it may have kept others out.
+    /// Compares with all codes. `stop`: gives up the lock between some, and asks whether to go on; then there is no answer
+    /// if a vector that was among the best was removed meanwhile, because it may have kept others out.
     fn scan(
         &self,
         query: &[f32],
         codes: &OwnQuery,
         k: usize,
         among: Option<&RoaringBitmap>,
-        pauses: bool,
-    ) -> Option<Vec<Neighbour>> {
+        stop: Option<&Stop>,
+    ) -> Result<Option<Vec<Neighbour>>, Stopped> {
         let is_among = |slot: Slot| among.is_none_or(|among| among.contains(slot.place()));
         let mut rows = self.rows();
         let segments = Arc::clone(rows.segments());
@@ -171,8 +187,9 @@ impl Index {
         rows.tail().scan(codes, &mut sieve, |slot| is_among(slot) && rows.is_live(slot));
         for segment in segments.iter() {
             for first in (0..segment.nodes()).step_by(ROWS_PER_HOLD) {
-                if pauses {
+                if let Some(stop) = stop {
                     drop(rows);
+                    stop.check()?;
                     rows = self.rows();
                 }
                 let nodes = first..segment.nodes().min(first + ROWS_PER_HOLD as u32);
@@ -181,11 +198,17 @@ impl Index {
         }
         let candidates = sieve.into_candidates();
         let all_live = candidates.iter().all(|candidate| rows.is_live(candidate.slot));
-        all_live.then(|| best_of(&rows, query, k, candidates))
+        Ok(all_live.then(|| best_of(&rows, query, k, candidates)))
     }
 
     /// Compares with the rows at these places.
-    fn nearest_among(&self, query: &[f32], k: usize, among: &RoaringBitmap) -> Vec<Neighbour> {
+    fn nearest_among(
+        &self,
+        query: &[f32],
+        k: usize,
+        among: &RoaringBitmap,
+        stop: &Stop,
+    ) -> Result<Vec<Neighbour>, Stopped> {
         let mut best = Best::new(k);
         let mut places = among.iter();
         let mut some: Vec<u32> = Vec::with_capacity(ROWS_PER_HOLD.min(among.len() as usize));
@@ -193,8 +216,9 @@ impl Index {
             some.clear();
             some.extend(places.by_ref().take(ROWS_PER_HOLD));
             if some.is_empty() {
-                return best.into_hits();
+                return Ok(best.into_hits());
             }
+            stop.check()?;
             let rows = self.rows();
             rows.at_places(some.iter().copied()).for_each(|(slot, row)| best.push(slot, cosine(query, row)));
         }

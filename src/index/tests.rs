@@ -17,6 +17,18 @@ use super::*;
 use crate::kernel::dot::dot_plain;
 use crate::kernel::normalize;
 
+impl Index {
+    /// As [`Index::search`], for a caller who stays.
+    fn find(&self, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
+        self.search(query, k, effort, &Stop::never()).expect("nobody stops it")
+    }
+
+    /// As [`Index::search_among`], for a caller who stays.
+    fn find_among(&self, query: &[f32], k: usize, effort: Effort, among: &RoaringBitmap) -> Vec<Neighbour> {
+        self.search_among(query, k, effort, among, &Stop::never()).expect("nobody stops it")
+    }
+}
+
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 struct Random(u64);
 
@@ -175,13 +187,13 @@ proptest! {
                     let known = order.last().filter(|_| random.below(2) == 0).map(|slot| Arc::clone(&model.0[slot]));
                     let query = known.unwrap_or_else(|| random.unit(dimensions));
                     for effort in [Effort::Exact, GRAPH, Effort::Graph { ef: Some(1) }] {
-                        model.check(&index.search(&query, k, effort), &query, k, effort);
+                        model.check(&index.find(&query, k, effort), &query, k, effort);
                     }
                     let half: Vec<Slot> = order.iter().copied().step_by(2).collect();
                     let some = Model(half.iter().map(|slot| (*slot, Arc::clone(&model.0[slot]))).collect());
                     let among: RoaringBitmap = some.0.keys().map(|slot| slot.place()).collect();
                     for effort in [Effort::Exact, GRAPH, Effort::Graph { ef: Some(1) }] {
-                        some.check(&index.search_among(&query, k, effort, &among), &query, k, effort);
+                        some.check(&index.find_among(&query, k, effort, &among), &query, k, effort);
                     }
                 }
             }
@@ -200,18 +212,18 @@ fn an_index_of_none_one_or_two_vectors_answers() {
         let index = Index::new(3, Options { exact_below, ..small_graph() });
         let (x, y): (Arc<[f32]>, Arc<[f32]>) = (Arc::from([1.0, 0.0, 0.0]), Arc::from([0.0, 1.0, 0.0]));
         index.maintain();
-        assert!(index.search(&x, 3, GRAPH).is_empty() && index.is_empty());
+        assert!(index.find(&x, 3, GRAPH).is_empty() && index.is_empty());
         let first = index.insert(&[Arc::clone(&x)])[0];
         index.maintain();
-        assert_eq!(index.search(&y, 3, GRAPH), [Neighbour { slot: first, score: 0.0 }]);
+        assert_eq!(index.find(&y, 3, GRAPH), [Neighbour { slot: first, score: 0.0 }]);
         let second = index.insert(&[Arc::clone(&y)])[0];
         index.maintain();
-        let found = index.search(&y, 3, GRAPH);
+        let found = index.find(&y, 3, GRAPH);
         assert_eq!(found, [Neighbour { slot: second, score: 1.0 }, Neighbour { slot: first, score: 0.0 }]);
         index.remove(&[first, second]);
-        assert!(index.search(&y, 3, GRAPH).is_empty());
+        assert!(index.find(&y, 3, GRAPH).is_empty());
         index.maintain();
-        assert!(index.search(&y, 3, GRAPH).is_empty());
+        assert!(index.find(&y, 3, GRAPH).is_empty());
     }
 }
 
@@ -241,15 +253,15 @@ fn a_thousand_identical_vectors_hide_nobody() {
     let slots = index.insert(&vectors);
     index.maintain();
     let firsts: Vec<Slot> = slots.iter().copied().step_by(2).take(40).collect();
-    let found: Vec<Slot> = index.search(&same, 40, GRAPH).iter().map(|hit| hit.slot).collect();
+    let found: Vec<Slot> = index.find(&same, 40, GRAPH).iter().map(|hit| hit.slot).collect();
     assert_eq!(found, firsts, "equal scores are in the order of slots");
     for (vector, slot) in vectors.iter().zip(&slots).filter(|(vector, _)| **vector != same) {
-        assert_eq!(index.search(vector, 1, GRAPH)[0].slot, *slot);
+        assert_eq!(index.find(vector, 1, GRAPH)[0].slot, *slot);
     }
     // The identical vectors stay findable one by one as others of them go.
     index.remove(&firsts);
-    assert_eq!(index.search(&same, 1, GRAPH)[0].slot, slots[80]);
-    assert_eq!(index.search(&same, 960, GRAPH).iter().filter(|hit| hit.score > 0.9999).count(), 960);
+    assert_eq!(index.find(&same, 1, GRAPH)[0].slot, slots[80]);
+    assert_eq!(index.find(&same, 960, GRAPH).iter().filter(|hit| hit.score > 0.9999).count(), 960);
 }
 
 #[test]
@@ -260,7 +272,7 @@ fn one_thread_makes_the_same_graph_each_time() {
         let index = Index::new(16, Options { ef_construction: 20, ..small_graph() });
         index.insert(&vectors);
         index.maintain();
-        let hits: Vec<_> = queries.iter().map(|query| index.search(query, 5, Effort::Graph { ef: Some(5) })).collect();
+        let hits: Vec<_> = queries.iter().map(|query| index.find(query, 5, Effort::Graph { ef: Some(5) })).collect();
         (hits, index.bytes())
     };
     assert_eq!(answers(), answers());
@@ -278,7 +290,7 @@ fn a_crowd_of_nearly_identical_vectors_hides_nobody() {
     let slots = index.insert(&vectors);
     index.maintain();
     for (vector, slot) in vectors.iter().zip(&slots) {
-        let hit = index.search(vector, 1, GRAPH)[0];
+        let hit = index.find(vector, 1, GRAPH)[0];
         assert!(hit.slot == *slot || hit.score > 0.99999, "{slot:?} found {hit:?}");
     }
 }

@@ -50,7 +50,7 @@ impl History {
     /// Searches, and checks each hit: its score, its place, and that it was not gone before the search began.
     fn search(&self, index: &Index, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
         let over = self.over.load(Ordering::Acquire);
-        let hits = index.search(query, k, effort);
+        let hits = index.find(query, k, effort);
         let known = self.vectors.read().unwrap();
         for hit in &hits {
             let (vector, round) = &known[&hit.slot];

@@ -33,8 +33,8 @@ fn vectors(shape: Shape, dimensions: usize, random: &mut Random) -> Vec<Arc<[f32
 fn recall_at_10(index: &Index, queries: &[Arc<[f32]>], effort: Effort) -> f64 {
     let mut found = 0;
     for query in queries {
-        let worst = index.search(query, 10, Effort::Exact).last().unwrap().score;
-        found += index.search(query, 10, effort).iter().filter(|hit| hit.score >= worst).count();
+        let worst = index.find(query, 10, Effort::Exact).last().unwrap().score;
+        found += index.find(query, 10, effort).iter().filter(|hit| hit.score >= worst).count();
     }
     found as f64 / (10 * queries.len()) as f64
 }
@@ -73,7 +73,7 @@ proptest! {
         let recall = recall_at_10(&index, &queries, effort);
         prop_assert!(recall >= 0.97, "recall@10 {recall} of {shape:?} in {dimensions} dimensions, seed {seed}");
         for vector in vectors.iter().step_by(7) {
-            let hit = index.search(vector, 1, effort)[0];
+            let hit = index.find(vector, 1, effort)[0];
             prop_assert!(hit.score > 0.99999, "{hit:?}, seed {seed}");
         }
     }
@@ -89,7 +89,7 @@ fn the_graph_finds_nearly_all_neighbours_and_each_vector_finds_itself() {
     let slots = index.insert(vectors);
     index.maintain();
     for (vector, slot) in vectors.iter().zip(&slots) {
-        assert_eq!(index.search(vector, 1, GRAPH)[0].slot, *slot, "seed {seed}");
+        assert_eq!(index.find(vector, 1, GRAPH)[0].slot, *slot, "seed {seed}");
     }
     let recall = recall_at_10(&index, queries, GRAPH);
     assert!(recall > 0.97, "recall@10 {recall}, seed {seed}");

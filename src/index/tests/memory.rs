@@ -56,7 +56,7 @@ fn a_small_index_makes_no_graph_and_a_shrunken_one_gives_it_up() {
     index.remove(&slots);
     index.maintain();
     assert!(index.rows().segments().is_empty());
-    assert_eq!(index.search(&random.unit(8), 1_000, GRAPH).len(), more.len());
+    assert_eq!(index.find(&random.unit(8), 1_000, GRAPH).len(), more.len());
 }
 
 #[test]

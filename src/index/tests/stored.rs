@@ -30,11 +30,11 @@ fn check(index: &Index, slots: &HashMap<u64, Slot>, owner: &Owner, random: &mut 
     assert_eq!(index.len(), owner.len());
     let query = random.unit(index.dimensions());
     for (k, effort) in [(7, Effort::Exact), (7, GRAPH), (1_000, GRAPH)] {
-        model.check(&index.search(&query, k, effort), &query, k, effort);
+        model.check(&index.find(&query, k, effort), &query, k, effort);
     }
     for (slot, vector) in &model.0 {
         assert_eq!(index.vector(*slot).unwrap()[..], vector[..]);
-        assert!(index.search(vector, 1, GRAPH)[0].score > 0.9999);
+        assert!(index.find(vector, 1, GRAPH)[0].score > 0.9999);
     }
 }
 
@@ -98,12 +98,12 @@ fn a_restart_builds_nothing_again_and_its_rows_have_no_memory_of_their_own() {
     let (index, _) = start(directory.path(), 24, &owner);
     index.maintain();
     let query = Random(2).unit(24);
-    let found = index.search(&query, 20, GRAPH);
+    let found = index.find(&query, 20, GRAPH);
     drop(index);
     let (index, slots) = start(directory.path(), 24, &owner);
     assert!(!index.needs_maintenance());
     assert_eq!(index.pending(), 0);
-    assert_eq!(index.search(&query, 20, GRAPH), found, "the graph is the same");
+    assert_eq!(index.find(&query, 20, GRAPH), found, "the graph is the same");
     let in_memory = 900 * 24 * size_of::<f32>();
     assert!(index.bytes() < in_memory + 900 * 60 && index.mapped_bytes() > in_memory + 900 * DEGREE_BYTES);
     // A row outlives its slot, its segment and its file.
