@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use prost::Message;
-
+use super::size::{self, Page};
 use super::status::{Failure, shown};
 use super::{Engine, bounded, commit, compute, filter, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId};
@@ -18,16 +17,32 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 /// What a page token starts with, so that anything else is recognised as not one of ours.
 const TOKEN_PREFIX: &str = "after:";
 
-pub fn get(engine: &Engine, request: &proto::GetDocumentsRequest) -> Result<proto::GetDocumentsResponse, Failure> {
+pub async fn get(
+    engine: &Arc<Engine>,
+    request: proto::GetDocumentsRequest,
+) -> Result<proto::GetDocumentsResponse, Failure> {
     let collection = collection(engine, &request.collection)?;
-    let mut response = proto::GetDocumentsResponse::default();
-    for id in parse::ids(&request.ids, &engine.limits)? {
-        match collection.get(&id) {
-            Some((content, row)) => response.documents.push(document(&id, &content, &row, request.with_vector)),
-            None => response.missing.push(id.as_str().to_owned()),
+    let limits = engine.limits.clone();
+    compute(&engine.pools.search, WhenFull::Refuse(Deadline::NONE), move |_| {
+        let ids = parse::ids(&request.ids, &limits)?;
+        let found: Vec<_> = ids.iter().map(|id| collection.get(id)).collect();
+        let bytes = ids.iter().zip(&found).map(|(id, found)| match found {
+            Some((content, row)) => size::document(id.as_str(), content, request.with_vector.then_some(row.len())),
+            None => id.as_str().len(),
+        });
+        if bytes.map(size::field).sum::<usize>() > limits.max_message_bytes {
+            return Err(Failure::AnswerTooLarge { limit: limits.max_message_bytes });
         }
-    }
-    bounded(response, &engine.limits)
+        let mut response = proto::GetDocumentsResponse::default();
+        for (id, found) in ids.iter().zip(found) {
+            match found {
+                Some((content, row)) => response.documents.push(document(id, &content, &row, request.with_vector)),
+                None => response.missing.push(id.as_str().to_owned()),
+            }
+        }
+        Ok(response)
+    })
+    .await?
 }
 
 pub async fn delete(
@@ -78,22 +93,24 @@ pub async fn list(
     };
     let after = page_token(&request.page_token)?;
     let filter = request.filter.map(|given| filter::parse("filter", given, limits)).transpose()?;
-    // One more than wanted tells whether there is a next page.
-    let list = move |stop: &Stop| collection.list(filter.as_ref(), after.as_ref(), size + 1, stop);
-    let listed = compute(&engine.pools.search, WhenFull::Refuse(deadline), list).await??;
-    let mut response = proto::ListDocumentsResponse::default();
-    let mut bytes = 0;
-    for (id, content, row) in listed {
-        let document = document(&id, &content, &row, request.with_vector);
-        bytes += document.encoded_len() + 8; // its tag and length
-        let page_is_full = response.documents.len() == size || bytes > limits.max_message_bytes / 2;
-        if let (true, Some(last)) = (page_is_full, response.documents.last()) {
-            response.next_page_token = format!("{TOKEN_PREFIX}{}", last.id);
-            break;
-        }
-        response.documents.push(document);
-    }
-    bounded(response, limits)
+    let limits = limits.clone();
+    let list = move |stop: &Stop| {
+        // One more than wanted tells whether there is a next page.
+        let listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
+        let mut page = Page::new(&limits);
+        let on_page = listed.iter().take(size).take_while(|(id, content, row)| {
+            page.takes(size::document(id.as_str(), content, request.with_vector.then_some(row.len())))
+        });
+        let n = on_page.count();
+        let documents: Vec<_> =
+            listed[..n].iter().map(|(id, content, row)| document(id, content, row, request.with_vector)).collect();
+        let next_page_token = match documents.last() {
+            Some(last) if n < listed.len() => format!("{TOKEN_PREFIX}{}", last.id),
+            _ => String::new(),
+        };
+        bounded(proto::ListDocumentsResponse { documents, next_page_token }, &limits)
+    };
+    compute(&engine.pools.search, WhenFull::Refuse(deadline), list).await?
 }
 
 pub(super) fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {

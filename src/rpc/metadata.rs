@@ -3,6 +3,8 @@
 //! Two things that a `Struct` can hold are refused on the way in, because they could not be answered
 //! on the way out: numbers that JSON lacks, and nesting so deep that clients could not decode the answer.
 
+use std::fmt::Write as _;
+
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct};
 use serde_json::{Map, Number, Value};
@@ -14,6 +16,9 @@ pub const MAX_DEPTH: usize = 30;
 
 /// The largest magnitude below which every whole number is exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Characters of the keys of a path that an error shows.
+const PATH_CHARS: usize = 100;
 
 /// Why metadata is refused. `path` joins keys and positions by dots: `author.names.0`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,7 +137,8 @@ enum Key<'s> {
     Position(usize),
 }
 
-/// Where in the metadata we are; written out only for an error.
+/// Where in the metadata we are; written out only for an error, and there only its beginning: a key may be as long as a
+/// message.
 #[derive(Default)]
 struct Path<'s>(Vec<Key<'s>>);
 
@@ -150,10 +156,24 @@ impl<'s> Path<'s> {
 impl std::fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("metadata")?;
-        self.0.iter().try_for_each(|key| match key {
-            Key::Name(name) => write!(f, ".{name}"),
-            Key::Position(position) => write!(f, ".{position}"),
-        })
+        let mut left = PATH_CHARS;
+        for key in &self.0 {
+            let position;
+            let name = match key {
+                Key::Name(name) => *name,
+                Key::Position(n) => {
+                    position = n.to_string();
+                    &position
+                }
+            };
+            f.write_str(".")?;
+            for character in name.chars() {
+                let Some(rest) = left.checked_sub(1) else { return f.write_str("…") };
+                left = rest;
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -196,6 +216,13 @@ mod tests {
             assert_eq!(error, Invalid::NotFinite { path: "metadata.a.b.1".into() });
             assert_eq!(error.to_string(), "metadata.a.b.1 is not a finite number");
         }
+    }
+
+    #[test]
+    fn of_a_long_key_an_error_shows_the_beginning() {
+        let fields = [("k".repeat(9 << 20), prost_types::Value { kind: None })].into();
+        let path = to_json(&Struct { fields }).unwrap_err().to_string();
+        assert_eq!(path, format!("metadata.{}… has no value", "k".repeat(PATH_CHARS)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod limits;
 pub mod metadata;
 mod parse;
 mod similarity;
+mod size;
 pub mod status;
 mod top_k;
 mod upload;
@@ -191,7 +192,7 @@ impl Cognate for Api {
         &self,
         request: Request<proto::GetDocumentsRequest>,
     ) -> Result<Response<proto::GetDocumentsResponse>, Status> {
-        Ok(Response::new(documents::get(&*self.engine()?, &request.into_inner())?))
+        Ok(Response::new(documents::get(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn delete_documents(

@@ -1,4 +1,8 @@
-//! What went wrong, and the one place where it becomes a gRPC status.
+//! Failures, and the one place where a failure becomes a gRPC status.
+//!
+//! Invariant: a status takes at most [`MAX_WIRE_BYTES`] of HTTP headers, whatever it quotes, and the error of one item at
+//! most [`MAX_ITEM_BYTES`] of its answer. Clients bound the headers that they read, many at 8 KiB in all, and an answer
+//! may hold a thousand errors. Longer messages are cut, and details that do not fit are left out, the last ones first.
 
 use std::time::Duration;
 
@@ -11,8 +15,23 @@ use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError};
 
-/// Violations reported at most: a status travels in HTTP headers, whose size clients bound.
+/// Violations reported at most.
 const MOST_VIOLATIONS: usize = 8;
+
+/// Bytes of a status on the wire: its message, percent-encoded, and its details, in base64.
+pub const MAX_WIRE_BYTES: usize = 4096;
+
+/// Bytes of the error of one item, as it is encoded in an answer.
+pub const MAX_ITEM_BYTES: usize = 1024;
+
+/// Bytes of a message on the wire, percent-encoded. The details repeat it.
+const MAX_MESSAGE_BYTES: usize = 1280;
+
+/// Bytes of a message in the error of one item.
+const MAX_ITEM_MESSAGE_BYTES: usize = 480;
+
+/// Characters of a value that are shown back to the client who sent it.
+const SHOWN_CHARS: usize = 100;
 
 /// Why a call, or one item of it, was not answered.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,21 +170,78 @@ impl Failure {
 
     /// The status for an item's result.
     pub fn to_item(&self) -> pb::Status {
-        let status = Status::from(self.clone());
-        let Ok(with_details) = pb::Status::decode(status.details()) else {
-            return pb::Status { code: status.code().into(), message: status.message().to_owned(), details: vec![] };
-        };
-        with_details
+        let (code, message, details) = self.clone().parts();
+        let message = clipped(message, MAX_ITEM_MESSAGE_BYTES, str::len);
+        let status = fitting(code, &message, details, |status| status.details().len() <= MAX_ITEM_BYTES);
+        match pb::Status::decode(status.details()) {
+            Ok(with_details) if !status.details().is_empty() => with_details,
+            _ => pb::Status { code: code.into(), message, details: vec![] },
+        }
     }
 }
 
-/// The first characters of a value that a client sent, to show it back.
+/// The beginning of a value that a client sent, in quotes, to show it back: at most [`SHOWN_CHARS`] characters.
 pub fn shown(value: &str) -> String {
-    const MOST: usize = 64;
-    if value.len() <= MOST {
-        format!("{value:?}")
-    } else {
-        format!("{:?}…", &value[..value.floor_char_boundary(MOST)])
+    let mut quoted = String::from('"');
+    let mut left = SHOWN_CHARS - 3; // two quotes and the ellipsis
+    for character in value.chars() {
+        let escaped: String = if character == '\'' { "'".to_owned() } else { character.escape_debug().collect() };
+        let Some(rest) = left.checked_sub(escaped.chars().count()) else {
+            quoted.push_str("\"…");
+            return quoted;
+        };
+        left = rest;
+        quoted.push_str(&escaped);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The beginning of a name that a client sent, without quotes: at most [`SHOWN_CHARS`] characters.
+pub fn shown_name(name: &str) -> String {
+    match name.char_indices().nth(SHOWN_CHARS) {
+        None => name.to_owned(),
+        Some(_) => name.chars().take(SHOWN_CHARS - 1).chain(['…']).collect(),
+    }
+}
+
+/// `text`, cut so that it measures `most` at most.
+fn clipped(text: String, most: usize, measure: impl Fn(&str) -> usize) -> String {
+    if text.len() * 3 <= most || measure(&text) <= most {
+        return text;
+    }
+    let most = most.saturating_sub(measure("…"));
+    let mut used = 0;
+    let end = text.char_indices().find(|(at, character)| {
+        used += measure(&text[*at..*at + character.len_utf8()]);
+        used > most
+    });
+    format!("{}…", &text[..end.map_or(text.len(), |(at, _)| at)])
+}
+
+/// Bytes of a text as the value of `grpc-message`: what is not a plain printable character takes three.
+fn percent_encoded_len(text: &str) -> usize {
+    let plain = |byte: u8| (0x21..0x7f).contains(&byte) && !b"\"#%<>`?{}".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { 1 } else { 3 }).sum()
+}
+
+/// Bytes that a status takes in headers.
+fn wire_bytes(status: &Status) -> usize {
+    percent_encoded_len(status.message()) + (status.details().len() * 4).div_ceil(3)
+}
+
+/// The status with as many of its details as `fits` allows.
+fn fitting(code: Code, message: &str, mut details: ErrorDetails, fits: impl Fn(&Status) -> bool) -> Status {
+    loop {
+        let status = Status::with_error_details(code, message, details.clone());
+        if fits(&status) {
+            return status;
+        }
+        let mut violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+        if violations.pop().is_none() || violations.is_empty() {
+            return Status::new(code, message);
+        }
+        details.set_bad_request(violations);
     }
 }
 
@@ -190,8 +266,17 @@ impl From<Refused> for Failure {
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
+        let (code, message, details) = failure.parts();
+        let message = clipped(message, MAX_MESSAGE_BYTES, percent_encoded_len);
+        fitting(code, &message, details, |status| wire_bytes(status) <= MAX_WIRE_BYTES)
+    }
+}
+
+impl Failure {
+    /// The code, the message and the details, of any length.
+    fn parts(self) -> (Code, String, ErrorDetails) {
         let mut details = ErrorDetails::new();
-        let (code, message) = match failure {
+        let (code, message) = match self {
             Failure::Invalid(mut violations) => {
                 let more = violations.len().saturating_sub(MOST_VIOLATIONS);
                 violations.truncate(MOST_VIOLATIONS);
@@ -205,7 +290,7 @@ impl From<Failure> for Status {
             Failure::NotFound(resource) => (Code::NotFound, resource.describe(&mut details, "there is no")),
             Failure::Exists(resource) => (Code::AlreadyExists, resource.describe(&mut details, "there already is a")),
             Failure::OtherModel { name, reason } => {
-                details.set_resource_info("collection", name.clone(), "", reason.clone());
+                details.set_resource_info("collection", shown_name(&name), "", reason.clone());
                 (Code::FailedPrecondition, format!("collection {}: {reason}", shown(&name)))
             }
             Failure::Overloaded(overloaded) => {
@@ -241,7 +326,7 @@ impl From<Failure> for Status {
             Failure::DeadlineExceeded => (Code::DeadlineExceeded, "the caller's deadline passed".to_owned()),
             Failure::Internal => (Code::Internal, "internal error; the server's log has the cause".to_owned()),
         };
-        Status::with_error_details(code, message, details)
+        (code, message, details)
     }
 }
 
@@ -249,14 +334,15 @@ impl Resource {
     fn describe(&self, details: &mut ErrorDetails, what: &str) -> String {
         match self {
             Self::Collection(name) => {
-                details.set_resource_info("collection", name.clone(), "", format!("{what} collection of this name"));
+                let described = format!("{what} collection of this name");
+                details.set_resource_info("collection", shown_name(name), "", described);
                 format!("{what} collection {}", shown(name))
             }
             Self::Document { collection, id } => {
                 details.set_resource_info(
                     "document",
-                    id.clone(),
-                    collection.clone(),
+                    shown_name(id),
+                    shown_name(collection),
                     format!("{what} document of this id"),
                 );
                 format!("{what} document {} in collection {}", shown(id), shown(collection))
@@ -266,7 +352,7 @@ impl Resource {
                     [] => "this server has none".to_owned(),
                     known => format!("this server has {}", known.join(", ")),
                 };
-                details.set_resource_info("classifier", name.clone(), "", those.clone());
+                details.set_resource_info("classifier", shown_name(name), "", those.clone());
                 format!("{what} classifier {}: {those}", shown(name))
             }
         }
@@ -300,7 +386,52 @@ mod tests {
     #[test]
     fn a_long_value_is_shown_by_its_beginning() {
         assert_eq!(shown("a\"b"), r#""a\"b""#);
-        assert!(shown(&"é".repeat(100)).ends_with("…"));
-        assert!(shown(&"é".repeat(100)).len() < 80);
+        assert_eq!(shown("it's"), r#""it's""#);
+        for long in ["é".repeat(200), "\u{1}".repeat(1 << 20), "\"".repeat(300), "日".repeat(98)] {
+            assert!(shown(&long).ends_with('…') && shown(&long).chars().count() <= SHOWN_CHARS, "{}", shown(&long));
+            assert!(shown_name(&long).chars().count() <= SHOWN_CHARS);
+        }
+        assert_eq!(shown_name(&"é".repeat(100)), "é".repeat(100));
+    }
+
+    /// Failures that quote as much as they can, of what costs most on the wire.
+    fn longest() -> Vec<Failure> {
+        let name = || "日\u{1}%".repeat(1 << 18);
+        let violation = |n: usize| Violation { field: format!("texts[{n}].{}", name()), reason: name() };
+        vec![
+            Failure::Invalid((0..20).map(violation).collect()),
+            Failure::NotFound(Resource::Collection(name())),
+            Failure::NotFound(Resource::Document { collection: name(), id: name() }),
+            Failure::NotFound(Resource::Classifier { name: name(), known: vec![name(); 9] }),
+            Failure::OtherModel { name: name(), reason: name() },
+            Failure::Stopped(name()),
+        ]
+    }
+
+    #[test]
+    fn a_status_fits_the_headers_that_clients_read_whatever_it_quotes() {
+        for failure in longest() {
+            let status = Status::from(failure);
+            let headers = status.clone().into_http::<()>().into_parts().0.headers;
+            let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(wire_bytes(&status) <= MAX_WIRE_BYTES && bytes <= MAX_WIRE_BYTES + 128, "{bytes}: {status:?}");
+            assert!(!status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_error_of_an_item_is_small_whatever_it_quotes() {
+        for failure in longest() {
+            let item = failure.to_item();
+            assert!(item.encoded_len() <= MAX_ITEM_BYTES && !item.message.is_empty(), "{}", item.encoded_len());
+        }
+    }
+
+    #[test]
+    fn details_that_do_not_fit_are_left_out_from_the_end() {
+        let violation = |n: usize| Violation { field: format!("texts[{n}]"), reason: "x".repeat(500) };
+        let status = Status::from(Failure::Invalid((0..8).map(violation).collect()));
+        let kept = status.get_details_bad_request().expect("some fit").field_violations;
+        assert!((1..8).contains(&kept.len()) && kept[0].field == "texts[0]", "{kept:?}");
     }
 }

@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, future, stream};
 use serde_json::Map;
 use tonic::{Status, Streaming};
 
-use super::status::Failure;
+use super::status::{Failure, shown, shown_name};
 use super::{Engine, Responses, commit, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId, Document};
 use crate::compute::WhenFull;
@@ -26,6 +26,8 @@ use crate::proto;
 const CHUNK_DOCUMENTS: usize = 64;
 /// A chunk of large texts ends sooner.
 const CHUNK_TEXT_BYTES: usize = 256 * 1024;
+/// Bytes of an id that is reported whole: 64 of them, with their errors, are far below the 4 MiB that clients read.
+const MOST_ID_BYTES: usize = 16 * 1024;
 /// Chunks in work: enough texts of like length to choose from for the scheduler.
 const CHUNKS_AHEAD: usize = 16;
 
@@ -41,7 +43,7 @@ struct Item {
     position: u64,
     /// From 0, in its message.
     index: usize,
-    /// As sent.
+    /// As sent, or its beginning.
     id: String,
     state: Result<Checked, Failure>,
 }
@@ -128,7 +130,7 @@ async fn collection(
     match current {
         Some(current) if name.is_empty() || name == current.name() => Ok(current),
         Some(current) => {
-            let reason = format!("the stream began with {:?}; a stream has one collection", current.name());
+            let reason = format!("the stream began with {}; a stream has one collection", shown(current.name()));
             Err(Failure::invalid("collection", reason))
         }
         None => {
@@ -149,7 +151,9 @@ fn cut(engine: &Engine, collection: &Arc<Collection>, first: u64, documents: Vec
     let (mut chunk, mut bytes) = (new_chunk(), 0);
     for (n, document) in documents.into_iter().enumerate() {
         bytes += document.text.len();
-        let id = document.id.clone();
+        // Progress stays small however long the ids are that are refused.
+        let is_long = document.id.len() > engine.limits.max_id_bytes.min(MOST_ID_BYTES);
+        let id = if is_long { shown_name(&document.id) } else { document.id.clone() };
         let state = check(engine, n, document);
         chunk.items.push(Item { position: first + n as u64, index: n, id, state });
         if chunk.items.len() == CHUNK_DOCUMENTS || bytes >= CHUNK_TEXT_BYTES {

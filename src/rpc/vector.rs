@@ -54,7 +54,10 @@ pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding
             whole(field, data, 4)?.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
         }
         VectorFormat::F16Bytes => whole(field, data, 2)?.map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        VectorFormat::Int8 => data.iter().map(|&b| f32::from(b as i8)).collect(), // the scale does not change a direction
+        VectorFormat::Int8 => {
+            let sign = direction(field, vector.scale)?;
+            data.iter().map(|&b| sign * f32::from(b as i8)).collect()
+        }
         VectorFormat::Binary => {
             return Err(Failure::invalid(
                 format!("{field}.format"),
@@ -67,6 +70,15 @@ pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding
         return Err(Failure::invalid(field, format!("{n} dimensions, the model has {dimensions}")));
     }
     Embedding::normalized(values).map_err(|error| Failure::invalid(field, error.to_string()))
+}
+
+/// What a scale does to a vector's direction, which is all that is kept: a negative one turns it. 0 is what a client
+/// sends that leaves the field out, and means 1.
+fn direction(field: &str, scale: f32) -> Result<f32, Failure> {
+    if !scale.is_finite() {
+        return Err(Failure::invalid(format!("{field}.scale"), format!("{scale} is not a finite number")));
+    }
+    Ok(if scale < 0.0 { -1.0 } else { 1.0 })
 }
 
 fn whole<'d>(field: &str, data: &'d [u8], size: usize) -> Result<std::slice::ChunksExact<'d, u8>, Failure> {
@@ -112,6 +124,22 @@ mod tests {
         assert_eq!(vector.data.as_ref(), [64, (-127i8) as u8, 0]);
         assert_eq!(vector.scale, 1.0 / 127.0);
         assert_eq!(write(vec![0.0; 3], VectorFormat::Int8).data.as_ref(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn the_sign_of_a_scale_turns_an_int8_vector_and_its_size_does_not_matter() {
+        let of = |scale| Vector { data: vec![3, (-4i8) as u8].into(), format: 4, scale, ..Vector::default() };
+        let read = |scale| read("v", &of(scale), 2).map(|unit| unit.values().to_vec());
+        for scale in [0.0, -0.0, 1e-30, 1.0, 1e30] {
+            assert_eq!(read(scale).unwrap(), [0.6, -0.8], "{scale}");
+        }
+        assert_eq!(read(-0.1).unwrap(), [-0.6, 0.8]);
+        for scale in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            match read(scale) {
+                Err(Failure::Invalid(violations)) => assert_eq!(violations[0].field, "v.scale"),
+                other => panic!("{scale} gave {other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,186 @@
+//! Bytes that parts of an answer take when encoded, known before they are copied out of a collection.
+//!
+//! Invariant: each function gives exactly what prost's `encoded_len` gives for the message that it stands for.
+
+use prost::encoding::encoded_len_varint;
+use serde_json::{Map, Value};
+
+use super::limits::Limits;
+use crate::collection::Content;
+
+/// Bytes of a page: clients read messages of 4 MiB where nobody tells them otherwise, and a token needs some room.
+const PAGE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+
+/// A message that is filled with as many items as fit.
+pub struct Page {
+    bytes: usize,
+    most: usize,
+}
+
+impl Page {
+    /// An empty page: up to 4 MiB, and at most half of what a message may have.
+    pub fn new(limits: &Limits) -> Self {
+        Self { bytes: 0, most: PAGE_BYTES.min(limits.max_message_bytes / 2) }
+    }
+
+    /// Whether an item of the page's one repeated field, `bytes` long, is on the page. The first one always is.
+    pub fn takes(&mut self, bytes: usize) -> bool {
+        let is_first = self.bytes == 0;
+        self.bytes += field(bytes);
+        is_first || self.bytes <= self.most
+    }
+}
+
+/// A string, bytes, message or packed field of `bytes`, with its tag, which is one byte for fields 1 to 15.
+pub fn field(bytes: usize) -> usize {
+    1 + encoded_len_varint(bytes as u64) + bytes
+}
+
+/// A field that is left out when empty.
+fn non_empty(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { field(bytes) }
+}
+
+/// A whole number that is left out when 0.
+pub fn varint(value: u64) -> usize {
+    if value == 0 { 0 } else { 1 + encoded_len_varint(value) }
+}
+
+/// `Vector` of so many dimensions, in VECTOR_FORMAT_F32.
+pub fn f32_vector(dimensions: usize) -> usize {
+    non_empty(4 * dimensions) + varint(1) + varint(dimensions as u64)
+}
+
+/// `Document`. `dimensions`: those of its vector, if that is wanted.
+pub fn document(id: &str, content: &Content, dimensions: Option<usize>) -> usize {
+    non_empty(id.len())
+        + non_empty(content.text.len())
+        + content.metadata.as_ref().map_or(0, |metadata| field(object(metadata)))
+        + dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
+}
+
+/// `Hit` of a document, as far as its fields are given.
+pub struct Hit<'a> {
+    /// Its id; empty for a candidate.
+    pub id: &'a str,
+    /// Its text, if wanted.
+    pub text: &'a str,
+    /// Its metadata, if wanted and there.
+    pub metadata: Option<&'a Map<String, Value>>,
+    /// Dimensions of its vector, if wanted.
+    pub dimensions: Option<usize>,
+    /// The value of its group, if it has one.
+    pub group: Option<&'a Value>,
+}
+
+impl Hit<'_> {
+    /// Bytes of the message, where its score is not 0 and it is no candidate: at most 6 more than otherwise.
+    pub fn bytes(&self) -> usize {
+        const SCORE: usize = 5;
+        non_empty(self.id.len())
+            + SCORE
+            + non_empty(self.text.len())
+            + self.metadata.map_or(0, |metadata| field(object(metadata)))
+            + self.dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
+            + self.group.map_or(0, |group| field(value(group)))
+    }
+}
+
+/// `google.protobuf.Struct`.
+fn object(fields: &Map<String, Value>) -> usize {
+    fields.iter().map(|(key, of_key)| field(non_empty(key.len()) + entry_value(of_key))).sum()
+}
+
+/// The value of a map's entry, which prost leaves out where it is the default: a value always has a kind.
+fn entry_value(of_key: &Value) -> usize {
+    field(value(of_key))
+}
+
+/// `google.protobuf.Value`.
+fn value(of: &Value) -> usize {
+    match of {
+        Value::Null | Value::Bool(_) => 2,
+        Value::Number(_) => 9,
+        Value::String(text) => field(text.len()),
+        Value::Array(items) => field(items.iter().map(|item| field(value(item))).sum()),
+        Value::Object(map) => field(object(map)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+    use serde_json::json;
+
+    use super::*;
+    use crate::proto::{self, VectorFormat};
+    use crate::rpc::{metadata, vector};
+
+    fn contents() -> Vec<Content> {
+        let metadata = [
+            None,
+            Some(json!({})),
+            Some(json!({ "": null, "a": false, "b": 0, "c": 1.5, "d": "", "e": [], "f": {}, "g": [1, [true, {}]] })),
+            Some(json!({ "long": "x".repeat(300), "deep": { "er": { "k".repeat(200): ["y".repeat(20_000), -3] } } })),
+        ];
+        let texts = ["", "a", &"é".repeat(100), &"t".repeat(70_000)].map(str::to_owned);
+        let content = |metadata: &Option<Value>, text: &String| Content {
+            text: text.clone(),
+            metadata: metadata.as_ref().and_then(Value::as_object).cloned(),
+        };
+        metadata.iter().flat_map(|metadata| texts.iter().map(|text| content(metadata, text)).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn a_document_measures_what_it_is_encoded_to() {
+        for content in contents() {
+            for dimensions in [None, Some(1), Some(31), Some(384), Some(5000)] {
+                let written = proto::Document {
+                    id: "an id".to_owned(),
+                    text: content.text.clone(),
+                    metadata: content.metadata.as_ref().map(metadata::from_json),
+                    vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
+                };
+                assert_eq!(document("an id", &content, dimensions), written.encoded_len(), "{dimensions:?} {content:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_hit_measures_what_it_is_encoded_to() {
+        for content in contents() {
+            let group = json!("g".repeat(200));
+            for dimensions in [None, Some(384)] {
+                let written = proto::Hit {
+                    id: "i".repeat(200),
+                    score: 0.5,
+                    text: content.text.clone(),
+                    metadata: content.metadata.as_ref().map(metadata::from_json),
+                    vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
+                    candidate: None,
+                    group: Some(metadata::value_from_json(&group)),
+                };
+                let measured = Hit {
+                    id: &written.id,
+                    text: &content.text,
+                    metadata: content.metadata.as_ref(),
+                    dimensions,
+                    group: Some(&group),
+                };
+                assert_eq!(measured.bytes(), written.encoded_len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_ends_before_the_item_that_does_not_fit_and_is_never_empty() {
+        let limits = Limits { max_message_bytes: 2_000, ..Limits::default() };
+        let fits = |sizes: &[usize]| {
+            let mut page = Page::new(&limits);
+            sizes.iter().take_while(|&&bytes| page.takes(bytes)).count()
+        };
+        assert_eq!(fits(&[5_000, 1]), 1);
+        assert_eq!(fits(&[497, 497, 1]), 2);
+        assert_eq!(fits(&[498, 497]), 1);
+    }
+}
