@@ -128,7 +128,10 @@ mod tests {
             text: text.clone(),
             metadata: metadata.as_ref().and_then(Value::as_object).cloned(),
         };
-        metadata.iter().flat_map(|metadata| texts.iter().map(|text| content(metadata, text)).collect::<Vec<_>>()).collect()
+        metadata
+            .iter()
+            .flat_map(|metadata| texts.iter().map(|text| content(metadata, text)).collect::<Vec<_>>())
+            .collect()
     }
 
     #[test]
@@ -141,7 +144,11 @@ mod tests {
                     metadata: content.metadata.as_ref().map(metadata::from_json),
                     vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
                 };
-                assert_eq!(document("an id", &content, dimensions), written.encoded_len(), "{dimensions:?} {content:?}");
+                assert_eq!(
+                    document("an id", &content, dimensions),
+                    written.encoded_len(),
+                    "{dimensions:?} {content:?}"
+                );
             }
         }
     }

@@ -297,7 +297,7 @@ impl Failure {
                 details.set_retry_info(overloaded.retry_after());
                 (Code::ResourceExhausted, overloaded.to_string())
             }
-            Failure::Refused(Refused::Panicked) => return Failure::Internal.into(),
+            Failure::Refused(Refused::Panicked) => return Failure::Internal.parts(),
             Failure::Refused(refused) => {
                 details.set_retry_info(refused.retry_after());
                 (Code::ResourceExhausted, refused.to_string())
