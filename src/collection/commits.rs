@@ -19,6 +19,7 @@ use super::budget::{Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::document::{DocId, Document};
 use super::filter::Filter;
+use super::matching::Matching;
 use super::single::{Collection, Documents};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -157,6 +158,11 @@ impl Collection {
 
     /// Adds an operation, if there is room for it.
     fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Vec<DocId>, CommitError> {
+        // Nothing changes meanwhile: this has the turn.
+        let matching = match &operation {
+            Operation::RemoveMatching(filter, stop) => Some(self.matching(filter, stop)?),
+            Operation::Put(_) | Operation::Remove(_) => None,
+        };
         let here = self.read();
         if here.deleted {
             return Err(CommitError::Deleted);
@@ -172,9 +178,9 @@ impl Collection {
                 ids.retain(|id| seen.insert(id.clone()) && cost_now(draft, id).is_some());
                 (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
             }
-            Operation::RemoveMatching(filter, stop) => {
-                let places = here.places(&filter, &stop)?;
-                let mut ids: Vec<DocId> = here.ids(&places).cloned().collect();
+            Operation::RemoveMatching(filter, _) => {
+                let places = matching.iter().map(Matching::places);
+                let mut ids: Vec<DocId> = places.flat_map(|places| here.ids(places)).cloned().collect();
                 ids.retain(|id| !draft.after.contains_key(id));
                 ids.extend(draft.matching(&filter).cloned());
                 ids.sort_unstable();

@@ -3,6 +3,7 @@
 //! The columns of a collection evaluate the same conditions for all documents at once; [`text`] writes and
 //! reads them. Invariant: a condition that can be made can be written, and what was written reads as the same.
 
+mod path;
 mod print;
 pub mod text;
 mod words;
@@ -11,7 +12,11 @@ use std::ops::Bound;
 
 use serde_json::{Map, Value};
 
-/// A condition. Where a field is a list, a condition on it holds if it holds for one element.
+pub use path::Path;
+
+/// A condition. Where a field is a list, a condition on it holds if it holds for one element, in lists of lists too;
+/// and where it lies in the objects of a list, if it holds for one of them. [`Filter::Not`] is the opposite: its
+/// condition holds for none.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
     /// All hold: two or more.
@@ -27,10 +32,6 @@ pub enum Filter {
     /// The field is there.
     Exists(Path),
 }
-
-/// Where a field is: its keys from the outside in, one or more, none of them empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path(Vec<String>);
 
 /// A value of a field. Ordered by kind, then by value: nulls, booleans, numbers, texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,33 +50,20 @@ pub enum Scalar {
 #[derive(Debug, Clone, Copy)]
 pub struct Finite(f64);
 
+/// How large a filter is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Conditions on fields, and those that join or negate others.
+    pub conditions: usize,
+    /// Values that fields are compared with for equality.
+    pub values: usize,
+}
+
 /// Bounds of a range, one at least. No number lies between bounds that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     lower: Bound<Finite>,
     upper: Bound<Finite>,
-}
-
-impl Path {
-    /// Keys joined by dots, `author.name`; `None` if a key is empty.
-    pub fn parse(path: &str) -> Option<Self> {
-        Self::new(path.split('.').map(str::to_owned).collect())
-    }
-
-    /// Of these keys; `None` if there is none, or an empty one.
-    pub fn new(keys: Vec<String>) -> Option<Self> {
-        (!keys.is_empty() && keys.iter().all(|key| !key.is_empty())).then_some(Self(keys))
-    }
-
-    /// Its keys, from the outside in.
-    pub fn keys(&self) -> &[String] {
-        &self.0
-    }
-
-    pub(super) fn find<'m>(&self, metadata: &'m Map<String, Value>) -> Option<&'m Value> {
-        let (first, rest) = self.0.split_first()?;
-        rest.iter().try_fold(metadata.get(first)?, |value, key| value.get(key))
-    }
 }
 
 impl Finite {
@@ -140,6 +128,13 @@ impl Scalar {
     }
 }
 
+impl Size {
+    /// The size of both together.
+    pub fn and(self, other: Self) -> Self {
+        Self { conditions: self.conditions + other.conditions, values: self.values + other.values }
+    }
+}
+
 impl Bounds {
     /// `None` if neither binds.
     pub fn new(lower: Bound<Finite>, upper: Bound<Finite>) -> Option<Self> {
@@ -197,11 +192,23 @@ impl Filter {
             Self::And(all) => all.iter().all(|filter| filter.matches(metadata)),
             Self::Or(any) => any.iter().any(|filter| filter.matches(metadata)),
             Self::Not(filter) => !filter.matches(metadata),
-            Self::In(path, values) => one(path.find(metadata), |field| values.iter().any(|value| value.equals(field))),
+            Self::In(path, values) => path.any_value(metadata, |one| values.iter().any(|value| value.equals(one))),
             Self::Range(path, bounds) => {
-                one(path.find(metadata), |field| field.as_f64().is_some_and(|x| bounds.contain(x)))
+                path.any_value(metadata, |one| one.as_f64().is_some_and(|x| bounds.contain(x)))
             }
-            Self::Exists(path) => path.find(metadata).is_some(),
+            Self::Exists(path) => path.exists(metadata),
+        }
+    }
+
+    /// What it costs to evaluate, counted before anything is evaluated.
+    pub fn size(&self) -> Size {
+        match self {
+            Self::And(filters) | Self::Or(filters) => {
+                filters.iter().map(Self::size).fold(Size { conditions: 1, values: 0 }, Size::and)
+            }
+            Self::Not(filter) => filter.size().and(Size { conditions: 1, values: 0 }),
+            Self::In(_, values) => Size { conditions: 1, values: values.len() },
+            Self::Range(..) | Self::Exists(_) => Size { conditions: 1, values: 0 },
         }
     }
 
@@ -217,15 +224,6 @@ impl Filter {
 
 fn one_or(mut filters: Vec<Filter>, several: fn(Vec<Filter>) -> Filter) -> Filter {
     if filters.len() == 1 { filters.remove(0) } else { several(filters) }
-}
-
-/// The test holds for the field, or for one element of it.
-fn one(field: Option<&Value>, test: impl Fn(&Value) -> bool) -> bool {
-    match field {
-        None => false,
-        Some(Value::Array(elements)) => elements.iter().any(test),
-        Some(field) => test(field),
-    }
 }
 
 #[cfg(test)]
@@ -288,17 +286,44 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn paths_with_empty_keys_are_refused() {
-        for wrong in ["", ".", "a.", ".a", "a..b"] {
-            assert_eq!(Path::parse(wrong), None, "{wrong}");
+    fn objects_in_lists_match_by_one_of_them() {
+        let metadata = json!({
+            "authors": [{"name": "Ann", "age": 3}, {"name": "Bob", "age": 9, "": {"x": null}}, "unknown"],
+            "deep": [[{"l": [{"v": 7}]}], []], "m": [[1, 2], [[3]]]
+        });
+        let matches = |filter: &str| text::parse(filter).unwrap().matches(metadata.as_object().unwrap());
+        for true_of_one in [
+            "authors.name = Ann",
+            "authors.age > 8",
+            "authors.name exists",
+            "authors = unknown",
+            "authors.''.x = null",
+            "deep.l.v = 7",
+            "deep.l.v in (1, 7)",
+            "m = 3",
+            "1 < m < 3",
+            "authors.name = Ann and authors.age = 9",
+            "not authors.name = Eve",
+        ] {
+            assert!(matches(true_of_one), "{true_of_one}");
         }
+        for true_of_none in ["authors.name = unknown", "not authors.name = Ann", "3 < authors.age < 9", "m > 3", "m.m exists"] {
+            assert!(!matches(true_of_none), "{true_of_none}");
+        }
+    }
+
+    #[test]
+    fn conditions_and_values_are_counted() {
+        let size = |filter: &str| text::parse(filter).unwrap().size();
+        assert_eq!(size("a = 1"), Size { conditions: 1, values: 1 });
+        assert_eq!(size("a in (1, 2) and not (b < 1 or c exists)"), Size { conditions: 6, values: 2 });
     }
 
     /// Any filter, on a few fields with a few values, so that some documents match.
     pub(in super::super) fn filters() -> impl Strategy<Value = Filter> {
-        let key = prop_oneof![Just("a"), Just("b"), Just("c d"), Just("e.f"), Just("and"), Just("\"é")];
+        let key = prop_oneof![Just("a"), Just("b"), Just("c d"), Just("e.f"), Just("and"), Just("\"é"), Just("")];
         let path = prop::collection::vec(key, 1..3)
-            .prop_map(|keys| Path::new(keys.into_iter().map(str::to_owned).collect()).expect("keys are not empty"));
+            .prop_map(|keys| Path::new(keys.into_iter().map(str::to_owned).collect()).expect("there are keys"));
         let number = prop_oneof![-2.0..4.0, (-2i8..4).prop_map(f64::from), Just(1e300), Just(-0.0)]
             .prop_map(|x: f64| Finite::new(x).expect("finite"));
         let scalar = prop_oneof![

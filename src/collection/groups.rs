@@ -10,17 +10,19 @@ use super::filter::{Path, Scalar};
 /// How hits are grouped, and how many of one group there may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    /// The field that documents of one group have the same value in.
-    pub by: Path,
+    /// The field that documents of one group have the same value in, by the readings of its name
+    /// ([`Path::readings`]): the first that a document has counts.
+    pub by: Vec<Path>,
     /// Hits of one group at most.
     pub size: NonZeroUsize,
 }
 
 impl Groups {
     /// What the documents of a document's group have in common: a text, a number or a boolean. `None`: it is a group
-    /// of its own, because the field is not there, or is a null, a list or an object.
+    /// of its own, because the field is not there, or is a null, a list or an object, or lies in the objects of a list.
     pub fn value<'c>(&self, content: &'c Content) -> Option<&'c Value> {
-        let value = self.by.find(content.metadata.as_ref()?)?;
+        let metadata = content.metadata.as_ref()?;
+        let value = self.by.iter().find(|path| path.exists(metadata))?.find(metadata)?;
         matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)).then_some(value)
     }
 
@@ -36,18 +38,29 @@ mod tests {
 
     use super::*;
 
+    fn key(path: &str) -> Option<Scalar> {
+        let metadata = json!({
+            "a": {"b": "x", "c": ["y"]}, "n": 1, "f": 1.0, "no": false, "null": null, "list": ["x"],
+            "a.b": "z", "a.c": "z", "a.d": "z", "l": [{"b": "x"}]
+        });
+        let content = Content { text: String::new(), metadata: metadata.as_object().cloned() };
+        Groups { by: Path::readings(path), size: NonZeroUsize::MIN }.key(&content)
+    }
+
     #[test]
     fn only_single_values_make_a_group() {
-        let value = |path: &str| {
-            let metadata = json!({"a": {"b": "x"}, "n": 1, "f": 1.0, "no": false, "null": null, "list": ["x"]});
-            let content = Content { text: String::new(), metadata: metadata.as_object().cloned() };
-            Groups { by: Path::parse(path).unwrap(), size: NonZeroUsize::MIN }.key(&content)
-        };
-        assert_eq!(value("a.b"), Some(Scalar::Text("x".into())));
-        assert_eq!(value("no"), Some(Scalar::Bool(false)));
-        assert!(value("n").is_some() && value("n") == value("f"));
-        for alone in ["a", "null", "list", "absent", "list.x", "n.b"] {
-            assert_eq!(value(alone), None, "{alone}");
+        assert_eq!(key("a.b"), Some(Scalar::Text("x".into())));
+        assert_eq!(key("no"), Some(Scalar::Bool(false)));
+        assert!(key("n").is_some() && key("n") == key("f"));
+        for alone in ["a", "null", "list", "absent", "list.x", "n.b", "l.b"] {
+            assert_eq!(key(alone), None, "{alone}");
         }
+    }
+
+    #[test]
+    fn a_key_with_a_dot_makes_groups_where_no_field_has_its_path() {
+        assert_eq!(key("a.d"), Some(Scalar::Text("z".into())));
+        assert_eq!(key("\"a.b\""), Some(Scalar::Text("z".into())));
+        assert_eq!(key("a.c"), None, "the field is a list, and hides the key");
     }
 }

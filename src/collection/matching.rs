@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use roaring::RoaringBitmap;
 
+use super::columns::evaluate::{self, Source};
 use super::filter::Filter;
 use super::single::{Collection, Documents};
 use crate::compute::stop::{Stop, Stopped};
@@ -91,7 +92,7 @@ impl Collection {
     pub fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
         for _ in 0..ATTEMPTS {
             let seen = self.read().changes().total;
-            let places = self.read().places(filter, stop)?;
+            let places = evaluate::matching(filter, &|| self.read(), stop)?;
             let matching = Matching { filter: filter.clone(), places, seen };
             if !matching.is_outrun(&self.read()) {
                 return Ok(matching);
@@ -100,5 +101,78 @@ impl Collection {
         let here = self.read();
         let places = here.places(filter, stop)?;
         Ok(Matching { filter: filter.clone(), places, seen: here.changes().total })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::filter::text;
+    use super::super::{Content, DocId, Document, Model, Options, Store, Usage, disk};
+    use super::*;
+    use crate::embedder::Embedding;
+    use crate::index;
+
+    fn collection() -> Arc<Collection> {
+        let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
+        let index = index::Options::default();
+        let options = Options { directory: None, disk: disk::Options::default(), quota, collection_quota, index };
+        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        Store::open(options).unwrap().create("c", model).unwrap()
+    }
+
+    fn put(collection: &Collection, changes: &[(u8, u8)]) {
+        let document = |&(id, year): &(u8, u8)| {
+            let metadata = json!({ "year": year }).as_object().cloned();
+            let embedding = Embedding::normalized(vec![1.0, f32::from(id)]).unwrap();
+            let content = Arc::new(Content { text: String::new(), metadata });
+            Document { id: DocId::new(&id.to_string()).unwrap(), content, embedding }
+        };
+        collection.commit(changes.iter().map(document).collect()).unwrap();
+    }
+
+    /// What matches, after it was brought up to date, and by an evaluation from the start.
+    fn both(matching: &mut Matching, collection: &Collection, filter: &Filter) -> (RoaringBitmap, RoaringBitmap) {
+        let (here, stop) = (collection.read(), Stop::never());
+        matching.catch_up(&here, &stop).unwrap();
+        (matching.places().clone(), here.places(filter, &stop).unwrap())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn what_matched_before_a_change_matches_after_it_only_if_it_still_does(
+            steps in prop::collection::vec(prop::collection::vec((0..20u8, 0..4u8), 0..20), 1..6),
+            gone in prop::collection::vec(0..20u8, 0..4),
+        ) {
+            let (collection, filter) = (collection(), text::parse("year >= 2 or not year = 0").unwrap());
+            let mut matching = collection.matching(&filter, &Stop::never()).unwrap();
+            for changes in steps {
+                put(&collection, &changes);
+                let (updated, fresh) = both(&mut matching, &collection, &filter);
+                prop_assert_eq!(updated, fresh);
+            }
+            collection.remove(&gone.iter().map(|id| DocId::new(&id.to_string()).unwrap()).collect::<Vec<_>>()).unwrap();
+            let (updated, fresh) = both(&mut matching, &collection, &filter);
+            prop_assert_eq!(updated, fresh);
+        }
+    }
+
+    #[test]
+    fn more_changes_than_are_remembered_are_an_evaluation_anew() {
+        let (collection, filter) = (collection(), text::parse("year = 1").unwrap());
+        let mut matching = collection.matching(&filter, &Stop::never()).unwrap();
+        for n in 0..=REMEMBERED {
+            put(&collection, &[((n % 7) as u8, (n % 2) as u8)]);
+        }
+        let (updated, fresh) = both(&mut matching, &collection, &filter);
+        assert_eq!(updated, fresh);
+        collection.delete();
+        matching.catch_up(&collection.read(), &Stop::never()).unwrap();
+        assert!(matching.places().is_empty());
     }
 }

@@ -157,7 +157,7 @@ impl<'s> Ranking<'s> {
                 left.remove(hit.slot.place());
             }
             for key in &full {
-                left -= self.here.equal(&groups.by, key);
+                left -= self.here.in_group(groups, key);
             }
             among = Some(left);
             at_once = at_once.saturating_mul(2);

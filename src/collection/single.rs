@@ -10,10 +10,12 @@ use serde_json::Map;
 
 use super::budget::{Budget, Full, Quota, Usage};
 use super::columns::Columns;
+use super::columns::evaluate::{self, Source};
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
-use super::filter::{Filter, Path, Scalar};
+use super::filter::{Filter, Scalar};
 use super::gardener::Gardener;
+use super::groups::Groups;
 use super::matching::Changes;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
@@ -91,14 +93,7 @@ pub type Listed = (DocId, Arc<Content>, Vector);
 impl Documents {
     /// The places of the documents that match.
     pub fn places(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
-        self.columns.matching(filter, &|place, part: &Filter| self.holds(place, part), stop)
-    }
-
-    /// Whether there is a document at a place that matches.
-    pub fn holds(&self, place: u32, filter: &Filter) -> bool {
-        let document = self.by_place.get(place as usize).and_then(Option::as_ref);
-        let entry = document.and_then(|(_, id)| self.by_id.get(id));
-        entry.is_some_and(|entry| filter.matches(entry.content.metadata.as_ref().unwrap_or(&Map::new())))
+        evaluate::matching(filter, &|| self, stop)
     }
 
     /// What changed last.
@@ -111,9 +106,9 @@ impl Documents {
         self.columns.all()
     }
 
-    /// The places of the documents whose field is this value.
-    pub fn equal(&self, path: &Path, value: &Scalar) -> RoaringBitmap {
-        self.columns.equal(path, value)
+    /// The places of the documents whose group has this value.
+    pub fn in_group(&self, groups: &Groups, value: &Scalar) -> RoaringBitmap {
+        self.columns.in_group(groups, value)
     }
 
     /// The ids of the documents at some places.
@@ -141,6 +136,18 @@ impl Documents {
         self.by_place[entry.slot.place() as usize] = None;
         self.columns.remove(entry.slot.place(), entry.content.metadata.as_ref());
         self.changes.note(entry.slot.place());
+    }
+}
+
+impl Source for Documents {
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    fn holds(&self, place: u32, filter: &Filter) -> bool {
+        let document = self.by_place.get(place as usize).and_then(Option::as_ref);
+        let entry = document.and_then(|(_, id)| self.by_id.get(id));
+        entry.is_some_and(|entry| filter.matches(entry.content.metadata.as_ref().unwrap_or(&Map::new())))
     }
 }
 

@@ -1,12 +1,14 @@
 //! `Filter`: from the wire to a condition that can be evaluated.
+//!
+//! Invariant: what comes out is within the limits of depth, conditions and values; nothing is allocated for what is not.
 
 use std::ops::Bound;
 
 use super::limits::Limits;
 use super::metadata;
-use super::status::{Failure, shown};
+use super::status::Failure;
 use crate::collection::Filter;
-use crate::collection::filter::{Bounds, Finite, Path, Scalar, text};
+use crate::collection::filter::{Bounds, Finite, Path, Scalar, Size, text};
 use crate::proto::{self, filter::Condition};
 
 /// Nesting allowed, in messages and in text alike.
@@ -14,64 +16,121 @@ const MAX_DEPTH: usize = text::MAX_DEPTH;
 
 /// Reads a filter. `field`: its path in the request.
 pub fn parse(field: &str, filter: proto::Filter, limits: &Limits) -> Result<Filter, Failure> {
-    let parsed = nested(field, filter, limits, MAX_DEPTH)?;
-    // A text inside adds its own depth.
-    if parsed.depth() > MAX_DEPTH { Err(too_deep(field)) } else { Ok(parsed) }
+    check_size(field, size(&filter), limits)?;
+    let (filter, written) = nested(field, filter, limits, MAX_DEPTH)?;
+    check_size(field, written, limits)?;
+    Ok(filter)
+}
+
+fn check_size(field: &str, size: Size, limits: &Limits) -> Result<(), Failure> {
+    let Size { conditions, values } = size;
+    let (most_conditions, most_values) = (limits.max_filter_conditions, limits.max_filter_values);
+    if conditions > most_conditions {
+        let reason = format!("{conditions} conditions exceed the limit of {most_conditions}; many values of one field go into one `in`");
+        return Err(Failure::invalid(field, reason));
+    }
+    if values > most_values {
+        return Err(Failure::invalid(field, format!("{values} values exceed the limit of {most_values}")));
+    }
+    Ok(())
+}
+
+/// The size of a message, in which a text counts as one condition. Decoding bounds its depth.
+fn size(filter: &proto::Filter) -> Size {
+    let one = Size { conditions: 1, values: 0 };
+    match &filter.condition {
+        Some(Condition::And(list) | Condition::Or(list)) => list.filters.iter().map(size).fold(one, Size::and),
+        Some(Condition::Not(inner)) => one.and(size(inner)),
+        Some(Condition::Equals(_)) => Size { conditions: 1, values: 1 },
+        Some(Condition::In(list)) => Size { conditions: 1, values: list.values.len() },
+        Some(Condition::Range(_) | Condition::Exists(_) | Condition::Text(_)) | None => one,
+    }
 }
 
 fn too_deep(field: &str) -> Failure {
     Failure::invalid(field, format!("is nested more than {MAX_DEPTH} deep"))
 }
 
-fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> Result<Filter, Failure> {
-    let depth = depth.checked_sub(1).ok_or_else(|| too_deep(field))?;
+/// A filter with the size that it was written in, that of its texts included. `depth`: the nesting that is left.
+fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> Result<(Filter, Size), Failure> {
+    let left = depth.checked_sub(1).ok_or_else(|| too_deep(field))?;
     let Some(condition) = filter.condition else {
         return Err(Failure::invalid(field, "has no condition"));
     };
+    let one = Size { conditions: 1, values: 0 };
     match condition {
-        Condition::And(list) => all(&format!("{field}.and.filters"), list, limits, depth).map(Filter::all),
-        Condition::Or(list) => all(&format!("{field}.or.filters"), list, limits, depth).map(Filter::any),
-        Condition::Not(inner) => Ok(Filter::Not(Box::new(nested(&format!("{field}.not"), *inner, limits, depth)?))),
-        Condition::Equals(proto::filter::Equals { path: at, value }) => {
-            let at = path(&format!("{field}.equals.path"), &at)?;
-            let field = format!("{field}.equals.value");
-            let value = value.ok_or_else(|| Failure::invalid(field.as_str(), "is missing"))?;
-            Ok(Filter::In(at, vec![scalar(&field, &value)?]))
+        Condition::And(list) => all(&format!("{field}.and.filters"), list, limits, left).map(joined(Filter::all)),
+        Condition::Or(list) => all(&format!("{field}.or.filters"), list, limits, left).map(joined(Filter::any)),
+        Condition::Not(inner) => {
+            let (inner, size) = nested(&format!("{field}.not"), *inner, limits, left)?;
+            Ok((Filter::Not(Box::new(inner)), size.and(one)))
         }
-        Condition::In(proto::filter::In { path: at, values }) => {
-            let at = path(&format!("{field}.in.path"), &at)?;
-            let field = format!("{field}.in.values");
+        Condition::Equals(proto::filter::Equals { path, value }) => {
+            let field = format!("{field}.equals");
+            let at = readings(&field, path)?;
+            let field = format!("{field}.value");
+            let value = value.ok_or_else(|| Failure::invalid(field.as_str(), "is missing"))?;
+            let value = scalar(&field, &value)?;
+            let filter = any_reading(at, |path| Filter::In(path, vec![value.clone()]));
+            Ok((filter, Size { conditions: 1, values: 1 }))
+        }
+        Condition::In(proto::filter::In { path, values }) => {
+            let field = format!("{field}.in");
+            let at = readings(&field, path)?;
+            let field = format!("{field}.values");
             if values.is_empty() {
                 return Err(Failure::invalid(field, "0 items, at least 1 is required"));
             }
             let values = values.iter().enumerate().map(|(n, value)| scalar(&format!("{field}[{n}]"), value));
-            Ok(Filter::In(at, values.collect::<Result<_, _>>()?))
+            let values = values.collect::<Result<Vec<_>, _>>()?;
+            let size = Size { conditions: 1, values: values.len() };
+            Ok((any_reading(at, |path| Filter::In(path, values.clone())), size))
         }
-        Condition::Range(range) => bounds(&format!("{field}.range"), &range),
-        Condition::Exists(proto::filter::Exists { path: at }) => {
-            Ok(Filter::Exists(path(&format!("{field}.exists.path"), &at)?))
+        Condition::Range(range) => {
+            let field = format!("{field}.range");
+            let bounds = bounds(&field, &range)?;
+            let at = readings(&field, range.path)?;
+            Ok((any_reading(at, |path| Filter::Range(path, bounds)), one))
         }
-        Condition::Text(text) => {
+        Condition::Exists(proto::filter::Exists { path }) => {
+            Ok((any_reading(readings(&format!("{field}.exists"), path)?, Filter::Exists), one))
+        }
+        Condition::Text(written) => {
             let field = format!("{field}.text");
-            let (n, most) = (text.len(), limits.max_metadata_bytes);
+            let (n, most) = (written.len(), limits.max_metadata_bytes);
             if n > most {
                 return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {most}")));
             }
-            text::parse(&text).map_err(|error| Failure::invalid(field, error.to_string()))
+            let filter = text::parse(&written).map_err(|error| Failure::invalid(&*field, error.to_string()))?;
+            if filter.depth() > depth {
+                return Err(too_deep(&field));
+            }
+            let size = filter.size();
+            check_size(&field, size, limits)?;
+            Ok((filter, size))
         }
     }
 }
 
-fn all(field: &str, list: proto::filter::List, limits: &Limits, depth: usize) -> Result<Vec<Filter>, Failure> {
+fn joined(join: fn(Vec<Filter>) -> Filter) -> impl Fn((Vec<Filter>, Size)) -> (Filter, Size) {
+    move |(filters, size)| (join(filters), size.and(Size { conditions: 1, values: 0 }))
+}
+
+fn all(field: &str, list: proto::filter::List, limits: &Limits, depth: usize) -> Result<(Vec<Filter>, Size), Failure> {
     if list.filters.is_empty() {
         return Err(Failure::invalid(field, "0 items, at least 1 is required"));
     }
-    let filters = list.filters.into_iter().enumerate();
-    filters.map(|(n, filter)| nested(&format!("{field}[{n}]"), filter, limits, depth)).collect()
+    let (mut filters, mut size) = (Vec::with_capacity(list.filters.len()), Size::default());
+    for (n, filter) in list.filters.into_iter().enumerate() {
+        let (filter, its) = nested(&format!("{field}[{n}]"), filter, limits, depth)?;
+        filters.push(filter);
+        size = size.and(its);
+        check_size(field, size, limits)?;
+    }
+    Ok((filters, size))
 }
 
-fn bounds(field: &str, range: &proto::filter::Range) -> Result<Filter, Failure> {
-    let at = path(&format!("{field}.path"), &range.path)?;
+fn bounds(field: &str, range: &proto::filter::Range) -> Result<Bounds, Failure> {
     let bound = |name: &str, x: Option<f64>| match x.map(Finite::new) {
         Some(None) => Err(Failure::invalid(format!("{field}.{name}"), "is not a finite number")),
         Some(finite) => Ok(finite),
@@ -90,14 +149,18 @@ fn bounds(field: &str, range: &proto::filter::Range) -> Result<Filter, Failure> 
         (Some(lt), _) => Bound::Excluded(lt),
         (None, lte) => lte.map_or(Bound::Unbounded, Bound::Included),
     };
-    let bounds = Bounds::new(lower, upper).ok_or_else(|| Failure::invalid(field, "has no bound"))?;
-    Ok(Filter::Range(at, bounds))
+    Bounds::new(lower, upper).ok_or_else(|| Failure::invalid(field, "has no bound"))
 }
 
-/// A field of metadata, by its path. `field`: the path of this in the request.
-pub fn path(field: &str, path: &str) -> Result<Path, Failure> {
-    Path::parse(path)
-        .ok_or_else(|| Failure::invalid(field, format!("{} is not a path of keys joined by dots", shown(path))))
+/// The fields that a path in a message names. `field`: the path of its condition in the request.
+fn readings(field: &str, path: Option<String>) -> Result<Vec<Path>, Failure> {
+    let missing = || Failure::invalid(format!("{field}.path"), "is missing: the field's path is required");
+    path.as_deref().map(Path::readings).ok_or_else(missing)
+}
+
+/// The condition on one of the fields that a path names.
+fn any_reading(paths: Vec<Path>, condition: impl Fn(Path) -> Filter) -> Filter {
+    Filter::any(paths.into_iter().map(condition).collect())
 }
 
 fn scalar(field: &str, value: &prost_types::Value) -> Result<Scalar, Failure> {

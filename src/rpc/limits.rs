@@ -20,6 +20,10 @@ pub struct Limits {
     pub max_id_bytes: usize,
     /// Bytes of one document's metadata as JSON.
     pub max_metadata_bytes: usize,
+    /// Conditions of one filter. Higher: a call may compute for longer.
+    pub max_filter_conditions: usize,
+    /// Values that one filter compares with for equality.
+    pub max_filter_values: usize,
     /// Documents on one page.
     pub max_page_size: usize,
     /// What all collections may hold (enforced by the store).
@@ -42,6 +46,9 @@ impl Default for Limits {
             max_message_bytes: 16 * 1024 * 1024,
             max_id_bytes: 512,
             max_metadata_bytes: 64 * 1024,
+            // A filter of as many ranges takes seconds on a million documents, one of as many values a tenth of one.
+            max_filter_conditions: 1024,
+            max_filter_values: 65_536,
             max_page_size: 1000,
             stored: Quota { bytes: 4 * 1024 * 1024 * 1024, ..Usage::UNLIMITED },
             collection: Usage::UNLIMITED,
@@ -63,6 +70,8 @@ impl Limits {
             max_message_bytes: self.max_message_bytes as u64,
             max_id_bytes: narrow(self.max_id_bytes),
             max_metadata_bytes: self.max_metadata_bytes as u64,
+            max_filter_conditions: narrow(self.max_filter_conditions),
+            max_filter_values: narrow(self.max_filter_values),
             max_page_size: narrow(self.max_page_size),
             max_hits: narrow(self.max_hits),
             max_stored_bytes: bound(self.stored.bytes),

@@ -9,6 +9,7 @@ use futures::try_join;
 use super::compute::SEARCH_COST;
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, bounded, filter, metadata, parse, vector};
+use crate::collection::filter::Path;
 use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, WhenFull};
@@ -123,7 +124,7 @@ fn parse_groups(request: &proto::TopKRequest, limits: &Limits) -> Result<Option<
     if size > limits.max_k {
         return Err(Failure::invalid("group_size", format!("{size} exceeds the limit of {}", limits.max_k)));
     }
-    let by = filter::path("group_by", &request.group_by)?;
+    let by = Path::readings(&request.group_by);
     Ok(Some(Groups { by, size: NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN) }))
 }
 

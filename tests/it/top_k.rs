@@ -170,14 +170,14 @@ async fn exact_search_and_any_ef_find_the_same_in_a_small_collection() {
 async fn filters_choose_among_documents_by_their_metadata() {
     let server = Server::start(&[]).await;
     let mut client = animals(&server).await;
-    let range = |gte, lt| filter::Range { path: "n".into(), gte: Some(gte), lt: Some(lt), ..Default::default() };
+    let range = |gte, lt| filter::Range { path: Some("n".into()), gte: Some(gte), lt: Some(lt), ..Default::default() };
     let is = |condition| Filter { condition: Some(condition) };
-    let first = |s: &str| filter::Equals { path: "first".into(), value: Some(string(s)) };
+    let first = |s: &str| filter::Equals { path: Some("first".into()), value: Some(string(s)) };
     for (filter, expected) in [
         (is(Condition::Range(range(1.0, 3.0))), vec!["cheetah", "food"]),
         (is(Condition::Equals(first("S"))), vec!["gorilla"]),
         (
-            is(Condition::In(filter::In { path: "n".into(), values: vec![number(5.0), number(0.0)] })),
+            is(Condition::In(filter::In { path: Some("n".into()), values: vec![number(5.0), number(0.0)] })),
             vec!["bread", "violin"],
         ),
         (is(Condition::Not(Box::new(is(Condition::Equals(first("A")))))), vec!["gorilla"]),
@@ -187,7 +187,7 @@ async fn filters_choose_among_documents_by_their_metadata() {
             })),
             vec!["food", "horse", "violin"],
         ),
-        (is(Condition::Exists(filter::Exists { path: "absent".into() })), vec![]),
+        (is(Condition::Exists(filter::Exists { path: Some("absent".into()) })), vec![]),
     ] {
         let request = TopKRequest { filter: Some(filter.clone()), ..search(vec![by_text("eating")], 6) };
         let result = one(&mut client, request).await;
@@ -257,9 +257,9 @@ async fn wrong_requests_name_their_field() {
         (TopKRequest { params: Some(SearchParams { ef: 5000, exact: false }), ..search(a(), 1) }, "params.ef"),
         (with_filter(None), "filter"),
         (with_filter(Some(Condition::And(filter::List::default()))), "filter.and.filters"),
-        (with_filter(Some(Condition::Exists(filter::Exists { path: "a..b".into() }))), "filter.exists.path"),
-        (with_filter(Some(Condition::Equals(filter::Equals { path: "a".into(), value: None }))), "filter.equals.value"),
-        (with_filter(Some(Condition::Range(filter::Range { path: "a".into(), ..Default::default() }))), "filter.range"),
+        (with_filter(Some(Condition::Exists(filter::Exists { path: None }))), "filter.exists.path"),
+        (with_filter(Some(Condition::Equals(filter::Equals { path: Some("a".into()), value: None }))), "filter.equals.value"),
+        (with_filter(Some(Condition::Range(filter::Range { path: Some("a".into()), ..Default::default() }))), "filter.range"),
     ] {
         let status = client.top_k(wrong.clone()).await.expect_err(field);
         assert_eq!(

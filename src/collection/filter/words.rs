@@ -19,8 +19,35 @@ pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word))
 }
 
+/// What is wrong with a quoted text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Misquoted {
+    /// The quote is not closed.
+    Open,
+    /// There is an escape between the quotes that JSON lacks.
+    Escape,
+}
+
+/// The quoted text that a text begins with, and what follows it; `None`: it begins with no quote.
+pub(super) fn opening(text: &str) -> Result<Option<(String, &str)>, Misquoted> {
+    let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return Ok(None) };
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => {
+                let inside = unescaped(&text[1..at]).ok_or(Misquoted::Escape)?;
+                return Ok(Some((inside, &text[at + 1..])));
+            }
+            _ => {}
+        }
+    }
+    Err(Misquoted::Open)
+}
+
 /// What stands between two quotes, by JSON's rules, with `\'` beside `\"`.
-pub(super) fn unescaped(inside: &str) -> Option<String> {
+fn unescaped(inside: &str) -> Option<String> {
     let mut json = String::with_capacity(inside.len() + 2);
     json.push('"');
     let mut chars = inside.chars();

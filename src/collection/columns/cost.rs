@@ -1,0 +1,82 @@
+//! How many bytes a document adds to the columns, told before it is added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::fields::{FIELD_BYTES, FieldId, ROOT};
+use super::places::Places;
+use super::{Columns, TEXT_BYTES, VALUE_BYTES, text_bytes};
+use crate::collection::filter::Scalar;
+
+/// See [`Columns::cost_of`].
+pub(super) fn of(columns: &Columns, metadata: Option<&Map<String, Value>>) -> usize {
+    let mut cost = Cost { columns, bytes: 0, new: BTreeMap::new(), seen: BTreeSet::new() };
+    for (key, value) in metadata.into_iter().flatten() {
+        cost.add_field(At::Here(ROOT), key, value, false);
+    }
+    cost.bytes
+}
+
+/// A field that there is, or one that the document brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum At {
+    Here(FieldId),
+    New(usize),
+}
+
+struct Cost<'m> {
+    columns: &'m Columns,
+    bytes: usize,
+    /// Fields that the document brings, each numbered.
+    new: BTreeMap<(At, &'m str), usize>,
+    /// Fields, and values of fields, that were counted. In a list they may come often.
+    seen: BTreeSet<(At, Option<Scalar>)>,
+}
+
+impl<'m> Cost<'m> {
+    fn add_field(&mut self, parent: At, key: &'m str, value: &'m Value, in_list: bool) {
+        let here = match parent {
+            At::Here(parent) => self.columns.fields.get(parent, key),
+            At::New(_) => None,
+        };
+        let at = match here {
+            Some((id, field)) => {
+                if !in_list || self.seen.insert((At::Here(id), None)) {
+                    self.bytes += field.present.cost_of_another();
+                    if in_list || value.is_array() {
+                        self.bytes += field.lists.as_ref().map_or(0, Places::cost_of_another);
+                    }
+                }
+                At::Here(id)
+            }
+            None => {
+                let number = self.new.len();
+                let known = *self.new.entry((parent, key)).or_insert(number);
+                if known == number {
+                    self.bytes += FIELD_BYTES + key.len() + TEXT_BYTES;
+                }
+                At::New(known)
+            }
+        };
+        self.add_value(at, value, in_list);
+    }
+
+    fn add_value(&mut self, at: At, value: &'m Value, in_list: bool) {
+        match value {
+            Value::Array(elements) => elements.iter().for_each(|element| self.add_value(at, element, true)),
+            Value::Object(inner) => inner.iter().for_each(|(key, value)| self.add_field(at, key, value, in_list)),
+            one => {
+                let Some(scalar) = Scalar::of(one) else { return };
+                let text = text_bytes(&scalar);
+                let key = match at {
+                    At::Here(field) => self.columns.values.get(&(field, scalar.clone())),
+                    At::New(_) => None,
+                };
+                if !in_list || self.seen.insert((at, Some(scalar))) {
+                    self.bytes += key.map_or(VALUE_BYTES + text, Places::cost_of_another);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Filters evaluated for all documents at once, by columns, in steps that each hold the documents for a moment.
+//!
+//! Between two steps documents may change. So what is found is what matches only of the documents that did not;
+//! whoever asked looks at the others again (`collection/matching.rs`).
+//!
+//! Invariants: no step takes more than a few milliseconds, and each begins with a look at the flag that stops it. Ranges
+//! that are alternatives are merged, so that each value is passed once; and where a filter passes a field's values again
+//! and again all the same, they are copied once and compared ([`Numbers`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{Bound, Deref};
+
+use roaring::RoaringBitmap;
+
+use super::Columns;
+use super::fields::FieldId;
+use super::numbers::Numbers;
+use super::places::{Places, Union};
+use crate::collection::filter::{Bounds, Filter, Finite, Path, Scalar};
+use crate::compute::stop::{Stop, Stopped};
+
+// The limits are small in tests, so that tests cross them.
+
+/// Documents that are asked one by one, for up to 4 µs each where their metadata is not in the cache. A range over a
+/// million different values walks for up to 50 ms, over 100,000 for 5 ms.
+const FEW: u64 = if cfg!(test) { 2 } else { 1_024 };
+
+/// Documents that are asked one by one in a step.
+const ASKED_AT_ONCE: usize = 256;
+
+/// Values that are looked up in a step, for up to 2 µs each.
+const LOOKED_UP_AT_ONCE: usize = 512;
+
+/// Places that a walk passes in a step, for up to 50 ns each.
+const PASSED_AT_ONCE: usize = if cfg!(test) { 2 } else { 16_384 };
+
+/// Values that walks over a field pass before its numbers are copied, which costs as much as one walk over all of them.
+const WALKED: usize = if cfg!(test) { 3 } else { 500_000 };
+
+/// Bytes of numbers that one evaluation copies.
+const COPIED_BYTES: usize = 64 << 20;
+
+/// What conditions are evaluated on.
+pub(in super::super) trait Source {
+    /// The columns.
+    fn columns(&self) -> &Columns;
+    /// Whether the document at a place matches, by its metadata.
+    fn holds(&self, place: u32, filter: &Filter) -> bool;
+}
+
+/// The places of the documents that match. `lock` gives the documents for one step.
+pub(in super::super) fn matching<G>(
+    filter: &Filter,
+    lock: &impl Fn() -> G,
+    stop: &Stop,
+) -> Result<RoaringBitmap, Stopped>
+where
+    G: Deref<Target: Source>,
+{
+    Evaluation { lock, stop, fields: HashMap::new(), copied: 0 }.of(filter)
+}
+
+/// Numbers from one to another, each with or without it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Span {
+    from: Finite,
+    without_from: bool,
+    to: Finite,
+    with_to: bool,
+}
+
+struct Evaluation<'e, L> {
+    lock: &'e L,
+    stop: &'e Stop,
+    fields: HashMap<FieldId, Walked>,
+    copied: usize,
+}
+
+/// What walks over a field have passed, and its numbers where it was too much.
+#[derive(Default)]
+struct Walked {
+    values: usize,
+    numbers: Option<Numbers>,
+}
+
+impl<L, G> Evaluation<'_, L>
+where
+    L: Fn() -> G,
+    G: Deref<Target: Source>,
+{
+    fn of(&mut self, filter: &Filter) -> Result<RoaringBitmap, Stopped> {
+        self.stop.check()?;
+        match filter {
+            Filter::And(filters) => self.all_of(filters),
+            Filter::Or(filters) => self.one_of(filters),
+            Filter::Not(filter) => {
+                let inner = self.of(filter)?;
+                Ok((self.lock)().columns().all() - inner)
+            }
+            Filter::In(path, values) => self.equal(path, values),
+            Filter::Range(path, bounds) => self.between(path, vec![*bounds]),
+            Filter::Exists(path) => Ok((self.lock)().columns().present(path)),
+        }
+    }
+
+    /// Ranges come last: where few documents are left by then, those are asked one by one.
+    fn all_of(&mut self, filters: &[Filter]) -> Result<RoaringBitmap, Stopped> {
+        let (walks, lookups): (Vec<&Filter>, Vec<&Filter>) = filters.iter().partition(|filter| has_range(filter));
+        let mut found: Option<RoaringBitmap> = None;
+        for filter in lookups.into_iter().chain(walks) {
+            found = Some(match found {
+                Some(none) if none.is_empty() => return Ok(none),
+                Some(few) if few.len() <= FEW && has_range(filter) => self.asked(&few, filter)?,
+                Some(some) => some & self.of(filter)?,
+                None => self.of(filter)?,
+            });
+        }
+        Ok(found.unwrap_or_else(|| (self.lock)().columns().all().clone()))
+    }
+
+    /// Those of a few documents that match.
+    fn asked(&self, few: &RoaringBitmap, filter: &Filter) -> Result<RoaringBitmap, Stopped> {
+        let (places, mut found) = (few.iter().collect::<Vec<u32>>(), RoaringBitmap::new());
+        for places in places.chunks(ASKED_AT_ONCE) {
+            self.stop.check()?;
+            let here = (self.lock)();
+            found.extend(places.iter().filter(|place| here.holds(**place, filter)));
+        }
+        Ok(found)
+    }
+
+    fn one_of(&mut self, filters: &[Filter]) -> Result<RoaringBitmap, Stopped> {
+        let mut found = RoaringBitmap::new();
+        let mut ranges: BTreeMap<&Path, Vec<Bounds>> = BTreeMap::new();
+        for filter in filters {
+            match filter {
+                Filter::Range(path, bounds) => ranges.entry(path).or_default().push(*bounds),
+                other => found |= self.of(other)?,
+            }
+        }
+        for (path, bounds) in ranges {
+            found |= self.between(path, bounds)?;
+        }
+        Ok(found)
+    }
+
+    fn equal(&self, path: &Path, values: &[Scalar]) -> Result<RoaringBitmap, Stopped> {
+        let mut found = Union::default();
+        for values in values.chunks(LOOKED_UP_AT_ONCE) {
+            self.stop.check()?;
+            let here = (self.lock)();
+            let columns = here.columns();
+            let Some((field, _)) = columns.fields.at(path) else { break };
+            values.iter().filter_map(|value| columns.values.get(&(field, value.clone()))).for_each(|p| found.add(p));
+        }
+        Ok(found.finish())
+    }
+
+    /// The documents with a number between one pair of bounds or another.
+    fn between(&mut self, path: &Path, bounds: Vec<Bounds>) -> Result<RoaringBitmap, Stopped> {
+        let field = (self.lock)().columns().fields.at(path).map(|(id, _)| id);
+        let Some(field) = field else { return Ok(RoaringBitmap::new()) };
+        let spans = merged(bounds);
+        let walked = self.fields.remove(&field).unwrap_or_default();
+        let mut walked = if walked.values > WALKED { self.copy(field, walked)? } else { walked };
+        let found = match &walked.numbers {
+            Some(numbers) => numbers.within(&spans, self.stop)?,
+            None => {
+                let mut found = Union::default();
+                for span in &spans {
+                    walked.values += self.walk(field, *span, |_, places| found.add(places))?;
+                }
+                found.finish()
+            }
+        };
+        self.fields.insert(field, walked);
+        Ok(found)
+    }
+
+    /// Copies a field's numbers, if there is room for them.
+    fn copy(&mut self, field: FieldId, mut walked: Walked) -> Result<Walked, Stopped> {
+        if walked.numbers.is_none() && self.copied < COPIED_BYTES {
+            let mut numbers = Numbers::default();
+            self.walk(field, Span::ALL, |number, places| numbers.add(number, places))?;
+            self.copied += numbers.bytes();
+            walked.numbers = Some(numbers);
+        }
+        Ok(walked)
+    }
+
+    /// Passes the values in a span to `see`, some at a time. Returns how many there were.
+    fn walk(&self, field: FieldId, span: Span, mut see: impl FnMut(Finite, &Places)) -> Result<usize, Stopped> {
+        let (mut lower, upper) = span.bounds();
+        let mut values = 0;
+        loop {
+            self.stop.check()?;
+            let here = (self.lock)();
+            let (mut last, mut passed) = (None, 0);
+            for (number, places) in here.columns().numbers(field, lower, upper) {
+                see(number, places);
+                values += 1;
+                passed += places.work();
+                if passed >= PASSED_AT_ONCE {
+                    last = Some(number);
+                    break;
+                }
+            }
+            match last {
+                // A map does not take two bounds that are the same and both excluded.
+                Some(last) if last < span.to => lower = Bound::Excluded(last),
+                _ => return Ok(values),
+            }
+        }
+    }
+}
+
+/// Evaluating it walks over values.
+fn has_range(filter: &Filter) -> bool {
+    match filter {
+        Filter::Range(..) => true,
+        Filter::Not(filter) => has_range(filter),
+        Filter::And(filters) | Filter::Or(filters) => filters.iter().any(has_range),
+        Filter::In(..) | Filter::Exists(_) => false,
+    }
+}
+
+/// The numbers between one pair of bounds or another, as spans in order that do not touch.
+fn merged(bounds: Vec<Bounds>) -> Vec<Span> {
+    let mut spans: Vec<Span> = bounds.into_iter().filter(|bounds| !bounds.contradict()).map(Span::of).collect();
+    spans.sort_by_key(|span| (span.from, span.without_from));
+    let mut merged: Vec<Span> = Vec::with_capacity(spans.len());
+    for span in spans {
+        match merged.last_mut() {
+            Some(last) if last.reaches(span) => {
+                (last.to, last.with_to) = (last.to, last.with_to).max((span.to, span.with_to));
+            }
+            _ => merged.push(span),
+        }
+    }
+    merged
+}
+
+impl Span {
+    const ALL: Self = Self { from: Finite::MIN, without_from: false, to: Finite::MAX, with_to: true };
+
+    fn of(bounds: Bounds) -> Self {
+        let (from, without_from) = match bounds.lower() {
+            Bound::Included(from) => (from, false),
+            Bound::Excluded(from) => (from, true),
+            Bound::Unbounded => (Finite::MIN, false),
+        };
+        let (to, with_to) = match bounds.upper() {
+            Bound::Included(to) => (to, true),
+            Bound::Excluded(to) => (to, false),
+            Bound::Unbounded => (Finite::MAX, true),
+        };
+        Self { from, without_from, to, with_to }
+    }
+
+    /// Nothing lies between it and the next one, which does not begin before it.
+    fn reaches(self, next: Self) -> bool {
+        next.from < self.to || next.from == self.to && (self.with_to || !next.without_from)
+    }
+
+    fn bounds(self) -> (Bound<Finite>, Bound<Finite>) {
+        (
+            if self.without_from { Bound::Excluded(self.from) } else { Bound::Included(self.from) },
+            if self.with_to { Bound::Included(self.to) } else { Bound::Excluded(self.to) },
+        )
+    }
+
+    pub(super) fn ends_before(&self, x: f64) -> bool {
+        self.to.get() < x || self.to.get() == x && !self.with_to
+    }
+
+    pub(super) fn contains(&self, x: f64) -> bool {
+        let above = self.from.get() < x || self.from.get() == x && !self.without_from;
+        above && !x.is_nan() && !self.ends_before(x)
+    }
+}

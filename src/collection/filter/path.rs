@@ -1,0 +1,148 @@
+//! Where a field of metadata is.
+//!
+//! ```text
+//! path = key { "." key }        key = quoted | one or more characters other than "."
+//! ```
+//! A quoted key stands in single or double quotes with JSON's escapes and reaches every key: `"a.b".c`, `""`. What is
+//! not quoted whole, as `it's`, is taken as it is. A path enters objects, and each object in a list: `authors.name` is
+//! the name of each author.
+//!
+//! Invariant: a path that is printed is read as the same, here and in the text of a filter.
+
+use serde_json::{Map, Value};
+
+use super::words::opening;
+
+/// The keys to a field from the outside in: one or more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Path(Vec<String>);
+
+impl Path {
+    /// Reads a path. `None` if a key that is not quoted is empty.
+    pub fn parse(path: &str) -> Option<Self> {
+        let mut keys = Vec::new();
+        let mut rest = path;
+        loop {
+            let (key, after) = quoted_key(rest).or_else(|| plain_key(rest))?;
+            keys.push(key);
+            match after.strip_prefix('.') {
+                Some(more) => rest = more,
+                None => return Some(Self(keys)),
+            }
+        }
+    }
+
+    /// A field's name as a request has it: the path that it spells, and then the key that is spelt like it. Metadata
+    /// from elsewhere has keys with dots, and who names one may not know that dots mean something here.
+    pub fn readings(name: &str) -> Vec<Self> {
+        let verbatim = Self(vec![name.to_owned()]);
+        match Self::parse(name) {
+            Some(path) if path != verbatim => vec![path, verbatim],
+            _ => vec![verbatim],
+        }
+    }
+
+    /// The path of these keys; `None` if there is no key.
+    pub fn new(keys: Vec<String>) -> Option<Self> {
+        (!keys.is_empty()).then_some(Self(keys))
+    }
+
+    /// Its keys, from the outside in.
+    pub fn keys(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The field, where no list is on the way to it.
+    pub(in super::super) fn find<'m>(&self, metadata: &'m Map<String, Value>) -> Option<&'m Value> {
+        let (first, rest) = self.0.split_first()?;
+        rest.iter().try_fold(metadata.get(first)?, |value, key| value.get(key))
+    }
+
+    /// Whether the field is there, in an object in a list too.
+    pub(in super::super) fn exists(&self, metadata: &Map<String, Value>) -> bool {
+        self.any(metadata, &|_| true)
+    }
+
+    /// Whether the test holds for the field, of one of the objects that have it.
+    fn any(&self, metadata: &Map<String, Value>, test: &impl Fn(&Value) -> bool) -> bool {
+        let Some((first, rest)) = self.0.split_first() else { return false };
+        metadata.get(first).is_some_and(|value| any_below(value, rest, test))
+    }
+
+    /// Whether the test holds for what the field is, or for an element of it, however deep lists are nested.
+    pub(super) fn any_value(&self, metadata: &Map<String, Value>, test: impl Fn(&Value) -> bool) -> bool {
+        self.any(metadata, &|field| any_element(field, &test))
+    }
+}
+
+/// The quoted key that a path begins with, and what follows it: a dot or nothing.
+fn quoted_key(path: &str) -> Option<(String, &str)> {
+    let (key, after) = opening(path).ok()??;
+    (after.is_empty() || after.starts_with('.')).then_some((key, after))
+}
+
+/// The characters up to a dot or the end, and what follows them.
+fn plain_key(path: &str) -> Option<(String, &str)> {
+    let (key, after) = path.split_at(path.find('.').unwrap_or(path.len()));
+    (!key.is_empty()).then(|| (key.to_owned(), after))
+}
+
+fn any_below(value: &Value, keys: &[String], test: &impl Fn(&Value) -> bool) -> bool {
+    match (keys.split_first(), value) {
+        (None, value) => test(value),
+        (Some((key, rest)), Value::Object(fields)) => fields.get(key).is_some_and(|value| any_below(value, rest, test)),
+        (Some(_), Value::Array(elements)) => elements.iter().any(|element| any_below(element, keys, test)),
+        (Some(_), _) => false,
+    }
+}
+
+fn any_element(value: &Value, test: &impl Fn(&Value) -> bool) -> bool {
+    match value {
+        Value::Array(elements) => elements.iter().any(|element| any_element(element, test)),
+        one => test(one),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(path: &str) -> Option<Vec<String>> {
+        Some(Path::parse(path)?.keys().to_vec())
+    }
+
+    #[test]
+    fn quotes_reach_every_key_and_what_was_a_plain_path_stays_one() {
+        for (path, expected) in [
+            ("a", vec!["a"]),
+            ("a.b c", vec!["a", "b c"]),
+            ("it's.x\"y\"", vec!["it's", "x\"y\""]),
+            (r#""a.b".c"#, vec!["a.b", "c"]),
+            (r"c.'a.b'", vec!["c", "a.b"]),
+            (r#""""#, vec![""]),
+            (r#"a."".'"'"#, vec!["a", "", "\""]),
+            (r#""\u0000\"\\.""#, vec!["\0\"\\."]),
+            ("'70s.rock", vec!["'70s", "rock"]),
+            ("\"a\"b", vec!["\"a\"b"]),
+        ] {
+            assert_eq!(keys(path), Some(expected.into_iter().map(str::to_owned).collect()), "{path}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_empty_without_quotes_are_no_path() {
+        for wrong in ["", ".", "a.", ".a", "a..b", "\"a\"."] {
+            assert_eq!(keys(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_dot_is_a_path_and_a_key_too() {
+        let readings = |name: &str| Path::readings(name).iter().map(|path| path.keys().join("/")).collect::<Vec<_>>();
+        assert_eq!(readings("a"), ["a"]);
+        assert_eq!(readings("a.b"), ["a/b", "a.b"]);
+        assert_eq!(readings("\"a.b\""), ["a.b", "\"a.b\""]);
+        assert_eq!(readings("a..b"), ["a..b"]);
+        assert_eq!(readings(""), [""]);
+    }
+}
