@@ -73,7 +73,7 @@ impl fmt::Display for Path {
             if n > 0 {
                 f.write_char('.')?;
             }
-            if word(key) == key && !is_keyword(key) {
+            if !key.is_empty() && word(key) == key && !is_keyword(key) {
                 f.write_str(key)?;
             } else {
                 quoted(f, key)?;
