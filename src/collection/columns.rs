@@ -76,7 +76,9 @@ impl Columns {
 
     fn insert_value(&mut self, place: u32, field: FieldId, value: &Value, in_list: bool) {
         match value {
-            Value::Array(elements) => elements.iter().for_each(|element| self.insert_value(place, field, element, true)),
+            Value::Array(elements) => {
+                elements.iter().for_each(|element| self.insert_value(place, field, element, true))
+            }
             Value::Object(inner) => {
                 fields_of(field, Some(inner), in_list).for_each(|met| self.insert_field(place, met));
             }
@@ -231,11 +233,7 @@ impl Columns {
 }
 
 /// The fields of an object.
-fn fields_of(
-    parent: FieldId,
-    object: Option<&Map<String, Value>>,
-    in_list: bool,
-) -> impl Iterator<Item = Met<'_>> {
+fn fields_of(parent: FieldId, object: Option<&Map<String, Value>>, in_list: bool) -> impl Iterator<Item = Met<'_>> {
     object.into_iter().flatten().map(move |(key, value)| Met { parent, key, value, in_list })
 }
 

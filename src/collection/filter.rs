@@ -307,7 +307,9 @@ pub(super) mod tests {
         ] {
             assert!(matches(true_of_one), "{true_of_one}");
         }
-        for true_of_none in ["authors.name = unknown", "not authors.name = Ann", "3 < authors.age < 9", "m > 3", "m.m exists"] {
+        for true_of_none in
+            ["authors.name = unknown", "not authors.name = Ann", "3 < authors.age < 9", "m > 3", "m.m exists"]
+        {
             assert!(!matches(true_of_none), "{true_of_none}");
         }
     }

@@ -26,7 +26,9 @@ fn check_size(field: &str, size: Size, limits: &Limits) -> Result<(), Failure> {
     let Size { conditions, values } = size;
     let (most_conditions, most_values) = (limits.max_filter_conditions, limits.max_filter_values);
     if conditions > most_conditions {
-        let reason = format!("{conditions} conditions exceed the limit of {most_conditions}; many values of one field go into one `in`");
+        let reason = format!(
+            "{conditions} conditions exceed the limit of {most_conditions}; many values of one field go into one `in`"
+        );
         return Err(Failure::invalid(field, reason));
     }
     if values > most_values {

@@ -258,8 +258,14 @@ async fn wrong_requests_name_their_field() {
         (with_filter(None), "filter"),
         (with_filter(Some(Condition::And(filter::List::default()))), "filter.and.filters"),
         (with_filter(Some(Condition::Exists(filter::Exists { path: None }))), "filter.exists.path"),
-        (with_filter(Some(Condition::Equals(filter::Equals { path: Some("a".into()), value: None }))), "filter.equals.value"),
-        (with_filter(Some(Condition::Range(filter::Range { path: Some("a".into()), ..Default::default() }))), "filter.range"),
+        (
+            with_filter(Some(Condition::Equals(filter::Equals { path: Some("a".into()), value: None }))),
+            "filter.equals.value",
+        ),
+        (
+            with_filter(Some(Condition::Range(filter::Range { path: Some("a".into()), ..Default::default() }))),
+            "filter.range",
+        ),
     ] {
         let status = client.top_k(wrong.clone()).await.expect_err(field);
         assert_eq!(

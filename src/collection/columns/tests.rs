@@ -132,7 +132,8 @@ fn what_a_document_will_cost_is_known_to_a_quarter() {
     }
     let (before, mut told) = (columns.bytes(), 0);
     for n in 20_000..30_000u32 {
-        let metadata = json!({"lang": "fr", "n": n, "tags": [n, n, n], "authors": [{"name": n}, {"name": n}, {"name": 3}]});
+        let metadata =
+            json!({"lang": "fr", "n": n, "tags": [n, n, n], "authors": [{"name": n}, {"name": n}, {"name": 3}]});
         told += columns.cost_of(metadata.as_object());
         columns.insert(n, metadata.as_object());
     }
