@@ -1,7 +1,7 @@
 //! `cognate backup`: all collections of a running server, as one file here.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -14,7 +14,7 @@ use super::table;
 /// Writes all collections of a running server into one file, while it goes on serving
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where the backup goes; a file that exists is left alone
+    /// Where the backup goes; a file that exists is left alone; - is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -24,7 +24,7 @@ pub struct Args {
 /// Runs the command. The file gets its name when it is complete and synced.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shown = args.file.display();
-    ensure!(!args.file.exists(), "{shown} exists: choose another name, or remove it");
+    ensure!(!args.file.is_file() || args.file == Path::new("-"), "{shown} exists: choose another name, or remove it");
     let mut parts = args.connection.open().await?.backup().await?;
     let mut to = NewFile::create(&args.file)?;
     let (mut bytes, mut total) = (0, 0);
@@ -35,7 +35,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         total = part.total_bytes;
     }
     ensure!(bytes > 0 && bytes == total, "the server ended after {bytes} of {total} bytes: try again");
+    let is_stdout = to.is_stdout();
     to.finish()?;
+    if is_stdout {
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.connection.json {
         writeln!(io::stdout(), "{}", serde_json::json!({ "file": args.file, "bytes": bytes }))?;
     } else {

@@ -2,8 +2,7 @@
 //!
 //! All texts go through one `EmbedStream`: a file of any size is read as fast as the server embeds.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +12,7 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::json;
+use super::new_file::NewFile;
 use super::npy::{Element, Npy};
 use super::texts::{self, Feed, Given, Text};
 use crate::client::item_error;
@@ -27,7 +27,8 @@ use crate::proto::{self as pb, embed_result::Result as Embedded};
 pub struct Args {
     #[command(flatten)]
     given: Given,
-    /// Where vectors go: a .npy file gets an array with one row for each text, any other JSON lines [default: standard output]
+    /// Where vectors go: a .npy file gets an array with one row for each text, any other JSON lines; it appears when all
+    /// are there; - is standard output, the default
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How vectors are written
@@ -123,28 +124,34 @@ struct Sink {
 }
 
 enum Out {
-    Lines(Box<dyn Write>),
+    /// Lines for whoever reads our output: each chunk is passed on at once.
+    Stdout,
+    Lines(NewFile),
     /// The array begins with the first vector, which tells the dimensions; texts before it are counted.
     Unshaped {
-        file: File,
-        path: PathBuf,
+        file: NewFile,
         missing: u64,
     },
-    Array(Npy<BufWriter<File>>),
+    Array(Npy<NewFile>),
+    /// Between two of the others.
+    Moved,
 }
 
 impl Sink {
     fn new(args: &Args) -> anyhow::Result<Self> {
-        let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
-        let out = match &args.output {
-            None => Out::Lines(Box::new(io::stdout())),
+        let out = match args.output.as_deref().filter(|path| *path != Path::new("-")) {
+            None => Out::Stdout,
             Some(path) if path.extension().is_some_and(|extension| extension == "npy") => {
                 if args.format == FormatArg::Int8 {
                     bail!("int8 vectors have a scale each, which a .npy file has no place for: write JSON lines");
                 }
-                Out::Unshaped { file: create(path)?, path: path.clone(), missing: 0 }
+                let file = NewFile::create(path)?;
+                if file.is_stream() {
+                    bail!("{} must be a regular file: an array's header is written last", path.display());
+                }
+                Out::Unshaped { file, missing: 0 }
             }
-            Some(path) => Out::Lines(Box::new(BufWriter::new(create(path)?))),
+            Some(path) => Out::Lines(NewFile::create(path)?),
         };
         Ok(Self { out, format: args.format, failed: 0 })
     }
@@ -161,8 +168,11 @@ impl Sink {
                 }
             }
         }
-        if let Out::Lines(out) = &mut self.out {
-            out.flush()?;
+        match &mut self.out {
+            Out::Stdout => io::stdout().flush()?,
+            // A pipe's reader waits for them.
+            Out::Lines(out) if out.is_stream() => out.flush()?,
+            _ => {}
         }
         Ok(())
     }
@@ -174,7 +184,7 @@ impl Sink {
         };
         let (values, element) = (vector::read(&vector)?, self.element());
         match &mut self.out {
-            Out::Lines(out) => {
+            Out::Stdout | Out::Lines(_) => {
                 let mut line = json!({
                     "text": text, "tokens": result.tokens, "tokens_total": result.tokens_total,
                     "truncated": result.truncated, "embedding": json::numbers(&values),
@@ -182,25 +192,35 @@ impl Sink {
                 if let Values::Int8 { scale, .. } = values {
                     line["scale"] = json::number(scale);
                 }
-                writeln!(out, "{line}")?;
+                self.write_line(&line)?;
             }
             Out::Array(npy) => npy.push(&values)?,
-            Out::Unshaped { file, missing, .. } => {
-                let mut npy = Npy::new(BufWriter::new(file.try_clone()?), element, vector.dimensions as usize)?;
-                for _ in 0..*missing {
-                    npy.push_missing()?;
+            Out::Unshaped { .. } => {
+                if let Out::Unshaped { file, missing } = std::mem::replace(&mut self.out, Out::Moved) {
+                    let mut npy = Npy::new(file, element, vector.dimensions as usize)?;
+                    for _ in 0..missing {
+                        npy.push_missing()?;
+                    }
+                    npy.push(&values)?;
+                    self.out = Out::Array(npy);
                 }
-                npy.push(&values)?;
-                self.out = Out::Array(npy);
             }
+            Out::Moved => unreachable!("it is put back, or the command has failed"),
         }
         Ok(())
+    }
+
+    fn write_line(&mut self, line: &serde_json::Value) -> io::Result<()> {
+        match &mut self.out {
+            Out::Lines(out) => writeln!(out, "{line}"),
+            _ => writeln!(io::stdout(), "{line}"),
+        }
     }
 
     fn write_error(&mut self, text: Option<&str>, error: &str) -> anyhow::Result<()> {
         self.failed += 1;
         match &mut self.out {
-            Out::Lines(out) => writeln!(out, "{}", json!({ "text": text, "error": error }))?,
+            Out::Stdout | Out::Lines(_) => self.write_line(&json!({ "text": text, "error": error }))?,
             Out::Unshaped { missing, .. } => {
                 eprintln!("{error}");
                 *missing += 1;
@@ -209,6 +229,7 @@ impl Sink {
                 eprintln!("{error}");
                 npy.push_missing()?;
             }
+            Out::Moved => unreachable!("it is put back, or the command has failed"),
         }
         Ok(())
     }
@@ -223,11 +244,10 @@ impl Sink {
 
     fn finish(self) -> anyhow::Result<ExitCode> {
         match self.out {
-            Out::Lines(mut out) => out.flush()?,
-            Out::Unshaped { path, .. } => bail!("no text has a vector, so {} was left empty", path.display()),
-            Out::Array(npy) => {
-                npy.finish()?;
-            }
+            Out::Stdout | Out::Moved => io::stdout().flush()?,
+            Out::Lines(out) => out.finish()?,
+            Out::Unshaped { .. } => bail!("no text has a vector, so no array was written"),
+            Out::Array(npy) => npy.finish()?.finish()?,
         }
         Ok(if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }

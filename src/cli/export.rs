@@ -1,7 +1,7 @@
 //! `cognate export`: a collection as it is at one moment, as lines that `cognate upload` reads.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct Args {
     /// The collection
     #[arg(value_name = "COLLECTION")]
     collection: String,
-    /// Where the lines go; the file appears, or is replaced, when all are there [default: standard output]
+    /// Where the lines go; a file appears, or is replaced, when all are there; - is standard output, the default
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         with_vector: args.with_vectors,
     };
     let parts = args.connection.open().await?.export(request).await?;
-    let Some(place) = &args.output else {
+    let Some(place) = args.output.as_deref().filter(|place| *place != Path::new("-")) else {
         // Lines on a terminal are progress enough.
         let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { progress_bar() };
         write(parts, &mut BufWriter::new(io::stdout()), &bar).await?;
@@ -61,7 +61,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let mut file = NewFile::create(place)?;
     let documents = write(parts, &mut file, &progress_bar()).await?;
+    let is_stdout = file.is_stdout();
     file.finish()?;
+    if is_stdout {
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.connection.json {
         writeln!(io::stdout(), "{}", json!({ "file": place, "documents": documents }))?;
     } else {

@@ -13,6 +13,7 @@ mod export;
 mod health;
 mod info;
 mod input;
+mod interrupt;
 mod json;
 mod model;
 mod new_file;
@@ -34,7 +35,8 @@ use clap::{Parser, Subcommand};
 
 /// Text to vectors, similarity, nearest neighbours and labels: one gRPC server with a local model.
 ///
-/// Exit codes: 0 done, 1 done in part (documents were refused, a service is not serving), 2 not done.
+/// Exit codes: 0 done, 1 done in part (documents were refused, a service is not serving), 2 not done; 130, 143 and 129
+/// when Ctrl-C, SIGTERM or a closed terminal ended it.
 #[derive(Debug, Parser)]
 #[command(name = "cognate", version, propagate_version = true, max_term_width = 120)]
 struct Cli {

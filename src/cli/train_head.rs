@@ -34,7 +34,7 @@ pub struct Args {
     /// Labelled texts: CSV with a header, or JSON lines; twenty of each label are a start
     #[arg(value_name = "LABELLED")]
     file: PathBuf,
-    /// Where the head goes
+    /// Where the head goes; - is standard output, and the report then goes to standard error
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     /// The column or field of the text
@@ -95,9 +95,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let head = Head::trained(made_for, &labelled.names, &trained)?;
     let mut output = NewFile::create(&args.output)?;
     output.write_all(&head.to_json()).with_context(|| format!("cannot write {}", args.output.display()))?;
+    let is_stdout = output.is_stdout();
     output.finish()?;
 
-    let mut out = io::stdout().lock();
+    // Standard output has room for one of the two.
+    let mut out: Box<dyn Write> = if is_stdout { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
     if args.connection.json {
         writeln!(out, "{}", report(&labelled, &trained))?;
     } else {
