@@ -57,8 +57,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..Default::default()
     };
     let texts = args.given.texts(&limits)?;
+    let failure = texts.failure();
     let Feed { requests, mut chunks } =
-        texts::feed(texts, &limits, move |texts| pb::ClassifyRequest { texts, ..template.clone() });
+        texts::feed(texts.stream, &limits, move |texts| pb::ClassifyRequest { texts, ..template.clone() });
     let mut answers = client.classify_stream(requests).await?;
     let mut all_well = true;
     while let Some(chunk) = chunks.recv().await {
@@ -71,6 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         all_well &= outcomes.iter().all(|(_, outcome)| outcome.is_ok());
         if args.connection.json { write_json(&outcomes)? } else { write_table(&outcomes)? }
     }
+    failure.check()?;
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use super::connection::Connection;
 use super::json;
+use super::say;
 use super::table::{self, Align, Table};
 use crate::client::Client;
 use crate::proto::{self as pb, Collection, Document};
@@ -51,7 +52,7 @@ enum Action {
         #[arg(long = "where", value_name = "FILTER", conflicts_with = "id")]
         conditions: Vec<String>,
         /// Stop after so many; with --json all are printed unless this is given
-        #[arg(long, value_name = "N")]
+        #[arg(long, value_name = "N", conflicts_with = "id")]
         limit: Option<u64>,
         /// Print each document's vector; with --json only
         #[arg(long)]
@@ -102,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let found = client.get_documents(request).await?;
             print_documents(&found.documents, json)?;
             for id in &found.missing {
-                eprintln!("no document {id:?}");
+                say(&format!("no document {id:?}"));
             }
             return Ok(if found.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
@@ -122,7 +123,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 writeln!(io::stdout(), "removed {} documents", table::count(answer.documents))?;
             }
             for id in &answer.missing {
-                eprintln!("no document {id:?}");
+                say(&format!("no document {id:?}"));
             }
             return Ok(if answer.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
         }
@@ -151,7 +152,7 @@ async fn documents(
             return Ok(());
         }
         if left == 0 && !json {
-            eprintln!("there are more; --limit N shows them, --json prints all");
+            say("there are more; --limit N shows them, --json prints all");
         }
         request.page_token = page.next_page_token;
     }

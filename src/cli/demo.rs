@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use console::style;
 use futures::stream;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -64,6 +64,7 @@ struct Word {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    ensure!(!args.flags.give("data_dir"), "demo keeps its dictionary in memory: --data-dir is for `cognate serve`");
     let mut config = Config::load(&args.flags)?;
     // Its dictionary is no collection of the user's.
     config.store.directory = None;
@@ -100,7 +101,7 @@ async fn upload(client: &Client) -> anyhow::Result<()> {
     let words: Vec<Word> =
         CORPUS.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("the bundled corpus is damaged")?;
     let total = words.len() as u64;
-    println!("\n{} {total} definitions from WordNet, through the streaming Upload", style("1.").bold());
+    writeln!(std::io::stdout(), "\n{} {total} definitions from WordNet, through the streaming Upload", style("1.").bold())?;
     let bar = ProgressBar::new(total);
     let template = "   {bar:40} {pos}/{len} committed, {per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(template).context("the template is wrong")?);
@@ -116,7 +117,7 @@ async fn upload(client: &Client) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let done = done.map_err(|broken| broken.cause)?;
     let rate = done.committed as f64 / begun.elapsed().as_secs_f64();
-    println!("   {} committed, {} rejected, {rate:.0} texts/s", done.committed, done.rejected);
+    writeln!(std::io::stdout(), "   {} committed, {} rejected, {rate:.0} texts/s", done.committed, done.rejected)?;
     Ok(())
 }
 
@@ -134,7 +135,7 @@ async fn search(client: &Client) -> anyhow::Result<()> {
     let begun = Instant::now();
     let results = client.top_k(request).await?.results;
     let took = begun.elapsed();
-    println!("\n{} TopK: {} meanings, and the words for them ({took:.1?} in all)", style("2.").bold(), texts.len());
+    writeln!(std::io::stdout(), "\n{} TopK: {} meanings, and the words for them ({took:.1?} in all)", style("2.").bold(), texts.len())?;
     let mut out = std::io::stdout().lock();
     for (text, result) in texts.iter().zip(results) {
         writeln!(out, "\n   {}", style(format!("“{text}”")).cyan())?;
@@ -159,10 +160,10 @@ async fn search(client: &Client) -> anyhow::Result<()> {
 
 async fn compare(client: &Client) -> anyhow::Result<()> {
     let a = SENTENCES.map(str::to_owned).to_vec();
-    println!("\n{} Similarity: the first sentence to the others", style("3.").bold());
+    writeln!(std::io::stdout(), "\n{} Similarity: the first sentence to the others", style("3.").bold())?;
     let request = pb::SimilarityRequest { a: a[..1].to_vec(), b: a[1..].to_vec(), ..Default::default() };
     let rows = client.similarity(request).await?.rows;
-    println!("\n   {}", style(format!("“{}”", a[0])).cyan());
+    writeln!(std::io::stdout(), "\n   {}", style(format!("“{}”", a[0])).cyan())?;
     similarity::table(&a[..1], &a[1..], &rows).write(&mut std::io::stdout().lock(), table::stdout_width())?;
     Ok(())
 }
@@ -174,8 +175,8 @@ async fn embed(client: &Client) -> anyhow::Result<()> {
         anyhow::bail!("the text was not embedded");
     };
     let first: Vec<String> = vector.values.iter().take(6).map(|v| format!("{v:+.4}")).collect();
-    println!("\n{} Embed: {} dimensions from {} tokens", style("4.").bold(), vector.values.len(), result.tokens);
-    println!("   [{}, …]", first.join(", "));
+    writeln!(std::io::stdout(), "\n{} Embed: {} dimensions from {} tokens", style("4.").bold(), vector.values.len(), result.tokens)?;
+    writeln!(std::io::stdout(), "   [{}, …]", first.join(", "))?;
     Ok(())
 }
 
@@ -187,11 +188,11 @@ async fn classify(client: &Client) -> anyhow::Result<()> {
         Ok(answer) => answer.results,
         // Whoever starts the demo with `--classifier none` wants to see the rest.
         Err(error) => {
-            println!("\n{} Classify: {error}", style("5.").bold());
+            writeln!(std::io::stdout(), "\n{} Classify: {error}", style("5.").bold())?;
             return Ok(());
         }
     };
-    println!("\n{} Classify: the sentiment of {} tickets ({:.1?})\n", style("5.").bold(), texts.len(), begun.elapsed());
+    writeln!(std::io::stdout(), "\n{} Classify: the sentiment of {} tickets ({:.1?})\n", style("5.").bold(), texts.len(), begun.elapsed())?;
     let columns = [table::Align::Right, table::Align::Left, table::Align::Left, table::Align::Left];
     let mut shown = table::Table::new(columns.map(|align| ("", align)));
     for (text, result) in texts.iter().zip(results) {

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::json;
 use super::new_file::NewFile;
 use super::npy::{Element, Npy};
+use super::say;
 use super::texts::{self, Feed, Given, Text};
 use crate::client::item_error;
 use crate::client::vector::{self, Values};
@@ -102,8 +103,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         format: args.format.wire().into(),
     };
     let texts = args.given.texts(&limits)?;
+    let failure = texts.failure();
     let Feed { requests, mut chunks } =
-        texts::feed(texts, &limits, move |texts| pb::EmbedRequest { texts, ..template.clone() });
+        texts::feed(texts.stream, &limits, move |texts| pb::EmbedRequest { texts, ..template.clone() });
     let mut answers = client.embed_stream(requests).await?;
     while let Some(chunk) = chunks.recv().await {
         let results = if chunk.iter().any(Text::is_ok) {
@@ -113,6 +115,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         sink.write_chunk(&chunk, results)?;
     }
+    failure.check()?;
     sink.finish()
 }
 
@@ -222,11 +225,11 @@ impl Sink {
         match &mut self.out {
             Out::Stdout | Out::Lines(_) => self.write_line(&json!({ "text": text, "error": error }))?,
             Out::Unshaped { missing, .. } => {
-                eprintln!("{error}");
+                say(error);
                 *missing += 1;
             }
             Out::Array(npy) => {
-                eprintln!("{error}");
+                say(error);
                 npy.push_missing()?;
             }
             Out::Moved => unreachable!("it is put back, or the command has failed"),

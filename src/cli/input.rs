@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::client::reader::{self, Format, Options};
+use crate::client::reader::{self, Format, LargeNumbers, Options};
 
 /// How the files are written; without it the extension decides
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum FormatArg {
-    /// One JSON object a line: id, text, metadata, vector; any other field is added to the metadata
+    /// One JSON object a line, or one array of them: id, text, metadata, vector; any other field is added to the metadata
     Jsonl,
-    /// Comma-separated with a header: id, text; any other column becomes metadata, as a string
+    /// Comma-separated with a header: id, text; any other column becomes metadata
     Csv,
+    /// The same, separated by tabs
+    Tsv,
     /// Each line is a text; empty lines are skipped
     Lines,
 }
@@ -26,8 +28,40 @@ impl From<FormatArg> for Format {
         match format {
             FormatArg::Jsonl => Self::Jsonl,
             FormatArg::Csv => Self::Csv,
+            FormatArg::Tsv => Self::Tsv,
             FormatArg::Lines => Self::Lines,
         }
+    }
+}
+
+/// What becomes of whole numbers that metadata cannot hold exactly
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub enum LargeNumbersArg {
+    /// The record is rejected
+    #[default]
+    Refuse,
+    /// They are stored as text
+    Text,
+    /// They are rounded to the nearest double
+    Round,
+}
+
+impl From<LargeNumbersArg> for LargeNumbers {
+    fn from(large_numbers: LargeNumbersArg) -> Self {
+        match large_numbers {
+            LargeNumbersArg::Refuse => Self::Refuse,
+            LargeNumbersArg::Text => Self::Text,
+            LargeNumbersArg::Round => Self::Round,
+        }
+    }
+}
+
+/// The character between fields, of which `\t` is one.
+pub fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"\\t" => Ok(b'\t'),
+        &[byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(byte),
+        _ => Err("expected one ASCII character that is neither a quote nor a line end".into()),
     }
 }
 
@@ -132,6 +166,14 @@ mod tests {
         assert_eq!(Source::named(Path::new("-")), Source::Stdin);
         let file = Source::named(Path::new("dir/words.v2.jsonl"));
         assert_eq!((file.stem().as_str(), file.format()), ("words.v2", Format::Jsonl));
+    }
+
+    #[test]
+    fn a_delimiter_is_one_character() {
+        assert_eq!([delimiter(";"), delimiter("\t"), delimiter("\\t")], [Ok(b';'), Ok(b'\t'), Ok(b'\t')]);
+        for wrong in ["", "\"", "\n", "ab", "é"] {
+            assert!(delimiter(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ mod train_head;
 mod upload;
 mod verify;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -77,13 +77,27 @@ pub fn main() -> ExitCode {
         },
     );
     done.unwrap_or_else(|error| {
-        // Whoever read our output has seen enough, as in `cognate top-k … | head`.
+        // The reader of our output has seen enough, as in `cognate top-k … | head`.
         let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
-        if error.downcast_ref().is_some_and(closed) {
+        if error.chain().filter_map(|cause| cause.downcast_ref()).any(closed) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("error: {error:#}");
+        say(&format!("error: {}", sentence(&error)));
         ExitCode::from(2)
+    })
+}
+
+/// A line on standard error. Where that cannot be written, nobody reads it.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// An error and its causes, but for those that the text before them quotes already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => said,
+        before => format!("{before}: {cause}"),
     })
 }
 
@@ -106,5 +120,25 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(args).await,
         Command::Info(args) => info::run(args).await,
         Command::Health(args) => health::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_as_clap_wants_it() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = anyhow!("in use").context("cannot listen on port 1: in use; choose another").context("not started");
+        assert_eq!(sentence(&error), "not started: cannot listen on port 1: in use; choose another");
+        assert_eq!(sentence(&anyhow!("no room").context("cannot write f")), "cannot write f: no room");
     }
 }

@@ -1,5 +1,6 @@
 //! `cognate model`: getting a model before it is needed.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Fetch {
     /// Hub id or directory; without it, the model that `serve` would use
+    #[arg(conflicts_with = "model")]
     id: Option<String>,
     #[command(flatten)]
     flags: Flags,
@@ -40,24 +42,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let files = fetch(&options)?;
     let card = Card::read(&files, &config.embedder.arithmetic())?;
-    println!("model        {}", card.id);
-    println!("revision     {}", card.revision);
-    println!("directory    {}", files.directory.display());
-    println!("from         {}", files.origin);
-    println!("dimensions   {}", card.dimensions);
-    println!("max tokens   {}", card.max_tokens);
-    println!("pooling      {}", card.pooling);
-    println!("fingerprint  {}", card.fingerprint);
+    let mut out = io::stdout().lock();
+    writeln!(out, "model        {}", card.id)?;
+    writeln!(out, "revision     {}", card.revision)?;
+    writeln!(out, "directory    {}", files.directory.display())?;
+    writeln!(out, "from         {}", files.origin)?;
+    writeln!(out, "dimensions   {}", card.dimensions)?;
+    writeln!(out, "max tokens   {}", card.max_tokens)?;
+    writeln!(out, "pooling      {}", card.pooling)?;
+    writeln!(out, "fingerprint  {}", card.fingerprint)?;
     for spec in &config.classifier.specs {
         let Source::Model(options) = &spec.source else { continue };
         let files = fetch(options)?;
         let card = ClassifierCard::read(&files)?;
-        println!("classifier   {} ({})", spec.name, card.id);
-        println!("revision     {}", card.revision);
-        println!("directory    {}", files.directory.display());
-        println!("from         {}", files.origin);
-        println!("max tokens   {}", card.max_tokens);
-        println!("labels       {}", card.labels.map_or_else(|| "none".to_owned(), |labels| labels.join(", ")));
+        writeln!(out, "classifier   {} ({})", spec.name, card.id)?;
+        writeln!(out, "revision     {}", card.revision)?;
+        writeln!(out, "directory    {}", files.directory.display())?;
+        writeln!(out, "from         {}", files.origin)?;
+        writeln!(out, "max tokens   {}", card.max_tokens)?;
+        writeln!(out, "labels       {}", card.labels.map_or_else(|| "none".to_owned(), |labels| labels.join(", ")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

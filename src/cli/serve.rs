@@ -1,5 +1,6 @@
 //! `cognate serve`: the server, until it is told to stop.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -39,7 +40,8 @@ pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> 
     let listener = server::bind(config.addr).await?;
     let addr = listener.local_addr().context("the listener has no address")?;
     // On standard output, alone: for programs that start the server on port 0.
-    println!("cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
+    // Whether or not anybody reads it, the server serves.
+    let _ = writeln!(io::stdout(), "cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
     let stop = stop_signal()?;
     let options = config.server.clone();
     server::serve(listener, options, load(config), || ready(addr), stop).await?;

@@ -4,13 +4,15 @@
 //! wrong keeps its place and takes no part in a request.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
+use anyhow::bail;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::input::{Place, Source};
-use crate::client::reader;
+use super::input::{FormatArg, Place, Source};
+use crate::client::reader::{self, LargeNumbers};
 use crate::proto::Limits;
 
 /// Texts in one request, at most: a few batches of the model.
@@ -27,9 +29,43 @@ pub struct Given {
     /// The texts; none, and no --file: the lines of standard input
     #[arg(value_name = "TEXT", conflicts_with = "file")]
     texts: Vec<String>,
-    /// The texts of this file: JSONL, CSV or plain lines; - is standard input
+    /// The texts of this file: JSONL, CSV, TSV or plain lines; - is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// How the file is written; without it the extension decides, and standard input is plain lines
+    #[arg(long = "file-format", value_enum, conflicts_with = "texts")]
+    file_format: Option<FormatArg>,
+    /// The column or field of the file that holds the text [default: text]
+    #[arg(long, value_name = "NAME", conflicts_with = "texts")]
+    text_column: Option<String>,
+}
+
+/// Texts as they are read, and why reading ended, if not at their end.
+pub struct Texts {
+    /// In order.
+    pub stream: ReceiverStream<Text>,
+    failure: Arc<OnceLock<String>>,
+}
+
+/// Tells whether all texts were read.
+#[derive(Debug, Clone)]
+pub struct Failure(Arc<OnceLock<String>>);
+
+impl Failure {
+    /// For the end of a command: what stopped the reading before its end.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match self.0.get() {
+            Some(failure) => bail!("{failure}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Texts {
+    /// To be asked when all texts have been taken.
+    pub fn failure(&self) -> Failure {
+        Failure(self.failure.clone())
+    }
 }
 
 /// Requests for a stream, and for each answer the texts that it is about.
@@ -43,7 +79,7 @@ pub struct Feed<R> {
 impl Given {
     /// The texts, read on a thread of their own; those that are too long are errors already here, for a request
     /// beyond the message limit would end the stream.
-    pub fn texts(&self, limits: &Limits) -> anyhow::Result<impl Stream<Item = Text> + Send + Unpin + use<>> {
+    pub fn texts(&self, limits: &Limits) -> anyhow::Result<Texts> {
         let max_text_bytes = usize::try_from(limits.max_text_bytes).unwrap_or(usize::MAX);
         let source = match (&self.file, self.texts.is_empty()) {
             (Some(file), _) => Some(Source::named(file)),
@@ -56,37 +92,50 @@ impl Given {
             let bytes = text.len();
             if bytes <= max_text_bytes { Ok(text) } else { Err(format!("{bytes} bytes, at most {max_text_bytes}")) }
         };
-        match source {
-            None => {
-                let texts = self.texts.clone();
-                std::thread::spawn(move || texts.into_iter().try_for_each(|text| send.blocking_send(fits(text))));
-            }
-            Some(source) => {
-                let (input, _) = source.open()?;
-                std::thread::spawn(move || {
-                    let name = source.to_string();
-                    let options = reader::Options::new(source.format(), source.stem());
-                    let failed = |error: reader::Error| Err(format!("{name}: {error}"));
-                    let records = match reader::read(input, &options) {
-                        Ok(records) => records,
-                        Err(error) => return send.blocking_send(failed(error)),
-                    };
-                    for record in records {
-                        let text = match record {
-                            Err(error) => failed(error),
-                            Ok(record) => {
-                                let place = Place { source: name.as_str().into(), line: record.line };
-                                let text = record.document.map_err(|bad| bad.to_string());
-                                text.and_then(|document| fits(document.text)).map_err(|bad| format!("{place}: {bad}"))
-                            }
-                        };
-                        send.blocking_send(text)?;
-                    }
-                    Ok(())
-                });
-            }
+        let failure = Arc::new(OnceLock::new());
+        let Some(source) = source else {
+            let texts = self.texts.clone();
+            std::thread::spawn(move || texts.into_iter().try_for_each(|text| send.blocking_send(fits(text))));
+            return Ok(Texts { stream: ReceiverStream::new(receive), failure });
+        };
+        let format = self.file_format.map_or_else(|| source.format(), Into::into);
+        if let (reader::Format::Lines, Some(_)) = (format, &self.text_column) {
+            bail!("--text-column is of no use for {source}: plain lines have no columns; say --file-format");
         }
-        Ok(ReceiverStream::new(receive))
+        let options = reader::Options {
+            format_is_given: self.file_format.is_some(),
+            format_flag: Some("--file-format"),
+            text_column: self.text_column.clone(),
+            // Metadata goes nowhere.
+            large_numbers: LargeNumbers::Text,
+            ..reader::Options::new(format, source.stem())
+        };
+        let (input, _) = source.open()?;
+        std::thread::spawn({
+            let failure = failure.clone();
+            move || {
+                let name = source.to_string();
+                // Nobody else sets it.
+                let failed = |error: reader::Error| _ = failure.set(format!("{name}: {error}"));
+                let records = match reader::read(input, &options) {
+                    Ok(records) => records,
+                    Err(error) => return failed(error),
+                };
+                for record in records {
+                    let record = match record {
+                        Ok(record) => record,
+                        Err(error) => return failed(error),
+                    };
+                    let place = Place { source: name.as_str().into(), line: record.line };
+                    let text = record.document.map_err(|bad| bad.to_string());
+                    let text = text.and_then(|document| fits(document.text)).map_err(|bad| format!("{place}: {bad}"));
+                    if send.blocking_send(text).is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(Texts { stream: ReceiverStream::new(receive), failure })
     }
 }
 

@@ -48,10 +48,10 @@ pub struct Args {
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
     /// Candidates kept while the graph is walked: higher finds more of the true neighbours, at linear cost
-    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
-    ef: u32,
+    #[arg(long, value_name = "N", conflicts_with_all = ["candidate", "candidates"])]
+    ef: Option<u32>,
     /// Compare with every document: the true neighbours, at a cost linear in the collection
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["ef", "candidate", "candidates"])]
     exact: bool,
     /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
     #[arg(long = "where", value_name = "FILTER")]
@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long, requires = "group_by", value_name = "N")]
     group_size: Option<u32>,
     /// Show each hit's metadata
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["candidate", "candidates"])]
     with_metadata: bool,
     /// Print each hit's vector; with --json only
     #[arg(long, requires = "json")]
@@ -83,13 +83,17 @@ pub struct Args {
 
 /// Runs the command: 0 if every query was answered, 1 if not.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let has_candidates = !args.candidate.is_empty() || args.candidates.is_some();
+    if args.collection.is_some() && has_candidates && args.id.is_empty() {
+        bail!("--collection is of no use here: candidates are ranked instead, and only --id needs it beside them");
+    }
     let client = args.connection.open().await?;
     let mut request = pb::TopKRequest {
         collection: args.collection.clone().unwrap_or_default(),
         k: args.k,
         candidates: candidates(&args)?,
         min_score: args.min_score,
-        params: Some(pb::SearchParams { ef: args.ef, exact: args.exact }),
+        params: Some(pb::SearchParams { ef: args.ef.unwrap_or_default(), exact: args.exact }),
         with_text: true,
         with_metadata: args.with_metadata,
         with_vector: args.with_vector,

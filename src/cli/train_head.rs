@@ -18,7 +18,8 @@ use super::table::{self, Align, Table};
 use super::texts::{self, Feed};
 use crate::classifier::head::{self, ClassWeights, Confusion, Examples, Head, MadeFor, TrainOptions, Trained};
 use crate::client::vector::{self, Values};
-use crate::client::{Client, item_error, reader};
+use crate::client::reader::{self, LargeNumbers};
+use crate::client::{Client, item_error};
 use crate::proto::{self as pb, embed_result::Result as Embedded};
 use crate::rpc::metadata;
 
@@ -114,9 +115,10 @@ fn read(path: &Path, text_column: String, label_column: &str) -> anyhow::Result<
     let name = source.to_string();
     ensure!(
         source.format() != reader::Format::Lines,
-        "{name}: labels are read from .csv and .jsonl files, with a column or field {label_column:?}"
+        "{name}: labels are read from .csv, .tsv and .jsonl files, with a column or field {label_column:?}"
     );
-    let options = reader::Options { text_column, ..reader::Options::new(source.format(), source.stem()) };
+    // A label is a name: its digits stay.
+    let options = reader::Options { text_column: Some(text_column), large_numbers: LargeNumbers::Text, ..reader::Options::new(source.format(), source.stem()) };
     let (input, _) = source.open()?;
     let (mut texts, mut given) = (Vec::new(), Vec::new());
     for record in reader::read(input, &options).with_context(|| name.clone())? {
@@ -267,9 +269,26 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_is_told_by_its_line_whichever_way_lines_end() {
+        for end in ["\n", "\r\n", "\r"] {
+            let (_directory, path) = file("a.csv", &["text,label", "\"one", "two\",x", "", "three,", "four,y"].join(end));
+            let error = format!("{:#}", read(&path, "text".to_owned(), "label").err().unwrap());
+            assert!(error.contains("a.csv:5: there is no label"), "{end:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn labels_that_are_numbers_too_large_for_a_double_do_not_become_one() {
+        let lines = "{\"text\": \"a\", \"label\": 100000000000000000001}\n{\"text\": \"b\", \"label\": 100000000000000000002}\n";
+        let (_directory, path) = file("a.jsonl", lines);
+        let labelled = read(&path, "text".to_owned(), "label").unwrap();
+        assert_eq!(labelled.names, ["100000000000000000001", "100000000000000000002"]);
+    }
+
+    #[test]
     fn lines_without_labels_are_no_examples() {
         let (_directory, path) = file("a.txt", "hello\n");
         let error = read(&path, "text".to_owned(), "label").err().unwrap().to_string();
-        assert!(error.contains(".csv and .jsonl"), "{error}");
+        assert!(error.contains(".csv, .tsv and .jsonl"), "{error}");
     }
 }

@@ -5,10 +5,11 @@
 //! far the load came.
 
 mod bookmark;
+mod findings;
 mod ledger;
 mod resume;
+mod source;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,40 +23,58 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use self::bookmark::{Mark, Position};
-use self::ledger::{Ledger, Sent};
+use self::bookmark::Position;
+use self::findings::Seen;
+use self::ledger::Ledger;
+use self::source::Input;
 use super::connection::Connection;
-use super::input::{FormatArg, Place, Source};
-use super::table;
-use crate::client::{item_error, reader};
-use crate::proto::Document;
+use super::input::{FormatArg, LargeNumbersArg, delimiter};
+use super::{interrupt, say, table};
+use crate::client::reader::Types;
+use crate::client::{self, item_error};
 
 /// Loads documents into a collection, which is made if it does not exist
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A document that is wrong is reported and skipped. Exit status: 0 all committed, 1 some \
-rejected, 2 failed; what was committed stays.
+#[command(after_help = "A document that is wrong is reported and skipped. What was committed stays. Exit status: 0 all committed, \
+1 some rejected, 2 failed, 130 or 143 interrupted.
+
+A record without an id gets one from the file's name, its line and what it holds, as in words:17-9f86d081884c: loaded \
+again it is the same document, and it never takes the place of another one.
 
 Examples:
   cognate upload words.jsonl --collection words
-  cognate upload reviews.csv --collection reviews --text-column review --id-column review_id
+  cognate upload reviews.csv --collection reviews --text-column review --id-column review_id --types stars:number
   cognate upload million.jsonl --collection corpus --resume   # and again, when it broke
-  zcat corpus.txt.gz | cognate upload - --collection corpus --rejected rejected.jsonl")]
+  zcat corpus.jsonl.gz | cognate upload - --format jsonl --collection corpus --rejected rejected.jsonl")]
 pub struct Args {
-    /// The files: .jsonl, .csv, or plain lines; - is standard input
+    /// The files: .jsonl, .json, .csv, .tsv, or plain lines; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The collection
     #[arg(long, short, value_name = "NAME")]
     collection: String,
-    /// How the files are written; without it the extension decides
+    /// How the files are written; without it the extension decides, and standard input is plain lines
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
-    /// The column or field that holds the id [default: id]; a record without id gets FILE:LINE, the file's name without extension
+    /// The character between the fields of a CSV, as ';' [default: ,]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    delimiter: Option<u8>,
+    /// The column or field that holds the id, which every record must then have [default: id, if there is one]
     #[arg(long, value_name = "NAME")]
     id_column: Option<String>,
-    /// The column or field that holds the text
-    #[arg(long, default_value = "text", value_name = "NAME")]
-    text_column: String,
+    /// The column or field that holds the text, which every record must then have [default: text]
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
+    /// Records without an id get PREFIX:LINE: the next load with this prefix replaces what this one stored
+    #[arg(long, value_name = "PREFIX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    id_prefix: Option<String>,
+    /// What the columns of a CSV hold: number, boolean (true, false, 1, 0) or text, as in year:number,open:boolean; a
+    /// column that is not named is text
+    #[arg(long, value_name = "COLUMN:TYPE,…")]
+    types: Option<Types>,
+    /// Whole numbers in the metadata beyond 2^53, which it cannot hold exactly [default: refuse]
+    #[arg(long, value_enum)]
+    large_numbers: Option<LargeNumbersArg>,
     /// Write each rejected record to this file as a JSON line: file, line, id, error, record
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
@@ -72,7 +91,9 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut inputs = open(&args)?;
+    check_state_dir(&args)?;
+    source::check_rejected(&args)?;
+    let mut inputs = source::open(&args)?;
     if args.resume && !matches!(inputs.as_slice(), [Input { bytes: Some(_), .. }]) {
         bail!(
             "--resume needs one regular file: standard input has no beginning to go back to, and several files are \
@@ -98,27 +119,35 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (send, documents) = mpsc::channel(64);
     let reading = std::thread::spawn({
         let ledger = ledger.clone();
-        move || inputs.into_iter().all(|input| read(input, &ledger, &send))
+        move || {
+            let mut seen = Seen::default();
+            inputs.into_iter().all(|input| source::read(input, &mut seen, &ledger, &send))
+        }
     });
-    let loaded = client
-        .upload(&args.collection, ReceiverStream::new(documents), |progress| {
-            let errors = progress.errors.iter();
-            let errors = errors.map(|error| {
-                let status = error.status.as_ref().map_or_else(|| "no reason given".into(), item_error);
-                (error.position, error.id.as_str(), status)
-            });
-            ledger.resolve(progress.so_far.committed, errors);
-            if let Some(due) = bookmark.as_mut().filter(|bookmark| bookmark.is_due())
-                && let Err(error) = due.keep(ledger.position())
-            {
-                ledger.tell(&format!("the load goes on, and cannot be resumed: {error:#}"));
-                bookmark = None;
-            }
-        })
-        .await;
-    let (counts, failure) = match loaded {
-        Ok(counts) => (counts, None),
-        Err(broken) => (broken.so_far, Some(broken.cause.to_string())),
+    let interrupted = interrupt::first();
+    let mut counts = client::Summary::default();
+    let uploading = client.upload(&args.collection, ReceiverStream::new(documents), |progress| {
+        counts = progress.so_far;
+        let errors = progress.errors.iter();
+        let errors = errors.map(|error| {
+            let status = error.status.as_ref().map_or_else(|| "no reason given".into(), item_error);
+            (error.position, error.id.as_str(), status)
+        });
+        ledger.resolve(progress.so_far.committed, errors);
+        if let Some(due) = bookmark.as_mut().filter(|bookmark| bookmark.is_due())
+            && let Err(error) = due.keep(ledger.position())
+        {
+            ledger.tell(&format!("the load goes on, and cannot be resumed: {error:#}"));
+            bookmark = None;
+        }
+    });
+    let mut signal = None;
+    let failure = tokio::select! {
+        loaded = uploading => loaded.err().map(|broken| broken.cause.to_string()),
+        Ok(status) = interrupted => {
+            signal = Some(status);
+            Some("interrupted: what is committed stays; the server may commit more of what was sent".to_owned())
+        }
     };
     // After a failure the reader may wait for standard input for ever.
     let all_read = failure.is_some() || reading.join().is_ok_and(|all_read| all_read);
@@ -137,6 +166,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let is_complete = summary.failure.is_none() && all_read;
         if is_complete { bookmark.remove() } else { bookmark.keep(ledger.position()) }?;
     }
+    if let Some(status) = signal {
+        return Ok(ExitCode::from(status));
+    }
     Ok(match summary {
         Summary { failure: Some(_), .. } => ExitCode::from(2),
         _ if !all_read => ExitCode::from(2),
@@ -145,76 +177,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// A file that is open.
-struct Input {
-    name: Arc<str>,
-    reader: Box<dyn std::io::BufRead + Send>,
-    bytes: Option<u64>,
-    options: reader::Options,
-    /// Its documents are to be known again.
-    is_marked: bool,
-}
-
-/// Opens all files before anything is sent: a name mistyped at the end should not be found after hours.
-fn open(args: &Args) -> anyhow::Result<Vec<Input>> {
-    let sources: Vec<Source> = args.files.iter().map(|path| Source::named(path)).collect();
-    if sources.iter().filter(|source| **source == Source::Stdin).count() > 1 {
-        bail!("standard input (-) can be read once");
+/// `--state-dir` says where `--resume` keeps its notes. The variable may be set for all loads.
+fn check_state_dir(args: &Args) -> anyhow::Result<()> {
+    let is_of_variable = std::env::var_os("COGNATE_STATE_DIR").is_some();
+    if args.state_dir.is_some() && !args.resume && !is_of_variable {
+        bail!("--state-dir is of no use without --resume");
     }
-    let mut stems = HashMap::<String, usize>::new();
-    for source in &sources {
-        *stems.entry(source.stem()).or_default() += 1;
-    }
-    let open = |source: &Source| {
-        let (reader, bytes) = source.open()?;
-        let format = args.format.map_or_else(|| source.format(), Into::into);
-        let stem = source.stem();
-        let alone = stems[&stem] == 1;
-        if !alone && format == reader::Format::Lines {
-            bail!(
-                "two files are named {stem}: their lines would get the same ids; upload them one by one under other names"
-            );
-        }
-        let options = reader::Options {
-            format,
-            stem: alone.then_some(stem),
-            id_column: args.id_column.clone(),
-            text_column: args.text_column.clone(),
-            after_bytes: 0,
-        };
-        Ok(Input { name: source.to_string().into(), reader, bytes, options, is_marked: false })
-    };
-    sources.iter().map(open).collect()
-}
-
-/// Reads one file to its end. False if it could not be read, or if nobody takes the documents any more.
-fn read(input: Input, ledger: &Ledger, documents: &mpsc::Sender<Document>) -> bool {
-    let failed = |error: reader::Error| {
-        ledger.tell(&format!("{}: {error}", input.name));
-        false
-    };
-    let records = match reader::read(input.reader, &input.options) {
-        Ok(records) => records,
-        Err(error) => return failed(error),
-    };
-    for record in records {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => return failed(error),
-        };
-        let place = Place { source: input.name.clone(), line: record.line };
-        match record.document {
-            Err(bad) => ledger.reject_unread(&place, record.end, &bad.to_string(), &record.raw),
-            Ok(document) => {
-                let mark = input.is_marked.then(|| Mark::of(&document));
-                ledger.sent(Sent::new(place, record.raw, record.end, mark));
-                if documents.blocking_send(document).is_err() {
-                    return false;
-                }
-            }
-        }
-    }
-    true
+    Ok(())
 }
 
 /// A load that goes on adds to what it wrote before.
@@ -266,7 +235,7 @@ impl Summary {
             counts[2]
         )?;
         if let Some(failure) = failure {
-            eprintln!("error: {failure}");
+            say(&format!("error: {failure}"));
         }
         Ok(())
     }

@@ -19,6 +19,11 @@ pub struct IndexFlags(pub Flags);
 const OF_INDEXES: [&str; 4] = ["config", "data_dir", "cpu", "ef_construction"];
 
 impl Flags {
+    /// The setting of this key was given as a flag.
+    pub fn give(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
     fn augment<'a>(command: Command, settings: impl Iterator<Item = &'a Setting>) -> Command {
         settings.fold(command, |command, setting| {
             let default = match setting.default {

@@ -184,3 +184,64 @@ async fn an_export_that_fails_leaves_the_file_as_it_was() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "of yesterday");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_goes_where_it_is_sent_and_leaves_what_is_there_as_it_is() {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+
+    let server = Server::start(&[]).await;
+    upload(&mut server.client().await, "c", (0..50).map(|n| version(n, 1)).collect()).await;
+    let lines = succeeded(cognate(&server, &["export", "c"]));
+    assert_eq!(lines.lines().count(), 50);
+    assert_eq!(succeeded(cognate(&server, &["export", "c", "--output", "-"])), lines);
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let export = |name: &str| succeeded(cognate(&server, &["export", "c", "--output", path(name).to_str().unwrap()]));
+    std::fs::write(path("target"), "of yesterday").unwrap();
+    std::fs::set_permissions(path("target"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("target", path("link")).unwrap();
+    export("link");
+    assert!(path("link").is_symlink());
+    assert_eq!(std::fs::read_to_string(path("target")).unwrap(), lines);
+    assert_eq!(std::fs::metadata(path("target")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    let reading = std::thread::spawn({
+        let pipe = path("pipe");
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    export("pipe");
+    assert_eq!(reading.join().unwrap(), lines);
+    assert!(std::fs::metadata(path("pipe")).unwrap().file_type().is_fifo());
+    let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["link", "pipe", "target"], "nothing else is left");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_export_leaves_nothing_half_done() {
+    let server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    for some in (0..4_000).map(|n| version(n, 1)).collect::<Vec<_>>().chunks(200) {
+        upload(&mut client, "c", some.to_vec()).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.jsonl");
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+        command.args(["export", "c", "--with-vectors", "--addr", &server.addr.to_string(), "--output"]).arg(&file);
+        let mut child = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+        while std::fs::read_dir(folder.path()).unwrap().count() == 0 && child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let code = child.wait().unwrap().code();
+        // The whole file, if the signal came too late.
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(left.is_empty() || (code == Some(0) && left == ["c.jsonl"]), "{signal}: {code:?}, {left:?}");
+        let _ = std::fs::remove_file(&file);
+    }
+}

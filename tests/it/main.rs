@@ -10,6 +10,7 @@ mod documents;
 mod durability;
 mod embed;
 mod export;
+mod files;
 mod filters;
 mod harness;
 mod heads;

@@ -11,7 +11,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::super::input::Place;
-use super::super::table;
+use super::super::{say, table};
 use super::bookmark::{Mark, Position};
 
 /// Rejected records told one by one on standard error; more are only counted.
@@ -131,7 +131,7 @@ impl Ledger {
 
     /// A line on standard error, above the bar.
     pub(super) fn tell(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{}", table::clean(line)));
+        self.bar.suspend(|| say(&table::clean(line)));
     }
 
     /// Ends the file of rejected records. Gives the number of records that never became documents.

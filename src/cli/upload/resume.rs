@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::super::table;
+use super::super::{say, table};
 use super::Args;
 use super::bookmark::{Bookmark, Found, Mark, Position};
 use crate::client::{self, Client, reader};
@@ -20,11 +20,11 @@ pub(super) async fn begin(
     client: &Client,
 ) -> anyhow::Result<(Bookmark, Position)> {
     let source = &args.files[0];
-    // Another format or column makes other documents of the same bytes.
-    let read_as = (format!("{:?}", options.format), &options.id_column, &options.text_column);
+    // Read in another way, the same bytes become other documents.
+    let read_as = format!("{:?}", reader::Options { after_bytes: 0, ..options.clone() });
     let mut bookmark =
         Bookmark::of(source, &(&args.connection.addr, &args.collection, read_as), &state_directory(args)?)?;
-    let say = |what: &str| eprintln!("{}", table::clean(what));
+    let say = |what: &str| say(&table::clean(what));
     let doubt = match bookmark.find()? {
         Found::Nothing => return Ok((bookmark, Position::default())),
         Found::Outdated(reason) => reason,

@@ -1,127 +1,214 @@
-//! Documents from CSV with a header (RFC 4180: quotes, and line ends inside them).
+//! Documents from separated values with a header: CSV and TSV.
 
-use std::io::{self, BufRead, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::io::BufRead;
 
-use csv::{ByteRecord, ReaderBuilder, StringRecord, WriterBuilder};
-use serde_json::{Map, Value};
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
 
-use super::{Bad, Error, MAX_RECORD_BYTES, Options, Record};
+use super::number::{self, Double, LargeNumbers};
+use super::rows::{Row, Rows};
+use super::syntax::shortened;
+use super::types::Type;
+use super::{Bad, Error, Notes, Options, Parsed, Record};
 use crate::proto::Document;
-use crate::rpc::metadata;
 
 /// The records below the header.
 pub(super) fn records<'i>(
-    input: impl BufRead + 'i,
+    input: impl BufRead + Send + 'i,
+    delimiter: u8,
     options: Options,
-) -> Result<impl Iterator<Item = Result<Record, Error>> + 'i, Error> {
-    let left = Arc::new(AtomicUsize::new(MAX_RECORD_BYTES));
-    let input = Budget { input, left: left.clone() };
-    // Flexible: a record of the wrong length is reported by us, with what it holds.
-    let mut reader = ReaderBuilder::new().flexible(true).from_reader(input);
-    let columns = Columns::find(reader.headers().map_err(io)?, &options)?;
-    let (mut record, mut failed) = (ByteRecord::new(), false);
+    notes: Notes,
+) -> Result<impl Iterator<Item = Result<Record, Error>> + Send + 'i, Error> {
+    let mut rows = Rows::new(input, delimiter)?;
+    let mut columns = Columns::find(rows.next()?, delimiter, &options)?;
+    columns.note_header(&notes);
+    let mut ended = false;
     Ok(std::iter::from_fn(move || {
-        if failed {
-            return None;
-        }
-        loop {
-            left.store(MAX_RECORD_BYTES, Ordering::Relaxed);
-            return match reader.read_byte_record(&mut record) {
-                Ok(false) => None,
-                Ok(true) => {
-                    // Of `\r\n` the parser leaves the second to the next record.
-                    let end = reader.position().byte();
-                    if end <= options.after_bytes {
-                        continue;
-                    }
-                    let line = record.position().map_or(0, |position| position.line());
-                    let document = columns.document(&record, line, &options);
-                    Some(Ok(Record { line, end, raw: raw(&record), document }))
+        while !ended {
+            match rows.next() {
+                Ok(Some(row)) if row.end <= options.after_bytes => {}
+                Ok(Some(row)) => {
+                    let parsed = columns.document(&row, &options);
+                    return Some(Ok(Record::new(row.line, row.end, row.raw, parsed)));
+                }
+                Ok(None) => {
+                    ended = true;
+                    columns.note_types(&notes);
                 }
                 Err(error) => {
-                    failed = true;
-                    Some(Err(io(error)))
+                    ended = true;
+                    return Some(Err(error));
                 }
-            };
+            }
         }
+        None
     }))
 }
 
-/// Where in a record things are.
+/// A column that becomes metadata.
+#[derive(Debug)]
+struct Column {
+    name: String,
+    /// As asked for; `None`: text, unless somebody asks.
+    given: Option<Type>,
+    looks: Looks,
+}
+
+/// What all values of a column so far could be taken for.
+#[derive(Debug)]
+struct Looks {
+    values: u64,
+    numbers: bool,
+    booleans: bool,
+}
+
+/// Where in a row things are.
+#[derive(Debug)]
 struct Columns {
-    names: Vec<String>,
+    /// Each with its values, those of id and text too.
+    all: Vec<Column>,
+    /// From 1; they got names of ours.
+    nameless: Vec<usize>,
     id: Option<usize>,
     text: usize,
 }
 
 impl Columns {
-    fn find(header: &StringRecord, options: &Options) -> Result<Self, Error> {
-        // A byte order mark would become part of the first name.
-        let names: Vec<String> = header.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
+    fn find(header: Option<Row>, delimiter: u8, options: &Options) -> Result<Self, Error> {
+        let header = header.ok_or(Error::NoHeader)?;
+        let mut names = Vec::with_capacity(header.fields.len());
+        let mut nameless = Vec::new();
+        for (number, name) in (1..).zip(header.fields) {
+            let name = String::from_utf8(name).map_err(|_| Error::HeaderNotUtf8)?;
+            if name.trim().is_empty() {
+                nameless.push(number);
+            }
+            names.push(if name.trim().is_empty() { format!("column_{number}") } else { name });
+        }
+        for (number, name) in names.iter().enumerate() {
+            if let Some(first) = names[..number].iter().position(|earlier| earlier == name) {
+                return Err(Error::TwoColumns { name: shortened(name), first: first + 1, second: number + 1 });
+            }
+        }
         let find = |wanted: &str| names.iter().position(|name| name == wanted);
-        let missing = |wanted: &str| Error::NoColumn { wanted: wanted.into(), columns: names.join(", ") };
+        let missing = |wanted: &str, flag| Error::no_column(wanted, flag, &names, delimiter);
         let id = find(options.id_column());
         if let (None, Some(wanted)) = (id, &options.id_column) {
-            return Err(missing(wanted));
+            return Err(missing(wanted, "--id-column"));
         }
-        let text = find(&options.text_column).ok_or_else(|| missing(&options.text_column))?;
-        Ok(Self { names, id, text })
-    }
-
-    fn document(&self, record: &ByteRecord, line: u64, options: &Options) -> Result<Document, Bad> {
-        let record = StringRecord::from_byte_record(record.clone()).map_err(|_| Bad::NotUtf8)?;
-        if record.len() != self.names.len() {
-            return Err(Bad::FieldCount { found: record.len(), expected: self.names.len() });
+        let text = find(options.text_column()).ok_or_else(|| missing(options.text_column(), "--text-column"))?;
+        if id == Some(text) {
+            return Err(Error::OneColumnTwice { name: shortened(&names[text]) });
         }
-        let id = match self.id.map(|column| &record[column]) {
-            Some(id) if !id.is_empty() => id.to_string(),
-            _ => options.generated_id(line)?,
+        for name in options.types.names() {
+            match find(name) {
+                None => return Err(missing(name, "--types")),
+                Some(at) if at == text || Some(at) == id => {
+                    return Err(Error::TypedText { name: shortened(name) });
+                }
+                Some(_) => {}
+            }
+        }
+        let column = |name: String| Column {
+            given: options.types.of(&name),
+            name,
+            looks: Looks { values: 0, numbers: true, booleans: true },
         };
-        let others = self.names.iter().zip(&record).enumerate();
-        let others =
-            others.filter(|(column, (_, value))| *column != self.text && Some(*column) != self.id && !value.is_empty());
-        let others: Map<String, Value> = others.map(|(_, (name, value))| (name.clone(), value.into())).collect();
-        let metadata = (!others.is_empty()).then(|| metadata::from_json(&others));
-        Ok(Document { id, text: record[self.text].to_string(), metadata, vector: None })
+        Ok(Self { nameless, id, text, all: names.into_iter().map(column).collect() })
     }
-}
 
-/// The record written as CSV again.
-fn raw(record: &ByteRecord) -> String {
-    let mut writer = WriterBuilder::new().flexible(true).from_writer(Vec::new());
-    writer.write_byte_record(record).expect("a Vec takes everything");
-    let bytes = writer.into_inner().expect("a Vec takes everything");
-    String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_string()
-}
-
-fn io(error: csv::Error) -> Error {
-    let text = error.to_string();
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => Error::Io(error),
-        // The header is not UTF-8; records are read as bytes, and of any length.
-        _ => Error::Io(io::Error::new(io::ErrorKind::InvalidData, text)),
-    }
-}
-
-/// Input that fails when one record takes too much of it: a quote that is never closed would otherwise
-/// draw the rest of the file into memory.
-struct Budget<R> {
-    input: R,
-    left: Arc<AtomicUsize>,
-}
-
-impl<R: Read> Read for Budget<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == 0 {
-            let reason = format!("a record is longer than {MAX_RECORD_BYTES} bytes; is a quote not closed?");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    fn document(&mut self, row: &Row, options: &Options) -> Result<Parsed, Bad> {
+        if let Some(number) = row.behind_quote {
+            return Err(Bad::BehindQuote { field: number });
         }
-        let read = self.input.read(buffer)?;
-        self.left.store(left.saturating_sub(read), Ordering::Relaxed);
-        Ok(read)
+        let fields: Vec<&str> =
+            row.fields.iter().map(|field| std::str::from_utf8(field)).collect::<Result<_, _>>().map_err(|_| Bad::NotUtf8)?;
+        if row.fields.len() != self.all.len() {
+            return Err(Bad::FieldCount { found: row.fields.len(), expected: self.all.len() });
+        }
+        if row.raw.contains(&0) {
+            return Err(Bad::Nul);
+        }
+        let (mut metadata, mut large_numbers) = (Struct::default(), 0);
+        for (at, (column, &value)) in self.all.iter_mut().zip(&fields).enumerate() {
+            if at == self.text || Some(at) == self.id || value.is_empty() {
+                continue;
+            }
+            let kind = column.value(value, options.large_numbers, &mut large_numbers)?;
+            metadata.fields.insert(column.name.clone(), Value { kind: Some(kind) });
+        }
+        let metadata = (!metadata.fields.is_empty()).then_some(metadata);
+        let id = self.id.map(|at| fields[at]).filter(|id| !id.trim().is_empty()).map(str::to_owned);
+        let document = Document { text: fields[self.text].to_owned(), metadata, ..Default::default() };
+        Ok(Parsed::new(id, document, row.line, options).with_large_numbers(large_numbers))
+    }
+
+    /// What was made of the header, where that is not what it says.
+    fn note_header(&self, notes: &Notes) {
+        for number in &self.nameless {
+            let name = &self.all[number - 1].name;
+            notes.add(format!("column {number} has no name: its values are stored as {name:?}"));
+        }
+        let others = self.all.iter().enumerate().filter(|(at, _)| *at != self.text && Some(*at) != self.id);
+        for (_, column) in others.filter(|(_, column)| matches!(column.name.as_str(), "vector" | "metadata")) {
+            let name = &column.name;
+            notes.add(format!("the column {name:?} is stored as text in the metadata: JSON lines alone hold a {name}"));
+        }
+    }
+
+    /// Columns that hold more than text, though nobody said so.
+    fn note_types(&self, notes: &Notes) {
+        let untyped = || self.all.iter().filter(|column| column.given.is_none() && column.looks.values > 0);
+        let numbers = untyped().filter(|column| column.looks.numbers).map(|column| (column, Type::Number));
+        let booleans = untyped().filter(|column| column.looks.booleans).map(|column| (column, Type::Boolean));
+        let found: Vec<(&Column, Type)> = numbers.chain(booleans).collect();
+        let Some((first, _)) = found.first() else { return };
+        let example = match found[0].1 {
+            Type::Number => format!("{} >= 2", first.name),
+            _ => format!("{} = true", first.name),
+        };
+        let names: Vec<String> = found.iter().map(|(column, _)| format!("{:?}", shortened(&column.name))).collect();
+        let types: Vec<String> = found.iter().map(|(column, of)| format!("{}:{}", column.name, of.name())).collect();
+        notes.add(format!(
+            "the values of {} are stored as text, so that a filter such as '{}' finds none: --types '{}' stores numbers and \
+             booleans",
+            names.join(", "),
+            shortened(&example),
+            types.join(",")
+        ));
+    }
+}
+
+impl Column {
+    fn value(&mut self, value: &str, large: LargeNumbers, large_numbers: &mut u32) -> Result<Kind, Bad> {
+        let wrong = |expected| Bad::WrongType { field: self.name.clone(), expected };
+        let value_trimmed = value.trim();
+        match self.given {
+            None => {
+                self.looks.see(value);
+                Ok(Kind::StringValue(value.to_owned()))
+            }
+            Some(Type::Text) => Ok(Kind::StringValue(value.to_owned())),
+            Some(Type::Boolean) => match value_trimmed.to_ascii_lowercase().as_str() {
+                "true" | "1" => Ok(Kind::BoolValue(true)),
+                "false" | "0" => Ok(Kind::BoolValue(false)),
+                _ => Err(wrong("true or false, as --types says")),
+            },
+            Some(Type::Number) if !number::is_number(value_trimmed) => {
+                Err(wrong("a number as in 1999, -0.5 or 1e6, as --types says"))
+            }
+            Some(Type::Number) => {
+                super::json::number(value_trimmed, || self.name.clone(), large, large_numbers)
+            }
+        }
+    }
+}
+
+impl Looks {
+    fn see(&mut self, value: &str) {
+        self.values += 1;
+        self.numbers &= number::is_number(value) && matches!(number::double(value), Ok(Double::Same(_)));
+        self.booleans &= matches!(value, "true" | "false" | "True" | "False" | "TRUE" | "FALSE");
     }
 }
 
@@ -130,14 +217,30 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::client::reader::{Format, read};
+    use crate::client::reader::{Format, MadeUpIds, Types, read};
+    use crate::rpc::metadata;
 
     fn all(input: &[u8], options: &Options) -> Vec<Record> {
         read(input, options).unwrap().map(Result::unwrap).collect()
     }
 
+    fn notes(input: &str, options: &Options) -> String {
+        let mut records = read(input.as_bytes(), options).unwrap();
+        while records.next().is_some() {}
+        records.notes().join("\n")
+    }
+
+    fn refused(input: &str, options: &Options) -> String {
+        read(input.as_bytes(), options).err().expect("refused").to_string()
+    }
+
     fn options() -> Options {
-        Options::new(Format::Csv, "file")
+        let made_up_ids = MadeUpIds::ByLine { prefix: "file".into() };
+        Options { made_up_ids, ..Options::new(Format::Csv, "file") }
+    }
+
+    fn typed(types: &str) -> Options {
+        Options { types: types.parse().unwrap(), ..options() }
     }
 
     #[test]
@@ -153,8 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn a_tab_separates_where_that_is_asked_for() {
+        let read = all(b"id\ttext\na\tone, two\n", &Options { format: Format::Tsv, ..options() });
+        let document = read[0].document.as_ref().unwrap();
+        assert_eq!((document.id.as_str(), document.text.as_str()), ("a", "one, two"));
+        let read = all(b"id;text\na;one, two\n", &Options { delimiter: Some(b';'), ..options() });
+        assert_eq!(read[0].document.as_ref().unwrap().text, "one, two");
+    }
+
+    #[test]
     fn columns_may_have_other_names() {
-        let named = Options { id_column: Some("key".into()), text_column: "title".into(), ..options() };
+        let named = Options { id_column: Some("key".into()), text_column: Some("title".into()), ..options() };
         let read = all(b"key,title\nk,t\n", &named);
         let document = read[0].document.as_ref().unwrap();
         assert_eq!((document.id.as_str(), document.text.as_str()), ("k", "t"));
@@ -162,28 +274,82 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_told_with_those_that_are_there() {
-        let error = read(&b"name,body\n"[..], &options()).err().unwrap();
-        assert_eq!(error.to_string(), r#"has no column "text"; its columns are name, body"#);
+        let error = refused("name,body\n", &options());
+        assert_eq!(error, r#"has no column "text"; its columns are "name", "body": name one with --text-column"#);
         let named = Options { id_column: Some("key".into()), ..options() };
-        assert!(read(&b"id,text\n"[..], &named).is_err(), "an id column that was asked for must be there");
+        assert!(refused("id,text\n", &named).contains("--id-column"), "an id column that was asked for must be there");
+        assert!(refused("id, Text \n", &options()).ends_with("did you mean \" Text \"?"));
+        assert!(refused("id;text\n", &options()).contains("--delimiter ';'"));
+        assert!(refused("", &options()).contains("is empty"));
+    }
+
+    #[test]
+    fn no_column_is_lost_behind_another_of_its_name() {
+        let error = refused("id,text,tag,tag\na,one,x,y\n", &options());
+        assert_eq!(error, r#"has two columns named "tag", the 3rd and the 4th: rename one"#);
+        assert!(refused("id,id,text\n", &options()).contains("\"id\", the 1st and the 2nd"));
+        let read = all(b",id,text,\n0,a,one,\n", &options());
+        let expected = metadata::from_json(json!({ "column_1": "0" }).as_object().unwrap());
+        assert_eq!(read[0].document.as_ref().unwrap().metadata, Some(expected));
+        assert!(notes(",id,text,\n0,a,one,\n", &options()).contains("column 1 has no name"));
     }
 
     #[test]
     fn bad_records_are_reported_where_they_stand() {
-        let read = all(b"id,text\na,1\nb\nc,2,3\nd,\xff\n,last\n", &options());
+        let read = all(b"id,text\na,1\nb\nc,2,3\nd,\xff\ne,a\0\nf,\"x\" y\n,last\n", &options());
         let found: Vec<_> = read.iter().map(|r| (r.line, r.document.as_ref().map(|d| d.id.as_str()))).collect();
         let (few, many) = (Bad::FieldCount { found: 1, expected: 2 }, Bad::FieldCount { found: 3, expected: 2 });
-        let expected = [(2, Ok("a")), (3, Err(&few)), (4, Err(&many)), (5, Err(&Bad::NotUtf8)), (6, Ok("file:6"))];
+        let expected = [
+            (2, Ok("a")),
+            (3, Err(&few)),
+            (4, Err(&many)),
+            (5, Err(&Bad::NotUtf8)),
+            (6, Err(&Bad::Nul)),
+            (7, Err(&Bad::BehindQuote { field: 2 })),
+            (8, Ok("file:8")),
+        ];
         assert_eq!(found, expected);
-        assert_eq!(read[2].raw, "c,2,3");
+        assert_eq!((read[2].raw.as_str(), read[5].raw.as_str()), ("c,2,3", "f,\"x\" y"), "as the file has them");
+        assert!(read[6].remarks.made_up_id && !read[0].remarks.made_up_id);
+    }
+
+    #[test]
+    fn values_have_the_types_that_are_asked_for() {
+        let input = b"id,text,year,flag,zip\n007,1,1999,TRUE,00501\nb,2,-0.5,0,\nc,3,n/a,true,\nd,4,5,maybe,\n";
+        let read = all(input, &typed("year:number,flag:boolean,zip:text"));
+        let metadata = |n: usize| metadata::to_json(read[n].document.as_ref().unwrap().metadata.as_ref().unwrap()).unwrap();
+        assert_eq!(read[0].document.as_ref().unwrap().id, "007");
+        assert_eq!(serde_json::Value::Object(metadata(0)), json!({ "year": 1999, "flag": true, "zip": "00501" }));
+        assert_eq!(serde_json::Value::Object(metadata(1)), json!({ "year": -0.5, "flag": false }));
+        let error = |n: usize| read[n].document.as_ref().unwrap_err().to_string();
+        assert!(error(2).starts_with("\"year\" is not a number"), "{}", error(2));
+        assert!(error(3).starts_with("\"flag\" is not true or false"), "{}", error(3));
+    }
+
+    #[test]
+    fn types_of_columns_that_are_not_there_or_are_text_are_refused() {
+        assert!(refused("id,text\n", &typed("year:number")).contains("has no column \"year\""));
+        assert!(refused("id,text\n", &typed("id:number")).contains("--types"));
+        assert!(refused("id,text\n", &typed("text:number")).contains("--types"));
+    }
+
+    #[test]
+    fn columns_of_numbers_and_booleans_that_are_stored_as_text_are_named() {
+        let input = "id,text,year,zip,ok,n\na,t,1999,00501,true,1\nb,t,2000.5,10001,false,\n";
+        let said = notes(input, &options());
+        assert!(said.contains("--types 'year:number,n:number,ok:boolean'"), "{said}");
+        assert_eq!(notes(input, &typed("year:text,n:number,ok:boolean,zip:text")), "");
+        assert_eq!(notes("id,text,order\na,t,9007199254740993\n", &options()), "", "a number that would be rounded is text");
+        assert_eq!(options().types, Types::default());
     }
 
     #[test]
     fn a_quote_that_is_never_closed_does_not_draw_the_file_into_memory() {
-        let endless = io::BufReader::new(b"id,text\na,\"".chain(io::repeat(b'x')));
-        let mut records = read(endless, &options()).unwrap();
-        let error = records.next().unwrap().unwrap_err();
-        assert!(error.to_string().contains("is a quote not closed?"), "{error}");
+        let input = [&b"id,text\na,one\nb,\"two\nc,"[..], &b"x".repeat(100)].concat();
+        let mut records = read(&input[..], &options()).unwrap();
+        assert!(records.next().unwrap().is_ok());
+        let error = records.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("quote"), "{error}");
         assert!(records.next().is_none());
     }
 }

@@ -1,77 +1,202 @@
 //! A document from a JSON object.
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
-use super::{Bad, Options};
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+
+use super::number::{self as numbers, Double, LargeNumbers};
+use super::syntax::{self, Node, shortened};
+use super::{Bad, Options, Parsed};
 use crate::proto::{Document, Vector};
-use crate::rpc::metadata;
+use crate::rpc::metadata::MAX_DEPTH;
+
+type Fields<'t> = Vec<(Cow<'t, str>, Node<'t>)>;
 
 /// `{"id": …, "text": …, "metadata": {…}, "vector": […]}`, all but one of text and vector optional; fields of any
-/// other name are added to the metadata.
-pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Document, Bad> {
-    let value: Value = serde_json::from_str(text).map_err(|error| Bad::NotJson(error.to_string()))?;
-    let Value::Object(mut fields) = value else { return Err(Bad::NotAnObject) };
-    let mut take = |name: &str| fields.remove(name).filter(|value| !value.is_null());
+/// other name are added to the metadata. A number as id keeps its digits.
+pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
+    let node = syntax::parse(text).map_err(|invalid| Bad::NotJson(invalid.to_string()))?;
+    let Node::Object(mut fields) = node else { return Err(Bad::NotAnObject) };
+    for (named, flag) in [(&options.id_column, "--id-column"), (&options.text_column, "--text-column")] {
+        if let Some(name) = named.as_ref().filter(|&name| fields.iter().all(|(field, _)| field != name)) {
+            let names: Vec<String> = fields.iter().map(|(field, _)| format!("{field:?}")).collect();
+            return Err(Bad::NoField { name: shortened(name), flag, fields: shortened(&names.join(", ")) });
+        }
+    }
 
-    let id = match take(options.id_column()) {
-        None => options.generated_id(line)?,
-        Some(Value::String(id)) => id,
-        Some(Value::Number(number)) => number.to_string(),
+    let id = match take(&mut fields, options.id_column()) {
+        None => None,
+        Some(Node::String(id)) => Some(id.into_owned()),
+        Some(Node::Number(digits)) => Some(digits.to_owned()),
         Some(_) => return Err(wrong_type(options.id_column(), "a string or a number")),
     };
-    let text = match take(&options.text_column) {
+    let text = match take(&mut fields, options.text_column()) {
         None => None,
-        Some(Value::String(text)) => Some(text),
-        Some(_) => return Err(wrong_type(&options.text_column, "a string")),
+        Some(Node::String(text)) => Some(text.into_owned()),
+        Some(_) => return Err(wrong_type(options.text_column(), "a string")),
     };
-    let vector = match take("vector") {
+    let vector = match take(&mut fields, "vector") {
         None => None,
-        Some(Value::Array(numbers)) => Some(vector(&numbers)?),
+        Some(Node::Array(numbers)) => Some(vector(&numbers)?),
         Some(_) => return Err(wrong_type("vector", "a list of numbers")),
     };
     if text.is_none() && vector.is_none() {
         return Err(Bad::Empty);
     }
-    let (metadata, given) = match take("metadata") {
-        None => (Map::new(), false),
-        Some(Value::Object(map)) => (map, true),
+    let (metadata, given) = match take(&mut fields, "metadata") {
+        None => (Vec::new(), false),
+        Some(Node::Object(fields)) => (fields, true),
         Some(_) => return Err(wrong_type("metadata", "an object")),
     };
-    let metadata = merge(metadata, fields)?;
-    metadata::check_depth(&metadata)?;
-    let metadata = (given || !metadata.is_empty()).then(|| metadata::from_json(&metadata));
-    Ok(Document { id, text: text.unwrap_or_default(), metadata, vector })
+    let (metadata, large_numbers) = merge(metadata, fields, options.large_numbers)?;
+    let metadata = (given || !metadata.fields.is_empty()).then_some(metadata);
+    let document = Document { text: text.unwrap_or_default(), metadata, vector, ..Default::default() };
+    Ok(Parsed::new(id, document, line, options).with_large_numbers(large_numbers))
 }
 
-fn vector(numbers: &[Value]) -> Result<Vector, Bad> {
-    let values: Option<Vec<f32>> = numbers.iter().map(|number| number.as_f64().map(|x| x as f32)).collect();
-    let values = values.ok_or_else(|| wrong_type("vector", "a list of numbers"))?;
-    Ok(Vector { values, ..Default::default() })
+/// Takes a field out; one that is null is as good as none.
+fn take<'t>(fields: &mut Fields<'t>, name: &str) -> Option<Node<'t>> {
+    let at = fields.iter().position(|(field, _)| field == name)?;
+    Some(fields.remove(at).1).filter(|node| *node != Node::Null)
 }
 
-fn merge(mut metadata: Map<String, Value>, others: Map<String, Value>) -> Result<Map<String, Value>, Bad> {
-    for (name, value) in others {
-        if metadata.contains_key(&name) {
-            return Err(Bad::Twice(name));
+fn vector(numbers: &[Node<'_>]) -> Result<Vector, Bad> {
+    let value = |(position, node): (usize, &Node<'_>)| {
+        // Straight to 32 bits: what was exported is read back to the bit.
+        let value = match node {
+            Node::Number(digits) => digits.parse::<f32>().ok(),
+            _ => return Err(wrong_type("vector", "a list of numbers")),
+        };
+        value.filter(|value| value.is_finite()).ok_or_else(|| Bad::WrongType {
+            field: format!("vector[{position}]"),
+            expected: "within the range of 32-bit floats",
+        })
+    };
+    Ok(Vector { values: numbers.iter().enumerate().map(value).collect::<Result<_, _>>()?, ..Default::default() })
+}
+
+/// The metadata of a record: what is under that name, and the fields beside it. With how many of its numbers are kept
+/// otherwise than they are written.
+fn merge(inside: Fields<'_>, beside: Fields<'_>, large: LargeNumbers) -> Result<(Struct, u32), Bad> {
+    let (mut metadata, mut converting) = (Struct::default(), Converting { path: Vec::new(), large, large_numbers: 0 });
+    let is_inside = inside.into_iter().map(|field| (true, field)).chain(beside.into_iter().map(|field| (false, field)));
+    for (inside, (name, node)) in is_inside {
+        if inside {
+            converting.path.push("metadata".into());
         }
-        metadata.insert(name, value);
+        let value = converting.field(&name, node)?;
+        converting.path.clear();
+        if metadata.fields.contains_key(&*name) {
+            return Err(Bad::Twice(shortened(&name)));
+        }
+        metadata.fields.insert(name.into_owned(), value);
     }
-    Ok(metadata)
+    Ok((metadata, converting.large_numbers))
+}
+
+/// From JSON to the wire.
+struct Converting {
+    /// Names and positions on the way to the value, for messages.
+    path: Vec<String>,
+    large: LargeNumbers,
+    large_numbers: u32,
+}
+
+impl Converting {
+    fn field(&mut self, name: &str, node: Node<'_>) -> Result<Value, Bad> {
+        self.path.push(name.to_owned());
+        let inside_metadata = usize::from(self.path[0] == "metadata" && self.path.len() > 1);
+        if self.path.len() - inside_metadata > MAX_DEPTH {
+            return Err(Bad::TooDeep { field: self.shown() });
+        }
+        let value = self.value(node)?;
+        self.path.pop();
+        Ok(value)
+    }
+
+    fn value(&mut self, node: Node<'_>) -> Result<Value, Bad> {
+        let kind = match node {
+            Node::Null => Kind::NullValue(0),
+            Node::Bool(truth) => Kind::BoolValue(truth),
+            Node::String(text) => Kind::StringValue(text.into_owned()),
+            Node::Number(digits) => {
+                let (path, large) = (&self.path, self.large);
+                number(digits, || shortened(&path.join(".")), large, &mut self.large_numbers)?
+            }
+            Node::Array(items) => {
+                let items = items.into_iter().enumerate();
+                let values = items.map(|(position, item)| self.field(&position.to_string(), item));
+                Kind::ListValue(ListValue { values: values.collect::<Result<_, _>>()? })
+            }
+            Node::Object(fields) => {
+                let fields = fields.into_iter();
+                let fields = fields.map(|(name, node)| {
+                    let value = self.field(&name, node)?;
+                    Ok((name.into_owned(), value))
+                });
+                Kind::StructValue(Struct { fields: fields.collect::<Result<_, Bad>>()? })
+            }
+        };
+        Ok(Value { kind: Some(kind) })
+    }
+
+    fn shown(&self) -> String {
+        shortened(&self.path.join("."))
+    }
+}
+
+/// A number of the metadata. `large_numbers` counts those that are kept otherwise than they are written.
+pub(super) fn number(
+    digits: &str,
+    field: impl FnOnce() -> String,
+    large: LargeNumbers,
+    large_numbers: &mut u32,
+) -> Result<Kind, Bad> {
+    match numbers::double(digits) {
+        Ok(Double::Same(value)) => Ok(Kind::NumberValue(value)),
+        Ok(Double::Rounded(nearest)) => match large {
+            LargeNumbers::Refuse => {
+                Err(Bad::LargeNumber { field: field(), digits: shortened(digits), nearest: format!("{nearest:.0}") })
+            }
+            LargeNumbers::Text => {
+                *large_numbers += 1;
+                Ok(Kind::StringValue(digits.to_owned()))
+            }
+            LargeNumbers::Round => {
+                *large_numbers += 1;
+                Ok(Kind::NumberValue(nearest))
+            }
+        },
+        Err(reason) => {
+            Err(Bad::OutOfRange { field: field(), digits: shortened(digits), reason: reason.to_string() })
+        }
+    }
 }
 
 fn wrong_type(field: &str, expected: &'static str) -> Bad {
-    Bad::WrongType { field: field.to_string(), expected }
+    Bad::WrongType { field: shortened(field), expected }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::client::reader::Format;
+    use crate::client::reader::{Format, MadeUpIds};
+    use crate::rpc::metadata;
+
+    fn options() -> Options {
+        let made_up_ids = MadeUpIds::ByLine { prefix: "file".into() };
+        Options { made_up_ids, ..Options::new(Format::Jsonl, "file") }
+    }
+
+    fn read(text: &str) -> Result<Document, Bad> {
+        document(text, 7, &options()).map(|parsed| parsed.document)
+    }
 
     fn parse(value: &Value) -> Result<Document, Bad> {
-        document(&value.to_string(), 7, &Options::new(Format::Jsonl, "file"))
+        read(&value.to_string())
     }
 
     #[test]
@@ -84,10 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_id_is_made_of_file_and_line_and_a_number_is_an_id() {
+    fn a_missing_id_is_made_up_and_a_number_is_an_id_with_all_its_digits() {
         assert_eq!(parse(&json!({ "text": "t" })).unwrap().id, "file:7");
         assert_eq!(parse(&json!({ "id": null, "text": "t" })).unwrap().id, "file:7");
-        assert_eq!(parse(&json!({ "id": 42, "text": "t" })).unwrap().id, "42");
+        for digits in ["42", "100000000000000000001", "100000000000000000002", "1.0", "1e0", "1.10", "-0", "-0.0"] {
+            assert_eq!(read(&format!("{{\"id\": {digits}, \"text\": \"t\"}}")).unwrap().id, digits);
+        }
     }
 
     #[test]
@@ -100,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn text_and_id_may_have_other_names() {
-        let options = Options {
-            id_column: Some("url".into()),
-            text_column: "body".into(),
-            ..Options::new(Format::Jsonl, "file")
-        };
-        let read = document(r#"{"url": "u", "body": "b", "text": "not it"}"#, 1, &options).unwrap();
+    fn text_and_id_may_have_other_names_which_must_then_be_there() {
+        let named = Options { id_column: Some("url".into()), text_column: Some("body".into()), ..options() };
+        let read = document(r#"{"url": "u", "body": "b", "text": "not it"}"#, 1, &named).unwrap().document;
         assert_eq!((read.id.as_str(), read.text.as_str()), ("u", "b"));
         assert!(read.metadata.unwrap().fields.contains_key("text"));
+        let error = document(r#"{"uri": "u", "body": "b"}"#, 1, &named).err().unwrap();
+        assert_eq!(error.to_string(), r#"no field "url", which --id-column names; its fields are "uri", "body""#);
+        let error = document(r#"{"url": "u", "vector": [1]}"#, 1, &named).err().unwrap().to_string();
+        assert!(error.contains("--text-column"), "{error}");
     }
 
     #[test]
@@ -118,6 +245,7 @@ mod tests {
             (json!({ "text": 5 }), r#""text" is not a string"#),
             (json!({ "vector": "0.5" }), r#""vector" is not a list of numbers"#),
             (json!({ "vector": [1, "x"] }), r#""vector" is not a list of numbers"#),
+            (json!({ "vector": [1, 1e39] }), r#""vector[1]" is not within the range of 32-bit floats"#),
             (json!({ "text": "t", "metadata": [] }), r#""metadata" is not an object"#),
             (json!({ "id": "only" }), "no text and no vector"),
         ] {
@@ -127,7 +255,34 @@ mod tests {
 
     #[test]
     fn metadata_too_deep_for_the_wire_is_refused_here() {
-        let deep = (0..metadata::MAX_DEPTH).fold(json!(1), |inner, _| json!([inner]));
-        assert!(matches!(parse(&json!({ "text": "t", "metadata": { "k": deep } })), Err(Bad::Metadata(_))));
+        let nested = |depth| (1..depth).fold(json!(1), |inner, _| json!([inner]));
+        let inside = |depth| parse(&json!({ "text": "t", "metadata": { "k": nested(depth) } }));
+        assert!(inside(MAX_DEPTH).is_ok() && matches!(inside(MAX_DEPTH + 1), Err(Bad::TooDeep { .. })));
+        let beside = |depth| parse(&json!({ "text": "t", "k": nested(depth) }));
+        assert!(beside(MAX_DEPTH).is_ok() && matches!(beside(MAX_DEPTH + 1), Err(Bad::TooDeep { .. })));
+    }
+
+    #[test]
+    fn a_whole_number_that_metadata_cannot_hold_is_refused_kept_as_text_or_rounded_as_asked() {
+        let text = r#"{"text": "t", "n": 7, "metadata": {"order": [9007199254740993]}}"#;
+        let parse = |large_numbers| document(text, 1, &Options { large_numbers, ..options() });
+        let error = parse(LargeNumbers::Refuse).err().unwrap().to_string();
+        assert!(error.starts_with("metadata.order.0: 9007199254740993 is a whole number beyond 2^53"), "{error}");
+        for (large, kept) in [(LargeNumbers::Text, json!("9007199254740993")), (LargeNumbers::Round, json!(9007199254740992i64))]
+        {
+            let parsed = parse(large).unwrap();
+            let metadata = metadata::to_json(&parsed.document.metadata.unwrap()).unwrap();
+            assert_eq!((&metadata["order"][0], parsed.remarks.large_numbers), (&kept, 1));
+        }
+        let error = read(r#"{"text": "t", "s": 1e999}"#).unwrap_err().to_string();
+        assert!(error.starts_with("s: 1e999 is too large"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_is_refused() {
+        for text in [r#"{"id": "a", "text": "t", "id": "b"}"#, r#"{"text": "t", "metadata": {"k": 1, "k": 2}}"#] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains("stands twice"), "{error}");
+        }
     }
 }

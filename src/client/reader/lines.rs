@@ -18,7 +18,7 @@ pub(super) struct Line {
 }
 
 /// How much of a line that is too long is kept, to recognise it by.
-const KEPT_BYTES: usize = 200;
+pub(super) const KEPT_BYTES: usize = 200;
 
 /// The lines of `input`; a byte order mark at its beginning is dropped.
 pub(super) fn lines(input: impl BufRead) -> impl Iterator<Item = io::Result<Line>> {

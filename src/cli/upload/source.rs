@@ -1,0 +1,145 @@
+//! The files of a load: which flags they honour, how they are opened, and what is read out of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{bail, ensure};
+use tokio::sync::mpsc;
+
+use super::super::input::{Place, Source};
+use super::Args;
+use super::bookmark::Mark;
+use super::findings::{Findings, Seen};
+use super::ledger::{Ledger, Sent};
+use crate::client::reader::{self, Format, MadeUpIds};
+use crate::proto::Document;
+
+/// A file that is open.
+pub(super) struct Input {
+    name: Arc<str>,
+    reader: Box<dyn std::io::BufRead + Send>,
+    pub(super) bytes: Option<u64>,
+    pub(super) options: reader::Options,
+    /// Its documents are to be known again.
+    pub(super) is_marked: bool,
+}
+
+/// Opens all files before anything is sent: a name mistyped at the end, or a column, should not be found after hours.
+pub(super) fn open(args: &Args) -> anyhow::Result<Vec<Input>> {
+    let sources: Vec<Source> = args.files.iter().map(|path| Source::named(path)).collect();
+    if sources.iter().filter(|source| **source == Source::Stdin).count() > 1 {
+        bail!("standard input (-) can be read once");
+    }
+    let format = |source: &Source| args.format.map_or_else(|| source.format(), Into::into);
+    for source in &sources {
+        check_flags(args, source, format(source))?;
+    }
+    let no_use = sources.iter().all(|source| format(source).has_columns()) && args.types.is_none();
+    ensure!(
+        args.large_numbers.is_none() || !no_use,
+        "--large-numbers has no use here: the values of a CSV are text unless --types says otherwise"
+    );
+    ensure!(
+        args.id_prefix.is_none() || sources.len() == 1,
+        "--id-prefix needs one file: the lines of several would get the same ids"
+    );
+    sources.iter().map(|source| open_one(args, source, format(source))).collect()
+}
+
+/// Each flag is honoured by the file or refused.
+fn check_flags(args: &Args, source: &Source, format: Format) -> anyhow::Result<()> {
+    let (is_lines, has_columns) = (format == Format::Lines, format.has_columns());
+    let fields = "plain lines have no fields: say --format if it is written otherwise";
+    let columns = "it is for CSV and TSV: say --format if it is written otherwise";
+    for (flag, is_given, is_refused, reason) in [
+        ("--id-column", args.id_column.is_some(), is_lines, fields),
+        ("--text-column", args.text_column.is_some(), is_lines, fields),
+        ("--large-numbers", args.large_numbers.is_some(), is_lines, fields),
+        ("--types", args.types.is_some(), !has_columns, columns),
+        ("--delimiter", args.delimiter.is_some(), !has_columns, columns),
+        ("--delimiter", args.delimiter.is_some(), format == Format::Tsv, "tabs separate the fields of a TSV"),
+    ] {
+        ensure!(!(is_given && is_refused), "{flag} is of no use for {source}: {reason}");
+    }
+    let (id, text) = (args.id_column.as_deref().unwrap_or("id"), args.text_column.as_deref().unwrap_or("text"));
+    ensure!(id != text, "{id:?} cannot be both id and text: name another with --id-column or --text-column");
+    Ok(())
+}
+
+fn open_one(args: &Args, source: &Source, format: Format) -> anyhow::Result<Input> {
+    let made_up_ids = match &args.id_prefix {
+        Some(prefix) => MadeUpIds::ByLine { prefix: prefix.clone() },
+        None => MadeUpIds::ByContent { stem: source.stem() },
+    };
+    let options = reader::Options {
+        format_is_given: args.format.is_some(),
+        format_flag: Some("--format"),
+        made_up_ids,
+        id_column: args.id_column.clone(),
+        text_column: args.text_column.clone(),
+        delimiter: args.delimiter,
+        types: args.types.clone().unwrap_or_default(),
+        large_numbers: args.large_numbers.unwrap_or_default().into(),
+        ..reader::Options::new(format, "")
+    };
+    let (mut reader, bytes) = source.open()?;
+    // What cannot be opened a second time is looked at when it is read.
+    if bytes.is_some() {
+        reader::read(reader, &options).map_err(|error| anyhow::anyhow!("{source}: {error}"))?;
+        (reader, _) = source.open()?;
+    }
+    Ok(Input { name: source.to_string().into(), reader, bytes, options, is_marked: false })
+}
+
+/// The file of rejected records must be none of those that are read: it is emptied.
+pub(super) fn check_rejected(args: &Args) -> anyhow::Result<()> {
+    let Some(rejected) = &args.rejected else { return Ok(()) };
+    ensure!(rejected != Path::new("-"), "--rejected needs a file: standard output has the summary");
+    let Ok(rejected) = rejected.canonicalize() else { return Ok(()) };
+    for file in &args.files {
+        let is_read = file.canonicalize().is_ok_and(|file| file == rejected);
+        ensure!(!is_read || !rejected.is_file(), "--rejected would empty {}, which is to be read", file.display());
+    }
+    Ok(())
+}
+
+/// Reads one file to its end. False if it could not be read, or if nobody takes the documents any more.
+pub(super) fn read(input: Input, seen: &mut Seen, ledger: &Ledger, documents: &mpsc::Sender<Document>) -> bool {
+    let Input { name, reader, options, is_marked, .. } = input;
+    let tell = |what: &str| ledger.tell(&format!("{name}: {what}"));
+    let mut records = match reader::read(reader, &options) {
+        Ok(records) => records,
+        Err(error) => {
+            tell(&error.to_string());
+            return false;
+        }
+    };
+    let mut findings = Findings::default();
+    let mut all_read = true;
+    while let Some(record) = records.next() {
+        records.notes().iter().for_each(|note| tell(note));
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                tell(&error.to_string());
+                all_read = false;
+                break;
+            }
+        };
+        let place = Place { source: name.clone(), line: record.line };
+        match record.document {
+            Err(bad) => ledger.reject_unread(&place, record.end, &bad.to_string(), &record.raw),
+            Ok(document) => {
+                findings.see(&place, &document.id, record.remarks, seen);
+                let mark = is_marked.then(|| Mark::of(&document));
+                ledger.sent(Sent::new(place, record.raw, record.end, mark));
+                if documents.blocking_send(document).is_err() {
+                    return false;
+                }
+            }
+        }
+    }
+    records.notes().iter().for_each(|note| tell(note));
+    findings.lines(&options).iter().for_each(|line| tell(line));
+    all_read
+}

@@ -1,0 +1,118 @@
+//! What a file is, by its first bytes: refused where it would be read as something that it is not.
+
+use std::io::BufRead;
+
+use super::{Error, Format, Options, syntax};
+
+/// How JSON stands in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Each line is a record.
+    Lines,
+    /// One array, whose elements are the records.
+    Array,
+}
+
+/// First bytes of files that hold no plain text, what they are, and what to do.
+const BINARY: &[(&[u8], &str, &str)] = &[
+    (b"\xff\xfe", "UTF-16 text", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
+    (b"\xfe\xff", "UTF-16 text", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8"),
+    (b"\x1f\x8b", "compressed by gzip", "give it as gzip -dc FILE | cognate … - --format FORMAT"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd", "give it as zstd -dc FILE | cognate … - --format FORMAT"),
+    (b"BZh", "compressed by bzip2", "give it as bzip2 -dc FILE | cognate … - --format FORMAT"),
+    (b"\xfd7zXZ", "compressed by xz", "give it as xz -dc FILE | cognate … - --format FORMAT"),
+    (b"PK\x03\x04", "a zip archive or a spreadsheet", "save its table as CSV in UTF-8"),
+    (b"PAR1", "a Parquet file", "convert it to JSON lines or CSV"),
+    (b"%PDF-", "a PDF", "extract its text"),
+    (b"SQLite format 3", "an SQLite database", "export its table as CSV"),
+];
+
+/// Looks at the beginning of `input` and takes nothing of it.
+pub(super) fn look(input: &mut impl BufRead, options: &Options) -> Result<Layout, Error> {
+    let beginning = input.fill_buf()?;
+    for &(magic, what, remedy) in BINARY {
+        if beginning.starts_with(magic) {
+            return Err(Error::NotText { what, remedy });
+        }
+    }
+    let beginning = beginning.strip_prefix(b"\xef\xbb\xbf").unwrap_or(beginning);
+    let first = beginning.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(beginning.len());
+    let line = beginning[first..].split(|byte| *byte == b'\n').next().unwrap_or_default();
+    // What of a character is cut off at the buffer's end says nothing.
+    let line = line.utf8_chunks().next().map_or("", |chunk| chunk.valid()).trim_end();
+    match options.format {
+        Format::Jsonl if line.starts_with('[') => return Ok(Layout::Array),
+        Format::Jsonl if line == "{" => return Err(Error::SpreadObject),
+        Format::Lines if !options.format_is_given => {
+            if is_json(line) {
+                return Err(Error::LooksLike { what: "JSON lines", format: "jsonl", flag: options.format_flag });
+            }
+            for (delimiter, what, format) in [(',', "CSV with a header", "csv"), ('\t', "TSV with a header", "tsv")] {
+                if is_header(line, delimiter, options.text_column()) {
+                    return Err(Error::LooksLike { what, format, flag: options.format_flag });
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(Layout::Lines)
+}
+
+/// An object or an array of objects, or the beginning of one that the buffer cuts off.
+fn is_json(line: &str) -> bool {
+    let begins_as_object = line.trim_start_matches(['[', ' ']).starts_with('{') || line == "[";
+    begins_as_object && syntax::parse(line).map_or_else(|invalid| invalid.is_cut_off, |_| true)
+}
+
+fn is_header(line: &str, delimiter: char, text_column: &str) -> bool {
+    let mut names = line.split(delimiter).map(|name| name.trim_matches('"'));
+    line.contains(delimiter) && names.any(|name| name == text_column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked(input: &[u8], format: Format) -> Result<Layout, String> {
+        let mut input = input;
+        let options = Options { format_flag: Some("--format"), ..Options::new(format, "f") };
+        look(&mut input, &options).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn plain_lines_are_not_taken_for_another_format() {
+        for (input, format) in [
+            ("{\"id\": \"a\", \"text\": \"one\"}\n", "--format jsonl"),
+            ("\u{feff}\n {\"text\": \"cut off", "--format jsonl"),
+            ("[\n {\"text\"", "--format jsonl"),
+            ("[{\"text\": \"a\"}]", "--format jsonl"),
+            ("id,text\na,one\n", "--format csv"),
+            ("\"id\"\t\"text\"\r\na\tone\n", "--format tsv"),
+        ] {
+            let error = looked(input.as_bytes(), Format::Lines).unwrap_err();
+            assert!(error.contains(format) && error.contains("--format lines"), "{input}: {error}");
+        }
+        for input in ["a text, and more text\n", "{curly} words\n", "[note] a text", "", "text\n", "1, 2, 3\n"] {
+            assert_eq!(looked(input.as_bytes(), Format::Lines), Ok(Layout::Lines), "{input}");
+        }
+        let given = Options { format_is_given: true, ..Options::new(Format::Lines, "f") };
+        assert!(look(&mut &b"{\"text\": \"a\"}\n"[..], &given).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_text_is_named_with_what_to_do() {
+        for format in [Format::Jsonl, Format::Csv, Format::Tsv, Format::Lines] {
+            for (input, what) in [(&b"\xff\xfei\0d\0"[..], "UTF-16"), (b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "CSV")] {
+                let error = looked(input, format).unwrap_err();
+                assert!(error.contains(what), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_lines_or_an_array_and_an_object_over_many_lines_is_refused_once() {
+        assert_eq!(looked(b"\xef\xbb\xbf \n[{}]", Format::Jsonl), Ok(Layout::Array));
+        assert_eq!(looked(b"{\"a\": 1}\n[]", Format::Jsonl), Ok(Layout::Lines));
+        assert!(looked(b"{\n  \"a\": 1\n}\n", Format::Jsonl).unwrap_err().contains("several lines"));
+    }
+}
