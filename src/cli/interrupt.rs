@@ -6,6 +6,8 @@
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(unix)]
+use std::task::Poll;
 
 use tokio::sync::oneshot;
 
@@ -22,7 +24,9 @@ type Status = u8;
 pub fn end() {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     if !HANDLED.swap(true, Ordering::Relaxed) {
-        runtime.spawn(async move { abandon(signal().await) });
+        // Listened for before any file is begun, and not when the task has its first turn.
+        let mut signals = Signals::listen();
+        runtime.spawn(async move { abandon(signals.next().await) });
     }
 }
 
@@ -31,51 +35,63 @@ pub fn end() {
 pub fn first() -> oneshot::Receiver<Status> {
     let (tell, told) = oneshot::channel();
     HANDLED.store(true, Ordering::Relaxed);
+    let mut signals = Signals::listen();
     tokio::spawn(async move {
-        let mut status = signal().await;
+        let mut status = signals.next().await;
         if tell.send(status).is_ok() {
-            status = signal().await;
+            status = signals.next().await;
         }
         abandon(status)
     });
     told
 }
 
-fn abandon(status: Status) {
+fn abandon(status: Status) -> ! {
     new_file::remove_unfinished();
     exit(status.into())
 }
 
-/// Waits for a signal.
+/// Those of the signals that are not ignored, each with its status.
 #[cfg(unix)]
-async fn signal() -> Status {
-    use tokio::signal::unix::{Signal, SignalKind, signal};
+struct Signals(Vec<(tokio::signal::unix::Signal, Status)>);
 
-    let listen = |kind: SignalKind| -> Option<Signal> {
-        if is_ignored(kind.as_raw_value()) { None } else { signal(kind).ok() }
-    };
-    let [mut interrupt, mut terminate, mut hangup] =
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(listen);
-    async fn received(signal: &mut Option<Signal>) {
-        match signal {
-            Some(signal) => _ = signal.recv().await,
-            None => std::future::pending().await,
-        }
+#[cfg(unix)]
+impl Signals {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let heard = kinds.into_iter().zip([130, 143, 129]).filter(|(kind, _)| !is_ignored(kind.as_raw_value()));
+        Self(heard.filter_map(|(kind, status)| Some((signal(kind).ok()?, status))).collect())
     }
-    tokio::select! {
-        () = received(&mut interrupt) => 130,
-        () = received(&mut terminate) => 143,
-        () = received(&mut hangup) => 129,
+
+    async fn next(&mut self) -> Status {
+        std::future::poll_fn(|context| {
+            let arrived = |(signal, status): &mut (tokio::signal::unix::Signal, Status)| {
+                signal.poll_recv(context).is_ready().then_some(*status)
+            };
+            self.0.iter_mut().find_map(arrived).map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
-/// Waits for a signal.
+/// Ctrl-C.
 #[cfg(not(unix))]
-async fn signal() -> Status {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn listen() -> Self {
+        Self
     }
-    130
+
+    async fn next(&mut self) -> Status {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        130
+    }
 }
 
 /// Our parent had the signal ignored: a listener would undo that. Known on Linux; elsewhere only SIGHUP is assumed to be.

@@ -338,11 +338,12 @@ async fn an_interrupted_upload_says_what_is_committed() {
     for _ in 0..2 {
         desk.ids(&collection).await;
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    // Not SIGINT, which a shell has ignored where the tests run in the background.
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     // Its input stays open all the while.
     let output = child.wait_with_output().unwrap();
     drop(input);
-    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.status.code(), Some(143));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(summary["committed"].as_u64().unwrap() <= 3 && summary["error"].as_str().unwrap().contains("interrupted"));
 }
