@@ -101,7 +101,11 @@ async fn upload(client: &Client) -> anyhow::Result<()> {
     let words: Vec<Word> =
         CORPUS.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("the bundled corpus is damaged")?;
     let total = words.len() as u64;
-    writeln!(std::io::stdout(), "\n{} {total} definitions from WordNet, through the streaming Upload", style("1.").bold())?;
+    writeln!(
+        std::io::stdout(),
+        "\n{} {total} definitions from WordNet, through the streaming Upload",
+        style("1.").bold()
+    )?;
     let bar = ProgressBar::new(total);
     let template = "   {bar:40} {pos}/{len} committed, {per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(template).context("the template is wrong")?);
@@ -135,7 +139,12 @@ async fn search(client: &Client) -> anyhow::Result<()> {
     let begun = Instant::now();
     let results = client.top_k(request).await?.results;
     let took = begun.elapsed();
-    writeln!(std::io::stdout(), "\n{} TopK: {} meanings, and the words for them ({took:.1?} in all)", style("2.").bold(), texts.len())?;
+    writeln!(
+        std::io::stdout(),
+        "\n{} TopK: {} meanings, and the words for them ({took:.1?} in all)",
+        style("2.").bold(),
+        texts.len()
+    )?;
     let mut out = std::io::stdout().lock();
     for (text, result) in texts.iter().zip(results) {
         writeln!(out, "\n   {}", style(format!("“{text}”")).cyan())?;
@@ -175,7 +184,13 @@ async fn embed(client: &Client) -> anyhow::Result<()> {
         anyhow::bail!("the text was not embedded");
     };
     let first: Vec<String> = vector.values.iter().take(6).map(|v| format!("{v:+.4}")).collect();
-    writeln!(std::io::stdout(), "\n{} Embed: {} dimensions from {} tokens", style("4.").bold(), vector.values.len(), result.tokens)?;
+    writeln!(
+        std::io::stdout(),
+        "\n{} Embed: {} dimensions from {} tokens",
+        style("4.").bold(),
+        vector.values.len(),
+        result.tokens
+    )?;
     writeln!(std::io::stdout(), "   [{}, …]", first.join(", "))?;
     Ok(())
 }
@@ -192,7 +207,13 @@ async fn classify(client: &Client) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    writeln!(std::io::stdout(), "\n{} Classify: the sentiment of {} tickets ({:.1?})\n", style("5.").bold(), texts.len(), begun.elapsed())?;
+    writeln!(
+        std::io::stdout(),
+        "\n{} Classify: the sentiment of {} tickets ({:.1?})\n",
+        style("5.").bold(),
+        texts.len(),
+        begun.elapsed()
+    )?;
     let columns = [table::Align::Right, table::Align::Left, table::Align::Left, table::Align::Left];
     let mut shown = table::Table::new(columns.map(|align| ("", align)));
     for (text, result) in texts.iter().zip(results) {

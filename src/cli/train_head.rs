@@ -17,8 +17,8 @@ use super::new_file::NewFile;
 use super::table::{self, Align, Table};
 use super::texts::{self, Feed};
 use crate::classifier::head::{self, ClassWeights, Confusion, Examples, Head, MadeFor, TrainOptions, Trained};
-use crate::client::vector::{self, Values};
 use crate::client::reader::{self, LargeNumbers};
+use crate::client::vector::{self, Values};
 use crate::client::{Client, item_error};
 use crate::proto::{self as pb, embed_result::Result as Embedded};
 use crate::rpc::metadata;
@@ -118,7 +118,11 @@ fn read(path: &Path, text_column: String, label_column: &str) -> anyhow::Result<
         "{name}: labels are read from .csv, .tsv and .jsonl files, with a column or field {label_column:?}"
     );
     // A label is a name: its digits stay.
-    let options = reader::Options { text_column: Some(text_column), large_numbers: LargeNumbers::Text, ..reader::Options::new(source.format(), source.stem()) };
+    let options = reader::Options {
+        text_column: Some(text_column),
+        large_numbers: LargeNumbers::Text,
+        ..reader::Options::new(source.format(), source.stem())
+    };
     let (input, _) = source.open()?;
     let (mut texts, mut given) = (Vec::new(), Vec::new());
     for record in reader::read(input, &options).with_context(|| name.clone())? {
@@ -271,7 +275,8 @@ mod tests {
     #[test]
     fn a_mistake_is_told_by_its_line_whichever_way_lines_end() {
         for end in ["\n", "\r\n", "\r"] {
-            let (_directory, path) = file("a.csv", &["text,label", "\"one", "two\",x", "", "three,", "four,y"].join(end));
+            let (_directory, path) =
+                file("a.csv", &["text,label", "\"one", "two\",x", "", "three,", "four,y"].join(end));
             let error = format!("{:#}", read(&path, "text".to_owned(), "label").err().unwrap());
             assert!(error.contains("a.csv:5: there is no label"), "{end:?}: {error}");
         }

@@ -35,7 +35,8 @@ use crate::client::{self, item_error};
 
 /// Loads documents into a collection, which is made if it does not exist
 #[derive(Debug, clap::Args)]
-#[command(after_help = "A document that is wrong is reported and skipped. What was committed stays. Exit status: 0 all committed, \
+#[command(
+    after_help = "A document that is wrong is reported and skipped. What was committed stays. Exit status: 0 all committed, \
 1 some rejected, 2 failed, 130 or 143 interrupted.
 
 A record without an id gets one from the file's name, its line and what it holds, as in words:17-9f86d081884c: loaded \
@@ -45,7 +46,8 @@ Examples:
   cognate upload words.jsonl --collection words
   cognate upload reviews.csv --collection reviews --text-column review --id-column review_id --types stars:number
   cognate upload million.jsonl --collection corpus --resume   # and again, when it broke
-  zcat corpus.jsonl.gz | cognate upload - --format jsonl --collection corpus --rejected rejected.jsonl")]
+  zcat corpus.jsonl.gz | cognate upload - --format jsonl --collection corpus --rejected rejected.jsonl"
+)]
 pub struct Args {
     /// The files: .jsonl, .json, .csv, .tsv, or plain lines; - is standard input
     #[arg(required = true, value_name = "FILE")]

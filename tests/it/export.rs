@@ -234,7 +234,8 @@ async fn an_interrupted_export_leaves_nothing_half_done() {
     for _ in 0..3 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
         command.args(["export", "c", "--with-vectors", "--addr", &server.addr.to_string(), "--output"]).arg(&file);
-        let mut child = command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stderr(std::process::Stdio::null()).stdout(std::process::Stdio::null()).spawn().unwrap();
         while std::fs::read_dir(folder.path()).unwrap().count() == 0 && child.try_wait().unwrap().is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }

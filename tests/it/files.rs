@@ -108,11 +108,19 @@ async fn numbers_keep_their_digits_as_ids_and_are_not_changed_as_metadata() {
     let large = b"{\"id\": \"a\", \"text\": \"t\", \"order\": 7}\n{\"id\": \"b\", \"text\": \"t\", \"order\": 9007199254740993}\n";
     let loaded = desk.load("x.jsonl", large, &[]);
     assert_eq!((loaded.code, desk.ids(&loaded).await), (Some(1), vec!["a".to_owned()]));
-    assert!(loaded.said.contains("x.jsonl:2: order: 9007199254740993") && loaded.said.contains("2^53"), "{}", loaded.said);
+    assert!(
+        loaded.said.contains("x.jsonl:2: order: 9007199254740993") && loaded.said.contains("2^53"),
+        "{}",
+        loaded.said
+    );
     for (choice, kept) in [("text", json!("9007199254740993")), ("round", json!(9007199254740992_i64))] {
         let loaded = desk.load("x.jsonl", large, &["--large-numbers", choice]);
         assert_eq!(loaded.code, Some(0));
-        assert!(loaded.said.contains("1 whole number beyond 2^53") && loaded.said.contains("line 2"), "{}", loaded.said);
+        assert!(
+            loaded.said.contains("1 whole number beyond 2^53") && loaded.said.contains("line 2"),
+            "{}",
+            loaded.said
+        );
         assert_eq!(metadata_of(&desk.list(&loaded, None).await["b"])["order"], kept);
     }
 }
@@ -189,8 +197,20 @@ async fn a_file_that_cannot_be_read_as_it_is_meant_is_refused_in_a_sentence_and_
 async fn records_that_are_wrong_are_refused_by_their_lines_and_the_others_stored() {
     let desk = Desk::new().await;
     let cases: [(&str, &[u8], &[&str], &[&str], &[&str]); 7] = [
-        ("x.csv", b"id,text\na,one\nb,\xff\nc,tw\0o\nd,\"x\" y\ne,five\n", &[], &["a", "e"], &[":3: not UTF-8", ":4: ", ":5: field 2"]),
-        ("x.jsonl", b"{\"id\":\"a\",\"text\":\"t\",\"id\":\"b\"}\n{\"id\":\"c\",\"text\":\"t\"}\n", &[], &["c"], &[":1: ", "stands twice"]),
+        (
+            "x.csv",
+            b"id,text\na,one\nb,\xff\nc,tw\0o\nd,\"x\" y\ne,five\n",
+            &[],
+            &["a", "e"],
+            &[":3: not UTF-8", ":4: ", ":5: field 2"],
+        ),
+        (
+            "x.jsonl",
+            b"{\"id\":\"a\",\"text\":\"t\",\"id\":\"b\"}\n{\"id\":\"c\",\"text\":\"t\"}\n",
+            &[],
+            &["c"],
+            &[":1: ", "stands twice"],
+        ),
         (
             "x.jsonl",
             b"{\"uid\":\"a\",\"text\":\"t\"}\n{\"uuid\":\"b\",\"text\":\"t\"}\n",
@@ -213,7 +233,13 @@ async fn records_that_are_wrong_are_refused_by_their_lines_and_the_others_stored
             &[":5: \"year\" is not a number"],
         ),
         ("x.tsv", b"id\ttext\na\tone\nb\n", &[], &["a"], &[":3: 1 fields, the header has 2"]),
-        ("x.jsonl", b"{\"id\":\"a\",\"text\":\"t\",\"n\":1e999}\n{\"id\":\"b\",\"text\":\"t\"}\n", &[], &["b"], &[":1: n: 1e999"]),
+        (
+            "x.jsonl",
+            b"{\"id\":\"a\",\"text\":\"t\",\"n\":1e999}\n{\"id\":\"b\",\"text\":\"t\"}\n",
+            &[],
+            &["b"],
+            &[":1: n: 1e999"],
+        ),
     ];
     for (name, content, flags, ids, reasons) in cases {
         let loaded = desk.load(name, content, flags);

@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn what_is_no_text_is_named_with_what_to_do() {
         for format in [Format::Jsonl, Format::Csv, Format::Tsv, Format::Lines] {
-            for (input, what) in [(&b"\xff\xfei\0d\0"[..], "UTF-16"), (b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "CSV")] {
+            for (input, what) in [(&b"\xff\xfei\0d\0"[..], "UTF-16"), (b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "CSV")]
+            {
                 let error = looked(input, format).unwrap_err();
                 assert!(error.contains(what), "{error}");
             }

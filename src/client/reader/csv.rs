@@ -121,8 +121,12 @@ impl Columns {
         if let Some(number) = row.behind_quote {
             return Err(Bad::BehindQuote { field: number });
         }
-        let fields: Vec<&str> =
-            row.fields.iter().map(|field| std::str::from_utf8(field)).collect::<Result<_, _>>().map_err(|_| Bad::NotUtf8)?;
+        let fields: Vec<&str> = row
+            .fields
+            .iter()
+            .map(|field| std::str::from_utf8(field))
+            .collect::<Result<_, _>>()
+            .map_err(|_| Bad::NotUtf8)?;
         if row.fields.len() != self.all.len() {
             return Err(Bad::FieldCount { found: row.fields.len(), expected: self.all.len() });
         }
@@ -197,9 +201,7 @@ impl Column {
             Some(Type::Number) if !number::is_number(value_trimmed) => {
                 Err(wrong("a number as in 1999, -0.5 or 1e6, as --types says"))
             }
-            Some(Type::Number) => {
-                super::json::number(value_trimmed, || self.name.clone(), large, large_numbers)
-            }
+            Some(Type::Number) => super::json::number(value_trimmed, || self.name.clone(), large, large_numbers),
         }
     }
 }
@@ -317,7 +319,8 @@ mod tests {
     fn values_have_the_types_that_are_asked_for() {
         let input = b"id,text,year,flag,zip\n007,1,1999,TRUE,00501\nb,2,-0.5,0,\nc,3,n/a,true,\nd,4,5,maybe,\n";
         let read = all(input, &typed("year:number,flag:boolean,zip:text"));
-        let metadata = |n: usize| metadata::to_json(read[n].document.as_ref().unwrap().metadata.as_ref().unwrap()).unwrap();
+        let metadata =
+            |n: usize| metadata::to_json(read[n].document.as_ref().unwrap().metadata.as_ref().unwrap()).unwrap();
         assert_eq!(read[0].document.as_ref().unwrap().id, "007");
         assert_eq!(serde_json::Value::Object(metadata(0)), json!({ "year": 1999, "flag": true, "zip": "00501" }));
         assert_eq!(serde_json::Value::Object(metadata(1)), json!({ "year": -0.5, "flag": false }));
@@ -339,7 +342,11 @@ mod tests {
         let said = notes(input, &options());
         assert!(said.contains("--types 'year:number,n:number,ok:boolean'"), "{said}");
         assert_eq!(notes(input, &typed("year:text,n:number,ok:boolean,zip:text")), "");
-        assert_eq!(notes("id,text,order\na,t,9007199254740993\n", &options()), "", "a number that would be rounded is text");
+        assert_eq!(
+            notes("id,text,order\na,t,9007199254740993\n", &options()),
+            "",
+            "a number that would be rounded is text"
+        );
         assert_eq!(options().types, Types::default());
     }
 

@@ -83,7 +83,9 @@ pub enum Bad {
         expected: usize,
     },
     /// A CSV field that goes on behind its closing quote.
-    #[error("field {field} goes on behind its closing quote: is a quote before it not closed, or one within not doubled?")]
+    #[error(
+        "field {field} goes on behind its closing quote: is a quote before it not closed, or one within not doubled?"
+    )]
     BehindQuote {
         /// From 1.
         field: usize,
@@ -191,9 +193,9 @@ impl Error {
     pub(super) fn no_column(wanted: &str, flag: &str, names: &[String], delimiter: u8) -> Self {
         let columns = names.iter().map(|name| format!("{:?}", shortened(name))).collect::<Vec<_>>().join(", ");
         let alike = |name: &&String| name.trim().eq_ignore_ascii_case(wanted.trim());
-        let other = [b';', b'\t', b',', b'|'].into_iter().find(|&other| {
-            other != delimiter && names.len() == 1 && names[0].as_bytes().contains(&other)
-        });
+        let other = [b';', b'\t', b',', b'|']
+            .into_iter()
+            .find(|&other| other != delimiter && names.len() == 1 && names[0].as_bytes().contains(&other));
         let advice = match (names.iter().find(alike), other) {
             (Some(name), _) => format!(": did you mean {name:?}?"),
             (None, Some(b'\t')) => ": is it separated by tabs? say --format tsv".to_owned(),

@@ -168,9 +168,7 @@ pub(super) fn number(
                 Ok(Kind::NumberValue(nearest))
             }
         },
-        Err(reason) => {
-            Err(Bad::OutOfRange { field: field(), digits: shortened(digits), reason: reason.to_string() })
-        }
+        Err(reason) => Err(Bad::OutOfRange { field: field(), digits: shortened(digits), reason: reason.to_string() }),
     }
 }
 
@@ -268,7 +266,8 @@ mod tests {
         let parse = |large_numbers| document(text, 1, &Options { large_numbers, ..options() });
         let error = parse(LargeNumbers::Refuse).err().unwrap().to_string();
         assert!(error.starts_with("metadata.order.0: 9007199254740993 is a whole number beyond 2^53"), "{error}");
-        for (large, kept) in [(LargeNumbers::Text, json!("9007199254740993")), (LargeNumbers::Round, json!(9007199254740992i64))]
+        for (large, kept) in
+            [(LargeNumbers::Text, json!("9007199254740993")), (LargeNumbers::Round, json!(9007199254740992i64))]
         {
             let parsed = parse(large).unwrap();
             let metadata = metadata::to_json(&parsed.document.metadata.unwrap()).unwrap();

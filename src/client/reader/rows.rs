@@ -156,8 +156,7 @@ mod tests {
             let read = rows(&input).unwrap();
             let found: Vec<_> = read.iter().map(|row| (row.line, fields(row))).collect();
             let two_lines = format!("one{end}two");
-            let expected =
-                [(1, vec!["a", "b"]), (3, vec![&two_lines, "x"]), (5, vec!["q\"q", ""]), (6, vec!["last"])];
+            let expected = [(1, vec!["a", "b"]), (3, vec![&two_lines, "x"]), (5, vec!["q\"q", ""]), (6, vec!["last"])];
             assert_eq!(found, expected, "{end:?}");
             for (row, next) in read.iter().zip(&read[1..]) {
                 let rest = &input[usize::try_from(row.end).unwrap()..];
