@@ -26,6 +26,8 @@ pub mod collection;
 pub mod compute;
 pub mod config;
 pub mod embedder;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod index;
 pub mod inference;
 pub mod kernel;

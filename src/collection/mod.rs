@@ -17,6 +17,7 @@ pub mod disk;
 mod diversity;
 mod document;
 pub mod filter;
+pub(crate) mod fuzz;
 mod gardener;
 mod groups;
 mod load;

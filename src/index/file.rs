@@ -334,6 +334,37 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
     })
 }
 
+/// The bytes of a file with the checksum that they should have; `None`: no checksum makes them a file.
+pub(super) fn with_its_checksum(mut bytes: Vec<u8>, dimensions: usize) -> Option<Vec<u8>> {
+    let word = |n: usize| Some(u64::from_ne_bytes(bytes.get(8 * n..8 * n + 8)?.try_into().ok()?));
+    let counts = [MAGIC, dimensions as u64, word(2)?, word(3)?, word(4)?];
+    let layout = Layout::new(dimensions, usize::try_from(counts[2]).ok()?, usize::try_from(counts[3]).ok()?)?;
+    let ranges =
+        [&layout.blocks, &layout.links, &layout.scales, &layout.sums, &layout.starts, &layout.digests, &layout.keys];
+    if layout.rows.end != bytes.len() {
+        return None;
+    }
+    let checksum = checksum(&counts, ranges.map(|range| &bytes[range.clone()]));
+    for (n, number) in counts.into_iter().chain([u64::from(checksum)]).enumerate() {
+        bytes[8 * n..8 * n + 8].copy_from_slice(&number.to_ne_bytes());
+    }
+    Some(bytes)
+}
+
+/// A file of vectors that are all zero, without links between them.
+pub(super) fn nothing_stored(dimensions: usize, vectors: usize) -> Vec<u8> {
+    let layout = Layout::new(dimensions, vectors, vectors).expect("few vectors have a layout");
+    let mut bytes = vec![0; layout.rows.end];
+    bytes[layout.links].fill(0xff);
+    for (n, start) in bytes[layout.starts].chunks_mut(4).enumerate() {
+        start.copy_from_slice(&(n as u32).to_ne_bytes());
+    }
+    for (n, count) in [(2, vectors), (3, vectors), (4, vectors)] {
+        bytes[8 * n..8 * n + 8].copy_from_slice(&(count as u64).to_ne_bytes());
+    }
+    with_its_checksum(bytes, dimensions).expect("it has the length of its layout")
+}
+
 fn column<T: Pod>(file: &Arc<Mapping>, range: &Range<usize>) -> Column<T> {
     Column::Mapped(Arc::clone(file), range.clone())
 }

@@ -28,6 +28,7 @@
 
 mod building;
 mod file;
+pub(crate) mod fuzz;
 mod graph;
 mod maintenance;
 mod options;

@@ -16,6 +16,7 @@ mod cache;
 mod call;
 mod flight;
 mod flights;
+pub(crate) mod fuzz;
 mod key;
 mod lanes;
 mod room;

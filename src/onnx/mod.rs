@@ -15,6 +15,7 @@
 
 mod caught;
 mod feed;
+pub(crate) mod fuzz;
 mod graph;
 mod library;
 mod onnxruntime;

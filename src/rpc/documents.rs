@@ -118,7 +118,7 @@ pub(super) fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>,
     engine.store.get(name, engine.model()).map_err(|error| Failure::collection(name, error))
 }
 
-fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
+pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
     if token.is_empty() {
         return Ok(None);
     }

@@ -13,6 +13,7 @@ mod each;
 mod embed;
 mod export;
 mod filter;
+pub(crate) mod fuzz;
 mod info;
 mod limits;
 pub mod metadata;

@@ -94,7 +94,7 @@ fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> 
     Ok(k)
 }
 
-fn parse_search(request: &proto::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
+pub(super) fn parse_search(request: &proto::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
     let params = request.params.unwrap_or_default();
     let ef = params.ef as usize;
     if ef > MAX_EF {

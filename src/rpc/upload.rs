@@ -15,7 +15,7 @@ use serde_json::Map;
 use tonic::{Status, Streaming};
 
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Responses, commit, metadata, parse, vector};
+use super::{Engine, Limits, Responses, commit, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId, Document};
 use crate::compute::WhenFull;
 use crate::embedder::{Embedding, InputType};
@@ -49,7 +49,7 @@ struct Item {
 }
 
 /// A document whose fields are right.
-struct Checked {
+pub(super) struct Checked {
     id: DocId,
     content: Content,
     /// Given by the client, or else to be computed.
@@ -154,7 +154,7 @@ fn cut(engine: &Engine, collection: &Arc<Collection>, first: u64, documents: Vec
         // Progress stays small however long the ids are that are refused.
         let is_long = document.id.len() > engine.limits.max_id_bytes.min(MOST_ID_BYTES);
         let id = if is_long { shown_name(&document.id) } else { document.id.clone() };
-        let state = check(engine, n, document);
+        let state = check(&engine.limits, engine.embedder.dimensions(), n, document);
         chunk.items.push(Item { position: first + n as u64, index: n, id, state });
         if chunk.items.len() == CHUNK_DOCUMENTS || bytes >= CHUNK_TEXT_BYTES {
             chunks.push(std::mem::replace(&mut chunk, new_chunk()));
@@ -167,9 +167,13 @@ fn cut(engine: &Engine, collection: &Arc<Collection>, first: u64, documents: Vec
     chunks
 }
 
-fn check(engine: &Engine, n: usize, document: proto::Document) -> Result<Checked, Failure> {
+pub(super) fn check(
+    limits: &Limits,
+    dimensions: usize,
+    n: usize,
+    document: proto::Document,
+) -> Result<Checked, Failure> {
     let field = |name: &str| format!("documents[{n}].{name}");
-    let limits = &engine.limits;
     let id = parse::id(&field("id"), &document.id, limits)?;
     parse::text(&field("text"), &document.text, limits)?;
     let metadata = match &document.metadata {
@@ -177,7 +181,7 @@ fn check(engine: &Engine, n: usize, document: proto::Document) -> Result<Checked
         None => None,
     };
     let embedding = match &document.vector {
-        Some(given) => Some(vector::read(&field("vector"), given, engine.embedder.dimensions())?),
+        Some(given) => Some(vector::read(&field("vector"), given, dimensions)?),
         None if document.text.is_empty() => {
             return Err(Failure::invalid(field("text"), "is empty, and there is no vector"));
         }

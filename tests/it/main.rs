@@ -12,6 +12,7 @@ mod embed;
 mod export;
 mod files;
 mod filters;
+mod fuzz;
 mod harness;
 mod heads;
 mod hostile;

@@ -10,6 +10,7 @@ mod array;
 mod beginning;
 mod csv;
 mod error;
+pub(crate) mod fuzz;
 mod ids;
 mod json;
 mod lines;

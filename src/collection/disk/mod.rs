@@ -31,6 +31,7 @@ mod compact;
 mod copy;
 mod draft;
 mod failure;
+pub(crate) mod fuzz;
 mod handle;
 mod lock;
 mod open;

@@ -1,0 +1,21 @@
+//! Records of any bytes, as a damaged disk has them.
+
+use super::record::{Record, check, decode, encode};
+
+const DIMENSIONS: usize = 2;
+const COLLECTION: u32 = 1;
+const ROW: u64 = 2;
+
+/// A record's bytes: what is read is written as the same bytes, but for the checksum.
+pub(crate) fn record(bytes: &[u8]) {
+    let _ = check(COLLECTION, ROW, bytes);
+    let mut vector = Vec::new();
+    if let Ok(read) = decode(bytes, DIMENSIONS, &mut vector) {
+        assert_eq!(encode(COLLECTION, ROW, &read)[4..], bytes[4..]);
+    }
+}
+
+pub(crate) fn records() -> Vec<Vec<u8>> {
+    let record = |metadata| Record { id: "id", text: "a text", metadata, version: 3, vector: &[0.6, 0.8] };
+    [None, Some("{\"a\": 1}")].map(|metadata| encode(COLLECTION, ROW, &record(metadata))).into()
+}

@@ -1,0 +1,33 @@
+//! Files of segments of any bytes, as a damaged disk has them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::file::{Files, Keep, nothing_stored, with_its_checksum};
+
+const DIMENSIONS: usize = 8;
+
+/// A file's bytes, once as they are, and once with the checksum that they should have. What is taken can be read to its
+/// last row.
+pub(crate) fn segment(bytes: &[u8]) {
+    let directory = std::env::temp_dir().join(format!("cognate-fuzz-{}", std::process::id()));
+    open(&directory, bytes);
+    if let Some(bytes) = with_its_checksum(bytes.to_vec(), DIMENSIONS) {
+        open(&directory, &bytes);
+    }
+    let _ = fs::remove_dir_all(&directory);
+}
+
+fn open(directory: &PathBuf, bytes: &[u8]) {
+    let written = fs::create_dir_all(directory).and_then(|()| fs::write(directory.join("0000000000.segment"), bytes));
+    written.expect("there is room for a file");
+    let keep = Keep { directory: directory.clone(), has_room: Box::new(|_| true) };
+    let Ok((_, stored)) = Files::open(keep, DIMENSIONS) else { return };
+    for segment in stored {
+        (0..segment.keys.len()).for_each(|number| assert_eq!(segment.rows.row(number).len(), DIMENSIONS));
+    }
+}
+
+pub(crate) fn segments() -> Vec<Vec<u8>> {
+    vec![nothing_stored(DIMENSIONS, 0), nothing_stored(DIMENSIONS, 3)]
+}

@@ -1,0 +1,185 @@
+//! Requests of any bytes: decoded, and checked as far as no server is needed.
+
+use prost::Message;
+use tonic::Status;
+
+use super::limits::Limits;
+use super::status::Failure;
+use super::{documents, filter, metadata, parse, top_k, upload, vector};
+use crate::proto::{self, filter::Condition, query};
+
+/// Length of the vectors.
+const DIMENSIONS: usize = 4;
+
+/// Bytes that an error may take in the headers of an answer.
+const MOST_ERROR_BYTES: usize = 4_096;
+
+/// The first byte says which request the others are.
+pub(crate) fn request(bytes: &[u8]) {
+    let Some((kind, message)) = bytes.split_first() else { return };
+    let limits = Limits { max_texts: 32, max_text_bytes: 1_000, ..Limits::default() };
+    let failures = match kind % 8 {
+        0 => decoded(message, |request| embed(&request, &limits)),
+        1 => decoded(message, |request| classify(&request, &limits)),
+        2 => decoded(message, |request| similarity(&request, &limits)),
+        3 => decoded(message, |request| top_k(request, &limits)),
+        4 => decoded(message, |request| upload(request, &limits)),
+        5 => decoded(message, |request| delete(request, &limits)),
+        6 => decoded(message, |request| list(request, &limits)),
+        _ => decoded(message, |request| collection(&request, &limits)),
+    };
+    for failure in failures {
+        let item = failure.to_item();
+        assert!(item.encoded_len() <= MOST_ERROR_BYTES, "{} bytes of error", item.encoded_len());
+        let status = Status::from(failure);
+        let bytes = status.message().len() + status.details().len();
+        assert!(bytes <= MOST_ERROR_BYTES, "{bytes} bytes of error");
+    }
+}
+
+/// What is wrong with a request, if the bytes are one.
+fn decoded<M: Message + Default>(bytes: &[u8], check: impl FnOnce(M) -> Vec<Result<(), Failure>>) -> Vec<Failure> {
+    let Ok(message) = M::decode(bytes) else { return Vec::new() };
+    check(message).into_iter().filter_map(Result::err).collect()
+}
+
+fn embed(request: &proto::EmbedRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    vec![
+        parse::texts("texts", &request.texts, limits),
+        parse::input_type(request.input_type).map(drop),
+        parse::truncation(request.truncation).map(drop),
+    ]
+}
+
+fn classify(request: &proto::ClassifyRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    vec![parse::texts("texts", &request.texts, limits), parse::truncation(request.truncation).map(drop)]
+}
+
+fn similarity(request: &proto::SimilarityRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    vec![parse::texts("a", &request.a, limits), parse::texts("b", &request.b, limits)]
+}
+
+fn top_k(request: proto::TopKRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    let mut found = vec![
+        parse::count("queries", request.queries.len(), 1, limits.max_texts),
+        parse::collection_name("collection", &request.collection, limits),
+        top_k::parse_search(&request, 1, limits).map(drop),
+    ];
+    found.extend(request.queries.iter().map(|query| match &query.query {
+        Some(query::Query::Vector(given)) => vector::read("queries[0].vector", given, DIMENSIONS).map(drop),
+        Some(query::Query::Id(id)) => parse::id("queries[0].id", id, limits).map(drop),
+        Some(query::Query::Text(text)) => parse::text("queries[0].text", text, limits),
+        None => Ok(()),
+    }));
+    found
+}
+
+fn upload(request: proto::UploadRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    let documents = request.documents.into_iter().enumerate();
+    documents.map(|(n, document)| upload::check(limits, DIMENSIONS, n, document).map(drop)).collect()
+}
+
+fn delete(request: proto::DeleteDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    let filter = request.filter.map(|given| filter::parse("filter", given, limits).map(drop));
+    [parse::ids(&request.ids, limits).map(drop)].into_iter().chain(filter).collect()
+}
+
+fn list(request: proto::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    let filter = request.filter.map(|given| filter::parse("filter", given, limits));
+    if let Some(Ok(filter)) = &filter {
+        let written = filter.to_string();
+        // A name with dots has two readings, so that the text may be one deeper than a text may be.
+        if let Ok(read) = crate::collection::filter::text::parse(&written) {
+            assert_eq!(&read, filter, "{written}");
+        }
+    }
+    [documents::page_token(&request.page_token).map(drop)].into_iter().chain(filter.map(|f| f.map(drop))).collect()
+}
+
+fn collection(request: &proto::CreateCollectionRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    vec![parse::collection_name("collection", &request.collection, limits)]
+}
+
+/// One of each.
+pub(crate) fn requests() -> Vec<Vec<u8>> {
+    let text = |written: &str| proto::Filter { condition: Some(Condition::Text(written.to_owned())) };
+    let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(3.0)) };
+    let equals = proto::filter::Equals { path: Some("\"a.b\".c".to_owned()), value: Some(number.clone()) };
+    let range = proto::filter::Range { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
+    let filters = vec![
+        proto::Filter { condition: Some(Condition::Equals(equals)) },
+        proto::Filter { condition: Some(Condition::Range(range)) },
+        text("a in (1, 'x') and not b exists"),
+    ];
+    let any = proto::Filter { condition: Some(Condition::Or(proto::filter::List { filters })) };
+    let not = proto::Filter { condition: Some(Condition::Not(Box::new(any))) };
+    let vector = proto::Vector { values: vec![1.0, 0.5, 0.0, -1.0], ..Default::default() };
+    let metadata = prost_types::Struct { fields: [("n".to_owned(), number)].into() };
+    let (texts, name) = (vec!["a text".to_owned(), String::new()], "words".to_owned());
+    let document = proto::Document {
+        id: "d".to_owned(),
+        text: "a text".to_owned(),
+        metadata: Some(metadata),
+        vector: Some(vector.clone()),
+    };
+    let query = proto::Query { query: Some(query::Query::Vector(vector)) };
+    let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
+    vec![
+        of(0, proto::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
+        of(1, proto::ClassifyRequest { texts: texts.clone(), ..Default::default() }.encode_to_vec()),
+        of(2, proto::SimilarityRequest { a: texts.clone(), b: texts.clone(), ..Default::default() }.encode_to_vec()),
+        of(
+            3,
+            proto::TopKRequest {
+                collection: name.clone(),
+                queries: vec![query],
+                k: 3,
+                filter: Some(not.clone()),
+                group_by: "a.b".to_owned(),
+                group_size: 2,
+                diversity: 0.5,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        of(4, proto::UploadRequest { collection: name.clone(), documents: vec![document] }.encode_to_vec()),
+        of(5, proto::DeleteDocumentsRequest { collection: name.clone(), ids: texts, filter: None }.encode_to_vec()),
+        of(
+            6,
+            proto::ListDocumentsRequest {
+                collection: name.clone(),
+                page_token: "after:x".to_owned(),
+                filter: Some(not),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+        ),
+        of(7, proto::CreateCollectionRequest { collection: name }.encode_to_vec()),
+    ]
+}
+
+/// A page token.
+pub(crate) fn page_token(bytes: &[u8]) {
+    if let Ok(token) = std::str::from_utf8(bytes) {
+        let _ = documents::page_token(token);
+    }
+}
+
+pub(crate) fn page_tokens() -> Vec<Vec<u8>> {
+    ["", "after:id", "after:", "id"].map(|token| token.as_bytes().to_vec()).into()
+}
+
+/// Metadata as a client sends it: what is taken comes back as it was.
+pub(crate) fn metadata(bytes: &[u8]) {
+    let Ok(given) = prost_types::Struct::decode(bytes) else { return };
+    let Ok(taken) = metadata::to_json(&given) else { return };
+    let answered = metadata::from_json(&taken);
+    assert_eq!(metadata::to_json(&answered), Ok(taken), "what is answered is taken again");
+    let bytes = answered.encode_to_vec();
+    assert_eq!(prost_types::Struct::decode(&*bytes), Ok(answered), "clients can decode it");
+}
+
+pub(crate) fn metadata_seeds() -> Vec<Vec<u8>> {
+    let metadata = serde_json::json!({"s": "x", "n": [1, -0.5, 1e300, null, true], "o": {"": {"a.b": []}}});
+    metadata.as_object().iter().map(|fields| metadata::from_json(fields).encode_to_vec()).collect()
+}

@@ -1,0 +1,96 @@
+//! What fuzzers found once, and a few thousand steps away from what is right. `tests/fuzz/run` goes further.
+
+use std::fs;
+use std::path::Path;
+
+use cognate::fuzz::TARGETS;
+
+/// Changed copies of each seed.
+const COPIES: usize = 300;
+
+#[test]
+fn what_a_fuzzer_found_once_is_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
+    for target in TARGETS {
+        for entry in fs::read_dir(root.join(target.name)).into_iter().flatten() {
+            (target.read)(&fs::read(entry.unwrap().path()).unwrap());
+        }
+    }
+}
+
+#[test]
+fn seeds_and_bytes_that_are_almost_seeds_are_read() {
+    for target in TARGETS {
+        let seeds = (target.seeds)();
+        assert!(!seeds.is_empty(), "{}", target.name);
+        let mut random = Random(7);
+        for seed in &seeds {
+            (target.read)(seed);
+            for _ in 0..COPIES {
+                (target.read)(&changed(seed, &seeds, &mut random));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_target_has_a_file_for_the_fuzzer() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    for target in TARGETS {
+        let file = fs::read_to_string(root.join(format!("targets/{}.rs", target.name))).unwrap();
+        assert!(file.contains(&format!("\"{}\"", target.name)), "{file}");
+        assert!(manifest.contains(&format!("name = \"{}\"", target.name)), "{}", target.name);
+    }
+}
+
+/// Not a test: writes the seeds where `COGNATE_FUZZ_SEEDS` says.
+#[test]
+#[ignore = "writes files for tests/fuzz/run"]
+fn seeds_are_written() {
+    let root = std::env::var("COGNATE_FUZZ_SEEDS").expect("COGNATE_FUZZ_SEEDS is set");
+    for target in TARGETS {
+        let directory = Path::new(&root).join(target.name);
+        fs::create_dir_all(&directory).unwrap();
+        for (n, seed) in (target.seeds)().iter().enumerate() {
+            fs::write(directory.join(format!("seed-{n}")), seed).unwrap();
+        }
+    }
+}
+
+/// Splitmix64 (Steele, Lea, Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % n.max(1) as u64) as usize
+    }
+}
+
+/// A copy with some bytes changed, taken out, said twice, or another seed's.
+fn changed(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        let end = at + random.below(bytes.len() - at + 1).min(16);
+        match random.below(5) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'.'][random.below(7)],
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            _ => {
+                let other = &seeds[random.below(seeds.len())];
+                bytes.truncate(at);
+                bytes.extend(&other[random.below(other.len() + 1)..]);
+            }
+        }
+    }
+    bytes
+}
