@@ -71,5 +71,7 @@ pub(crate) fn columns(bytes: &[u8]) {
 pub(crate) fn column_seeds() -> Vec<Vec<u8>> {
     let documents = [json!({"a": {"b": 1}, "c": ["x", "x", 2]}), json!({"a": [{"b": 2}, {"b": [3]}], "": null})];
     let lines = documents.iter().map(|document| format!("\n{document}")).collect::<String>();
-    ["1 < a.b <= 3 and not c = x", "'' exists or c in (x, 2)"].map(|filter| format!("{filter}{lines}").into_bytes()).into()
+    ["1 < a.b <= 3 and not c = x", "'' exists or c in (x, 2)"]
+        .map(|filter| format!("{filter}{lines}").into_bytes())
+        .into()
 }

@@ -105,7 +105,8 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let text = |written: &str| proto::Filter { condition: Some(Condition::Text(written.to_owned())) };
     let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(3.0)) };
     let equals = proto::filter::Equals { path: Some("\"a.b\".c".to_owned()), value: Some(number.clone()) };
-    let range = proto::filter::Range { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
+    let range =
+        proto::filter::Range { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
     let filters = vec![
         proto::Filter { condition: Some(Condition::Equals(equals)) },
         proto::Filter { condition: Some(Condition::Range(range)) },
