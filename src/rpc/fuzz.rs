@@ -97,7 +97,7 @@ fn list(request: proto::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(),
 }
 
 fn collection(request: &proto::CreateCollectionRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
-    vec![parse::collection_name("collection", &request.collection, limits)]
+    vec![parse::collection_name("collection", &request.name, limits)]
 }
 
 /// One of each.
@@ -155,7 +155,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
-        of(7, proto::CreateCollectionRequest { collection: name }.encode_to_vec()),
+        of(7, proto::CreateCollectionRequest { name }.encode_to_vec()),
     ]
 }
 
