@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use cognate::collection::{Content, DocId, Document, Model, Options, Store, Usage, disk};
+use cognate::collection::{Content, DocId, Document, Model, Options, Store};
 use cognate::embedder::Embedding;
 use cognate::index;
 use serde_json::json;
@@ -25,11 +25,9 @@ fn main() -> Result<()> {
         let directory = tempfile::tempdir()?;
         let options = Options {
             directory: Some(directory.path().to_owned()),
-            disk: disk::Options::default(),
-            quota: Usage::UNLIMITED,
-            collection_quota: Usage::UNLIMITED,
             // No graph: it is made after a start, and here it would take the time of what is measured.
             index: index::Options { exact_below: usize::MAX, ..index::Options::default() },
+            ..Options::default()
         };
         let store = Store::open(options.clone())?;
         let collection = store.create("c", MODEL)?;

@@ -100,7 +100,7 @@ async fn upload(mut client: CognateClient<Channel>, texts: &[String]) -> Result<
 async fn indexed(mut client: CognateClient<Channel>) -> Result<Duration> {
     let begun = Instant::now();
     loop {
-        let listed = client.list_collections(ListCollectionsRequest {}).await?.into_inner().collections;
+        let listed = client.list_collections(ListCollectionsRequest::default()).await?.into_inner().collections;
         if listed.iter().all(|collection| collection.unindexed == 0) {
             return Ok(begun.elapsed());
         }

@@ -79,7 +79,7 @@ const TABLE_ROWS: u64 = 100;
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (client, json) = (args.connection.open().await?, args.connection.json);
     match args.action.unwrap_or(Action::List) {
-        Action::List => print(&client.list_collections(pb::ListCollectionsRequest {}).await?.collections, json)?,
+        Action::List => print(&list(&client).await?, json)?,
         Action::Create { names } => {
             for name in names {
                 let created = client.create_collection(pb::CreateCollectionRequest { name }).await?.collection;
@@ -129,6 +129,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All collections, page by page.
+async fn list(client: &Client) -> anyhow::Result<Vec<pb::Collection>> {
+    let (mut all, mut request) = (Vec::new(), pb::ListCollectionsRequest::default());
+    loop {
+        let page = client.list_collections(request.clone()).await?;
+        all.extend(page.collections);
+        if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        request.page_token = page.next_page_token;
+    }
 }
 
 /// Page by page, at most `limit`.

@@ -47,6 +47,7 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "max_documents": limits.max_documents, "max_collection_bytes": limits.max_collection_bytes,
             "max_collection_documents": limits.max_collection_documents,
             "max_queued_tokens": limits.max_queued_tokens, "max_calls": limits.max_calls,
+            "max_collections": limits.max_collections,
         },
         "storage": {
             "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
@@ -100,6 +101,7 @@ fn table(info: &InfoResponse) -> Table {
         ("documents on a page", table::count(limits.max_page_size.into())),
         ("all that is stored", bounds(limits.max_documents, limits.max_stored_bytes)),
         ("a collection", bounds(limits.max_collection_documents, limits.max_collection_bytes)),
+        ("collections", bound(limits.max_collections)),
         ("tokens waiting", table::count(limits.max_queued_tokens)),
         ("calls at one time", table::count(limits.max_calls.into())),
     ] {
@@ -137,6 +139,11 @@ fn storage(table: &mut Table, storage: &Storage) {
     if !storage.stopped.is_empty() {
         table.row(["  NO WRITES", &*table::clean(&storage.stopped)]);
     }
+}
+
+/// A limit of which 0 is none.
+fn bound(n: u64) -> String {
+    if n == 0 { "no limit".to_owned() } else { table::count(n) }
 }
 
 /// Limits of which 0 is none.

@@ -9,8 +9,7 @@ use serde_json::json;
 
 use super::table::{self, Align, Table};
 use crate::collection::disk::{self, Disk, Report};
-use crate::collection::{self, Store, Usage};
-use crate::index;
+use crate::collection::{self, Store};
 
 /// Unfound documents that are named.
 const NAMED: usize = 20;
@@ -53,13 +52,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn unfound(directory: &Path) -> anyhow::Result<Vec<Unfound>> {
-    let store = Store::open(collection::Options {
-        directory: Some(directory.to_owned()),
-        disk: disk::Options::default(),
-        quota: Usage::UNLIMITED,
-        collection_quota: Usage::UNLIMITED,
-        index: index::Options::default(),
-    })?;
+    let options = collection::Options { directory: Some(directory.to_owned()), ..collection::Options::default() };
+    let store = Store::open(options)?;
     let collections = store.list();
     let of = |collection: &collection::Collection| Unfound {
         collection: collection.name().to_owned(),

@@ -98,7 +98,7 @@ impl Client {
         list_documents(ListDocumentsRequest) -> ListDocumentsResponse;
         /// Makes an empty collection.
         create_collection(CreateCollectionRequest) -> CreateCollectionResponse;
-        /// All collections.
+        /// A page of collections.
         list_collections(ListCollectionsRequest) -> ListCollectionsResponse;
         /// Removes a collection.
         delete_collection(DeleteCollectionRequest) -> DeleteCollectionResponse;

@@ -46,7 +46,7 @@ impl Collection {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Content, Document, Model, Options, Store, Usage, disk};
+    use super::super::{Content, Document, Model, Options, Store};
     use super::*;
     use crate::index;
 
@@ -57,11 +57,8 @@ mod tests {
     #[test]
     fn documents_find_themselves_and_a_vector_that_nobody_has_finds_none() {
         let store = Store::open(Options {
-            directory: None,
-            disk: disk::Options::default(),
-            quota: Usage::UNLIMITED,
-            collection_quota: Usage::UNLIMITED,
             index: index::Options { exact_below: 50, scan_rows_per_ef: 0, ..index::Options::default() },
+            ..Options::default()
         })
         .unwrap();
         let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap();

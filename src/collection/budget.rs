@@ -42,6 +42,8 @@ pub enum Limit {
     CollectionDocuments,
     /// Bytes of one collection.
     CollectionBytes,
+    /// Collections.
+    Collections,
 }
 
 impl Limit {
@@ -49,6 +51,7 @@ impl Limit {
         match self {
             Self::Documents | Self::CollectionDocuments => "documents",
             Self::StoredBytes | Self::CollectionBytes => "bytes",
+            Self::Collections => "collections",
         }
     }
 }
@@ -60,6 +63,7 @@ impl fmt::Display for Limit {
             Self::StoredBytes => "max_stored_bytes",
             Self::CollectionDocuments => "max_collection_documents",
             Self::CollectionBytes => "max_collection_bytes",
+            Self::Collections => "max_collections",
         })
     }
 }
@@ -94,6 +98,30 @@ impl Sub for Usage {
 impl Sum for Usage {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), Add::add)
+    }
+}
+
+/// Documents that go, and others that come in their place.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Exchange {
+    pub freed: Usage,
+    pub added: Usage,
+    /// Of the bytes that are freed in the collection, those that open exports keep alive: in the budget of all they stay.
+    pub kept_bytes: usize,
+}
+
+impl Exchange {
+    /// What the budget of all collections gets back.
+    pub(super) fn freed_of_all(self) -> Usage {
+        Usage { bytes: self.freed.bytes - self.kept_bytes, ..self.freed }
+    }
+}
+
+impl AddAssign for Exchange {
+    fn add_assign(&mut self, other: Self) {
+        self.freed += other.freed;
+        self.added += other.added;
+        self.kept_bytes += other.kept_bytes;
     }
 }
 
@@ -137,6 +165,12 @@ impl Budget {
     pub(super) fn undo(&self, freed: Usage, added: Usage) {
         let mut used = self.lock();
         *used = *used + freed - added;
+    }
+
+    /// Counts `now` bytes instead of `before`, whatever the limit: for what is there already.
+    pub(super) fn replace(&self, before: usize, now: usize) {
+        let mut used = self.lock();
+        used.bytes = used.bytes + now - before;
     }
 
     pub(super) fn release(&self, freed: Usage) {

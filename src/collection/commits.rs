@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Map;
 
-use super::budget::{Full, Usage};
+use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::document::{DocId, Document};
 use super::filter::Filter;
@@ -84,8 +84,7 @@ struct Draft {
     /// What becomes of each document that is touched.
     after: BTreeMap<DocId, Option<Document>>,
     /// What was taken from the budgets, and given back to them.
-    taken: Usage,
-    freed: Usage,
+    exchange: Exchange,
     /// Who is to be told what, if all goes well.
     answers: Vec<(Asker, Vec<DocId>)>,
 }
@@ -145,10 +144,10 @@ impl Collection {
                 Err(error) => answer(&done, Err(error)),
             }
         }
-        let Draft { after, taken, freed, answers } = draft;
-        let stored = self.store(after, taken, freed, next_row);
+        let Draft { after, exchange, answers } = draft;
+        let stored = self.store(after, exchange, next_row);
         if stored.is_err() {
-            self.undo(freed, taken);
+            self.undo(exchange);
         }
         for (done, removed) in answers {
             answer(&done, stored.clone().map(|()| removed));
@@ -188,10 +187,10 @@ impl Collection {
             }
         };
         let freed: Usage = after.keys().filter_map(|id| cost_now(draft, id)).sum();
-        let taken: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
-        self.exchange(freed, taken)?;
-        draft.freed += freed;
-        draft.taken += taken;
+        let added: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
+        let exchange = Exchange { freed, added, kept_bytes: self.exports.would_keep(freed.bytes) };
+        self.exchange(exchange)?;
+        draft.exchange += exchange;
         draft.after.extend(after);
         Ok(removed)
     }
@@ -200,8 +199,7 @@ impl Collection {
     fn store(
         &self,
         after: BTreeMap<DocId, Option<Document>>,
-        taken: Usage,
-        freed: Usage,
+        exchange: Exchange,
         next_row: &mut u64,
     ) -> Result<(), CommitError> {
         if after.is_empty() {
@@ -217,7 +215,9 @@ impl Collection {
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        here.used = here.used + taken - freed;
+        let used = here.used + exchange.added - exchange.freed;
+        self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
+        self.note_used(&mut here, used);
         self.show(&mut here, (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect());
         Ok(())
     }

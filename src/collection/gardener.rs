@@ -103,15 +103,12 @@ fn audit_one(all: &[Arc<Collection>], turn: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Model, Options, Store, Usage, disk};
+    use super::super::{Model, Options, Store};
     use super::*;
-    use crate::index;
 
     #[test]
     fn a_panic_ends_a_turn_and_neither_the_thread_nor_the_collection() {
-        let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
-        let (disk, index) = (disk::Options::default(), index::Options::default());
-        let store = Store::open(Options { directory: None, disk, quota, collection_quota, index }).unwrap();
+        let store = Store::open(Options::default()).unwrap();
         let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap();
         let panics = |collection: &Collection| {
             let _held = collection.write();

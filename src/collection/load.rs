@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::budget::{Full, Usage};
+use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
 use super::document::{Content, DocId, Document};
 use super::single::Collection;
@@ -72,9 +72,10 @@ pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Sn
 
 fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), OpenError> {
     let used: Usage = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
-    collection.exchange(Usage::default(), used).map_err(OpenError::Full)?;
+    collection.exchange(Exchange { added: used, ..Exchange::default() }).map_err(OpenError::Full)?;
     let mut here = collection.write();
-    here.used += used;
+    let used = here.used + used;
+    collection.note_used(&mut here, used);
     collection.show(&mut here, documents.into_iter().map(|(row, d)| (row, d.id.clone(), Some(d))).collect());
     Ok(())
 }

@@ -16,6 +16,7 @@ mod commits;
 pub mod disk;
 mod diversity;
 mod document;
+mod exports;
 pub mod filter;
 pub(crate) mod fuzz;
 mod gardener;
@@ -28,11 +29,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use backup::BackupError;
+pub use backup::{Backup, BackupError};
 pub use budget::{Full, Limit, Quota, Usage};
 pub use commits::CommitError;
 pub use diversity::Diversity;
 pub use document::{Content, DocId, Document};
+pub use exports::{Export, ExportError};
 pub use filter::Filter;
 pub use groups::Groups;
 pub use load::OpenError;

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
 use serde_json::Map;
 
-use super::budget::{Budget, Full, Quota, Usage};
+use super::budget::{Budget, Exchange, Full, Quota, Usage};
 use super::columns::Columns;
 use super::columns::evaluate::{self, Source};
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
+use super::exports::Exports;
 use super::filter::{Filter, Scalar};
 use super::gardener::Gardener;
 use super::groups::Groups;
@@ -44,12 +46,22 @@ pub struct Collection {
     /// Held for reading across a whole search, so that slots and documents agree; for writing only
     /// to swap entries.
     documents: RwLock<Documents>,
+    /// Follows `documents`, for those who must not wait for its lock.
+    counts: Counts,
     budget: Budget,
     budget_of_all: Arc<Budget>,
+    pub(super) exports: Arc<Exports>,
     pub(super) commits: Commits,
     /// Where it is stored too; `None`: in memory alone.
     pub(super) place: Option<Place>,
     gardener: Gardener,
+}
+
+/// [`Documents::used`], as of the last change.
+#[derive(Default)]
+struct Counts {
+    documents: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -161,7 +173,9 @@ impl Collection {
                 None => Index::new(new.dimensions, new.index),
             },
             documents: RwLock::default(),
+            counts: Counts::default(),
             budget: Budget::of_one(new.quota),
+            exports: Arc::new(Exports::new(Arc::clone(&new.budget))),
             budget_of_all: new.budget,
             commits: Commits::new(new.next_row),
             place: new.place,
@@ -184,9 +198,9 @@ impl Collection {
         self.index.dimensions()
     }
 
-    /// Documents in it.
+    /// Documents in it. Waits for nobody.
     pub fn len(&self) -> usize {
-        self.read().by_id.len()
+        self.counts.documents.load(Ordering::Relaxed)
     }
 
     /// Documents that the graph lacks yet: searches compare with all of them.
@@ -209,9 +223,16 @@ impl Collection {
         self.len() == 0
     }
 
-    /// Estimated bytes of documents, vectors and graph, as they are taken from the budget.
+    /// Estimated bytes of documents, vectors and graph, as they are taken from the budget. Waits for nobody.
     pub fn bytes(&self) -> usize {
-        self.read().used.bytes
+        self.counts.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the documents here were found to use.
+    pub(super) fn note_used(&self, here: &mut Documents, used: Usage) {
+        here.used = used;
+        self.counts.documents.store(used.documents, Ordering::Relaxed);
+        self.counts.bytes.store(used.bytes, Ordering::Relaxed);
     }
 
     /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
@@ -278,12 +299,25 @@ impl Collection {
         })
     }
 
+    /// All documents, or those at some places, in id order.
+    pub(super) fn listed(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Listed> {
+        let size = among.map_or(here.by_id.len(), |among| among.len() as usize);
+        let mut listed = Vec::with_capacity(size);
+        let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.place()));
+        let matching = here.by_id.iter().filter(|(_, entry)| is_wanted(entry));
+        listed.extend(matching.map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot))));
+        listed
+    }
+
     /// Gives the budget back and refuses later commits. Returns the documents that went.
     pub(super) fn delete(&self) -> usize {
         let mut here = self.write();
-        self.budget_of_all.release(here.used);
+        self.budget_of_all.release(Usage { bytes: 0, ..here.used });
+        self.exports.keep(here.used.bytes, here.used.bytes);
         let gone = std::mem::replace(&mut *here, Documents { deleted: true, ..Documents::default() });
+        self.note_used(&mut here, Usage::default());
         self.index.discard();
+        self.index.clear();
         gone.by_id.len()
     }
 
@@ -331,16 +365,17 @@ impl Collection {
         Usage { documents: 1, bytes }
     }
 
-    /// Gives back `freed` and takes `added`, in this collection and in all, or changes nothing.
-    pub(super) fn exchange(&self, freed: Usage, added: Usage) -> Result<(), Full> {
+    /// Makes an exchange, in this collection and in all, or changes nothing.
+    pub(super) fn exchange(&self, exchange: Exchange) -> Result<(), Full> {
+        let Exchange { freed, added, .. } = exchange;
         self.budget.exchange(freed, added)?;
-        self.budget_of_all.exchange(freed, added).inspect_err(|_| self.budget.undo(freed, added))
+        self.budget_of_all.exchange(exchange.freed_of_all(), added).inspect_err(|_| self.budget.undo(freed, added))
     }
 
     /// Takes back an exchange.
-    pub(super) fn undo(&self, freed: Usage, added: Usage) {
-        self.budget.undo(freed, added);
-        self.budget_of_all.undo(freed, added);
+    pub(super) fn undo(&self, exchange: Exchange) {
+        self.budget.undo(exchange.freed, exchange.added);
+        self.budget_of_all.undo(exchange.freed_of_all(), exchange.added);
     }
 
     pub(super) fn row(&self, slot: Slot) -> Vector {

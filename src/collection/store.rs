@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::budget::{Budget, Full, Quota, Usage};
+use super::backup::Turns;
+use super::budget::{Budget, Full, Limit, Quota, Usage};
 use super::commits::Place;
 use super::disk::{self, Change, Disk, NewCollection};
 use super::gardener::{Collections, Gardener};
@@ -24,8 +26,24 @@ pub struct Options {
     pub quota: Quota,
     /// The most that one collection may hold.
     pub collection_quota: Quota,
+    /// The most collections; one more is refused.
+    pub max_collections: usize,
     /// How the collections' indexes are built and searched.
     pub index: index::Options,
+}
+
+impl Default for Options {
+    /// In memory alone, without limits.
+    fn default() -> Self {
+        Self {
+            directory: None,
+            disk: disk::Options::default(),
+            quota: Usage::UNLIMITED,
+            collection_quota: Usage::UNLIMITED,
+            max_collections: usize::MAX,
+            index: index::Options::default(),
+        }
+    }
 }
 
 /// What an empty collection counts for, so that their number is bounded too.
@@ -82,10 +100,12 @@ pub struct Store {
     index: index::Options,
     budget: Arc<Budget>,
     collection_quota: Quota,
+    max_collections: usize,
     pub(super) disk: Option<Arc<Disk>>,
     pub(super) directory: Option<PathBuf>,
-    /// Held by the backup that is made.
-    pub(super) backups: Mutex<()>,
+    /// Where the indexes keep their files, if anywhere.
+    indexes: Option<PathBuf>,
+    pub(super) backups: Turns,
 }
 
 impl Store {
@@ -95,6 +115,7 @@ impl Store {
             Some(directory) => Some(Arc::new(Disk::open(directory, options.disk)?)),
             None => None,
         };
+        let indexes = disk.as_ref().map(|disk| disk.subdirectory(INDEXES)).transpose()?;
         let collections = Arc::<Collections>::default();
         let store = Self {
             gardener: Gardener::start(Arc::downgrade(&collections)),
@@ -103,13 +124,16 @@ impl Store {
             index: options.index,
             budget: Arc::new(Budget::of_all(options.quota)),
             collection_quota: options.collection_quota,
+            max_collections: options.max_collections,
             disk,
             directory: options.directory,
-            backups: Mutex::default(),
+            indexes,
+            backups: Turns::default(),
         };
         if let Some(disk) = &store.disk {
             let snapshot = disk.snapshot()?;
             let collections = snapshot.collections();
+            store.room_for_collections(0, collections.len()).map_err(OpenError::Full)?;
             for stored in &collections {
                 store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
                 let model =
@@ -163,6 +187,7 @@ impl Store {
         if self.find(name).is_some() {
             return Err(CollectionError::Exists);
         }
+        self.room_for_collections(self.len(), 1)?;
         self.budget.exchange(NOTHING, EMPTY)?;
         let number = self.disk.as_ref().map(|disk| disk.new_collection_number());
         if let (Some(disk), Some(number)) = (&self.disk, number) {
@@ -193,6 +218,14 @@ impl Store {
         Ok(documents)
     }
 
+    fn room_for_collections(&self, used: usize, wanted: usize) -> Result<(), Full> {
+        let most = self.max_collections;
+        if used.saturating_add(wanted) <= most {
+            return Ok(());
+        }
+        Err(Full { limit: Limit::Collections, used, wanted, most })
+    }
+
     fn find(&self, name: &str) -> Option<Arc<Collection>> {
         self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
@@ -206,8 +239,8 @@ impl Store {
 
     fn collection(&self, name: &str, model: Model<'_>, number: Option<u32>, next_row: u64) -> Collection {
         let place = |disk: &Arc<Disk>| Some(Place { disk: Arc::clone(disk), number: number? });
-        let keep = |(directory, disk): (&PathBuf, &Arc<Disk>)| {
-            let directory = directory.join(INDEXES).join(number?.to_string());
+        let keep = |(indexes, disk): (&PathBuf, &Arc<Disk>)| {
+            let directory = indexes.join(number?.to_string());
             let disk = Arc::downgrade(disk);
             let has_room = move |bytes| disk.upgrade().is_some_and(|disk| disk.has_room(bytes));
             Some(Keep { directory, has_room: Box::new(has_room) })
@@ -217,7 +250,7 @@ impl Store {
             fingerprint: model.fingerprint,
             dimensions: model.dimensions,
             index: self.index.clone(),
-            keep_index: self.directory.as_ref().zip(self.disk.as_ref()).and_then(keep),
+            keep_index: self.indexes.as_ref().zip(self.disk.as_ref()).and_then(keep),
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
             gardener: self.gardener.clone(),
@@ -228,8 +261,7 @@ impl Store {
 
     /// Deletes what a crash left of the indexes of collections that are no more.
     fn forget_indexes(&self, collections: &BTreeSet<u32>) {
-        let entries =
-            self.directory.iter().filter_map(|directory| fs::read_dir(directory.join(INDEXES)).ok()).flatten();
+        let entries = self.indexes.iter().filter_map(|indexes| fs::read_dir(indexes).ok()).flatten();
         for path in entries.flatten().map(|entry| entry.path()) {
             let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
             if number.is_some_and(|number| !collections.contains(&number)) {
@@ -240,7 +272,24 @@ impl Store {
 
     /// All collections, in name order.
     pub fn list(&self) -> Vec<Arc<Collection>> {
-        self.collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.list_after(None, usize::MAX)
+    }
+
+    /// The first collections after a name, or of all, in name order.
+    pub fn list_after(&self, name: Option<&str>, limit: usize) -> Vec<Arc<Collection>> {
+        let after = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let collections = self.collections.read().unwrap_or_else(PoisonError::into_inner);
+        collections.range::<str, _>((after, Bound::Unbounded)).take(limit).map(|(_, one)| Arc::clone(one)).collect()
+    }
+
+    /// How many collections there are.
+    pub fn len(&self) -> usize {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// There are no collections.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 }
 
@@ -268,11 +317,8 @@ mod tests {
     const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
 
     fn store(max_bytes: usize) -> Store {
-        let disk = disk::Options::default();
         let quota = Usage { bytes: max_bytes, ..Usage::UNLIMITED };
-        let collection_quota = Usage::UNLIMITED;
-        Store::open(Options { directory: None, disk, quota, collection_quota, index: index::Options::default() })
-            .unwrap()
+        Store::open(Options { quota, ..Options::default() }).unwrap()
     }
 
     fn document(id: &str, angle: f32) -> Document {
@@ -320,6 +366,36 @@ mod tests {
         collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
         store.delete("c").unwrap();
         assert_eq!(store.budget.used(), NOTHING);
+    }
+
+    #[test]
+    fn one_collection_more_than_the_limit_is_refused_until_one_is_deleted() {
+        let store = Store::open(Options { max_collections: 2, ..Options::default() }).unwrap();
+        for name in ["a", "b"] {
+            store.create(name, MODEL).unwrap();
+        }
+        let refused = store.get_or_create("c", MODEL).err().expect("it is one too many");
+        let said = "max_collections: 1 collections more would exceed the limit of 2: 2 are in use";
+        assert_eq!(refused.to_string(), said);
+        assert!(store.get_or_create("b", MODEL).is_ok(), "what exists is still had");
+        store.delete("a").unwrap();
+        assert!(store.create("c", MODEL).is_ok());
+        let names = |after, limit| store.list_after(after, limit).iter().map(|c| c.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!((names(None, 1), names(Some("b"), 9), names(Some("bb"), 9)), (vec!["b".into()], vec!["c".into()], vec!["c".into()]));
+    }
+
+    #[test]
+    fn counts_are_read_while_the_documents_are_locked() {
+        let store = store(usize::MAX);
+        let collection = store.create("c", MODEL).unwrap();
+        collection.commit(vec![document("a", 0.0), document("b", 1.0)]).unwrap();
+        let held = collection.write();
+        assert_eq!((collection.len(), collection.bytes()), (2, held.used.bytes));
+        drop(held);
+        collection.remove(&[DocId::new("a").unwrap()]).unwrap();
+        assert_eq!((collection.len(), collection.bytes()), (1, collection.read().used.bytes));
+        store.delete("c").unwrap();
+        assert_eq!((collection.len(), collection.bytes()), (0, 0));
     }
 
     #[test]

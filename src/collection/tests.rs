@@ -46,10 +46,9 @@ fn open(directory: &Path) -> Store {
     Store::open(Options {
         directory: Some(directory.to_owned()),
         disk: disk::Options { min_free_bytes: 1 << 20, ..disk::Options::default() },
-        quota: Usage::UNLIMITED,
-        collection_quota: Usage::UNLIMITED,
         // Small, so that graphs are made, rebuilt and given up.
         index: index::Options { exact_below: 300, scan_rows_per_ef: 1, ..index::Options::default() },
+        ..Options::default()
     })
     .unwrap()
 }

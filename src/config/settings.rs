@@ -163,6 +163,12 @@ pub const SETTINGS: &[Setting] = &[
         "Memory of all documents, vectors and graphs, or none; uploads beyond it get RESOURCE_EXHAUSTED",
     ),
     setting("max_documents", "N", "none", "Documents of all collections; uploads beyond it get RESOURCE_EXHAUSTED"),
+    setting(
+        "max_collections",
+        "N",
+        "10000",
+        "Collections, or none for no limit; one more gets RESOURCE_EXHAUSTED, each takes some memory and disk space",
+    ),
     setting("max_collection_bytes", "SIZE", "none", "As max_stored_bytes, for each collection"),
     setting("max_collection_documents", "N", "none", "As max_documents, for each collection"),
     setting(

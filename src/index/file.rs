@@ -27,6 +27,7 @@ use super::graph::links::{DEGREE, Links, NONE};
 use super::segment::Parts;
 use crate::kernel::dot_i8::{BLOCK, Block};
 use crate::kernel::mapping::Mapping;
+use crate::machine::files;
 
 /// "cognate" and the version of what follows.
 const MAGIC: u64 = u64::from_be_bytes(*b"cognate\x01");
@@ -139,6 +140,9 @@ impl Files {
     pub(super) fn open(keep: Keep, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
         let directory = &keep.directory;
         make_directory(directory)?;
+        if !files::is_directory(directory) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no directory"));
+        }
         let mut numbers = Vec::new();
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
@@ -278,7 +282,7 @@ fn damaged(what: &'static str) -> io::Error {
 
 /// Reads a file, all but its rows, and checks it.
 fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
-    let file = Arc::new(Mapping::of(&File::open(path)?)?);
+    let file = Arc::new(Mapping::of(&files::open_to_read(path)?)?);
     let header = file.get(..HEADER_BYTES).ok_or_else(|| damaged("it is shorter than its header"))?;
     let header: &[u64] = bytemuck::cast_slice(header);
     let [magic, of_dimensions, vectors, nodes, entries, checksum_of_file, ..] = *header else {

@@ -189,6 +189,17 @@ impl Index {
         self.files.iter().for_each(Files::discard);
     }
 
+    /// Forgets all vectors: the index is not to be used again, and whoever still holds it holds no memory by that.
+    pub fn clear(&self) {
+        let rows = std::mem::replace(&mut *self.rows_mut(), Rows::new(self.dimensions));
+        // Not under the lock: freeing a million rows takes a while.
+        drop(rows);
+        // Who does maintenance just now finds nothing to go on with.
+        if let Ok(mut maintenance) = self.maintenance.try_lock() {
+            *maintenance = Maintenance::default();
+        }
+    }
+
     /// Removes vectors: no search that begins after this returns finds them. Slots that are not live
     /// are passed over.
     pub fn remove(&self, slots: &[Slot]) {

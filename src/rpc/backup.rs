@@ -1,38 +1,63 @@
 //! `Backup`: all that is committed, as a file.
+//!
+//! The file is a copy without a name, whose space is free when the call ends: when it has been sent, when the caller leaves
+//! or its deadline passes, or when the client takes nothing of it for a while (`source.rs`).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use futures::{Stream, stream};
-use tokio::fs::File;
-use tokio::io::AsyncReadExt;
 use tonic::Status;
 
+use super::source::{PATIENCE, Source};
 use super::status::Failure;
-use super::{Engine, Responses, commit};
+use super::{Engine, Responses, commit, compute};
+use crate::collection::Backup;
+use crate::compute::{Pool, WhenFull};
 use crate::proto;
 
-/// Bytes of a part.
-const PART_BYTES: usize = 1 << 20;
+/// Bytes of a part: a client that takes one of them in [`PATIENCE`] goes on.
+const PART_BYTES: usize = 256 << 10;
 
 pub async fn backup(engine: Arc<Engine>) -> Result<Responses<proto::BackupResponse>, Failure> {
-    let store = Arc::clone(&engine.store);
-    let file = commit(&engine, move |_| store.backup().map_err(Failure::backup)).await??;
-    let total_bytes = file.metadata().map_err(|error| failed(&error))?.len();
-    Ok(Box::pin(parts(File::from_std(file), total_bytes)))
+    let (store, pool) = (Arc::clone(&engine.store), engine.pools.storage.clone());
+    // When this call is dropped, the copy ends at once, and what is written of it is removed.
+    let backup = commit(&engine, move |stop| store.backup(stop).map_err(Failure::backup)).await??;
+    let total_bytes = backup.file.metadata().map_err(|error| failed(&error))?.len();
+    Ok(Box::pin(parts(pool, Source::new(backup, PATIENCE), total_bytes)))
 }
 
 /// The file's parts, until its end or the first error.
-fn parts(file: File, total_bytes: u64) -> impl Stream<Item = Result<proto::BackupResponse, Status>> + Send {
-    stream::unfold(Some(file), move |file| async move {
-        let mut file = file?;
-        let mut data = Vec::with_capacity(PART_BYTES);
-        match (&mut file).take(PART_BYTES as u64).read_to_end(&mut data).await {
-            Ok(0) => None,
-            Ok(_) => Some((Ok(proto::BackupResponse { data, total_bytes }), Some(file))),
-            Err(error) => Some((Err(failed(&error).into()), None)),
+fn parts(
+    pool: Pool,
+    source: Source<Backup>,
+    total_bytes: u64,
+) -> impl Stream<Item = Result<proto::BackupResponse, Status>> + Send {
+    stream::unfold((Some(source), pool), move |(source, pool)| async move {
+        let source = source?;
+        let mut backup = match source.take() {
+            Ok(backup) => backup,
+            Err(failure) => return Some((Err(failure.into()), (None, pool))),
+        };
+        let read = compute(&pool, WhenFull::Wait, move |_| read(&mut backup.file).map(|data| (data, backup)));
+        match read.await {
+            Ok(Ok((data, _))) if data.is_empty() => None,
+            Ok(Ok((data, backup))) => {
+                source.put_back(backup);
+                Some((Ok(proto::BackupResponse { data, total_bytes }), (Some(source), pool)))
+            }
+            Ok(Err(error)) => Some((Err(failed(&error).into()), (None, pool))),
+            Err(failure) => Some((Err(failure.into()), (None, pool))),
         }
     })
+}
+
+/// The next part; empty at the end.
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut data = Vec::with_capacity(PART_BYTES);
+    file.take(PART_BYTES as u64).read_to_end(&mut data)?;
+    Ok(data)
 }
 
 fn failed(error: &io::Error) -> Failure {

@@ -2,11 +2,29 @@
 
 use std::sync::Arc;
 
-use super::status::Failure;
-use super::{Engine, commit, parse};
-use crate::collection::Collection;
+use prost::Message;
+
+use super::status::{Failure, shown};
+use super::{Engine, commit, compute, parse};
+use crate::collection::{Collection, Store};
+use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
 use crate::proto;
+
+/// Bytes of a page: what clients read that set no limit of their own.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Bytes of a page that its token may take: a name with a prefix and a length.
+const TOKEN_BYTES: usize = 1 << 10;
+
+/// Bytes around a message that is an item of another: a tag and a length.
+const FIELD_BYTES: usize = 8;
+
+/// Collections that are looked up together: creating and deleting wait that long.
+const AT_ONCE: usize = 1_024;
+
+/// What a page token starts with, so that anything else is recognised as not one of ours.
+const TOKEN_PREFIX: &str = "after:";
 
 pub async fn create(
     engine: &Arc<Engine>,
@@ -24,9 +42,48 @@ pub async fn create(
     Ok(proto::CreateCollectionResponse { collection: Some(describe(&made)) })
 }
 
-pub fn list(engine: &Engine) -> proto::ListCollectionsResponse {
-    let collections = engine.store.list().iter().map(|collection| describe(collection)).collect();
-    proto::ListCollectionsResponse { collections }
+pub async fn list(
+    engine: &Arc<Engine>,
+    request: proto::ListCollectionsRequest,
+) -> Result<proto::ListCollectionsResponse, Failure> {
+    let after = match request.page_token.as_str() {
+        "" => None,
+        token => Some(token.strip_prefix(TOKEN_PREFIX).map(str::to_owned).ok_or_else(|| {
+            Failure::invalid("page_token", format!("{} is not a next_page_token", shown(token)))
+        })?),
+    };
+    let size = match request.page_size {
+        0 => usize::MAX,
+        size => size as usize,
+    };
+    let bytes = PAGE_BYTES.min(engine.limits.max_message_bytes);
+    let store = Arc::clone(&engine.store);
+    // Thousands of collections take milliseconds to describe.
+    compute(&engine.pools.search, WhenFull::Wait, move |_| page(&store, after, size, bytes)).await
+}
+
+/// The first collections after a name: `size` of them, or as many as fit in so many bytes; one at least.
+fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> proto::ListCollectionsResponse {
+    let mut page = proto::ListCollectionsResponse::default();
+    // The token of the page, which repeats a name.
+    let mut used = TOKEN_BYTES;
+    loop {
+        let some = store.list_after(after.as_deref(), AT_ONCE);
+        for collection in &some {
+            let described = describe(collection);
+            used += described.encoded_len() + FIELD_BYTES;
+            let is_full = page.collections.len() == size || used > bytes;
+            if let (true, Some(last)) = (is_full, page.collections.last()) {
+                page.next_page_token = format!("{TOKEN_PREFIX}{}", last.name);
+                return page;
+            }
+            page.collections.push(described);
+        }
+        if some.len() < AT_ONCE {
+            return page;
+        }
+        after = some.last().map(|collection| collection.name().to_owned());
+    }
 }
 
 pub async fn delete(
@@ -55,5 +112,51 @@ fn describe(collection: &Collection) -> proto::Collection {
         ef_search: quality.ef_search as u32,
         recall: quality.recall,
         recall_queries: quality.checked as u32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collection::{Model, Options};
+
+    fn store(collections: usize) -> Store {
+        let store = Store::open(Options::default()).unwrap();
+        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        for n in 0..collections {
+            store.create(&format!("c{n:05}"), model).unwrap();
+        }
+        store
+    }
+
+    /// The names on each page, following the tokens.
+    fn pages(store: &Store, size: usize, bytes: usize) -> Vec<Vec<String>> {
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = page(store, after, size, bytes);
+            assert!(page.encoded_len() <= bytes.max(TOKEN_BYTES + 200), "{} bytes", page.encoded_len());
+            pages.push(page.collections.into_iter().map(|collection| collection.name).collect());
+            match page.next_page_token.strip_prefix(TOKEN_PREFIX) {
+                Some(name) => after = Some(name.to_owned()),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn pages_hold_every_collection_once_in_order_and_keep_to_their_size() {
+        let store = store(2_500);
+        let all: Vec<String> = store.list().iter().map(|collection| collection.name().to_owned()).collect();
+        for (size, bytes, least) in [(usize::MAX, usize::MAX, 1), (usize::MAX, 8_000, 5), (999, usize::MAX, 3), (1_024, 1 << 20, 3)] {
+            let pages = pages(&store, size, bytes);
+            assert!(pages.len() >= least && pages.iter().all(|page| page.len() <= size), "{} pages", pages.len());
+            assert_eq!(pages.concat(), all);
+        }
+    }
+
+    #[test]
+    fn a_page_is_never_empty_unless_all_is() {
+        assert_eq!(pages(&store(3), 1, 0).len(), 3);
+        assert_eq!(pages(&store(0), usize::MAX, 1), [Vec::<String>::new()]);
     }
 }

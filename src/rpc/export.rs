@@ -1,16 +1,17 @@
 //! `Export`: a collection as it is at one moment.
 //!
 //! Taking it shares every text and vector and copies none, so it is quick; messages are made of it one at a time, when
-//! the client has read those before. Each is computation, and done in the pool for bulk work.
+//! the client has read those before. Each is computation, and done in the pool for bulk work. A client that takes nothing
+//! for a while loses the export (`source.rs`), because what is replaced meanwhile stays in memory.
 
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::vec;
 
 use futures::{Stream, stream};
 use prost::Message;
 use tonic::Status;
 
+use super::source::{PATIENCE, Source};
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
 use crate::collection::Listed;
@@ -28,21 +29,28 @@ pub async fn export(
     let collection = documents::collection(engine, &request.collection)?;
     let filter = request.filter.map(|given| filter::parse("filter", given, &engine.limits)).transpose()?;
     let pool = &engine.pools.bulk;
-    let list = move |stop: &Stop| collection.list(filter.as_ref(), None, usize::MAX, stop);
-    let taken = compute(pool, WhenFull::Wait, list).await??;
+    let list = move |stop: &Stop| collection.export(filter.as_ref(), stop);
+    let taken = compute(pool, WhenFull::Wait, list).await?.map_err(Failure::export)?;
     let parts = Parts {
         total: taken.len() as u64,
-        left: taken.into_iter().peekable(),
+        left: taken.peekable(),
         with_vector: request.with_vector,
         limits: engine.limits.clone(),
     };
-    Ok(Box::pin(messages(pool.clone(), parts)))
+    Ok(Box::pin(messages(pool.clone(), Source::new(parts, PATIENCE))))
 }
 
 /// The first message, if only to say that there is nothing, and those after it until the last document or an error.
-fn messages(pool: Pool, parts: Parts) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
-    stream::unfold((Some(parts), true, pool), |(parts, is_first, pool)| async move {
-        let mut parts = parts?;
+fn messages<D: Documents>(
+    pool: Pool,
+    source: Source<Parts<D>>,
+) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
+    stream::unfold((Some(source), true, pool), |(source, is_first, pool)| async move {
+        let source = source?;
+        let mut parts = match source.take() {
+            Ok(parts) => parts,
+            Err(failure) => return Some((Err(failure.into()), (None, false, pool))),
+        };
         if parts.left.len() == 0 && !is_first {
             return None;
         }
@@ -51,21 +59,29 @@ fn messages(pool: Pool, parts: Parts) -> impl Stream<Item = Result<proto::Export
             (message, parts)
         });
         Some(match made.await {
-            Ok((Ok(message), parts)) => (Ok(message), (Some(parts), false, pool)),
+            Ok((Ok(message), parts)) => {
+                source.put_back(parts);
+                (Ok(message), (Some(source), false, pool))
+            }
             Ok((Err(failure), _)) | Err(failure) => (Err(failure.into()), (None, false, pool)),
         })
     })
 }
 
+/// Documents that are to be sent.
+trait Documents: ExactSizeIterator<Item = Listed> + Send + 'static {}
+
+impl<D: ExactSizeIterator<Item = Listed> + Send + 'static> Documents for D {}
+
 /// What is still to be sent.
-struct Parts {
-    left: Peekable<vec::IntoIter<Listed>>,
+struct Parts<D: Documents> {
+    left: Peekable<D>,
     total: u64,
     with_vector: bool,
     limits: Limits,
 }
 
-impl Parts {
+impl<D: Documents> Parts<D> {
     fn next(&mut self) -> Result<proto::ExportResponse, Failure> {
         let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
         let mut message = proto::ExportResponse { documents: Vec::new(), total: self.total };
@@ -85,11 +101,13 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use std::vec;
+
     use super::*;
     use crate::collection::{Content, DocId};
     use crate::compute::Pools;
 
-    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> Parts {
+    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> Parts<vec::IntoIter<Listed>> {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
             let content = Content { text: "x".repeat(bytes), metadata: None };
@@ -128,7 +146,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_export_of_nothing_says_so_in_one_message() {
-        let messages: Vec<_> = futures::StreamExt::collect(messages(Pools::new(1).bulk, parts(&[], 4_000))).await;
+        let source = Source::new(parts(&[], 4_000), PATIENCE);
+        let messages: Vec<_> = futures::StreamExt::collect(messages(Pools::new(1).bulk, source)).await;
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].as_ref().unwrap(), &proto::ExportResponse { documents: vec![], total: 0 });
     }

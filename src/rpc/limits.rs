@@ -30,6 +30,8 @@ pub struct Limits {
     pub stored: Quota,
     /// What one collection may hold (enforced by the store).
     pub collection: Quota,
+    /// Collections (enforced by the store).
+    pub max_collections: usize,
     /// Tokens of unary calls that may wait (enforced by the embedder).
     pub max_queued_tokens: usize,
     /// Calls in progress (enforced by the server).
@@ -52,6 +54,7 @@ impl Default for Limits {
             max_page_size: 1000,
             stored: Quota { bytes: 4 * 1024 * 1024 * 1024, ..Usage::UNLIMITED },
             collection: Usage::UNLIMITED,
+            max_collections: 10_000,
             max_queued_tokens: 262_144,
             max_calls: 256,
         }
@@ -80,6 +83,7 @@ impl Limits {
             max_collection_documents: bound(self.collection.documents),
             max_queued_tokens: self.max_queued_tokens as u64,
             max_calls: narrow(self.max_calls),
+            max_collections: bound(self.max_collections),
         }
     }
 }

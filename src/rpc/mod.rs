@@ -20,6 +20,7 @@ pub mod metadata;
 mod parse;
 mod similarity;
 mod size;
+mod source;
 pub mod status;
 mod top_k;
 mod upload;
@@ -224,9 +225,9 @@ impl Cognate for Api {
 
     async fn list_collections(
         &self,
-        _: Request<proto::ListCollectionsRequest>,
+        request: Request<proto::ListCollectionsRequest>,
     ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
-        Ok(Response::new(collections::list(&*self.engine()?)))
+        Ok(Response::new(collections::list(&self.engine()?, request.into_inner()).await?))
     }
 
     async fn delete_collection(

@@ -10,7 +10,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
-use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
+use crate::collection::{BackupError, CollectionError, CommitError, ExportError, Full, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError};
@@ -59,6 +59,8 @@ pub enum Failure {
     NothingStored(String),
     /// Another call does the same.
     Busy(String),
+    /// As many calls of one kind as allowed are in progress.
+    TooMany(String),
     /// The file system is almost full.
     DiskFull(String),
     /// The disk failed: nothing is stored until a restart.
@@ -69,6 +71,11 @@ pub enum Failure {
     AnswerTooLarge {
         /// Bytes that a message may have.
         limit: usize,
+    },
+    /// The client took nothing of its answer.
+    NotTaken {
+        /// For so long.
+        patience: Duration,
     },
     /// The model is still being loaded.
     Starting,
@@ -135,11 +142,23 @@ impl Failure {
         }
     }
 
+    /// What became of an export.
+    pub fn export(error: ExportError) -> Self {
+        match error {
+            ExportError::TooMany => Self::TooMany(error.to_string()),
+            ExportError::Stopped(stopped) => stopped.into(),
+        }
+    }
+
     /// What became of a backup.
     pub fn backup(error: BackupError) -> Self {
+        use disk::{BackupError as Disk, CopyError};
         match error {
             BackupError::InMemory => Self::NothingStored(error.to_string()),
             BackupError::Busy => Self::Busy(error.to_string()),
+            BackupError::Disk(Disk::Copy(CopyError::DiskFull { .. })) => Self::DiskFull(error.to_string()),
+            // Nobody is told: the caller has gone.
+            BackupError::Disk(Disk::Copy(CopyError::GivenUp)) => Self::DeadlineExceeded,
             BackupError::Disk(_) | BackupError::Io(_) => {
                 tracing::error!(%error, "there is no backup");
                 Self::Internal
@@ -309,6 +328,10 @@ impl Failure {
             }
             Failure::NothingStored(reason) => (Code::FailedPrecondition, reason),
             Failure::Busy(reason) => (Code::Aborted, reason),
+            Failure::TooMany(reason) => {
+                details.set_retry_info(Some(Duration::from_secs(1)));
+                (Code::ResourceExhausted, reason)
+            }
             Failure::DiskFull(reason) => (Code::ResourceExhausted, reason),
             Failure::Stopped(reason) => (Code::Unavailable, reason),
             Failure::TooManyCalls(limit) => {
@@ -318,6 +341,10 @@ impl Failure {
             Failure::AnswerTooLarge { limit } => (
                 Code::ResourceExhausted,
                 format!("the answer exceeds max_message_bytes of {limit}: ask for less at a time, or for fewer fields"),
+            ),
+            Failure::NotTaken { patience } => (
+                Code::Aborted,
+                format!("the answer was given up: its client took none of it for {} s", patience.as_secs()),
             ),
             Failure::Starting => {
                 details.set_retry_info(Some(Duration::from_secs(1)));

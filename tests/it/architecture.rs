@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("compute", &["kernel", "machine"]),
     ("kernel", &[]),
     ("machine", &[]),
-    ("index", &["compute", "kernel"]),
+    ("index", &["compute", "kernel", "machine"]),
     ("model", &[]),
     ("onnx", &[]),
     ("inference", &["compute", "kernel"]),

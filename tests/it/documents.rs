@@ -102,7 +102,7 @@ async fn collections_are_made_listed_and_removed() {
     assert_eq!(status.get_details_resource_info().unwrap().resource_name, "a");
     upload(&mut client, "a", vec![document("x", "text")]).await;
     let names = async |client: &mut cognate::proto::cognate_client::CognateClient<_>| {
-        let list = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner().collections;
+        let list = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner().collections;
         list.into_iter().map(|c| (c.name, c.documents)).collect::<Vec<_>>()
     };
     assert_eq!(names(&mut client).await, [("a".to_owned(), 1), ("b".to_owned(), 0)]);

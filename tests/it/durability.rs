@@ -100,7 +100,7 @@ async fn what_was_acknowledged_is_there_after_a_kill_and_what_was_deleted_is_not
     assert_eq!(question(&client).await, found, "the same hits with the same scores");
     let ids: Vec<String> = after.keys().cloned().collect();
     assert_eq!(nearest(&mut client, "numbers", &ids).await, ids, "each is found by its own vector");
-    let listed = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner().collections;
+    let listed = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner().collections;
     let names: Vec<(&str, u64)> = listed.iter().map(|c| (&*c.name, c.documents)).collect();
     assert_eq!(names, [("empty", 0), ("numbers", 298)]);
     let model = client.info(InfoRequest {}).await.unwrap().into_inner().model.unwrap();

@@ -166,7 +166,7 @@ async fn clients_that_vanish_leave_a_healthy_server() {
     garbage.write_all(&[0xa5; 4096]).unwrap();
     let mut client = server.client().await;
     assert_eq!(upload(&mut client, "after", vec![document("a", "a text")]).await.committed, 1);
-    assert!(client.list_collections(ListCollectionsRequest {}).await.is_ok());
+    assert!(client.list_collections(ListCollectionsRequest::default()).await.is_ok());
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 

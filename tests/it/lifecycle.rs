@@ -113,7 +113,7 @@ async fn two_servers_hold_different_collections_of_one_model() {
     let mut client = other.client().await;
     assert!(
         client
-            .list_collections(cognate::proto::ListCollectionsRequest {})
+            .list_collections(cognate::proto::ListCollectionsRequest::default())
             .await
             .unwrap()
             .into_inner()

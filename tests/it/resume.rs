@@ -36,7 +36,7 @@ async fn start_at(addr: &str, directory: &Path) -> Server {
 }
 
 async fn documents(server: &Server, collection: &str) -> u64 {
-    let listed = server.client().await.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner();
+    let listed = server.client().await.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner();
     listed.collections.iter().find(|c| c.name == collection).map_or(0, |c| c.documents)
 }
 

@@ -53,7 +53,7 @@ async fn fill(client: &mut CognateClient<Channel>) {
 }
 
 async fn collection(client: &mut CognateClient<Channel>) -> Collection {
-    let response = client.list_collections(ListCollectionsRequest {}).await.unwrap().into_inner();
+    let response = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner();
     response.collections.into_iter().next().unwrap()
 }
 

@@ -10,10 +10,10 @@ use anyhow::{Context, ensure};
 
 use super::draw::{self, Random};
 use crate::cli::npy;
-use crate::collection::{self, Collection, Store, Usage, disk};
+use crate::collection::{self, Collection, Store};
 use crate::compute::stop::Stop;
 use crate::embedder::Embedding;
-use crate::index::{self, MAX_DIMENSIONS};
+use crate::index::MAX_DIMENSIONS;
 
 /// Queries where no number is given, unless a tenth of the vectors is less.
 const QUERIES: usize = 1_000;
@@ -91,14 +91,8 @@ impl Vectors {
 
 /// All documents of a directory, with what is kept of its indexes: that is the next server's.
 fn open(directory: PathBuf) -> anyhow::Result<Store> {
-    let store = Store::open(collection::Options {
-        directory: Some(directory),
-        disk: disk::Options::default(),
-        quota: Usage::UNLIMITED,
-        collection_quota: Usage::UNLIMITED,
-        index: index::Options::default(),
-    })?;
-    Ok(store)
+    let options = collection::Options { directory: Some(directory), ..collection::Options::default() };
+    Ok(Store::open(options)?)
 }
 
 fn read(collection: &Collection) -> Vec<Vector> {

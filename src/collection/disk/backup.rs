@@ -58,12 +58,13 @@ impl Disk {
     /// The file appears under its name when it is complete and synced. It is packed and closed: a
     /// copy of it is as good. Its length exceeds what it takes, because redb grows a file by doubling;
     /// cutting that off would take longer than all the rest.
-    pub fn backup(&self, to: &Path) -> Result<(), BackupError> {
+    /// `go_on` is asked every few megabytes; what was written is removed when it says no.
+    pub fn backup(&self, to: &Path, go_on: &dyn Fn() -> bool) -> Result<(), BackupError> {
         let io = |path: &Path, doing| {
             let path = path.to_owned();
             move |source| BackupError::Io { path, doing, source }
         };
-        if to.try_exists().map_err(io(to, "look for"))? {
+        if open::exists(to).map_err(io(to, "look for"))? {
             return Err(BackupError::Exists { path: to.to_owned() });
         }
         let mut partial = to.as_os_str().to_owned();
@@ -73,7 +74,7 @@ impl Disk {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(&partial, "remove")(error)),
             _ => {}
         }
-        let written = self.write_backup(&partial);
+        let written = self.write_backup(&partial, go_on);
         if let Err(error) = written {
             // What is left of it is of no use; that it cannot be removed adds nothing to the error.
             let _ = std::fs::remove_file(&partial);
@@ -84,17 +85,17 @@ impl Disk {
         open::sync_directory(directory).map_err(io(directory, "sync"))
     }
 
-    fn write_backup(&self, partial: &Path) -> Result<(), BackupError> {
+    fn write_backup(&self, partial: &Path, go_on: &dyn Fn() -> bool) -> Result<(), BackupError> {
         let options = self.options();
         let copy = Copy {
             to: partial,
             cache_bytes: options.cache_bytes,
             min_free_bytes: options.min_free_bytes,
-            go_on: &|| true,
+            go_on,
         };
         let database = copy.make(&self.snapshot().map_err(CopyError::from)?)?;
         let closed = database.close();
-        closed.map_err(|error| CopyError::Write { path: partial.to_owned(), reason: error.to_string() }.into())
+        closed.map_err(|error| CopyError::Write { path: partial.to_owned(), reason: error.to_string(), is_full: false }.into())
     }
 }
 
@@ -103,7 +104,7 @@ impl Disk {
 /// documents is left alone.
 pub fn restore(backup: &Path, to: &Path, options: &Options) -> Result<(), RestoreError> {
     let directory = Directory::take(to)?;
-    let exists = directory.file.try_exists().map_err(|error| OpenError::io(&directory.file, "look for", error))?;
+    let exists = open::exists(&directory.file).map_err(|error| OpenError::io(&directory.file, "look for", error))?;
     if exists {
         return Err(RestoreError::Occupied { path: directory.file.clone() });
     }

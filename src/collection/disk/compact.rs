@@ -69,7 +69,7 @@ impl Compaction {
         let copy = Builder::new()
             .name("compact".to_owned())
             .spawn(copy)
-            .map_err(|error| CopyError::Write { path: to, reason: error.to_string() })?;
+            .map_err(|error| CopyError::Write { path: to, reason: error.to_string(), is_full: false })?;
         Ok(Self { copy, given_up, touched: BTreeSet::new() })
     }
 

@@ -1,6 +1,7 @@
 //! All that a snapshot has, written into a new file: packed, and each record checked on its way.
 //! Backup and compaction are this and a rename.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ pub(super) struct Copy<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The file system has no room for it.
-    #[error("{path} has {free} bytes left, and {needed} are needed with the reserve")]
+    #[error("{path} has {free} bytes left, and {needed} are needed with the reserve (min_free_bytes): free some")]
     DiskFull {
         /// Where it would be.
         path: PathBuf,
@@ -52,6 +53,8 @@ pub enum CopyError {
         path: PathBuf,
         /// What failed.
         reason: String,
+        /// The file system has no room left.
+        is_full: bool,
     },
     /// It is not wanted any more.
     #[error("the copy was given up")]
@@ -67,7 +70,19 @@ enum Stop {
 impl Copy<'_> {
     /// Makes the file. When this returns, all of it is synced, and its name is not.
     pub(super) fn make(&self, snapshot: &Snapshot) -> Result<Database, CopyError> {
-        self.room(snapshot)?;
+        let needed = self.room(snapshot)?;
+        let made = self.fill(snapshot);
+        // What was free when it began may be taken by others meanwhile.
+        made.map_err(|error| match error {
+            CopyError::Write { is_full: true, path, .. } => {
+                let free = space::free(self.directory()).unwrap_or(0);
+                CopyError::DiskFull { path, free, needed }
+            }
+            other => other,
+        })
+    }
+
+    fn fill(&self, snapshot: &Snapshot) -> Result<Database, CopyError> {
         let database = open::create(self.to, self.cache_bytes)?;
         for collection in snapshot.collections() {
             self.rows(snapshot, &database, collection.number)?;
@@ -84,11 +99,16 @@ impl Copy<'_> {
         Ok(database)
     }
 
-    fn room(&self, snapshot: &Snapshot) -> Result<(), CopyError> {
-        let path = open::or_here(self.to.parent().unwrap_or(self.to));
+    fn directory(&self) -> &Path {
+        open::or_here(self.to.parent().unwrap_or(self.to))
+    }
+
+    /// The bytes that the file system has to have left, if it has them.
+    fn room(&self, snapshot: &Snapshot) -> Result<u64, CopyError> {
+        let path = self.directory();
         let free = space::free(path).map_err(|error| OpenError::io(path, "find the free space of", error))?;
         let needed = space::packed(snapshot.catalog().record_bytes()).saturating_add(self.min_free_bytes);
-        if free >= needed { Ok(()) } else { Err(CopyError::DiskFull { path: path.to_owned(), free, needed }) }
+        if free >= needed { Ok(needed) } else { Err(CopyError::DiskFull { path: path.to_owned(), free, needed }) }
     }
 
     fn rows(&self, snapshot: &Snapshot, database: &Database, number: u32) -> Result<(), CopyError> {
@@ -136,6 +156,11 @@ impl Copy<'_> {
     }
 
     fn failed(&self, error: &redb::Error) -> CopyError {
-        CopyError::Write { path: self.to.to_owned(), reason: error.to_string() }
+        let is_full = matches!(error, redb::Error::Io(io) if is_full(io.kind()));
+        CopyError::Write { path: self.to.to_owned(), reason: error.to_string(), is_full }
     }
+}
+
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

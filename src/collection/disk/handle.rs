@@ -85,6 +85,11 @@ impl Disk {
         Ok(Self { shared, queue: Some(queue), writer: Some(writer), next_collection })
     }
 
+    /// The path of a directory in the data directory, which is never a link. It may be missing.
+    pub fn subdirectory(&self, name: &str) -> Result<PathBuf, OpenError> {
+        self.shared.directory.subdirectory(name)
+    }
+
     /// A number for a new collection, never given before.
     pub fn new_collection_number(&self) -> u32 {
         self.next_collection.fetch_add(1, Ordering::Relaxed)

@@ -8,7 +8,12 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "lock";
+use crate::machine::files;
+
+pub(super) const NAME: &str = "lock";
+
+/// The longest content of a lock: the number of a process and a line feed.
+const LONGEST: u64 = 16;
 
 /// How long a lock is waited for. Its holder may be gone already: the memory of a large process is
 /// freed before its files are closed, and a process that is being started has copies of its parent's
@@ -28,6 +33,8 @@ pub(super) struct Lock {
 pub(super) enum LockError {
     /// Another process has it, with this number if it could be read.
     Held(Option<u32>),
+    /// The file is no lock: its content is not the number of a process.
+    NotOurs,
     Io(io::Error),
 }
 
@@ -35,8 +42,9 @@ impl Lock {
     /// Takes the directory, or says who has it.
     pub(super) fn take(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join(NAME);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(LockError::Io)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = files::open(&path, &options).map_err(LockError::Io)?;
         let start = Instant::now();
         while let Err(error) = file.try_lock() {
             match error {
@@ -49,6 +57,14 @@ impl Lock {
                     return Err(LockError::Held(holder.trim().parse().ok()));
                 }
             }
+        }
+        // A file of somebody else, by a hard link or by mistake, is not overwritten.
+        let mut content = String::new();
+        let is_ours = (&file).take(LONGEST + 1).read_to_string(&mut content).is_ok()
+            && content.len() as u64 <= LONGEST
+            && content.chars().all(|c| c.is_ascii_digit() || c.is_ascii_whitespace());
+        if !is_ours {
+            return Err(LockError::NotOurs);
         }
         let written =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));

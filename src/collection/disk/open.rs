@@ -14,6 +14,7 @@ use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::lock::{Lock, LockError};
 use super::{lock, schema};
+use crate::machine::files::{self, Shared};
 
 /// The data file in its directory.
 const FILE: &str = "documents.redb";
@@ -76,6 +77,22 @@ pub enum OpenError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Others than its user can change the directory.
+    #[error("{path} {}: {}", who(.shared), remedy(.path, .shared))]
+    Shared {
+        /// The data directory.
+        path: PathBuf,
+        /// Who can.
+        shared: Shared,
+    },
+    /// A name in the data directory is a link, or no file or directory as it must be.
+    #[error("{path} is a link or no {expected}, and nothing is opened through a link: remove it, or choose another directory")]
+    Link {
+        /// The name.
+        path: PathBuf,
+        /// What has this name in a data directory.
+        expected: &'static str,
+    },
     /// The system refused something else.
     #[error("cannot {doing} {path}: {source}")]
     Io {
@@ -92,6 +109,7 @@ impl OpenError {
     pub(super) fn io(path: &Path, doing: &'static str, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
+            ErrorKind::InvalidInput => Self::Link { path, expected: "file" },
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied { path, doing, source },
             _ => Self::Io { path, doing, source },
         }
@@ -129,9 +147,18 @@ impl Directory {
     /// Takes the directory, which is made if there is none.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         make_directory(path).map_err(|error| OpenError::io(path, "make", error))?;
+        // Before anything in it is touched.
+        let shared = files::shared(path).map_err(|error| OpenError::io(path, "examine", error))?;
+        if let Some(shared) = shared {
+            return Err(OpenError::Shared { path: path.to_owned(), shared });
+        }
         let lock = Lock::take(path).map_err(|error| match error {
             LockError::Held(process) => OpenError::InUse { path: path.to_owned(), process },
-            LockError::Io(error) => OpenError::io(path, "lock", error),
+            LockError::NotOurs => OpenError::NotOurs { path: path.join(lock::NAME) },
+            LockError::Io(error) => match OpenError::io(path, "lock", error) {
+                OpenError::Link { expected, .. } => OpenError::Link { path: path.join(lock::NAME), expected },
+                other => other,
+            },
         })?;
         let directory = Self { _lock: Some(lock), ..Self::unlocked(path) };
         match std::fs::remove_file(&directory.new_file) {
@@ -147,6 +174,16 @@ impl Directory {
         Self { path: path.to_owned(), file: path.join(FILE), new_file: path.join(NEW_FILE), _lock: None }
     }
 
+    /// The path of a directory in it: one that is there, or nothing yet.
+    pub(super) fn subdirectory(&self, name: &str) -> Result<PathBuf, OpenError> {
+        let path = self.path.join(name);
+        match exists(&path) {
+            Ok(true) if !files::is_directory(&path) => Err(OpenError::Link { path, expected: "directory" }),
+            Ok(_) => Ok(path),
+            Err(error) => Err(OpenError::io(&path, "examine", error)),
+        }
+    }
+
     /// The new file becomes the data file, and stays it through a power cut.
     pub(super) fn install(&self) -> io::Result<()> {
         std::fs::rename(&self.new_file, &self.file)?;
@@ -155,7 +192,7 @@ impl Directory {
 
     /// Opens the data file, which is made if there is none.
     pub(super) fn open(&self, cache_bytes: usize) -> Result<Database, OpenError> {
-        let exists = self.file.try_exists().map_err(|error| OpenError::io(&self.file, "open", error))?;
+        let exists = exists(&self.file).map_err(|error| OpenError::io(&self.file, "open", error))?;
         if !exists {
             drop(create(&self.new_file, cache_bytes)?);
             self.install().map_err(|error| OpenError::io(&self.file, "make", error))?;
@@ -188,7 +225,13 @@ pub(super) fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenEr
 pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
     // Where redb was built with debug assertions, damage that it would report trips one of them.
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        Builder::new().set_cache_size(cache_bytes).set_check_integrity_on_open(true).open(path)
+        let file = files::open(path, OpenOptions::new().read(true).write(true))?;
+        if file.metadata()?.len() == 0 {
+            // redb would take an empty file for a new one.
+            return Err(io::Error::from(ErrorKind::InvalidData).into());
+        }
+        let backend = FileBackend::new(file)?;
+        Builder::new().set_cache_size(cache_bytes).set_check_integrity_on_open(true).create_with_backend(backend)
     }));
     let database = match opened {
         Ok(opened) => opened.map_err(|error| OpenError::database(path, error))?,
@@ -226,6 +269,30 @@ fn make_directory(path: &Path) -> io::Result<()> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)?;
     missing.into_iter().filter_map(Path::parent).try_for_each(|parent| sync_directory(or_here(parent)))
+}
+
+/// There is something of that name, if only a link that leads nowhere.
+pub(super) fn exists(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
+    }
+}
+
+fn who(shared: &Shared) -> String {
+    match shared {
+        Shared::Owner { owner, user } => format!("belongs to user {owner}, who can put links in it, and this process runs as user {user}"),
+        Shared::Writable { mode } => format!("has mode {mode:04o}, so other users can put links in it"),
+    }
+}
+
+fn remedy(path: &Path, shared: &Shared) -> String {
+    let path = path.display();
+    let own = match shared {
+        Shared::Owner { user, .. } => format!("`chown {user} {path}`"),
+        Shared::Writable { .. } => format!("`chmod go-w {path}`"),
+    };
+    format!("{own}, or give a directory in it, such as {path}/cognate, which is made for this user alone")
 }
 
 pub(super) fn new_file(path: &Path) -> io::Result<File> {

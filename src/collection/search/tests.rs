@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::filter::{Path, text};
-use super::super::{Document, Model, Options, Store, Usage, disk};
+use super::super::{Document, Model, Options, Store};
 use super::*;
 use crate::index;
 
@@ -17,9 +17,7 @@ const DIMENSIONS: usize = 3;
 type Said = (Option<Value>, Embedding);
 
 fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
-    let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
-    let options = Options { directory: None, disk: disk::Options::default(), quota, collection_quota, index };
-    let store = Store::open(options).unwrap();
+    let store = Store::open(Options { index, ..Options::default() }).unwrap();
     let model = Model { fingerprint: "f", also_compatible: &[], dimensions: DIMENSIONS };
     let collection = store.create("c", model).unwrap();
     let document = |(n, (metadata, embedding)): (usize, &Said)| {

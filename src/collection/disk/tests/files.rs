@@ -47,10 +47,46 @@ fn a_file_in_the_place_of_the_directory_is_refused() {
 #[cfg(target_os = "linux")]
 fn a_directory_that_may_not_be_written_is_refused() {
     let error = refused(Path::new("/sys/kernel"));
-    assert!(matches!(&error, OpenError::Denied { doing: "lock", .. }), "{error}");
+    // Others than root do not get as far as to write there.
+    assert!(matches!(&error, OpenError::Denied { doing: "lock", .. } | OpenError::Shared { .. }), "{error}");
     assert!(error.to_string().contains("choose another directory"), "{error}");
     let read_only = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
     assert!(matches!(OpenError::io(Path::new("x"), "make", read_only), OpenError::Denied { .. }));
+}
+
+/// The names in a data directory that are files, and what a link of that name must not lead to.
+#[test]
+#[cfg(unix)]
+fn no_link_in_the_data_directory_is_followed() {
+    for name in ["lock", "documents.redb"] {
+        let (directory, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let target = elsewhere.path().join("precious");
+        fs::write(&target, "precious").unwrap();
+        let link = directory.path().join(name);
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let error = refused(directory.path());
+        assert!(matches!(&error, OpenError::Link { path, .. } if *path == link), "{error}");
+        assert_eq!(fs::read(&target).unwrap(), b"precious");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("lock"), "no number of a process").unwrap();
+    assert!(matches!(refused(directory.path()), OpenError::NotOurs { .. }));
+    assert_eq!(fs::read(directory.path().join("lock")).unwrap(), b"no number of a process");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_directory_that_others_can_write_is_refused_with_what_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+    for mode in [0o770, 0o777, 0o1777] {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let error = refused(directory.path());
+        assert!(matches!(error, OpenError::Shared { .. }), "{error}");
+        assert!(error.to_string().contains("`chmod go-w "), "{error}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "nothing was written there");
+        drop(Disk::open(&directory.path().join("cognate"), options()).expect("a directory in it is ours alone"));
+    }
 }
 
 #[test]
@@ -168,7 +204,7 @@ fn a_record_that_is_wrong_behind_right_page_checksums_is_found_and_named() {
     let report = disk.verify().unwrap();
     assert!(!report.is_clean() && report.problem_count == 2 && report.collections[0].rows == 3, "{report:?}");
     let backup = directory.path().join("backup");
-    assert!(disk.backup(&backup).is_err() && !backup.exists(), "damage does not get into a backup");
+    assert!(disk.backup(&backup, &|| true).is_err() && !backup.exists(), "damage does not get into a backup");
 }
 
 #[test]

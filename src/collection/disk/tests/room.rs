@@ -22,7 +22,7 @@ fn an_almost_full_disk_takes_removals_and_no_documents() {
     assert_eq!(removed.wait(), Ok(()));
     assert_eq!(disk.commit(vec![Change::DeleteCollection { collection: 0 }]), Ok(()));
     assert_eq!(disk.stopped(), None);
-    assert!(matches!(disk.backup(&directory.path().join("b")), Err(BackupError::Copy(CopyError::DiskFull { .. }))));
+    assert!(matches!(disk.backup(&directory.path().join("b"), &|| true), Err(BackupError::Copy(CopyError::DiskFull { .. }))));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_backup_holds_one_moment_and_is_restored_whole() {
     let (directory, disk) = filled(500);
     let backup = directory.path().join("backup.redb");
     std::thread::scope(|scope| {
-        let done = scope.spawn(|| disk.backup(&backup));
+        let done = scope.spawn(|| disk.backup(&backup, &|| true));
         for row in 500.. {
             // Each batch keeps the number of documents: a backup of a moment has 500.
             disk.commit(vec![put(0, row, "x"), remove(0, row - 500)]).unwrap();
@@ -101,7 +101,7 @@ fn a_backup_holds_one_moment_and_is_restored_whole() {
         }
         done.join().unwrap().unwrap();
     });
-    assert!(matches!(disk.backup(&backup), Err(BackupError::Exists { .. })));
+    assert!(matches!(disk.backup(&backup, &|| true), Err(BackupError::Exists { .. })));
 
     let target = directory.path().join("restored");
     restore(&backup, &target, &options()).unwrap();
@@ -119,10 +119,20 @@ fn a_backup_takes_the_space_of_its_documents() {
     let (directory, disk) = filled(3000);
     disk.commit((0..2900).map(|row| remove(0, row)).collect()).unwrap();
     let backup = directory.path().join("backup.redb");
-    disk.backup(&backup).unwrap();
+    disk.backup(&backup, &|| true).unwrap();
     let bytes = space::allocated(&backup).unwrap();
     assert!(bytes < 400_000, "{bytes} for 100 documents of a kilobyte");
     assert!(!directory.path().join("backup.redb.partial").exists());
+}
+
+#[test]
+fn a_backup_that_nobody_wants_any_more_leaves_nothing() {
+    let (directory, disk) = filled(100);
+    let backup = directory.path().join("backup.redb");
+    let given_up = disk.backup(&backup, &|| false);
+    assert!(matches!(given_up, Err(BackupError::Copy(CopyError::GivenUp))), "{given_up:?}");
+    let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("backup")));
 }
 
 #[test]

@@ -1,0 +1,228 @@
+//! Exports: a collection as it is at one moment, and the memory that they keep beyond it.
+//!
+//! An export shares every text and vector with the collection. What is replaced or deleted meanwhile stays in memory until
+//! the export ends, so it stays counted in the budget of all collections until then.
+//!
+//! Invariant: the bytes of a document that went while exports were open are counted until the last export that was open
+//! at that moment ends. That may be a little too long: an export that is past the document does not hold it any more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::budget::Budget;
+use super::filter::Filter;
+use super::matching::Matching;
+use super::single::{Collection, Listed};
+use crate::compute::stop::{Stop, Stopped};
+
+/// Exports of one collection at one time. Each holds a list of all documents.
+const MOST_OPEN: usize = 8;
+
+/// Why there is no export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// There are as many as there may be.
+    #[error("{MOST_OPEN} exports of this collection are in progress, which is the limit: wait for one to end")]
+    TooMany,
+    /// Whoever asked for it has gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// The documents of a collection at one moment, in the order of their ids. An iterator, which forgets what it gave.
+pub struct Export {
+    documents: std::vec::IntoIter<Listed>,
+    _kept: Kept,
+}
+
+impl Iterator for Export {
+    type Item = Listed;
+
+    fn next(&mut self) -> Option<Listed> {
+        self.documents.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.documents.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Export {}
+
+/// The exports of one collection that are open, and what of it they alone hold.
+pub(super) struct Exports {
+    budget_of_all: Arc<Budget>,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    /// By number, in the order in which they began: bytes of documents that went when this was the latest.
+    kept: BTreeMap<u64, usize>,
+}
+
+/// An export is open as long as this lives.
+struct Kept {
+    exports: Arc<Exports>,
+    number: u64,
+    /// What its list takes.
+    list_bytes: usize,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut open = self.exports.lock();
+        let bytes = open.kept.remove(&self.number).unwrap_or(0);
+        // Those that began earlier hold the same documents.
+        let earlier = open.kept.range_mut(..self.number).next_back();
+        let freed = match earlier {
+            Some((_, kept)) => {
+                *kept += bytes;
+                0
+            }
+            None => bytes,
+        };
+        self.exports.budget_of_all.replace(freed + self.list_bytes, 0);
+    }
+}
+
+impl Collection {
+    /// The documents that match, or all, as they are now. Blocks for as long as it takes to list them.
+    pub fn export(&self, filter: Option<&Filter>, stop: &Stop) -> Result<Export, ExportError> {
+        let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
+        // Held from here: nothing goes between listing the documents and counting the export as open.
+        let here = self.read();
+        if let Some(matching) = &mut matching {
+            matching.catch_up(&here, stop)?;
+        }
+        let documents = self.listed(&here, matching.as_ref().map(Matching::places));
+        let kept = self.exports.open(documents.capacity() * size_of::<Listed>())?;
+        Ok(Export { documents: documents.into_iter(), _kept: kept })
+    }
+}
+
+impl Exports {
+    pub(super) fn new(budget_of_all: Arc<Budget>) -> Self {
+        Self { budget_of_all, open: Mutex::default() }
+    }
+
+    /// Bytes that are to stay counted if documents of so many bytes go now: all of them, or none.
+    pub(super) fn would_keep(&self, bytes: usize) -> usize {
+        if self.lock().kept.is_empty() { 0 } else { bytes }
+    }
+
+    /// Documents of so many bytes went, of which `counted` are still in the budget of all. Call it while searches and
+    /// exports cannot begin.
+    pub(super) fn keep(&self, bytes: usize, counted: usize) {
+        let mut open = self.lock();
+        let kept = match open.kept.last_entry() {
+            Some(mut latest) => {
+                *latest.get_mut() += bytes;
+                bytes
+            }
+            None => 0,
+        };
+        self.budget_of_all.replace(counted, kept);
+    }
+
+    /// An export that holds a list of so many bytes.
+    fn open(self: &Arc<Self>, list_bytes: usize) -> Result<Kept, ExportError> {
+        let mut open = self.lock();
+        if open.kept.len() >= MOST_OPEN {
+            return Err(ExportError::TooMany);
+        }
+        let number = open.next;
+        open.next += 1;
+        open.kept.insert(number, 0);
+        self.budget_of_all.replace(0, list_bytes);
+        Ok(Kept { exports: Arc::clone(self), number, list_bytes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Content, DocId, Document, Model, Options, Quota, Store, Usage};
+    use super::*;
+    use crate::embedder::Embedding;
+
+    fn collection(store: &Store) -> Arc<Collection> {
+        store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap()
+    }
+
+    fn document(id: &str) -> Document {
+        let content = Content { text: "text ".repeat(2_000), metadata: None };
+        let embedding = Embedding::normalized(vec![1.0, 0.0]).unwrap();
+        Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
+    }
+
+    fn store(bytes: usize) -> Store {
+        Store::open(Options { quota: Quota { bytes, ..Usage::UNLIMITED }, ..Options::default() }).unwrap()
+    }
+
+    #[test]
+    fn what_an_export_alone_holds_is_counted_until_it_ends() {
+        let store = store(usize::MAX);
+        let collection = collection(&store);
+        let empty = store.used().bytes;
+        collection.commit(vec![document("a"), document("b")]).unwrap();
+        let full = store.used().bytes - empty;
+        let earlier = collection.export(None, &Stop::never()).unwrap();
+        let later = collection.export(None, &Stop::never()).unwrap();
+        collection.remove(&[DocId::new("a").unwrap()]).unwrap();
+        assert!(store.used().bytes >= empty + full, "{} of {full}", store.used().bytes - empty);
+        assert_eq!(collection.bytes(), full / 2, "the collection itself has one document");
+        drop(later);
+        assert!(store.used().bytes >= empty + full, "the other one still holds it");
+        collection.commit(vec![document("b")]).unwrap();
+        assert!(store.used().bytes >= empty + full + full / 2, "a replaced document is held too");
+        assert_eq!(earlier.map(|(id, _, _)| id.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(store.used().bytes, empty + full / 2);
+    }
+
+    #[test]
+    fn a_deleted_collection_stays_counted_while_an_export_holds_it() {
+        let store = store(usize::MAX);
+        let collection = collection(&store);
+        collection.commit(vec![document("a")]).unwrap();
+        let (full, export) = (collection.bytes(), collection.export(None, &Stop::never()).unwrap());
+        store.delete("c").unwrap();
+        assert!(store.used().bytes >= full && store.used().documents == 0);
+        drop(export);
+        assert_eq!(store.used(), Usage::default());
+    }
+
+    #[test]
+    fn replacing_documents_during_an_export_ends_at_the_limit_and_goes_on_after_it() {
+        let one = {
+            let store = store(usize::MAX);
+            let collection = collection(&store);
+            collection.commit(vec![document("a")]).unwrap();
+            store.used().bytes
+        };
+        let store = store(one + 1_000);
+        let collection = collection(&store);
+        collection.commit(vec![document("a")]).unwrap();
+        let export = collection.export(None, &Stop::never()).unwrap();
+        collection.commit(vec![document("a")]).expect_err("both versions do not fit");
+        assert_eq!(store.used().documents, 1, "what was refused left nothing behind");
+        drop(export);
+        assert_eq!(store.used().bytes, one);
+        collection.commit(vec![document("a")]).expect("one of the same size fits");
+        assert_eq!(store.used().bytes, one);
+    }
+
+    #[test]
+    fn there_are_a_few_exports_at_one_time() {
+        let store = store(usize::MAX);
+        let collection = collection(&store);
+        let mut open: Vec<Export> = (0..MOST_OPEN).map(|_| collection.export(None, &Stop::never()).unwrap()).collect();
+        assert_eq!(collection.export(None, &Stop::never()).err(), Some(ExportError::TooMany));
+        open.pop();
+        assert!(collection.export(None, &Stop::never()).is_ok());
+    }
+}

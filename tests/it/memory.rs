@@ -1,0 +1,121 @@
+//! What the server may take is bounded, and what it takes is counted.
+
+use cognate::proto::cognate_client::CognateClient;
+use cognate::proto::{
+    BackupRequest, CreateCollectionRequest, DeleteCollectionRequest, Document, ExportRequest, InfoRequest,
+    ListCollectionsRequest, Storage, Vector,
+};
+use futures::StreamExt;
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_types::StatusExt;
+
+use super::harness::{Server, document, upload};
+
+/// Documents of 128 KiB with vectors of their own, so that nothing is embedded. 8 MiB are more than the windows of a
+/// connection hold.
+fn large(n: usize) -> Vec<Document> {
+    let one = |n: usize| Document {
+        vector: Some(Vector { values: (0..384).map(|d| ((n * 31 + d * 7) % 101) as f32 - 50.0).collect(), ..Default::default() }),
+        ..document(&format!("d{n:04}"), &"x".repeat(128 << 10))
+    };
+    (0..n).map(one).collect()
+}
+
+async fn fill(client: &mut CognateClient<Channel>, collection: &str) {
+    for some in large(64).chunks(16) {
+        upload(client, collection, some.to_vec()).await;
+    }
+}
+
+async fn storage(client: &mut CognateClient<Channel>) -> Storage {
+    client.info(InfoRequest {}).await.unwrap().into_inner().storage.expect("it is always there")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_open_export_keeps_of_a_deleted_collection_is_counted_until_the_export_ends() {
+    let server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    fill(&mut client, "c").await;
+    let full = storage(&mut client).await.memory_bytes;
+    let request = ExportRequest { collection: "c".into(), ..Default::default() };
+    let mut export = server.client().await.export(request).await.unwrap().into_inner();
+    export.next().await.expect("it begins").unwrap();
+    client.delete_collection(DeleteCollectionRequest { name: "c".into() }).await.unwrap();
+    let kept = storage(&mut client).await;
+    assert_eq!(kept.documents, 0);
+    assert!(kept.memory_bytes >= full - (1 << 20), "{} of {full} bytes are counted", kept.memory_bytes);
+    fill(&mut client, "c").await;
+    assert!(storage(&mut client).await.memory_bytes >= 2 * full - (1 << 20), "those that came instead too");
+    drop(export);
+    while storage(&mut client).await.memory_bytes > full {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_backup_is_held_at_a_time_and_its_space_is_free_when_its_call_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&["--data-dir", directory.path().to_str().unwrap(), "--min-free-bytes", "1MiB"]).await;
+    let mut client = server.client().await;
+    fill(&mut client, "c").await;
+    let mut held = server.client().await.backup(BackupRequest {}).await.unwrap().into_inner();
+    held.next().await.expect("it begins").unwrap();
+    let refused = client.backup(BackupRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted, "{refused:?}");
+    drop(held);
+    let mut again = loop {
+        match client.backup(BackupRequest {}).await {
+            Ok(parts) => break parts.into_inner(),
+            Err(status) => assert_eq!(status.code(), Code::Aborted, "{status:?}"),
+        }
+    };
+    let (mut bytes, mut total) = (0, 0);
+    while let Some(part) = again.next().await {
+        let part = part.unwrap();
+        bytes += part.data.len() as u64;
+        total = part.total_bytes;
+    }
+    assert_eq!(bytes, total);
+    let names = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().starts_with("backup")), "a copy is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_without_room_says_how_much_it_needs() {
+    let directory = tempfile::tempdir().unwrap();
+    // More than any disk has, less what documents need.
+    let server = Server::start(&["--data-dir", directory.path().to_str().unwrap(), "--min-free-bytes", "8000000GiB"]).await;
+    let refused = server.client().await.backup(BackupRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("are needed"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn collections_have_a_limit_and_are_listed_page_by_page() {
+    let server = Server::start(&["--max-collections", "5"]).await;
+    let mut client = server.client().await;
+    for n in 0..5 {
+        client.create_collection(CreateCollectionRequest { name: format!("c{n}") }).await.unwrap();
+    }
+    let refused = client.create_collection(CreateCollectionRequest { name: "c5".to_owned() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let quota = refused.get_details_quota_failure().expect("it names the limit");
+    assert_eq!(quota.violations[0].subject, "max_collections");
+
+    let all = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner();
+    assert_eq!((all.collections.len(), all.next_page_token.as_str()), (5, ""));
+    let (mut names, mut request) = (Vec::new(), ListCollectionsRequest { page_size: 2, ..Default::default() });
+    loop {
+        let page = client.list_collections(request.clone()).await.unwrap().into_inner();
+        assert!(page.collections.len() <= 2);
+        names.extend(page.collections.into_iter().map(|collection| collection.name));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert_eq!(names, ["c0", "c1", "c2", "c3", "c4"]);
+    let strange = ListCollectionsRequest { page_token: "c1".to_owned(), ..Default::default() };
+    assert_eq!(client.list_collections(strange).await.unwrap_err().code(), Code::InvalidArgument);
+}
