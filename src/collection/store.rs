@@ -380,8 +380,12 @@ mod tests {
         assert!(store.get_or_create("b", MODEL).is_ok(), "what exists is still had");
         store.delete("a").unwrap();
         assert!(store.create("c", MODEL).is_ok());
-        let names = |after, limit| store.list_after(after, limit).iter().map(|c| c.name().to_owned()).collect::<Vec<_>>();
-        assert_eq!((names(None, 1), names(Some("b"), 9), names(Some("bb"), 9)), (vec!["b".into()], vec!["c".into()], vec!["c".into()]));
+        let names =
+            |after, limit| store.list_after(after, limit).iter().map(|c| c.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            (names(None, 1), names(Some("b"), 9), names(Some("bb"), 9)),
+            (vec!["b".into()], vec!["c".into()], vec!["c".into()])
+        );
     }
 
     #[test]

@@ -48,9 +48,12 @@ pub async fn list(
 ) -> Result<proto::ListCollectionsResponse, Failure> {
     let after = match request.page_token.as_str() {
         "" => None,
-        token => Some(token.strip_prefix(TOKEN_PREFIX).map(str::to_owned).ok_or_else(|| {
-            Failure::invalid("page_token", format!("{} is not a next_page_token", shown(token)))
-        })?),
+        token => Some(
+            token
+                .strip_prefix(TOKEN_PREFIX)
+                .map(str::to_owned)
+                .ok_or_else(|| Failure::invalid("page_token", format!("{} is not a next_page_token", shown(token))))?,
+        ),
     };
     let size = match request.page_size {
         0 => usize::MAX,
@@ -147,7 +150,9 @@ mod tests {
     fn pages_hold_every_collection_once_in_order_and_keep_to_their_size() {
         let store = store(2_500);
         let all: Vec<String> = store.list().iter().map(|collection| collection.name().to_owned()).collect();
-        for (size, bytes, least) in [(usize::MAX, usize::MAX, 1), (usize::MAX, 8_000, 5), (999, usize::MAX, 3), (1_024, 1 << 20, 3)] {
+        for (size, bytes, least) in
+            [(usize::MAX, usize::MAX, 1), (usize::MAX, 8_000, 5), (999, usize::MAX, 3), (1_024, 1 << 20, 3)]
+        {
             let pages = pages(&store, size, bytes);
             assert!(pages.len() >= least && pages.iter().all(|page| page.len() <= size), "{} pages", pages.len());
             assert_eq!(pages.concat(), all);

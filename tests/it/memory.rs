@@ -16,7 +16,10 @@ use super::harness::{Server, document, upload};
 /// connection hold.
 fn large(n: usize) -> Vec<Document> {
     let one = |n: usize| Document {
-        vector: Some(Vector { values: (0..384).map(|d| ((n * 31 + d * 7) % 101) as f32 - 50.0).collect(), ..Default::default() }),
+        vector: Some(Vector {
+            values: (0..384).map(|d| ((n * 31 + d * 7) % 101) as f32 - 50.0).collect(),
+            ..Default::default()
+        }),
         ..document(&format!("d{n:04}"), &"x".repeat(128 << 10))
     };
     (0..n).map(one).collect()
@@ -85,7 +88,8 @@ async fn one_backup_is_held_at_a_time_and_its_space_is_free_when_its_call_ends()
 async fn a_backup_without_room_says_how_much_it_needs() {
     let directory = tempfile::tempdir().unwrap();
     // More than any disk has, less what documents need.
-    let server = Server::start(&["--data-dir", directory.path().to_str().unwrap(), "--min-free-bytes", "8000000GiB"]).await;
+    let server =
+        Server::start(&["--data-dir", directory.path().to_str().unwrap(), "--min-free-bytes", "8000000GiB"]).await;
     let refused = server.client().await.backup(BackupRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert!(refused.message().contains("are needed"), "{refused:?}");

@@ -53,7 +53,8 @@ async fn an_upload_creates_the_collection_reports_progress_and_is_done() {
     let last = responses.last().unwrap();
     assert_eq!((last.received, last.committed), (151, 151));
 
-    let collections = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner().collections;
+    let collections =
+        client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner().collections;
     assert_eq!(collections.len(), 1);
     let c = &collections[0];
     assert_eq!((c.name.as_str(), c.documents, c.dimensions), ("c", 151, 384));

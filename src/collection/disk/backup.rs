@@ -87,15 +87,13 @@ impl Disk {
 
     fn write_backup(&self, partial: &Path, go_on: &dyn Fn() -> bool) -> Result<(), BackupError> {
         let options = self.options();
-        let copy = Copy {
-            to: partial,
-            cache_bytes: options.cache_bytes,
-            min_free_bytes: options.min_free_bytes,
-            go_on,
-        };
+        let copy =
+            Copy { to: partial, cache_bytes: options.cache_bytes, min_free_bytes: options.min_free_bytes, go_on };
         let database = copy.make(&self.snapshot().map_err(CopyError::from)?)?;
         let closed = database.close();
-        closed.map_err(|error| CopyError::Write { path: partial.to_owned(), reason: error.to_string(), is_full: false }.into())
+        closed.map_err(|error| {
+            CopyError::Write { path: partial.to_owned(), reason: error.to_string(), is_full: false }.into()
+        })
     }
 }
 

@@ -66,10 +66,11 @@ impl Compaction {
             };
             copy.make(&snapshot)
         };
-        let copy = Builder::new()
-            .name("compact".to_owned())
-            .spawn(copy)
-            .map_err(|error| CopyError::Write { path: to, reason: error.to_string(), is_full: false })?;
+        let copy = Builder::new().name("compact".to_owned()).spawn(copy).map_err(|error| CopyError::Write {
+            path: to,
+            reason: error.to_string(),
+            is_full: false,
+        })?;
         Ok(Self { copy, given_up, touched: BTreeSet::new() })
     }
 

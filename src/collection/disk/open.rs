@@ -86,7 +86,9 @@ pub enum OpenError {
         shared: Shared,
     },
     /// A name in the data directory is a link, or no file or directory as it must be.
-    #[error("{path} is a link or no {expected}, and nothing is opened through a link: remove it, or choose another directory")]
+    #[error(
+        "{path} is a link or no {expected}, and nothing is opened through a link: remove it, or choose another directory"
+    )]
     Link {
         /// The name.
         path: PathBuf,
@@ -281,7 +283,9 @@ pub(super) fn exists(path: &Path) -> io::Result<bool> {
 
 fn who(shared: &Shared) -> String {
     match shared {
-        Shared::Owner { owner, user } => format!("belongs to user {owner}, who can put links in it, and this process runs as user {user}"),
+        Shared::Owner { owner, user } => {
+            format!("belongs to user {owner}, who can put links in it, and this process runs as user {user}")
+        }
         Shared::Writable { mode } => format!("has mode {mode:04o}, so other users can put links in it"),
     }
 }

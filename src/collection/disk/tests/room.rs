@@ -22,7 +22,10 @@ fn an_almost_full_disk_takes_removals_and_no_documents() {
     assert_eq!(removed.wait(), Ok(()));
     assert_eq!(disk.commit(vec![Change::DeleteCollection { collection: 0 }]), Ok(()));
     assert_eq!(disk.stopped(), None);
-    assert!(matches!(disk.backup(&directory.path().join("b"), &|| true), Err(BackupError::Copy(CopyError::DiskFull { .. }))));
+    assert!(matches!(
+        disk.backup(&directory.path().join("b"), &|| true),
+        Err(BackupError::Copy(CopyError::DiskFull { .. }))
+    ));
 }
 
 #[test]
