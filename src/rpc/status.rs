@@ -10,6 +10,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
+use super::refusal::Refusal;
 use crate::collection::{BackupError, CollectionError, CommitError, Full, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
@@ -70,6 +71,8 @@ pub enum Failure {
         /// Bytes that a message may have.
         limit: usize,
     },
+    /// The server around the service refused or ended the call.
+    Refused(Refusal),
     /// The model is still being loaded.
     Starting,
     /// The caller's deadline passed.
@@ -319,6 +322,7 @@ impl Failure {
                 Code::ResourceExhausted,
                 format!("the answer exceeds max_message_bytes of {limit}: ask for less at a time, or for fewer fields"),
             ),
+            Failure::Refused(refusal) => refusal.describe(&mut details),
             Failure::Starting => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
                 (Code::Unavailable, "the model is being loaded".to_owned())
