@@ -29,8 +29,6 @@ pub enum Refusal {
         /// How many are allowed.
         limit: usize,
     },
-    /// The call waited for its client, and others needed its place.
-    GaveWay,
     /// Of a message, too little arrived in the time.
     RequestStalled {
         /// The time.
@@ -101,11 +99,6 @@ impl Refusal {
                      connection: the last places are kept for connections with fewer calls"
                 );
                 (Code::ResourceExhausted, text)
-            }
-            Self::GaveWay => {
-                retry(Duration::from_secs(1));
-                let text = "max_calls: the call waited for its client while others needed its place: try again";
-                (Code::ResourceExhausted, text.to_owned())
             }
             Self::RequestStalled { timeout } => {
                 (Code::DeadlineExceeded, format!("the request did not arrive: too little of it came in {timeout:?}"))

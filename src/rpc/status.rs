@@ -72,7 +72,7 @@ pub enum Failure {
         limit: usize,
     },
     /// The server around the service refused or ended the call.
-    Refused(Refusal),
+    Transport(Refusal),
     /// The model is still being loaded.
     Starting,
     /// The caller's deadline passed.
@@ -322,7 +322,7 @@ impl Failure {
                 Code::ResourceExhausted,
                 format!("the answer exceeds max_message_bytes of {limit}: ask for less at a time, or for fewer fields"),
             ),
-            Failure::Refused(refusal) => refusal.describe(&mut details),
+            Failure::Transport(refusal) => refusal.describe(&mut details),
             Failure::Starting => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
                 (Code::Unavailable, "the model is being loaded".to_owned())

@@ -25,6 +25,7 @@ use super::connection::{Peer, Served};
 use super::request::{Activity, Expected, LEAST_PROGRESS, Messages};
 use super::unpack::Encoding;
 use super::{methods, timeout};
+use crate::compute;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 
@@ -39,6 +40,7 @@ pub async fn answer(
     mut respond: SendResponse<Bytes>,
 ) {
     let _active = peer.begin_call();
+    let began = std::time::Instant::now();
     let (head, body) = request.into_parts();
     if let Some(status) = unsupported(&head) {
         let mut response = Response::new(());
@@ -49,7 +51,7 @@ pub async fn answer(
     }
     // Held to the end of this function.
     let admitted = timeout::parse(&head.headers)
-        .map_err(|timeout::Negative| Failure::Refused(Refusal::NegativeTimeout))
+        .map_err(|timeout::Negative| Failure::Transport(Refusal::NegativeTimeout))
         .and_then(|timeout| Ok((served.gates.enter(head.uri.path(), peer.id)?, timeout)));
     let (_place, timeout) = match admitted {
         Ok(admitted) => admitted,
@@ -69,7 +71,11 @@ pub async fn answer(
         of_connection: peer.memory.clone(),
         activity: Arc::clone(&activity),
     };
-    let request = Request::from_parts(head, Body::new(Messages::new(body, expected)));
+    let mut request = Request::from_parts(head, Body::new(Messages::new(body, expected)));
+    if let Some(timeout) = timeout {
+        // So that what cannot be done by then is refused.
+        request.extensions_mut().insert(compute::Deadline::at(began + timeout));
+    }
     let mut routes = served.routes.clone();
     let response = tokio::select! {
         response = routes.call(request) => match response {
@@ -222,7 +228,7 @@ impl Answer {
             },
             () = deadline.passed() => Err(Ended::Failed(Failure::DeadlineExceeded)),
             () = tokio::time::sleep_until(stalled) => {
-                Err(Ended::Failed(Failure::Refused(Refusal::AnswerStalled { timeout: *stall })))
+                Err(Ended::Failed(Failure::Transport(Refusal::AnswerStalled { timeout: *stall })))
             }
         }
     }

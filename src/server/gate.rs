@@ -87,7 +87,7 @@ impl Gate {
         let Bounds { calls, limit, per_connection } = self.bounds;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
-            return Err(Failure::Refused(Refusal::Stopping));
+            return Err(Failure::Transport(Refusal::Stopping));
         }
         let free = limit - state.taken;
         if free == 0 {
@@ -98,7 +98,7 @@ impl Gate {
         let at_its_share = others && of_connection >= self.few && free <= self.reserve;
         if at_its_share || of_connection >= per_connection {
             let in_progress = state.taken;
-            return Err(Failure::Refused(Refusal::ConnectionHasMany { calls, of_connection, in_progress, limit }));
+            return Err(Failure::Transport(Refusal::ConnectionHasMany { calls, of_connection, in_progress, limit }));
         }
         state.taken += 1;
         *state.by_connection.entry(connection).or_default() += 1;
@@ -111,7 +111,7 @@ impl Gate {
         if self.few > 0 {
             Failure::TooManyCalls(limit)
         } else {
-            Failure::Refused(Refusal::TooMany { calls, limit })
+            Failure::Transport(Refusal::TooMany { calls, limit })
         }
     }
 }
@@ -171,10 +171,10 @@ mod tests {
         let gate = Arc::new(Gate::new(Bounds { calls: "health watches", limit: 10, per_connection: 4 }));
         let places = all_of(&gate, 1);
         assert_eq!(places.len(), 4);
-        assert!(matches!(gate.enter(1), Err(Failure::Refused(Refusal::ConnectionHasMany { of_connection: 4, .. }))));
+        assert!(matches!(gate.enter(1), Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))));
         let others: Vec<_> = (2..).map_while(|connection| gate.enter(connection).ok()).collect();
         assert_eq!(others.len(), 6);
-        assert!(matches!(gate.enter(99), Err(Failure::Refused(Refusal::TooMany { limit: 10, .. }))));
+        assert!(matches!(gate.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
     }
 
     #[tokio::test]
@@ -184,7 +184,7 @@ mod tests {
         let second = gate.enter(1).unwrap();
         drop(second);
         gate.close();
-        assert_eq!(gate.enter(1).unwrap_err(), Failure::Refused(Refusal::Stopping));
+        assert_eq!(gate.enter(1).unwrap_err(), Failure::Transport(Refusal::Stopping));
         let mut drained = std::pin::pin!(gate.drained());
         assert!(futures::poll!(&mut drained).is_pending());
         drop(first);

@@ -206,7 +206,7 @@ impl From<Refusal> for Broken {
 impl From<Broken> for Status {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Refused(refusal) => Failure::Refused(refusal).into(),
+            Broken::Refused(refusal) => Failure::Transport(refusal).into(),
             Broken::Gone => Status::cancelled("the client is gone"),
         }
     }
