@@ -7,12 +7,10 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::level_filters::LevelFilter;
-use tracing::subscriber::Interest;
-use tracing::{Event, Metadata};
-use tracing_subscriber::layer::{Context, Filter, SubscriberExt};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, filter::FilterExt};
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Lines of the transport in one second. It writes a line for each thing that a client does wrong.
 const LINES_PER_SECOND: u64 = 10;
@@ -42,17 +40,17 @@ impl Options {
 
 /// Starts logging. Later calls change nothing.
 pub fn start(options: &Options) {
-    let filter = EnvFilter::new(&options.filter).and(TransportLines::new());
-    let logger = tracing_subscriber::fmt::layer()
+    let filter = EnvFilter::new(&options.filter);
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let registry = tracing_subscriber::registry();
     // Fails only where a logger runs already.
     let _ = if options.json {
-        registry.with(logger.json().with_filter(filter)).try_init()
+        logger.json().finish().with(TransportLines::new()).try_init()
     } else {
-        registry.with(logger.with_filter(filter)).try_init()
+        logger.finish().with(TransportLines::new()).try_init()
     };
 }
 
@@ -103,22 +101,9 @@ impl TransportLines {
     }
 }
 
-impl<S> Filter<S> for TransportLines {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        true
-    }
-
-    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
-        Interest::always()
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+impl<S: Subscriber> Layer<S> for TransportLines {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         self.allows(event.metadata().target())
-    }
-
-    /// The other filter says which levels there are.
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::TRACE)
     }
 }
 

@@ -29,6 +29,8 @@ pub enum Refusal {
         /// How many are allowed.
         limit: usize,
     },
+    /// The call waited for its client, and others needed its place.
+    GaveWay,
     /// Of a message, too little arrived in the time.
     RequestStalled {
         /// The time.
@@ -100,6 +102,11 @@ impl Refusal {
                 );
                 (Code::ResourceExhausted, text)
             }
+            Self::GaveWay => {
+                retry(Duration::from_secs(1));
+                let text = "max_calls: the call waited for its client while others needed its place: try again";
+                (Code::ResourceExhausted, text.to_owned())
+            }
             Self::RequestStalled { timeout } => {
                 (Code::DeadlineExceeded, format!("the request did not arrive: too little of it came in {timeout:?}"))
             }
@@ -118,7 +125,10 @@ impl Refusal {
             }
             Self::TooLarge { bytes, limit } => {
                 let size = bytes.map_or("more".to_owned(), |bytes| format!("{bytes} bytes"));
-                (Code::OutOfRange, format!("the message has {size}, max_message_bytes allows {limit}: send less at once"))
+                (
+                    Code::OutOfRange,
+                    format!("the message has {size}, max_message_bytes allows {limit}: send less at once"),
+                )
             }
             Self::CutOff => (Code::InvalidArgument, "the request ended in the middle of a message".to_owned()),
             Self::NoMessage => {
@@ -127,10 +137,9 @@ impl Refusal {
             Self::SecondMessage => {
                 (Code::InvalidArgument, "the request has a second message: this call takes exactly one".to_owned())
             }
-            Self::BadFlag(flag) => (
-                Code::InvalidArgument,
-                format!("the compression flag of a message is {flag}: it must be 0 or 1"),
-            ),
+            Self::BadFlag(flag) => {
+                (Code::InvalidArgument, format!("the compression flag of a message is {flag}: it must be 0 or 1"))
+            }
             // The protocol prescribes this code.
             Self::NoEncoding => (
                 Code::Internal,

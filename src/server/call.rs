@@ -22,7 +22,8 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::connection::{Peer, Served};
-use super::request::{Activity, Expected, LEAST_PROGRESS, Messages};
+use super::progress::Progress;
+use super::request::{Expected, LEAST_PROGRESS, Messages};
 use super::unpack::Encoding;
 use super::{methods, timeout};
 use crate::compute;
@@ -49,19 +50,18 @@ pub async fn answer(
         let _ = respond.send_response(response, true);
         return;
     }
-    // Held to the end of this function.
+    // The place is held to the end of this function.
     let admitted = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Failure::Transport(Refusal::NegativeTimeout))
         .and_then(|timeout| Ok((served.gates.enter(head.uri.path(), peer.id)?, timeout)));
-    let (_place, timeout) = match admitted {
+    let (place, timeout) = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => {
             refuse(&mut respond, failure);
             return;
         }
     };
-    let mut deadline = Deadline::after(timeout);
-    let activity = Activity::new();
+    let mut limit = TimeLimit::new(timeout, Arc::clone(&place.progress));
     let expected = Expected {
         stream: methods::is_client_stream(head.uri.path()),
         encoding: encoding(&head.headers),
@@ -69,7 +69,7 @@ pub async fn answer(
         patience: served.options.patience,
         memory: served.memory.clone(),
         of_connection: peer.memory.clone(),
-        activity: Arc::clone(&activity),
+        progress: Arc::clone(&place.progress),
     };
     let mut request = Request::from_parts(head, Body::new(Messages::new(body, expected)));
     if let Some(timeout) = timeout {
@@ -83,14 +83,14 @@ pub async fn answer(
             Err(never) => match never {},
         },
         // The call is dropped here, and what it queued with it.
-        () = deadline.passed() => Status::from(Failure::DeadlineExceeded).into_http(),
+        failure = limit.over() => Status::from(failure).into_http(),
         () = reset(&mut respond) => return,
     };
     let (head, body) = response.into_parts();
     let ends_here = body.is_end_stream();
     let Ok(send) = respond.send_response(Response::from_parts(head, ()), ends_here) else { return };
     if !ends_here {
-        Answer { send, deadline, activity, stall: served.options.patience.stall }.send(body).await;
+        Answer { send, limit, stall: served.options.patience.stall }.send(body).await;
     }
 }
 
@@ -122,18 +122,29 @@ async fn reset(respond: &mut SendResponse<Bytes>) {
     let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
 }
 
-/// The end of the caller's time, if it gave one.
-struct Deadline(Option<Pin<Box<Sleep>>>);
+/// Until when a call may go on: the caller's deadline, if it gave one, and until others need its place.
+struct TimeLimit {
+    deadline: Option<Pin<Box<Sleep>>>,
+    progress: Arc<Progress>,
+}
 
-impl Deadline {
-    fn after(timeout: Option<Duration>) -> Self {
-        Self(timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))))
+impl TimeLimit {
+    fn new(timeout: Option<Duration>, progress: Arc<Progress>) -> Self {
+        Self { deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))), progress }
     }
 
-    async fn passed(&mut self) {
-        match &mut self.0 {
-            Some(sleep) => sleep.as_mut().await,
-            None => pending().await,
+    /// Resolves when the call must end, with the reason.
+    async fn over(&mut self) -> Failure {
+        let Self { deadline, progress } = self;
+        let passed = async {
+            match deadline {
+                Some(sleep) => sleep.as_mut().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => Failure::DeadlineExceeded,
+            () = progress.asked_to_yield() => Failure::Transport(Refusal::GaveWay),
         }
     }
 }
@@ -141,8 +152,7 @@ impl Deadline {
 /// An answer whose head has been sent.
 struct Answer {
     send: SendStream<Bytes>,
-    deadline: Deadline,
-    activity: Arc<Activity>,
+    limit: TimeLimit,
     stall: Duration,
 }
 
@@ -172,10 +182,10 @@ impl Answer {
 
     async fn send_all(&mut self, mut body: Body) -> Result<(), Ended> {
         loop {
-            let Self { send, deadline, .. } = self;
+            let Self { send, limit, .. } = self;
             let frame = tokio::select! {
                 frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => frame,
-                () = deadline.passed() => return Err(Ended::Failed(Failure::DeadlineExceeded)),
+                failure = limit.over() => return Err(Ended::Failed(failure)),
                 _ = poll_fn(|cx| send.poll_reset(cx)) => return Err(Ended::Gone),
             };
             let frame = match frame {
@@ -203,30 +213,31 @@ impl Answer {
             let capacity = match self.send.capacity() {
                 0 => {
                     let since = *stalled_at.get_or_insert_with(Instant::now);
+                    self.limit.progress.waits();
                     self.capacity(since + self.stall).await?
                 }
                 capacity => capacity,
             };
             let piece = data.split_to(capacity.min(data.len()));
             sent += piece.len();
+            self.limit.progress.moved();
             if sent >= LEAST_PROGRESS {
                 (stalled_at, sent) = (None, 0);
             }
             self.send.send_data(piece, false).map_err(|_| Ended::Gone)?;
         }
-        self.activity.note();
         Ok(())
     }
 
     /// Waits until the client takes more, until `stalled` at most.
     async fn capacity(&mut self, stalled: Instant) -> Result<usize, Ended> {
-        let Self { send, deadline, stall, .. } = self;
+        let Self { send, limit, stall } = self;
         tokio::select! {
             capacity = poll_fn(|cx| send.poll_capacity(cx)) => match capacity {
                 Some(Ok(capacity)) => Ok(capacity),
                 Some(Err(_)) | None => Err(Ended::Gone),
             },
-            () = deadline.passed() => Err(Ended::Failed(Failure::DeadlineExceeded)),
+            failure = limit.over() => Err(Ended::Failed(failure)),
             () = tokio::time::sleep_until(stalled) => {
                 Err(Ended::Failed(Failure::Transport(Refusal::AnswerStalled { timeout: *stall })))
             }

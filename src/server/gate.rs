@@ -2,15 +2,25 @@
 //! takes any.
 //!
 //! Invariant: no more than `limit` calls of a kind are in progress, and a connection that has many of them leaves the
-//! last places to those that have few, as soon as there is another one. A connection that is alone may have them all.
+//! last places to those that have few, as soon as there is another one. A connection that is alone may have them all,
+//! and is asked to give back some when another comes: those of calls that wait for their client, not those of work.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::progress::Progress;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
+
+/// How long a call must have waited for its client before it is asked to give its place to another. People and slow
+/// networks pause for less.
+const YIELDS_AFTER: Duration = Duration::from_secs(10);
+/// How often calls are asked.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How many calls of a kind there may be.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +48,9 @@ pub struct Gate {
 struct State {
     closed: bool,
     taken: usize,
-    by_connection: HashMap<u64, usize>,
+    next_call: u64,
+    by_connection: HashMap<u64, HashMap<u64, Arc<Progress>>>,
+    last_asked: Option<Instant>,
 }
 
 /// A call in progress; dropping it makes room for another.
@@ -46,6 +58,9 @@ struct State {
 pub struct Place {
     gate: Arc<Gate>,
     connection: u64,
+    call: u64,
+    /// How the call gets on.
+    pub progress: Arc<Progress>,
 }
 
 impl Gate {
@@ -90,10 +105,13 @@ impl Gate {
             return Err(Failure::Transport(Refusal::Stopping));
         }
         let free = limit - state.taken;
+        let of_connection = state.by_connection.get(&connection).map_or(0, HashMap::len);
         if free == 0 {
+            if of_connection < self.few {
+                self.ask_to_yield(&mut state);
+            }
             return Err(self.full());
         }
-        let of_connection = state.by_connection.get(&connection).copied().unwrap_or(0);
         let others = state.by_connection.len() > usize::from(of_connection > 0);
         let at_its_share = others && of_connection >= self.few && free <= self.reserve;
         if at_its_share || of_connection >= per_connection {
@@ -101,18 +119,35 @@ impl Gate {
             return Err(Failure::Transport(Refusal::ConnectionHasMany { calls, of_connection, in_progress, limit }));
         }
         state.taken += 1;
-        *state.by_connection.entry(connection).or_default() += 1;
-        Ok(Place { gate: Arc::clone(self), connection })
+        state.next_call += 1;
+        let (call, progress) = (state.next_call, Arc::new(Progress::new()));
+        state.by_connection.entry(connection).or_default().insert(call, Arc::clone(&progress));
+        Ok(Place { gate: Arc::clone(self), connection, call, progress })
+    }
+
+    /// Asks calls of the connection that has most of them to end, those that have waited longest for their client: as
+    /// many as are kept for connections with few.
+    fn ask_to_yield(&self, state: &mut State) {
+        if state.last_asked.is_some_and(|last| last.elapsed() < ASK_INTERVAL) {
+            return;
+        }
+        state.last_asked = Some(Instant::now());
+        let Some(calls) = state.by_connection.values().max_by_key(|calls| calls.len()) else { return };
+        if calls.len() <= self.few {
+            return;
+        }
+        let mut waiting: Vec<_> = calls.values().map(|call| (call.waited(), call)).collect();
+        waiting.retain(|(waited, _)| *waited >= YIELDS_AFTER);
+        waiting.sort_by_key(|(waited, _)| std::cmp::Reverse(*waited));
+        for (_, call) in waiting.iter().take(self.reserve.max(1)) {
+            call.ask_to_yield();
+        }
     }
 
     fn full(&self) -> Failure {
         let Bounds { calls, limit, .. } = self.bounds;
         // Only the calls proper are bounded by a setting.
-        if self.few > 0 {
-            Failure::TooManyCalls(limit)
-        } else {
-            Failure::Transport(Refusal::TooMany { calls, limit })
-        }
+        if self.few > 0 { Failure::TooManyCalls(limit) } else { Failure::Transport(Refusal::TooMany { calls, limit }) }
     }
 }
 
@@ -120,9 +155,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.taken -= 1;
-        if let Some(n) = state.by_connection.get_mut(&self.connection) {
-            *n -= 1;
-            if *n == 0 {
+        if let Some(calls) = state.by_connection.get_mut(&self.connection) {
+            calls.remove(&self.call);
+            if calls.is_empty() {
                 state.by_connection.remove(&self.connection);
             }
         }
@@ -134,6 +169,8 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     fn shared(limit: usize) -> Arc<Gate> {
@@ -175,6 +212,22 @@ mod tests {
         let others: Vec<_> = (2..).map_while(|connection| gate.enter(connection).ok()).collect();
         assert_eq!(others.len(), 6);
         assert!(matches!(gate.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_wait_for_their_client_make_room_for_another_connection_and_those_at_work_do_not() {
+        let gate = shared(8);
+        let places = all_of(&gate, 1);
+        places[..5].iter().for_each(|place| place.progress.waits());
+        let asked = || places.iter().filter(|place| place.progress.asked_to_yield().now_or_never().is_some()).count();
+        assert!(gate.enter(2).is_err());
+        assert_eq!(asked(), 0, "at first");
+        tokio::time::advance(YIELDS_AFTER).await;
+        assert!(gate.enter(1).is_err());
+        assert_eq!(asked(), 0, "for its own connection");
+        assert!(gate.enter(2).is_err());
+        assert_eq!(asked(), 2, "a quarter");
+        assert!(places[5..].iter().all(|place| place.progress.waited().is_zero()));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod frames;
 mod gate;
 mod methods;
 mod open_files;
+mod progress;
 mod request;
 mod timeout;
 mod unpack;

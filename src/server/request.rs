@@ -10,7 +10,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
+use super::progress::Progress;
 use super::unpack::{AT_ONCE, Encoding};
 use crate::budget::{ByteBudget, Held};
 use crate::rpc::refusal::Refusal;
@@ -117,29 +117,6 @@ pub struct Patience {
     pub idle: Duration,
 }
 
-/// When a call last made progress, for its other direction.
-#[derive(Debug)]
-pub struct Activity {
-    begun: Instant,
-    last_ms: AtomicU64,
-}
-
-impl Activity {
-    /// Activity of a call that begins now.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), last_ms: AtomicU64::new(0) })
-    }
-
-    /// There is some now.
-    pub fn note(&self) {
-        self.last_ms.store(self.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    fn last(&self) -> Instant {
-        self.begun + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
-    }
-}
-
 /// What is known of a request before its body.
 #[derive(Debug)]
 pub struct Expected {
@@ -155,8 +132,8 @@ pub struct Expected {
     pub memory: Memory,
     /// The memory of all requests of this connection.
     pub of_connection: ByteBudget,
-    /// The call's activity.
-    pub activity: Arc<Activity>,
+    /// How the call gets on.
+    pub progress: Arc<Progress>,
 }
 
 /// The messages of a request, as they become complete.
@@ -277,11 +254,14 @@ impl Messages {
                 // What it takes from now on is counted here.
                 let _ = self.stream.flow_control().release_capacity(chunk.len());
                 self.waited.over(chunk.len());
-                self.expected.activity.note();
+                self.expected.progress.moved();
                 self.chunk = chunk;
                 Poll::Ready(Ok(true))
             }
-            Poll::Ready(None) => Poll::Ready(Ok(false)),
+            Poll::Ready(None) => {
+                self.expected.progress.moved();
+                Poll::Ready(Ok(false))
+            }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Broken::Gone)),
             Poll::Pending => self.poll_patience(cx).map(|refusal| Err(Broken::Refused(refusal))),
         }
@@ -290,11 +270,12 @@ impl Messages {
     /// Ready when the client has been waited for too long.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Refusal> {
         let Patience { stall, idle } = self.expected.patience;
+        self.expected.progress.waits();
         let now = Instant::now();
         let between = matches!(self.reading, Reading::Head { have: 0, .. });
         let since = *self.waited.since.get_or_insert(now);
         let (due, refusal) = if between && self.expected.stream {
-            (since.max(self.expected.activity.last()) + idle, Refusal::StreamIdle { timeout: idle })
+            (since.max(self.expected.progress.last_moved()) + idle, Refusal::StreamIdle { timeout: idle })
         } else {
             (since + stall.saturating_sub(self.waited.before), Refusal::RequestStalled { timeout: stall })
         };
