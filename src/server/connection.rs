@@ -162,7 +162,7 @@ pub async fn serve(served: Arc<Served>, stream: TcpStream, admitted: Admitted, s
         close_due: None,
         pings: connection.ping_pong(),
         ping_sent: None,
-        timer: Box::pin(tokio::time::sleep(options.handshake_timeout)),
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         seen,
         peer: Arc::clone(&peer),
         idle_timeout: options.connection_idle_timeout,
@@ -235,6 +235,7 @@ async fn drive(
                 tracing::debug!("a connection without calls is closed");
                 connection.graceful_shutdown();
                 watch.close_due = Some(Instant::now() + CLOSE_TIMEOUT);
+                watch.timer.as_mut().reset(Instant::now());
             }
             Event::End(End::Dead) => return,
             Event::End(End::Flood) => {
@@ -275,25 +276,23 @@ impl Watch {
         {
             self.ping_sent = None;
         }
-        loop {
-            let now = Instant::now();
-            let due = match self.due(now) {
-                Ok(due) => due,
+        while self.timer.as_mut().poll(cx).is_ready() {
+            match self.due(Instant::now()) {
+                Ok(due) => self.timer.as_mut().reset(due),
                 Err(end) => return Poll::Ready(end),
-            };
-            if self.timer.deadline() != due {
-                self.timer.as_mut().reset(due);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
             }
         }
+        Poll::Pending
     }
 
     /// When to look again, unless the connection is to end now.
     fn due(&mut self, now: Instant) -> Result<Instant, End> {
         if self.seen.any_frame() {
             self.first_frame_due = None;
+        }
+        if self.close_due.is_some() && self.peer.idle_for().is_zero() {
+            // A call was on its way when the connection was asked to close.
+            self.close_due = Some(now + CLOSE_TIMEOUT);
         }
         if [self.first_frame_due, self.close_due].into_iter().flatten().any(|due| due <= now) {
             return Err(End::Dead);

@@ -237,8 +237,12 @@ impl Messages {
                 self.pass_on(pieces);
                 continue;
             }
-            if self.chunk.is_empty() && !ready!(self.poll_chunk(cx))? {
-                return Poll::Ready(self.end().map(|()| None).map_err(Broken::Refused));
+            if self.chunk.is_empty() {
+                if !ready!(self.poll_chunk(cx))? {
+                    return Poll::Ready(self.end().map(|()| None).map_err(Broken::Refused));
+                }
+                // A DATA frame may be empty: many clients end a stream by one.
+                continue;
             }
             match self.reading {
                 Reading::Head { .. } => self.read_head()?,
@@ -350,7 +354,7 @@ impl Messages {
                 Some(piece) if piece.len() < piece.capacity() => piece,
                 _ => {
                     // A promise costs nothing: pieces grow with what has arrived.
-                    let size = left.min(arrived.clamp(bytes.len().max(1024), PIECE));
+                    let size = left.min(arrived.clamp(bytes.len().clamp(1024, PIECE), PIECE));
                     self.arrived.push_back(BytesMut::with_capacity(size.max(1)));
                     continue;
                 }
