@@ -170,7 +170,16 @@ impl Reader<'_> {
             },
             server: server::Options {
                 max_calls: limits.max_calls,
-                max_message_bytes: limits.max_message_bytes,
+                connections: self.connections(),
+                connection: server::ConnectionOptions {
+                    max_message_bytes: limits.max_message_bytes,
+                    patience: server::Patience {
+                        stall: self.get("stall_timeout", duration),
+                        idle: self.get("stream_idle_timeout", duration),
+                    },
+                    handshake_timeout: self.get("handshake_timeout", duration),
+                    connection_idle_timeout: self.get("connection_idle_timeout", duration),
+                },
                 message_budget: self.message_budget(limits.max_message_bytes),
                 drain_timeout: self.get("drain_timeout", duration),
             },
@@ -183,13 +192,21 @@ impl Reader<'_> {
         }
     }
 
+    /// Without a setting: as many connections as files and memory allow, and half of them for one address.
+    fn connections(&mut self) -> server::ConnectionLimits {
+        let given = self.get("max_connections", |s| auto(s, |s| whole(s, 1, 1_000_000)));
+        let connections = given.unwrap_or_else(server::default_connections);
+        let per_address = self.get("max_connections_per_address", |s| auto(s, |s| whole(s, 1, 1_000_000)));
+        server::ConnectionLimits { connections, per_address: per_address.unwrap_or(connections.div_ceil(2)) }
+    }
+
     /// A budget that is smaller than a message would refuse that message for ever.
     fn message_budget(&mut self, max_message_bytes: usize) -> ByteBudget {
         let given = self.get("message_budget", |s| auto(s, size));
-        if let Some(bytes) = given.filter(|bytes| *bytes < max_message_bytes) {
+        if let Some(bytes) = given.filter(|bytes| *bytes < max_message_bytes.saturating_mul(4)) {
             self.mistakes.push(format!(
                 "message_budget is {bytes} bytes, and max_message_bytes is {max_message_bytes}: \
-                 the budget must hold at least one message, and four for work to overlap"
+                 the budget must hold at least four messages"
             ));
         }
         ByteBudget::new(given.unwrap_or_else(|| server::default_message_budget(max_message_bytes)))
@@ -368,10 +385,10 @@ mod tests {
     }
 
     #[test]
-    fn a_message_budget_smaller_than_a_message_is_a_mistake() {
-        let given = flags(&[("message_budget", "1MiB"), ("max_message_bytes", "2MiB")]);
+    fn a_message_budget_smaller_than_four_messages_is_a_mistake() {
+        let given = flags(&[("message_budget", "7MiB"), ("max_message_bytes", "2MiB")]);
         let text = Config::resolve(&given, nothing).unwrap_err().to_string();
-        assert!(text.contains("message_budget is 1048576 bytes, and max_message_bytes is 2097152"), "{text}");
+        assert!(text.contains("message_budget is 7340032 bytes, and max_message_bytes is 2097152"), "{text}");
         let config = Config::resolve(&flags(&[("message_budget", "64MiB")]), nothing).unwrap();
         assert_eq!(config.server.message_budget.total(), 64 << 20);
     }

@@ -2,7 +2,7 @@
 //! texts, behind one gRPC API.
 //!
 //! ```text
-//!                        ┌─────────────────────────── server ── health, reflection, gate, drain
+//!                        ┌─────────────────────────── server ── connections, gates, budgets, health
 //!   gRPC client ──► rpc ─┤  (wire ↔ domain, errors → codes)
 //!                        ├──► embedder    text → unit vectors ──┐
 //!                        ├──► classifier  text → labels ────────┴► inference: tokens, queue, batches ──► kernel, onnx

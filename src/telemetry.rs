@@ -1,8 +1,26 @@
 //! What the process says of itself: logs, on standard error.
+//!
+//! Invariant: what clients can make the transport say is bounded: lines of h2, hyper and tonic are written up to
+//! [`LINES_PER_SECOND`], and the number of the others is told.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Lines of the transport in one second. It writes a line for each thing that a client does wrong.
+const LINES_PER_SECOND: u64 = 10;
+/// How often the log says how many were not written.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// The crates of the transport.
+const TRANSPORT: [&str; 3] = ["h2", "hyper", "tonic"];
+
+/// Lines that were not written since the last report.
+static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
 /// What is logged, and how.
 #[derive(Debug, Clone)]
@@ -29,5 +47,77 @@ pub fn start(options: &Options) {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     // Fails only where a logger runs already.
-    let _ = if options.json { logger.json().try_init() } else { logger.try_init() };
+    let _ = if options.json {
+        logger.json().finish().with(TransportLines::new()).try_init()
+    } else {
+        logger.finish().with(TransportLines::new()).try_init()
+    };
+}
+
+/// Says from time to time how many lines of the transport were not written. Never ends.
+pub async fn report_suppressed_lines() {
+    loop {
+        tokio::time::sleep(REPORT_INTERVAL).await;
+        let lines = SUPPRESSED.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            tracing::warn!(lines, "lines of the transport were not written: a client makes it say too much");
+        }
+    }
+}
+
+/// Lets through the first lines of the transport in each second, and all others.
+struct TransportLines {
+    begun: Instant,
+    /// The second, and in the lower half how many lines it has had.
+    second: AtomicU64,
+}
+
+impl TransportLines {
+    fn new() -> Self {
+        Self { begun: Instant::now(), second: AtomicU64::new(0) }
+    }
+
+    fn allows(&self, target: &str) -> bool {
+        let root = target.split("::").next().unwrap_or(target);
+        if !TRANSPORT.contains(&root) {
+            return true;
+        }
+        self.allows_another(self.begun.elapsed().as_secs())
+    }
+
+    fn allows_another(&self, second: u64) -> bool {
+        let next = |seen: u64| {
+            let lines = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
+            (second << 32) | (lines + 1).min(u64::from(u32::MAX))
+        };
+        // Never fails: it always has a next value.
+        let seen = self.second.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| Some(next(seen)));
+        let lines = next(seen.unwrap_or_default()) & u64::from(u32::MAX);
+        let allowed = lines <= LINES_PER_SECOND;
+        if !allowed {
+            SUPPRESSED.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
+    }
+}
+
+impl<S: Subscriber> Layer<S> for TransportLines {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        self.allows(event.metadata().target())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_transport_are_bounded_in_each_second_and_others_are_not() {
+        let lines = TransportLines::new();
+        let allowed = |second: u64| (0..1000).filter(|_| lines.allows_another(second)).count() as u64;
+        assert_eq!((allowed(5), allowed(6), allowed(6)), (LINES_PER_SECOND, LINES_PER_SECOND, 0));
+        assert_eq!((0..1000).filter(|_| lines.allows("cognate::server")).count(), 1000);
+        assert_eq!((0..1000).filter(|_| lines.allows("h2_other::x")).count(), 1000);
+        assert!((0..1000).filter(|_| lines.allows("h2::proto")).count() < 100);
+    }
 }

@@ -26,10 +26,11 @@ pub struct Args {
     flags: Flags,
 }
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT, SIGTERM or SIGHUP.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.flags)?;
     telemetry::start(&config.telemetry);
+    tokio::spawn(telemetry::report_suppressed_lines());
     serve(config, |_| ()).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -168,7 +169,7 @@ fn open_store(options: collection::Options) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-/// Resolves at the first SIGINT or SIGTERM; a second one ends the process at once.
+/// Resolves at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
     let mut interrupts = Signals::new().context("signals cannot be listened for")?;
     Ok(async move {
@@ -185,21 +186,43 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// Of a terminal that closes. `None` where the process was started to ignore it, as `nohup` does.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
     }
 
     async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = Self::hung_up(&mut self.hangup) => {}
         }
     }
+
+    async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+        match hangup {
+            Some(hangup) => {
+                hangup.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Whether the process ignores SIGHUP, where the system tells.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // Bit 0 is signal 1, which is SIGHUP.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
 #[cfg(not(unix))]

@@ -18,6 +18,7 @@ mod info;
 mod limits;
 pub mod metadata;
 mod parse;
+pub mod refusal;
 mod similarity;
 mod size;
 mod source;

@@ -10,6 +10,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
+use super::refusal::Refusal;
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, Full, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
@@ -77,6 +78,8 @@ pub enum Failure {
         /// For so long.
         patience: Duration,
     },
+    /// The server around the service refused or ended the call.
+    Transport(Refusal),
     /// The model is still being loaded.
     Starting,
     /// The caller's deadline passed.
@@ -346,6 +349,7 @@ impl Failure {
                 Code::Aborted,
                 format!("the answer was given up: its client took none of it for {} s", patience.as_secs()),
             ),
+            Failure::Transport(refusal) => refusal.describe(&mut details),
             Failure::Starting => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
                 (Code::Unavailable, "the model is being loaded".to_owned())

@@ -1,232 +1,243 @@
-//! The gate that calls pass: how many at a time, until when, and whether the server still takes any.
+//! The gates that calls pass: how many of a kind at a time, how many of one connection, and whether the server still
+//! takes any.
+//!
+//! Invariant: no more than `limit` calls of a kind are in progress, and a connection that has many of them leaves the
+//! last places to those that have few, as soon as there is another one. A connection that is alone may have them all,
+//! and is asked to give back some when another comes: those of calls that wait for their client, not those of work.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::body::Body;
-use tonic::server::NamedService;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
-use tower::Service;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::compute::Deadline;
+use super::progress::Progress;
+use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 
-/// The call that is answered even when no more are let in: a client that is refused asks it for the limits.
-const ALWAYS_ANSWERED: &str = "/Info";
+/// How long a call must have waited for its client before it is asked to give its place to another. People and slow
+/// networks pause for less.
+const YIELDS_AFTER: Duration = Duration::from_secs(10);
+/// How often calls are asked.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// tonic has a timer of its own outside of this one, whose end is `CANCELLED`. Ours must be first.
-const HEAD_START: Duration = Duration::from_millis(2);
+/// How many calls of a kind there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The calls, in the plural, for those who are refused.
+    pub calls: &'static str,
+    /// Of all connections.
+    pub limit: usize,
+    /// Of one connection at most; those of [`Gate::shared`] have no such bound.
+    pub per_connection: usize,
+}
 
-/// Counts calls.
+/// Counts calls of a kind.
+#[derive(Debug)]
 pub struct Gate {
-    places: Arc<Semaphore>,
-    limit: usize,
-    closed: AtomicBool,
+    bounds: Bounds,
+    /// The last places, for connections that have few: see [`Gate::shared`].
+    reserve: usize,
+    few: usize,
+    state: Mutex<State>,
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    taken: usize,
+    next_call: u64,
+    by_connection: HashMap<u64, HashMap<u64, Arc<Progress>>>,
+    last_asked: Option<Instant>,
+}
+
+/// A call in progress; dropping it makes room for another.
+#[derive(Debug)]
+pub struct Place {
+    gate: Arc<Gate>,
+    connection: u64,
+    call: u64,
+    /// How the call gets on.
+    pub progress: Arc<Progress>,
 }
 
 impl Gate {
-    /// Lets `limit` calls in at a time.
-    pub fn new(limit: usize) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Self { places: Arc::new(Semaphore::new(limit)), limit, closed: AtomicBool::new(false) }
+    /// A gate for calls that a connection may have up to `per_connection` of.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, reserve: 0, few: 0, state: Mutex::default(), left: Notify::new() }
+    }
+
+    /// A gate for `limit` calls. A connection that has a sixteenth of them leaves the last quarter to others, if any
+    /// other has a call in progress.
+    pub fn shared(limit: usize) -> Self {
+        let bounds = Bounds { calls: "calls", limit: limit.max(1), per_connection: usize::MAX };
+        Self { reserve: limit / 4, few: (limit / 16).max(1), ..Self::new(bounds) }
     }
 
     /// Calls in progress.
     pub fn calls(&self) -> usize {
-        self.limit - self.places.available_permits()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).taken
     }
 
     /// Lets no more in.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
 
     /// Waits for the last call to end.
     pub async fn drained(&self) {
-        let all = u32::try_from(self.limit).unwrap_or(u32::MAX);
-        // Never closed, so this is never an error.
-        let _ = self.places.acquire_many(all).await;
-    }
-
-    fn enter(&self) -> Result<OwnedSemaphorePermit, Status> {
-        if self.closed.load(Ordering::Acquire) {
-            let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
-            return Err(Status::with_error_details(Code::Unavailable, "the server is stopping", details));
+        loop {
+            let left = self.left.notified();
+            if self.calls() == 0 {
+                return;
+            }
+            left.await;
         }
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| Failure::TooManyCalls(self.limit).into())
-    }
-}
-
-/// A service behind a gate.
-#[derive(Clone)]
-pub struct Gated<S> {
-    inner: S,
-    gate: Arc<Gate>,
-}
-
-impl<S> Gated<S> {
-    pub fn new(inner: S, gate: Arc<Gate>) -> Self {
-        Self { inner, gate }
-    }
-}
-
-impl<S: NamedService> NamedService for Gated<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S, B> Service<Request<B>> for Gated<S>
-where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if request.uri().path().ends_with(ALWAYS_ANSWERED) {
-            return Box::pin(self.inner.call(request));
+    /// Lets a call of `connection` in.
+    pub fn enter(self: &Arc<Self>, connection: u64) -> Result<Place, Failure> {
+        let Bounds { calls, limit, per_connection } = self.bounds;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.closed {
+            return Err(Failure::Transport(Refusal::Stopping));
         }
-        let place = match self.gate.enter() {
-            Ok(place) => place,
-            Err(status) => return Box::pin(async move { Ok(status.into_http()) }),
-        };
-        let deadline = timeout(request.headers()).map(|t| Instant::now() + t.saturating_sub(HEAD_START));
-        if let Some(deadline) = deadline {
-            // So that what cannot be done by then is refused.
-            request.extensions_mut().insert(Deadline::at(deadline));
+        let free = limit - state.taken;
+        let of_connection = state.by_connection.get(&connection).map_or(0, HashMap::len);
+        if free == 0 {
+            if of_connection < self.few {
+                self.ask_to_yield(&mut state);
+            }
+            return Err(self.full());
         }
-        let deadline = deadline.map(|deadline| tokio::time::sleep_until(deadline.into()));
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = match deadline {
-                None => answer.await?,
-                Some(deadline) => tokio::select! {
-                    answer = answer => answer?,
-                    // The call is dropped here, and what it queued with it.
-                    () = deadline => return Ok(Status::from(Failure::DeadlineExceeded).into_http()),
-                },
-            };
-            Ok(answer.map(|body| Body::new(Counted { body, _place: place })))
-        })
+        let others = state.by_connection.len() > usize::from(of_connection > 0);
+        let at_its_share = others && of_connection >= self.few && free <= self.reserve;
+        if at_its_share || of_connection >= per_connection {
+            let in_progress = state.taken;
+            return Err(Failure::Transport(Refusal::ConnectionHasMany { calls, of_connection, in_progress, limit }));
+        }
+        state.taken += 1;
+        state.next_call += 1;
+        let (call, progress) = (state.next_call, Arc::new(Progress::new()));
+        state.by_connection.entry(connection).or_default().insert(call, Arc::clone(&progress));
+        Ok(Place { gate: Arc::clone(self), connection, call, progress })
+    }
+
+    /// Asks calls of the connection that has most of them to end, those that have waited longest for their client: as
+    /// many as are kept for connections with few.
+    fn ask_to_yield(&self, state: &mut State) {
+        if state.last_asked.is_some_and(|last| last.elapsed() < ASK_INTERVAL) {
+            return;
+        }
+        state.last_asked = Some(Instant::now());
+        let Some(calls) = state.by_connection.values().max_by_key(|calls| calls.len()) else { return };
+        if calls.len() <= self.few {
+            return;
+        }
+        let mut waiting: Vec<_> = calls.values().map(|call| (call.waited(), call)).collect();
+        waiting.retain(|(waited, _)| *waited >= YIELDS_AFTER);
+        waiting.sort_by_key(|(waited, _)| std::cmp::Reverse(*waited));
+        for (_, call) in waiting.iter().take(self.reserve.max(1)) {
+            call.ask_to_yield();
+        }
+    }
+
+    fn full(&self) -> Failure {
+        let Bounds { calls, limit, .. } = self.bounds;
+        // Only the calls proper are bounded by a setting.
+        if self.few > 0 { Failure::TooManyCalls(limit) } else { Failure::Transport(Refusal::TooMany { calls, limit }) }
     }
 }
 
-/// The caller's deadline: `grpc-timeout`, at most eight digits and a unit.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    let digits = Some(digits).filter(|d| d.len() <= 8 && d.bytes().all(|b| b.is_ascii_digit()))?;
-    let n: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(n * 3600)),
-        "M" => Some(Duration::from_secs(n * 60)),
-        "S" => Some(Duration::from_secs(n)),
-        "m" => Some(Duration::from_millis(n)),
-        "u" => Some(Duration::from_micros(n)),
-        "n" => Some(Duration::from_nanos(n)),
-        _ => None,
-    }
-}
-
-/// A response body that keeps its call's place until it has been sent.
-struct Counted {
-    body: Body,
-    _place: OwnedSemaphorePermit,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.taken -= 1;
+        if let Some(calls) = state.by_connection.get_mut(&self.connection) {
+            calls.remove(&self.call);
+            if calls.is_empty() {
+                state.by_connection.remove(&self.connection);
+            }
+        }
+        if state.taken == 0 {
+            self.gate.left.notify_waiters();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
-    fn of(value: &str) -> Option<Duration> {
-        let mut headers = HeaderMap::new();
-        headers.insert("grpc-timeout", value.parse().unwrap());
-        timeout(&headers)
+    fn shared(limit: usize) -> Arc<Gate> {
+        Arc::new(Gate::shared(limit))
+    }
+
+    /// As many places as the connection gets.
+    fn all_of(gate: &Arc<Gate>, connection: u64) -> Vec<Place> {
+        std::iter::from_fn(|| gate.enter(connection).ok()).collect()
     }
 
     #[test]
-    fn timeouts_are_read_in_every_unit() {
-        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(of("3M"), Some(Duration::from_secs(180)));
-        assert_eq!(of("4S"), Some(Duration::from_secs(4)));
-        assert_eq!(of("5m"), Some(Duration::from_millis(5)));
-        assert_eq!(of("6u"), Some(Duration::from_micros(6)));
-        assert_eq!(of("7n"), Some(Duration::from_nanos(7)));
-        for wrong in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S"] {
-            assert_eq!(of(wrong), None, "{wrong}");
-        }
+    fn a_connection_that_is_alone_may_have_all_places() {
+        let gate = shared(32);
+        let places = all_of(&gate, 1);
+        assert_eq!(places.len(), 32);
+        assert_eq!(gate.enter(1).unwrap_err(), Failure::TooManyCalls(32));
+        assert_eq!(gate.enter(2).unwrap_err(), Failure::TooManyCalls(32));
     }
 
-    /// A service that never answers.
-    #[derive(Clone)]
-    struct Silent;
-
-    impl Service<Request<()>> for Silent {
-        type Response = Response<Body>;
-        type Error = Infallible;
-        type Future = futures::future::Pending<Result<Response<Body>, Infallible>>;
-
-        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request<()>) -> Self::Future {
-            futures::future::pending()
-        }
+    #[test]
+    fn two_connections_that_take_all_they_can_do_not_lock_out_a_third() {
+        let gate = shared(256);
+        // HTTP/2 lets a connection have 128 streams.
+        let first: Vec<_> = (0..128).map(|_| gate.enter(1).unwrap()).collect();
+        let second = all_of(&gate, 2);
+        assert_eq!((first.len(), second.len()), (128, 64));
+        assert_eq!(all_of(&gate, 3).len(), 16);
+        drop(first);
+        assert_eq!(gate.calls(), 64);
     }
 
-    #[tokio::test]
-    async fn a_call_past_its_deadline_is_dropped_and_says_so() {
-        let gate = Arc::new(Gate::new(1));
-        let mut service = Gated::new(Silent, Arc::clone(&gate));
-        let request =
-            Request::builder().uri("/cognate.v1.Cognate/Embed").header("grpc-timeout", "20m").body(()).unwrap();
-        let answer = service.call(request).await.unwrap();
-        assert_eq!(answer.headers()["grpc-status"], "4");
-        assert_eq!(gate.calls(), 0);
+    #[test]
+    fn a_connection_has_a_part_of_the_small_gates() {
+        let gate = Arc::new(Gate::new(Bounds { calls: "health watches", limit: 10, per_connection: 4 }));
+        let places = all_of(&gate, 1);
+        assert_eq!(places.len(), 4);
+        assert!(matches!(gate.enter(1), Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))));
+        let others: Vec<_> = (2..).map_while(|connection| gate.enter(connection).ok()).collect();
+        assert_eq!(others.len(), 6);
+        assert!(matches!(gate.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_wait_for_their_client_make_room_for_another_connection_and_those_at_work_do_not() {
+        let gate = shared(8);
+        let places = all_of(&gate, 1);
+        places[..5].iter().for_each(|place| place.progress.waits());
+        let asked = || places.iter().filter(|place| place.progress.asked_to_yield().now_or_never().is_some()).count();
+        assert!(gate.enter(2).is_err());
+        assert_eq!(asked(), 0, "at first");
+        tokio::time::advance(YIELDS_AFTER).await;
+        assert!(gate.enter(1).is_err());
+        assert_eq!(asked(), 0, "for its own connection");
+        assert!(gate.enter(2).is_err());
+        assert_eq!(asked(), 2, "a quarter");
+        assert!(places[5..].iter().all(|place| place.progress.waited().is_zero()));
     }
 
     #[tokio::test]
     async fn a_closed_gate_lets_nobody_in_and_drains_when_the_last_has_left() {
-        let gate = Gate::new(2);
-        let first = gate.enter().unwrap();
-        let second = gate.enter().unwrap();
-        assert_eq!(gate.enter().unwrap_err().code(), Code::ResourceExhausted);
+        let gate = shared(2);
+        let first = gate.enter(1).unwrap();
+        let second = gate.enter(1).unwrap();
         drop(second);
         gate.close();
-        assert_eq!(gate.enter().unwrap_err().code(), Code::Unavailable);
+        assert_eq!(gate.enter(1).unwrap_err(), Failure::Transport(Refusal::Stopping));
         let mut drained = std::pin::pin!(gate.drained());
         assert!(futures::poll!(&mut drained).is_pending());
         drop(first);

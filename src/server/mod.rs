@@ -3,7 +3,17 @@
 //! The port is open before the model is loaded, so that health checks get an answer: `NOT_SERVING`,
 //! and calls `UNAVAILABLE`, until the model has answered its self-test, and again while draining.
 
+mod accept;
+mod call;
+mod connection;
+mod frames;
 mod gate;
+mod methods;
+mod open_files;
+mod progress;
+mod request;
+mod timeout;
+mod unpack;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,17 +22,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tonic::codec::CompressionEncoding::{Gzip, Zstd};
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+
+pub use accept::Limits as ConnectionLimits;
+pub use connection::Options as ConnectionOptions;
+pub use open_files::default_connections;
+pub use request::Patience;
 
 use crate::budget::ByteBudget;
 use crate::machine::memory;
 use crate::proto::{self, cognate_server::CognateServer};
 use crate::rpc::{Api, Engine};
-use gate::{Gate, Gated};
+use connection::Served;
+use methods::Gates;
+use request::Memory;
 
 /// The name that health checks ask for, beside the empty one.
 const SERVICE: &str = "cognate.v1.Cognate";
@@ -33,17 +50,8 @@ const WRITES: &str = "writes";
 /// How soon a failed disk is known.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// HTTP/2 windows: what a client may send ahead. 1 MiB keeps a stream of documents flowing over a
-/// network of some milliseconds and is what an idle stream can cost at most.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-
-/// A client that answers no ping for so long is gone, and its calls with it.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// More than this is not needed for messages on any machine: 256 calls with 16 MiB each.
-const MOST_MESSAGE_BUDGET: usize = 4 << 30;
+/// More is not taken for messages by default: 64 of 16 MiB at a time.
+const MOST_MESSAGE_BUDGET: usize = 1 << 30;
 
 /// How long connections may linger once the last call has ended: enough to flush its answer. A
 /// watcher of the health service would keep its connection open for ever.
@@ -54,8 +62,10 @@ const FLUSH: Duration = Duration::from_millis(250);
 pub struct Options {
     /// Calls, streams included, in progress at one time; more are refused.
     pub max_calls: usize,
-    /// Bytes of one message in either direction, decompressed.
-    pub max_message_bytes: usize,
+    /// How many connections there may be.
+    pub connections: ConnectionLimits,
+    /// How each of them is served.
+    pub connection: ConnectionOptions,
     /// Bytes that requests on their way, decoded messages and answers may take together. Higher: more large calls at
     /// a time, more memory. The engine shares it ([`crate::rpc`]).
     pub message_budget: ByteBudget,
@@ -84,9 +94,6 @@ pub enum ServeError {
     /// The reflection service cannot be built from the descriptors.
     #[error("the service's descriptors are damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The listener failed.
-    #[error("the server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
 }
 
 /// Opens the port; port 0 takes a free one.
@@ -107,45 +114,35 @@ where
     E: From<ServeError>,
 {
     let api = Api::default();
-    let gate = Arc::new(Gate::new(options.max_calls));
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;
-
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let reflection_v1 = reflection().build_v1().map_err(ServeError::from)?;
-    let reflection_v1alpha = reflection().build_v1alpha().map_err(ServeError::from)?;
+    let max_message_bytes = options.connection.max_message_bytes;
     let service = CognateServer::new(api.clone())
-        .max_decoding_message_size(options.max_message_bytes)
-        .max_encoding_message_size(options.max_message_bytes)
+        .max_decoding_message_size(max_message_bytes)
+        .max_encoding_message_size(max_message_bytes)
         // Accepted, but not sent: vectors do not compress, and answers should not wait for it.
         .accept_compressed(Gzip)
         .accept_compressed(Zstd);
+    let served = Arc::new(Served {
+        routes: reflection(Routes::new(service).add_service(health_service)).map_err(ServeError::from)?.prepare(),
+        gates: Gates::new(options.max_calls),
+        memory: Memory::new(&options.message_budget, max_message_bytes),
+        options: options.connection,
+    });
 
-    let (close, closed) = oneshot::channel::<()>();
-    let server = tonic::transport::Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(Gated::new(service, Arc::clone(&gate)))
-        .add_service(health_service)
-        .add_service(reflection_v1)
-        .add_service(reflection_v1alpha)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
-            // An error means that the sender is gone: stop as well.
-            let _ = closed.await;
-        });
-    let mut server = std::pin::pin!(server);
+    // Every connection has a receiver; the sender is told when the last is gone.
+    let (close, closed) = watch::channel(false);
+    let accepting = {
+        let served = Arc::clone(&served);
+        tokio::spawn(accept::accept(listener, options.connections, move |stream, admitted| {
+            tokio::spawn(connection::serve(Arc::clone(&served), stream, admitted, closed.clone()));
+        }))
+    };
+    let accepting = AbortOnDrop(accepting);
     let mut stop = std::pin::pin!(stop);
 
     let loaded = tokio::select! {
         loaded = load => Some(loaded?),
-        ended = &mut server => return Ok(ended.map_err(ServeError::from)?),
         () = &mut stop => None,
     };
     if let Some(engine) = loaded {
@@ -153,27 +150,48 @@ where
         set_health(&health, ServingStatus::Serving).await;
         ready();
         tokio::select! {
-            ended = &mut server => return Ok(ended.map_err(ServeError::from)?),
             () = &mut stop => {}
             never = watch_writes(&health, &api) => match never {},
         }
     }
 
-    tracing::info!(calls = gate.calls(), "stopping: no new calls, those in progress may finish");
+    let calls = &served.gates.calls;
+    tracing::info!(calls = calls.calls(), "stopping: no new calls, those in progress may finish");
     set_health(&health, ServingStatus::NotServing).await;
-    gate.close();
-    let _ = close.send(());
+    calls.close();
+    drop(accepting);
+    close.send_replace(true);
     let drained = async {
-        gate.drained().await;
+        calls.drained().await;
         tokio::time::sleep(FLUSH).await;
     };
     tokio::select! {
-        ended = &mut server => Ok(ended.map_err(ServeError::from)?),
-        () = drained => Ok(()),
+        () = close.closed() => {}
+        () = drained => {}
         () = tokio::time::sleep(options.drain_timeout) => {
-            tracing::warn!(calls = gate.calls(), "calls did not finish within the drain timeout and are cut off");
-            Ok(())
+            tracing::warn!(calls = calls.calls(), "calls did not finish within the drain timeout and are cut off");
         }
+    }
+    Ok(())
+}
+
+/// Adds both versions of the reflection service.
+fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
+}
+
+/// A task that ends with its owner: the accept loop, and the listener with it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -120,8 +120,13 @@ impl Server {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, as `kill` names it.
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
     }
 
     /// Waits for the process to end by itself.
@@ -137,8 +142,17 @@ impl Server {
 
     /// Peak resident memory in bytes, where the system tells.
     pub fn peak_bytes(&self) -> Option<usize> {
+        self.memory_of("VmHWM:")
+    }
+
+    /// Resident memory in bytes, where the system tells.
+    pub fn resident_bytes(&self) -> Option<usize> {
+        self.memory_of("VmRSS:")
+    }
+
+    fn memory_of(&self, name: &str) -> Option<usize> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kib| kib * 1024)
     }
 }

@@ -80,6 +80,26 @@ async fn a_stop_finishes_accepted_calls_and_takes_no_new_ones() {
     assert_eq!(server.exit_code().await, Some(0), "{}", server.log());
 }
 
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_closes_lets_calls_finish_as_a_stop_does() {
+    let mut server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    let mut responses = client.embed_stream(ReceiverStream::new(receive)).await.unwrap().into_inner();
+    send.send(texts(1, 1)).await.unwrap();
+    assert!(responses.next().await.unwrap().is_ok());
+    server.signal("-HUP");
+    while !server.log().contains("stopping") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    send.send(texts(2, 2)).await.unwrap();
+    assert_eq!(responses.next().await.unwrap().unwrap().results.len(), 2);
+    drop(send);
+    assert!(responses.next().await.is_none());
+    assert_eq!(server.exit_code().await, Some(0), "{}", server.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_outlast_the_drain_timeout_are_cut_off() {
     let mut server = Server::start(&["--drain-timeout", "200ms"]).await;

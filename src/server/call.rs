@@ -1,0 +1,267 @@
+//! One call: let in, answered by the service, its answer sent as its client takes it.
+//!
+//! Invariants: a call holds its place until the last byte of its answer is handed to HTTP/2; its deadline holds until
+//! then too; of an answer no more is handed over than the client has asked for by its windows, so that a client which
+//! takes too little for too long can still be told, and is not waited for.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::poll_fn;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http::{Method, Request, Response, StatusCode, request};
+use http_body::Body as _;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+use tonic::body::Body;
+use tower::Service;
+
+use super::connection::{Peer, Served};
+use super::progress::Progress;
+use super::request::{Expected, LEAST_PROGRESS, Messages};
+use super::unpack::Encoding;
+use super::{methods, timeout};
+use crate::compute;
+use crate::rpc::refusal::Refusal;
+use crate::rpc::status::Failure;
+
+/// Bytes handed to HTTP/2 at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Answers one request of `peer`.
+pub async fn answer(
+    served: Arc<Served>,
+    peer: Arc<Peer>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let _active = peer.begin_call();
+    let began = std::time::Instant::now();
+    let (head, body) = request.into_parts();
+    if let Some(status) = unsupported(&head) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        // An error means that nobody waits for it.
+        let _ = respond.send_response(response, true);
+        return;
+    }
+    // The place is held to the end of this function.
+    let admitted = timeout::parse(&head.headers)
+        .map_err(|timeout::Negative| Failure::Transport(Refusal::NegativeTimeout))
+        .and_then(|timeout| Ok((served.gates.enter(head.uri.path(), peer.id)?, timeout)));
+    let (place, timeout) = match admitted {
+        Ok(admitted) => admitted,
+        Err(failure) => {
+            refuse(&mut respond, failure);
+            return;
+        }
+    };
+    let mut limit = TimeLimit::new(timeout, Arc::clone(&place.progress));
+    let expected = Expected {
+        stream: methods::is_client_stream(head.uri.path()),
+        encoding: encoding(&head.headers),
+        max_message_bytes: served.options.max_message_bytes,
+        patience: served.options.patience,
+        memory: served.memory.clone(),
+        of_connection: peer.memory.clone(),
+        progress: Arc::clone(&place.progress),
+    };
+    let mut request = Request::from_parts(head, Body::new(Messages::new(body, expected)));
+    if let Some(timeout) = timeout {
+        // So that what cannot be done by then is refused.
+        request.extensions_mut().insert(compute::Deadline::at(began + timeout));
+    }
+    let mut routes = served.routes.clone();
+    let response = tokio::select! {
+        response = routes.call(request) => match response {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        // The call is dropped here, and what it queued with it.
+        failure = limit.over() => Status::from(failure).into_http(),
+        () = reset(&mut respond) => return,
+    };
+    let (head, body) = response.into_parts();
+    let ends_here = body.is_end_stream();
+    let Ok(send) = respond.send_response(Response::from_parts(head, ()), ends_here) else { return };
+    if !ends_here {
+        Answer { send, limit, stall: served.options.patience.stall }.send(body).await;
+    }
+}
+
+/// What HTTP says of a request that is not one of gRPC.
+fn unsupported(head: &request::Parts) -> Option<StatusCode> {
+    if head.method != Method::POST {
+        return Some(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Parameters may follow. gRPC-Web and other codecs have names that begin in the same way.
+    let essence = content_type.split(';').next().unwrap_or_default().trim_ascii();
+    let known = ["application/grpc", "application/grpc+proto"].iter().any(|known| essence.eq_ignore_ascii_case(known));
+    (!known).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
+/// What messages are compressed with. An unknown encoding is refused by the service.
+fn encoding(headers: &HeaderMap) -> Option<Encoding> {
+    Encoding::from_name(headers.get("grpc-encoding")?.to_str().ok()?)
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, failure: Failure) {
+    let (head, ()) = Status::from(failure).into_http::<()>().into_parts();
+    // An error means that nobody waits for it.
+    let _ = respond.send_response(Response::from_parts(head, ()), true);
+}
+
+/// Resolves when the client gives the call up, or its connection is gone.
+async fn reset(respond: &mut SendResponse<Bytes>) {
+    let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
+}
+
+/// Until when a call may go on: the caller's deadline, if it gave one, and until others need its place.
+struct TimeLimit {
+    deadline: Option<Pin<Box<Sleep>>>,
+    progress: Arc<Progress>,
+}
+
+impl TimeLimit {
+    fn new(timeout: Option<Duration>, progress: Arc<Progress>) -> Self {
+        Self { deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))), progress }
+    }
+
+    /// Resolves when the call must end, with the reason.
+    async fn over(&mut self) -> Failure {
+        let Self { deadline, progress } = self;
+        let passed = async {
+            match deadline {
+                Some(sleep) => sleep.as_mut().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => Failure::DeadlineExceeded,
+            () = progress.asked_to_yield() => Failure::Transport(Refusal::GaveWay),
+        }
+    }
+}
+
+/// An answer whose head has been sent.
+struct Answer {
+    send: SendStream<Bytes>,
+    limit: TimeLimit,
+    stall: Duration,
+}
+
+/// Why an answer ends before its end.
+enum Ended {
+    /// Nobody takes it any more.
+    Gone,
+    /// The client is told.
+    Failed(Failure),
+}
+
+impl Answer {
+    async fn send(mut self, body: Body) {
+        match self.send_all(body).await {
+            Ok(()) => {}
+            Err(Ended::Gone) => self.send.send_reset(Reason::CANCEL),
+            Err(Ended::Failed(failure)) => {
+                let mut trailers = HeaderMap::new();
+                // Trailers need no window: they can be sent to a client that takes nothing.
+                let written = Status::from(failure).add_header(&mut trailers).is_ok();
+                if !written || self.send.send_trailers(trailers).is_err() {
+                    self.send.send_reset(Reason::CANCEL);
+                }
+            }
+        }
+    }
+
+    async fn send_all(&mut self, mut body: Body) -> Result<(), Ended> {
+        loop {
+            let Self { send, limit, .. } = self;
+            let frame = tokio::select! {
+                frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)) => frame,
+                failure = limit.over() => return Err(Ended::Failed(failure)),
+                _ = poll_fn(|cx| send.poll_reset(cx)) => return Err(Ended::Gone),
+            };
+            let frame = match frame {
+                None => return self.send.send_data(Bytes::new(), true).map_err(|_| Ended::Gone),
+                // tonic writes errors into trailers; a body that breaks off has no other way.
+                Some(Err(_)) => return Err(Ended::Failed(Failure::Internal)),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(data) => self.send_data(data).await?,
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return self.send.send_trailers(trailers).map_err(|_| Ended::Gone);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over `data` as the client takes it.
+    async fn send_data(&mut self, mut data: Bytes) -> Result<(), Ended> {
+        let (mut stalled_at, mut sent) = (None, 0);
+        while !data.is_empty() {
+            self.send.reserve_capacity(data.len().min(PIECE));
+            let capacity = match self.send.capacity() {
+                0 => {
+                    let since = *stalled_at.get_or_insert_with(Instant::now);
+                    self.limit.progress.waits();
+                    self.capacity(since + self.stall).await?
+                }
+                capacity => capacity,
+            };
+            let piece = data.split_to(capacity.min(data.len()));
+            sent += piece.len();
+            self.limit.progress.moved();
+            if sent >= LEAST_PROGRESS {
+                (stalled_at, sent) = (None, 0);
+            }
+            self.send.send_data(piece, false).map_err(|_| Ended::Gone)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the client takes more, until `stalled` at most.
+    async fn capacity(&mut self, stalled: Instant) -> Result<usize, Ended> {
+        let Self { send, limit, stall } = self;
+        tokio::select! {
+            capacity = poll_fn(|cx| send.poll_capacity(cx)) => match capacity {
+                Some(Ok(capacity)) => Ok(capacity),
+                Some(Err(_)) | None => Err(Ended::Gone),
+            },
+            failure = limit.over() => Err(Ended::Failed(failure)),
+            () = tokio::time::sleep_until(stalled) => {
+                Err(Ended::Failed(Failure::Transport(Refusal::AnswerStalled { timeout: *stall })))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, content_type: &str) -> Option<StatusCode> {
+        let request = Request::builder().method(method).header(CONTENT_TYPE, content_type).body(()).unwrap();
+        unsupported(&request.into_parts().0)
+    }
+
+    #[test]
+    fn other_methods_and_content_types_are_told_so_by_http() {
+        for grpc in ["application/grpc", "application/grpc+proto", "Application/gRPC; charset=utf-8"] {
+            assert_eq!(of(Method::POST, grpc), None, "{grpc}");
+        }
+        for other in ["application/json", "application/grpc-web", "application/grpc+json", "text/plain", ""] {
+            assert_eq!(of(Method::POST, other), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{other}");
+        }
+        assert_eq!(of(Method::GET, "application/grpc"), Some(StatusCode::METHOD_NOT_ALLOWED));
+    }
+}

@@ -1,0 +1,90 @@
+//! How a call gets on, for its two directions and its gate: when bytes last moved, whether it waits for its client, and
+//! whether it was asked to make room.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// The progress of one call.
+#[derive(Debug)]
+pub struct Progress {
+    begun: Instant,
+    /// When bytes last moved, in milliseconds.
+    moved_ms: AtomicU64,
+    /// Since when the client has been waited for, in milliseconds from 1; 0: it is not.
+    waits_since_ms: AtomicU64,
+    yields: Notify,
+}
+
+impl Progress {
+    /// Progress of a call that begins now.
+    pub fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            moved_ms: AtomicU64::new(0),
+            waits_since_ms: AtomicU64::new(0),
+            yields: Notify::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    /// Bytes moved, in either direction: the client is not waited for any more.
+    pub fn moved(&self) {
+        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.waits_since_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// The client is waited for, from the first time that this is said until bytes move.
+    pub fn waits(&self) {
+        let since = self.now_ms() + 1;
+        // Fails where it has been said before.
+        let _ = self.waits_since_ms.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// When bytes last moved.
+    pub fn last_moved(&self) -> Instant {
+        self.begun + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed))
+    }
+
+    /// How long the client has been waited for.
+    pub fn waited(&self) -> Duration {
+        match self.waits_since_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Duration::from_millis((self.now_ms() + 1).saturating_sub(since)),
+        }
+    }
+
+    /// Asks the call to end, so that another has its place.
+    pub fn ask_to_yield(&self) {
+        self.yields.notify_one();
+    }
+
+    /// Resolves when the call is asked to end.
+    pub async fn asked_to_yield(&self) {
+        self.yields.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_waited_for_until_bytes_move() {
+        let progress = Progress::new();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(progress.waited(), Duration::ZERO);
+        progress.waits();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        progress.waits();
+        assert_eq!(progress.waited(), Duration::from_secs(2));
+        progress.moved();
+        assert_eq!(progress.waited(), Duration::ZERO);
+        assert_eq!(progress.last_moved().elapsed(), Duration::ZERO);
+    }
+}
