@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Map;
 
 use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::document::{DocId, Document};
 use super::filter::Filter;
 use super::matching::Matching;
+use super::metadata::Metadata;
 use super::single::{Collection, Documents};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -92,9 +92,8 @@ struct Draft {
 impl Draft {
     /// The ids of the documents in it that match.
     fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
-        let none = Map::new();
-        let matches = move |document: &Document| filter.matches(document.content.metadata.as_ref().unwrap_or(&none));
-        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(&matches)).map(|(id, _)| id)
+        let matches = |document: &Document| filter.matches(&document.content.fields().unwrap_or_default());
+        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(matches)).map(|(id, _)| id)
     }
 }
 
@@ -188,7 +187,9 @@ impl Collection {
         };
         let freed: Usage = after.keys().filter_map(|id| cost_now(draft, id)).sum();
         let added: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
-        let exchange = Exchange { freed, added, kept_bytes: self.exports.would_keep(freed.bytes) };
+        let reserved_bytes = after.values().flatten().map(|d| here.columns_cost(&d.content)).sum();
+        let kept_bytes = self.exports.would_keep(freed.bytes);
+        let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
         self.exchange(exchange)?;
         draft.exchange += exchange;
         draft.after.extend(after);
@@ -215,10 +216,8 @@ impl Collection {
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        let used = here.used + exchange.added - exchange.freed;
-        self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
-        self.note_used(&mut here, used);
-        self.show(&mut here, (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect());
+        let changed = (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect();
+        self.apply(&mut here, exchange, changed);
         Ok(())
     }
 }
@@ -231,12 +230,10 @@ fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Documen
             changes.push(Change::Remove { collection: number, row: old.row });
         }
         if let Some(document) = document {
-            let metadata = document.content.metadata.as_ref();
-            let metadata = metadata.map(|m| serde_json::to_string(m).expect("keys of a JSON object are strings"));
             let record = Record {
                 id: id.as_str(),
                 text: &document.content.text,
-                metadata: metadata.as_deref(),
+                metadata: document.content.metadata.as_ref().map(Metadata::as_json),
                 version: row,
                 vector: document.embedding.values(),
             };

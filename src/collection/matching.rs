@@ -112,24 +112,20 @@ mod tests {
     use serde_json::json;
 
     use super::super::filter::text;
-    use super::super::{Content, DocId, Document, Model, Options, Store, Usage, disk};
+    use super::super::{Content, DocId, Document, Model, Options, Store};
     use super::*;
     use crate::embedder::Embedding;
-    use crate::index;
 
     fn collection() -> Arc<Collection> {
-        let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
-        let index = index::Options::default();
-        let options = Options { directory: None, disk: disk::Options::default(), quota, collection_quota, index };
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
-        Store::open(options).unwrap().create("c", model).unwrap()
+        Store::open(Options::default()).unwrap().create("c", model).unwrap()
     }
 
     fn put(collection: &Collection, changes: &[(u8, u8)]) {
         let document = |&(id, year): &(u8, u8)| {
             let metadata = json!({ "year": year }).as_object().cloned();
             let embedding = Embedding::normalized(vec![1.0, f32::from(id)]).unwrap();
-            let content = Arc::new(Content { text: String::new(), metadata });
+            let content = Arc::new(Content::new("", metadata.as_ref()));
             Document { id: DocId::new(&id.to_string()).unwrap(), content, embedding }
         };
         collection.commit(changes.iter().map(document).collect()).unwrap();

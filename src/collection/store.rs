@@ -323,7 +323,7 @@ mod tests {
 
     fn document(id: &str, angle: f32) -> Document {
         let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
-        let content = Content { text: format!("at {angle}"), metadata: None };
+        let content = Content::new(format!("at {angle}"), None);
         Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
     }
 
@@ -421,7 +421,7 @@ mod tests {
         let collection = store.create("c", MODEL).unwrap();
         collection.commit(vec![document("a", 0.0), document("a", 1.0)]).unwrap();
         assert_eq!(collection.len(), 1);
-        assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text, "at 1");
+        assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text.as_ref(), "at 1");
     }
 
     proptest! {

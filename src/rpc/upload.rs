@@ -11,12 +11,11 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, future, stream};
-use serde_json::Map;
 use tonic::{Status, Streaming};
 
 use super::status::{Failure, shown, shown_name};
 use super::{Engine, Limits, Responses, commit, metadata, parse, vector};
-use crate::collection::{Collection, Content, DocId, Document};
+use crate::collection::{Collection, Content, DocId, Document, Metadata};
 use crate::compute::WhenFull;
 use crate::embedder::{Embedding, InputType};
 use crate::inference::Truncation;
@@ -187,16 +186,13 @@ pub(super) fn check(
         }
         None => None,
     };
-    Ok(Checked { id, content: Content { text: document.text, metadata }, embedding })
+    Ok(Checked { id, content: Content { text: document.text.into(), metadata }, embedding })
 }
 
-fn check_metadata(
-    field: &str,
-    given: &prost_types::Struct,
-    most: usize,
-) -> Result<Map<String, serde_json::Value>, Failure> {
+fn check_metadata(field: &str, given: &prost_types::Struct, most: usize) -> Result<Metadata, Failure> {
     let metadata = metadata::to_json(given).map_err(|error| Failure::invalid(field, error.to_string()))?;
-    let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |json| json.len());
+    let metadata = Metadata::new(&metadata);
+    let bytes = metadata.as_json().len();
     if bytes > most {
         return Err(Failure::invalid(field, format!("{bytes} bytes as JSON exceed the limit of {most}")));
     }
@@ -211,7 +207,7 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
         .iter()
         .filter_map(|item| item.state.as_ref().ok())
         .filter(|checked| checked.embedding.is_none())
-        .map(|checked| checked.content.text.clone())
+        .map(|checked| checked.content.text.to_string())
         .collect();
     let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await;
     let mut pooled = pooled.map_err(Failure::from)?.into_iter();
