@@ -51,9 +51,9 @@ impl NewFields {
     }
 
     fn of_one(&mut self, columns: &Columns, most: usize, document: &Document) -> Result<(), Excess> {
-        let Some(metadata) = document.content.metadata.as_ref() else { return Ok(()) };
+        let Some(metadata) = document.content.fields() else { return Ok(()) };
         let mut new = BTreeSet::new();
-        columns.new_fields(metadata, &mut |keys| {
+        columns.new_fields(&metadata, &mut |keys| {
             let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
             if !self.0.contains(&keys) {
                 new.insert(keys);
@@ -82,5 +82,46 @@ fn shown(keys: &[String]) -> String {
     match path.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &path[..end]),
         None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::{Collection, Content, DocId, Model, Options, Store};
+    use super::*;
+    use crate::embedder::Embedding;
+
+    fn collection(max_collection_fields: usize) -> Arc<Collection> {
+        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        Store::open(Options { max_collection_fields, ..Options::default() }).unwrap().create("c", model).unwrap()
+    }
+
+    fn document(id: &str, metadata: &serde_json::Value) -> Document {
+        let content = Arc::new(Content::new("", metadata.as_object()));
+        Document { id: DocId::new(id).unwrap(), content, embedding: Embedding::normalized(vec![1.0, 0.0]).unwrap() }
+    }
+
+    #[test]
+    fn a_document_that_brings_too_many_fields_is_refused_and_others_are_stored() {
+        let collection = collection(3);
+        let refused = collection.commit(vec![
+            document("a", &json!({"x": 1, "o": {"y": 2}})),
+            document("b", &json!({"z": 1, "o": {"w.w": 2}})),
+            document("c", &json!({"z": 1})),
+            document("d", &json!({"x": 1, "v": 1})),
+        ]);
+        let refused = refused.unwrap();
+        let positions: Vec<(usize, &str)> = refused.iter().map(|one| (one.position, one.field.as_str())).collect();
+        assert_eq!(positions, [(1, "z"), (2, "z"), (3, "v")]);
+        let said = "max_collection_fields: z would be a new field, and the collection has 3 of at most 3";
+        assert!(refused[0].to_string().starts_with(said), "{}", refused[0]);
+        assert_eq!(collection.len(), 1);
+        assert_eq!(collection.commit(vec![document("e", &json!({"o": {"y": [1]}, "x": null}))]), Ok(vec![]));
+        collection.remove(&[DocId::new("a").unwrap(), DocId::new("e").unwrap()]).unwrap();
+        assert_eq!(collection.commit(vec![document("f", &json!({"p": 1, "q": 1, "r": 1}))]), Ok(vec![]));
     }
 }

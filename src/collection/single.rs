@@ -11,6 +11,7 @@ use roaring::RoaringBitmap;
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
 use super::columns::Columns;
 use super::columns::evaluate::{self, Source};
+use super::distinct::{NewFields, TooManyFields};
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::exports::Exports;
@@ -52,6 +53,8 @@ pub struct Collection {
     counts: Counts,
     budget: Budget,
     budget_of_all: Arc<Budget>,
+    /// Fields that the documents may have between them.
+    pub(super) max_fields: usize,
     pub(super) exports: Arc<Exports>,
     pub(super) commits: Commits,
     /// Where it is stored too; `None`: in memory alone.
@@ -95,6 +98,8 @@ pub(super) struct New<'a> {
     pub keep_index: Option<Keep>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
+    /// Fields that its documents may have between them.
+    pub max_fields: usize,
     pub gardener: Gardener,
     pub place: Option<Place>,
     /// The lowest row that was never used.
@@ -123,6 +128,16 @@ impl Documents {
     /// The places of the documents whose group has this value.
     pub fn in_group(&self, groups: &Groups, value: &Scalar) -> RoaringBitmap {
         self.columns.in_group(groups, value)
+    }
+
+    /// Sorts out documents that would bring more fields than there may be.
+    pub fn admit(
+        &self,
+        new: &mut NewFields,
+        most: usize,
+        documents: Vec<Document>,
+    ) -> (Vec<Document>, Vec<TooManyFields>) {
+        new.admit(&self.columns, most, documents)
     }
 
     /// Bytes that columns grow by, at most, when a document with this content is added.
@@ -187,6 +202,7 @@ impl Collection {
             budget: Budget::of_one(new.quota),
             exports: Arc::new(Exports::new(Arc::clone(&new.budget))),
             budget_of_all: new.budget,
+            max_fields: new.max_fields,
             commits: Commits::new(new.next_row),
             place: new.place,
             gardener: new.gardener,
