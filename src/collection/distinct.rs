@@ -116,8 +116,8 @@ mod tests {
         ]);
         let refused = refused.unwrap();
         let positions: Vec<(usize, &str)> = refused.iter().map(|one| (one.position, one.field.as_str())).collect();
-        assert_eq!(positions, [(1, "z"), (2, "z"), (3, "v")]);
-        let said = "max_collection_fields: z would be a new field, and the collection has 3 of at most 3";
+        assert_eq!(positions, [(1, "o.\"w.w\""), (2, "z"), (3, "v")]);
+        let said = "max_collection_fields: o.\"w.w\" would be a new field, and the collection has 3 of at most 3";
         assert!(refused[0].to_string().starts_with(said), "{}", refused[0]);
         assert_eq!(collection.len(), 1);
         assert_eq!(collection.commit(vec![document("e", &json!({"o": {"y": [1]}, "x": null}))]), Ok(vec![]));
