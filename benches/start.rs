@@ -65,7 +65,7 @@ fn document(n: usize) -> Result<Document> {
     let text = format!("What document {n} says is as long as the short texts that people search for.");
     Ok(Document {
         id: DocId::new(&format!("document-{n:07}")).ok_or("it is not empty")?,
-        content: Arc::new(Content { text, metadata: metadata.as_object().cloned() }),
+        content: Arc::new(Content::new(text, metadata.as_object())),
         embedding: Embedding::normalized(values.collect())?,
     })
 }

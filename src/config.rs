@@ -110,6 +110,7 @@ impl Reader<'_> {
                 documents: self.get("max_collection_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
                 bytes: self.get("max_collection_bytes", |s| bound(s, size)),
             },
+            max_collection_fields: self.get("max_collection_fields", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
             max_collections: self.get("max_collections", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
             max_queued_tokens: self.get("queue_tokens", |s| whole(s, 1, u32::MAX as usize)),
             max_calls: self.get("max_calls", |s| whole(s, 1, 1_000_000)),
@@ -166,6 +167,7 @@ impl Reader<'_> {
                 quota: limits.stored,
                 collection_quota: limits.collection,
                 max_collections: limits.max_collections,
+                max_collection_fields: limits.max_collection_fields,
                 index,
             },
             server: server::Options {

@@ -48,6 +48,9 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "max_collection_documents": limits.max_collection_documents,
             "max_queued_tokens": limits.max_queued_tokens, "max_calls": limits.max_calls,
             "max_collections": limits.max_collections,
+            "max_collection_fields": limits.max_collection_fields,
+            "max_filter_conditions": limits.max_filter_conditions,
+            "max_filter_values": limits.max_filter_values,
         },
         "storage": {
             "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
@@ -102,6 +105,8 @@ fn table(info: &InfoResponse) -> Table {
         ("all that is stored", bounds(limits.max_documents, limits.max_stored_bytes)),
         ("a collection", bounds(limits.max_collection_documents, limits.max_collection_bytes)),
         ("collections", bound(limits.max_collections)),
+        ("fields of a collection", bound(limits.max_collection_fields)),
+        ("conditions of a filter", table::count(limits.max_filter_conditions.into())),
         ("tokens waiting", table::count(limits.max_queued_tokens)),
         ("calls at one time", table::count(limits.max_calls.into())),
     ] {

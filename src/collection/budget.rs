@@ -106,11 +106,18 @@ impl Sum for Usage {
 pub(super) struct Exchange {
     pub freed: Usage,
     pub added: Usage,
+    /// Bytes that are taken until it is known what the documents that come take in the columns. Never too few.
+    pub reserved_bytes: usize,
     /// Of the bytes that are freed in the collection, those that open exports keep alive: in the budget of all they stay.
     pub kept_bytes: usize,
 }
 
 impl Exchange {
+    /// What is taken at first.
+    pub(super) fn taken(self) -> Usage {
+        Usage { bytes: self.added.bytes + self.reserved_bytes, ..self.added }
+    }
+
     /// What the budget of all collections gets back.
     pub(super) fn freed_of_all(self) -> Usage {
         Usage { bytes: self.freed.bytes - self.kept_bytes, ..self.freed }
@@ -121,6 +128,7 @@ impl AddAssign for Exchange {
     fn add_assign(&mut self, other: Self) {
         self.freed += other.freed;
         self.added += other.added;
+        self.reserved_bytes += other.reserved_bytes;
         self.kept_bytes += other.kept_bytes;
     }
 }

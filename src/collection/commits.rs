@@ -13,13 +13,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Map;
 
 use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
+use super::distinct::{NewFields, TooManyFields};
 use super::document::{DocId, Document};
 use super::filter::Filter;
 use super::matching::Matching;
+use super::metadata::Metadata;
 use super::single::{Collection, Documents};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -69,8 +70,15 @@ struct Waiting {
     done: Asker,
 }
 
-/// Who waits for an operation: it is told which documents were removed because it asked for it.
-type Asker = SyncSender<Result<Vec<DocId>, CommitError>>;
+/// The documents that were removed because an operation asked for it, and those that it could not add.
+#[derive(Debug, Clone, Default)]
+struct Done {
+    removed: Vec<DocId>,
+    refused: Vec<TooManyFields>,
+}
+
+/// Who waits for an operation.
+type Asker = SyncSender<Result<Done, CommitError>>;
 
 enum Operation {
     Put(Vec<Document>),
@@ -86,15 +94,16 @@ struct Draft {
     /// What was taken from the budgets, and given back to them.
     exchange: Exchange,
     /// Who is to be told what, if all goes well.
-    answers: Vec<(Asker, Vec<DocId>)>,
+    answers: Vec<(Asker, Done)>,
+    /// Fields that no document has yet.
+    fields: NewFields,
 }
 
 impl Draft {
     /// The ids of the documents in it that match.
     fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
-        let none = Map::new();
-        let matches = move |document: &Document| filter.matches(document.content.metadata.as_ref().unwrap_or(&none));
-        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(&matches)).map(|(id, _)| id)
+        let matches = |document: &Document| filter.matches(&document.content.fields().unwrap_or_default());
+        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(matches)).map(|(id, _)| id)
     }
 }
 
@@ -106,25 +115,25 @@ impl Commits {
 }
 
 impl Collection {
-    /// Stores documents, all or none, on disk if the collection is there, and makes them searchable. Where an id
-    /// exists, or comes twice, the later document replaces the earlier. Blocks until that is done; an upload that is
-    /// faster than the graph waits for it too.
-    pub fn commit(&self, documents: Vec<Document>) -> Result<(), CommitError> {
-        self.perform(Operation::Put(documents)).map(drop)
+    /// Stores documents, all or none, on disk if the collection is there, and makes them searchable; all but those that
+    /// would bring too many fields, which are returned. Where an id exists, or comes twice, the later document replaces
+    /// the earlier. Blocks until that is done; an upload that is faster than the graph waits for it too.
+    pub fn commit(&self, documents: Vec<Document>) -> Result<Vec<TooManyFields>, CommitError> {
+        self.perform(Operation::Put(documents)).map(|done| done.refused)
     }
 
     /// Removes documents and returns the ids of those that there were, in order. Blocks until that is on disk too.
     pub fn remove(&self, ids: &[DocId]) -> Result<Vec<DocId>, CommitError> {
-        self.perform(Operation::Remove(ids.to_vec()))
+        self.perform(Operation::Remove(ids.to_vec())).map(|done| done.removed)
     }
 
     /// Removes the documents that match, all at once, and returns their ids in order. Blocks until that is on disk too.
     /// While the filter is evaluated `stop` ends it, and nothing is removed.
     pub fn remove_matching(&self, filter: Filter, stop: &Stop) -> Result<Vec<DocId>, CommitError> {
-        self.perform(Operation::RemoveMatching(filter, stop.clone()))
+        self.perform(Operation::RemoveMatching(filter, stop.clone())).map(|done| done.removed)
     }
 
-    fn perform(&self, operation: Operation) -> Result<Vec<DocId>, CommitError> {
+    fn perform(&self, operation: Operation) -> Result<Done, CommitError> {
         let (done, answer) = sync_channel(1);
         lock(&self.commits.waiting).push(Waiting { operation, done });
         let mut next_row = lock(&self.commits.turn);
@@ -140,23 +149,23 @@ impl Collection {
         let mut draft = Draft::default();
         for Waiting { operation, done } in all {
             match self.draft(operation, &mut draft) {
-                Ok(removed) => draft.answers.push((done, removed)),
+                Ok(what) => draft.answers.push((done, what)),
                 Err(error) => answer(&done, Err(error)),
             }
         }
-        let Draft { after, exchange, answers } = draft;
+        let Draft { after, exchange, answers, .. } = draft;
         let stored = self.store(after, exchange, next_row);
         if stored.is_err() {
             self.undo(exchange);
         }
-        for (done, removed) in answers {
-            answer(&done, stored.clone().map(|()| removed));
+        for (done, what) in answers {
+            answer(&done, stored.clone().map(|()| what));
         }
         self.tend_graph();
     }
 
     /// Adds an operation, if there is room for it.
-    fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Vec<DocId>, CommitError> {
+    fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Done, CommitError> {
         // Nothing changes meanwhile: this has the turn.
         let matching = match &operation {
             Operation::RemoveMatching(filter, stop) => Some(self.matching(filter, stop)?),
@@ -170,8 +179,13 @@ impl Collection {
             Some(document) => document.as_ref().map(|d| self.cost(&d.id, &d.content)),
             None => here.by_id.get(id).map(|entry| self.cost(id, &entry.content)),
         };
+        let mut refused = Vec::new();
         let (after, removed): (BTreeMap<DocId, Option<Document>>, _) = match operation {
-            Operation::Put(documents) => (documents.into_iter().map(|d| (d.id.clone(), Some(d))).collect(), Vec::new()),
+            Operation::Put(documents) => {
+                let (admitted, others) = here.admit(&mut draft.fields, self.max_fields, documents);
+                refused = others;
+                (admitted.into_iter().map(|d| (d.id.clone(), Some(d))).collect(), Vec::new())
+            }
             Operation::Remove(mut ids) => {
                 let mut seen = HashSet::new();
                 ids.retain(|id| seen.insert(id.clone()) && cost_now(draft, id).is_some());
@@ -188,11 +202,13 @@ impl Collection {
         };
         let freed: Usage = after.keys().filter_map(|id| cost_now(draft, id)).sum();
         let added: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
-        let exchange = Exchange { freed, added, kept_bytes: self.exports.would_keep(freed.bytes) };
+        let reserved_bytes = after.values().flatten().map(|d| here.columns_cost(&d.content)).sum();
+        let kept_bytes = self.exports.would_keep(freed.bytes);
+        let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
         self.exchange(exchange)?;
         draft.exchange += exchange;
         draft.after.extend(after);
-        Ok(removed)
+        Ok(Done { removed, refused })
     }
 
     /// First on disk, then where searches see it.
@@ -215,10 +231,8 @@ impl Collection {
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        let used = here.used + exchange.added - exchange.freed;
-        self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
-        self.note_used(&mut here, used);
-        self.show(&mut here, (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect());
+        let changed = (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect();
+        self.apply(&mut here, exchange, changed);
         Ok(())
     }
 }
@@ -231,12 +245,10 @@ fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Documen
             changes.push(Change::Remove { collection: number, row: old.row });
         }
         if let Some(document) = document {
-            let metadata = document.content.metadata.as_ref();
-            let metadata = metadata.map(|m| serde_json::to_string(m).expect("keys of a JSON object are strings"));
             let record = Record {
                 id: id.as_str(),
                 text: &document.content.text,
-                metadata: metadata.as_deref(),
+                metadata: document.content.metadata.as_ref().map(Metadata::as_json),
                 version: row,
                 vector: document.embedding.values(),
             };
@@ -246,7 +258,7 @@ fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Documen
     changes
 }
 
-fn answer(done: &Asker, result: Result<Vec<DocId>, CommitError>) {
+fn answer(done: &Asker, result: Result<Done, CommitError>) {
     // Who asked is waiting, unless its thread is no more.
     let _ = done.send(result);
 }

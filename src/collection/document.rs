@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::metadata::Metadata;
 use crate::embedder::Embedding;
+use crate::machine::allocator;
 
 /// A document's id: not empty, unique in its collection, ordered by bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +17,11 @@ impl DocId {
     /// `None` if `id` is empty.
     pub fn new(id: &str) -> Option<Self> {
         (!id.is_empty()).then(|| Self(id.into()))
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        allocator::shared(self.0.len())
     }
 
     /// The id.
@@ -41,33 +48,29 @@ pub struct Document {
 }
 
 /// What a document says; shared with readers, so that a search copies no text under its lock.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     /// Its text; may be empty.
-    pub text: String,
+    pub text: Box<str>,
     /// Its metadata; `None` if it came without.
-    pub metadata: Option<Map<String, Value>>,
+    pub metadata: Option<Metadata>,
 }
 
 impl Content {
-    /// Estimated bytes in memory: text, and metadata with the overhead of its tree, which filters need a second time.
-    pub fn bytes(&self) -> usize {
-        self.text.len() + 2 * self.metadata.as_ref().map_or(0, map_bytes)
+    /// With these fields as metadata, if any are given.
+    pub fn new(text: impl Into<Box<str>>, fields: Option<&Map<String, Value>>) -> Self {
+        Self { text: text.into(), metadata: fields.map(Metadata::new) }
     }
-}
 
-/// A map node costs about 64 bytes beside its key.
-const NODE_BYTES: usize = 64;
+    /// The fields of its metadata, made anew by each call; `None` if it came without.
+    pub fn fields(&self) -> Option<Map<String, Value>> {
+        self.metadata.as_ref().map(Metadata::fields)
+    }
 
-fn map_bytes(map: &Map<String, Value>) -> usize {
-    map.iter().map(|(key, value)| NODE_BYTES + key.len() + value_bytes(value)).sum()
-}
-
-fn value_bytes(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(s) => s.len(),
-        Value::Array(values) => values.iter().map(|v| size_of::<Value>() + value_bytes(v)).sum(),
-        Value::Object(map) => map_bytes(map),
+    /// Bytes in memory, where it is shared.
+    pub fn bytes(&self) -> usize {
+        allocator::shared(size_of::<Self>())
+            + allocator::allocated(self.text.len())
+            + self.metadata.as_ref().map_or(0, Metadata::bytes)
     }
 }

@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn document(id: &str) -> Document {
-        let content = Content { text: "text ".repeat(2_000), metadata: None };
+        let content = Content::new("text ".repeat(2_000), None);
         let embedding = Embedding::normalized(vec![1.0, 0.0]).unwrap();
         Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
     }

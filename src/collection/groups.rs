@@ -20,15 +20,15 @@ pub struct Groups {
 impl Groups {
     /// What the documents of a document's group have in common: a text, a number or a boolean. `None`: it is a group
     /// of its own, because the field is not there, or is a null, a list or an object, or lies in the objects of a list.
-    pub fn value<'c>(&self, content: &'c Content) -> Option<&'c Value> {
-        let metadata = content.metadata.as_ref()?;
-        let value = self.by.iter().find(|path| path.exists(metadata))?.find(metadata)?;
-        matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)).then_some(value)
+    pub fn value(&self, content: &Content) -> Option<Value> {
+        let fields = content.fields()?;
+        let value = self.by.iter().find(|path| path.exists(&fields))?.find(&fields)?;
+        matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)).then(|| value.clone())
     }
 
     /// The same as columns have it: 1 and 1.0 are one group.
     pub(super) fn key(&self, content: &Content) -> Option<Scalar> {
-        Scalar::of(self.value(content)?)
+        Scalar::of(&self.value(content)?)
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
             "a": {"b": "x", "c": ["y"]}, "n": 1, "f": 1.0, "no": false, "null": null, "list": ["x"],
             "a.b": "z", "a.c": "z", "a.d": "z", "l": [{"b": "x"}]
         });
-        let content = Content { text: String::new(), metadata: metadata.as_object().cloned() };
+        let content = Content::new("", metadata.as_object());
         Groups { by: Path::readings(path), size: NonZeroUsize::MIN }.key(&content)
     }
 

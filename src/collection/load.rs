@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
 use super::document::{Content, DocId, Document};
+use super::metadata::Metadata;
 use super::single::Collection;
 use crate::embedder::Embedding;
 
@@ -71,23 +72,23 @@ pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Sn
 }
 
 fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), OpenError> {
-    let used: Usage = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
-    collection.exchange(Exchange { added: used, ..Exchange::default() }).map_err(OpenError::Full)?;
-    let mut here = collection.write();
-    let used = here.used + used;
-    collection.note_used(&mut here, used);
-    collection.show(&mut here, documents.into_iter().map(|(row, d)| (row, d.id.clone(), Some(d))).collect());
+    let added: Usage = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
+    let exchange = Exchange { added, ..Exchange::default() };
+    collection.exchange(exchange).map_err(OpenError::Full)?;
+    let changed = documents.into_iter().map(|(row, d)| (row, d.id.clone(), Some(d))).collect();
+    // What they take in the columns is known afterwards; the next batch finds that there is no room.
+    collection.apply(&mut collection.write(), exchange, changed);
     Ok(())
 }
 
 fn document(record: &Record<'_>) -> Result<Document, &'static str> {
     let metadata = match record.metadata {
-        Some(json) => Some(serde_json::from_str(json).map_err(|_| "its metadata is no JSON object")?),
+        Some(json) => Some(Metadata::from_json(json).ok_or("its metadata is no JSON object")?),
         None => None,
     };
     Ok(Document {
         id: DocId::new(record.id).ok_or("its id is empty")?,
-        content: Arc::new(Content { text: record.text.to_owned(), metadata }),
+        content: Arc::new(Content { text: record.text.into(), metadata }),
         embedding: Embedding::restored(record.vector.to_vec()).ok_or("its vector is not of length 1")?,
     })
 }

@@ -125,7 +125,7 @@ mod tests {
         let document = |&(id, year): &(u8, u8)| {
             let metadata = json!({ "year": year }).as_object().cloned();
             let embedding = Embedding::normalized(vec![1.0, f32::from(id)]).unwrap();
-            let content = Arc::new(Content { text: String::new(), metadata });
+            let content = Arc::new(Content::new("", metadata.as_ref()));
             Document { id: DocId::new(&id.to_string()).unwrap(), content, embedding }
         };
         collection.commit(changes.iter().map(document).collect()).unwrap();

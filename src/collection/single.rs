@@ -7,11 +7,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use roaring::RoaringBitmap;
-use serde_json::Map;
 
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
 use super::columns::Columns;
 use super::columns::evaluate::{self, Source};
+use super::distinct::{NewFields, TooManyFields};
 use super::commits::{Commits, Place};
 use super::document::{Content, DocId, Document};
 use super::exports::Exports;
@@ -20,13 +20,16 @@ use super::gardener::Gardener;
 use super::groups::Groups;
 use super::matching::Changes;
 use crate::compute::stop::{Stop, Stopped};
+use crate::machine::allocator;
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 
-/// Estimated bytes of a document's places in the maps, beside its id and content.
-const ENTRY_BYTES: usize = 192;
+/// Bytes of a document's places in the maps, beside its id and content: the map by id, whose nodes are about two thirds
+/// full, and the list by place, which grows by doubling.
+const ENTRY_BYTES: usize = 112;
 
-/// Estimated bytes of a vector in a segment: its codes, a byte for each dimension, and this for links and tables.
-const GRAPH_BYTES: usize = 176;
+/// Bytes of a vector's place in the index and in a segment, beside its row and its codes, which are a byte for each
+/// dimension: the list of places, which grows by doubling, links, and tables.
+const GRAPH_BYTES: usize = 288;
 
 /// Where one of so many documents matches, they are listed by what matches, else by what there is in order of ids.
 const SELECTIVE: usize = 16;
@@ -50,6 +53,8 @@ pub struct Collection {
     counts: Counts,
     budget: Budget,
     budget_of_all: Arc<Budget>,
+    /// Fields that the documents may have between them.
+    pub(super) max_fields: usize,
     pub(super) exports: Arc<Exports>,
     pub(super) commits: Commits,
     /// Where it is stored too; `None`: in memory alone.
@@ -71,7 +76,7 @@ pub(super) struct Documents {
     by_place: Vec<Option<(Slot, DocId)>>,
     columns: Columns,
     changes: Changes,
-    /// What was taken from the budgets for the documents here.
+    /// What the documents here and their columns count for in the budgets.
     pub used: Usage,
     pub deleted: bool,
 }
@@ -93,6 +98,8 @@ pub(super) struct New<'a> {
     pub keep_index: Option<Keep>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
+    /// Fields that its documents may have between them.
+    pub max_fields: usize,
     pub gardener: Gardener,
     pub place: Option<Place>,
     /// The lowest row that was never used.
@@ -123,6 +130,24 @@ impl Documents {
         self.columns.in_group(groups, value)
     }
 
+    /// Sorts out documents that would bring more fields than there may be.
+    pub fn admit(
+        &self,
+        new: &mut NewFields,
+        most: usize,
+        documents: Vec<Document>,
+    ) -> (Vec<Document>, Vec<TooManyFields>) {
+        new.admit(&self.columns, most, documents)
+    }
+
+    /// Bytes that columns grow by, at most, when a document with this content is added.
+    pub fn columns_cost(&self, content: &Content) -> usize {
+        match content.fields() {
+            Some(fields) => self.columns.cost_of(Some(&fields)),
+            None => 0,
+        }
+    }
+
     /// The ids of the documents at some places.
     pub fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
         places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
@@ -140,13 +165,13 @@ impl Documents {
             self.by_place.resize(place + 1, None);
         }
         self.by_place[place] = Some((slot, id.clone()));
-        self.columns.insert(slot.place(), content.metadata.as_ref());
+        self.columns.insert(slot.place(), content.fields().as_ref());
         self.changes.note(slot.place());
     }
 
     fn take(&mut self, entry: &Entry) {
         self.by_place[entry.slot.place() as usize] = None;
-        self.columns.remove(entry.slot.place(), entry.content.metadata.as_ref());
+        self.columns.remove(entry.slot.place(), entry.content.fields().as_ref());
         self.changes.note(entry.slot.place());
     }
 }
@@ -159,7 +184,7 @@ impl Source for Documents {
     fn holds(&self, place: u32, filter: &Filter) -> bool {
         let document = self.by_place.get(place as usize).and_then(Option::as_ref);
         let entry = document.and_then(|(_, id)| self.by_id.get(id));
-        entry.is_some_and(|entry| filter.matches(entry.content.metadata.as_ref().unwrap_or(&Map::new())))
+        entry.is_some_and(|entry| filter.matches(&entry.content.fields().unwrap_or_default()))
     }
 }
 
@@ -177,6 +202,7 @@ impl Collection {
             budget: Budget::of_one(new.quota),
             exports: Arc::new(Exports::new(Arc::clone(&new.budget))),
             budget_of_all: new.budget,
+            max_fields: new.max_fields,
             commits: Commits::new(new.next_row),
             place: new.place,
             gardener: new.gardener,
@@ -228,15 +254,29 @@ impl Collection {
         self.counts.bytes.load(Ordering::Relaxed)
     }
 
+    /// Puts changed documents, with their rows, where searches see them, after an exchange for them. `None`: the document
+    /// goes. What they take in the columns is counted now, instead of what was reserved.
+    pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<(u64, DocId, Option<Document>)>) {
+        let before = here.columns.bytes();
+        self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
+        self.show(here, changed);
+        let after = here.columns.bytes();
+        for budget in [&self.budget, &*self.budget_of_all] {
+            budget.replace(before + exchange.reserved_bytes, after);
+        }
+        let used = here.used + exchange.added - exchange.freed;
+        self.note_used(here, Usage { bytes: used.bytes + after - before, ..used });
+    }
+
     /// Notes what the documents here were found to use.
-    pub(super) fn note_used(&self, here: &mut Documents, used: Usage) {
+    fn note_used(&self, here: &mut Documents, used: Usage) {
         here.used = used;
         self.counts.documents.store(used.documents, Ordering::Relaxed);
         self.counts.bytes.store(used.bytes, Ordering::Relaxed);
     }
 
-    /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
-    pub(super) fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
+    /// Puts changed documents where searches see them, all at once.
+    fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
         let vector = |(row, _, document): &(u64, DocId, Option<Document>)| {
             Some((*row, Arc::from(document.as_ref()?.embedding.values())))
         };
@@ -355,27 +395,23 @@ impl Collection {
         self.index.pending() > FAR_BEHIND
     }
 
-    /// What a document counts for, with all that belongs to it.
+    /// What a document counts for, with all that belongs to it but the columns, which many share.
     pub(super) fn cost(&self, id: &DocId, content: &Content) -> Usage {
-        let bytes = ENTRY_BYTES
-            + id.as_str().len()
-            + content.bytes()
-            + self.dimensions() * (size_of::<f32>() + 1)
-            + GRAPH_BYTES;
-        Usage { documents: 1, bytes }
+        let vector = allocator::shared(self.dimensions() * size_of::<f32>()) + self.dimensions();
+        Usage { documents: 1, bytes: ENTRY_BYTES + id.bytes() + content.bytes() + vector + GRAPH_BYTES }
     }
 
     /// Makes an exchange, in this collection and in all, or changes nothing.
     pub(super) fn exchange(&self, exchange: Exchange) -> Result<(), Full> {
-        let Exchange { freed, added, .. } = exchange;
-        self.budget.exchange(freed, added)?;
-        self.budget_of_all.exchange(exchange.freed_of_all(), added).inspect_err(|_| self.budget.undo(freed, added))
+        let (freed, taken) = (exchange.freed, exchange.taken());
+        self.budget.exchange(freed, taken)?;
+        self.budget_of_all.exchange(exchange.freed_of_all(), taken).inspect_err(|_| self.budget.undo(freed, taken))
     }
 
     /// Takes back an exchange.
     pub(super) fn undo(&self, exchange: Exchange) {
-        self.budget.undo(exchange.freed, exchange.added);
-        self.budget_of_all.undo(exchange.freed_of_all(), exchange.added);
+        self.budget.undo(exchange.freed, exchange.taken());
+        self.budget_of_all.undo(exchange.freed_of_all(), exchange.taken());
     }
 
     pub(super) fn row(&self, slot: Slot) -> Vector {

@@ -28,6 +28,8 @@ pub struct Options {
     pub collection_quota: Quota,
     /// The most collections; one more is refused.
     pub max_collections: usize,
+    /// The most fields that the documents of one collection may have between them; a document that brings more is refused.
+    pub max_collection_fields: usize,
     /// How the collections' indexes are built and searched.
     pub index: index::Options,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             quota: Usage::UNLIMITED,
             collection_quota: Usage::UNLIMITED,
             max_collections: usize::MAX,
+            max_collection_fields: usize::MAX,
             index: index::Options::default(),
         }
     }
@@ -101,6 +104,7 @@ pub struct Store {
     budget: Arc<Budget>,
     collection_quota: Quota,
     max_collections: usize,
+    max_collection_fields: usize,
     pub(super) disk: Option<Arc<Disk>>,
     pub(super) directory: Option<PathBuf>,
     /// Where the indexes keep their files, if anywhere.
@@ -125,6 +129,7 @@ impl Store {
             budget: Arc::new(Budget::of_all(options.quota)),
             collection_quota: options.collection_quota,
             max_collections: options.max_collections,
+            max_collection_fields: options.max_collection_fields,
             disk,
             directory: options.directory,
             indexes,
@@ -253,6 +258,7 @@ impl Store {
             keep_index: self.indexes.as_ref().zip(self.disk.as_ref()).and_then(keep),
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
+            max_fields: self.max_collection_fields,
             gardener: self.gardener.clone(),
             place: self.disk.as_ref().and_then(place),
             next_row,
@@ -323,7 +329,7 @@ mod tests {
 
     fn document(id: &str, angle: f32) -> Document {
         let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
-        let content = Content { text: format!("at {angle}"), metadata: None };
+        let content = Content::new(format!("at {angle}"), None);
         Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
     }
 
@@ -425,7 +431,7 @@ mod tests {
         let collection = store.create("c", MODEL).unwrap();
         collection.commit(vec![document("a", 0.0), document("a", 1.0)]).unwrap();
         assert_eq!(collection.len(), 1);
-        assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text, "at 1");
+        assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text.as_ref(), "at 1");
     }
 
     proptest! {

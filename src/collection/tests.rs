@@ -38,7 +38,7 @@ fn embedding(said: Said) -> Embedding {
 
 fn document(id: &str, said: Said) -> Document {
     let metadata = json!({"n": said % 10, "even": said.is_multiple_of(2)});
-    let content = Content { text: said.to_string(), metadata: metadata.as_object().cloned() };
+    let content = Content::new(said.to_string(), metadata.as_object());
     Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding: embedding(said) }
 }
 
@@ -124,7 +124,7 @@ fn a_walk(operations: usize, seed: u64) {
                 let found = collection.search(&embedding(said), &search);
                 assert_eq!(found.len(), 3.min(map.len()), "{at}");
                 assert!(
-                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|s| s.to_string() == f.content.text)),
+                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|s| s.to_string() == *f.content.text)),
                     "{at}"
                 );
                 assert!(found[0].score > 0.9999, "{id} is not found: {at}");

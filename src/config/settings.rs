@@ -208,6 +208,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("max_collection_bytes", "SIZE", "none", "As max_stored_bytes, for each collection"),
     setting("max_collection_documents", "N", "none", "As max_documents, for each collection"),
     setting(
+        "max_collection_fields",
+        "N",
+        "10000",
+        "Distinct fields of a collection's metadata, or none; a document that brings more is refused, each takes memory",
+    ),
+    setting(
         "ef_search",
         "N",
         "auto",

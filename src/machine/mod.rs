@@ -1,4 +1,6 @@
-//! The machine that the process runs on: its memory, as far as settings follow it, and its files, as far as others reach them.
+//! The machine that the process runs on: its memory, what the allocator takes of it, and its files, as far as others reach
+//! them.
 
+pub mod allocator;
 pub mod files;
 pub mod memory;

@@ -131,8 +131,8 @@ pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
 pub(super) fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
     proto::Document {
         id: id.as_str().to_owned(),
-        text: content.text.clone(),
-        metadata: content.metadata.as_ref().map(metadata::from_json),
+        text: content.text.to_string(),
+        metadata: content.fields().as_ref().map(metadata::from_json),
         vector: with_vector.then(|| vector::write(row.to_vec(), VectorFormat::F32)),
     }
 }

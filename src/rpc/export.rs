@@ -110,7 +110,7 @@ mod tests {
     fn parts(text_bytes: &[usize], max_message_bytes: usize) -> Parts<vec::IntoIter<Listed>> {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
-            let content = Content { text: "x".repeat(bytes), metadata: None };
+            let content = Content::new("x".repeat(bytes), None);
             (id, Arc::new(content), Arc::<[f32]>::from([1.0, 0.0]).into())
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();

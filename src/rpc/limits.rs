@@ -32,6 +32,8 @@ pub struct Limits {
     pub collection: Quota,
     /// Collections (enforced by the store).
     pub max_collections: usize,
+    /// Distinct fields of a collection's metadata (enforced by the store).
+    pub max_collection_fields: usize,
     /// Tokens of unary calls that may wait (enforced by the embedder).
     pub max_queued_tokens: usize,
     /// Calls in progress (enforced by the server).
@@ -55,6 +57,7 @@ impl Default for Limits {
             stored: Quota { bytes: 4 * 1024 * 1024 * 1024, ..Usage::UNLIMITED },
             collection: Usage::UNLIMITED,
             max_collections: 10_000,
+            max_collection_fields: 10_000,
             max_queued_tokens: 262_144,
             max_calls: 256,
         }
@@ -84,6 +87,7 @@ impl Limits {
             max_queued_tokens: self.max_queued_tokens as u64,
             max_calls: narrow(self.max_calls),
             max_collections: bound(self.max_collections),
+            max_collection_fields: bound(self.max_collection_fields),
         }
     }
 }

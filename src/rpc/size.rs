@@ -55,7 +55,7 @@ pub fn f32_vector(dimensions: usize) -> usize {
 pub fn document(id: &str, content: &Content, dimensions: Option<usize>) -> usize {
     non_empty(id.len())
         + non_empty(content.text.len())
-        + content.metadata.as_ref().map_or(0, |metadata| field(object(metadata)))
+        + content.fields().map_or(0, |metadata| field(object(&metadata)))
         + dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
 }
 
@@ -124,9 +124,8 @@ mod tests {
             Some(json!({ "long": "x".repeat(300), "deep": { "er": { "k".repeat(200): ["y".repeat(20_000), -3] } } })),
         ];
         let texts = ["", "a", &"é".repeat(100), &"t".repeat(70_000)].map(str::to_owned);
-        let content = |metadata: &Option<Value>, text: &String| Content {
-            text: text.clone(),
-            metadata: metadata.as_ref().and_then(Value::as_object).cloned(),
+        let content = |metadata: &Option<Value>, text: &String| {
+            Content::new(text.as_str(), metadata.as_ref().and_then(Value::as_object))
         };
         metadata
             .iter()
@@ -140,8 +139,8 @@ mod tests {
             for dimensions in [None, Some(1), Some(31), Some(384), Some(5000)] {
                 let written = proto::Document {
                     id: "an id".to_owned(),
-                    text: content.text.clone(),
-                    metadata: content.metadata.as_ref().map(metadata::from_json),
+                    text: content.text.to_string(),
+                    metadata: content.fields().as_ref().map(metadata::from_json),
                     vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
                 };
                 assert_eq!(
@@ -156,13 +155,13 @@ mod tests {
     #[test]
     fn a_hit_measures_what_it_is_encoded_to() {
         for content in contents() {
-            let group = json!("g".repeat(200));
+            let (group, fields) = (json!("g".repeat(200)), content.fields());
             for dimensions in [None, Some(384)] {
                 let written = proto::Hit {
                     id: "i".repeat(200),
                     score: 0.5,
-                    text: content.text.clone(),
-                    metadata: content.metadata.as_ref().map(metadata::from_json),
+                    text: content.text.to_string(),
+                    metadata: content.fields().as_ref().map(metadata::from_json),
                     vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
                     candidate: None,
                     group: Some(metadata::value_from_json(&group)),
@@ -170,7 +169,7 @@ mod tests {
                 let measured = Hit {
                     id: &written.id,
                     text: &content.text,
-                    metadata: content.metadata.as_ref(),
+                    metadata: fields.as_ref(),
                     dimensions,
                     group: Some(&group),
                 };

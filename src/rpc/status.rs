@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 
 use super::refusal::Refusal;
-use crate::collection::{BackupError, CollectionError, CommitError, ExportError, Full, disk};
+use crate::collection::{BackupError, CollectionError, CommitError, ExportError, Full, TooManyFields, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError};
@@ -56,6 +56,8 @@ pub enum Failure {
     Refused(Refused),
     /// There is no room for more documents.
     Full(Full),
+    /// The document would bring too many fields.
+    TooManyFields(TooManyFields),
     /// There is nothing on disk.
     NothingStored(String),
     /// Another call does the same.
@@ -328,6 +330,11 @@ impl Failure {
                 let violation = QuotaViolation::new(full.limit.to_string(), full.to_string());
                 details.set_quota_failure(vec![violation]);
                 (Code::ResourceExhausted, full.to_string())
+            }
+            Failure::TooManyFields(error) => {
+                let violation = QuotaViolation::new("max_collection_fields", error.to_string());
+                details.set_quota_failure(vec![violation]);
+                (Code::ResourceExhausted, error.to_string())
             }
             Failure::NothingStored(reason) => (Code::FailedPrecondition, reason),
             Failure::Busy(reason) => (Code::Aborted, reason),

@@ -200,11 +200,11 @@ fn document_hit(found: Found, search: &Search, fields: Fields) -> proto::Hit {
     proto::Hit {
         id: found.id.as_str().to_owned(),
         score: found.score,
-        text: if fields.text { found.content.text.clone() } else { String::new() },
-        metadata: if fields.metadata { found.content.metadata.as_ref().map(metadata::from_json) } else { None },
+        text: if fields.text { found.content.text.to_string() } else { String::new() },
+        metadata: if fields.metadata { found.content.fields().as_ref().map(metadata::from_json) } else { None },
         vector: fields.vector.then(|| vector::write(found.vector.to_vec(), VectorFormat::F32)),
         candidate: None,
-        group: group.map(metadata::value_from_json),
+        group: group.as_ref().map(metadata::value_from_json),
     }
 }
 

@@ -11,12 +11,11 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, future, stream};
-use serde_json::Map;
 use tonic::{Status, Streaming};
 
 use super::status::{Failure, shown, shown_name};
 use super::{Engine, Limits, Responses, commit, metadata, parse, vector};
-use crate::collection::{Collection, Content, DocId, Document};
+use crate::collection::{Collection, Content, DocId, Document, Metadata};
 use crate::compute::WhenFull;
 use crate::embedder::{Embedding, InputType};
 use crate::inference::Truncation;
@@ -61,7 +60,21 @@ struct Embedded {
     collection: Arc<Collection>,
     received: usize,
     documents: Vec<Document>,
+    /// Where each of the documents was.
+    sent: Vec<Sent>,
     errors: Vec<proto::UploadError>,
+}
+
+/// Where a document was in the stream, for what is said about it.
+struct Sent {
+    position: u64,
+    id: String,
+}
+
+impl Sent {
+    fn error(self, failure: &Failure) -> proto::UploadError {
+        proto::UploadError { position: self.position, id: self.id, status: Some(failure.to_item()) }
+    }
 }
 
 pub fn upload(engine: Arc<Engine>, requests: Streaming<proto::UploadRequest>) -> Responses<proto::UploadResponse> {
@@ -187,16 +200,13 @@ pub(super) fn check(
         }
         None => None,
     };
-    Ok(Checked { id, content: Content { text: document.text, metadata }, embedding })
+    Ok(Checked { id, content: Content { text: document.text.into(), metadata }, embedding })
 }
 
-fn check_metadata(
-    field: &str,
-    given: &prost_types::Struct,
-    most: usize,
-) -> Result<Map<String, serde_json::Value>, Failure> {
+fn check_metadata(field: &str, given: &prost_types::Struct, most: usize) -> Result<Metadata, Failure> {
     let metadata = metadata::to_json(given).map_err(|error| Failure::invalid(field, error.to_string()))?;
-    let bytes = serde_json::to_vec(&metadata).map_or(usize::MAX, |json| json.len());
+    let metadata = Metadata::new(&metadata);
+    let bytes = metadata.as_json().len();
     if bytes > most {
         return Err(Failure::invalid(field, format!("{bytes} bytes as JSON exceed the limit of {most}")));
     }
@@ -211,11 +221,11 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
         .iter()
         .filter_map(|item| item.state.as_ref().ok())
         .filter(|checked| checked.embedding.is_none())
-        .map(|checked| checked.content.text.clone())
+        .map(|checked| checked.content.text.to_string())
         .collect();
     let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await;
     let mut pooled = pooled.map_err(Failure::from)?.into_iter();
-    let (mut documents, mut errors) = (Vec::with_capacity(received), Vec::new());
+    let (mut documents, mut sent, mut errors) = (Vec::with_capacity(received), Vec::new(), Vec::new());
     for item in chunk.items {
         let ready = item.state.and_then(|Checked { id, content, embedding }| {
             let embedding = match embedding {
@@ -229,16 +239,16 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
             };
             Ok(Document { id, content: Arc::new(content), embedding })
         });
+        let here = Sent { position: item.position, id: item.id };
         match ready {
-            Ok(document) => documents.push(document),
-            Err(failure) => errors.push(proto::UploadError {
-                position: item.position,
-                id: item.id,
-                status: Some(failure.to_item()),
-            }),
+            Ok(document) => {
+                documents.push(document);
+                sent.push(here);
+            }
+            Err(failure) => errors.push(here.error(&failure)),
         }
     }
-    Ok(Embedded { collection: chunk.collection, received, documents, errors })
+    Ok(Embedded { collection: chunk.collection, received, documents, sent, errors })
 }
 
 /// Commits chunk after chunk and tells how far it is.
@@ -262,14 +272,13 @@ fn progress(
         let response = match state.chunks.next().await {
             Some(Ok(chunk)) => {
                 state.received += chunk.received as u64;
-                let n = chunk.documents.len() as u64;
-                match store(&state.engine, chunk.collection, chunk.documents).await {
-                    Ok(()) => {
+                match store(&state.engine, chunk).await {
+                    Ok((n, errors)) => {
                         state.committed += n;
                         Ok(proto::UploadResponse {
                             received: state.received,
                             committed: state.committed,
-                            errors: chunk.errors,
+                            errors,
                             done: false,
                         })
                     }
@@ -292,10 +301,22 @@ fn progress(
     })
 }
 
-async fn store(engine: &Engine, collection: Arc<Collection>, documents: Vec<Document>) -> Result<(), Failure> {
+/// Commits a chunk. Returns how many documents there were to store, and what is wrong with the others, in order.
+async fn store(engine: &Engine, chunk: Embedded) -> Result<(u64, Vec<proto::UploadError>), Failure> {
+    let Embedded { collection, documents, sent, mut errors, .. } = chunk;
     if documents.is_empty() {
-        return Ok(());
+        return Ok((0, errors));
     }
-    let name = collection.name().to_owned();
-    commit(engine, move |_| collection.commit(documents)).await?.map_err(|error| Failure::commit(&name, error))
+    let (name, n) = (collection.name().to_owned(), documents.len());
+    let stored = commit(engine, move |_| collection.commit(documents)).await?;
+    let refused = stored.map_err(|error| Failure::commit(&name, error))?;
+    let committed = (n - refused.len()) as u64;
+    let mut refused = refused.into_iter().peekable();
+    for (position, sent) in sent.into_iter().enumerate() {
+        if let Some(error) = refused.next_if(|error| error.position == position) {
+            errors.push(sent.error(&Failure::TooManyFields(error)));
+        }
+    }
+    errors.sort_by_key(|error| error.position);
+    Ok((committed, errors))
 }

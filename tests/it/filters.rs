@@ -1,7 +1,7 @@
 //! Filters as text: what `TopK`, `ListDocuments` and `DeleteDocuments` do with them.
 
 use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::filter::{Condition, List};
+use cognate::proto::filter::{Condition, Equals, Exists, In, List, Range};
 use cognate::proto::query::Query as By;
 use cognate::proto::{
     DeleteDocumentsRequest, Document, Filter, ListDocumentsRequest, Query, SearchParams, TopKRequest, Vector,
@@ -148,4 +148,118 @@ async fn a_mistake_in_a_filter_is_told_by_its_place() {
     assert!(status.message().starts_with(message), "{}", status.message());
     assert!(refused(&"(".repeat(100_000)).await.message().contains("exceed the limit of 65536"));
     assert!(refused(&"(".repeat(60_000)).await.message().contains("nested more than 32 deep"));
+}
+
+/// Documents whose ids say what is in them, with vectors of their own.
+async fn odd_keys(server: &Server) -> CognateClient<Channel> {
+    let mut client = server.client().await;
+    let number = |n: f64| value(Kind::NumberValue(n));
+    let object = |key: &str, inner: Value| value(Kind::StructValue(Struct { fields: [(key.to_owned(), inner)].into() }));
+    let list = |values: Vec<Value>| value(Kind::ListValue(prost_types::ListValue { values }));
+    let documents = [
+        ("dot", "a.b", number(1.0)),
+        ("nested", "a", object("b", number(1.0))),
+        ("empty", "", number(1.0)),
+        ("dots", "..", number(1.0)),
+        ("quoted", "\"q\"", number(1.0)),
+        ("list", "l", list(vec![object("n", number(1.0)), object("n", list(vec![list(vec![number(9.0)])]))])),
+    ];
+    let documents = documents.into_iter().enumerate().map(|(n, (id, key, value))| {
+        let mut values = vec![1.0; 384];
+        values[n] = 5.0;
+        Document {
+            id: id.to_owned(),
+            text: String::new(),
+            metadata: Some(Struct { fields: [(key.to_owned(), value)].into() }),
+            vector: Some(Vector { values, ..Default::default() }),
+        }
+    });
+    let last = upload(&mut client, "library", documents.collect()).await;
+    assert_eq!((last.committed, last.done), (6, true));
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_is_reached_by_a_path_and_so_are_objects_in_lists() {
+    let server = Server::start(&[]).await;
+    let mut client = odd_keys(&server).await;
+    for (filter, expected) in [
+        ("a.b = 1", vec!["nested"]),
+        ("'a.b' = 1", vec!["dot"]),
+        ("'' = 1", vec!["empty"]),
+        ("\"..\" exists", vec!["dots"]),
+        ("'\"q\"' exists", vec!["quoted"]),
+        ("l.n = 1 and l.n > 8", vec!["list"]),
+        ("1 < l.n < 9", vec![]),
+        ("l exists and not l.n = 2", vec!["list"]),
+    ] {
+        assert_eq!(listed(&mut client, filter).await, expected, "{filter}");
+    }
+    for (path, expected) in [
+        ("a.b", vec!["dot", "nested"]),
+        ("\"a.b\"", vec!["dot"]),
+        ("a.'b'", vec!["nested"]),
+        ("", vec!["empty"]),
+        ("..", vec!["dots"]),
+        ("\"q\"", vec!["quoted"]),
+        ("l.n", vec!["list"]),
+    ] {
+        let equals = Equals { path: Some(path.to_owned()), value: Some(value(Kind::NumberValue(1.0))) };
+        let filter = Some(Filter { condition: Some(Condition::Equals(equals)) });
+        let request = ListDocumentsRequest { collection: "library".to_owned(), filter, ..Default::default() };
+        let documents = client.list_documents(request).await.unwrap().into_inner().documents;
+        assert_eq!(documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), expected, "{path}");
+    }
+    for (group_by, groups) in [("a.b", 2), ("\"a.b\"", 1), ("..", 1), ("l.n", 0)] {
+        let by_id = vec![Query { query: Some(By::Id("dot".to_owned())) }];
+        let request = TopKRequest { queries: by_id, group_by: group_by.to_owned(), group_size: 9, ..search(None, 9, true) };
+        let hits = client.top_k(request).await.unwrap().into_inner().results.remove(0).hits;
+        assert_eq!(hits.iter().filter(|hit| hit.group.is_some()).count(), groups, "{group_by}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_with_too_many_conditions_or_values_is_refused_before_it_costs_anything() {
+    let server = Server::start(&[]).await;
+    let mut client = library(&server).await;
+    let range = |n: usize| {
+        let at = n as f64;
+        let range = Range { path: Some("year".to_owned()), gte: Some(at), lt: Some(at + 0.5), ..Default::default() };
+        Filter { condition: Some(Condition::Range(range)) }
+    };
+    let ranges = |n: usize| Some(Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) });
+    let limits = client.info(cognate::proto::InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
+    let (most_conditions, most_values) = (limits.max_filter_conditions as usize, limits.max_filter_values as usize);
+
+    let refused = client.top_k(search(ranges(60_000), 1, false)).await.unwrap_err();
+    assert_eq!((refused.code(), wrong_fields(&refused)), (Code::InvalidArgument, vec!["filter".to_owned()]));
+    let said = format!("filter: 60001 conditions exceed the limit of {most_conditions}");
+    assert!(refused.message().starts_with(&said), "{}", refused.message());
+    let results = client.top_k(search(ranges(most_conditions - 1), 1, false)).await.unwrap().into_inner().results;
+    assert_eq!(results[0].hits.len(), 0);
+
+    let written = vec!["year = 1"; most_conditions].join(" or ");
+    let refused = client.top_k(search(text(&written), 1, false)).await.unwrap_err();
+    assert_eq!(wrong_fields(&refused), ["filter.text"]);
+    let years = (0..=most_values).map(|n| value(Kind::NumberValue(n as f64))).collect::<Vec<_>>();
+    let one_of = |values: &[Value]| {
+        let one_of = In { path: Some("year".to_owned()), values: values.to_vec() };
+        Some(Filter { condition: Some(Condition::In(one_of)) })
+    };
+    let refused = client.top_k(search(one_of(&years), 1, false)).await.unwrap_err();
+    assert!(refused.message().starts_with("filter: 65537 values exceed the limit of 65536"), "{}", refused.message());
+    let results = client.top_k(search(one_of(&years[1..]), 300, false)).await.unwrap().into_inner().results;
+    assert_eq!(results[0].hits.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_whose_path_was_forgotten_is_refused() {
+    let server = Server::start(&[]).await;
+    let mut client = library(&server).await;
+    let forgotten = Filter { condition: Some(Condition::Exists(Exists { path: None })) };
+    let all_others = Some(Filter { condition: Some(Condition::Not(Box::new(forgotten))) });
+    let request = DeleteDocumentsRequest { collection: "library".to_owned(), filter: all_others, ..Default::default() };
+    let refused = client.delete_documents(request).await.unwrap_err();
+    assert_eq!(wrong_fields(&refused), ["filter.not.exists.path"]);
+    assert_eq!(listed(&mut client, "year exists").await.len(), 300);
 }

@@ -219,7 +219,7 @@ proptest! {
         for (place, metadata) in (0..).zip(&documents) {
             here.put(place, metadata.clone());
         }
-        let content = |metadata: &Option<Map<String, Value>>| Content { text: String::new(), metadata: metadata.clone() };
+        let content = |metadata: &Option<Map<String, Value>>| Content::new("", metadata.as_ref());
         let keys: Vec<Option<Scalar>> = documents.iter().map(|metadata| groups.key(&content(metadata))).collect();
         for key in keys.iter().flatten() {
             let expected: Vec<u32> = (0..).zip(&keys).filter(|(_, its)| its.as_ref() == Some(key)).map(|(n, _)| n).collect();

@@ -22,7 +22,7 @@ fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
     let collection = store.create("c", model).unwrap();
     let document = |(n, (metadata, embedding)): (usize, &Said)| {
         let metadata = metadata.as_ref().map(|value| json!({ "g": value }).as_object().unwrap().clone());
-        let content = Arc::new(Content { text: String::new(), metadata });
+        let content = Arc::new(Content::new("", metadata.as_ref()));
         Document { id: id(n), content, embedding: embedding.clone() }
     };
     // From the last to the first, so that places and ids are not in one order.

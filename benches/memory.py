@@ -1,0 +1,189 @@
+"""Is the memory that a server counts the memory that it takes?
+
+    python3 -m venv target/memory
+    target/memory/bin/pip install -r tests/clients/requirements.txt numpy psutil
+    target/memory/bin/python benches/memory.py target/release/cognate [--only SHAPE] [--on-disk] [-- FLAGS]
+
+For each shape of documents a server of its own, with few documents so that no graph is built, or with `graphs` for one
+that builds them. Printed: what `ListCollections` counts, how much the resident memory grew, the ratio, and the peak
+while documents came. Documents bring their own vectors: the model computes nothing. Linux only.
+"""
+
+import argparse
+import pathlib
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import grpc
+import numpy as np
+import psutil
+from google.protobuf import struct_pb2
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MIB = 1 << 20
+DIMENSIONS = 384
+
+
+def stubs():
+    """The generated messages and stubs, made in a temporary folder."""
+    import grpc_tools
+    from grpc_tools import protoc
+
+    out = tempfile.mkdtemp()
+    bundled = pathlib.Path(grpc_tools.__file__).parent / "_proto"
+    site = pathlib.Path(grpc.__file__).parent.parent
+    arguments = ["", f"-I{ROOT}/proto", f"-I{bundled}", f"-I{site}", f"--python_out={out}", f"--grpc_python_out={out}"]
+    assert protoc.main([*arguments, f"{ROOT}/proto/cognate/v1/cognate.proto"]) == 0
+    sys.path.insert(0, out)
+    from cognate.v1 import cognate_pb2, cognate_pb2_grpc
+
+    return cognate_pb2, cognate_pb2_grpc
+
+
+pb, pb_grpc = stubs()
+
+
+def struct(value):
+    made = struct_pb2.Struct()
+    made.update(value)
+    return made
+
+
+def nested(depth, n):
+    return {f"k{n}": nested(depth - 1, n)} if depth else n
+
+
+# A name, how many documents, and what the document of a number has: text, metadata.
+SHAPES = {
+    "nothing": (12_000, lambda n: ("", None)),
+    "text": (12_000, lambda n: ("a short text of some words " * 4, None)),
+    "long text": (1_500, lambda n: ("x" * 60_000, None)),
+    "one field": (12_000, lambda n: ("", {"lang": ["en", "de", "fr"][n % 3]})),
+    "usual": (
+        12_000,
+        lambda n: ("t" * 200, {"lang": "en", "year": 1990 + n % 30, "title": f"a title of number {n}", "tags": ["a", "b"]}),
+    ),
+    "many keys": (120, lambda n: ("", {f"{n:03}{k:05}": 1 for k in range(4_500)})),
+    "same keys": (120, lambda n: ("", {f"key{k:05}": 1 for k in range(4_500)})),
+    "long keys": (1_500, lambda n: ("", {f"{n:04}{k}" * 400: True for k in range(10)})),
+    "long strings": (1_000, lambda n: ("", {"a": f"{n:05}" * 8_000})),
+    "same strings": (1_000, lambda n: ("", {"a": "12345" * 8_000})),
+    "numbers": (1_000, lambda n: ("", {"list": [n * 1_000 + k for k in range(2_000)]})),
+    "same numbers": (1_000, lambda n: ("", {"list": list(range(2_000))})),
+    "deep": (3_000, lambda n: ("", nested(25, n))),
+    "graphs": (40_000, lambda n: ("a short text", None)),
+}
+
+
+class Server:
+    def __init__(self, binary, flags):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.addr = f"127.0.0.1:{free.getsockname()[1]}"
+        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
+        command = [binary, "serve", "--addr", self.addr, "--classifier", "none", *flags]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.ps = psutil.Process(self.process.pid)
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        self.stub = pb_grpc.CognateStub(grpc.insecure_channel(self.addr, options=options))
+        end = time.time() + 120
+        while True:
+            try:
+                self.stub.Embed(pb.EmbedRequest(texts=["ready?"]), timeout=5)
+                return
+            except grpc.RpcError:
+                if self.process.poll() is not None or time.time() > end:
+                    raise RuntimeError("the server did not start: " + open(self.log.name).read()[-1000:])
+                time.sleep(0.05)
+
+    def resident(self):
+        return self.ps.memory_info().rss
+
+    def settled(self):
+        """Resident memory once nothing is built any more, and the allocator has given back what it will."""
+        while sum(one.unindexed for one in self.stub.ListCollections(pb.ListCollectionsRequest()).collections):
+            time.sleep(0.2)
+        last = self.resident()
+        for _ in range(40):
+            time.sleep(0.25)
+            now = self.resident()
+            if abs(now - last) < MIB / 4:
+                return now
+            last = now
+        return last
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def documents(shape, n_documents, rng):
+    """Messages of about a megabyte."""
+    message, size = pb.UploadRequest(collection="c"), 0
+    for n in range(n_documents):
+        text, metadata = shape(n)
+        values = rng.standard_normal(DIMENSIONS).astype(np.float32)
+        document = message.documents.add(id=f"document-{n}", text=text)
+        document.vector.values.extend((values / np.linalg.norm(values)).tolist())
+        if metadata is not None:
+            document.metadata.CopyFrom(struct(metadata))
+        size += document.ByteSize()
+        if size > MIB or len(message.documents) >= 500:
+            yield message
+            message, size = pb.UploadRequest(collection="c"), 0
+    if message.documents:
+        yield message
+
+
+def measure(binary, flags, name):
+    n_documents, shape = SHAPES[name]
+    server = Server(binary, flags)
+    try:
+        # What the model was loaded with is given back by then, and what the first uploads allocate for good is there.
+        for _ in range(3):
+            list(server.stub.Upload(documents(SHAPES["usual"][1], 3_000, np.random.default_rng(2))))
+            server.stub.DeleteCollection(pb.DeleteCollectionRequest(name="c"))
+        time.sleep(2)
+        before, peak, committed = server.settled(), 0, 0
+        for answer in server.stub.Upload(documents(shape, n_documents, np.random.default_rng(1))):
+            committed = answer.committed
+            for error in answer.errors[:1]:
+                print(f"refused: {error.error.message[:200]}", file=sys.stderr)
+            peak = max(peak, server.resident())
+        begun = time.time()
+        while time.time() - begun < 2:
+            peak = max(peak, server.resident())
+            time.sleep(0.05)
+        after = server.settled()
+        listed = server.stub.ListCollections(pb.ListCollectionsRequest()).collections
+        counted = next(one.bytes for one in listed if one.name == "c")
+        grown = after - before
+        print(
+            f"{name:>14} {committed:>7} documents: counted {counted / MIB:7.1f} MiB, taken {grown / MIB:7.1f} MiB, "
+            f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, {counted // committed} bytes each",
+            flush=True,
+        )
+    finally:
+        server.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary")
+    parser.add_argument("--only", action="append", choices=SHAPES)
+    parser.add_argument("--on-disk", action="store_true")
+    parser.add_argument("flags", nargs="*", help="flags of the server, after --")
+    args = parser.parse_args()
+    random.seed(1)
+    for name in args.only or SHAPES:
+        with tempfile.TemporaryDirectory() as directory:
+            where = ["--data-dir", directory] if args.on_disk else ["--in-memory"]
+            measure(args.binary, [*where, *args.flags], name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+//! How many fields the documents of a collection may have between them.
+//!
+//! Each field that is like no other costs memory and makes nothing easier to find; documents whose keys are ids or times
+//! would bring fields without end.
+//!
+//! Invariant: a document that brings no new field is never refused, also where a limit was lowered.
+
+use std::collections::BTreeSet;
+
+use super::columns::Columns;
+use super::document::Document;
+use super::filter::Path;
+
+/// A document would bring more fields than its collection may have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "max_collection_fields: {field} would be a new field, and the collection has {used} of at most {most}: \
+     keep what differs from document to document in values, not in keys"
+)]
+pub struct TooManyFields {
+    /// Where the document is among those that were to be committed.
+    pub position: usize,
+    /// The path of the field that is one too many, its beginning.
+    pub field: String,
+    /// Fields that there are.
+    pub used: usize,
+    /// Fields that there may be.
+    pub most: usize,
+}
+
+/// Fields that operations on their way bring.
+#[derive(Default)]
+pub(super) struct NewFields(BTreeSet<Vec<String>>);
+
+impl NewFields {
+    /// Sorts out documents that bring more fields than there may be, in order.
+    pub(super) fn admit(
+        &mut self,
+        columns: &Columns,
+        most: usize,
+        documents: Vec<Document>,
+    ) -> (Vec<Document>, Vec<TooManyFields>) {
+        let (mut admitted, mut refused) = (Vec::with_capacity(documents.len()), Vec::new());
+        for (position, document) in documents.into_iter().enumerate() {
+            match self.of_one(columns, most, &document) {
+                Ok(()) => admitted.push(document),
+                Err(Excess { field, used }) => refused.push(TooManyFields { position, field, used, most }),
+            }
+        }
+        (admitted, refused)
+    }
+
+    fn of_one(&mut self, columns: &Columns, most: usize, document: &Document) -> Result<(), Excess> {
+        let Some(metadata) = document.content.fields() else { return Ok(()) };
+        let mut new = BTreeSet::new();
+        columns.new_fields(&metadata, &mut |keys| {
+            let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+            if !self.0.contains(&keys) {
+                new.insert(keys);
+            }
+        });
+        let used = columns.n_fields() + self.0.len();
+        let room = most.saturating_sub(used);
+        if let Some(excess) = new.iter().nth(room) {
+            return Err(Excess { field: shown(excess), used });
+        }
+        self.0.extend(new);
+        Ok(())
+    }
+}
+
+struct Excess {
+    field: String,
+    used: usize,
+}
+
+/// The beginning of a path.
+fn shown(keys: &[String]) -> String {
+    /// Characters that are shown.
+    const MOST: usize = 64;
+    let path = Path::new(keys.to_vec()).map(|path| path.to_string()).unwrap_or_default();
+    match path.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::{Collection, Content, DocId, Model, Options, Store};
+    use super::*;
+    use crate::embedder::Embedding;
+
+    fn collection(max_collection_fields: usize) -> Arc<Collection> {
+        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        Store::open(Options { max_collection_fields, ..Options::default() }).unwrap().create("c", model).unwrap()
+    }
+
+    fn document(id: &str, metadata: &serde_json::Value) -> Document {
+        let content = Arc::new(Content::new("", metadata.as_object()));
+        Document { id: DocId::new(id).unwrap(), content, embedding: Embedding::normalized(vec![1.0, 0.0]).unwrap() }
+    }
+
+    #[test]
+    fn a_document_that_brings_too_many_fields_is_refused_and_others_are_stored() {
+        let collection = collection(3);
+        let refused = collection.commit(vec![
+            document("a", &json!({"x": 1, "o": {"y": 2}})),
+            document("b", &json!({"z": 1, "o": {"w.w": 2}})),
+            document("c", &json!({"z": 1})),
+            document("d", &json!({"x": 1, "v": 1})),
+        ]);
+        let refused = refused.unwrap();
+        let positions: Vec<(usize, &str)> = refused.iter().map(|one| (one.position, one.field.as_str())).collect();
+        assert_eq!(positions, [(1, "o.\"w.w\""), (2, "z"), (3, "v")]);
+        let said = "max_collection_fields: o.\"w.w\" would be a new field, and the collection has 3 of at most 3";
+        assert!(refused[0].to_string().starts_with(said), "{}", refused[0]);
+        assert_eq!(collection.len(), 1);
+        assert_eq!(collection.commit(vec![document("e", &json!({"o": {"y": [1]}, "x": null}))]), Ok(vec![]));
+        collection.remove(&[DocId::new("a").unwrap(), DocId::new("e").unwrap()]).unwrap();
+        assert_eq!(collection.commit(vec![document("f", &json!({"p": 1, "q": 1, "r": 1}))]), Ok(vec![]));
+    }
+}
