@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use console::style;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::input;
 use super::json;
 use super::table::{self, Align, Table};
+use crate::client::reader::is_json_object;
 use crate::client::{Client, item_error};
 use crate::proto::{self as pb, query};
 use crate::rpc::metadata;
@@ -161,13 +162,19 @@ impl Queries {
     }
 
     /// The queries of the next call; `None` at the end.
-    async fn next(&mut self) -> io::Result<Option<Vec<pb::Query>>> {
+    async fn next(&mut self) -> anyhow::Result<Option<Vec<pb::Query>>> {
         let mut queries: Vec<pb::Query> = self.given.by_ref().take(self.at_once).collect();
         if let Some(input) = &mut self.input {
             while queries.len() < self.at_once {
-                let Some(line) = input.next_line().await? else { break };
+                let line = input.next_line().await;
+                let Some(line) = line.context("standard input, whose lines are the queries")? else { break };
+                let line = line.trim_start_matches('\u{feff}');
+                ensure!(
+                    !is_json_object(line),
+                    "standard input holds JSON, and its lines are taken as queries: take the texts out, as in jq -r .text"
+                );
                 if !line.trim().is_empty() {
-                    queries.push(pb::Query { query: Some(query::Query::Text(line)) });
+                    queries.push(pb::Query { query: Some(query::Query::Text(line.to_owned())) });
                 }
             }
         }

@@ -61,6 +61,9 @@ pub struct Args {
     /// The character between the fields of a CSV, as ';' [default: ,]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     delimiter: Option<u8>,
+    /// Quotes in a CSV or TSV are part of the text and enclose no fields
+    #[arg(long)]
+    no_quotes: bool,
     /// The column or field that holds the id, which every record must then have [default: id, if there is one]
     #[arg(long, value_name = "NAME")]
     id_column: Option<String>,

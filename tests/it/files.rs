@@ -189,6 +189,8 @@ async fn a_file_that_cannot_be_read_as_it_is_meant_is_refused_in_a_sentence_and_
     assert!(piped.code == Some(2) && piped.said.contains("--format jsonl"), "{}", piped.said);
     let piped = desk.load_into("piped", "-", b"{\"id\": \"a\", \"text\": \"one\"}\n", &["--format", "jsonl"]);
     assert_eq!((piped.code, desk.ids(&piped).await), (Some(0), vec!["a".to_owned()]));
+    let output = run(&["top-k", "--collection", "piped", "--addr", &desk.addr], b"{\"text\": \"one\"}\n");
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("JSON"), "{output:?}");
     let lines = desk.load_into("lines", "-", b"{\"id\": \"a\", \"text\": \"one\"}\n", &["--format", "lines"]);
     assert!(desk.list(&lines, None).await.into_values().all(|d| d.text.starts_with('{')), "as was asked for");
 }
@@ -253,6 +255,9 @@ async fn records_that_are_wrong_are_refused_by_their_lines_and_the_others_stored
     let loaded = desk.load("x.csv", b"id,text\na,one\nb,\"two\nc,three\nd,four\n", &[]);
     assert_eq!((loaded.code, desk.ids(&loaded).await), (Some(2), vec!["a".to_owned()]));
     assert!(loaded.said.contains("line 3: a quote is opened and never closed"), "{}", loaded.said);
+    assert!(loaded.said.contains("--no-quotes"), "{}", loaded.said);
+    let loaded = desk.load("x.tsv", b"id\ttext\na\t\"one\nb\ttwo\n", &["--no-quotes"]);
+    assert_eq!((loaded.code, desk.list(&loaded, None).await["a"].text.as_str()), (Some(0), "\"one"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -294,6 +299,7 @@ fn a_flag_that_cannot_be_honoured_is_refused_by_name() {
         (upload(&lines, &["--delimiter", ";"]), "--delimiter"),
         (upload(&jsonl, &["--types", "year:number"]), "--types"),
         (upload(&jsonl, &["--delimiter", ";"]), "--delimiter"),
+        (upload(&jsonl, &["--no-quotes"]), "--no-quotes"),
         (upload(&jsonl, &["--id-column", "text"]), "--id-column"),
         (upload(&csv, &["--large-numbers", "text"]), "--large-numbers"),
         (upload(&csv, &["--rejected", &csv]), "--rejected"),

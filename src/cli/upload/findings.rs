@@ -28,6 +28,8 @@ impl Seen {
 /// What was found in one file.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
+    /// Records, also those that became no document.
+    pub(super) records: u64,
     made_up: Finding,
     large: Finding,
     again: Finding,
@@ -60,6 +62,9 @@ impl Findings {
     /// A sentence for each finding.
     pub(super) fn lines(&self, options: &Options) -> Vec<String> {
         let mut lines = Vec::new();
+        if self.records == 0 && options.after_bytes == 0 {
+            lines.push("holds no records".to_owned());
+        }
         if let (true, Some((line, id))) = (options.format != Format::Lines, &self.made_up.first) {
             let of = match options.made_up_ids {
                 MadeUpIds::ByContent { .. } => "the file's name, their line and what they hold",
@@ -102,7 +107,7 @@ mod tests {
 
     #[test]
     fn each_finding_is_one_sentence_with_its_first_place() {
-        let (mut findings, mut seen) = (Findings::default(), Seen::default());
+        let (mut findings, mut seen) = (Findings { records: 5, ..Default::default() }, Seen::default());
         for (line, id, made_up_id, large_numbers) in
             [(1, "a", false, 0), (2, "f:2-x", true, 0), (3, "a", false, 2), (4, "a", false, 0), (5, "f:5-y", true, 1)]
         {
@@ -119,6 +124,8 @@ mod tests {
     #[test]
     fn nothing_is_said_of_a_file_that_is_as_it_should_be_and_lines_never_have_ids() {
         let (mut findings, mut seen) = (Findings::default(), Seen::default());
+        assert_eq!(findings.lines(&Options::new(Format::Csv, "f")), ["holds no records"]);
+        findings.records = 1;
         findings.see(&place(1), "f:1-x", Remarks { made_up_id: true, large_numbers: 0 }, &mut seen);
         assert!(findings.lines(&Options::new(Format::Lines, "f")).is_empty());
         assert_eq!(findings.lines(&Options::new(Format::Csv, "f")).len(), 1);

@@ -57,6 +57,7 @@ fn check_flags(args: &Args, source: &Source, format: Format) -> anyhow::Result<(
         ("--large-numbers", args.large_numbers.is_some(), is_lines, fields),
         ("--types", args.types.is_some(), !has_columns, columns),
         ("--delimiter", args.delimiter.is_some(), !has_columns, columns),
+        ("--no-quotes", args.no_quotes, !has_columns, columns),
         ("--delimiter", args.delimiter.is_some(), format == Format::Tsv, "tabs separate the fields of a TSV"),
     ] {
         ensure!(!(is_given && is_refused), "{flag} is of no use for {source}: {reason}");
@@ -78,6 +79,7 @@ fn open_one(args: &Args, source: &Source, format: Format) -> anyhow::Result<Inpu
         id_column: args.id_column.clone(),
         text_column: args.text_column.clone(),
         delimiter: args.delimiter,
+        has_quotes: !args.no_quotes,
         types: args.types.clone().unwrap_or_default(),
         large_numbers: args.large_numbers.unwrap_or_default().into(),
         ..reader::Options::new(format, "")
@@ -121,11 +123,15 @@ pub(super) fn read(input: Input, seen: &mut Seen, ledger: &Ledger, documents: &m
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                tell(&error.to_string());
+                tell(&match error {
+                    reader::Error::OpenQuote { .. } => format!("{error}; --no-quotes takes quotes as text"),
+                    error => error.to_string(),
+                });
                 all_read = false;
                 break;
             }
         };
+        findings.records += 1;
         let place = Place { source: name.clone(), line: record.line };
         match record.document {
             Err(bad) => ledger.reject_unread(&place, record.end, &bad.to_string(), &record.raw),
@@ -140,6 +146,8 @@ pub(super) fn read(input: Input, seen: &mut Seen, ledger: &Ledger, documents: &m
         }
     }
     records.notes().iter().for_each(|note| tell(note));
-    findings.lines(&options).iter().for_each(|line| tell(line));
+    if all_read || findings.records > 0 {
+        findings.lines(&options).iter().for_each(|line| tell(line));
+    }
     all_read
 }

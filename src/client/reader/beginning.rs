@@ -42,7 +42,7 @@ pub(super) fn look(input: &mut impl BufRead, options: &Options) -> Result<Layout
     let line = line.utf8_chunks().next().map_or("", |chunk| chunk.valid()).trim_end();
     match options.format {
         Format::Jsonl if line.starts_with('[') => return Ok(Layout::Array),
-        Format::Jsonl if line == "{" => return Err(Error::SpreadObject),
+        Format::Jsonl if is_spread(line, &beginning[first..]) => return Err(Error::SpreadObject),
         Format::Lines if !options.format_is_given => {
             if is_json(line) {
                 return Err(Error::LooksLike { what: "JSON lines", format: "jsonl", flag: options.format_flag });
@@ -56,6 +56,19 @@ pub(super) fn look(input: &mut impl BufRead, options: &Options) -> Result<Layout
         _ => {}
     }
     Ok(Layout::Lines)
+}
+
+/// The first line begins an object that the next one goes on with.
+fn is_spread(line: &str, beginning: &[u8]) -> bool {
+    let next = beginning.splitn(2, |byte| *byte == b'\n').nth(1).and_then(|rest| rest.trim_ascii_start().first());
+    line.starts_with('{')
+        && next.is_some_and(|next| *next != b'{')
+        && syntax::parse(line).is_err_and(|invalid| invalid.is_cut_off)
+}
+
+/// `line` is a JSON object, and no text that anybody means.
+pub fn is_json_object(line: &str) -> bool {
+    matches!(syntax::parse(line), Ok(syntax::Node::Object(_)))
 }
 
 /// An object or an array of objects, or the beginning of one that the buffer cuts off.
@@ -114,6 +127,9 @@ mod tests {
     fn json_is_lines_or_an_array_and_an_object_over_many_lines_is_refused_once() {
         assert_eq!(looked(b"\xef\xbb\xbf \n[{}]", Format::Jsonl), Ok(Layout::Array));
         assert_eq!(looked(b"{\"a\": 1}\n[]", Format::Jsonl), Ok(Layout::Lines));
-        assert!(looked(b"{\n  \"a\": 1\n}\n", Format::Jsonl).unwrap_err().contains("several lines"));
+        for spread in [&b"{\n  \"a\": 1\n}\n"[..], b"{\"a\": [\n1]}\n", b"{ \"a\": 1,\r\n\r\n \"b\": 2 }"] {
+            assert!(looked(spread, Format::Jsonl).unwrap_err().contains("several lines"));
+        }
+        assert_eq!(looked(b"{\"cut off\": \n{\"a\": 1}\n", Format::Jsonl), Ok(Layout::Lines), "one bad line");
     }
 }

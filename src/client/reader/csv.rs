@@ -19,7 +19,7 @@ pub(super) fn records<'i>(
     options: Options,
     notes: Notes,
 ) -> Result<impl Iterator<Item = Result<Record, Error>> + Send + 'i, Error> {
-    let mut rows = Rows::new(input, delimiter)?;
+    let mut rows = Rows::new(input, delimiter, options.has_quotes)?;
     let mut columns = Columns::find(rows.next()?, delimiter, &options)?;
     columns.note_header(&notes);
     let mut ended = false;

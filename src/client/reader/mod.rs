@@ -23,6 +23,7 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use beginning::is_json_object;
 pub use error::{Bad, Error};
 pub use ids::MadeUpIds;
 pub use number::LargeNumbers;
@@ -83,6 +84,8 @@ pub struct Options {
     pub text_column: Option<String>,
     /// What separates the fields of a CSV; `None`: as the format says.
     pub delimiter: Option<u8>,
+    /// Quotes enclose the fields of a CSV; else they are part of the text.
+    pub has_quotes: bool,
     /// The types of CSV columns.
     pub types: Types,
     /// What becomes of whole numbers that metadata cannot hold.
@@ -102,6 +105,7 @@ impl Options {
             id_column: None,
             text_column: None,
             delimiter: None,
+            has_quotes: true,
             types: Types::default(),
             large_numbers: LargeNumbers::default(),
             after_bytes: 0,

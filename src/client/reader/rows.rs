@@ -37,6 +37,8 @@ enum State {
 pub(super) struct Rows<R> {
     input: R,
     delimiter: u8,
+    /// Quotes enclose fields.
+    has_quotes: bool,
     max_bytes: usize,
     /// Bytes taken.
     end: u64,
@@ -46,8 +48,8 @@ pub(super) struct Rows<R> {
 
 impl<R: BufRead> Rows<R> {
     /// The rows of `input`; a byte order mark at its beginning is dropped.
-    pub(super) fn new(input: R, delimiter: u8) -> io::Result<Self> {
-        let mut rows = Self { input, delimiter, max_bytes: MAX_RECORD_BYTES, end: 0, line: 1 };
+    pub(super) fn new(input: R, delimiter: u8, has_quotes: bool) -> io::Result<Self> {
+        let mut rows = Self { input, delimiter, has_quotes, max_bytes: MAX_RECORD_BYTES, end: 0, line: 1 };
         if rows.input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
             rows.input.consume(3);
             rows.end = 3;
@@ -102,7 +104,7 @@ impl<R: BufRead> Rows<R> {
             let number = row.fields.len();
             let field = row.fields.last_mut().expect("there is one from the beginning");
             state = match (state, byte) {
-                (State::Begin, b'"') => {
+                (State::Begin, b'"') if self.has_quotes => {
                     quote_line = self.line;
                     State::Quoted
                 }
@@ -138,10 +140,38 @@ impl<R: BufRead> Rows<R> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    /// Line ends in a text, of which `\r\n` is one.
+    fn line_ends(text: &str) -> u64 {
+        let text = text.replace("\r\n", "\n");
+        text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_in_quotes_is_read_as_it_was(
+            written in prop::collection::vec(prop::collection::vec(r#"[a",é \r\n]{0,6}"#, 1..4), 1..6),
+            end in prop::sample::select(&["\n", "\r\n", "\r"][..]),
+        ) {
+            let quoted = |field: &String| format!("\"{}\"", field.replace('"', "\"\""));
+            let lines: Vec<String> =
+                written.iter().map(|row| row.iter().map(quoted).collect::<Vec<_>>().join(",") + end).collect();
+            let read = rows(&lines.concat()).unwrap();
+            prop_assert_eq!(read.len(), written.len());
+            for (n, row) in read.iter().enumerate() {
+                prop_assert_eq!(fields(row), written[n].iter().map(String::as_str).collect::<Vec<_>>());
+                let before = lines[..n].concat();
+                prop_assert_eq!(row.line, 1 + line_ends(&before));
+                prop_assert_eq!(row.end, (before.len() + lines[n].len()) as u64);
+            }
+        }
+    }
+
     fn rows(input: &str) -> Result<Vec<Row>, Error> {
-        let mut rows = Rows::new(input.as_bytes(), b',').unwrap();
+        let mut rows = Rows::new(input.as_bytes(), b',', true).unwrap();
         std::iter::from_fn(|| rows.next().transpose()).collect()
     }
 
@@ -180,6 +210,12 @@ mod tests {
     }
 
     #[test]
+    fn quotes_are_text_where_they_enclose_nothing() {
+        let mut rows = Rows::new(&b"\"a,b\"\n"[..], b',', false).unwrap();
+        assert_eq!(fields(&rows.next().unwrap().unwrap()), ["\"a", "b\""]);
+    }
+
+    #[test]
     fn what_stands_behind_a_closing_quote_is_seen() {
         let read = rows("a,\"b\" c,d\n\"e\"f,g\nh,\"i\"\n").unwrap();
         let seen: Vec<_> = read.iter().map(|row| row.behind_quote).collect();
@@ -188,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_row_that_is_too_long_ends_the_reading() {
-        let mut rows = Rows::new(&b"a,\"bcdefghijklmnop"[..], b',').unwrap();
+        let mut rows = Rows::new(&b"a,\"bcdefghijklmnop"[..], b',', true).unwrap();
         rows.max_bytes = 8;
         assert!(matches!(rows.next(), Err(Error::LongRow { line: 1, quote: Some(1) })));
     }
