@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use super::Files;
-use super::architecture::Architecture;
+use super::architecture::{self, Architecture};
 use super::error::CardError;
 use super::fingerprint::{self, Fields, ONNX, PRECISIONS};
 use super::layout::Layout;
 use super::settings::{Pooling, Prompts, Reading};
+use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
+use super::transformer::TransformerSettings;
 
 /// A model's settings, in bounds and consistent, and where its large files are.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,10 @@ pub struct Card {
     pub weights: Vec<PathBuf>,
     /// `tokenizer.json`.
     pub tokenizer: PathBuf,
+    /// Its content, with the changes that the settings beside it make.
+    pub tokenizer_json: Vec<u8>,
+    /// Which end of a text that is too long is left out.
+    pub truncation_side: TruncationSide,
 }
 
 impl Card {
@@ -51,14 +57,20 @@ impl Card {
         let layout = Layout::read(&files.directory, &files.kind)?;
         let architecture = Architecture::read(&layout.config)?;
         let pooling = Pooling::read(&layout, &architecture)?;
-        let reading = Reading::read(&layout, &architecture)?;
+        let settings = TransformerSettings::read(&layout.transformer)?;
+        let class = architecture::Names::read(&layout.config)?;
+        let tokenizer = TokenizerFile::read(&layout.transformer, Beside {
+            model_type: class.model_type.as_deref(),
+            class: class.tokenizer_class.as_deref(),
+            settings: settings.tokenizer.clone(),
+        })?;
+        let reading = Reading::read(&settings, &tokenizer, &architecture)?;
         let prompts = Prompts::read(&files.directory, &layout)?;
         let weights = fingerprint::weights(&layout.weights)?;
         check_weights(files, &layout, &weights)?;
-        let tokenizer = fingerprint::file(&layout.tokenizer)?;
         let fields = Fields {
             weights: &weights,
-            tokenizer: &tokenizer,
+            tokenizer: &tokenizer.digest,
             architecture: &architecture,
             pooling,
             reading,
@@ -81,7 +93,9 @@ impl Card {
             prompts,
             normalizes: layout.normalizes,
             weights: layout.weights,
-            tokenizer: layout.tokenizer,
+            tokenizer: tokenizer.path,
+            tokenizer_json: tokenizer.json,
+            truncation_side: tokenizer.truncation_side,
         })
     }
 }

@@ -9,7 +9,11 @@ use serde_json::Value;
 
 use super::architecture::Architecture;
 use super::error::CardError;
-use super::layout::{Layout, read_json, read_json_if_present};
+use super::file::{read_json, read_json_if_present};
+use super::layout::Layout;
+use super::switch;
+use super::tokenizer::TokenizerFile;
+use super::transformer::TransformerSettings;
 
 /// How the vectors of a text's tokens become the vector of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +52,8 @@ impl Pooling {
                 supported: "true",
             });
         }
-        match config.modes().iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        config.refuse_unknown(path)?;
+        match config.modes(path)?.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["mean"] => Ok(Self::Mean),
             ["cls"] => Ok(Self::Cls),
             ref modes => Err(CardError::Unsupported {
@@ -65,6 +70,7 @@ impl Pooling {
 struct PoolingConfig {
     word_embedding_dimension: Option<usize>,
     embedding_dimension: Option<usize>,
+    #[serde(default, deserialize_with = "switch::optional")]
     include_prompt: Option<bool>,
     /// The newer style: one name, names joined by `+`, or a list.
     pooling_mode: Option<OneOrMany>,
@@ -83,21 +89,46 @@ enum OneOrMany {
 /// Where the older style does not say, sentence-transformers takes the mean.
 const MEAN_SWITCH: &str = "mean_tokens";
 
+/// What the older style's switches begin with.
+const SWITCH: &str = "pooling_mode_";
+
+/// The modes that the older style has switches for.
+const SWITCHES: [&str; 6] =
+    ["cls_token", "max_tokens", MEAN_SWITCH, "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"];
+
 impl PoolingConfig {
-    fn modes(&self) -> Vec<String> {
+    /// A field that the library would not know could decide anything.
+    fn refuse_unknown(&self, path: &Path) -> Result<(), CardError> {
+        let known = |key: &str| key.strip_prefix(SWITCH).is_some_and(|switch| SWITCHES.contains(&switch));
+        // One that is off asks for nothing.
+        match self.other.iter().find(|(key, value)| !known(key) && switch::of(value) != Some(false)) {
+            Some((key, value)) => Err(CardError::UnsupportedField {
+                path: path.to_owned(),
+                field: key.clone(),
+                value: value.to_string(),
+                supported: "pooling_mode (mean or cls) or its older switches, embedding_dimension and include_prompt",
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn modes(&self, path: &Path) -> Result<Vec<String>, CardError> {
         match &self.pooling_mode {
-            Some(OneOrMany::One(modes)) => return modes.split('+').map(str::to_owned).collect(),
-            Some(OneOrMany::Many(modes)) => return modes.clone(),
+            Some(OneOrMany::One(modes)) => return Ok(modes.split('+').map(str::to_owned).collect()),
+            Some(OneOrMany::Many(modes)) => return Ok(modes.clone()),
             None => {}
         }
         let mut switches: BTreeMap<&str, bool> = BTreeMap::from([(MEAN_SWITCH, true)]);
         for (key, value) in &self.other {
-            if let Some(mode) = key.strip_prefix("pooling_mode_") {
-                switches.insert(mode, value.as_bool().unwrap_or(false));
-            }
+            let Some(mode) = key.strip_prefix(SWITCH) else { continue };
+            let on = switch::of(value).ok_or_else(|| CardError::Malformed {
+                path: path.to_owned(),
+                problem: format!("{key} is {value}, and must be true or false"),
+            })?;
+            switches.insert(mode, on);
         }
         let on = switches.into_iter().filter(|(_, on)| *on);
-        on.map(|(mode, _)| mode.trim_end_matches("_tokens").trim_end_matches("_token").to_owned()).collect()
+        Ok(on.map(|(mode, _)| mode.trim_end_matches("_tokens").trim_end_matches("_token").to_owned()).collect())
     }
 }
 
@@ -110,52 +141,33 @@ pub(super) struct Reading {
     pub lowercase: bool,
 }
 
-#[derive(Default, Deserialize)]
-struct TransformerSettings {
-    max_seq_length: Option<usize>,
-    do_lower_case: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-struct TokenizerSettings {
-    /// A float: "no limit" is written as 1e30.
-    model_max_length: Option<f64>,
-}
-
 /// `[CLS]`, `[SEP]` and one token between.
 const FEWEST_TOKENS: usize = 3;
 
 impl Reading {
     /// From `sentence_bert_config.json`; without a length there, the least of what positions and
-    /// tokenizer allow. The truncation inside `tokenizer.json` is never asked: it is what someone once
+    /// tokenizer allow. The length inside `tokenizer.json` is never asked: it is what someone once
     /// exported (128 in the default model, whose length is 256).
-    pub(super) fn read(layout: &Layout, architecture: &Architecture) -> Result<Self, CardError> {
-        let path = layout.transformer.join("sentence_bert_config.json");
-        let settings: TransformerSettings = read_json_if_present(&path)?.unwrap_or_default();
-        let (length, path) = match settings.max_seq_length {
-            Some(length) => (length, path),
-            None => tokenizer_length(layout, architecture)?,
+    pub(super) fn read(
+        settings: &TransformerSettings,
+        tokenizer: &TokenizerFile,
+        architecture: &Architecture,
+    ) -> Result<Self, CardError> {
+        let positions = architecture.positions();
+        let (length, path) = match settings.max_tokens {
+            Some(length) => (length, settings.path.clone()),
+            None => (
+                tokenizer.max_tokens.unwrap_or(positions).min(positions),
+                tokenizer.path.with_file_name("tokenizer_config.json"),
+            ),
         };
         if length < FEWEST_TOKENS {
             let problem = format!("a text may have {length} tokens, which leaves none beside the special tokens");
             return Err(CardError::Malformed { path, problem });
         }
         // Beyond the last position there is nothing to look up.
-        let max_tokens = length.min(architecture.positions());
-        Ok(Self { max_tokens, lowercase: settings.do_lower_case.unwrap_or(false) })
+        Ok(Self { max_tokens: length.min(positions), lowercase: settings.lowercase })
     }
-}
-
-fn tokenizer_length(layout: &Layout, architecture: &Architecture) -> Result<(usize, std::path::PathBuf), CardError> {
-    let path = layout.transformer.join("tokenizer_config.json");
-    let settings: TokenizerSettings = read_json_if_present(&path)?.unwrap_or_default();
-    let positions = architecture.positions();
-    let length = match settings.model_max_length {
-        // A cast of a float saturates, and NaN becomes 0, which is refused as too short.
-        Some(length) => positions.min(length as usize),
-        None => positions,
-    };
-    Ok((length, path))
 }
 
 /// What the model wants before a text; none where it wants nothing.
@@ -163,7 +175,8 @@ fn tokenizer_length(layout: &Layout, architecture: &Architecture) -> Result<(usi
 pub struct Prompts {
     /// Before a question or search phrase: the prompt that the card names `query`.
     pub query: Option<String>,
-    /// Before a text to be found: `document`, or else `passage`.
+    /// Before a text to be found: the first of `document`, `passage` and `corpus` that the card has, even if it is
+    /// empty.
     pub document: Option<String>,
     /// Before a text of neither kind: the one that `default_prompt_name` names.
     pub default: Option<String>,
@@ -194,7 +207,9 @@ impl Prompts {
             Some(name) => named(&name),
             None => None,
         };
-        Ok(Self { query: named("query"), document: named("document").or_else(|| named("passage")), default })
+        let given = |name: &&str| prompts.get(*name).is_some_and(Option::is_some);
+        let document = ["document", "passage", "corpus"].into_iter().find(given).and_then(named);
+        Ok(Self { query: named("query"), document, default })
     }
 }
 
@@ -205,6 +220,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{write_json, write_model};
+    use super::super::tokenizer::Beside;
     use super::*;
 
     struct Model {
@@ -239,7 +255,13 @@ mod tests {
 
         fn reading(&self) -> Result<Reading, String> {
             let layout = Layout::read(self.directory.path(), &super::super::kind::Kind::Encoder).unwrap();
-            Reading::read(&layout, &Architecture::read(&layout.config).unwrap()).map_err(|error| error.to_string())
+            let read = || {
+                let settings = TransformerSettings::read(&layout.transformer)?;
+                let beside = Beside { settings: settings.tokenizer.clone(), ..Beside::default() };
+                let tokenizer = TokenizerFile::read(&layout.transformer, beside)?;
+                Reading::read(&settings, &tokenizer, &Architecture::read(&layout.config)?)
+            };
+            read().map_err(|error: CardError| error.to_string())
         }
 
         fn prompts(&self) -> Result<Prompts, String> {

@@ -3,8 +3,7 @@
 //! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::Cursor;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,9 +13,9 @@ use rten_tensor::{NdTensorView, Tensor};
 
 use super::caught::{caught, one_line};
 use super::feed::Feed;
+use super::data::Read;
 use super::graph::{Output, Source};
 use super::options::Optimization;
-use super::outline;
 use super::port::{Dim, Element, Port};
 use super::runtime::Settings;
 use super::signature::Signature;
@@ -46,6 +45,7 @@ impl Session {
     pub(super) fn load(
         threads: &Threads,
         source: Source<'_>,
+        read: Read,
         settings: &Settings,
     ) -> Result<(Self, Vec<Port>, Vec<Port>), String> {
         let mut options = ModelOptions::with_all_ops();
@@ -54,7 +54,13 @@ impl Session {
         options.enable_optimization(settings.optimization != Optimization::None).prepack_weights(true);
         caught(|| {
             let model = match source {
-                Source::File(path) => load_file(&options, path),
+                Source::File(path) if read.is_empty() => load_file(&options, path),
+                Source::File(path) => {
+                    for (name, bytes) in read {
+                        options.external_data(&name, bytes);
+                    }
+                    load_bytes(&options, fs::read(path).map_err(one_line)?)
+                }
                 Source::Memory(bytes) => load_bytes(&options, bytes.to_vec()),
             }?;
             let ports = |ids: &[NodeId]| ids.iter().map(|&id| port(&model, id)).collect();
@@ -82,9 +88,6 @@ impl Session {
 
 /// A file with the usual ending may keep its weights beside itself; others rten would not even open.
 fn load_file(options: &ModelOptions, path: &Path) -> Result<Model, String> {
-    let file = File::open(path).map_err(one_line)?;
-    let length = file.metadata().map_err(one_line)?.len();
-    outline::check(file, length)?;
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(OsStr::new("onnx"))) {
         options.load_file(path).map_err(one_line)
     } else {
@@ -93,7 +96,6 @@ fn load_file(options: &ModelOptions, path: &Path) -> Result<Model, String> {
 }
 
 fn load_bytes(options: &ModelOptions, bytes: Vec<u8>) -> Result<Model, String> {
-    outline::check(Cursor::new(&bytes), bytes.len() as u64)?;
     options.load(bytes).map_err(|error| match error.kind() {
         // It takes what it cannot read for its own format, and would name that.
         LoadErrorKind::FormatNotEnabled | LoadErrorKind::UnknownFileType => "this is no ONNX graph".to_owned(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn reading(max_tokens: usize) -> Reading {
-    Reading { max_tokens, lowercase: false }
+    Reading { max_tokens, lowercase: false, kept: Kept::Beginning }
 }
 
 /// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
