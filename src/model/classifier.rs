@@ -103,6 +103,7 @@ struct Config {
     tokenizer_class: Option<String>,
     id2label: Option<BTreeMap<String, String>>,
     problem_type: Option<String>,
+    function_to_apply: Option<String>,
     pad_token_id: Option<u32>,
     max_position_embeddings: Option<i64>,
     n_positions: Option<i64>,
@@ -202,16 +203,27 @@ pub fn check_labels(labels: &[String]) -> Result<(), String> {
 /// As transformers' pipelines decide: sigmoids where it says so, or where there is one label.
 fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
     let one_label = config.id2label.as_ref().is_some_and(|labels| labels.len() == 1);
-    match config.problem_type.as_deref() {
-        Some("multi_label_classification") => Ok(Problem::MultiLabel),
-        None if one_label => Ok(Problem::MultiLabel),
-        Some("single_label_classification") | None => Ok(Problem::SingleLabel),
-        Some(other) => Err(CardError::Unsupported {
-            path: path.to_owned(),
-            setting: "problem_type",
-            value: other.to_owned(),
-            supported: "single_label_classification and multi_label_classification",
-        }),
+    let unsupported = |setting, value: &str, supported| CardError::Unsupported {
+        path: path.to_owned(),
+        setting,
+        value: value.to_owned(),
+        supported,
+    };
+    let problem = match config.problem_type.as_deref() {
+        Some("multi_label_classification") => Problem::MultiLabel,
+        None if one_label => Problem::MultiLabel,
+        Some("single_label_classification") | None => Problem::SingleLabel,
+        Some(other) => {
+            let supported = "single_label_classification and multi_label_classification";
+            return Err(unsupported("problem_type", other, supported));
+        }
+    };
+    // The pipelines do not read it where there are labels, so it must say the same.
+    let function = config.function_to_apply.as_deref().unwrap_or("default");
+    match (problem, function.to_lowercase().as_str()) {
+        (_, "default") | (Problem::SingleLabel, "softmax") | (Problem::MultiLabel, "sigmoid") => Ok(problem),
+        (Problem::SingleLabel, _) => Err(unsupported("function_to_apply", function, "softmax with this problem_type")),
+        (Problem::MultiLabel, _) => Err(unsupported("function_to_apply", function, "sigmoid with this problem_type")),
     }
 }
 
@@ -301,6 +313,44 @@ mod tests {
         assert_eq!(problem(multi), Ok(Problem::MultiLabel));
         let error = problem(json!({"problem_type": "regression"})).unwrap_err();
         assert!(error.contains("problem_type is regression, which is not supported"), "{error}");
+    }
+
+    #[test]
+    fn a_function_that_contradicts_the_problem_is_refused() {
+        let two = json!({"0": "a", "1": "b"});
+        let problem = |function: &str| {
+            read(Some(json!({"id2label": two, "function_to_apply": function})), None).map(|card| card.problem)
+        };
+        assert_eq!(problem("softmax"), Ok(Problem::SingleLabel));
+        for function in ["sigmoid", "none"] {
+            let error = problem(function).unwrap_err();
+            assert!(error.contains(&format!("function_to_apply is {function}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_of_positions_before_and_at_the_padding_token_are_no_length() {
+        let length = |family: &str, padding: Value| {
+            let config = json!({"model_type": family, "max_position_embeddings": 514, "pad_token_id": padding});
+            read(Some(config), None).unwrap()
+        };
+        for family in ["mpnet", "longformer", "data2vec-text", "xlm-roberta", "roberta-prelayernorm"] {
+            assert_eq!(length(family, json!(1)).max_tokens, 512, "{family}");
+            assert_eq!(length(family, Value::Null).max_tokens, 512, "{family}");
+        }
+        assert_eq!(length("longformer", json!(2)).max_tokens, 511);
+        assert_eq!(length("mpnet", json!(2)).max_tokens, 512);
+        assert_eq!(length("electra", json!(1)).max_tokens, 514);
+        assert_eq!((length("roberta", Value::Null).pad_token, length("bert", Value::Null).pad_token), (1, 0));
+        let xlnet = json!({"model_type": "xlnet", "max_position_embeddings": -1});
+        assert_eq!(read(Some(xlnet), None).unwrap().max_tokens, USUAL_TOKENS);
+    }
+
+    #[test]
+    fn the_settings_of_the_tokenizer_count_and_are_part_of_the_fingerprint() {
+        let (plain, left) = (read(None, None).unwrap(), read(None, Some(json!({"truncation_side": "left"}))).unwrap());
+        assert_eq!((plain.truncation_side, left.truncation_side), (TruncationSide::Right, TruncationSide::Left));
+        assert_ne!(plain.fingerprint, left.fingerprint);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::Origin;
 #[derive(Debug, Error)]
 pub enum LocateError {
     /// The name is a path, and what is there is no model.
-    #[error("{path}: {reason}; give the directory that holds config.json, or a hub id (owner/name)", path = .path.display())]
+    #[error("{}", no_model(.path, .reason))]
     Directory { path: PathBuf, reason: Box<Reason> },
     /// The name is neither.
     #[error(
@@ -127,6 +127,17 @@ pub enum CardError {
         path = .path.display()
     )]
     WrongWeights { path: PathBuf, found: String, expected: &'static str },
+}
+
+/// A file that is damaged has a way out of its own.
+fn no_model(path: &std::path::Path, reason: &Reason) -> String {
+    let path = path.display();
+    match reason {
+        Reason::Incomplete(error) if !matches!(error, CardError::Missing { .. }) => {
+            format!("the model in {path} cannot be used: {error}")
+        }
+        _ => format!("{path}: {reason}; give the directory that holds config.json, or a hub id (owner/name)"),
+    }
 }
 
 fn describe(id: &str, revision: &str, attempts: &[Attempt], flag: &str) -> String {

@@ -282,6 +282,8 @@ mod tests {
             (json!({"pooling_mode": "mean", "embedding_dimension": 32}), Pooling::Mean),
             (json!({"pooling_mode": "cls", "include_prompt": true}), Pooling::Cls),
             (json!({"pooling_mode": ["cls"]}), Pooling::Cls),
+            (json!({"pooling_mode_mean_tokens": 0, "pooling_mode_cls_token": 1}), Pooling::Cls),
+            (json!({"pooling_mode_mean_tokens": 1, "pooling_mode_other": 0, "include_prompt": 1}), Pooling::Mean),
             (json!({}), Pooling::Mean),
         ] {
             assert_eq!(Model::new().with(POOLING, config.clone()).pooling(), Ok(pooling), "{config}");
@@ -309,6 +311,18 @@ mod tests {
             let error = Model::new().with(POOLING, config).pooling().unwrap_err();
             assert!(error.contains(&format!("pooling mode is {name}, which")), "{name}: {error}");
             assert!(error.contains("mean or cls"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_pooling_that_nobody_knows_are_refused_by_name() {
+        for (config, reason) in [
+            (json!({"pooling_mode_first_last": true}), "pooling_mode_first_last is true"),
+            (json!({"weights": [1, 2]}), "weights is [1,2]"),
+            (json!({"pooling_mode_mean_tokens": "yes"}), "pooling_mode_mean_tokens is \"yes\""),
+        ] {
+            let error = Model::new().with(POOLING, config).pooling().unwrap_err();
+            assert!(error.contains(reason) && error.contains(POOLING), "{error}");
         }
     }
 
@@ -346,6 +360,54 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_lengths_may_have_the_name_of_the_family() {
+        for family in ["roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"] {
+            let file = format!("sentence_{family}_config.json");
+            let model = Model::new().with(&file, json!({"max_seq_length": 40}));
+            assert_eq!(model.reading().unwrap().max_tokens, 48, "the usual name comes first");
+            assert_eq!(model.without(LENGTH).reading().unwrap().max_tokens, 40, "{family}");
+        }
+    }
+
+    #[test]
+    fn a_length_may_be_an_argument_of_the_tokenizer_or_of_its_calls() {
+        let length = |config: Value| Model::new().with(LENGTH, config).reading().map(|reading| reading.max_tokens);
+        let arguments = json!({"model_max_length": 16});
+        assert_eq!(length(json!({"max_seq_length": 48, "tokenizer_args": arguments})), Ok(16));
+        assert_eq!(length(json!({"processor_kwargs": arguments})), Ok(16));
+        let call = json!({"text": {"max_length": 12, "truncation": true}});
+        assert_eq!(length(json!({"processing_kwargs": call, "tokenizer_args": arguments})), Ok(12));
+    }
+
+    #[test]
+    fn fields_that_would_change_a_vector_otherwise_are_refused_by_name() {
+        for (config, reason) in [
+            (json!({"query_length": 32}), "query_length is 32"),
+            (json!({"document_length": 32}), "document_length is 32"),
+            (json!({"query_expansion": {"strategy": "fixed"}}), "query_expansion is"),
+            (json!({"transformer_task": "fill-mask"}), "transformer_task is \"fill-mask\""),
+            (json!({"module_output_name": "logits"}), "module_output_name is"),
+            (json!({"modality_config": {"text": {"method": "get_text_features"}}}), "modality_config.text.method is"),
+            (json!({"tokenizer_args": {"use_fast": false, "bos_token": "x"}}), "tokenizer_args.bos_token is \"x\""),
+            (json!({"config_args": {"hidden_act": "relu"}}), "config_args.hidden_act is \"relu\""),
+            (json!({"model_args": {"subfolder": "x"}}), "model_args.subfolder is \"x\""),
+            (json!({"processing_kwargs": {"text": {"add_special_tokens": false}}}), "text.add_special_tokens is false"),
+            (json!({"processing_kwargs": {"text": {"truncation": false}}}), "text.truncation is false"),
+            (json!({"something": 1}), "something is 1"),
+        ] {
+            let error = Model::new().with(LENGTH, config).reading().unwrap_err();
+            assert!(error.contains(reason) && error.contains(LENGTH), "{reason}: {error}");
+        }
+        let harmless = json!({
+            "max_seq_length": 48, "model_args": {"torch_dtype": "float16", "attn_implementation": "sdpa"},
+            "query_length": null, "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+            "processing_kwargs": {"text": {"padding": true}, "image": {"size": 3}}, "unpad_inputs": false,
+        });
+        assert_eq!(Model::new().with(LENGTH, harmless).reading().unwrap().max_tokens, 48);
+    }
+
+    #[test]
     fn rows_of_the_position_table_that_no_token_uses_are_no_length() {
         // As XLM-RoBERTa's 514 rows are 512 positions.
         let roberta = json!({"model_type": "roberta", "architectures": ["RobertaModel"], "pad_token_id": 1});
@@ -376,6 +438,11 @@ mod tests {
         let prompts = Model::new().with(CARD, config).prompts().unwrap();
         assert_eq!(prompts, Prompts { query: None, document: some("d: "), default: None });
         assert_eq!(Model::new().prompts().unwrap(), Prompts::default());
+        // An empty prompt for documents is one; the next name is not asked.
+        let document = |prompts: Value| Model::new().with(CARD, json!({"prompts": prompts})).prompts().unwrap().document;
+        assert_eq!(document(json!({"document": "", "passage": "p: "})), None);
+        assert_eq!(document(json!({"document": null, "passage": "p: "})), some("p: "));
+        assert_eq!(document(json!({"corpus": "c: "})), some("c: "));
     }
 
     #[test]

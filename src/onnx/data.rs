@@ -1,8 +1,10 @@
-//! Files that a graph keeps weights in: where they are, and when they must be read for a runtime.
+//! Files that a graph keeps weights in: where they are, and when a graph must be read for rten.
 //!
 //! A graph names such a file by a name beside itself. In a hub cache both are links into a folder of blobs, where they
 //! have other names. ONNX Runtime follows the file's own link; rten follows the graph's, looks for the name among the
-//! blobs and does not find it. So where a link is on the way, the bytes are read here for rten; everywhere else it
+//! blobs and does not find it. And rten has no 16-bit floats but those of weights, which it makes wider: a cast to them
+//! ends the load, though it would change nothing but the rounding of numbers that are 32 bits wide everywhere else.
+//! So where a link is on the way, or a cast to 16 bits, the bytes are read and set right here; everywhere else rten
 //! opens the files itself, which takes less memory.
 
 use std::fs::{self, File};
@@ -12,8 +14,22 @@ use std::path::{Component, Path, PathBuf};
 use super::graph::Source;
 use super::outline::{self, Outline};
 
-/// The content of files, by the names that a graph gives them.
-pub(super) type Read = Vec<(String, Vec<u8>)>;
+/// A graph as rten gets it.
+#[derive(Debug)]
+pub(super) enum Whole<'a> {
+    /// In a file, with its weights in it or beside it.
+    File(&'a Path),
+    /// In memory, with the content of each further file by the name that the graph gives it.
+    Read {
+        /// The graph.
+        graph: Vec<u8>,
+        /// The further files.
+        data: Vec<(String, Vec<u8>)>,
+    },
+}
+
+/// `TensorProto.DataType.FLOAT`
+const FLOAT32: u8 = 1;
 
 /// The files of a graph, all of them there.
 #[derive(Debug)]
@@ -51,17 +67,31 @@ impl Files {
         Ok(Self { files, are_beside })
     }
 
-    /// Their content, if a runtime that follows the graph's links would not find them; else nothing.
-    pub(super) fn read(self) -> Result<Read, String> {
-        if self.are_beside {
-            return Ok(Vec::new());
+    /// The graph for rten, by a path if that will do.
+    pub(super) fn for_rten<'a>(self, source: Source<'a>, outline: &Outline) -> Result<Whole<'a>, String> {
+        let mut graph = match source {
+            Source::File(path) if self.are_beside && outline.half_casts.is_empty() && is_named_onnx(path) => {
+                return Ok(Whole::File(path));
+            }
+            Source::File(path) => fs::read(path).map_err(|error| error.to_string())?,
+            Source::Memory(bytes) => bytes.to_vec(),
+        };
+        for place in &outline.half_casts {
+            if let Some(byte) = usize::try_from(*place).ok().and_then(|place| graph.get_mut(place)) {
+                *byte = FLOAT32;
+            }
         }
         let read = |(name, path): (String, PathBuf)| match fs::read(&path) {
             Ok(bytes) => Ok((name, bytes)),
             Err(error) => Err(unreadable(&path, &error)),
         };
-        self.files.into_iter().map(read).collect()
+        Ok(Whole::Read { graph, data: self.files.into_iter().map(read).collect::<Result<_, String>>()? })
     }
+}
+
+/// rten knows a file by its ending, and opens no others.
+fn is_named_onnx(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
 /// A file that a graph names, which must be there and in the graph's folder or below it.

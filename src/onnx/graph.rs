@@ -137,8 +137,8 @@ impl Graph {
             Engine::OnnxRuntime(library) => onnxruntime::Session::load(library, source, &runtime.settings)
                 .map(|(session, inputs, outputs)| (Session::OnnxRuntime(session), inputs, outputs)),
             Engine::Rten(threads) => files
-                .read()
-                .and_then(|read| rten_runtime::Session::load(threads, source, read, &runtime.settings))
+                .for_rten(source, &outline)
+                .and_then(|whole| rten_runtime::Session::load(threads, whole, &runtime.settings))
                 .map(|(session, inputs, outputs)| (Session::Rten(Box::new(session)), inputs, outputs)),
         }
         .map_err(refused)?;

@@ -23,11 +23,16 @@ const STEPS: usize = 16;
 /// `TensorProto.DataLocation.EXTERNAL`
 const EXTERNAL: u64 = 1;
 
+/// `TensorProto.DataType.FLOAT16`
+const FLOAT16: u64 = 10;
+
 /// What is known of a graph.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Outline {
     /// The files that it keeps weights in, as it names them.
     pub external: BTreeSet<String>,
+    /// The bytes that say that a node casts to 16-bit floats, by their places in the file.
+    pub half_casts: Vec<u64>,
     /// The node that makes each value of the main graph, by the value's name.
     makers: HashMap<String, Node>,
 }
@@ -101,7 +106,8 @@ impl Outline {
 /// What `source`, which has `length` bytes, says of its graph; or why it is no whole one.
 pub(super) fn read(source: impl Read + Seek, length: u64) -> Result<Outline, String> {
     let source = BufReader::new(source);
-    let mut walk = Walk { source, position: 0, graphs: 0, has_graph: false, found: Outline::default() };
+    let found = Outline::default();
+    let mut walk = Walk { source, position: 0, graphs: 0, has_graph: false, casts: Vec::new(), found };
     match walk.message(Message::Model, length, DEPTH) {
         Ok(()) if walk.has_graph => Ok(walk.found),
         Ok(()) | Err(Fault::Foreign) => Err("this is no ONNX graph".to_owned()),
@@ -180,6 +186,8 @@ struct Walk<S> {
     /// Graphs that the walk is within.
     graphs: usize,
     has_graph: bool,
+    /// Places of attributes of the node that the walk is within, which would make a cast of it to 16 bits.
+    casts: Vec<u64>,
     found: Outline,
 }
 
@@ -189,6 +197,10 @@ struct Said {
     node: Node,
     location: Option<String>,
     is_external: bool,
+    /// The attribute's name is `to`.
+    is_target: bool,
+    /// The place of the attribute's number, if that is the number of 16-bit floats.
+    half: Option<u64>,
 }
 
 impl<S: Read + Seek> Walk<S> {
@@ -205,8 +217,16 @@ impl<S: Read + Seek> Walk<S> {
             // The kinds of protocol buffers: a number, 8 bytes, bytes with their length, 4 bytes.
             let size = match tag & 7 {
                 0 => {
+                    let place = self.position;
                     let value = self.varint(end)?;
-                    said.is_external |= message == Message::Tensor && tag >> 3 == 14 && value == EXTERNAL;
+                    match (message, tag >> 3) {
+                        (Message::Tensor, 14) => said.is_external |= value == EXTERNAL,
+                        // The number is one byte, which can be another.
+                        (Message::Attribute, 3) if value == FLOAT16 && self.position == place + 1 => {
+                            said.half = Some(place);
+                        }
+                        _ => {}
+                    }
                     continue;
                 }
                 1 => 8,
@@ -235,7 +255,8 @@ impl<S: Read + Seek> Walk<S> {
     /// Reads a field of bytes if it is one that tells something. Says whether it did.
     fn note(&mut self, message: Message, field: u64, size: u64, said: &mut Said) -> Result<bool, Fault> {
         let wanted = match message {
-            Message::Node => self.graphs == 1 && matches!(field, 1 | 2 | 4),
+            Message::Node => field == 4 || self.graphs == 1 && matches!(field, 1 | 2),
+            Message::Attribute => field == 1,
             Message::Tensor => field == 13,
             _ => false,
         };
@@ -250,9 +271,10 @@ impl<S: Read + Seek> Walk<S> {
             return Ok(true);
         }
         let name = String::from_utf8_lossy(&bytes).into_owned();
-        match field {
-            1 => said.node.inputs.push(name),
-            2 => said.node.outputs.push(name),
+        match (message, field) {
+            (Message::Attribute, _) => said.is_target = name == "to",
+            (_, 1) => said.node.inputs.push(name),
+            (_, 2) => said.node.outputs.push(name),
             _ => said.node.operator = name,
         }
         Ok(true)
@@ -261,6 +283,15 @@ impl<S: Read + Seek> Walk<S> {
     fn keep(&mut self, message: Message, said: Said) {
         if let (true, Some(location)) = (said.is_external, said.location) {
             self.found.external.insert(location);
+        }
+        if let (true, Some(place)) = (said.is_target, said.half) {
+            self.casts.push(place);
+        }
+        if message == Message::Node {
+            let casts = std::mem::take(&mut self.casts);
+            if said.node.operator == "Cast" {
+                self.found.half_casts.extend(casts);
+            }
         }
         if message == Message::Node && self.graphs == 1 {
             for output in &said.node.outputs {

@@ -26,8 +26,8 @@ pub enum ProbeError {
     },
     /// A length that the settings allow and the graph does not.
     #[error(
-        "config.json and tokenizer_config.json allow {tokens} tokens, and the graph fails on a text of so many: \
-         {reason}; set model_max_length in tokenizer_config.json to what the graph takes"
+        "config.json allows {tokens} tokens, and the graph fails on a text of that length: {reason}; write the length \
+         that the graph takes into tokenizer_config.json (model_max_length) or sentence_bert_config.json (max_seq_length)"
     )]
     Length {
         /// Tokens of a text.

@@ -1,10 +1,8 @@
 //! rten: the runtime that is linked in and needs nothing installed.
 //!
-//! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those.
+//! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those. What
+//! it cannot open or convert itself is done before ([`data`](super::data)).
 
-use std::ffi::OsStr;
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use rten::{DataType, Dimension, LoadErrorKind, Model, ModelOptions, NodeId, RunOptions, ThreadPool, ValueType};
@@ -13,8 +11,8 @@ use rten_tensor::{NdTensorView, Tensor};
 
 use super::caught::{caught, one_line};
 use super::feed::Feed;
-use super::data::Read;
-use super::graph::{Output, Source};
+use super::data::Whole;
+use super::graph::Output;
 use super::options::Optimization;
 use super::port::{Dim, Element, Port};
 use super::runtime::Settings;
@@ -44,8 +42,7 @@ impl Session {
     /// The graph, its inputs and its outputs; or the runtime's reason.
     pub(super) fn load(
         threads: &Threads,
-        source: Source<'_>,
-        read: Read,
+        whole: Whole<'_>,
         settings: &Settings,
     ) -> Result<(Self, Vec<Port>, Vec<Port>), String> {
         let mut options = ModelOptions::with_all_ops();
@@ -53,15 +50,14 @@ impl Session {
         // linear layers are in memory twice.
         options.enable_optimization(settings.optimization != Optimization::None).prepack_weights(true);
         caught(|| {
-            let model = match source {
-                Source::File(path) if read.is_empty() => load_file(&options, path),
-                Source::File(path) => {
-                    for (name, bytes) in read {
+            let model = match whole {
+                Whole::File(path) => options.load_file(path).map_err(one_line),
+                Whole::Read { graph, data } => {
+                    for (name, bytes) in data {
                         options.external_data(&name, bytes);
                     }
-                    load_bytes(&options, fs::read(path).map_err(one_line)?)
+                    load_bytes(&options, graph)
                 }
-                Source::Memory(bytes) => load_bytes(&options, bytes.to_vec()),
             }?;
             let ports = |ids: &[NodeId]| ids.iter().map(|&id| port(&model, id)).collect();
             let (inputs, outputs) = (ports(model.input_ids()), ports(model.output_ids()));
@@ -83,15 +79,6 @@ impl Session {
             let tensor: Tensor<f32> = value.try_into().map_err(one_line)?;
             Ok::<_, String>(Output { shape: tensor.shape().to_vec(), values: tensor.into_data() })
         })
-    }
-}
-
-/// A file with the usual ending may keep its weights beside itself; others rten would not even open.
-fn load_file(options: &ModelOptions, path: &Path) -> Result<Model, String> {
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(OsStr::new("onnx"))) {
-        options.load_file(path).map_err(one_line)
-    } else {
-        load_bytes(options, fs::read(path).map_err(one_line)?)
     }
 }
 
@@ -136,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_version_is_the_one_that_is_linked_in() {
-        let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
         assert!(lock.contains(&format!("name = \"rten\"\nversion = \"{VERSION}\"\n")));
     }
 }
