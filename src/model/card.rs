@@ -234,7 +234,7 @@ mod tests {
             "tokenizer_config.json",
         ] {
             let directory = model();
-            fs::write(directory.path().join(file), "{").unwrap();
+            fs::write(directory.path().join(file), " ").unwrap();
             let error = read(directory.path()).unwrap_err();
             assert!(error.contains(&format!("{file} is malformed: EOF")), "{error}");
             fs::write(directory.path().join(file), "").unwrap();

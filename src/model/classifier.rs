@@ -266,7 +266,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         std::fs::create_dir(file("onnx")).unwrap();
-        std::fs::write(file("onnx/model.onnx"), "a graph").unwrap();
+        // ModelProto with an empty graph.
+        std::fs::write(file("onnx/model.onnx"), [7 << 3 | 2, 0]).unwrap();
         std::fs::write(file("tokenizer.json"), "{}").unwrap();
         for (name, value) in [("config.json", config), ("tokenizer_config.json", tokenizer_config)] {
             if let Some(value) = value {

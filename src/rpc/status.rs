@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt, pb};
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, Full, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
+use crate::embedder::NotAnEmbedding;
 use crate::inference::{Overloaded, TextError};
 
 /// Violations reported at most.
@@ -164,6 +165,12 @@ impl Failure {
                 Self::Internal
             }
         }
+    }
+
+    /// What became of scaling a vector of the model to length 1: the model gave none that has a direction.
+    pub fn of_model(error: &NotAnEmbedding) -> Self {
+        tracing::error!(%error, "the model's vector of a text has no direction");
+        Self::Internal
     }
 
     fn disk(error: disk::CommitError) -> Self {

@@ -228,3 +228,24 @@ fn weights_that_do_not_fit_the_configuration_are_named_with_the_weight() {
     let error = refusal(folder.path());
     assert!(error.contains("encoder.layer.0.output.dense.weight has the type U8"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dimensions_that_are_all_zero_are_the_callers_to_change() {
+    let folder = model();
+    let mut first_is_zero = weights();
+    for name in ["weight", "bias"] {
+        let name = format!("encoder.layer.0.output.LayerNorm.{name}");
+        let mut values: Vec<f32> = first_is_zero[&name].to_vec1().unwrap();
+        values[0] = 0.0;
+        first_is_zero.insert(name, Tensor::from_vec(values, HIDDEN, &Device::Cpu).unwrap());
+    }
+    candle_core::safetensors::save(&first_is_zero, folder.path().join("model.safetensors")).unwrap();
+    let server = serve(folder.path()).await;
+    let request = |dimensions| EmbedRequest { texts: vec!["hello".to_owned()], dimensions, ..Default::default() };
+    let results = server.client().await.embed(request(1)).await.unwrap().into_inner().results;
+    let Some(embed_result::Result::Error(error)) = &results[0].result else { panic!("{results:?}") };
+    assert_eq!(error.code, i32::from(tonic::Code::InvalidArgument));
+    assert!(error.message.contains("dimensions: the first 1 of this text's vector are zero"), "{}", error.message);
+    let results = server.client().await.embed(request(2)).await.unwrap().into_inner().results;
+    assert_eq!(vector(&results[0])[0], 0.0);
+}
