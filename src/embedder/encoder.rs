@@ -138,7 +138,9 @@ fn tensors(files: &[PathBuf]) -> Result<HashMap<String, Tensor>, LoadError> {
 fn plain(error: &candle_core::Error) -> String {
     use candle_core::Error;
     match error {
-        Error::WithBacktrace { inner, .. } | Error::WithPath { inner, .. } | Error::Context { inner, .. } => plain(inner),
+        Error::WithBacktrace { inner, .. } | Error::WithPath { inner, .. } | Error::Context { inner, .. } => {
+            plain(inner)
+        }
         other => other.to_string(),
     }
 }

@@ -21,7 +21,8 @@ pub use options::{Backend, Options, Precision};
 
 use crate::compute::WhenFull;
 use crate::inference::{
-    self, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError, Truncation,
+    self, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError,
+    Truncation,
 };
 use crate::model::{Card, Prompts, TruncationSide};
 use encoder::Encoder;

@@ -59,11 +59,14 @@ impl Card {
         let pooling = Pooling::read(&layout, &architecture)?;
         let settings = TransformerSettings::read(&layout.transformer)?;
         let class = architecture::Names::read(&layout.config)?;
-        let tokenizer = TokenizerFile::read(&layout.transformer, Beside {
-            model_type: class.model_type.as_deref(),
-            class: class.tokenizer_class.as_deref(),
-            settings: settings.tokenizer.clone(),
-        })?;
+        let tokenizer = TokenizerFile::read(
+            &layout.transformer,
+            Beside {
+                model_type: class.model_type.as_deref(),
+                class: class.tokenizer_class.as_deref(),
+                settings: settings.tokenizer.clone(),
+            },
+        )?;
         let reading = Reading::read(&settings, &tokenizer, &architecture)?;
         let prompts = Prompts::read(&files.directory, &layout)?;
         let weights = fingerprint::weights(&layout.weights)?;

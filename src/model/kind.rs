@@ -95,8 +95,7 @@ pub(super) fn graph(directory: &Path, file: Option<&str>) -> Result<PathBuf, Car
 /// The same, and then the files that it keeps weights in, in the order of their names. All of them are there.
 pub(super) fn graph_and_data(directory: &Path, file: Option<&str>) -> Result<Vec<PathBuf>, CardError> {
     let graph = graph(directory, file)?;
-    let names = onnx::external_data(&graph)
-        .map_err(|problem| CardError::Malformed { path: graph.clone(), problem })?;
+    let names = onnx::external_data(&graph).map_err(|problem| CardError::Malformed { path: graph.clone(), problem })?;
     let folder = graph.parent().unwrap_or(directory);
     let mut files = vec![graph.clone()];
     for name in names {

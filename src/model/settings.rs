@@ -439,7 +439,8 @@ mod tests {
         assert_eq!(prompts, Prompts { query: None, document: some("d: "), default: None });
         assert_eq!(Model::new().prompts().unwrap(), Prompts::default());
         // An empty prompt for documents is one; the next name is not asked.
-        let document = |prompts: Value| Model::new().with(CARD, json!({"prompts": prompts})).prompts().unwrap().document;
+        let document =
+            |prompts: Value| Model::new().with(CARD, json!({"prompts": prompts})).prompts().unwrap().document;
         assert_eq!(document(json!({"document": "", "passage": "p: "})), None);
         assert_eq!(document(json!({"document": null, "passage": "p: "})), some("p: "));
         assert_eq!(document(json!({"corpus": "c: "})), some("c: "));

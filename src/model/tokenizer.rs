@@ -127,8 +127,8 @@ impl TokenizerFile {
         let source = Source { settings: &settings_path };
         let mut fields: Map<String, Value> = read_json_if_present(source.settings)?.unwrap_or_default();
         fields.extend(beside.settings);
-        let settings: Settings = serde_json::from_value(Value::Object(fields))
-            .map_err(|error| source.malformed(error.to_string()))?;
+        let settings: Settings =
+            serde_json::from_value(Value::Object(fields)).map_err(|error| source.malformed(error.to_string()))?;
         source.refuse(&settings)?;
         let class = Class::of(settings.tokenizer_class.as_deref().or(beside.class), beside.model_type);
         let changes = class::changes(class, &head, &settings, &source)?;

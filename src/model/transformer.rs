@@ -103,8 +103,14 @@ impl Fields {
                 "modality_config" => self.modality(value)?,
                 // Padding is not computed here at all.
                 "unpad_inputs" | "cache_dir" | "backend" => {}
-                _ => return Err(self.unsupported(name, value, "max_seq_length, do_lower_case, tokenizer_args and \
-                    processing_kwargs")),
+                _ => {
+                    return Err(self.unsupported(
+                        name,
+                        value,
+                        "max_seq_length, do_lower_case, tokenizer_args and \
+                    processing_kwargs",
+                    ));
+                }
             }
         }
         let of_tokenizer = match settings.tokenizer.get("model_max_length") {
@@ -170,16 +176,9 @@ impl Fields {
         Ok(())
     }
 
-    fn only(
-        &self,
-        name: &str,
-        value: &Value,
-        known: &[&str],
-        supported: &'static str,
-    ) -> Result<(), CardError> {
-        let unknown = self.object(name, value)?.iter().find(|(key, value)| {
-            !known.contains(&key.as_str()) && !value.is_null()
-        });
+    fn only(&self, name: &str, value: &Value, known: &[&str], supported: &'static str) -> Result<(), CardError> {
+        let unknown =
+            self.object(name, value)?.iter().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
         unknown.map_or(Ok(()), |(key, value)| Err(self.unsupported(&format!("{name}.{key}"), value, supported)))
     }
 
@@ -193,7 +192,8 @@ impl Fields {
 
     /// A length may be written as a float: some write 1e30 for "no limit".
     fn length(&self, name: &str, value: &Value) -> Result<usize, CardError> {
-        let length = value.as_f64().ok_or_else(|| self.malformed(format!("{name} is {value}, and must be a number")))?;
+        let length =
+            value.as_f64().ok_or_else(|| self.malformed(format!("{name} is {value}, and must be a number")))?;
         // A cast of a float saturates.
         Ok(length as usize)
     }
@@ -207,6 +207,11 @@ impl Fields {
     }
 
     fn unsupported(&self, name: &str, value: &Value, supported: &'static str) -> CardError {
-        CardError::UnsupportedField { path: self.path.clone(), field: name.to_owned(), value: value.to_string(), supported }
+        CardError::UnsupportedField {
+            path: self.path.clone(),
+            field: name.to_owned(),
+            value: value.to_string(),
+            supported,
+        }
     }
 }

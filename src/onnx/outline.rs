@@ -111,9 +111,9 @@ pub(super) fn read(source: impl Read + Seek, length: u64) -> Result<Outline, Str
     match walk.message(Message::Model, length, DEPTH) {
         Ok(()) if walk.has_graph => Ok(walk.found),
         Ok(()) | Err(Fault::Foreign) => Err("this is no ONNX graph".to_owned()),
-        Err(Fault::CutShort) => Err(format!(
-            "it is cut short or damaged: byte {} is in the middle; fetch or copy it again", walk.position
-        )),
+        Err(Fault::CutShort) => {
+            Err(format!("it is cut short or damaged: byte {} is in the middle; fetch or copy it again", walk.position))
+        }
         Err(Fault::TooDeep) => Err(format!("it has graphs within graphs, more than {DEPTH} messages deep")),
         Err(Fault::Unreadable(error)) => Err(error.to_string()),
     }

@@ -40,7 +40,11 @@ pub enum ProbeError {
 impl Graph {
     /// Runs the greatest token that there is, `last`, and a text of `tokens` tokens.
     pub fn probe(&mut self, last: u32, tokens: usize, pad: u32) -> Result<(), ProbeError> {
-        self.run(&[&[last]], pad).map_err(|reason| ProbeError::Token { tokens: last.saturating_add(1), last, reason })?;
+        self.run(&[&[last]], pad).map_err(|reason| ProbeError::Token {
+            tokens: last.saturating_add(1),
+            last,
+            reason,
+        })?;
         if tokens > LONGEST {
             return Ok(());
         }

@@ -10,8 +10,8 @@ use rten_tensor::prelude::*;
 use rten_tensor::{NdTensorView, Tensor};
 
 use super::caught::{caught, one_line};
-use super::feed::Feed;
 use super::data::Whole;
+use super::feed::Feed;
 use super::graph::Output;
 use super::options::Optimization;
 use super::port::{Dim, Element, Port};

@@ -295,6 +295,8 @@ mod tests {
         let per_token = floats("logits", &[ANY, ANY, Dim::Fixed(9)]);
         assert!(unfit(&inputs, &[per_token], Wanted::Logits).contains("its output logits float32 [?, ?, 9]"));
         let whole = port("logits", Element::Int64, &[ANY, ANY]);
-        assert!(unfit(&inputs, &[whole], Wanted::Logits).contains("must be float32, float16 or float64 [batch, labels]"));
+        assert!(
+            unfit(&inputs, &[whole], Wanted::Logits).contains("must be float32, float16 or float64 [batch, labels]")
+        );
     }
 }

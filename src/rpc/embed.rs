@@ -89,7 +89,9 @@ fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
 fn no_direction(error: &NotAnEmbedding, form: &Form) -> Failure {
     if form.is_cut {
         let n = form.dimensions;
-        let reason = format!("the first {n} of this text's vector are zero and have no direction; ask for more of them, or for normalize false");
+        let reason = format!(
+            "the first {n} of this text's vector are zero and have no direction; ask for more of them, or for normalize false"
+        );
         return Failure::invalid("dimensions", reason);
     }
     Failure::of_model(error)

@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 use crate::harness::{Server, dot};
 
 const HIDDEN: usize = 16;
-const WORDS: [&str; 11] =
-    ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "the", "fox", "##es", "Hello", "cafe"];
+const WORDS: [&str; 11] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "the", "fox", "##es", "Hello", "cafe"];
 
 fn write(directory: &Path, file: &str, content: &Value) {
     let path = directory.join(file);

@@ -58,8 +58,7 @@ impl fmt::Display for Added {
 }
 
 /// The tokens with a role, by the names of their settings.
-const NAMED: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Lists of further tokens: the newer name and the older.
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
@@ -92,9 +91,8 @@ pub(super) fn wanted(
         }
     }
     wanted.retain(|token| !token.content.is_empty() && !head.added_tokens.contains(token));
-    let known = |wanted: &[Added], content: &str| {
-        wanted.iter().chain(&head.added_tokens).any(|token| token.content == content)
-    };
+    let known =
+        |wanted: &[Added], content: &str| wanted.iter().chain(&head.added_tokens).any(|token| token.content == content);
     for list in LISTS {
         for token in settings.get(list).and_then(Value::as_array).into_iter().flatten() {
             let token = if token.is_string() { special(token) } else { Some(parse(token, source)?) };

@@ -65,7 +65,11 @@ fn berts_settings_are_put_over_the_normalizer_defaults_included() {
         let file = read_of("bert", &word_piece(), settings).unwrap();
         let normalizer = part(&file, "/normalizer");
         assert_eq!(normalizer["clean_text"], true);
-        (normalizer["lowercase"].clone(), normalizer["strip_accents"].clone(), normalizer["handle_chinese_chars"].clone())
+        (
+            normalizer["lowercase"].clone(),
+            normalizer["strip_accents"].clone(),
+            normalizer["handle_chinese_chars"].clone(),
+        )
     };
     assert_eq!(changed(json!({"do_lower_case": false})), (json!(false), json!(null), json!(true)));
     assert_eq!(changed(json!({"strip_accents": false})), (json!(true), json!(false), json!(true)));
@@ -128,14 +132,20 @@ fn tokens_of_the_settings_get_the_number_of_the_vocabulary_or_the_next_one() {
     let tokens = added(json!({"added_tokens_decoder": {
         "9": {"content": "<ent>", "normalized": false}, "3": {"content": "cat", "single_word": true},
     }}));
-    let found: Vec<(u64, &str)> = tokens.as_array().unwrap().iter().map(|token| {
-        (token["id"].as_u64().unwrap(), token["content"].as_str().unwrap())
-    }).collect();
+    let found: Vec<(u64, &str)> = tokens
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| (token["id"].as_u64().unwrap(), token["content"].as_str().unwrap()))
+        .collect();
     assert_eq!(found, [(0, "[CLS]"), (3, "cat"), (4, "<ent>")]);
     assert_eq!(tokens[1]["single_word"], true);
     // A token with a role is cut out of texts too, if the vocabulary has it.
     let tokens = added(json!({"sep_token": "[SEP]", "mask_token": "[MASK]"}));
-    assert_eq!((tokens.as_array().unwrap().len(), &tokens[1]["content"], &tokens[1]["special"]), (2, &json!("[SEP]"), &json!(true)));
+    assert_eq!(
+        (tokens.as_array().unwrap().len(), &tokens[1]["content"], &tokens[1]["special"]),
+        (2, &json!("[SEP]"), &json!(true))
+    );
     let tokens = added(json!({"additional_special_tokens": ["<query>"]}));
     assert_eq!((&tokens[1]["content"], &tokens[1]["id"]), (&json!("<query>"), &json!(4)));
 }
