@@ -14,7 +14,7 @@ pub fn card() -> Result<ClassifierCard, CardError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::{Reading, Tokenizer};
+    use crate::inference::{Kept, Reading, Tokenizer};
     use crate::onnx::{self, Choice, Graph, Runtime, Wanted};
 
     /// What two computations of the graph may differ by, of logits between -3 and 4.
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn tokens_and_logits_are_those_of_another_implementation() {
         let card = card().expect("the files of this build are right");
-        let reading = Reading { max_tokens: card.max_tokens, lowercase: false };
+        let reading = Reading { max_tokens: card.max_tokens, lowercase: false, kept: Kept::Beginning };
         let tokenizer = Tokenizer::new(TOKENIZER, reading).expect("a tokenizer");
         let options = onnx::Options { runtime: Choice::Rten, threads: 1, ..Default::default() };
         let runtime = Runtime::find(&options).expect("rten is in every binary");

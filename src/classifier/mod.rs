@@ -137,7 +137,10 @@ impl Classified {
     /// A vector without a direction says nothing of a text: then the model failed on it.
     fn of_head(head: &Head, output: Output) -> Result<Self, TextError> {
         let Output { values, tokens, tokens_total } = output;
-        let embedding = Embedding::normalized(values).map_err(|_| crate::inference::ModelFailed)?;
+        let embedding = Embedding::normalized(values).map_err(|error| {
+            tracing::error!(%error, "the model's vector of a text has no direction");
+            crate::inference::ModelFailed
+        })?;
         Ok(Self { logits: head.logits(embedding.values()), embedding: Some(embedding), tokens, tokens_total })
     }
 }

@@ -1,6 +1,25 @@
 //! From a model's raw scores (logits) to probabilities, and to the labels that a caller wants to see.
 
 use crate::model::Problem;
+use crate::onnx::Scale;
+
+/// The least probability that a graph's 0 stands for, and the least distance from 1: their logits are finite, and
+/// what they are turned back into differs from 0 and 1 by nothing that f32 shows.
+const LEAST: f64 = 1e-30;
+
+/// Turns the numbers of a graph into logits, of which [`probabilities`] makes again what the graph gave: a graph that
+/// ends with a softmax or a sigmoid must not get another one. Values that are not finite stay as they are.
+pub(super) fn to_logits(values: &mut [f32], scale: Scale) {
+    let logit = |p: f64| p.max(LEAST).ln();
+    for value in values.iter_mut().filter(|value| value.is_finite()) {
+        let p = f64::from(*value);
+        *value = match scale {
+            Scale::Scores | Scale::LogSoftmax => *value,
+            Scale::Softmax => logit(p) as f32,
+            Scale::Sigmoid => (logit(p) - logit(1.0 - p)) as f32,
+        };
+    }
+}
 
 /// Probabilities of `logits`, in their order: softmax, or a sigmoid for each. In f64, and safe for any finite logits:
 /// what would overflow is shifted, so that nothing but 0 and 1 can come of extremes.
@@ -91,6 +110,30 @@ mod tests {
             prop_assert_eq!(kept.iter().map(|(_, score)| *score).collect::<Vec<_>>(), expected);
             prop_assert!(kept.iter().all(|(n, score)| scores[*n] == *score));
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_graphs_own_probabilities_come_out_as_they_are(logits in prop::collection::vec(-40f32..40.0, 1..20)) {
+            for (problem, scale) in [(Problem::SingleLabel, Scale::Softmax), (Problem::MultiLabel, Scale::Sigmoid)] {
+                let given = probabilities(&logits, problem);
+                let mut values = given.clone();
+                to_logits(&mut values, scale);
+                prop_assert!(values.iter().all(|value| value.is_finite()));
+                for (p, expected) in probabilities(&values, problem).iter().zip(&given) {
+                    prop_assert!((p - expected).abs() <= 1e-6, "{p} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_sure_probability_has_a_finite_logit() {
+        let mut values = [1.0, 0.0, f32::NAN];
+        to_logits(&mut values, Scale::Sigmoid);
+        let [sure, never] = probabilities(&values[..2], Problem::MultiLabel)[..] else { panic!("two values") };
+        assert!(sure == 1.0 && never < 1e-20, "{sure} {never}");
+        assert!(values[2].is_nan());
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::head::{Head, HeadError, MadeFor};
 use super::spec::{Source, Spec};
-use super::{About, Classifier, Works, built_in};
+use super::{About, Classifier, Works, built_in, scores};
 use crate::compute::Pools;
-use crate::embedder::Embedder;
+use crate::embedder::{Embedder, kept};
 use crate::inference::{self, Inference, Model, Parts, Reading, Run, Tokenizer, TokenizerError};
 use crate::kernel::team::Team;
 use crate::model::{self, CardError, ClassifierCard, GraphFile, Problem};
-use crate::onnx::{self, Graph, Runtime, Wanted};
+use crate::onnx::{self, Graph, ProbeError, Runtime, Scale, Wanted};
 
 /// How classifiers run.
 #[derive(Debug, Clone)]
@@ -43,8 +43,24 @@ pub enum StartError {
     #[error(transparent)]
     Graph(#[from] onnx::LoadError),
     /// Its tokenizer is none.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    #[error("tokenizer.json cannot be used: {0}")]
+    Tokenizer(TokenizerError),
+    /// Its graph does not take what its tokenizer and its settings allow.
+    #[error("the graph does not fit its tokenizer: {0}")]
+    Probe(ProbeError),
+    /// `config.json` says one thing of its scores, and the graph another.
+    #[error(
+        "config.json: problem_type is {given}, which is not supported with the graph's output {output}, which is the \
+         result of {step}: export the scores before it (logits), or write the problem_type of the graph"
+    )]
+    OtherProblem {
+        /// What the configuration says.
+        given: Problem,
+        /// The output.
+        output: String,
+        /// The graph's last step.
+        step: &'static str,
+    },
     /// It does not work.
     #[error(transparent)]
     Inference(#[from] inference::StartError),
@@ -136,19 +152,21 @@ impl Classifier {
         };
         let mut graph = Graph::load(runtime, source, Wanted::Logits)?;
         let max_tokens = graph.sequence().map_or(card.max_tokens, |fixed| fixed.min(card.max_tokens));
-        let tokenizer = Tokenizer::new(&card.tokenizer, Reading { max_tokens, lowercase: false })?;
+        let reading = Reading { max_tokens, lowercase: false, kept: kept(card.truncation_side) };
+        let tokenizer = Tokenizer::new(&card.tokenizer, reading).map_err(StartError::Tokenizer)?;
         let scores = match graph.width() {
             Some(scores) => scores,
             None => count_scores(&mut graph, &tokenizer)?,
         };
         let labels = labels(spec, &card, scores)?;
+        let problem = problem(&card, &graph, scores)?;
+        graph.probe(tokenizer.last_token().unwrap_or(0), max_tokens, card.pad_token).map_err(StartError::Probe)?;
         let ports = |ports: &[onnx::Port]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
         let about = About {
             name: spec.name.clone(),
             id: card.id,
             revision: card.revision,
-            // As for labels in config.json: one score alone says how much, and a softmax of one is always 1.
-            problem: if scores == 1 { Problem::MultiLabel } else { card.problem },
+            problem,
             max_tokens,
             runtime: runtime.name(),
             inputs: ports(graph.inputs()),
@@ -233,9 +251,25 @@ fn check_count(labels: &[String], scores: usize) -> Result<(), StartError> {
 
 /// A graph that does not state how many scores it gives is asked.
 fn count_scores(graph: &mut Graph, tokenizer: &Tokenizer) -> Result<usize, StartError> {
-    let text = tokenizer.tokens("How many scores?")?;
+    let text = tokenizer.tokens("How many scores?").map_err(StartError::Tokenizer)?;
     let output = graph.run(&[&text.ids], 0).map_err(|error| inference::StartError::SelfTest(error.to_string()))?;
     Ok(output.shape.last().copied().unwrap_or(0))
+}
+
+/// What the scores mean: as the graph's last step says, if it makes probabilities, or else as `config.json` says.
+fn problem(card: &ClassifierCard, graph: &Graph, scores: usize) -> Result<Problem, StartError> {
+    let (of_graph, step) = match graph.scale() {
+        // As for labels in config.json: one score alone says how much, and a softmax of one is always 1.
+        Scale::Scores if scores == 1 => return Ok(Problem::MultiLabel),
+        Scale::Scores => return Ok(card.problem),
+        Scale::Softmax => (Problem::SingleLabel, "Softmax"),
+        Scale::LogSoftmax => (Problem::SingleLabel, "LogSoftmax"),
+        Scale::Sigmoid => (Problem::MultiLabel, "Sigmoid"),
+    };
+    if card.problem_is_given && card.problem != of_graph {
+        return Err(StartError::OtherProblem { given: card.problem, output: graph.output().to_string(), step });
+    }
+    Ok(of_graph)
 }
 
 /// A graph that the one worker and the self-test take turns with.
@@ -249,7 +283,9 @@ impl Model for Turns {
         let (graph, pad) = (Arc::clone(&self.graph), self.pad_token);
         Box::new(move |batch| {
             // A run that panicked left no state behind: a graph is read only.
-            let output = graph.lock().unwrap_or_else(PoisonError::into_inner).run(batch, pad)?;
+            let mut graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut output = graph.run(batch, pad)?;
+            scores::to_logits(&mut output.values, graph.scale());
             let width = output.values.len() / batch.len().max(1);
             Ok(output.values.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect())
         })

@@ -30,12 +30,24 @@ pub enum Encoder {
 /// Why a model's files do not make a model.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// They are damaged, missing, or of other shapes than the configuration says.
-    #[error("the weights cannot be used: {0}")]
-    Weights(#[from] candle_core::Error),
-    /// The sizes do not fit each other.
-    #[error("the weights cannot be used: {0}")]
-    Sizes(#[from] bert::LoadError),
+    /// A file is damaged, or is none of safetensors.
+    #[error(
+        "{path} is damaged or is no safetensors file: {problem}; fetch or copy it again", path = .path.display()
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Weights are missing, or of other shapes than the configuration says.
+    #[error("{path} does not fit config.json: {problem}", path = .path.display())]
+    Weights {
+        /// The file, or the first of them.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
     /// An accelerator was chosen with an arithmetic that it does not have.
     #[error("int8 runs on the CPU: use `--device cpu`, or `--precision f32` on this device")]
     CpuOnly,
@@ -56,19 +68,34 @@ impl Encoder {
         }
         // From the processor's memory in any case: it is packed there.
         let weights = VarBuilder::from_tensors(tensors(&card.weights)?, DType::F32, &Device::Cpu);
+        let misfit = |error: bert::LoadError| LoadError::Weights {
+            path: card.weights.first().cloned().unwrap_or_default(),
+            problem: match &error {
+                bert::LoadError::Weights(error) => plain(error),
+                other => other.to_string(),
+            },
+        };
         Ok(match device {
             Device::Cpu => {
                 let backend = Cpu::new(cpu::level(), precision, Arc::default());
-                let bert = Bert::load(weights, &card.architecture, &backend, CPU_BLOCK_TOKENS)?;
+                let bert = Bert::load(weights, &card.architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
                 Self::Cpu(Arc::new(bert), precision, card.pooling)
             }
             _ => {
                 let backend = Accelerator::new(device.clone());
                 // Nothing is gained by blocks: a batch is what fits into its memory.
-                let bert = Bert::load(weights, &card.architecture, &backend, usize::MAX)?;
+                let bert = Bert::load(weights, &card.architecture, &backend, usize::MAX).map_err(misfit)?;
                 Self::Accelerator(Arc::new(bert), backend, card.pooling)
             }
         })
+    }
+
+    /// Tries the greatest token and the longest text, where only the model itself knows whether it takes them.
+    pub fn probe(&self, last_token: u32, max_tokens: usize) -> Result<(), LoadError> {
+        match self {
+            Self::Onnx(encoder) => Ok(encoder.probe(last_token, max_tokens)?),
+            Self::Cpu(..) | Self::Accelerator(..) => Ok(()),
+        }
     }
 }
 
@@ -90,10 +117,30 @@ fn running<B: bert::Backend + 'static>(bert: Arc<Bert<B>>, backend: B, pooling: 
     Box::new(move |batch| Ok(bert.pooled(batch, pooling, &mut scratch)?))
 }
 
-fn tensors(files: &[PathBuf]) -> candle_core::Result<HashMap<String, Tensor>> {
+fn tensors(files: &[PathBuf]) -> Result<HashMap<String, Tensor>, LoadError> {
     let mut all = HashMap::new();
-    for file in files {
-        all.extend(candle_core::safetensors::load(file, &Device::Cpu)?);
+    for path in files {
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu)
+            .map_err(|error| LoadError::File { path: path.clone(), problem: plain(&error) })?;
+        // Whole numbers are quantised weights, which mean nothing without their scales; buffers may be whole numbers.
+        let is_weight = |name: &str| name.ends_with("weight") || name.ends_with("bias");
+        let whole = tensors.iter().find(|(name, tensor)| is_weight(name) && !tensor.dtype().is_float());
+        if let Some((name, tensor)) = whole {
+            let problem = format!("{name} has the type {:?}; weights must be of a float type", tensor.dtype());
+            return Err(LoadError::Weights { path: path.clone(), problem });
+        }
+        all.extend(tensors);
     }
     Ok(all)
+}
+
+/// What candle says, without the backtrace and the path that it puts around it.
+fn plain(error: &candle_core::Error) -> String {
+    use candle_core::Error;
+    match error {
+        Error::WithBacktrace { inner, .. } | Error::WithPath { inner, .. } | Error::Context { inner, .. } => {
+            plain(inner)
+        }
+        other => other.to_string(),
+    }
 }

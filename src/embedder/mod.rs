@@ -11,6 +11,7 @@ mod encoder;
 mod onnx;
 mod options;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use device::{DeviceChoice, DeviceError};
@@ -20,9 +21,10 @@ pub use options::{Backend, Options, Precision};
 
 use crate::compute::WhenFull;
 use crate::inference::{
-    self, CacheStats, Inference, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError, Truncation,
+    self, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError,
+    Truncation,
 };
-use crate::model::{Card, Prompts};
+use crate::model::{Card, Prompts, TruncationSide};
 use encoder::Encoder;
 
 /// Why there is no embedder.
@@ -31,23 +33,42 @@ pub enum StartError {
     /// The device cannot be had.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// The tokenizer file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: std::path::PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The tokenizer file cannot be used.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+    #[error("{path} cannot be used: {reason}", path = .path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: TokenizerError,
+    },
+    /// The tokenizer gives tokens that the model does not have.
+    #[error(
+        "{path} has {tokens} tokens, and the model has vectors for {rows} (vocab_size in config.json); \
+         use the tokenizer that the model was trained with, or resize the model's embeddings and save it again",
+        path = .path.display()
+    )]
+    Vocabulary {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// Its tokens, added ones included, as they are numbered.
+        tokens: usize,
+        /// `vocab_size`
+        rows: usize,
+    },
     /// The model's files cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The model does not work, or its threads do not start.
     #[error(transparent)]
     Inference(#[from] inference::StartError),
+}
+
+/// The part of a long text that is kept where its other end is left out.
+pub fn kept(left_out: TruncationSide) -> Kept {
+    match left_out {
+        TruncationSide::Right => Kept::Beginning,
+        TruncationSide::Left => Kept::End,
+    }
 }
 
 /// What a text is; picks the model's prompt.
@@ -76,14 +97,22 @@ impl Embedder {
     /// the weights takes.
     pub fn start(card: &Card, options: &Options) -> Result<Self, StartError> {
         let (device, choice) = options.device()?.open()?;
-        let json = std::fs::read(&card.tokenizer)
-            .map_err(|source| StartError::Read { path: card.tokenizer.clone(), source })?;
-        let reading = Reading { max_tokens: card.max_tokens, lowercase: card.lowercase };
+        let kept = kept(card.truncation_side);
+        let reading = Reading { max_tokens: card.max_tokens, lowercase: card.lowercase, kept };
+        let tokenizer = Tokenizer::new(&card.tokenizer_json, reading)
+            .map_err(|reason| StartError::Tokenizer { path: card.tokenizer.clone(), reason })?;
+        let last_token = tokenizer.last_token().unwrap_or(0);
+        let (tokens, rows) = (last_token as usize + 1, card.architecture.vocab_size);
+        if tokens > rows {
+            return Err(StartError::Vocabulary { path: card.tokenizer.clone(), tokens, rows });
+        }
+        let model = Encoder::load(card, &device, options)?;
+        model.probe(last_token, card.max_tokens)?;
         let parts = Parts {
             name: "encode",
             fingerprint: card.fingerprint.clone(),
-            tokenizer: Tokenizer::new(&json, reading)?,
-            model: Arc::new(Encoder::load(card, &device, options)?),
+            tokenizer,
+            model: Arc::new(model),
             width: card.dimensions,
         };
         Ok(Self {

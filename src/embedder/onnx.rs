@@ -1,5 +1,6 @@
 //! An encoder as an ONNX graph: token vectors come from a runtime, pooling is ours.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
@@ -7,10 +8,11 @@ use candle_core::Device;
 use super::options::Precision;
 use crate::inference::Run;
 use crate::model::{Card, Pooling};
-use crate::onnx::{self, Graph, Output, Runtime, RuntimeError, Source, Wanted};
+use crate::onnx::{self, Graph, Output, ProbeError, Runtime, RuntimeError, Source, Wanted};
 
 /// A graph that the one worker and the self-test take turns with.
 pub struct OnnxEncoder {
+    path: PathBuf,
     graph: Arc<Mutex<Graph>>,
     pad_token: u32,
     pooling: Pooling,
@@ -28,6 +30,14 @@ pub enum LoadError {
     /// It has its own arithmetic.
     #[error("`--precision int8` is of the backend candle: a graph has the arithmetic that it was exported with")]
     Precision,
+    /// It does not take what its tokenizer and its settings allow.
+    #[error("{path} does not fit its tokenizer: {reason}", path = .path.display())]
+    Probe {
+        /// The graph.
+        path: PathBuf,
+        /// What it does not take.
+        reason: ProbeError,
+    },
     /// The model has no graph.
     #[error("the model has no ONNX graph")]
     NoGraph,
@@ -49,7 +59,15 @@ impl OnnxEncoder {
         let runtime = Runtime::find(options)?;
         let graph = Graph::load(&runtime, Source::File(path), Wanted::Hidden)?;
         let pad_token = card.architecture.padding.unwrap_or(0);
-        Ok(Self { graph: Arc::new(Mutex::new(graph)), pad_token, pooling: card.pooling })
+        Ok(Self { path: path.clone(), graph: Arc::new(Mutex::new(graph)), pad_token, pooling: card.pooling })
+    }
+
+    /// Tries the greatest token and the longest text.
+    pub fn probe(&self, last_token: u32, max_tokens: usize) -> Result<(), LoadError> {
+        let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
+        graph
+            .probe(last_token, max_tokens, self.pad_token)
+            .map_err(|reason| LoadError::Probe { path: self.path.clone(), reason })
     }
 
     /// A way to run it: pooled vectors, `[texts][hidden]`, not normalised.

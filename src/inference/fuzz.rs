@@ -1,6 +1,6 @@
 //! Tokenizer files and texts of any bytes.
 
-use super::tokenizer::{Reading, Tokenizer};
+use super::tokenizer::{Kept, Reading, Tokenizer};
 
 /// A WordPiece tokenizer of a few words.
 const WORDPIECE: &str = r###"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true}, "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": null, "decoder": null, "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1, "##b": 2, "##c": 3, "the": 4, "ab": 5}}}"###;
@@ -10,7 +10,7 @@ const MAX_TOKENS: usize = 16;
 
 /// A text, or, where the first byte is a brace, a tokenizer's file.
 pub(crate) fn tokenizer(bytes: &[u8]) {
-    let reading = Reading { max_tokens: MAX_TOKENS, lowercase: true };
+    let reading = Reading { max_tokens: MAX_TOKENS, lowercase: true, kept: Kept::Beginning };
     if bytes.starts_with(b"{") {
         if let Ok(tokenizer) = Tokenizer::new(bytes, reading) {
             let _ = tokenizer.tokens("The cat, ab abc \u{301}");
@@ -18,9 +18,11 @@ pub(crate) fn tokenizer(bytes: &[u8]) {
         return;
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let tokenizer = Tokenizer::new(WORDPIECE.as_bytes(), reading).expect("it is a tokenizer");
-    let tokens = tokenizer.tokens(text).expect("every text has tokens");
-    assert!(tokens.ids.len() <= MAX_TOKENS && tokens.ids.len() <= tokens.total);
+    for kept in [Kept::Beginning, Kept::End] {
+        let tokenizer = Tokenizer::new(WORDPIECE.as_bytes(), Reading { kept, ..reading }).expect("it is a tokenizer");
+        let tokens = tokenizer.tokens(text).expect("every text has tokens");
+        assert!(tokens.ids.len() <= MAX_TOKENS && tokens.ids.len() <= tokens.total);
+    }
 }
 
 pub(crate) fn tokenizers() -> Vec<Vec<u8>> {

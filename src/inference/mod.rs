@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub use cache::CacheStats;
 pub use room::Overloaded;
 pub use text::{ModelFailed, Output, TextError, Truncation};
-pub use tokenizer::{Reading, Tokenizer, TokenizerError};
+pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, WhenFull};
 use crate::kernel::team::Team;

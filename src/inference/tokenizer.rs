@@ -42,6 +42,18 @@ pub struct Reading {
     pub max_tokens: usize,
     /// It wants lower case, whatever its tokenizer does.
     pub lowercase: bool,
+    /// What is kept of a text that is too long.
+    pub kept: Kept,
+}
+
+/// The part of a text that is kept where it is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kept {
+    /// Its first tokens.
+    #[default]
+    Beginning,
+    /// Its last tokens.
+    End,
 }
 
 /// A tokenizer file and a length.
@@ -86,6 +98,11 @@ impl Tokenizer {
         Ok(Self { inner, reading, added })
     }
 
+    /// The greatest number of a token, added tokens included; none where there are no tokens.
+    pub fn last_token(&self) -> Option<u32> {
+        self.inner.get_vocab(true).into_values().max()
+    }
+
     /// Tokens of a text that the model reads.
     pub fn max_tokens(&self) -> usize {
         self.reading.max_tokens
@@ -102,16 +119,28 @@ impl Tokenizer {
             text
         };
         let enough = self.max_tokens() + MARGIN_TOKENS;
-        let mut cut = text.floor_char_boundary(enough * BYTES_PER_TOKEN);
-        let mut encoding = self.inner.encode_fast(&text[..cut], false).map_err(fail)?;
-        while cut < text.len() && encoding.len() < enough {
-            cut = text.floor_char_boundary(cut * 4);
-            encoding = self.inner.encode_fast(&text[..cut], false).map_err(fail)?;
+        let mut bytes = enough * BYTES_PER_TOKEN;
+        let mut encoding = self.inner.encode_fast(self.part(text, bytes), false).map_err(fail)?;
+        while bytes < text.len() && encoding.len() < enough {
+            bytes *= 4;
+            encoding = self.inner.encode_fast(self.part(text, bytes), false).map_err(fail)?;
         }
         let total = encoding.len() + self.added;
-        encoding.truncate(self.max_tokens() - self.added, 0, TruncationDirection::Right);
+        let left_out = match self.reading.kept {
+            Kept::Beginning => TruncationDirection::Right,
+            Kept::End => TruncationDirection::Left,
+        };
+        encoding.truncate(self.max_tokens() - self.added, 0, left_out);
         let encoding = self.inner.post_process(encoding, None, true).map_err(fail)?;
         Ok(Tokens { ids: encoding.get_ids().to_vec(), total })
+    }
+
+    /// About `bytes` of the part of `text` that is kept, whole characters.
+    fn part<'a>(&self, text: &'a str, bytes: usize) -> &'a str {
+        match self.reading.kept {
+            Kept::Beginning => &text[..text.floor_char_boundary(bytes)],
+            Kept::End => &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..],
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 mod config;
 
+pub(super) use config::Names;
+
 /// Rows of MPNet's table of relative positions. The configuration has a number for it that transformers uses for
 /// the size of the table only: it computes rows for 32 of them, whatever is configured.
 pub const RELATIVE_BUCKETS: usize = 32;

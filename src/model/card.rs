@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use super::Files;
-use super::architecture::Architecture;
+use super::architecture::{self, Architecture};
 use super::error::CardError;
 use super::fingerprint::{self, Fields, ONNX, PRECISIONS};
 use super::layout::Layout;
 use super::settings::{Pooling, Prompts, Reading};
+use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
+use super::transformer::TransformerSettings;
 
 /// A model's settings, in bounds and consistent, and where its large files are.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,10 @@ pub struct Card {
     pub weights: Vec<PathBuf>,
     /// `tokenizer.json`.
     pub tokenizer: PathBuf,
+    /// Its content, with the changes that the settings beside it make.
+    pub tokenizer_json: Vec<u8>,
+    /// Which end of a text that is too long is left out.
+    pub truncation_side: TruncationSide,
 }
 
 impl Card {
@@ -51,14 +57,23 @@ impl Card {
         let layout = Layout::read(&files.directory, &files.kind)?;
         let architecture = Architecture::read(&layout.config)?;
         let pooling = Pooling::read(&layout, &architecture)?;
-        let reading = Reading::read(&layout, &architecture)?;
+        let settings = TransformerSettings::read(&layout.transformer)?;
+        let class = architecture::Names::read(&layout.config)?;
+        let tokenizer = TokenizerFile::read(
+            &layout.transformer,
+            Beside {
+                model_type: class.model_type.as_deref(),
+                class: class.tokenizer_class.as_deref(),
+                settings: settings.tokenizer.clone(),
+            },
+        )?;
+        let reading = Reading::read(&settings, &tokenizer, &architecture)?;
         let prompts = Prompts::read(&files.directory, &layout)?;
         let weights = fingerprint::weights(&layout.weights)?;
         check_weights(files, &layout, &weights)?;
-        let tokenizer = fingerprint::file(&layout.tokenizer)?;
         let fields = Fields {
             weights: &weights,
-            tokenizer: &tokenizer,
+            tokenizer: &tokenizer.digest,
             architecture: &architecture,
             pooling,
             reading,
@@ -81,7 +96,9 @@ impl Card {
             prompts,
             normalizes: layout.normalizes,
             weights: layout.weights,
-            tokenizer: layout.tokenizer,
+            tokenizer: tokenizer.path,
+            tokenizer_json: tokenizer.json,
+            truncation_side: tokenizer.truncation_side,
         })
     }
 }
@@ -216,12 +233,42 @@ mod tests {
             "1_Pooling/config.json",
             "sentence_bert_config.json",
             "config_sentence_transformers.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
         ] {
             let directory = model();
-            fs::write(directory.path().join(file), "").unwrap();
+            fs::write(directory.path().join(file), " ").unwrap();
             let error = read(directory.path()).unwrap_err();
             assert!(error.contains(&format!("{file} is malformed: EOF")), "{error}");
+            fs::write(directory.path().join(file), "").unwrap();
+            let error = read(directory.path()).unwrap_err();
+            assert!(error.contains(&format!("{file} is empty")), "{error}");
         }
+    }
+
+    #[test]
+    fn modules_of_the_models_own_code_and_adapters_are_refused_by_name() {
+        let directory = model();
+        let modules = json!([
+            {"path": "", "type": "custom_st.Transformer"},
+            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        ]);
+        write_json(&directory.path().join("modules.json"), &modules);
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("the type of a module is custom_st.Transformer, which is not supported"), "{error}");
+        let directory = model();
+        write_json(&directory.path().join("adapter_config.json"), &json!({"peft_type": "LORA"}));
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("adapter_config.json") && error.contains("merge the adapter"), "{error}");
+    }
+
+    #[test]
+    fn a_pointer_in_the_place_of_the_weights_is_named_with_what_to_do() {
+        let directory = model();
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        fs::write(directory.path().join("model.safetensors"), pointer).unwrap();
+        let error = read(directory.path()).unwrap_err();
+        assert!(error.contains("model.safetensors is a Git LFS pointer"), "{error}");
     }
 
     #[test]
@@ -299,6 +346,8 @@ mod tests {
             ("1_Pooling/config.json", json!({"pooling_mode": "cls"}).to_string()),
             ("sentence_bert_config.json", json!({"max_seq_length": 47}).to_string()),
             ("sentence_bert_config.json", json!({"max_seq_length": 48, "do_lower_case": true}).to_string()),
+            ("tokenizer_config.json", json!({"truncation_side": "left"}).to_string()),
+            ("tokenizer_config.json", json!({"added_tokens_decoder": {"7": {"content": "<ent>"}}}).to_string()),
             ("config_sentence_transformers.json", json!({"prompts": {"query": "q"}}).to_string()),
             ("config_sentence_transformers.json", json!({"prompts": {"document": "q"}}).to_string()),
         ] {
@@ -307,5 +356,8 @@ mod tests {
             seen.push(fingerprint);
         }
         assert_eq!(changed("config.json", &with("transformers_version", json!("5.0"))), original);
+        // A setting that says what holds anyway is the same model.
+        let usual = json!({"truncation_side": "right", "do_basic_tokenize": true, "padding_side": "left"});
+        assert_eq!(changed("tokenizer_config.json", &usual.to_string()), original);
     }
 }

@@ -1,7 +1,7 @@
 //! The card of a classifier: all that must be known of it beside its graph, read from its own files and checked.
 //!
-//! `config.json` as transformers writes it: `id2label`, `problem_type`, lengths. The tokenizer's own truncation and padding
-//! never count, as for encoders.
+//! `config.json` as transformers writes it: `id2label`, `problem_type`, lengths. The tokenizer is read as for encoders
+//! ([`tokenizer`](super::tokenizer)).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,38 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::CardError;
-use super::layout::{self, read_json_if_present};
+use super::file::{parse, read_json_if_present};
+use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
 use super::{Files, Kind, fingerprint, kind};
 
 /// Tokens that a classifier reads if nothing says how many: what BERT and its kin were trained with.
 const USUAL_TOKENS: usize = 512;
 
-/// Families whose positions begin behind their padding token: their tables have so many rows more than tokens.
-const OFFSET_FAMILIES: [&str; 4] = ["roberta", "xlm-roberta", "camembert", "xlm-roberta-xl"];
+/// Families whose positions begin behind a padding token, which is 1 where `config.json` does not say it. Their tables
+/// have rows for that token and those before it, which no text uses.
+const OFFSET_FAMILIES: [&str; 15] = [
+    "camembert",
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "layoutlmv3",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "roberta",
+    "roberta-prelayernorm",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "xmod",
+    MPNET,
+];
+
+/// The family whose padding token is 1 for positions, whatever `config.json` says.
+const MPNET: &str = "mpnet";
+
+/// The padding token of [`OFFSET_FAMILIES`].
+const OFFSET_PADDING: u32 = 1;
 
 /// How scores become probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +82,16 @@ pub struct ClassifierCard {
     pub labels: Option<Vec<String>>,
     /// What the scores mean.
     pub problem: Problem,
+    /// The problem is written in `config.json`, and not only what is usual.
+    pub problem_is_given: bool,
     /// Tokens of a text that it reads, special tokens included.
     pub max_tokens: usize,
     /// The token that fills up short texts of a batch.
     pub pad_token: u32,
-    /// The content of `tokenizer.json`.
+    /// The content of `tokenizer.json`, with the changes that the settings beside it make.
     pub tokenizer: Vec<u8>,
+    /// Which end of a text that is too long is left out.
+    pub truncation_side: TruncationSide,
     /// Its graph.
     pub graph: GraphFile,
 }
@@ -72,17 +100,13 @@ pub struct ClassifierCard {
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     model_type: Option<String>,
+    tokenizer_class: Option<String>,
     id2label: Option<BTreeMap<String, String>>,
     problem_type: Option<String>,
+    function_to_apply: Option<String>,
     pad_token_id: Option<u32>,
-    max_position_embeddings: Option<usize>,
-    n_positions: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct TokenizerConfig {
-    /// Some write 1e30 for "no limit".
-    model_max_length: Option<f64>,
+    max_position_embeddings: Option<i64>,
+    n_positions: Option<i64>,
 }
 
 impl ClassifierCard {
@@ -96,25 +120,27 @@ impl ClassifierCard {
             Kind::Classifier(file) => file.as_deref(),
             Kind::Encoder | Kind::OnnxEncoder => None,
         };
-        let graph = kind::graph(directory, file)?;
-        let tokenizer_path = layout::tokenizer(directory)?;
+        let mut graph = kind::graph_and_data(directory, file)?;
         let path = directory.join("config.json");
         let config = read_json_if_present::<Config>(&path)?.unwrap_or_default();
-        let lengths: TokenizerConfig =
-            read_json_if_present(&directory.join("tokenizer_config.json"))?.unwrap_or_default();
-        let tokenizer = std::fs::read(&tokenizer_path)
-            .map_err(|source| CardError::Unreadable { path: tokenizer_path.clone(), source })?;
-        let digests = [fingerprint::file(&graph)?, fingerprint::file(&tokenizer_path)?];
+        let beside = Beside {
+            model_type: config.model_type.as_deref(),
+            class: config.tokenizer_class.as_deref(),
+            ..Beside::default()
+        };
+        let tokenizer = TokenizerFile::read(directory, beside)?;
         Ok(Self {
             id: files.id.clone(),
             revision: files.revision.clone(),
-            fingerprint: digests.concat(),
+            fingerprint: [fingerprint::weights(&graph)?, tokenizer.digest].concat(),
             labels: labels(&config, &path)?,
             problem: problem(&config, &path)?,
-            max_tokens: max_tokens(&config, &lengths),
-            pad_token: config.pad_token_id.unwrap_or(0),
-            tokenizer,
-            graph: GraphFile::Disk(graph),
+            problem_is_given: config.problem_type.is_some(),
+            max_tokens: max_tokens(&config, tokenizer.max_tokens),
+            pad_token: pad_token(&config),
+            tokenizer: tokenizer.json,
+            truncation_side: tokenizer.truncation_side,
+            graph: GraphFile::Disk(graph.swap_remove(0)),
         })
     }
 
@@ -129,17 +155,18 @@ impl ClassifierCard {
         graph: &'static [u8],
     ) -> Result<Self, CardError> {
         let path = Path::new("config.json");
-        let config: Config = serde_json::from_slice(config)
-            .map_err(|error| CardError::Malformed { path: path.to_owned(), problem: error.to_string() })?;
+        let config: Config = parse(path, config)?;
         Ok(Self {
             id: id.to_owned(),
             revision: env!("CARGO_PKG_VERSION").to_owned(),
             fingerprint: [graph, tokenizer].map(fingerprint::bytes).concat(),
             labels: labels(&config, path)?,
             problem: problem(&config, path)?,
-            max_tokens: max_tokens(&config, &TokenizerConfig::default()),
-            pad_token: config.pad_token_id.unwrap_or(0),
+            problem_is_given: config.problem_type.is_some(),
+            max_tokens: max_tokens(&config, None),
+            pad_token: pad_token(&config),
             tokenizer: tokenizer.to_vec(),
+            truncation_side: TruncationSide::default(),
             graph: GraphFile::BuiltIn(graph),
         })
     }
@@ -176,28 +203,50 @@ pub fn check_labels(labels: &[String]) -> Result<(), String> {
 /// As transformers' pipelines decide: sigmoids where it says so, or where there is one label.
 fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
     let one_label = config.id2label.as_ref().is_some_and(|labels| labels.len() == 1);
-    match config.problem_type.as_deref() {
-        Some("multi_label_classification") => Ok(Problem::MultiLabel),
-        None if one_label => Ok(Problem::MultiLabel),
-        Some("single_label_classification") | None => Ok(Problem::SingleLabel),
-        Some(other) => Err(CardError::Unsupported {
-            path: path.to_owned(),
-            setting: "problem_type",
-            value: other.to_owned(),
-            supported: "single_label_classification and multi_label_classification",
-        }),
+    let unsupported = |setting, value: &str, supported| CardError::Unsupported {
+        path: path.to_owned(),
+        setting,
+        value: value.to_owned(),
+        supported,
+    };
+    let problem = match config.problem_type.as_deref() {
+        Some("multi_label_classification") => Problem::MultiLabel,
+        None if one_label => Problem::MultiLabel,
+        Some("single_label_classification") | None => Problem::SingleLabel,
+        Some(other) => {
+            let supported = "single_label_classification and multi_label_classification";
+            return Err(unsupported("problem_type", other, supported));
+        }
+    };
+    // The pipelines do not read it where there are labels, so it must say the same.
+    let function = config.function_to_apply.as_deref().unwrap_or("default");
+    match (problem, function.to_lowercase().as_str()) {
+        (_, "default") | (Problem::SingleLabel, "softmax") | (Problem::MultiLabel, "sigmoid") => Ok(problem),
+        (Problem::SingleLabel, _) => Err(unsupported("function_to_apply", function, "softmax with this problem_type")),
+        (Problem::MultiLabel, _) => Err(unsupported("function_to_apply", function, "sigmoid with this problem_type")),
     }
 }
 
-fn max_tokens(config: &Config, tokenizer: &TokenizerConfig) -> usize {
+/// Whether positions begin behind the padding token.
+fn has_offset(config: &Config) -> bool {
+    config.model_type.as_deref().is_some_and(|family| OFFSET_FAMILIES.contains(&family))
+}
+
+fn pad_token(config: &Config) -> u32 {
+    config.pad_token_id.unwrap_or(if has_offset(config) { OFFSET_PADDING } else { 0 })
+}
+
+/// `in_tokenizer` is the length that the tokenizer's settings say.
+fn max_tokens(config: &Config, in_tokenizer: Option<usize>) -> usize {
     let offset = match config.model_type.as_deref() {
-        Some(family) if OFFSET_FAMILIES.contains(&family) => config.pad_token_id.unwrap_or(1) as usize + 1,
+        Some(MPNET) => OFFSET_PADDING as usize + 1,
+        _ if has_offset(config) => pad_token(config) as usize + 1,
         _ => 0,
     };
-    let positions = config.max_position_embeddings.or(config.n_positions).map(|n| n.saturating_sub(offset));
-    // A cast of a float saturates.
-    let length = tokenizer.model_max_length.map(|n| n as usize).filter(|&n| n > 0);
-    match (positions, length) {
+    // Some write -1 where positions are relative.
+    let rows = config.max_position_embeddings.or(config.n_positions).and_then(|rows| usize::try_from(rows).ok());
+    let positions = rows.map(|rows| rows.saturating_sub(offset)).filter(|&positions| positions > 0);
+    match (positions, in_tokenizer) {
         (Some(positions), Some(length)) => positions.min(length),
         (Some(positions), None) => positions,
         // Without positions (relative ones, convolutions) a huge number says that nobody has decided.
@@ -217,7 +266,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| directory.path().join(name);
         std::fs::create_dir(file("onnx")).unwrap();
-        std::fs::write(file("onnx/model.onnx"), "a graph").unwrap();
+        // ModelProto with an empty graph.
+        std::fs::write(file("onnx/model.onnx"), [7 << 3 | 2, 0]).unwrap();
         std::fs::write(file("tokenizer.json"), "{}").unwrap();
         for (name, value) in [("config.json", config), ("tokenizer_config.json", tokenizer_config)] {
             if let Some(value) = value {
@@ -264,6 +314,44 @@ mod tests {
         assert_eq!(problem(multi), Ok(Problem::MultiLabel));
         let error = problem(json!({"problem_type": "regression"})).unwrap_err();
         assert!(error.contains("problem_type is regression, which is not supported"), "{error}");
+    }
+
+    #[test]
+    fn a_function_that_contradicts_the_problem_is_refused() {
+        let two = json!({"0": "a", "1": "b"});
+        let problem = |function: &str| {
+            read(Some(json!({"id2label": two, "function_to_apply": function})), None).map(|card| card.problem)
+        };
+        assert_eq!(problem("softmax"), Ok(Problem::SingleLabel));
+        for function in ["sigmoid", "none"] {
+            let error = problem(function).unwrap_err();
+            assert!(error.contains(&format!("function_to_apply is {function}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn rows_of_positions_before_and_at_the_padding_token_are_no_length() {
+        let length = |family: &str, padding: Value| {
+            let config = json!({"model_type": family, "max_position_embeddings": 514, "pad_token_id": padding});
+            read(Some(config), None).unwrap()
+        };
+        for family in ["mpnet", "longformer", "data2vec-text", "xlm-roberta", "roberta-prelayernorm"] {
+            assert_eq!(length(family, json!(1)).max_tokens, 512, "{family}");
+            assert_eq!(length(family, Value::Null).max_tokens, 512, "{family}");
+        }
+        assert_eq!(length("longformer", json!(2)).max_tokens, 511);
+        assert_eq!(length("mpnet", json!(2)).max_tokens, 512);
+        assert_eq!(length("electra", json!(1)).max_tokens, 514);
+        assert_eq!((length("roberta", Value::Null).pad_token, length("bert", Value::Null).pad_token), (1, 0));
+        let xlnet = json!({"model_type": "xlnet", "max_position_embeddings": -1});
+        assert_eq!(read(Some(xlnet), None).unwrap().max_tokens, USUAL_TOKENS);
+    }
+
+    #[test]
+    fn the_settings_of_the_tokenizer_count_and_are_part_of_the_fingerprint() {
+        let (plain, left) = (read(None, None).unwrap(), read(None, Some(json!({"truncation_side": "left"}))).unwrap());
+        assert_eq!((plain.truncation_side, left.truncation_side), (TruncationSide::Right, TruncationSide::Left));
+        assert_ne!(plain.fingerprint, left.fingerprint);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::Origin;
 #[derive(Debug, Error)]
 pub enum LocateError {
     /// The name is a path, and what is there is no model.
-    #[error("{path}: {reason}; give the directory that holds config.json, or a hub id (owner/name)", path = .path.display())]
+    #[error("{}", no_model(.path, .reason))]
     Directory { path: PathBuf, reason: Box<Reason> },
     /// The name is neither.
     #[error(
@@ -99,12 +99,27 @@ pub enum CardError {
     /// A file that is there and cannot be read.
     #[error("{path} cannot be read: {source}", path = .path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
+    /// A directory in the place of a file.
+    #[error("{path} is a directory, and must be a file", path = .path.display())]
+    Directory { path: PathBuf },
+    /// A file without content, as a broken copy leaves it.
+    #[error("{path} is empty; fetch or copy it again", path = .path.display())]
+    Empty { path: PathBuf },
+    /// What Git leaves of a large file where Git LFS is not installed.
+    #[error(
+        "{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`, or download it again",
+        path = .path.display()
+    )]
+    Pointer { path: PathBuf },
     /// A file with a wrong content.
     #[error("{path} is malformed: {problem}", path = .path.display())]
     Malformed { path: PathBuf, problem: String },
     /// A setting that this version cannot honour.
     #[error("{path}: {setting} is {value}, which is not supported; supported: {supported}", path = .path.display())]
     Unsupported { path: PathBuf, setting: &'static str, value: String, supported: &'static str },
+    /// The same for a field that was found in the file, by its name there.
+    #[error("{path}: {field} is {value}, which is not supported; supported: {supported}", path = .path.display())]
+    UnsupportedField { path: PathBuf, field: String, value: String, supported: &'static str },
     /// The weights are not those of the model that was asked for.
     #[error(
         "{path} is damaged or replaced: its sha256 is {found} and must be {expected}; \
@@ -112,6 +127,17 @@ pub enum CardError {
         path = .path.display()
     )]
     WrongWeights { path: PathBuf, found: String, expected: &'static str },
+}
+
+/// A file that is damaged has a way out of its own.
+fn no_model(path: &std::path::Path, reason: &Reason) -> String {
+    let path = path.display();
+    match reason {
+        Reason::Incomplete(error) if !matches!(error, CardError::Missing { .. }) => {
+            format!("the model in {path} cannot be used: {error}")
+        }
+        _ => format!("{path}: {reason}; give the directory that holds config.json, or a hub id (owner/name)"),
+    }
 }
 
 fn describe(id: &str, revision: &str, attempts: &[Attempt], flag: &str) -> String {

@@ -7,8 +7,8 @@
 //! | name | value |
 //! |---|---|
 //! | `fingerprint` | `1`, the version of this table |
-//! | `weights` | SHA-256 of the weights in hex; of several shards: of their digests, one after the other by file name |
-//! | `tokenizer` | SHA-256 of `tokenizer.json` in hex |
+//! | `weights` | SHA-256 of the weights in hex; of several shards: of their digests, one after the other by file name. Of a graph that keeps weights in further files: the same, the graph first |
+//! | `tokenizer` | SHA-256 of `tokenizer.json` in hex, then ` name=value` for each change that the settings beside it make |
 //! | `architecture` | the fields of `config.json` that the computation uses, see [`architecture`] |
 //! | `pooling` | `mean` or `cls` |
 //! | `max_tokens` | decimal |

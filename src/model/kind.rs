@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CardError;
+use super::file::require;
 use super::layout::{self, Layout};
+use crate::onnx;
 
 /// Where an export puts its graph: at the top, or in the folder that the hub's own exporters use.
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
@@ -30,11 +32,14 @@ impl Kind {
     pub(super) fn check_complete(&self, directory: &Path) -> Result<(), CardError> {
         match self {
             Self::Encoder | Self::OnnxEncoder => match Layout::read(directory, self) {
-                Ok(_) | Err(CardError::Unsupported { .. }) => Ok(()),
+                Ok(_) | Err(CardError::Unsupported { .. } | CardError::UnsupportedField { .. }) => Ok(()),
                 Err(error) => Err(error),
             },
             Self::Classifier(file) => {
-                graph(directory, file.as_deref())?;
+                match graph_and_data(directory, file.as_deref()) {
+                    Ok(_) | Err(CardError::Malformed { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 layout::tokenizer(directory).map(drop)
             }
         }
@@ -75,15 +80,28 @@ fn with_data(graph: &str) -> [String; 3] {
 pub(super) fn graph(directory: &Path, file: Option<&str>) -> Result<PathBuf, CardError> {
     if let Some(file) = file {
         let path = layout::inside(directory, file, directory)?;
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(CardError::Missing { path, hint: "; it was named behind `#`" })
-        };
+        require(&path, "; it was named behind `#`")?;
+        return Ok(path);
     }
-    let found = GRAPHS.iter().map(|name| directory.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| CardError::Missing {
+    let found = GRAPHS.iter().map(|name| directory.join(name)).find(|path| path.exists());
+    let path = found.ok_or_else(|| CardError::Missing {
         path: directory.join(GRAPHS[0]),
         hint: ", and so is onnx/model.onnx; export the model as ONNX, or name its graph: #FILE.onnx behind a classifier's place",
-    })
+    })?;
+    require(&path, "")?;
+    Ok(path)
+}
+
+/// The same, and then the files that it keeps weights in, in the order of their names. All of them are there.
+pub(super) fn graph_and_data(directory: &Path, file: Option<&str>) -> Result<Vec<PathBuf>, CardError> {
+    let graph = graph(directory, file)?;
+    let names = onnx::external_data(&graph).map_err(|problem| CardError::Malformed { path: graph.clone(), problem })?;
+    let folder = graph.parent().unwrap_or(directory);
+    let mut files = vec![graph.clone()];
+    for name in names {
+        let path = layout::inside(folder, &name, &graph)?;
+        require(&path, ", and the graph beside it keeps its weights there; fetch or copy it too")?;
+        files.push(path);
+    }
+    Ok(files)
 }

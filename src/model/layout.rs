@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::error::CardError;
+use super::file::{read_json_if_present, require};
 use super::kind::{self, Kind};
 
 /// Names a sentence-transformers model's modules and their folders.
@@ -18,13 +18,17 @@ pub(super) const MODULES: &str = "modules.json";
 /// The fast tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
+/// Its presence says that the weights are to be changed by others first (PEFT).
+const ADAPTER: &str = "adapter_config.json";
+
 /// Patterns (globset) for the settings and the tokenizer of an encoder, at the top and in the folders that
 /// `modules.json` numbers (`1_Pooling`).
-pub(super) const SETTINGS: [&str; 9] = [
+pub(super) const SETTINGS: [&str; 10] = [
+    ADAPTER,
     "config.json",
     "config_sentence_transformers.json",
     MODULES,
-    "sentence_bert_config.json",
+    "sentence_*_config.json",
     "special_tokens_map.json",
     TOKENIZER,
     "tokenizer_config.json",
@@ -45,11 +49,9 @@ pub(super) const WEIGHTS: [&str; 4] = [
 pub(super) struct Layout {
     /// The model's architecture and sizes.
     pub config: PathBuf,
-    /// The fast tokenizer.
-    pub tokenizer: PathBuf,
     /// Where the settings of the transformer and its tokenizer are.
     pub transformer: PathBuf,
-    /// One file, or shards in the order of their names; or an ONNX graph.
+    /// One file, or shards in the order of their names; or an ONNX graph and then the files that it keeps weights in.
     pub weights: Vec<PathBuf>,
     /// The pooling module's settings; none where there is no `modules.json`.
     pub pooling: Option<PathBuf>,
@@ -63,16 +65,19 @@ impl Layout {
         let modules = Modules::read(directory)?;
         let config = modules.transformer.join("config.json");
         require(&config, "")?;
-        let tokenizer = tokenizer(&modules.transformer)?;
+        tokenizer(&modules.transformer)?;
         let weights = match kind {
-            Kind::OnnxEncoder => vec![kind::graph(&modules.transformer, None)?],
-            _ => weights(&modules.transformer)?,
+            Kind::OnnxEncoder => kind::graph_and_data(&modules.transformer, None)?,
+            _ => {
+                refuse_adapter(&modules.transformer)?;
+                weights(&modules.transformer)?
+            }
         };
         if let Some(pooling) = &modules.pooling {
             require(pooling, "")?;
         }
         let Modules { transformer, pooling, normalizes } = modules;
-        Ok(Self { config, tokenizer, transformer, weights, pooling, normalizes })
+        Ok(Self { config, transformer, weights, pooling, normalizes })
     }
 }
 
@@ -83,11 +88,28 @@ pub(super) fn tokenizer(directory: &Path) -> Result<PathBuf, CardError> {
     Ok(path)
 }
 
+/// The weights alone are another model than the weights with an adapter.
+fn refuse_adapter(directory: &Path) -> Result<(), CardError> {
+    let path = directory.join(ADAPTER);
+    if !path.exists() {
+        return Ok(());
+    }
+    Err(CardError::Unsupported {
+        path,
+        setting: "the model",
+        value: "a PEFT adapter on other weights".to_owned(),
+        supported: "whole weights: merge the adapter (merge_and_unload) and save the model",
+    })
+}
+
 struct Modules {
     transformer: PathBuf,
     pooling: Option<PathBuf>,
     normalizes: bool,
 }
+
+/// What the types of the library's own modules begin with; others are code that comes with the model.
+const LIBRARY: &str = "sentence_transformers.";
 
 #[derive(Deserialize)]
 struct Module {
@@ -103,6 +125,14 @@ impl Modules {
             // A plain transformer: sentence-transformers takes the mean of its tokens.
             return Ok(Self { transformer: directory.to_owned(), pooling: None, normalizes: false });
         };
+        if let Some(module) = modules.iter().find(|module| !module.class.starts_with(LIBRARY)) {
+            return Err(CardError::Unsupported {
+                path,
+                setting: "the type of a module",
+                value: module.class.clone(),
+                supported: "modules of sentence_transformers itself; code that comes with a model is not run",
+            });
+        }
         let names: Vec<&str> = modules.iter().map(Module::name).collect();
         let normalizes = match names[..] {
             ["Transformer", "Pooling"] => false,
@@ -136,7 +166,8 @@ struct WeightsIndex {
 
 fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
     let whole = directory.join("model.safetensors");
-    if whole.is_file() {
+    if whole.exists() {
+        require(&whole, "")?;
         return Ok(vec![whole]);
     }
     let index_path = directory.join("model.safetensors.index.json");
@@ -169,25 +200,4 @@ pub(super) fn inside(directory: &Path, relative: &str, named_by: &Path) -> Resul
         let problem = format!("the path {relative:?} leads out of the model's directory");
         Err(CardError::Malformed { path: named_by.to_owned(), problem })
     }
-}
-
-fn require(path: &Path, hint: &'static str) -> Result<(), CardError> {
-    if path.is_file() { Ok(()) } else { Err(CardError::Missing { path: path.to_owned(), hint }) }
-}
-
-/// Reads a JSON file; unknown fields are ignored.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CardError> {
-    read_json_if_present(path)?.ok_or_else(|| CardError::Missing { path: path.to_owned(), hint: "" })
-}
-
-/// The same for a file that not every model has.
-pub(super) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CardError> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(CardError::Unreadable { path: path.to_owned(), source }),
-    };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| CardError::Malformed { path: path.to_owned(), problem: error.to_string() })
 }

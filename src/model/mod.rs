@@ -17,11 +17,15 @@ mod card;
 mod classifier;
 mod directory;
 mod error;
+mod file;
 mod fingerprint;
 mod hub;
 mod kind;
 mod layout;
 mod settings;
+mod switch;
+mod tokenizer;
+mod transformer;
 mod wheel;
 
 use std::path::PathBuf;
@@ -34,6 +38,7 @@ pub use error::{Attempt, CardError, LocateError, Reason};
 pub use fingerprint::ONNX;
 pub use kind::Kind;
 pub use settings::{Pooling, Prompts};
+pub use tokenizer::TruncationSide;
 
 /// The model that is served when none is named: 384 dimensions, 22 million parameters, English.
 pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";

@@ -9,7 +9,11 @@ use serde_json::Value;
 
 use super::architecture::Architecture;
 use super::error::CardError;
-use super::layout::{Layout, read_json, read_json_if_present};
+use super::file::{read_json, read_json_if_present};
+use super::layout::Layout;
+use super::switch;
+use super::tokenizer::TokenizerFile;
+use super::transformer::TransformerSettings;
 
 /// How the vectors of a text's tokens become the vector of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +52,8 @@ impl Pooling {
                 supported: "true",
             });
         }
-        match config.modes().iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        config.refuse_unknown(path)?;
+        match config.modes(path)?.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["mean"] => Ok(Self::Mean),
             ["cls"] => Ok(Self::Cls),
             ref modes => Err(CardError::Unsupported {
@@ -65,6 +70,7 @@ impl Pooling {
 struct PoolingConfig {
     word_embedding_dimension: Option<usize>,
     embedding_dimension: Option<usize>,
+    #[serde(default, deserialize_with = "switch::optional")]
     include_prompt: Option<bool>,
     /// The newer style: one name, names joined by `+`, or a list.
     pooling_mode: Option<OneOrMany>,
@@ -83,21 +89,46 @@ enum OneOrMany {
 /// Where the older style does not say, sentence-transformers takes the mean.
 const MEAN_SWITCH: &str = "mean_tokens";
 
+/// What the older style's switches begin with.
+const SWITCH: &str = "pooling_mode_";
+
+/// The modes that the older style has switches for.
+const SWITCHES: [&str; 6] =
+    ["cls_token", "max_tokens", MEAN_SWITCH, "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken"];
+
 impl PoolingConfig {
-    fn modes(&self) -> Vec<String> {
+    /// A field that the library would not know could decide anything.
+    fn refuse_unknown(&self, path: &Path) -> Result<(), CardError> {
+        let known = |key: &str| key.strip_prefix(SWITCH).is_some_and(|switch| SWITCHES.contains(&switch));
+        // One that is off asks for nothing.
+        match self.other.iter().find(|(key, value)| !known(key) && switch::of(value) != Some(false)) {
+            Some((key, value)) => Err(CardError::UnsupportedField {
+                path: path.to_owned(),
+                field: key.clone(),
+                value: value.to_string(),
+                supported: "pooling_mode (mean or cls) or its older switches, embedding_dimension and include_prompt",
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn modes(&self, path: &Path) -> Result<Vec<String>, CardError> {
         match &self.pooling_mode {
-            Some(OneOrMany::One(modes)) => return modes.split('+').map(str::to_owned).collect(),
-            Some(OneOrMany::Many(modes)) => return modes.clone(),
+            Some(OneOrMany::One(modes)) => return Ok(modes.split('+').map(str::to_owned).collect()),
+            Some(OneOrMany::Many(modes)) => return Ok(modes.clone()),
             None => {}
         }
         let mut switches: BTreeMap<&str, bool> = BTreeMap::from([(MEAN_SWITCH, true)]);
         for (key, value) in &self.other {
-            if let Some(mode) = key.strip_prefix("pooling_mode_") {
-                switches.insert(mode, value.as_bool().unwrap_or(false));
-            }
+            let Some(mode) = key.strip_prefix(SWITCH) else { continue };
+            let on = switch::of(value).ok_or_else(|| CardError::Malformed {
+                path: path.to_owned(),
+                problem: format!("{key} is {value}, and must be true or false"),
+            })?;
+            switches.insert(mode, on);
         }
         let on = switches.into_iter().filter(|(_, on)| *on);
-        on.map(|(mode, _)| mode.trim_end_matches("_tokens").trim_end_matches("_token").to_owned()).collect()
+        Ok(on.map(|(mode, _)| mode.trim_end_matches("_tokens").trim_end_matches("_token").to_owned()).collect())
     }
 }
 
@@ -110,52 +141,33 @@ pub(super) struct Reading {
     pub lowercase: bool,
 }
 
-#[derive(Default, Deserialize)]
-struct TransformerSettings {
-    max_seq_length: Option<usize>,
-    do_lower_case: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-struct TokenizerSettings {
-    /// A float: "no limit" is written as 1e30.
-    model_max_length: Option<f64>,
-}
-
 /// `[CLS]`, `[SEP]` and one token between.
 const FEWEST_TOKENS: usize = 3;
 
 impl Reading {
     /// From `sentence_bert_config.json`; without a length there, the least of what positions and
-    /// tokenizer allow. The truncation inside `tokenizer.json` is never asked: it is what someone once
+    /// tokenizer allow. The length inside `tokenizer.json` is never asked: it is what someone once
     /// exported (128 in the default model, whose length is 256).
-    pub(super) fn read(layout: &Layout, architecture: &Architecture) -> Result<Self, CardError> {
-        let path = layout.transformer.join("sentence_bert_config.json");
-        let settings: TransformerSettings = read_json_if_present(&path)?.unwrap_or_default();
-        let (length, path) = match settings.max_seq_length {
-            Some(length) => (length, path),
-            None => tokenizer_length(layout, architecture)?,
+    pub(super) fn read(
+        settings: &TransformerSettings,
+        tokenizer: &TokenizerFile,
+        architecture: &Architecture,
+    ) -> Result<Self, CardError> {
+        let positions = architecture.positions();
+        let (length, path) = match settings.max_tokens {
+            Some(length) => (length, settings.path.clone()),
+            None => (
+                tokenizer.max_tokens.unwrap_or(positions).min(positions),
+                tokenizer.path.with_file_name("tokenizer_config.json"),
+            ),
         };
         if length < FEWEST_TOKENS {
             let problem = format!("a text may have {length} tokens, which leaves none beside the special tokens");
             return Err(CardError::Malformed { path, problem });
         }
         // Beyond the last position there is nothing to look up.
-        let max_tokens = length.min(architecture.positions());
-        Ok(Self { max_tokens, lowercase: settings.do_lower_case.unwrap_or(false) })
+        Ok(Self { max_tokens: length.min(positions), lowercase: settings.lowercase })
     }
-}
-
-fn tokenizer_length(layout: &Layout, architecture: &Architecture) -> Result<(usize, std::path::PathBuf), CardError> {
-    let path = layout.transformer.join("tokenizer_config.json");
-    let settings: TokenizerSettings = read_json_if_present(&path)?.unwrap_or_default();
-    let positions = architecture.positions();
-    let length = match settings.model_max_length {
-        // A cast of a float saturates, and NaN becomes 0, which is refused as too short.
-        Some(length) => positions.min(length as usize),
-        None => positions,
-    };
-    Ok((length, path))
 }
 
 /// What the model wants before a text; none where it wants nothing.
@@ -163,7 +175,8 @@ fn tokenizer_length(layout: &Layout, architecture: &Architecture) -> Result<(usi
 pub struct Prompts {
     /// Before a question or search phrase: the prompt that the card names `query`.
     pub query: Option<String>,
-    /// Before a text to be found: `document`, or else `passage`.
+    /// Before a text to be found: the first of `document`, `passage` and `corpus` that the card has, even if it is
+    /// empty.
     pub document: Option<String>,
     /// Before a text of neither kind: the one that `default_prompt_name` names.
     pub default: Option<String>,
@@ -194,7 +207,9 @@ impl Prompts {
             Some(name) => named(&name),
             None => None,
         };
-        Ok(Self { query: named("query"), document: named("document").or_else(|| named("passage")), default })
+        let given = |name: &&str| prompts.get(*name).is_some_and(Option::is_some);
+        let document = ["document", "passage", "corpus"].into_iter().find(given).and_then(named);
+        Ok(Self { query: named("query"), document, default })
     }
 }
 
@@ -205,6 +220,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::tests::{write_json, write_model};
+    use super::super::tokenizer::Beside;
     use super::*;
 
     struct Model {
@@ -239,7 +255,13 @@ mod tests {
 
         fn reading(&self) -> Result<Reading, String> {
             let layout = Layout::read(self.directory.path(), &super::super::kind::Kind::Encoder).unwrap();
-            Reading::read(&layout, &Architecture::read(&layout.config).unwrap()).map_err(|error| error.to_string())
+            let read = || {
+                let settings = TransformerSettings::read(&layout.transformer)?;
+                let beside = Beside { settings: settings.tokenizer.clone(), ..Beside::default() };
+                let tokenizer = TokenizerFile::read(&layout.transformer, beside)?;
+                Reading::read(&settings, &tokenizer, &Architecture::read(&layout.config)?)
+            };
+            read().map_err(|error: CardError| error.to_string())
         }
 
         fn prompts(&self) -> Result<Prompts, String> {
@@ -260,6 +282,8 @@ mod tests {
             (json!({"pooling_mode": "mean", "embedding_dimension": 32}), Pooling::Mean),
             (json!({"pooling_mode": "cls", "include_prompt": true}), Pooling::Cls),
             (json!({"pooling_mode": ["cls"]}), Pooling::Cls),
+            (json!({"pooling_mode_mean_tokens": 0, "pooling_mode_cls_token": 1}), Pooling::Cls),
+            (json!({"pooling_mode_mean_tokens": 1, "pooling_mode_other": 0, "include_prompt": 1}), Pooling::Mean),
             (json!({}), Pooling::Mean),
         ] {
             assert_eq!(Model::new().with(POOLING, config.clone()).pooling(), Ok(pooling), "{config}");
@@ -287,6 +311,18 @@ mod tests {
             let error = Model::new().with(POOLING, config).pooling().unwrap_err();
             assert!(error.contains(&format!("pooling mode is {name}, which")), "{name}: {error}");
             assert!(error.contains("mean or cls"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fields_of_a_pooling_that_nobody_knows_are_refused_by_name() {
+        for (config, reason) in [
+            (json!({"pooling_mode_first_last": true}), "pooling_mode_first_last is true"),
+            (json!({"weights": [1, 2]}), "weights is [1,2]"),
+            (json!({"pooling_mode_mean_tokens": "yes"}), "pooling_mode_mean_tokens is \"yes\""),
+        ] {
+            let error = Model::new().with(POOLING, config).pooling().unwrap_err();
+            assert!(error.contains(reason) && error.contains(POOLING), "{error}");
         }
     }
 
@@ -324,6 +360,54 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_lengths_may_have_the_name_of_the_family() {
+        for family in ["roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"] {
+            let file = format!("sentence_{family}_config.json");
+            let model = Model::new().with(&file, json!({"max_seq_length": 40}));
+            assert_eq!(model.reading().unwrap().max_tokens, 48, "the usual name comes first");
+            assert_eq!(model.without(LENGTH).reading().unwrap().max_tokens, 40, "{family}");
+        }
+    }
+
+    #[test]
+    fn a_length_may_be_an_argument_of_the_tokenizer_or_of_its_calls() {
+        let length = |config: Value| Model::new().with(LENGTH, config).reading().map(|reading| reading.max_tokens);
+        let arguments = json!({"model_max_length": 16});
+        assert_eq!(length(json!({"max_seq_length": 48, "tokenizer_args": arguments})), Ok(16));
+        assert_eq!(length(json!({"processor_kwargs": arguments})), Ok(16));
+        let call = json!({"text": {"max_length": 12, "truncation": true}});
+        assert_eq!(length(json!({"processing_kwargs": call, "tokenizer_args": arguments})), Ok(12));
+    }
+
+    #[test]
+    fn fields_that_would_change_a_vector_otherwise_are_refused_by_name() {
+        for (config, reason) in [
+            (json!({"query_length": 32}), "query_length is 32"),
+            (json!({"document_length": 32}), "document_length is 32"),
+            (json!({"query_expansion": {"strategy": "fixed"}}), "query_expansion is"),
+            (json!({"transformer_task": "fill-mask"}), "transformer_task is \"fill-mask\""),
+            (json!({"module_output_name": "logits"}), "module_output_name is"),
+            (json!({"modality_config": {"text": {"method": "get_text_features"}}}), "modality_config.text.method is"),
+            (json!({"tokenizer_args": {"use_fast": false, "bos_token": "x"}}), "tokenizer_args.bos_token is \"x\""),
+            (json!({"config_args": {"hidden_act": "relu"}}), "config_args.hidden_act is \"relu\""),
+            (json!({"model_args": {"subfolder": "x"}}), "model_args.subfolder is \"x\""),
+            (json!({"processing_kwargs": {"text": {"add_special_tokens": false}}}), "text.add_special_tokens is false"),
+            (json!({"processing_kwargs": {"text": {"truncation": false}}}), "text.truncation is false"),
+            (json!({"something": 1}), "something is 1"),
+        ] {
+            let error = Model::new().with(LENGTH, config).reading().unwrap_err();
+            assert!(error.contains(reason) && error.contains(LENGTH), "{reason}: {error}");
+        }
+        let harmless = json!({
+            "max_seq_length": 48, "model_args": {"torch_dtype": "float16", "attn_implementation": "sdpa"},
+            "query_length": null, "transformer_task": "feature-extraction", "module_output_name": "token_embeddings",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+            "processing_kwargs": {"text": {"padding": true}, "image": {"size": 3}}, "unpad_inputs": false,
+        });
+        assert_eq!(Model::new().with(LENGTH, harmless).reading().unwrap().max_tokens, 48);
+    }
+
+    #[test]
     fn rows_of_the_position_table_that_no_token_uses_are_no_length() {
         // As XLM-RoBERTa's 514 rows are 512 positions.
         let roberta = json!({"model_type": "roberta", "architectures": ["RobertaModel"], "pad_token_id": 1});
@@ -354,6 +438,12 @@ mod tests {
         let prompts = Model::new().with(CARD, config).prompts().unwrap();
         assert_eq!(prompts, Prompts { query: None, document: some("d: "), default: None });
         assert_eq!(Model::new().prompts().unwrap(), Prompts::default());
+        // An empty prompt for documents is one; the next name is not asked.
+        let document =
+            |prompts: Value| Model::new().with(CARD, json!({"prompts": prompts})).prompts().unwrap().document;
+        assert_eq!(document(json!({"document": "", "passage": "p: "})), None);
+        assert_eq!(document(json!({"document": null, "passage": "p: "})), some("p: "));
+        assert_eq!(document(json!({"corpus": "c: "})), some("c: "));
     }
 
     #[test]

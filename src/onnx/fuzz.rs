@@ -2,13 +2,13 @@
 
 use std::io::Cursor;
 
-use super::outline::check;
+use super::outline::read;
 
 /// A graph's file.
 pub(crate) fn graph(bytes: &[u8]) {
-    let _ = check(Cursor::new(bytes), bytes.len() as u64);
+    let _ = read(Cursor::new(bytes), bytes.len() as u64);
     // A length that is not that of the bytes, as of a file that is being written.
-    let _ = check(Cursor::new(bytes), bytes.len() as u64 + 9);
+    let _ = read(Cursor::new(bytes), bytes.len() as u64 + 9);
 }
 
 pub(crate) fn graphs() -> Vec<Vec<u8>> {

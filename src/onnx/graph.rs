@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::data::{self, Files};
 use super::feed::{Feed, calls};
+use super::outline::{Outline, Scale};
 use super::port::Port;
 use super::runtime::{Engine, Runtime};
 use super::signature::{Signature, Unfit, Wanted};
@@ -23,6 +25,7 @@ pub enum Source<'a> {
 pub struct Graph {
     session: Session,
     signature: Signature,
+    scale: Scale,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
 }
@@ -126,16 +129,22 @@ impl Graph {
             // The runtimes say this less plainly, each in its own way.
             fs::File::open(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
         }
+        let refused = |reason| LoadError::Refused { runtime: runtime.name(), graph: source.to_string(), reason };
+        let unfit = |reason| LoadError::Unfit { graph: source.to_string(), reason };
+        let outline = data::of(source).map_err(refused)?;
+        let files = Files::of(source, &outline).map_err(refused)?;
         let (session, inputs, outputs) = match &runtime.engine {
             Engine::OnnxRuntime(library) => onnxruntime::Session::load(library, source, &runtime.settings)
                 .map(|(session, inputs, outputs)| (Session::OnnxRuntime(session), inputs, outputs)),
-            Engine::Rten(threads) => rten_runtime::Session::load(threads, source, &runtime.settings)
+            Engine::Rten(threads) => files
+                .for_rten(source, &outline)
+                .and_then(|whole| rten_runtime::Session::load(threads, whole, &runtime.settings))
                 .map(|(session, inputs, outputs)| (Session::Rten(Box::new(session)), inputs, outputs)),
         }
-        .map_err(|reason| LoadError::Refused { runtime: runtime.name(), graph: source.to_string(), reason })?;
-        let signature = Signature::of(&inputs, &outputs, wanted)
-            .map_err(|reason| LoadError::Unfit { graph: source.to_string(), reason })?;
-        Ok(Self { session, signature, inputs, outputs })
+        .map_err(refused)?;
+        let signature = Signature::of(&inputs, &outputs, wanted).map_err(unfit)?;
+        let scale = scale(&outputs[signature.output], &outline).map_err(unfit)?;
+        Ok(Self { session, signature, scale, inputs, outputs })
     }
 
     /// What goes in, in the graph's order.
@@ -151,6 +160,11 @@ impl Graph {
     /// The output that is asked for.
     pub fn output(&self) -> &Port {
         &self.outputs[self.signature.output]
+    }
+
+    /// What the numbers of that output are.
+    pub fn scale(&self) -> Scale {
+        self.scale
     }
 
     /// Labels, or dimensions of a vector, where the graph states them.
@@ -207,6 +221,19 @@ impl Graph {
             sequence: feed.sequence,
         }
     }
+}
+
+/// What the numbers of an output are. A name alone is not believed: it must be seen how probabilities come about,
+/// or a softmax over a softmax would go unnoticed.
+fn scale(output: &Port, outline: &Outline) -> Result<Scale, Unfit> {
+    let scale = outline.scale(&output.name);
+    let name = output.name.to_lowercase();
+    let is_called_so = ["prob", "softmax", "sigmoid"].iter().any(|word| name.contains(word));
+    if scale == Scale::Scores && is_called_so {
+        let operator = outline.operator(&output.name).unwrap_or("none that is known").to_owned();
+        return Err(Unfit::Probabilities { output: output.clone(), operator });
+    }
+    Ok(scale)
 }
 
 impl Output {

@@ -14,6 +14,7 @@
 //! is trusted as much as a program: it may take memory and time without a limit.
 
 mod caught;
+mod data;
 mod feed;
 pub(crate) mod fuzz;
 mod graph;
@@ -23,6 +24,7 @@ mod options;
 mod outline;
 mod places;
 mod port;
+mod probe;
 mod python;
 mod rten_runtime;
 mod runtime;
@@ -30,11 +32,14 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
+pub use data::external_data;
 pub use graph::{Graph, LoadError, Output, RunError, Source};
 pub use library::Unusable;
 pub use options::{Choice, Optimization, Options};
+pub use outline::Scale;
 pub use places::Absent;
 pub use port::{Dim, Element, Port};
+pub use probe::ProbeError;
 pub use python::NoAnswer;
 pub use runtime::{Attempt, Reason, Runtime, RuntimeError};
 pub use signature::{Unfit, Wanted};

@@ -220,12 +220,19 @@ impl Session {
 }
 
 fn floats(value: &DynValue) -> ort::Result<Output> {
-    let (shape, values) = if value.dtype().tensor_type() == Some(TensorElementType::Float16) {
-        let (shape, values) = value.try_extract_tensor::<half::f16>()?;
-        (shape, values.iter().map(|value| value.to_f32()).collect())
-    } else {
-        let (shape, values) = value.try_extract_tensor::<f32>()?;
-        (shape, values.to_vec())
+    let (shape, values) = match value.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => {
+            let (shape, values) = value.try_extract_tensor::<half::f16>()?;
+            (shape, values.iter().map(|value| value.to_f32()).collect())
+        }
+        Some(TensorElementType::Float64) => {
+            let (shape, values) = value.try_extract_tensor::<f64>()?;
+            (shape, values.iter().map(|&value| value as f32).collect())
+        }
+        _ => {
+            let (shape, values) = value.try_extract_tensor::<f32>()?;
+            (shape, values.to_vec())
+        }
     };
     let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
     Ok(Output { values, shape })
@@ -250,6 +257,7 @@ fn port(outlet: &Outlet) -> Port {
         TensorElementType::Int32 => Element::Int32,
         TensorElementType::Float32 => Element::Float32,
         TensorElementType::Float16 => Element::Float16,
+        TensorElementType::Float64 => Element::Float64,
         other => Element::Other(other.to_string()),
     };
     let dims = shape.iter().zip(dimension_symbols.iter()).map(|(&size, symbol)| match usize::try_from(size) {

@@ -7,7 +7,8 @@ use std::fmt;
 pub struct Port {
     /// Its name in the graph.
     pub name: String,
-    /// What its numbers are. rten knows 64-bit integers as `int32` and 16-bit floats as `float32`.
+    /// What its numbers are. rten knows 64-bit integers as `int32`, and floats of 16
+    /// and 64 bits as `float32`.
     pub element: Element,
     /// Its dimensions; `None` where the graph states none.
     pub shape: Option<Vec<Dim>>,
@@ -24,6 +25,8 @@ pub enum Element {
     Float32,
     /// 16-bit floats.
     Float16,
+    /// 64-bit floats.
+    Float64,
     /// One that this program neither feeds nor reads, by its name.
     Other(String),
 }
@@ -80,6 +83,7 @@ impl fmt::Display for Element {
             Self::Int32 => "int32",
             Self::Float32 => "float32",
             Self::Float16 => "float16",
+            Self::Float64 => "float64",
             Self::Other(name) => name,
         })
     }

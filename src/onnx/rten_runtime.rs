@@ -1,11 +1,8 @@
 //! rten: the runtime that is linked in and needs nothing installed.
 //!
-//! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those.
+//! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those. What
+//! it cannot open or convert itself is done before ([`data`](super::data)).
 
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::Cursor;
-use std::path::Path;
 use std::sync::Arc;
 
 use rten::{DataType, Dimension, LoadErrorKind, Model, ModelOptions, NodeId, RunOptions, ThreadPool, ValueType};
@@ -13,10 +10,10 @@ use rten_tensor::prelude::*;
 use rten_tensor::{NdTensorView, Tensor};
 
 use super::caught::{caught, one_line};
+use super::data::Whole;
 use super::feed::Feed;
-use super::graph::{Output, Source};
+use super::graph::Output;
 use super::options::Optimization;
-use super::outline;
 use super::port::{Dim, Element, Port};
 use super::runtime::Settings;
 use super::signature::Signature;
@@ -45,7 +42,7 @@ impl Session {
     /// The graph, its inputs and its outputs; or the runtime's reason.
     pub(super) fn load(
         threads: &Threads,
-        source: Source<'_>,
+        whole: Whole<'_>,
         settings: &Settings,
     ) -> Result<(Self, Vec<Port>, Vec<Port>), String> {
         let mut options = ModelOptions::with_all_ops();
@@ -53,9 +50,14 @@ impl Session {
         // linear layers are in memory twice.
         options.enable_optimization(settings.optimization != Optimization::None).prepack_weights(true);
         caught(|| {
-            let model = match source {
-                Source::File(path) => load_file(&options, path),
-                Source::Memory(bytes) => load_bytes(&options, bytes.to_vec()),
+            let model = match whole {
+                Whole::File(path) => options.load_file(path).map_err(one_line),
+                Whole::Read { graph, data } => {
+                    for (name, bytes) in data {
+                        options.external_data(&name, bytes);
+                    }
+                    load_bytes(&options, graph)
+                }
             }?;
             let ports = |ids: &[NodeId]| ids.iter().map(|&id| port(&model, id)).collect();
             let (inputs, outputs) = (ports(model.input_ids()), ports(model.output_ids()));
@@ -80,20 +82,7 @@ impl Session {
     }
 }
 
-/// A file with the usual ending may keep its weights beside itself; others rten would not even open.
-fn load_file(options: &ModelOptions, path: &Path) -> Result<Model, String> {
-    let file = File::open(path).map_err(one_line)?;
-    let length = file.metadata().map_err(one_line)?.len();
-    outline::check(file, length)?;
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(OsStr::new("onnx"))) {
-        options.load_file(path).map_err(one_line)
-    } else {
-        load_bytes(options, fs::read(path).map_err(one_line)?)
-    }
-}
-
 fn load_bytes(options: &ModelOptions, bytes: Vec<u8>) -> Result<Model, String> {
-    outline::check(Cursor::new(&bytes), bytes.len() as u64)?;
     options.load(bytes).map_err(|error| match error.kind() {
         // It takes what it cannot read for its own format, and would name that.
         LoadErrorKind::FormatNotEnabled | LoadErrorKind::UnknownFileType => "this is no ONNX graph".to_owned(),
@@ -134,7 +123,7 @@ mod tests {
 
     #[test]
     fn the_version_is_the_one_that_is_linked_in() {
-        let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
+        let lock = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).unwrap();
         assert!(lock.contains(&format!("name = \"rten\"\nversion = \"{VERSION}\"\n")));
     }
 }

@@ -57,8 +57,19 @@ pub enum Unfit {
         /// What it has.
         outputs: String,
     },
+    /// An output that is called probabilities, and is not seen to be.
+    #[error(
+        "its output {output} has the name of probabilities, and the step that makes it is {operator}; \
+         export the logits, or let the graph end with Softmax or Sigmoid"
+    )]
+    Probabilities {
+        /// The output.
+        output: Port,
+        /// The operator.
+        operator: String,
+    },
     /// The right name with another content.
-    #[error("its output {output} must be float32 or float16 {shape}")]
+    #[error("its output {output} must be float32, float16 or float64 {shape}")]
     OutputType {
         /// The output.
         output: Port,
@@ -185,7 +196,7 @@ fn pick(outputs: &[Port], wanted: Wanted) -> Result<usize, Unfit> {
 }
 
 fn floats(port: &Port) -> bool {
-    matches!(port.element, Element::Float32 | Element::Float16)
+    matches!(port.element, Element::Float32 | Element::Float16 | Element::Float64)
 }
 
 fn only(ports: &[Port], is_it: impl Fn(&Port) -> bool) -> Option<usize> {
@@ -284,6 +295,8 @@ mod tests {
         let per_token = floats("logits", &[ANY, ANY, Dim::Fixed(9)]);
         assert!(unfit(&inputs, &[per_token], Wanted::Logits).contains("its output logits float32 [?, ?, 9]"));
         let whole = port("logits", Element::Int64, &[ANY, ANY]);
-        assert!(unfit(&inputs, &[whole], Wanted::Logits).contains("must be float32 or float16 [batch, labels]"));
+        assert!(
+            unfit(&inputs, &[whole], Wanted::Logits).contains("must be float32, float16 or float64 [batch, labels]")
+        );
     }
 }

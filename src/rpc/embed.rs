@@ -7,7 +7,7 @@ use tonic::Streaming;
 use super::status::Failure;
 use super::{Engine, Responses, bounded, each, parse, vector};
 use crate::compute::{Deadline, WhenFull};
-use crate::embedder::{Embedding, InputType};
+use crate::embedder::{Embedding, InputType, NotAnEmbedding};
 use crate::inference::{Output, Truncation};
 use crate::proto::{self, VectorFormat, embed_result};
 
@@ -18,6 +18,8 @@ struct Form {
     normalize: bool,
     /// Dimensions kept.
     dimensions: usize,
+    /// These are not all that the model gives.
+    is_cut: bool,
     format: VectorFormat,
 }
 
@@ -51,6 +53,7 @@ fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<Form, Failure
         truncation: parse::truncation(request.truncation)?,
         normalize: request.normalize.unwrap_or(true),
         dimensions: if wanted == 0 { all } else { wanted },
+        is_cut: (1..all).contains(&wanted),
         format: vector::format("format", request.format)?,
     })
 }
@@ -72,8 +75,7 @@ fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
     let Output { mut values, tokens, tokens_total } = output;
     values.truncate(form.dimensions);
     if form.normalize {
-        // Only a model whose kept dimensions are all zero gets here.
-        values = Embedding::normalized(values).map_err(|_| Failure::Internal)?.into_values();
+        values = Embedding::normalized(values).map_err(|error| no_direction(&error, form))?.into_values();
     }
     Ok(proto::EmbedResult {
         result: Some(embed_result::Result::Vector(vector::write(values, form.format))),
@@ -81,6 +83,18 @@ fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
         tokens_total: tokens_total as u32,
         truncated: tokens_total > tokens,
     })
+}
+
+/// Why a text's vector cannot be scaled to length 1: the caller kept nothing of it but zeros, or the model gave no more.
+fn no_direction(error: &NotAnEmbedding, form: &Form) -> Failure {
+    if form.is_cut {
+        let n = form.dimensions;
+        let reason = format!(
+            "the first {n} of this text's vector are zero and have no direction; ask for more of them, or for normalize false"
+        );
+        return Failure::invalid("dimensions", reason);
+    }
+    Failure::of_model(error)
 }
 
 fn failed(failure: &Failure) -> proto::EmbedResult {

@@ -43,7 +43,7 @@ fn embeddings(pooled: Vec<Result<Output, TextError>>, n_a: usize) -> Result<Vec<
         .enumerate()
         .map(|(n, pooled)| {
             let pooled = pooled.map_err(|error| Failure::text(path(n), &error))?;
-            Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
+            Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
         })
         .collect()
 }

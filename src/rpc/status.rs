@@ -14,6 +14,7 @@ use super::refusal::Refusal;
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, Full, TooManyFields, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
+use crate::embedder::NotAnEmbedding;
 use crate::inference::{Overloaded, TextError};
 
 /// Violations reported at most.
@@ -169,6 +170,12 @@ impl Failure {
                 Self::Internal
             }
         }
+    }
+
+    /// What became of scaling a vector of the model to length 1: the model gave none that has a direction.
+    pub fn of_model(error: &NotAnEmbedding) -> Self {
+        tracing::error!(%error, "the model's vector of a text has no direction");
+        Self::Internal
     }
 
     fn disk(error: disk::CommitError) -> Self {

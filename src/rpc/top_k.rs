@@ -166,7 +166,7 @@ async fn vectors(
         Query::Text(_) => {
             let pooled = embedded.next().ok_or(Failure::Internal)?;
             let pooled = pooled.map_err(|error| Failure::text(format!("queries[{n}].text"), &error))?;
-            Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
+            Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
         }
         Query::Vector(vector) => Ok(vector),
         Query::Id(id) => {
@@ -175,7 +175,7 @@ async fn vectors(
                 let (collection, id) = (collection.name().to_owned(), id.as_str().to_owned());
                 Failure::NotFound(Resource::Document { collection, id })
             })?;
-            Embedding::normalized(row.to_vec()).map_err(|_| Failure::Internal)
+            Embedding::normalized(row.to_vec()).map_err(|error| Failure::of_model(&error))
         }
     };
     Ok(queries.into_iter().enumerate().map(vector).collect())
@@ -185,7 +185,7 @@ async fn candidate_vectors(engine: &Engine, texts: &[String], when_full: WhenFul
     let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, when_full).await?;
     let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
         let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;
-        Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)
+        Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
     };
     pooled.into_iter().enumerate().map(vector).collect()
 }

@@ -234,7 +234,7 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
                     let pooled = pooled.next().ok_or(Failure::Internal)?;
                     let pooled =
                         pooled.map_err(|error| Failure::text(format!("documents[{}].text", item.index), &error))?;
-                    Embedding::normalized(pooled.values).map_err(|_| Failure::Internal)?
+                    Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))?
                 }
             };
             Ok(Document { id, content: Arc::new(content), embedding })

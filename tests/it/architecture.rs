@@ -30,7 +30,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &[]),
     ("machine", &[]),
     ("index", &["compute", "kernel", "machine"]),
-    ("model", &[]),
+    // A graph says which further files hold its weights, and they are a part of the model.
+    ("model", &["onnx"]),
     ("onnx", &[]),
     ("inference", &["compute", "kernel"]),
     ("embedder", &["compute", "inference", "model", "onnx", "kernel"]),

@@ -249,16 +249,25 @@ async fn a_text_that_is_too_large_or_too_long_is_an_error_in_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_the_graph_fails_on_leaves_its_neighbours_classified() {
-    let broken = repository().join("tests/fixtures/hostile/vocabulary");
+    // The graph has 64 positions, and the configuration says more than a start tries.
+    let folder = tempfile::tempdir().unwrap();
+    let sound = repository().join("tests/fixtures/distilbert");
+    for file in ["model.onnx", "tokenizer.json"] {
+        std::fs::copy(sound.join(file), folder.path().join(file)).unwrap();
+    }
+    let config = std::fs::read_to_string(sound.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["max_position_embeddings"] = 2000.into();
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
     let flags = [
         "--onnx-runtime".to_owned(),
         "rten".to_owned(),
         "--classifier".to_owned(),
-        format!("broken={}", broken.display()),
+        format!("broken={}", folder.path().display()),
     ];
     let server = start(&flags).await;
-    // The last token, `##ly`, is in the vocabulary of the tokenizer and not in that of the graph.
-    let results = classify(&server, request("broken", &["slow", "slowly", "fast"])).await.results;
+    let long = "good ".repeat(80);
+    let results = classify(&server, request("broken", &["slow", &long, "fast"])).await.results;
     assert_eq!(error(&results[1]).0, i32::from(Code::Internal));
     assert!(!classification(&results[0]).label.is_empty() && !classification(&results[2]).label.is_empty());
     assert!(server.log().contains("the model failed"), "{}", server.log());
@@ -341,6 +350,7 @@ fn a_classifier_that_cannot_be_served_ends_the_start_with_the_reason() {
         ("no_ids", ["input_ids", "inputs_embeds"]),
         ("wrong_output", ["logits", "last_hidden_state"]),
         ("no_tokenizer", ["tokenizer.json is missing", ""]),
+        ("vocabulary", ["tokenizer.json has 200 tokens", "number 199"]),
         ("nothing_at_all", ["nothing_at_all", ""]),
     ] {
         let classifier = format!("broken={}", folder.join(name).display());

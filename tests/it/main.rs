@@ -22,6 +22,7 @@ mod instructions;
 mod lifecycle;
 mod load;
 mod memory;
+mod models;
 mod onnx_runtime;
 mod precision;
 mod raw;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn reading(max_tokens: usize) -> Reading {
-    Reading { max_tokens, lowercase: false }
+    Reading { max_tokens, lowercase: false, kept: Kept::Beginning }
 }
 
 /// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
@@ -109,6 +109,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
+    fn the_end_of_a_long_text_has_the_tokens_that_it_has_in_the_whole_where_words_end(
+        spaced in "([abc]{1,30} ){300,400}[abc]", max_tokens in 3usize..100,
+    ) {
+        for tokenizer in [unigram(max_tokens), byte_pairs(max_tokens)] {
+            let json = serde_json::to_vec(&tokenizer.inner).unwrap();
+            let reading = Reading { max_tokens, lowercase: false, kept: Kept::End };
+            let tokens = Tokenizer::new(&json, reading).unwrap().tokens(&spaced).unwrap();
+            let whole = tokenizer.inner.encode_fast(spaced.as_str(), true).unwrap();
+            let kept = max_tokens - 1;
+            prop_assert_eq!(&tokens.ids[1..], &whole.get_ids()[whole.len() - kept..]);
+            prop_assert_eq!(tokens.ids.len(), max_tokens);
+        }
+    }
+
+    #[test]
     fn the_head_of_a_long_text_has_the_tokens_that_it_has_in_the_whole_also_without_spaces(
         text in "[abc]{2500,6000}", spaced in "([abc]{1,30} ){300,400}", max_tokens in 3usize..100,
     ) {
@@ -138,6 +153,23 @@ fn a_long_text_keeps_its_head_and_both_special_tokens() {
     assert_eq!(tokens.ids, [1, 4, 4, 5, 2]);
     assert_eq!(tokens.total, 7);
     assert!(tokens.lengths().0 < tokens.total);
+}
+
+#[test]
+fn a_model_that_reads_the_end_of_a_long_text_gets_it_and_both_special_tokens() {
+    let json = serde_json::to_vec(&tokenizer(8).inner).unwrap();
+    let from_end = |max_tokens| Reading { max_tokens, lowercase: false, kept: Kept::End };
+    let short = Tokenizer::new(&json, from_end(5)).unwrap();
+    assert_eq!(short.tokens("cat cats cat").unwrap().ids, [1, 4, 5, 4, 2]);
+    let tokens = short.tokens("cats cats cats cat").unwrap();
+    assert_eq!((tokens.ids, tokens.total), (vec![1, 4, 5, 4, 2], 9));
+    let huge = format!("{}cats", "cat ".repeat(1_000_000));
+    let tokens = Tokenizer::new(&json, from_end(6)).unwrap().tokens(&huge).unwrap();
+    assert_eq!(tokens.ids, [1, 4, 4, 4, 5, 2]);
+    assert!(tokens.total < 10_000, "{} tokens were read", tokens.total);
+    // A cut inside a character is moved to its end.
+    let tokens = Tokenizer::new(&json, from_end(8)).unwrap().tokens(&"é".repeat(100_001)).unwrap();
+    assert_eq!(tokens.ids, [1, 3, 2]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Activation, Architecture, Family, RELATIVE_BUCKETS};
 use crate::model::error::CardError;
-use crate::model::layout::read_json;
+use crate::model::file::read_json;
 
 /// What works, for the messages.
 const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet, \
@@ -37,9 +37,45 @@ impl Family {
 
 /// Only what tells the architecture: the sizes of others have other names.
 #[derive(Deserialize)]
-struct Kind {
-    model_type: Option<String>,
+pub(in crate::model) struct Names {
+    /// The family, in lower case.
+    pub model_type: Option<String>,
+    /// The class of the tokenizer, where the model's configuration names it.
+    pub tokenizer_class: Option<String>,
     architectures: Option<Vec<String>>,
+}
+
+impl Names {
+    /// From `config.json`.
+    pub(in crate::model) fn read(path: &Path) -> Result<Self, CardError> {
+        read_json(path)
+    }
+}
+
+/// What makes another computation or other weights of the same sizes: refused where it is there and not empty.
+#[derive(Deserialize)]
+struct Altered {
+    pruned_heads: Option<serde_json::Value>,
+    quantization_config: Option<serde_json::Value>,
+}
+
+impl Altered {
+    fn check(&self, path: &Path) -> Result<(), CardError> {
+        let empty = |value: &serde_json::Value| match value {
+            serde_json::Value::Object(fields) => fields.is_empty(),
+            other => other.is_null(),
+        };
+        for (setting, value, supported) in [
+            ("pruned_heads", &self.pruned_heads, "none: every layer has all of its heads"),
+            ("quantization_config", &self.quantization_config, "none: weights of a float type"),
+        ] {
+            if let Some(value) = value.as_ref().filter(|value| !empty(value)) {
+                let value = value.to_string();
+                return Err(CardError::Unsupported { path: path.to_owned(), setting, value, supported });
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize)]
@@ -94,7 +130,8 @@ impl From<DistilBertConfig> for Config {
 
 impl Architecture {
     pub(in crate::model) fn read(path: &Path) -> Result<Self, CardError> {
-        let family = family(path, &read_json(path)?)?;
+        let family = family(path, &Names::read(path)?)?;
+        read_json::<Altered>(path)?.check(path)?;
         let config = match family {
             Family::DistilBert => read_json::<DistilBertConfig>(path)?.into(),
             _ => read_json(path)?,
@@ -103,7 +140,7 @@ impl Architecture {
     }
 }
 
-fn family(path: &Path, kind: &Kind) -> Result<Family, CardError> {
+fn family(path: &Path, kind: &Names) -> Result<Family, CardError> {
     let unsupported = |setting, value: &str| CardError::Unsupported {
         path: path.to_owned(),
         setting,

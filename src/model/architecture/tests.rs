@@ -163,6 +163,11 @@ fn what_calls_itself_by_a_familys_name_and_is_not_is_refused() {
     }
     let error = read_from(&changed(offset("mpnet", "MPNetModel"), json!({"relative_attention_num_buckets": 64})));
     assert!(error.unwrap_err().contains("relative_attention_num_buckets is 64"));
+    let error = read(json!({"pruned_heads": {"0": [1]}})).unwrap_err();
+    assert!(error.contains("pruned_heads is {\"0\":[1]}"), "{error}");
+    assert!(read(json!({"pruned_heads": {}, "quantization_config": null})).is_ok());
+    let error = read(json!({"quantization_config": {"quant_method": "bitsandbytes"}})).unwrap_err();
+    assert!(error.contains("quantization_config is"), "{error}");
     let error = read(json!({"is_decoder": true})).unwrap_err();
     assert!(error.contains("is_decoder"), "{error}");
 }

@@ -215,15 +215,84 @@ fn without_a_mask_no_text_sees_padding(runtime: &Runtime) {
     assert_eq!(output.values, [8.0, 0.5, 3.0, 0.5, 6.0, 0.5]);
 }
 
-fn a_16_bit_output_is_read(runtime: &Runtime) {
-    let graph = table().node("Cast", &["rows"], "token_embeddings", &[Attribute("to", Int(Elem::Float16 as u64))]);
-    let bytes = graph.output("token_embeddings", Elem::Float16, &["batch", "sequence", "2"]).model();
-    let result = Graph::load(runtime, Source::Memory(&bytes), Wanted::Hidden);
-    match result {
-        Ok(mut graph) => assert_eq!(run(&mut graph, &[vec![7]]).unwrap().values, [7.0, 0.5]),
-        // rten reads weights of 16 bits, and casts to none.
-        Err(error) => assert!(runtime.library().is_none(), "{error}"),
+fn outputs_of_16_and_64_bits_are_read(runtime: &Runtime) {
+    for elem in [Elem::Float16, Elem::Float64] {
+        let graph = table().node("Cast", &["rows"], "token_embeddings", &[Attribute("to", Int(elem as u64))]);
+        let bytes = graph.output("token_embeddings", elem, &["batch", "sequence", "2"]).model();
+        let mut graph = load_bytes(runtime, &bytes, Wanted::Hidden);
+        assert_eq!(run(&mut graph, &[vec![7]]).unwrap().values, [7.0, 0.5]);
     }
+}
+
+/// The table in a file beside the graph.
+fn table_beside(file: &str) -> Vec<u8> {
+    let graph = GraphBytes::default()
+        .external("table", &[10, 2], file)
+        .input("input_ids", Elem::Int64, &["batch", "sequence"])
+        .node("Gather", &["table", "input_ids"], "last_hidden_state", &[]);
+    graph.output("last_hidden_state", Elem::Float, &["batch", "sequence", "2"]).model()
+}
+
+fn write_table(path: &Path, scale: f32) {
+    let values = (0..10).flat_map(|token| [token as f32 * scale, 0.5]);
+    std::fs::write(path, values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+}
+
+fn weights_in_a_file_beside_the_graph_are_found_also_behind_links(runtime: &Runtime) {
+    let folder = tempfile::tempdir().unwrap();
+    let (snapshot, blobs) = (folder.path().join("snapshots/a/onnx"), folder.path().join("blobs"));
+    for folder in [&snapshot, &blobs] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    std::fs::write(blobs.join("1"), table_beside("model.onnx_data")).unwrap();
+    write_table(&blobs.join("2"), 3.0);
+    for (link, blob) in [("model.onnx", "1"), ("model.onnx_data", "2")] {
+        std::os::unix::fs::symlink(format!("../../../blobs/{blob}"), snapshot.join(link)).unwrap();
+    }
+    std::fs::copy(snapshot.join("model.onnx"), folder.path().join("model.onnx")).unwrap();
+    write_table(&folder.path().join("model.onnx_data"), 3.0);
+    for graph in [snapshot.join("model.onnx"), folder.path().join("model.onnx")] {
+        assert_eq!(external_data(&graph), Ok(vec!["model.onnx_data".to_owned()]));
+        let mut graph = Graph::load(runtime, Source::File(&graph), Wanted::Hidden).unwrap();
+        assert_eq!(run(&mut graph, &[vec![7]]).unwrap().values, [21.0, 0.5]);
+    }
+    std::fs::remove_file(folder.path().join("model.onnx_data")).unwrap();
+    let error = Graph::load(runtime, Source::File(&folder.path().join("model.onnx")), Wanted::Hidden);
+    let error = error.map(drop).unwrap_err().to_string();
+    assert!(error.contains("model.onnx_data, which cannot be read: No such file"), "{error}");
+}
+
+/// Scores of a text are the row of its first token, after these steps.
+fn scores(steps: &[(&'static str, &[&str], &str)], output: &str) -> Vec<u8> {
+    let axes = || [Attribute("axes", Ints(&[1])), Attribute("keepdims", Int(0))];
+    let graph = table().node("ReduceMax", &["rows"], "z", &axes());
+    let graph = steps.iter().fold(graph, |graph, (operator, inputs, output)| graph.node(operator, inputs, output, &[]));
+    graph.output(output, Elem::Float, &["batch", "2"]).model()
+}
+
+fn probabilities_are_known_by_the_step_that_makes_them_and_never_by_their_name(runtime: &Runtime) {
+    for (bytes, scale) in [
+        (scores(&[("Softmax", &["z"], "logits")], "logits"), Scale::Softmax),
+        (scores(&[("Sigmoid", &["z"], "s"), ("Identity", &["s"], "probabilities")], "probabilities"), Scale::Sigmoid),
+        (scores(&[("Identity", &["z"], "logits")], "logits"), Scale::Scores),
+    ] {
+        assert_eq!(load_bytes(runtime, &bytes, Wanted::Logits).scale(), scale);
+    }
+    let called_so = scores(&[("Abs", &["z"], "probabilities")], "probabilities");
+    let error = Graph::load(runtime, Source::Memory(&called_so), Wanted::Logits).map(drop).unwrap_err().to_string();
+    assert!(error.contains("its output probabilities float32 [batch, 2] has the name of probabilities"), "{error}");
+    assert!(error.contains("Abs"), "{error}");
+}
+
+fn tokens_and_lengths_that_a_graph_does_not_have_are_found_before_it_serves(runtime: &Runtime) {
+    let mut graph = load(runtime, "hostile/vocabulary/model.onnx");
+    assert!(graph.probe(198, 64, 0).is_ok());
+    let error = graph.probe(199, 64, 0).unwrap_err();
+    assert!(matches!(error, ProbeError::Token { tokens: 200, last: 199, .. }), "{error}");
+    let mut graph = load(runtime, "bert/onnx/model.onnx");
+    assert!(graph.probe(199, 64, 0).is_ok());
+    let error = graph.probe(199, 66, 0).unwrap_err();
+    assert!(matches!(error, ProbeError::Length { tokens: 66, .. }), "{error}");
 }
 
 fn an_answer_of_another_shape_than_stated_is_an_error(runtime: &Runtime) {
@@ -336,7 +405,10 @@ on_both! {
     values_that_are_not_finite_are_left_to_the_caller
     token_vectors_of_texts_of_all_lengths_become_one_rectangle
     without_a_mask_no_text_sees_padding
-    a_16_bit_output_is_read
+    outputs_of_16_and_64_bits_are_read
+    weights_in_a_file_beside_the_graph_are_found_also_behind_links
+    probabilities_are_known_by_the_step_that_makes_them_and_never_by_their_name
+    tokens_and_lengths_that_a_graph_does_not_have_are_found_before_it_serves
     an_answer_of_another_shape_than_stated_is_an_error
     only_the_wanted_output_is_computed
 }

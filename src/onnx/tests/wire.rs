@@ -6,6 +6,7 @@ pub enum Elem {
     Float = 1,
     Int64 = 7,
     Float16 = 10,
+    Float64 = 11,
 }
 
 /// A node's setting.
@@ -49,6 +50,24 @@ impl GraphBytes {
         number(&mut tensor, 2, Elem::Float as u64);
         bytes(&mut tensor, 8, name.as_bytes());
         bytes(&mut tensor, 9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        bytes(&mut self.0, 5, &tensor);
+        self
+    }
+
+    /// A constant whose values are in a file, from its beginning.
+    pub fn external(mut self, name: &str, shape: &[u64], file: &str) -> Self {
+        let mut tensor = Vec::new();
+        shape.iter().for_each(|size| number(&mut tensor, 1, *size));
+        number(&mut tensor, 2, Elem::Float as u64);
+        bytes(&mut tensor, 8, name.as_bytes());
+        let length = (shape.iter().product::<u64>() * 4).to_string();
+        for (key, value) in [("location", file), ("offset", "0"), ("length", &length)] {
+            let mut entry = Vec::new();
+            bytes(&mut entry, 1, key.as_bytes());
+            bytes(&mut entry, 2, value.as_bytes());
+            bytes(&mut tensor, 13, &entry);
+        }
+        number(&mut tensor, 14, 1);
         bytes(&mut self.0, 5, &tensor);
         self
     }

@@ -1,0 +1,242 @@
+//! What the class of a tokenizer does with its settings.
+//!
+//! The classes of BERT's kind have settings for lowercasing, accents and Chinese characters, and those of RoBERTa's
+//! kind one for a space before the first word. Both put them over `tokenizer.json`, defaults included: a BERT's
+//! tokenizer lowercases unless its settings say otherwise. Other classes take `tokenizer.json` as it is.
+
+use serde_json::{Value, json};
+
+use super::{Change, Head, Settings, Source};
+use crate::model::error::CardError;
+
+/// Classes with a WordPiece tokenizer and BERT's settings.
+const WORD_PIECE: [&str; 12] = [
+    "BertTokenizer",
+    "ConvBertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "FunnelTokenizer",
+    "LayoutLMTokenizer",
+    "LxmertTokenizer",
+    "MPNetTokenizer",
+    "MobileBertTokenizer",
+    "RealmTokenizer",
+    "RetriBertTokenizer",
+    "SqueezeBertTokenizer",
+];
+
+/// Classes with a byte-level tokenizer and RoBERTa's setting.
+const BYTE_LEVEL: [&str; 8] = [
+    "BartTokenizer",
+    "BlenderbotTokenizer",
+    "DebertaTokenizer",
+    "GPT2Tokenizer",
+    "LEDTokenizer",
+    "LongformerTokenizer",
+    "MvpTokenizer",
+    "RobertaTokenizer",
+];
+
+/// The class that transformers takes for a model whose settings name none.
+const OF_MODELS: [(&str, Class); 17] = [
+    ("bert", Class::WordPiece),
+    ("convbert", Class::WordPiece),
+    ("distilbert", Class::WordPiece),
+    ("electra", Class::WordPiece),
+    ("ernie", Class::WordPiece),
+    ("funnel", Class::WordPiece),
+    ("layoutlm", Class::WordPiece),
+    ("lxmert", Class::WordPiece),
+    ("megatron-bert", Class::WordPiece),
+    ("mobilebert", Class::WordPiece),
+    ("mpnet", Class::WordPiece),
+    ("squeezebert", Class::WordPiece),
+    ("bart", Class::ByteLevel),
+    ("data2vec-text", Class::ByteLevel),
+    ("longformer", Class::ByteLevel),
+    ("roberta", Class::ByteLevel),
+    ("roberta-prelayernorm", Class::ByteLevel),
+];
+
+/// A kind of tokenizer classes, by what they do with their settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// BERT's.
+    WordPiece,
+    /// RoBERTa's.
+    ByteLevel,
+    /// Every other.
+    Other,
+}
+
+impl Class {
+    /// The class of this name, or else the usual one of the model.
+    pub(super) fn of(name: Option<&str>, model_type: Option<&str>) -> Self {
+        let Some(name) = name else {
+            let known = OF_MODELS.iter().find(|(known, _)| Some(*known) == model_type);
+            return known.map_or(Self::Other, |(_, class)| *class);
+        };
+        let name = name.strip_suffix("Fast").unwrap_or(name);
+        if WORD_PIECE.contains(&name) {
+            Self::WordPiece
+        } else if BYTE_LEVEL.contains(&name) {
+            Self::ByteLevel
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// What `settings` change in a tokenizer of this class.
+pub(super) fn changes(
+    class: Class,
+    head: &Head,
+    settings: &Settings,
+    source: &Source<'_>,
+) -> Result<Vec<Change>, CardError> {
+    let mut changes = Vec::new();
+    match class {
+        Class::WordPiece => {
+            special_tokens_agree(head, settings, source)?;
+            changes.extend(normalizer(head, settings, source)?);
+        }
+        Class::ByteLevel => {
+            special_tokens_agree(head, settings, source)?;
+            changes.extend(prefix_space(head, settings, source)?);
+        }
+        Class::Other => prefix_space_agrees(head, settings, source)?,
+    }
+    Ok(changes)
+}
+
+/// The normalizer with the settings of BERT's classes.
+fn normalizer(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<Option<Change>, CardError> {
+    let lowercase = settings.do_lower_case.unwrap_or(true);
+    let accents = settings.strip_accents;
+    let chinese = settings.tokenize_chinese_chars.unwrap_or(true);
+    let normalizer = head.normalizer.as_ref();
+    let Some(bert) = normalizer.filter(|normalizer| kind(normalizer) == "BertNormalizer") else {
+        // Version 5 of transformers would put BERT's normalizer in its place, version 4 would keep it.
+        return other_normalizer_agrees(normalizer, settings, source).map(|()| None);
+    };
+    let mut changed = bert.clone();
+    changed["lowercase"] = json!(lowercase);
+    changed["strip_accents"] = json!(accents);
+    changed["handle_chinese_chars"] = json!(chinese);
+    if same(bert, &changed, &["lowercase", "strip_accents", "handle_chinese_chars"]) {
+        return Ok(None);
+    }
+    let accents = accents.map_or("none".to_owned(), |strip| strip.to_string());
+    let name = format!("lowercase={lowercase} strip_accents={accents} chinese={chinese}");
+    Ok(Some(Change { pointer: "/normalizer", value: changed, name }))
+}
+
+/// A missing field is `null`.
+fn same(one: &Value, other: &Value, fields: &[&str]) -> bool {
+    fields.iter().all(|field| one.get(field).unwrap_or(&Value::Null) == other.get(field).unwrap_or(&Value::Null))
+}
+
+fn other_normalizer_agrees(
+    normalizer: Option<&Value>,
+    settings: &Settings,
+    source: &Source<'_>,
+) -> Result<(), CardError> {
+    const SUPPORTED: &str = "what the normalizer of tokenizer.json does, or a BertNormalizer there";
+    let does = |wanted: &str, field: &str| {
+        normalizer.is_some_and(|normalizer| {
+            parts(normalizer).iter().any(|part| {
+                kind(part) == wanted || kind(part) == "BertNormalizer" && part.get(field) == Some(&json!(true))
+            })
+        })
+    };
+    let lowercases = does("Lowercase", "lowercase");
+    match settings.do_lower_case {
+        Some(wanted) if wanted != lowercases => {
+            return Err(source.unsupported("do_lower_case", wanted.to_string(), SUPPORTED));
+        }
+        _ => {}
+    }
+    match settings.strip_accents {
+        Some(wanted) if wanted != does("StripAccents", "strip_accents") => {
+            Err(source.unsupported("strip_accents", wanted.to_string(), SUPPORTED))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The pre-tokenizer with the setting of RoBERTa's classes.
+fn prefix_space(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<Option<Change>, CardError> {
+    let Some(bytes) = head.pre_tokenizer.as_ref().filter(|part| kind(part) == "ByteLevel") else {
+        return prefix_space_agrees(head, settings, source).map(|()| None);
+    };
+    let wanted = settings.add_prefix_space.unwrap_or(false);
+    if bytes.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true) == wanted {
+        return Ok(None);
+    }
+    let mut changed = bytes.clone();
+    changed["add_prefix_space"] = json!(wanted);
+    Ok(Some(Change { pointer: "/pre_tokenizer", value: changed, name: format!("add_prefix_space={wanted}") }))
+}
+
+/// A setting that the class does not read, or not everywhere, may say what `tokenizer.json` says.
+fn prefix_space_agrees(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<(), CardError> {
+    let Some(wanted) = settings.add_prefix_space else { return Ok(()) };
+    let parts = head.pre_tokenizer.as_ref().map(parts).unwrap_or_default();
+    let does = |part: &Value| match kind(part) {
+        "ByteLevel" => Some(part.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true)),
+        "Metaspace" => match part.get("prepend_scheme").and_then(Value::as_str) {
+            Some(scheme) => Some(scheme != "never"),
+            None => Some(part.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(true)),
+        },
+        _ => None,
+    };
+    match parts.into_iter().find_map(does) {
+        Some(found) if found != wanted => Err(source.unsupported(
+            "add_prefix_space",
+            wanted.to_string(),
+            "what the pre_tokenizer of tokenizer.json does, with this tokenizer_class",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The tokens around a text are those of `tokenizer.json` for version 4 of transformers and those of the settings for
+/// version 5, so they must be the same.
+fn special_tokens_agree(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<(), CardError> {
+    let (first, last) = head.post_processor.as_ref().map(around).unwrap_or_default();
+    let unknown = head.model.as_ref().and_then(|model| model.unk_token.clone());
+    for (setting, in_file) in [("cls_token", first), ("sep_token", last), ("unk_token", unknown)] {
+        let named = settings.other.get(setting).and_then(super::added::content);
+        if let (Some(named), Some(in_file)) = (named, in_file)
+            && named != in_file
+        {
+            let supported = "the token that tokenizer.json has in its place";
+            return Err(source.unsupported(setting, format!("{named:?}"), supported));
+        }
+    }
+    Ok(())
+}
+
+/// The tokens before and after a text.
+fn around(post_processor: &Value) -> (Option<String>, Option<String>) {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+    if kind(post_processor) == "TemplateProcessing" {
+        let single = post_processor.get("single").and_then(Value::as_array);
+        let special = |part: Option<&Value>| text(part.and_then(|part| part.pointer("/SpecialToken/id")));
+        return (special(single.and_then(|parts| parts.first())), special(single.and_then(|parts| parts.last())));
+    }
+    (text(post_processor.pointer("/cls/0")), text(post_processor.pointer("/sep/0")))
+}
+
+/// A step and the steps within it.
+fn parts(step: &Value) -> Vec<&Value> {
+    let within = ["normalizers", "pretokenizers"].iter().find_map(|list| step.get(list).and_then(Value::as_array));
+    match within {
+        Some(steps) => steps.iter().flat_map(parts).collect(),
+        None => vec![step],
+    }
+}
+
+fn kind(step: &Value) -> &str {
+    step.get("type").and_then(Value::as_str).unwrap_or_default()
+}

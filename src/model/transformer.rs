@@ -1,0 +1,217 @@
+//! `sentence_bert_config.json`: how the transformer of a sentence-transformers model is called.
+//!
+//! Older versions named the file after the model's family (`sentence_roberta_config.json`), and newer ones added
+//! fields that decide a vector: arguments for the tokenizer, lengths for queries and documents, other outputs.
+//! Invariant: each field of the file is honoured, known to decide nothing, or refused by name. The library refuses
+//! a field that it does not know, and so does this module.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::error::CardError;
+use super::file::read_json_if_present;
+use super::switch;
+
+/// The names that sentence-transformers tries, in its order; the first that is there and not empty counts.
+const NAMES: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+/// Arguments of `from_pretrained` that say how weights are loaded, and not what they compute. The type of the numbers
+/// is among them: weights of any float type are computed in the precision that the server was given.
+const LOADING: [&str; 12] = [
+    "attn_implementation",
+    "cache_dir",
+    "device_map",
+    "dtype",
+    "local_files_only",
+    "low_cpu_mem_usage",
+    "token",
+    "torch_dtype",
+    "trust_remote_code",
+    "use_auth_token",
+    "use_cache",
+    "use_safetensors",
+];
+
+/// Arguments for the tokenizer that are settings of `tokenizer_config.json` too, and are read there.
+const TOKENIZER: [&str; 7] = [
+    "add_prefix_space",
+    "do_lower_case",
+    "model_max_length",
+    "padding_side",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "truncation_side",
+];
+
+/// What the file says, as far as it decides anything.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(super) struct TransformerSettings {
+    /// The file that was read; the usual name where there is none.
+    pub path: PathBuf,
+    /// Tokens of a text. `processing_kwargs`, `tokenizer_args` and `max_seq_length` may say it: the first of these counts.
+    pub max_tokens: Option<usize>,
+    /// The text is lowercased first, whatever the tokenizer does.
+    pub lowercase: bool,
+    /// Settings that replace those of `tokenizer_config.json`.
+    pub tokenizer: Map<String, Value>,
+}
+
+impl TransformerSettings {
+    /// Of the transformer in `directory`.
+    pub(super) fn read(directory: &Path) -> Result<Self, CardError> {
+        for name in NAMES {
+            let path = directory.join(name);
+            match read_json_if_present::<Map<String, Value>>(&path)? {
+                Some(fields) if !fields.is_empty() => return Fields { path, fields }.settings(),
+                _ => {}
+            }
+        }
+        Ok(Self { path: directory.join(NAMES[0]), ..Self::default() })
+    }
+}
+
+/// The file, with its path for the messages.
+struct Fields {
+    path: PathBuf,
+    fields: Map<String, Value>,
+}
+
+impl Fields {
+    fn settings(self) -> Result<TransformerSettings, CardError> {
+        let mut settings = TransformerSettings { path: self.path.clone(), ..Default::default() };
+        let (mut of_processing, mut of_module) = (None, None);
+        for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
+            match name.as_str() {
+                "max_seq_length" => of_module = Some(self.length(name, value)?),
+                "do_lower_case" => settings.lowercase = self.switch(name, value)?,
+                "tokenizer_args" | "processor_kwargs" => settings.tokenizer = self.tokenizer(name, value)?,
+                "processing_kwargs" => of_processing = self.processing(value)?,
+                "model_args" | "model_kwargs" | "config_args" | "config_kwargs" => {
+                    self.only(name, value, &LOADING, "nothing that changes what the weights compute")?;
+                }
+                "transformer_task" => self.must_be(name, value, "feature-extraction")?,
+                "module_output_name" => self.must_be(name, value, "token_embeddings")?,
+                "modality_config" => self.modality(value)?,
+                // Padding is not computed here at all.
+                "unpad_inputs" | "cache_dir" | "backend" => {}
+                _ => {
+                    return Err(self.unsupported(
+                        name,
+                        value,
+                        "max_seq_length, do_lower_case, tokenizer_args and \
+                    processing_kwargs",
+                    ));
+                }
+            }
+        }
+        let of_tokenizer = match settings.tokenizer.get("model_max_length") {
+            Some(value) => Some(self.length("tokenizer_args.model_max_length", value)?),
+            None => None,
+        };
+        settings.max_tokens = of_processing.or(of_tokenizer).or(of_module);
+        Ok(settings)
+    }
+
+    /// Arguments with which the library makes the tokenizer.
+    fn tokenizer(&self, name: &str, value: &Value) -> Result<Map<String, Value>, CardError> {
+        let mut arguments = self.object(name, value)?.clone();
+        arguments.retain(|key, value| !value.is_null() && !LOADING.contains(&key.as_str()) && key != "use_fast");
+        match arguments.iter().find(|(key, _)| !TOKENIZER.contains(&key.as_str())) {
+            Some((key, value)) => Err(self.unsupported(
+                &format!("{name}.{key}"),
+                value,
+                "model_max_length, truncation_side, do_lower_case, strip_accents, tokenize_chinese_chars and \
+                 add_prefix_space",
+            )),
+            None => Ok(arguments),
+        }
+    }
+
+    /// Arguments with which the library calls the tokenizer: the length of a text, if they say it.
+    fn processing(&self, value: &Value) -> Result<Option<usize>, CardError> {
+        let supported = "max_length, truncation and padding of text";
+        let mut length = None;
+        for (kind, arguments) in self.object("processing_kwargs", value)? {
+            // What other inputs than texts are processed with has no effect on texts.
+            if matches!(kind.as_str(), "audio" | "image" | "video" | "chat_template") {
+                continue;
+            }
+            let kind = format!("processing_kwargs.{kind}");
+            for (key, value) in self.object(&kind, arguments)?.iter().filter(|(_, value)| !value.is_null()) {
+                let name = format!("{kind}.{key}");
+                match (kind.as_str(), key.as_str()) {
+                    ("processing_kwargs.text", "max_length") => length = Some(self.length(&name, value)?),
+                    ("processing_kwargs.text" | "processing_kwargs.common", "truncation")
+                        if *value == true || *value == "longest_first" => {}
+                    // Padding takes no part in a vector, however much of it there is.
+                    ("processing_kwargs.text" | "processing_kwargs.common", "padding") => {}
+                    (_, "return_tensors" | "return_attention_mask" | "pad_to_multiple_of") => {}
+                    _ => return Err(self.unsupported(&name, value, supported)),
+                }
+            }
+        }
+        Ok(length)
+    }
+
+    /// Texts must go through the model's usual call, and its token vectors come out.
+    fn modality(&self, value: &Value) -> Result<(), CardError> {
+        let Some(text) = self.object("modality_config", value)?.get("text") else {
+            return Err(self.unsupported("modality_config", value, "a model that takes text"));
+        };
+        let text = self.object("modality_config.text", text)?;
+        for (key, expected) in [("method", "forward"), ("method_output_name", "last_hidden_state")] {
+            if let Some(value) = text.get(key).filter(|value| !value.is_null()) {
+                self.must_be(&format!("modality_config.text.{key}"), value, expected)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn only(&self, name: &str, value: &Value, known: &[&str], supported: &'static str) -> Result<(), CardError> {
+        let unknown =
+            self.object(name, value)?.iter().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
+        unknown.map_or(Ok(()), |(key, value)| Err(self.unsupported(&format!("{name}.{key}"), value, supported)))
+    }
+
+    fn must_be(&self, name: &str, value: &Value, expected: &'static str) -> Result<(), CardError> {
+        if value == expected { Ok(()) } else { Err(self.unsupported(name, value, expected)) }
+    }
+
+    fn object<'a>(&self, name: &str, value: &'a Value) -> Result<&'a Map<String, Value>, CardError> {
+        value.as_object().ok_or_else(|| self.malformed(format!("{name} is {value}, and must be an object")))
+    }
+
+    /// A length may be written as a float: some write 1e30 for "no limit".
+    fn length(&self, name: &str, value: &Value) -> Result<usize, CardError> {
+        let length =
+            value.as_f64().ok_or_else(|| self.malformed(format!("{name} is {value}, and must be a number")))?;
+        // A cast of a float saturates.
+        Ok(length as usize)
+    }
+
+    fn switch(&self, name: &str, value: &Value) -> Result<bool, CardError> {
+        switch::of(value).ok_or_else(|| self.malformed(format!("{name} is {value}, and must be true or false")))
+    }
+
+    fn malformed(&self, problem: String) -> CardError {
+        CardError::Malformed { path: self.path.clone(), problem }
+    }
+
+    fn unsupported(&self, name: &str, value: &Value, supported: &'static str) -> CardError {
+        CardError::UnsupportedField {
+            path: self.path.clone(),
+            field: name.to_owned(),
+            value: value.to_string(),
+            supported,
+        }
+    }
+}
