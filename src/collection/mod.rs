@@ -36,6 +36,6 @@ pub use filter::Filter;
 pub use groups::Groups;
 pub use load::OpenError;
 pub use matching::Matching;
-pub use search::{Found, Search};
+pub use search::{Chosen, Found, Search};
 pub use single::{Collection, Listed};
 pub use store::{CollectionError, Model, Options, Store};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -41,9 +42,10 @@ pub struct Collection {
     name: String,
     fingerprint: String,
     pub(super) index: Index,
-    /// Held for reading across a whole search, so that slots and documents agree; for writing only
-    /// to swap entries.
+    /// Held for moments: for reading to name what a search found, for writing to swap entries.
     documents: RwLock<Documents>,
+    /// What is in `documents`, for those who must not wait for them.
+    shown: Shown,
     budget: Budget,
     budget_of_all: Arc<Budget>,
     pub(super) commits: Commits,
@@ -69,6 +71,21 @@ pub(super) struct Entry {
     /// Its number on disk: each version of a document has another.
     pub row: u64,
     pub content: Arc<Content>,
+}
+
+/// How much is in a collection.
+#[derive(Default)]
+struct Shown {
+    documents: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Shown {
+    /// Under the lock for writing.
+    fn set(&self, here: &Documents) {
+        self.documents.store(here.by_id.len(), Ordering::Relaxed);
+        self.bytes.store(here.used.bytes, Ordering::Relaxed);
+    }
 }
 
 /// How a collection is made.
@@ -161,6 +178,7 @@ impl Collection {
                 None => Index::new(new.dimensions, new.index),
             },
             documents: RwLock::default(),
+            shown: Shown::default(),
             budget: Budget::of_one(new.quota),
             budget_of_all: new.budget,
             commits: Commits::new(new.next_row),
@@ -184,9 +202,9 @@ impl Collection {
         self.index.dimensions()
     }
 
-    /// Documents in it.
+    /// Documents in it. Waits for nobody.
     pub fn len(&self) -> usize {
-        self.read().by_id.len()
+        self.shown.documents.load(Ordering::Relaxed)
     }
 
     /// Documents that the graph lacks yet: searches compare with all of them.
@@ -209,9 +227,9 @@ impl Collection {
         self.len() == 0
     }
 
-    /// Estimated bytes of documents, vectors and graph, as they are taken from the budget.
+    /// Estimated bytes of documents, vectors and graph, as they are taken from the budget. Waits for nobody.
     pub fn bytes(&self) -> usize {
-        self.read().used.bytes
+        self.shown.bytes.load(Ordering::Relaxed)
     }
 
     /// Puts changed documents, with their rows, where searches see them, all at once. `None`: the document goes.
@@ -237,6 +255,7 @@ impl Collection {
             }
         }
         self.index.remove(&gone);
+        self.shown.set(here);
     }
 
     /// The content and vector of a document.
@@ -283,6 +302,7 @@ impl Collection {
         let mut here = self.write();
         self.budget_of_all.release(here.used);
         let gone = std::mem::replace(&mut *here, Documents { deleted: true, ..Documents::default() });
+        self.shown.set(&here);
         self.index.discard();
         gone.by_id.len()
     }
