@@ -18,6 +18,7 @@ mod flight;
 mod flights;
 mod key;
 mod lanes;
+mod pace;
 mod room;
 mod scheduler;
 mod text;
