@@ -17,6 +17,7 @@ mod heads;
 mod hostile;
 mod installed;
 mod instructions;
+mod leaving;
 mod lifecycle;
 mod load;
 mod onnx_runtime;

@@ -196,3 +196,53 @@ fn a_query_is_checked_once_if_it_names_no_filter_no_groups_and_no_effort() {
     alike.search(&documents[0].1, &nearest(Effort::Graph { ef: None }));
     assert!(alike.audit() && !alike.audit());
 }
+
+#[test]
+fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
+    let value = |n: usize| Some(json!(if n.is_multiple_of(2) { "even" } else { "odd" }));
+    let documents: Vec<Said> = fan(400).enumerate().map(|(n, vector)| (value(n), vector)).collect();
+    let collection = collection(&documents, index::Options::default());
+    let nearest = Search::nearest(5, Effort::Exact);
+    let searches = [
+        nearest.clone(),
+        Search { filter: Some(text::parse("g = even").unwrap()), ..nearest.clone() },
+        Search { groups: Some(by(5)), ..nearest.clone() },
+        Search { groups: Some(by(2)), filter: Some(text::parse("g = even").unwrap()), ..nearest },
+    ];
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            // Document 0 moves to another place of the index each time, and the metadata stay as they were.
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let metadata = json!({ "g": value(0) }).as_object().cloned();
+                let content = Arc::new(Content { text: String::new(), metadata });
+                collection.commit(vec![Document { id: id(0), content, embedding: documents[0].1.clone() }]).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            for search in &searches {
+                let chosen = Chosen::default();
+                // The second query of a call uses what the first chose.
+                for _ in 0..2 {
+                    let found =
+                        collection.search_in_call(&documents[0].1, search, &chosen, &Stop::never()).expect("not stopped");
+                    let wanted = search.groups.as_ref().map_or(5, |groups| groups.size.get());
+                    assert_eq!((found.len(), &found[0].id), (if wanted == 2 { 2 } else { 5 }, &id(0)), "{search:?}");
+                }
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_search_that_is_stopped_has_no_answer() {
+    let documents: Vec<Said> = fan(300).map(|vector| (None, vector)).collect();
+    let collection = collection(&documents, index::Options::default());
+    let stop = Stop::never();
+    stop.raise();
+    let search = Search { filter: Some(text::parse("g = even").unwrap()), ..Search::nearest(5, Effort::Exact) };
+    for search in [search, Search { diversity: Diversity::new(0.5), ..Search::nearest(5, Effort::Exact) }] {
+        assert!(collection.search_in_call(&documents[0].1, &search, &Chosen::default(), &stop).is_err());
+    }
+}
