@@ -104,7 +104,7 @@ impl Collection {
         stop: &Stop,
     ) -> Result<Vec<Found>, Stopped> {
         if search.is_typical() {
-            self.index.sample(query.values());
+            self.index.sample(query.values(), None);
         }
         let ranking = Ranking { collection: self, query: query.values(), search, chosen, stop, held: None };
         let Some(diversity) = search.diversity else { return ranking.best(search.k) };

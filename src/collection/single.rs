@@ -322,6 +322,11 @@ impl Collection {
         !self.read().deleted && self.index.audit()
     }
 
+    /// Checks one of the latest searches, where too little is known of how well they find, or they find too little.
+    pub(super) fn learn(&self) -> bool {
+        self.index.is_learning() && self.audit()
+    }
+
     /// All graph work there is. Blocks for as long as it takes.
     pub(super) fn finish_graph(&self) {
         self.index.maintain();

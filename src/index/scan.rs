@@ -26,6 +26,15 @@ pub struct Neighbour {
     pub score: f32,
 }
 
+/// What a search finds.
+#[derive(Debug, Clone, Default)]
+pub struct Nearest {
+    /// Best first; of equal scores, the lowest slots.
+    pub hits: Vec<Neighbour>,
+    /// Others with exactly the score of the last hit, in no order.
+    pub tied: Vec<Slot>,
+}
+
 /// A vector that may be among the best.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
@@ -132,6 +141,11 @@ impl Sieve {
         }
     }
 
+    /// What those have that passed so far.
+    pub(super) fn estimates(&self) -> impl Iterator<Item = f32> {
+        self.kept.iter().map(|candidate| candidate.estimate)
+    }
+
     /// What passed, in no order.
     pub(super) fn into_candidates(self) -> Vec<Candidate> {
         let floor = self.floor();
@@ -168,21 +182,32 @@ pub(super) struct Best {
     k: usize,
     /// The worst of the kept on top.
     kept: BinaryHeap<ByRank>,
+    /// Others that score as much as the worst of `k`.
+    tied: Vec<Slot>,
 }
 
 impl Best {
     pub(super) fn new(k: usize) -> Best {
-        Best { k, kept: BinaryHeap::new() }
+        Best { k, kept: BinaryHeap::new(), tied: Vec::new() }
     }
 
     pub(super) fn push(&mut self, slot: Slot, score: f32) {
         let hit = ByRank(Neighbour { slot, score });
         if self.kept.len() < self.k {
             self.kept.push(hit);
-        } else if let Some(mut worst) = self.kept.peek_mut()
-            && hit < *worst
-        {
-            *worst = hit;
+            return;
+        }
+        let Some(mut worst) = self.kept.peek_mut() else { return };
+        if hit < *worst {
+            let out = std::mem::replace(&mut *worst, hit).0;
+            drop(worst);
+            if self.bar() > Some(out.score) {
+                self.tied.clear();
+            } else {
+                self.tied.push(out.slot);
+            }
+        } else if score >= worst.0.score {
+            self.tied.push(slot);
         }
     }
 
@@ -191,8 +216,8 @@ impl Best {
         self.kept.peek().filter(|_| self.kept.len() == self.k).map(|worst| worst.0.score)
     }
 
-    /// What was kept, best first.
-    pub(super) fn into_hits(self) -> Vec<Neighbour> {
-        self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect()
+    /// What was kept, best first, and what is as good as the last.
+    pub(super) fn into_nearest(self) -> Nearest {
+        Nearest { hits: self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect(), tied: self.tied }
     }
 }
