@@ -27,7 +27,7 @@ use super::matching::Matching;
 use super::single::{Collection, Documents};
 use crate::compute::stop::{Stop, Stopped};
 use crate::embedder::Embedding;
-use crate::index::{Effort, Neighbour, Slot, Vector};
+use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
 
 /// What to find.
 #[derive(Debug, Clone)]
@@ -50,11 +50,6 @@ impl Search {
     /// For the `k` nearest of all documents.
     pub fn nearest(k: usize, effort: Effort) -> Self {
         Self { k, effort, filter: None, min_score: None, groups: None, diversity: None }
-    }
-
-    /// Whether what it misses tells how well searches of the whole collection find that say nothing about it.
-    fn is_typical(&self) -> bool {
-        self.effort == Effort::Graph { ef: None } && self.filter.is_none() && self.groups.is_none()
     }
 }
 
@@ -103,9 +98,6 @@ impl Collection {
         chosen: &Chosen,
         stop: &Stop,
     ) -> Result<Vec<Found>, Stopped> {
-        if search.is_typical() {
-            self.index.sample(query.values(), None);
-        }
         let ranking = Ranking { collection: self, query: query.values(), search, chosen, stop, held: None };
         let Some(diversity) = search.diversity else { return ranking.best(search.k) };
         let pool = ranking.best(diversity.pool(search.k))?;
@@ -231,37 +223,47 @@ impl Ranking<'_> {
     /// The nearest `n`, of all or of those at some places, that score enough.
     fn nearest(self, n: usize, among: Option<Among<'_>>) -> Attempt<Vec<Hit>> {
         let (index, effort) = (&self.collection.index, self.search.effort);
-        let near = with_ties(n, |wanted| match among {
-            Some(among) => index.search_among(self.query, wanted, effort, among.places, self.stop),
-            None => index.search(self.query, wanted, effort, self.stop),
-        })?;
-        let is_wanted = |near: &Neighbour| self.search.min_score.is_none_or(|least| near.score >= least);
+        let places = among.map(|among| among.places);
+        if effort == (Effort::Graph { ef: None }) {
+            index.sample(self.query, places);
+        }
+        let mut near = index.nearest(&Query { vector: self.query, k: n, effort, among: places }, self.stop)?;
+        if let Some(least) = self.search.min_score {
+            let before = near.hits.len();
+            near.hits.retain(|hit| hit.score >= least);
+            // What ties with a hit that scores too little does so too.
+            near.tied.retain(|_| near.hits.len() == before);
+        }
         Ok(self.with_documents(|here| {
-            if among.is_some_and(|among| here.changes().touched(among.places, among.seen)) {
-                return Err(Changed);
-            }
-            let mut hits = Vec::with_capacity(near.len());
-            let mut best_gone = None;
-            for near in near.into_iter().filter(is_wanted) {
-                match self.name(here, near) {
-                    Some(hit) => hits.push(hit),
-                    None => best_gone = best_gone.max(Some(Score(near.score))),
-                }
-            }
-            hits.sort_by(Hit::best_first);
-            hits.truncate(n);
-            // One that has gone, and would not have been a hit, does not matter.
-            let last = hits.last().filter(|_| hits.len() == n).map(|hit| Score(hit.found.score));
-            if best_gone.is_some_and(|gone| last.is_none_or(|last| gone >= last)) { Err(Changed) } else { Ok(hits) }
+            let has_changed = among.is_some_and(|among| here.changes().touched(among.places, among.seen));
+            let hits = if has_changed { None } else { self.name(here, &near) };
+            hits.ok_or(Changed)
         }))
     }
 
-    /// The document of a vector that was found, unless it was removed since.
-    fn name(self, here: &Documents, Neighbour { slot, score }: Neighbour) -> Option<Hit> {
-        let (id, entry) = here.by_id.get_key_value(here.at(slot)?)?;
-        let found =
-            Found { id: id.clone(), content: Arc::clone(&entry.content), score, vector: self.collection.row(slot) };
-        Some(Hit { slot, found })
+    /// The documents of the nearest vectors, best first; of those that tie with the last, the lowest ids. `None`: one was
+    /// removed since.
+    fn name(self, here: &Documents, near: &Nearest) -> Option<Vec<Hit>> {
+        let Some(last) = near.hits.last().map(|hit| hit.score) else { return Some(Vec::new()) };
+        let (better, equal): (Vec<Neighbour>, Vec<Neighbour>) = near.hits.iter().partition(|hit| hit.score > last);
+        let places = equal.len();
+        let equal = equal.iter().map(|hit| hit.slot).chain(near.tied.iter().copied());
+        let mut equal = equal.map(|slot| Some((here.at(slot)?, slot))).collect::<Option<Vec<(&DocId, Slot)>>>()?;
+        if equal.len() > places {
+            equal.select_nth_unstable(places - 1);
+            equal.truncate(places);
+        }
+        let better = better.iter().map(|hit| Some((here.at(hit.slot)?, hit.slot, hit.score)));
+        let named = better.chain(equal.into_iter().map(|(id, slot)| Some((id, slot, last))));
+        let hit = |named: Option<(&DocId, Slot, f32)>| {
+            let (id, slot, score) = named?;
+            let content = Arc::clone(&here.by_id.get(id)?.content);
+            let found = Found { id: id.clone(), content, score, vector: self.collection.row(slot) };
+            Some(Hit { slot, found })
+        };
+        let mut hits = named.map(hit).collect::<Option<Vec<Hit>>>()?;
+        hits.sort_by(Hit::best_first);
+        Some(hits)
     }
 
     /// Reads the documents, which are held for as long as `read` takes.
@@ -277,44 +279,9 @@ fn found(hits: Vec<Hit>) -> Vec<Found> {
     hits.into_iter().map(|hit| hit.found).collect()
 }
 
-/// A score, in order.
-#[derive(Clone, Copy, PartialEq)]
-struct Score(f32);
-
-impl Eq for Score {}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
 impl Hit {
     fn best_first(&self, other: &Self) -> Ordering {
         let (one, other) = (&self.found, &other.found);
         other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))
-    }
-}
-
-/// Searches for more than `k`, until the hit at `k` and the last differ in score: of documents
-/// that score alike, those with the lowest ids are wanted, and the index does not know ids.
-fn with_ties(
-    k: usize,
-    find: impl Fn(usize) -> Result<Vec<Neighbour>, Stopped>,
-) -> Result<Vec<Neighbour>, Stopped> {
-    let mut wanted = k + 8;
-    loop {
-        let hits = find(wanted)?;
-        let settled = hits.len() < wanted || hits[k - 1].score > hits[wanted - 1].score;
-        if settled {
-            return Ok(hits);
-        }
-        wanted *= 4;
     }
 }

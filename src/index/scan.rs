@@ -4,7 +4,7 @@
 //! ```text
 //! all codes ─► sieve: estimate + bound reaches the k-th best estimate - bound ─► candidates ─► f32 ─► best k
 //! ```
-//! A row's codes are a quarter of its f32 values, and few rows pass the sieve; the bound holds always
+//! A row's codes are a quarter of its f32 values, and few rows pass the sieve. In an exact search the bound holds always
 //! ([`OwnQuery::bound`]), so the answer is that of a scan of all f32 rows.
 
 use std::cmp::{Ordering, Reverse};
@@ -63,9 +63,19 @@ pub(super) fn best_first(a: &Neighbour, b: &Neighbour) -> Ordering {
     b.score.total_cmp(&a.score).then(a.slot.cmp(&b.slot))
 }
 
+/// What estimates may be off by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Margin {
+    /// The most that is possible.
+    Bound,
+    /// Four standard deviations. Far from the query, where thousands of vectors have nearly one score, few pass.
+    Likely,
+}
+
 /// Of vectors with estimates, those that may be among the best `k`. Each is to be offered once.
 pub(super) struct Sieve {
     k: usize,
+    margin: Margin,
     /// The best `k` of what each has at least, the worst of them on top.
     least: BinaryHeap<Reverse<Least>>,
     kept: Vec<Candidate>,
@@ -89,8 +99,8 @@ impl PartialOrd for Least {
 }
 
 impl Sieve {
-    pub(super) fn new(k: usize) -> Sieve {
-        Sieve { k, least: BinaryHeap::new(), kept: Vec::new() }
+    pub(super) fn new(k: usize, margin: Margin) -> Sieve {
+        Sieve { k, margin, least: BinaryHeap::new(), kept: Vec::new() }
     }
 
     /// What `k` vectors have at least.
@@ -129,7 +139,10 @@ impl Sieve {
             codes.score(query.query(), &rows[..count], &mut estimates[..count]);
             let mut floor = self.floor();
             for (&row, &estimate) in rows[..count].iter().zip(&estimates) {
-                let error = query.bound(codes.scale(row));
+                let error = match self.margin {
+                    Margin::Bound => query.bound(codes.scale(row)),
+                    Margin::Likely => query.error(codes.scale(row)),
+                };
                 if estimate + error < floor {
                     continue;
                 }

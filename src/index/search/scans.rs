@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::super::Index;
-use super::super::scan::{Best, Nearest, Sieve, cosine};
+use super::super::scan::{Best, Margin, Nearest, Sieve, cosine};
 use super::{Asked, best_of};
 use crate::compute::stop::Stopped;
 
@@ -49,7 +49,7 @@ impl Index {
     fn of_codes(&self, asked: &Asked<'_>, hold: Hold) -> Result<Option<Nearest>, Stopped> {
         let mut rows = self.rows();
         let segments = Arc::clone(rows.segments());
-        let mut sieve = Sieve::new(asked.k);
+        let mut sieve = Sieve::new(asked.k, Margin::Bound);
         rows.tail().scan(&asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
         for segment in segments.iter() {
             for first in (0..segment.nodes()).step_by(ROWS_PER_HOLD) {

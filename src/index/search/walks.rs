@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::super::Index;
 use super::super::graph::filtered::Bounds;
-use super::super::scan::{Candidate, Sieve};
+use super::super::scan::{Candidate, Margin, Sieve};
 use super::super::segment::{Segment, Walk, Walked};
 use super::{Answer, Asked, How, Width, best_of, scans};
 use crate::compute::stop::Stopped;
@@ -49,7 +49,7 @@ impl Index {
             return Ok(None);
         }
         // The tail before the segments, under the lock that names both: a vector is in one of them.
-        let mut sieve = Sieve::new(asked.k);
+        let mut sieve = Sieve::new(asked.k, Margin::Likely);
         rows.tail().scan(&asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
         drop(rows);
 
