@@ -245,7 +245,8 @@ impl Ranking<'_> {
     /// removed since.
     fn name(self, here: &Documents, near: &Nearest) -> Option<Vec<Hit>> {
         let Some(last) = near.hits.last().map(|hit| hit.score) else { return Some(Vec::new()) };
-        let (better, equal): (Vec<Neighbour>, Vec<Neighbour>) = near.hits.iter().partition(|hit| hit.score > last);
+        let (better, equal): (Vec<Neighbour>, Vec<Neighbour>) =
+            near.hits.iter().copied().partition(|hit| hit.score > last);
         let places = equal.len();
         let equal = equal.iter().map(|hit| hit.slot).chain(near.tied.iter().copied());
         let mut equal = equal.map(|slot| Some((here.at(slot)?, slot))).collect::<Option<Vec<(&DocId, Slot)>>>()?;

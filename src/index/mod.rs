@@ -49,6 +49,8 @@ pub use file::Keep;
 pub use options::Options;
 pub use recall::Quality;
 pub use rows::Slot;
+#[cfg(test)]
+pub(crate) use scan::COMPARED;
 pub use scan::{Nearest, Neighbour};
 pub use search::Query;
 pub use vector::Vector;

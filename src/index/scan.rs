@@ -54,7 +54,15 @@ impl Candidate {
 
 /// Cosine of two unit vectors. Rounding may leave their dot product a little outside of -1 to 1.
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    #[cfg(test)]
+    COMPARED.set(COMPARED.get() + 1);
     dot(a, b).clamp(-1.0, 1.0)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Rows that this thread compared with a query.
+    pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Best first: score descending, then slot ascending. A total order, also for a NaN that a caller's

@@ -160,7 +160,8 @@ async fn what_cannot_be_done_by_its_deadline_is_refused_at_once_and_small_calls_
     for _ in 0..20 {
         let mut request = Request::new(EmbedRequest { texts: new_texts(100, 250), ..Default::default() });
         request.set_timeout(Duration::from_secs(2));
-        let status = client.clone().embed(request).await.err().filter(|status| status.code() == Code::ResourceExhausted);
+        let status =
+            client.clone().embed(request).await.err().filter(|status| status.code() == Code::ResourceExhausted);
         if status.is_some() {
             refused = status;
             break;

@@ -69,7 +69,8 @@ fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, 
     if let Some(diversity) = search.diversity {
         ranked.truncate(diversity.pool(search.k));
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, documents[*n].1.values())).collect();
-        ranked = diversity.choose(&pool, search.k, &Stop::never()).unwrap().into_iter().map(|place| ranked[place]).collect();
+        ranked =
+            diversity.choose(&pool, search.k, &Stop::never()).unwrap().into_iter().map(|place| ranked[place]).collect();
     }
     ranked.truncate(search.k);
     ranked.into_iter().map(|(n, score)| (id(n), score)).collect()
@@ -174,7 +175,7 @@ fn groups_that_lie_one_behind_the_other_are_passed_in_a_few_rounds() {
 }
 
 #[test]
-fn a_query_is_checked_once_if_it_names_no_filter_no_groups_and_no_effort() {
+fn a_query_is_checked_if_it_names_no_effort_and_so_is_each_round_of_groups() {
     let documents: Vec<Said> = fan(300).map(|vector| (Some(json!("big")), vector)).collect();
     let collection = collection(&documents, graphs());
     let query = &documents[7].1;
@@ -188,13 +189,31 @@ fn a_query_is_checked_once_if_it_names_no_filter_no_groups_and_no_effort() {
     assert_eq!(checks(&Search { diversity: Diversity::new(0.5), ..by_default.clone() }), 1);
     assert_eq!(checks(&nearest(Effort::Exact)), 0);
     assert_eq!(checks(&nearest(Effort::Graph { ef: Some(64) })), 0);
-    assert_eq!(checks(&Search { groups: Some(by(1)), ..by_default.clone() }), 0);
-    assert_eq!(checks(&Search { filter: Some(text::parse("g = big").unwrap()), ..by_default }), 0);
-    assert_eq!(collection.quality().checked, 2);
-    // Many documents that score alike: it takes several searches of the index to tell which ids come first.
+    assert_eq!(checks(&Search { groups: Some(by(1)), ..by_default.clone() }), 2);
+    assert_eq!(checks(&Search { filter: Some(text::parse("g = big").unwrap()), ..by_default }), 1);
+    assert_eq!(collection.quality().checked, 4, "no document was left for the second round of groups");
+    // Many documents that score alike take one search of the index.
     let alike = self::collection(&vec![(None, documents[0].1.clone()); 300], graphs());
     alike.search(&documents[0].1, &nearest(Effort::Graph { ef: None }));
     assert!(alike.audit() && !alike.audit());
+}
+
+#[test]
+fn of_thousands_of_copies_the_lowest_ids_are_found_and_each_copy_is_compared_once() {
+    let others: Vec<Embedding> = fan(2_000).collect();
+    let one = others[1_000].clone();
+    let documents: Vec<Said> = others.into_iter().chain(vec![one.clone(); 5_000]).map(|v| (None, v)).collect();
+    let collection = collection(&documents, graphs());
+    for effort in [Effort::Exact, Effort::Graph { ef: None }] {
+        for k in [1, 10, 3_000] {
+            let before = index::COMPARED.get();
+            let hits = found(&collection, &one, &Search::nearest(k, effort));
+            let compared = index::COMPARED.get() - before;
+            let lowest = std::iter::once(1_000).chain(2_000..).take(k).map(id);
+            assert!(hits.iter().map(|(id, _)| id).eq(&lowest.collect::<Vec<_>>()), "k {k}, {effort:?}");
+            assert!(compared < 6_000, "{compared} rows were compared for k {k}, {effort:?}");
+        }
+    }
 }
 
 #[test]
@@ -224,8 +243,9 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
                 let chosen = Chosen::default();
                 // The second query of a call uses what the first chose.
                 for _ in 0..2 {
-                    let found =
-                        collection.search_in_call(&documents[0].1, search, &chosen, &Stop::never()).expect("not stopped");
+                    let found = collection
+                        .search_in_call(&documents[0].1, search, &chosen, &Stop::never())
+                        .expect("not stopped");
                     let wanted = search.groups.as_ref().map_or(5, |groups| groups.size.get());
                     assert_eq!((found.len(), &found[0].id), (if wanted == 2 { 2 } else { 5 }, &id(0)), "{search:?}");
                 }
