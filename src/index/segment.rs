@@ -101,6 +101,7 @@ impl Segment {
     }
 
     /// Whether a vector lives and is at one of these places. One that another segment took over lives here for ever.
+    #[inline]
     fn counts(&self, vector: usize, among: Option<&RoaringBitmap>) -> bool {
         self.removed[vector / BITS].load(Ordering::Relaxed) >> (vector % BITS) & 1 == 0
             && among.is_none_or(|among| among.contains(self.slots[vector].place()))

@@ -53,7 +53,7 @@ impl Frozen {
         scratch: &mut Scratch,
     ) -> Result<End, Stopped> {
         assert_eq!(query.blocks(), self.codes().blocks(), "a query of another number of dimensions than the graph");
-        let (query, walk) = (query.query(), &mut scratch.walk);
+        let (query, lists, walk) = (query.query(), self.links().lists(), &mut scratch.walk);
         self.enter(query, self.entries(), bounds.ef, walk);
         let starts: Vec<Key> = walk.beam.kept().map(|(node, score)| key(node, score)).collect();
         walk.beam.reset(bounds.ef);
@@ -76,7 +76,7 @@ impl Frozen {
             if walk.looked.is_multiple_of(LOOKS_PER_CHECK) {
                 bounds.stop.check()?;
             }
-            let Met { nodes, scores, beam, frontier } = self.meet(query, node(nearest), walk);
+            let Met { nodes, scores, beam, frontier } = self.meet(query, &lists[node(nearest) as usize], walk);
             for (&node, &score) in nodes.iter().zip(scores) {
                 let key = key(node, score);
                 if beam.last().is_some_and(|last| key > last) {

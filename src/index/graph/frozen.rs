@@ -170,7 +170,7 @@ impl Frozen {
             if let Some(next) = walk.beam.peek() {
                 prefetch(&lists[next as usize]);
             }
-            let Met { nodes, scores, beam, .. } = self.meet(query, node, walk);
+            let Met { nodes, scores, beam, .. } = self.meet(query, &lists[node as usize], walk);
             nodes.iter().zip(scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
     }
@@ -199,12 +199,12 @@ impl Frozen {
         batch.resize(DEGREE + 1, 0);
     }
 
-    /// The neighbours of a node that were not met before.
+    /// Those nodes of a list of links that were not met before.
     #[inline(always)]
-    pub(super) fn meet<'w>(&self, query: Query<'_>, node: u32, walk: &'w mut Walk) -> Met<'w> {
+    pub(super) fn meet<'w>(&self, query: Query<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Met<'w> {
         let Walk { beam, met, walk: this, batch, scores, frontier, .. } = walk;
         let mut count = 0;
-        for &target in &self.links.lists()[node as usize] {
+        for &target in links {
             if target == NONE {
                 break;
             }
