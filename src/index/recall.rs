@@ -10,6 +10,7 @@
 //! (`graph/crowd.rs`) and outside. What was learned is kept over a restart (`learned.rs`).
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, TryLockError};
 
 use roaring::RoaringBitmap;
@@ -107,6 +108,8 @@ pub(super) struct Seen {
 pub(super) struct Audit {
     waiting: Mutex<VecDeque<Sample>>,
     known: Mutex<Known>,
+    /// The level of each kind, a byte each: searches wait for nobody.
+    levels: AtomicU32,
 }
 
 struct Known {
@@ -124,7 +127,7 @@ impl Known {
     }
 
     fn level(&self, kind: Kind) -> usize {
-        usize::from(self.learned.levels[kind.number()].unwrap_or(Kind::first_level(kind.number())))
+        usize::from(levels(&self.learned)[kind.number()])
     }
 
     /// The level that the latest queries of a kind need, if that is another one than it has.
@@ -145,7 +148,8 @@ impl Audit {
     /// With what an earlier process learned.
     pub(super) fn new(learned: Learned) -> Audit {
         let known = Known { latest: VecDeque::new(), kinds: Default::default(), learned };
-        Audit { waiting: Mutex::default(), known: Mutex::new(known) }
+        let levels = AtomicU32::new(u32::from_le_bytes(levels(&learned)));
+        Audit { waiting: Mutex::default(), known: Mutex::new(known), levels }
     }
 
     /// A query that is about to be answered with as many candidates as nobody named. Costs next to nothing, unless it is taken.
@@ -167,7 +171,7 @@ impl Audit {
         super::lock(&self.waiting).pop_front()
     }
 
-    /// What an index of that least number of candidates found. `may_learn`: the number of candidates is its own choice.
+    /// What a query that was answered again showed. `may_learn`: the number of candidates is its own choice.
     /// Returns what was learned, if that is news.
     pub(super) fn note(&self, seen: &Seen, may_learn: bool) -> Option<Learned> {
         if seen.wanted == 0 {
@@ -194,6 +198,7 @@ impl Audit {
                     known.latest.clear();
                 }
                 known.learned.levels[kind.number()] = Some(level);
+                self.levels.store(u32::from_le_bytes(levels(&known.learned)), Ordering::Relaxed);
             }
         }
         (known.learned != before).then_some(known.learned)
@@ -207,8 +212,8 @@ impl Audit {
 
     /// How wide walks are, with a filter or without, in an index that needs `least` candidates at least.
     pub(super) fn width(&self, least: usize, filtered: bool) -> Width {
-        let known = super::lock(&self.known);
-        let ef = |in_crowd| ef_of_level(least, known.level(Kind { filtered, in_crowd }));
+        let levels = self.levels.load(Ordering::Relaxed).to_le_bytes();
+        let ef = |in_crowd| ef_of_level(least, usize::from(levels[Kind { filtered, in_crowd }.number()]));
         Width { ef: ef(false), in_crowd: ef(true).max(ef(false)) }
     }
 
@@ -221,6 +226,11 @@ impl Audit {
             checked: known.latest.len(),
         }
     }
+}
+
+/// By kind of search.
+fn levels(learned: &Learned) -> [u8; Kind::COUNT] {
+    std::array::from_fn(|number| learned.levels[number].unwrap_or(Kind::first_level(number)))
 }
 
 /// How many of the true nearest were found.
