@@ -20,8 +20,8 @@ fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
     let (quota, collection_quota) = (Usage::UNLIMITED, Usage::UNLIMITED);
     let options = Options { directory: None, disk: disk::Options::default(), quota, collection_quota, index };
     let store = Store::open(options).unwrap();
-    let model = Model { fingerprint: "f", also_compatible: &[], dimensions: DIMENSIONS };
-    let collection = store.create("c", model).unwrap();
+    let dimensions = documents.first().map_or(DIMENSIONS, |(_, vector)| vector.values().len());
+    let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions }).unwrap();
     let document = |(n, (metadata, embedding)): (usize, &Said)| {
         let metadata = metadata.as_ref().map(|value| json!({ "g": value }).as_object().unwrap().clone());
         let content = Arc::new(Content { text: String::new(), metadata });
@@ -196,6 +196,37 @@ fn a_query_is_checked_if_it_names_no_effort_and_so_is_each_round_of_groups() {
     let alike = self::collection(&vec![(None, documents[0].1.clone()); 300], graphs());
     alike.search(&documents[0].1, &nearest(Effort::Graph { ef: None }));
     assert!(alike.audit() && !alike.audit());
+}
+
+#[test]
+fn groups_that_fill_the_neighbourhood_hide_nothing_behind_them() {
+    const PER_GROUP: usize = 200;
+    // Knuth's MMIX generator.
+    let mut state = 7u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let centres: Vec<Vec<f32>> = (0..40).map(|_| (0..32).map(|_| random()).collect()).collect();
+    let documents: Vec<Said> = (0..40 * PER_GROUP)
+        .map(|n| {
+            let near = centres[n / PER_GROUP].iter().map(|x| x + 0.4 * random()).collect();
+            (Some(json!(n / PER_GROUP)), Embedding::normalized(near).unwrap())
+        })
+        .collect();
+    let options = index::Options { exact_below: 500, scan_rows_per_ef: 10, ..index::Options::default() };
+    let collection = collection(&documents, options);
+    let (mut hits, mut wanted) = (0, 0);
+    for (_, query) in documents.iter().step_by(397) {
+        let search = |effort| Search { groups: Some(by(3)), ..Search::nearest(10, effort) };
+        let exact = found(&collection, query, &search(Effort::Exact));
+        let walked = found(&collection, query, &search(Effort::Graph { ef: None }));
+        assert_eq!(walked.len(), exact.len());
+        wanted += exact.len();
+        hits += exact.iter().filter(|hit| walked.contains(hit)).count();
+    }
+    let recall = hits as f32 / wanted as f32;
+    assert!(recall >= 0.95, "recall@10 {recall}");
 }
 
 #[test]
