@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-
 use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::distinct::{NewFields, TooManyFields};

@@ -5,6 +5,11 @@
 //! ```
 //! The best by score comes first. Knows nothing of documents: what is chosen from are scores and vectors.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
+use crate::compute::stop::{Stop, Stopped};
 use crate::kernel::dot;
 
 /// How much hits should differ: λ, above 0 and at most 1.
@@ -31,29 +36,79 @@ impl Diversity {
 
     /// The places of at most `k` of some candidates, in the order in which they are chosen. Candidates are scores with
     /// unit vectors, `[dimensions]`, best first; of two that are worth the same, the one before is chosen.
-    pub fn choose(self, candidates: &[(f32, &[f32])], k: usize) -> Vec<usize> {
+    ///
+    /// What a candidate is worth only falls as more are chosen. So what it was worth before is a bound, and only the
+    /// candidate with the highest bound is compared with those chosen since (lazy greedy: Minoux, 1978). The choice is
+    /// that of the formula, with a fraction of its products.
+    pub fn choose(self, candidates: &[(f32, &[f32])], k: usize, stop: &Stop) -> Result<Vec<usize>, Stopped> {
         let Self(lambda) = self;
-        // Those left, each with its greatest cosine to one that was chosen.
-        let mut left: Vec<(usize, f32)> = (0..candidates.len()).map(|place| (place, -1.0)).collect();
-        let mut chosen = Vec::with_capacity(k.min(candidates.len()));
-        let mut next = 0;
-        while chosen.len() < k && next < left.len() {
-            let (choice, _) = left.remove(next);
-            chosen.push(choice);
-            let mut most = f32::NEG_INFINITY;
-            next = 0;
-            for (n, (place, likeness)) in left.iter_mut().enumerate() {
-                let (score, vector) = candidates[*place];
-                *likeness = likeness.max(cosine(vector, candidates[choice].1));
-                let worth = (1.0 - lambda) * score - lambda * *likeness;
-                if worth > most {
-                    (most, next) = (worth, n);
-                }
-            }
+        let mut chosen: Vec<usize> = Vec::with_capacity(k.min(candidates.len()));
+        let bound = |(place, (score, _)): (usize, &(f32, &[f32]))| Candidate::new(lambda, place, *score);
+        let mut left: BinaryHeap<Candidate> = candidates.iter().enumerate().skip(1).map(bound).collect();
+        if k > 0 && !candidates.is_empty() {
+            chosen.push(0);
         }
-        chosen
+        while chosen.len() < k
+            && let Some(mut best) = left.peek_mut()
+        {
+            stop.check()?;
+            if best.compared == chosen.len() {
+                chosen.push(PeekMut::pop(best).place);
+                continue;
+            }
+            let (score, vector) = candidates[best.place];
+            let since = chosen[best.compared..].iter().map(|&other| cosine(vector, candidates[other].1));
+            let likeness = since.fold(best.likeness, f32::max);
+            let compared = chosen.len();
+            *best = Candidate { likeness, compared, ..Candidate::new(lambda, best.place, score) }.worth(lambda, score);
+        }
+        Ok(chosen)
     }
 }
+
+/// A candidate that was not chosen yet.
+struct Candidate {
+    /// What it was worth when it was compared with the first `compared` of those that were chosen. Never more since.
+    worth: f32,
+    place: usize,
+    compared: usize,
+    /// Its greatest cosine to those.
+    likeness: f32,
+}
+
+impl Candidate {
+    /// Compared with nothing yet.
+    fn new(lambda: f32, place: usize, score: f32) -> Self {
+        Self { worth: 0.0, place, compared: 0, likeness: -1.0 }.worth(lambda, score)
+    }
+
+    fn worth(mut self, lambda: f32, score: f32) -> Self {
+        // Adding zero makes a negative zero a positive one, so that they compare as equal.
+        self.worth = (1.0 - lambda) * score - lambda * self.likeness + 0.0;
+        self
+    }
+}
+
+/// By worth; of two that are worth the same, the one before is greater.
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.worth.total_cmp(&other.worth).then_with(|| other.place.cmp(&self.place))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Candidate {}
 
 /// Rounding may leave the product of two unit vectors a little outside of -1 to 1.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
@@ -95,12 +150,12 @@ mod tests {
     fn a_copy_gives_way_to_what_is_farther_and_new() {
         let candidates: [(f32, &[f32]); 4] =
             [(0.8, &[0.8, 0.6]), (0.8, &[0.8, 0.6]), (0.6, &[0.6, -0.8]), (-0.8, &[-0.8, -0.6])];
-        let choose = |lambda, k| Diversity::new(lambda).unwrap().choose(&candidates, k);
+        let choose = |lambda, k| Diversity::new(lambda).unwrap().choose(&candidates, k, &Stop::never()).unwrap();
         assert_eq!(choose(0.001, 4), [0, 1, 2, 3]);
         assert_eq!(choose(0.5, 2), [0, 2]);
         assert_eq!(choose(1.0, 2), [0, 3], "what is unlike the first, whatever it has to do with the query");
         assert_eq!(choose(0.5, 9).len(), 4);
-        assert_eq!(Diversity::new(0.5).unwrap().choose(&[], 3), Vec::<usize>::new());
+        assert_eq!(Diversity::new(0.5).unwrap().choose(&[], 3, &Stop::never()), Ok(vec![]));
     }
 
     proptest! {
@@ -117,7 +172,7 @@ mod tests {
             let vectors: Vec<_> = vectors.iter().filter_map(|v| unit(v.iter().copied().map(f32::from).collect())).collect();
             let mut candidates: Vec<_> = vectors.iter().map(|v| (query.cosine(v), v.values())).collect();
             candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-            let chosen = Diversity::new(lambda).unwrap().choose(&candidates, k);
+            let chosen = Diversity::new(lambda).unwrap().choose(&candidates, k, &Stop::never()).unwrap();
             prop_assert_eq!(chosen, plain(lambda, &candidates, k));
         }
     }

@@ -18,6 +18,10 @@ use crate::kernel::priority;
 /// How often is looked for work that nobody announced: merges that are due when documents have stopped coming.
 const REST: Duration = Duration::from_secs(1);
 
+/// How long searches are checked each second where collections have to learn how many candidates their searches need: one of a
+/// hundred thousand vectors takes about 5 ms to check.
+const LEARNING: Duration = Duration::from_millis(50);
+
 /// While documents come in, the graphs get one part in so many of what the machine can do. Linking a document takes
 /// about a tenth of the time that embedding a short text takes (benches/upload.rs), and again when segments merge.
 const SHARE: usize = 10;
@@ -64,6 +68,7 @@ fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
             if checked.elapsed() >= REST {
                 checked = Instant::now();
                 turn = audit_one(&all, turn);
+                learn(&all, turn, LEARNING);
             }
             if all.iter().filter(|collection| unless_it_panics(collection, Collection::maintain)).count() == 0 {
                 break;
@@ -91,6 +96,24 @@ fn rest_after(work: Duration, cores: usize) -> Duration {
     // One thread that always works is one of so many.
     let rest_for_work = (SHARE as f32 / cores as f32 - 1.0).max(0.0);
     work.mul_f32(rest_for_work).min(MOST_REST)
+}
+
+/// Checks searches of the collections that have to learn, in turn from number `turn` on, for about so long.
+fn learn(all: &[Arc<Collection>], turn: usize, budget: Duration) {
+    let begun = Instant::now();
+    let (before, after) = all.split_at(turn % all.len().max(1));
+    loop {
+        let mut learned = 0;
+        for collection in after.iter().chain(before) {
+            if begun.elapsed() >= budget {
+                return;
+            }
+            learned += usize::from(unless_it_panics(collection, Collection::learn));
+        }
+        if learned == 0 {
+            return;
+        }
+    }
 }
 
 /// Checks a search of the first collection, from number `turn` on, where one waits; returns whose turn is next.

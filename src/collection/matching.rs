@@ -49,6 +49,16 @@ impl Changes {
         self.latest.push_back(place);
     }
 
+    /// How many there were.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether one of some places may have been touched after the first `seen` changes.
+    pub(super) fn touched(&self, places: &RoaringBitmap, seen: u64) -> bool {
+        self.since(seen).is_none_or(|mut changed| changed.any(|place| places.contains(place)))
+    }
+
     /// The places that changed after the first `seen` changes; `None` if they are no longer remembered.
     fn since(&self, seen: u64) -> Option<impl Iterator<Item = u32>> {
         let new = usize::try_from(self.total.checked_sub(seen)?).ok()?;
@@ -61,6 +71,16 @@ impl Matching {
     /// The places of the documents that match, as of the last [`Matching::catch_up`].
     pub fn places(&self) -> &RoaringBitmap {
         &self.places
+    }
+
+    /// Changes that it knows of.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Whether documents have changed since.
+    pub(super) fn is_behind(&self, here: &Documents) -> bool {
+        self.seen != here.changes().total
     }
 
     /// Brings the places up to date with the documents, which the caller holds.
@@ -98,9 +118,14 @@ impl Collection {
                 return Ok(matching);
             }
         }
-        let here = self.read();
-        let places = here.places(filter, stop)?;
-        Ok(Matching { filter: filter.clone(), places, seen: here.changes().total })
+        self.read().matching(filter, stop)
+    }
+}
+
+impl Documents {
+    /// The documents that match a filter, while they are held.
+    pub(super) fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
+        Ok(Matching { filter: filter.clone(), places: self.places(filter, stop)?, seen: self.changes().total })
     }
 }
 

@@ -11,8 +11,8 @@ use roaring::RoaringBitmap;
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
 use super::columns::Columns;
 use super::columns::evaluate::{self, Source};
-use super::distinct::{NewFields, TooManyFields};
 use super::commits::{Commits, Place};
+use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
 use super::exports::Exports;
 use super::filter::{Filter, Scalar};
@@ -20,8 +20,8 @@ use super::gardener::Gardener;
 use super::groups::Groups;
 use super::matching::Changes;
 use crate::compute::stop::{Stop, Stopped};
-use crate::machine::allocator;
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
+use crate::machine::allocator;
 
 /// Bytes of a document's places in the maps, beside its id and content: the map by id, whose nodes are about two thirds
 /// full, and the list by place, which grows by doubling.
@@ -46,8 +46,7 @@ pub struct Collection {
     name: String,
     fingerprint: String,
     pub(super) index: Index,
-    /// Held for reading across a whole search, so that slots and documents agree; for writing only
-    /// to swap entries.
+    /// Held for moments: for reading to name what a search found, for writing to swap entries.
     documents: RwLock<Documents>,
     /// Follows `documents`, for those who must not wait for its lock.
     counts: Counts,
@@ -374,6 +373,11 @@ impl Collection {
     /// Checks one of the latest searches, for [`Collection::quality`]; false if none waits.
     pub(super) fn audit(&self) -> bool {
         !self.read().deleted && self.index.audit()
+    }
+
+    /// Checks one of the latest searches, where too little is known of how well they find, or they find too little.
+    pub(super) fn learn(&self) -> bool {
+        self.index.is_learning() && self.audit()
     }
 
     /// All graph work there is. Blocks for as long as it takes.

@@ -24,6 +24,7 @@ use super::graph::codes::Codes;
 use super::graph::column::Column;
 use super::graph::frozen::Frozen;
 use super::graph::links::{DEGREE, Links, NONE};
+use super::learned::Learned;
 use super::segment::Parts;
 use crate::kernel::dot_i8::{BLOCK, Block};
 use crate::kernel::mapping::Mapping;
@@ -196,6 +197,23 @@ impl Files {
         let _ = fs::remove_dir_all(&self.keep.directory);
     }
 
+    /// What an earlier process learned here.
+    pub(super) fn learned(&self) -> Option<Learned> {
+        Learned::read(&self.keep.directory)
+    }
+
+    /// Keeps what was learned. That it cannot be kept costs another process what it takes to learn it.
+    pub(super) fn keep_learned(&self, learned: Learned) {
+        if self.are_discarded() || !(self.keep.has_room)(size_of::<Learned>() as u64) {
+            return;
+        }
+        if let Err(error) = learned.write(&self.keep.directory)
+            && !self.are_discarded()
+        {
+            tracing::debug!(%error, "what was learned of searches is not kept");
+        }
+    }
+
     /// Whether it was discarded.
     pub(super) fn are_discarded(&self) -> bool {
         self.discarded.load(Ordering::Relaxed)
@@ -243,7 +261,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
-fn new_file(path: &Path) -> io::Result<File> {
+pub(super) fn new_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

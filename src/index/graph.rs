@@ -17,12 +17,16 @@
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |
 //! | `frozen` | the finished graph and its search |
+//! | `filtered` | its search for nodes that match |
+//! | `crowd` | whether a walk may have missed much |
 
 mod beam;
 pub(super) mod build;
 pub(super) mod codes;
 pub(super) mod column;
 mod connect;
+mod crowd;
+pub(super) mod filtered;
 pub(super) mod frozen;
 pub(super) mod layout;
 pub(super) mod links;

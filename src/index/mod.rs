@@ -18,7 +18,7 @@
 //! | `search` | a query's way to its hits |
 //! | `rows`, `vector` | which vectors live, under which slot, and where each lies |
 //! | `tail` | those that no segment holds |
-//! | `recall` | what searches by graph miss, and how hard they look therefore |
+//! | `recall`, `learned` | what searches by graph miss, how hard they look therefore, and where that is kept |
 //! | `scan` | scores, their order, the best k |
 //! | `segment` | a part that is finished: a graph, and whose vectors are in it |
 //! | `building` | how it is made, step by step |
@@ -30,6 +30,7 @@ mod building;
 mod file;
 pub(crate) mod fuzz;
 mod graph;
+mod learned;
 mod maintenance;
 mod options;
 mod recall;
@@ -49,16 +50,21 @@ pub use file::Keep;
 pub use options::Options;
 pub use recall::Quality;
 pub use rows::Slot;
-pub use scan::Neighbour;
+#[cfg(test)]
+pub(crate) use scan::COMPARED;
+pub use scan::{Nearest, Neighbour};
+pub use search::Query;
 pub use vector::Vector;
 
 use crate::compute::stop::Stop;
 pub use crate::kernel::dot_i8::MAX_DIMENSIONS;
 use file::Files;
 use graph::codes::Codes;
+use learned::Learned;
 use maintenance::Maintenance;
 use recall::Audit;
 use restore::Restoring;
+use roaring::RoaringBitmap;
 use rows::Rows;
 
 /// Vectors of the tail that are compared with each query: a tenth of a millisecond at most.
@@ -104,7 +110,7 @@ impl Index {
             maintenance: Mutex::default(),
             files: None,
             restoring: Mutex::default(),
-            audit: Audit::default(),
+            audit: Audit::new(Learned::default()),
         }
     }
 
@@ -120,6 +126,7 @@ impl Index {
         let mut index = Index::new(dimensions, options);
         match Files::open(keep, dimensions) {
             Ok((files, stored)) => {
+                index.audit = Audit::new(files.learned().unwrap_or_default());
                 index.files = Some(files);
                 index.restoring = Mutex::new(Some(Restoring::new(stored)));
             }
@@ -239,29 +246,33 @@ impl Index {
 
     /// How well searches find that say nothing about it.
     pub fn quality(&self) -> Quality {
-        self.audit.quality(self.ef_search())
+        self.audit.quality(self.width(false))
     }
 
-    /// A query of length 1 that [`Index::audit`] may answer again: of those that are asked with [`Effort::Graph`] and no `ef`, each once.
-    pub fn sample(&self, query: &[f32]) {
+    /// A query of length 1, with the places that its filter left, that [`Index::audit`] may answer again: of those that are
+    /// asked with [`Effort::Graph`] and no `ef`, each once.
+    pub fn sample(&self, query: &[f32], among: Option<&RoaringBitmap>) {
         self.check(query);
-        self.audit.sample(query);
+        self.audit.sample(query, among);
     }
 
-    /// Answers one of the latest samples by graph and exactly, for [`Index::quality`]; false if none waits. Takes as long as an exact scan.
+    /// Answers one of the latest samples as clients are answered, and exactly, for [`Index::quality`], and learns how many candidates
+    /// it needs; false if none waits. Takes as long as some scans.
     pub fn audit(&self) -> bool {
-        let Some(query) = self.audit.next() else { return false };
-        let ef = self.ef_search();
-        let stop = Stop::never();
-        let answers =
-            [Effort::Graph { ef: Some(ef) }, Effort::Exact].map(|effort| self.search(&query, recall::K, effort, &stop));
-        if let [Ok(hits), Ok(exact)] = &answers {
-            self.audit.note(hits, exact);
-        }
-        if self.options.ef_search.is_none() {
-            self.audit.look_harder_than(ef);
+        let Some(sample) = self.audit.next() else { return false };
+        // Nobody raises the flag, so that nothing is left out.
+        if let Ok(seen) = self.check_sample(&sample, &Stop::never()) {
+            let learned = self.audit.note(&seen, self.options.ef_search.is_none());
+            if let (Some(learned), Some(files)) = (learned, &self.files) {
+                files.keep_learned(learned);
+            }
         }
         true
+    }
+
+    /// Whether it should check more queries than one now and then: it knows too little of how well they find, or they find too little.
+    pub fn is_learning(&self) -> bool {
+        self.audit.is_learning()
     }
 
     /// Memory of vectors and segments in bytes, an estimate. A segment that is being built to replace others is not

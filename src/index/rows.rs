@@ -41,6 +41,8 @@ struct Place {
     /// What its caller calls it.
     key: u64,
     generation: u32,
+    /// Which vector of its segment it is.
+    vector: u32,
     /// Who holds the row; `None`: it is in the tail.
     segment: Option<Arc<Segment>>,
 }
@@ -87,7 +89,7 @@ impl Rows {
         }
         let place = u32::try_from(self.places.len()).ok().filter(|&place| place != Slot::NONE.place);
         let place = place.expect("four billion rows do not fit into memory");
-        self.places.push(Place { row: Some(row), key, generation: 0, segment: None });
+        self.places.push(Place { row: Some(row), key, generation: 0, vector: 0, segment: None });
         Slot { place, generation: 0 }
     }
 
@@ -108,7 +110,7 @@ impl Rows {
         self.live -= 1;
         self.in_memory -= usize::from(row.is_some_and(|row| row.is_in_memory()));
         if let Some(segment) = place.segment.take() {
-            segment.lost_one();
+            segment.lose(place.vector as usize);
             self.sealed = self.sealed.saturating_sub(1);
         }
         self.free.push(slot.place);
@@ -178,11 +180,12 @@ impl Rows {
         for vector in vectors {
             let slot = segment.slots()[vector];
             if !self.is_live(slot) {
-                segment.lost_one();
+                segment.lose(vector);
                 continue;
             }
             let place = &mut self.places[slot.place as usize];
             place.segment = Some(Arc::clone(segment));
+            place.vector = vector as u32;
             if let Some(rows) = segment.rows() {
                 self.in_memory -= usize::from(place.row.as_ref().is_some_and(Vector::is_in_memory));
                 place.row = Some(Vector::stored(rows, vector));

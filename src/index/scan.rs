@@ -4,7 +4,7 @@
 //! ```text
 //! all codes ─► sieve: estimate + bound reaches the k-th best estimate - bound ─► candidates ─► f32 ─► best k
 //! ```
-//! A row's codes are a quarter of its f32 values, and few rows pass the sieve; the bound holds always
+//! A row's codes are a quarter of its f32 values, and few rows pass the sieve. In an exact search the bound holds always
 //! ([`OwnQuery::bound`]), so the answer is that of a scan of all f32 rows.
 
 use std::cmp::{Ordering, Reverse};
@@ -26,6 +26,15 @@ pub struct Neighbour {
     pub score: f32,
 }
 
+/// What a search finds.
+#[derive(Debug, Clone, Default)]
+pub struct Nearest {
+    /// Best first; of equal scores, the lowest slots.
+    pub hits: Vec<Neighbour>,
+    /// Others with exactly the score of the last hit, in no order.
+    pub tied: Vec<Slot>,
+}
+
 /// A vector that may be among the best.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
@@ -45,7 +54,15 @@ impl Candidate {
 
 /// Cosine of two unit vectors. Rounding may leave their dot product a little outside of -1 to 1.
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    #[cfg(test)]
+    COMPARED.set(COMPARED.get() + 1);
     dot(a, b).clamp(-1.0, 1.0)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Rows that this thread compared with a query.
+    pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// Best first: score descending, then slot ascending. A total order, also for a NaN that a caller's
@@ -54,9 +71,19 @@ pub(super) fn best_first(a: &Neighbour, b: &Neighbour) -> Ordering {
     b.score.total_cmp(&a.score).then(a.slot.cmp(&b.slot))
 }
 
+/// What estimates may be off by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Margin {
+    /// The most that is possible.
+    Bound,
+    /// Four standard deviations. Far from the query, where thousands of vectors have nearly one score, few pass.
+    Likely,
+}
+
 /// Of vectors with estimates, those that may be among the best `k`. Each is to be offered once.
 pub(super) struct Sieve {
     k: usize,
+    margin: Margin,
     /// The best `k` of what each has at least, the worst of them on top.
     least: BinaryHeap<Reverse<Least>>,
     kept: Vec<Candidate>,
@@ -80,8 +107,8 @@ impl PartialOrd for Least {
 }
 
 impl Sieve {
-    pub(super) fn new(k: usize) -> Sieve {
-        Sieve { k, least: BinaryHeap::new(), kept: Vec::new() }
+    pub(super) fn new(k: usize, margin: Margin) -> Sieve {
+        Sieve { k, margin, least: BinaryHeap::new(), kept: Vec::new() }
     }
 
     /// What `k` vectors have at least.
@@ -120,7 +147,10 @@ impl Sieve {
             codes.score(query.query(), &rows[..count], &mut estimates[..count]);
             let mut floor = self.floor();
             for (&row, &estimate) in rows[..count].iter().zip(&estimates) {
-                let error = query.bound(codes.scale(row));
+                let error = match self.margin {
+                    Margin::Bound => query.bound(codes.scale(row)),
+                    Margin::Likely => query.error(codes.scale(row)),
+                };
                 if estimate + error < floor {
                     continue;
                 }
@@ -130,6 +160,11 @@ impl Sieve {
                 floor = self.floor();
             }
         }
+    }
+
+    /// What those have that passed so far.
+    pub(super) fn estimates(&self) -> impl Iterator<Item = f32> {
+        self.kept.iter().map(|candidate| candidate.estimate)
     }
 
     /// What passed, in no order.
@@ -168,21 +203,32 @@ pub(super) struct Best {
     k: usize,
     /// The worst of the kept on top.
     kept: BinaryHeap<ByRank>,
+    /// Others that score as much as the worst of `k`.
+    tied: Vec<Slot>,
 }
 
 impl Best {
     pub(super) fn new(k: usize) -> Best {
-        Best { k, kept: BinaryHeap::new() }
+        Best { k, kept: BinaryHeap::new(), tied: Vec::new() }
     }
 
     pub(super) fn push(&mut self, slot: Slot, score: f32) {
         let hit = ByRank(Neighbour { slot, score });
         if self.kept.len() < self.k {
             self.kept.push(hit);
-        } else if let Some(mut worst) = self.kept.peek_mut()
-            && hit < *worst
-        {
-            *worst = hit;
+            return;
+        }
+        let Some(mut worst) = self.kept.peek_mut() else { return };
+        if hit < *worst {
+            let out = std::mem::replace(&mut *worst, hit).0;
+            drop(worst);
+            if self.bar() > Some(out.score) {
+                self.tied.clear();
+            } else {
+                self.tied.push(out.slot);
+            }
+        } else if score >= worst.0.score {
+            self.tied.push(slot);
         }
     }
 
@@ -191,8 +237,8 @@ impl Best {
         self.kept.peek().filter(|_| self.kept.len() == self.k).map(|worst| worst.0.score)
     }
 
-    /// What was kept, best first.
-    pub(super) fn into_hits(self) -> Vec<Neighbour> {
-        self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect()
+    /// What was kept, best first, and what is as good as the last.
+    pub(super) fn into_nearest(self) -> Nearest {
+        Nearest { hits: self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect(), tied: self.tied }
     }
 }

@@ -1,19 +1,28 @@
 //! A part of the index that is finished: a graph over vectors, and whose they are.
 //!
-//! Invariant: nothing in it changes but the count of those that live. Removed vectors stay as stepping stones until the
-//! segment is merged; whoever searches sorts them out. Of an index that is stored, all but the slots is a mapped file.
+//! Invariant: nothing in it changes but which vectors live. Removed ones stay as stepping stones until the
+//! segment is merged; walks pass through them and keep none of them. Of an index that is stored, all but the slots is a mapped file.
 
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use roaring::RoaringBitmap;
 
 use super::file::StoredRows;
 use super::graph::codes::OwnQuery;
 use super::graph::column::Column;
+use super::graph::filtered::{Bounds, End};
 use super::graph::frozen::{Frozen, Scratch};
 use super::rows::Slot;
 use super::scan::{Candidate, Sieve};
+use crate::compute::stop::{Stop, Stopped};
+
+/// Bits of a word.
+const BITS: usize = u64::BITS as usize;
+/// Rows that are scanned between two questions whether the caller has gone: a fraction of a millisecond.
+const ROWS_PER_CHECK: u32 = 8_192;
 
 thread_local! {
     /// Memory of this thread's walks.
@@ -35,8 +44,28 @@ pub(super) struct Segment {
     /// By vector.
     slots: Vec<Slot>,
     live: AtomicUsize,
+    /// By vector, a bit each: it was removed.
+    removed: Box<[AtomicU64]>,
     /// The f32 rows by vector, if they are stored.
     rows: Option<Arc<StoredRows>>,
+}
+
+/// A walk through a segment's graph.
+#[derive(Clone, Copy)]
+pub(super) struct Walk<'a> {
+    pub(super) query: &'a OwnQuery,
+    /// Hits are at these places only.
+    pub(super) among: Option<&'a RoaringBitmap>,
+    pub(super) bounds: Bounds<'a>,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walked {
+    /// Nothing nearer is within reach. `in_crowd`: but much may have been missed.
+    Complete { in_crowd: bool },
+    /// It would cost more than a scan: nothing was added.
+    OutOfLooks,
 }
 
 impl Parts {
@@ -49,7 +78,8 @@ impl Parts {
 impl Segment {
     /// `slots` by vector.
     pub(super) fn new(parts: Parts, slots: Vec<Slot>, rows: Option<Arc<StoredRows>>) -> Segment {
-        Segment { parts, live: AtomicUsize::new(slots.len()), slots, rows }
+        let removed = (0..slots.len().div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
+        Segment { parts, live: AtomicUsize::new(slots.len()), removed, slots, rows }
     }
 
     /// Whose vectors it was made of, by vector.
@@ -62,9 +92,19 @@ impl Segment {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// One of them was removed. Under the lock of the rows.
-    pub(super) fn lost_one(&self) {
-        self.live.fetch_sub(1, Ordering::Relaxed);
+    /// A vector was removed. Under the lock of the rows.
+    pub(super) fn lose(&self, vector: usize) {
+        let bit = 1 << (vector % BITS);
+        if self.removed[vector / BITS].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a vector lives and is at one of these places. One that another segment took over lives here for ever.
+    #[inline]
+    fn counts(&self, vector: usize, among: Option<&RoaringBitmap>) -> bool {
+        self.removed[vector / BITS].load(Ordering::Relaxed) >> (vector % BITS) & 1 == 0
+            && among.is_none_or(|among| among.contains(self.slots[vector].place()))
     }
 
     /// The f32 rows by vector, if they are stored.
@@ -80,7 +120,8 @@ impl Segment {
     /// Memory in bytes, without the rows and what is mapped.
     pub(super) fn bytes(&self) -> usize {
         let Parts { graph, starts, digests } = &self.parts;
-        graph.bytes() + starts.bytes() + digests.bytes() + self.slots.capacity() * size_of::<Slot>()
+        let vectors = self.slots.capacity() * size_of::<Slot>() + size_of_val(&*self.removed);
+        graph.bytes() + starts.bytes() + digests.bytes() + vectors
     }
 
     /// Bytes of the file that is mapped, rows included.
@@ -88,28 +129,56 @@ impl Segment {
         self.rows.as_ref().map_or(0, |rows| rows.file_bytes())
     }
 
-    /// Adds candidates to `found`, best first by estimate: those with the query's own codes, and the best `of` that a
-    /// walk of `ef` finds; removed ones are among them.
-    pub(super) fn search(&self, query: &OwnQuery, ef: usize, of: usize, found: &mut Vec<Candidate>) {
+    /// Adds candidates to `found`: those with the query's own codes, and the best that a walk finds.
+    pub(super) fn walk(&self, walk: &Walk<'_>, found: &mut Vec<Candidate>) -> Result<Walked, Stopped> {
+        let Walk { query, among, bounds } = *walk;
+        let graph = &self.parts.graph;
         // A walk may end beside a point that is well linked: whoever asks with a vector that is stored gets it.
         let digest = query.digest();
         let digests = &*self.parts.digests;
         let same = digests.partition_point(|[other, _]| *other < digest);
         let same = digests[same..].iter().take_while(|[other, _]| *other == digest).map(|[_, node]| *node);
-        same.clone().for_each(|node| self.add(node, 1.0, query, found));
         SCRATCH.with_borrow_mut(|scratch| {
-            for (node, estimate) in self.parts.graph.search(query, ef, scratch).take(of) {
-                if !same.clone().any(|other| other == node) {
-                    self.add(node, estimate, query, found);
+            if among.is_none() && self.live() == self.slots.len() {
+                bounds.stop.check()?;
+                graph.search(query, bounds.ef, scratch);
+            } else {
+                let matches = |node| self.parts.of(node).any(|vector| self.counts(vector, among));
+                if graph.search_matching(query, bounds, matches, scratch)? == End::OutOfLooks {
+                    return Ok(Walked::OutOfLooks);
                 }
             }
-        });
+            same.clone().for_each(|node| self.add(node, 1.0, walk, found));
+            for (node, estimate) in scratch.kept() {
+                if !same.clone().any(|other| other == node) {
+                    self.add(node, estimate, walk, found);
+                }
+            }
+            Ok(Walked::Complete { in_crowd: scratch.is_in_crowd(graph.len()) })
+        })
     }
 
     /// Puts the vectors of some nodes that are wanted and may be among the best into the sieve.
     pub(super) fn scan(&self, nodes: Range<u32>, query: &OwnQuery, sieve: &mut Sieve, wanted: impl Fn(Slot) -> bool) {
         let slots = |node| self.slots[self.parts.of(node)].iter().copied();
         sieve.scan(self.parts.graph.codes(), nodes, query, slots, wanted);
+    }
+
+    /// As [`Segment::scan`], of all vectors that live and are at one of these places.
+    pub(super) fn scan_all(
+        &self,
+        query: &OwnQuery,
+        among: Option<&RoaringBitmap>,
+        stop: &Stop,
+        sieve: &mut Sieve,
+    ) -> Result<(), Stopped> {
+        let slots = |node| self.parts.of(node).filter(|&vector| self.counts(vector, among)).map(|v| self.slots[v]);
+        for first in (0..self.nodes()).step_by(ROWS_PER_CHECK as usize) {
+            stop.check()?;
+            let nodes = first..self.nodes().min(first + ROWS_PER_CHECK);
+            sieve.scan(self.parts.graph.codes(), nodes, query, slots, |_| true);
+        }
+        Ok(())
     }
 
     /// Its graph is sound, each vector belongs to one node, and each node is found by the digest of its codes.
@@ -123,9 +192,9 @@ impl Segment {
         assert!(digests.iter().all(|&[digest, node]| graph.codes().digest(node) == digest));
     }
 
-    fn add(&self, node: u32, estimate: f32, query: &OwnQuery, found: &mut Vec<Candidate>) {
-        let slots = &self.slots[self.parts.of(node)];
-        let error = query.error(self.parts.graph.codes().scale(node));
-        found.extend(slots.iter().map(|&slot| Candidate { slot, estimate, error }));
+    fn add(&self, node: u32, estimate: f32, walk: &Walk<'_>, found: &mut Vec<Candidate>) {
+        let error = walk.query.error(self.parts.graph.codes().scale(node));
+        let of_node = self.parts.of(node).filter(|&vector| self.counts(vector, walk.among));
+        found.extend(of_node.map(|vector| Candidate { slot: self.slots[vector], estimate, error }));
     }
 }

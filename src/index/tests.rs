@@ -2,6 +2,7 @@
 
 mod among;
 mod concurrent;
+mod correlated;
 mod floor;
 mod memory;
 mod stored;

@@ -7,6 +7,7 @@ use super::Shared;
 use super::flights::Found;
 use super::key::{Distinct, Key};
 use super::lanes::Lane;
+use super::pace::Trip;
 use super::room::Overloaded;
 use super::text::{ModelFailed, Output, TextError, Truncation};
 use super::tokenizer::Tokens;
@@ -15,6 +16,9 @@ use crate::compute::{Refused, WhenFull};
 
 /// Texts of a call that are tokenised at the priority of short ones: about 10 ms.
 const SHORT_BYTES: usize = 32 * 1024;
+
+/// Bytes of a token in a text of long words.
+const LONG_TOKEN_BYTES: usize = 6;
 
 /// What a byte of text is expected to cost the tokenizer.
 const TOKENISING_A_BYTE: Duration = Duration::from_nanos(300);
@@ -50,7 +54,8 @@ impl Shared {
                 None => take_in(key),
             })
             .collect();
-        let mut boarded = self.board(boarding, when_full).await?.into_iter();
+        let (boarded, trip) = self.board(boarding, when_full).await?;
+        let mut boarded = boarded.into_iter();
         let found: Vec<Result<Found, TextError>> = found
             .into_iter()
             .map(|found| Ok(found?.unwrap_or_else(|| boarded.next().expect("all that are not found have boarded"))))
@@ -64,6 +69,7 @@ impl Shared {
                 Err(error) => Err(error),
             });
         }
+        trip.into_iter().for_each(Trip::has_arrived);
         Ok(places.into_iter().map(|place| landed[place].clone().map(Arc::unwrap_or_clone)).collect())
     }
 
@@ -88,6 +94,8 @@ impl Shared {
             return Ok(Vec::new());
         }
         let bytes = texts.iter().map(String::len).sum::<usize>() + count * prompt.len();
+        let read = texts.iter().map(|text| (prompt.len() + text.len()).min(self.bytes_read())).sum();
+        self.room.foresee(read, self.lane_of(self.room.pace().tokens_of(read), when_full), when_full)?;
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_A_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
@@ -96,20 +104,33 @@ impl Shared {
             "" => Ok(tokenizer.tokens(&text)?),
             prompt => Ok(tokenizer.tokens(&format!("{prompt}{text}"))?),
         };
-        match pool.run_each(when_full, cost, texts, tokenise).await {
-            Err(Refused::Panicked) => Ok((0..count).map(|_| Err(ModelFailed.into())).collect()),
-            tokenised => Ok(tokenised?),
-        }
+        let tokenised: Vec<Result<Tokens, TextError>> = match pool.run_each(when_full, cost, texts, tokenise).await {
+            Err(Refused::Panicked) => (0..count).map(|_| Err(ModelFailed.into())).collect(),
+            tokenised => tokenised?,
+        };
+        self.room.pace().counted(read, tokenised.iter().flatten().map(|tokens| tokens.ids.len()).sum());
+        Ok(tokenised)
+    }
+
+    /// Bytes of a text that the model reads, by estimate: its length in tokens of more than usual length.
+    fn bytes_read(&self) -> usize {
+        self.tokenizer.max_tokens() * LONG_TOKEN_BYTES
     }
 
     /// Takes room for the texts, and makes flights of them where there is still nothing.
-    async fn board(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Found>, Overloaded> {
+    async fn board(
+        &self,
+        texts: Vec<(Key, Tokens)>,
+        when_full: WhenFull,
+    ) -> Result<(Vec<Found>, Option<Trip<'_>>), Overloaded> {
         if texts.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
-        let room = self.room.enter(cost, when_full).await?;
-        Ok(self.flights.board(texts, room))
+        let lane = self.lane_of(cost, when_full);
+        let room = self.room.enter(cost, lane, when_full).await?;
+        let trip = self.room.pace().sets_out(lane);
+        Ok((self.flights.board(texts, room), Some(trip)))
     }
 
     /// A call of more than one batch would hold up every small one behind it. What it joined counts
@@ -118,8 +139,11 @@ impl Shared {
         let flights = found.iter().flatten().filter_map(Found::flight);
         let waiting = flights.filter(|flight| !flight.is_taken());
         let tokens: usize = waiting.map(|flight| flight.tokens.ids.len()).sum();
-        let small = when_full != WhenFull::Wait && tokens <= self.batch_tokens;
-        if small { Lane::Interactive } else { Lane::Bulk }
+        self.lane_of(tokens, when_full)
+    }
+
+    fn lane_of(&self, tokens: usize, when_full: WhenFull) -> Lane {
+        if when_full != WhenFull::Wait && tokens <= self.batch_tokens { Lane::Interactive } else { Lane::Bulk }
     }
 }
 
@@ -195,7 +219,7 @@ mod tests {
     }
 
     fn free_room(shared: &Shared) -> bool {
-        shared.room.enter(QUEUE_TOKENS, REFUSE).now_or_never().is_some_and(|entered| entered.is_ok())
+        shared.room.enter(QUEUE_TOKENS, Lane::Interactive, REFUSE).now_or_never().is_some_and(|entered| entered.is_ok())
     }
 
     #[tokio::test]
@@ -266,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn who_joins_needs_no_room() {
         let shared = shared(0);
-        let _others = shared.room.enter(QUEUE_TOKENS - 3, REFUSE).await.unwrap();
+        let _others = shared.room.enter(QUEUE_TOKENS - 3, Lane::Interactive, REFUSE).await.unwrap();
         let mut first = small(&shared, &["cat"]);
         queued(&mut first, &shared, "cat").await;
         let mut joins = small(&shared, &["cat"]);

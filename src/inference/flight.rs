@@ -8,9 +8,10 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, SetOnce};
+use tokio::sync::SetOnce;
 
 use super::key::Key;
+use super::room::Space;
 use super::text::{ModelFailed, Output};
 use super::tokenizer::Tokens;
 
@@ -39,14 +40,14 @@ pub struct Flight {
     pub tokens: Tokens,
     stage: AtomicU8,
     /// The room that its tokens take in the queue until it has landed.
-    room: Mutex<Option<OwnedSemaphorePermit>>,
+    room: Mutex<Option<Space>>,
     outcome: SetOnce<Outcome>,
 }
 
 impl Flight {
     /// A text that waits for the model. It takes the room for its tokens, or what is left, out of its call's.
-    pub fn board(key: Key, tokens: Tokens, room: &mut OwnedSemaphorePermit) -> Self {
-        let room = room.split(tokens.ids.len().min(room.num_permits()));
+    pub fn board(key: Key, tokens: Tokens, room: &mut Space) -> Self {
+        let room = room.split(tokens.ids.len());
         let (stage, outcome) = (AtomicU8::new(Stage::New as u8), SetOnce::new());
         Self { key, tokens, stage, room: Mutex::new(room), outcome }
     }
@@ -113,7 +114,8 @@ pub(super) mod tests {
     pub fn flight(n: usize) -> (Arc<Flight>, Arc<Semaphore>) {
         let rooms = Arc::new(Semaphore::new(n));
         let permits = u32::try_from(n).expect("a test's text is short");
-        let mut room = Arc::clone(&rooms).try_acquire_many_owned(permits).expect("a new semaphore is free");
+        let room = Arc::clone(&rooms).try_acquire_many_owned(permits).expect("a new semaphore is free");
+        let mut room = Space::from(room);
         let (key, tokens) = (Keys::new("").key("", ""), Tokens { ids: vec![7; n], total: n });
         (Arc::new(Flight::board(key, tokens, &mut room)), rooms)
     }

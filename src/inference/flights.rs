@@ -12,11 +12,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::cache::{Cache, CacheStats};
 use super::flight::{Flight, Outcome};
 use super::key::Key;
+use super::room::Space;
 use super::text::{ModelFailed, Output};
 use super::tokenizer::Tokens;
 
@@ -92,7 +91,7 @@ impl Flights {
 
     /// What there is of each text by now, in order, or else a new flight, which takes its room out of
     /// the call's. `room`: enough for all of them.
-    pub fn board(&self, texts: Vec<(Key, Tokens)>, mut room: OwnedSemaphorePermit) -> Vec<Found> {
+    pub fn board(&self, texts: Vec<(Key, Tokens)>, mut room: Space) -> Vec<Found> {
         let mut table = self.lock();
         // The last text first: a call that is larger than all the room there is holds it to its end.
         let mut boarded: Vec<_> = texts
@@ -177,7 +176,7 @@ mod tests {
     fn board(flights: &Flights, rooms: &Arc<Semaphore>, texts: &[&str]) -> Vec<Found> {
         let wanted: Vec<_> = texts.iter().map(|text| (key(text), Tokens { ids: vec![7; 10], total: 12 })).collect();
         let room = Arc::clone(rooms).try_acquire_many_owned(10 * texts.len() as u32).expect("there is room");
-        flights.board(wanted, room)
+        flights.board(wanted, room.into())
     }
 
     #[tokio::test]
@@ -233,7 +232,7 @@ mod tests {
     fn a_call_larger_than_the_room_holds_it_until_little_is_left() {
         let (flights, rooms) = (without_cache().0, Arc::new(Semaphore::new(15)));
         let wanted: Vec<_> = ["a", "b", "c"].map(|text| (key(text), Tokens { ids: vec![7; 10], total: 10 })).into();
-        let mut call = flights.board(wanted, Arc::clone(&rooms).try_acquire_many_owned(15).unwrap());
+        let mut call = flights.board(wanted, Arc::clone(&rooms).try_acquire_many_owned(15).unwrap().into());
         for free in [0, 5, 15] {
             flights.land(flight(&call.remove(0)), Ok(vec![]));
             assert_eq!(rooms.available_permits(), free);

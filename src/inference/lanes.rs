@@ -46,6 +46,16 @@ pub enum Lane {
     Bulk,
 }
 
+impl Lane {
+    /// The lane beside it.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Interactive => Self::Bulk,
+            Self::Bulk => Self::Interactive,
+        }
+    }
+}
+
 /// What waits, in two lanes.
 pub struct Lanes {
     interactive: Queue,

@@ -19,6 +19,7 @@ mod flights;
 pub(crate) mod fuzz;
 mod key;
 mod lanes;
+mod pace;
 mod room;
 mod scheduler;
 mod text;

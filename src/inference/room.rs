@@ -2,14 +2,16 @@
 //!
 //! Unary calls and streams have separate room, so that a bulk load never makes a small call fail:
 //! a unary call that finds no room is refused with the time after which there should be some; a
-//! stream waits, and HTTP/2 flow control makes its client wait too.
+//! stream waits, and HTTP/2 flow control makes its client wait too. A unary call that could not be done by its deadline
+//! is refused too: work for it would be taken from calls that can.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::lanes::Lane;
+use super::pace::Pace;
 use crate::compute::{Refused, WhenFull};
 
 /// A call that is not let in: try again later.
@@ -27,6 +29,21 @@ pub enum Overloaded {
         /// When there should be room, from the measured speed of the model.
         retry_after: Duration,
     },
+    /// It would end after the caller's deadline.
+    #[error(
+        "the deadline is in {left:?}, and with {queued} tokens waiting for the model {wanted} more need about {needed:?}: \
+         send fewer texts at a time, or try again later"
+    )]
+    TooLate {
+        /// Tokens that wait before it.
+        queued: usize,
+        /// Its own.
+        wanted: usize,
+        /// How long it would take.
+        needed: Duration,
+        /// How long its caller waits.
+        left: Duration,
+    },
     /// Its texts cannot be tokenised now.
     #[error(transparent)]
     Tokenising(#[from] Refused),
@@ -37,19 +54,65 @@ impl Overloaded {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full { retry_after, .. } => Some(*retry_after),
+            Self::TooLate { needed, left, .. } => Some(needed.saturating_sub(*left).max(LEAST_RETRY)),
             Self::Tokenising(refused) => refused.retry_after(),
         }
     }
 }
+
+/// The soonest that it is worth trying again.
+const LEAST_RETRY: Duration = Duration::from_millis(50);
+
+/// The part of its time that a call may need by estimate: estimates are off by some percent.
+const TIME_TO_USE: f64 = 0.9;
+
+/// The same before its tokens are counted: their number is estimated too.
+const TIME_TO_USE_BY_BYTES: f64 = 1.2;
 
 /// The room for tokens, and how fast it empties.
 pub struct Room {
     limit: usize,
     unary: Arc<Semaphore>,
     streams: Arc<Semaphore>,
-    /// Tokens per second of all workers together, as the bits of an f64; an exponential mean.
-    rate: AtomicU64,
-    workers: usize,
+    pace: Arc<Pace>,
+}
+
+/// Room that a call, or one of its texts, takes until it is dropped.
+pub struct Space {
+    permit: OwnedSemaphorePermit,
+    /// Tokens that wait because of it; `None` where nobody counts them.
+    counted: Option<Counted>,
+}
+
+struct Counted {
+    pace: Arc<Pace>,
+    lane: Lane,
+    tokens: usize,
+}
+
+impl Space {
+    /// Takes the room of a text of `tokens`, or what is left, out of it.
+    pub fn split(&mut self, tokens: usize) -> Option<Self> {
+        let permit = self.permit.split(tokens.min(self.permit.num_permits()))?;
+        let counted = self.counted.as_mut().map(|counted| {
+            let tokens = tokens.min(counted.tokens);
+            counted.tokens -= tokens;
+            Counted { pace: Arc::clone(&counted.pace), lane: counted.lane, tokens }
+        });
+        Some(Self { permit, counted })
+    }
+}
+
+impl From<OwnedSemaphorePermit> for Space {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        Self { permit, counted: None }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.pace.left(self.tokens, self.lane);
+    }
 }
 
 impl Room {
@@ -60,45 +123,65 @@ impl Room {
             limit,
             unary: Arc::new(Semaphore::new(limit)),
             streams: Arc::new(Semaphore::new(limit)),
-            rate: AtomicU64::new(0),
-            workers,
+            pace: Arc::new(Pace::new(workers)),
         }
     }
 
+    /// What was measured of the model.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Refuses a call that will be too late, before its texts of `bytes` are tokenised.
+    pub fn foresee(&self, bytes: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
+        self.check(self.pace.tokens_of(bytes), lane, when_full, TIME_TO_USE_BY_BYTES)
+    }
+
     /// Takes room for a call of `tokens`. A call larger than all the room there is gets in when it is alone.
-    pub async fn enter(&self, tokens: usize, when_full: WhenFull) -> Result<OwnedSemaphorePermit, Overloaded> {
+    pub async fn enter(&self, tokens: usize, lane: Lane, when_full: WhenFull) -> Result<Space, Overloaded> {
+        self.check(tokens, lane, when_full, TIME_TO_USE)?;
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
-        match when_full {
+        let permit = match when_full {
             WhenFull::Refuse(_) => {
-                Arc::clone(&self.unary).try_acquire_many_owned(permits).map_err(|_| self.overloaded(tokens))
+                Arc::clone(&self.unary).try_acquire_many_owned(permits).map_err(|_| self.overloaded(tokens))?
             }
             WhenFull::Wait => {
                 let entered = Arc::clone(&self.streams).acquire_many_owned(permits).await;
-                Ok(entered.expect("the semaphore is never closed"))
+                entered.expect("the semaphore is never closed")
             }
-        }
+        };
+        self.pace.came(tokens, lane);
+        Ok(Space { permit, counted: Some(Counted { pace: Arc::clone(&self.pace), lane, tokens }) })
     }
 
     /// Tells that one worker put `tokens` through the model in `elapsed`.
     pub fn record(&self, tokens: usize, elapsed: Duration) {
-        let measured = tokens as f64 / elapsed.as_secs_f64().max(1e-6) * self.workers as f64;
-        // Racing workers may lose one sample to the other: it is an estimate.
-        let before = f64::from_bits(self.rate.load(Ordering::Relaxed));
-        let rate = if before == 0.0 { measured } else { before + 0.1 * (measured - before) };
-        self.rate.store(rate.to_bits(), Ordering::Relaxed);
+        self.pace.record(tokens, elapsed);
+    }
+
+    /// Refuses a call that needs more than `part` of the time that its caller waits.
+    fn check(&self, wanted: usize, lane: Lane, when_full: WhenFull, part: f64) -> Result<(), Overloaded> {
+        let WhenFull::Refuse(deadline) = when_full else { return Ok(()) };
+        let Some(left) = deadline.left() else { return Ok(()) };
+        let needed = self.pace.time_of(wanted, lane);
+        if needed <= left.mul_f64(part) {
+            return Ok(());
+        }
+        Err(Overloaded::TooLate { queued: self.pace.waiting(lane), wanted, needed, left })
     }
 
     fn overloaded(&self, wanted: usize) -> Overloaded {
         let queued = self.limit - self.unary.available_permits();
-        let rate = f64::from_bits(self.rate.load(Ordering::Relaxed)).max(1.0);
         let excess = (queued + wanted).saturating_sub(self.limit).min(queued);
-        let retry_after = Duration::from_secs_f64((excess as f64 / rate).clamp(0.05, 60.0));
+        let retry_after = Duration::from_secs_f64((excess as f64 / self.pace.rate()).clamp(0.05, 60.0));
         Overloaded::Full { queued, wanted, limit: self.limit, retry_after }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::compute::Deadline;
 
@@ -108,31 +191,59 @@ mod tests {
     async fn a_full_room_refuses_with_a_time_from_the_measured_rate() {
         let room = Room::new(1000, 1);
         room.record(100, Duration::from_secs(1));
-        let _inside = room.enter(900, REFUSE).await.unwrap();
-        let refused = room.enter(300, REFUSE).await.unwrap_err();
+        let _inside = room.enter(900, Lane::Interactive, REFUSE).await.unwrap();
+        let refused = room.enter(300, Lane::Interactive, REFUSE).await.err();
         let retry_after = Duration::from_secs(2);
-        assert_eq!(refused, Overloaded::Full { queued: 900, wanted: 300, limit: 1000, retry_after });
-        assert!(room.enter(100, REFUSE).await.is_ok());
+        assert_eq!(refused, Some(Overloaded::Full { queued: 900, wanted: 300, limit: 1000, retry_after }));
+        assert!(room.enter(100, Lane::Interactive, REFUSE).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_call_larger_than_the_room_gets_in_alone() {
         let room = Room::new(1000, 1);
-        let alone = room.enter(5000, REFUSE).await.unwrap();
-        assert!(room.enter(1, REFUSE).await.is_err());
+        let alone = room.enter(5000, Lane::Interactive, REFUSE).await.unwrap();
+        assert!(room.enter(1, Lane::Interactive, REFUSE).await.is_err());
         drop(alone);
-        let _small = room.enter(1, REFUSE).await.unwrap();
-        assert!(room.enter(5000, REFUSE).await.is_err());
+        let _small = room.enter(1, Lane::Interactive, REFUSE).await.unwrap();
+        assert!(room.enter(5000, Lane::Interactive, REFUSE).await.is_err());
     }
 
     #[tokio::test]
     async fn streams_wait_and_never_take_the_room_of_unary_calls() {
         let room = Room::new(10, 1);
-        let stream = room.enter(10, WhenFull::Wait).await.unwrap();
-        assert!(room.enter(10, REFUSE).await.is_ok());
-        let mut waiting = std::pin::pin!(room.enter(1, WhenFull::Wait));
+        let stream = room.enter(10, Lane::Interactive, WhenFull::Wait).await.unwrap();
+        assert!(room.enter(10, Lane::Interactive, REFUSE).await.is_ok());
+        let mut waiting = std::pin::pin!(room.enter(1, Lane::Interactive, WhenFull::Wait));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(stream);
         assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_done_by_its_deadline_is_refused_at_once() {
+        let room = Room::new(100_000, 1);
+        room.record(1_000, Duration::from_secs(1));
+        let within = |seconds| WhenFull::Refuse(Deadline::at(Instant::now() + Duration::from_secs(seconds)));
+        let before = room.enter(8_000, Lane::Bulk, REFUSE).await.unwrap();
+        let refused = room.enter(2_000, Lane::Bulk, within(5)).await.err();
+        assert!(matches!(refused, Some(Overloaded::TooLate { queued: 8_000, wanted: 2_000, .. })), "{refused:?}");
+        let retry_after = refused.and_then(|refused| refused.retry_after()).unwrap();
+        assert!(retry_after > Duration::from_secs(4) && retry_after < Duration::from_secs(6), "{retry_after:?}");
+        assert!(room.foresee(8_000, Lane::Bulk, within(5)).is_err(), "before it is tokenised too");
+        assert!(room.enter(2_000, Lane::Bulk, within(60)).await.is_ok());
+        assert!(room.enter(2_000, Lane::Interactive, within(5)).await.is_ok(), "the other lane is free");
+        assert!(room.enter(2_000, Lane::Bulk, REFUSE).await.is_ok(), "without a deadline it waits");
+        drop(before);
+        assert!(room.enter(2_000, Lane::Bulk, within(5)).await.is_ok(), "those before it have left");
+    }
+
+    #[tokio::test]
+    async fn room_that_a_text_frees_is_no_longer_waited_for() {
+        let room = Room::new(100, 1);
+        let mut call = room.enter(90, Lane::Bulk, REFUSE).await.unwrap();
+        let texts: Vec<_> = (0..3).filter_map(|_| call.split(30)).collect();
+        assert_eq!((texts.len(), room.pace().waiting(Lane::Bulk)), (3, 90));
+        drop(texts);
+        assert_eq!((room.pace().waiting(Lane::Bulk), room.unary.available_permits()), (0, 100));
     }
 }

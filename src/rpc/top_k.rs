@@ -10,8 +10,8 @@ use super::compute::SEARCH_COST;
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, bounded, filter, metadata, parse, vector};
 use crate::collection::filter::Path;
-use crate::collection::{Collection, Diversity, DocId, Found, Groups, Search};
-use crate::compute::stop::Stop;
+use crate::collection::{Chosen, Collection, Diversity, DocId, Found, Groups, Search};
+use crate::compute::stop::{Stop, Stopped};
 use crate::compute::{Deadline, WhenFull};
 use crate::embedder::{Embedding, InputType};
 use crate::index::{Effort, MAX_EF};
@@ -67,15 +67,18 @@ pub async fn top_k(
         return Err(first);
     }
     let texts = request.candidates;
-    let rank = move |query: &Embedding| match &collection {
-        _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields),
+    let chosen = Chosen::default();
+    let rank = move |query: &Embedding, stop: &Stop| match &collection {
+        _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields, stop),
         Some(collection) => {
-            collection.search(query, &search).into_iter().map(|found| document_hit(found, &search, fields)).collect()
+            let found = collection.search_in_call(query, &search, &chosen, stop)?;
+            Ok(found.into_iter().map(|found| document_hit(found, &search, fields)).collect())
         }
-        None => Vec::new(),
+        None => Ok(Vec::new()),
     };
-    let answer = move |query: Result<Embedding, Failure>, _: &Stop| match query {
-        Ok(query) => proto::TopKResult { hits: rank(&query), error: None },
+    let answer = move |query: Result<Embedding, Failure>, stop: &Stop| match query {
+        // Nobody reads what a search that was stopped found.
+        Ok(query) => proto::TopKResult { hits: rank(&query, stop).unwrap_or_default(), error: None },
         Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
     };
     let results = engine.pools.search.run_each(when_full, SEARCH_COST, queries, answer).await?;
@@ -214,16 +217,18 @@ fn rank_candidates(
     candidates: &[Embedding],
     search: &Search,
     fields: Fields,
-) -> Vec<proto::Hit> {
+    stop: &Stop,
+) -> Result<Vec<proto::Hit>, Stopped> {
+    stop.check()?;
     let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
     ranked.retain(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
     ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // stable: then by position
     if let Some(diversity) = search.diversity {
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, candidates[*n].values())).collect();
-        ranked = diversity.choose(&pool, search.k).into_iter().map(|place| ranked[place]).collect();
+        ranked = diversity.choose(&pool, search.k, stop)?.into_iter().map(|place| ranked[place]).collect();
     }
     ranked.truncate(search.k);
-    ranked
+    Ok(ranked
         .into_iter()
         .map(|(n, score)| proto::Hit {
             score,
@@ -232,5 +237,5 @@ fn rank_candidates(
             candidate: Some(n as u32),
             ..proto::Hit::default()
         })
-        .collect()
+        .collect())
 }

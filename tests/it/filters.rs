@@ -154,7 +154,8 @@ async fn a_mistake_in_a_filter_is_told_by_its_place() {
 async fn odd_keys(server: &Server) -> CognateClient<Channel> {
     let mut client = server.client().await;
     let number = |n: f64| value(Kind::NumberValue(n));
-    let object = |key: &str, inner: Value| value(Kind::StructValue(Struct { fields: [(key.to_owned(), inner)].into() }));
+    let object =
+        |key: &str, inner: Value| value(Kind::StructValue(Struct { fields: [(key.to_owned(), inner)].into() }));
     let list = |values: Vec<Value>| value(Kind::ListValue(prost_types::ListValue { values }));
     let documents = [
         ("dot", "a.b", number(1.0)),
@@ -212,7 +213,8 @@ async fn every_key_is_reached_by_a_path_and_so_are_objects_in_lists() {
     }
     for (group_by, groups) in [("a.b", 2), ("\"a.b\"", 1), ("..", 1), ("l.n", 0)] {
         let by_id = vec![Query { query: Some(By::Id("dot".to_owned())) }];
-        let request = TopKRequest { queries: by_id, group_by: group_by.to_owned(), group_size: 9, ..search(None, 9, true) };
+        let request =
+            TopKRequest { queries: by_id, group_by: group_by.to_owned(), group_size: 9, ..search(None, 9, true) };
         let hits = client.top_k(request).await.unwrap().into_inner().results.remove(0).hits;
         assert_eq!(hits.iter().filter(|hit| hit.group.is_some()).count(), groups, "{group_by}");
     }
@@ -227,7 +229,8 @@ async fn a_filter_with_too_many_conditions_or_values_is_refused_before_it_costs_
         let range = Range { path: Some("year".to_owned()), gte: Some(at), lt: Some(at + 0.5), ..Default::default() };
         Filter { condition: Some(Condition::Range(range)) }
     };
-    let ranges = |n: usize| Some(Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) });
+    let ranges =
+        |n: usize| Some(Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) });
     let limits = client.info(cognate::proto::InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
     let (most_conditions, most_values) = (limits.max_filter_conditions as usize, limits.max_filter_values as usize);
 

@@ -73,8 +73,10 @@ async fn work_past_its_deadline_is_dropped_with_the_call() {
         }
     });
     for answer in futures::future::join_all(calls).await {
-        // tonic's client has a timer of its own, which calls the same end CANCELLED.
-        assert!(matches!(answer.unwrap_err().code(), Code::DeadlineExceeded | Code::Cancelled));
+        // tonic's client has a timer of its own, which calls the same end CANCELLED. A call that comes after others may
+        // be refused at once: it could not be done in time.
+        let code = answer.unwrap_err().code();
+        assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted), "{code:?}");
     }
     let after = tokio::time::timeout(Duration::from_secs(60), client.embed(texts(1, 1))).await;
     assert!(after.expect("the dropped work does not stand before it").is_ok());

@@ -19,6 +19,7 @@ mod heads;
 mod hostile;
 mod installed;
 mod instructions;
+mod leaving;
 mod lifecycle;
 mod load;
 mod memory;

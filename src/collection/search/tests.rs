@@ -18,8 +18,8 @@ type Said = (Option<Value>, Embedding);
 
 fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
     let store = Store::open(Options { index, ..Options::default() }).unwrap();
-    let model = Model { fingerprint: "f", also_compatible: &[], dimensions: DIMENSIONS };
-    let collection = store.create("c", model).unwrap();
+    let dimensions = documents.first().map_or(DIMENSIONS, |(_, vector)| vector.values().len());
+    let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions }).unwrap();
     let document = |(n, (metadata, embedding)): (usize, &Said)| {
         let metadata = metadata.as_ref().map(|value| json!({ "g": value }).as_object().unwrap().clone());
         let content = Arc::new(Content::new("", metadata.as_ref()));
@@ -67,7 +67,8 @@ fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, 
     if let Some(diversity) = search.diversity {
         ranked.truncate(diversity.pool(search.k));
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, documents[*n].1.values())).collect();
-        ranked = diversity.choose(&pool, search.k).into_iter().map(|place| ranked[place]).collect();
+        ranked =
+            diversity.choose(&pool, search.k, &Stop::never()).unwrap().into_iter().map(|place| ranked[place]).collect();
     }
     ranked.truncate(search.k);
     ranked.into_iter().map(|(n, score)| (id(n), score)).collect()
@@ -172,7 +173,7 @@ fn groups_that_lie_one_behind_the_other_are_passed_in_a_few_rounds() {
 }
 
 #[test]
-fn a_query_is_checked_once_if_it_names_no_filter_no_groups_and_no_effort() {
+fn a_query_is_checked_if_it_names_no_effort_and_so_is_each_round_of_groups() {
     let documents: Vec<Said> = fan(300).map(|vector| (Some(json!("big")), vector)).collect();
     let collection = collection(&documents, graphs());
     let query = &documents[7].1;
@@ -186,11 +187,111 @@ fn a_query_is_checked_once_if_it_names_no_filter_no_groups_and_no_effort() {
     assert_eq!(checks(&Search { diversity: Diversity::new(0.5), ..by_default.clone() }), 1);
     assert_eq!(checks(&nearest(Effort::Exact)), 0);
     assert_eq!(checks(&nearest(Effort::Graph { ef: Some(64) })), 0);
-    assert_eq!(checks(&Search { groups: Some(by(1)), ..by_default.clone() }), 0);
-    assert_eq!(checks(&Search { filter: Some(text::parse("g = big").unwrap()), ..by_default }), 0);
-    assert_eq!(collection.quality().checked, 2);
-    // Many documents that score alike: it takes several searches of the index to tell which ids come first.
+    assert_eq!(checks(&Search { groups: Some(by(1)), ..by_default.clone() }), 2);
+    assert_eq!(checks(&Search { filter: Some(text::parse("g = big").unwrap()), ..by_default }), 1);
+    assert_eq!(collection.quality().checked, 4, "no document was left for the second round of groups");
+    // Many documents that score alike take one search of the index.
     let alike = self::collection(&vec![(None, documents[0].1.clone()); 300], graphs());
     alike.search(&documents[0].1, &nearest(Effort::Graph { ef: None }));
     assert!(alike.audit() && !alike.audit());
+}
+
+#[test]
+fn groups_that_fill_the_neighbourhood_hide_nothing_behind_them() {
+    const PER_GROUP: usize = 200;
+    // Knuth's MMIX generator.
+    let mut state = 7u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let centres: Vec<Vec<f32>> = (0..40).map(|_| (0..32).map(|_| random()).collect()).collect();
+    let documents: Vec<Said> = (0..40 * PER_GROUP)
+        .map(|n| {
+            let near = centres[n / PER_GROUP].iter().map(|x| x + 0.4 * random()).collect();
+            (Some(json!(n / PER_GROUP)), Embedding::normalized(near).unwrap())
+        })
+        .collect();
+    let options = index::Options { exact_below: 500, scan_rows_per_ef: 10, ..index::Options::default() };
+    let collection = collection(&documents, options);
+    let (mut hits, mut wanted) = (0, 0);
+    for (_, query) in documents.iter().step_by(397) {
+        let search = |effort| Search { groups: Some(by(3)), ..Search::nearest(10, effort) };
+        let exact = found(&collection, query, &search(Effort::Exact));
+        let walked = found(&collection, query, &search(Effort::Graph { ef: None }));
+        assert_eq!(walked.len(), exact.len());
+        wanted += exact.len();
+        hits += exact.iter().filter(|hit| walked.contains(hit)).count();
+    }
+    let recall = hits as f32 / wanted as f32;
+    assert!(recall >= 0.95, "recall@10 {recall}");
+}
+
+#[test]
+fn of_thousands_of_copies_the_lowest_ids_are_found_and_each_copy_is_compared_once() {
+    let others: Vec<Embedding> = fan(2_000).collect();
+    let one = others[1_000].clone();
+    let documents: Vec<Said> = others.into_iter().chain(vec![one.clone(); 5_000]).map(|v| (None, v)).collect();
+    let collection = collection(&documents, graphs());
+    for effort in [Effort::Exact, Effort::Graph { ef: None }] {
+        for k in [1, 10, 3_000] {
+            let before = index::COMPARED.get();
+            let hits = found(&collection, &one, &Search::nearest(k, effort));
+            let compared = index::COMPARED.get() - before;
+            let lowest = std::iter::once(1_000).chain(2_000..).take(k).map(id);
+            assert!(hits.iter().map(|(id, _)| id).eq(&lowest.collect::<Vec<_>>()), "k {k}, {effort:?}");
+            assert!(compared < 6_000, "{compared} rows were compared for k {k}, {effort:?}");
+        }
+    }
+}
+
+#[test]
+fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
+    let value = |n: usize| Some(json!(if n.is_multiple_of(2) { "even" } else { "odd" }));
+    let documents: Vec<Said> = fan(400).enumerate().map(|(n, vector)| (value(n), vector)).collect();
+    let collection = collection(&documents, index::Options::default());
+    let nearest = Search::nearest(5, Effort::Exact);
+    let searches = [
+        nearest.clone(),
+        Search { filter: Some(text::parse("g = even").unwrap()), ..nearest.clone() },
+        Search { groups: Some(by(5)), ..nearest.clone() },
+        Search { groups: Some(by(2)), filter: Some(text::parse("g = even").unwrap()), ..nearest },
+    ];
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            // Document 0 moves to another place of the index each time, and the metadata stay as they were.
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let metadata = json!({ "g": value(0) }).as_object().cloned();
+                let content = Arc::new(Content::new("", metadata.as_ref()));
+                collection.commit(vec![Document { id: id(0), content, embedding: documents[0].1.clone() }]).unwrap();
+            }
+        });
+        for _ in 0..300 {
+            for search in &searches {
+                let chosen = Chosen::default();
+                // The second query of a call uses what the first chose.
+                for _ in 0..2 {
+                    let found = collection
+                        .search_in_call(&documents[0].1, search, &chosen, &Stop::never())
+                        .expect("not stopped");
+                    let wanted = search.groups.as_ref().map_or(5, |groups| groups.size.get());
+                    assert_eq!((found.len(), &found[0].id), (if wanted == 2 { 2 } else { 5 }, &id(0)), "{search:?}");
+                }
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_search_that_is_stopped_has_no_answer() {
+    let documents: Vec<Said> = fan(300).map(|vector| (None, vector)).collect();
+    let collection = collection(&documents, index::Options::default());
+    let stop = Stop::never();
+    stop.raise();
+    let search = Search { filter: Some(text::parse("g = even").unwrap()), ..Search::nearest(5, Effort::Exact) };
+    for search in [search, Search { diversity: Diversity::new(0.5), ..Search::nearest(5, Effort::Exact) }] {
+        assert!(collection.search_in_call(&documents[0].1, &search, &Chosen::default(), &stop).is_err());
+    }
 }

@@ -4,7 +4,7 @@
 //! of candidates is a part of the list of results; inserting moves some hundred bytes within the first cache.
 
 /// Bits of a key, highest first: 32 for the score, best = least; 31 for the node; 1 for "looked at".
-type Key = u64;
+pub(super) type Key = u64;
 
 /// Nodes are below this: a key has 31 bits for them.
 pub const MAX_NODES: usize = 1 << 31;
@@ -66,25 +66,34 @@ impl Beam {
         self.keys[self.next.min(self.keys.len())..].iter().find(|&key| key & 1 == 0).map(|&key| node(key))
     }
 
+    /// The last of the best `ef`, if there are as many.
+    #[inline]
+    pub(super) fn last(&self) -> Option<Key> {
+        self.keys.last().copied().filter(|_| self.keys.len() >= self.ef)
+    }
+
     /// All kept, best first: node and score.
     pub(super) fn kept(&self) -> impl Iterator<Item = (u32, f32)> {
         self.keys.iter().map(|&key| (node(key), score(key)))
     }
 }
 
+/// The key of a node that was not looked at.
 #[inline]
-fn key(node: u32, score: f32) -> Key {
+pub(super) fn key(node: u32, score: f32) -> Key {
     let bits = score.to_bits();
     // Ascending integers for descending floats.
     let rank = if bits >> 31 == 0 { bits ^ 0x7fff_ffff } else { bits };
     u64::from(rank) << 32 | u64::from(node) << 1
 }
 
-fn node(key: Key) -> u32 {
+/// The node of a key.
+pub(super) fn node(key: Key) -> u32 {
     (key as u32) >> 1
 }
 
-fn score(key: Key) -> f32 {
+/// The score of a key.
+pub(super) fn score(key: Key) -> f32 {
     let rank = (key >> 32) as u32;
     f32::from_bits(if rank >> 31 == 0 { rank ^ 0x7fff_ffff } else { rank })
 }

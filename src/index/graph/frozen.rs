@@ -8,7 +8,10 @@
 //! can be reached (see `connect`). Nothing changes after it is made. Scores are estimates: the caller, who has the f32
 //! rows, computes true ones for the best. Equal vectors are the caller's matter too: see `twins`.
 
-use super::beam::{Beam, MAX_NODES};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::beam::{Beam, Key, MAX_NODES};
 use super::codes::{Codes, OwnQuery};
 use super::links::{DEGREE, Links, NONE};
 use crate::kernel::dot_i8::{Query, prefetch};
@@ -29,12 +32,12 @@ pub struct Frozen {
 /// Memory of a walk, one for each thread that searches; fits graphs of any size.
 #[derive(Default)]
 pub struct Scratch {
-    walk: Walk,
+    pub(super) walk: Walk,
 }
 
 #[derive(Default)]
-struct Walk {
-    beam: Beam,
+pub(super) struct Walk {
+    pub(super) beam: Beam,
     /// By node: the walk that met it last.
     met: Vec<u8>,
     walk: u8,
@@ -42,6 +45,20 @@ struct Walk {
     scores: Vec<f32>,
     /// Nodes looked at, with their scores, where they are asked for.
     trail: Vec<(u32, f32)>,
+    /// Nodes that were met and not looked at yet, where they are not the same as those that are kept: see `filtered`.
+    pub(super) frontier: BinaryHeap<Reverse<Key>>,
+    /// Scores of all entries.
+    pub(super) entries: Vec<f32>,
+    /// Nodes looked at.
+    pub(super) looked: usize,
+}
+
+/// Nodes that a walk meets for the first time, with their scores, and where it puts them.
+pub(super) struct Met<'w> {
+    pub(super) nodes: &'w [u32],
+    pub(super) scores: &'w [f32],
+    pub(super) beam: &'w mut Beam,
+    pub(super) frontier: &'w mut BinaryHeap<Reverse<Key>>,
 }
 
 impl Frozen {
@@ -101,20 +118,14 @@ impl Frozen {
         self.codes.bytes() + self.links.bytes()
     }
 
-    /// The nodes nearest to a query, best first, with their estimated cosines: `ef` of them, or
+    /// Looks for the nodes nearest to a query: [`Scratch::kept`] has `ef` of them, or
     /// all that a walk reaches. Higher `ef`: better recall, linear cost.
     ///
     /// # Panics
     /// If the query has another number of dimensions.
-    pub fn search<'s>(
-        &self,
-        query: &OwnQuery,
-        ef: usize,
-        scratch: &'s mut Scratch,
-    ) -> impl Iterator<Item = (u32, f32)> + use<'s> {
+    pub fn search(&self, query: &OwnQuery, ef: usize, scratch: &mut Scratch) {
         assert_eq!(query.blocks(), self.codes.blocks(), "a query of another number of dimensions than the graph");
         self.walk::<false>(query.query(), self.entries, ef, &mut scratch.walk);
-        scratch.walk.beam.kept()
     }
 
     /// What a walk from node 0 to `node` looked at, and the best `ef` it met: some twice.
@@ -148,49 +159,61 @@ impl Frozen {
     }
 
     fn walk<const TRAIL: bool>(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
-        walk.begin(self.len());
+        self.enter(query, starts, ef, walk);
         let lists = self.links.lists();
-        let Walk { beam, met, walk: this, batch, scores, trail } = walk;
-        trail.clear();
+        while let Some((node, score)) = walk.beam.pop() {
+            walk.looked += 1;
+            if TRAIL {
+                walk.trail.push((node, score));
+            }
+            // The next one looked at, unless a neighbour of this one is better.
+            if let Some(next) = walk.beam.peek() {
+                prefetch(&lists[next as usize]);
+            }
+            let Met { nodes, scores, beam, .. } = self.meet(query, &lists[node as usize], walk);
+            nodes.iter().zip(scores).for_each(|(&node, &score)| beam.offer(node, score));
+        }
+    }
+
+    /// Begins a walk at the best of the first `starts` nodes, and at node 0: they are in the beam, which is for the best `ef`.
+    pub(super) fn enter(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
+        walk.begin(self.len());
+        let Walk { beam, met, walk: this, batch, scores, entries, .. } = walk;
         beam.reset(STARTS.min(ef));
-        let mut score_of_0 = None;
         for first in (0..starts as u32).step_by(ENTRY_BATCH) {
             batch.clear();
             batch.extend(first..(starts as u32).min(first + ENTRY_BATCH as u32));
             self.codes.score(query, batch, &mut scores[..batch.len()]);
-            score_of_0 = score_of_0.or(Some(scores[0]));
+            entries.extend_from_slice(&scores[..batch.len()]);
             batch.iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
         beam.kept().for_each(|(node, _)| met[node as usize] = *this);
         beam.widen(ef);
         // The others may have no way to a node that the first one has a way to. Where much is better, it is never looked at.
-        if let Some(score) = score_of_0
+        if let Some(&score) = entries.first()
             && std::mem::replace(&mut met[0], *this) != *this
         {
             beam.offer(0, score);
         }
         // Places for the neighbours of a node, one to spare: a node that was met before is written and not counted.
         batch.resize(DEGREE + 1, 0);
-        while let Some((node, score)) = beam.pop() {
-            if TRAIL {
-                trail.push((node, score));
+    }
+
+    /// Those nodes of a list of links that were not met before.
+    #[inline(always)]
+    pub(super) fn meet<'w>(&self, query: Query<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Met<'w> {
+        let Walk { beam, met, walk: this, batch, scores, frontier, .. } = walk;
+        let mut count = 0;
+        for &target in links {
+            if target == NONE {
+                break;
             }
-            // The next one looked at, unless a neighbour of this one is better.
-            if let Some(next) = beam.peek() {
-                prefetch(&lists[next as usize]);
-            }
-            let mut count = 0;
-            for &target in &lists[node as usize] {
-                if target == NONE {
-                    break;
-                }
-                let last = std::mem::replace(&mut met[target as usize], *this);
-                batch[count] = target;
-                count += usize::from(last != *this);
-            }
-            self.codes.score(query, &batch[..count], &mut scores[..count]);
-            batch[..count].iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
+            let last = std::mem::replace(&mut met[target as usize], *this);
+            batch[count] = target;
+            count += usize::from(last != *this);
         }
+        self.codes.score(query, &batch[..count], &mut scores[..count]);
+        Met { nodes: &batch[..count], scores: &scores[..count], beam, frontier }
     }
 }
 
@@ -203,6 +226,9 @@ impl Walk {
             self.walk = 0;
         }
         self.walk += 1;
+        self.trail.clear();
+        self.entries.clear();
+        self.looked = 0;
         self.scores.resize(ENTRY_BATCH.max(DEGREE + 1), 0.0);
     }
 }

@@ -61,7 +61,7 @@ proptest! {
         }
         index.insert(parts[2]);
         prop_assert_eq!((index.rows().segments().len(), index.rows().tail().slots().len()), (2, parts[2].len()));
-        let ef = if let Shape::Tiny = shape { 10 } else { index.ef_search() };
+        let ef = if let Shape::Tiny = shape { 10 } else { index.width(false).ef };
         prop_assert!(!index.scans(ef));
         let effort = Effort::Graph { ef: Some(ef) };
         assert_sound(&index);
@@ -98,23 +98,61 @@ fn the_graph_finds_nearly_all_neighbours_and_each_vector_finds_itself() {
     assert!(poor < recall, "recall@10 {poor} at ef 10, {recall} at the default, seed {seed}");
 }
 
-#[test]
-fn an_index_that_finds_too_little_looks_harder() {
-    // Vectors without any order: the hardest to find.
-    let random = &mut Random(23);
-    let vectors: Vec<_> = (0..6_000).map(|_| random.unit(48)).collect();
-    let index = Index::new(48, Options { ef_search: None, ..small_graph() });
-    index.insert(&vectors);
-    index.maintain();
-    let at_first = index.quality();
-    assert_eq!((at_first.recall, at_first.checked), (None, 0));
-    assert!(!index.audit(), "nobody asked anything");
-    for _ in 0..2_000 {
-        index.sample(&random.unit(48));
+/// Answers as many queries without any order, as a minute of traffic brings.
+fn ask(index: &Index, queries: usize, random: &mut Random) {
+    for _ in 0..queries {
+        index.sample(&random.unit(index.dimensions()), None);
         assert!(index.audit());
     }
-    let Quality { ef_search, recall, .. } = index.quality();
-    assert!(ef_search > at_first.ef_search && recall.unwrap() >= 0.97, "{recall:?} with {ef_search}");
+}
+
+#[test]
+fn an_index_that_finds_too_little_looks_harder_after_a_few_queries_and_remembers_it() {
+    // Vectors without any order: the hardest to find.
+    let random = &mut Random(23);
+    let vectors: Vec<_> = (0..6_000).map(|n| (n, random.unit(48))).collect();
+    let directory = tempfile::tempdir().unwrap();
+    let start = || {
+        let keep = Keep { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
+        let index = Index::stored(48, Options { ef_search: None, ..small_graph() }, keep);
+        index.insert_keyed(&vectors);
+        index.restored();
+        index.maintain();
+        index
+    };
+    let index = start();
+    let at_first = index.quality();
+    assert_eq!((at_first.recall, at_first.checked), (None, 0));
+    assert!(!index.audit() && index.is_learning(), "nobody asked anything");
+    ask(&index, 60, random);
+    let learned = index.quality();
+    assert!(learned.ef_search > at_first.ef_search && learned.recall.unwrap() >= 0.95, "{learned:?}");
+    drop(index);
+    let index = start();
+    assert_eq!(index.quality(), Quality { recall: None, checked: 0, ..learned }, "kept over a restart");
+    ask(&index, 60, random);
+    assert!(index.quality().recall.unwrap() >= 0.95, "{:?}", index.quality());
+    drop(index);
+    std::fs::write(directory.path().join("recall"), b"not what was written").unwrap();
+    assert_eq!(start().quality(), at_first, "a damaged file is as none");
+}
+
+#[test]
+fn searches_with_a_filter_are_checked_and_learn_for_themselves() {
+    let random = &mut Random(27);
+    let vectors: Vec<_> = (0..6_000).map(|_| random.unit(48)).collect();
+    let index = Index::new(48, Options { ef_search: None, ..small_graph() });
+    let slots = index.insert(&vectors);
+    index.maintain();
+    let half: RoaringBitmap = slots.iter().step_by(2).map(|slot| slot.place()).collect();
+    let (plain, filtered) = (index.width(false), index.width(true));
+    for _ in 0..80 {
+        index.sample(&random.unit(48), Some(&half));
+        assert!(index.audit());
+    }
+    assert_eq!(index.width(false), plain);
+    assert_ne!(index.width(true), filtered);
+    assert!(index.quality().recall.unwrap() >= 0.95, "{:?}", index.quality());
 }
 
 #[test]
@@ -125,7 +163,7 @@ fn an_index_that_was_told_how_hard_to_look_says_what_that_finds_and_keeps_to_it(
     index.insert(&vectors);
     index.maintain();
     for _ in 0..300 {
-        index.sample(&random.unit(48));
+        index.sample(&random.unit(48), None);
         assert!(index.audit());
     }
     let Quality { ef_search, recall, checked } = index.quality();

@@ -1,0 +1,145 @@
+//! A walk for the nearest of those nodes that match, through all of them.
+//!
+//! ```text
+//! frontier: nodes met and not looked at, whether they match or not      kept: the best `ef` that match
+//! loop: best of the frontier ─► its unseen neighbours ─► frontier; those that match ─► kept
+//! end:  the best of the frontier is worse than the last of `ef` kept, or too many nodes were looked at
+//! ```
+//! Nodes that do not match are stepping stones and take no place among those that are kept, so that the walk goes on
+//! through a neighbourhood of which nothing matches (as hnswlib's filtered search does; compare ACORN by Patel et al., 2024).
+//! Such a neighbourhood may be large: the caller says how many nodes the walk may look at, and scans where that is not enough.
+
+use std::cmp::Reverse;
+
+use super::beam::{Key, key, node, score};
+use super::codes::OwnQuery;
+use super::frozen::{Frozen, Met, Scratch};
+use crate::compute::stop::{Stop, Stopped};
+
+/// Nodes that are looked at between two questions whether the caller has gone: less than a millisecond.
+const LOOKS_PER_CHECK: usize = 256;
+
+/// How far a walk goes.
+#[derive(Clone, Copy)]
+pub struct Bounds<'a> {
+    /// Nodes that match and are kept. Higher: better recall, linear cost.
+    pub ef: usize,
+    /// Nodes that are looked at.
+    pub looks: usize,
+    /// Raised when the caller has gone.
+    pub stop: &'a Stop,
+}
+
+/// How a walk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nothing nearer is within reach.
+    Complete,
+    /// It looked at as many nodes as it might.
+    OutOfLooks,
+}
+
+impl Frozen {
+    /// Looks for the nodes nearest to a query that match; [`Scratch::kept`] has them. `matches` is asked at most once
+    /// for each node, and only for those that are near enough.
+    ///
+    /// # Panics
+    /// If the query has another number of dimensions.
+    pub fn search_matching(
+        &self,
+        query: &OwnQuery,
+        bounds: Bounds<'_>,
+        matches: impl Fn(u32) -> bool,
+        scratch: &mut Scratch,
+    ) -> Result<End, Stopped> {
+        assert_eq!(query.blocks(), self.codes().blocks(), "a query of another number of dimensions than the graph");
+        let (query, lists, walk) = (query.query(), self.links().lists(), &mut scratch.walk);
+        self.enter(query, self.entries(), bounds.ef, walk);
+        let starts: Vec<Key> = walk.beam.kept().map(|(node, score)| key(node, score)).collect();
+        walk.beam.reset(bounds.ef);
+        walk.frontier.clear();
+        for start in starts {
+            walk.frontier.push(Reverse(start));
+            if matches(node(start)) {
+                walk.beam.offer(node(start), score(start));
+            }
+        }
+        while let Some(Reverse(nearest)) = walk.frontier.pop() {
+            // Keys ascend as scores descend.
+            if walk.beam.last().is_some_and(|last| nearest > last) {
+                break;
+            }
+            if walk.looked == bounds.looks {
+                return Ok(End::OutOfLooks);
+            }
+            walk.looked += 1;
+            if walk.looked.is_multiple_of(LOOKS_PER_CHECK) {
+                bounds.stop.check()?;
+            }
+            let Met { nodes, scores, beam, frontier } = self.meet(query, &lists[node(nearest) as usize], walk);
+            for (&node, &score) in nodes.iter().zip(scores) {
+                let key = key(node, score);
+                if beam.last().is_some_and(|last| key > last) {
+                    continue;
+                }
+                frontier.push(Reverse(key));
+                if matches(node) {
+                    beam.offer(node, score);
+                }
+            }
+        }
+        Ok(End::Complete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::links::{DEGREE, Links};
+    use super::*;
+    use crate::index::graph::codes::Codes;
+
+    /// Nodes on an arc, each linked to the next ones on both sides.
+    fn arc(nodes: u32) -> Frozen {
+        let mut codes = Codes::new(2);
+        let mut links = Links::new(nodes as usize);
+        for node in 0..nodes {
+            let angle = node as f32 / nodes as f32 * 1.5;
+            codes.push(&[angle.cos(), angle.sin()]);
+            let near: Vec<u32> = (1..=DEGREE as u32 / 2)
+                .flat_map(|step| [node.checked_sub(step), node.checked_add(step)])
+                .flatten()
+                .filter(|&other| other < nodes)
+                .collect();
+            near.iter().for_each(|&other| assert!(links.push(node, other)));
+        }
+        Frozen::of_parts(codes, links, 1)
+    }
+
+    fn found(graph: &Frozen, ef: usize, looks: usize, matches: impl Fn(u32) -> bool) -> (Option<u32>, End) {
+        let (mut scratch, stop) = (Scratch::default(), Stop::never());
+        let query = OwnQuery::new(&[1.0, 0.0]);
+        let end = graph.search_matching(&query, Bounds { ef, looks, stop: &stop }, matches, &mut scratch).unwrap();
+        (scratch.kept().next().map(|(node, _)| node), end)
+    }
+
+    #[test]
+    fn a_walk_goes_through_what_does_not_match() {
+        let graph = arc(3_000);
+        assert_eq!(found(&graph, 10, usize::MAX, |node| node >= 2_000), (Some(2_000), End::Complete));
+        assert_eq!(found(&graph, 10, usize::MAX, |_| false), (None, End::Complete));
+    }
+
+    #[test]
+    fn a_walk_that_may_look_no_farther_says_so() {
+        let graph = arc(3_000);
+        assert_eq!(found(&graph, 10, 50, |node| node >= 2_000), (None, End::OutOfLooks));
+    }
+
+    #[test]
+    fn a_walk_ends_when_its_caller_has_gone() {
+        let (graph, stop, mut scratch) = (arc(3_000), Stop::never(), Scratch::default());
+        stop.raise();
+        let bounds = Bounds { ef: 10, looks: usize::MAX, stop: &stop };
+        assert_eq!(graph.search_matching(&OwnQuery::new(&[1.0, 0.0]), bounds, |_| false, &mut scratch), Err(Stopped));
+    }
+}

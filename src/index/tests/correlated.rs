@@ -1,0 +1,185 @@
+//! Recall where what counts does not lie evenly around the query: filters that leave out its neighbourhood, or all but it, and
+//! vectors that were removed there; whatever the order in which the vectors came.
+
+use super::*;
+
+const VECTORS: usize = 12_000;
+const DIMENSIONS: usize = 32;
+const PER_CLUSTER: usize = 200;
+const QUERIES: usize = 20;
+const K: usize = 10;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Order {
+    ClusterByCluster,
+    Shuffled,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Choice {
+    All,
+    NotOwnCluster,
+    OwnCluster,
+    HalfOfAll,
+    HalfOfOthers,
+    /// The half that is nearer to the first centre: nearly all near some queries, nearly none near others.
+    OneSide,
+}
+
+const CHOICES: [Choice; 6] =
+    [Choice::All, Choice::NotOwnCluster, Choice::OwnCluster, Choice::HalfOfAll, Choice::HalfOfOthers, Choice::OneSide];
+
+/// Vectors of clusters in several segments, and where each is.
+struct Stored {
+    index: Index,
+    vectors: Vec<Arc<[f32]>>,
+    slots: Vec<Slot>,
+    /// By vector.
+    clusters: Vec<usize>,
+}
+
+impl Stored {
+    fn new(order: Order, random: &mut Random) -> Stored {
+        let clusters = VECTORS / PER_CLUSTER;
+        let centres: Vec<_> = (0..clusters).map(|_| random.unit(DIMENSIONS)).collect();
+        let mut of: Vec<usize> = (0..VECTORS).map(|n| n / PER_CLUSTER).collect();
+        if order == Order::Shuffled {
+            (1..VECTORS).for_each(|n| of.swap(n, random.below(n + 1)));
+        }
+        let vectors: Vec<_> =
+            of.iter().map(|&cluster| random.near(&centres[cluster], 0.6 / (DIMENSIONS as f32).sqrt())).collect();
+        // Scans are made costly, so that walks are tried, and of a tenth of a segment at most.
+        let options = Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() };
+        let index = Index::new(DIMENSIONS, options);
+        let mut slots = Vec::new();
+        for part in vectors.chunks(VECTORS / 3) {
+            slots.extend(index.insert(part));
+            while index.pending() > 0 {
+                index.maintain_for(Duration::ZERO);
+            }
+        }
+        assert!(index.rows().segments().len() > 1, "the query's cluster is to lie in one of several segments");
+        Stored { index, vectors, slots, clusters: of }
+    }
+
+    /// The places that a choice leaves to a query like vector `n`.
+    fn among(&self, choice: Choice, n: usize, centre: &[f32]) -> Option<RoaringBitmap> {
+        let own = self.clusters[n];
+        let counts = |other: usize| match choice {
+            Choice::All => true,
+            Choice::NotOwnCluster => self.clusters[other] != own,
+            Choice::OwnCluster => self.clusters[other] == own,
+            Choice::HalfOfAll => other % 2 == 0,
+            Choice::HalfOfOthers => self.clusters[other] != own && other % 2 == 0,
+            Choice::OneSide => dot_plain(&self.vectors[other], centre) > 0.0,
+        };
+        let places = (0..VECTORS).filter(|&other| counts(other)).map(|other| self.slots[other].place());
+        if let Choice::All = choice { None } else { Some(places.collect()) }
+    }
+
+    /// Share of the true hits that queries like stored vectors find.
+    fn recall(&self, choice: Choice, queries: &[usize], centre: &[f32], seed: u64) -> f64 {
+        let (mut found, mut wanted) = (0, 0);
+        for &n in queries {
+            let among = self.among(choice, n, centre);
+            let search = |effort| match &among {
+                Some(among) => self.index.find_among(&self.vectors[n], K, effort, among),
+                None => self.index.find(&self.vectors[n], K, effort),
+            };
+            let (hits, exact) = (search(GRAPH), search(Effort::Exact));
+            assert_eq!(hits.len(), exact.len(), "{choice:?}, seed {seed}");
+            wanted += exact.len();
+            found += recall::true_ones(&hits, &exact);
+        }
+        found as f64 / wanted as f64
+    }
+}
+
+#[test]
+fn hits_are_found_wherever_they_lie_in_any_order_of_loading_and_after_deletions() {
+    let seed = 41;
+    let random = &mut Random(seed);
+    for order in [Order::ClusterByCluster, Order::Shuffled] {
+        let stored = Stored::new(order, random);
+        let centre = random.unit(DIMENSIONS);
+        let queries: Vec<usize> = (0..QUERIES).map(|_| random.below(VECTORS)).collect();
+        for choice in CHOICES {
+            let recall = stored.recall(choice, &queries, &centre, seed);
+            println!("{order:?}, {choice:?}: recall {recall:.4}");
+            assert!(recall >= 0.95, "recall@{K} {recall}, {order:?}, {choice:?}, seed {seed}");
+        }
+        // Each query's own cluster goes but for the vector itself, and no maintenance follows.
+        let gone: Vec<Slot> = (0..VECTORS)
+            .filter(|n| !queries.contains(n) && queries.iter().any(|q| stored.clusters[*q] == stored.clusters[*n]))
+            .map(|n| stored.slots[n])
+            .collect();
+        stored.index.remove(&gone);
+        for choice in [Choice::All, Choice::HalfOfAll, Choice::OneSide] {
+            let recall = stored.recall(choice, &queries, &centre, seed);
+            println!("{order:?}, {choice:?}, own clusters removed: recall {recall:.4}");
+            assert!(recall >= 0.95, "recall@{K} {recall}, {order:?}, {choice:?}, after deletions, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn queries_that_resemble_nothing_find_what_there_is_at_once() {
+    let seed = 43;
+    let random = &mut Random(seed);
+    let dimensions = 128;
+    let vectors: Vec<_> = (0..8_000).map(|_| random.unit(dimensions)).collect();
+    let index = Index::new(dimensions, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
+    index.insert(&vectors);
+    index.maintain();
+    let queries: Vec<_> = (0..40).map(|_| random.unit(dimensions)).collect();
+    let by_walk = Effort::Graph { ef: Some(index.width(false).ef) };
+    let (mut found, mut walked) = (0, 0);
+    let (mut nearer, mut short) = (0, 0);
+    for query in &queries {
+        let exact = index.find(query, K, Effort::Exact);
+        found += recall::true_ones(&index.find(query, K, GRAPH), &exact);
+        walked += recall::true_ones(&index.find(query, K, by_walk), &exact);
+        let (few, many) = (index.find(query, 5, GRAPH), index.find(query, 100, GRAPH));
+        nearer += usize::from(many[0].score > few[0].score);
+        short += usize::from(many.len() < 100);
+    }
+    let share = |found: usize| found as f64 / (K * queries.len()) as f64;
+    assert!(share(walked) < 0.9, "a walk alone finds {}: these queries are too easy, seed {seed}", share(walked));
+    assert!(share(found) >= 0.95, "recall@{K} {}, seed {seed}", share(found));
+    assert_eq!((nearer, short), (0, 0), "a larger k finds no nearer hit, seed {seed}");
+}
+
+#[test]
+fn texts_are_no_crowd() {
+    let seed = 47;
+    let random = &mut Random(seed);
+    let all = clustered(random, 12_100, 24, 60);
+    let (stored, queries) = all.split_at(12_000);
+    let index = Index::new(24, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
+    index.insert(stored);
+    index.maintain();
+    let in_crowd = |query: &&Arc<[f32]>| {
+        let query = Query { vector: query, k: K, effort: GRAPH, among: None };
+        let answer = index.answer(&query, Some(index.width(false)), &Stop::never()).unwrap();
+        answer.how == search::How::Walks { in_crowd: true }
+    };
+    let crowds = queries.iter().filter(in_crowd).count();
+    assert!(crowds <= 5, "{crowds} of 100 searches would be repeated, seed {seed}");
+}
+
+#[test]
+fn a_search_ends_when_its_caller_has_gone() {
+    let random = &mut Random(53);
+    let index = Index::new(16, small_graph());
+    let slots = index.insert(&clustered(random, 2_000, 16, 10));
+    index.maintain();
+    let stop = Stop::never();
+    stop.raise();
+    let (query, all) = (random.unit(16), RoaringBitmap::from_iter(slots.iter().map(|slot| slot.place())));
+    let few = RoaringBitmap::from_iter(0..20);
+    for effort in [Effort::Exact, GRAPH] {
+        assert!(index.search(&query, 5, effort, &stop).is_err(), "{effort:?}");
+        assert!(index.search_among(&query, 5, effort, &few, &stop).is_err(), "{effort:?}");
+    }
+    assert!(index.search_among(&query, 5, Effort::Exact, &all, &stop).is_err());
+}

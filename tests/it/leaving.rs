@@ -1,0 +1,178 @@
+//! Callers who leave, and callers who cannot be served in time: nothing is computed for them, and nobody else waits.
+
+use std::fs;
+use std::time::Duration;
+
+use cognate::proto::cognate_client::CognateClient;
+use cognate::proto::query::Query as By;
+use cognate::proto::{
+    Document, EmbedRequest, ListCollectionsRequest, Query, SearchParams, TopKRequest, UploadRequest, Vector,
+};
+use futures::future::join_all;
+use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use crate::harness::{Server, document, new_texts, upload, upload_all};
+
+const DIMENSIONS: usize = 384;
+const DOCUMENTS: usize = 6_000;
+
+/// Times that are looked before the server is said to be busy for good: half a minute.
+const LOOKS: usize = 60;
+
+/// The n-th of some vectors without any order.
+fn vector(n: usize) -> Vector {
+    let component = |i: usize| {
+        let mixed = ((n * DIMENSIONS + i) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    Vector { values: (0..DIMENSIONS).map(component).collect(), ..Default::default() }
+}
+
+async fn fill(client: &mut CognateClient<Channel>) {
+    let document = |n: usize| Document { id: n.to_string(), vector: Some(vector(n)), ..Default::default() };
+    let message = |first: usize| UploadRequest {
+        collection: "many".to_owned(),
+        documents: (first..DOCUMENTS.min(first + 400)).map(document).collect(),
+    };
+    upload_all(client, (0..DOCUMENTS).step_by(400).map(message).collect()).await.unwrap();
+}
+
+/// As much as one call may ask for: a hundred searches for a thousand hits that differ.
+fn heavy_search() -> TopKRequest {
+    TopKRequest {
+        collection: "many".to_owned(),
+        queries: (0..100).map(|n| Query { query: Some(By::Vector(vector(DOCUMENTS + n))) }).collect(),
+        k: 1_000,
+        diversity: 0.9,
+        params: Some(SearchParams { exact: true, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// Time of processors that the server has used, in hundredths of a second; `None` where the system does not tell.
+fn processor_time(server: &Server) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.process())).ok()?;
+    // The name of the program, in brackets, may have blanks in it.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
+}
+
+/// Threads of the server.
+fn threads(server: &Server) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{}/task", server.process())).ok()?.count())
+}
+
+/// Waits until the server computes no more.
+async fn until_idle(server: &Server) {
+    let Some(mut before) = processor_time(server) else { return };
+    for _ in 0..LOOKS {
+        sleep(Duration::from_millis(500)).await;
+        let now = processor_time(server).unwrap();
+        if now - before < 5 {
+            return;
+        }
+        before = now;
+    }
+    panic!("the server is still busy; its log:\n{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_end_with_their_callers_and_take_few_threads() {
+    let server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    fill(&mut client).await;
+    let idle = threads(&server);
+    let calls = (0..100).map(|_| {
+        let mut client = client.clone();
+        async move { timeout(Duration::from_millis(400), client.top_k(heavy_search())).await.is_err() }
+    });
+    let (left, most) = tokio::join!(join_all(calls), async {
+        sleep(Duration::from_millis(300)).await;
+        threads(&server)
+    });
+    assert!(left.into_iter().filter(|left| *left).count() > 50, "most had no answer when they left");
+    if let Some((idle, most)) = idle.zip(most) {
+        assert!(most < idle + 50, "{idle} threads became {most}");
+    }
+    until_idle(&server).await;
+    assert!(client.top_k(TopKRequest { k: 1, diversity: 0.0, ..heavy_search() }).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_callers_who_left_are_not_tokenised() {
+    let server = Server::start(&[]).await;
+    let client = server.client().await;
+    // Nothing that the model reads, so that all of it is gone through.
+    let blank = |n: usize| format!("{}{n}", " ".repeat(200_000));
+    let calls = (0..40).map(|n| {
+        let mut client = client.clone();
+        let texts = (0..30).map(|text| blank(n * 100 + text)).collect();
+        let request = EmbedRequest { texts, ..Default::default() };
+        async move { timeout(Duration::from_millis(500), client.embed(request)).await }
+    });
+    join_all(calls).await;
+    until_idle(&server).await;
+    let mut request = Request::new(EmbedRequest { texts: new_texts(1, 5), ..Default::default() });
+    request.set_timeout(Duration::from_secs(30));
+    assert!(client.clone().embed(request).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_stored_and_collections_listed_while_searches_run() {
+    let server = Server::start(&[]).await;
+    let mut client = server.client().await;
+    fill(&mut client).await;
+    let searches: Vec<_> = (0..10)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.top_k(heavy_search()).await })
+        })
+        .collect();
+    sleep(Duration::from_millis(300)).await;
+    for n in 0..5 {
+        let named = Document { vector: Some(vector(n)), ..document(&format!("new {n}"), "") };
+        assert_eq!(upload(&mut client, "many", vec![named]).await.committed, 1);
+        let listed = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner();
+        assert_eq!(listed.collections[0].documents, (DOCUMENTS + n + 1) as u64);
+    }
+    assert!(searches.iter().any(|search| !search.is_finished()), "the writes waited for the searches");
+    searches.iter().for_each(tokio::task::JoinHandle::abort);
+    until_idle(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_by_its_deadline_is_refused_at_once_and_small_calls_go_on() {
+    let server = Server::start(&["--queue-tokens", "100000000"]).await;
+    let client = server.client().await;
+    client.clone().embed(EmbedRequest { texts: new_texts(8, 50), ..Default::default() }).await.unwrap();
+    // Minutes of work, for callers who have the time.
+    let patient: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = client.clone();
+            let request = EmbedRequest { texts: new_texts(1_000, 250), ..Default::default() };
+            tokio::spawn(async move { client.embed(request).await })
+        })
+        .collect();
+    let mut refused = None;
+    for _ in 0..20 {
+        let mut request = Request::new(EmbedRequest { texts: new_texts(100, 250), ..Default::default() });
+        request.set_timeout(Duration::from_secs(2));
+        let status =
+            client.clone().embed(request).await.err().filter(|status| status.code() == Code::ResourceExhausted);
+        if status.is_some() {
+            refused = status;
+            break;
+        }
+    }
+    let refused = refused.expect("a call that would be too late is refused");
+    assert!(refused.message().contains("the deadline is in"), "{refused:?}");
+    assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());
+    let mut small = Request::new(EmbedRequest { texts: new_texts(1, 3), ..Default::default() });
+    small.set_timeout(Duration::from_secs(30));
+    assert!(client.clone().embed(small).await.is_ok(), "it goes before the large ones");
+    patient.iter().for_each(tokio::task::JoinHandle::abort);
+    until_idle(&server).await;
+}
