@@ -22,6 +22,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::connection::{Peer, Served};
+use super::gate::Place;
 use super::progress::Progress;
 use super::request::{Expected, LEAST_PROGRESS, Messages};
 use super::unpack::Encoding;
@@ -50,28 +51,14 @@ pub async fn answer(
         let _ = respond.send_response(response, true);
         return;
     }
-    // The place is held to the end of this function.
-    let admitted = timeout::parse(&head.headers)
-        .map_err(|timeout::Negative| Failure::Transport(Refusal::NegativeTimeout))
-        .and_then(|timeout| Ok((served.gates.enter(head.uri.path(), peer.id)?, timeout)));
-    let (place, timeout) = match admitted {
+    let admitted = match admit(&served, &peer, &head, body, &mut respond).await {
         Ok(admitted) => admitted,
-        Err(failure) => {
-            refuse(&mut respond, failure);
-            return;
-        }
+        Err(Ended::Gone) => return,
+        Err(Ended::Failed(failure)) => return refuse(&mut respond, failure),
     };
-    let mut limit = TimeLimit::new(timeout, Arc::clone(&place.progress));
-    let expected = Expected {
-        stream: methods::is_client_stream(head.uri.path()),
-        encoding: encoding(&head.headers),
-        max_message_bytes: served.options.max_message_bytes,
-        patience: served.options.patience,
-        memory: served.memory.clone(),
-        of_connection: peer.memory.clone(),
-        progress: Arc::clone(&place.progress),
-    };
-    let mut request = Request::from_parts(head, Body::new(Messages::new(body, expected)));
+    // The place is held to the end of this function.
+    let Admitted { _place, timeout, mut limit, messages } = admitted;
+    let mut request = Request::from_parts(head, Body::new(messages));
     if let Some(timeout) = timeout {
         // So that what cannot be done by then is refused.
         request.extensions_mut().insert(compute::Deadline::at(began + timeout));
@@ -92,6 +79,53 @@ pub async fn answer(
     if !ends_here {
         Answer { send, limit, stall: served.options.patience.stall }.send(body).await;
     }
+}
+
+/// A call that has a place.
+struct Admitted {
+    _place: Place,
+    timeout: Option<Duration>,
+    limit: TimeLimit,
+    messages: Messages,
+}
+
+/// Gives a call its place: a stream when it begins, another call when its one message is here.
+async fn admit(
+    served: &Served,
+    peer: &Peer,
+    head: &request::Parts,
+    body: RecvStream,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<Admitted, Ended> {
+    let path = head.uri.path();
+    let timeout = timeout::parse(&head.headers)
+        .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;
+    let stream = methods::is_client_stream(path);
+    let first = if stream { served.gates.enter(path, peer.id) } else { served.gates.arrive(peer.id) };
+    let first = first.map_err(Ended::Failed)?;
+    let mut limit = TimeLimit::new(timeout, Arc::clone(&first.progress));
+    let expected = Expected {
+        stream,
+        encoding: encoding(&head.headers),
+        max_message_bytes: served.options.max_message_bytes,
+        patience: served.options.patience,
+        memory: served.memory.clone(),
+        of_connection: peer.memory.clone(),
+        progress: Arc::clone(&first.progress),
+    };
+    let mut messages = Messages::new(body, expected);
+    if stream {
+        return Ok(Admitted { _place: first, timeout, limit, messages });
+    }
+    tokio::select! {
+        biased;
+        () = messages.first() => {}
+        failure = limit.over() => return Err(Ended::Failed(failure)),
+        () = reset(respond) => return Err(Ended::Gone),
+    }
+    let place = served.gates.enter(path, peer.id).map_err(Ended::Failed)?;
+    limit.progress = Arc::clone(&place.progress);
+    Ok(Admitted { _place: place, timeout, limit, messages })
 }
 
 /// What HTTP says of a request that is not one of gRPC.

@@ -22,6 +22,9 @@ const YIELDS_AFTER: Duration = Duration::from_secs(10);
 /// How often calls are asked.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The calls of the service proper, which `max_calls` bounds.
+pub const CALLS: &str = "calls";
+
 /// How many calls of a kind there may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
@@ -69,10 +72,10 @@ impl Gate {
         Self { bounds, reserve: 0, few: 0, state: Mutex::default(), left: Notify::new() }
     }
 
-    /// A gate for `limit` calls. A connection that has a sixteenth of them leaves the last quarter to others, if any
+    /// A gate for `limit` `calls`. A connection that has a sixteenth of them leaves the last quarter to others, if any
     /// other has a call in progress.
-    pub fn shared(limit: usize) -> Self {
-        let bounds = Bounds { calls: "calls", limit: limit.max(1), per_connection: usize::MAX };
+    pub fn shared(calls: &'static str, limit: usize) -> Self {
+        let bounds = Bounds { calls, limit: limit.max(1), per_connection: usize::MAX };
         Self { reserve: limit / 4, few: (limit / 16).max(1), ..Self::new(bounds) }
     }
 
@@ -147,7 +150,11 @@ impl Gate {
     fn full(&self) -> Failure {
         let Bounds { calls, limit, .. } = self.bounds;
         // Only the calls proper are bounded by a setting.
-        if self.few > 0 { Failure::TooManyCalls(limit) } else { Failure::Transport(Refusal::TooMany { calls, limit }) }
+        if calls == CALLS {
+            Failure::TooManyCalls(limit)
+        } else {
+            Failure::Transport(Refusal::TooMany { calls, limit })
+        }
     }
 }
 
@@ -174,7 +181,7 @@ mod tests {
     use super::*;
 
     fn shared(limit: usize) -> Arc<Gate> {
-        Arc::new(Gate::shared(limit))
+        Arc::new(Gate::shared(CALLS, limit))
     }
 
     /// As many places as the connection gets.

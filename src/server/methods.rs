@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::gate::{Bounds, Gate, Place};
+use super::gate::{Bounds, CALLS, Gate, Place};
 use crate::rpc::status::Failure;
 
 /// Calls whose clients send more than one message. A test compares them with the descriptors.
@@ -28,6 +28,8 @@ pub struct Gates {
     info: Arc<Gate>,
     /// Health checks, which must be answered whatever else goes on.
     health: Arc<Gate>,
+    /// Requests of one message that are still to arrive: they cost little, and do not take the places of calls at work.
+    arriving: Arc<Gate>,
     /// Health watches: they stay open as long as their clients like.
     watches: Arc<Gate>,
     /// Reflection, and whatever else may be asked for.
@@ -39,13 +41,20 @@ impl Gates {
     pub fn new(max_calls: usize) -> Self {
         let gate = |calls, limit, per_connection| Arc::new(Gate::new(Bounds { calls, limit, per_connection }));
         Self {
-            calls: Arc::new(Gate::shared(max_calls)),
+            calls: Arc::new(Gate::shared(CALLS, max_calls)),
+            // Some 3 KB each; their bytes have a budget.
+            arriving: Arc::new(Gate::shared("requests that arrive", max_calls.saturating_mul(16).max(4096))),
             info: gate("Info calls", 256, 16),
             health: gate("health checks", 256, 16),
             // 12 KB each, as measured.
             watches: gate("health watches", 1024, 8),
             others: gate("reflection calls", 64, 8),
         }
+    }
+
+    /// Lets a request of `connection` arrive.
+    pub fn arrive(&self, connection: u64) -> Result<Place, Failure> {
+        self.arriving.enter(connection)
     }
 
     /// Lets a call of `connection` for `path` in.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, poll_fn};
 use h2::RecvStream;
 use http_body::{Body, Frame};
 use tokio::sync::Semaphore;
@@ -155,6 +155,8 @@ pub struct Messages {
     unpacking: Option<BoxFuture<'static, Result<Unpacked, Refusal>>>,
     waited: Waited,
     timer: Pin<Box<Sleep>>,
+    /// What [`Self::first`] waited for.
+    first: Option<Result<Option<Bytes>, Broken>>,
     ended: bool,
 }
 
@@ -219,8 +221,15 @@ impl Messages {
             unpacking: None,
             waited: Waited::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            first: None,
             ended: false,
         }
+    }
+
+    /// Waits until the first message is here, or it is known that none will come: the body tells which.
+    pub async fn first(&mut self) {
+        let first = poll_fn(|cx| self.poll_piece(cx)).await;
+        self.first = Some(first);
     }
 
     /// Goes on until a piece of a message can be passed on; `None` at the end.
@@ -497,7 +506,10 @@ impl Body for Messages {
         if self.ended {
             return Poll::Ready(None);
         }
-        let piece = ready!(self.poll_piece(cx));
+        let piece = match self.first.take() {
+            Some(first) => first,
+            None => ready!(self.poll_piece(cx)),
+        };
         self.ended = !matches!(piece, Ok(Some(_)));
         Poll::Ready(piece.map_err(Status::from).map(|piece| piece.map(Frame::data)).transpose())
     }
