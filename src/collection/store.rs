@@ -360,7 +360,7 @@ mod tests {
         let mut stored = 0;
         let full = loop {
             match collection.commit(vec![document(&format!("{stored:03}"), 0.1)]) {
-                Ok(()) => stored += 1,
+                Ok(_) => stored += 1,
                 Err(error) => break error,
             }
         };

@@ -286,7 +286,7 @@ impl Shared {
         let cost = task.cost.min(SLICE);
         let call = Arc::clone(&task.call);
         state.queue.push(task, &mut call.account().service, cost);
-        if state.idle == 0 && state.threads < self.options.threads {
+        if state.queue.len() > state.idle && state.threads < self.options.threads {
             state.threads += 1;
             let name = format!("{}-{}", self.options.name, state.threads - 1);
             let shared = Arc::clone(self);

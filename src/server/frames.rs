@@ -100,7 +100,7 @@ impl<IO> Counted<IO> {
         (counted, seen)
     }
 
-    fn read(&mut self, bytes: &[u8]) {
+    fn count(&mut self, bytes: &[u8]) {
         let Self { seen, incoming, control, resets, .. } = self;
         let now = Instant::now();
         seen.last_read_ms.store(now.duration_since(seen.begun).as_millis() as u64, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
         }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        self.read(&buf.filled()[before..]);
+        self.count(&buf.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
