@@ -3,6 +3,8 @@
 //! The tokenizer file's own truncation and padding are switched off: for several published models
 //! they contradict the model card, and padding is the encoder's business. Length comes from the card.
 
+use std::panic::catch_unwind;
+
 use tokenizers::{PostProcessor, TruncationDirection};
 
 /// A text of more bytes than this for each token that the model reads is tokenised only up to
@@ -83,12 +85,19 @@ pub enum TokenizerError {
     Text(String),
 }
 
+/// `tokenizers` panics on a file whose decoder is none that it knows.
+fn read(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
+    match catch_unwind(|| tokenizers::Tokenizer::from_bytes(json)) {
+        Ok(read) => read.map_err(|error| error.to_string()),
+        Err(_) => Err("a part of it has a form that no tokenizer has".to_owned()),
+    }
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`.
     pub fn new(json: &[u8], reading: Reading) -> Result<Self, TokenizerError> {
         let max_tokens = reading.max_tokens;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(json).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
+        let mut inner = read(json).map_err(TokenizerError::Malformed)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
         let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
