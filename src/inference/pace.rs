@@ -166,9 +166,9 @@ impl Drop for Trip<'_> {
     }
 }
 
-/// Nothing for what is no number of seconds.
+/// Nothing for what is no number of seconds: what is divided by a rate that was not measured yet.
 fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds.min(1e6)).unwrap_or_default()
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
 #[cfg(test)]

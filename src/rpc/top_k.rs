@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::try_join;
 
@@ -67,7 +68,7 @@ pub async fn top_k(
         return Err(first);
     }
     let texts = request.candidates;
-    let chosen = Chosen::default();
+    let (chosen, cost) = (Chosen::default(), cost(&search));
     let rank = move |query: &Embedding, stop: &Stop| match &collection {
         _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields, stop),
         Some(collection) => {
@@ -81,7 +82,7 @@ pub async fn top_k(
         Ok(query) => proto::TopKResult { hits: rank(&query, stop).unwrap_or_default(), error: None },
         Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
     };
-    let results = engine.pools.search.run_each(when_full, SEARCH_COST, queries, answer).await?;
+    let results = engine.pools.search.run_each(when_full, cost, queries, answer).await?;
     bounded(proto::TopKResponse { results }, limits)
 }
 
@@ -191,6 +192,15 @@ async fn candidate_vectors(engine: &Engine, texts: &[String], when_full: WhenFul
         Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
     };
     pooled.into_iter().enumerate().map(vector).collect()
+}
+
+/// What one query is expected to cost; the pool learns by how much that is off.
+fn cost(search: &Search) -> Duration {
+    let exact = if search.effort == Effort::Exact { 4 } else { 0 };
+    let groups = if search.groups.is_some() { 4 } else { 0 };
+    // Candidates are compared with those that were chosen.
+    let diversity = if search.diversity.is_some() { search.k / 4 } else { 0 };
+    SEARCH_COST.saturating_mul(u32::try_from(1 + exact + groups + diversity).unwrap_or(u32::MAX))
 }
 
 /// The first failure, if there is nothing but failures.
