@@ -176,13 +176,15 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--only", action="append", choices=SHAPES)
     parser.add_argument("--on-disk", action="store_true")
-    parser.add_argument("flags", nargs="*", help="flags of the server, after --")
-    args = parser.parse_args()
+    given, flags = sys.argv[1:], []
+    if "--" in given:
+        given, flags = given[: given.index("--")], given[given.index("--") + 1 :]
+    args = parser.parse_args(given)
     random.seed(1)
     for name in args.only or SHAPES:
         with tempfile.TemporaryDirectory() as directory:
             where = ["--data-dir", directory] if args.on_disk else ["--in-memory"]
-            measure(args.binary, [*where, *args.flags], name)
+            measure(args.binary, [*where, *flags], name)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
 
 mod classifiers;
 mod flags;
+mod memory;
 mod settings;
 mod values;
 
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
 
 pub use flags::{Flags, IndexFlags};
+use memory::Given;
+pub use memory::Shares;
 use settings::SEPARATOR;
 pub use settings::{SETTINGS, Setting};
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub server: server::Options,
     /// Collections of the same model in another precision are taken for this one's.
     pub allow_precision_mix: bool,
+    /// How the memory is shared out.
+    pub memory: Shares,
     /// What is logged.
     pub telemetry: telemetry::Options,
 }
@@ -97,14 +102,16 @@ impl Reader<'_> {
     fn config(&mut self) -> Config {
         let defaults = (rpc::Limits::default(), index::Options::default());
         let threads = self.get("threads", |s| auto(s, |s| whole(s, 1, 1024))).unwrap_or_else(available_threads);
+        let memory = self.memory();
         let limits = rpc::Limits {
             max_texts: self.get("max_texts", |s| whole(s, 1, 65_536)),
             max_text_bytes: self.get("max_text_bytes", size),
             max_k: self.get("max_k", |s| whole(s, 1, 100_000)),
-            max_message_bytes: self.get("max_message_bytes", size),
+            max_message_bytes: memory.max_message_bytes,
             stored: Quota {
                 documents: self.get("max_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
-                bytes: self.get("max_stored_bytes", |s| bound(s, size)),
+                // Where the memory decides, that is known when the model is loaded.
+                bytes: memory.stored.unwrap_or(usize::MAX),
             },
             collection: Quota {
                 documents: self.get("max_collection_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
@@ -143,7 +150,7 @@ impl Reader<'_> {
             threads,
             batch_tokens: self.get("batch_tokens", |s| auto(s, |s| whole(s, 1, 1 << 20))),
             queue_tokens: limits.max_queued_tokens,
-            cache_bytes: self.get("embed_cache_bytes", size_or_none),
+            cache_bytes: memory.embed_cache,
             pools: Pools::new(threads),
         };
         Config {
@@ -162,6 +169,7 @@ impl Reader<'_> {
                 directory: self.data_directory(),
                 disk: collection::disk::Options {
                     min_free_bytes: self.get("min_free_bytes", size) as u64,
+                    cache_bytes: memory.disk_cache,
                     ..collection::disk::Options::default()
                 },
                 quota: limits.stored,
@@ -182,10 +190,11 @@ impl Reader<'_> {
                     handshake_timeout: self.get("handshake_timeout", duration),
                     connection_idle_timeout: self.get("connection_idle_timeout", duration),
                 },
-                message_budget: self.message_budget(limits.max_message_bytes),
+                message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
             },
             allow_precision_mix: self.get("allow_precision_mix", truth),
+            memory,
             telemetry: telemetry::Options {
                 filter: self.get("log", telemetry::Options::check_filter),
                 json: self.get("log_format", |s| one_of(s, &["text", "json"])) == "json",
@@ -202,16 +211,25 @@ impl Reader<'_> {
         server::ConnectionLimits { connections, per_address: per_address.unwrap_or(connections.div_ceil(2)) }
     }
 
-    /// A budget that is smaller than a message would refuse that message for ever.
-    fn message_budget(&mut self, max_message_bytes: usize) -> ByteBudget {
-        let given = self.get("message_budget", |s| auto(s, size));
-        if let Some(bytes) = given.filter(|bytes| *bytes < max_message_bytes.saturating_mul(4)) {
+    fn memory(&mut self) -> Shares {
+        let max_message_bytes = self.get("max_message_bytes", size);
+        let messages = self.get("message_budget", |s| auto(s, size));
+        // A budget that is smaller than a message would refuse that message for ever.
+        if let Some(bytes) = messages.filter(|bytes| *bytes < max_message_bytes.saturating_mul(4)) {
             self.mistakes.push(format!(
                 "message_budget is {bytes} bytes, and max_message_bytes is {max_message_bytes}: \
                  the budget must hold at least four messages"
             ));
         }
-        ByteBudget::new(given.unwrap_or_else(|| server::default_message_budget(max_message_bytes)))
+        Shares::new(Given {
+            messages,
+            embed_cache: self.get("embed_cache_bytes", |s| auto(s, size_or_none)),
+            stored: self.get("max_stored_bytes", |s| auto(s, |s| bound(s, size))),
+            max_message_bytes,
+            disk_cache: collection::disk::Options::default().cache_bytes,
+            // A few that are not there only make the rest a little smaller.
+            classifiers: self.given("classifier").map_or(1, |(names, _)| names.split(SEPARATOR).count()),
+        })
     }
 
     /// `None`: in memory.

@@ -48,6 +48,7 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "max_collection_documents": limits.max_collection_documents,
             "max_queued_tokens": limits.max_queued_tokens, "max_calls": limits.max_calls,
             "max_collections": limits.max_collections,
+            "max_resident_bytes": limits.max_resident_bytes,
             "max_collection_fields": limits.max_collection_fields,
             "max_filter_conditions": limits.max_filter_conditions,
             "max_filter_values": limits.max_filter_values,
@@ -107,6 +108,7 @@ fn table(info: &InfoResponse) -> Table {
         ("collections", bound(limits.max_collections)),
         ("fields of a collection", bound(limits.max_collection_fields)),
         ("conditions of a filter", table::count(limits.max_filter_conditions.into())),
+        ("memory of the server", bound_bytes(limits.max_resident_bytes)),
         ("tokens waiting", table::count(limits.max_queued_tokens)),
         ("calls at one time", table::count(limits.max_calls.into())),
     ] {
@@ -149,6 +151,11 @@ fn storage(table: &mut Table, storage: &Storage) {
 /// A limit of which 0 is none.
 fn bound(n: u64) -> String {
     if n == 0 { "no limit".to_owned() } else { table::count(n) }
+}
+
+/// A limit in bytes of which 0 is none.
+fn bound_bytes(bytes: u64) -> String {
+    if bytes == 0 { "no limit".to_owned() } else { table::bytes(bytes) }
 }
 
 /// Limits of which 0 is none.

@@ -11,12 +11,13 @@ use super::classifiers::start_classifiers;
 use super::model::fetch;
 use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, Shares};
 use crate::embedder::Embedder;
 use crate::index::MAX_DIMENSIONS;
 use crate::kernel::cpu;
+use crate::machine::memory;
 use crate::model::{Card, Files, Options as ModelOptions};
-use crate::rpc::{About, Engine};
+use crate::rpc::{About, Engine, Limits};
 use crate::{server, telemetry};
 
 /// Runs the server until it is told to stop
@@ -76,10 +77,32 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     let options = config.store.clone();
     let store =
         async { spawn_blocking(move || open_store(options)).await.context("reading the collections panicked")? };
-    let (limits, pools) = (config.limits.clone(), config.embedder.pools.clone());
+    let (mut limits, pools, shares) = (config.limits.clone(), config.embedder.pools.clone(), config.memory);
     let models = async { spawn_blocking(move || load_models(&config)).await.context("loading the models panicked")? };
     let (store, Models { embedder, about, classifiers }) = tokio::try_join!(store, models)?;
+    share_memory(&store, &shares, &mut limits);
     Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools })
+}
+
+/// Gives the collections what the model and the settings leave of the memory, and says how it is shared out.
+fn share_memory(store: &Store, shares: &Shares, limits: &mut Limits) {
+    let mapped: usize = store.list().iter().map(|collection| collection.index_file_bytes()).sum();
+    // Documents that were read are stored, and no part of what the process takes without them.
+    let of_documents = store.used().bytes.saturating_sub(mapped);
+    let anonymous = memory::anonymous().and_then(|bytes| usize::try_from(bytes).ok());
+    let fixed = shares.fixed(anonymous.map(|bytes| bytes.saturating_sub(of_documents)));
+    limits.stored.bytes = shares.stored(fixed);
+    limits.max_resident_bytes = shares.most_resident(fixed).unwrap_or(usize::MAX);
+    store.set_most_bytes(limits.stored.bytes);
+    tracing::info!(
+        limit = shares.limit,
+        process = fixed,
+        message_budget = shares.messages,
+        embed_cache_bytes = shares.embed_cache,
+        max_stored_bytes = limits.stored.bytes,
+        max_resident_bytes = limits.max_resident_bytes,
+        "the memory is shared out, in bytes"
+    );
 }
 
 /// All that computes.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Sub};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// An amount of documents, with the memory that they, their vectors and their part of the graph take, as estimated.
@@ -136,19 +137,31 @@ impl AddAssign for Exchange {
 /// What is in use, and the most there may be.
 pub(super) struct Budget {
     used: Mutex<Usage>,
-    most: Quota,
+    most_documents: usize,
+    /// Follows the memory that the process has left, where no setting says how much.
+    most_bytes: AtomicUsize,
     limits: (Limit, Limit),
 }
 
 impl Budget {
     /// Of all collections together.
     pub(super) fn of_all(most: Quota) -> Self {
-        Self { used: Mutex::default(), most, limits: (Limit::Documents, Limit::StoredBytes) }
+        Self::new(most, (Limit::Documents, Limit::StoredBytes))
     }
 
     /// Of one collection.
     pub(super) fn of_one(most: Quota) -> Self {
-        Self { used: Mutex::default(), most, limits: (Limit::CollectionDocuments, Limit::CollectionBytes) }
+        Self::new(most, (Limit::CollectionDocuments, Limit::CollectionBytes))
+    }
+
+    fn new(most: Quota, limits: (Limit, Limit)) -> Self {
+        let most_bytes = AtomicUsize::new(most.bytes);
+        Self { used: Mutex::default(), most_documents: most.documents, most_bytes, limits }
+    }
+
+    /// From now on there may be so many bytes.
+    pub(super) fn set_most_bytes(&self, bytes: usize) {
+        self.most_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(super) fn used(&self) -> Usage {
@@ -163,8 +176,9 @@ impl Budget {
             let fits = used - freed <= most.saturating_sub(added);
             if fits || added <= freed { Ok(()) } else { Err(Full { limit, used, wanted: added - freed, most }) }
         };
-        room(self.limits.0, used.documents, freed.documents, added.documents, self.most.documents)?;
-        room(self.limits.1, used.bytes, freed.bytes, added.bytes, self.most.bytes)?;
+        room(self.limits.0, used.documents, freed.documents, added.documents, self.most_documents)?;
+        let most_bytes = self.most_bytes.load(Ordering::Relaxed);
+        room(self.limits.1, used.bytes, freed.bytes, added.bytes, most_bytes)?;
         *used = *used - freed + added;
         Ok(())
     }

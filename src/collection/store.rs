@@ -163,6 +163,11 @@ impl Store {
         self.budget.used()
     }
 
+    /// From now on all collections may hold so many bytes. What they hold beyond that stays.
+    pub fn set_most_bytes(&self, bytes: usize) {
+        self.budget.set_most_bytes(bytes);
+    }
+
     /// What the disk did and holds, if there is one.
     pub fn disk_stats(&self) -> Option<disk::Stats> {
         Some(self.disk.as_ref()?.stats())

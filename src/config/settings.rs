@@ -87,8 +87,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "embed_cache_bytes",
         "SIZE",
-        "64MiB",
-        "Memory for vectors of earlier texts; higher: more texts that are asked for again cost nothing; 0: none are kept",
+        "auto",
+        "Memory for vectors of earlier texts, 0 for none; higher: more texts that are asked for again cost nothing; \
+         auto: 64 MiB, or less in a small container",
     ),
     setting(
         "classifier",
@@ -140,7 +141,8 @@ pub const SETTINGS: &[Setting] = &[
         "message_budget",
         "SIZE",
         "auto",
-        "Memory of all requests and answers on their way; auto: half of the container's memory, up to 1 GiB",
+        "Memory of all requests and answers on their way; auto: half of what the container's memory leaves beside the \
+         model, up to 1 GiB",
     ),
     setting("max_calls", "N", "256", "Calls and streams in progress; more get RESOURCE_EXHAUSTED"),
     setting(
@@ -195,8 +197,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "max_stored_bytes",
         "SIZE",
-        "4GiB",
-        "Memory of all documents, vectors and graphs, or none; uploads beyond it get RESOURCE_EXHAUSTED",
+        "auto",
+        "Memory of all documents, vectors and graphs, or none for no limit; uploads beyond it get RESOURCE_EXHAUSTED; \
+         auto: what the container or machine has left beside the model and the message budget",
     ),
     setting("max_documents", "N", "none", "Documents of all collections; uploads beyond it get RESOURCE_EXHAUSTED"),
     setting(

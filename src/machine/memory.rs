@@ -10,9 +10,14 @@ pub fn limit() -> Option<u64> {
     limit_under(Path::new("/"))
 }
 
+/// Bytes of memory that this process takes and that no file can give back; `None` where nothing says so (not on Linux).
+pub fn anonymous() -> Option<u64> {
+    kib_of("RssAnon:", &fs::read_to_string("/proc/self/status").ok()?)
+}
+
 /// [`limit`] of a machine whose files are under `root`.
 fn limit_under(root: &Path) -> Option<u64> {
-    let total = total_of_machine(&fs::read_to_string(root.join("proc/meminfo")).ok()?)?;
+    let total = kib_of("MemTotal:", &fs::read_to_string(root.join("proc/meminfo")).ok()?)?;
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().filter_map(|line| {
         // `hierarchy:controllers:path`; version 2 has hierarchy 0 and names no controllers.
@@ -29,9 +34,9 @@ fn limit_under(root: &Path) -> Option<u64> {
     Some(limits.fold(total, u64::min))
 }
 
-/// `MemTotal` in bytes.
-fn total_of_machine(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+/// Bytes of a line such as `MemTotal:  1000 kB`.
+fn kib_of(name: &str, lines: &str) -> Option<u64> {
+    let line = lines.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -68,6 +73,12 @@ mod tests {
         assert_eq!(limit_of(&[]), Some(1_024_000));
         assert_eq!(limit_of(&[("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")]), Some(1_024_000));
         assert_eq!(limit_under(Path::new("/nowhere")), None);
+    }
+
+    #[test]
+    fn this_process_takes_some_memory() {
+        let now = anonymous();
+        assert!(now.is_some_and(|bytes| bytes > 100_000) || cfg!(not(target_os = "linux")), "{now:?}");
     }
 
     #[test]

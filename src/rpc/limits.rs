@@ -34,6 +34,8 @@ pub struct Limits {
     pub max_collections: usize,
     /// Distinct fields of a collection's metadata (enforced by the store).
     pub max_collection_fields: usize,
+    /// The resident memory that the settings imply; not enforced, but the sum of what is.
+    pub max_resident_bytes: usize,
     /// Tokens of unary calls that may wait (enforced by the embedder).
     pub max_queued_tokens: usize,
     /// Calls in progress (enforced by the server).
@@ -54,10 +56,11 @@ impl Default for Limits {
             max_filter_conditions: 1024,
             max_filter_values: 65_536,
             max_page_size: 1000,
-            stored: Quota { bytes: 4 * 1024 * 1024 * 1024, ..Usage::UNLIMITED },
+            stored: Usage::UNLIMITED,
             collection: Usage::UNLIMITED,
             max_collections: 10_000,
             max_collection_fields: 10_000,
+            max_resident_bytes: usize::MAX,
             max_queued_tokens: 262_144,
             max_calls: 256,
         }
@@ -88,6 +91,7 @@ impl Limits {
             max_calls: narrow(self.max_calls),
             max_collections: bound(self.max_collections),
             max_collection_fields: bound(self.max_collection_fields),
+            max_resident_bytes: bound(self.max_resident_bytes),
         }
     }
 }

@@ -34,7 +34,6 @@ pub use open_files::default_connections;
 pub use request::Patience;
 
 use crate::budget::ByteBudget;
-use crate::machine::memory;
 use crate::proto::{self, cognate_server::CognateServer};
 use crate::rpc::{Api, Engine};
 use connection::Served;
@@ -50,8 +49,6 @@ const WRITES: &str = "writes";
 /// How soon a failed disk is known.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// More is not taken for messages by default: 64 of 16 MiB at a time.
-const MOST_MESSAGE_BUDGET: usize = 1 << 30;
 
 /// How long connections may linger once the last call has ended: enough to flush its answer. A
 /// watcher of the health service would keep its connection open for ever.
@@ -71,13 +68,6 @@ pub struct Options {
     pub message_budget: ByteBudget,
     /// How long calls may take to finish once a stop is asked for; then they are cut off.
     pub drain_timeout: Duration,
-}
-
-/// Half of the memory that this process may use, for messages: at least four messages of `max_message_bytes`, and no
-/// more than [`MOST_MESSAGE_BUDGET`].
-pub fn default_message_budget(max_message_bytes: usize) -> usize {
-    let half = memory::limit().map_or(MOST_MESSAGE_BUDGET, |bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX));
-    half.min(MOST_MESSAGE_BUDGET).max(max_message_bytes.saturating_mul(4))
 }
 
 /// Why a server did not run, or stopped.

@@ -15,14 +15,12 @@ use super::harness::{Server, document, upload};
 /// Documents of 128 KiB with vectors of their own, so that nothing is embedded. 8 MiB are more than the windows of a
 /// connection hold.
 fn large(n: usize) -> Vec<Document> {
-    let one = |n: usize| Document {
-        vector: Some(Vector {
-            values: (0..384).map(|d| ((n * 31 + d * 7) % 101) as f32 - 50.0).collect(),
-            ..Default::default()
-        }),
-        ..document(&format!("d{n:04}"), &"x".repeat(128 << 10))
-    };
-    (0..n).map(one).collect()
+    let text = "x".repeat(128 << 10);
+    (0..n).map(|n| Document { vector: Some(vector(n)), ..document(&format!("d{n:04}"), &text) }).collect()
+}
+
+fn vector(n: usize) -> Vector {
+    Vector { values: (0..384).map(|d| ((n * 31 + d * 7) % 101) as f32 - 50.0).collect(), ..Default::default() }
 }
 
 async fn fill(client: &mut CognateClient<Channel>, collection: &str) {
@@ -33,6 +31,46 @@ async fn fill(client: &mut CognateClient<Channel>, collection: &str) {
 
 async fn storage(client: &mut CognateClient<Channel>) -> Storage {
     client.info(InfoRequest {}).await.unwrap().into_inner().storage.expect("it is always there")
+}
+
+/// Resident memory once it changes no more.
+async fn settled(server: &Server) -> Option<usize> {
+    let mut last = server.resident_bytes()?;
+    for _ in 0..50 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let now = server.resident_bytes()?;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    Some(last)
+}
+
+/// 4,500 keys that no other document has.
+fn own_keys(n: usize) -> Document {
+    let fields: serde_json::Map<_, _> = (0..4_500).map(|key| (format!("{n:03}{key:05}"), 1.into())).collect();
+    let metadata = Some(cognate::rpc::metadata::from_json(&fields));
+    Document { metadata, vector: Some(vector(n)), ..document(&format!("k{n}"), "short") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_documents_with_keys_of_their_own_count_for_is_what_they_take() {
+    let server = Server::start(&["--max-stored-bytes", "1GiB"]).await;
+    let mut client = server.client().await;
+    // What the first uploads allocate for good is there before it is measured.
+    fill(&mut client, "c").await;
+    client.delete_collection(DeleteCollectionRequest { name: "c".into() }).await.unwrap();
+    let (empty, counted_empty) = (settled(&server).await, storage(&mut client).await.memory_bytes);
+    for n in 0..100 {
+        assert_eq!(upload(&mut client, "keys", vec![own_keys(n)]).await.committed, 1);
+    }
+    let (Some(empty), Some(full)) = (empty, settled(&server).await) else { return };
+    let counted = (storage(&mut client).await.memory_bytes - counted_empty) as f64;
+    let taken = full.saturating_sub(empty) as f64;
+    // Beside a quarter, what the allocator keeps of what came and went.
+    let noise = f64::from(16 << 20);
+    assert!(taken <= 1.25 * counted + noise && counted <= 1.25 * taken + noise, "{counted} of {taken} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

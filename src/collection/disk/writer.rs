@@ -52,11 +52,21 @@ pub(super) struct Writer {
     next: Option<Job>,
     compaction: Option<Compaction>,
     no_compaction_before: Instant,
+    /// The most bytes of records that the file ever held, as far as this process knows: it has space for them.
+    most_record_bytes: u64,
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, catalog: Catalog, jobs: Receiver<Job>) -> Self {
-        let writer = Self { shared, catalog, jobs, next: None, compaction: None, no_compaction_before: Instant::now() };
+        let writer = Self {
+            most_record_bytes: catalog.record_bytes(),
+            shared,
+            catalog,
+            jobs,
+            next: None,
+            compaction: None,
+            no_compaction_before: Instant::now(),
+        };
         writer.count();
         writer
     }
@@ -138,6 +148,7 @@ impl Writer {
         // A panic on the way to the disk is like an error of the disk: what it left is not known.
         match catch_unwind(AssertUnwindSafe(|| self.store(&group))) {
             Ok(Ok(answers)) => {
+                self.most_record_bytes = self.most_record_bytes.max(self.catalog.record_bytes());
                 self.count();
                 for (waiting, answer) in group.into_iter().zip(answers) {
                     // Who asked may have gone; the batch is stored.
@@ -192,17 +203,20 @@ impl Writer {
         let directory = &self.shared.directory;
         // What the system does not say cannot be kept; a full disk then stops the writes.
         let free = space::free(&directory.path).unwrap_or(u64::MAX);
-        let reusable = space::allocated(&directory.file)
-            .map_or(0, |allocated| space::reusable(allocated, self.catalog.record_bytes()));
+        let record_bytes = self.catalog.record_bytes();
+        let by_estimate =
+            space::allocated(&directory.file).map_or(0, |allocated| space::reusable(allocated, record_bytes));
+        // What was removed since the file held most can be stored again: deletions make room at once.
+        let reusable = by_estimate.max(self.most_record_bytes.saturating_sub(record_bytes));
         let mut wanted = 0;
         let mut fits = |waiting: &Waiting| {
-            // Twice: pages are copied before they are changed.
-            let bytes = 2 * waiting.batch.iter().map(Change::bytes).sum::<usize>() as u64;
+            let bytes = waiting.batch.iter().map(Change::bytes).sum::<usize>() as u64;
             let beyond = (wanted + bytes).saturating_sub(reusable);
             // What finds its space inside the file may still take some outside, where redb prefers a
             // page that was never written: for that half of the reserve may be used.
             let reserve = self.shared.options.min_free_bytes;
-            let needed = if beyond > 0 { reserve.saturating_add(beyond) } else { reserve / 2 };
+            // Twice: pages are copied before they are changed.
+            let needed = if beyond > 0 { reserve.saturating_add(2 * beyond) } else { reserve / 2 };
             if free < needed {
                 let path = directory.path.clone();
                 let _ = waiting.done.send(Err(CommitError::DiskFull { path, free, needed }));
@@ -280,6 +294,7 @@ impl Writer {
         match compaction.finish(&self.shared, &self.catalog) {
             Outcome::Replaced(database) => {
                 self.shared.replace(database);
+                self.most_record_bytes = self.catalog.record_bytes();
                 self.shared.counters.compactions.fetch_add(1, Ordering::Relaxed);
                 let after = space::allocated(path).unwrap_or_default();
                 tracing::info!(path = %path.display(), before, after, "compacted");

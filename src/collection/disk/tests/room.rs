@@ -46,6 +46,20 @@ fn space_inside_the_file_is_used_even_where_the_disk_is_full() {
 }
 
 #[test]
+fn what_a_few_deletions_freed_on_a_full_disk_is_stored_again_at_once() {
+    let (directory, disk) = filled(3000);
+    drop(disk);
+    let free = space::free(directory.path()).unwrap();
+    let disk = Disk::open(directory.path(), Options { min_free_bytes: free / 2 * 3, ..options() }).unwrap();
+    let puts = |rows: std::ops::Range<u64>| rows.map(|row| put(0, row, &"text ".repeat(200))).collect::<Vec<_>>();
+    // One of ten, here and there.
+    disk.commit((0..3_000).step_by(10).map(|row| remove(0, row)).collect()).unwrap();
+    disk.commit(puts(4_000..4_250)).expect("what was deleted makes room for as much");
+    let refused = disk.commit(puts(5_000..9_000));
+    assert!(matches!(refused, Err(CommitError::DiskFull { .. })), "and for no more: {refused:?}");
+}
+
+#[test]
 fn a_file_that_is_mostly_holes_shrinks_while_commits_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let compact = Options { compact_above_bytes: 1 << 20, ..options() };
