@@ -49,7 +49,6 @@ const WRITES: &str = "writes";
 /// How soon a failed disk is known.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-
 /// How long connections may linger once the last call has ended: enough to flush its answer. A
 /// watcher of the health service would keep its connection open for ever.
 const FLUSH: Duration = Duration::from_millis(250);
