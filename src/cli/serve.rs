@@ -78,10 +78,11 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     let store =
         async { spawn_blocking(move || open_store(options)).await.context("reading the collections panicked")? };
     let (mut limits, pools, shares) = (config.limits.clone(), config.embedder.pools.clone(), config.memory);
+    let messages = config.server.message_budget.clone();
     let models = async { spawn_blocking(move || load_models(&config)).await.context("loading the models panicked")? };
     let (store, Models { embedder, about, classifiers }) = tokio::try_join!(store, models)?;
     share_memory(&store, &shares, &mut limits);
-    Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools })
+    Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools, messages })
 }
 
 /// Gives the collections what the model and the settings leave of the memory, and says how it is shared out.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use tonic::Streaming;
+use prost::Message;
 
-use super::status::{Failure, Resource};
-use super::{Engine, Responses, bounded, each, parse, vector};
+use super::answer::{self, Answer};
+use super::request::{Next, Received, Requests};
+use super::status::{Failure, MAX_ITEM_BYTES, Resource};
+use super::{Engine, Responses, each, parse, size, vector};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
-use crate::compute::{Deadline, WhenFull};
+use crate::compute::WhenFull;
 use crate::inference::Truncation;
 use crate::proto::{self, VectorFormat, classify_result};
 
@@ -20,30 +22,24 @@ struct Form<'a> {
     with_vector: bool,
 }
 
-pub async fn classify(
-    engine: &Engine,
-    request: proto::ClassifyRequest,
-    deadline: Deadline,
-) -> Result<proto::ClassifyResponse, Failure> {
-    answer(engine, request, WhenFull::Refuse(deadline)).await
+pub async fn classify(engine: &Arc<Engine>, request: Received<proto::ClassifyRequest>) -> Result<Answer, Failure> {
+    let when_full = WhenFull::Refuse(request.deadline);
+    answer(engine, request, when_full).await
 }
 
-pub fn classify_stream(
-    engine: Arc<Engine>,
-    requests: Streaming<proto::ClassifyRequest>,
-) -> Responses<proto::ClassifyResponse> {
-    each::in_order(requests, move |request: proto::ClassifyRequest| {
+pub fn classify_stream(engine: Arc<Engine>, requests: Requests<proto::ClassifyRequest>) -> Responses<Answer> {
+    each::in_order(requests, move |request: Next<proto::ClassifyRequest>| {
         let engine = Arc::clone(&engine);
         async move {
-            let n = request.texts.len();
-            let answered = answer(&engine, request, WhenFull::Wait).await;
-            answered.unwrap_or_else(|failure| proto::ClassifyResponse { results: vec![failed(&failure); n] })
+            let answer = |request| answer(&engine, request, WhenFull::Wait);
+            let fail = |items: Vec<_>| proto::ClassifyResponse { results: items.into_iter().map(failed).collect() };
+            each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }
     })
 }
 
+/// `request`: its texts do not matter here.
 fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<Form<'a>, Failure> {
-    parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
     let classifier = engine.classifiers.get(&request.model).ok_or_else(|| {
         let known = engine.classifiers.iter().map(|classifier| classifier.about().name.clone()).collect();
         Failure::NotFound(Resource::Classifier { name: request.model.clone(), known })
@@ -68,18 +64,50 @@ fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<For
 }
 
 async fn answer(
-    engine: &Engine,
-    request: proto::ClassifyRequest,
+    engine: &Arc<Engine>,
+    request: Received<proto::ClassifyRequest>,
     when_full: WhenFull,
-) -> Result<proto::ClassifyResponse, Failure> {
+) -> Result<Answer, Failure> {
+    let Received { message: mut request, held, .. } = request;
+    parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
+    let texts = std::mem::take(&mut request.texts);
     let form = parse(engine, &request)?;
     let run = |texts| form.classifier.classify(texts, form.truncation, when_full);
-    let classified = each::text(request.texts, &engine.limits, run).await?;
-    let results = classified.into_iter().map(|result| match result {
-        Ok(classified) => write(classified, &form),
-        Err(failure) => failed(&failure),
-    });
-    bounded(proto::ClassifyResponse { results: results.collect() }, &engine.limits)
+    let classified = each::text(texts, &engine.limits, run).await?;
+    drop(held);
+    let limits = engine.limits.clone();
+    let most = classified.len().saturating_mul(form.result_bytes(engine).max(MAX_ITEM_BYTES));
+    let of_answer = Arc::clone(engine);
+    Answer::build(engine, most.min(limits.max_message_bytes), when_full, move || {
+        let form = parse(&of_answer, &request)?;
+        let mut bytes = 0;
+        let results = classified.into_iter().map(|result| {
+            let result = match result {
+                Ok(classified) => write(classified, &form),
+                Err(failure) => failed(failure.to_item()),
+            };
+            // How many labels `min_score` leaves is known only now.
+            bytes += size::field(result.encoded_len());
+            answer::check(bytes, &limits)?;
+            Ok(result)
+        });
+        Ok(proto::ClassifyResponse { results: results.collect::<Result<_, Failure>>()? })
+    })
+    .await
+}
+
+impl Form<'_> {
+    /// Bytes of a text's result, at most.
+    fn result_bytes(&self, engine: &Engine) -> usize {
+        const COUNTS: usize = 6 + 6 + 2;
+        const SCORE: usize = 5;
+        let labels = &self.classifier.about().labels;
+        let listed = labels.len().min(self.selection.top_n.unwrap_or(usize::MAX));
+        let longest = labels.iter().map(String::len).max().unwrap_or(0);
+        let scores = listed * size::field(size::field(longest) + SCORE);
+        let vector = if self.with_vector { size::field(size::f32_vector(engine.embedder.dimensions())) } else { 0 };
+        size::field(size::field(size::field(longest) + SCORE + scores + vector) + COUNTS)
+    }
 }
 
 fn write(classified: Classified, form: &Form<'_>) -> proto::ClassifyResult {
@@ -105,6 +133,6 @@ fn write(classified: Classified, form: &Form<'_>) -> proto::ClassifyResult {
     }
 }
 
-fn failed(failure: &Failure) -> proto::ClassifyResult {
-    proto::ClassifyResult { result: Some(classify_result::Result::Error(failure.to_item())), ..Default::default() }
+fn failed(item: tonic_types::pb::Status) -> proto::ClassifyResult {
+    proto::ClassifyResult { result: Some(classify_result::Result::Error(item)), ..Default::default() }
 }

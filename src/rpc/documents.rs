@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::answer::Answer;
+use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
-use super::{Engine, bounded, commit, compute, filter, metadata, parse, vector};
+use super::{Engine, commit, compute, compute_if_large, filter, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId};
 use crate::compute::stop::Stop;
-use crate::compute::{Deadline, WhenFull};
+use crate::compute::WhenFull;
 use crate::proto::{self, VectorFormat};
 
 /// Documents on a page where the client does not say.
@@ -17,70 +19,73 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 /// What a page token starts with, so that anything else is recognised as not one of ours.
 const TOKEN_PREFIX: &str = "after:";
 
-pub async fn get(
-    engine: &Arc<Engine>,
-    request: proto::GetDocumentsRequest,
-) -> Result<proto::GetDocumentsResponse, Failure> {
+pub async fn get(engine: &Engine, request: Received<proto::GetDocumentsRequest>) -> Result<Answer, Failure> {
+    let Received { message: request, deadline, bytes, .. } = request;
     let collection = collection(engine, &request.collection)?;
-    let limits = engine.limits.clone();
-    compute(&engine.pools.search, WhenFull::Refuse(Deadline::NONE), move |_| {
+    let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
+    let with_vector = request.with_vector;
+    let find = move || {
         let ids = parse::ids(&request.ids, &limits)?;
         let found: Vec<_> = ids.iter().map(|id| collection.get(id)).collect();
         let bytes = ids.iter().zip(&found).map(|(id, found)| match found {
-            Some((content, row)) => size::document(id.as_str(), content, request.with_vector.then_some(row.len())),
+            Some((content, row)) => size::document(id.as_str(), content, with_vector.then_some(row.len())),
             None => id.as_str().len(),
         });
-        if bytes.map(size::field).sum::<usize>() > limits.max_message_bytes {
-            return Err(Failure::AnswerTooLarge { limit: limits.max_message_bytes });
-        }
+        let bytes: usize = bytes.map(size::field).sum();
+        Ok::<_, Failure>((ids, found, bytes))
+    };
+    let (ids, found, bytes) = compute_if_large(engine, bytes, when_full, find).await??;
+    Answer::build(engine, bytes, when_full, move || {
         let mut response = proto::GetDocumentsResponse::default();
         for (id, found) in ids.iter().zip(found) {
             match found {
-                Some((content, row)) => response.documents.push(document(id, &content, &row, request.with_vector)),
+                Some((content, row)) => response.documents.push(document(id, &content, &row, with_vector)),
                 None => response.missing.push(id.as_str().to_owned()),
             }
         }
         Ok(response)
     })
-    .await?
+    .await
 }
 
 pub async fn delete(
     engine: &Arc<Engine>,
-    request: proto::DeleteDocumentsRequest,
-) -> Result<proto::DeleteDocumentsResponse, Failure> {
-    let name = request.collection;
+    request: Received<proto::DeleteDocumentsRequest>,
+) -> Result<Answer, Failure> {
+    let Received { message: request, held, deadline, bytes } = request;
+    let (name, limits) = (request.collection, engine.limits.clone());
     let collection = collection(engine, &name)?;
-    if let Some(given) = request.filter {
+    let answer = if let Some(given) = request.filter {
         if !request.ids.is_empty() {
             return Err(Failure::invalid("filter", "is given together with ids: one of them is required"));
         }
-        let filter = filter::parse("filter", given, &engine.limits)?;
+        let parse = move || filter::parse("filter", given, &limits);
+        let filter = compute_if_large(engine, bytes, WhenFull::Refuse(deadline), parse).await??;
         let removed = commit(engine, move |stop| collection.remove_matching(filter, stop)).await?;
         let removed = removed.map_err(|error| Failure::commit(&name, error))?;
-        return Ok(proto::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() });
-    }
-    let ids = parse::ids(&request.ids, &engine.limits)?;
-    commit(engine, move |_| {
-        let deleted = collection.remove(&ids).map_err(|error| Failure::commit(&name, error))?;
-        let gone: HashSet<&DocId> = deleted.iter().collect();
-        let mut seen = HashSet::new();
-        let missing = ids.iter().filter(|id| !gone.contains(id) && seen.insert(*id));
-        let name = |id: &DocId| id.as_str().to_owned();
-        Ok(proto::DeleteDocumentsResponse {
-            documents: deleted.len() as u64,
-            missing: missing.map(name).collect(),
-            deleted: deleted.iter().map(name).collect(),
+        proto::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() }
+    } else {
+        let ids = parse::ids(&request.ids, &limits)?;
+        commit(engine, move |_| {
+            let deleted = collection.remove(&ids).map_err(|error| Failure::commit(&name, error))?;
+            let gone: HashSet<&DocId> = deleted.iter().collect();
+            let mut seen = HashSet::new();
+            let missing = ids.iter().filter(|id| !gone.contains(id) && seen.insert(*id));
+            let name = |id: &DocId| id.as_str().to_owned();
+            Ok::<_, Failure>(proto::DeleteDocumentsResponse {
+                documents: deleted.len() as u64,
+                missing: missing.map(name).collect(),
+                deleted: deleted.iter().map(name).collect(),
+            })
         })
-    })
-    .await?
+        .await??
+    };
+    drop(held);
+    Answer::of(&answer, &engine.limits)
 }
 
-pub async fn list(
-    engine: &Arc<Engine>,
-    request: proto::ListDocumentsRequest,
-    deadline: Deadline,
-) -> Result<proto::ListDocumentsResponse, Failure> {
+pub async fn list(engine: &Engine, request: Received<proto::ListDocumentsRequest>) -> Result<Answer, Failure> {
+    let Received { message: request, held, deadline, bytes } = request;
     let limits = &engine.limits;
     let collection = collection(engine, &request.collection)?;
     let size = match request.page_size as usize {
@@ -91,26 +96,39 @@ pub async fn list(
         }
         n => n,
     };
-    let after = page_token(&request.page_token)?;
-    let filter = request.filter.map(|given| filter::parse("filter", given, limits)).transpose()?;
-    let limits = limits.clone();
+    let (after, when_full) = (page_token(&request.page_token)?, WhenFull::Refuse(deadline));
+    let filter = match request.filter {
+        None => None,
+        Some(given) => {
+            let limits = limits.clone();
+            let parse = move || filter::parse("filter", given, &limits);
+            Some(compute_if_large(engine, bytes, when_full, parse).await??)
+        }
+    };
+    let (mut page, with_vector) = (Page::new(limits), request.with_vector);
     let list = move |stop: &Stop| {
         // One more than wanted tells whether there is a next page.
-        let listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
-        let mut page = Page::new(&limits);
+        let mut listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
         let on_page = listed.iter().take(size).take_while(|(id, content, row)| {
-            page.takes(size::document(id.as_str(), content, request.with_vector.then_some(row.len())))
+            page.takes(size::document(id.as_str(), content, with_vector.then_some(row.len())))
         });
         let n = on_page.count();
-        let documents: Vec<_> =
-            listed[..n].iter().map(|(id, content, row)| document(id, content, row, request.with_vector)).collect();
-        let next_page_token = match documents.last() {
-            Some(last) if n < listed.len() => format!("{TOKEN_PREFIX}{}", last.id),
-            _ => String::new(),
-        };
-        bounded(proto::ListDocumentsResponse { documents, next_page_token }, &limits)
+        let has_more = n < listed.len();
+        listed.truncate(n);
+        Ok::<_, Failure>((listed, has_more, page.bytes()))
     };
-    compute(&engine.pools.search, WhenFull::Refuse(deadline), list).await?
+    let (listed, has_more, bytes) = compute(&engine.pools.search, when_full, list).await??;
+    drop(held);
+    let next_page_token = match listed.last() {
+        Some((last, ..)) if has_more => format!("{TOKEN_PREFIX}{}", last.as_str()),
+        _ => String::new(),
+    };
+    let bytes = bytes + size::field(next_page_token.len());
+    Answer::build(engine, bytes, when_full, move || {
+        let documents = listed.iter().map(|(id, content, row)| document(id, content, row, with_vector)).collect();
+        Ok(proto::ListDocumentsResponse { documents, next_page_token })
+    })
+    .await
 }
 
 pub(super) fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {

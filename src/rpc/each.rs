@@ -3,11 +3,17 @@
 
 use std::future::Future;
 
-use futures::{StreamExt, TryStreamExt, future};
-use tonic::{Status, Streaming};
+use futures::{StreamExt, TryFutureExt, future};
+use prost::Message;
+use tonic::Status;
+use tonic_types::pb;
 
+use super::answer::Answer;
+use super::measure::Refused;
+use super::request::{Next, Received, Requests};
 use super::status::Failure;
-use super::{Limits, Responses, parse};
+use super::{Engine, Limits, Responses, parse, size};
+use crate::compute::WhenFull;
 use crate::inference::{Overloaded, TextError};
 
 /// Requests of one stream that are in work at a time: one is computed, one waits behind it so that
@@ -25,8 +31,10 @@ where
     F: Future<Output = Result<Vec<Result<T, TextError>>, Overloaded>>,
 {
     let path = |n: usize| format!("texts[{n}]");
-    let checked: Vec<Result<(), Failure>> =
-        texts.iter().enumerate().map(|(n, text)| parse::text(&path(n), text, limits)).collect();
+    let check = |(n, text): (usize, &String)| {
+        if text.len() <= limits.max_text_bytes { Ok(()) } else { parse::text(&path(n), text, limits) }
+    };
+    let checked: Vec<Result<(), Failure>> = texts.iter().enumerate().map(check).collect();
     let sound: Vec<String> =
         texts.into_iter().zip(&checked).filter(|(_, check)| check.is_ok()).map(|(text, _)| text).collect();
     let mut results = run(sound).await?.into_iter();
@@ -40,21 +48,47 @@ where
 }
 
 /// Answers each request of a stream, several at a time and in order. A request that breaks ends it.
-pub fn in_order<Q, A, F>(requests: Streaming<Q>, answer: impl Fn(Q) -> F + Send + 'static) -> Responses<A>
+pub fn in_order<Q, F>(requests: Requests<Q>, answer: impl Fn(Next<Q>) -> F + Send + 'static) -> Responses<Answer>
 where
     Q: Send + 'static,
-    A: Send + 'static,
-    F: Future<Output = A> + Send + 'static,
+    F: Future<Output = Result<Answer, Failure>> + Send + 'static,
 {
     let answers = requests
-        .map_ok(move |request| {
-            let answer = answer(request);
-            async move { Ok::<_, Status>(answer.await) }
-        })
-        .map(|next| match next {
-            Ok(answer) => future::Either::Left(answer),
+        .map(move |next| match next {
+            Ok(request) => future::Either::Left(answer(request).map_err(Status::from)),
             Err(status) => future::Either::Right(future::ready(Err(status))),
         })
         .buffered(STREAM_DEPTH);
     Box::pin(answers)
+}
+
+/// Answers one request of a stream with `answer`. Where the request fails as a whole, its failure stands in the place
+/// of each text, as `fail` writes them; where they were too many to be counted, the stream ends.
+pub async fn answer_in_place<Q, M, F>(
+    engine: &Engine,
+    request: Next<Q>,
+    n_texts: impl FnOnce(&Q) -> usize,
+    answer: impl FnOnce(Received<Q>) -> F,
+    fail: impl FnOnce(Vec<pb::Status>) -> M + Send + 'static,
+) -> Result<Answer, Failure>
+where
+    M: Message,
+    F: Future<Output = Result<Answer, Failure>>,
+{
+    let (n, failure) = match request {
+        Ok(request) => {
+            let n = n_texts(&request.message);
+            match answer(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => (n, failure),
+            }
+        }
+        Err(too_many) if too_many.at_least => return Err(Refused::TooMany(too_many).into()),
+        Err(too_many) => (too_many.count, Refused::TooMany(too_many).into()),
+    };
+    let item = failure.to_item();
+    let bytes = n.saturating_mul(size::field(size::field(item.encoded_len())));
+    let answered = Answer::build(engine, bytes, WhenFull::Wait, move || Ok(fail(vec![item; n]))).await;
+    // Where even the errors are too many for a message, the failure is the stream's.
+    answered.map_err(|error| if matches!(error, Failure::AnswerTooLarge { .. }) { failure } else { error })
 }

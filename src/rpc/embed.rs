@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use tonic::Streaming;
+use prost::Message;
 
-use super::status::Failure;
-use super::{Engine, Responses, bounded, each, parse, vector};
-use crate::compute::{Deadline, WhenFull};
+use super::answer::{self, Answer};
+use super::request::{Next, Received, Requests};
+use super::status::{Failure, MAX_ITEM_BYTES};
+use super::{Engine, Responses, each, parse, size, vector};
+use crate::compute::WhenFull;
 use crate::embedder::{Embedding, InputType, NotAnEmbedding};
 use crate::inference::{Output, Truncation};
 use crate::proto::{self, VectorFormat, embed_result};
 
 /// How texts become wire vectors.
+#[derive(Clone, Copy)]
 struct Form {
     input_type: InputType,
     truncation: Truncation,
@@ -23,21 +26,26 @@ struct Form {
     format: VectorFormat,
 }
 
-pub async fn embed(
-    engine: &Engine,
-    request: proto::EmbedRequest,
-    deadline: Deadline,
-) -> Result<proto::EmbedResponse, Failure> {
-    answer(engine, request, WhenFull::Refuse(deadline)).await
+impl Form {
+    /// Bytes of a text's result, at most.
+    fn result_bytes(&self) -> usize {
+        const COUNTS: usize = 6 + 6 + 2;
+        size::field(size::field(size::vector(self.dimensions, self.format)) + COUNTS)
+    }
 }
 
-pub fn embed_stream(engine: Arc<Engine>, requests: Streaming<proto::EmbedRequest>) -> Responses<proto::EmbedResponse> {
-    each::in_order(requests, move |request: proto::EmbedRequest| {
+pub async fn embed(engine: &Engine, request: Received<proto::EmbedRequest>) -> Result<Answer, Failure> {
+    let when_full = WhenFull::Refuse(request.deadline);
+    answer(engine, request, when_full).await
+}
+
+pub fn embed_stream(engine: Arc<Engine>, requests: Requests<proto::EmbedRequest>) -> Responses<Answer> {
+    each::in_order(requests, move |request: Next<proto::EmbedRequest>| {
         let engine = Arc::clone(&engine);
         async move {
-            let n = request.texts.len();
-            let answered = answer(&engine, request, WhenFull::Wait).await;
-            answered.unwrap_or_else(|failure| proto::EmbedResponse { results: vec![failed(&failure); n] })
+            let answer = |request| answer(&engine, request, WhenFull::Wait);
+            let fail = |items: Vec<_>| proto::EmbedResponse { results: items.into_iter().map(failed).collect() };
+            each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }
     })
 }
@@ -60,15 +68,26 @@ fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<Form, Failure
 
 async fn answer(
     engine: &Engine,
-    request: proto::EmbedRequest,
+    request: Received<proto::EmbedRequest>,
     when_full: WhenFull,
-) -> Result<proto::EmbedResponse, Failure> {
+) -> Result<Answer, Failure> {
+    let Received { message: request, held, .. } = request;
     let form = parse(engine, &request)?;
+    let n_sound = request.texts.iter().filter(|text| text.len() <= engine.limits.max_text_bytes).count();
+    answer::check(n_sound * form.result_bytes(), &engine.limits)?;
     let run = |texts| engine.embedder.embed(texts, form.input_type, form.truncation, when_full);
     let embedded = each::text(request.texts, &engine.limits, run).await?;
-    let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &form)));
-    let results = written.map(|result| result.unwrap_or_else(|failure| failed(&failure)));
-    bounded(proto::EmbedResponse { results: results.collect() }, &engine.limits)
+    drop(held);
+    let n_failed = embedded.iter().filter(|result| result.is_err()).count();
+    let errors = (n_failed * MAX_ITEM_BYTES).min(engine.limits.max_message_bytes);
+    let vectors = (embedded.len() - n_failed) * form.result_bytes();
+    let most = (vectors + errors).min(engine.limits.max_message_bytes);
+    Answer::build(engine, most, when_full, move || {
+        let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &form)));
+        let results = written.map(|result| result.unwrap_or_else(|failure| failed(failure.to_item())));
+        Ok(proto::EmbedResponse { results: results.collect() })
+    })
+    .await
 }
 
 fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
@@ -77,12 +96,14 @@ fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
     if form.normalize {
         values = Embedding::normalized(values).map_err(|error| no_direction(&error, form))?.into_values();
     }
-    Ok(proto::EmbedResult {
+    let result = proto::EmbedResult {
         result: Some(embed_result::Result::Vector(vector::write(values, form.format))),
         tokens: tokens as u32,
         tokens_total: tokens_total as u32,
         truncated: tokens_total > tokens,
-    })
+    };
+    debug_assert!(size::field(result.encoded_len()) <= form.result_bytes());
+    Ok(result)
 }
 
 /// Why a text's vector cannot be scaled to length 1: the caller kept nothing of it but zeros, or the model gave no more.
@@ -97,6 +118,6 @@ fn no_direction(error: &NotAnEmbedding, form: &Form) -> Failure {
     Failure::of_model(error)
 }
 
-fn failed(failure: &Failure) -> proto::EmbedResult {
-    proto::EmbedResult { result: Some(embed_result::Result::Error(failure.to_item())), ..Default::default() }
+fn failed(item: tonic_types::pb::Status) -> proto::EmbedResult {
+    proto::EmbedResult { result: Some(embed_result::Result::Error(item)), ..Default::default() }
 }

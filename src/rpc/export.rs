@@ -27,10 +27,12 @@ pub async fn export(
     request: proto::ExportRequest,
 ) -> Result<Responses<proto::ExportResponse>, Failure> {
     let collection = documents::collection(engine, &request.collection)?;
-    let filter = request.filter.map(|given| filter::parse("filter", given, &engine.limits)).transpose()?;
-    let pool = &engine.pools.bulk;
-    let list = move |stop: &Stop| collection.export(filter.as_ref(), stop);
-    let taken = compute(pool, WhenFull::Wait, list).await?.map_err(Failure::export)?;
+    let (pool, limits) = (&engine.pools.bulk, engine.limits.clone());
+    let list = move |stop: &Stop| {
+        let filter = request.filter.map(|given| filter::parse("filter", given, &limits)).transpose()?;
+        collection.export(filter.as_ref(), stop).map_err(Failure::export)
+    };
+    let taken = compute(pool, WhenFull::Wait, list).await??;
     let parts = Parts {
         total: taken.len() as u64,
         left: taken.peekable(),

@@ -4,6 +4,8 @@ use prost::Message;
 use tonic::Status;
 
 use super::limits::Limits;
+use super::measure::{Refused, measure};
+use super::schema::SCHEMA;
 use super::status::Failure;
 use super::{documents, filter, metadata, parse, top_k, upload, vector};
 use crate::proto::{self, filter::Condition, query};
@@ -19,14 +21,14 @@ pub(crate) fn request(bytes: &[u8]) {
     let Some((kind, message)) = bytes.split_first() else { return };
     let limits = Limits { max_texts: 32, max_text_bytes: 1_000, ..Limits::default() };
     let failures = match kind % 8 {
-        0 => decoded(message, |request| embed(&request, &limits)),
-        1 => decoded(message, |request| classify(&request, &limits)),
-        2 => decoded(message, |request| similarity(&request, &limits)),
-        3 => decoded(message, |request| top_k(request, &limits)),
-        4 => decoded(message, |request| upload(request, &limits)),
-        5 => decoded(message, |request| delete(request, &limits)),
-        6 => decoded(message, |request| list(request, &limits)),
-        _ => decoded(message, |request| collection(&request, &limits)),
+        0 => decoded("Embed", message, |request| embed(&request, &limits)),
+        1 => decoded("Classify", message, |request| classify(&request, &limits)),
+        2 => decoded("Similarity", message, |request| similarity(&request, &limits)),
+        3 => decoded("TopK", message, |request| top_k(request, &limits)),
+        4 => decoded("Upload", message, |request| upload(request, &limits)),
+        5 => decoded("DeleteDocuments", message, |request| delete(request, &limits)),
+        6 => decoded("ListDocuments", message, |request| list(request, &limits)),
+        _ => decoded("CreateCollection", message, |request| collection(&request, &limits)),
     };
     for failure in failures {
         let item = failure.to_item();
@@ -37,9 +39,16 @@ pub(crate) fn request(bytes: &[u8]) {
     }
 }
 
-/// What is wrong with a request, if the bytes are one.
-fn decoded<M: Message + Default>(bytes: &[u8], check: impl FnOnce(M) -> Vec<Result<(), Failure>>) -> Vec<Failure> {
+/// What is wrong with a request of `method`, if the bytes are one. What can be decoded can be walked through before.
+fn decoded<M: Message + Default>(
+    method: &str,
+    bytes: &[u8],
+    check: impl FnOnce(M) -> Vec<Result<(), Failure>>,
+) -> Vec<Failure> {
+    let request = SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method of the service");
+    let measured = measure(request, bytes, &Limits::default());
     let Ok(message) = M::decode(bytes) else { return Vec::new() };
+    assert!(!matches!(measured, Err(Refused::Malformed(_))), "{measured:?}");
     check(message).into_iter().filter_map(Result::err).collect()
 }
 
@@ -59,11 +68,11 @@ fn similarity(request: &proto::SimilarityRequest, limits: &Limits) -> Vec<Result
     vec![parse::texts("a", &request.a, limits), parse::texts("b", &request.b, limits)]
 }
 
-fn top_k(request: proto::TopKRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn top_k(mut request: proto::TopKRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     let mut found = vec![
         parse::count("queries", request.queries.len(), 1, limits.max_texts),
         parse::collection_name("collection", &request.collection, limits),
-        top_k::parse_search(&request, 1, limits).map(drop),
+        top_k::parse_search(&mut request, 1, limits).map(drop),
     ];
     found.extend(request.queries.iter().map(|query| match &query.query {
         Some(query::Query::Vector(given)) => vector::read("queries[0].vector", given, DIMENSIONS).map(drop),

@@ -3,11 +3,16 @@
 use crate::collection::{Quota, Usage};
 use crate::proto;
 
-/// The limits of requests; `Info` reports them.
+/// Documents of one message of an upload: 1,600 bytes each fill a message of 16 MiB.
+const MAX_DOCUMENTS_PER_MESSAGE: usize = 10_000;
+
+/// The limits of requests; `Info` reports them, but for the constant ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Items in one repeated field. Higher: fewer round trips, more memory for each call.
     pub max_texts: usize,
+    /// Documents of one message of an upload.
+    pub max_documents_per_message: usize,
     /// UTF-8 bytes of one text.
     pub max_text_bytes: usize,
     /// The largest `k`.
@@ -46,6 +51,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_texts: 1024,
+            max_documents_per_message: MAX_DOCUMENTS_PER_MESSAGE,
             max_text_bytes: 256 * 1024,
             max_k: 1000,
             max_hits: 100_000,

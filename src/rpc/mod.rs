@@ -3,9 +3,9 @@
 //! One file per rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below
 //! `parse` a value cannot be wrong. Errors become gRPC codes in `status` and nowhere else.
 
+mod answer;
 mod backup;
 mod classify;
-pub mod codec;
 mod collections;
 mod compute;
 mod documents;
@@ -14,11 +14,17 @@ mod embed;
 mod export;
 mod filter;
 pub(crate) mod fuzz;
+mod hits;
 mod info;
+mod large;
 mod limits;
+mod measure;
 pub mod metadata;
 mod parse;
 pub mod refusal;
+mod request;
+mod schema;
+mod service;
 mod similarity;
 mod size;
 mod source;
@@ -31,16 +37,18 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use futures::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::Status;
 
 pub use limits::Limits;
+pub use service::Service;
 
+use crate::budget::ByteBudget;
 use crate::classifier::Classifiers;
 use crate::collection::{self, Store};
-use crate::compute::{Deadline, Pools};
+use crate::compute::Pools;
 use crate::embedder::Embedder;
-use crate::proto::{self, cognate_server::Cognate};
 use compute::{commit, compute};
+use large::compute_if_large;
 use status::Failure;
 
 /// Everything that answers calls.
@@ -57,6 +65,8 @@ pub struct Engine {
     pub limits: Limits,
     /// Where calls compute.
     pub pools: Pools,
+    /// What decoded requests and answers take their memory from; the server takes that of the bytes on their way.
+    pub messages: ByteBudget,
 }
 
 /// The model, for `Info`.
@@ -117,128 +127,11 @@ impl Api {
     }
 }
 
-/// A request, and when its caller stops waiting: the server puts the deadline among the extensions.
-fn with_deadline<Q>(request: Request<Q>) -> (Q, Deadline) {
-    let deadline = request.extensions().get::<Deadline>().copied().unwrap_or_default();
-    (request.into_inner(), deadline)
-}
-
 /// A stream of responses.
 pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The answer, if it keeps to the size of a message.
 fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> {
-    let limit = limits.max_message_bytes;
-    if answer.encoded_len() <= limit { Ok(answer) } else { Err(Failure::AnswerTooLarge { limit }) }
-}
-
-#[tonic::async_trait]
-impl Cognate for Api {
-    type EmbedStreamStream = Responses<proto::EmbedResponse>;
-    type ClassifyStreamStream = Responses<proto::ClassifyResponse>;
-    type UploadStream = Responses<proto::UploadResponse>;
-    type ExportStream = Responses<proto::ExportResponse>;
-    type BackupStream = Responses<proto::BackupResponse>;
-
-    async fn info(&self, _: Request<proto::InfoRequest>) -> Result<Response<proto::InfoResponse>, Status> {
-        Ok(Response::new(info::info(&*self.engine()?)))
-    }
-
-    async fn embed(&self, request: Request<proto::EmbedRequest>) -> Result<Response<proto::EmbedResponse>, Status> {
-        let (request, deadline) = with_deadline(request);
-        Ok(Response::new(embed::embed(&*self.engine()?, request, deadline).await?))
-    }
-
-    async fn embed_stream(
-        &self,
-        request: Request<Streaming<proto::EmbedRequest>>,
-    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
-        Ok(Response::new(embed::embed_stream(self.engine()?, request.into_inner())))
-    }
-
-    async fn classify(
-        &self,
-        request: Request<proto::ClassifyRequest>,
-    ) -> Result<Response<proto::ClassifyResponse>, Status> {
-        let (request, deadline) = with_deadline(request);
-        Ok(Response::new(classify::classify(&*self.engine()?, request, deadline).await?))
-    }
-
-    async fn classify_stream(
-        &self,
-        request: Request<Streaming<proto::ClassifyRequest>>,
-    ) -> Result<Response<Self::ClassifyStreamStream>, Status> {
-        Ok(Response::new(classify::classify_stream(self.engine()?, request.into_inner())))
-    }
-
-    async fn similarity(
-        &self,
-        request: Request<proto::SimilarityRequest>,
-    ) -> Result<Response<proto::SimilarityResponse>, Status> {
-        let (request, deadline) = with_deadline(request);
-        Ok(Response::new(similarity::similarity(&*self.engine()?, request, deadline).await?))
-    }
-
-    async fn top_k(&self, request: Request<proto::TopKRequest>) -> Result<Response<proto::TopKResponse>, Status> {
-        let (request, deadline) = with_deadline(request);
-        Ok(Response::new(top_k::top_k(&self.engine()?, request, deadline).await?))
-    }
-
-    async fn upload(
-        &self,
-        request: Request<Streaming<proto::UploadRequest>>,
-    ) -> Result<Response<Self::UploadStream>, Status> {
-        Ok(Response::new(upload::upload(self.engine()?, request.into_inner())))
-    }
-
-    async fn get_documents(
-        &self,
-        request: Request<proto::GetDocumentsRequest>,
-    ) -> Result<Response<proto::GetDocumentsResponse>, Status> {
-        Ok(Response::new(documents::get(&self.engine()?, request.into_inner()).await?))
-    }
-
-    async fn delete_documents(
-        &self,
-        request: Request<proto::DeleteDocumentsRequest>,
-    ) -> Result<Response<proto::DeleteDocumentsResponse>, Status> {
-        Ok(Response::new(documents::delete(&self.engine()?, request.into_inner()).await?))
-    }
-
-    async fn list_documents(
-        &self,
-        request: Request<proto::ListDocumentsRequest>,
-    ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
-        let (request, deadline) = with_deadline(request);
-        Ok(Response::new(documents::list(&self.engine()?, request, deadline).await?))
-    }
-
-    async fn export(&self, request: Request<proto::ExportRequest>) -> Result<Response<Self::ExportStream>, Status> {
-        Ok(Response::new(export::export(&self.engine()?, request.into_inner()).await?))
-    }
-
-    async fn create_collection(
-        &self,
-        request: Request<proto::CreateCollectionRequest>,
-    ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
-        Ok(Response::new(collections::create(&self.engine()?, request.into_inner()).await?))
-    }
-
-    async fn list_collections(
-        &self,
-        request: Request<proto::ListCollectionsRequest>,
-    ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
-        Ok(Response::new(collections::list(&self.engine()?, request.into_inner()).await?))
-    }
-
-    async fn delete_collection(
-        &self,
-        request: Request<proto::DeleteCollectionRequest>,
-    ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
-        Ok(Response::new(collections::delete(&*self.engine()?, request.into_inner()).await?))
-    }
-
-    async fn backup(&self, _: Request<proto::BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
-        Ok(Response::new(backup::backup(self.engine()?).await?))
-    }
+    answer::check(answer.encoded_len(), limits)?;
+    Ok(answer)
 }

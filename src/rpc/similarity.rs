@@ -1,38 +1,40 @@
 //! `Similarity`: the cosine of each pair of texts.
 
+use super::answer::{self, Answer};
+use super::request::Received;
 use super::status::Failure;
-use super::{Engine, bounded, compute, parse};
-use crate::compute::{Deadline, WhenFull};
+use super::{Engine, parse, size};
+use crate::compute::WhenFull;
 use crate::embedder::Embedding;
 use crate::inference::{Output, TextError};
 use crate::proto;
 
-pub async fn similarity(
-    engine: &Engine,
-    request: proto::SimilarityRequest,
-    deadline: Deadline,
-) -> Result<proto::SimilarityResponse, Failure> {
-    let proto::SimilarityRequest { a, b, input_type, truncation } = request;
+pub async fn similarity(engine: &Engine, request: Received<proto::SimilarityRequest>) -> Result<Answer, Failure> {
+    let Received { message, held, deadline, .. } = request;
+    let proto::SimilarityRequest { a, b, input_type, truncation } = message;
     let limits = &engine.limits;
     parse::count("a", a.len(), 1, limits.max_texts)?;
     parse::count("b", b.len(), 0, limits.max_texts)?;
     parse::texts("a", &a, limits)?;
     parse::texts("b", &b, limits)?;
     let (input_type, truncation) = (parse::input_type(input_type)?, parse::truncation(truncation)?);
+    let (n_a, n_columns) = (a.len(), if b.is_empty() { a.len() } else { b.len() });
+    let bytes = n_a * size::field(size::field(4 * n_columns));
+    answer::check(bytes, limits)?;
 
     // One batch for both lists.
-    let n_a = a.len();
     let texts = a.into_iter().chain(b).collect();
     let when_full = WhenFull::Refuse(deadline);
     let pooled = engine.embedder.embed(texts, input_type, truncation, when_full).await?;
-    let mut rows = embeddings(pooled, n_a)?;
-    let columns = rows.split_off(n_a);
-    let rows = compute(&engine.pools.search, when_full, move |_| {
+    drop(held);
+    Answer::build(engine, bytes, when_full, move || {
+        let mut rows = embeddings(pooled, n_a)?;
+        let columns = rows.split_off(n_a);
         let columns = if columns.is_empty() { &rows } else { &columns };
-        rows.iter().map(|a| proto::SimilarityRow { scores: columns.iter().map(|b| a.cosine(b)).collect() }).collect()
+        let row = |a: &Embedding| proto::SimilarityRow { scores: columns.iter().map(|b| a.cosine(b)).collect() };
+        Ok(proto::SimilarityResponse { rows: rows.iter().map(row).collect() })
     })
-    .await?;
-    bounded(proto::SimilarityResponse { rows }, limits)
+    .await
 }
 
 /// Unit vectors of the texts; one that fails is named as an item of `a` or, from `n_a` on, of `b`.

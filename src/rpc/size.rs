@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::limits::Limits;
 use crate::collection::Content;
+use crate::proto::VectorFormat;
 
 /// Bytes of a page: clients read messages of 4 MiB where nobody tells them otherwise, and a token needs some room.
 const PAGE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
@@ -23,11 +24,17 @@ impl Page {
         Self { bytes: 0, most: PAGE_BYTES.min(limits.max_message_bytes / 2) }
     }
 
+    /// Bytes of the items on the page.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether an item of the page's one repeated field, `bytes` long, is on the page. The first one always is.
     pub fn takes(&mut self, bytes: usize) -> bool {
-        let is_first = self.bytes == 0;
-        self.bytes += field(bytes);
-        is_first || self.bytes <= self.most
+        let (before, after) = (self.bytes, self.bytes + field(bytes));
+        let takes = before == 0 || after <= self.most;
+        self.bytes = if takes { after } else { before };
+        takes
     }
 }
 
@@ -49,6 +56,18 @@ pub fn varint(value: u64) -> usize {
 /// `Vector` of so many dimensions, in VECTOR_FORMAT_F32.
 pub fn f32_vector(dimensions: usize) -> usize {
     non_empty(4 * dimensions) + varint(1) + varint(dimensions as u64)
+}
+
+/// `Vector` of so many dimensions in any format, at most.
+pub fn vector(dimensions: usize, format: VectorFormat) -> usize {
+    const SCALE: usize = 5;
+    let bytes = match format {
+        VectorFormat::Unspecified | VectorFormat::F32 | VectorFormat::F32Bytes => 4 * dimensions,
+        VectorFormat::F16Bytes => 2 * dimensions,
+        VectorFormat::Int8 => dimensions,
+        VectorFormat::Binary => dimensions.div_ceil(8),
+    };
+    non_empty(bytes) + varint(1) + varint(dimensions as u64) + SCALE
 }
 
 /// `Document`. `dimensions`: those of its vector, if that is wanted.
@@ -113,7 +132,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::proto::{self, VectorFormat};
+    use crate::proto;
     use crate::rpc::{metadata, vector};
 
     fn contents() -> Vec<Content> {
@@ -148,6 +167,17 @@ mod tests {
                     written.encoded_len(),
                     "{dimensions:?} {content:?}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_vector_of_any_format_measures_what_it_is_encoded_to_or_little_more() {
+        let formats = [VectorFormat::F32, VectorFormat::F32Bytes, VectorFormat::F16Bytes, VectorFormat::Int8];
+        for format in formats.into_iter().chain([VectorFormat::Binary]) {
+            for n in [1, 9, 384, 4096] {
+                let written = vector::write(vec![0.5; n], format).encoded_len();
+                assert!((written..written + 6).contains(&super::vector(n, format)), "{n} {format:?}: {written}");
             }
         }
     }

@@ -83,6 +83,13 @@ pub enum Failure {
     },
     /// The server around the service refused or ended the call.
     Transport(Refusal),
+    /// What was sent is no message, or not as many as the call takes.
+    Malformed(String),
+    /// Other messages have the memory that this one would take.
+    NoMemory {
+        /// Bytes that it would take.
+        bytes: usize,
+    },
     /// The model is still being loaded.
     Starting,
     /// The caller's deadline passed.
@@ -364,6 +371,12 @@ impl Failure {
                 format!("the answer was given up: its client took none of it for {} s", patience.as_secs()),
             ),
             Failure::Transport(refusal) => refusal.describe(&mut details),
+            Failure::Malformed(reason) => (Code::InvalidArgument, reason),
+            Failure::NoMemory { bytes } => {
+                details.set_retry_info(Some(Duration::from_secs(1)));
+                let text = format!("message_budget: other messages have the memory, {bytes} bytes are needed: try again");
+                (Code::ResourceExhausted, text)
+            }
             Failure::Starting => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
                 (Code::Unavailable, "the model is being loaded".to_owned())

@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use futures::try_join;
 
+use super::answer::{self, Answer};
 use super::compute::SEARCH_COST;
+use super::hits::{Candidates, FOUND_BYTES, Fields, Form, Hits};
+use super::request::{Received, hold};
 use super::status::{Failure, Resource};
-use super::{Engine, Limits, bounded, filter, metadata, parse, vector};
+use super::{Engine, Limits, compute_if_large, filter, parse, vector};
 use crate::collection::filter::Path;
-use crate::collection::{Chosen, Collection, Diversity, DocId, Found, Groups, Search};
+use crate::collection::{Chosen, Collection, Diversity, DocId, Groups, Search};
+use crate::compute::WhenFull;
 use crate::compute::stop::{Stop, Stopped};
-use crate::compute::{Deadline, WhenFull};
 use crate::embedder::{Embedding, InputType};
 use crate::index::{Effort, MAX_EF};
 use crate::inference::Truncation;
-use crate::proto::{self, VectorFormat, query};
+use crate::proto::{self, query};
 
 /// A query that was understood.
 enum Query {
@@ -26,29 +29,71 @@ enum Query {
     Id(DocId),
 }
 
-/// What hits are made of.
-#[derive(Clone, Copy)]
-struct Fields {
-    text: bool,
-    metadata: bool,
-    vector: bool,
+/// A request that was understood.
+struct Understood {
+    queries: Vec<Result<Query, Failure>>,
+    candidates: Vec<String>,
+    collection: Option<Arc<Collection>>,
+    search: Search,
+    fields: Fields,
 }
 
-pub async fn top_k(
-    engine: &Arc<Engine>,
-    request: proto::TopKRequest,
-    deadline: Deadline,
-) -> Result<proto::TopKResponse, Failure> {
+pub async fn top_k(engine: &Arc<Engine>, request: Received<proto::TopKRequest>) -> Result<Answer, Failure> {
+    let Received { message, bytes, held, deadline } = request;
+    let (when_full, of_call) = (WhenFull::Refuse(deadline), Arc::clone(engine));
+    let understood = compute_if_large(engine, bytes, when_full, move || understand(&of_call, message));
+    let Understood { queries, candidates: texts, collection, search, fields } = understood.await??;
+    let found_bytes = queries.len() * search.k.saturating_mul(FOUND_BYTES);
+    let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
+
+    let (texts, to_embed) = if fields.text { (texts.clone(), texts) } else { (Vec::new(), texts) };
+    let (queries, vectors) = try_join!(
+        vectors(engine, queries, collection.clone(), when_full),
+        candidate_vectors(engine, to_embed, when_full)
+    )?;
+    if let Some(first) = first_failure_of_all(&queries) {
+        return Err(first);
+    }
+    let form = Form::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }));
+    let (limits, counted) = (engine.limits.clone(), form.clone());
+    let (chosen, cost) = (Chosen::default(), cost(&form.search));
+    let find = move |query: Result<Embedding, Failure>, stop: &Stop| {
+        let found = match (query, &collection) {
+            (Err(failure), _) => Err(failure),
+            (Ok(query), _) if !counted.candidates.vectors.is_empty() => {
+                Ok(Hits::Candidates(rank_candidates(&query, &counted, stop)?))
+            }
+            (Ok(query), Some(collection)) => {
+                Ok(Hits::Documents(collection.search_in_call(&query, &counted.search, &chosen, stop)?))
+            }
+            (Ok(_), None) => Ok(Hits::Candidates(Vec::new())),
+        };
+        counted.count(&found, &limits)?;
+        Ok(found)
+    };
+    let found = engine.pools.search.run_each(when_full, cost, queries, find).await?;
+    let found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+    let answer = Answer::build(engine, form.bytes(), when_full, move || {
+        Ok(proto::TopKResponse { results: found.into_iter().map(|found| form.write(found)).collect() })
+    });
+    let answer = answer.await;
+    drop(held);
+    answer
+}
+
+fn understand(engine: &Engine, mut request: proto::TopKRequest) -> Result<Understood, Failure> {
     let limits = &engine.limits;
     parse::count("queries", request.queries.len(), 1, limits.max_texts)?;
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
     parse::texts("candidates", &request.candidates, limits)?;
     let k = parse_k(engine, request.k, request.queries.len())?;
-    let search = parse_search(&request, k, limits)?;
+    let search = parse_search(&mut request, k, limits)?;
     let fields = Fields { text: request.with_text, metadata: request.with_metadata, vector: request.with_vector };
 
     let queries: Vec<Result<Query, Failure>> =
         request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query)).collect();
+    let n_sound = queries.iter().filter(|query| query.is_ok()).count();
+    answer::check(n_sound * least_bytes(fields.text, &search, &request.candidates), limits)?;
     let needs_collection =
         request.candidates.is_empty() || queries.iter().any(|query| matches!(query, Ok(Query::Id(_))));
     let collection = if needs_collection {
@@ -58,32 +103,17 @@ pub async fn top_k(
     } else {
         None
     };
+    Ok(Understood { queries, candidates: request.candidates, collection, search, fields })
+}
 
-    let when_full = WhenFull::Refuse(deadline);
-    let (queries, candidates) = try_join!(
-        vectors(engine, queries, collection.clone(), when_full),
-        candidate_vectors(engine, &request.candidates, when_full)
-    )?;
-    if let Some(first) = first_failure_of_all(&queries) {
-        return Err(first);
+/// Bytes that the texts of candidates take in the answer to a query at least: known before anything is embedded.
+fn least_bytes(with_text: bool, search: &Search, candidates: &[String]) -> usize {
+    if !with_text || search.min_score.is_some() {
+        return 0;
     }
-    let texts = request.candidates;
-    let (chosen, cost) = (Chosen::default(), cost(&search));
-    let rank = move |query: &Embedding, stop: &Stop| match &collection {
-        _ if !texts.is_empty() => rank_candidates(query, &texts, &candidates, &search, fields, stop),
-        Some(collection) => {
-            let found = collection.search_in_call(query, &search, &chosen, stop)?;
-            Ok(found.into_iter().map(|found| document_hit(found, &search, fields)).collect())
-        }
-        None => Ok(Vec::new()),
-    };
-    let answer = move |query: Result<Embedding, Failure>, stop: &Stop| match query {
-        // Nobody reads what a search that was stopped found.
-        Ok(query) => proto::TopKResult { hits: rank(&query, stop).unwrap_or_default(), error: None },
-        Err(failure) => proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
-    };
-    let results = engine.pools.search.run_each(when_full, cost, queries, answer).await?;
-    bounded(proto::TopKResponse { results }, limits)
+    let mut lengths: Vec<usize> = candidates.iter().map(String::len).collect();
+    lengths.sort_unstable();
+    lengths.iter().take(search.k).sum()
 }
 
 fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> {
@@ -98,7 +128,7 @@ fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> 
     Ok(k)
 }
 
-pub(super) fn parse_search(request: &proto::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
+pub(super) fn parse_search(request: &mut proto::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
     let params = request.params.unwrap_or_default();
     let ef = params.ef as usize;
     if ef > MAX_EF {
@@ -107,7 +137,7 @@ pub(super) fn parse_search(request: &proto::TopKRequest, k: usize, limits: &Limi
     if request.min_score.is_some_and(f32::is_nan) {
         return Err(Failure::invalid("min_score", "is NaN"));
     }
-    let filter = request.filter.clone().map(|given| filter::parse("filter", given, limits)).transpose()?;
+    let filter = request.filter.take().map(|given| filter::parse("filter", given, limits)).transpose()?;
     if filter.is_some() && !request.candidates.is_empty() {
         return Err(Failure::invalid("filter", "applies to a collection, and candidates are given"));
     }
@@ -157,13 +187,13 @@ fn parse_query(engine: &Engine, n: usize, query: proto::Query) -> Result<Query, 
 /// Each query's vector: texts are embedded together, ids are looked up.
 async fn vectors(
     engine: &Engine,
-    queries: Vec<Result<Query, Failure>>,
+    mut queries: Vec<Result<Query, Failure>>,
     collection: Option<Arc<Collection>>,
     when_full: WhenFull,
 ) -> Result<Vec<Result<Embedding, Failure>>, Failure> {
     let texts: Vec<String> = queries
-        .iter()
-        .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(text.clone()) } else { None })
+        .iter_mut()
+        .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(std::mem::take(text)) } else { None })
         .collect();
     let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, when_full).await?.into_iter();
     let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
@@ -185,8 +215,8 @@ async fn vectors(
     Ok(queries.into_iter().enumerate().map(vector).collect())
 }
 
-async fn candidate_vectors(engine: &Engine, texts: &[String], when_full: WhenFull) -> Result<Vec<Embedding>, Failure> {
-    let pooled = engine.embedder.embed(texts.to_vec(), InputType::Document, Truncation::End, when_full).await?;
+async fn candidate_vectors(engine: &Engine, texts: Vec<String>, when_full: WhenFull) -> Result<Vec<Embedding>, Failure> {
+    let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, when_full).await?;
     let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
         let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;
         Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
@@ -208,28 +238,10 @@ fn first_failure_of_all<T>(results: &[Result<T, Failure>]) -> Option<Failure> {
     if results.iter().any(Result::is_ok) { None } else { results.iter().find_map(|r| r.as_ref().err().cloned()) }
 }
 
-fn document_hit(found: Found, search: &Search, fields: Fields) -> proto::Hit {
-    let group = search.groups.as_ref().and_then(|groups| groups.value(&found.content));
-    proto::Hit {
-        id: found.id.as_str().to_owned(),
-        score: found.score,
-        text: if fields.text { found.content.text.to_string() } else { String::new() },
-        metadata: if fields.metadata { found.content.fields().as_ref().map(metadata::from_json) } else { None },
-        vector: fields.vector.then(|| vector::write(found.vector.to_vec(), VectorFormat::F32)),
-        candidate: None,
-        group: group.as_ref().map(metadata::value_from_json),
-    }
-}
-
-fn rank_candidates(
-    query: &Embedding,
-    texts: &[String],
-    candidates: &[Embedding],
-    search: &Search,
-    fields: Fields,
-    stop: &Stop,
-) -> Result<Vec<proto::Hit>, Stopped> {
+/// The best candidates by their positions, with their scores.
+fn rank_candidates(query: &Embedding, form: &Form, stop: &Stop) -> Result<Vec<(usize, f32)>, Stopped> {
     stop.check()?;
+    let (search, candidates) = (&form.search, &form.candidates.vectors);
     let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
     ranked.retain(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
     ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // stable: then by position
@@ -238,14 +250,5 @@ fn rank_candidates(
         ranked = diversity.choose(&pool, search.k, stop)?.into_iter().map(|place| ranked[place]).collect();
     }
     ranked.truncate(search.k);
-    Ok(ranked
-        .into_iter()
-        .map(|(n, score)| proto::Hit {
-            score,
-            text: if fields.text { texts[n].clone() } else { String::new() },
-            vector: fields.vector.then(|| vector::write(candidates[n].values().to_vec(), VectorFormat::F32)),
-            candidate: Some(n as u32),
-            ..proto::Hit::default()
-        })
-        .collect())
+    Ok(ranked)
 }

@@ -11,10 +11,14 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, future, stream};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
+use super::answer::Answer;
+use super::measure::Refused;
+use super::request::{Received, Requests};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Limits, Responses, commit, metadata, parse, vector};
+use super::{Engine, Limits, Responses, commit, compute_if_large, metadata, parse, vector};
+use crate::budget::Held;
 use crate::collection::{Collection, Content, DocId, Document, Metadata};
 use crate::compute::WhenFull;
 use crate::embedder::{Embedding, InputType};
@@ -34,6 +38,8 @@ const CHUNKS_AHEAD: usize = 16;
 struct Chunk {
     collection: Arc<Collection>,
     items: Vec<Item>,
+    /// The memory of the message that they came in.
+    held: Arc<Held>,
 }
 
 /// One document on its way.
@@ -63,6 +69,8 @@ struct Embedded {
     /// Where each of the documents was.
     sent: Vec<Sent>,
     errors: Vec<proto::UploadError>,
+    /// The memory of the message that they came in.
+    _held: Arc<Held>,
 }
 
 /// Where a document was in the stream, for what is said about it.
@@ -77,7 +85,7 @@ impl Sent {
     }
 }
 
-pub fn upload(engine: Arc<Engine>, requests: Streaming<proto::UploadRequest>) -> Responses<proto::UploadResponse> {
+pub fn upload(engine: Arc<Engine>, requests: Requests<proto::UploadRequest>) -> Responses<Answer> {
     let embed = move |chunk: Result<Chunk, Status>, engine: Arc<Engine>| match chunk {
         Ok(chunk) => future::Either::Left(async move { embed(&engine, chunk).await }),
         Err(status) => future::Either::Right(future::ready(Err(status))),
@@ -85,16 +93,17 @@ pub fn upload(engine: Arc<Engine>, requests: Streaming<proto::UploadRequest>) ->
     let ahead = Arc::clone(&engine);
     let embedded =
         chunks(Arc::clone(&engine), requests).map(move |chunk| embed(chunk, Arc::clone(&ahead))).buffered(CHUNKS_AHEAD);
-    Box::pin(progress(engine, embedded))
+    let limits = engine.limits.clone();
+    Box::pin(progress(engine, embedded).map(move |progress| Ok(Answer::of(&progress?, &limits)?)))
 }
 
 /// Reads messages one by one and cuts them into chunks. Ends after its first error.
 fn chunks(
     engine: Arc<Engine>,
-    requests: Streaming<proto::UploadRequest>,
+    requests: Requests<proto::UploadRequest>,
 ) -> impl Stream<Item = Result<Chunk, Status>> + Send {
     struct Reader {
-        requests: Streaming<proto::UploadRequest>,
+        requests: Requests<proto::UploadRequest>,
         collection: Option<Arc<Collection>>,
         position: u64,
         ended: bool,
@@ -104,26 +113,38 @@ fn chunks(
         if reader.ended {
             return None;
         }
-        let message = match reader.requests.message().await {
-            Ok(Some(message)) => message,
-            Ok(None) if reader.collection.is_some() => return None,
-            Ok(None) => {
+        let Received { message, bytes, held, .. } = match reader.requests.next().await {
+            Some(Ok(Ok(received))) => received,
+            None if reader.collection.is_some() => return None,
+            None => {
                 reader.ended = true;
                 let failure = Failure::invalid("collection", "the stream ended before its first message");
                 return Some((vec![Err(failure.into())], (reader, engine)));
             }
-            Err(status) => {
+            Some(Ok(Err(too_many))) => {
+                reader.ended = true;
+                let failure = Failure::from(Refused::TooMany(too_many));
+                return Some((vec![Err(failure.into())], (reader, engine)));
+            }
+            Some(Err(status)) => {
                 reader.ended = true;
                 return Some((vec![Err(status)], (reader, engine)));
             }
         };
-        let cut = match collection(&engine, reader.collection.take(), &message.collection).await {
+        let found = collection(&engine, reader.collection.take(), &message.collection).await;
+        let cut = match found {
             Ok(collection) => {
-                let chunks = cut(&engine, &collection, reader.position, message.documents);
-                reader.position += chunks.iter().map(|chunk| chunk.items.len() as u64).sum::<u64>();
-                reader.collection = Some(collection);
-                chunks.into_iter().map(Ok).collect()
+                let part = Part { first: reader.position, documents: message.documents, held: Arc::new(held) };
+                reader.position += part.documents.len() as u64;
+                reader.collection = Some(Arc::clone(&collection));
+                let of_call = Arc::clone(&engine);
+                let cut = move || cut(&of_call, &collection, part);
+                compute_if_large(&engine, bytes, WhenFull::Wait, cut).await
             }
+            Err(failure) => Err(failure),
+        };
+        let cut = match cut {
+            Ok(chunks) => chunks.into_iter().map(Ok).collect(),
             Err(failure) => {
                 reader.ended = true;
                 vec![Err(failure.into())]
@@ -158,8 +179,17 @@ async fn collection(
     }
 }
 
-fn cut(engine: &Engine, collection: &Arc<Collection>, first: u64, documents: Vec<proto::Document>) -> Vec<Chunk> {
-    let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new() };
+/// Documents of one message.
+struct Part {
+    /// The first one's position in the stream.
+    first: u64,
+    documents: Vec<proto::Document>,
+    held: Arc<Held>,
+}
+
+fn cut(engine: &Engine, collection: &Arc<Collection>, part: Part) -> Vec<Chunk> {
+    let Part { first, documents, held } = part;
+    let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new(), held: Arc::clone(&held) };
     let mut chunks = Vec::new();
     let (mut chunk, mut bytes) = (new_chunk(), 0);
     for (n, document) in documents.into_iter().enumerate() {
@@ -248,7 +278,7 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
             Err(failure) => errors.push(here.error(&failure)),
         }
     }
-    Ok(Embedded { collection: chunk.collection, received, documents, sent, errors })
+    Ok(Embedded { collection: chunk.collection, received, documents, sent, errors, _held: chunk.held })
 }
 
 /// Commits chunk after chunk and tells how far it is.

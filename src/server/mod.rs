@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::codec::CompressionEncoding::{Gzip, Zstd};
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -34,8 +33,8 @@ pub use open_files::default_connections;
 pub use request::Patience;
 
 use crate::budget::ByteBudget;
-use crate::proto::{self, cognate_server::CognateServer};
-use crate::rpc::{Api, Engine};
+use crate::proto;
+use crate::rpc::{Api, Engine, Service};
 use connection::Served;
 use methods::Gates;
 use request::Memory;
@@ -106,12 +105,7 @@ where
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;
     let max_message_bytes = options.connection.max_message_bytes;
-    let service = CognateServer::new(api.clone())
-        .max_decoding_message_size(max_message_bytes)
-        .max_encoding_message_size(max_message_bytes)
-        // Accepted, but not sent: vectors do not compress, and answers should not wait for it.
-        .accept_compressed(Gzip)
-        .accept_compressed(Zstd);
+    let service = Service::new(api.clone());
     let served = Arc::new(Served {
         routes: reflection(Routes::new(service).add_service(health_service)).map_err(ServeError::from)?.prepare(),
         gates: Gates::new(options.max_calls),

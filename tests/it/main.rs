@@ -24,6 +24,7 @@ mod lifecycle;
 mod load;
 mod memory;
 mod models;
+mod message_bounds;
 mod onnx_runtime;
 mod precision;
 mod raw;

@@ -1,0 +1,180 @@
+//! Hits of `TopK`: found first, sharing the documents' contents, then measured, and copied only when all of them fit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::answer;
+use super::size;
+use super::status::{Failure, MAX_ITEM_BYTES};
+use super::{Limits, metadata, vector};
+use crate::collection::{Found, Search};
+use crate::embedder::Embedding;
+use crate::proto::{self, VectorFormat};
+
+/// Bytes that an id, a score and shared content take until the answer is built.
+pub const FOUND_BYTES: usize = 128;
+
+/// Which fields hits have.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields {
+    /// The text.
+    pub text: bool,
+    /// The metadata.
+    pub metadata: bool,
+    /// The vector.
+    pub vector: bool,
+}
+
+/// The texts that were given to rank, if any, with their vectors.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    /// The texts, if they are wanted.
+    pub texts: Vec<String>,
+    /// The vector of each.
+    pub vectors: Vec<Embedding>,
+}
+
+/// The hits of one query, best first.
+pub enum Hits {
+    /// Documents.
+    Documents(Vec<Found>),
+    /// Candidates by their positions, with their scores.
+    Candidates(Vec<(usize, f32)>),
+}
+
+/// How the hits of a call are written, and how large its answer is so far. Clones share the count.
+#[derive(Clone)]
+pub struct Form {
+    /// Which fields they have.
+    pub fields: Fields,
+    /// What was asked for.
+    pub search: Arc<Search>,
+    /// What is ranked in place of a collection.
+    pub candidates: Arc<Candidates>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Form {
+    /// An answer without hits so far.
+    pub fn new(fields: Fields, search: Arc<Search>, candidates: Arc<Candidates>) -> Self {
+        Self { fields, search, candidates, bytes: Arc::default() }
+    }
+
+    /// Counts what a query found. An error once the answer is too large for a message, here or for another query.
+    pub fn count(&self, found: &Result<Hits, Failure>, limits: &Limits) -> Result<(), Failure> {
+        let result = match found {
+            Ok(Hits::Documents(found)) => found.iter().map(|found| size::field(self.document_bytes(found))).sum(),
+            Ok(Hits::Candidates(ranked)) => {
+                ranked.iter().map(|&(n, _)| size::field(self.candidate_bytes(n))).sum::<usize>()
+            }
+            Err(_) => MAX_ITEM_BYTES,
+        };
+        let bytes = size::field(result);
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        answer::check(before.saturating_add(bytes), limits)
+    }
+
+    /// Bytes of the answer, at most.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The result of a query.
+    pub fn write(&self, found: Result<Hits, Failure>) -> proto::TopKResult {
+        let hits = match found {
+            Ok(Hits::Documents(found)) => found.into_iter().map(|found| self.document(&found)).collect(),
+            Ok(Hits::Candidates(ranked)) => ranked.into_iter().map(|(n, score)| self.candidate(n, score)).collect(),
+            Err(failure) => return proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
+        };
+        proto::TopKResult { hits, error: None }
+    }
+
+    fn document_bytes(&self, found: &Found) -> usize {
+        let content = &found.content;
+        let metadata = if self.fields.metadata { content.fields() } else { None };
+        let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
+        let hit = size::Hit {
+            id: found.id.as_str(),
+            text: if self.fields.text { &content.text } else { "" },
+            metadata: metadata.as_ref(),
+            dimensions: self.fields.vector.then_some(found.vector.len()),
+            group: group.as_ref(),
+        };
+        hit.bytes()
+    }
+
+    fn document(&self, found: &Found) -> proto::Hit {
+        let Fields { text, metadata, vector } = self.fields;
+        let content = &found.content;
+        let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
+        proto::Hit {
+            id: found.id.as_str().to_owned(),
+            score: found.score,
+            text: if text { content.text.to_string() } else { String::new() },
+            metadata: if metadata { content.fields().as_ref().map(metadata::from_json) } else { None },
+            vector: vector.then(|| vector::write(found.vector.to_vec(), VectorFormat::F32)),
+            candidate: None,
+            group: group.as_ref().map(metadata::value_from_json),
+        }
+    }
+
+    fn candidate_bytes(&self, n: usize) -> usize {
+        const POSITION: usize = 6;
+        let hit = size::Hit {
+            id: "",
+            text: if self.fields.text { &self.candidates.texts[n] } else { "" },
+            metadata: None,
+            dimensions: self.fields.vector.then(|| self.candidates.vectors[n].values().len()),
+            group: None,
+        };
+        hit.bytes() + POSITION
+    }
+
+    fn candidate(&self, n: usize, score: f32) -> proto::Hit {
+        let vector = || vector::write(self.candidates.vectors[n].values().to_vec(), VectorFormat::F32);
+        proto::Hit {
+            score,
+            text: if self.fields.text { self.candidates.texts[n].clone() } else { String::new() },
+            vector: self.fields.vector.then(vector),
+            candidate: Some(n as u32),
+            ..proto::Hit::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::index::Effort;
+
+    fn form(text_bytes: usize) -> Form {
+        let effort = Effort::Graph { ef: None };
+        let search = Search { k: 10, effort, filter: None, min_score: None, groups: None, diversity: None };
+        let texts = vec!["t".repeat(text_bytes); 3];
+        let vectors = (0..3).map(|_| Embedding::normalized(vec![1.0, 2.0]).unwrap()).collect();
+        let fields = Fields { text: true, metadata: true, vector: true };
+        Form::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }))
+    }
+
+    #[test]
+    fn an_answer_takes_what_was_counted_or_little_less() {
+        let (form, limits) = (form(1000), Limits::default());
+        let found = || [Ok(Hits::Candidates(vec![(0, 0.5), (2, 0.25)])), Err(Failure::Internal)];
+        found().iter().for_each(|found| form.count(found, &limits).unwrap());
+        let results = found().map(|found| form.write(found)).into();
+        let written = proto::TopKResponse { results }.encoded_len();
+        assert!(written <= form.bytes() && form.bytes() <= written + MAX_ITEM_BYTES, "{written} {}", form.bytes());
+    }
+
+    #[test]
+    fn hits_that_do_not_fit_a_message_are_refused_before_they_are_copied_whichever_query_they_are_of() {
+        let (form, limits) = (form(1000), Limits { max_message_bytes: 5000, ..Limits::default() });
+        let found = |n| Ok(Hits::Candidates(vec![(0, 0.5); n]));
+        assert_eq!(form.count(&found(3), &limits), Ok(()));
+        let too_large = Err(Failure::AnswerTooLarge { limit: 5000 });
+        assert_eq!(form.clone().count(&found(2), &limits), too_large);
+        assert_eq!(form.count(&found(0), &limits), too_large);
+    }
+}

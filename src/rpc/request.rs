@@ -1,0 +1,173 @@
+//! Requests from their bytes: measured, paid for out of the message budget, decoded.
+//!
+//! Invariants: nothing is decoded before it was measured and its memory taken from the budget; what is taken is held
+//! until the message and what it became are dropped; large messages are decoded away from the async threads. A unary
+//! call that finds the budget taken is refused, a stream waits for a while.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures::{Stream, StreamExt, stream};
+use http::HeaderMap;
+use prost::Message;
+use tonic::body::Body;
+use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder};
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+use super::measure::{Refused, TooMany, measure};
+use super::schema::SCHEMA;
+use super::status::Failure;
+use super::{Engine, compute_if_large};
+use crate::budget::{ByteBudget, Held};
+use crate::compute::{Deadline, WhenFull};
+
+/// How long a stream waits for memory. Then it ends with an error: streams that wait for each other would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A decoded request.
+#[derive(Debug)]
+pub struct Received<Q> {
+    /// The message.
+    pub message: Q,
+    /// Its bytes on the wire, decompressed.
+    pub bytes: usize,
+    /// Its part of the budget: keep it until the message and what it became are gone.
+    pub held: Held,
+    /// When the caller stops waiting.
+    pub deadline: Deadline,
+}
+
+/// The next request of a stream, which may have too many items to be decoded.
+pub type Next<Q> = Result<Received<Q>, TooMany>;
+
+/// The requests of a stream, until the first that cannot be taken.
+pub type Requests<Q> = Pin<Box<dyn Stream<Item = Result<Next<Q>, Status>> + Send>>;
+
+/// The requests of a call, before they are read.
+pub struct Incoming<Q> {
+    engine: Arc<Engine>,
+    messages: Streaming<Bytes>,
+    deadline: Deadline,
+    /// Index of the request in the schema.
+    request: usize,
+    kind: PhantomData<fn() -> Q>,
+}
+
+impl<Q: Message + Default + 'static> Incoming<Q> {
+    /// Those of a call of the method at `path`.
+    pub fn new(engine: Arc<Engine>, request: http::Request<Body>) -> Result<Self, Status> {
+        let (parts, body) = request.into_parts();
+        // The server puts it there.
+        let deadline = parts.extensions.get::<Deadline>().copied().unwrap_or_default();
+        let request = SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("there is no such method"))?;
+        let most = engine.limits.max_message_bytes;
+        let messages = Streaming::new_request(Undecoded, body, encoding(&parts.headers)?, Some(most));
+        Ok(Self { engine, messages, deadline, request, kind: PhantomData })
+    }
+
+    /// The one message of a unary call.
+    pub async fn only(mut self) -> Result<Received<Q>, Status> {
+        let Some(bytes) = self.message().await? else {
+            return Err(Failure::Malformed("the request has no message: this call takes exactly one".into()).into());
+        };
+        let received = self.open(bytes, WhenFull::Refuse(self.deadline)).await?;
+        if self.message().await?.is_some() {
+            let reason = "the request has a second message: this call takes exactly one";
+            return Err(Failure::Malformed(reason.into()).into());
+        }
+        received.map_err(|too_many| Failure::from(Refused::TooMany(too_many)).into())
+    }
+
+    /// All messages of a stream.
+    pub fn stream(self) -> Requests<Q> {
+        let requests = stream::unfold(Some(self), |incoming| async move {
+            let mut incoming = incoming?;
+            match incoming.message().await {
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+                Ok(Some(bytes)) => match incoming.open(bytes, WhenFull::Wait).await {
+                    Ok(next) => Some((Ok(next), Some(incoming))),
+                    Err(failure) => Some((Err(failure.into()), None)),
+                },
+            }
+        });
+        requests.boxed()
+    }
+
+    /// Measures and decodes a message.
+    async fn open(&self, bytes: Bytes, when_full: WhenFull) -> Result<Next<Q>, Failure> {
+        let (engine, request, n_bytes) = (&*self.engine, self.request, bytes.len());
+        let (limits, measured) = (engine.limits.clone(), bytes.clone());
+        let measured = compute_if_large(engine, n_bytes, when_full, move || measure(request, &measured, &limits));
+        let memory = match measured.await? {
+            Ok(memory) => memory,
+            Err(Refused::TooMany(too_many)) => return Ok(Err(too_many)),
+            Err(refused) => return Err(refused.into()),
+        };
+        let held = hold(&engine.messages, n_bytes + memory, when_full).await?;
+        let decoded = compute_if_large(engine, n_bytes, when_full, move || Q::decode(bytes)).await?;
+        let message = decoded.map_err(|error| Failure::Malformed(format!("the message cannot be read: {error}")))?;
+        Ok(Ok(Received { message, bytes: n_bytes, held, deadline: self.deadline }))
+    }
+
+    async fn message(&mut self) -> Result<Option<Bytes>, Status> {
+        self.messages.message().await.map_err(of_the_caller)
+    }
+}
+
+/// A part of the budget: half of it at most, so that one message that is larger than that is not refused for ever.
+pub async fn hold(budget: &ByteBudget, bytes: usize, when_full: WhenFull) -> Result<Held, Failure> {
+    let bytes = bytes.min(budget.total() / 2);
+    if let Some(held) = budget.try_hold(bytes) {
+        return Ok(held);
+    }
+    let held = match when_full {
+        WhenFull::Refuse(_) => None,
+        WhenFull::Wait => tokio::time::timeout(PATIENCE, budget.hold(bytes)).await.ok().flatten(),
+    };
+    held.ok_or(Failure::NoMemory { bytes })
+}
+
+/// tonic calls what it cannot read internal errors. But those are the caller's. A message that is too large once it is
+/// decompressed is too large.
+fn of_the_caller(status: Status) -> Status {
+    let details = status.get_error_details();
+    if details.retry_info().is_some() || !status.details().is_empty() {
+        return status; // one of ours, from the transport
+    }
+    match status.code() {
+        Code::Internal => Failure::Malformed(format!("the message cannot be read: {}", status.message())).into(),
+        Code::ResourceExhausted => Status::out_of_range(status.message()),
+        _ => status,
+    }
+}
+
+/// What messages are compressed by, where their flag says that they are.
+fn encoding(headers: &HeaderMap) -> Result<Option<CompressionEncoding>, Status> {
+    match headers.get("grpc-encoding").map(|value| value.as_bytes()) {
+        None | Some(b"identity") => Ok(None),
+        Some(b"gzip") => Ok(Some(CompressionEncoding::Gzip)),
+        Some(b"zstd") => Ok(Some(CompressionEncoding::Zstd)),
+        Some(_) => {
+            let mut status = Status::unimplemented("the header grpc-encoding must be gzip, zstd or identity");
+            status.metadata_mut().insert("grpc-accept-encoding", "gzip,zstd,identity".parse().expect("it is ASCII"));
+            Err(status)
+        }
+    }
+}
+
+/// Leaves messages as they are.
+struct Undecoded;
+
+impl Decoder for Undecoded {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+}
