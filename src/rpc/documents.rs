@@ -9,8 +9,8 @@ use super::size::{self, Page};
 use super::status::{Failure, shown};
 use super::{Engine, commit, compute, compute_if_large, filter, metadata, parse, vector};
 use crate::collection::{Collection, Content, DocId};
-use crate::compute::stop::Stop;
 use crate::compute::WhenFull;
+use crate::compute::stop::Stop;
 use crate::proto::{self, VectorFormat};
 
 /// Documents on a page where the client does not say.
@@ -48,10 +48,7 @@ pub async fn get(engine: &Engine, request: Received<proto::GetDocumentsRequest>)
     .await
 }
 
-pub async fn delete(
-    engine: &Arc<Engine>,
-    request: Received<proto::DeleteDocumentsRequest>,
-) -> Result<Answer, Failure> {
+pub async fn delete(engine: &Arc<Engine>, request: Received<proto::DeleteDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, bytes } = request;
     let (name, limits) = (request.collection, engine.limits.clone());
     let collection = collection(engine, &name)?;

@@ -233,8 +233,8 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use prost::Message;
     use proptest::prelude::*;
+    use prost::Message;
 
     use super::*;
     use crate::proto::{self, filter::Condition};

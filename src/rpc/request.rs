@@ -63,7 +63,8 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
         let (parts, body) = request.into_parts();
         // The server puts it there.
         let deadline = parts.extensions.get::<Deadline>().copied().unwrap_or_default();
-        let request = SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("there is no such method"))?;
+        let request =
+            SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("there is no such method"))?;
         let most = engine.limits.max_message_bytes;
         let messages = Streaming::new_request(Undecoded, body, encoding(&parts.headers)?, Some(most));
         Ok(Self { engine, messages, deadline, request, kind: PhantomData })

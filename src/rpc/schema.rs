@@ -280,9 +280,8 @@ mod tests {
 
     #[test]
     fn elements_take_what_the_table_says_or_less() {
-        let request = |method: &str| {
-            SCHEMA.message(SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method"))
-        };
+        let request =
+            |method: &str| SCHEMA.message(SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method"));
         let field = |message: &Message, name: &str| {
             let (_, field) = message.fields().find(|(_, field)| field.name == name).expect("a field");
             field.clone()

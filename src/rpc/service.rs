@@ -105,18 +105,13 @@ impl Call {
             Some("/DeleteCollection") => {
                 self.small(async |engine, request| collections::delete(&engine, request).await).await
             }
-            Some("/Backup") => {
-                self.stream(async |engine, _: proto::BackupRequest| backup::backup(engine).await).await
-            }
+            Some("/Backup") => self.stream(async |engine, _: proto::BackupRequest| backup::backup(engine).await).await,
             _ => Err(Status::unimplemented("there is no such method")),
         }
     }
 
     /// One request, one answer.
-    async fn unary<Q, F>(
-        self,
-        answer: impl FnOnce(Arc<Engine>, Received<Q>) -> F,
-    ) -> Result<Response<Body>, Status>
+    async fn unary<Q, F>(self, answer: impl FnOnce(Arc<Engine>, Received<Q>) -> F) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
         F: Future<Output = Result<Answer, Failure>>,
@@ -159,7 +154,10 @@ impl Call {
     }
 
     /// Any number of requests and of answers.
-    fn streams<Q>(self, answer: impl FnOnce(Arc<Engine>, Requests<Q>) -> Responses<Answer>) -> Result<Response<Body>, Status>
+    fn streams<Q>(
+        self,
+        answer: impl FnOnce(Arc<Engine>, Requests<Q>) -> Responses<Answer>,
+    ) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
     {

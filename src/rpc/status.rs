@@ -374,7 +374,8 @@ impl Failure {
             Failure::Malformed(reason) => (Code::InvalidArgument, reason),
             Failure::NoMemory { bytes } => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
-                let text = format!("message_budget: other messages have the memory, {bytes} bytes are needed: try again");
+                let text =
+                    format!("message_budget: other messages have the memory, {bytes} bytes are needed: try again");
                 (Code::ResourceExhausted, text)
             }
             Failure::Starting => {

@@ -215,7 +215,11 @@ async fn vectors(
     Ok(queries.into_iter().enumerate().map(vector).collect())
 }
 
-async fn candidate_vectors(engine: &Engine, texts: Vec<String>, when_full: WhenFull) -> Result<Vec<Embedding>, Failure> {
+async fn candidate_vectors(
+    engine: &Engine,
+    texts: Vec<String>,
+    when_full: WhenFull,
+) -> Result<Vec<Embedding>, Failure> {
     let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, when_full).await?;
     let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
         let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;

@@ -83,7 +83,11 @@ async fn millions_of_empty_items_are_counted_and_never_decoded() {
         ("Upload", 0x12, "documents", "10000"),
     ] {
         let status = end_of(&server, rpc, vec![items(tag)]).await;
-        assert_eq!((status.code(), wrong_fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]), "{status:?}");
+        assert_eq!(
+            (status.code(), wrong_fields(&status)),
+            (Code::InvalidArgument, vec![field.to_owned()]),
+            "{status:?}"
+        );
         assert!(status.message().ends_with(&format!("items exceed the limit of {limit}")), "{status:?}");
     }
     growth.assert_little();
@@ -192,7 +196,8 @@ async fn errors_fit_the_headers_that_clients_read() {
 async fn an_answer_that_is_too_large_is_refused_before_it_is_made() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
-    let unit = |n: usize| Vector { values: (0..384).map(|d| f32::from(u8::from(d == n))).collect(), ..Vector::default() };
+    let unit =
+        |n: usize| Vector { values: (0..384).map(|d| f32::from(u8::from(d == n))).collect(), ..Vector::default() };
     for part in 0..4 {
         let documents = (0..16).map(|n| {
             let n = part * 16 + n;
@@ -234,7 +239,8 @@ async fn pages_fit_what_a_stock_client_reads_and_hold_every_document_once() {
     let mut stock = cognate::proto::cognate_client::CognateClient::new(server.channel().await.unwrap());
     let (mut ids, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = ListDocumentsRequest { collection: "large".into(), page_size: 1000, page_token, ..Default::default() };
+        let request =
+            ListDocumentsRequest { collection: "large".into(), page_size: 1000, page_token, ..Default::default() };
         let page = stock.list_documents(request).await.unwrap().into_inner();
         assert!(page.encoded_len() <= STOCK_BYTES);
         ids.extend(page.documents.iter().map(|document| document.id.parse::<usize>().unwrap()));
@@ -297,12 +303,8 @@ async fn the_sign_of_an_int8_scale_counts_and_one_that_is_not_finite_is_refused(
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     let bytes: Vec<u8> = (0..384).map(|n| n as u8).collect();
-    let int8 = |scale| Vector {
-        data: bytes.clone().into(),
-        format: VectorFormat::Int8.into(),
-        scale,
-        ..Vector::default()
-    };
+    let int8 =
+        |scale| Vector { data: bytes.clone().into(), format: VectorFormat::Int8.into(), scale, ..Vector::default() };
     let mut stored = document("a", "");
     stored.vector = Some(int8(0.0));
     upload(&mut client, "c", vec![stored]).await;
