@@ -1,7 +1,7 @@
 //! `cognate backup`: all collections of a running server, as one file here.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
@@ -24,7 +24,7 @@ pub struct Args {
 /// Runs the command. The file gets its name when it is complete and synced.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let shown = args.file.display();
-    ensure!(!args.file.is_file() || args.file == Path::new("-"), "{shown} exists: choose another name, or remove it");
+    NewFile::refuse_to_replace(&args.file)?;
     let mut parts = args.connection.open().await?.backup().await?;
     let mut to = NewFile::create(&args.file)?;
     let (mut bytes, mut total) = (0, 0);

@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use self::place::Place;
 use super::interrupt;
@@ -47,9 +47,12 @@ enum Target {
 impl NewFile {
     /// Begins the file that will be at `path`.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let shown = path.display().to_string();
+        let mut shown = path.display().to_string();
         let (to, renaming) = match Place::of(path)? {
-            Place::Stdout => (Target::Stdout(io::stdout()), None),
+            Place::Stdout => {
+                "standard output".clone_into(&mut shown);
+                (Target::Stdout(io::stdout()), None)
+            }
             Place::Stream(path) => {
                 let opened = File::options().write(true).truncate(true).open(&path);
                 (Target::File(opened.with_context(|| format!("cannot write into {shown}"))?), None)
@@ -67,6 +70,13 @@ impl NewFile {
             }
         };
         Ok(Self { to: BufWriter::with_capacity(1 << 20, to), shown, renaming })
+    }
+
+    /// Refuses a path where a regular file is already.
+    pub fn refuse_to_replace(path: &Path) -> anyhow::Result<()> {
+        let is_there = matches!(Place::of(path)?, Place::File { replaced: Some(_), .. });
+        ensure!(!is_there, "{} exists: choose another name, or remove it", path.display());
+        Ok(())
     }
 
     /// What is written goes on at once to a reader, and cannot be changed any more: no regular file.
@@ -196,7 +206,7 @@ impl Seek for Target {
 /// A file that was asked for by name is not done when its reader has gone. Output that nobody named may end quietly.
 fn cut_off(error: io::Error) -> io::Error {
     match error.kind() {
-        ErrorKind::BrokenPipe => io::Error::other("whatever read it has ended, and it is not complete"),
+        ErrorKind::BrokenPipe => io::Error::other("its reader ended before all of it was written"),
         _ => error,
     }
 }

@@ -229,6 +229,9 @@ fn show(out: &mut impl Write, args: &Args, labelled: &Labelled, trained: &Traine
         writeln!(out)?;
         confusions(confusion, &labelled.names).write(out, width)?;
     }
+    if args.output == Path::new("-") {
+        return Ok(());
+    }
     writeln!(out, "\n{} is written: serve it with --classifier NAME={0}", args.output.display())
 }
 
