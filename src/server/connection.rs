@@ -167,8 +167,10 @@ pub async fn serve(served: Arc<Served>, stream: TcpStream, admitted: Admitted, s
         peer: Arc::clone(&peer),
         idle_timeout: options.connection_idle_timeout,
     };
+    // Counts as open until it is over: the server waits for the last receiver.
+    let open = stop.clone();
     drive(served, connection, peer, watch, stop).await;
-    drop(admitted);
+    drop((admitted, open));
 }
 
 /// What happens to a connection.
