@@ -145,7 +145,8 @@ fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, turned_away
             turned_away,
             %address,
             max_connections_per_address = limits.per_address,
-            "connections of one address are turned away: it has max_connections_per_address open"
+            "connections of one address are turned away: it has max_connections_per_address open; by default that is half \
+             of what the limit of open files leaves"
         ),
     }
 }

@@ -100,6 +100,10 @@ async fn admit(
     let path = head.uri.path();
     let timeout = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        // Also where the answer would be known at once.
+        return Err(Ended::Failed(Failure::DeadlineExceeded));
+    }
     let stream = methods::is_client_stream(path);
     let first = if stream { served.gates.enter(path, peer.id) } else { served.gates.arrive(peer.id) };
     let first = first.map_err(Ended::Failed)?;

@@ -285,6 +285,10 @@ async fn requests_that_are_not_grpc_or_no_message_are_the_callers_fault() {
     let negative = raw.call(EMBED, &[("grpc-timeout", "-1S")], message(0, &ok)).await;
     assert_eq!(negative.grpc, INVALID_ARGUMENT, "{negative:?}");
 
+    // The same text: its vector is known by now.
+    let too_late = raw.call(EMBED, &[("grpc-timeout", "0n")], message(0, &ok)).await;
+    assert_eq!(too_late.grpc, DEADLINE_EXCEEDED, "{too_late:?}");
+
     let gzip = [("grpc-encoding", "gzip")];
     let zstd = [("grpc-encoding", "zstd")];
     let cases: [(&str, &[(&str, &str)], Vec<u8>); 8] = [
