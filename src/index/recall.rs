@@ -278,7 +278,9 @@ mod tests {
         audit.note(&Seen { wanted: 3, found: 2, walked: None }, true);
         audit.note(&Seen { wanted: 0, found: 0, walked: None }, true);
         assert_eq!(audit.quality(width), Quality { ef_search: 64, recall: Some(0.833), checked: 2 });
-        (0..300).for_each(|_| drop(audit.note(&Seen { wanted: 1, found: 1, walked: None }, true)));
+        (0..300).for_each(|_| {
+            audit.note(&Seen { wanted: 1, found: 1, walked: None }, true);
+        });
         assert_eq!(audit.quality(width), Quality { ef_search: 64, recall: Some(1.0), checked: WINDOW });
     }
 
@@ -300,7 +302,9 @@ mod tests {
     fn searches_in_crowds_have_a_number_of_their_own_and_are_told_of_where_they_are_most() {
         let audit = audit();
         assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 1_024 });
-        (0..KIND_WINDOW).for_each(|_| drop(audit.note(&seen(&audit, CROWD, 4), true)));
+        (0..KIND_WINDOW).for_each(|_| {
+            audit.note(&seen(&audit, CROWD, 4), true);
+        });
         assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 256 });
         audit.note(&seen(&audit, CROWD, 4), true);
         assert_eq!(audit.quality(audit.width(64, false)).ef_search, 256);
@@ -309,7 +313,9 @@ mod tests {
     #[test]
     fn an_index_that_was_told_its_candidates_learns_none() {
         let audit = audit();
-        (0..WINDOW).for_each(|_| drop(audit.note(&seen(&audit, PLAIN, LEVELS), false)));
+        (0..WINDOW).for_each(|_| {
+            audit.note(&seen(&audit, PLAIN, LEVELS), false);
+        });
         assert_eq!(audit.width(64, false).ef, 64);
         assert_eq!(audit.quality(Width::of(64)).recall, Some(0.5));
     }
@@ -317,9 +323,13 @@ mod tests {
     #[test]
     fn what_no_level_finds_is_looked_for_with_the_most_candidates_and_is_not_forgotten() {
         let audit = audit();
-        (0..FEW).for_each(|_| drop(audit.note(&seen(&audit, PLAIN, LEVELS), true)));
+        (0..FEW).for_each(|_| {
+            audit.note(&seen(&audit, PLAIN, LEVELS), true);
+        });
         assert_eq!(audit.width(64, false).ef, 4_096);
-        (0..WINDOW).for_each(|_| drop(audit.note(&seen(&audit, PLAIN, LEVELS), true)));
+        (0..WINDOW).for_each(|_| {
+            audit.note(&seen(&audit, PLAIN, LEVELS), true);
+        });
         assert_eq!(audit.quality(Width::of(4_096)), Quality { ef_search: 4_096, recall: Some(0.5), checked: WINDOW });
     }
 

@@ -13,7 +13,7 @@ use super::frozen::Scratch;
 /// 20 dimensions, as embeddings of texts have them, hold 4 times as many nodes within it; of 100 dimensions, 1,000 times.
 const FARTHER: f32 = 1.15;
 /// A neighbourhood of so many times the nodes that the walk looked at is a crowd.
-const TIMES: usize = 16;
+const TIMES: usize = 8;
 /// Entries that must lie in it at least: fewer are chance.
 const AT_LEAST: usize = 8;
 

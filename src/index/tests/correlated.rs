@@ -126,7 +126,7 @@ fn hits_are_found_wherever_they_lie_in_any_order_of_loading_and_after_deletions(
 fn queries_that_resemble_nothing_find_what_there_is_at_once() {
     let seed = 43;
     let random = &mut Random(seed);
-    let dimensions = 128;
+    let dimensions = 256;
     let vectors: Vec<_> = (0..8_000).map(|_| random.unit(dimensions)).collect();
     let index = Index::new(dimensions, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
     index.insert(&vectors);
