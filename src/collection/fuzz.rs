@@ -10,8 +10,8 @@ use crate::compute::stop::Stop;
 /// A filter as text: what is read is written so that it reads as the same.
 pub(crate) fn filter_text(bytes: &[u8]) {
     let Ok(written) = std::str::from_utf8(bytes) else { return };
-    for path in Path::readings(written) {
-        assert!(Path::readings(&path.to_string()).contains(&path), "{path}");
+    for path in Path::readings(written).unwrap_or_default() {
+        assert!(Path::readings(&path.to_string()).is_some_and(|readings| readings.contains(&path)), "{path}");
     }
     match text::parse(written) {
         Ok(filter) => assert_eq!(text::parse(&filter.to_string()).as_ref(), Ok(&filter)),

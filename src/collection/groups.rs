@@ -44,7 +44,7 @@ mod tests {
             "a.b": "z", "a.c": "z", "a.d": "z", "l": [{"b": "x"}]
         });
         let content = Content::new("", metadata.as_object());
-        Groups { by: Path::readings(path), size: NonZeroUsize::MIN }.key(&content)
+        Groups { by: Path::readings(path).unwrap(), size: NonZeroUsize::MIN }.key(&content)
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use super::limits::Limits;
 use super::metadata;
-use super::status::Failure;
+use super::status::{Failure, shown};
 use crate::collection::Filter;
 use crate::collection::filter::{Bounds, Finite, Path, Scalar, Size, text};
 use crate::proto::{self, filter::Condition};
@@ -157,7 +157,16 @@ fn bounds(field: &str, range: &proto::filter::Range) -> Result<Bounds, Failure> 
 /// The fields that a path in a message names. `field`: the path of its condition in the request.
 fn readings(field: &str, path: Option<String>) -> Result<Vec<Path>, Failure> {
     let missing = || Failure::invalid(format!("{field}.path"), "is missing: the field's path is required");
-    path.as_deref().map(Path::readings).ok_or_else(missing)
+    names(&format!("{field}.path"), &path.ok_or_else(missing)?)
+}
+
+/// The fields that a name may mean. `field`: the path of this in the request.
+pub fn names(field: &str, name: &str) -> Result<Vec<Path>, Failure> {
+    let wrong = || {
+        let quoted = shown(name);
+        Failure::invalid(field, format!("{quoted} is not a path of keys joined by dots, and too long for one key"))
+    };
+    Path::readings(name).ok_or_else(wrong)
 }
 
 /// The condition on one of the fields that a path names.

@@ -13,7 +13,6 @@ use super::hits::{Candidates, FOUND_BYTES, Fields, Form, Hits};
 use super::request::{Received, hold};
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, compute_if_large, filter, parse, vector};
-use crate::collection::filter::Path;
 use crate::collection::{Chosen, Collection, Diversity, DocId, Groups, Search};
 use crate::compute::WhenFull;
 use crate::compute::stop::{Stop, Stopped};
@@ -158,7 +157,7 @@ fn parse_groups(request: &proto::TopKRequest, limits: &Limits) -> Result<Option<
     if size > limits.max_k {
         return Err(Failure::invalid("group_size", format!("{size} exceeds the limit of {}", limits.max_k)));
     }
-    let by = Path::readings(&request.group_by);
+    let by = filter::names("group_by", &request.group_by)?;
     Ok(Some(Groups { by, size: NonZeroUsize::new(size).unwrap_or(NonZeroUsize::MIN) }))
 }
 

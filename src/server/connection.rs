@@ -173,7 +173,8 @@ pub async fn serve(served: Arc<Served>, stream: TcpStream, admitted: Admitted, s
     drop((admitted, open));
 }
 
-/// What happens to a connection.
+/// What happens to a connection. A call is most of what happens, so it is not boxed.
+#[allow(clippy::large_enum_variant)]
 enum Event {
     Call(Request<RecvStream>, SendResponse<Bytes>),
     /// The connection is over.

@@ -198,7 +198,8 @@ async fn a_file_that_cannot_be_read_as_it_is_meant_is_refused_in_a_sentence_and_
 #[tokio::test(flavor = "multi_thread")]
 async fn records_that_are_wrong_are_refused_by_their_lines_and_the_others_stored() {
     let desk = Desk::new().await;
-    let cases: [(&str, &[u8], &[&str], &[&str], &[&str]); 7] = [
+    type Case<'a> = (&'a str, &'a [u8], &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+    let cases: [Case; 7] = [
         (
             "x.csv",
             b"id,text\na,one\nb,\xff\nc,tw\0o\nd,\"x\" y\ne,five\n",

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use cognate::proto::{EmbedRequest, EmbedResult, InfoRequest, embed_result};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, dot};
+use crate::harness::Server;
 
 const HIDDEN: usize = 16;
 const WORDS: [&str; 11] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "the", "fox", "##es", "Hello", "cafe"];
@@ -144,7 +144,7 @@ async fn the_settings_of_a_tokenizer_decide_its_tokens_and_the_fingerprint() {
     write(folder.path(), "tokenizer_config.json", &json!({"do_lower_case": false}));
     let cased = serve(folder.path()).await;
     let results = embed(&cased, &["Hello world", "hello world"]).await;
-    assert!(dot(vector(&results[0]), vector(&results[1])) < 0.9999);
+    assert_ne!(vector(&results[0]), vector(&results[1]));
 
     let fingerprints = [fingerprint(&lowercase).await, fingerprint(&by_class).await, fingerprint(&cased).await];
     assert!((1..3).all(|n| !fingerprints[..n].contains(&fingerprints[n])), "{fingerprints:?}");
@@ -197,7 +197,7 @@ fn a_broken_file_is_named_once_with_what_to_do_and_without_a_backtrace() {
         ("model.safetensors", &whole[..whole.len() / 2], "is damaged or is no safetensors file"),
         ("model.safetensors", b"<html>not found</html>", "is damaged or is no safetensors file"),
         ("tokenizer.json", b"{\"model\": ", "is malformed"),
-        ("tokenizer.json", b"{\"model\": {}}", "cannot be used: not a tokenizer file"),
+        ("tokenizer.json", b"{\"model\": {}, \"normalizer\": {\"type\": \"BertNormalizer\"}}", "not a tokenizer file"),
         ("1_Pooling/config.json", b"[", "is malformed"),
     ] {
         let folder = model();

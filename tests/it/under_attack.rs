@@ -291,7 +291,8 @@ async fn requests_that_are_not_grpc_or_no_message_are_the_callers_fault() {
 
     let gzip = [("grpc-encoding", "gzip")];
     let zstd = [("grpc-encoding", "zstd")];
-    let cases: [(&str, &[(&str, &str)], Vec<u8>); 8] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Vec<u8>);
+    let cases: [Case; 8] = [
         ("a message cut off", &[], [promise(0, 10), vec![0; 9]].concat()),
         ("a head cut off", &[], vec![0, 0]),
         ("no message", &[], vec![]),

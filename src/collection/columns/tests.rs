@@ -214,7 +214,7 @@ proptest! {
         documents in prop::collection::vec(metadata(), 1..12),
         name in prop::sample::select(vec!["a", "b", "a.b", "a.a", "e.f", "\"e.f\"", "a.\"\"", "a.\"e.f\""]),
     ) {
-        let groups = Groups { by: Path::readings(name), size: std::num::NonZeroUsize::MIN };
+        let groups = Groups { by: Path::readings(name).unwrap(), size: std::num::NonZeroUsize::MIN };
         let mut here = Documents::default();
         for (place, metadata) in (0..).zip(&documents) {
             here.put(place, metadata.clone());

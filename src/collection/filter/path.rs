@@ -13,6 +13,9 @@ use serde_json::{Map, Value};
 
 use super::words::opening;
 
+/// The longest name that is tried as one key where it is no path, in bytes. Longer keys are reached in quotes.
+pub const MAX_VERBATIM: usize = 1_024;
+
 /// The keys to a field from the outside in: one or more.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path(Vec<String>);
@@ -33,12 +36,13 @@ impl Path {
     }
 
     /// A field's name as a request has it: the path that it spells, and then the key that is spelt like it. Metadata
-    /// from elsewhere has keys with dots, and who names one may not know that dots mean something here.
-    pub fn readings(name: &str) -> Vec<Self> {
-        let verbatim = Self(vec![name.to_owned()]);
-        match Self::parse(name) {
-            Some(path) if path != verbatim => vec![path, verbatim],
-            _ => vec![verbatim],
+    /// from elsewhere has keys with dots, and who names one may not know that dots mean something here. `None` if the name
+    /// is no path and longer than [`MAX_VERBATIM`].
+    pub fn readings(name: &str) -> Option<Vec<Self>> {
+        let verbatim = (name.len() <= MAX_VERBATIM).then(|| Self(vec![name.to_owned()]));
+        match (Self::parse(name), verbatim) {
+            (Some(path), Some(verbatim)) if path != verbatim => Some(vec![path, verbatim]),
+            (path, verbatim) => Some(vec![path.or(verbatim)?]),
         }
     }
 
@@ -138,11 +142,16 @@ mod tests {
 
     #[test]
     fn a_name_with_a_dot_is_a_path_and_a_key_too() {
-        let readings = |name: &str| Path::readings(name).iter().map(|path| path.keys().join("/")).collect::<Vec<_>>();
+        let readings = |name: &str| -> Vec<String> {
+            Path::readings(name).unwrap().iter().map(|path| path.keys().join("/")).collect()
+        };
         assert_eq!(readings("a"), ["a"]);
         assert_eq!(readings("a.b"), ["a/b", "a.b"]);
         assert_eq!(readings("\"a.b\""), ["a.b", "\"a.b\""]);
         assert_eq!(readings("a..b"), ["a..b"]);
         assert_eq!(readings(""), [""]);
+        let dots = ".".repeat(MAX_VERBATIM + 1);
+        assert_eq!(Path::readings(&dots), None, "too long for a key without quotes");
+        assert_eq!(readings(&format!("\"{dots}\"")), [dots]);
     }
 }

@@ -36,7 +36,7 @@ fn id(n: usize) -> DocId {
 }
 
 fn by(size: usize) -> Groups {
-    Groups { by: Path::readings("g"), size: NonZeroUsize::new(size).unwrap() }
+    Groups { by: Path::readings("g").unwrap(), size: NonZeroUsize::new(size).unwrap() }
 }
 
 /// Every document is scored, all are sorted, and whoever comes first comes in.
