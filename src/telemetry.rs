@@ -1,7 +1,7 @@
 //! What the process says of itself: logs, on standard error.
 //!
 //! Invariant: what clients can make the transport say is bounded: lines of h2, hyper and tonic are written up to
-//! [`LINES_PER_SECOND`], and the number of the others is told.
+//! `LINES_PER_SECOND`, and the number of the others is told.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};

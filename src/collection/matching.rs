@@ -3,7 +3,7 @@
 //! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. What they change is written
 //! down in [`Changes`], and the documents that changed are looked at again, one by one, before the result is used.
 //!
-//! Invariant: after [`Matching::catch_up`] the places are those of the documents that match at that moment, as long as
+//! Invariant: after `Matching::catch_up` the places are those of the documents that match at that moment, as long as
 //! the same lock is held.
 
 use std::collections::VecDeque;
@@ -68,7 +68,7 @@ impl Changes {
 }
 
 impl Matching {
-    /// The places of the documents that match, as of the last [`Matching::catch_up`].
+    /// The places of the documents that match, as of the last `Matching::catch_up`.
     pub fn places(&self) -> &RoaringBitmap {
         &self.places
     }
@@ -108,7 +108,7 @@ impl Matching {
 }
 
 impl Collection {
-    /// The documents that match a filter. Evaluate once for a call; [`Matching::catch_up`] before each use.
+    /// The documents that match a filter. Evaluate once for a call; `Matching::catch_up` before each use.
     pub fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
         for _ in 0..ATTEMPTS {
             let seen = self.read().changes().total;

@@ -218,7 +218,7 @@ impl Failure {
     }
 }
 
-/// The beginning of a value that a client sent, in quotes, to show it back: at most [`SHOWN_CHARS`] characters.
+/// The beginning of a value that a client sent, in quotes, to show it back: at most `SHOWN_CHARS` characters.
 pub fn shown(value: &str) -> String {
     let mut quoted = String::from('"');
     let mut left = SHOWN_CHARS - 3; // two quotes and the ellipsis
@@ -235,7 +235,7 @@ pub fn shown(value: &str) -> String {
     quoted
 }
 
-/// The beginning of a name that a client sent, without quotes: at most [`SHOWN_CHARS`] characters.
+/// The beginning of a name that a client sent, without quotes: at most `SHOWN_CHARS` characters.
 pub fn shown_name(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARS) {
         None => name.to_owned(),

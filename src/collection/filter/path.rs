@@ -37,7 +37,7 @@ impl Path {
 
     /// A field's name as a request has it: the path that it spells, and then the key that is spelt like it. Metadata
     /// from elsewhere has keys with dots, and who names one may not know that dots mean something here. `None` if the name
-    /// is no path and longer than [`MAX_VERBATIM`].
+    /// is no path and longer than `MAX_VERBATIM`.
     pub fn readings(name: &str) -> Option<Vec<Self>> {
         let verbatim = (name.len() <= MAX_VERBATIM).then(|| Self(vec![name.to_owned()]));
         match (Self::parse(name), verbatim) {
