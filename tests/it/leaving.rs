@@ -66,7 +66,7 @@ fn threads(server: &Server) -> Option<usize> {
 }
 
 /// Waits until the server computes no more.
-async fn until_idle(server: &Server) {
+pub async fn until_idle(server: &Server) {
     let Some(mut before) = processor_time(server) else { return };
     for _ in 0..LOOKS {
         sleep(Duration::from_millis(500)).await;

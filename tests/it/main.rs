@@ -22,6 +22,7 @@ mod instructions;
 mod leaving;
 mod lifecycle;
 mod load;
+mod long_attack;
 mod memory;
 mod message_bounds;
 mod models;
