@@ -17,10 +17,11 @@ use super::budget::{Exchange, Full, Usage};
 use super::disk::{self, Change, Disk, Put, Record, Rejected};
 use super::distinct::{NewFields, TooManyFields};
 use super::document::{DocId, Document};
+use super::documents::Documents;
 use super::filter::Filter;
 use super::matching::Matching;
 use super::metadata::Metadata;
-use super::single::{Collection, Documents};
+use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
 /// Why an operation changed nothing.

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Budget;
 use super::filter::Filter;
+use super::listing::Listed;
 use super::matching::Matching;
-use super::single::{Collection, Listed};
+use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
 /// Exports of one collection at one time. Each holds a list of all documents.

@@ -11,8 +11,9 @@ use std::collections::VecDeque;
 use roaring::RoaringBitmap;
 
 use super::columns::evaluate::{self, Source};
+use super::documents::Documents;
 use super::filter::Filter;
-use super::single::{Collection, Documents};
+use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
 /// Changes that are remembered. Each one costs a search that catches up with it up to 4 µs.

@@ -21,10 +21,11 @@ use roaring::RoaringBitmap;
 
 use super::diversity::Diversity;
 use super::document::{Content, DocId};
+use super::documents::Documents;
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
 use super::matching::Matching;
-use super::single::{Collection, Documents};
+use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 use crate::embedder::Embedding;
 use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};

@@ -1,25 +1,20 @@
-//! One collection: documents by id and by slot, and the index over their vectors.
+//! One collection: its documents and the index over their vectors, changed together and counted in the budgets.
+//!
+//! Other files of this module add what is done with it: commits, listings, searches, exports.
+//!
+//! Invariant: a change is seen whole. Documents, slots and counts change while the lock of the documents is held for
+//! writing, and a document that is there has a live slot in the index. The maps of the documents are left to
+//! `documents`, the order of changes to `commits`.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use roaring::RoaringBitmap;
-
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
-use super::columns::Columns;
-use super::columns::evaluate::{self, Source};
 use super::commits::{Commits, Place};
-use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
+use super::documents::{Counts, Documents, Entry};
 use super::exports::Exports;
-use super::filter::{Filter, Scalar};
 use super::gardener::Gardener;
-use super::groups::Groups;
-use super::matching::Changes;
-use crate::compute::stop::{Stop, Stopped};
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 use crate::machine::allocator;
 
@@ -30,9 +25,6 @@ const ENTRY_BYTES: usize = 112;
 /// Bytes of a vector's place in the index and in a segment, beside its row and its codes, which are a byte for each
 /// dimension: the list of places, which grows by doubling, links, and tables.
 const GRAPH_BYTES: usize = 288;
-
-/// Where one of so many documents matches, they are listed by what matches, else by what there is in order of ids.
-const SELECTIVE: usize = 16;
 
 /// How long one thread works on a graph before another may.
 const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
@@ -61,32 +53,6 @@ pub struct Collection {
     gardener: Gardener,
 }
 
-/// [`Documents::used`], as of the last change.
-#[derive(Default)]
-struct Counts {
-    documents: AtomicUsize,
-    bytes: AtomicUsize,
-}
-
-#[derive(Default)]
-pub(super) struct Documents {
-    pub by_id: BTreeMap<DocId, Entry>,
-    /// The document of each place of the index.
-    by_place: Vec<Option<(Slot, DocId)>>,
-    columns: Columns,
-    changes: Changes,
-    /// What the documents here and their columns count for in the budgets.
-    pub used: Usage,
-    pub deleted: bool,
-}
-
-pub(super) struct Entry {
-    slot: Slot,
-    /// Its number on disk: each version of a document has another.
-    pub row: u64,
-    pub content: Arc<Content>,
-}
-
 /// How a collection is made.
 pub(super) struct New<'a> {
     pub name: &'a str,
@@ -103,88 +69,6 @@ pub(super) struct New<'a> {
     pub place: Option<Place>,
     /// The lowest row that was never used.
     pub next_row: u64,
-}
-
-/// A document with its id, content and unit vector.
-pub type Listed = (DocId, Arc<Content>, Vector);
-
-impl Documents {
-    /// The places of the documents that match.
-    pub fn places(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
-        evaluate::matching(filter, &|| self, stop)
-    }
-
-    /// What changed last.
-    pub fn changes(&self) -> &Changes {
-        &self.changes
-    }
-
-    /// The places of all documents.
-    pub fn all(&self) -> &RoaringBitmap {
-        self.columns.all()
-    }
-
-    /// The places of the documents whose group has this value.
-    pub fn in_group(&self, groups: &Groups, value: &Scalar) -> RoaringBitmap {
-        self.columns.in_group(groups, value)
-    }
-
-    /// Sorts out documents that would bring more fields than there may be.
-    pub fn admit(
-        &self,
-        new: &mut NewFields,
-        most: usize,
-        documents: Vec<Document>,
-    ) -> (Vec<Document>, Vec<TooManyFields>) {
-        new.admit(&self.columns, most, documents)
-    }
-
-    /// Bytes that columns grow by, at most, when a document with this content is added.
-    pub fn columns_cost(&self, content: &Content) -> usize {
-        match content.fields() {
-            Some(fields) => self.columns.cost_of(Some(&fields)),
-            None => 0,
-        }
-    }
-
-    /// The ids of the documents at some places.
-    pub fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
-        places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
-    }
-
-    /// The document of a slot, unless the slot was removed.
-    pub fn at(&self, slot: Slot) -> Option<&DocId> {
-        let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
-        (*owner == slot).then_some(id)
-    }
-
-    fn put(&mut self, slot: Slot, id: &DocId, content: &Content) {
-        let place = slot.place() as usize;
-        if self.by_place.len() <= place {
-            self.by_place.resize(place + 1, None);
-        }
-        self.by_place[place] = Some((slot, id.clone()));
-        self.columns.insert(slot.place(), content.fields().as_ref());
-        self.changes.note(slot.place());
-    }
-
-    fn take(&mut self, entry: &Entry) {
-        self.by_place[entry.slot.place() as usize] = None;
-        self.columns.remove(entry.slot.place(), entry.content.fields().as_ref());
-        self.changes.note(entry.slot.place());
-    }
-}
-
-impl Source for Documents {
-    fn columns(&self) -> &Columns {
-        &self.columns
-    }
-
-    fn holds(&self, place: u32, filter: &Filter) -> bool {
-        let document = self.by_place.get(place as usize).and_then(Option::as_ref);
-        let entry = document.and_then(|(_, id)| self.by_id.get(id));
-        entry.is_some_and(|entry| filter.matches(&entry.content.fields().unwrap_or_default()))
-    }
 }
 
 impl Collection {
@@ -225,7 +109,7 @@ impl Collection {
 
     /// Documents in it. Waits for nobody.
     pub fn len(&self) -> usize {
-        self.counts.documents.load(Ordering::Relaxed)
+        self.counts.documents()
     }
 
     /// Documents that the graph lacks yet: searches compare with all of them.
@@ -250,16 +134,16 @@ impl Collection {
 
     /// Estimated bytes of documents, vectors and graph, as they are taken from the budget. Waits for nobody.
     pub fn bytes(&self) -> usize {
-        self.counts.bytes.load(Ordering::Relaxed)
+        self.counts.bytes()
     }
 
     /// Puts changed documents, with their rows, where searches see them, after an exchange for them. `None`: the document
     /// goes. What they take in the columns is counted now, instead of what was reserved.
     pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<(u64, DocId, Option<Document>)>) {
-        let before = here.columns.bytes();
+        let before = here.columns_bytes();
         self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
         self.show(here, changed);
-        let after = here.columns.bytes();
+        let after = here.columns_bytes();
         for budget in [&self.budget, &*self.budget_of_all] {
             budget.replace(before + exchange.reserved_bytes, after);
         }
@@ -270,8 +154,7 @@ impl Collection {
     /// Notes what the documents here were found to use.
     fn note_used(&self, here: &mut Documents, used: Usage) {
         here.used = used;
-        self.counts.documents.store(used.documents, Ordering::Relaxed);
-        self.counts.bytes.store(used.bytes, Ordering::Relaxed);
+        self.counts.note(used);
     }
 
     /// Puts changed documents where searches see them, all at once.
@@ -283,69 +166,15 @@ impl Collection {
         let mut slots = self.index.insert_keyed(&vectors).into_iter();
         let mut gone = Vec::new();
         for (row, id, document) in changed {
-            let old = match document {
+            gone.extend(match document {
                 Some(document) => {
                     let slot = slots.next().expect("each document has a vector, and each vector a slot");
-                    here.put(slot, &id, &document.content);
-                    here.by_id.insert(id, Entry { slot, row, content: document.content })
+                    here.put(id, Entry { slot, row, content: document.content })
                 }
-                None => here.by_id.remove(&id),
-            };
-            if let Some(old) = old {
-                here.take(&old);
-                gone.push(old.slot);
-            }
+                None => here.remove(&id),
+            });
         }
         self.index.remove(&gone);
-    }
-
-    /// The content and vector of a document.
-    pub fn get(&self, id: &DocId) -> Option<(Arc<Content>, Vector)> {
-        let here = self.read();
-        let entry = here.by_id.get(id)?;
-        Some((Arc::clone(&entry.content), self.row(entry.slot)))
-    }
-
-    /// Documents that match in id order, from the first after `after`.
-    pub fn list(
-        &self,
-        filter: Option<&Filter>,
-        after: Option<&DocId>,
-        limit: usize,
-        stop: &Stop,
-    ) -> Result<Vec<Listed>, Stopped> {
-        let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
-        let here = self.read();
-        if let Some(matching) = &mut matching {
-            matching.catch_up(&here, stop)?;
-        }
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let listed = |(id, entry): (&DocId, &Entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot));
-        let all = here.by_id.range((from, Bound::Unbounded));
-        Ok(match matching {
-            None => all.take(limit).map(listed).collect(),
-            Some(matching) => {
-                let among = matching.places();
-                if among.len() as usize * SELECTIVE < here.by_id.len() {
-                    let mut ids: Vec<&DocId> =
-                        here.ids(among).filter(|id| after.is_none_or(|after| *id > after)).collect();
-                    ids.sort_unstable();
-                    let entries = ids.into_iter().take(limit).filter_map(|id| here.by_id.get_key_value(id));
-                    return Ok(entries.map(listed).collect());
-                }
-                all.filter(|(_, entry)| among.contains(entry.slot.place())).take(limit).map(listed).collect()
-            }
-        })
-    }
-
-    /// All documents, or those at some places, in id order.
-    pub(super) fn listed(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Listed> {
-        let size = among.map_or(here.by_id.len(), |among| among.len() as usize);
-        let mut listed = Vec::with_capacity(size);
-        let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.place()));
-        let matching = here.by_id.iter().filter(|(_, entry)| is_wanted(entry));
-        listed.extend(matching.map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot))));
-        listed
     }
 
     /// Gives the budget back and refuses later commits. Returns the documents that went.
@@ -353,7 +182,7 @@ impl Collection {
         let mut here = self.write();
         self.budget_of_all.release(Usage { bytes: 0, ..here.used });
         self.exports.keep(here.used.bytes, here.used.bytes);
-        let gone = std::mem::replace(&mut *here, Documents { deleted: true, ..Documents::default() });
+        let gone = std::mem::replace(&mut *here, Documents::of_deleted());
         self.note_used(&mut here, Usage::default());
         self.index.discard();
         self.index.clear();

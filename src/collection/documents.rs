@@ -1,0 +1,166 @@
+//! The documents of a collection: by id, by their place in the index, and by what their metadata says.
+//!
+//! Invariant: the three agree. Each document in the map by id has its place in the list by place and in the columns, and
+//! nothing else is there; each change of a place is noted for filters that were evaluated before it. Knows nothing of
+//! vectors, budgets and locks, which are left to `Collection`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use roaring::RoaringBitmap;
+
+use super::budget::Usage;
+use super::columns::Columns;
+use super::columns::evaluate::{self, Source};
+use super::distinct::{NewFields, TooManyFields};
+use super::document::{Content, DocId, Document};
+use super::filter::{Filter, Scalar};
+use super::groups::Groups;
+use super::matching::Changes;
+use crate::compute::stop::{Stop, Stopped};
+use crate::index::Slot;
+
+/// The documents, as one lock guards them.
+#[derive(Default)]
+pub(super) struct Documents {
+    pub by_id: BTreeMap<DocId, Entry>,
+    /// The document of each place of the index.
+    by_place: Vec<Option<(Slot, DocId)>>,
+    columns: Columns,
+    changes: Changes,
+    /// The usage of the documents here and their columns, as the budgets count it.
+    pub used: Usage,
+    pub deleted: bool,
+}
+
+/// One version of a document.
+pub(super) struct Entry {
+    pub slot: Slot,
+    /// Its number on disk: each version of a document has another.
+    pub row: u64,
+    pub content: Arc<Content>,
+}
+
+/// [`Documents::used`], as of the last change, for readers that must not wait for the lock.
+#[derive(Default)]
+pub(super) struct Counts {
+    documents: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Documents {
+    /// The state after the collection was deleted: no documents, and none may come.
+    pub fn of_deleted() -> Self {
+        Self { deleted: true, ..Self::default() }
+    }
+
+    /// The places of the documents that match.
+    pub fn places(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
+        evaluate::matching(filter, &|| self, stop)
+    }
+
+    /// The latest changes.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The places of all documents.
+    pub fn all(&self) -> &RoaringBitmap {
+        self.columns.all()
+    }
+
+    /// The places of the documents whose group has this value.
+    pub fn in_group(&self, groups: &Groups, value: &Scalar) -> RoaringBitmap {
+        self.columns.in_group(groups, value)
+    }
+
+    /// Sorts out documents that would bring more fields than there may be.
+    pub fn admit(
+        &self,
+        new: &mut NewFields,
+        most: usize,
+        documents: Vec<Document>,
+    ) -> (Vec<Document>, Vec<TooManyFields>) {
+        new.admit(&self.columns, most, documents)
+    }
+
+    /// Bytes that columns grow by, at most, when a document with this content is added.
+    pub fn columns_cost(&self, content: &Content) -> usize {
+        match content.fields() {
+            Some(fields) => self.columns.cost_of(Some(&fields)),
+            None => 0,
+        }
+    }
+
+    /// The ids of the documents at some places.
+    pub fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
+        places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
+    }
+
+    /// The document of a slot, unless the slot was removed.
+    pub fn at(&self, slot: Slot) -> Option<&DocId> {
+        let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
+        (*owner == slot).then_some(id)
+    }
+
+    /// Bytes that the columns take.
+    pub fn columns_bytes(&self) -> usize {
+        self.columns.bytes()
+    }
+
+    /// Puts a document where its id and its slot say. Returns the slot of the one that had the id before.
+    pub fn put(&mut self, id: DocId, entry: Entry) -> Option<Slot> {
+        let at = entry.slot.place() as usize;
+        if self.by_place.len() <= at {
+            self.by_place.resize(at + 1, None);
+        }
+        self.by_place[at] = Some((entry.slot, id.clone()));
+        self.columns.insert(entry.slot.place(), entry.content.fields().as_ref());
+        self.changes.note(entry.slot.place());
+        self.by_id.insert(id, entry).map(|old| self.vacate(&old))
+    }
+
+    /// Removes a document. Returns the slot that it had.
+    pub fn remove(&mut self, id: &DocId) -> Option<Slot> {
+        self.by_id.remove(id).map(|old| self.vacate(&old))
+    }
+
+    /// Frees the place of a version that is no longer in the map by id. Returns its slot.
+    fn vacate(&mut self, entry: &Entry) -> Slot {
+        self.by_place[entry.slot.place() as usize] = None;
+        self.columns.remove(entry.slot.place(), entry.content.fields().as_ref());
+        self.changes.note(entry.slot.place());
+        entry.slot
+    }
+}
+
+impl Source for Documents {
+    fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    fn holds(&self, place: u32, filter: &Filter) -> bool {
+        let document = self.by_place.get(place as usize).and_then(Option::as_ref);
+        let entry = document.and_then(|(_, id)| self.by_id.get(id));
+        entry.is_some_and(|entry| filter.matches(&entry.content.fields().unwrap_or_default()))
+    }
+}
+
+impl Counts {
+    /// The number of documents.
+    pub fn documents(&self) -> usize {
+        self.documents.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that they count for.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes the usage of the documents as it is now.
+    pub fn note(&self, used: Usage) {
+        self.documents.store(used.documents, Ordering::Relaxed);
+        self.bytes.store(used.bytes, Ordering::Relaxed);
+    }
+}

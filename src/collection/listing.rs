@@ -1,0 +1,74 @@
+//! Documents with their contents and vectors: one by id, a page of them, or all, in order of ids.
+//!
+//! Invariant: what one call returns was in the collection at one moment. Vectors and contents are shared with the
+//! collection and not copied. The memory that an export keeps beyond the collection is left to `exports`.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+
+use super::document::{Content, DocId};
+use super::documents::{Documents, Entry};
+use super::filter::Filter;
+use super::single::Collection;
+use crate::compute::stop::{Stop, Stopped};
+use crate::index::Vector;
+
+/// If fewer than one document of this many matches, those that match are sorted by id. Otherwise all documents are passed
+/// through in order of ids.
+const SELECTIVE: usize = 16;
+
+/// A document with its id, content and unit vector.
+pub type Listed = (DocId, Arc<Content>, Vector);
+
+impl Collection {
+    /// The content and vector of a document.
+    pub fn get(&self, id: &DocId) -> Option<(Arc<Content>, Vector)> {
+        let here = self.read();
+        let entry = here.by_id.get(id)?;
+        Some((Arc::clone(&entry.content), self.row(entry.slot)))
+    }
+
+    /// Documents that match in id order, from the first after `after`.
+    pub fn list(
+        &self,
+        filter: Option<&Filter>,
+        after: Option<&DocId>,
+        limit: usize,
+        stop: &Stop,
+    ) -> Result<Vec<Listed>, Stopped> {
+        let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
+        let here = self.read();
+        if let Some(matching) = &mut matching {
+            matching.catch_up(&here, stop)?;
+        }
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let listed = |(id, entry): (&DocId, &Entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot));
+        let all = here.by_id.range((from, Bound::Unbounded));
+        Ok(match matching {
+            None => all.take(limit).map(listed).collect(),
+            Some(matching) => {
+                let among = matching.places();
+                if among.len() as usize * SELECTIVE < here.by_id.len() {
+                    let mut ids: Vec<&DocId> =
+                        here.ids(among).filter(|id| after.is_none_or(|after| *id > after)).collect();
+                    ids.sort_unstable();
+                    let entries = ids.into_iter().take(limit).filter_map(|id| here.by_id.get_key_value(id));
+                    return Ok(entries.map(listed).collect());
+                }
+                all.filter(|(_, entry)| among.contains(entry.slot.place())).take(limit).map(listed).collect()
+            }
+        })
+    }
+
+    /// All documents, or those at some places, in id order.
+    pub(super) fn listed(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Listed> {
+        let size = among.map_or(here.by_id.len(), |among| among.len() as usize);
+        let mut listed = Vec::with_capacity(size);
+        let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.place()));
+        let matching = here.by_id.iter().filter(|(_, entry)| is_wanted(entry));
+        listed.extend(matching.map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot))));
+        listed
+    }
+}

@@ -1,0 +1,165 @@
+//! How large a status may be, and how much of a client's value it quotes.
+//!
+//! Clients bound the headers that they read, many at 8 KiB in all, and an answer may hold a thousand errors. Longer
+//! messages are cut, and details that do not fit are left out, the last ones first.
+//!
+//! Invariant: a status takes at most [`MAX_WIRE_BYTES`] of HTTP headers, whatever it quotes, and the error of one item at
+//! most [`MAX_ITEM_BYTES`] of its answer. Knows nothing of failures: their codes and words are those of [`super`].
+
+use prost::Message;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt, pb};
+
+/// Bytes of a status on the wire: its message, percent-encoded, and its details, in base64.
+const MAX_WIRE_BYTES: usize = 4096;
+
+/// Bytes of the error of one item, as it is encoded in an answer.
+pub(in crate::rpc) const MAX_ITEM_BYTES: usize = 1024;
+
+/// Bytes of a message on the wire, percent-encoded. The details repeat it.
+const MAX_MESSAGE_BYTES: usize = 1280;
+
+/// Bytes of a message in the error of one item.
+const MAX_ITEM_MESSAGE_BYTES: usize = 480;
+
+/// Characters of a value that are shown back to the client who sent it.
+const SHOWN_CHARS: usize = 100;
+
+/// The status that ends a call.
+pub(super) fn of_call(code: Code, message: String, details: ErrorDetails) -> Status {
+    let message = clipped(message, MAX_MESSAGE_BYTES, percent_encoded_len);
+    fitting(code, &message, details, |status| wire_bytes(status) <= MAX_WIRE_BYTES)
+}
+
+/// The status that stands beside one item of an answer.
+pub(super) fn of_item(code: Code, message: String, details: ErrorDetails) -> pb::Status {
+    let message = clipped(message, MAX_ITEM_MESSAGE_BYTES, str::len);
+    let status = fitting(code, &message, details, |status| status.details().len() <= MAX_ITEM_BYTES);
+    match pb::Status::decode(status.details()) {
+        Ok(with_details) if !status.details().is_empty() => with_details,
+        _ => pb::Status { code: code.into(), message, details: vec![] },
+    }
+}
+
+/// The beginning of a value that a client sent, in quotes, to show it back: at most `SHOWN_CHARS` characters.
+pub(in crate::rpc) fn shown(value: &str) -> String {
+    let mut quoted = String::from('"');
+    let mut left = SHOWN_CHARS - 3; // two quotes and the ellipsis
+    for character in value.chars() {
+        let escaped: String = if character == '\'' { "'".to_owned() } else { character.escape_debug().collect() };
+        let Some(rest) = left.checked_sub(escaped.chars().count()) else {
+            quoted.push_str("\"…");
+            return quoted;
+        };
+        left = rest;
+        quoted.push_str(&escaped);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The beginning of a name that a client sent, without quotes: at most `SHOWN_CHARS` characters.
+pub(in crate::rpc) fn shown_name(name: &str) -> String {
+    match name.char_indices().nth(SHOWN_CHARS) {
+        None => name.to_owned(),
+        Some(_) => name.chars().take(SHOWN_CHARS - 1).chain(['…']).collect(),
+    }
+}
+
+/// `text`, cut so that it measures `most` at most.
+fn clipped(text: String, most: usize, measure: impl Fn(&str) -> usize) -> String {
+    if text.len() * 3 <= most || measure(&text) <= most {
+        return text;
+    }
+    let most = most.saturating_sub(measure("…"));
+    let mut used = 0;
+    let end = text.char_indices().find(|(at, character)| {
+        used += measure(&text[*at..*at + character.len_utf8()]);
+        used > most
+    });
+    format!("{}…", &text[..end.map_or(text.len(), |(at, _)| at)])
+}
+
+/// Bytes of a text as the value of `grpc-message`: what is not a plain printable character takes three.
+fn percent_encoded_len(text: &str) -> usize {
+    let plain = |byte: u8| (0x21..0x7f).contains(&byte) && !b"\"#%<>`?{}".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { 1 } else { 3 }).sum()
+}
+
+/// Bytes that a status takes in headers.
+fn wire_bytes(status: &Status) -> usize {
+    percent_encoded_len(status.message()) + (status.details().len() * 4).div_ceil(3)
+}
+
+/// The status with as many of its details as `fits` allows.
+fn fitting(code: Code, message: &str, mut details: ErrorDetails, fits: impl Fn(&Status) -> bool) -> Status {
+    loop {
+        let status = Status::with_error_details(code, message, details.clone());
+        if fits(&status) {
+            return status;
+        }
+        let mut violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+        if violations.pop().is_none() || violations.is_empty() {
+            return Status::new(code, message);
+        }
+        details.set_bad_request(violations);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Failure, Resource, Violation};
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_shown_by_its_beginning() {
+        assert_eq!(shown("a\"b"), r#""a\"b""#);
+        assert_eq!(shown("it's"), r#""it's""#);
+        for long in ["é".repeat(200), "\u{1}".repeat(1 << 20), "\"".repeat(300), "日".repeat(98)] {
+            assert!(shown(&long).ends_with('…') && shown(&long).chars().count() <= SHOWN_CHARS, "{}", shown(&long));
+            assert!(shown_name(&long).chars().count() <= SHOWN_CHARS);
+        }
+        assert_eq!(shown_name(&"é".repeat(100)), "é".repeat(100));
+    }
+
+    /// Failures that quote as much as they can, of what costs most on the wire.
+    fn longest() -> Vec<Failure> {
+        let name = || "日\u{1}%".repeat(1 << 18);
+        let violation = |n: usize| Violation { field: format!("texts[{n}].{}", name()), reason: name() };
+        vec![
+            Failure::Invalid((0..20).map(violation).collect()),
+            Failure::NotFound(Resource::Collection(name())),
+            Failure::NotFound(Resource::Document { collection: name(), id: name() }),
+            Failure::NotFound(Resource::Classifier { name: name(), known: vec![name(); 9] }),
+            Failure::OtherModel { name: name(), reason: name() },
+            Failure::Stopped(name()),
+        ]
+    }
+
+    #[test]
+    fn a_status_fits_the_headers_that_clients_read_whatever_it_quotes() {
+        for failure in longest() {
+            let status = Status::from(failure);
+            let headers = status.clone().into_http::<()>().into_parts().0.headers;
+            let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+            assert!(wire_bytes(&status) <= MAX_WIRE_BYTES && bytes <= MAX_WIRE_BYTES + 128, "{bytes}: {status:?}");
+            assert!(!status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn the_error_of_an_item_is_small_whatever_it_quotes() {
+        for failure in longest() {
+            let item = failure.to_item();
+            assert!(item.encoded_len() <= MAX_ITEM_BYTES && !item.message.is_empty(), "{}", item.encoded_len());
+        }
+    }
+
+    #[test]
+    fn details_that_do_not_fit_are_left_out_from_the_end() {
+        let violation = |n: usize| Violation { field: format!("texts[{n}]"), reason: "x".repeat(500) };
+        let status = Status::from(Failure::Invalid((0..8).map(violation).collect()));
+        let kept = status.get_details_bad_request().expect("some fit").field_violations;
+        assert!((1..8).contains(&kept.len()) && kept[0].field == "texts[0]", "{kept:?}");
+    }
+}

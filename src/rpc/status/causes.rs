@@ -1,0 +1,106 @@
+//! The errors of the parts below as failures: of the collections, the disk, the model and the pools.
+//!
+//! Each error is told to the client in its own words, as far as the client can do something about it.
+//!
+//! Invariant: an error that is the server's own fault becomes [`Failure::Internal`], which tells the client nothing of
+//! it; its cause is logged here, or where it happened. Codes and messages are left to [`super`].
+
+use super::{Failure, Resource};
+use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
+use crate::compute::Refused;
+use crate::compute::stop::Stopped;
+use crate::embedder::NotAnEmbedding;
+use crate::inference::{Overloaded, TextError};
+
+impl Failure {
+    /// The failure of a call that asked the store for the collection `name`.
+    pub fn collection(name: &str, error: CollectionError) -> Self {
+        match error {
+            CollectionError::Unknown => Self::NotFound(Resource::Collection(name.to_owned())),
+            CollectionError::Exists => Self::Exists(Resource::Collection(name.to_owned())),
+            CollectionError::OtherModel { .. } => Self::OtherModel { name: name.to_owned(), reason: error.to_string() },
+            CollectionError::Full(full) => Self::Full(full),
+            CollectionError::Disk(error) => Self::disk(error),
+        }
+    }
+
+    /// The failure of a commit to the collection `name`.
+    pub fn commit(name: &str, error: CommitError) -> Self {
+        match error {
+            CommitError::Deleted => Self::NotFound(Resource::Collection(name.to_owned())),
+            CommitError::Full(full) => Self::Full(full),
+            CommitError::Stopped(stopped) => stopped.into(),
+            CommitError::Disk(error) => Self::disk(error),
+        }
+    }
+
+    /// The failure of an export.
+    pub fn export(error: ExportError) -> Self {
+        match error {
+            ExportError::TooMany => Self::TooMany(error.to_string()),
+            ExportError::Stopped(stopped) => stopped.into(),
+        }
+    }
+
+    /// The failure of a backup.
+    pub fn backup(error: BackupError) -> Self {
+        use disk::{BackupError as Disk, CopyError};
+        match error {
+            BackupError::InMemory => Self::NothingStored(error.to_string()),
+            BackupError::Busy => Self::Busy(error.to_string()),
+            BackupError::Disk(Disk::Copy(CopyError::DiskFull { .. })) => Self::DiskFull(error.to_string()),
+            // Nobody is told: the caller has gone.
+            BackupError::Disk(Disk::Copy(CopyError::GivenUp)) => Self::DeadlineExceeded,
+            BackupError::Disk(_) | BackupError::Io(_) => {
+                tracing::error!(%error, "there is no backup");
+                Self::Internal
+            }
+        }
+    }
+
+    /// The failure to scale a vector of the model to length 1: the vector has no direction.
+    pub fn of_model(error: &NotAnEmbedding) -> Self {
+        tracing::error!(%error, "the model's vector of a text has no direction");
+        Self::Internal
+    }
+
+    fn disk(error: disk::CommitError) -> Self {
+        match error {
+            disk::CommitError::Stopped { .. } => Self::Stopped(error.to_string()),
+            disk::CommitError::DiskFull { .. } => Self::DiskFull(error.to_string()),
+            disk::CommitError::Rejected(rejected) => {
+                tracing::error!(%rejected, "what is in memory and what is on disk do not fit each other");
+                Self::Internal
+            }
+        }
+    }
+
+    /// The failure to embed the text in `field`.
+    pub fn text(field: impl Into<String>, error: &TextError) -> Self {
+        match error {
+            TextError::TooLong { .. } | TextError::NoTokens | TextError::Tokenizer(_) => {
+                Self::invalid(field, error.to_string())
+            }
+            TextError::Model(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<Overloaded> for Failure {
+    fn from(overloaded: Overloaded) -> Self {
+        Self::Overloaded(overloaded)
+    }
+}
+
+impl From<Stopped> for Failure {
+    /// Only its deadline can end a call whose answer somebody still waits for.
+    fn from(_: Stopped) -> Self {
+        Self::DeadlineExceeded
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
