@@ -8,11 +8,13 @@
 //!                        ├──► classifier  text → labels ────────┴► inference: tokens, queue, batches ──► kernel, onnx
 //!                        └──► collection  documents by id ──► index: exact scan, graph ──► kernel
 //!   model    directory, hub cache, hub, wheel ──► files and card ──► embedder, classifier
+//!   compute  pools of threads for the work of calls, which stops with its caller       budget   bytes on their way
+//!   machine  memory of the container, files of a directory, the allocator's sizes
 //!   config   flags, environment, file ──► each part's Options         cli ──► client ──► gRPC
 //! ```
 //!
 //! Data flows one way: wire → domain → numbers. [`embedder`] and [`index`] meet only in [`rpc`] and
-//! [`collection`]. tonic and prost are known to [`rpc`], [`server`] and [`client`]; clap to [`cli`] and
+//! [`collection`]. tonic and prost are known to [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and
 //! [`config`]; hnsw_rs to one file of [`index`]; hf-hub to one file of [`model`]; ort and rten to one file of [`onnx`] each. ARCHITECTURE.md has
 //! the invariants and the path of each call.
 

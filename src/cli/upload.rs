@@ -37,7 +37,7 @@ use crate::client::{self, item_error};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "A document that is wrong is reported and skipped. What was committed stays. Exit status: 0 all committed, \
-1 some rejected, 2 failed, 130 or 143 interrupted.
+1 some rejected, 2 failed, 129, 130 or 143 interrupted.
 
 A record without an id gets one from the file's name, its line and what it holds, as in words:17-9f86d081884c: loaded \
 again it is the same document, and it never takes the place of another one.

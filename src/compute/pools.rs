@@ -22,7 +22,7 @@ pub struct Pools {
     pub search: Pool,
     /// Texts to tokens. A call of long texts goes on in `bulk`.
     pub texts: Pool,
-    /// Exports, lists, answers of many texts, and what took long elsewhere; its threads give way to all others.
+    /// Exports, answers of many texts, and what took long elsewhere; its threads give way to all others.
     pub bulk: Pool,
     /// What waits for a disk: commits, new and deleted collections, backups.
     pub storage: Pool,

@@ -42,7 +42,7 @@ impl Gates {
         let gate = |calls, limit, per_connection| Arc::new(Gate::new(Bounds { calls, limit, per_connection }));
         Self {
             calls: Arc::new(Gate::shared(CALLS, max_calls)),
-            // Some 3 KB each; their bytes have a budget.
+            // Some 3 KB each, and a message: above `FREE` bytes it takes its part of the budget.
             arriving: Arc::new(Gate::shared("requests that arrive", max_calls.saturating_mul(16).max(4096))),
             info: gate("Info calls", 256, 16),
             health: gate("health checks", 256, 16),

@@ -10,6 +10,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tonic_health", &["src/server/", "src/client/"]),
     ("tonic_reflection", &["src/server/"]),
     ("h2", &["src/server/"]),
+    ("flate2", &["src/server/unpack.rs"]),
+    ("zstd", &["src/server/unpack.rs"]),
     ("prost", &["src/rpc/", "src/client/", "src/server/methods.rs"]),
     ("clap", &["src/cli/", "src/config/flags.rs"]),
     ("hnsw_rs", &["src/index/graph/build.rs"]),
@@ -26,7 +28,7 @@ const DOORS: &[(&str, &[&str])] = &[
 
 /// Modules, and those of the crate that they may use.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("compute", &["kernel", "machine"]),
+    ("compute", &["kernel"]),
     ("kernel", &[]),
     ("machine", &[]),
     ("index", &["compute", "kernel", "machine"]),

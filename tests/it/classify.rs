@@ -270,7 +270,7 @@ async fn a_text_that_the_graph_fails_on_leaves_its_neighbours_classified() {
     let results = classify(&server, request("broken", &["slow", &long, "fast"])).await.results;
     assert_eq!(error(&results[1]).0, i32::from(Code::Internal));
     assert!(!classification(&results[0]).label.is_empty() && !classification(&results[2]).label.is_empty());
-    assert!(server.log().contains("the model failed"), "{}", server.log());
+    server.has_logged("the model failed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

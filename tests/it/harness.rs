@@ -118,6 +118,17 @@ impl Server {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until the server has logged `words`: its lines arrive a little after its answers.
+    pub async fn has_logged(&self, words: &str) {
+        let logged = async {
+            while !self.log().contains(words) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let logged = tokio::time::timeout(Duration::from_secs(30), logged).await;
+        logged.unwrap_or_else(|_| panic!("nothing of {words:?} in the log:\n{}", self.log()));
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("-TERM");

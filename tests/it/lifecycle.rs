@@ -90,9 +90,7 @@ async fn a_terminal_that_closes_lets_calls_finish_as_a_stop_does() {
     send.send(texts(1, 1)).await.unwrap();
     assert!(responses.next().await.unwrap().is_ok());
     server.signal("-HUP");
-    while !server.log().contains("stopping") {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    server.has_logged("stopping").await;
     send.send(texts(2, 2)).await.unwrap();
     assert_eq!(responses.next().await.unwrap().unwrap().results.len(), 2);
     drop(send);
@@ -108,7 +106,7 @@ async fn calls_that_outlast_the_drain_timeout_are_cut_off() {
     let _responses = client.embed_stream(ReceiverStream::new(receive)).await.unwrap();
     server.terminate();
     assert_eq!(server.exit_code().await, Some(0));
-    assert!(server.log().contains("cut off"), "{}", server.log());
+    server.has_logged("cut off").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,9 +226,7 @@ async fn when_no_connection_is_left_the_log_says_so_and_those_there_are_answered
         let mut client = server.client().await;
         is_answered(&mut client).await;
         let many: Vec<_> = (0..150).filter_map(|_| TcpStream::connect(server.addr).ok()).collect();
-        while !server.log().contains(word) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        server.has_logged(word).await;
         is_answered(&mut client).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(server.log().lines().count() < 30, "{}", server.log());

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use crate::budget::{ByteBudget, Held};
 use crate::rpc::refusal::Refusal;
 
-/// A message of up to this many bytes costs no budget: `max_calls` messages of this size are little.
-pub const FREE: usize = 64 * 1024;
+/// A message of this many bytes takes none of the budget: 64 MiB for the 4,096 requests that may arrive at a time.
+pub const FREE: usize = 16 * 1024;
 /// How long a message waits for memory.
 const PATIENCE: Duration = Duration::from_secs(5);
 
