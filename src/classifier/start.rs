@@ -25,7 +25,7 @@ pub struct Options {
     pub queue_tokens: usize,
     /// Memory for the scores of earlier texts, for each classifier.
     pub cache_bytes: usize,
-    /// Where texts are tokenised.
+    /// The pools that tokenise texts.
     pub pools: Pools,
 }
 
@@ -54,7 +54,7 @@ pub enum StartError {
          result of {step}: export the scores before it (logits), or write the problem_type of the graph"
     )]
     OtherProblem {
-        /// What the configuration says.
+        /// The value in the configuration.
         given: Problem,
         /// The output.
         output: String,
@@ -256,7 +256,7 @@ fn count_scores(graph: &mut Graph, tokenizer: &Tokenizer) -> Result<usize, Start
     Ok(output.shape.last().copied().unwrap_or(0))
 }
 
-/// What the scores mean: as the graph's last step says, if it makes probabilities, or else as `config.json` says.
+/// The meaning of the scores: by the graph's last step if it makes probabilities, otherwise by `config.json`.
 fn problem(card: &ClassifierCard, graph: &Graph, scores: usize) -> Result<Problem, StartError> {
     let (of_graph, step) = match graph.scale() {
         // As for labels in config.json: one score alone says how much, and a softmax of one is always 1.

@@ -127,7 +127,7 @@ struct Sink {
 }
 
 enum Out {
-    /// Lines for whoever reads our output: each chunk is passed on at once.
+    /// Lines for the reader of our output: each chunk is passed on at once.
     Stdout,
     Lines(NewFile),
     /// The array begins with the first vector, which tells the dimensions; texts before it are counted.

@@ -148,12 +148,12 @@ fn storage(table: &mut Table, storage: &Storage) {
     }
 }
 
-/// A limit of which 0 is none.
+/// A limit as text; 0 means that there is no limit.
 fn bound(n: u64) -> String {
     if n == 0 { "no limit".to_owned() } else { table::count(n) }
 }
 
-/// A limit in bytes of which 0 is none.
+/// A limit in bytes as text; 0 means that there is no limit.
 fn bound_bytes(bytes: u64) -> String {
     if bytes == 0 { "no limit".to_owned() } else { table::bytes(bytes) }
 }

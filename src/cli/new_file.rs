@@ -24,7 +24,7 @@ static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub struct NewFile {
     to: BufWriter<Target>,
-    /// How messages name it.
+    /// Its name in messages.
     shown: String,
     /// `None`: it is written into as it is.
     renaming: Option<Renaming>,
@@ -79,7 +79,7 @@ impl NewFile {
         Ok(())
     }
 
-    /// What is written goes on at once to a reader, and cannot be changed any more: no regular file.
+    /// A pipe or a device: what is written reaches a reader at once and cannot be changed any more.
     pub fn is_stream(&self) -> bool {
         self.renaming.is_none()
     }

@@ -23,7 +23,7 @@ pub struct Options {
     /// Memory for vectors of texts that were computed before. Higher: more texts that are asked for
     /// again cost nothing. 0: each is computed again.
     pub cache_bytes: usize,
-    /// Where texts are tokenised.
+    /// The pools that tokenise texts.
     pub pools: Pools,
 }
 

@@ -67,7 +67,7 @@ pub struct Options {
     pub queue_tokens: usize,
     /// Memory for rows of texts that were computed before. 0: each is computed again.
     pub cache_bytes: usize,
-    /// Where texts are tokenised.
+    /// The pools that tokenise texts.
     pub pools: Pools,
 }
 

@@ -88,7 +88,7 @@ pub struct Options {
     pub has_quotes: bool,
     /// The types of CSV columns.
     pub types: Types,
-    /// What becomes of whole numbers that metadata cannot hold.
+    /// The treatment of whole numbers that metadata cannot hold.
     pub large_numbers: LargeNumbers,
     /// Records that end within the first so many bytes are passed over; their lines count. 0: none are.
     pub after_bytes: u64,
