@@ -2,6 +2,8 @@
 //!
 //! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. What they change is written
 //! down in [`Changes`], and the documents that changed are looked at again, one by one, before the result is used.
+//! So a filter holds up no commit, with one exception: it is evaluated under the lock if more changes than
+//! [`REMEMBERED`] outran its evaluation [`ATTEMPTS`] times, or came between two queries of one call.
 //!
 //! Invariant: after `Matching::catch_up` the places are those of the documents that match at that moment, as long as
 //! the same lock is held.

@@ -3,6 +3,13 @@
 //! Invariants: exactly min(k, live and at the places that are asked for) hits, with true scores, in order. A search costs
 //! about as much as a scan at most, and a walk that may look no farther before it: a walk is given up where a
 //! scan would have cost as much.
+//!
+//! A score is the cosine of two f32 vectors. Candidates are found by their codes and compared by their f32 rows, best
+//! estimate first, until an estimate is so far below the k-th score that it cannot matter. In an exact scan that distance
+//! is a bound which always holds. In a walk, and in a scan that takes the place of a walk, it is four standard deviations.
+//!
+//! Vectors that tie with the last hit are returned beside the hits, so that equal scores cost one search. The caller
+//! picks the lowest ids, which the index does not know.
 
 mod scans;
 mod walks;

@@ -1,4 +1,6 @@
 //! Work on a message: done at once where the message is small, away from the async threads where it is large.
+//!
+//! An async thread that computed for long would delay the health checks of all clients.
 
 use super::status::Failure;
 use super::{Engine, compute};
