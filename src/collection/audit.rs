@@ -1,7 +1,8 @@
-//! Is every document found by its own vector?
+//! A test that every document is found by its own vector.
 //!
-//! The graph is approximate: what it misses is not lost, but nobody finds it. So it is asked for every document, in the way in which
-//! clients ask: a vector that is stored is looked up by a digest too. How much walks miss is the index's own to measure.
+//! The graph is approximate: a document that it misses is not lost, but no search finds it. So the graph is asked
+//! for every document, as clients ask. (A search with a stored vector looks it up by a digest too.) The index
+//! itself measures the recall of graph walks.
 
 use super::document::DocId;
 use super::search::Search;
@@ -10,15 +11,15 @@ use crate::compute::stop::Stop;
 use crate::embedder::Embedding;
 use crate::index::Effort;
 
-/// Documents that one hold of the lock covers.
+/// Documents that are read under one hold of the lock.
 const BATCH: usize = 1_024;
 
-/// A document's score for its own vector is 1, but for rounding.
+/// Least score of a document for its own vector: 1, less rounding.
 const ITSELF: f32 = 0.9999;
 
 impl Collection {
-    /// The ids of documents whose own vectors find neither them nor a document that is as near, after the graph was
-    /// brought up to date. Blocks: about a minute for 100,000 documents.
+    /// Brings the graph up to date, and returns the ids of documents whose own vector finds neither them nor a
+    /// document that is as near. Blocks: about a minute for 100,000 documents.
     pub fn unfound(&self) -> Vec<DocId> {
         self.finish_graph();
         let search = Search::nearest(1, Effort::Graph { ef: None });

@@ -1,5 +1,7 @@
-//! A backup of the whole store, while commits go on. There is one at a time, from the moment at which it is begun to the one
-//! at which its file is closed: each takes the space of all documents.
+//! A backup of the whole store, made while commits go on.
+//!
+//! One backup exists at a time, from its start until its file is closed, because each takes the disk space of all
+//! documents.
 
 use std::fs::File;
 use std::io;
@@ -11,34 +13,34 @@ use super::store::Store;
 use crate::compute::stop::Stop;
 use crate::machine::files;
 
-/// The backup while it is made, in the data directory.
+/// Name of the backup file in the data directory.
 const FILE: &str = "backup.redb";
 
-/// Why there is no backup.
+/// Reasons why a backup is not made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// Nothing is stored.
-    #[error("the server keeps its collections in memory alone: there is nothing to back up")]
+    /// The store is in memory alone.
+    #[error("the server keeps its collections in memory alone, so there is nothing to back up: set data_dir")]
     InMemory,
-    /// One is being made.
+    /// Another backup is being made or read.
     #[error("another backup is being made or read: try again when it has ended")]
     Busy,
-    /// It could not be made.
+    /// Writing the backup failed.
     #[error(transparent)]
     Disk(#[from] disk::BackupError),
-    /// It was made and cannot be had.
+    /// The backup was written but cannot be opened.
     #[error("the backup cannot be opened: {0}")]
     Io(#[from] io::Error),
 }
 
-/// The one backup that there is. Its file has no name any more: its space is free when this is dropped.
+/// A backup that is being read. Its file is unlinked already, so dropping this frees the space.
 pub struct Backup {
-    /// The whole file, to be read from its beginning.
+    /// The whole file, positioned at its beginning.
     pub file: File,
     _turn: Turn,
 }
 
-/// Held by the backup that is made or read.
+/// Lets one backup at a time be made or read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns(Arc<AtomicBool>);
 
@@ -58,13 +60,13 @@ impl Drop for Turn {
 }
 
 impl Store {
-    /// All that is committed now, every document checked, as a file that [`disk::restore`] reads. Blocks; `stop` ends it
-    /// within moments, and what was written is removed.
+    /// Writes all that is committed now into a file that [`disk::restore`] reads, and checks every document.
+    /// Blocks. `stop` ends it within moments, and the partial file is removed.
     pub fn backup(&self, stop: &Stop) -> Result<Backup, BackupError> {
         let (Some(disk), Some(directory)) = (&self.disk, &self.directory) else { return Err(BackupError::InMemory) };
         let turn = self.backups.take().ok_or(BackupError::Busy)?;
         let path = directory.join(FILE);
-        // A process that was killed between two lines of this function leaves one behind.
+        // A process that was killed in the middle of this function leaves a file behind.
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}

@@ -1,4 +1,4 @@
-//! What documents may take: how many, and how much memory, in one collection and in all.
+//! Quotas: how many documents there may be, and how much memory they may take, in one collection and in all.
 
 use std::fmt;
 use std::iter::Sum;
@@ -6,44 +6,44 @@ use std::ops::{Add, AddAssign, Sub};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// An amount of documents, with the memory that they, their vectors and their part of the graph take, as estimated.
+/// A number of documents, with the estimated memory of documents, vectors and graph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// How many.
+    /// Number of documents.
     pub documents: usize,
-    /// Their bytes.
+    /// Estimated bytes.
     pub bytes: usize,
 }
 
-/// The most there may be; `usize::MAX` does not bind.
+/// Upper limits; `usize::MAX` is no limit.
 pub type Quota = Usage;
 
-/// There is no room for more.
+/// A quota does not allow more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{limit}: {wanted} {} more would exceed the limit of {most}: {used} are in use", limit.unit())]
 pub struct Full {
-    /// Which limit is reached.
+    /// The quota that is reached.
     pub limit: Limit,
-    /// What is in use.
+    /// Amount in use.
     pub used: usize,
-    /// What was to be added.
+    /// Amount that was to be added.
     pub wanted: usize,
-    /// What may be in use.
+    /// The limit.
     pub most: usize,
 }
 
-/// A limit, by the name of its setting.
+/// A quota, by the name of its setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Documents of all collections.
+    /// Number of documents in all collections.
     Documents,
     /// Bytes of all collections.
     StoredBytes,
-    /// Documents of one collection.
+    /// Number of documents in one collection.
     CollectionDocuments,
     /// Bytes of one collection.
     CollectionBytes,
-    /// Collections.
+    /// Number of collections.
     Collections,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Display for Limit {
 }
 
 impl Usage {
-    /// No limit.
+    /// No limits.
     pub const UNLIMITED: Quota = Usage { documents: usize::MAX, bytes: usize::MAX };
 }
 
@@ -102,24 +102,24 @@ impl Sum for Usage {
     }
 }
 
-/// Documents that go, and others that come in their place.
+/// Documents that leave, and others that replace them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Exchange {
     pub freed: Usage,
     pub added: Usage,
-    /// Bytes that are taken until it is known what the documents that come take in the columns. Never too few.
+    /// Bytes reserved for the columns until their growth is known. An upper bound.
     pub reserved_bytes: usize,
-    /// Of the bytes that are freed in the collection, those that open exports keep alive: in the budget of all they stay.
+    /// Bytes of `freed` that open exports keep alive. They stay in the budget of all collections.
     pub kept_bytes: usize,
 }
 
 impl Exchange {
-    /// What is taken at first.
+    /// Usage taken at first, reservation included.
     pub(super) fn taken(self) -> Usage {
         Usage { bytes: self.added.bytes + self.reserved_bytes, ..self.added }
     }
 
-    /// What the budget of all collections gets back.
+    /// Usage that is given back to the budget of all collections.
     pub(super) fn freed_of_all(self) -> Usage {
         Usage { bytes: self.freed.bytes - self.kept_bytes, ..self.freed }
     }
@@ -134,22 +134,22 @@ impl AddAssign for Exchange {
     }
 }
 
-/// What is in use, and the most there may be.
+/// Usage of one collection or of all, and its limits.
 pub(super) struct Budget {
     used: Mutex<Usage>,
     most_documents: usize,
-    /// Follows the memory that the process has left, where no setting says how much.
+    /// Follows the memory that the process has left, unless a setting fixes it.
     most_bytes: AtomicUsize,
     limits: (Limit, Limit),
 }
 
 impl Budget {
-    /// Of all collections together.
+    /// Makes the budget of all collections together.
     pub(super) fn of_all(most: Quota) -> Self {
         Self::new(most, (Limit::Documents, Limit::StoredBytes))
     }
 
-    /// Of one collection.
+    /// Makes the budget of one collection.
     pub(super) fn of_one(most: Quota) -> Self {
         Self::new(most, (Limit::CollectionDocuments, Limit::CollectionBytes))
     }
@@ -159,7 +159,7 @@ impl Budget {
         Self { used: Mutex::default(), most_documents: most.documents, most_bytes, limits }
     }
 
-    /// From now on there may be so many bytes.
+    /// Sets the limit on bytes.
     pub(super) fn set_most_bytes(&self, bytes: usize) {
         self.most_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -168,8 +168,8 @@ impl Budget {
         *self.lock()
     }
 
-    /// Gives back `freed` and takes `added`, or changes nothing. What does not grow always succeeds: a limit that was
-    /// lowered must not keep documents from being replaced or removed.
+    /// Gives back `freed` and takes `added`, or changes nothing. An exchange that does not grow always succeeds:
+    /// after a limit was lowered, documents can still be replaced and removed.
     pub(super) fn exchange(&self, freed: Usage, added: Usage) -> Result<(), Full> {
         let mut used = self.lock();
         let room = |limit, used: usize, freed: usize, added: usize, most: usize| {
@@ -183,13 +183,13 @@ impl Budget {
         Ok(())
     }
 
-    /// Takes back an exchange.
+    /// Reverts an exchange.
     pub(super) fn undo(&self, freed: Usage, added: Usage) {
         let mut used = self.lock();
         *used = *used + freed - added;
     }
 
-    /// Counts `now` bytes instead of `before`, whatever the limit: for what is there already.
+    /// Counts `now` bytes instead of `before`, regardless of the limit: for documents that exist already.
     pub(super) fn replace(&self, before: usize, now: usize) {
         let mut used = self.lock();
         used.bytes = used.bytes + now - before;

@@ -1,12 +1,12 @@
-//! Metadata by field, so that a condition is evaluated for all documents at once.
+//! Metadata by field, for evaluating a condition on all documents at once.
 //!
-//! Two ordered maps hold all of it: one has the fields, by the field they lie in and their key, each with the places of
-//! the documents that have it; the other has the values, by field and value, each with the places of the documents that
-//! hold it. A field or a value that one document has costs one entry. Equality is one lookup, a range is a walk over the
-//! values between its bounds ([`evaluate`]), and the rest is algebra of bitmaps.
+//! Two ordered maps hold it. One maps a field (its parent field and key) to postings: the positions of the
+//! documents that have it. The other maps a field and a value to the postings of the documents with that value. A
+//! field or a value of one document costs one entry. Equality is one lookup, a range is a walk over the values
+//! between its bounds ([`evaluate`]), and the rest is bitmap algebra.
 //!
-//! Invariants: for every filter the documents found here are those that [`Filter::matches`]; [`Columns::bytes`] follows
-//! every change and is within a quarter of what is taken.
+//! Invariants: for every filter the documents found here are those that [`Filter::matches`]; [`Columns::bytes`]
+//! follows every change and is within a quarter of the real memory.
 //!
 //! [`Filter::matches`]: super::filter::Filter::matches
 
@@ -30,37 +30,37 @@ use super::groups::Groups;
 use fields::{FieldId, Fields, ROOT};
 use places::Places;
 
-/// Bytes of an entry in the map of values, beside its text and its places: the nodes of the map are between six elevenths
-/// and three quarters full (measured: 93 bytes where values come in order, 74 where they come in any).
+/// Bytes of an entry in the map of values, beside its text and its postings: the map's nodes are between six
+/// elevenths and three quarters full (measured: 93 bytes where values come in order, 74 in any order).
 const VALUE_BYTES: usize = 83;
 
-/// Bytes that a short text takes more than its length: allocators round up.
+/// Bytes that a short text takes beyond its length: allocators round up.
 const TEXT_BYTES: usize = 8;
 
-/// The metadata of a collection's documents, by the place of their vectors.
+/// The metadata of a collection's documents, by position in the index.
 #[derive(Default)]
 pub(super) struct Columns {
-    /// Every document, those without metadata too.
+    /// All documents, also those without metadata.
     all: RoaringBitmap,
     fields: Fields,
-    /// Documents by what a field, or an element of it, is.
+    /// Documents by the value of a field, or of an element of it.
     values: BTreeMap<(FieldId, Scalar), Places>,
-    /// Bytes of the values.
+    /// Bytes of the map of values.
     value_bytes: usize,
 }
 
-/// A field that a document has, met while its metadata is gone through.
+/// A field of a document, found while its metadata is traversed.
 #[derive(Clone, Copy)]
 struct Met<'m> {
     parent: FieldId,
     key: &'m str,
     value: &'m Value,
-    /// It lies in an object in a list.
+    /// True if the field lies in an object in a list.
     in_list: bool,
 }
 
 impl Columns {
-    /// A document, at a place that holds none.
+    /// Inserts a document at a free position.
     pub(super) fn insert(&mut self, place: u32, metadata: Option<&Map<String, Value>>) {
         self.all.insert(place);
         for met in fields_of(ROOT, metadata, false) {
@@ -101,14 +101,14 @@ impl Columns {
         }
     }
 
-    /// Takes out the document at a place, with the metadata that it came with.
+    /// Removes the document at a position, with the metadata that it was inserted with.
     pub(super) fn remove(&mut self, place: u32, metadata: Option<&Map<String, Value>>) {
         self.all.remove(place);
         let mut fields = Vec::new();
         for met in fields_of(ROOT, metadata, false) {
             self.remove_values(place, met, &mut fields);
         }
-        // A field goes after all that lies in it, and after its last value.
+        // A field goes after all fields inside it, and after its last value.
         for (parent, key) in fields.into_iter().rev() {
             self.fields.leave(parent, key, place);
         }
@@ -144,18 +144,19 @@ impl Columns {
         }
     }
 
-    /// Bytes that fields, values and places take.
+    /// Bytes of fields, values and postings.
     pub(super) fn bytes(&self) -> usize {
         self.value_bytes + self.fields.bytes()
     }
 
-    /// Bytes that [`Columns::bytes`] grows by, at most, when a document with this metadata is added. Of documents that are
-    /// added together each counts what they have in common and is new, so what they took is less, and known after it.
+    /// Upper bound on the growth of [`Columns::bytes`] when a document with this metadata is added. Documents that
+    /// are added together may share new fields and values, which this counts for each; their real growth is known
+    /// afterwards.
     pub(super) fn cost_of(&self, metadata: Option<&Map<String, Value>>) -> usize {
         cost::of(self, metadata)
     }
 
-    /// Fields there are, those in objects too.
+    /// Number of fields, those in objects included.
     pub(super) fn n_fields(&self) -> usize {
         self.fields.len()
     }
@@ -185,12 +186,12 @@ impl Columns {
         keys.pop();
     }
 
-    /// The places of all documents.
+    /// The positions of all documents.
     pub(super) fn all(&self) -> &RoaringBitmap {
         &self.all
     }
 
-    /// The places of the documents whose group has this value.
+    /// The positions of the documents whose group has this value.
     pub(super) fn in_group(&self, groups: &Groups, value: &Scalar) -> RoaringBitmap {
         let (mut found, mut hidden) = (RoaringBitmap::new(), RoaringBitmap::new());
         for path in &groups.by {
@@ -202,7 +203,7 @@ impl Columns {
         found
     }
 
-    /// The places of the documents whose field is this value: not those where it lies in a list.
+    /// The positions of the documents whose field is this value, except where it lies in a list.
     fn equal(&self, path: &Path, value: &Scalar) -> RoaringBitmap {
         let Some((id, field)) = self.fields.at(path) else { return RoaringBitmap::new() };
         let mut found = self.values.get(&(id, value.clone())).map(Places::to_bitmap).unwrap_or_default();
@@ -212,12 +213,12 @@ impl Columns {
         found
     }
 
-    /// The places of the documents that have a field.
+    /// The positions of the documents that have a field.
     fn present(&self, path: &Path) -> RoaringBitmap {
         self.fields.at(path).map(|(_, field)| field.present.to_bitmap()).unwrap_or_default()
     }
 
-    /// A field's values that are numbers between bounds, in order.
+    /// The numbers among a field's values that lie between bounds, in order.
     fn numbers(
         &self,
         field: FieldId,
@@ -237,7 +238,7 @@ fn fields_of(parent: FieldId, object: Option<&Map<String, Value>>, in_list: bool
     object.into_iter().flatten().map(move |(key, value)| Met { parent, key, value, in_list })
 }
 
-/// The objects that a value is or, being a list, holds.
+/// Calls `see` with each object that a value is or, as a list, contains.
 fn each_object<'m>(value: &'m Value, see: &mut impl FnMut(&'m Map<String, Value>)) {
     match value {
         Value::Object(inner) => see(inner),

@@ -1,13 +1,13 @@
-//! What changes a collection: one commit for all that wait.
+//! Group commit: one commit for all operations that wait.
 //!
 //! ```text
-//! commit, remove ──► waiting ──► whoever has the turn takes all: budget ──► disk, one fsync ──► index, documents ──► answers
+//! commit, remove ──► waiting ──► the leader takes all: budget ──► disk, one fsync ──► index, documents ──► answers
 //! ```
-//! Who comes while another has the turn finds its own work done when the turn is free, or does that of all others too.
+//! A caller that arrives during a commit waits for the lock. Then either its operation is done, or it becomes the
+//! leader and commits all that wait.
 //!
-//! Invariants: the order in which operations began to wait is the order in which they take effect; an answer comes
-//! after the fsync and when searches find what was stored; an operation that is refused leaves nothing behind and
-//! fails no other.
+//! Invariants: operations take effect in the order in which they began to wait. An answer comes after the fsync,
+//! and when searches find the documents. A refused operation leaves nothing behind and fails no other.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -24,19 +24,19 @@ use super::metadata::Metadata;
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Why an operation changed nothing.
+/// Reasons why an operation changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// The collection was deleted while the caller still held it.
     #[error("the collection was deleted meanwhile")]
     Deleted,
-    /// There is no room for the documents.
+    /// A quota does not allow the documents.
     #[error(transparent)]
     Full(#[from] Full),
-    /// Whoever asked for it has gone.
+    /// The caller has gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
-    /// The disk did not take it.
+    /// The disk refused the change.
     #[error(transparent)]
     Disk(disk::CommitError),
 }
@@ -50,18 +50,18 @@ impl From<disk::CommitError> for CommitError {
     }
 }
 
-/// Where a collection is stored.
+/// The storage of a collection.
 pub(super) struct Place {
     pub disk: Arc<Disk>,
     /// The collection's number there.
     pub number: u32,
 }
 
-/// Operations on their way.
+/// Operations that wait, and the lock of the leader.
 #[derive(Default)]
 pub(super) struct Commits {
     waiting: Mutex<Vec<Waiting>>,
-    /// Held by who does the work: the lowest row that was never used.
+    /// Locked by the leader. Holds the lowest unused row number.
     turn: Mutex<u64>,
 }
 
@@ -70,14 +70,14 @@ struct Waiting {
     done: Asker,
 }
 
-/// The documents that were removed because an operation asked for it, and those that it could not add.
+/// Result of an operation: the documents that it removed, and those that it could not add.
 #[derive(Debug, Clone, Default)]
 struct Done {
     removed: Vec<DocId>,
     refused: Vec<TooManyFields>,
 }
 
-/// Who waits for an operation.
+/// Channel to the caller of an operation.
 type Asker = SyncSender<Result<Done, CommitError>>;
 
 enum Operation {
@@ -86,21 +86,21 @@ enum Operation {
     RemoveMatching(Filter, Stop),
 }
 
-/// What operations together make of the collection.
+/// The combined effect of several operations on the collection.
 #[derive(Default)]
 struct Draft {
-    /// What becomes of each document that is touched.
+    /// Each touched document after the commit; `None`: removed.
     after: BTreeMap<DocId, Option<Document>>,
-    /// What was taken from the budgets, and given back to them.
+    /// Usage that was exchanged in the budgets.
     exchange: Exchange,
-    /// Who is to be told what, if all goes well.
+    /// Callers, with their results if the commit succeeds.
     answers: Vec<(Asker, Done)>,
     /// Fields that no document has yet.
     fields: NewFields,
 }
 
 impl Draft {
-    /// The ids of the documents in it that match.
+    /// Ids of the draft's documents that match.
     fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
         let matches = |document: &Document| filter.matches(&document.content.fields().unwrap_or_default());
         self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(matches)).map(|(id, _)| id)
@@ -108,27 +108,27 @@ impl Draft {
 }
 
 impl Commits {
-    /// For a collection whose rows below `next_row` were used.
+    /// Makes the queue of a collection whose rows below `next_row` were used.
     pub(super) fn new(next_row: u64) -> Self {
         Self { waiting: Mutex::default(), turn: Mutex::new(next_row) }
     }
 }
 
 impl Collection {
-    /// Stores documents, all or none, on disk if the collection is there, and makes them searchable; all but those that
-    /// would bring too many fields, which are returned. Where an id exists, or comes twice, the later document replaces
-    /// the earlier. Blocks until that is done; an upload that is faster than the graph waits for it too.
+    /// Stores documents, all or none, and makes them searchable. Documents that would bring too many fields are
+    /// left out and returned. If an id exists or comes twice, the later document replaces the earlier. Blocks until
+    /// the documents are on disk, if the collection is; an upload that is faster than the graph waits for it too.
     pub fn commit(&self, documents: Vec<Document>) -> Result<Vec<TooManyFields>, CommitError> {
         self.perform(Operation::Put(documents)).map(|done| done.refused)
     }
 
-    /// Removes documents and returns the ids of those that there were, in order. Blocks until that is on disk too.
+    /// Removes documents and returns the ids of those that existed, in order. Blocks until the removal is on disk.
     pub fn remove(&self, ids: &[DocId]) -> Result<Vec<DocId>, CommitError> {
         self.perform(Operation::Remove(ids.to_vec())).map(|done| done.removed)
     }
 
-    /// Removes the documents that match, all at once, and returns their ids in order. Blocks until that is on disk too.
-    /// While the filter is evaluated `stop` ends it, and nothing is removed.
+    /// Removes the documents that match, all at once, and returns their ids in order. Blocks until the removal is
+    /// on disk. `stop` ends the evaluation of the filter, and then nothing is removed.
     pub fn remove_matching(&self, filter: Filter, stop: &Stop) -> Result<Vec<DocId>, CommitError> {
         self.perform(Operation::RemoveMatching(filter, stop.clone())).map(|done| done.removed)
     }
@@ -142,7 +142,7 @@ impl Collection {
             self.perform_all(all, &mut next_row);
         }
         drop(next_row);
-        answer.recv().expect("whoever had the turn answered all that it took")
+        answer.recv().expect("the leader answers every operation that it takes")
     }
 
     fn perform_all(&self, all: Vec<Waiting>, next_row: &mut u64) {
@@ -164,9 +164,9 @@ impl Collection {
         self.tend_graph();
     }
 
-    /// Adds an operation, if there is room for it.
+    /// Adds an operation, if the quotas allow it.
     fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Done, CommitError> {
-        // Nothing changes meanwhile: this has the turn.
+        // This thread is the leader, so nothing changes meanwhile.
         let matching = match &operation {
             Operation::RemoveMatching(filter, stop) => Some(self.matching(filter, stop)?),
             Operation::Put(_) | Operation::Remove(_) => None,
@@ -211,7 +211,7 @@ impl Collection {
         Ok(Done { removed, refused })
     }
 
-    /// First on disk, then where searches see it.
+    /// Commits to disk, then makes the changes visible to searches.
     fn store(
         &self,
         after: BTreeMap<DocId, Option<Document>>,
@@ -237,7 +237,7 @@ impl Collection {
     }
 }
 
-/// What is to change on disk. Each document that is touched has a row number of its own, from `first_row` on.
+/// The changes on disk. Each touched document gets a row number, from `first_row` on.
 fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Document>>, first_row: u64) -> Vec<Change> {
     let mut changes = Vec::with_capacity(2 * after.len());
     for (row, (id, document)) in (first_row..).zip(after) {
@@ -259,12 +259,12 @@ fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Documen
 }
 
 fn answer(done: &Asker, result: Result<Done, CommitError>) {
-    // Who asked is waiting, unless its thread is no more.
+    // The caller waits for this, unless its thread is gone.
     let _ = done.send(result);
 }
 
-/// A panic under one of these locks leaves what they guard usable: operations are taken whole, and a row number that is
-/// passed over is none the less never used.
+/// Locks a mutex. A panic under one of these locks leaves the data usable: operations are taken as a whole, and a
+/// skipped row number is never used.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

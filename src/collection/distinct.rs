@@ -1,9 +1,8 @@
-//! How many fields the documents of a collection may have between them.
+//! The limit on the number of different fields in a collection's documents.
 //!
-//! Each field that is like no other costs memory and makes nothing easier to find; documents whose keys are ids or times
-//! would bring fields without end.
+//! Each additional field costs memory. Documents whose keys are ids or times would add fields without end.
 //!
-//! Invariant: a document that brings no new field is never refused, also where a limit was lowered.
+//! Invariant: a document without new fields is never refused, even after a limit was lowered.
 
 use std::collections::BTreeSet;
 
@@ -15,25 +14,25 @@ use super::filter::Path;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "max_collection_fields: {field} would be a new field, and the collection has {used} of at most {most}: \
-     keep what differs from document to document in values, not in keys"
+     put what differs from document to document into values, not into keys"
 )]
 pub struct TooManyFields {
-    /// Where the document is among those that were to be committed.
+    /// Index of the document in the commit.
     pub position: usize,
-    /// The path of the field that is one too many, its beginning.
+    /// Path of the first field beyond the limit, cut to its beginning.
     pub field: String,
-    /// Fields that there are.
+    /// Number of fields in the collection.
     pub used: usize,
-    /// Fields that there may be.
+    /// The limit.
     pub most: usize,
 }
 
-/// Fields that operations on their way bring.
+/// New fields of operations that are not committed yet.
 #[derive(Default)]
 pub(super) struct NewFields(BTreeSet<Vec<String>>);
 
 impl NewFields {
-    /// Sorts out documents that bring more fields than there may be, in order.
+    /// Separates the documents that bring more fields than are allowed. Keeps their order.
     pub(super) fn admit(
         &mut self,
         columns: &Columns,
@@ -74,9 +73,9 @@ struct Excess {
     used: usize,
 }
 
-/// The beginning of a path.
+/// The beginning of a path, for an error message.
 fn shown(keys: &[String]) -> String {
-    /// Characters that are shown.
+    /// Most characters shown.
     const MOST: usize = 64;
     let path = Path::new(keys.to_vec()).map(|path| path.to_string()).unwrap_or_default();
     match path.char_indices().nth(MOST) {

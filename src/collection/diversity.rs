@@ -1,9 +1,9 @@
 //! Hits that differ from each other: maximal marginal relevance (Carbonell and Goldstein, 1998).
 //!
 //! ```text
-//! next = argmax over c of (1 - λ) · score(c) - λ · max over those chosen of cosine(c, chosen)
+//! next = argmax over c of (1 - λ) · score(c) - λ · max over chosen s of cosine(c, s)
 //! ```
-//! The best by score comes first. Knows nothing of documents: what is chosen from are scores and vectors.
+//! The best by score is chosen first. This module knows scores and vectors, and nothing of documents.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -12,34 +12,34 @@ use std::collections::binary_heap::PeekMut;
 use crate::compute::stop::{Stop, Stopped};
 use crate::kernel::dot;
 
-/// How much hits should differ: λ, above 0 and at most 1.
+/// Weight of diversity against score: λ, above 0 and at most 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Diversity(f32);
 
-/// Candidates for each hit. Fewer leave no choice where a text has a few near copies; the farther down the ranking
-/// one goes, the less the candidates have to do with the query.
+/// Candidates per hit. With fewer, a text that has a few near copies leaves no choice. With more, candidates have
+/// less and less to do with the query.
 const POOL_PER_HIT: usize = 4;
 
-/// Candidates at least. A walk through a graph keeps twice as many in any case (`ef_search` of the index).
+/// Least number of candidates. A graph walk keeps twice as many in any case (`ef_search` of the index).
 const POOL_AT_LEAST: usize = 64;
 
 impl Diversity {
-    /// `None` if λ is not above 0 and at most 1.
+    /// Checks λ; `None` if it is not above 0 and at most 1.
     pub fn new(lambda: f32) -> Option<Self> {
         (lambda > 0.0 && lambda <= 1.0).then_some(Self(lambda))
     }
 
-    /// How many of the best by score `k` hits are chosen from.
+    /// Number of candidates, best by score, that `k` hits are chosen from.
     pub fn pool(self, k: usize) -> usize {
         k.saturating_mul(POOL_PER_HIT).max(POOL_AT_LEAST)
     }
 
-    /// The places of at most `k` of some candidates, in the order in which they are chosen. Candidates are scores with
-    /// unit vectors, `[dimensions]`, best first; of two that are worth the same, the one before is chosen.
+    /// Indexes of at most `k` candidates in the order in which they are chosen. A candidate is a score with a unit
+    /// vector, `[dimensions]`; they come best first. Of two with equal worth, the earlier is chosen.
     ///
-    /// What a candidate is worth only falls as more are chosen. So what it was worth before is a bound, and only the
-    /// candidate with the highest bound is compared with those chosen since (lazy greedy: Minoux, 1978). The choice is
-    /// that of the formula, with a fraction of its products.
+    /// The worth of a candidate only falls as more are chosen. So its former worth is an upper bound, and only the
+    /// candidate with the highest bound is compared with those chosen since (lazy greedy: Minoux, 1978). The result
+    /// is that of the formula, with a fraction of the dot products.
     pub fn choose(self, candidates: &[(f32, &[f32])], k: usize, stop: &Stop) -> Result<Vec<usize>, Stopped> {
         let Self(lambda) = self;
         let mut chosen: Vec<usize> = Vec::with_capacity(k.min(candidates.len()));
@@ -66,18 +66,18 @@ impl Diversity {
     }
 }
 
-/// A candidate that was not chosen yet.
+/// A candidate that is not chosen yet.
 struct Candidate {
-    /// What it was worth when it was compared with the first `compared` of those that were chosen. Never more since.
+    /// Worth after comparison with the first `compared` of the chosen ones. An upper bound of the present worth.
     worth: f32,
     place: usize,
     compared: usize,
-    /// Its greatest cosine to those.
+    /// Greatest cosine to those `compared`.
     likeness: f32,
 }
 
 impl Candidate {
-    /// Compared with nothing yet.
+    /// Makes a candidate that was compared with nothing yet.
     fn new(lambda: f32, place: usize, score: f32) -> Self {
         Self { worth: 0.0, place, compared: 0, likeness: -1.0 }.worth(lambda, score)
     }
@@ -89,7 +89,7 @@ impl Candidate {
     }
 }
 
-/// By worth; of two that are worth the same, the one before is greater.
+/// Orders by worth; of two with equal worth, the earlier candidate is greater.
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
         self.worth.total_cmp(&other.worth).then_with(|| other.place.cmp(&self.place))
@@ -110,7 +110,7 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// Rounding may leave the product of two unit vectors a little outside of -1 to 1.
+/// Dot product of two unit vectors. Rounding may leave it a little outside of -1 to 1, so it is clamped.
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     dot(a, b).clamp(-1.0, 1.0)
 }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::embedder::Embedding;
 
-    /// The formula, word for word: each time all candidates against all that were chosen.
+    /// The formula, taken literally: each step compares all candidates with all chosen ones.
     fn plain(lambda: f32, candidates: &[(f32, &[f32])], k: usize) -> Vec<usize> {
         let mut chosen: Vec<usize> = Vec::new();
         while chosen.len() < k.min(candidates.len()) {
@@ -131,7 +131,7 @@ mod tests {
                 (1.0 - lambda) * candidates[c].0 - lambda * likeness.fold(-1.0, f32::max)
             };
             let left = (0..candidates.len()).filter(|c| !chosen.contains(c));
-            // `max_by` takes the last of equals, so backwards the first.
+            // `max_by` takes the last of equals, so the reversed order takes the first.
             let best = left.rev().max_by(|&a, &b| worth(a).total_cmp(&worth(b)));
             chosen.push(if chosen.is_empty() { 0 } else { best.expect("one is left") });
         }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     proptest! {
-        /// Few directions, so that vectors are alike and worth the same.
+        /// Uses few directions, so that vectors are alike and have equal worth.
         #[test]
         fn what_is_chosen_is_what_the_formula_says(
             vectors in prop::collection::vec(prop::collection::vec(-2i8..=2, 3), 0..40),
@@ -169,7 +169,8 @@ mod tests {
         ) {
             let unit = |values: Vec<f32>| Embedding::normalized(values).ok();
             let Some(query) = unit(query) else { return Ok(()) };
-            let vectors: Vec<_> = vectors.iter().filter_map(|v| unit(v.iter().copied().map(f32::from).collect())).collect();
+            let floats = |vector: &Vec<i8>| vector.iter().copied().map(f32::from).collect();
+            let vectors: Vec<_> = vectors.iter().filter_map(|vector| unit(floats(vector))).collect();
             let mut candidates: Vec<_> = vectors.iter().map(|v| (query.cosine(v), v.values())).collect();
             candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
             let chosen = Diversity::new(lambda).unwrap().choose(&candidates, k, &Stop::never()).unwrap();

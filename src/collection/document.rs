@@ -1,4 +1,4 @@
-//! A document, and the names it goes by.
+//! A document and its parts: id, content, embedding.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use crate::machine::allocator;
 pub struct DocId(Arc<str>);
 
 impl DocId {
-    /// `None` if `id` is empty.
+    /// Checks an id; `None` if it is empty.
     pub fn new(id: &str) -> Option<Self> {
         (!id.is_empty()).then(|| Self(id.into()))
     }
 
-    /// Bytes in memory.
+    /// Bytes of memory that the id takes.
     pub fn bytes(&self) -> usize {
         allocator::shared(self.0.len())
     }
 
-    /// The id.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -43,31 +43,31 @@ pub struct Document {
     pub id: DocId,
     /// Its content.
     pub content: Arc<Content>,
-    /// What it is found by.
+    /// The vector that searches compare with.
     pub embedding: Embedding,
 }
 
-/// What a document says; shared with readers, so that a search copies no text under its lock.
+/// Text and metadata of a document. Readers share it, so a search copies no text while it holds the lock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
-    /// Its text; may be empty.
+    /// Text; may be empty.
     pub text: Box<str>,
-    /// Its metadata; `None` if it came without.
+    /// Metadata; `None` if the document came without.
     pub metadata: Option<Metadata>,
 }
 
 impl Content {
-    /// With these fields as metadata, if any are given.
+    /// Makes a content with these fields as metadata, if any are given.
     pub fn new(text: impl Into<Box<str>>, fields: Option<&Map<String, Value>>) -> Self {
         Self { text: text.into(), metadata: fields.map(Metadata::new) }
     }
 
-    /// The fields of its metadata, made anew by each call; `None` if it came without.
+    /// The fields of the metadata, parsed anew by each call; `None` if the document came without.
     pub fn fields(&self) -> Option<Map<String, Value>> {
         self.metadata.as_ref().map(Metadata::fields)
     }
 
-    /// Bytes in memory, where it is shared.
+    /// Bytes of memory that the content takes, behind its `Arc`.
     pub fn bytes(&self) -> usize {
         allocator::shared(size_of::<Self>())
             + allocator::allocated(self.text.len())

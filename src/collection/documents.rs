@@ -1,8 +1,8 @@
-//! The documents of a collection: by id, by their place in the index, and by what their metadata says.
+//! The documents of a collection: by id, by position in the index, and by metadata.
 //!
-//! Invariant: the three agree. Each document in the map by id has its place in the list by place and in the columns, and
-//! nothing else is there; each change of a place is noted for filters that were evaluated before it. Knows nothing of
-//! vectors, budgets and locks, which are left to `Collection`.
+//! Invariant: the three agree. Each document in the map by id has its position in the list and in the columns, and
+//! nothing else is there. Each change of a position is noted for filters that were evaluated before it. Vectors,
+//! budgets and locks are left to `Collection`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use super::matching::Changes;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::Slot;
 
-/// The documents, as one lock guards them.
+/// All documents of a collection, behind one lock.
 #[derive(Default)]
 pub(super) struct Documents {
     pub by_id: BTreeMap<DocId, Entry>,
-    /// The document of each place of the index.
+    /// The document at each position of the index.
     by_place: Vec<Option<(Slot, DocId)>>,
     columns: Columns,
     changes: Changes,
@@ -37,12 +37,12 @@ pub(super) struct Documents {
 /// One version of a document.
 pub(super) struct Entry {
     pub slot: Slot,
-    /// Its number on disk: each version of a document has another.
+    /// Row number on disk. Each version of a document has its own.
     pub row: u64,
     pub content: Arc<Content>,
 }
 
-/// [`Documents::used`], as of the last change, for readers that must not wait for the lock.
+/// A copy of [`Documents::used`] as of the last change, for readers that must not wait for the lock.
 #[derive(Default)]
 pub(super) struct Counts {
     documents: AtomicUsize,
@@ -50,12 +50,12 @@ pub(super) struct Counts {
 }
 
 impl Documents {
-    /// The state after the collection was deleted: no documents, and none may come.
+    /// The state after the collection was deleted: no documents, and commits are refused.
     pub fn of_deleted() -> Self {
         Self { deleted: true, ..Self::default() }
     }
 
-    /// The places of the documents that match.
+    /// Positions of the documents that match.
     pub fn places(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
         evaluate::matching(filter, &|| self, stop)
     }
@@ -65,17 +65,17 @@ impl Documents {
         &self.changes
     }
 
-    /// The places of all documents.
+    /// Positions of all documents.
     pub fn all(&self) -> &RoaringBitmap {
         self.columns.all()
     }
 
-    /// The places of the documents whose group has this value.
+    /// Positions of the documents whose group has this value.
     pub fn in_group(&self, groups: &Groups, value: &Scalar) -> RoaringBitmap {
         self.columns.in_group(groups, value)
     }
 
-    /// Sorts out documents that would bring more fields than there may be.
+    /// Separates the documents that would bring more fields than are allowed.
     pub fn admit(
         &self,
         new: &mut NewFields,
@@ -85,7 +85,7 @@ impl Documents {
         new.admit(&self.columns, most, documents)
     }
 
-    /// Bytes that columns grow by, at most, when a document with this content is added.
+    /// Upper bound on the bytes that the columns grow by when a document with this content is added.
     pub fn columns_cost(&self, content: &Content) -> usize {
         match content.fields() {
             Some(fields) => self.columns.cost_of(Some(&fields)),
@@ -93,12 +93,12 @@ impl Documents {
         }
     }
 
-    /// The ids of the documents at some places.
+    /// Ids of the documents at some positions.
     pub fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
         places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
     }
 
-    /// The document of a slot, unless the slot was removed.
+    /// The document of a slot; `None`: the slot was removed.
     pub fn at(&self, slot: Slot) -> Option<&DocId> {
         let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
         (*owner == slot).then_some(id)
@@ -109,7 +109,7 @@ impl Documents {
         self.columns.bytes()
     }
 
-    /// Puts a document where its id and its slot say. Returns the slot of the one that had the id before.
+    /// Inserts a document. Returns the slot of the version that it replaces.
     pub fn put(&mut self, id: DocId, entry: Entry) -> Option<Slot> {
         let at = entry.slot.place() as usize;
         if self.by_place.len() <= at {
@@ -121,12 +121,12 @@ impl Documents {
         self.by_id.insert(id, entry).map(|old| self.vacate(&old))
     }
 
-    /// Removes a document. Returns the slot that it had.
+    /// Removes a document. Returns its slot.
     pub fn remove(&mut self, id: &DocId) -> Option<Slot> {
         self.by_id.remove(id).map(|old| self.vacate(&old))
     }
 
-    /// Frees the place of a version that is no longer in the map by id. Returns its slot.
+    /// Frees the position of a version that is no longer in the map by id. Returns its slot.
     fn vacate(&mut self, entry: &Entry) -> Slot {
         self.by_place[entry.slot.place() as usize] = None;
         self.columns.remove(entry.slot.place(), entry.content.fields().as_ref());
@@ -148,17 +148,17 @@ impl Source for Documents {
 }
 
 impl Counts {
-    /// The number of documents.
+    /// Number of documents.
     pub fn documents(&self) -> usize {
         self.documents.load(Ordering::Relaxed)
     }
 
-    /// The bytes that they count for.
+    /// Bytes of the documents, as the budgets count them.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Notes the usage of the documents as it is now.
+    /// Copies the current usage.
     pub fn note(&self, used: Usage) {
         self.documents.store(used.documents, Ordering::Relaxed);
         self.bytes.store(used.bytes, Ordering::Relaxed);

@@ -1,10 +1,10 @@
-//! Exports: a collection as it is at one moment, and the memory that they keep beyond it.
+//! Exports: the state of a collection at one moment, and the memory that they keep alive.
 //!
-//! An export shares every text and vector with the collection. What is replaced or deleted meanwhile stays in memory until
-//! the export ends, so it stays counted in the budget of all collections until then.
+//! An export shares every text and vector with the collection. Documents that are replaced or deleted meanwhile
+//! stay in memory until the export ends, so they stay counted in the budget of all collections until then.
 //!
-//! Invariant: the bytes of a document that went while exports were open are counted until the last export that was open
-//! at that moment ends. That may be a little too long: an export that is past the document does not hold it any more.
+//! Invariant: a document that left while exports were open is counted until the last export that was open at that
+//! moment ends. That may be a little too long: an export that is past the document does not hold it any more.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,21 @@ use super::matching::Matching;
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Exports of one collection at one time. Each holds a list of all documents.
+/// Most open exports of one collection. Each holds a list of all documents.
 const MOST_OPEN: usize = 8;
 
-/// Why there is no export.
+/// Reasons why an export does not begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
-    /// There are as many as there may be.
+    /// The collection has the most exports that are allowed.
     #[error("{MOST_OPEN} exports of this collection are in progress, which is the limit: wait for one to end")]
     TooMany,
-    /// Whoever asked for it has gone.
+    /// The caller has gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-/// The documents of a collection at one moment, in the order of their ids. An iterator, which forgets what it gave.
+/// The documents of a collection at one moment, in id order. This iterator drops each document that it returned.
 pub struct Export {
     documents: std::vec::IntoIter<Listed>,
     _kept: Kept,
@@ -50,7 +50,7 @@ impl Iterator for Export {
 
 impl ExactSizeIterator for Export {}
 
-/// The exports of one collection that are open, and what of it they alone hold.
+/// The open exports of one collection, and the bytes that only they keep alive.
 pub(super) struct Exports {
     budget_of_all: Arc<Budget>,
     open: Mutex<Open>,
@@ -59,15 +59,16 @@ pub(super) struct Exports {
 #[derive(Default)]
 struct Open {
     next: u64,
-    /// By number, in the order in which they began: bytes of documents that went when this was the latest.
+    /// By export number, in the order in which they began: bytes of documents that left while this export was the
+    /// latest.
     kept: BTreeMap<u64, usize>,
 }
 
-/// An export is open as long as this lives.
+/// Guard: the export is open as long as this lives.
 struct Kept {
     exports: Arc<Exports>,
     number: u64,
-    /// What its list takes.
+    /// Bytes of the export's list.
     list_bytes: usize,
 }
 
@@ -75,7 +76,7 @@ impl Drop for Kept {
     fn drop(&mut self) {
         let mut open = self.exports.lock();
         let bytes = open.kept.remove(&self.number).unwrap_or(0);
-        // Those that began earlier hold the same documents.
+        // Exports that began earlier hold the same documents.
         let earlier = open.kept.range_mut(..self.number).next_back();
         let freed = match earlier {
             Some((_, kept)) => {
@@ -89,10 +90,11 @@ impl Drop for Kept {
 }
 
 impl Collection {
-    /// The documents that match, or all, as they are now. Blocks for as long as it takes to list them.
+    /// The documents that match, or all of them, as they are now. Blocks while they are listed.
     pub fn export(&self, filter: Option<&Filter>, stop: &Stop) -> Result<Export, ExportError> {
         let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
-        // Held from here: nothing goes between listing the documents and counting the export as open.
+        // Held from here on, so that no document leaves between listing the documents and counting the export as
+        // open.
         let here = self.read();
         if let Some(matching) = &mut matching {
             matching.catch_up(&here, stop)?;
@@ -108,13 +110,13 @@ impl Exports {
         Self { budget_of_all, open: Mutex::default() }
     }
 
-    /// Bytes that are to stay counted if documents of so many bytes go now: all of them, or none.
+    /// Bytes to keep counted if documents of this size leave now: all of them if an export is open, else 0.
     pub(super) fn would_keep(&self, bytes: usize) -> usize {
         if self.lock().kept.is_empty() { 0 } else { bytes }
     }
 
-    /// Documents of so many bytes went, of which `counted` are still in the budget of all. Call it while searches and
-    /// exports cannot begin.
+    /// Notes that documents of `bytes` left, of which `counted` are still in the budget of all collections. The
+    /// caller ensures that no search or export begins meanwhile.
     pub(super) fn keep(&self, bytes: usize, counted: usize) {
         let mut open = self.lock();
         let kept = match open.kept.last_entry() {
@@ -127,7 +129,7 @@ impl Exports {
         self.budget_of_all.replace(counted, kept);
     }
 
-    /// An export that holds a list of so many bytes.
+    /// Opens an export whose list takes `list_bytes`.
     fn open(self: &Arc<Self>, list_bytes: usize) -> Result<Kept, ExportError> {
         let mut open = self.lock();
         if open.kept.len() >= MOST_OPEN {

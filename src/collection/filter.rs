@@ -1,7 +1,8 @@
-//! Conditions on a document's metadata: what they are, and the plain way to evaluate one.
+//! Filters: conditions on a document's metadata, and the plain way to evaluate one.
 //!
-//! The columns of a collection evaluate the same conditions for all documents at once; [`text`] writes and
-//! reads them. Invariant: a condition that can be made can be written, and what was written reads as the same.
+//! The columns of a collection evaluate the same conditions for all documents at once. [`text`] parses filters, and
+//! `print` writes them. Invariant: every condition can be written as text, and parsing that text gives the same
+//! condition.
 
 mod path;
 mod print;
@@ -14,26 +15,26 @@ use serde_json::{Map, Value};
 
 pub use path::Path;
 
-/// A condition. Where a field is a list, a condition on it holds if it holds for one element, in lists of lists too;
-/// and where it lies in the objects of a list, if it holds for one of them. [`Filter::Not`] is the opposite: its
-/// condition holds for none.
+/// A condition. On a list it holds if it holds for one element, in nested lists too. On a field of the objects in a
+/// list it holds if it holds for one of the objects. [`Filter::Not`] negates the whole: its condition holds for
+/// none of them.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Filter {
-    /// All hold: two or more.
+    /// All of two or more conditions hold.
     And(Vec<Filter>),
-    /// One holds: of two or more.
+    /// At least one of two or more conditions holds.
     Or(Vec<Filter>),
-    /// It does not hold.
+    /// The condition does not hold.
     Not(Box<Filter>),
-    /// The field equals one of the values: one or more.
+    /// The field equals one of the values, of which there is at least one.
     In(Path, Vec<Scalar>),
     /// The field is a number between the bounds.
     Range(Path, Bounds),
-    /// The field is there.
+    /// The field exists.
     Exists(Path),
 }
 
-/// A value of a field. Ordered by kind, then by value: nulls, booleans, numbers, texts.
+/// A value of a field. Ordered by kind (nulls, booleans, numbers, texts), then by value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scalar {
     /// JSON's null.
@@ -46,20 +47,20 @@ pub enum Scalar {
     Text(Box<str>),
 }
 
-/// A number that is finite, ordered as numbers are.
+/// A finite number. Ordered numerically.
 #[derive(Debug, Clone, Copy)]
 pub struct Finite(f64);
 
-/// How large a filter is.
+/// The size of a filter, as limits count it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
-    /// Conditions on fields, and those that join or negate others.
+    /// Number of conditions: those on fields, and those that join or negate others.
     pub conditions: usize,
-    /// Values that fields are compared with for equality.
+    /// Number of values that fields are compared with for equality.
     pub values: usize,
 }
 
-/// Bounds of a range, one at least. No number lies between bounds that contradict each other.
+/// Bounds of a range, at least one. If they contradict each other, no number lies between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     lower: Bound<Finite>,
@@ -67,14 +68,14 @@ pub struct Bounds {
 }
 
 impl Finite {
-    /// The least and the greatest.
+    /// The least finite number.
     pub const MIN: Self = Self(f64::MIN);
-    /// The greatest.
+    /// The greatest finite number.
     pub const MAX: Self = Self(f64::MAX);
 
-    /// `None` if `x` is NaN or infinite.
+    /// Checks a number; `None` if it is NaN or infinite.
     pub fn new(x: f64) -> Option<Self> {
-        // Adding 0 makes +0 of -0: they are one value.
+        // Adding 0 turns -0 into +0: they are one value.
         x.is_finite().then_some(Self(x + 0.0))
     }
 
@@ -105,12 +106,12 @@ impl PartialEq for Finite {
 impl Eq for Finite {}
 
 impl Scalar {
-    /// `None` for lists and objects.
+    /// Converts a JSON value; `None` for lists and objects.
     pub fn of(value: &Value) -> Option<Self> {
         Some(match value {
             Value::Null => Self::Null,
             Value::Bool(b) => Self::Bool(*b),
-            // A number in JSON is finite.
+            // JSON numbers are finite.
             Value::Number(number) => Self::Number(Finite::new(number.as_f64()?)?),
             Value::String(text) => Self::Text(text.as_str().into()),
             Value::Array(_) | Value::Object(_) => return None,
@@ -129,29 +130,29 @@ impl Scalar {
 }
 
 impl Size {
-    /// The size of both together.
+    /// The sum of two sizes.
     pub fn and(self, other: Self) -> Self {
         Self { conditions: self.conditions + other.conditions, values: self.values + other.values }
     }
 }
 
 impl Bounds {
-    /// `None` if neither binds.
+    /// Makes bounds; `None` if both are unbounded.
     pub fn new(lower: Bound<Finite>, upper: Bound<Finite>) -> Option<Self> {
         (lower != Bound::Unbounded || upper != Bound::Unbounded).then_some(Self { lower, upper })
     }
 
-    /// Numbers are greater than, or as great as, this one.
+    /// The lower bound.
     pub fn lower(&self) -> Bound<Finite> {
         self.lower
     }
 
-    /// Numbers are less than, or as great as, this one.
+    /// The upper bound.
     pub fn upper(&self) -> Bound<Finite> {
         self.upper
     }
 
-    /// No number lies between them.
+    /// True if no number lies between the bounds.
     pub fn contradict(&self) -> bool {
         match (self.lower, self.upper) {
             (Bound::Included(a), Bound::Included(b)) => a > b,
@@ -176,17 +177,17 @@ impl Bounds {
 }
 
 impl Filter {
-    /// All of one or more conditions.
+    /// Joins one or more conditions: all of them hold.
     pub fn all(filters: Vec<Filter>) -> Self {
         one_or(filters, Self::And)
     }
 
-    /// One of one or more conditions.
+    /// Joins one or more conditions: at least one of them holds.
     pub fn any(filters: Vec<Filter>) -> Self {
         one_or(filters, Self::Or)
     }
 
-    /// The condition holds for a document with this metadata.
+    /// True if the condition holds for a document with this metadata.
     pub fn matches(&self, metadata: &Map<String, Value>) -> bool {
         match self {
             Self::And(all) => all.iter().all(|filter| filter.matches(metadata)),
@@ -200,7 +201,7 @@ impl Filter {
         }
     }
 
-    /// What it costs to evaluate, counted before anything is evaluated.
+    /// Size of the filter: the measure of its cost, known before anything is evaluated.
     pub fn size(&self) -> Size {
         match self {
             Self::And(filters) | Self::Or(filters) => {
@@ -212,7 +213,7 @@ impl Filter {
         }
     }
 
-    /// How deep it is nested: a condition on a field is 1 deep.
+    /// Depth of nesting. A condition on a field has depth 1.
     pub fn depth(&self) -> usize {
         match self {
             Self::And(filters) | Self::Or(filters) => 1 + filters.iter().map(Self::depth).max().unwrap_or(0),
@@ -321,7 +322,7 @@ pub(super) mod tests {
         assert_eq!(size("a in (1, 2) and not (b < 1 or c exists)"), Size { conditions: 6, values: 2 });
     }
 
-    /// Any filter, on a few fields with a few values, so that some documents match.
+    /// Any filter over few fields and values, so that some documents match.
     pub(in super::super) fn filters() -> impl Strategy<Value = Filter> {
         let key = prop_oneof![Just("a"), Just("b"), Just("c d"), Just("e.f"), Just("and"), Just("\"é"), Just("")];
         let path = prop::collection::vec(key, 1..3)

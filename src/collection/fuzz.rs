@@ -1,4 +1,4 @@
-//! Filters and metadata of any bytes.
+//! Fuzz targets: filters and metadata of arbitrary bytes.
 
 use serde_json::{Map, Value, json};
 
@@ -7,7 +7,7 @@ use super::columns::evaluate::{self, Source};
 use super::filter::{Filter, Path, text};
 use crate::compute::stop::Stop;
 
-/// A filter as text: what is read is written so that it reads as the same.
+/// Checks that the text of a filter, once parsed, prints to a text that parses to the same filter.
 pub(crate) fn filter_text(bytes: &[u8]) {
     let Ok(written) = std::str::from_utf8(bytes) else { return };
     for path in Path::readings(written).unwrap_or_default() {
@@ -29,7 +29,7 @@ pub(crate) fn filter_texts() -> Vec<Vec<u8>> {
     texts.map(|text| text.as_bytes().to_vec()).into()
 }
 
-/// Documents that a filter is evaluated on, in both ways.
+/// Documents for evaluating a filter by columns and one by one.
 #[derive(Default)]
 struct Documents {
     columns: Columns,
@@ -46,8 +46,8 @@ impl Source for Documents {
     }
 }
 
-/// Lines: a filter, and then the metadata of a document in each. Columns find what the plain way finds, and nothing is
-/// left of documents that went.
+/// Checks lines that hold a filter and then one document's metadata each: the columns find what the plain way
+/// finds, and nothing is left of removed documents.
 pub(crate) fn columns(bytes: &[u8]) {
     let Ok(lines) = std::str::from_utf8(bytes) else { return };
     let mut lines = lines.lines();

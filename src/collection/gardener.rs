@@ -1,10 +1,12 @@
-//! The thread that tends the graphs of all collections of a store.
+//! The maintenance thread: keeps the graphs of all collections of a store up to date.
 //!
-//! It wakes with each commit, and once a second for work that became due meanwhile, and gives each
-//! collection a short turn until none has work left. While documents come in it rests between turns: the cores are for
-//! the model then, and what is not linked yet is found by comparing. Once a second it checks what a search found, of one
-//! collection after the other. It ends with its store, and not with a panic: the segment that was being built is lost, and
-//! begun again when the thread wakes next.
+//! It wakes with each commit, and once a second for work that became due meanwhile. It gives each collection a
+//! short turn until no work is left. While documents come in it rests between turns, because the model needs the
+//! cores then; vectors that are not linked yet are found by exact comparison. Once a second it checks the result of
+//! one search, of one collection after the other.
+//!
+//! The thread ends with its store. A panic does not end it: the segment that was being built is lost, and begun
+//! again at the next wake-up.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,42 +17,42 @@ use std::time::{Duration, Instant};
 use super::single::Collection;
 use crate::kernel::priority;
 
-/// How often is looked for work that nobody announced: merges that are due when documents have stopped coming.
+/// Interval of checks for unannounced work: merges that become due when no more documents come.
 const REST: Duration = Duration::from_secs(1);
 
-/// How long searches are checked each second where collections have to learn how many candidates their searches need: one of a
-/// hundred thousand vectors takes about 5 ms to check.
+/// Time per second for checking searches of collections that still learn how many candidates their searches need.
+/// One search among a hundred thousand vectors takes about 5 ms to check.
 const LEARNING: Duration = Duration::from_millis(50);
 
-/// While documents come in, the graphs get one part in so many of what the machine can do. Linking a document takes
-/// about a tenth of the time that embedding a short text takes (benches/upload.rs), and again when segments merge.
+/// While documents come in, graphs get one part in `SHARE` of the machine's CPU time. Linking a document takes
+/// about a tenth of the time of embedding a short text (benches/upload.rs), and again when segments merge.
 const SHARE: usize = 10;
 
-/// What a rest takes at most, however long the turn was: no turn of one collection asks for more, but a step that cannot be
-/// divided (a file is written, a graph laid out) may take seconds, and all that comes meanwhile is compared with each query.
+/// Longest rest, however long the turn was. A turn is short, but an indivisible step (writing a file, laying out a
+/// graph) may take seconds, and vectors that come meanwhile are compared with each query.
 const MOST_REST: Duration = Duration::from_millis(500);
 
 /// The collections of a store, by name.
 pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
 
-/// Wakes the thread.
+/// Handle that wakes the maintenance thread.
 #[derive(Clone)]
 pub(super) struct Gardener(SyncSender<()>);
 
 impl Gardener {
-    /// Starts the thread. Without one, searches compare with all vectors: right, and slow.
+    /// Starts the thread. If that fails, searches compare with all vectors: correct, and slow.
     pub(super) fn start(collections: Weak<Collections>) -> Self {
         let (wake, woken) = sync_channel(1);
         let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || tend(&collections, &woken));
         if let Err(error) = started {
-            tracing::error!(%error, "cannot start the thread for the index: searches will compare with all documents");
+            tracing::error!(%error, "cannot start the maintenance thread: searches will compare with all documents");
         }
         Self(wake)
     }
 
-    /// There is work.
+    /// Announces work.
     pub(super) fn wake(&self) {
-        // Full: it is about to look anyway. Gone: there is nothing left to tend.
+        // Full: the thread is about to look anyway. Disconnected: the store is gone.
         let _ = self.0.try_send(());
     }
 }
@@ -82,8 +84,8 @@ fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
     }
 }
 
-/// What a turn of a collection answers; false if it panics. Unwind safe: what an index has in work is taken out before
-/// it is worked on, and what searches see is changed by few assignments (`Rows`).
+/// Runs a turn of a collection and returns its answer; false if it panics. Unwind safe: an index takes its work out
+/// before it works on it, and few assignments change the state that searches see (`Rows`).
 fn unless_it_panics(collection: &Collection, turn: impl Fn(&Collection) -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(|| turn(collection))).unwrap_or_else(|_| {
         tracing::error!(collection = collection.name(), "maintenance of the index panicked; it is tried again");
@@ -91,14 +93,14 @@ fn unless_it_panics(collection: &Collection, turn: impl Fn(&Collection) -> bool)
     })
 }
 
-/// How long to rest after work, while documents come in.
+/// Time to rest after work while documents come in.
 fn rest_after(work: Duration, cores: usize) -> Duration {
-    // One thread that always works is one of so many.
+    // A thread that always works takes `1 / cores` of the machine.
     let rest_for_work = (SHARE as f32 / cores as f32 - 1.0).max(0.0);
     work.mul_f32(rest_for_work).min(MOST_REST)
 }
 
-/// Checks searches of the collections that have to learn, in turn from number `turn` on, for about so long.
+/// Checks searches of collections that must learn, round-robin from number `turn` on, for about `budget`.
 fn learn(all: &[Arc<Collection>], turn: usize, budget: Duration) {
     let begun = Instant::now();
     let (before, after) = all.split_at(turn % all.len().max(1));
@@ -116,7 +118,7 @@ fn learn(all: &[Arc<Collection>], turn: usize, budget: Duration) {
     }
 }
 
-/// Checks a search of the first collection, from number `turn` on, where one waits; returns whose turn is next.
+/// Checks a waiting search of the first collection that has one, from number `turn` on. Returns the next turn.
 fn audit_one(all: &[Arc<Collection>], turn: usize) -> usize {
     let first = turn % all.len().max(1);
     let (before, after) = all.split_at(first);

@@ -1,4 +1,4 @@
-//! Groups of documents: those whose metadata has the same value in one field.
+//! Groups of documents that have the same value in one metadata field.
 
 use std::num::NonZeroUsize;
 
@@ -7,26 +7,26 @@ use serde_json::Value;
 use super::document::Content;
 use super::filter::{Path, Scalar};
 
-/// How hits are grouped, and how many of one group there may be.
+/// The field that hits are grouped by, and the most hits of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    /// The field that documents of one group have the same value in, by the readings of its name
-    /// ([`Path::readings`]): the first that a document has counts.
+    /// The field, by the readings of its name ([`Path::readings`]): the first reading that a document has counts.
     pub by: Vec<Path>,
-    /// Hits of one group at most.
+    /// The most hits of one group.
     pub size: NonZeroUsize,
 }
 
 impl Groups {
-    /// What the documents of a document's group have in common: a text, a number or a boolean. `None`: it is a group
-    /// of its own, because the field is not there, or is a null, a list or an object, or lies in the objects of a list.
+    /// The value that all documents of this one's group have: a text, a number or a boolean. `None`: the document
+    /// is a group of its own, because the field is missing, or is a null, a list or an object, or lies in the
+    /// objects of a list.
     pub fn value(&self, content: &Content) -> Option<Value> {
         let fields = content.fields()?;
         let value = self.by.iter().find(|path| path.exists(&fields))?.find(&fields)?;
         matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)).then(|| value.clone())
     }
 
-    /// The same as columns have it: 1 and 1.0 are one group.
+    /// The same value as the columns store it: 1 and 1.0 are one group.
     pub(super) fn key(&self, content: &Content) -> Option<Scalar> {
         Scalar::of(&self.value(content)?)
     }

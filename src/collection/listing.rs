@@ -1,7 +1,7 @@
-//! Documents with their contents and vectors: one by id, a page of them, or all, in order of ids.
+//! Documents with their contents and vectors: one by id, a page of them, or all, in id order.
 //!
-//! Invariant: what one call returns was in the collection at one moment. Vectors and contents are shared with the
-//! collection and not copied. The memory that an export keeps beyond the collection is left to `exports`.
+//! Invariant: one call returns the state of one moment. Vectors and contents are shared with the collection and not
+//! copied. `exports` counts the memory that an export keeps alive beyond the collection.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -15,22 +15,21 @@ use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::Vector;
 
-/// If fewer than one document of this many matches, those that match are sorted by id. Otherwise all documents are passed
-/// through in order of ids.
+/// Below 1 match in 16 documents, the matches are sorted by id; above, all documents are scanned in id order.
 const SELECTIVE: usize = 16;
 
 /// A document with its id, content and unit vector.
 pub type Listed = (DocId, Arc<Content>, Vector);
 
 impl Collection {
-    /// The content and vector of a document.
+    /// Content and vector of a document.
     pub fn get(&self, id: &DocId) -> Option<(Arc<Content>, Vector)> {
         let here = self.read();
         let entry = here.by_id.get(id)?;
         Some((Arc::clone(&entry.content), self.row(entry.slot)))
     }
 
-    /// Documents that match in id order, from the first after `after`.
+    /// The first `limit` documents that match, in id order, starting after the id `after`.
     pub fn list(
         &self,
         filter: Option<&Filter>,
@@ -62,7 +61,7 @@ impl Collection {
         })
     }
 
-    /// All documents, or those at some places, in id order.
+    /// All documents, or those at some positions, in id order.
     pub(super) fn listed(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Listed> {
         let size = among.map_or(here.by_id.len(), |among| among.len() as usize);
         let mut listed = Vec::with_capacity(size);

@@ -1,7 +1,7 @@
-//! From what is on disk to collections that answer.
+//! Loading: turns the records on disk into collections that answer.
 //!
-//! Every record is checked on the way. The graphs are taken from the files of the index where they hold the same vectors; what
-//! is missing there is built in the background, and until then searches compare with all vectors.
+//! Every record is checked on the way. Graphs are taken from the index files where these hold the same vectors.
+//! Missing parts are built in the background, and until then searches compare with all vectors.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,36 +13,37 @@ use super::metadata::Metadata;
 use super::single::Collection;
 use crate::embedder::Embedding;
 
-/// Documents that are put into the index together.
+/// Documents that are added to the index together.
 const BATCH: usize = 1_024;
 
-/// Why a data directory cannot be served.
+/// Reasons why a data directory cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It cannot be opened.
+    /// The directory cannot be opened.
     #[error(transparent)]
     Disk(#[from] disk::OpenError),
-    /// What is in it cannot be read.
+    /// The files cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A document is not one that this program stores.
+    /// A stored document breaks a rule that this program checks before storing.
     #[error(
-        "row {row} of collection {collection:?} is no document: {reason}. `cognate verify` lists all damage; restore a backup"
+        "row {row} of collection {collection:?} is not a valid document: {reason}. \
+         Run `cognate verify` to list all damage, and restore a backup"
     )]
     Document {
-        /// The collection.
+        /// Name of the collection.
         collection: String,
-        /// Its number there.
+        /// Row number of the document.
         row: u64,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         reason: &'static str,
     },
-    /// There are more documents than may be.
-    #[error("the documents on disk are more than a limit allows, {0}: raise it")]
+    /// The stored documents exceed a limit.
+    #[error("the stored documents exceed a limit ({0}): raise it")]
     Full(Full),
 }
 
-/// Fills a collection that nobody sees yet.
+/// Fills a new collection that is not visible yet.
 pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Snapshot) -> Result<(), OpenError> {
     let mut waiting: Vec<(u64, Document)> = Vec::with_capacity(BATCH);
     let mut failed = None;
@@ -76,14 +77,14 @@ fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), O
     let exchange = Exchange { added, ..Exchange::default() };
     collection.exchange(exchange).map_err(OpenError::Full)?;
     let changed = documents.into_iter().map(|(row, d)| (row, d.id.clone(), Some(d))).collect();
-    // What they take in the columns is known afterwards; the next batch finds that there is no room.
+    // The columns' bytes are known only afterwards. If they exceed the limit, the next batch is refused.
     collection.apply(&mut collection.write(), exchange, changed);
     Ok(())
 }
 
 fn document(record: &Record<'_>) -> Result<Document, &'static str> {
     let metadata = match record.metadata {
-        Some(json) => Some(Metadata::from_json(json).ok_or("its metadata is no JSON object")?),
+        Some(json) => Some(Metadata::from_json(json).ok_or("its metadata is not a JSON object")?),
         None => None,
     };
     Ok(Document {

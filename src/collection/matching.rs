@@ -1,12 +1,13 @@
-//! Which documents match a filter, while documents come and go.
+//! Documents that match a filter, kept up to date while documents change.
 //!
-//! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. What they change is written
-//! down in [`Changes`], and the documents that changed are looked at again, one by one, before the result is used.
-//! So a filter holds up no commit, with one exception: it is evaluated under the lock if more changes than
-//! [`REMEMBERED`] outran its evaluation [`ATTEMPTS`] times, or came between two queries of one call.
+//! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. [`Changes`] notes the
+//! positions that they change, and the documents there are checked again, one by one, before the result is used.
 //!
-//! Invariant: after `Matching::catch_up` the places are those of the documents that match at that moment, as long as
-//! the same lock is held.
+//! So a filter delays no commit, with one exception: it is evaluated under the lock if more than [`REMEMBERED`]
+//! changes overtook its evaluation [`ATTEMPTS`] times, or came between two queries of one call.
+//!
+//! Invariant: after `Matching::catch_up` the result is that of the present documents, as long as the same lock is
+//! held.
 
 use std::collections::VecDeque;
 
@@ -18,32 +19,32 @@ use super::filter::Filter;
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Changes that are remembered. Each one costs a search that catches up with it up to 4 µs.
+/// Number of remembered changes. A search that catches up takes up to 4 µs for each.
 const REMEMBERED: usize = 4_096;
 
-/// Evaluations that may be overtaken by changes before one keeps the documents locked.
+/// Number of evaluations that changes may overtake. After them, one evaluation keeps the documents locked.
 const ATTEMPTS: usize = 3;
 
 /// The latest changes of a collection's documents.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// All that ever happened.
+    /// Number of changes since the start.
     total: u64,
-    /// The places that the latest of them touched, oldest first.
+    /// The positions that the latest changes touched, oldest first.
     latest: VecDeque<u32>,
 }
 
-/// The places of the documents that match a filter.
+/// The positions of the documents that match a filter.
 #[derive(Debug, Clone)]
 pub struct Matching {
     filter: Filter,
     places: RoaringBitmap,
-    /// Changes that it knows of.
+    /// Number of changes that the result includes.
     seen: u64,
 }
 
 impl Changes {
-    /// Notes that another document is at this place, or none.
+    /// Notes that the document at this position changed or left.
     pub(super) fn note(&mut self, place: u32) {
         self.total += 1;
         if self.latest.len() == REMEMBERED {
@@ -52,17 +53,17 @@ impl Changes {
         self.latest.push_back(place);
     }
 
-    /// How many there were.
+    /// Number of changes since the start.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Whether one of some places may have been touched after the first `seen` changes.
+    /// True if one of these positions may have changed after the first `seen` changes.
     pub(super) fn touched(&self, places: &RoaringBitmap, seen: u64) -> bool {
         self.since(seen).is_none_or(|mut changed| changed.any(|place| places.contains(place)))
     }
 
-    /// The places that changed after the first `seen` changes; `None` if they are no longer remembered.
+    /// The positions that changed after the first `seen` changes; `None` if they are no longer remembered.
     fn since(&self, seen: u64) -> Option<impl Iterator<Item = u32>> {
         let new = usize::try_from(self.total.checked_sub(seen)?).ok()?;
         let known = self.latest.len().checked_sub(new)?;
@@ -71,22 +72,22 @@ impl Changes {
 }
 
 impl Matching {
-    /// The places of the documents that match, as of the last `Matching::catch_up`.
+    /// The positions of the documents that match, as of the last `Matching::catch_up`.
     pub fn places(&self) -> &RoaringBitmap {
         &self.places
     }
 
-    /// Changes that it knows of.
+    /// Number of changes that the result includes.
     pub(super) fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Whether documents have changed since.
+    /// True if documents changed since.
     pub(super) fn is_behind(&self, here: &Documents) -> bool {
         self.seen != here.changes().total
     }
 
-    /// Brings the places up to date with the documents, which the caller holds.
+    /// Brings the positions up to date with the documents, which the caller has locked.
     pub(super) fn catch_up(&mut self, here: &Documents, stop: &Stop) -> Result<(), Stopped> {
         if here.deleted {
             self.places.clear();
@@ -111,7 +112,7 @@ impl Matching {
 }
 
 impl Collection {
-    /// The documents that match a filter. Evaluate once for a call; `Matching::catch_up` before each use.
+    /// Evaluates a filter. A call evaluates it once, and runs `Matching::catch_up` before each use.
     pub fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
         for _ in 0..ATTEMPTS {
             let seen = self.read().changes().total;
@@ -126,7 +127,7 @@ impl Collection {
 }
 
 impl Documents {
-    /// The documents that match a filter, while they are held.
+    /// Evaluates a filter while the documents are locked.
     pub(super) fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
         Ok(Matching { filter: filter.clone(), places: self.places(filter, stop)?, seen: self.changes().total })
     }
@@ -159,7 +160,7 @@ mod tests {
         collection.commit(changes.iter().map(document).collect()).unwrap();
     }
 
-    /// What matches, after it was brought up to date, and by an evaluation from the start.
+    /// The positions after catching up, and those of a new evaluation.
     fn both(matching: &mut Matching, collection: &Collection, filter: &Filter) -> (RoaringBitmap, RoaringBitmap) {
         let (here, stop) = (collection.read(), Stop::never());
         matching.catch_up(&here, &stop).unwrap();

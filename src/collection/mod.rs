@@ -1,12 +1,11 @@
-//! DOCUMENTS: ids, texts, metadata, the index that finds them, and the disk that keeps them.
+//! DOCUMENTS: ids, texts, metadata, the index that finds them, and the disk that stores them.
 //!
-//! A [`Store`] holds the collections of the process, under one bound on their bytes: in memory, where all reads are
-//! answered, and on disk, from where they are loaded at start. A [`Collection`] joins an index of vectors with the
-//! documents they belong to.
+//! A [`Store`] holds the collections of the process under common limits: in memory, where all reads are answered,
+//! and on disk, from where they are loaded at start. A [`Collection`] joins an index of vectors with its documents.
 //!
-//! Invariants: a reader sees a document whole, in its old or its new state, never both and never half; what a commit
-//! returned is on disk, if the store is there, and searchable; a search waits for no commit longer than it takes to
-//! swap pointers, and for no disk and no graph work at all. Knows nothing of messages or of the model.
+//! Invariants: a reader sees a document whole, in its old or its new state. When a commit returns, its documents
+//! are on disk (if the store is) and searchable. A search waits for commits only while they swap pointers, and
+//! never for disk or graph work. This module knows nothing of messages or of the model.
 
 mod audit;
 mod backup;

@@ -1,14 +1,14 @@
-//! Searches in a collection: which documents are wanted, and in which order.
+//! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
-//! The index answers "the nearest `n` among these places". This module adds what the index does not know: ids, which
-//! decide between equal scores, groups, and hits that should differ from each other.
+//! The index answers "the nearest `n` among these positions". This module adds ids (which decide between equal
+//! scores), groups, and diverse hits.
 //!
-//! No lock is held while the index is searched, so no commit waits for a search. What the index found is then named
-//! under a short lock. If a document that would be among the hits, or that the search chose among, has left its place
-//! meanwhile, the search is repeated; after [`ATTEMPTS`] the documents are held throughout.
+//! The index is searched without a lock, so commits do not wait for a search. A short lock then names the hits. If
+//! a document among the hits or the candidates has left its position meanwhile, the search is repeated. After
+//! [`ATTEMPTS`] the documents stay locked for the whole search.
 //!
-//! Invariant: hits are as many as are wanted, or as there can be: a document that is replaced during a search is found
-//! in its old or its new state.
+//! Invariant: there are as many hits as are wanted or possible. A document that is replaced during a search is
+//! found in its old or its new state.
 
 #[cfg(test)]
 mod tests;
@@ -30,25 +30,25 @@ use crate::compute::stop::{Stop, Stopped};
 use crate::embedder::Embedding;
 use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
 
-/// What to find.
+/// Parameters of a search.
 #[derive(Debug, Clone)]
 pub struct Search {
-    /// Hits wanted, at least 1.
+    /// Hits wanted; at least 1.
     pub k: usize,
-    /// How hard to look.
+    /// Exact comparison, or a graph walk with its `ef`.
     pub effort: Effort,
-    /// Only these documents.
+    /// Condition on the documents.
     pub filter: Option<Filter>,
-    /// Only hits that score as much.
+    /// Least score of a hit.
     pub min_score: Option<f32>,
-    /// Only so many of each group.
+    /// Limit on the hits of each group.
     pub groups: Option<Groups>,
-    /// Hits that differ from each other; `None`: by score alone.
+    /// Demand for hits that differ from each other; `None`: order by score alone.
     pub diversity: Option<Diversity>,
 }
 
 impl Search {
-    /// For the `k` nearest of all documents.
+    /// A search for the `k` nearest of all documents.
     pub fn nearest(k: usize, effort: Effort) -> Self {
         Self { k, effort, filter: None, min_score: None, groups: None, diversity: None }
     }
@@ -57,41 +57,41 @@ impl Search {
 /// A document that was found.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Its id.
+    /// The id.
     pub id: DocId,
-    /// Its content.
+    /// The content.
     pub content: Arc<Content>,
     /// Cosine similarity to the query.
     pub score: f32,
-    /// Its unit vector, `[dimensions]`.
+    /// The unit vector, `[dimensions]`.
     pub vector: Vector,
 }
 
-/// What the queries of one call have in common: the documents that its filter chooses. The first query finds them, and
-/// later ones bring them up to date.
+/// State that the queries of one call share: the documents that match its filter. The first query evaluates the
+/// filter, later ones catch up with changes.
 #[derive(Debug, Default)]
 pub struct Chosen(Mutex<Option<Arc<Matching>>>);
 
-/// Places that are searched, as they were after so many changes of the documents.
+/// Positions to search among, as of a number of changes.
 #[derive(Clone, Copy)]
 struct Among<'s> {
     places: &'s RoaringBitmap,
     seen: u64,
 }
 
-/// A search that met changes is repeated as often before it holds the documents throughout.
+/// Attempts that changes may spoil before the documents stay locked for the whole search.
 const ATTEMPTS: usize = 3;
 
 impl Collection {
-    /// The nearest documents: as many as `k` where so many match, score descending, then id ascending; with
-    /// [`Search::diversity`] in the order in which they are chosen.
+    /// The nearest documents: `k`, or all that match if they are fewer. Ordered by descending score, then ascending
+    /// id; with [`Search::diversity`], in the order in which they are chosen.
     pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Found> {
         let found = self.search_in_call(query, search, &Chosen::default(), &Stop::never());
-        found.expect("nobody raises the flag")
+        found.expect("this flag is never raised")
     }
 
-    /// As [`Collection::search`], for one of the queries of a call, until `stop` is raised. `chosen` belongs to the call
-    /// and to this `search`.
+    /// Does the same as [`Collection::search`] for one of the queries of a call, until `stop` is raised. `chosen`
+    /// belongs to the call and to this `search`.
     pub fn search_in_call(
         &self,
         query: &Embedding,
@@ -108,7 +108,7 @@ impl Collection {
     }
 }
 
-/// One search.
+/// One running search.
 #[derive(Clone, Copy)]
 struct Ranking<'s> {
     collection: &'s Collection,
@@ -116,24 +116,24 @@ struct Ranking<'s> {
     search: &'s Search,
     chosen: &'s Chosen,
     stop: &'s Stop,
-    /// The documents, where they are held throughout.
+    /// The documents, if they are locked for the whole search.
     held: Option<&'s Documents>,
 }
 
-/// A document that was found, and where.
+/// A hit with its slot.
 struct Hit {
     slot: Slot,
     found: Found,
 }
 
-/// Documents that matter to the search were replaced or removed while it ran.
+/// Reports that documents relevant to the search changed while it ran.
 struct Changed;
 
-/// What an attempt found, unless the documents changed meanwhile.
+/// Result of an attempt: hits, unless documents changed meanwhile.
 type Attempt<T> = Result<Result<T, Changed>, Stopped>;
 
 impl Ranking<'_> {
-    /// The best `n` by score of what was asked for.
+    /// The best `n` hits by score.
     fn best(self, n: usize) -> Result<Vec<Found>, Stopped> {
         for _ in 0..ATTEMPTS {
             if let Ok(hits) = self.attempt(n)? {
@@ -142,7 +142,7 @@ impl Ranking<'_> {
         }
         let here = self.collection.read();
         let attempt = Ranking { held: Some(&here), ..self }.attempt(n)?;
-        Ok(found(attempt.unwrap_or_else(|Changed| unreachable!("nothing changes while the documents are held"))))
+        Ok(found(attempt.unwrap_or_else(|Changed| unreachable!("nothing changes while the documents are locked"))))
     }
 
     fn attempt(self, n: usize) -> Attempt<Vec<Hit>> {
@@ -154,11 +154,11 @@ impl Ranking<'_> {
         }
     }
 
-    /// The documents that the filter chooses.
+    /// The documents that match the filter.
     fn chosen(self) -> Result<Option<Arc<Matching>>, Stopped> {
         let Some(filter) = &self.search.filter else { return Ok(None) };
         if let Some(here) = self.held {
-            // Without the lock of the others: they may hold it and wait for the documents.
+            // Does not lock `chosen`: another query may hold it and wait for the documents.
             return Ok(Some(Arc::new(here.matching(filter, self.stop)?)));
         }
         let mut chosen = self.chosen.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,10 +172,9 @@ impl Ranking<'_> {
         Ok(Some(Arc::clone(chosen.insert(matching))))
     }
 
-    /// Round by round: the nearest of what is left, of which each group keeps as many as it may have. What a round has
-    /// seen is left out of the next, and so are all documents of the groups that are full, be they most of the
-    /// collection. Each round asks for twice as many as the one before: many groups that each fill a
-    /// round would make for as many rounds otherwise.
+    /// Searches in rounds, and keeps of each group as many hits as it may have. Each round excludes the hits of
+    /// earlier rounds and all documents of full groups, even if these are most of the collection. Each round asks
+    /// for twice as many as the one before; otherwise many groups that each fill a round would take as many rounds.
     fn best_of_groups(self, n: usize, groups: &Groups, among: Option<Among<'_>>) -> Attempt<Vec<Hit>> {
         let mut left: Option<(RoaringBitmap, u64)> = among.map(|among| (among.places.clone(), among.seen));
         let mut best: Vec<Hit> = Vec::new();
@@ -221,7 +220,7 @@ impl Ranking<'_> {
         }
     }
 
-    /// The nearest `n`, of all or of those at some places, that score enough.
+    /// The nearest `n` hits with enough score, of all documents or of those at some positions.
     fn nearest(self, n: usize, among: Option<Among<'_>>) -> Attempt<Vec<Hit>> {
         let (index, effort) = (&self.collection.index, self.search.effort);
         let places = among.map(|among| among.places);
@@ -232,7 +231,7 @@ impl Ranking<'_> {
         if let Some(least) = self.search.min_score {
             let before = near.hits.len();
             near.hits.retain(|hit| hit.score >= least);
-            // What ties with a hit that scores too little does so too.
+            // Ties of a hit with too low a score have too low a score as well.
             near.tied.retain(|_| near.hits.len() == before);
         }
         Ok(self.with_documents(|here| {
@@ -242,8 +241,8 @@ impl Ranking<'_> {
         }))
     }
 
-    /// The documents of the nearest vectors, best first; of those that tie with the last, the lowest ids. `None`: one was
-    /// removed since.
+    /// Turns neighbours into hits, best first. Of those that tie with the last one, the lowest ids are taken.
+    /// `None` if a document was removed meanwhile.
     fn name(self, here: &Documents, near: &Nearest) -> Option<Vec<Hit>> {
         let Some(last) = near.hits.last().map(|hit| hit.score) else { return Some(Vec::new()) };
         let (better, equal): (Vec<Neighbour>, Vec<Neighbour>) =
@@ -268,7 +267,7 @@ impl Ranking<'_> {
         Some(hits)
     }
 
-    /// Reads the documents, which are held for as long as `read` takes.
+    /// Reads the documents under the lock.
     fn with_documents<T>(self, read: impl FnOnce(&Documents) -> T) -> T {
         match self.held {
             Some(here) => read(here),

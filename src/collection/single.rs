@@ -1,10 +1,10 @@
 //! One collection: its documents and the index over their vectors, changed together and counted in the budgets.
 //!
-//! Other files of this module add what is done with it: commits, listings, searches, exports.
+//! Other files of this module add the operations: commits, listings, searches, exports.
 //!
-//! Invariant: a change is seen whole. Documents, slots and counts change while the lock of the documents is held for
-//! writing, and a document that is there has a live slot in the index. The maps of the documents are left to
-//! `documents`, the order of changes to `commits`.
+//! Invariant: a change is visible as a whole. Documents, slots and counts change while the documents are locked for
+//! writing, and every document has a live slot in the index. `documents` keeps the maps of the documents, `commits`
+//! the order of changes.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -18,19 +18,19 @@ use super::gardener::Gardener;
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 use crate::machine::allocator;
 
-/// Bytes of a document's places in the maps, beside its id and content: the map by id, whose nodes are about two thirds
-/// full, and the list by place, which grows by doubling.
+/// Bytes of a document's entries beside its id and content: the map by id, whose nodes are about two thirds full,
+/// and the list by position, which grows by doubling.
 const ENTRY_BYTES: usize = 112;
 
-/// Bytes of a vector's place in the index and in a segment, beside its row and its codes, which are a byte for each
-/// dimension: the list of places, which grows by doubling, links, and tables.
+/// Bytes of a vector in the index and in a segment, beside its row and its codes (one byte per dimension): the list
+/// of positions, which grows by doubling, links, and tables.
 const GRAPH_BYTES: usize = 288;
 
-/// How long one thread works on a graph before another may.
+/// Time that one thread works on a graph before another may.
 const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
 
-/// Vectors that the graph may lack before commits wait for it. A search compares with all of them:
-/// 50,000 cost it about a millisecond.
+/// Number of vectors missing from the graph at which commits begin to wait for it. A search compares with all of
+/// them: 50,000 cost it about a millisecond.
 const FAR_BEHIND: usize = 50_000;
 
 /// Documents of one model, searchable by vector.
@@ -38,36 +38,36 @@ pub struct Collection {
     name: String,
     fingerprint: String,
     pub(super) index: Index,
-    /// Held for moments: for reading to name what a search found, for writing to swap entries.
+    /// Locked for moments: for reading to name hits, for writing to swap entries.
     documents: RwLock<Documents>,
-    /// Follows `documents`, for those who must not wait for its lock.
+    /// Follows `documents`, for readers that must not wait for its lock.
     counts: Counts,
     budget: Budget,
     budget_of_all: Arc<Budget>,
-    /// Fields that the documents may have between them.
+    /// Most fields that the documents may have between them.
     pub(super) max_fields: usize,
     pub(super) exports: Arc<Exports>,
     pub(super) commits: Commits,
-    /// Where it is stored too; `None`: in memory alone.
+    /// The collection on disk; `None`: it is in memory alone.
     pub(super) place: Option<Place>,
     gardener: Gardener,
 }
 
-/// How a collection is made.
+/// Parameters of a new collection.
 pub(super) struct New<'a> {
     pub name: &'a str,
     pub fingerprint: &'a str,
     pub dimensions: usize,
     pub index: index::Options,
-    /// Where the index keeps what it would build again; `None`: nowhere.
+    /// Storage for the index's segments; `None`: they are not stored.
     pub keep_index: Option<Keep>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
-    /// Fields that its documents may have between them.
+    /// Most fields that the documents may have between them.
     pub max_fields: usize,
     pub gardener: Gardener,
     pub place: Option<Place>,
-    /// The lowest row that was never used.
+    /// The lowest unused row number.
     pub next_row: u64,
 }
 
@@ -92,7 +92,7 @@ impl Collection {
         }
     }
 
-    /// Its name.
+    /// The name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -102,43 +102,43 @@ impl Collection {
         &self.fingerprint
     }
 
-    /// Length of its vectors.
+    /// Length of the vectors.
     pub fn dimensions(&self) -> usize {
         self.index.dimensions()
     }
 
-    /// Documents in it. Waits for nobody.
+    /// Number of documents. Never waits for a lock.
     pub fn len(&self) -> usize {
         self.counts.documents()
     }
 
-    /// Documents that the graph lacks yet: searches compare with all of them.
+    /// Number of documents that the graph lacks yet. Searches compare with all of them.
     pub fn unindexed(&self) -> usize {
         self.index.pending()
     }
 
-    /// How well its searches find.
+    /// Recall of the searches, as measured.
     pub fn quality(&self) -> Quality {
         self.index.quality()
     }
 
-    /// Bytes of its index's files, which are mapped into memory.
+    /// Bytes of the index files, which are mapped into memory.
     pub fn index_file_bytes(&self) -> usize {
         self.index.mapped_bytes()
     }
 
-    /// It has no documents.
+    /// True if there are no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Estimated bytes of documents, vectors and graph, as they are taken from the budget. Waits for nobody.
+    /// Estimated bytes of documents, vectors and graph, as the budgets count them. Never waits for a lock.
     pub fn bytes(&self) -> usize {
         self.counts.bytes()
     }
 
-    /// Puts changed documents, with their rows, where searches see them, after an exchange for them. `None`: the document
-    /// goes. What they take in the columns is counted now, instead of what was reserved.
+    /// Makes changed documents visible to searches, with their row numbers. `None` removes the document. The budget
+    /// was exchanged before; now the real growth of the columns replaces the reservation.
     pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<(u64, DocId, Option<Document>)>) {
         let before = here.columns_bytes();
         self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
@@ -151,13 +151,13 @@ impl Collection {
         self.note_used(here, Usage { bytes: used.bytes + after - before, ..used });
     }
 
-    /// Notes what the documents here were found to use.
+    /// Notes the usage of the documents.
     fn note_used(&self, here: &mut Documents, used: Usage) {
         here.used = used;
         self.counts.note(used);
     }
 
-    /// Puts changed documents where searches see them, all at once.
+    /// Makes changed documents visible to searches, all at once.
     fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
         let vector = |(row, _, document): &(u64, DocId, Option<Document>)| {
             Some((*row, Arc::from(document.as_ref()?.embedding.values())))
@@ -177,7 +177,7 @@ impl Collection {
         self.index.remove(&gone);
     }
 
-    /// Gives the budget back and refuses later commits. Returns the documents that went.
+    /// Releases the budget and refuses later commits. Returns the number of documents.
     pub(super) fn delete(&self) -> usize {
         let mut here = self.write();
         self.budget_of_all.release(Usage { bytes: 0, ..here.used });
@@ -189,12 +189,12 @@ impl Collection {
         gone.by_id.len()
     }
 
-    /// All documents that were stored are here, if any were.
+    /// Tells the index that all stored documents are loaded.
     pub(super) fn loaded(&self) {
         self.index.restored();
     }
 
-    /// Some graph work; true if there is more.
+    /// Does graph work for one turn; true if more is left.
     pub(super) fn maintain(&self) -> bool {
         !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
     }
@@ -204,18 +204,18 @@ impl Collection {
         !self.read().deleted && self.index.audit()
     }
 
-    /// Checks one of the latest searches, where too little is known of how well they find, or they find too little.
+    /// Checks one of the latest searches if recall is little known or too low.
     pub(super) fn learn(&self) -> bool {
         self.index.is_learning() && self.audit()
     }
 
-    /// All graph work there is. Blocks for as long as it takes.
+    /// Does all graph work. Blocks until it is done.
     pub(super) fn finish_graph(&self) {
         self.index.maintain();
     }
 
-    /// Wakes the maintenance thread, and leaves it a turn where it is far behind: it links more vectors in a turn than a
-    /// commit usually brings.
+    /// Wakes the maintenance thread. If the graph is far behind, sleeps for a turn: in that time the thread links
+    /// more vectors than a commit usually brings.
     pub(super) fn tend_graph(&self) {
         self.gardener.wake();
         if self.is_far_behind() {
@@ -223,25 +223,25 @@ impl Collection {
         }
     }
 
-    /// So many vectors wait for the graph that commits wait too.
+    /// True if the graph lacks too many vectors: then commits must wait for it.
     pub(super) fn is_far_behind(&self) -> bool {
         self.index.pending() > FAR_BEHIND
     }
 
-    /// What a document counts for, with all that belongs to it but the columns, which many share.
+    /// Usage of a document with all that belongs to it. Excludes the columns, which documents share.
     pub(super) fn cost(&self, id: &DocId, content: &Content) -> Usage {
         let vector = allocator::shared(self.dimensions() * size_of::<f32>()) + self.dimensions();
         Usage { documents: 1, bytes: ENTRY_BYTES + id.bytes() + content.bytes() + vector + GRAPH_BYTES }
     }
 
-    /// Makes an exchange, in this collection and in all, or changes nothing.
+    /// Exchanges usage in the budgets of this collection and of all, or changes nothing.
     pub(super) fn exchange(&self, exchange: Exchange) -> Result<(), Full> {
         let (freed, taken) = (exchange.freed, exchange.taken());
         self.budget.exchange(freed, taken)?;
         self.budget_of_all.exchange(exchange.freed_of_all(), taken).inspect_err(|_| self.budget.undo(freed, taken))
     }
 
-    /// Takes back an exchange.
+    /// Reverts an exchange.
     pub(super) fn undo(&self, exchange: Exchange) {
         self.budget.undo(exchange.freed, exchange.taken());
         self.budget_of_all.undo(exchange.freed_of_all(), exchange.taken());

@@ -1,4 +1,4 @@
-//! All collections of a process, where they are stored, and the memory they may take together.
+//! The store: all collections of a process, their data directory, and their common limits.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,27 +15,28 @@ use super::load::{self, OpenError};
 use super::single::{Collection, New};
 use crate::index::{self, Keep};
 
-/// How a [`Store`] runs.
+/// Settings of a [`Store`].
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where all is stored; `None`: in memory alone, and gone with the process.
+    /// The data directory; `None`: documents are in memory alone, and gone with the process.
     pub directory: Option<PathBuf>,
-    /// How it is stored there.
+    /// Settings of the disk storage.
     pub disk: disk::Options,
-    /// The most that all collections may hold; a commit beyond it is refused.
+    /// Limits on all collections together; a commit beyond them is refused.
     pub quota: Quota,
-    /// The most that one collection may hold.
+    /// Limits on one collection.
     pub collection_quota: Quota,
-    /// The most collections; one more is refused.
+    /// Most collections; one more is refused.
     pub max_collections: usize,
-    /// The most fields that the documents of one collection may have between them; a document that brings more is refused.
+    /// Most fields that the documents of one collection may have between them; a document that exceeds it is
+    /// refused.
     pub max_collection_fields: usize,
-    /// How the collections' indexes are built and searched.
+    /// Settings of the collections' indexes.
     pub index: index::Options,
 }
 
 impl Default for Options {
-    /// In memory alone, without limits.
+    /// A store in memory, without limits.
     fn default() -> Self {
         Self {
             directory: None,
@@ -49,55 +50,58 @@ impl Default for Options {
     }
 }
 
-/// What an empty collection counts for, so that their number is bounded too.
+/// Usage of an empty collection, so that quotas bound the number of collections too.
 const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
 
-/// In the data directory: what the indexes keep, a directory for each collection's number. A cache: it may be deleted while no
-/// server runs.
+/// Subdirectory of the data directory with one directory per collection number: the index files. They are a cache
+/// and may be deleted while no server runs.
 const INDEXES: &str = "index";
 
 const NOTHING: Usage = Usage { documents: 0, bytes: 0 };
 
-/// Why a collection cannot be had.
+/// Reasons why a collection is not created, returned or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CollectionError {
-    /// There is none of that name.
-    #[error("no such collection")]
+    /// No collection has this name.
+    #[error("there is no collection of this name")]
     Unknown,
-    /// There is one of that name already.
-    #[error("the collection exists")]
+    /// A collection of this name exists already.
+    #[error("a collection of this name exists already")]
     Exists,
-    /// Its vectors come from another model and cannot be compared with this one's.
-    #[error("the collection was made by the model with fingerprint {theirs}, this server has {ours}")]
+    /// The vectors of the collection come from another model and cannot be compared with those of this one.
+    #[error(
+        "the collection holds vectors of the model with fingerprint {theirs}, and this server runs {ours}: \
+         serve the other model, or use another collection"
+    )]
     OtherModel {
         /// The collection's fingerprint.
         theirs: String,
-        /// The fingerprint of the model that asks.
+        /// Fingerprint of the server's model.
         ours: String,
     },
-    /// There is no room for it.
+    /// A limit does not allow another collection.
     #[error(transparent)]
     Full(#[from] Full),
-    /// The disk did not take the change.
+    /// The disk refused the change.
     #[error(transparent)]
     Disk(#[from] disk::CommitError),
 }
 
-/// Whose vectors a collection holds.
+/// The model whose vectors a collection holds.
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'a> {
     /// The model's fingerprint.
     pub fingerprint: &'a str,
     /// Fingerprints of models whose vectors may be mixed with this one's.
     pub also_compatible: &'a [String],
-    /// Length of its vectors.
+    /// Length of the model's vectors.
     pub dimensions: usize,
 }
 
 /// Collections by name.
 pub struct Store {
     collections: Arc<Collections>,
-    /// Held while a collection is made or deleted, which is a commit too.
+    /// Held while a collection is created or deleted. Both are commits.
     changes: Mutex<()>,
     gardener: Gardener,
     index: index::Options,
@@ -107,13 +111,13 @@ pub struct Store {
     max_collection_fields: usize,
     pub(super) disk: Option<Arc<Disk>>,
     pub(super) directory: Option<PathBuf>,
-    /// Where the indexes keep their files, if anywhere.
+    /// Directory of the indexes' files; `None`: they are not stored.
     indexes: Option<PathBuf>,
     pub(super) backups: Turns,
 }
 
 impl Store {
-    /// What is in the directory, or an empty store in memory. Reads every document.
+    /// Opens the store in the directory, or an empty one in memory. Reads every document.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let disk = match &options.directory {
             Some(directory) => Some(Arc::new(Disk::open(directory, options.disk)?)),
@@ -153,37 +157,37 @@ impl Store {
         Ok(store)
     }
 
-    /// Where all is stored; `None`: in memory alone.
+    /// The data directory; `None`: the collections are in memory alone.
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
-    /// What all collections hold.
+    /// Usage of all collections together.
     pub fn used(&self) -> Usage {
         self.budget.used()
     }
 
-    /// From now on all collections may hold so many bytes. What they hold beyond that stays.
+    /// Sets the limit on the bytes of all collections. Documents beyond it stay.
     pub fn set_most_bytes(&self, bytes: usize) {
         self.budget.set_most_bytes(bytes);
     }
 
-    /// What the disk did and holds, if there is one.
+    /// Figures about the disk; `None`: the store is in memory alone.
     pub fn disk_stats(&self) -> Option<disk::Stats> {
         Some(self.disk.as_ref()?.stats())
     }
 
-    /// Why nothing can be stored any more, if so: the disk failed.
+    /// Reason why the disk accepts no changes any more; `None`: it accepts them.
     pub fn stopped(&self) -> Option<disk::CommitError> {
         self.disk.as_ref()?.stopped()
     }
 
-    /// The collection of that name, if its vectors can be compared with the model's.
+    /// Returns the collection of this name if its vectors can be compared with the model's.
     pub fn get(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
         of_model(self.find(name).ok_or(CollectionError::Unknown)?, model)
     }
 
-    /// The collection of that name, made if there is none. Blocks.
+    /// Returns the collection of this name, and creates it if it does not exist. Blocks.
     pub fn get_or_create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
         match self.create(name, model) {
             Err(CollectionError::Exists) => self.get(name, model),
@@ -191,7 +195,7 @@ impl Store {
         }
     }
 
-    /// A new, empty collection. Blocks until it is on disk.
+    /// Creates an empty collection. Blocks until it is on disk.
     pub fn create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.find(name).is_some() {
@@ -214,8 +218,8 @@ impl Store {
         Ok(self.insert(collection))
     }
 
-    /// Removes a collection, of whatever model, and returns how many documents went with it. Blocks until it is gone
-    /// from disk.
+    /// Deletes a collection of any model and returns the number of its documents. Blocks until it is gone from
+    /// disk.
     pub fn delete(&self, name: &str) -> Result<usize, CollectionError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let collection = self.find(name).ok_or(CollectionError::Unknown)?;
@@ -270,7 +274,7 @@ impl Store {
         })
     }
 
-    /// Deletes what a crash left of the indexes of collections that are no more.
+    /// Deletes index files that a crash left behind and whose collection no longer exists.
     fn forget_indexes(&self, collections: &BTreeSet<u32>) {
         let entries = self.indexes.iter().filter_map(|indexes| fs::read_dir(indexes).ok()).flatten();
         for path in entries.flatten().map(|entry| entry.path()) {
@@ -286,19 +290,19 @@ impl Store {
         self.list_after(None, usize::MAX)
     }
 
-    /// The first collections after a name, or of all, in name order.
+    /// The first `limit` collections whose names come after `name`, in name order; `None`: from the first one.
     pub fn list_after(&self, name: Option<&str>, limit: usize) -> Vec<Arc<Collection>> {
         let after = name.map_or(Bound::Unbounded, Bound::Excluded);
         let collections = self.collections.read().unwrap_or_else(PoisonError::into_inner);
         collections.range::<str, _>((after, Bound::Unbounded)).take(limit).map(|(_, one)| Arc::clone(one)).collect()
     }
 
-    /// How many collections there are.
+    /// Number of collections.
     pub fn len(&self) -> usize {
         self.collections.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// There are no collections.
+    /// True if there are no collections.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -440,7 +444,7 @@ mod tests {
     }
 
     proptest! {
-        /// Commits, replacements and removals, against a plain map.
+        /// Compares commits, replacements and removals with a plain map.
         #[test]
         fn a_collection_holds_what_a_map_would(steps in prop::collection::vec((0u8..12, 0u8..6, any::<bool>()), 1..80)) {
             let store = store(usize::MAX);

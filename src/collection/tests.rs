@@ -1,4 +1,4 @@
-//! A store against a plain map, over many operations and restarts.
+//! Tests of a store against a plain map, over many operations and restarts.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::index::{self, Effort};
 
 const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 8 };
 
-/// What a document of the map says: its vector and metadata follow from it.
+/// Content of a document of the map. Its vector and metadata follow from this number.
 type Said = u32;
 
 /// xorshift64 (Marsaglia, 2003).
@@ -46,7 +46,7 @@ fn open(directory: &Path) -> Store {
     Store::open(Options {
         directory: Some(directory.to_owned()),
         disk: disk::Options { min_free_bytes: 1 << 20, ..disk::Options::default() },
-        // Small, so that graphs are made, rebuilt and given up.
+        // Small limits, so that graphs are built, rebuilt and given up.
         index: index::Options { exact_below: 300, scan_rows_per_ef: 1, ..index::Options::default() },
         ..Options::default()
     })
@@ -175,14 +175,14 @@ fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
     store.delete("b").unwrap();
     assert_eq!(indexes().len(), 1);
     drop(store);
-    // As a crash between a deletion and that of its index would leave it.
+    // State after a crash between the deletion of a collection and that of its index.
     std::fs::create_dir(directory.path().join("index/77")).unwrap();
     let store = open(directory.path());
     assert_eq!(indexes().len(), 1);
     let collection = store.get("a", MODEL).unwrap();
     assert!(collection.unindexed() == 0 && collection.index_file_bytes() > 600 * 4 * 8);
     assert_eq!(found(&store), before);
-    // It is a cache.
+    // The index is a cache.
     drop((collection, store));
     std::fs::remove_dir_all(directory.path().join("index")).unwrap();
     let store = open(directory.path());

@@ -1,4 +1,4 @@
-//! How many bytes a document adds to the columns, told before it is added.
+//! Estimate of the bytes that a document adds to the columns, made before it is added.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::places::Places;
 use super::{Columns, TEXT_BYTES, VALUE_BYTES, text_bytes};
 use crate::collection::filter::Scalar;
 
-/// See [`Columns::cost_of`].
+/// Implements [`Columns::cost_of`].
 pub(super) fn of(columns: &Columns, metadata: Option<&Map<String, Value>>) -> usize {
     let mut cost = Cost { columns, bytes: 0, new: BTreeMap::new(), seen: BTreeSet::new() };
     for (key, value) in metadata.into_iter().flatten() {
@@ -18,7 +18,7 @@ pub(super) fn of(columns: &Columns, metadata: Option<&Map<String, Value>>) -> us
     cost.bytes
 }
 
-/// A field that there is, or one that the document brings.
+/// A field: an existing one, or one that the document brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum At {
     Here(FieldId),
@@ -28,9 +28,9 @@ enum At {
 struct Cost<'m> {
     columns: &'m Columns,
     bytes: usize,
-    /// Fields that the document brings, each numbered.
+    /// Fields that the document brings, with their numbers.
     new: BTreeMap<(At, &'m str), usize>,
-    /// Fields, and values of fields, that were counted. In a list they may come often.
+    /// Fields and values that were counted already. A list may repeat them.
     seen: BTreeSet<(At, Option<Scalar>)>,
 }
 

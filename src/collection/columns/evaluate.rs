@@ -1,11 +1,11 @@
-//! Filters evaluated for all documents at once, by columns, in steps that each hold the documents for a moment.
+//! Evaluation of filters on all documents at once, by columns, in steps that each hold the lock for a moment.
 //!
-//! Between two steps documents may change. So what is found is what matches only of the documents that did not;
-//! whoever asked looks at the others again (`collection/matching.rs`).
+//! Documents may change between two steps. So the result is correct only for documents that did not change; the
+//! caller checks the others again (`collection/matching.rs`).
 //!
-//! Invariants: no step takes more than a few milliseconds, and each begins with a look at the flag that stops it. Ranges
-//! that are alternatives are merged, so that each value is passed once; and where a filter passes a field's values again
-//! and again all the same, they are copied once and compared ([`Numbers`]).
+//! Invariants: no step takes more than a few milliseconds, and each begins with a check of the stop flag.
+//! Alternative ranges over one field are merged, so that each value is passed once. Where a filter still passes a
+//! field's values again and again, they are copied once and compared ([`Numbers`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, Deref};
@@ -21,34 +21,35 @@ use crate::compute::stop::{Stop, Stopped};
 
 // The limits are small in tests, so that tests cross them.
 
-/// Documents that are asked one by one, for up to 4 µs each where their metadata is not in the cache. A range over a
-/// million different values walks for up to 50 ms, over 100,000 for 5 ms.
+/// Most documents that are checked one by one, for up to 4 µs each where their metadata is not in the cache. A
+/// range over a million different values walks for up to 50 ms, over 100,000 for 5 ms.
 const FEW: u64 = if cfg!(test) { 2 } else { 1_024 };
 
-/// Documents that are asked one by one in a step.
+/// Documents that are checked one by one in a step.
 const ASKED_AT_ONCE: usize = 256;
 
 /// Values that are looked up in a step, for up to 2 µs each.
 const LOOKED_UP_AT_ONCE: usize = 512;
 
-/// Places that a walk passes in a step, for up to 50 ns each.
+/// Positions that a walk passes in a step, for up to 50 ns each.
 const PASSED_AT_ONCE: usize = if cfg!(test) { 2 } else { 16_384 };
 
-/// Values that walks over a field pass before its numbers are copied, which costs as much as one walk over all of them.
+/// Values of a field that walks pass before its numbers are copied. The copy costs as much as one walk over all of
+/// them.
 const WALKED: usize = if cfg!(test) { 3 } else { 500_000 };
 
-/// Bytes of numbers that one evaluation copies.
+/// Most bytes of numbers that one evaluation copies.
 const COPIED_BYTES: usize = 64 << 20;
 
-/// What conditions are evaluated on.
+/// Documents that a filter is evaluated on.
 pub(in super::super) trait Source {
     /// The columns.
     fn columns(&self) -> &Columns;
-    /// Whether the document at a place matches, by its metadata.
+    /// True if the document at a position matches, by its metadata.
     fn holds(&self, place: u32, filter: &Filter) -> bool;
 }
 
-/// The places of the documents that match. `lock` gives the documents for one step.
+/// The positions of the documents that match. `lock` locks the documents for one step.
 pub(in super::super) fn matching<G>(
     filter: &Filter,
     lock: &impl Fn() -> G,
@@ -60,7 +61,7 @@ where
     Evaluation { lock, stop, fields: HashMap::new(), copied: 0 }.of(filter)
 }
 
-/// Numbers from one to another, each with or without it.
+/// An interval of numbers. Each end may be included or excluded.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Span {
     from: Finite,
@@ -76,7 +77,7 @@ struct Evaluation<'e, L> {
     copied: usize,
 }
 
-/// What walks over a field have passed, and its numbers where it was too much.
+/// Number of values that walks over a field passed, and the field's numbers once they were copied.
 #[derive(Default)]
 struct Walked {
     values: usize,
@@ -103,7 +104,8 @@ where
         }
     }
 
-    /// Ranges come last: where few documents are left by then, those are asked one by one.
+    /// Documents that match all filters. Ranges come last: if few documents are left by then, they are checked one
+    /// by one.
     fn all_of(&mut self, filters: &[Filter]) -> Result<RoaringBitmap, Stopped> {
         let (walks, lookups): (Vec<&Filter>, Vec<&Filter>) = filters.iter().partition(|filter| has_range(filter));
         let mut found: Option<RoaringBitmap> = None;
@@ -118,7 +120,7 @@ where
         Ok(found.unwrap_or_else(|| (self.lock)().columns().all().clone()))
     }
 
-    /// Those of a few documents that match.
+    /// The documents among a few that match.
     fn asked(&self, few: &RoaringBitmap, filter: &Filter) -> Result<RoaringBitmap, Stopped> {
         let (places, mut found) = (few.iter().collect::<Vec<u32>>(), RoaringBitmap::new());
         for places in places.chunks(ASKED_AT_ONCE) {
@@ -156,7 +158,7 @@ where
         Ok(found.finish())
     }
 
-    /// The documents with a number between one pair of bounds or another.
+    /// The documents with a number in at least one pair of bounds.
     fn between(&mut self, path: &Path, bounds: Vec<Bounds>) -> Result<RoaringBitmap, Stopped> {
         let field = (self.lock)().columns().fields.at(path).map(|(id, _)| id);
         let Some(field) = field else { return Ok(RoaringBitmap::new()) };
@@ -177,7 +179,7 @@ where
         Ok(found)
     }
 
-    /// Copies a field's numbers, if there is room for them.
+    /// Copies a field's numbers, unless too much is copied already.
     fn copy(&mut self, field: FieldId, mut walked: Walked) -> Result<Walked, Stopped> {
         if walked.numbers.is_none() && self.copied < COPIED_BYTES {
             let mut numbers = Numbers::default();
@@ -188,7 +190,7 @@ where
         Ok(walked)
     }
 
-    /// Passes the values in a span to `see`, some at a time. Returns how many there were.
+    /// Calls `see` with each value in a span, a part at a time. Returns the number of values.
     fn walk(&self, field: FieldId, span: Span, mut see: impl FnMut(Finite, &Places)) -> Result<usize, Stopped> {
         let (mut lower, upper) = span.bounds();
         let mut values = 0;
@@ -206,7 +208,7 @@ where
                 }
             }
             match last {
-                // A map does not take two bounds that are the same and both excluded.
+                // A map rejects equal bounds that are both excluded.
                 Some(last) if last < span.to => lower = Bound::Excluded(last),
                 _ => return Ok(values),
             }
@@ -214,7 +216,7 @@ where
     }
 }
 
-/// Evaluating it walks over values.
+/// True if evaluating the filter walks over values.
 fn has_range(filter: &Filter) -> bool {
     match filter {
         Filter::Range(..) => true,
@@ -224,7 +226,7 @@ fn has_range(filter: &Filter) -> bool {
     }
 }
 
-/// The numbers between one pair of bounds or another, as spans in order that do not touch.
+/// The union of several pairs of bounds, as spans in order that do not touch.
 fn merged(bounds: Vec<Bounds>) -> Vec<Span> {
     let mut spans: Vec<Span> = bounds.into_iter().filter(|bounds| !bounds.contradict()).map(Span::of).collect();
     spans.sort_by_key(|span| (span.from, span.without_from));
@@ -257,7 +259,7 @@ impl Span {
         Self { from, without_from, to, with_to }
     }
 
-    /// Nothing lies between it and the next one, which does not begin before it.
+    /// True if nothing lies between this span and `next`, which does not begin before it.
     fn reaches(self, next: Self) -> bool {
         next.from < self.to || next.from == self.to && (self.with_to || !next.without_from)
     }

@@ -1,4 +1,4 @@
-//! The fields that documents have, by the field they lie in and their key.
+//! The fields that documents have, by parent field and key.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -8,22 +8,22 @@ use super::TEXT_BYTES;
 use super::places::Places;
 use crate::collection::filter::Path;
 
-/// Bytes of an entry in the map of fields, beside its key and its places (measured: 122 where fields come in order, 98
-/// where they come in any).
+/// Bytes of an entry in the map of fields, beside its key and its postings (measured: 122 where fields come in
+/// order, 98 in any order).
 pub(super) const FIELD_BYTES: usize = 110;
 
-/// A field's number. It is used again when no document has the field any more.
+/// Number of a field. It is reused when no document has the field any more.
 pub(super) type FieldId = u32;
 
-/// Where the fields of the metadata itself lie.
+/// Parent of the top-level fields.
 pub(super) const ROOT: FieldId = 0;
 
-/// A field that some document has.
+/// A field that at least one document has.
 pub(super) struct Field {
     id: FieldId,
-    /// Documents that have it.
+    /// Documents that have the field.
     pub present: Places,
-    /// Documents where it is a list, or lies in an object in one.
+    /// Documents where the field is a list, or lies in an object in one.
     pub lists: Option<Places>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Fields {
     bytes: usize,
 }
 
-/// What a field is found by: the field it lies in, and its key.
+/// Lookup key of a field: its parent and its own key.
 trait Name {
     fn parts(&self) -> (FieldId, &str);
 }
@@ -54,7 +54,7 @@ impl Name for (FieldId, &str) {
     }
 }
 
-/// So that a field is found by a key that is borrowed.
+/// Allows a lookup with a borrowed key.
 impl<'n> Borrow<dyn Name + 'n> for Owned {
     fn borrow(&self) -> &(dyn Name + 'n) {
         self
@@ -102,8 +102,8 @@ impl PartialEq for Owned {
 impl Eq for Owned {}
 
 impl Fields {
-    /// Notes that the document at a place has a field, and whether it lies in a list there. A document may have a field
-    /// many times, in the objects of a list.
+    /// Notes that the document at a position has a field, and if it lies in a list there. A document may have a
+    /// field many times, in the objects of a list.
     pub(super) fn enter(&mut self, parent: FieldId, key: &str, place: u32, in_list: bool) -> FieldId {
         let name: &dyn Name = &(parent, key);
         if let Some(field) = self.by_name.get_mut(name) {
@@ -117,7 +117,7 @@ impl Fields {
             self.bytes = self.bytes - before + field.heap_bytes();
             return field.id;
         }
-        // As many numbers as fields are in use, and the free ones are below: the next is their number.
+        // Used numbers are dense while none is free, so the next number is the number of fields plus one.
         let id = self.free.pop().unwrap_or_else(|| self.by_name.len() as FieldId + 1);
         let lists = in_list.then_some(Places::One(place));
         self.by_name.insert(Owned(parent, key.into()), Field { id, present: Places::One(place), lists });
@@ -125,7 +125,7 @@ impl Fields {
         id
     }
 
-    /// Notes that the document at a place has a field no more. The field goes with its last document.
+    /// Notes that the document at a position no longer has a field. The field goes with its last document.
     pub(super) fn leave(&mut self, parent: FieldId, key: &str, place: u32) {
         let name: &dyn Name = &(parent, key);
         let Some(field) = self.by_name.get_mut(name) else { return };

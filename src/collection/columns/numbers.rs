@@ -1,7 +1,7 @@
-//! A field's numbers by place, for filters with many ranges over it.
+//! A field's numbers by position, for filters with many ranges over it.
 //!
-//! A range walks over the values between its bounds. Where a filter has hundreds of ranges over as many as a million
-//! values, it is quicker to copy the numbers once and to compare each with the bounds.
+//! A range walks over the values between its bounds. With hundreds of ranges over up to a million values, it is
+//! quicker to copy the numbers once and to compare each with the bounds.
 
 use roaring::RoaringBitmap;
 
@@ -10,19 +10,19 @@ use super::places::{Places, Union};
 use crate::collection::filter::Finite;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Numbers that are compared between two looks at the flag: less than a millisecond.
+/// Numbers that are compared between two checks of the stop flag: less than a millisecond.
 const AT_ONCE: usize = 65_536;
 
 #[derive(Default)]
 pub(super) struct Numbers {
-    /// The least number of each document; NaN: it has none.
+    /// The least number of each document; NaN if it has none.
     least: Vec<f64>,
-    /// The other numbers, of documents where the field is a list.
+    /// Further numbers of documents whose field is a list.
     others: Vec<(u32, f64)>,
 }
 
 impl Numbers {
-    /// Adds a number and the documents that have it. Numbers come in order.
+    /// Adds a number and the documents that have it. Calls must come in ascending order.
     pub(super) fn add(&mut self, number: Finite, places: &Places) {
         places.each(|place| {
             let at = place as usize;
@@ -36,16 +36,16 @@ impl Numbers {
         });
     }
 
-    /// Bytes taken.
+    /// Bytes of memory.
     pub(super) fn bytes(&self) -> usize {
         self.least.capacity() * size_of::<f64>() + self.others.capacity() * size_of::<(u32, f64)>()
     }
 
-    /// The documents with a number in one of the spans, which are in order and apart.
+    /// The documents with a number in one of the spans. Spans are in order and do not touch.
     pub(super) fn within(&self, spans: &[Span], stop: &Stop) -> Result<RoaringBitmap, Stopped> {
         let mut found = Union::default();
         let holds = |x: f64| {
-            // NaN is in no span.
+            // No span contains NaN.
             let next = spans.partition_point(|span| span.ends_before(x));
             spans.get(next).is_some_and(|span| span.contains(x))
         };

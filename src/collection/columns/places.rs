@@ -1,34 +1,34 @@
-//! Sets of places, small while they hold little.
+//! Postings: sets of document positions, compact while they are small.
 //!
-//! Most values of a field like a title or a time belong to one document, and most of the rest to a few: a bitmap for each
-//! would take a hundred times what it holds.
+//! Most values of a title or a time belong to one document, and most others to a few. A bitmap for each would take
+//! a hundred times the memory.
 
 use roaring::RoaringBitmap;
 
-/// Places that are kept in a list.
+/// Most positions stored as a list.
 const FEW: usize = 7;
 
-/// Places that are put into a bitmap together. Sorting them takes a millisecond.
+/// Positions that are put into a bitmap together. Sorting them takes a millisecond.
 const AT_ONCE: usize = 65_536;
 
-/// One place or more.
+/// A set of at least one position.
 pub(super) enum Places {
     One(u32),
     Few(Box<Few>),
     Many(Box<Many>),
 }
 
-/// Up to [`FEW`] places in no order.
+/// Up to [`FEW`] positions in no order.
 pub(super) struct Few {
     n: u8,
     places: [u32; FEW],
 }
 
-/// Places in a bitmap, with the bytes that it takes, measured from time to time.
+/// Positions in a bitmap, with its bytes, measured from time to time.
 pub(super) struct Many {
     places: RoaringBitmap,
     bytes: u32,
-    /// Changes until it is measured again: an eighth of what it held.
+    /// Changes left until the next measurement: an eighth of the positions at the last one.
     unmeasured: u32,
 }
 
@@ -53,12 +53,12 @@ impl Many {
     }
 
     fn measure(&mut self) {
-        /// Bytes of a container beside what it holds; a vector of them is two thirds full on average.
+        /// Bytes of a container beside its content; the vector of containers is two thirds full on average.
         const CONTAINER: u64 = 32 * 3 / 2;
         let taken = self.places.statistics();
-        // `roaring` counts four bytes for each place in an array, and takes two.
+        // `roaring` counts four bytes for each position in an array, and takes two.
         let arrays = taken.n_bytes_array_containers / 2;
-        // A bitset has a bit for each of 65,536 places, whatever `n_bytes_bitset_containers` says.
+        // A bitset has one bit for each of 65,536 positions, regardless of `n_bytes_bitset_containers`.
         let bitsets = u64::from(taken.n_bitset_containers) * 8_192;
         let bytes = u64::from(taken.n_containers) * CONTAINER + arrays + bitsets + taken.n_bytes_run_containers;
         self.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -67,7 +67,7 @@ impl Many {
 }
 
 impl Places {
-    /// Adds a place, which may be there already.
+    /// Adds a position, which may be there already.
     pub(super) fn insert(&mut self, place: u32) {
         match self {
             Self::One(one) if *one == place => {}
@@ -93,7 +93,7 @@ impl Places {
         }
     }
 
-    /// Takes out a place, which may not be there. False if none is left.
+    /// Removes a position, which may be absent. Returns false if the set would be empty: the caller drops it.
     pub(super) fn remove(&mut self, place: u32) -> bool {
         match self {
             Self::One(one) => *one != place,
@@ -123,7 +123,7 @@ impl Places {
         }
     }
 
-    /// Bytes taken beside the value itself.
+    /// Bytes of memory beside the enum itself.
     pub(super) fn heap_bytes(&self) -> usize {
         match self {
             Self::One(_) => 0,
@@ -132,20 +132,20 @@ impl Places {
         }
     }
 
-    /// Bytes that another place takes: most of the time none, and sometimes the next larger form.
+    /// Bytes that another position takes: mostly none, sometimes those of the next larger form.
     pub(super) fn cost_of_another(&self) -> usize {
-        /// A bitmap of eight places that lie apart.
+        /// Bytes of a bitmap of eight positions that lie apart.
         const SMALLEST: usize = size_of::<Many>() + 8 * 56;
         match self {
             Self::One(_) => size_of::<Few>(),
             Self::Few(few) if usize::from(few.n) < FEW => 0,
             Self::Few(_) => SMALLEST,
-            // Two in an array, which grows by doubling.
+            // Two bytes in an array, which grows by doubling.
             Self::Many(_) => 4,
         }
     }
 
-    /// How much work it is to add it to a set, in places that are added one by one.
+    /// Cost of adding the set to a union, in units of one single position.
     pub(super) fn work(&self) -> usize {
         match self {
             Self::One(_) => 1,
@@ -154,7 +154,7 @@ impl Places {
         }
     }
 
-    /// Calls `see` with each place.
+    /// Calls `see` with each position.
     pub(super) fn each(&self, see: impl FnMut(u32)) {
         match self {
             Self::One(one) => [*one].into_iter().for_each(see),
@@ -172,7 +172,7 @@ impl Places {
     }
 }
 
-/// A union in the making.
+/// A union that is being built.
 #[derive(Default)]
 pub(super) struct Union {
     found: RoaringBitmap,
@@ -180,7 +180,7 @@ pub(super) struct Union {
 }
 
 impl Union {
-    /// Adds some places.
+    /// Adds a set of positions.
     pub(super) fn add(&mut self, places: &Places) {
         match places {
             Places::Many(many) => self.found |= &many.places,
@@ -191,7 +191,7 @@ impl Union {
         }
     }
 
-    /// Adds one place.
+    /// Adds one position.
     pub(super) fn push(&mut self, place: u32) {
         self.ones.push(place);
         if self.ones.len() >= AT_ONCE {
@@ -199,14 +199,14 @@ impl Union {
         }
     }
 
-    /// All that was added.
+    /// Returns the union.
     pub(super) fn finish(mut self) -> RoaringBitmap {
         self.flush();
         self.found
     }
 
     fn flush(&mut self) {
-        // In order they go to the end of a bitmap, which costs a tenth of inserting them anywhere.
+        // Sorted, they are appended to a bitmap, which costs a tenth of inserting them in any order.
         self.ones.sort_unstable();
         self.ones.dedup();
         self.found |= RoaringBitmap::from_sorted_iter(self.ones.drain(..)).expect("they are in order, each once");

@@ -1,4 +1,4 @@
-//! Columns against the plain way, and their bytes against what they hold.
+//! Tests of columns against plain evaluation, and of their counted bytes.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use super::evaluate::{self, Source};
 use super::*;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Columns with the metadata that they were made of.
+/// Columns together with the metadata they were built from.
 #[derive(Default)]
 struct Documents {
     columns: Columns,
@@ -151,7 +151,7 @@ fn fields_that_are_new_are_named_by_their_keys() {
     assert_eq!(new, ["a/c", "l", "l/x", "l/y"]);
 }
 
-/// Metadata on the fields and values that `filters` asks for.
+/// Metadata over the fields and values that `filters` asks for.
 fn metadata() -> impl Strategy<Value = Option<Map<String, Value>>> {
     let scalar = prop_oneof![
         Just(Value::Null),
@@ -174,7 +174,7 @@ fn metadata() -> impl Strategy<Value = Option<Map<String, Value>>> {
 }
 
 proptest! {
-    /// Documents come, are replaced and go; then every filter finds those that match by the plain way.
+    /// Inserts, replaces and removes documents; then every filter must find those that match one by one.
     #[test]
     fn columns_find_what_matches(
         steps in prop::collection::vec((0u32..12, prop::option::of(metadata())), 1..40),
@@ -208,7 +208,7 @@ proptest! {
         prop_assert!(here.columns.all.is_empty());
     }
 
-    /// Groups by columns are those that a document says it is in.
+    /// Groups by columns are the groups that the documents themselves report.
     #[test]
     fn columns_find_groups(
         documents in prop::collection::vec(metadata(), 1..12),
@@ -222,7 +222,8 @@ proptest! {
         let content = |metadata: &Option<Map<String, Value>>| Content::new("", metadata.as_ref());
         let keys: Vec<Option<Scalar>> = documents.iter().map(|metadata| groups.key(&content(metadata))).collect();
         for key in keys.iter().flatten() {
-            let expected: Vec<u32> = (0..).zip(&keys).filter(|(_, its)| its.as_ref() == Some(key)).map(|(n, _)| n).collect();
+            let members = (0..).zip(&keys).filter(|(_, its)| its.as_ref() == Some(key));
+            let expected: Vec<u32> = members.map(|(n, _)| n).collect();
             prop_assert_eq!(here.columns.in_group(&groups, key).into_iter().collect::<Vec<_>>(), expected);
         }
     }

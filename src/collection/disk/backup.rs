@@ -1,4 +1,4 @@
-//! Backups: a file with all that was committed, made while commits go on; and back again.
+//! Backups, which are made while commits go on, and their restoration.
 
 use std::fs::File;
 use std::io;
@@ -12,37 +12,37 @@ use super::open::{self, Directory, OpenError};
 use super::options::Options;
 use super::snapshot::{ReadError, Snapshot};
 
-/// Why there is no backup.
+/// Reasons why a backup was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// There is a file of that name.
-    #[error("{path} exists: choose another name, or remove it")]
+    /// The name is taken.
+    #[error("{path} exists already: choose another name, or remove it")]
     Exists {
-        /// Where the backup was to be.
+        /// Path of the backup.
         path: PathBuf,
     },
-    /// It could not be written, or what it was to hold could not be read.
+    /// Writing the backup or reading its source failed.
     #[error(transparent)]
     Copy(#[from] CopyError),
-    /// The system refused something else.
+    /// The system reported another error.
     #[error("cannot {doing} {path}: {source}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as a verb.
         doing: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Why nothing was restored.
+/// Reasons why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The directory has documents already.
-    #[error("{path} exists: choose an empty directory, or move the file away")]
+    #[error("{path} exists already: choose an empty directory, or move the file away")]
     Occupied {
-        /// The data file that is there.
+        /// The existing data file.
         path: PathBuf,
     },
     /// The backup or the directory cannot be opened.
@@ -54,11 +54,10 @@ pub enum RestoreError {
 }
 
 impl Disk {
-    /// Writes all that is committed now into a new file, every record checked, while commits go on.
-    /// The file appears under its name when it is complete and synced. It is packed and closed: a
-    /// copy of it is as good. Its length exceeds what it takes, because redb grows a file by doubling;
-    /// cutting that off would take longer than all the rest.
-    /// `go_on` is asked every few megabytes; what was written is removed when it says no.
+    /// Writes all that is committed now into a new file and checks every record, while commits go on. The file gets
+    /// its name when it is complete and synced. It is packed and closed, so copies of it are as good. Its length
+    /// exceeds its allocated bytes, because redb grows a file by doubling; cutting that off would take longer than
+    /// all the rest. `go_on` is called every few megabytes; if it returns false, the partial file is removed.
     pub fn backup(&self, to: &Path, go_on: &dyn Fn() -> bool) -> Result<(), BackupError> {
         let io = |path: &Path, doing| {
             let path = path.to_owned();
@@ -76,7 +75,7 @@ impl Disk {
         }
         let written = self.write_backup(&partial, go_on);
         if let Err(error) = written {
-            // What is left of it is of no use; that it cannot be removed adds nothing to the error.
+            // The partial file is useless. Failing to remove it adds nothing to the error.
             let _ = std::fs::remove_file(&partial);
             return Err(error);
         }
@@ -97,9 +96,8 @@ impl Disk {
     }
 }
 
-/// Makes the data directory `to` from a backup. The copy is checked, every page and every record,
-/// before it takes its name: all of it is there afterwards, or nothing. A directory that has
-/// documents is left alone.
+/// Makes the data directory `to` from a backup. The copy is checked, every page and every record, before it gets
+/// its name: afterwards all of it is there, or nothing. A directory that has documents is left alone.
 pub fn restore(backup: &Path, to: &Path, options: &Options) -> Result<(), RestoreError> {
     let directory = Directory::take(to)?;
     let exists = open::exists(&directory.file).map_err(|error| OpenError::io(&directory.file, "look for", error))?;

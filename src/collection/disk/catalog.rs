@@ -1,7 +1,7 @@
-//! The collections of a file: what they are called, whose vectors they hold, how much is in them.
+//! The catalog: name, fingerprint and counts of each collection in a file.
 //!
-//! The writer keeps it in memory and saves with each transaction what that changed. An entry is
-//! stored as JSON behind a CRC-32 of its number and the JSON.
+//! The writer keeps it in memory, and saves its changes with each transaction. An entry is stored as JSON behind a
+//! CRC-32 of its number and the JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,32 +13,32 @@ use super::change::NewCollection;
 use super::record::Damage;
 use super::schema::{COLLECTIONS, DROPPED, NEXT_COLLECTION, NUMBERS};
 
-/// All collections, and what is left of deleted ones.
+/// All collections, and deleted ones that are not purged yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Catalog {
     entries: BTreeMap<u32, Entry>,
-    /// Deleted, with rows that are still to be purged.
+    /// Numbers of deleted collections whose rows are still to be purged.
     dropped: BTreeSet<u32>,
     /// The lowest number that no collection ever had.
     next: u32,
-    /// Differs from what is saved.
+    /// Numbers whose entries differ from the saved ones.
     changed: BTreeSet<u32>,
 }
 
-/// What is stored of a collection beside its rows.
+/// The entry of a collection, without its rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) fingerprint: String,
     pub(super) dimensions: usize,
     pub(super) created_unix_ms: u64,
-    /// The lowest row that was never used.
+    /// The lowest unused row number.
     pub(super) next_row: u64,
     pub(super) rows: u64,
     pub(super) record_bytes: u64,
 }
 
-/// Why a catalog could not be read.
+/// Reasons why the catalog could not be read.
 #[derive(Debug)]
 pub(super) enum CatalogError {
     Damaged { number: u32, damage: Damage },
@@ -52,7 +52,7 @@ impl<E: Into<redb::Error>> From<E> for CatalogError {
 }
 
 impl Catalog {
-    /// Reads and checks it.
+    /// Reads and checks the catalog.
     pub(super) fn load(transaction: &ReadTransaction) -> Result<Self, CatalogError> {
         let mut catalog = Self::default();
         for entry in transaction.open_table(COLLECTIONS)?.iter()? {
@@ -70,7 +70,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Writes what changed since it was saved or loaded.
+    /// Writes the changes since the last save or load.
     pub(super) fn save(&mut self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         if self.changed.is_empty() {
             return Ok(());
@@ -91,7 +91,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Writes all of it, into a file that may have an older one.
+    /// Writes the whole catalog, into a file that may have an older one.
     pub(super) fn save_all(&mut self, transaction: &WriteTransaction) -> Result<(), redb::Error> {
         transaction.delete_table(COLLECTIONS)?;
         transaction.delete_table(DROPPED)?;
@@ -102,22 +102,22 @@ impl Catalog {
         self.save(transaction)
     }
 
-    /// The collections that are not deleted, by number.
+    /// The entries of collections that are not deleted, in order of numbers.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u32, &Entry)> {
         self.entries.iter().map(|(number, entry)| (*number, entry))
     }
 
-    /// The collection of that number.
+    /// The entry with this number.
     pub(super) fn get(&self, number: u32) -> Option<&Entry> {
         self.entries.get(&number)
     }
 
-    /// A collection has that number, or had it and is not purged yet.
+    /// True if a collection has this number, or had it and is not purged yet.
     pub(super) fn knows(&self, number: u32) -> bool {
         self.entries.contains_key(&number) || self.dropped.contains(&number)
     }
 
-    /// The number of the collection of that name.
+    /// The number of the collection with this name.
     pub(super) fn named(&self, name: &str) -> Option<u32> {
         self.entries().find(|(_, entry)| entry.name == name).map(|(number, _)| number)
     }
@@ -132,7 +132,7 @@ impl Catalog {
         self.dropped.first().copied()
     }
 
-    /// Those that are still to be purged.
+    /// Number of collections that are still to be purged.
     pub(super) fn dropped(&self) -> usize {
         self.dropped.len()
     }
@@ -142,12 +142,12 @@ impl Catalog {
         self.entries.values().map(|entry| entry.record_bytes).sum()
     }
 
-    /// Rows of all collections.
+    /// Number of rows of all collections.
     pub(super) fn rows(&self) -> u64 {
         self.entries.values().map(|entry| entry.rows).sum()
     }
 
-    /// Collections that are not deleted.
+    /// Number of collections that are not deleted.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -169,25 +169,25 @@ impl Catalog {
         self.changed.insert(new.number);
     }
 
-    /// Takes a collection out, to be purged.
+    /// Removes a collection and marks it for the purge.
     pub(super) fn delete(&mut self, number: u32) {
         self.entries.remove(&number);
         self.dropped.insert(number);
         self.changed.insert(number);
     }
 
-    /// Forgets a collection that was purged.
+    /// Forgets a purged collection.
     pub(super) fn purged(&mut self, number: u32) {
         self.dropped.remove(&number);
         self.changed.insert(number);
     }
 
-    /// Forgets all that is to be purged: for a file into which none of it was copied.
+    /// Forgets what is still to be purged: for a file that contains none of it.
     pub(super) fn forget_dropped(&mut self) {
         self.dropped.clear();
     }
 
-    /// Counts a new row.
+    /// Counts an added row.
     pub(super) fn added(&mut self, number: u32, row: u64, bytes: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.next_row = entry.next_row.max(row.saturating_add(1));
@@ -197,7 +197,7 @@ impl Catalog {
         }
     }
 
-    /// Counts a row less.
+    /// Counts a removed row.
     pub(super) fn removed(&mut self, number: u32, bytes: u64) {
         if let Some(entry) = self.entries.get_mut(&number) {
             entry.rows = entry.rows.saturating_sub(1);

@@ -1,43 +1,43 @@
-//! What a batch may change.
+//! The changes that a batch may contain.
 
 use super::record::{self, Record};
 
-/// One change. A batch of them is on disk whole or not at all.
+/// One change. A batch of changes is on disk as a whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// A new, empty collection.
+    /// Creates an empty collection.
     CreateCollection(NewCollection),
-    /// A collection goes, with all its rows. They are gone for every reader at once; their space is
-    /// freed later, piece by piece.
+    /// Deletes a collection with all its rows. They are gone for every new reader at once; their space is freed
+    /// later, piece by piece.
     DeleteCollection {
-        /// Its number.
+        /// Number of the collection.
         collection: u32,
     },
-    /// A new row.
+    /// Adds a row.
     Put(Put),
-    /// A row goes.
+    /// Removes a row.
     Remove {
-        /// Its collection's number.
+        /// Number of the collection.
         collection: u32,
-        /// Its number.
+        /// Number of the row.
         row: u64,
     },
 }
 
-/// A collection that is to be made.
+/// A collection to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewCollection {
-    /// From [`Disk::new_collection_number`](super::Disk::new_collection_number).
+    /// A number from [`Disk::new_collection_number`](super::Disk::new_collection_number).
     pub number: u32,
-    /// Its name, which no other has.
+    /// A name that no other collection has.
     pub name: String,
-    /// Fingerprint of the model that its vectors come from.
+    /// Fingerprint of the model of its vectors.
     pub fingerprint: String,
     /// Length of its vectors.
     pub dimensions: usize,
 }
 
-/// A document as it will be on disk.
+/// A document, encoded for the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {
     pub(super) collection: u32,
@@ -47,15 +47,15 @@ pub struct Put {
 }
 
 impl Put {
-    /// Encodes a document for a row that was never used. Rows that ascend are appended, which is
-    /// fast and packs them well. The work is done here, in the caller's thread, and not by the writer.
+    /// Encodes a document for an unused row number. Rows in ascending order are appended, which is fast and packs
+    /// them well. The encoding happens here, in the caller's thread, and not in the writer's.
     pub fn new(collection: u32, row: u64, record: &Record<'_>) -> Self {
         Self { collection, row, dimensions: record.vector.len(), bytes: record::encode(collection, row, record) }
     }
 }
 
 impl Change {
-    /// Bytes that it adds to the file, about.
+    /// Bytes that the change adds to the file, approximately.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Put(put) => put.bytes.len(),
@@ -64,7 +64,7 @@ impl Change {
         }
     }
 
-    /// It needs space, where the others free some.
+    /// True if the change needs space; the others free some.
     pub(super) fn grows(&self) -> bool {
         matches!(self, Self::Put(_) | Self::CreateCollection(_))
     }

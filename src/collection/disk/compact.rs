@@ -1,10 +1,9 @@
-//! A file that is mostly holes is replaced by a packed copy, while commits go on.
+//! Compaction: replaces a file that is mostly holes by a packed copy, while commits go on.
 //!
-//! redb reuses the space of what is removed and cannot give it back: its own compaction moves the
-//! pages of a gigabyte for ten seconds in which nobody commits. So a thread copies a snapshot into a
-//! new file, the writer notes the rows that change meanwhile, brings the copy up to date between two
-//! batches, and renames it over the old one. Killed at any moment, one of the two files has the name,
-//! and it has all that was acknowledged.
+//! redb reuses the space of removed rows but cannot return it: its own compaction takes ten seconds for a gigabyte,
+//! in which nobody commits. So a thread copies a snapshot into a new file, while the writer notes the rows that
+//! change. Between two batches the writer brings the copy up to date and renames it over the old file. If the
+//! process is killed at any moment, the data file is one of the two, and it has all that was acknowledged.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -21,29 +20,29 @@ use super::handle::Shared;
 use super::snapshot::Snapshot;
 use super::{rows, schema, space};
 
-/// Rows that may change while a copy is made; bringing it up to date with them takes half a second.
-/// A collection that changes faster gets no copy until it is quieter.
+/// Most rows that may change during a copy; bringing it up to date with them takes half a second. A collection that
+/// changes faster is not compacted until it is quieter.
 const MOST_TOUCHED: usize = 50_000;
 
-/// A copy in the making.
+/// A copy that is being made.
 pub(super) struct Compaction {
     copy: JoinHandle<Result<Database, CopyError>>,
     given_up: Arc<AtomicBool>,
-    /// Rows that changed since the snapshot that is copied.
+    /// Rows that changed since the copied snapshot.
     pub(super) touched: BTreeSet<Place>,
 }
 
-/// How a compaction ended.
+/// Results of a compaction.
 pub(super) enum Outcome {
-    /// The new file has the name and all documents.
+    /// The new file is the data file and has all documents.
     Replaced(Database),
-    /// The old file goes on as if nothing had been.
+    /// The old file goes on unchanged, for this reason.
     Kept(String),
-    /// It is not known which of the two will have the name after a power cut.
+    /// A power cut may leave either of the two files.
     Unknown(io::Error),
 }
 
-/// More than half of the file's space is not needed.
+/// True if more than half of the file's space is not needed.
 pub(super) fn is_due(shared: &Shared, catalog: &Catalog) -> bool {
     let Ok(allocated) = space::allocated(&shared.directory.file) else { return false };
     allocated > shared.options.compact_above_bytes && allocated / 2 > space::packed(catalog.record_bytes())
@@ -74,7 +73,7 @@ impl Compaction {
         Ok(Self { copy, given_up, touched: BTreeSet::new() })
     }
 
-    /// The copy is made, or will not be.
+    /// True if the copying thread has ended.
     pub(super) fn is_finished(&self) -> bool {
         if self.touched.len() > MOST_TOUCHED {
             self.given_up.store(true, Ordering::Relaxed);
@@ -82,15 +81,15 @@ impl Compaction {
         self.copy.is_finished()
     }
 
-    /// Waits for the copying to end and removes what it made.
+    /// Waits for the copying to end, and removes its file.
     pub(super) fn give_up(self, shared: &Shared) {
         self.given_up.store(true, Ordering::Relaxed);
-        // Whatever came of it is thrown away.
+        // The result is thrown away.
         let _ = self.copy.join();
         let _ = std::fs::remove_file(&shared.directory.new_file);
     }
 
-    /// Brings the copy up to date and puts it in the place of the old file.
+    /// Brings the copy up to date, and renames it over the old file.
     pub(super) fn finish(self, shared: &Shared, catalog: &Catalog) -> Outcome {
         let too_many = self.touched.len() > MOST_TOUCHED;
         let made = match self.copy.join() {
@@ -119,7 +118,7 @@ impl Compaction {
     }
 }
 
-/// Copies the rows that changed since the snapshot, and the catalog. Nobody commits meanwhile.
+/// Copies the rows that changed since the snapshot, and the catalog. No commit runs meanwhile.
 fn bring_up_to_date(
     shared: &Shared,
     copy: &Database,

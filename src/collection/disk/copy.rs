@@ -1,5 +1,5 @@
-//! All that a snapshot has, written into a new file: packed, and each record checked on its way.
-//! Backup and compaction are this and a rename.
+//! Copies: a snapshot written into a new file, packed, with each record checked. Backups and compactions are copies
+//! that are renamed.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -12,38 +12,41 @@ use super::record::Damage;
 use super::snapshot::{ReadError, Snapshot};
 use super::{rows, schema, space};
 
-/// Bytes of records in memory and in a transaction. Four times as much is not faster.
+/// Bytes of records per transaction, held in memory. Four times as much is not faster.
 const CHUNK_BYTES: usize = 8 << 20;
 
-/// How a copy is made.
+/// Parameters of a copy.
 pub(super) struct Copy<'a> {
-    /// The file that it makes.
+    /// Path of the new file.
     pub(super) to: &'a Path,
     /// Memory for pages of the new file.
     pub(super) cache_bytes: usize,
-    /// Refuse when the file system would have less left.
+    /// Free bytes that the copy must leave.
     pub(super) min_free_bytes: u64,
-    /// Asked from time to time.
+    /// Called from time to time; false ends the copy.
     pub(super) go_on: &'a dyn Fn() -> bool,
 }
 
-/// Why a copy was not made.
+/// Reasons why a copy was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The file system has no room for it.
-    #[error("{path} has {free} bytes left, and {needed} are needed with the reserve (min_free_bytes): free some")]
+    /// The file system lacks the space.
+    #[error(
+        "the file system of {path} has {free} bytes free, and {needed} are needed, \
+         with the reserve (min_free_bytes): free some"
+    )]
     DiskFull {
-        /// Where it would be.
+        /// Path of the copy or its directory.
         path: PathBuf,
-        /// Bytes that the file system has left.
+        /// Free bytes of the file system.
         free: u64,
-        /// Bytes that it would need to have.
+        /// Free bytes that are needed.
         needed: u64,
     },
-    /// What is to be copied cannot be read.
+    /// The source cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The new file cannot be made.
+    /// The new file cannot be created.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The new file cannot be written.
@@ -51,28 +54,28 @@ pub enum CopyError {
     Write {
         /// The new file.
         path: PathBuf,
-        /// What failed.
+        /// The error.
         reason: String,
-        /// The file system has no room left.
+        /// True if the file system is full.
         is_full: bool,
     },
-    /// It is not wanted any more.
-    #[error("the copy was given up")]
+    /// The caller ended the copy.
+    #[error("the copy was ended by its caller")]
     GivenUp,
 }
 
-/// Why a scan ended early.
+/// Reasons why a scan ended early.
 enum Stop {
     Damage(u64, Damage),
     Copy(CopyError),
 }
 
 impl Copy<'_> {
-    /// Makes the file. When this returns, all of it is synced, and its name is not.
+    /// Makes the file. On return its content is synced, but its name is not.
     pub(super) fn make(&self, snapshot: &Snapshot) -> Result<Database, CopyError> {
         let needed = self.room(snapshot)?;
         let made = self.fill(snapshot);
-        // What was free when it began may be taken by others meanwhile.
+        // Other processes may have taken the space meanwhile.
         made.map_err(|error| match error {
             CopyError::Write { is_full: true, path, .. } => {
                 let free = space::free(self.directory()).unwrap_or(0);
@@ -103,7 +106,7 @@ impl Copy<'_> {
         open::or_here(self.to.parent().unwrap_or(self.to))
     }
 
-    /// The bytes that the file system has to have left, if it has them.
+    /// Checks the free space. Returns the bytes that must be free.
     fn room(&self, snapshot: &Snapshot) -> Result<u64, CopyError> {
         let path = self.directory();
         let free = space::free(path).map_err(|error| OpenError::io(path, "find the free space of", error))?;

@@ -1,4 +1,4 @@
-//! Whether a batch fits what is there, found out before any of it is written.
+//! The check that a batch fits the stored state, before any of it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use super::catalog::Catalog;
 use super::change::Change;
 use super::failure::Rejected;
 
-/// Collection and row.
+/// Collection and row number.
 pub(super) type Place = (u32, u64);
 
-/// The state after some changes of a batch, as its difference to what is stored.
+/// The state after some changes of a batch, as a difference to the stored state.
 #[derive(Default)]
 pub(super) struct Draft<'b> {
-    /// Names and lengths of vectors of collections that the batch made.
+    /// Names and dimensions of collections that the batch creates.
     created: BTreeMap<u32, (&'b str, usize)>,
     deleted: BTreeSet<u32>,
     put: BTreeSet<Place>,
@@ -20,7 +20,7 @@ pub(super) struct Draft<'b> {
 }
 
 impl<'b> Draft<'b> {
-    /// Adds a change, or says why it does not fit. `stored`: the row that it names is on disk.
+    /// Adds a change, or returns why it does not fit. `stored` is true if the row that it names is on disk.
     pub(super) fn add(&mut self, catalog: &Catalog, change: &'b Change, stored: bool) -> Result<(), Rejected> {
         match change {
             Change::CreateCollection(new) => {
@@ -37,7 +37,7 @@ impl<'b> Draft<'b> {
             Change::DeleteCollection { collection } => {
                 self.dimensions(catalog, *collection)?;
                 self.deleted.insert(*collection);
-                // Its number stays taken, its name does not.
+                // The number stays taken; the name does not.
                 if let Some((name, _)) = self.created.get_mut(collection) {
                     *name = "";
                 }
@@ -65,7 +65,7 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
-    /// Length of the vectors of a collection that is there.
+    /// Dimensions of an existing collection.
     fn dimensions(&self, catalog: &Catalog, collection: u32) -> Result<usize, Rejected> {
         let created = self.created.get(&collection).map(|(_, dimensions)| *dimensions);
         let found = created.or_else(|| Some(catalog.get(collection)?.dimensions));
@@ -93,7 +93,7 @@ mod tests {
         Change::Remove { collection, row }
     }
 
-    /// Collection 0, called "old", has rows 0 to 4.
+    /// Checks a batch against a collection 0, named "old", with rows 0 to 4.
     fn check(batch: &[Change]) -> Result<(), Rejected> {
         let mut catalog = Catalog::default();
         catalog.create(&NewCollection { number: 0, name: "old".into(), fingerprint: "f".into(), dimensions: 2 });

@@ -1,4 +1,4 @@
-//! Records of any bytes, as a damaged disk has them.
+//! Fuzz target: records of arbitrary bytes, as a damaged disk has them.
 
 use super::record::{Record, check, decode, encode};
 
@@ -6,7 +6,7 @@ const DIMENSIONS: usize = 2;
 const COLLECTION: u32 = 1;
 const ROW: u64 = 2;
 
-/// A record's bytes: what is read is written as the same bytes, but for the checksum.
+/// Checks that decoded bytes encode to the same bytes, except for the checksum.
 pub(crate) fn record(bytes: &[u8]) {
     let _ = check(COLLECTION, ROW, bytes);
     let mut vector = Vec::new();

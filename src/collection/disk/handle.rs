@@ -1,4 +1,4 @@
-//! What the rest of the process holds of the disk.
+//! The handle of the disk that the rest of the process uses.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,36 +19,37 @@ use super::stats::{Counters, Stats};
 use super::verify::VerifyError;
 use super::writer::{Job, Writer};
 
-/// An open data directory. Dropping it stores what is in the queue and closes the file.
+/// An open data directory. Dropping it stores the queued batches and closes the file.
 pub struct Disk {
     shared: Arc<Shared>,
-    /// `None` only while it is dropped.
+    /// `None` only while the disk is being dropped.
     queue: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
     next_collection: AtomicU32,
 }
 
-/// What the writer and the readers share.
+/// State shared by the writer and the readers.
 pub(super) struct Shared {
-    /// Replaced by a compaction. Before the directory: the file is closed before its lock is given up.
+    /// Replaced by a compaction. Declared before the directory, so that the file closes before its lock is
+    /// released.
     database: Mutex<Arc<Database>>,
     pub(super) directory: Directory,
     pub(super) options: Options,
-    /// Set once, by the writer.
+    /// The reason why writes stopped. Set once, by the writer.
     pub(super) stopped: OnceLock<Arc<str>>,
     pub(super) counters: Counters,
 }
 
-/// A batch on its way to the disk. It gets there whether somebody waits for it or not.
+/// A batch on its way to the disk. It gets there even if nobody waits for it.
 #[must_use = "the batch is on disk only when `wait` says so"]
 pub struct Pending {
     answer: Receiver<Result<(), CommitError>>,
-    /// The data file, for a message.
+    /// The data file, for messages.
     path: PathBuf,
 }
 
 impl Disk {
-    /// Opens the directory, which is made if there is none, and checks every page of its file.
+    /// Opens the directory, creates it if it is missing, and checks every page of its file.
     pub fn open(directory: &Path, options: Options) -> Result<Self, OpenError> {
         let directory = Directory::take(directory)?;
         let database = directory.open(options.cache_bytes)?;
@@ -85,34 +86,33 @@ impl Disk {
         Ok(Self { shared, queue: Some(queue), writer: Some(writer), next_collection })
     }
 
-    /// The path of a directory in the data directory, which is never a link. It may be missing.
+    /// The path of a subdirectory of the data directory. It may be missing, but is never a link.
     pub fn subdirectory(&self, name: &str) -> Result<PathBuf, OpenError> {
         self.shared.directory.subdirectory(name)
     }
 
-    /// A number for a new collection, never given before.
+    /// Returns a number for a new collection. No number is returned twice.
     pub fn new_collection_number(&self) -> u32 {
         self.next_collection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Stores a batch and returns when it is synced, which it may share with others that wait. All of
-    /// it is stored, or nothing.
+    /// Stores a batch as a whole or not at all, and returns after the sync, which waiting batches may share.
     pub fn commit(&self, batch: Vec<Change>) -> Result<(), CommitError> {
         self.submit(batch).wait()
     }
 
-    /// Puts a batch into the queue, behind all that were submitted before; waits only while the queue is
-    /// full. Batches are stored in this order, and one that removes a row of another may follow it at
-    /// once: if that is refused, this is rejected, for its row is not there.
+    /// Appends a batch to the queue, and waits only while the queue is full. Batches are stored in this order. A
+    /// batch may remove a row that an earlier one adds, without waiting for it: if the earlier one is refused, this
+    /// one is rejected, because the row is missing.
     pub fn submit(&self, batch: Vec<Change>) -> Pending {
         let (done, answer) = sync_channel(1);
         let pending = Pending { answer, path: self.shared.directory.file.clone() };
         let queue = self.queue.as_ref().expect("the queue is there until the disk is dropped");
         if let Some(stopped) = self.shared.stopped() {
-            // Not through the queue: who is refused anyway need not wait.
+            // A refusal is answered at once, not through the queue.
             let _ = done.send(Err(stopped));
         } else {
-            // A writer that is gone drops the other end, which `wait` sees.
+            // If the writer is gone, its end of the channel is dropped, which `wait` notices.
             let _ = queue.send(Job::Commit { batch, done });
         }
         pending
@@ -123,7 +123,7 @@ impl Disk {
         Snapshot::of(&self.shared.database(), &self.shared.directory.file)
     }
 
-    /// What it did and what it holds.
+    /// Counters and sizes.
     pub fn stats(&self) -> Stats {
         let directory = &self.shared.directory;
         Stats {
@@ -134,7 +134,8 @@ impl Disk {
         }
     }
 
-    /// Whether a file of so many bytes beside the documents leaves them the room that they keep; never on a disk that failed.
+    /// True if a file of `bytes` beside the documents would leave the reserve free. Always false on a disk that
+    /// failed.
     pub fn has_room(&self, bytes: u64) -> bool {
         if self.shared.stopped.get().is_some() {
             return false;
@@ -143,7 +144,7 @@ impl Disk {
         free.saturating_sub(bytes) >= self.shared.options.min_free_bytes
     }
 
-    /// Why nothing is written any more, if so.
+    /// Reason why writes stopped; `None`: they go on.
     pub fn stopped(&self) -> Option<CommitError> {
         self.shared.stopped()
     }
@@ -173,7 +174,7 @@ impl Drop for Disk {
 }
 
 impl Pending {
-    /// Waits until the batch is synced, or refused.
+    /// Waits until the batch is synced or refused.
     pub fn wait(self) -> Result<(), CommitError> {
         self.answer.recv().unwrap_or_else(|_| {
             let reason = "the thread that writes has ended".into();
@@ -187,12 +188,12 @@ impl Shared {
         Arc::clone(&self.lock())
     }
 
-    /// Puts another database in the place of this one, which is closed when its last reader is done.
+    /// Replaces the database. The old one closes when its last reader ends.
     pub(super) fn replace(&self, database: Database) {
         *self.lock() = Arc::new(database);
     }
 
-    /// Works on the database alone; `None` if somebody reads it.
+    /// Works on the database exclusively; `None` if a reader has it.
     pub(super) fn alone<T>(&self, work: impl FnOnce(&mut Database) -> T) -> Option<T> {
         Arc::get_mut(&mut self.lock()).map(work)
     }
@@ -205,7 +206,7 @@ impl Shared {
         self.stopped.get().map(|_| self.refusal())
     }
 
-    /// The answer of a disk that has stopped.
+    /// The error of a disk that has stopped.
     pub(super) fn refusal(&self) -> CommitError {
         let reason = self.stopped.get().cloned().unwrap_or_else(|| "the thread that writes has ended".into());
         CommitError::Stopped { path: self.directory.file.clone(), reason }

@@ -1,7 +1,7 @@
-//! One process for a data directory.
+//! The lock that gives a data directory to one process.
 //!
-//! redb locks its file too. This lock also covers the moments when there is no such file or a new one
-//! takes its place, and it can say who holds it.
+//! redb locks its file too. This lock also covers the moments when that file is missing or being replaced, and it
+//! names the process that holds it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -12,34 +12,33 @@ use crate::machine::files;
 
 pub(super) const NAME: &str = "lock";
 
-/// The longest content of a lock: the number of a process and a line feed.
+/// Most bytes of a lock file: a process id and a line feed.
 const LONGEST: u64 = 16;
 
-/// How long a lock is waited for. Its holder may be gone already: the memory of a large process is
-/// freed before its files are closed, and a process that is being started has copies of its parent's
-/// files until it is what it will be.
+/// Time to wait for the lock. Its holder may be gone already: the memory of a large process is freed before its
+/// files are closed, and a starting child process has copies of its parent's files until it executes its program.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// How often it is tried.
+/// Interval of attempts.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
 
-/// The directory is ours while this lives. The system releases it with the process, however that ends.
+/// The lock on a directory. The system releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
     _file: File,
 }
 
-/// Why the directory is not ours.
+/// Reasons why the directory cannot be locked.
 #[derive(Debug)]
 pub(super) enum LockError {
-    /// Another process has it, with this number if it could be read.
+    /// Another process holds it, with this id if it could be read.
     Held(Option<u32>),
-    /// The file is no lock: its content is not the number of a process.
+    /// The file is not a lock: its content is not a process id.
     NotOurs,
     Io(io::Error),
 }
 
 impl Lock {
-    /// Takes the directory, or says who has it.
+    /// Locks the directory.
     pub(super) fn take(directory: &Path) -> Result<Self, LockError> {
         let path = directory.join(NAME);
         let mut options = OpenOptions::new();
@@ -52,13 +51,13 @@ impl Lock {
                 TryLockError::WouldBlock if start.elapsed() < PATIENCE => std::thread::sleep(RETRY),
                 TryLockError::WouldBlock => {
                     let mut holder = String::new();
-                    // Who holds it is for the message only: not to know is no failure.
+                    // The holder is only for the message, so failing to read it is no error.
                     let _ = file.read_to_string(&mut holder);
                     return Err(LockError::Held(holder.trim().parse().ok()));
                 }
             }
         }
-        // A file of somebody else, by a hard link or by mistake, is not overwritten.
+        // Another file in this place, by a hard link or by mistake, must not be overwritten.
         let mut content = String::new();
         let is_ours = (&file).take(LONGEST + 1).read_to_string(&mut content).is_ok()
             && content.len() as u64 <= LONGEST

@@ -1,4 +1,4 @@
-//! THE DISK: what makes `committed` mean "survives a crash, a kill and a power cut".
+//! THE DISK: the storage that makes `committed` mean "survives a crash, a kill and a power cut".
 //!
 //! ```text
 //! commit, submit ──► bounded queue ──► one writer thread ──► one transaction for all that wait ──► fsync ──► answers
@@ -6,23 +6,22 @@
 //! snapshot ──► load, backup, verify, export: a consistent view that commits do not disturb
 //! ```
 //!
-//! All collections of a data directory share one redb file, so that they share its fsyncs. Beside
-//! it lies a lock, so that the directory has one process.
+//! All collections of a data directory are in one redb file, so they share its fsyncs. A lock file beside it
+//! ensures that only one process uses the directory.
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `cognate` | name | a number: schema version, next collection number |
 //! | `collections` | number | checksum, then name, fingerprint, dimensions, counts as JSON |
-//! | `dropped` | number | nothing: its rows are still to be purged |
+//! | `dropped` | number | nothing: the collection's rows are still to be purged |
 //! | `rows/N`, one for each collection | row, piece | a part of the row's [record](Record) with its checksum |
 //!
-//! Invariants: an answer `Ok` comes after the fsync of the transaction that holds the batch; a
-//! batch is on disk whole or not at all; nothing is written after an error of the disk, because a
-//! failed fsync says nothing about earlier writes; what is read was checked, and what is damaged is
-//! an error with a name and never a document less.
+//! Invariants: an answer `Ok` comes after the fsync of the batch's transaction. A batch is on disk as a whole or
+//! not at all. Nothing is written after a disk error, because a failed fsync leaves the state of earlier writes
+//! unknown. Everything read is checked: damage is a named error, and never a silently missing document.
 //!
-//! The disk knows nothing of ids: which row is whose is its caller's, who has all documents in
-//! memory. Nothing outside this directory knows redb.
+//! The disk knows nothing of ids. Its caller, which has all documents in memory, maps ids to rows. Nothing outside
+//! this directory knows redb.
 
 mod backup;
 mod catalog;

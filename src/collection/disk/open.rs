@@ -1,7 +1,7 @@
-//! From a directory to an open file, or to an error that says what to do.
+//! Opening a data directory, with errors that say what to do.
 //!
-//! A new file gets its tables under another name and is renamed when they are on disk: a data file
-//! is complete from its first moment, and an empty or foreign one is never taken for a new one.
+//! A new file gets its tables under another name, and is renamed when they are on disk. So a data file is complete
+//! from its first moment, and an empty or foreign file is never taken for a new one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -16,50 +16,53 @@ use super::lock::{Lock, LockError};
 use super::{lock, schema};
 use crate::machine::files::{self, Shared};
 
-/// The data file in its directory.
+/// Name of the data file in its directory.
 const FILE: &str = "documents.redb";
-/// The data file while it is made: by the first start, by a restore, by a compaction.
+/// Name of the data file while it is written: by the first start, by a restore, by a compaction.
 const NEW_FILE: &str = "documents.redb.new";
 
-/// A data directory that is ours.
+/// A data directory that this process has locked.
 #[derive(Debug)]
 pub(super) struct Directory {
     pub(super) path: PathBuf,
     /// The data file.
     pub(super) file: PathBuf,
-    /// Where a new one is made.
+    /// Path for a new data file that is being written.
     pub(super) new_file: PathBuf,
     _lock: Option<Lock>,
 }
 
-/// Why a directory or file cannot be opened.
+/// Reasons why a directory or file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another process has it.
-    #[error("{path} is in use by another process{}: stop it, or choose another directory", .process.map(|id| format!(" ({id})")).unwrap_or_default())]
+    /// Another process uses the directory.
+    #[error(
+        "{path} is in use by another process{}: stop it, or choose another directory",
+        .process.map(|id| format!(" ({id})")).unwrap_or_default()
+    )]
     InUse {
         /// The data directory.
         path: PathBuf,
-        /// The process that has it, if it could be found out.
+        /// The id of that process, if it could be read.
         process: Option<u32>,
     },
-    /// It may not be read or written.
+    /// The process lacks permission to read or write.
     #[error("cannot {doing} {path}: {source}. Give this user the right to write there, or choose another directory")]
     Denied {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as a verb.
         doing: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is something else.
+    /// The file is not a data file.
     #[error("{path} is not a data file of Cognate: move it away, or choose another directory")]
     NotOurs {
         /// The file.
         path: PathBuf,
     },
-    /// The file was written by another version.
+    /// Another version wrote the file.
     #[error("{path} has schema {found}, and this version reads schema {supported}: use the version that wrote it")]
     OtherSchema {
         /// The file.
@@ -69,40 +72,41 @@ pub enum OpenError {
         /// The schema that this version reads.
         supported: u64,
     },
-    /// The file is not what was written.
+    /// The file's content is wrong.
     #[error("{path} is damaged: {reason}. Keep a copy of it, and restore a backup into an empty directory")]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage that was found.
         reason: String,
     },
-    /// Others than its user can change the directory.
+    /// Other users can change the directory.
     #[error("{path} {}: {}", who(.shared), remedy(.path, .shared))]
     Shared {
         /// The data directory.
         path: PathBuf,
-        /// Who can.
+        /// The users who can.
         shared: Shared,
     },
-    /// A name in the data directory is a link, or no file or directory as it must be.
+    /// A name in the data directory is a link, or has the wrong type.
     #[error(
-        "{path} is a link or no {expected}, and nothing is opened through a link: remove it, or choose another directory"
+        "{path} is not a {expected}, or it is a link, and nothing is opened through a link: \
+         remove it, or choose another directory"
     )]
     Link {
-        /// The name.
+        /// The path.
         path: PathBuf,
-        /// What has this name in a data directory.
+        /// The expected type.
         expected: &'static str,
     },
-    /// The system refused something else.
+    /// The system reported another error.
     #[error("cannot {doing} {path}: {source}")]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as a verb.
         doing: &'static str,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -117,7 +121,7 @@ impl OpenError {
         }
     }
 
-    /// The same, of the file that this one is a copy of.
+    /// The same error about the file that the failing one is a copy of.
     pub(super) fn at(self, original: &Path) -> Self {
         let path = original.to_owned();
         match self {
@@ -146,10 +150,10 @@ impl OpenError {
 }
 
 impl Directory {
-    /// Takes the directory, which is made if there is none.
+    /// Creates the directory if it is missing, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         make_directory(path).map_err(|error| OpenError::io(path, "make", error))?;
-        // Before anything in it is touched.
+        // Checked before anything in it is touched.
         let shared = files::shared(path).map_err(|error| OpenError::io(path, "examine", error))?;
         if let Some(shared) = shared {
             return Err(OpenError::Shared { path: path.to_owned(), shared });
@@ -171,12 +175,12 @@ impl Directory {
         }
     }
 
-    /// A directory that nobody else can know of.
+    /// A directory without a lock, for paths that no other process knows.
     pub(super) fn unlocked(path: &Path) -> Self {
         Self { path: path.to_owned(), file: path.join(FILE), new_file: path.join(NEW_FILE), _lock: None }
     }
 
-    /// The path of a directory in it: one that is there, or nothing yet.
+    /// The path of a subdirectory, which may be missing.
     pub(super) fn subdirectory(&self, name: &str) -> Result<PathBuf, OpenError> {
         let path = self.path.join(name);
         match exists(&path) {
@@ -186,13 +190,13 @@ impl Directory {
         }
     }
 
-    /// The new file becomes the data file, and stays it through a power cut.
+    /// Renames the new file to the data file, and syncs the directory so that it survives a power cut.
     pub(super) fn install(&self) -> io::Result<()> {
         std::fs::rename(&self.new_file, &self.file)?;
         sync_directory(&self.path)
     }
 
-    /// Opens the data file, which is made if there is none.
+    /// Opens the data file, and creates it if it is missing.
     pub(super) fn open(&self, cache_bytes: usize) -> Result<Database, OpenError> {
         let exists = exists(&self.file).map_err(|error| OpenError::io(&self.file, "open", error))?;
         if !exists {
@@ -202,7 +206,7 @@ impl Directory {
         let start = Instant::now();
         loop {
             match open(&self.file, cache_bytes) {
-                // redb has a lock of its own.
+                // redb has a file lock of its own.
                 Err(OpenError::InUse { .. }) if start.elapsed() < lock::PATIENCE => std::thread::sleep(lock::RETRY),
                 opened => return opened,
             }
@@ -210,7 +214,7 @@ impl Directory {
     }
 }
 
-/// Makes a file with its tables. There must not be one of that name.
+/// Creates a file with its tables. The name must be free.
 pub(super) fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
     let file = new_file(path).map_err(|error| OpenError::io(path, "make", error))?;
     let backend = FileBackend::new(file).map_err(|error| OpenError::database(path, error))?;
@@ -222,14 +226,14 @@ pub(super) fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenEr
     Ok(database)
 }
 
-/// Opens a file that is there, with every page of it checked. That reads all of it, two to three seconds
-/// for a million documents of 384 floats, which loading reads anyway; without it redb trusts what it reads, and may panic.
+/// Opens an existing file and checks all its pages. This reads the whole file (two to three seconds for a million
+/// documents of 384 floats), which loading does anyway. Without the check, redb trusts what it reads and may panic.
 pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
-    // Where redb was built with debug assertions, damage that it would report trips one of them.
+    // In builds with debug assertions, damage that redb would report may trip an assertion instead.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let file = files::open(path, OpenOptions::new().read(true).write(true))?;
         if file.metadata()?.len() == 0 {
-            // redb would take an empty file for a new one.
+            // redb would initialise an empty file as a new one.
             return Err(io::Error::from(ErrorKind::InvalidData).into());
         }
         let backend = FileBackend::new(file)?;
@@ -246,7 +250,7 @@ pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenErro
     Ok(database)
 }
 
-/// Version 1 is the first: there is nothing yet to migrate from.
+/// Accepts only the present version. Version 1 is the first, so there is nothing to migrate.
 fn of_our_schema(path: &Path, found: Option<u64>) -> Result<(), OpenError> {
     match found {
         Some(schema::VERSION) => Ok(()),
@@ -262,8 +266,8 @@ fn failed(path: &Path, doing: &'static str, error: redb::Error) -> OpenError {
     }
 }
 
-/// Documents may be private: directory and file are their user's alone. What is made here is synced
-/// into what was there before, so that a power cut does not take the directory with all that is in it.
+/// Creates a directory and its missing parents, readable by its user alone, because documents may be private.
+/// Parents that existed are synced, so that the new directory survives a power cut.
 fn make_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     let mut builder = std::fs::DirBuilder::new();
@@ -273,7 +277,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
     missing.into_iter().filter_map(Path::parent).try_for_each(|parent| sync_directory(or_here(parent)))
 }
 
-/// There is something of that name, if only a link that leads nowhere.
+/// True if the name exists, even as a dangling link.
 pub(super) fn exists(path: &Path) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -296,7 +300,7 @@ fn remedy(path: &Path, shared: &Shared) -> String {
         Shared::Owner { user, .. } => format!("`chown {user} {path}`"),
         Shared::Writable { .. } => format!("`chmod go-w {path}`"),
     };
-    format!("{own}, or give a directory in it, such as {path}/cognate, which is made for this user alone")
+    format!("{own}, or give a directory in it, for example {path}/cognate, which is made for this user alone")
 }
 
 pub(super) fn new_file(path: &Path) -> io::Result<File> {
@@ -307,12 +311,12 @@ pub(super) fn new_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// The directory that a relative path without one is in.
+/// The parent of a relative path: the present directory if it names none.
 pub(super) fn or_here(parent: &Path) -> &Path {
     if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
 }
 
-/// Makes a rename last. A directory cannot be synced on Windows, which does not need it.
+/// Syncs a directory, so that a rename in it is durable. Windows cannot do this, and does not need it.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

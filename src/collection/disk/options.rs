@@ -1,22 +1,21 @@
-//! How a disk runs.
+//! Settings of a disk.
 
-/// How a [`Disk`](super::Disk) runs.
+/// Settings of a [`Disk`](super::Disk).
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Memory for pages of the file. Documents are in memory anyway: more than the branches of the
-    /// trees and one transaction's pages gains nothing.
+    /// Memory for pages of the file. Documents are in memory anyway: more than the inner pages of the trees and one
+    /// transaction's pages gains nothing.
     pub cache_bytes: usize,
-    /// Batches that wait for the writer; whoever comes when it is full waits. More of them share an
+    /// Most batches that wait for the writer; callers wait when the queue is full. Higher: more batches share an
     /// fsync, and more memory is held.
     pub queue_batches: usize,
-    /// A transaction takes no further batch beyond this. Higher: fewer fsyncs under load, longer
-    /// ones.
+    /// A transaction of this size takes no further batch. Higher: fewer fsyncs under load, but longer ones.
     pub transaction_bytes: usize,
-    /// Puts are refused when the file system would have less left. Half of it is for puts that find
-    /// space inside the file, the other half for removals, which need some too: not zero.
+    /// Puts are refused if they would leave less of the file system free. Half of it is for puts that fit inside
+    /// the file, the other half for removals, which need some space too: not zero.
     pub min_free_bytes: u64,
-    /// A file that takes more than this, and twice what its documents need, is rewritten. While
-    /// that runs both versions are on disk.
+    /// A file that takes more than this, and twice what its documents need, is rewritten. Meanwhile both versions
+    /// are on disk.
     pub compact_above_bytes: u64,
 }
 

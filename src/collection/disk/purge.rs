@@ -1,18 +1,17 @@
-//! Frees the space of deleted collections, a bounded piece in each transaction.
+//! The purge: frees the space of deleted collections, a bounded piece in each transaction.
 //!
-//! Deleting a table of a million documents at once takes two seconds, in which nobody else commits.
-//! A collection is dropped by two small entries instead, and its rows go in steps of some megabytes,
-//! which goes on after a restart.
+//! Deleting a table of a million documents at once takes two seconds, in which no other commit runs. So a deletion
+//! writes two small entries, and the rows go in steps of some megabytes, which continue after a restart.
 
 use redb::{ReadableTable, WriteTransaction};
 
 use super::catalog::Catalog;
 use super::schema;
 
-/// Pieces that go in one transaction: 4 MiB, a few milliseconds.
+/// Pieces that one transaction deletes: 4 MiB, a few milliseconds.
 const PIECES: usize = 8 * 1024;
 
-/// Purges some of what is dropped, if anything is.
+/// Purges a piece of a dropped collection, if there is one.
 pub(super) fn some(transaction: &WriteTransaction, catalog: &mut Catalog) -> Result<(), redb::Error> {
     let Some(collection) = catalog.first_dropped() else { return Ok(()) };
     let name = schema::rows_table(collection);

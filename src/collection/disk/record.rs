@@ -1,52 +1,52 @@
-//! A document as bytes, with a checksum of our own.
+//! The encoding of a document, with a checksum of our own.
 //!
 //! ```text
 //! crc32 u32 | version u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
 //! ```
 //!
-//! Little endian. The checksum covers collection and row too, so that a record in the wrong place is
-//! found out. It is beside redb's page checksums, because it is computed where the document is made and
-//! checked where it is used, and sees what memory and code between them do.
+//! Numbers are little endian. The checksum covers collection and row too, so it detects a record in the wrong
+//! place. Unlike redb's page checksums, it is computed where the document is made and checked where it is used, so
+//! it also detects faults of memory and code in between.
 
-/// A document. Borrowed: it is written from its owner's memory and read into its reader's.
+/// A document, borrowed from its writer's memory or its reader's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Record<'a> {
-    /// Its id.
+    /// The id.
     pub id: &'a str,
-    /// Its text; may be empty.
+    /// The text; may be empty.
     pub text: &'a str,
-    /// Its metadata as JSON; `None` if it came without.
+    /// The metadata as JSON; `None` if the document came without.
     pub metadata: Option<&'a str>,
-    /// Its version; the disk gives it no meaning.
+    /// The version. The disk gives it no meaning.
     pub version: u64,
-    /// Its vector, of the collection's length; bit for bit what was written.
+    /// The vector, of the collection's length; bit for bit as written.
     pub vector: &'a [f32],
 }
 
-/// What is wrong with bytes from the disk.
+/// Kinds of damage in bytes from the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// They are not what was written.
+    /// The bytes are not those that were written.
     #[error("its checksum is {computed:08x}, and {stored:08x} was stored with it")]
     Checksum {
-        /// The checksum it came with.
+        /// The stored checksum.
         stored: u32,
-        /// The checksum it has.
+        /// The checksum of the bytes.
         computed: u32,
     },
-    /// A part is missing or does not fit the rest.
+    /// A piece is missing or out of order.
     #[error("it is not complete")]
     Incomplete,
-    /// The checksum is right and the content is not what its collection has: a mistake of a program.
-    #[error("it does not have the form of a document of its collection")]
+    /// The checksum is right, and the content does not fit the collection: a program error.
+    #[error("it is not a document of its collection")]
     Form,
 }
 
 const HEADER_BYTES: usize = 4 + 4 * 8;
-/// Length of metadata that is not there.
+/// Length that stands for absent metadata.
 const NONE: u64 = u64::MAX;
 
-/// The record's bytes, to be stored at `row`.
+/// Encodes a record for `row`.
 pub(super) fn encode(collection: u32, row: u64, record: &Record<'_>) -> Vec<u8> {
     let metadata = record.metadata.unwrap_or_default();
     let bytes = HEADER_BYTES + size_of_val(record.vector) + record.id.len() + record.text.len() + metadata.len();
@@ -65,14 +65,14 @@ pub(super) fn encode(collection: u32, row: u64, record: &Record<'_>) -> Vec<u8> 
     out
 }
 
-/// The bytes are those that were stored at `row`.
+/// Checks that the bytes are those that were stored at `row`.
 pub(super) fn check(collection: u32, row: u64, bytes: &[u8]) -> Result<(), Damage> {
     let (stored, rest) = bytes.split_first_chunk().ok_or(Damage::Incomplete)?;
     let (stored, computed) = (u32::from_le_bytes(*stored), checksum(collection, row, rest));
     if stored == computed { Ok(()) } else { Err(Damage::Checksum { stored, computed }) }
 }
 
-/// Reads what [`check`] found right. `vector` is where its floats go.
+/// Decodes bytes that passed [`check`]. `vector` receives the floats.
 pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, vector: &'a mut Vec<f32>) -> Result<Record<'a>, Damage> {
     let rest = bytes.get(4..).ok_or(Damage::Form)?;
     let (version, rest) = number(rest)?;
@@ -132,14 +132,16 @@ mod tests {
             prop_assert_eq!(check(3, row, &bytes), Ok(()));
             let mut floats = Vec::new();
             let read = decode(&bytes, vector.len(), &mut floats).unwrap();
-            prop_assert_eq!((read.id, read.text, read.metadata, read.version), (record.id, record.text, record.metadata, version));
+            prop_assert_eq!((read.id, read.text), (record.id, record.text));
+            prop_assert_eq!((read.metadata, read.version), (record.metadata, version));
             let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(read.vector), bits(&vector), "not even the payload of a NaN changes");
         }
 
         #[test]
         fn one_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
-            let mut bytes = encode(1, 2, &Record { id: "a", text: "some text", metadata: None, version: 1, vector: &[0.5; 8] });
+            let record = Record { id: "a", text: "some text", metadata: None, version: 1, vector: &[0.5; 8] };
+            let mut bytes = encode(1, 2, &record);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             let found = matches!(check(1, 2, &bytes), Err(Damage::Checksum { .. }));

@@ -1,17 +1,17 @@
-//! The tables of the file, and which version of them this is.
+//! The tables of the file, and their version.
 //!
-//! A later schema is a new number here, and [`found`]'s caller decides between migrating and refusing.
+//! A later schema gets a new number here, and the caller of [`found`] migrates or refuses.
 
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
-/// The schema that is written and read.
+/// The schema that this version writes and reads.
 pub(super) const VERSION: u64 = 1;
 
-/// Numbers by name. That it is there says that the file is ours.
+/// Numbers by name. The presence of this table identifies the file as ours.
 pub(super) const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("cognate");
-/// In [`NUMBERS`]: the schema of the file.
+/// Key in [`NUMBERS`]: the schema of the file.
 const SCHEMA: &str = "schema";
-/// In [`NUMBERS`]: the lowest number that no collection ever had.
+/// Key in [`NUMBERS`]: the lowest number that no collection ever had.
 pub(super) const NEXT_COLLECTION: &str = "next collection";
 
 /// Collections by number, sealed (see `catalog`).
@@ -19,21 +19,21 @@ pub(super) const COLLECTIONS: TableDefinition<u32, &[u8]> = TableDefinition::new
 /// Numbers of collections whose rows are still to be purged.
 pub(super) const DROPPED: TableDefinition<u32, ()> = TableDefinition::new("dropped");
 
-/// Row and piece of a record.
+/// Row number, and index of a piece of its record.
 pub(super) type RowKey = (u64, u32);
 
-/// The table with a collection's rows. Each collection has its own: appending at the end of a tree
-/// fills its pages, inserting in the middle of a common one would leave them half empty.
+/// Name of the table with a collection's rows. Each collection has its own, because appending at the end of a tree
+/// fills its pages, while inserting in the middle of a common one would leave them half empty.
 pub(super) fn rows_table(collection: u32) -> String {
     format!("rows/{collection}")
 }
 
-/// The definition for [`rows_table`]'s name.
+/// The definition of the table with the name [`rows_table`] returns.
 pub(super) fn rows(name: &str) -> TableDefinition<'_, RowKey, &'static [u8]> {
     TableDefinition::new(name)
 }
 
-/// Makes the tables of an empty file.
+/// Creates the tables of an empty file.
 pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_two_phase_commit(true);
@@ -48,7 +48,7 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-/// The schema of a file, or `None` if the file is someone else's.
+/// The schema of a file; `None` if it is not a data file.
 pub(super) fn found(database: &impl ReadableDatabase) -> Result<Option<u64>, redb::Error> {
     let transaction: ReadTransaction = database.begin_read()?;
     let numbers = match transaction.open_table(NUMBERS) {

@@ -1,4 +1,4 @@
-//! A consistent view of all that is on disk, while commits go on.
+//! Snapshots: a consistent view of the disk while commits go on.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -12,43 +12,44 @@ use super::record::{self, Damage, Record};
 use super::rows::Joiner;
 use super::schema;
 
-/// What was committed when it was taken. As long as it lives, the space of what is removed
-/// meanwhile is not reused.
+/// The state that was committed when the snapshot was taken. While it lives, the space of rows that are removed is
+/// not reused.
 pub struct Snapshot {
     transaction: ReadTransaction,
     catalog: Catalog,
     path: PathBuf,
-    /// A database that is dropped closes its file under its readers.
+    /// Kept alive, because dropping a database closes its file under its readers.
     _database: Arc<Database>,
 }
 
-/// What is stored of a collection beside its documents.
+/// The entry of a collection on disk, without its documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredCollection {
-    /// Its number.
+    /// The number.
     pub number: u32,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Fingerprint of the model that its vectors come from.
+    /// Fingerprint of the model of its vectors.
     pub fingerprint: String,
     /// Length of its vectors.
     pub dimensions: usize,
-    /// When it was made.
+    /// Time of creation.
     pub created: SystemTime,
-    /// Documents in it.
+    /// Number of documents.
     pub rows: u64,
-    /// The lowest row that was never used.
+    /// The lowest unused row number.
     pub next_row: u64,
-    /// Bytes of its records.
+    /// Bytes of the records.
     pub record_bytes: u64,
 }
 
-/// Why something could not be read.
+/// Reasons why something could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A document is not what was written.
+    /// A document is damaged.
     #[error(
-        "{path}: row {row} of collection {collection:?} is damaged: {damage}. `cognate verify` lists all damage; restore a backup"
+        "{path}: row {row} of collection {collection:?} is damaged: {damage}. \
+         Run `cognate verify` to list all damage, and restore a backup"
     )]
     Damaged {
         /// The data file.
@@ -57,51 +58,51 @@ pub enum ReadError {
         collection: String,
         /// The document's row.
         row: u64,
-        /// What is wrong.
+        /// The damage.
         damage: Damage,
     },
-    /// What is stored about a collection is not what was written.
+    /// The entry of a collection is damaged.
     #[error("{path}: the entry of collection number {number} is damaged: {damage}. Restore a backup")]
     CollectionDamaged {
         /// The data file.
         path: PathBuf,
         /// The collection's number.
         number: u32,
-        /// What is wrong.
+        /// The damage.
         damage: Damage,
     },
-    /// There are not as many documents as were stored.
+    /// Documents are missing.
     #[error("{path}: collection {collection:?} has {found} documents, and {expected} were stored. Restore a backup")]
     Missing {
         /// The data file.
         path: PathBuf,
         /// The collection's name.
         collection: String,
-        /// As counted when they were stored.
+        /// The stored count.
         expected: u64,
-        /// As found.
+        /// The count that was found.
         found: u64,
     },
-    /// There is no such collection.
+    /// The collection does not exist.
     #[error("{path} has no collection number {number}")]
     NoCollection {
         /// The data file.
         path: PathBuf,
-        /// The number that was asked for.
+        /// The requested number.
         number: u32,
     },
-    /// The file could not be read.
+    /// Reading the file failed.
     #[error("cannot read {path}: {reason}")]
     Failed {
         /// The data file.
         path: PathBuf,
-        /// What failed.
+        /// The error.
         reason: String,
     },
 }
 
 impl Snapshot {
-    /// All that `database` has committed. `path` is for messages.
+    /// Takes a snapshot of `database`. `path` is for messages.
     pub(super) fn of(database: &Arc<Database>, path: &Path) -> Result<Self, ReadError> {
         let path = path.to_owned();
         let transaction = database
@@ -116,13 +117,13 @@ impl Snapshot {
         Ok(Self { transaction, catalog, path, _database: Arc::clone(database) })
     }
 
-    /// The collections, by number.
+    /// The collections, in order of numbers.
     pub fn collections(&self) -> Vec<StoredCollection> {
         self.catalog.entries().map(|(number, entry)| stored(number, entry)).collect()
     }
 
-    /// Reads all documents of a collection in the order of their rows, each one checked. Ends at the
-    /// first that is damaged, or where `visit` breaks.
+    /// Reads all documents of a collection in the order of their rows, and checks each. Ends at the first damaged
+    /// one, or when `visit` breaks.
     pub fn read(
         &self,
         number: u32,
@@ -143,8 +144,8 @@ impl Snapshot {
         }
     }
 
-    /// Reads all records of a collection as bytes, each with the result of its check, and returns
-    /// their number or what `visit` broke with.
+    /// Reads all records of a collection as bytes, each with the result of its check. Returns their number, or the
+    /// value that `visit` broke with.
     pub(super) fn scan<B>(
         &self,
         number: u32,
@@ -153,7 +154,7 @@ impl Snapshot {
         let failed = |error: redb::Error| ReadError::Failed { path: self.path.clone(), reason: error.to_string() };
         let rows = match self.transaction.open_table(schema::rows(&schema::rows_table(number))) {
             Ok(rows) => rows,
-            // The first row makes the table.
+            // The first row creates the table.
             Err(TableError::TableDoesNotExist(_)) => return Ok(Ok(0)),
             Err(error) => return Err(failed(error.into())),
         };
@@ -181,7 +182,7 @@ impl Snapshot {
         Ok(Ok(found))
     }
 
-    /// As many documents were found as were stored.
+    /// Checks that as many documents were found as were stored.
     pub(super) fn expect(&self, entry: &Entry, found: u64) -> Result<(), ReadError> {
         if found == entry.rows {
             return Ok(());

@@ -1,35 +1,35 @@
-//! Counts for metrics.
+//! Counters for metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a disk did and what it holds. Counts are since it was opened.
+/// Activity and sizes of a disk. Counters start when it is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Bytes that the file takes on its file system; `None` if the system does not say.
+    /// Bytes of the file on its file system; `None` if the system does not report them.
     pub file_bytes: Option<u64>,
-    /// Bytes of the documents in it.
+    /// Bytes of the documents in the file.
     pub record_bytes: u64,
-    /// Bytes that the file system has left; `None` if the system does not say.
+    /// Free bytes of the file system; `None` if the system does not report them.
     pub free_bytes: Option<u64>,
-    /// Collections that are not deleted.
+    /// Number of collections that are not deleted.
     pub collections: u64,
-    /// Documents in them.
+    /// Number of documents in them.
     pub rows: u64,
-    /// Deleted collections whose space is not free yet.
+    /// Number of deleted collections whose space is not free yet.
     pub dropped: u64,
-    /// Batches that were stored.
+    /// Number of stored batches.
     pub batches: u64,
-    /// Transactions that stored them, or purged: each is two fsyncs. `batches / transactions` is what
-    /// group commit gains.
+    /// Number of transactions that stored batches or purged; each takes two fsyncs. `batches / transactions` is the
+    /// gain of group commit.
     pub transactions: u64,
-    /// Times that the file was rewritten.
+    /// Number of compactions.
     pub compactions: u64,
-    /// Why nothing is written any more, if so.
+    /// Reason why writes stopped; `None`: they go on.
     pub stopped: Option<Arc<str>>,
 }
 
-/// The counts as the writer keeps them.
+/// The counters that the writer updates.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) record_bytes: AtomicU64,
@@ -42,7 +42,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// The counts now; the fields that are not counts are left empty.
+    /// Reads the counters. The other fields stay empty.
     pub(super) fn read(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Stats {

@@ -1,7 +1,7 @@
-//! Batches in one transaction of redb.
+//! Batches within one redb transaction.
 //!
-//! A batch is checked before any of it is written, so that one that is rejected leaves no trace and
-//! does not disturb the others of its transaction.
+//! A batch is checked before any of it is written, so a rejected one leaves no trace and does not disturb the
+//! others of its transaction.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,12 +15,12 @@ use super::failure::Rejected;
 use super::rows::{self, Rows};
 use super::schema;
 
-/// A transaction in the making.
+/// A transaction that is being filled.
 pub(super) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     catalog: &'t mut Catalog,
     tables: BTreeMap<u32, Rows<'t>>,
-    /// Rows that were put or removed, if somebody wants to know.
+    /// Rows that were put or removed, if a compaction wants to know.
     touched: Option<&'t mut BTreeSet<Place>>,
 }
 
@@ -33,8 +33,8 @@ impl<'t> Transaction<'t> {
         Self { inner, catalog, tables: BTreeMap::new(), touched }
     }
 
-    /// Makes the changes, all or, if they do not fit what is there, none. The outer error is the
-    /// disk's, and the transaction must not be committed after it.
+    /// Applies all changes or, if they do not fit the stored state, none. The outer error is the disk's; after it
+    /// the transaction must not be committed.
     pub(super) fn apply(&mut self, changes: &[Change]) -> Result<Result<(), Rejected>, redb::Error> {
         let mut draft = Draft::default();
         for change in changes {

@@ -1,4 +1,4 @@
-//! Whether all that was stored is still what was stored.
+//! Verification: a check that everything is as it was stored.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -8,72 +8,72 @@ use super::handle::Disk;
 use super::record::{self, Damage};
 use super::snapshot::{ReadError, Snapshot, StoredCollection};
 
-/// Problems that are listed; the rest is counted.
+/// Most problems that are listed; the others are only counted.
 const LISTED: usize = 100;
 
-/// What was found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The data file.
     pub path: PathBuf,
-    /// Every page had its checksum, and free and used space add up.
+    /// True if every page has its checksum, and free and used space add up.
     pub pages: bool,
-    /// The collections, and what of them was read.
+    /// The collections, with what was read of each.
     pub collections: Vec<Verified>,
     /// The first hundred problems.
     pub problems: Vec<Problem>,
-    /// How many there are.
+    /// Number of all problems.
     pub problem_count: u64,
 }
 
-/// A collection that was read.
+/// A collection, as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its documents that are as they were stored.
+    /// Number of its intact documents.
     pub rows: u64,
     /// Bytes of their records.
     pub record_bytes: u64,
 }
 
-/// Something that is not as it was stored.
+/// A difference to what was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// A document.
+    /// A document is damaged.
     #[error("row {row} of collection {collection:?}: {damage}")]
     Damaged {
         /// The collection's name.
         collection: String,
         /// The document's row.
         row: u64,
-        /// What is wrong.
+        /// The damage.
         damage: Damage,
     },
-    /// A count.
+    /// A count is wrong.
     #[error("collection {collection:?} has {found} {what}, and {expected} were stored")]
     Count {
         /// The collection's name.
         collection: String,
-        /// What was counted.
+        /// The thing that was counted.
         what: &'static str,
-        /// As counted when they were stored.
+        /// The stored count.
         expected: u64,
-        /// As found.
+        /// The count that was found.
         found: u64,
     },
 }
 
-/// Why nothing can be said.
+/// Reasons why a verification ended without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// Something else reads all of it: a backup, or a compaction. Ask again later.
+    /// A backup or a compaction is reading the file.
     #[error("{path} is being read by a backup or a compaction: try again later")]
     Busy {
         /// The data file.
         path: PathBuf,
     },
-    /// The file cannot be read on.
+    /// The file cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The disk failed before.
@@ -82,7 +82,7 @@ pub enum VerifyError {
 }
 
 impl Report {
-    /// All is as it was stored.
+    /// True if everything is as it was stored.
     pub fn is_clean(&self) -> bool {
         self.pages && self.problem_count == 0
     }
@@ -96,8 +96,8 @@ impl Report {
 }
 
 impl Disk {
-    /// Checks every page, every record and all counts. Batches wait while pages are checked, about a
-    /// second for each gigabyte; records are read beside them.
+    /// Checks every page, every record and all counts. Batches wait while pages are checked, about a second per
+    /// gigabyte, but not while records are read.
     pub fn verify(&self) -> Result<Report, VerifyError> {
         let pages = self.check_pages()?;
         let snapshot = self.snapshot()?;
@@ -128,7 +128,7 @@ fn verify(snapshot: &Snapshot, collection: StoredCollection, report: &mut Report
     if found != rows {
         report.add(Problem::Count { collection: name.clone(), what: "documents", expected: rows, found });
     }
-    // Of damaged records it is not known how many bytes they had.
+    // The size of damaged records is unknown.
     if read.rows == rows && read.record_bytes != record_bytes {
         let found = read.record_bytes;
         report.add(Problem::Count { collection: name, what: "bytes", expected: record_bytes, found });

@@ -1,12 +1,12 @@
-//! The one thread that writes.
+//! The writer thread: the only thread that writes.
 //!
-//! It takes all batches that wait, up to a size, into one transaction, syncs, and answers them. While
-//! it syncs the next batches gather: the slower the disk, the more share a sync. Beside that it purges
-//! what was dropped and replaces a file that is mostly holes.
+//! It puts all waiting batches, up to a size, into one transaction, syncs, and answers them. The next batches
+//! gather during the sync: the slower the disk, the more batches share a sync. It also purges dropped collections,
+//! and replaces a file that is mostly holes.
 //!
-//! Commits are of redb's two-phase kind, two syncs: the file then says which state is the last that was
-//! acknowledged. With one sync redb would take a damaged last state for one that a crash cut off, and
-//! go back to the one before without a word.
+//! Commits are two-phase in redb's sense, with two syncs, so that the file names its last acknowledged state. With
+//! one sync, redb would take a damaged last state for one that a crash cut off, and silently return to the state
+//! before.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,21 +24,20 @@ use super::transaction::Transaction;
 use super::verify::VerifyError;
 use super::{purge, space};
 
-/// How often it looks whether the file should be compacted.
+/// Interval of checks if the file should be compacted.
 const REST: Duration = Duration::from_secs(1);
-/// How often it looks whether a compaction's copy is made.
+/// Interval of checks if a compaction's copy is finished.
 const COPYING_REST: Duration = Duration::from_millis(20);
-/// How long after a compaction the next may begin, whatever came of it: an estimate that is wrong
-/// must not keep the disk busy.
+/// Minimum time between compactions, whatever their result: a wrong estimate must not keep the disk busy.
 const COMPACTION_REST: Duration = Duration::from_secs(600);
 
-/// Work for the writer.
+/// A job for the writer.
 pub(super) enum Job {
     Commit { batch: Vec<Change>, done: SyncSender<Result<(), CommitError>> },
     CheckPages { done: SyncSender<Result<bool, VerifyError>> },
 }
 
-/// A batch, and who waits for it.
+/// A batch and the channel to its caller.
 struct Waiting {
     batch: Vec<Change>,
     done: SyncSender<Result<(), CommitError>>,
@@ -48,11 +47,11 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     catalog: Catalog,
     jobs: Receiver<Job>,
-    /// A job that came while batches were gathered, and is next.
+    /// A job that came while batches were gathered, to be done next.
     next: Option<Job>,
     compaction: Option<Compaction>,
     no_compaction_before: Instant,
-    /// The most bytes of records that the file ever held, as far as this process knows: it has space for them.
+    /// Most bytes of records that the file held since this process started. The file has space for them.
     most_record_bytes: u64,
 }
 
@@ -71,7 +70,7 @@ impl Writer {
         writer
     }
 
-    /// Works until the disk is dropped and its queue is empty.
+    /// Works until the disk is dropped and the queue is empty.
     pub(super) fn run(mut self) {
         loop {
             let job = match self.next.take() {
@@ -84,7 +83,7 @@ impl Writer {
                     self.commit(group);
                 }
                 Ok(Job::CheckPages { done }) => {
-                    // Who asked may have gone.
+                    // The caller may have gone.
                     let _ = done.send(self.check_pages());
                 }
                 Err(RecvTimeoutError::Timeout) if self.purges() => self.commit(Vec::new()),
@@ -98,7 +97,7 @@ impl Writer {
         }
     }
 
-    /// How long to wait for a job before other work.
+    /// Time to wait for a job before other work.
     fn rest(&self) -> Duration {
         if self.compaction.is_some() {
             COPYING_REST
@@ -109,13 +108,13 @@ impl Writer {
         }
     }
 
-    /// There is something to purge, and nothing against it. What is purged while a copy is made
-    /// would stay in the copy.
+    /// True if something is to be purged and may be. During a copy nothing is purged, because the copy would keep
+    /// it.
     fn purges(&self) -> bool {
         self.catalog.dropped() > 0 && self.compaction.is_none() && self.shared.stopped.get().is_none()
     }
 
-    /// The batches that wait now, as many as one transaction takes.
+    /// The batches that wait now, up to the size of one transaction.
     fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
         let size = |batch: &[Change]| batch.iter().map(Change::bytes).sum::<usize>();
         let mut bytes = size(&first.batch);
@@ -136,7 +135,7 @@ impl Writer {
         group
     }
 
-    /// Stores a group of batches, and answers each.
+    /// Stores a group of batches and answers each.
     fn commit(&mut self, group: Vec<Waiting>) {
         if self.shared.stopped.get().is_some() {
             return self.refuse(group);
@@ -145,13 +144,13 @@ impl Writer {
         if group.is_empty() && !self.purges() {
             return;
         }
-        // A panic on the way to the disk is like an error of the disk: what it left is not known.
+        // A panic on the way to the disk is treated as a disk error: its effect is unknown.
         match catch_unwind(AssertUnwindSafe(|| self.store(&group))) {
             Ok(Ok(answers)) => {
                 self.most_record_bytes = self.most_record_bytes.max(self.catalog.record_bytes());
                 self.count();
                 for (waiting, answer) in group.into_iter().zip(answers) {
-                    // Who asked may have gone; the batch is stored.
+                    // The caller may have gone; the batch is stored.
                     let _ = waiting.done.send(answer.map_err(CommitError::from));
                 }
                 return;
@@ -168,7 +167,7 @@ impl Writer {
         }
     }
 
-    /// One transaction: its batches, a piece of the purge, the catalog, the sync.
+    /// Runs one transaction: batches, a piece of the purge, the catalog, the sync.
     fn store(&mut self, group: &[Waiting]) -> Result<Vec<Result<(), Rejected>>, redb::Error> {
         let purges = self.purges();
         let database = self.shared.database();
@@ -194,28 +193,28 @@ impl Writer {
         Ok(answers)
     }
 
-    /// Answers the batches for which the file system has no room, and returns the others.
+    /// Refuses the batches that the file system has no space for, and returns the others.
     fn refuse_without_room(&self, group: Vec<Waiting>) -> Vec<Waiting> {
         let grows = |waiting: &Waiting| waiting.batch.iter().any(Change::grows);
         if !group.iter().any(grows) {
             return group;
         }
         let directory = &self.shared.directory;
-        // What the system does not say cannot be kept; a full disk then stops the writes.
+        // If the system does not report free space, the reserve cannot be kept. A full disk then stops the writes.
         let free = space::free(&directory.path).unwrap_or(u64::MAX);
         let record_bytes = self.catalog.record_bytes();
         let by_estimate =
             space::allocated(&directory.file).map_or(0, |allocated| space::reusable(allocated, record_bytes));
-        // What was removed since the file held most can be stored again: deletions make room at once.
+        // Space of records that were removed since the file held the most is reusable at once.
         let reusable = by_estimate.max(self.most_record_bytes.saturating_sub(record_bytes));
         let mut wanted = 0;
         let mut fits = |waiting: &Waiting| {
             let bytes = waiting.batch.iter().map(Change::bytes).sum::<usize>() as u64;
             let beyond = (wanted + bytes).saturating_sub(reusable);
-            // What finds its space inside the file may still take some outside, where redb prefers a
-            // page that was never written: for that half of the reserve may be used.
+            // Batches that fit inside the file may still need pages outside, because redb prefers pages that were
+            // never written. They may use half of the reserve.
             let reserve = self.shared.options.min_free_bytes;
-            // Twice: pages are copied before they are changed.
+            // Twice, because redb copies pages before it changes them.
             let needed = if beyond > 0 { reserve.saturating_add(2 * beyond) } else { reserve / 2 };
             if free < needed {
                 let path = directory.path.clone();
@@ -228,10 +227,10 @@ impl Writer {
         group.into_iter().filter(|waiting| !grows(waiting) || fits(waiting)).collect()
     }
 
-    /// Nothing is written from now on.
+    /// Stops all writes from now on.
     fn stop(&self, reason: &str) {
         tracing::error!(path = %self.shared.directory.file.display(), reason, "writes have stopped until a restart");
-        // Set before: the first reason is the one that counts.
+        // Ignored if set before: the first reason counts.
         let _ = self.shared.stopped.set(reason.into());
     }
 

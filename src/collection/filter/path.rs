@@ -1,27 +1,27 @@
-//! Where a field of metadata is.
+//! The path to a field of metadata.
 //!
 //! ```text
 //! path = key { "." key }        key = quoted | one or more characters other than "."
 //! ```
-//! A quoted key stands in single or double quotes with JSON's escapes and reaches every key: `"a.b".c`, `""`. What is
-//! not quoted whole, as `it's`, is taken as it is. A path enters objects, and each object in a list: `authors.name` is
-//! the name of each author.
+//! A quoted key stands in single or double quotes with JSON's escapes, and reaches every key: `"a.b".c`, `""`. A
+//! key that is not quoted as a whole, for example `it's`, is taken literally. A path enters objects, and each
+//! object in a list: `authors.name` is the name of each author.
 //!
-//! Invariant: a path that is printed is read as the same, here and in the text of a filter.
+//! Invariant: a printed path parses to the same path, here and in the text of a filter.
 
 use serde_json::{Map, Value};
 
 use super::words::opening;
 
-/// The longest name that is tried as one key where it is no path, in bytes. Longer keys are reached in quotes.
+/// The longest name in bytes that is also tried as one literal key. Longer keys need quotes.
 pub const MAX_VERBATIM: usize = 1_024;
 
-/// The keys to a field from the outside in: one or more.
+/// The keys to a field, from the outside in; at least one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path(Vec<String>);
 
 impl Path {
-    /// Reads a path. `None` if a key that is not quoted is empty.
+    /// Parses a path. `None` if a key without quotes is empty.
     pub fn parse(path: &str) -> Option<Self> {
         let mut keys = Vec::new();
         let mut rest = path;
@@ -35,9 +35,9 @@ impl Path {
         }
     }
 
-    /// A field's name as a request has it: the path that it spells, and then the key that is spelt like it. Metadata
-    /// from elsewhere has keys with dots, and who names one may not know that dots mean something here. `None` if the name
-    /// is no path and longer than `MAX_VERBATIM`.
+    /// The readings of a field name in a request: first as a path, then as one literal key. Metadata from elsewhere
+    /// has keys with dots, and clients may not know that dots separate keys here. `None` if the name is not a path
+    /// and is longer than `MAX_VERBATIM`.
     pub fn readings(name: &str) -> Option<Vec<Self>> {
         let verbatim = (name.len() <= MAX_VERBATIM).then(|| Self(vec![name.to_owned()]));
         match (Self::parse(name), verbatim) {
@@ -46,46 +46,46 @@ impl Path {
         }
     }
 
-    /// The path of these keys; `None` if there is no key.
+    /// Makes a path of these keys; `None` if there are none.
     pub fn new(keys: Vec<String>) -> Option<Self> {
         (!keys.is_empty()).then_some(Self(keys))
     }
 
-    /// Its keys, from the outside in.
+    /// The keys, from the outside in.
     pub fn keys(&self) -> &[String] {
         &self.0
     }
 
-    /// The field, where no list is on the way to it.
+    /// The field's value, if no list is on the way to it.
     pub(in super::super) fn find<'m>(&self, metadata: &'m Map<String, Value>) -> Option<&'m Value> {
         let (first, rest) = self.0.split_first()?;
         rest.iter().try_fold(metadata.get(first)?, |value, key| value.get(key))
     }
 
-    /// Whether the field is there, in an object in a list too.
+    /// True if the field exists, also in an object in a list.
     pub(in super::super) fn exists(&self, metadata: &Map<String, Value>) -> bool {
         self.any(metadata, &|_| true)
     }
 
-    /// Whether the test holds for the field, of one of the objects that have it.
+    /// True if `test` holds for one occurrence of the field. Objects in lists may have several.
     fn any(&self, metadata: &Map<String, Value>, test: &impl Fn(&Value) -> bool) -> bool {
         let Some((first, rest)) = self.0.split_first() else { return false };
         metadata.get(first).is_some_and(|value| any_below(value, rest, test))
     }
 
-    /// Whether the test holds for what the field is, or for an element of it, however deep lists are nested.
+    /// True if `test` holds for the field's value or for an element of it, in nested lists too.
     pub(super) fn any_value(&self, metadata: &Map<String, Value>, test: impl Fn(&Value) -> bool) -> bool {
         self.any(metadata, &|field| any_element(field, &test))
     }
 }
 
-/// The quoted key that a path begins with, and what follows it: a dot or nothing.
+/// Splits off the quoted key that a path begins with. A dot or the end must follow.
 fn quoted_key(path: &str) -> Option<(String, &str)> {
     let (key, after) = opening(path).ok()??;
     (after.is_empty() || after.starts_with('.')).then_some((key, after))
 }
 
-/// The characters up to a dot or the end, and what follows them.
+/// Splits off the characters up to a dot or the end.
 fn plain_key(path: &str) -> Option<(String, &str)> {
     let (key, after) = path.split_at(path.find('.').unwrap_or(path.len()));
     (!key.is_empty()).then(|| (key.to_owned(), after))

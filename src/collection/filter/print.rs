@@ -1,6 +1,7 @@
-//! How a filter is written, so that `text` reads the same.
+//! The printer of filters: the inverse of `text`.
 //!
-//! Parentheses stand around every list inside another, quotes around every text; a path is quoted where it has to be.
+//! Parentheses stand around every list inside another list, quotes around every text. A path is quoted where
+//! necessary.
 
 use std::fmt::{self, Write};
 use std::ops::Bound;
@@ -59,7 +60,7 @@ fn joined(f: &mut fmt::Formatter<'_>, filters: &[Filter], by: &str) -> fmt::Resu
     Ok(())
 }
 
-/// A part of a filter, in parentheses if it is a list itself.
+/// Prints a part of a filter, in parentheses if it is a list itself.
 fn operand(f: &mut fmt::Formatter<'_>, filter: &Filter) -> fmt::Result {
     match filter {
         Filter::And(_) | Filter::Or(_) => write!(f, "({filter})"),
@@ -96,7 +97,7 @@ impl fmt::Display for Scalar {
 
 impl fmt::Display for Finite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The shortest form that reads as the same number, with an exponent where it is long.
+        // The shortest text that parses to the same number, with an exponent for very large and very small ones.
         if self.0 != 0.0 && !(1e-5..1e17).contains(&self.0.abs()) {
             write!(f, "{:e}", self.0)
         } else {

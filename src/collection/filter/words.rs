@@ -1,8 +1,8 @@
-//! What a filter's text is made of: words, those of the grammar, and quoted texts, as they are read and written.
+//! Words, keywords and quoted texts of a filter: reading and printing.
 
 use std::fmt::{self, Write};
 
-/// What the grammar keeps for itself, in lower case.
+/// Keywords of the grammar, in lower case.
 const KEYWORDS: [&str; 8] = ["and", "or", "not", "in", "exists", "null", "true", "false"];
 
 /// The word that a text begins with; may be empty.
@@ -14,21 +14,21 @@ pub(super) fn word(text: &str) -> &str {
     &text[..text.find(|c| !inside(c)).unwrap_or(text.len())]
 }
 
-/// A word that the grammar keeps for itself.
+/// True if the word is a keyword.
 pub(super) fn is_keyword(word: &str) -> bool {
     KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(word))
 }
 
-/// What is wrong with a quoted text.
+/// Reasons why a quoted text is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Misquoted {
-    /// The quote is not closed.
+    /// The closing quote is missing.
     Open,
-    /// There is an escape between the quotes that JSON lacks.
+    /// JSON does not know an escape in it.
     Escape,
 }
 
-/// The quoted text that a text begins with, and what follows it; `None`: it begins with no quote.
+/// Splits off the quoted text that a text begins with; `None` if it does not begin with a quote.
 pub(super) fn opening(text: &str) -> Result<Option<(String, &str)>, Misquoted> {
     let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return Ok(None) };
     let mut escaped = false;
@@ -46,7 +46,7 @@ pub(super) fn opening(text: &str) -> Result<Option<(String, &str)>, Misquoted> {
     Err(Misquoted::Open)
 }
 
-/// What stands between two quotes, by JSON's rules, with `\'` beside `\"`.
+/// Resolves the escapes of a quoted text: those of JSON, and `\'`.
 fn unescaped(inside: &str) -> Option<String> {
     let mut json = String::with_capacity(inside.len() + 2);
     json.push('"');
@@ -58,7 +58,7 @@ fn unescaped(inside: &str) -> Option<String> {
                 c => json.extend(['\\', c]),
             },
             '"' => json.push_str("\\\""),
-            // JSON wants these escaped; people paste them.
+            // JSON requires escapes for these, but people paste them as they are.
             c if c < ' ' => write!(json, "\\u{:04x}", u32::from(c)).ok()?,
             c => json.push(c),
         }
@@ -67,7 +67,7 @@ fn unescaped(inside: &str) -> Option<String> {
     serde_json::from_str(&json).ok()
 }
 
-/// A text between double quotes.
+/// Prints a text in double quotes.
 pub(super) fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
 }

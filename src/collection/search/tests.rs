@@ -1,4 +1,4 @@
-//! Searches against a plain ranking of all documents.
+//! Tests of searches against a plain ranking of all documents.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -25,7 +25,7 @@ fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
         let content = Arc::new(Content::new("", metadata.as_ref()));
         Document { id: id(n), content, embedding: embedding.clone() }
     };
-    // From the last to the first, so that places and ids are not in one order.
+    // In reverse, so that positions and ids are not in the same order.
     collection.commit(documents.iter().enumerate().map(document).rev().collect()).unwrap();
     collection.finish_graph();
     collection
@@ -39,7 +39,7 @@ fn by(size: usize) -> Groups {
     Groups { by: Path::readings("g").unwrap(), size: NonZeroUsize::new(size).unwrap() }
 }
 
-/// Every document is scored, all are sorted, and whoever comes first comes in.
+/// Scores every document, sorts all, and takes the first that are allowed.
 fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, f32)> {
     let mut ranked: Vec<(usize, f32)> =
         documents.iter().map(|(_, vector)| query.cosine(vector).clamp(-1.0, 1.0)).enumerate().collect();
@@ -78,14 +78,14 @@ fn found(collection: &Collection, query: &Embedding, search: &Search) -> Vec<(Do
     collection.search(query, search).into_iter().map(|found| (found.id, found.score)).collect()
 }
 
-/// Whole numbers, so that some scores are equal.
+/// Vectors of whole numbers, so that some scores are equal.
 fn vector() -> impl Strategy<Value = Embedding> {
     prop::collection::vec(-3i8..=3, DIMENSIONS).prop_filter_map("a direction", |values| {
         Embedding::normalized(values.into_iter().map(f32::from).collect()).ok()
     })
 }
 
-/// Values of the field, most of them one.
+/// Values of the field, most of them the same.
 fn value() -> impl Strategy<Value = Option<Value>> {
     prop_oneof![
         20 => Just(Some(json!("big"))),
@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-/// `n` directions, each turned from the first by a little more.
+/// `n` directions, each turned a little more from the first.
 fn fan(n: usize) -> impl Iterator<Item = Embedding> {
     (0..n).map(move |i| {
         let (turn, lift) = (i as f32 / n as f32 * 3.0, (i as f32).sin() * 0.01);
@@ -190,7 +190,7 @@ fn a_query_is_checked_if_it_names_no_effort_and_so_is_each_round_of_groups() {
     assert_eq!(checks(&Search { groups: Some(by(1)), ..by_default.clone() }), 2);
     assert_eq!(checks(&Search { filter: Some(text::parse("g = big").unwrap()), ..by_default }), 1);
     assert_eq!(collection.quality().checked, 4, "no document was left for the second round of groups");
-    // Many documents that score alike take one search of the index.
+    // Many documents with equal scores take one search of the index.
     let alike = self::collection(&vec![(None, documents[0].1.clone()); 300], graphs());
     alike.search(&documents[0].1, &nearest(Effort::Graph { ef: None }));
     assert!(alike.audit() && !alike.audit());
@@ -260,7 +260,7 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|threads| {
         threads.spawn(|| {
-            // Document 0 moves to another place of the index each time, and the metadata stay as they were.
+            // Document 0 moves to another position of the index each time, and the metadata stay as they were.
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 let metadata = json!({ "g": value(0) }).as_object().cloned();
                 let content = Arc::new(Content::new("", metadata.as_ref()));
@@ -270,7 +270,7 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
         for _ in 0..300 {
             for search in &searches {
                 let chosen = Chosen::default();
-                // The second query of a call uses what the first chose.
+                // The second query of a call uses the first one's filter result.
                 for _ in 0..2 {
                     let found = collection
                         .search_in_call(&documents[0].1, search, &chosen, &Stop::never())

@@ -1,4 +1,4 @@
-//! Batches: stored whole, in order, together with others, and found again.
+//! Tests of batches: they are stored whole, in order, together with others, and found again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn a_hundred_thousand_random_changes_and_restarts_leave_what_the_model_says() {
     assert!(batches_and_restarts(400) > 100_000);
 }
 
-/// Up to 120 batches between two restarts; returns how many changes they had.
+/// Runs up to 120 batches between two restarts. Returns the number of changes.
 fn batches_and_restarts(restarts: u32) -> usize {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     println!("seed {seed}");

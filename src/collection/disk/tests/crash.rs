@@ -1,4 +1,4 @@
-//! A process that is killed while it commits, again and again on the same directory.
+//! A test that kills a process while it commits, again and again on the same directory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::*;
 
 const DIRECTORY: &str = "COGNATE_DISK_CRASH_DIRECTORY";
 const SEED: &str = "COGNATE_DISK_CRASH_SEED";
-/// More makes the test longer; 25 take some seconds.
+/// Number of kills. 25 take some seconds.
 const KILLS: &str = "COGNATE_DISK_CRASH_KILLS";
 const IN_FLIGHT: usize = 6;
 
@@ -18,7 +18,7 @@ fn compacting() -> Options {
     Options { compact_above_bytes: 0, ..options() }
 }
 
-/// What is killed. Says which batch it submits next, and which is acknowledged.
+/// The process that is killed. Prints each batch that it submits, and each that is acknowledged.
 #[test]
 #[ignore = "is started by the test below"]
 fn child() {
@@ -72,8 +72,8 @@ fn a_process_that_is_killed_at_any_moment_loses_nothing_acknowledged() {
     assert!(stored > 0, "no batch was stored");
 }
 
-/// What a child said before it was killed: the last batch that it was about to submit, the last that
-/// was acknowledged, and how many compactions there were.
+/// The last lines of a child before it was killed: the batch that it was about to submit, the last acknowledged
+/// one, and the number of compactions.
 #[derive(Default)]
 struct Said {
     submitted: u64,
@@ -96,7 +96,7 @@ fn kill_after(directory: &Path, seed: u64, delay: Duration) -> Said {
         let mut said = Said::default();
         for line in output.lines().map_while(Result::ok) {
             match line.split_once(' ').map(|(what, n)| (what, n.parse::<u64>())) {
-                // Not less than before: a line may be cut off.
+                // Values never decrease: a line may be cut off.
                 Some(("submit", Ok(n))) => said.submitted = n.max(said.submitted),
                 Some(("stored", Ok(n))) => said.acknowledged = n.max(said.acknowledged),
                 Some(("compacted", Ok(n))) => said.compacted = n.max(said.compacted),

@@ -1,4 +1,4 @@
-//! Files and directories that are not as they should be: each a clear error, none a panic.
+//! Tests of damaged files and directories: each gives a clear error, and none a panic.
 
 use std::fs;
 use std::path::Path;
@@ -42,19 +42,19 @@ fn a_file_in_the_place_of_the_directory_is_refused() {
     assert!(matches!(refused(file.path()), OpenError::Io { doing: "make", .. }));
 }
 
-/// As root no mode keeps us from writing; the kernel's own file systems do.
+/// The kernel's own file systems refuse writes even from root, whom no mode stops.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_directory_that_may_not_be_written_is_refused() {
     let error = refused(Path::new("/sys/kernel"));
-    // Others than root do not get as far as to write there.
+    // Users other than root fail earlier.
     assert!(matches!(&error, OpenError::Denied { doing: "lock", .. } | OpenError::Shared { .. }), "{error}");
     assert!(error.to_string().contains("choose another directory"), "{error}");
     let read_only = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
     assert!(matches!(OpenError::io(Path::new("x"), "make", read_only), OpenError::Denied { .. }));
 }
 
-/// The names in a data directory that are files, and what a link of that name must not lead to.
+/// The files in a data directory must not be links.
 #[test]
 #[cfg(unix)]
 fn no_link_in_the_data_directory_is_followed() {
@@ -129,7 +129,7 @@ fn what_an_interrupted_start_left_does_not_matter() {
     assert!(!directory.path().join("documents.redb.new").exists());
 }
 
-/// A closed file with 40 documents, and what is in it.
+/// A closed file with 40 documents, and its contents.
 fn closed() -> (Vec<u8>, Contents) {
     let (directory, disk) = filled(40);
     let before = contents(&disk.snapshot().unwrap()).unwrap();
@@ -137,7 +137,7 @@ fn closed() -> (Vec<u8>, Contents) {
     (fs::read(directory.path().join("documents.redb")).unwrap(), before)
 }
 
-/// What a file with these bytes is: all of the documents, or an error.
+/// True if a file with these bytes has all documents; false if it is refused. Anything else fails.
 fn all_or_error(bytes: &[u8], expected: &Contents, what: &str) -> bool {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("documents.redb"), bytes).unwrap();
@@ -174,7 +174,7 @@ fn a_flipped_bit_is_refused_or_changes_nothing() {
     let mut refused = 0;
     for n in 0..200 {
         let mut bytes = bytes.clone();
-        // The header and the first pages more often than the rest.
+        // Every second bit is in the header and the first pages.
         let within = if n % 2 == 0 { 512 } else { bytes.len() as u64 };
         let at = usize::try_from(random.below(within)).unwrap();
         bytes[at] ^= 1 << random.below(8);

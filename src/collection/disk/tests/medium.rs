@@ -1,4 +1,4 @@
-//! A disk in memory that can fail, and that forgets at a power cut what was not synced.
+//! A disk in memory that can fail, and that loses at a power cut what was not synced.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -7,22 +7,22 @@ use redb::StorageBackend;
 
 use super::model::Random;
 
-/// A disk. Clones are the same one.
+/// A disk. Clones share its state.
 #[derive(Debug, Clone, Default)]
 pub struct Medium(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is read.
+    /// Content that reads return.
     now: Vec<u8>,
-    /// What a sync has made safe.
+    /// Content as of the last sync.
     synced: Vec<u8>,
-    /// What happened since.
+    /// Operations since then.
     unsynced: Vec<Op>,
-    /// Writes, syncs and changes of length so far.
+    /// Number of writes, syncs and changes of length.
     ops: u64,
     fault: Option<Fault>,
-    /// Nothing works any more.
+    /// True if every operation fails from now on.
     dead: bool,
 }
 
@@ -32,21 +32,21 @@ enum Op {
     Length(usize),
 }
 
-/// What goes wrong, and when.
+/// A planned failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
-    /// With which of the operations to come, from 0.
+    /// Index of the operation that fails, counted from now.
     pub at: u64,
-    /// The error of the operation; the system's number.
+    /// The system's number of the error.
     pub error: i32,
-    /// Nothing works afterwards, or all does.
+    /// True if all later operations fail too.
     pub lasts: bool,
 }
 
 const SECTOR: usize = 512;
 
 impl Medium {
-    /// A disk with that content, all of it synced.
+    /// A disk with this content, all of it synced.
     pub fn with(image: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(State { now: image.clone(), synced: image, ..State::default() })))
     }
@@ -57,13 +57,12 @@ impl Medium {
         state.fault = Some(Fault { at: state.ops + fault.at, ..fault });
     }
 
-    /// Writes, syncs and changes of length so far.
+    /// Number of writes, syncs and changes of length.
     pub fn ops(&self) -> u64 {
         self.0.lock().unwrap().ops
     }
 
-    /// What is there after the power was cut: all that was synced, and of the rest any sectors of any
-    /// operations.
+    /// Content after a power cut: all that was synced, and arbitrary sectors of later operations.
     pub fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
         let state = self.0.lock().unwrap();
         let mut image = state.synced.clone();

@@ -1,5 +1,5 @@
-//! The disk as its callers see it. `model` makes batches whose outcome is known; `medium` is a disk that
-//! fails; `files` damages files; `crash` kills processes; `room` is about space; `batches` about the rest.
+//! Tests of the disk through its interface. `model` makes batches with a known outcome, `medium` is a disk that
+//! fails, `files` damages files, `crash` kills processes, `room` is about space, `batches` about the rest.
 
 mod batches;
 mod crash;
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use super::{Change, Disk, NewCollection, Options, Put, ReadError, Record, Snapshot};
 
-/// A document as it was read: id, text, metadata, version, bits of the vector.
+/// A document, as read: id, text, metadata, version, bits of the vector.
 type Read = (String, String, Option<String>, u64, Vec<u32>);
 
 /// All documents of a disk, by collection and row.
@@ -34,7 +34,7 @@ fn contents(snapshot: &Snapshot) -> Result<Contents, ReadError> {
     Ok(all)
 }
 
-/// Small, so that tests reach what large files do.
+/// Small limits, so that small files reach them.
 fn options() -> Options {
     Options { cache_bytes: 1 << 20, min_free_bytes: 0, compact_above_bytes: u64::MAX, ..Options::default() }
 }
@@ -54,7 +54,7 @@ fn remove(collection: u32, row: u64) -> Change {
     Change::Remove { collection, row }
 }
 
-/// A disk in a new directory, with `rows` documents of about a kilobyte in collection 0, called "c".
+/// A disk in a new directory, with `rows` documents of about a kilobyte in collection 0, named "c".
 fn filled(rows: u64) -> (tempfile::TempDir, Disk) {
     let directory = tempfile::tempdir().unwrap();
     let disk = Disk::open(directory.path(), options()).unwrap();

@@ -1,11 +1,11 @@
-//! Batches made from a seed and their number, and what a disk holds after each: whoever knows how many
-//! were stored knows all that must be there.
+//! Batches made from a seed and their number, and the state after each. So the number of stored batches determines
+//! the whole expected state.
 
 use std::collections::BTreeMap;
 
 use super::{Change, Contents, NewCollection, Put, Record};
 
-/// Small and good enough (splitmix64).
+/// splitmix64: small and good enough.
 #[derive(Clone)]
 pub struct Random(pub u64);
 
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// What a disk holds after `batches` batches.
+/// State of a disk after `batches` batches.
 #[derive(Clone, Default)]
 pub struct Model {
     seed: u64,
@@ -40,7 +40,7 @@ struct Collection {
     rows: BTreeMap<String, u64>,
 }
 
-/// Of this collection the text of one document is the number of batches.
+/// Name of a collection with one document, whose text is the number of batches.
 pub const COUNTER: &str = "counter";
 
 impl Model {
@@ -48,7 +48,7 @@ impl Model {
         Self { seed, ..Self::default() }
     }
 
-    /// After so many batches.
+    /// The state after this number of batches.
     pub fn after(seed: u64, batches: u64) -> Self {
         let mut model = Self::new(seed);
         while model.batches < batches {
@@ -57,7 +57,7 @@ impl Model {
         model
     }
 
-    /// Puts, replacements and removals, now and then a collection made or deleted, and the counter.
+    /// The next batch: puts, replacements and removals, sometimes a created or deleted collection, and the counter.
     pub fn step(&mut self) -> Vec<Change> {
         let mut random = Random(self.seed ^ (self.batches << 20));
         self.batches += 1;
@@ -118,7 +118,7 @@ impl Model {
     }
 }
 
-/// The number of batches that are in what was read.
+/// The number of batches in the contents.
 pub fn counted(contents: &Contents) -> u64 {
     contents.get(COUNTER).map_or(0, |rows| {
         assert_eq!(rows.len(), 1, "one counter");
@@ -126,7 +126,7 @@ pub fn counted(contents: &Contents) -> u64 {
     })
 }
 
-/// All that was read is what there was after some number of batches, which is returned.
+/// Asserts that the contents are the state after some number of batches, and returns that number.
 pub fn assert_whole_batches(seed: u64, contents: &Contents) -> u64 {
     let batches = counted(contents);
     let model = Model::after(seed, batches);

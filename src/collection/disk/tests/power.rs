@@ -1,4 +1,4 @@
-//! Failing disks and power cuts: what was acknowledged is there, and every batch whole or not at all.
+//! Tests of failing disks and power cuts: what was acknowledged is there, and every batch is whole or absent.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn disk(medium: &Medium) -> Option<Disk> {
     Disk::start(Directory::unlocked(Path::new(".")), database, options()).ok()
 }
 
-/// Submits batches, some at a time, until one is refused; returns how many were acknowledged.
+/// Submits batches, some at a time, until one is refused. Returns the number of acknowledged ones.
 fn run(disk: &Disk, model: &mut Model, batches: u64, random: &mut Random) -> (u64, Option<CommitError>) {
     let mut acknowledged = model.batches;
     while model.batches < batches {
@@ -39,7 +39,7 @@ fn run(disk: &Disk, model: &mut Model, batches: u64, random: &mut Random) -> (u6
     (acknowledged, None)
 }
 
-/// Opens what is left and compares.
+/// Opens what is left, and compares it with the model.
 fn assert_intact(seed: u64, medium: &Medium, acknowledged: u64, submitted: u64) {
     let disk = disk(medium).expect("it opens after a crash");
     let stored = assert_whole_batches(seed, &contents(&disk.snapshot().unwrap()).unwrap());
@@ -81,7 +81,7 @@ proptest! {
         let mut model = Model::new(seed);
         let (acknowledged, error) = run(&first, &mut model, 60, &mut random);
         if let Some(error) = error {
-            // For good, and without a wait.
+            // The refusal is final and comes without a wait.
             prop_assert!(matches!(&error, CommitError::Stopped { .. }), "{}", error);
             let ops = medium.ops();
             let again = first.commit(vec![create(1000, "x")]);
@@ -89,7 +89,7 @@ proptest! {
             prop_assert_eq!(medium.ops(), ops);
             prop_assert_eq!(first.stopped(), Some(error));
             prop_assert!(!first.has_room(0), "no other file is written there either");
-            // What was committed is read as before.
+            // Committed documents can still be read.
             let stored = assert_whole_batches(seed, &contents(&first.snapshot().unwrap()).unwrap());
             prop_assert!(stored <= model.batches);
         }

@@ -1,4 +1,4 @@
-//! Space: a disk that is almost full, files that shrink, backups.
+//! Tests of space: a disk that is almost full, files that shrink, backups.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ fn what_a_few_deletions_freed_on_a_full_disk_is_stored_again_at_once() {
     let free = space::free(directory.path()).unwrap();
     let disk = Disk::open(directory.path(), Options { min_free_bytes: free / 2 * 3, ..options() }).unwrap();
     let puts = |rows: std::ops::Range<u64>| rows.map(|row| put(0, row, &"text ".repeat(200))).collect::<Vec<_>>();
-    // One of ten, here and there.
+    // Every tenth document.
     disk.commit((0..3_000).step_by(10).map(|row| remove(0, row)).collect()).unwrap();
     disk.commit(puts(4_000..4_250)).expect("what was deleted makes room for as much");
     let refused = disk.commit(puts(5_000..9_000));
@@ -110,7 +110,7 @@ fn a_backup_holds_one_moment_and_is_restored_whole() {
     std::thread::scope(|scope| {
         let done = scope.spawn(|| disk.backup(&backup, &|| true));
         for row in 500.. {
-            // Each batch keeps the number of documents: a backup of a moment has 500.
+            // Each batch keeps the number of documents, so a backup of one moment has 500.
             disk.commit(vec![put(0, row, "x"), remove(0, row - 500)]).unwrap();
             if done.is_finished() {
                 break;
