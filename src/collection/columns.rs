@@ -14,7 +14,7 @@ mod cost;
 pub(super) mod evaluate;
 mod fields;
 mod numbers;
-mod places;
+mod postings;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +28,7 @@ use serde_json::{Map, Value};
 use super::filter::{Finite, Path, Scalar};
 use super::groups::Groups;
 use fields::{FieldId, Fields, ROOT};
-use places::Places;
+use postings::Postings;
 
 /// Bytes of an entry in the map of values, beside its text and its postings: the map's nodes are between six
 /// elevenths and three quarters full (measured: 93 bytes where values come in order, 74 in any order).
@@ -44,7 +44,7 @@ pub(super) struct Columns {
     all: RoaringBitmap,
     fields: Fields,
     /// Documents by the value of a field, or of an element of it.
-    values: BTreeMap<(FieldId, Scalar), Places>,
+    values: BTreeMap<(FieldId, Scalar), Postings>,
     /// Bytes of the map of values.
     value_bytes: usize,
 }
@@ -61,39 +61,39 @@ struct Met<'m> {
 
 impl Columns {
     /// Inserts a document at a free position.
-    pub(super) fn insert(&mut self, place: u32, metadata: Option<&Map<String, Value>>) {
-        self.all.insert(place);
+    pub(super) fn insert(&mut self, position: u32, metadata: Option<&Map<String, Value>>) {
+        self.all.insert(position);
         for met in fields_of(ROOT, metadata, false) {
-            self.insert_field(place, met);
+            self.insert_field(position, met);
         }
     }
 
-    fn insert_field(&mut self, place: u32, met: Met<'_>) {
+    fn insert_field(&mut self, position: u32, met: Met<'_>) {
         let is_list = met.in_list || met.value.is_array();
-        let id = self.fields.enter(met.parent, met.key, place, is_list);
-        self.insert_value(place, id, met.value, is_list);
+        let id = self.fields.enter(met.parent, met.key, position, is_list);
+        self.insert_value(position, id, met.value, is_list);
     }
 
-    fn insert_value(&mut self, place: u32, field: FieldId, value: &Value, in_list: bool) {
+    fn insert_value(&mut self, position: u32, field: FieldId, value: &Value, in_list: bool) {
         match value {
             Value::Array(elements) => {
-                elements.iter().for_each(|element| self.insert_value(place, field, element, true))
+                elements.iter().for_each(|element| self.insert_value(position, field, element, true))
             }
             Value::Object(inner) => {
-                fields_of(field, Some(inner), in_list).for_each(|met| self.insert_field(place, met));
+                fields_of(field, Some(inner), in_list).for_each(|met| self.insert_field(position, met));
             }
             one => {
                 let Some(scalar) = Scalar::of(one) else { return };
                 let text = text_bytes(&scalar);
                 match self.values.entry((field, scalar)) {
                     Entry::Occupied(mut entry) => {
-                        let places = entry.get_mut();
-                        let before = places.heap_bytes();
-                        places.insert(place);
-                        self.value_bytes = self.value_bytes - before + places.heap_bytes();
+                        let postings = entry.get_mut();
+                        let before = postings.heap_bytes();
+                        postings.insert(position);
+                        self.value_bytes = self.value_bytes - before + postings.heap_bytes();
                     }
                     Entry::Vacant(entry) => {
-                        entry.insert(Places::One(place));
+                        entry.insert(Postings::One(position));
                         self.value_bytes += VALUE_BYTES + text;
                     }
                 }
@@ -102,40 +102,46 @@ impl Columns {
     }
 
     /// Removes the document at a position, with the metadata that it was inserted with.
-    pub(super) fn remove(&mut self, place: u32, metadata: Option<&Map<String, Value>>) {
-        self.all.remove(place);
+    pub(super) fn remove(&mut self, position: u32, metadata: Option<&Map<String, Value>>) {
+        self.all.remove(position);
         let mut fields = Vec::new();
         for met in fields_of(ROOT, metadata, false) {
-            self.remove_values(place, met, &mut fields);
+            self.remove_values(position, met, &mut fields);
         }
         // A field goes after all fields inside it, and after its last value.
         for (parent, key) in fields.into_iter().rev() {
-            self.fields.leave(parent, key, place);
+            self.fields.leave(parent, key, position);
         }
     }
 
-    fn remove_values<'m>(&mut self, place: u32, met: Met<'m>, fields: &mut Vec<(FieldId, &'m str)>) {
+    fn remove_values<'m>(&mut self, position: u32, met: Met<'m>, fields: &mut Vec<(FieldId, &'m str)>) {
         let Some(id) = self.fields.id(met.parent, met.key) else { return };
         fields.push((met.parent, met.key));
-        self.remove_value(place, id, met.value, fields);
+        self.remove_value(position, id, met.value, fields);
     }
 
-    fn remove_value<'m>(&mut self, place: u32, field: FieldId, value: &'m Value, fields: &mut Vec<(FieldId, &'m str)>) {
+    fn remove_value<'m>(
+        &mut self,
+        position: u32,
+        field: FieldId,
+        value: &'m Value,
+        fields: &mut Vec<(FieldId, &'m str)>,
+    ) {
         match value {
             Value::Array(elements) => {
-                elements.iter().for_each(|element| self.remove_value(place, field, element, fields));
+                elements.iter().for_each(|element| self.remove_value(position, field, element, fields));
             }
             Value::Object(inner) => {
-                fields_of(field, Some(inner), false).for_each(|met| self.remove_values(place, met, fields));
+                fields_of(field, Some(inner), false).for_each(|met| self.remove_values(position, met, fields));
             }
             one => {
                 let Some(scalar) = Scalar::of(one) else { return };
                 let text = text_bytes(&scalar);
                 let key = (field, scalar);
-                let Some(places) = self.values.get_mut(&key) else { return };
-                let before = places.heap_bytes();
-                if places.remove(place) {
-                    self.value_bytes = self.value_bytes - before + places.heap_bytes();
+                let Some(postings) = self.values.get_mut(&key) else { return };
+                let before = postings.heap_bytes();
+                if postings.remove(position) {
+                    self.value_bytes = self.value_bytes - before + postings.heap_bytes();
                 } else {
                     self.values.remove(&key);
                     self.value_bytes -= VALUE_BYTES + text + before;
@@ -206,7 +212,7 @@ impl Columns {
     /// The positions of the documents whose field is this value, except where it lies in a list.
     fn equal(&self, path: &Path, value: &Scalar) -> RoaringBitmap {
         let Some((id, field)) = self.fields.at(path) else { return RoaringBitmap::new() };
-        let mut found = self.values.get(&(id, value.clone())).map(Places::to_bitmap).unwrap_or_default();
+        let mut found = self.values.get(&(id, value.clone())).map(Postings::to_bitmap).unwrap_or_default();
         if let Some(lists) = &field.lists {
             found -= lists.to_bitmap();
         }
@@ -224,10 +230,10 @@ impl Columns {
         field: FieldId,
         lower: Bound<Finite>,
         upper: Bound<Finite>,
-    ) -> impl Iterator<Item = (Finite, &Places)> {
+    ) -> impl Iterator<Item = (Finite, &Postings)> {
         let number = |x: Finite| (field, Scalar::Number(x));
-        self.values.range((lower.map(number), upper.map(number))).filter_map(|((_, value), places)| match value {
-            Scalar::Number(x) => Some((*x, places)),
+        self.values.range((lower.map(number), upper.map(number))).filter_map(|((_, value), postings)| match value {
+            Scalar::Number(x) => Some((*x, postings)),
             _ => None,
         })
     }

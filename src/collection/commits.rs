@@ -51,7 +51,7 @@ impl From<disk::CommitError> for CommitError {
 }
 
 /// The storage of a collection.
-pub(super) struct Place {
+pub(super) struct OnDisk {
     pub disk: Arc<Disk>,
     /// The collection's number there.
     pub number: u32,
@@ -59,13 +59,13 @@ pub(super) struct Place {
 
 /// Operations that wait, and the lock of the leader.
 #[derive(Default)]
-pub(super) struct Commits {
-    waiting: Mutex<Vec<Waiting>>,
+pub(super) struct GroupCommit {
+    waiting: Mutex<Vec<QueuedOperation>>,
     /// Locked by the leader. Holds the lowest unused row number.
     turn: Mutex<u64>,
 }
 
-struct Waiting {
+struct QueuedOperation {
     operation: Operation,
     done: Asker,
 }
@@ -107,7 +107,7 @@ impl Draft {
     }
 }
 
-impl Commits {
+impl GroupCommit {
     /// Makes the queue of a collection whose rows below `next_row` were used.
     pub(super) fn new(next_row: u64) -> Self {
         Self { waiting: Mutex::default(), turn: Mutex::new(next_row) }
@@ -135,9 +135,9 @@ impl Collection {
 
     fn perform(&self, operation: Operation) -> Result<Done, CommitError> {
         let (done, answer) = sync_channel(1);
-        lock(&self.commits.waiting).push(Waiting { operation, done });
-        let mut next_row = lock(&self.commits.turn);
-        let all = std::mem::take(&mut *lock(&self.commits.waiting));
+        lock(&self.group_commit.waiting).push(QueuedOperation { operation, done });
+        let mut next_row = lock(&self.group_commit.turn);
+        let all = std::mem::take(&mut *lock(&self.group_commit.waiting));
         if !all.is_empty() {
             self.perform_all(all, &mut next_row);
         }
@@ -145,9 +145,9 @@ impl Collection {
         answer.recv().expect("the leader answers every operation that it takes")
     }
 
-    fn perform_all(&self, all: Vec<Waiting>, next_row: &mut u64) {
+    fn perform_all(&self, all: Vec<QueuedOperation>, next_row: &mut u64) {
         let mut draft = Draft::default();
-        for Waiting { operation, done } in all {
+        for QueuedOperation { operation, done } in all {
             match self.draft(operation, &mut draft) {
                 Ok(what) => draft.answers.push((done, what)),
                 Err(error) => answer(&done, Err(error)),
@@ -192,8 +192,8 @@ impl Collection {
                 (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
             }
             Operation::RemoveMatching(filter, _) => {
-                let places = matching.iter().map(Matching::places);
-                let mut ids: Vec<DocId> = places.flat_map(|places| here.ids(places)).cloned().collect();
+                let positions = matching.iter().map(Matching::positions);
+                let mut ids: Vec<DocId> = positions.flat_map(|positions| here.ids(positions)).cloned().collect();
                 ids.retain(|id| !draft.after.contains_key(id));
                 ids.extend(draft.matching(&filter).cloned());
                 ids.sort_unstable();
@@ -211,7 +211,7 @@ impl Collection {
         Ok(Done { removed, refused })
     }
 
-    /// Commits to disk, then makes the changes visible to searches.
+    /// GroupCommit to disk, then makes the changes visible to searches.
     fn store(
         &self,
         after: BTreeMap<DocId, Option<Document>>,
@@ -223,9 +223,9 @@ impl Collection {
         }
         let first_row = *next_row;
         *next_row += after.len() as u64;
-        if let Some(place) = &self.place {
-            let changes = changes(place.number, &self.read(), &after, first_row);
-            place.disk.commit(changes)?;
+        if let Some(on_disk) = &self.on_disk {
+            let changes = changes(on_disk.number, &self.read(), &after, first_row);
+            on_disk.disk.commit(changes)?;
         }
         let mut here = self.write();
         if here.deleted {

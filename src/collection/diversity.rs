@@ -43,7 +43,7 @@ impl Diversity {
     pub fn choose(self, candidates: &[(f32, &[f32])], k: usize, stop: &Stop) -> Result<Vec<usize>, Stopped> {
         let Self(lambda) = self;
         let mut chosen: Vec<usize> = Vec::with_capacity(k.min(candidates.len()));
-        let bound = |(place, (score, _)): (usize, &(f32, &[f32]))| Candidate::new(lambda, place, *score);
+        let bound = |(index, (score, _)): (usize, &(f32, &[f32]))| Candidate::new(lambda, index, *score);
         let mut left: BinaryHeap<Candidate> = candidates.iter().enumerate().skip(1).map(bound).collect();
         if k > 0 && !candidates.is_empty() {
             chosen.push(0);
@@ -53,14 +53,14 @@ impl Diversity {
         {
             stop.check()?;
             if best.compared == chosen.len() {
-                chosen.push(PeekMut::pop(best).place);
+                chosen.push(PeekMut::pop(best).index);
                 continue;
             }
-            let (score, vector) = candidates[best.place];
+            let (score, vector) = candidates[best.index];
             let since = chosen[best.compared..].iter().map(|&other| cosine(vector, candidates[other].1));
             let likeness = since.fold(best.likeness, f32::max);
             let compared = chosen.len();
-            *best = Candidate { likeness, compared, ..Candidate::new(lambda, best.place, score) }.worth(lambda, score);
+            *best = Candidate { likeness, compared, ..Candidate::new(lambda, best.index, score) }.worth(lambda, score);
         }
         Ok(chosen)
     }
@@ -70,7 +70,7 @@ impl Diversity {
 struct Candidate {
     /// Worth after comparison with the first `compared` of the chosen ones. An upper bound of the present worth.
     worth: f32,
-    place: usize,
+    index: usize,
     compared: usize,
     /// Greatest cosine to those `compared`.
     likeness: f32,
@@ -78,8 +78,8 @@ struct Candidate {
 
 impl Candidate {
     /// Makes a candidate that was compared with nothing yet.
-    fn new(lambda: f32, place: usize, score: f32) -> Self {
-        Self { worth: 0.0, place, compared: 0, likeness: -1.0 }.worth(lambda, score)
+    fn new(lambda: f32, index: usize, score: f32) -> Self {
+        Self { worth: 0.0, index, compared: 0, likeness: -1.0 }.worth(lambda, score)
     }
 
     fn worth(mut self, lambda: f32, score: f32) -> Self {
@@ -92,7 +92,7 @@ impl Candidate {
 /// Orders by worth; of two with equal worth, the earlier candidate is greater.
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.worth.total_cmp(&other.worth).then_with(|| other.place.cmp(&self.place))
+        self.worth.total_cmp(&other.worth).then_with(|| other.index.cmp(&self.index))
     }
 }
 

@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::budget::Usage;
 use super::columns::Columns;
-use super::columns::evaluate::{self, Source};
+use super::columns::evaluate::{self, Corpus};
 use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
 use super::filter::{Filter, Scalar};
@@ -26,7 +26,7 @@ use crate::index::Slot;
 pub(super) struct Documents {
     pub by_id: BTreeMap<DocId, Entry>,
     /// The document at each position of the index.
-    by_place: Vec<Option<(Slot, DocId)>>,
+    by_position: Vec<Option<(Slot, DocId)>>,
     columns: Columns,
     changes: Changes,
     /// The usage of the documents here and their columns, as the budgets count it.
@@ -56,7 +56,7 @@ impl Documents {
     }
 
     /// Positions of the documents that match.
-    pub fn places(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
+    pub fn positions(&self, filter: &Filter, stop: &Stop) -> Result<RoaringBitmap, Stopped> {
         evaluate::matching(filter, &|| self, stop)
     }
 
@@ -94,13 +94,13 @@ impl Documents {
     }
 
     /// Ids of the documents at some positions.
-    pub fn ids(&self, places: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
-        places.iter().filter_map(|place| self.by_place.get(place as usize)?.as_ref()).map(|(_, id)| id)
+    pub fn ids(&self, positions: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
+        positions.iter().filter_map(|position| self.by_position.get(position as usize)?.as_ref()).map(|(_, id)| id)
     }
 
     /// The document of a slot; `None`: the slot was removed.
     pub fn at(&self, slot: Slot) -> Option<&DocId> {
-        let (owner, id) = self.by_place.get(slot.place() as usize)?.as_ref()?;
+        let (owner, id) = self.by_position.get(slot.place() as usize)?.as_ref()?;
         (*owner == slot).then_some(id)
     }
 
@@ -112,10 +112,10 @@ impl Documents {
     /// Inserts a document. Returns the slot of the version that it replaces.
     pub fn put(&mut self, id: DocId, entry: Entry) -> Option<Slot> {
         let at = entry.slot.place() as usize;
-        if self.by_place.len() <= at {
-            self.by_place.resize(at + 1, None);
+        if self.by_position.len() <= at {
+            self.by_position.resize(at + 1, None);
         }
-        self.by_place[at] = Some((entry.slot, id.clone()));
+        self.by_position[at] = Some((entry.slot, id.clone()));
         self.columns.insert(entry.slot.place(), entry.content.fields().as_ref());
         self.changes.note(entry.slot.place());
         self.by_id.insert(id, entry).map(|old| self.vacate(&old))
@@ -128,20 +128,20 @@ impl Documents {
 
     /// Frees the position of a version that is no longer in the map by id. Returns its slot.
     fn vacate(&mut self, entry: &Entry) -> Slot {
-        self.by_place[entry.slot.place() as usize] = None;
+        self.by_position[entry.slot.place() as usize] = None;
         self.columns.remove(entry.slot.place(), entry.content.fields().as_ref());
         self.changes.note(entry.slot.place());
         entry.slot
     }
 }
 
-impl Source for Documents {
+impl Corpus for Documents {
     fn columns(&self) -> &Columns {
         &self.columns
     }
 
-    fn holds(&self, place: u32, filter: &Filter) -> bool {
-        let document = self.by_place.get(place as usize).and_then(Option::as_ref);
+    fn holds(&self, position: u32, filter: &Filter) -> bool {
+        let document = self.by_position.get(position as usize).and_then(Option::as_ref);
         let entry = document.and_then(|(_, id)| self.by_id.get(id));
         entry.is_some_and(|entry| filter.matches(&entry.content.fields().unwrap_or_default()))
     }

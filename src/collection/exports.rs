@@ -99,7 +99,7 @@ impl Collection {
         if let Some(matching) = &mut matching {
             matching.catch_up(&here, stop)?;
         }
-        let documents = self.listed(&here, matching.as_ref().map(Matching::places));
+        let documents = self.listed(&here, matching.as_ref().map(Matching::positions));
         let kept = self.exports.open(documents.capacity() * size_of::<Listed>())?;
         Ok(Export { documents: documents.into_iter(), _kept: kept })
     }

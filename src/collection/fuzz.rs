@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::columns::Columns;
-use super::columns::evaluate::{self, Source};
+use super::columns::evaluate::{self, Corpus};
 use super::filter::{Filter, Path, text};
 use crate::compute::stop::Stop;
 
@@ -36,13 +36,13 @@ struct Documents {
     metadata: Vec<Map<String, Value>>,
 }
 
-impl Source for Documents {
+impl Corpus for Documents {
     fn columns(&self) -> &Columns {
         &self.columns
     }
 
-    fn holds(&self, place: u32, filter: &Filter) -> bool {
-        self.metadata.get(place as usize).is_some_and(|metadata| filter.matches(metadata))
+    fn holds(&self, position: u32, filter: &Filter) -> bool {
+        self.metadata.get(position as usize).is_some_and(|metadata| filter.matches(metadata))
     }
 }
 
@@ -60,10 +60,11 @@ pub(crate) fn columns(bytes: &[u8]) {
         here.metadata.push(metadata);
     }
     let found = evaluate::matching(&filter, &|| &here, &Stop::never()).expect("nobody stops it");
-    let expected = (0..).zip(&here.metadata).filter(|(_, metadata)| filter.matches(metadata)).map(|(place, _)| place);
+    let expected =
+        (0..).zip(&here.metadata).filter(|(_, metadata)| filter.matches(metadata)).map(|(position, _)| position);
     assert!(found.iter().eq(expected), "{filter}");
-    for (place, metadata) in (0..).zip(&here.metadata) {
-        here.columns.remove(place, Some(metadata));
+    for (position, metadata) in (0..).zip(&here.metadata) {
+        here.columns.remove(position, Some(metadata));
     }
     assert_eq!((here.columns.bytes(), here.columns.n_fields()), (0, 0));
 }

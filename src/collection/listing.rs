@@ -48,7 +48,7 @@ impl Collection {
         Ok(match matching {
             None => all.take(limit).map(listed).collect(),
             Some(matching) => {
-                let among = matching.places();
+                let among = matching.positions();
                 if among.len() as usize * SELECTIVE < here.by_id.len() {
                     let mut ids: Vec<&DocId> =
                         here.ids(among).filter(|id| after.is_none_or(|after| *id > after)).collect();

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use roaring::RoaringBitmap;
 
-use super::columns::evaluate::{self, Source};
+use super::columns::evaluate::{self, Corpus};
 use super::documents::Documents;
 use super::filter::Filter;
 use super::single::Collection;
@@ -38,19 +38,19 @@ pub(super) struct Changes {
 #[derive(Debug, Clone)]
 pub struct Matching {
     filter: Filter,
-    places: RoaringBitmap,
+    positions: RoaringBitmap,
     /// Number of changes that the result includes.
     seen: u64,
 }
 
 impl Changes {
     /// Notes that the document at this position changed or left.
-    pub(super) fn note(&mut self, place: u32) {
+    pub(super) fn note(&mut self, position: u32) {
         self.total += 1;
         if self.latest.len() == REMEMBERED {
             self.latest.pop_front();
         }
-        self.latest.push_back(place);
+        self.latest.push_back(position);
     }
 
     /// Number of changes since the start.
@@ -59,8 +59,8 @@ impl Changes {
     }
 
     /// True if one of these positions may have changed after the first `seen` changes.
-    pub(super) fn touched(&self, places: &RoaringBitmap, seen: u64) -> bool {
-        self.since(seen).is_none_or(|mut changed| changed.any(|place| places.contains(place)))
+    pub(super) fn touched(&self, positions: &RoaringBitmap, seen: u64) -> bool {
+        self.since(seen).is_none_or(|mut changed| changed.any(|position| positions.contains(position)))
     }
 
     /// The positions that changed after the first `seen` changes; `None` if they are no longer remembered.
@@ -73,8 +73,8 @@ impl Changes {
 
 impl Matching {
     /// The positions of the documents that match, as of the last `Matching::catch_up`.
-    pub fn places(&self) -> &RoaringBitmap {
-        &self.places
+    pub fn positions(&self) -> &RoaringBitmap {
+        &self.positions
     }
 
     /// Number of changes that the result includes.
@@ -90,17 +90,17 @@ impl Matching {
     /// Brings the positions up to date with the documents, which the caller has locked.
     pub(super) fn catch_up(&mut self, here: &Documents, stop: &Stop) -> Result<(), Stopped> {
         if here.deleted {
-            self.places.clear();
+            self.positions.clear();
         } else if let Some(changed) = here.changes().since(self.seen) {
-            for place in changed {
-                if here.holds(place, &self.filter) {
-                    self.places.insert(place);
+            for position in changed {
+                if here.holds(position, &self.filter) {
+                    self.positions.insert(position);
                 } else {
-                    self.places.remove(place);
+                    self.positions.remove(position);
                 }
             }
         } else {
-            self.places = here.places(&self.filter, stop)?;
+            self.positions = here.positions(&self.filter, stop)?;
         }
         self.seen = here.changes().total;
         Ok(())
@@ -116,8 +116,8 @@ impl Collection {
     pub fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
         for _ in 0..ATTEMPTS {
             let seen = self.read().changes().total;
-            let places = evaluate::matching(filter, &|| self.read(), stop)?;
-            let matching = Matching { filter: filter.clone(), places, seen };
+            let positions = evaluate::matching(filter, &|| self.read(), stop)?;
+            let matching = Matching { filter: filter.clone(), positions, seen };
             if !matching.is_outrun(&self.read()) {
                 return Ok(matching);
             }
@@ -129,7 +129,7 @@ impl Collection {
 impl Documents {
     /// Evaluates a filter while the documents are locked.
     pub(super) fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
-        Ok(Matching { filter: filter.clone(), places: self.places(filter, stop)?, seen: self.changes().total })
+        Ok(Matching { filter: filter.clone(), positions: self.positions(filter, stop)?, seen: self.changes().total })
     }
 }
 
@@ -164,7 +164,7 @@ mod tests {
     fn both(matching: &mut Matching, collection: &Collection, filter: &Filter) -> (RoaringBitmap, RoaringBitmap) {
         let (here, stop) = (collection.read(), Stop::never());
         matching.catch_up(&here, &stop).unwrap();
-        (matching.places().clone(), here.places(filter, &stop).unwrap())
+        (matching.positions().clone(), here.positions(filter, &stop).unwrap())
     }
 
     proptest! {
@@ -198,6 +198,6 @@ mod tests {
         assert_eq!(updated, fresh);
         collection.delete();
         matching.catch_up(&collection.read(), &Stop::never()).unwrap();
-        assert!(matching.places().is_empty());
+        assert!(matching.positions().is_empty());
     }
 }

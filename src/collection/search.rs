@@ -56,7 +56,7 @@ impl Search {
 
 /// A document that was found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct Hit {
     /// The id.
     pub id: DocId,
     /// The content.
@@ -75,7 +75,7 @@ pub struct Chosen(Mutex<Option<Arc<Matching>>>);
 /// Positions to search among, as of a number of changes.
 #[derive(Clone, Copy)]
 struct Among<'s> {
-    places: &'s RoaringBitmap,
+    positions: &'s RoaringBitmap,
     seen: u64,
 }
 
@@ -85,7 +85,7 @@ const ATTEMPTS: usize = 3;
 impl Collection {
     /// The nearest documents: `k`, or all that match if they are fewer. Ordered by descending score, then ascending
     /// id; with [`Search::diversity`], in the order in which they are chosen.
-    pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Found> {
+    pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Hit> {
         let found = self.search_in_call(query, search, &Chosen::default(), &Stop::never());
         found.expect("this flag is never raised")
     }
@@ -98,13 +98,13 @@ impl Collection {
         search: &Search,
         chosen: &Chosen,
         stop: &Stop,
-    ) -> Result<Vec<Found>, Stopped> {
+    ) -> Result<Vec<Hit>, Stopped> {
         let ranking = Ranking { collection: self, query: query.values(), search, chosen, stop, held: None };
         let Some(diversity) = search.diversity else { return ranking.best(search.k) };
         let pool = ranking.best(diversity.pool(search.k))?;
         let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score, &*found.vector)).collect();
-        let places = diversity.choose(&candidates, search.k, stop)?;
-        Ok(places.into_iter().map(|place| pool[place].clone()).collect())
+        let order = diversity.choose(&candidates, search.k, stop)?;
+        Ok(order.into_iter().map(|index| pool[index].clone()).collect())
     }
 }
 
@@ -121,9 +121,9 @@ struct Ranking<'s> {
 }
 
 /// A hit with its slot.
-struct Hit {
+struct LocatedHit {
     slot: Slot,
-    found: Found,
+    hit: Hit,
 }
 
 /// Reports that documents relevant to the search changed while it ran.
@@ -134,7 +134,7 @@ type Attempt<T> = Result<Result<T, Changed>, Stopped>;
 
 impl Ranking<'_> {
     /// The best `n` hits by score.
-    fn best(self, n: usize) -> Result<Vec<Found>, Stopped> {
+    fn best(self, n: usize) -> Result<Vec<Hit>, Stopped> {
         for _ in 0..ATTEMPTS {
             if let Ok(hits) = self.attempt(n)? {
                 return Ok(found(hits));
@@ -145,9 +145,9 @@ impl Ranking<'_> {
         Ok(found(attempt.unwrap_or_else(|Changed| unreachable!("nothing changes while the documents are locked"))))
     }
 
-    fn attempt(self, n: usize) -> Attempt<Vec<Hit>> {
+    fn attempt(self, n: usize) -> Attempt<Vec<LocatedHit>> {
         let chosen = self.chosen()?;
-        let among = chosen.as_deref().map(|chosen| Among { places: chosen.places(), seen: chosen.seen() });
+        let among = chosen.as_deref().map(|chosen| Among { positions: chosen.positions(), seen: chosen.seen() });
         match &self.search.groups {
             None => self.nearest(n, among),
             Some(groups) => self.best_of_groups(n, groups, among),
@@ -175,19 +175,19 @@ impl Ranking<'_> {
     /// Searches in rounds, and keeps of each group as many hits as it may have. Each round excludes the hits of
     /// earlier rounds and all documents of full groups, even if these are most of the collection. Each round asks
     /// for twice as many as the one before; otherwise many groups that each fill a round would take as many rounds.
-    fn best_of_groups(self, n: usize, groups: &Groups, among: Option<Among<'_>>) -> Attempt<Vec<Hit>> {
-        let mut left: Option<(RoaringBitmap, u64)> = among.map(|among| (among.places.clone(), among.seen));
-        let mut best: Vec<Hit> = Vec::new();
+    fn best_of_groups(self, n: usize, groups: &Groups, among: Option<Among<'_>>) -> Attempt<Vec<LocatedHit>> {
+        let mut left: Option<(RoaringBitmap, u64)> = among.map(|among| (among.positions.clone(), among.seen));
+        let mut best: Vec<LocatedHit> = Vec::new();
         let mut members: BTreeMap<Scalar, usize> = BTreeMap::new();
         let mut at_once = n.saturating_mul(2);
         loop {
-            let among = left.as_ref().map(|(places, seen)| Among { places, seen: *seen });
+            let among = left.as_ref().map(|(positions, seen)| Among { positions, seen: *seen });
             let Ok(round) = self.nearest(at_once, among)? else { return Ok(Err(Changed)) };
             let was_last = round.len() < at_once;
             let seen: Vec<Slot> = round.iter().map(|hit| hit.slot).collect();
             let mut full = Vec::new();
             for hit in round {
-                let Some(key) = groups.key(&hit.found.content) else {
+                let Some(key) = groups.key(&hit.hit.content) else {
                     best.push(hit);
                     continue;
                 };
@@ -201,33 +201,34 @@ impl Ranking<'_> {
                 }
             }
             if was_last || best.len() >= n {
-                best.sort_by(Hit::best_first); // A graph may find in a later round what an earlier one missed.
+                best.sort_by(LocatedHit::best_first); // A graph may find in a later round what an earlier one missed.
                 best.truncate(n);
                 let all_are_there = self.with_documents(|here| best.iter().all(|hit| here.at(hit.slot).is_some()));
                 return Ok(if all_are_there { Ok(best) } else { Err(Changed) });
             }
             left = Some(self.with_documents(|here| {
-                let (mut places, moment) = left.take().unwrap_or_else(|| (here.all().clone(), here.changes().total()));
+                let (mut positions, moment) =
+                    left.take().unwrap_or_else(|| (here.all().clone(), here.changes().total()));
                 for slot in seen {
-                    places.remove(slot.place());
+                    positions.remove(slot.place());
                 }
                 for key in &full {
-                    places -= here.in_group(groups, key);
+                    positions -= here.in_group(groups, key);
                 }
-                (places, moment)
+                (positions, moment)
             }));
             at_once = at_once.saturating_mul(2);
         }
     }
 
     /// The nearest `n` hits with enough score, of all documents or of those at some positions.
-    fn nearest(self, n: usize, among: Option<Among<'_>>) -> Attempt<Vec<Hit>> {
+    fn nearest(self, n: usize, among: Option<Among<'_>>) -> Attempt<Vec<LocatedHit>> {
         let (index, effort) = (&self.collection.index, self.search.effort);
-        let places = among.map(|among| among.places);
+        let positions = among.map(|among| among.positions);
         if effort == (Effort::Graph { ef: None }) {
-            index.sample(self.query, places);
+            index.sample(self.query, positions);
         }
-        let mut near = index.nearest(&Query { vector: self.query, k: n, effort, among: places }, self.stop)?;
+        let mut near = index.nearest(&Query { vector: self.query, k: n, effort, among: positions }, self.stop)?;
         if let Some(least) = self.search.min_score {
             let before = near.hits.len();
             near.hits.retain(|hit| hit.score >= least);
@@ -235,7 +236,7 @@ impl Ranking<'_> {
             near.tied.retain(|_| near.hits.len() == before);
         }
         Ok(self.with_documents(|here| {
-            let has_changed = among.is_some_and(|among| here.changes().touched(among.places, among.seen));
+            let has_changed = among.is_some_and(|among| here.changes().touched(among.positions, among.seen));
             let hits = if has_changed { None } else { self.name(here, &near) };
             hits.ok_or(Changed)
         }))
@@ -243,27 +244,27 @@ impl Ranking<'_> {
 
     /// Turns neighbours into hits, best first. Of those that tie with the last one, the lowest ids are taken.
     /// `None` if a document was removed meanwhile.
-    fn name(self, here: &Documents, near: &Nearest) -> Option<Vec<Hit>> {
+    fn name(self, here: &Documents, near: &Nearest) -> Option<Vec<LocatedHit>> {
         let Some(last) = near.hits.last().map(|hit| hit.score) else { return Some(Vec::new()) };
         let (better, equal): (Vec<Neighbour>, Vec<Neighbour>) =
             near.hits.iter().copied().partition(|hit| hit.score > last);
-        let places = equal.len();
+        let wanted = equal.len();
         let equal = equal.iter().map(|hit| hit.slot).chain(near.tied.iter().copied());
         let mut equal = equal.map(|slot| Some((here.at(slot)?, slot))).collect::<Option<Vec<(&DocId, Slot)>>>()?;
-        if equal.len() > places {
-            equal.select_nth_unstable(places - 1);
-            equal.truncate(places);
+        if equal.len() > wanted {
+            equal.select_nth_unstable(wanted - 1);
+            equal.truncate(wanted);
         }
         let better = better.iter().map(|hit| Some((here.at(hit.slot)?, hit.slot, hit.score)));
         let named = better.chain(equal.into_iter().map(|(id, slot)| Some((id, slot, last))));
         let hit = |named: Option<(&DocId, Slot, f32)>| {
             let (id, slot, score) = named?;
             let content = Arc::clone(&here.by_id.get(id)?.content);
-            let found = Found { id: id.clone(), content, score, vector: self.collection.row(slot) };
-            Some(Hit { slot, found })
+            let hit = Hit { id: id.clone(), content, score, vector: self.collection.row(slot) };
+            Some(LocatedHit { slot, hit })
         };
-        let mut hits = named.map(hit).collect::<Option<Vec<Hit>>>()?;
-        hits.sort_by(Hit::best_first);
+        let mut hits = named.map(hit).collect::<Option<Vec<LocatedHit>>>()?;
+        hits.sort_by(LocatedHit::best_first);
         Some(hits)
     }
 
@@ -276,13 +277,13 @@ impl Ranking<'_> {
     }
 }
 
-fn found(hits: Vec<Hit>) -> Vec<Found> {
-    hits.into_iter().map(|hit| hit.found).collect()
+fn found(hits: Vec<LocatedHit>) -> Vec<Hit> {
+    hits.into_iter().map(|located| located.hit).collect()
 }
 
-impl Hit {
+impl LocatedHit {
     fn best_first(&self, other: &Self) -> Ordering {
-        let (one, other) = (&self.found, &other.found);
+        let (one, other) = (&self.hit, &other.hit);
         other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))
     }
 }

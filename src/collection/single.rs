@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
-use super::commits::{Commits, Place};
+use super::commits::{GroupCommit, OnDisk};
 use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
 use super::exports::Exports;
@@ -47,9 +47,9 @@ pub struct Collection {
     /// Most fields that the documents may have between them.
     pub(super) max_fields: usize,
     pub(super) exports: Arc<Exports>,
-    pub(super) commits: Commits,
+    pub(super) group_commit: GroupCommit,
     /// The collection on disk; `None`: it is in memory alone.
-    pub(super) place: Option<Place>,
+    pub(super) on_disk: Option<OnDisk>,
     gardener: Gardener,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct New<'a> {
     /// Most fields that the documents may have between them.
     pub max_fields: usize,
     pub gardener: Gardener,
-    pub place: Option<Place>,
+    pub on_disk: Option<OnDisk>,
     /// The lowest unused row number.
     pub next_row: u64,
 }
@@ -86,8 +86,8 @@ impl Collection {
             exports: Arc::new(Exports::new(Arc::clone(&new.budget))),
             budget_of_all: new.budget,
             max_fields: new.max_fields,
-            commits: Commits::new(new.next_row),
-            place: new.place,
+            group_commit: GroupCommit::new(new.next_row),
+            on_disk: new.on_disk,
             gardener: new.gardener,
         }
     }

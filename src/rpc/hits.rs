@@ -7,7 +7,7 @@ use super::answer;
 use super::size;
 use super::status::{Failure, MAX_ITEM_BYTES};
 use super::{Limits, metadata, vector};
-use crate::collection::{Found, Search};
+use crate::collection::{Hit, Search};
 use crate::embedder::Embedding;
 use crate::proto::{self, VectorFormat};
 
@@ -37,7 +37,7 @@ pub struct Candidates {
 /// The hits of one query, best first.
 pub enum Hits {
     /// Documents.
-    Documents(Vec<Found>),
+    Documents(Vec<Hit>),
     /// Candidates by their positions, with their scores.
     Candidates(Vec<(usize, f32)>),
 }
@@ -89,7 +89,7 @@ impl Form {
         proto::TopKResult { hits, error: None }
     }
 
-    fn document_bytes(&self, found: &Found) -> usize {
+    fn document_bytes(&self, found: &Hit) -> usize {
         let content = &found.content;
         let metadata = if self.fields.metadata { content.fields() } else { None };
         let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
@@ -103,7 +103,7 @@ impl Form {
         hit.bytes()
     }
 
-    fn document(&self, found: &Found) -> proto::Hit {
+    fn document(&self, found: &Hit) -> proto::Hit {
         let Fields { text, metadata, vector } = self.fields;
         let content = &found.content;
         let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));

@@ -379,7 +379,7 @@ async fn a_disk_that_fails_ends_uploads_and_says_so_while_all_that_was_acknowled
         assert!(acknowledged.len() < 50_000, "the limit does not bind");
     };
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-    assert!(refused.message().contains("documents.redb takes no writes until a restart"), "{refused:?}");
+    assert!(refused.message().contains("documents.redb accepts no writes until a restart"), "{refused:?}");
     assert!(!acknowledged.is_empty());
 
     // Reads go on. Of what was refused chunks may be there, whole.
@@ -396,7 +396,7 @@ async fn a_disk_that_fails_ends_uploads_and_says_so_while_all_that_was_acknowled
     }
     assert_eq!(server.health("").await, Ok(ServingStatus::Serving), "searches are served");
     let (code, said) = cognate(&["health", "--service", "writes", "--addr", &server.addr.to_string()]);
-    assert!(code == Some(1) && said.contains("takes no writes until a restart"), "{said}");
+    assert!(code == Some(1) && said.contains("accepts no writes until a restart"), "{said}");
     server.kill();
 
     let server = Server::start(&["--data-dir", flag(&directory)]).await;

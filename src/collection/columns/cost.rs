@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::fields::{FIELD_BYTES, FieldId, ROOT};
-use super::places::Places;
+use super::postings::Postings;
 use super::{Columns, TEXT_BYTES, VALUE_BYTES, text_bytes};
 use crate::collection::filter::Scalar;
 
@@ -45,7 +45,7 @@ impl<'m> Cost<'m> {
                 if !in_list || self.seen.insert((At::Here(id), None)) {
                     self.bytes += field.present.cost_of_another();
                     if in_list || value.is_array() {
-                        self.bytes += field.lists.as_ref().map_or(0, Places::cost_of_another);
+                        self.bytes += field.lists.as_ref().map_or(0, Postings::cost_of_another);
                     }
                 }
                 At::Here(id)
@@ -74,7 +74,7 @@ impl<'m> Cost<'m> {
                     At::New(_) => None,
                 };
                 if !in_list || self.seen.insert((at, Some(scalar))) {
-                    self.bytes += key.map_or(VALUE_BYTES + text, Places::cost_of_another);
+                    self.bytes += key.map_or(VALUE_BYTES + text, Postings::cost_of_another);
                 }
             }
         }

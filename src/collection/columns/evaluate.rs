@@ -15,7 +15,7 @@ use roaring::RoaringBitmap;
 use super::Columns;
 use super::fields::FieldId;
 use super::numbers::Numbers;
-use super::places::{Places, Union};
+use super::postings::{Postings, Union};
 use crate::collection::filter::{Bounds, Filter, Finite, Path, Scalar};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -42,11 +42,11 @@ const WALKED: usize = if cfg!(test) { 3 } else { 500_000 };
 const COPIED_BYTES: usize = 64 << 20;
 
 /// Documents that a filter is evaluated on.
-pub(in super::super) trait Source {
+pub(in super::super) trait Corpus {
     /// The columns.
     fn columns(&self) -> &Columns;
     /// True if the document at a position matches, by its metadata.
-    fn holds(&self, place: u32, filter: &Filter) -> bool;
+    fn holds(&self, position: u32, filter: &Filter) -> bool;
 }
 
 /// The positions of the documents that match. `lock` locks the documents for one step.
@@ -56,7 +56,7 @@ pub(in super::super) fn matching<G>(
     stop: &Stop,
 ) -> Result<RoaringBitmap, Stopped>
 where
-    G: Deref<Target: Source>,
+    G: Deref<Target: Corpus>,
 {
     Evaluation { lock, stop, fields: HashMap::new(), copied: 0 }.of(filter)
 }
@@ -87,7 +87,7 @@ struct Walked {
 impl<L, G> Evaluation<'_, L>
 where
     L: Fn() -> G,
-    G: Deref<Target: Source>,
+    G: Deref<Target: Corpus>,
 {
     fn of(&mut self, filter: &Filter) -> Result<RoaringBitmap, Stopped> {
         self.stop.check()?;
@@ -122,11 +122,11 @@ where
 
     /// The documents among a few that match.
     fn asked(&self, few: &RoaringBitmap, filter: &Filter) -> Result<RoaringBitmap, Stopped> {
-        let (places, mut found) = (few.iter().collect::<Vec<u32>>(), RoaringBitmap::new());
-        for places in places.chunks(ASKED_AT_ONCE) {
+        let (positions, mut found) = (few.iter().collect::<Vec<u32>>(), RoaringBitmap::new());
+        for positions in positions.chunks(ASKED_AT_ONCE) {
             self.stop.check()?;
             let here = (self.lock)();
-            found.extend(places.iter().filter(|place| here.holds(**place, filter)));
+            found.extend(positions.iter().filter(|position| here.holds(**position, filter)));
         }
         Ok(found)
     }
@@ -170,7 +170,7 @@ where
             None => {
                 let mut found = Union::default();
                 for span in &spans {
-                    walked.values += self.walk(field, *span, |_, places| found.add(places))?;
+                    walked.values += self.walk(field, *span, |_, postings| found.add(postings))?;
                 }
                 found.finish()
             }
@@ -183,7 +183,7 @@ where
     fn copy(&mut self, field: FieldId, mut walked: Walked) -> Result<Walked, Stopped> {
         if walked.numbers.is_none() && self.copied < COPIED_BYTES {
             let mut numbers = Numbers::default();
-            self.walk(field, Span::ALL, |number, places| numbers.add(number, places))?;
+            self.walk(field, Span::ALL, |number, postings| numbers.add(number, postings))?;
             self.copied += numbers.bytes();
             walked.numbers = Some(numbers);
         }
@@ -191,17 +191,17 @@ where
     }
 
     /// Calls `see` with each value in a span, a part at a time. Returns the number of values.
-    fn walk(&self, field: FieldId, span: Span, mut see: impl FnMut(Finite, &Places)) -> Result<usize, Stopped> {
+    fn walk(&self, field: FieldId, span: Span, mut see: impl FnMut(Finite, &Postings)) -> Result<usize, Stopped> {
         let (mut lower, upper) = span.bounds();
         let mut values = 0;
         loop {
             self.stop.check()?;
             let here = (self.lock)();
             let (mut last, mut passed) = (None, 0);
-            for (number, places) in here.columns().numbers(field, lower, upper) {
-                see(number, places);
+            for (number, postings) in here.columns().numbers(field, lower, upper) {
+                see(number, postings);
                 values += 1;
-                passed += places.work();
+                passed += postings.work();
                 if passed >= PASSED_AT_ONCE {
                     last = Some(number);
                     break;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::TEXT_BYTES;
-use super::places::Places;
+use super::postings::Postings;
 use crate::collection::filter::Path;
 
 /// Bytes of an entry in the map of fields, beside its key and its postings (measured: 122 where fields come in
@@ -22,9 +22,9 @@ pub(super) const ROOT: FieldId = 0;
 pub(super) struct Field {
     id: FieldId,
     /// Documents that have the field.
-    pub present: Places,
+    pub present: Postings,
     /// Documents where the field is a list, or lies in an object in one.
-    pub lists: Option<Places>,
+    pub lists: Option<Postings>,
 }
 
 #[derive(Default)]
@@ -104,36 +104,36 @@ impl Eq for Owned {}
 impl Fields {
     /// Notes that the document at a position has a field, and if it lies in a list there. A document may have a
     /// field many times, in the objects of a list.
-    pub(super) fn enter(&mut self, parent: FieldId, key: &str, place: u32, in_list: bool) -> FieldId {
+    pub(super) fn enter(&mut self, parent: FieldId, key: &str, position: u32, in_list: bool) -> FieldId {
         let name: &dyn Name = &(parent, key);
         if let Some(field) = self.by_name.get_mut(name) {
             let before = field.heap_bytes();
-            field.present.insert(place);
+            field.present.insert(position);
             match &mut field.lists {
                 _ if !in_list => {}
-                Some(lists) => lists.insert(place),
-                none => *none = Some(Places::One(place)),
+                Some(lists) => lists.insert(position),
+                none => *none = Some(Postings::One(position)),
             }
             self.bytes = self.bytes - before + field.heap_bytes();
             return field.id;
         }
         // Used numbers are dense while none is free, so the next number is the number of fields plus one.
         let id = self.free.pop().unwrap_or_else(|| self.by_name.len() as FieldId + 1);
-        let lists = in_list.then_some(Places::One(place));
-        self.by_name.insert(Owned(parent, key.into()), Field { id, present: Places::One(place), lists });
+        let lists = in_list.then_some(Postings::One(position));
+        self.by_name.insert(Owned(parent, key.into()), Field { id, present: Postings::One(position), lists });
         self.bytes += bytes_of_name(key);
         id
     }
 
     /// Notes that the document at a position no longer has a field. The field goes with its last document.
-    pub(super) fn leave(&mut self, parent: FieldId, key: &str, place: u32) {
+    pub(super) fn leave(&mut self, parent: FieldId, key: &str, position: u32) {
         let name: &dyn Name = &(parent, key);
         let Some(field) = self.by_name.get_mut(name) else { return };
         let before = field.heap_bytes();
-        if field.lists.as_mut().is_some_and(|lists| !lists.remove(place)) {
+        if field.lists.as_mut().is_some_and(|lists| !lists.remove(position)) {
             field.lists = None;
         }
-        if field.present.remove(place) {
+        if field.present.remove(position) {
             self.bytes = self.bytes - before + field.heap_bytes();
             return;
         }
@@ -169,7 +169,7 @@ impl Fields {
 
 impl Field {
     fn heap_bytes(&self) -> usize {
-        self.present.heap_bytes() + self.lists.as_ref().map_or(0, Places::heap_bytes)
+        self.present.heap_bytes() + self.lists.as_ref().map_or(0, Postings::heap_bytes)
     }
 }
 

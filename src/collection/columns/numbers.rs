@@ -6,7 +6,7 @@
 use roaring::RoaringBitmap;
 
 use super::evaluate::Span;
-use super::places::{Places, Union};
+use super::postings::{Postings, Union};
 use crate::collection::filter::Finite;
 use crate::compute::stop::{Stop, Stopped};
 
@@ -23,15 +23,15 @@ pub(super) struct Numbers {
 
 impl Numbers {
     /// Adds a number and the documents that have it. Calls must come in ascending order.
-    pub(super) fn add(&mut self, number: Finite, places: &Places) {
-        places.each(|place| {
-            let at = place as usize;
+    pub(super) fn add(&mut self, number: Finite, postings: &Postings) {
+        postings.each(|position| {
+            let at = position as usize;
             if self.least.len() <= at {
                 self.least.resize(at + 1, f64::NAN);
             }
             match &mut self.least[at] {
                 none if none.is_nan() => *none = number.get(),
-                _ => self.others.push((place, number.get())),
+                _ => self.others.push((position, number.get())),
             }
         });
     }
@@ -52,11 +52,11 @@ impl Numbers {
         for (n, numbers) in self.least.chunks(AT_ONCE).enumerate() {
             stop.check()?;
             let first = n * AT_ONCE;
-            (first..).zip(numbers).filter(|(_, x)| holds(**x)).for_each(|(place, _)| found.push(place as u32));
+            (first..).zip(numbers).filter(|(_, x)| holds(**x)).for_each(|(position, _)| found.push(position as u32));
         }
         for others in self.others.chunks(AT_ONCE) {
             stop.check()?;
-            others.iter().filter(|(_, x)| holds(*x)).for_each(|(place, _)| found.push(*place));
+            others.iter().filter(|(_, x)| holds(*x)).for_each(|(position, _)| found.push(*position));
         }
         Ok(found.finish())
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::document::Content;
 use super::super::filter::{Filter, tests::filters, text};
-use super::evaluate::{self, Source};
+use super::evaluate::{self, Corpus};
 use super::*;
 use crate::compute::stop::{Stop, Stopped};
 
@@ -19,27 +19,27 @@ struct Documents {
     asked: Cell<usize>,
 }
 
-impl Source for Documents {
+impl Corpus for Documents {
     fn columns(&self) -> &Columns {
         &self.columns
     }
 
-    fn holds(&self, place: u32, filter: &Filter) -> bool {
+    fn holds(&self, position: u32, filter: &Filter) -> bool {
         self.asked.set(self.asked.get() + 1);
-        filter.matches(self.plain[&place].as_ref().unwrap_or(&Map::new()))
+        filter.matches(self.plain[&position].as_ref().unwrap_or(&Map::new()))
     }
 }
 
 impl Documents {
-    fn put(&mut self, place: u32, metadata: Option<Map<String, Value>>) {
-        self.take(place);
-        self.columns.insert(place, metadata.as_ref());
-        self.plain.insert(place, metadata);
+    fn put(&mut self, position: u32, metadata: Option<Map<String, Value>>) {
+        self.take(position);
+        self.columns.insert(position, metadata.as_ref());
+        self.plain.insert(position, metadata);
     }
 
-    fn take(&mut self, place: u32) {
-        if let Some(old) = self.plain.remove(&place) {
-            self.columns.remove(place, old.as_ref());
+    fn take(&mut self, position: u32) {
+        if let Some(old) = self.plain.remove(&position) {
+            self.columns.remove(position, old.as_ref());
         }
     }
 
@@ -112,9 +112,9 @@ fn many_ranges_of_one_field_are_one_walk() {
 #[test]
 fn a_field_of_one_document_costs_one_entry() {
     let mut columns = Columns::default();
-    for place in 0..100 {
-        let fields = (0..100).map(|n| (format!("field {place} {n}"), json!(n))).collect();
-        columns.insert(place, Some(&fields));
+    for position in 0..100 {
+        let fields = (0..100).map(|n| (format!("field {position} {n}"), json!(n))).collect();
+        columns.insert(position, Some(&fields));
     }
     let each = columns.bytes() / 10_000;
     assert!((200..256).contains(&each), "{each} bytes");
@@ -181,28 +181,28 @@ proptest! {
         filters in prop::collection::vec(filters(), 1..12),
     ) {
         let mut here = Documents::default();
-        for (place, now) in steps {
+        for (position, now) in steps {
             match now {
                 Some(metadata) => {
-                    here.take(place);
+                    here.take(position);
                     let (told, before) = (here.columns.cost_of(metadata.as_ref()), here.columns.bytes());
-                    here.put(place, metadata);
+                    here.put(position, metadata);
                     prop_assert!(here.columns.bytes() <= before + told);
                 }
-                None => here.take(place),
+                None => here.take(position),
             }
         }
         let none = Map::new();
         for filter in filters {
             let matching = here.plain.iter().filter(|(_, metadata)| filter.matches(metadata.as_ref().unwrap_or(&none)));
-            let expected: Vec<u32> = matching.map(|(place, _)| *place).collect();
+            let expected: Vec<u32> = matching.map(|(position, _)| *position).collect();
             prop_assert_eq!(here.found(&filter), expected, "{}", filter);
         }
         for metadata in here.plain.values().flatten() {
             here.columns.new_fields(metadata, &mut |keys| panic!("{keys:?} is there"));
         }
-        for place in 0..12 {
-            here.take(place);
+        for position in 0..12 {
+            here.take(position);
         }
         prop_assert_eq!((here.columns.n_fields(), here.columns.bytes(), here.columns.values.len()), (0, 0, 0));
         prop_assert!(here.columns.all.is_empty());
@@ -216,8 +216,8 @@ proptest! {
     ) {
         let groups = Groups { by: Path::readings(name).unwrap(), size: std::num::NonZeroUsize::MIN };
         let mut here = Documents::default();
-        for (place, metadata) in (0..).zip(&documents) {
-            here.put(place, metadata.clone());
+        for (position, metadata) in (0..).zip(&documents) {
+            here.put(position, metadata.clone());
         }
         let content = |metadata: &Option<Map<String, Value>>| Content::new("", metadata.as_ref());
         let keys: Vec<Option<Scalar>> = documents.iter().map(|metadata| groups.key(&content(metadata))).collect();

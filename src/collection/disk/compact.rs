@@ -15,7 +15,7 @@ use redb::{Database, ReadableDatabase, TableError};
 
 use super::catalog::Catalog;
 use super::copy::{Copy, CopyError};
-use super::draft::Place;
+use super::draft::RowId;
 use super::handle::Shared;
 use super::snapshot::Snapshot;
 use super::{rows, schema, space};
@@ -28,8 +28,8 @@ const MOST_TOUCHED: usize = 50_000;
 pub(super) struct Compaction {
     copy: JoinHandle<Result<Database, CopyError>>,
     given_up: Arc<AtomicBool>,
-    /// Rows that changed since the copied snapshot.
-    pub(super) touched: BTreeSet<Place>,
+    /// RowsTable that changed since the copied snapshot.
+    pub(super) touched: BTreeSet<RowId>,
 }
 
 /// Results of a compaction.
@@ -122,7 +122,7 @@ impl Compaction {
 fn bring_up_to_date(
     shared: &Shared,
     copy: &Database,
-    touched: &BTreeSet<Place>,
+    touched: &BTreeSet<RowId>,
     catalog: &Catalog,
 ) -> Result<(), redb::Error> {
     let old = shared.database().begin_read()?;
@@ -130,9 +130,9 @@ fn bring_up_to_date(
     new.set_two_phase_commit(true);
     let mut of_collection = touched.iter().copied().peekable();
     while let Some((collection, _)) = of_collection.peek().copied() {
-        let places = std::iter::from_fn(|| of_collection.next_if(|place| place.0 == collection));
+        let row_ids = std::iter::from_fn(|| of_collection.next_if(|row_id| row_id.0 == collection));
         if catalog.get(collection).is_none() {
-            places.for_each(drop);
+            row_ids.for_each(drop);
             continue;
         }
         let name = schema::rows_table(collection);
@@ -142,7 +142,7 @@ fn bring_up_to_date(
             Err(error) => return Err(error.into()),
         };
         let mut new_rows = new.open_table(schema::rows(&name))?;
-        for (_, row) in places {
+        for (_, row) in row_ids {
             rows::remove(&mut new_rows, row)?;
             let Some(old_rows) = &old_rows else { continue };
             for piece in old_rows.range((row, 0)..=(row, u32::MAX))? {

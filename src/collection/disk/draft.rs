@@ -7,7 +7,7 @@ use super::change::Change;
 use super::failure::Rejected;
 
 /// Collection and row number.
-pub(super) type Place = (u32, u64);
+pub(super) type RowId = (u32, u64);
 
 /// The state after some changes of a batch, as a difference to the stored state.
 #[derive(Default)]
@@ -15,8 +15,8 @@ pub(super) struct Draft<'b> {
     /// Names and dimensions of collections that the batch creates.
     created: BTreeMap<u32, (&'b str, usize)>,
     deleted: BTreeSet<u32>,
-    put: BTreeSet<Place>,
-    removed: BTreeSet<Place>,
+    put: BTreeSet<RowId>,
+    removed: BTreeSet<RowId>,
 }
 
 impl<'b> Draft<'b> {
@@ -43,23 +43,23 @@ impl<'b> Draft<'b> {
                 }
             }
             Change::Put(put) => {
-                let place @ (collection, row) = (put.collection, put.row);
+                let row_id @ (collection, row) = (put.collection, put.row);
                 let expected = self.dimensions(catalog, collection)?;
                 if put.dimensions != expected {
                     return Err(Rejected::Dimensions { collection, expected, found: put.dimensions });
                 }
-                if stored || self.removed.contains(&place) || !self.put.insert(place) {
+                if stored || self.removed.contains(&row_id) || !self.put.insert(row_id) {
                     return Err(Rejected::RowTaken { collection, row });
                 }
             }
             Change::Remove { collection, row } => {
-                let place = (*collection, *row);
+                let row_id = (*collection, *row);
                 self.dimensions(catalog, *collection)?;
-                let there = self.put.remove(&place) || (stored && !self.removed.contains(&place));
+                let there = self.put.remove(&row_id) || (stored && !self.removed.contains(&row_id));
                 if !there {
                     return Err(Rejected::NoRow { collection: *collection, row: *row });
                 }
-                self.removed.insert(place);
+                self.removed.insert(row_id);
             }
         }
         Ok(())

@@ -14,10 +14,10 @@ use super::schema::RowKey;
 const PIECE_BYTES: usize = 495;
 
 /// A table of rows, open for writing.
-pub(super) type Rows<'t> = Table<'t, RowKey, &'static [u8]>;
+pub(super) type RowsTable<'t> = Table<'t, RowKey, &'static [u8]>;
 
 /// Inserts a record at an unused row.
-pub(super) fn insert(rows: &mut Rows<'_>, row: u64, bytes: &[u8]) -> Result<(), StorageError> {
+pub(super) fn insert(rows: &mut RowsTable<'_>, row: u64, bytes: &[u8]) -> Result<(), StorageError> {
     for (piece, bytes) in (0..).zip(bytes.chunks(PIECE_BYTES)) {
         rows.insert((row, piece), bytes)?;
     }
@@ -25,7 +25,7 @@ pub(super) fn insert(rows: &mut Rows<'_>, row: u64, bytes: &[u8]) -> Result<(), 
 }
 
 /// Removes a record and returns its bytes.
-pub(super) fn remove(rows: &mut Rows<'_>, row: u64) -> Result<u64, StorageError> {
+pub(super) fn remove(rows: &mut RowsTable<'_>, row: u64) -> Result<u64, StorageError> {
     let mut removed = 0;
     for piece in rows.extract_from_if((row, 0)..=(row, u32::MAX), |_, _| true)? {
         removed += piece?.1.value().len() as u64;

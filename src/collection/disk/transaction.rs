@@ -10,25 +10,25 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::catalog::Catalog;
 use super::change::Change;
-use super::draft::{Draft, Place};
+use super::draft::{Draft, RowId};
 use super::failure::Rejected;
-use super::rows::{self, Rows};
+use super::rows::{self, RowsTable};
 use super::schema;
 
 /// A transaction that is being filled.
 pub(super) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     catalog: &'t mut Catalog,
-    tables: BTreeMap<u32, Rows<'t>>,
-    /// Rows that were put or removed, if a compaction wants to know.
-    touched: Option<&'t mut BTreeSet<Place>>,
+    tables: BTreeMap<u32, RowsTable<'t>>,
+    /// RowsTable that were put or removed, if a compaction wants to know.
+    touched: Option<&'t mut BTreeSet<RowId>>,
 }
 
 impl<'t> Transaction<'t> {
     pub(super) fn new(
         inner: &'t WriteTransaction,
         catalog: &'t mut Catalog,
-        touched: Option<&'t mut BTreeSet<Place>>,
+        touched: Option<&'t mut BTreeSet<RowId>>,
     ) -> Self {
         Self { inner, catalog, tables: BTreeMap::new(), touched }
     }
@@ -79,13 +79,13 @@ impl<'t> Transaction<'t> {
         Ok(())
     }
 
-    fn touch(&mut self, place: Place) {
+    fn touch(&mut self, row_id: RowId) {
         if let Some(touched) = &mut self.touched {
-            touched.insert(place);
+            touched.insert(row_id);
         }
     }
 
-    fn table(&mut self, collection: u32) -> Result<&mut Rows<'t>, redb::Error> {
+    fn table(&mut self, collection: u32) -> Result<&mut RowsTable<'t>, redb::Error> {
         Ok(match self.tables.entry(collection) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => {

@@ -38,7 +38,7 @@ pub(super) enum Job {
 }
 
 /// A batch and the channel to its caller.
-struct Waiting {
+struct QueuedBatch {
     batch: Vec<Change>,
     done: SyncSender<Result<(), CommitError>>,
 }
@@ -79,7 +79,7 @@ impl Writer {
             };
             match job {
                 Ok(Job::Commit { batch, done }) => {
-                    let group = self.gather(Waiting { batch, done });
+                    let group = self.gather(QueuedBatch { batch, done });
                     self.commit(group);
                 }
                 Ok(Job::CheckPages { done }) => {
@@ -115,7 +115,7 @@ impl Writer {
     }
 
     /// The batches that wait now, up to the size of one transaction.
-    fn gather(&mut self, first: Waiting) -> Vec<Waiting> {
+    fn gather(&mut self, first: QueuedBatch) -> Vec<QueuedBatch> {
         let size = |batch: &[Change]| batch.iter().map(Change::bytes).sum::<usize>();
         let mut bytes = size(&first.batch);
         let mut group = vec![first];
@@ -123,7 +123,7 @@ impl Writer {
             match self.jobs.try_recv() {
                 Ok(Job::Commit { batch, done }) => {
                     bytes += size(&batch);
-                    group.push(Waiting { batch, done });
+                    group.push(QueuedBatch { batch, done });
                 }
                 Ok(other) => {
                     self.next = Some(other);
@@ -136,7 +136,7 @@ impl Writer {
     }
 
     /// Stores a group of batches and answers each.
-    fn commit(&mut self, group: Vec<Waiting>) {
+    fn commit(&mut self, group: Vec<QueuedBatch>) {
         if self.shared.stopped.get().is_some() {
             return self.refuse(group);
         }
@@ -161,14 +161,14 @@ impl Writer {
         self.refuse(group);
     }
 
-    fn refuse(&self, group: Vec<Waiting>) {
+    fn refuse(&self, group: Vec<QueuedBatch>) {
         for waiting in group {
             let _ = waiting.done.send(Err(self.shared.refusal()));
         }
     }
 
     /// Runs one transaction: batches, a piece of the purge, the catalog, the sync.
-    fn store(&mut self, group: &[Waiting]) -> Result<Vec<Result<(), Rejected>>, redb::Error> {
+    fn store(&mut self, group: &[QueuedBatch]) -> Result<Vec<Result<(), Rejected>>, redb::Error> {
         let purges = self.purges();
         let database = self.shared.database();
         let mut inner = database.begin_write()?;
@@ -194,8 +194,8 @@ impl Writer {
     }
 
     /// Refuses the batches that the file system has no space for, and returns the others.
-    fn refuse_without_room(&self, group: Vec<Waiting>) -> Vec<Waiting> {
-        let grows = |waiting: &Waiting| waiting.batch.iter().any(Change::grows);
+    fn refuse_without_room(&self, group: Vec<QueuedBatch>) -> Vec<QueuedBatch> {
+        let grows = |waiting: &QueuedBatch| waiting.batch.iter().any(Change::grows);
         if !group.iter().any(grows) {
             return group;
         }
@@ -208,7 +208,7 @@ impl Writer {
         // Space of records that were removed since the file held the most is reusable at once.
         let reusable = by_estimate.max(self.most_record_bytes.saturating_sub(record_bytes));
         let mut wanted = 0;
-        let mut fits = |waiting: &Waiting| {
+        let mut fits = |waiting: &QueuedBatch| {
             let bytes = waiting.batch.iter().map(Change::bytes).sum::<usize>() as u64;
             let beyond = (wanted + bytes).saturating_sub(reusable);
             // Batches that fit inside the file may still need pages outside, because redb prefers pages that were

@@ -68,7 +68,7 @@ fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, 
         ranked.truncate(diversity.pool(search.k));
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, documents[*n].1.values())).collect();
         ranked =
-            diversity.choose(&pool, search.k, &Stop::never()).unwrap().into_iter().map(|place| ranked[place]).collect();
+            diversity.choose(&pool, search.k, &Stop::never()).unwrap().into_iter().map(|index| ranked[index]).collect();
     }
     ranked.truncate(search.k);
     ranked.into_iter().map(|(n, score)| (id(n), score)).collect()

@@ -12,7 +12,7 @@ const FEW: usize = 7;
 const AT_ONCE: usize = 65_536;
 
 /// A set of at least one position.
-pub(super) enum Places {
+pub(super) enum Postings {
     One(u32),
     Few(Box<Few>),
     Many(Box<Many>),
@@ -21,12 +21,12 @@ pub(super) enum Places {
 /// Up to [`FEW`] positions in no order.
 pub(super) struct Few {
     n: u8,
-    places: [u32; FEW],
+    positions: [u32; FEW],
 }
 
 /// Positions in a bitmap, with its bytes, measured from time to time.
 pub(super) struct Many {
-    places: RoaringBitmap,
+    positions: RoaringBitmap,
     bytes: u32,
     /// Changes left until the next measurement: an eighth of the positions at the last one.
     unmeasured: u32,
@@ -34,13 +34,13 @@ pub(super) struct Many {
 
 impl Few {
     fn get(&self) -> &[u32] {
-        &self.places[..usize::from(self.n)]
+        &self.positions[..usize::from(self.n)]
     }
 }
 
 impl Many {
-    fn new(places: RoaringBitmap) -> Self {
-        let mut many = Self { places, bytes: 0, unmeasured: 0 };
+    fn new(positions: RoaringBitmap) -> Self {
+        let mut many = Self { positions, bytes: 0, unmeasured: 0 };
         many.measure();
         many
     }
@@ -55,7 +55,7 @@ impl Many {
     fn measure(&mut self) {
         /// Bytes of a container beside its content; the vector of containers is two thirds full on average.
         const CONTAINER: u64 = 32 * 3 / 2;
-        let taken = self.places.statistics();
+        let taken = self.positions.statistics();
         // `roaring` counts four bytes for each position in an array, and takes two.
         let arrays = taken.n_bytes_array_containers / 2;
         // A bitset has one bit for each of 65,536 positions, regardless of `n_bytes_bitset_containers`.
@@ -66,27 +66,27 @@ impl Many {
     }
 }
 
-impl Places {
+impl Postings {
     /// Adds a position, which may be there already.
-    pub(super) fn insert(&mut self, place: u32) {
+    pub(super) fn insert(&mut self, position: u32) {
         match self {
-            Self::One(one) if *one == place => {}
+            Self::One(one) if *one == position => {}
             Self::One(one) => {
-                let mut places = [0; FEW];
-                places[..2].copy_from_slice(&[*one, place]);
-                *self = Self::Few(Box::new(Few { n: 2, places }));
+                let mut positions = [0; FEW];
+                positions[..2].copy_from_slice(&[*one, position]);
+                *self = Self::Few(Box::new(Few { n: 2, positions }));
             }
-            Self::Few(few) if few.get().contains(&place) => {}
+            Self::Few(few) if few.get().contains(&position) => {}
             Self::Few(few) if usize::from(few.n) < FEW => {
-                few.places[usize::from(few.n)] = place;
+                few.positions[usize::from(few.n)] = position;
                 few.n += 1;
             }
             Self::Few(few) => {
-                let all = few.get().iter().copied().chain([place]).collect();
+                let all = few.get().iter().copied().chain([position]).collect();
                 *self = Self::Many(Box::new(Many::new(all)));
             }
             Self::Many(many) => {
-                if many.places.insert(place) {
+                if many.positions.insert(position) {
                     many.changed();
                 }
             }
@@ -94,26 +94,26 @@ impl Places {
     }
 
     /// Removes a position, which may be absent. Returns false if the set would be empty: the caller drops it.
-    pub(super) fn remove(&mut self, place: u32) -> bool {
+    pub(super) fn remove(&mut self, position: u32) -> bool {
         match self {
-            Self::One(one) => *one != place,
+            Self::One(one) => *one != position,
             Self::Few(few) => {
-                let Some(at) = few.get().iter().position(|&one| one == place) else { return true };
+                let Some(at) = few.get().iter().position(|&one| one == position) else { return true };
                 few.n -= 1;
-                few.places[at] = few.places[usize::from(few.n)];
+                few.positions[at] = few.positions[usize::from(few.n)];
                 if let [one] = *few.get() {
                     *self = Self::One(one);
                 }
                 true
             }
             Self::Many(many) => {
-                if many.places.remove(place) {
+                if many.positions.remove(position) {
                     many.changed();
                 }
-                if many.places.len() <= FEW as u64 / 2 {
-                    let mut few = Few { n: 0, places: [0; FEW] };
-                    for place in &many.places {
-                        few.places[usize::from(few.n)] = place;
+                if many.positions.len() <= FEW as u64 / 2 {
+                    let mut few = Few { n: 0, positions: [0; FEW] };
+                    for position in &many.positions {
+                        few.positions[usize::from(few.n)] = position;
                         few.n += 1;
                     }
                     *self = Self::Few(Box::new(few));
@@ -159,7 +159,7 @@ impl Places {
         match self {
             Self::One(one) => [*one].into_iter().for_each(see),
             Self::Few(few) => few.get().iter().copied().for_each(see),
-            Self::Many(many) => many.places.iter().for_each(see),
+            Self::Many(many) => many.positions.iter().for_each(see),
         }
     }
 
@@ -167,7 +167,7 @@ impl Places {
         match self {
             Self::One(one) => [*one].into_iter().collect(),
             Self::Few(few) => few.get().iter().copied().collect(),
-            Self::Many(many) => many.places.clone(),
+            Self::Many(many) => many.positions.clone(),
         }
     }
 }
@@ -181,10 +181,10 @@ pub(super) struct Union {
 
 impl Union {
     /// Adds a set of positions.
-    pub(super) fn add(&mut self, places: &Places) {
-        match places {
-            Places::Many(many) => self.found |= &many.places,
-            few => few.each(|place| self.ones.push(place)),
+    pub(super) fn add(&mut self, postings: &Postings) {
+        match postings {
+            Postings::Many(many) => self.found |= &many.positions,
+            few => few.each(|position| self.ones.push(position)),
         }
         if self.ones.len() >= AT_ONCE {
             self.flush();
@@ -192,8 +192,8 @@ impl Union {
     }
 
     /// Adds one position.
-    pub(super) fn push(&mut self, place: u32) {
-        self.ones.push(place);
+    pub(super) fn push(&mut self, position: u32) {
+        self.ones.push(position);
         if self.ones.len() >= AT_ONCE {
             self.flush();
         }
@@ -223,22 +223,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_a_set_in_every_form(steps in prop::collection::vec((any::<bool>(), 0..20u32), 0..200)) {
-            let (mut places, mut plain) = (Places::One(3), BTreeSet::from([3]));
-            for (add, place) in steps {
+        fn postings_are_a_set_in_every_form(steps in prop::collection::vec((any::<bool>(), 0..20u32), 0..200)) {
+            let (mut postings, mut plain) = (Postings::One(3), BTreeSet::from([3]));
+            for (add, position) in steps {
                 if add {
-                    places.insert(place);
-                    plain.insert(place);
+                    postings.insert(position);
+                    plain.insert(position);
                 } else {
-                    plain.remove(&place);
-                    prop_assert_eq!(places.remove(place), !plain.is_empty());
+                    plain.remove(&position);
+                    prop_assert_eq!(postings.remove(position), !plain.is_empty());
                     if plain.is_empty() {
                         return Ok(());
                     }
                 }
-                prop_assert_eq!(places.to_bitmap().into_iter().collect::<BTreeSet<_>>(), plain.clone());
+                prop_assert_eq!(postings.to_bitmap().into_iter().collect::<BTreeSet<_>>(), plain.clone());
                 let mut union = Union::default();
-                union.add(&places);
+                union.add(&postings);
                 union.push(100);
                 prop_assert_eq!(union.finish().len(), plain.len() as u64 + 1);
             }
@@ -247,15 +247,15 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_bitmap_are_counted_as_it_grows_and_shrinks() {
-        let mut places = Places::One(0);
-        assert_eq!(places.heap_bytes(), 0);
-        (1..4_000).for_each(|place| places.insert(place * 16));
-        let array = places.heap_bytes();
+        let mut postings = Postings::One(0);
+        assert_eq!(postings.heap_bytes(), 0);
+        (1..4_000).for_each(|position| postings.insert(position * 16));
+        let array = postings.heap_bytes();
         assert!((7_000..20_000).contains(&array), "{array}");
-        (0..65_536).for_each(|place| places.insert(place));
-        let full = places.heap_bytes();
+        (0..65_536).for_each(|position| postings.insert(position));
+        let full = postings.heap_bytes();
         assert!((8_192..10_000).contains(&full), "{full}");
-        (1..65_536).for_each(|place| assert!(places.remove(place)));
-        assert!(places.heap_bytes() <= size_of::<Few>());
+        (1..65_536).for_each(|position| assert!(postings.remove(position)));
+        assert!(postings.heap_bytes() <= size_of::<Few>());
     }
 }

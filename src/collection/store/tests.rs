@@ -1,0 +1,156 @@
+//! Tests of a store in memory: models, quotas, limits, and collections against a plain map.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::super::{Content, DocId, Document, Search};
+use super::*;
+use crate::collection::CommitError;
+use crate::compute::stop::Stop;
+use crate::embedder::Embedding;
+use crate::index::Effort;
+
+const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+
+fn store(max_bytes: usize) -> Store {
+    let quota = Usage { bytes: max_bytes, ..Usage::UNLIMITED };
+    Store::open(Options { quota, ..Options::default() }).unwrap()
+}
+
+fn document(id: &str, angle: f32) -> Document {
+    let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
+    let content = Content::new(format!("at {angle}"), None);
+    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
+}
+
+fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {
+    let query = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
+    let search = Search::nearest(k, Effort::Exact);
+    collection.search(&query, &search).iter().map(|found| found.id.to_string()).collect()
+}
+
+#[test]
+fn a_collection_of_another_model_is_not_searched() {
+    let store = store(usize::MAX);
+    store.create("c", MODEL).unwrap();
+    let other = Model { fingerprint: "g", also_compatible: &[], dimensions: 2 };
+    let refused = CollectionError::OtherModel { theirs: "f".to_owned(), ours: "g".to_owned() };
+    assert_eq!(store.get("c", other).err(), Some(refused.clone()));
+    assert_eq!(store.get_or_create("c", other).err(), Some(refused));
+    let near = Model { also_compatible: &["f".to_owned()], ..other };
+    assert!(store.get("c", near).is_ok() && store.get_or_create("c", near).is_ok());
+    assert_eq!(store.delete("c"), Ok(0));
+    assert_eq!(store.get("c", MODEL).err(), Some(CollectionError::Unknown));
+}
+
+#[test]
+fn what_exceeds_the_budget_is_refused_whole_and_deleting_makes_room() {
+    let store = store(EMPTY.bytes + 20_000);
+    let collection = store.create("c", MODEL).unwrap();
+    let mut stored = 0;
+    let full = loop {
+        match collection.commit(vec![document(&format!("{stored:03}"), 0.1)]) {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, CommitError::Full(_)) && stored > 1, "{full:?} after {stored}");
+    assert_eq!(collection.len(), stored);
+    collection.commit(vec![document("000", 0.2)]).expect("a replacement of the same size fits");
+    assert!(matches!(store.create("d", MODEL), Err(CollectionError::Full(_))));
+    collection.remove(&[DocId::new("001").unwrap()]).unwrap();
+    collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
+    store.delete("c").unwrap();
+    assert_eq!(store.budget.used(), NOTHING);
+}
+
+#[test]
+fn one_collection_more_than_the_limit_is_refused_until_one_is_deleted() {
+    let store = Store::open(Options { max_collections: 2, ..Options::default() }).unwrap();
+    for name in ["a", "b"] {
+        store.create(name, MODEL).unwrap();
+    }
+    let refused = store.get_or_create("c", MODEL).err().expect("it is one too many");
+    let said = "max_collections: 1 collections more would exceed the limit of 2: 2 are in use";
+    assert_eq!(refused.to_string(), said);
+    assert!(store.get_or_create("b", MODEL).is_ok(), "what exists is still had");
+    store.delete("a").unwrap();
+    assert!(store.create("c", MODEL).is_ok());
+    let names = |after, limit| store.list_after(after, limit).iter().map(|c| c.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        (names(None, 1), names(Some("b"), 9), names(Some("bb"), 9)),
+        (vec!["b".into()], vec!["c".into()], vec!["c".into()])
+    );
+}
+
+#[test]
+fn counts_are_read_while_the_documents_are_locked() {
+    let store = store(usize::MAX);
+    let collection = store.create("c", MODEL).unwrap();
+    collection.commit(vec![document("a", 0.0), document("b", 1.0)]).unwrap();
+    let held = collection.write();
+    assert_eq!((collection.len(), collection.bytes()), (2, held.used.bytes));
+    drop(held);
+    collection.remove(&[DocId::new("a").unwrap()]).unwrap();
+    assert_eq!((collection.len(), collection.bytes()), (1, collection.read().used.bytes));
+    store.delete("c").unwrap();
+    assert_eq!((collection.len(), collection.bytes()), (0, 0));
+}
+
+#[test]
+fn a_commit_into_a_deleted_collection_is_not_acknowledged() {
+    let store = store(usize::MAX);
+    let collection = store.create("c", MODEL).unwrap();
+    store.delete("c").unwrap();
+    assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted)));
+}
+
+#[test]
+fn equal_scores_come_in_id_order_even_where_k_cuts_through_them() {
+    let store = store(usize::MAX);
+    let collection = store.create("c", MODEL).unwrap();
+    let documents = (0..500).rev().map(|n| document(&format!("{n:03}"), 1.0)).collect();
+    collection.commit(documents).unwrap();
+    assert_eq!(ids(&collection, 1.0, 3), ["000", "001", "002"]);
+}
+
+#[test]
+fn the_last_of_documents_with_one_id_stays() {
+    let store = store(usize::MAX);
+    let collection = store.create("c", MODEL).unwrap();
+    collection.commit(vec![document("a", 0.0), document("a", 1.0)]).unwrap();
+    assert_eq!(collection.len(), 1);
+    assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text.as_ref(), "at 1");
+}
+
+proptest! {
+    /// Compares commits, replacements and removals with a plain map.
+    #[test]
+    fn a_collection_holds_what_a_map_would(steps in prop::collection::vec((0u8..12, 0u8..6, any::<bool>()), 1..80)) {
+        let store = store(usize::MAX);
+        let collection = store.create("c", MODEL).unwrap();
+        let mut model = BTreeMap::new();
+        for (id, angle, keep) in steps {
+            let id = format!("d{id:02}");
+            if keep {
+                collection.commit(vec![document(&id, f32::from(angle))]).unwrap();
+                model.insert(id, angle);
+            } else {
+                let removed = collection.remove(&[DocId::new(&id).unwrap()]).unwrap();
+                prop_assert_eq!(!removed.is_empty(), model.remove(&id).is_some());
+            }
+            let listed = collection.list(None, None, 100, &Stop::never()).unwrap();
+            let listed: Vec<String> = listed.iter().map(|(id, _, _)| id.to_string()).collect();
+            prop_assert_eq!(&listed, &model.keys().cloned().collect::<Vec<_>>());
+            for angle in 0..6u8 {
+                let with_angle = model.iter().filter(|(_, a)| **a == angle);
+                let with_angle: BTreeSet<_> = with_angle.map(|(id, _)| id.clone()).collect();
+                let found = ids(&collection, f32::from(angle), with_angle.len().max(1));
+                if !with_angle.is_empty() {
+                    prop_assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), with_angle);
+                }
+            }
+        }
+    }
+}
