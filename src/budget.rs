@@ -1,22 +1,22 @@
-//! A budget of bytes that many hold parts of: what requests and answers on their way may take in memory.
+//! A budget of bytes: the memory that requests and answers in transit may take together.
 //!
-//! Invariant: what is held never exceeds the total, and a part is given back when its holder is dropped.
+//! Invariant: the bytes held never exceed the total. A holder gives its bytes back when it is dropped.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The unit that is counted in: a semaphore takes `u32` permits at a time, and 64-byte units reach 256 GiB in one part.
+/// The unit of the permits. A semaphore takes `u32` permits at a time; units of 64 bytes reach 256 GiB in one part.
 const UNIT: usize = 64;
 
-/// Bytes that can be held in parts. Clones share them.
+/// A number of bytes that can be held in parts. Clones share it.
 #[derive(Debug, Clone)]
 pub struct ByteBudget {
     free: Arc<Semaphore>,
     units: usize,
 }
 
-/// A part of a budget; dropping it gives it back.
+/// A part of a budget. Dropping it gives the bytes back.
 #[derive(Debug)]
 pub struct Held {
     permit: OwnedSemaphorePermit,
@@ -29,7 +29,7 @@ impl ByteBudget {
         Self { free: Arc::new(Semaphore::new(units)), units }
     }
 
-    /// All bytes of it.
+    /// All bytes of the budget.
     pub fn total(&self) -> usize {
         self.units * UNIT
     }
@@ -45,13 +45,13 @@ impl ByteBudget {
         Some(Held { permit })
     }
 
-    /// Waits until `bytes` are free and holds them, first come first served. `None` if the whole budget is smaller.
+    /// Waits until `bytes` are free and holds them; first come, first served. `None` if the whole budget is smaller.
     pub async fn hold(&self, bytes: usize) -> Option<Held> {
         let permit = Arc::clone(&self.free).acquire_many_owned(self.units_of(bytes)?).await;
         permit.ok().map(|permit| Held { permit })
     }
 
-    /// `None` if there never are as many.
+    /// The permits for `bytes`; `None` if the whole budget has fewer.
     fn units_of(&self, bytes: usize) -> Option<u32> {
         let units = bytes.div_ceil(UNIT);
         u32::try_from(units).ok().filter(|_| units <= self.units)
@@ -67,12 +67,12 @@ impl Held {
     /// Adds another part of the same budget to this one.
     ///
     /// # Panics
-    /// If `other` is of another budget.
+    /// If `other` is a part of another budget.
     pub fn merge(&mut self, other: Held) {
         self.permit.merge(other.permit);
     }
 
-    /// Gives back all but `bytes`.
+    /// Gives back all except `bytes`.
     pub fn shrink_to(&mut self, bytes: usize) {
         let kept = bytes.div_ceil(UNIT);
         let spare = self.permit.num_permits().saturating_sub(kept);
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_given_back_when_dropped() {
+    fn held_bytes_are_given_back_when_dropped() {
         let budget = ByteBudget::new(1_000 * UNIT);
         let mut part = budget.try_hold(600 * UNIT).unwrap();
         assert!(budget.try_hold(401 * UNIT).is_none());

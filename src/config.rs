@@ -1,16 +1,16 @@
-//! The settings of the server: the only place that reads its flags, environment and file.
+//! The settings of the server: the only module that reads its flags, environment and file.
 //!
-//! One table names every setting. A setting `max_texts` is the flag `--max-texts`, the environment
-//! variable `COGNATE_MAX_TEXTS` and the key `max_texts` of the TOML file; the first that is given
-//! counts. All mistakes are reported together.
+//! One table names every setting. A setting `max_texts` is the flag `--max-texts`, the environment variable
+//! `COGNATE_MAX_TEXTS` and the key `max_texts` of the TOML file; the first of them that is given is used. All mistakes
+//! are reported together. Reading one value from these sources is left to [`reader`].
 
 mod classifiers;
 mod flags;
 mod memory;
+mod reader;
 mod settings;
 mod values;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,8 +18,9 @@ use std::path::PathBuf;
 use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
 
 pub use flags::{Flags, IndexFlags};
-use memory::Given;
+use memory::MemorySettings;
 pub use memory::Shares;
+use reader::Reader;
 use settings::SEPARATOR;
 pub use settings::{SETTINGS, Setting};
 
@@ -30,36 +31,36 @@ use crate::embedder::{DeviceChoice, Precision};
 use crate::kernel::cpu::Level;
 use crate::{classifier, collection, embedder, index, model, onnx, rpc, server, telemetry};
 
-/// The settings of a server, each part's as it wants them.
+/// The settings of a server, in the form that each part takes them.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub addr: SocketAddr,
-    /// Where the weights come from.
+    /// The source of the weights.
     pub model: model::Options,
-    /// The instructions that all arithmetic uses; `None`: the best that the machine has.
+    /// The CPU instructions of all arithmetic; `None`: the best that the machine has.
     pub cpu: Option<Level>,
-    /// How the model runs.
+    /// The settings of the embedding model.
     pub embedder: embedder::Options,
-    /// Which classifiers are served, and how they run.
+    /// The classifiers and their settings.
     pub classifier: classifier::Options,
-    /// What runs ONNX graphs.
+    /// The settings of the ONNX runtime.
     pub onnx: onnx::Options,
-    /// How much is kept.
+    /// The settings and quotas of stored collections.
     pub store: collection::Options,
-    /// What a request may ask for.
+    /// The limits of a request.
     pub limits: rpc::Limits,
-    /// How calls are served.
+    /// The settings of connections and calls.
     pub server: server::Options,
-    /// Collections of the same model in another precision are taken for this one's.
+    /// Allows a collection that the same model filled in another precision.
     pub allow_precision_mix: bool,
-    /// How the memory is shared out.
+    /// The shares of the memory.
     pub memory: Shares,
-    /// What is logged.
+    /// The settings of the log.
     pub telemetry: telemetry::Options,
 }
 
-/// Everything that is wrong with the settings.
+/// All mistakes in the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(Vec<String>);
 
@@ -79,23 +80,10 @@ impl Config {
     }
 
     fn resolve(flags: &Flags, env: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
-        let mut reader = Reader { flags, env: &env, file: BTreeMap::new(), path: PathBuf::new(), mistakes: Vec::new() };
-        reader.read_file();
+        let mut reader = Reader::new(flags, &env);
         let config = reader.config();
         if reader.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(reader.mistakes)) }
     }
-}
-
-fn variable(key: &str) -> String {
-    format!("COGNATE_{}", key.to_uppercase())
-}
-
-struct Reader<'a> {
-    flags: &'a Flags,
-    env: &'a dyn Fn(&str) -> Option<String>,
-    file: BTreeMap<String, String>,
-    path: PathBuf,
-    mistakes: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -110,7 +98,7 @@ impl Reader<'_> {
             max_message_bytes: memory.max_message_bytes,
             stored: Quota {
                 documents: self.get("max_documents", |s| bound(s, |s| whole(s, 1, usize::MAX - 1))),
-                // Where the memory decides, that is known when the model is loaded.
+                // If the share depends on the memory, it is known when the model is loaded.
                 bytes: memory.stored.unwrap_or(usize::MAX),
             },
             collection: Quota {
@@ -130,7 +118,7 @@ impl Reader<'_> {
                 .unwrap_or(defaults.1.ef_construction),
             ..defaults.1
         };
-        // hf-hub does not read the variable; Python's library does.
+        // hf-hub does not read this variable; Python's library does.
         let offline =
             self.get("offline", truth) || (self.env)("HF_HUB_OFFLINE").is_some_and(|s| truth(&s).unwrap_or(false));
         let onnx = onnx::Options {
@@ -183,7 +171,7 @@ impl Reader<'_> {
                 connections: self.connections(),
                 connection: server::ConnectionOptions {
                     max_message_bytes: limits.max_message_bytes,
-                    patience: server::Patience {
+                    client_timeouts: server::ClientTimeouts {
                         stall: self.get("stall_timeout", duration),
                         idle: self.get("stream_idle_timeout", duration),
                     },
@@ -203,7 +191,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Without a setting: as many connections as files and memory allow, and half of them for one address.
+    /// Reads the limits of connections. Without a setting, the limits of open files and memory decide, and one address
+    /// gets half of the connections.
     fn connections(&mut self) -> server::ConnectionLimits {
         let given = self.get("max_connections", |s| auto(s, |s| whole(s, 1, 1_000_000)));
         let connections = given.unwrap_or_else(server::default_connections);
@@ -214,31 +203,31 @@ impl Reader<'_> {
     fn memory(&mut self) -> Shares {
         let max_message_bytes = self.get("max_message_bytes", size);
         let messages = self.get("message_budget", |s| auto(s, size));
-        // A budget that is smaller than a message would refuse that message for ever.
+        // A budget smaller than a message would refuse that message for ever.
         if let Some(bytes) = messages.filter(|bytes| *bytes < max_message_bytes.saturating_mul(4)) {
             self.mistakes.push(format!(
                 "message_budget is {bytes} bytes, and max_message_bytes is {max_message_bytes}: \
-                 the budget must hold at least four messages"
+                 expected at least four times max_message_bytes"
             ));
         }
-        Shares::new(Given {
+        Shares::new(MemorySettings {
             messages,
             embed_cache: self.get("embed_cache_bytes", |s| auto(s, size_or_none)),
             stored: self.get("max_stored_bytes", |s| auto(s, |s| bound(s, size))),
             max_message_bytes,
             disk_cache: collection::disk::Options::default().cache_bytes,
-            // A few that are not there only make the rest a little smaller.
+            // Too high a number only makes the other shares a little smaller.
             classifiers: self.given("classifier").map_or(1, |(names, _)| names.split(SEPARATOR).count()),
         })
     }
 
-    /// `None`: in memory.
+    /// The data directory; `None`: collections stay in memory.
     fn data_directory(&mut self) -> Option<PathBuf> {
         let given = self.get("data_dir", |s| Ok(Some(PathBuf::from(s)).filter(|dir| !dir.as_os_str().is_empty())));
         match (self.get("in_memory", truth), given) {
             (true, Some(directory)) => {
                 let directory = directory.display();
-                self.mistakes.push(format!("data_dir is \"{directory}\", and in_memory is true: give one of them"));
+                self.mistakes.push(format!("data_dir is \"{directory}\", and in_memory is true: set only one of them"));
                 None
             }
             (true, None) => None,
@@ -253,71 +242,6 @@ impl Reader<'_> {
             }
         }
     }
-
-    /// The setting's value, from the first source that has one. A mistake is noted, and the default used.
-    fn get<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
-        let default =
-            SETTINGS.iter().find(|s| s.key == key).expect("every setting that is read is in the table").default;
-        if let Some((value, source)) = self.given(key) {
-            match parse(&value) {
-                Ok(value) => return value,
-                Err(reason) => self.mistakes.push(format!("{source} is {value:?}: {reason}")),
-            }
-        }
-        parse(default).expect("the defaults of the table are valid, which a test checks")
-    }
-
-    /// A value and where it was given. An empty variable counts as not given.
-    fn given(&self, key: &str) -> Option<(String, String)> {
-        let flag = || Some((self.flags.0.get(key)?.clone(), format!("--{}", key.replace('_', "-"))));
-        let env = || {
-            let name = variable(key);
-            Some(((self.env)(&name).filter(|v| !v.is_empty())?, name))
-        };
-        let file = || Some((self.file.get(key)?.clone(), format!("`{key}` in {}", self.path.display())));
-        flag().or_else(env).or_else(file)
-    }
-
-    fn read_file(&mut self) {
-        let Some((path, _)) = self.given("config") else { return };
-        self.path = PathBuf::from(path);
-        let shown = self.path.display().to_string();
-        let table = match std::fs::read_to_string(&self.path) {
-            Err(error) => return self.mistakes.push(format!("{shown} cannot be read: {error}")),
-            Ok(text) => match text.parse::<toml::Table>() {
-                Err(error) => return self.mistakes.push(format!("{shown} is not TOML: {}", error.message())),
-                Ok(table) => table,
-            },
-        };
-        for (key, value) in table {
-            let value = match value {
-                toml::Value::String(s) => s,
-                toml::Value::Integer(n) => n.to_string(),
-                toml::Value::Boolean(b) => b.to_string(),
-                toml::Value::Array(list) if SETTINGS.iter().any(|s| s.key == key && s.repeats()) => {
-                    let texts: Option<Vec<&str>> = list.iter().map(toml::Value::as_str).collect();
-                    match texts {
-                        Some(texts) => texts.join(&SEPARATOR.to_string()),
-                        None => {
-                            self.mistakes.push(format!("`{key}` in {shown} is a list of other things than strings"));
-                            continue;
-                        }
-                    }
-                }
-                other => {
-                    let kind = other.type_str();
-                    self.mistakes
-                        .push(format!("`{key}` in {shown} is a {kind}: a string, number or boolean is needed"));
-                    continue;
-                }
-            };
-            if SETTINGS.iter().any(|s| s.key == key && key != "config") {
-                self.file.insert(key, value);
-            } else {
-                self.mistakes.push(format!("`{key}` in {shown} is not a setting"));
-            }
-        }
-    }
 }
 
 /// Cores that this process may use: the cgroup's quota and the affinity mask are respected.
@@ -329,6 +253,7 @@ fn available_threads() -> usize {
 mod tests {
     use std::io::Write;
 
+    use super::settings::variable;
     use super::*;
 
     fn flags(given: &[(&'static str, &str)]) -> Flags {

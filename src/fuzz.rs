@@ -1,22 +1,22 @@
-//! A door for fuzzers: every place that reads bytes from elsewhere, by name.
+//! The entry point for fuzzers: each parser of foreign bytes, by name.
 //!
-//! `tests/fuzz` feeds these functions, and `cargo test` replays what was found there once (`tests/it/fuzz.rs`).
+//! `tests/fuzz` feeds these functions; `cargo test` replays the inputs that were found there (`tests/it/fuzz.rs`).
 //!
-//! Invariant: a function here takes any bytes. It returns, or there is a mistake to mend.
+//! Invariant: a function here accepts any bytes. If it does not return, there is a bug to fix.
 
 use crate::{client, collection, index, inference, onnx, rpc};
 
-/// Something that reads bytes from elsewhere.
+/// A parser of foreign bytes.
 pub struct Target {
-    /// Its name, which is that of its file in `tests/fuzz/targets`.
+    /// Its name, which is also the name of its file in `tests/fuzz/targets`.
     pub name: &'static str,
-    /// Reads them, and checks what came of it.
+    /// Parses the bytes, and checks the result.
     pub read: fn(&[u8]),
-    /// Some that it takes.
+    /// Some valid inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     Target { name: "request", read: rpc::fuzz::request, seeds: rpc::fuzz::requests },
     Target { name: "page_token", read: rpc::fuzz::page_token, seeds: rpc::fuzz::page_tokens },
@@ -30,10 +30,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tokenizer", read: inference::fuzz::tokenizer, seeds: inference::fuzz::tokenizers },
 ];
 
-/// Feeds the target of this name.
+/// Feeds the target with this name.
 ///
 /// # Panics
-/// If there is none, or it found a mistake.
+/// If there is no such target, or if it found a bug.
 pub fn read(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name).expect("the name of a target");
     (target.read)(bytes);

@@ -1,7 +1,7 @@
-//! What the process says of itself: logs, on standard error.
+//! The log of the process, on standard error.
 //!
-//! Invariant: what clients can make the transport say is bounded: lines of h2, hyper and tonic are written up to
-//! `LINES_PER_SECOND`, and the number of the others is told.
+//! Invariant: a client cannot flood the log through the transport. At most `LINES_PER_SECOND` lines of h2, hyper and
+//! tonic are written each second; the others are counted, and their number is logged.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,33 +12,33 @@ use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-/// Lines of the transport in one second. It writes a line for each thing that a client does wrong.
+/// Lines of the transport in one second. The transport writes a line for each mistake of a client.
 const LINES_PER_SECOND: u64 = 10;
-/// How often the log says how many were not written.
+/// Interval at which the log reports the number of suppressed lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// The crates of the transport.
 const TRANSPORT: [&str; 3] = ["h2", "hyper", "tonic"];
 
-/// Lines that were not written since the last report.
+/// Lines that were suppressed since the last report.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// A filter in the syntax of tracing's `EnvFilter`.
     pub filter: String,
-    /// One JSON object a line instead of text.
+    /// Writes one JSON object for each line instead of text.
     pub json: bool,
 }
 
 impl Options {
-    /// Accepts `filter` if it can be read.
+    /// Accepts `filter` if it can be parsed.
     pub fn check_filter(filter: &str) -> Result<String, String> {
         EnvFilter::try_new(filter).map(|_| filter.to_owned()).map_err(|e| e.to_string())
     }
 }
 
-/// Starts logging. Later calls change nothing.
+/// Starts logging. Later calls have no effect.
 pub fn start(options: &Options) {
     let filter = EnvFilter::new(&options.filter);
     let logger = tracing_subscriber::fmt()
@@ -46,7 +46,7 @@ pub fn start(options: &Options) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    // Fails only where a logger runs already.
+    // Fails only if a logger is already running.
     let _ = if options.json {
         logger.json().finish().with(TransportLines::new()).try_init()
     } else {
@@ -54,21 +54,21 @@ pub fn start(options: &Options) {
     };
 }
 
-/// Says from time to time how many lines of the transport were not written. Never ends.
+/// Logs the number of suppressed lines of the transport at intervals. Never returns.
 pub async fn report_suppressed_lines() {
     loop {
         tokio::time::sleep(REPORT_INTERVAL).await;
         let lines = SUPPRESSED.swap(0, Ordering::Relaxed);
         if lines > 0 {
-            tracing::warn!(lines, "lines of the transport were not written: a client makes it say too much");
+            tracing::warn!(lines, "lines of the transport were suppressed: a client causes too many of them");
         }
     }
 }
 
-/// Lets through the first lines of the transport in each second, and all others.
+/// A filter that passes the first lines of the transport in each second, and all lines of others.
 struct TransportLines {
     begun: Instant,
-    /// The second, and in the lower half how many lines it has had.
+    /// The current second in the upper half, and the number of its lines in the lower half.
     second: AtomicU64,
 }
 
@@ -90,7 +90,7 @@ impl TransportLines {
             let lines = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
             (second << 32) | (lines + 1).min(u64::from(u32::MAX))
         };
-        // Never fails: it always has a next value.
+        // Never fails: the closure always returns a next value.
         let seen = self.second.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| Some(next(seen)));
         let lines = next(seen.unwrap_or_default()) & u64::from(u32::MAX);
         let allowed = lines <= LINES_PER_SECOND;

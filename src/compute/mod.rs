@@ -1,21 +1,24 @@
-//! COMPUTATION, away from the async threads: bounded pools of threads, fair between calls, that stop with their caller.
+//! COMPUTATION, away from the async threads: bounded pools of threads that serve calls fairly and stop when the caller
+//! leaves.
 //!
 //! ```text
-//! call ── Pool::run ── a place, or refused ── Queue: fair between calls ── threads ── result ── call
-//!                                                  │ a long computation
-//!                                                  └────► the pool for long work, whose threads have low priority
+//! call ── Pool::run ── a permit, or refused ── Queue: fair between calls ── threads ── result ── call
+//!                                                   │ a long computation
+//!                                                   └────► the pool for long work, whose threads have low priority
 //! ```
 //!
-//! Invariants: a pool has a fixed number of threads and a bounded number of calls; work of a caller who has left is
-//! not begun, and work that has begun is told to stop. Knows nothing of what is computed.
+//! Invariants: a pool has a fixed number of threads and a bounded number of calls. The work of a caller who has left is
+//! not started, and running work is told to stop. The pools know nothing of the work itself.
 
 mod deadline;
 mod pool;
 mod pools;
 mod queue;
+mod refused;
 pub mod stop;
 mod task;
 
 pub use deadline::{Deadline, WhenFull};
-pub use pool::{Options, Pool, Refused};
+pub use pool::{Options, Pool};
 pub use pools::Pools;
+pub use refused::Refused;

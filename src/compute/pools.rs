@@ -9,31 +9,32 @@ use std::time::Duration;
 use super::pool::{Options, Pool};
 use crate::kernel::priority;
 
-/// A call that has computed for this long goes on where long work is done, at lower priority. 50 ms: a hundred searches
-/// through a graph.
+/// A call that has computed for longer moves to the pool for long work, which has a lower priority. 50 ms: a hundred
+/// searches through a graph.
 const LONG: Duration = Duration::from_millis(50);
 
-/// Calls in one pool: more than `max_calls` lets in by default, so that this binds only where that was raised.
+/// Calls in one pool. Higher than the default of `max_calls`, so this limit matters only when that setting is raised.
 const CALLS: usize = 1_024;
 
-/// Threads that wait for a disk: as many commits share one fsync. They do not compute, so there are more than cores.
+/// Threads that wait for a disk: this many commits can share one fsync. They do not compute, so there are more than
+/// cores.
 const STORAGE_THREADS: usize = 32;
 
-/// Where calls compute. Clones share the pools.
+/// The pools of the process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Pools {
-    /// Searches. A call that takes long goes on in `bulk`.
+    /// Searches. A long call moves to `bulk`.
     pub search: Pool,
-    /// Texts to tokens. A call of long texts goes on in `bulk`.
+    /// Tokenisation. A call with long texts moves to `bulk`.
     pub texts: Pool,
-    /// Exports, answers of many texts, and what took long elsewhere; its threads give way to all others.
+    /// Exports, answers with many texts, and long calls of the other pools. Its threads have low priority.
     pub bulk: Pool,
-    /// What waits for a disk: commits, new and deleted collections, backups.
+    /// Work that waits for a disk: commits, new and deleted collections, backups.
     pub storage: Pool,
 }
 
 impl Pools {
-    /// Pools of `threads` threads each; they are started when there is work for them.
+    /// Pools of `threads` threads each, which start when there is work.
     pub fn new(threads: usize) -> Self {
         let pool = |name, nice, long| Pool::new(Options { name, threads, calls: CALLS, nice, long });
         let bulk = pool("bulk", priority::MODEL, None);

@@ -1,26 +1,26 @@
-//! How a computation learns that its caller has gone.
+//! Cancellation: a flag that tells a computation that its caller has left.
 //!
-//! Invariant: work that may take more than a few milliseconds asks [`Stop::check`] at least that often, and holds no
-//! lock that others wait for in between.
+//! Invariant: work that may take more than a few milliseconds calls [`Stop::check`] at least that often. It holds no
+//! lock between two checks that other threads wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A flag that the caller raises and the computation reads. Clones share the flag.
+/// A cancellation flag: the caller raises it and the computation reads it. Clones share the flag.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
-/// The caller has gone: the computation ended without a result.
+/// The error of a computation that ended without a result because its caller has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the caller has gone")]
+#[error("the caller has left")]
 pub struct Stopped;
 
-/// Raises its flag when it is dropped: whoever waits for a computation holds it.
+/// Raises the flag when it is dropped. The future that waits for a computation holds it.
 #[derive(Debug)]
 pub struct StopOnDrop(Stop);
 
 impl Stop {
-    /// A flag that nobody raises: for computations without a caller.
+    /// A flag that is never raised, for computations without a caller.
     pub fn never() -> Self {
         Self::default()
     }
@@ -30,17 +30,17 @@ impl Stop {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the computation is to stop.
+    /// Returns true if the computation must stop.
     pub fn is_raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// An error if the computation is to stop. Costs a load.
+    /// Fails if the computation must stop. The cost is one atomic load.
     pub fn check(&self) -> Result<(), Stopped> {
         if self.is_raised() { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Raises this flag when the guard is dropped.
+    /// Returns a guard that raises this flag when it is dropped.
     pub fn on_drop(&self) -> StopOnDrop {
         StopOnDrop(self.clone())
     }

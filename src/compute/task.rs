@@ -1,4 +1,4 @@
-//! One computation of a call, done in steps so that others have their turn between them.
+//! One computation of a call, in steps: between two steps other calls get their turn.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,39 +7,39 @@ use std::time::Duration;
 use super::queue::Service;
 use super::stop::Stop;
 
-/// Whether a task has steps left.
+/// The state of a task after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// There are more.
+    /// The task has more steps.
     More,
-    /// That was the last.
+    /// That was the last step.
     Done,
 }
 
-/// Does one step.
+/// Runs one step.
 pub type Steps = Box<dyn FnMut(&Stop) -> Progress + Send>;
 
 /// A computation of a call.
 pub struct Task {
     pub call: Arc<Call>,
-    /// What the next turn is expected to take.
+    /// The expected time of the next turn.
     pub cost: Duration,
     pub steps: Steps,
 }
 
-/// What all tasks of one call share.
+/// The state that all tasks of one call share.
 pub struct Call {
     pub stop: Stop,
     account: Mutex<Account>,
     is_long: AtomicBool,
 }
 
-/// What a call was served.
+/// The service that a call has received.
 #[derive(Debug, Default)]
 pub struct Account {
-    /// On the clock of the queue that the call waits in.
+    /// The service on the clock of the queue where the call waits.
     pub service: Service,
-    /// Time of threads, in all.
+    /// The time of all its tasks on threads, in all.
     pub total: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Call {
         self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on its tasks go to the pool for long work, whose queue has a clock of its own.
+    /// Marks the call as long: its next tasks go to the pool for long work, whose queue has its own clock.
     pub fn becomes_long(&self) {
         if !self.is_long.swap(true, Ordering::Relaxed) {
             self.account().service = Service::default();

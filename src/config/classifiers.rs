@@ -1,11 +1,11 @@
-//! The settings of classifiers: which there are, by name, and what belongs to each.
+//! The settings of classifiers: the list of them, and the labels of each.
 
+use super::reader::Reader;
 use super::settings::SEPARATOR;
-use super::{Reader, onnx};
 use crate::classifier::{self, Source, Spec};
-use crate::embedder;
+use crate::{embedder, onnx};
 
-/// The part of the memory for earlier texts that each classifier gets on top: its rows are short.
+/// Each classifier gets this part of the model's cache, in addition: its rows are short.
 const CACHE_SHARE: usize = 8;
 
 impl Reader<'_> {
@@ -19,14 +19,14 @@ impl Reader<'_> {
         let labels = self.get("classifier_labels", |s| each(s, Spec::parse_labels));
         for (n, spec) in specs.iter().enumerate() {
             if specs[..n].iter().any(|other| other.name == spec.name) {
-                self.mistakes.push(format!("classifier names {:?} twice: give each a name of its own", spec.name));
+                self.mistakes.push(format!("classifier names {:?} twice: expected a different name for each", spec.name));
             }
         }
         for (name, labels) in labels {
             match specs.iter_mut().find(|spec| spec.name == name) {
                 Some(spec) => spec.labels = Some(labels),
                 None => {
-                    self.mistakes.push(format!("classifier_labels names {name:?}, and no classifier has that name"))
+                    self.mistakes.push(format!("classifier_labels names {name:?}, and no classifier has that name: add it to classifier"))
                 }
             }
         }
@@ -46,7 +46,7 @@ impl Reader<'_> {
     }
 }
 
-/// Each of the values that are given, in order.
+/// Parses each of the values in order.
 fn each<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     let given = s.split(SEPARATOR).map(str::trim).filter(|part| !part.is_empty());
     given.map(|part| parse(part).map_err(|reason| format!("{part:?}: {reason}"))).collect()
@@ -68,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn one_is_there_without_a_setting_and_none_on_request() {
+    fn the_default_is_one_classifier_and_none_is_possible() {
         assert_eq!(names(&resolve(None, &[]).unwrap()), ["sentiment"]);
         assert!(names(&resolve(None, &[("COGNATE_CLASSIFIER", "none")]).unwrap()).is_empty());
     }
 
     #[test]
-    fn several_are_read_in_order_from_the_environment_and_from_a_list_in_the_file() {
+    fn several_are_read_in_order_from_the_environment_or_a_list_in_the_file() {
         let env = &[("COGNATE_CLASSIFIER", "a=owner/x; sentiment"), ("COGNATE_CLASSIFIER_LABELS", "a=yes,no")];
         let config = resolve(None, env).unwrap();
         assert_eq!(names(&config), ["a", "sentiment"]);

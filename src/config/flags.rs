@@ -1,25 +1,24 @@
-//! The settings as flags of commands: which each command has, and what was given.
+//! The settings as command-line flags: the flags of each command, and the values that were given.
 
 use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::settings::SEPARATOR;
-use super::{SETTINGS, Setting, variable};
+use super::settings::{SEPARATOR, SETTINGS, Setting, variable};
 
-/// The flags of a command that starts a server, as they were given.
+/// The flags of a command that starts a server, with their values.
 #[derive(Debug, Clone, Default)]
 pub struct Flags(pub(super) BTreeMap<&'static str, String>);
 
-/// Those of them that tell where collections are and how they are indexed, for commands that start no server.
+/// The subset of flags for collections and their indexes, for commands that start no server.
 #[derive(Debug, Clone, Default)]
 pub struct IndexFlags(pub Flags);
 
-/// The settings that [`IndexFlags`] are of.
+/// The settings of [`IndexFlags`].
 const OF_INDEXES: [&str; 4] = ["config", "data_dir", "cpu", "ef_construction"];
 
 impl Flags {
-    /// The setting of this key was given as a flag.
+    /// Returns true if this setting was given as a flag.
     pub fn give(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }

@@ -1,4 +1,4 @@
-//! How the value of a setting is written: each reader says what it expected.
+//! Parsers of the values of settings. Each error says which value was expected.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -9,7 +9,7 @@ pub(super) fn auto<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Res
     if s == "auto" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or auto")) }
 }
 
-/// A limit, or none, which is the largest number.
+/// A limit; `none` is the largest number.
 pub(super) fn bound(s: &str, parse: impl Fn(&str) -> Result<usize, String>) -> Result<usize, String> {
     if s == "none" { Ok(usize::MAX) } else { parse(s).map_err(|reason| format!("{reason}, or none")) }
 }
@@ -33,16 +33,16 @@ pub(super) fn one_of(s: &str, values: &[&str]) -> Result<String, String> {
 
 pub(super) fn address(s: &str) -> Result<SocketAddr, String> {
     let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT".to_owned())?;
-    found.next().ok_or_else(|| "the host has no address".to_owned())
+    found.next().ok_or_else(|| "the host has no address: expected one that resolves".to_owned())
 }
 
-/// A level of CPU instructions, by its name. Whether the machine has it is asked where it is used:
-/// `model fetch` may prepare another machine.
+/// A level of CPU instructions, by its name. The machine is not asked here, because `model fetch` may prepare another
+/// one.
 pub(super) fn instructions(s: &str) -> Result<Level, String> {
     Level::from_name(s).ok_or_else(|| format!("expected {}", Level::ALL.map(Level::name).join(", ")))
 }
 
-/// Bytes: `4096`, `64KiB`, `16MiB` or `4GiB`.
+/// A number of bytes: `4096`, `64KiB`, `16MiB` or `4GiB`.
 pub(super) fn size(s: &str) -> Result<usize, String> {
     let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
     let unit = match &s[at..] {
@@ -53,7 +53,7 @@ pub(super) fn size(s: &str) -> Result<usize, String> {
         _ => None,
     };
     let bytes = unit.and_then(|unit: usize| s[..at].parse::<usize>().ok()?.checked_mul(unit)).filter(|&n| n > 0);
-    bytes.ok_or_else(|| "expected a size such as 4096, 64KiB, 16MiB or 4GiB".to_owned())
+    bytes.ok_or_else(|| "expected a size like 4096, 64KiB, 16MiB or 4GiB".to_owned())
 }
 
 /// A size, or 0 for nothing.
@@ -61,7 +61,7 @@ pub(super) fn size_or_none(s: &str) -> Result<usize, String> {
     if s == "0" { Ok(0) } else { size(s).map_err(|reason| format!("{reason}, or 0")) }
 }
 
-/// `500ms`, `30s` or `2m`.
+/// A duration: `500ms`, `30s` or `2m`.
 pub(super) fn duration(s: &str) -> Result<Duration, String> {
     let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
     let number = s[..at].parse::<u32>().ok();
@@ -71,7 +71,7 @@ pub(super) fn duration(s: &str) -> Result<Duration, String> {
         ("m", Some(n)) => Some(Duration::from_secs(60 * u64::from(n))),
         _ => None,
     };
-    duration.ok_or_else(|| "expected a duration such as 500ms, 30s or 2m".to_owned())
+    duration.ok_or_else(|| "expected a duration like 500ms, 30s or 2m".to_owned())
 }
 
 #[cfg(test)]

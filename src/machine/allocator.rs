@@ -1,7 +1,7 @@
-//! What the allocator takes for what it is asked for.
+//! The bytes that the allocator really takes for a block.
 //!
-//! mimalloc has size classes: multiples of 16 bytes up to 64, and then four for each doubling. A vector of 1,552 bytes is in
-//! the class of 1,792. What is counted in a budget of memory is counted by class, or it would be a sixth too little.
+//! mimalloc has size classes: multiples of 16 bytes up to 64, then four for each doubling. A vector of 1,552 bytes is
+//! in the class of 1,792. Memory budgets count the size of the class; otherwise they would count a sixth too little.
 
 /// Bytes beyond which a block has pages of its own.
 const LARGE: usize = 128 << 10;
@@ -22,7 +22,7 @@ pub const fn allocated(bytes: usize) -> usize {
     }
 }
 
-/// Bytes that a shared value of `bytes` takes: two counters stand before it.
+/// Bytes that an `Arc` of a value of `bytes` takes: two counters stand before it.
 pub const fn shared(bytes: usize) -> usize {
     allocated(bytes + 2 * size_of::<usize>())
 }
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_takes_no_less_than_asked_and_a_quarter_more_at_most() {
+    fn a_block_takes_at_least_its_bytes_and_at_most_a_quarter_more() {
         for bytes in 65..300_000 {
             let taken = allocated(bytes);
             assert!(taken >= bytes && taken * 4 <= bytes * 5 + 64, "{bytes} take {taken}");

@@ -1,45 +1,45 @@
-//! Files that are opened as themselves: never through a symbolic link, and never something else than a file.
+//! Opens files safely: never through a symbolic link, and only regular files.
 //!
-//! A directory that others can write may hold a link with the name of one of our files; what is written through it lands in
-//! whatever it points to. So each file of a data directory is opened here, and each directory in it is looked at here
-//! before it is used. A directory of which [`shared`] finds nothing cannot be changed by others afterwards.
+//! A directory that others can write may hold a link with the name of one of our files. Writing through it would change
+//! the file that it points to. So each file of a data directory is opened here, and each directory in it is checked
+//! here before it is used. A directory for which [`exposure`] returns `None` cannot be changed by others afterwards.
 //!
-//! On systems other than Unix these are plain opens: their links need rights that others do not have.
+//! On systems other than Unix these are plain opens: links there need rights that other users do not have.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Why a directory is not this user's alone.
+/// The way in which other users can change a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shared {
-    /// Its owner is another user.
+pub enum Exposure {
+    /// Another user owns it.
     Owner {
-        /// The owner's number.
+        /// The id of the owner.
         owner: u32,
-        /// This process's user.
+        /// The id of this process's user.
         user: u32,
     },
     /// Its mode lets the group or everybody write.
     Writable {
-        /// The mode, as `chmod` takes it.
+        /// The mode, in the form that `chmod` takes.
         mode: u32,
     },
 }
 
-/// Opens a regular file with `options`. A symbolic link, and whatever else is no file, is an error of the kind
-/// [`io::ErrorKind::InvalidInput`].
+/// Opens a regular file with `options`. A symbolic link, and anything else that is not a regular file, is an error of
+/// the kind [`io::ErrorKind::InvalidInput`].
 pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let mut options = options.clone();
-    // Non-blocking: opening a pipe would wait for its other end. It has no effect on files.
+    // Non-blocking: opening a pipe would wait for its other end. The flag has no effect on files.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, no_follow());
-    let file = options.open(path).map_err(|error| if is_link(&error) { no_file() } else { error })?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+    let file = options.open(path).map_err(|error| if is_link(&error) { not_a_file() } else { error })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_a_file()) }
 }
 
-fn no_file() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no regular file")
+fn not_a_file() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "expected a regular file, found a symbolic link or something else")
 }
 
 /// Opens a regular file to read it; see [`open`].
@@ -47,7 +47,7 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
 }
 
-/// The system's answer where the last name of a path is a link, and links are not followed.
+/// Returns true for the error that the system reports if the last name of a path is a link and links are not followed.
 fn is_link(error: &io::Error) -> bool {
     cfg!(unix) && error.raw_os_error() == Some(ELOOP)
 }
@@ -63,33 +63,35 @@ fn no_follow() -> i32 {
     flags.bits() as i32
 }
 
-/// Whether `path` itself is a directory: false for a link to one, and where there is nothing.
+/// Returns true if `path` itself is a directory; false for a link to one, and if nothing is there.
 pub fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// Why others than this user can change what is in a directory; `None`: they cannot. The administrator always can.
+/// Returns how users other than this one can change the content of a directory; `None`: they cannot. The administrator
+/// always can.
 #[cfg(unix)]
-pub fn shared(directory: &Path) -> io::Result<Option<Shared>> {
+pub fn exposure(directory: &Path) -> io::Result<Option<Exposure>> {
     use std::os::unix::fs::MetadataExt;
     let found = std::fs::metadata(directory)?;
-    Ok(shared_by(found.uid(), found.mode() & 0o7777, rustix::process::geteuid().as_raw()))
+    Ok(exposure_of(found.uid(), found.mode() & 0o7777, rustix::process::geteuid().as_raw()))
 }
 
-/// Not known here.
+/// Not known on this system.
 #[cfg(not(unix))]
-pub fn shared(_: &Path) -> io::Result<Option<Shared>> {
+pub fn exposure(_: &Path) -> io::Result<Option<Exposure>> {
     Ok(None)
 }
 
 #[cfg(unix)]
-fn shared_by(owner: u32, mode: u32, user: u32) -> Option<Shared> {
-    /// Writable by the group or by everybody. A sticky bit keeps them from removing files, and not from planting some.
+fn exposure_of(owner: u32, mode: u32, user: u32) -> Option<Exposure> {
+    /// Writable by the group or by everybody. A sticky bit keeps others from removing files, but not from creating
+    /// them.
     const OTHERS_WRITE: u32 = 0o022;
     if owner != user {
-        return Some(Shared::Owner { owner, user });
+        return Some(Exposure::Owner { owner, user });
     }
-    (mode & OTHERS_WRITE != 0).then_some(Shared::Writable { mode })
+    (mode & OTHERS_WRITE != 0).then_some(Exposure::Writable { mode })
 }
 
 #[cfg(all(test, unix))]
@@ -99,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_an_error_and_what_it_points_to_is_left_alone() {
+    fn a_link_is_an_error_and_its_target_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let (target, link) = (directory.path().join("target"), directory.path().join("link"));
         std::fs::write(&target, "precious").unwrap();
@@ -111,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_and_not_waited_for() {
+    fn a_directory_or_a_pipe_is_refused_without_waiting() {
         let directory = tempfile::tempdir().unwrap();
         assert!(open_to_read(directory.path()).is_err());
         let pipe = directory.path().join("pipe");
@@ -130,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_can_write_is_not_ours_alone() {
-        assert_eq!(shared_by(7, 0o700, 7), None);
-        assert_eq!(shared_by(7, 0o755, 7), None);
-        assert_eq!(shared_by(8, 0o700, 7), Some(Shared::Owner { owner: 8, user: 7 }));
+    fn a_directory_that_others_can_write_is_exposed() {
+        assert_eq!(exposure_of(7, 0o700, 7), None);
+        assert_eq!(exposure_of(7, 0o755, 7), None);
+        assert_eq!(exposure_of(8, 0o700, 7), Some(Exposure::Owner { owner: 8, user: 7 }));
         for mode in [0o770, 0o702, 0o1777] {
-            assert_eq!(shared_by(7, mode, 7), Some(Shared::Writable { mode }));
+            assert_eq!(exposure_of(7, mode, 7), Some(Exposure::Writable { mode }));
         }
-        assert_eq!(shared(tempfile::tempdir().unwrap().path()).unwrap(), None);
+        assert_eq!(exposure(tempfile::tempdir().unwrap().path()).unwrap(), None);
     }
 }

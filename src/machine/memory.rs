@@ -1,21 +1,22 @@
-//! The memory that this process may use: the container's limit where there is one, else the machine's memory.
+//! The memory that this process may use: the container's limit if there is one, otherwise the machine's memory.
 //!
-//! Limits of control groups apply to all groups below them, so each group on the way to the root is asked.
+//! Limits of control groups apply to all groups below them, so each group on the path to the root is read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bytes that this process may use before the kernel ends it; `None` where nothing says so (not on Linux).
+/// Bytes that this process may use before the kernel ends it; `None` if the system does not say (not on Linux).
 pub fn limit() -> Option<u64> {
     limit_under(Path::new("/"))
 }
 
-/// Bytes of memory that this process takes and that no file can give back; `None` where nothing says so (not on Linux).
+/// Anonymous memory of this process, which no file can give back, in bytes; `None` if the system does not say (not on
+/// Linux).
 pub fn anonymous() -> Option<u64> {
     kib_of("RssAnon:", &fs::read_to_string("/proc/self/status").ok()?)
 }
 
-/// [`limit`] of a machine whose files are under `root`.
+/// Returns [`limit`] for a machine whose files are under `root`.
 fn limit_under(root: &Path) -> Option<u64> {
     let total = kib_of("MemTotal:", &fs::read_to_string(root.join("proc/meminfo")).ok()?)?;
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
@@ -34,15 +35,15 @@ fn limit_under(root: &Path) -> Option<u64> {
     Some(limits.fold(total, u64::min))
 }
 
-/// Bytes of a line such as `MemTotal:  1000 kB`.
+/// The bytes of a line like `MemTotal:  1000 kB`.
 fn kib_of(name: &str, lines: &str) -> Option<u64> {
     let line = lines.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// The least limit of a group and all above it. Inside a container the path may be the host's, which is not mounted:
-/// then the mount's root is the container's own group.
+/// The lowest limit of a group and all groups above it. Inside a container the path may be the host's, which is not
+/// mounted. Then the root of the mount is the container's own group.
 fn least_of_path(mount: &Path, group: &str, file: &str) -> Option<u64> {
     let group: PathBuf = group.trim_start_matches('/').into();
     let limit =
@@ -76,13 +77,13 @@ mod tests {
     }
 
     #[test]
-    fn this_process_takes_some_memory() {
+    fn this_process_uses_some_memory() {
         let now = anonymous();
         assert!(now.is_some_and(|bytes| bytes > 100_000) || cfg!(not(target_os = "linux")), "{now:?}");
     }
 
     #[test]
-    fn the_least_limit_on_the_way_to_the_root_counts() {
+    fn the_lowest_limit_on_the_path_to_the_root_counts() {
         let files = [
             ("proc/self/cgroup", "0::/pods/one\n"),
             ("sys/fs/cgroup/pods/memory.max", "400000\n"),

@@ -1,7 +1,7 @@
-//! The accept loop: connections are taken while there is room for them, and turned away by word of the log otherwise.
+//! The accept loop. Admits connections up to a limit; closes further ones, and the log says so.
 //!
-//! Invariant: there are never more connections than [`Limits`] says, in all or of one address, so that descriptors are
-//! left for files. What a connection may do is left to [`super::connection`].
+//! Invariant: there are never more connections than [`Limits`] allows, in total or from one address, so file
+//! descriptors are left for files. The connections themselves are left to [`super::connection`].
 
 use std::collections::HashMap;
 use std::io;
@@ -14,33 +14,33 @@ use tokio::time::Instant;
 
 use super::open_files;
 
-/// The first pause after the system could give no connection, and the longest: they double in between.
+/// The first and the longest pause after the system could not give a connection. Each pause doubles the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the log says that connections are turned away.
+/// Interval of the log line about refused connections.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many connections there may be.
+/// The limits of open connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in all. Higher: more clients, more open files and memory.
+    /// Connections in total. Higher: more clients, more open files and memory.
     pub connections: usize,
-    /// Connections of one IPv4 address, or of one IPv6 network of 64 bits. Lower: one client can take less from the
-    /// others; clients behind one proxy count as one address.
+    /// Connections from one IPv4 address or one IPv6 /64 network. Lower: one client leaves more to the others. The
+    /// clients behind a proxy count as one address.
     pub per_address: usize,
 }
 
-/// Why a connection was turned away.
+/// The reason why a connection was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     Full,
     AddressFull,
 }
 
-/// Counts connections.
+/// Counts the open connections.
 #[derive(Debug)]
-struct Ledger {
+struct ConnectionLimiter {
     limits: Limits,
     open: Mutex<Open>,
 }
@@ -51,15 +51,15 @@ struct Open {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A connection that was let in; dropping it makes room for another.
+/// The permit of an admitted connection. Dropping it frees the permit.
 #[derive(Debug)]
-pub struct Admitted {
-    ledger: Arc<Ledger>,
+pub struct ConnectionPermit {
+    limiter: Arc<ConnectionLimiter>,
     address: IpAddr,
 }
 
-impl Ledger {
-    fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<Admitted, Refused> {
+impl ConnectionLimiter {
+    fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Refused> {
         let address = counted_as(peer);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.limits.connections {
@@ -71,13 +71,13 @@ impl Ledger {
         }
         *of_address += 1;
         open.total += 1;
-        Ok(Admitted { ledger: Arc::clone(self), address })
+        Ok(ConnectionPermit { limiter: Arc::clone(self), address })
     }
 }
 
-impl Drop for Admitted {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut open = self.ledger.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.limiter.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
         if let Some(n) = open.by_address.get_mut(&self.address) {
             *n -= 1;
@@ -88,7 +88,7 @@ impl Drop for Admitted {
     }
 }
 
-/// The address that a peer is counted under. A host has a whole IPv6 network of 64 bits to choose addresses from.
+/// The address under which a peer is counted. A host can choose its addresses from a whole IPv6 /64 network.
 fn counted_as(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -96,34 +96,34 @@ fn counted_as(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// Accepts connections for ever, and hands each to `serve`. Closes the listener when dropped.
-pub async fn accept(listener: TcpListener, limits: Limits, serve: impl Fn(TcpStream, Admitted)) {
-    let ledger = Arc::new(Ledger { limits, open: Mutex::default() });
+/// Accepts connections for ever, and passes each to `serve`. Dropping the future closes the listener.
+pub async fn accept(listener: TcpListener, limits: Limits, serve: impl Fn(TcpStream, ConnectionPermit)) {
+    let limiter = Arc::new(ConnectionLimiter { limits, open: Mutex::default() });
     let (mut refusals, mut failures) = (Report::default(), Report::default());
     let mut pause = FIRST_PAUSE;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 pause = FIRST_PAUSE;
-                match ledger.admit(peer.ip()) {
+                match limiter.admit(peer.ip()) {
                     Ok(admitted) => {
-                        // Fails only for a connection that is closed already, which its first read will tell.
+                        // Fails only if the connection is already closed; its first read reports that.
                         let _ = stream.set_nodelay(true);
                         serve(stream, admitted);
                     }
                     Err(refused) => {
-                        if let Some(turned_away) = refusals.due() {
-                            report_refusal(refused, limits, peer.ip(), turned_away);
+                        if let Some(refused_connections) = refusals.due() {
+                            report_refusal(refused, limits, peer.ip(), refused_connections);
                         }
                     }
                 }
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
-                // No descriptor or no memory: asking again at once would only keep a core busy.
+                // No descriptor or no memory is left: an immediate retry would only keep a core busy.
                 if let Some(times) = failures.due() {
                     let open_files = open_files::limit().unwrap_or_default();
-                    tracing::warn!(%error, open_files, times, "connections wait: the system has none to give");
+                    tracing::warn!(%error, open_files, times, "connections wait: the system has no descriptors or memory for them");
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -132,32 +132,32 @@ pub async fn accept(listener: TcpListener, limits: Limits, serve: impl Fn(TcpStr
     }
 }
 
-fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, turned_away: u64) {
+fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, refused_connections: u64) {
     let open_files = open_files::limit().unwrap_or_default();
     match refused {
         Refused::Full => tracing::warn!(
-            turned_away,
+            refused_connections,
             max_connections = limits.connections,
             open_files,
-            "connections are turned away: max_connections are open; it follows the limit of open files"
+            "connections are refused: max_connections are open; raise it, or the limit of open files if it is auto"
         ),
         Refused::AddressFull => tracing::warn!(
-            turned_away,
+            refused_connections,
             %address,
             max_connections_per_address = limits.per_address,
-            "connections of one address are turned away: it has max_connections_per_address open; by default that is half \
-             of what the limit of open files leaves"
+            "connections of one address are refused: it has max_connections_per_address open; raise it, or max_connections \
+             if it is auto"
         ),
     }
 }
 
-/// The peer gave up before its connection was accepted: that says nothing of the next one.
+/// Returns true if the error is about one connection only: its peer gave up before it was accepted.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Decides which of many like events is written to the log: the first, and then one each [`REPORT_INTERVAL`].
+/// Selects the events that are written to the log: the first, and then one in each [`REPORT_INTERVAL`].
 #[derive(Debug, Default)]
 struct Report {
     last: Option<Instant>,
@@ -165,7 +165,7 @@ struct Report {
 }
 
 impl Report {
-    /// Counts an event. If it is to be written: how many there were since the last that was.
+    /// Counts an event. Returns the number of events since the last log line if a new line is due.
     fn due(&mut self) -> Option<u64> {
         self.since += 1;
         if self.last.is_some_and(|last| last.elapsed() < REPORT_INTERVAL) {
@@ -180,8 +180,8 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn ledger(connections: usize, per_address: usize) -> Arc<Ledger> {
-        Arc::new(Ledger { limits: Limits { connections, per_address }, open: Mutex::default() })
+    fn limiter(connections: usize, per_address: usize) -> Arc<ConnectionLimiter> {
+        Arc::new(ConnectionLimiter { limits: Limits { connections, per_address }, open: Mutex::default() })
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -189,27 +189,27 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_has_its_share_leaves_room_for_others() {
-        let ledger = ledger(3, 2);
-        let first = ledger.admit(ip("10.0.0.1")).unwrap();
-        let _second = ledger.admit(ip("10.0.0.1")).unwrap();
-        assert_eq!(ledger.admit(ip("10.0.0.1")).unwrap_err(), Refused::AddressFull);
-        let _third = ledger.admit(ip("10.0.0.2")).unwrap();
-        assert_eq!(ledger.admit(ip("10.0.0.3")).unwrap_err(), Refused::Full);
+    fn an_address_cannot_take_the_connections_of_others() {
+        let limiter = limiter(3, 2);
+        let first = limiter.admit(ip("10.0.0.1")).unwrap();
+        let _second = limiter.admit(ip("10.0.0.1")).unwrap();
+        assert_eq!(limiter.admit(ip("10.0.0.1")).unwrap_err(), Refused::AddressFull);
+        let _third = limiter.admit(ip("10.0.0.2")).unwrap();
+        assert_eq!(limiter.admit(ip("10.0.0.3")).unwrap_err(), Refused::Full);
         drop(first);
-        assert!(ledger.admit(ip("10.0.0.1")).is_ok());
-        assert_eq!(ledger.open.lock().unwrap().by_address.len(), 2);
+        assert!(limiter.admit(ip("10.0.0.1")).is_ok());
+        assert_eq!(limiter.open.lock().unwrap().by_address.len(), 2);
     }
 
     #[test]
-    fn a_network_of_ipv6_counts_as_one_address_and_a_mapped_one_as_ipv4() {
+    fn an_ipv6_network_counts_as_one_address_and_a_mapped_address_as_ipv4() {
         assert_eq!(counted_as(ip("2001:db8::1")), counted_as(ip("2001:db8::ffff:1")));
         assert_ne!(counted_as(ip("2001:db8::1")), counted_as(ip("2001:db8:0:1::1")));
         assert_eq!(counted_as(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_many_events_the_log_gets_the_first_and_then_one_at_intervals_with_their_number() {
+    async fn the_log_gets_the_first_event_and_then_one_in_each_interval_with_a_count() {
         let mut report = Report::default();
         assert_eq!(report.due(), Some(1));
         assert_eq!((report.due(), report.due()), (None, None));

@@ -1,8 +1,8 @@
-//! One call: let in, answered by the service, its answer sent as its client takes it.
+//! One call: its admission, its request, and its answer at the speed of the client.
 //!
-//! Invariants: a call holds its place until the last byte of its answer is handed to HTTP/2; its deadline holds until
-//! then too; of an answer no more is handed over than the client has asked for by its windows, so that a client which
-//! takes too little for too long can still be told, and is not waited for.
+//! Invariants: a call holds its permit until the last byte of its answer is handed to HTTP/2, and its deadline applies
+//! until then. No more of an answer is handed over than the client's flow-control windows allow. So the server never
+//! waits for a client that takes too little for too long, and can still send it a status.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -22,9 +22,9 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::connection::{Peer, Served};
-use super::gate::Place;
+use super::admission::CallPermit;
 use super::progress::Progress;
-use super::request::{Expected, LEAST_PROGRESS, Messages};
+use super::request::{Expected, MIN_PROGRESS, Messages};
 use super::unpack::Encoding;
 use super::{methods, timeout};
 use crate::compute;
@@ -47,7 +47,7 @@ pub async fn answer(
     if let Some(status) = unsupported(&head) {
         let mut response = Response::new(());
         *response.status_mut() = status;
-        // An error means that nobody waits for it.
+        // An error means that the client has left.
         let _ = respond.send_response(response, true);
         return;
     }
@@ -56,11 +56,11 @@ pub async fn answer(
         Err(Ended::Gone) => return,
         Err(Ended::Failed(failure)) => return refuse(&mut respond, failure),
     };
-    // The place is held to the end of this function.
-    let Admitted { _place, timeout, mut limit, messages } = admitted;
+    // The permit is held until the end of this function.
+    let AdmittedCall { _permit, timeout, mut limit, messages } = admitted;
     let mut request = Request::from_parts(head, Body::new(messages));
     if let Some(timeout) = timeout {
-        // So that what cannot be done by then is refused.
+        // Work that cannot be done by the deadline is refused.
         request.extensions_mut().insert(compute::Deadline::at(began + timeout));
     }
     let mut routes = served.routes.clone();
@@ -69,7 +69,7 @@ pub async fn answer(
             Ok(response) => response,
             Err(never) => match never {},
         },
-        // The call is dropped here, and what it queued with it.
+        // The call is dropped here, with its queued work.
         failure = limit.over() => Status::from(failure).into_http(),
         () = reset(&mut respond) => return,
     };
@@ -77,49 +77,49 @@ pub async fn answer(
     let ends_here = body.is_end_stream();
     let Ok(send) = respond.send_response(Response::from_parts(head, ()), ends_here) else { return };
     if !ends_here {
-        Answer { send, limit, stall: served.options.patience.stall }.send(body).await;
+        Answer { send, limit, stall: served.options.client_timeouts.stall }.send(body).await;
     }
 }
 
-/// A call that has a place.
-struct Admitted {
-    _place: Place,
+/// A call that holds a permit.
+struct AdmittedCall {
+    _permit: CallPermit,
     timeout: Option<Duration>,
     limit: TimeLimit,
     messages: Messages,
 }
 
-/// Gives a call its place: a stream when it begins, another call when its one message is here.
+/// Admits a call: a stream when it begins, a unary call when its one message has arrived.
 async fn admit(
     served: &Served,
     peer: &Peer,
     head: &request::Parts,
     body: RecvStream,
     respond: &mut SendResponse<Bytes>,
-) -> Result<Admitted, Ended> {
+) -> Result<AdmittedCall, Ended> {
     let path = head.uri.path();
     let timeout = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        // Also where the answer would be known at once.
+        // This applies even if the answer is known at once.
         return Err(Ended::Failed(Failure::DeadlineExceeded));
     }
     let stream = methods::is_client_stream(path);
-    let first = if stream { served.gates.enter(path, peer.id) } else { served.gates.arrive(peer.id) };
+    let first = if stream { served.limiters.enter(path, peer.id) } else { served.limiters.arrive(peer.id) };
     let first = first.map_err(Ended::Failed)?;
     let mut limit = TimeLimit::new(timeout, Arc::clone(&first.progress));
     let expected = Expected {
         stream,
         encoding: encoding(&head.headers),
         max_message_bytes: served.options.max_message_bytes,
-        patience: served.options.patience,
+        client_timeouts: served.options.client_timeouts,
         memory: served.memory.clone(),
         of_connection: peer.memory.clone(),
         progress: Arc::clone(&first.progress),
     };
     let mut messages = Messages::new(body, expected);
     if stream {
-        return Ok(Admitted { _place: first, timeout, limit, messages });
+        return Ok(AdmittedCall { _permit: first, timeout, limit, messages });
     }
     tokio::select! {
         biased;
@@ -127,12 +127,12 @@ async fn admit(
         failure = limit.over() => return Err(Ended::Failed(failure)),
         () = reset(respond) => return Err(Ended::Gone),
     }
-    let place = served.gates.enter(path, peer.id).map_err(Ended::Failed)?;
-    limit.progress = Arc::clone(&place.progress);
-    Ok(Admitted { _place: place, timeout, limit, messages })
+    let permit = served.limiters.enter(path, peer.id).map_err(Ended::Failed)?;
+    limit.progress = Arc::clone(&permit.progress);
+    Ok(AdmittedCall { _permit: permit, timeout, limit, messages })
 }
 
-/// What HTTP says of a request that is not one of gRPC.
+/// The HTTP status of a request that is not a gRPC request; `None` for gRPC.
 fn unsupported(head: &request::Parts) -> Option<StatusCode> {
     if head.method != Method::POST {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
@@ -144,23 +144,23 @@ fn unsupported(head: &request::Parts) -> Option<StatusCode> {
     (!known).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
-/// What messages are compressed with. An unknown encoding is refused by the service.
+/// The compression of the messages. The service refuses an unknown encoding.
 fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     Encoding::from_name(headers.get("grpc-encoding")?.to_str().ok()?)
 }
 
 fn refuse(respond: &mut SendResponse<Bytes>, failure: Failure) {
     let (head, ()) = Status::from(failure).into_http::<()>().into_parts();
-    // An error means that nobody waits for it.
+    // An error means that the client has left.
     let _ = respond.send_response(Response::from_parts(head, ()), true);
 }
 
-/// Resolves when the client gives the call up, or its connection is gone.
+/// Resolves when the client resets the stream, or its connection is gone.
 async fn reset(respond: &mut SendResponse<Bytes>) {
     let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
 }
 
-/// Until when a call may go on: the caller's deadline, if it gave one, and until others need its place.
+/// The time limit of a call: the caller's deadline, if it gave one, and the time when others need its permit.
 struct TimeLimit {
     deadline: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
@@ -194,11 +194,11 @@ struct Answer {
     stall: Duration,
 }
 
-/// Why an answer ends before its end.
+/// The reason why a call ends early.
 enum Ended {
-    /// Nobody takes it any more.
+    /// The client has left.
     Gone,
-    /// The client is told.
+    /// The client gets this status.
     Failed(Failure),
 }
 
@@ -209,7 +209,7 @@ impl Answer {
             Err(Ended::Gone) => self.send.send_reset(Reason::CANCEL),
             Err(Ended::Failed(failure)) => {
                 let mut trailers = HeaderMap::new();
-                // Trailers need no window: they can be sent to a client that takes nothing.
+                // Trailers need no window, so a client that takes no data still gets them.
                 let written = Status::from(failure).add_header(&mut trailers).is_ok();
                 if !written || self.send.send_trailers(trailers).is_err() {
                     self.send.send_reset(Reason::CANCEL);
@@ -228,7 +228,7 @@ impl Answer {
             };
             let frame = match frame {
                 None => return self.send.send_data(Bytes::new(), true).map_err(|_| Ended::Gone),
-                // tonic writes errors into trailers; a body that breaks off has no other way.
+                // tonic writes errors into trailers; a body that breaks off has no other way to report one.
                 Some(Err(_)) => return Err(Ended::Failed(Failure::Internal)),
                 Some(Ok(frame)) => frame,
             };
@@ -243,7 +243,7 @@ impl Answer {
         }
     }
 
-    /// Hands over `data` as the client takes it.
+    /// Hands over `data` at the speed of the client.
     async fn send_data(&mut self, mut data: Bytes) -> Result<(), Ended> {
         let (mut stalled_at, mut sent) = (None, 0);
         while !data.is_empty() {
@@ -259,7 +259,7 @@ impl Answer {
             let piece = data.split_to(capacity.min(data.len()));
             sent += piece.len();
             self.limit.progress.moved();
-            if sent >= LEAST_PROGRESS {
+            if sent >= MIN_PROGRESS {
                 (stalled_at, sent) = (None, 0);
             }
             self.send.send_data(piece, false).map_err(|_| Ended::Gone)?;
@@ -267,7 +267,7 @@ impl Answer {
         Ok(())
     }
 
-    /// Waits until the client takes more, until `stalled` at most.
+    /// Waits until the client takes more data, or until `stalled`.
     async fn capacity(&mut self, stalled: Instant) -> Result<usize, Ended> {
         let Self { send, limit, stall } = self;
         tokio::select! {
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn other_methods_and_content_types_are_told_so_by_http() {
+    fn other_methods_and_content_types_get_an_http_status() {
         for grpc in ["application/grpc", "application/grpc+proto", "Application/gRPC; charset=utf-8"] {
             assert_eq!(of(Method::POST, grpc), None, "{grpc}");
         }

@@ -1,7 +1,7 @@
-//! One connection: its handshake, its streams, and its end, for whatever reason.
+//! One connection: its handshake, its streams and its end.
 //!
-//! Invariants: a connection that says nothing at first, that has no call for long, whose peer is gone, or whose peer
-//! floods it with frames ends, by a GOAWAY where its peer may still read one. Calls are answered by tasks of their own
+//! Invariants: the server ends a connection that sends no first frame, that has no call for long, whose peer is gone,
+//! or whose peer floods it with frames. A peer that may still read gets a GOAWAY. Each call runs in its own task
 //! ([`super::call`]), so a connection never computes.
 
 use std::pin::Pin;
@@ -20,73 +20,73 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tonic::service::Routes;
 
-use super::accept::Admitted;
+use super::accept::ConnectionPermit;
 use super::call;
 use super::frames::{Counted, Seen};
-use super::methods::Gates;
-use super::request::{Memory, Patience};
+use super::methods::CallLimiters;
+use super::request::{Memory, ClientTimeouts};
 use crate::budget::ByteBudget;
 
-/// HTTP/2 windows: what a client may send ahead. 256 KiB keep a stream of documents flowing over a network of some
-/// milliseconds; 1 MiB is what a connection can cost at most while none of it is read.
+/// HTTP/2 flow-control windows. 256 KiB keep a stream of documents flowing over a network with a few milliseconds of
+/// latency. 1 MiB is the most memory that a connection costs while none of it is read.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Streams that a connection may have open. More wait at the client.
+/// Concurrent streams of a connection. The client queues further ones.
 const MAX_STREAMS: u32 = 128;
 /// Bytes of a request's headers.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// Streams that may be reset for a client's mistakes before the connection ends, and before they were accepted.
+/// Streams that may be reset before they are accepted, or because of a client's mistakes, before the connection ends.
 const MAX_ERROR_RESETS: usize = 256;
-/// Streams whose reset a client may not have seen: frames for them are passed over, and not held against it.
+/// Streams whose reset a client may not have seen yet: frames for them are ignored, and are not counted as mistakes.
 const REMEMBERED_RESETS: usize = 256;
-const REMEMBERED_FOR: Duration = Duration::from_secs(5);
+const REMEMBERED_RESET_TIME: Duration = Duration::from_secs(5);
 /// Bytes of an answer that wait for the network.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// A client that is silent for so long is pinged, and gone if it does not answer.
+/// A client that is silent for the interval gets a ping. If it does not answer within the timeout, it is gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a GOAWAY may take to be sent, and after it a client to close an idle connection.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time for a GOAWAY to be sent, and time after it for a client to close an idle connection.
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a connection is looked at, at most.
-const LEAST_PAUSE: Duration = Duration::from_millis(200);
+/// Shortest interval between two checks of a connection.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
 
-/// How connections and their calls are served.
+/// The settings of connections and their calls.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Bytes of one message in either direction, decompressed.
     pub max_message_bytes: usize,
-    /// How long the client of a call is waited for.
-    pub patience: Patience,
-    /// How long a new connection may take until its first frame. Higher: slower networks get in, and connections that
-    /// say nothing stay longer.
+    /// The time limits for the client of a call.
+    pub client_timeouts: ClientTimeouts,
+    /// Time for the first frame of a connection. Higher: slower networks can connect, and silent connections stay
+    /// longer.
     pub handshake_timeout: Duration,
-    /// How long a connection may have no call. Higher: clients that call seldom connect less often, and connections
-    /// that nobody uses stay longer.
+    /// Time that a connection may have no call. Higher: clients that call seldom reconnect less often, and unused
+    /// connections stay longer.
     pub connection_idle_timeout: Duration,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub struct Served {
     /// The services.
     pub routes: Routes,
-    /// How many calls there may be.
-    pub gates: Gates,
+    /// The limits of concurrent calls.
+    pub limiters: CallLimiters,
     /// The memory of requests.
     pub memory: Memory,
-    /// How they are served.
+    /// The settings.
     pub options: Options,
 }
 
-/// The other end of a connection, for its calls.
+/// The other end of a connection.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its number.
+    /// The number of the connection.
     pub id: u64,
     /// The memory that its requests may take.
     pub memory: ByteBudget,
@@ -113,7 +113,7 @@ impl Peer {
         ActiveCall(Arc::clone(self))
     }
 
-    /// How long there has been no call.
+    /// The time since the last call ended; zero during a call.
     fn idle_for(&self) -> Duration {
         if self.calls.load(Ordering::Relaxed) > 0 {
             return Duration::ZERO;
@@ -133,9 +133,9 @@ impl Drop for ActiveCall {
     }
 }
 
-/// Serves a connection to its end. `stop` becomes true when the server stops: calls in progress go on, and no new ones
-/// are taken.
-pub async fn serve(served: Arc<Served>, stream: TcpStream, admitted: Admitted, stop: watch::Receiver<bool>) {
+/// Serves a connection until it ends. `stop` becomes true when the server stops: then calls in progress continue, and
+/// new ones are not accepted.
+pub async fn serve(served: Arc<Served>, stream: TcpStream, permit: ConnectionPermit, stop: watch::Receiver<bool>) {
     let options = served.options;
     let (io, seen) = Counted::new(stream);
     let mut builder = h2::server::Builder::new();
@@ -147,14 +147,14 @@ pub async fn serve(served: Arc<Served>, stream: TcpStream, admitted: Admitted, s
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .max_pending_accept_reset_streams(MAX_ERROR_RESETS)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
-        .reset_stream_duration(REMEMBERED_FOR)
+        .reset_stream_duration(REMEMBERED_RESET_TIME)
         .max_send_buffer_size(SEND_BUFFER);
     let began = Instant::now();
     let handshake = tokio::time::timeout(options.handshake_timeout, builder.handshake::<_, Bytes>(io));
     let mut connection = match handshake.await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, "a connection did not speak HTTP/2"),
-        Err(_) => return tracing::debug!("a connection said nothing in time"),
+        Ok(Err(error)) => return tracing::debug!(%error, "a connection does not speak HTTP/2"),
+        Err(_) => return tracing::debug!("a connection sent nothing within the handshake timeout"),
     };
     let peer = Peer::new(served.memory.of_connection(options.max_message_bytes));
     let watch = Watch {
@@ -167,13 +167,13 @@ pub async fn serve(served: Arc<Served>, stream: TcpStream, admitted: Admitted, s
         peer: Arc::clone(&peer),
         idle_timeout: options.connection_idle_timeout,
     };
-    // Counts as open until it is over: the server waits for the last receiver.
+    // Counts the connection as open until it is over: the server waits until the last receiver is dropped.
     let open = stop.clone();
     drive(served, connection, peer, watch, stop).await;
-    drop((admitted, open));
+    drop((permit, open));
 }
 
-/// What happens to a connection. A call is most of what happens, so it is not boxed.
+/// An event of a connection. Most events are calls, so they are not boxed.
 #[allow(clippy::large_enum_variant)]
 enum Event {
     Call(Request<RecvStream>, SendResponse<Bytes>),
@@ -183,14 +183,14 @@ enum Event {
     End(End),
 }
 
-/// Why we end a connection.
+/// The reason why the server ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It sent more frames without work than it may.
+    /// The client sent more frames without work than it may.
     Flood,
-    /// It sent no frame at first, or no answer to a ping, or did not close.
+    /// The client sent no first frame, did not answer a ping, or did not close.
     Dead,
-    /// It had no call for long.
+    /// The connection had no call for long.
     Idle,
 }
 
@@ -202,7 +202,7 @@ async fn drive(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut stop = std::pin::pin!(async move {
-        // An error means that the server is gone: stop as well.
+        // An error means that the server is gone, which is also a stop.
         let _ = stop.wait_for(|stop| *stop).await;
     });
     let mut stopped = false;
@@ -235,29 +235,29 @@ async fn drive(
                 connection.graceful_shutdown();
             }
             Event::End(End::Idle) => {
-                tracing::debug!("a connection without calls is closed");
+                tracing::debug!("a connection without calls is asked to close");
                 connection.graceful_shutdown();
                 watch.close_due = Some(Instant::now() + CLOSE_TIMEOUT);
                 watch.timer.as_mut().reset(Instant::now());
             }
             Event::End(End::Dead) => return,
             Event::End(End::Flood) => {
-                tracing::debug!("a connection is closed: it sends frames that bring no work");
+                tracing::debug!("a connection is closed: it sends too many frames that carry no work");
                 connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 let closed = poll_fn(|cx| connection.poll_closed(cx));
-                // Whatever comes of it, the connection is over.
-                let _ = tokio::time::timeout(LAST_WORDS, closed).await;
+                // The connection is over with any result.
+                let _ = tokio::time::timeout(GOAWAY_TIMEOUT, closed).await;
                 return;
             }
         }
     }
 }
 
-/// What ends a connection that does not end itself.
+/// The timers and counters that end a connection.
 struct Watch {
-    /// Until when the first frame must come, while none has.
+    /// The time by which the first frame must arrive, until it has.
     first_frame_due: Option<Instant>,
-    /// Until when a connection that was told to must close.
+    /// The time by which a connection must close after it was asked to.
     close_due: Option<Instant>,
     pings: Option<PingPong>,
     ping_sent: Option<Instant>,
@@ -268,7 +268,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Ready when the connection is to end.
+    /// Ready when the connection must end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.seen.flooded() {
             return Poll::Ready(End::Flood);
@@ -288,13 +288,13 @@ impl Watch {
         Poll::Pending
     }
 
-    /// When to look again, unless the connection is to end now.
+    /// Returns the time of the next check, or the reason to end the connection now.
     fn due(&mut self, now: Instant) -> Result<Instant, End> {
         if self.seen.any_frame() {
             self.first_frame_due = None;
         }
         if self.close_due.is_some() && self.peer.idle_for().is_zero() {
-            // A call was on its way when the connection was asked to close.
+            // A call was in transit when the connection was asked to close.
             self.close_due = Some(now + CLOSE_TIMEOUT);
         }
         if [self.first_frame_due, self.close_due].into_iter().flatten().any(|due| due <= now) {
@@ -318,8 +318,8 @@ impl Watch {
         if self.close_due.is_none() && idle >= self.idle_timeout {
             return Err(End::Idle);
         }
-        // At least a moment, whatever the clocks say: it is only looked again.
-        let in_future = |left: Duration| now + left.max(LEAST_PAUSE);
+        // A minimum pause, in case clocks disagree: the next check only comes a little later.
+        let in_future = |left: Duration| now + left.max(MIN_PAUSE);
         let keepalive = match self.ping_sent {
             Some(sent) => in_future((sent + KEEPALIVE_TIMEOUT).saturating_duration_since(now)),
             None => in_future(KEEPALIVE_INTERVAL.saturating_sub(silent)),

@@ -1,8 +1,8 @@
-//! Counts the HTTP/2 frames that pass through a connection, so that a flood of them ends it.
+//! Counts the HTTP/2 frames of a connection, and ends it if they are a flood.
 //!
-//! h2 bounds what frames cost in memory, and answers as many PING and SETTINGS as come. Here each kind that asks for
-//! work without bringing any is paid for from an allowance, which real work earns: a stream that is opened, bytes that
-//! are sent. Invariant: bytes pass unchanged; once the allowance is used up, nothing more is read.
+//! h2 limits the memory that frames cost, but it answers any number of PING and SETTINGS frames. Here each frame that
+//! causes work without carrying a request spends from an allowance. Real work earns it back: an opened stream, and
+//! bytes that are sent. Invariant: bytes pass unchanged; once the allowance is used up, nothing more is read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,23 +13,23 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Frames without work that a connection may send at once, and each second. A client that reads a large answer sends
-/// many WINDOW_UPDATE and some PING, which the bytes of the answer earn.
+/// Control frames that a connection may send at once, and in each second. A client that reads a large answer sends many
+/// WINDOW_UPDATE and some PING frames; the bytes of the answer earn those.
 const CONTROL: Rate = Rate { burst: 2000.0, each_second: 100.0 };
-/// What a stream earns: window updates for its answer, a ping, a priority.
+/// Frames that a stream earns: window updates for its answer, a ping, a priority.
 const EARNED_BY_STREAM: f64 = 4.0;
-/// Bytes sent that earn one frame: clients confirm each DATA frame twice, and the shortest have about 100 bytes.
+/// Bytes sent that earn one frame. Clients acknowledge each DATA frame twice, and the shortest have about 100 bytes.
 const BYTES_FOR_A_FRAME: f64 = 256.0;
 
-/// Streams that may be reset at once, and each second, by either side. Clients reset what they cancel.
+/// Stream resets at once, and in each second, by either side. Clients reset the streams that they cancel.
 const RESETS: Rate = Rate { burst: 2000.0, each_second: 400.0 };
 
-/// What a client sends before its first frame.
+/// Bytes that a client sends before its first frame (the preface).
 const PREFACE_BYTES: usize = 24;
-/// The head of each frame: length, kind, flags, stream.
-const HEAD_BYTES: usize = 9;
+/// Bytes of the header of each frame: length, type, flags, stream.
+const HEADER_BYTES: usize = 9;
 
-/// Kinds of frames (RFC 9113, section 6).
+/// Types of frames (RFC 9113, section 6).
 mod kind {
     pub const DATA: u8 = 0;
     pub const HEADERS: u8 = 1;
@@ -39,7 +39,7 @@ mod kind {
 /// The flag of DATA that ends a stream.
 const END_STREAM: u8 = 1;
 
-/// What has been seen, for whoever drives the connection.
+/// The counts of a connection, for the task that drives it.
 #[derive(Debug)]
 pub struct Seen {
     begun: Instant,
@@ -58,17 +58,17 @@ impl Seen {
         }
     }
 
-    /// The client has sent a frame.
+    /// Returns true if the client has sent a frame.
     pub fn any_frame(&self) -> bool {
         self.frames.load(Ordering::Relaxed) > 0
     }
 
-    /// The client has sent more frames without work than it may: nothing more is read.
+    /// Returns true if the client has sent more control frames than it may. Nothing more is read then.
     pub fn flooded(&self) -> bool {
         self.flooded.load(Ordering::Relaxed)
     }
 
-    /// How long nothing has been read.
+    /// The time since the last bytes were read.
     pub fn silent_for(&self) -> Duration {
         self.begun.elapsed().saturating_sub(Duration::from_millis(self.last_read_ms.load(Ordering::Relaxed)))
     }
@@ -86,7 +86,7 @@ pub struct Counted<IO> {
 }
 
 impl<IO> Counted<IO> {
-    /// Counts the frames of the server's end `io`.
+    /// Counts the frames of `io`, the server's end of a connection.
     pub fn new(io: IO) -> (Self, Arc<Seen>) {
         let seen = Arc::new(Seen::new());
         let counted = Self {
@@ -105,12 +105,12 @@ impl<IO> Counted<IO> {
         let now = Instant::now();
         seen.last_read_ms.store(now.duration_since(seen.begun).as_millis() as u64, Ordering::Relaxed);
         let mut frames = 0;
-        incoming.walk(bytes, |head| {
+        incoming.walk(bytes, |header| {
             frames += 1;
-            match head.kind {
+            match header.kind {
                 kind::HEADERS => control.earn(EARNED_BY_STREAM),
-                kind::DATA if head.length > 0 || head.flags & END_STREAM != 0 => {}
-                // h2 limits how many make up one list of headers.
+                kind::DATA if header.length > 0 || header.flags & END_STREAM != 0 => {}
+                // h2 limits the number of them in one list of headers.
                 kind::CONTINUATION => {}
                 kind::RST_STREAM => resets.spend(),
                 _ => control.spend(),
@@ -122,8 +122,8 @@ impl<IO> Counted<IO> {
 
     fn written(&mut self, bytes: &[u8]) {
         let Self { outgoing, resets, .. } = self;
-        outgoing.walk(bytes, |head| {
-            if head.kind == kind::RST_STREAM {
+        outgoing.walk(bytes, |header| {
+            if header.kind == kind::RST_STREAM {
                 resets.spend();
             }
         });
@@ -142,7 +142,8 @@ impl<IO> Counted<IO> {
 impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.seen.flooded() {
-            // Whoever drives the connection sees it as well, and ends it: nobody waits to be woken.
+            // The task that drives the connection sees the flag too and ends the connection, so nothing needs to be
+            // woken.
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -187,53 +188,53 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<IO> {
     }
 }
 
-/// The head of a frame.
+/// The header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
+struct Header {
     length: usize,
     kind: u8,
     flags: u8,
 }
 
-/// Finds the heads of frames in bytes that come in any pieces.
+/// Finds the headers of frames in bytes that arrive in pieces of any size.
 #[derive(Debug, Default)]
 struct Walker {
-    /// Bytes to pass over until the next head.
+    /// Bytes to skip until the next header.
     skip: usize,
-    head: [u8; HEAD_BYTES],
-    /// Bytes of the head that are there.
+    header: [u8; HEADER_BYTES],
+    /// Bytes of the header that have arrived.
     have: usize,
 }
 
 impl Walker {
-    fn walk(&mut self, mut bytes: &[u8], mut each: impl FnMut(Head)) {
+    fn walk(&mut self, mut bytes: &[u8], mut each: impl FnMut(Header)) {
         loop {
             let passed = self.skip.min(bytes.len());
             self.skip -= passed;
             bytes = &bytes[passed..];
-            let more = (HEAD_BYTES - self.have).min(bytes.len());
-            self.head[self.have..self.have + more].copy_from_slice(&bytes[..more]);
+            let more = (HEADER_BYTES - self.have).min(bytes.len());
+            self.header[self.have..self.have + more].copy_from_slice(&bytes[..more]);
             self.have += more;
             bytes = &bytes[more..];
-            if self.have < HEAD_BYTES {
+            if self.have < HEADER_BYTES {
                 return;
             }
-            let [a, b, c, kind, flags, ..] = self.head;
+            let [a, b, c, kind, flags, ..] = self.header;
             let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
             (self.skip, self.have) = (length, 0);
-            each(Head { length, kind, flags });
+            each(Header { length, kind, flags });
         }
     }
 }
 
-/// How many of something are allowed.
+/// A number of events that are allowed at once, and in each second.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     burst: f64,
     each_second: f64,
 }
 
-/// What is left of a [`Rate`].
+/// The rest of a [`Rate`].
 #[derive(Debug)]
 struct Allowance {
     rate: Rate,
@@ -271,23 +272,23 @@ mod tests {
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).unwrap().to_be_bytes();
         let mut frame = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
-        frame.resize(HEAD_BYTES + payload, 7);
+        frame.resize(HEADER_BYTES + payload, 7);
         frame
     }
 
     #[test]
-    fn frames_are_found_however_the_bytes_are_cut() {
+    fn frames_are_found_in_pieces_of_any_size() {
         let frames = [(0, 0, 20_000), (6, 1, 8), (1, 4, 0), (4, 0, 6)];
         let bytes: Vec<u8> = frames.iter().flat_map(|&(kind, flags, length)| frame(kind, flags, length)).collect();
         for cut in [1, 2, 5, 9, 13, 4096, bytes.len()] {
             let (mut walker, mut found) = (Walker::default(), Vec::new());
-            bytes.chunks(cut).for_each(|part| walker.walk(part, |head| found.push(head)));
-            let expected = frames.map(|(kind, flags, length)| Head { length, kind, flags });
+            bytes.chunks(cut).for_each(|part| walker.walk(part, |header| found.push(header)));
+            let expected = frames.map(|(kind, flags, length)| Header { length, kind, flags });
             assert_eq!(found, expected, "pieces of {cut}");
         }
     }
 
-    /// Whether so many of the frame, sent at once, are a flood.
+    /// Returns true if `n` of the frame, sent at once, are a flood.
     async fn flooded_by(frame: &[u8], n: usize) -> bool {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let (mut counted, seen) = Counted::new(server);
@@ -304,19 +305,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn frames_that_bring_no_work_are_a_flood_and_those_that_do_are_not() {
+    async fn frames_without_work_are_a_flood_and_frames_with_work_are_not() {
         for kind in [2, 3, 4, 6, 7, 8, 200] {
             assert!(flooded_by(&frame(kind, 0, 8), 30_000).await, "frames of kind {kind}");
         }
         assert!(flooded_by(&frame(kind::DATA, 0, 0), 30_000).await, "DATA without data");
         assert!(!flooded_by(&frame(kind::DATA, 0, 1), 30_000).await);
-        // A stream, its end, and what a client sends about its answer.
+        // A stream, its end, and the frames that a client sends about its answer.
         let call = [frame(1, 4, 50), frame(0, 1, 0), frame(8, 0, 4), frame(8, 0, 4), frame(6, 0, 8)].concat();
         assert!(!flooded_by(&call, 30_000).await);
     }
 
     #[tokio::test]
-    async fn what_is_sent_earns_what_clients_send_about_it() {
+    async fn sent_bytes_earn_the_frames_that_acknowledge_them() {
         let (client, server) = tokio::io::duplex(1 << 20);
         let (mut reader, mut writer) = tokio::io::split(client);
         let (mut counted, seen) = Counted::new(server);

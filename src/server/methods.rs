@@ -1,11 +1,11 @@
-//! The calls that this server answers, by their paths: which gate they pass, and whether their clients stream.
+//! The methods of this server, by path: the limiter of each, and whether its clients stream.
 
 use std::sync::Arc;
 
-use super::gate::{Bounds, CALLS, Gate, Place};
+use super::admission::{Bounds, CALLS, CallLimiter, CallPermit};
 use crate::rpc::status::Failure;
 
-/// Calls whose clients send more than one message. A test compares them with the descriptors.
+/// Methods whose clients send more than one message. A test compares them with the descriptors.
 const CLIENT_STREAMS: [&str; 5] = [
     "/cognate.v1.Cognate/EmbedStream",
     "/cognate.v1.Cognate/ClassifyStream",
@@ -14,59 +14,59 @@ const CLIENT_STREAMS: [&str; 5] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Whether the client of a call sends any number of messages, or exactly one.
+/// Returns true if the client sends any number of messages, false if it sends exactly one.
 pub fn is_client_stream(path: &str) -> bool {
     CLIENT_STREAMS.contains(&path)
 }
 
-/// The gates of all kinds of calls.
+/// The limiters of all kinds of calls.
 #[derive(Debug)]
-pub struct Gates {
-    /// The service's calls, but for `Info`.
-    pub calls: Arc<Gate>,
-    /// `Info`: a client that is refused asks it for the limits, so it has places of its own.
-    info: Arc<Gate>,
-    /// Health checks, which must be answered whatever else goes on.
-    health: Arc<Gate>,
-    /// Requests of one message that are still to arrive: they cost little, and do not take the places of calls at work.
-    arriving: Arc<Gate>,
-    /// Health watches: they stay open as long as their clients like.
-    watches: Arc<Gate>,
-    /// Reflection, and whatever else may be asked for.
-    others: Arc<Gate>,
+pub struct CallLimiters {
+    /// The service's calls, except `Info`.
+    pub calls: Arc<CallLimiter>,
+    /// `Info`. It has its own permits, because a refused client calls it to learn the limits.
+    info: Arc<CallLimiter>,
+    /// Health checks, which are always answered.
+    health: Arc<CallLimiter>,
+    /// Requests whose one message has not arrived yet. They cost little, and take no permits of computing calls.
+    arriving: Arc<CallLimiter>,
+    /// Health watches, which stay open as long as their clients like.
+    watches: Arc<CallLimiter>,
+    /// Reflection, and all other calls.
+    others: Arc<CallLimiter>,
 }
 
-impl Gates {
-    /// Gates for `max_calls` calls, and for the small services beside them.
+impl CallLimiters {
+    /// Limiters for `max_calls` calls, and for the small services.
     pub fn new(max_calls: usize) -> Self {
-        let gate = |calls, limit, per_connection| Arc::new(Gate::new(Bounds { calls, limit, per_connection }));
+        let limiter = |calls, limit, per_connection| Arc::new(CallLimiter::new(Bounds { calls, limit, per_connection }));
         Self {
-            calls: Arc::new(Gate::shared(CALLS, max_calls)),
-            // Some 3 KB each, and a message: above `FREE` bytes it takes its part of the budget.
-            arriving: Arc::new(Gate::shared("requests that arrive", max_calls.saturating_mul(16).max(4096))),
-            info: gate("Info calls", 256, 16),
-            health: gate("health checks", 256, 16),
-            // 12 KB each, as measured.
-            watches: gate("health watches", 1024, 8),
-            others: gate("reflection calls", 64, 8),
+            calls: Arc::new(CallLimiter::shared(CALLS, max_calls)),
+            // About 3 KB each, and a message; a message above `FREE` bytes takes its part of the budget.
+            arriving: Arc::new(CallLimiter::shared("requests that arrive", max_calls.saturating_mul(16).max(4096))),
+            info: limiter("Info calls", 256, 16),
+            health: limiter("health checks", 256, 16),
+            // 12 KB each, measured.
+            watches: limiter("health watches", 1024, 8),
+            others: limiter("reflection calls", 64, 8),
         }
     }
 
-    /// Lets a request of `connection` arrive.
-    pub fn arrive(&self, connection: u64) -> Result<Place, Failure> {
+    /// Admits a request of `connection` while its message arrives.
+    pub fn arrive(&self, connection: u64) -> Result<CallPermit, Failure> {
         self.arriving.enter(connection)
     }
 
-    /// Lets a call of `connection` for `path` in.
-    pub fn enter(&self, path: &str, connection: u64) -> Result<Place, Failure> {
-        let gate = match path {
+    /// Admits a call of `connection` to `path`.
+    pub fn enter(&self, path: &str, connection: u64) -> Result<CallPermit, Failure> {
+        let limiter = match path {
             "/cognate.v1.Cognate/Info" => &self.info,
             "/grpc.health.v1.Health/Watch" => &self.watches,
             _ if path.starts_with("/cognate.v1.Cognate/") => &self.calls,
             _ if path.starts_with("/grpc.health.v1.Health/") => &self.health,
             _ => &self.others,
         };
-        gate.enter(connection)
+        limiter.enter(connection)
     }
 }
 
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn info_and_health_are_let_in_when_no_other_call_is_and_watches_are_bounded() {
-        let gates = Gates::new(1);
-        let _call = gates.enter("/cognate.v1.Cognate/Embed", 1).unwrap();
-        assert_eq!(gates.enter("/cognate.v1.Cognate/TopK", 2).unwrap_err(), Failure::TooManyCalls(1));
-        assert!(gates.enter("/cognate.v1.Cognate/Info", 2).is_ok());
-        assert!(gates.enter("/grpc.health.v1.Health/Check", 2).is_ok());
+    fn info_and_health_are_admitted_when_other_calls_are_not_and_watches_are_bounded() {
+        let limiters = CallLimiters::new(1);
+        let _call = limiters.enter("/cognate.v1.Cognate/Embed", 1).unwrap();
+        assert_eq!(limiters.enter("/cognate.v1.Cognate/TopK", 2).unwrap_err(), Failure::TooManyCalls(1));
+        assert!(limiters.enter("/cognate.v1.Cognate/Info", 2).is_ok());
+        assert!(limiters.enter("/grpc.health.v1.Health/Check", 2).is_ok());
         let watches: Vec<_> =
-            std::iter::from_fn(|| gates.enter("/grpc.health.v1.Health/Watch", 2).ok()).take(100).collect();
+            std::iter::from_fn(|| limiters.enter("/grpc.health.v1.Health/Watch", 2).ok()).take(100).collect();
         assert_eq!(watches.len(), 8);
     }
 }

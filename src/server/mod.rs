@@ -1,13 +1,13 @@
-//! The listener and what stands around the service: health, reflection, limits, a graceful stop.
+//! The listener, and the parts around the service: health, reflection, limits, graceful shutdown.
 //!
-//! The port is open before the model is loaded, so that health checks get an answer: `NOT_SERVING`,
-//! and calls `UNAVAILABLE`, until the model has answered its self-test, and again while draining.
+//! The port opens before the model is loaded, so that health checks get an answer. Until the model has passed its
+//! self-test, health is `NOT_SERVING` and calls get `UNAVAILABLE`; the same applies while the server drains.
 
 mod accept;
 mod call;
 mod connection;
 mod frames;
-mod gate;
+mod admission;
 mod methods;
 mod open_files;
 mod progress;
@@ -30,53 +30,54 @@ use tonic_health::server::HealthReporter;
 pub use accept::Limits as ConnectionLimits;
 pub use connection::Options as ConnectionOptions;
 pub use open_files::default_connections;
-pub use request::Patience;
+pub use request::ClientTimeouts;
 
 use crate::budget::ByteBudget;
 use crate::proto;
 use crate::rpc::{Api, Engine, Service};
 use connection::Served;
-use methods::Gates;
+use methods::CallLimiters;
 use request::Memory;
 
-/// The name that health checks ask for, beside the empty one.
+/// The service name of health checks, in addition to the empty one.
 const SERVICE: &str = "cognate.v1.Cognate";
 
-/// The name that says whether documents can be stored: not where the disk failed, while all else is served.
+/// The service name that tells whether documents can be stored. It is `NOT_SERVING` after a disk failure, while all
+/// other calls are served.
 const WRITES: &str = "writes";
 
-/// How soon a failed disk is known.
+/// Interval of the check for a failed disk.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long connections may linger once the last call has ended: enough to flush its answer. A
-/// watcher of the health service would keep its connection open for ever.
+/// Time for connections to flush the last answer after the last call has ended. A watcher of the health service would
+/// keep its connection open for ever.
 const FLUSH: Duration = Duration::from_millis(250);
 
-/// How a server runs.
+/// The settings of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Calls, streams included, in progress at one time; more are refused.
+    /// Concurrent calls, streams included; further ones are refused.
     pub max_calls: usize,
-    /// How many connections there may be.
+    /// The limits of open connections.
     pub connections: ConnectionLimits,
-    /// How each of them is served.
+    /// The settings of each connection.
     pub connection: ConnectionOptions,
-    /// Bytes that requests on their way, decoded messages and answers may take together. Higher: more large calls at
-    /// a time, more memory. The engine shares it ([`crate::rpc`]).
+    /// Bytes that requests in transit, decoded messages and answers may take together. Higher: more large calls at a
+    /// time, more memory. The engine shares this budget ([`crate::rpc`]).
     pub message_budget: ByteBudget,
-    /// How long calls may take to finish once a stop is asked for; then they are cut off.
+    /// Time for calls to finish after a stop; then they are cut off.
     pub drain_timeout: Duration,
 }
 
-/// Why a server did not run, or stopped.
+/// The reason why a server did not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}; is another server running there? choose another with --addr")]
+    /// The server cannot listen on the address.
+    #[error("cannot listen on {addr}: {source}; another server may use this address: choose another with --addr")]
     Bind {
         /// The address.
         addr: SocketAddr,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The reflection service cannot be built from the descriptors.
@@ -89,8 +90,8 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(addr).await.map_err(|source| ServeError::Bind { addr, source })
 }
 
-/// Serves on `listener` until `stop` resolves, then drains. `load` makes the engine while the port
-/// is already open; its error ends the server. `ready` is told once calls are answered.
+/// Serves on `listener` until `stop` resolves, then drains. `load` makes the engine while the port is already open; its
+/// error ends the server. `ready` is called once calls are answered.
 pub async fn serve<E>(
     listener: TcpListener,
     options: Options,
@@ -108,17 +109,17 @@ where
     let service = Service::new(api.clone());
     let served = Arc::new(Served {
         routes: reflection(Routes::new(service).add_service(health_service)).map_err(ServeError::from)?.prepare(),
-        gates: Gates::new(options.max_calls),
+        limiters: CallLimiters::new(options.max_calls),
         memory: Memory::new(&options.message_budget, max_message_bytes),
         options: options.connection,
     });
 
-    // Every connection has a receiver; the sender is told when the last is gone.
+    // Every connection has a receiver. The sender learns when the last receiver is dropped.
     let (close, closed) = watch::channel(false);
     let accepting = {
         let served = Arc::clone(&served);
-        tokio::spawn(accept::accept(listener, options.connections, move |stream, admitted| {
-            tokio::spawn(connection::serve(Arc::clone(&served), stream, admitted, closed.clone()));
+        tokio::spawn(accept::accept(listener, options.connections, move |stream, permit| {
+            tokio::spawn(connection::serve(Arc::clone(&served), stream, permit, closed.clone()));
         }))
     };
     let accepting = AbortOnDrop(accepting);
@@ -138,7 +139,7 @@ where
         }
     }
 
-    let calls = &served.gates.calls;
+    let calls = &served.limiters.calls;
     tracing::info!(calls = calls.calls(), "stopping: no new calls, those in progress may finish");
     set_health(&health, ServingStatus::NotServing).await;
     calls.close();
@@ -169,7 +170,7 @@ fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error>
     Ok(routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?))
 }
 
-/// A task that ends with its owner: the accept loop, and the listener with it.
+/// A task that is aborted with its owner: the accept loop, and the listener with it.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -178,13 +179,13 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Says so when nothing can be stored any more.
+/// Sets the health of [`WRITES`], and logs, when documents can no longer be stored.
 async fn watch_writes(health: &HealthReporter, api: &Api) -> Infallible {
     loop {
         if let Some(reason) = api.writes_stopped() {
-            tracing::error!(reason, "documents are read, and none are stored any more");
+            tracing::error!(reason, "documents can no longer be stored, only read: restart the server when the disk is repaired");
             health.set_service_status(WRITES, ServingStatus::NotServing).await;
-            // Until a restart.
+            // This state lasts until a restart.
             return std::future::pending().await;
         }
         tokio::time::sleep(HEALTH_INTERVAL).await;

@@ -1,5 +1,5 @@
-//! How a call gets on, for its two directions and its gate: when bytes last moved, whether it waits for its client, and
-//! whether it was asked to make room.
+//! The progress of a call, shared by its two directions and its limiter: the time when bytes last moved, the time it
+//! has waited for its client, and the request to yield.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Progress {
     begun: Instant,
-    /// When bytes last moved, in milliseconds.
+    /// The time when bytes last moved, in milliseconds.
     moved_ms: AtomicU64,
-    /// Since when the client has been waited for, in milliseconds from 1; 0: it is not.
+    /// The time since when the call waits for its client, in milliseconds counted from 1; 0: it does not wait.
     waits_since_ms: AtomicU64,
     yields: Notify,
 }
@@ -33,25 +33,25 @@ impl Progress {
         self.begun.elapsed().as_millis() as u64
     }
 
-    /// Bytes moved, in either direction: the client is not waited for any more.
+    /// Records that bytes moved, in either direction: the call no longer waits for its client.
     pub fn moved(&self) {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
         self.waits_since_ms.store(0, Ordering::Relaxed);
     }
 
-    /// The client is waited for, from the first time that this is said until bytes move.
+    /// Records that the call waits for its client, unless it already does. The wait lasts until bytes move.
     pub fn waits(&self) {
         let since = self.now_ms() + 1;
-        // Fails where it has been said before.
+        // Fails if the call already waits.
         let _ = self.waits_since_ms.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// When bytes last moved.
+    /// The time when bytes last moved.
     pub fn last_moved(&self) -> Instant {
         self.begun + Duration::from_millis(self.moved_ms.load(Ordering::Relaxed))
     }
 
-    /// How long the client has been waited for.
+    /// The time that the call has waited for its client.
     pub fn waited(&self) -> Duration {
         match self.waits_since_ms.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -59,7 +59,7 @@ impl Progress {
         }
     }
 
-    /// Asks the call to end, so that another has its place.
+    /// Asks the call to end, so that another call gets its permit.
     pub fn ask_to_yield(&self) {
         self.yields.notify_one();
     }

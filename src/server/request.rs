@@ -1,20 +1,21 @@
-//! The body of a request on its way to the service: it passes messages on whole, as they were before compression.
+//! The body of a request on its way to the service: passes on whole, decompressed messages.
 //!
-//! tonic reserves memory for a message when it sees its length, and keeps it for the rest of the stream. So tonic sees
-//! a message only when all of it is here, and the request pays for what is held here, or kept there.
+//! tonic reserves memory for a message when it reads its length, and keeps the memory for the rest of the stream. So
+//! tonic gets a message only when all of it has arrived. The request pays for the bytes that wait here, and for the
+//! memory that tonic keeps.
 //!
 //! ```text
 //! frames ─► message: head, payload ─► (unpacking) ─► Messages ─► tonic
-//!   │ patience waits for the client      │ memory pays for the pieces
+//!   │ the client's timeouts apply        │ the budget pays for the pieces
 //! ```
 //!
-//! Invariants: no more of a message above [`memory::FREE`] bytes is read than the budget has given; a message is whole,
-//! of one of the encodings that are understood, and the only one where there must be one; a client that sends too
-//! little ends its call ([`patience`]). The meaning of the bytes is left to [`crate::rpc`].
+//! Invariants: no more of a message above [`memory::FREE`] bytes is read than the budget has granted. A message is
+//! whole, has one of the known encodings, and is the only one of a unary call. A client that sends too little ends its
+//! call ([`client_timeouts`]). The meaning of the bytes is left to [`crate::rpc`].
 
 mod memory;
 mod message;
-mod patience;
+mod client_timeouts;
 mod unpacking;
 
 use std::collections::VecDeque;
@@ -29,7 +30,7 @@ use http_body::{Body, Frame};
 use tonic::Status;
 
 pub use memory::Memory;
-pub use patience::{LEAST_PROGRESS, Patience};
+pub use client_timeouts::{MIN_PROGRESS, ClientTimeouts};
 
 use super::progress::Progress;
 use super::unpack::Encoding;
@@ -38,56 +39,56 @@ use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 use memory::Account;
 use message::{HEAD, Head, Payload};
-use patience::{Awaited, Waiting};
+use client_timeouts::{Awaited, ClientTimer};
 use unpacking::{Unpacked, Unpacking, unpack};
 
-/// What is known of a request before its body.
+/// The facts about a request that are known before its body.
 #[derive(Debug)]
 pub struct Expected {
-    /// Any number of messages may come; otherwise exactly one.
+    /// True for any number of messages, false for exactly one.
     pub stream: bool,
     /// The encoding that `grpc-encoding` names.
     pub encoding: Option<Encoding>,
-    /// Bytes that a message may have, unpacked.
+    /// Bytes of a message at most, unpacked.
     pub max_message_bytes: usize,
-    /// How long the server waits for the client.
-    pub patience: Patience,
+    /// The time limits for the client.
+    pub client_timeouts: ClientTimeouts,
     /// The memory of all requests.
     pub memory: Memory,
     /// The memory of all requests of this connection.
     pub of_connection: ByteBudget,
-    /// How the call gets on.
+    /// The progress of the call.
     pub progress: Arc<Progress>,
 }
 
-/// The messages of a request, as they become complete.
+/// The messages of a request, passed on as they become complete.
 pub struct Messages {
     body: RecvStream,
-    /// Any number of messages may come; otherwise exactly one.
+    /// True for any number of messages, false for exactly one.
     stream: bool,
     encoding: Option<Encoding>,
     max_message_bytes: usize,
     account: Account,
-    waiting: Waiting,
+    client_timer: ClientTimer,
     reading: Reading,
-    /// Bytes that were read from the body and are still to be looked at.
+    /// Bytes that were read from the body and not yet parsed.
     chunk: Bytes,
     unpacking: Option<BoxFuture<'static, Result<Unpacked, Refusal>>>,
     /// Pieces of complete messages, with their heads.
     complete: VecDeque<Bytes>,
     n_messages: u64,
-    /// The piece that [`Self::first`] waited for.
+    /// The piece for which [`Self::first`] waited.
     first: Option<Result<Option<Bytes>, Broken>>,
     ended: bool,
 }
 
-/// The part of a message that arrives.
+/// The part of a message that is being read.
 enum Reading {
     Head(Head),
     Payload(Payload),
 }
 
-/// Why no more comes.
+/// The reason why the messages break off.
 enum Broken {
     Refused(Refusal),
     /// The stream was reset, or its connection is gone: nobody reads an answer.
@@ -104,7 +105,7 @@ impl From<Broken> for Status {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Refused(refusal) => Failure::Transport(refusal).into(),
-            Broken::Gone => Status::cancelled("the client is gone"),
+            Broken::Gone => Status::cancelled("the client has left"),
         }
     }
 }
@@ -112,14 +113,14 @@ impl From<Broken> for Status {
 impl Messages {
     /// The messages of `body`.
     pub fn new(body: RecvStream, expected: Expected) -> Self {
-        let Expected { stream, encoding, max_message_bytes, patience, memory, of_connection, progress } = expected;
+        let Expected { stream, encoding, max_message_bytes, client_timeouts, memory, of_connection, progress } = expected;
         Self {
             body,
             stream,
             encoding,
             max_message_bytes,
             account: Account::new(memory, of_connection),
-            waiting: Waiting::new(patience, progress),
+            client_timer: ClientTimer::new(client_timeouts, progress),
             reading: Reading::Head(Head::default()),
             chunk: Bytes::new(),
             unpacking: None,
@@ -130,13 +131,14 @@ impl Messages {
         }
     }
 
-    /// Waits until the first message is here, or until it is known that none will come. The body tells which.
+    /// Waits until the first message has arrived, or until it is certain that none will come. The body then returns the
+    /// result.
     pub async fn first(&mut self) {
         let first = poll_fn(|cx| self.poll_piece(cx)).await;
         self.first = Some(first);
     }
 
-    /// Goes on until a piece of a message can be passed on; `None` at the end.
+    /// Proceeds until a piece of a message can be passed on; `None` at the end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         loop {
             if let Some(piece) = self.complete.pop_front() {
@@ -154,7 +156,7 @@ impl Messages {
                 if !ready!(self.poll_chunk(cx))? {
                     return Poll::Ready(self.end().map(|()| None).map_err(Broken::Refused));
                 }
-                // A DATA frame may be empty: many clients end a stream by one.
+                // A DATA frame may be empty: many clients end a stream with one.
                 continue;
             }
             match self.reading {
@@ -164,30 +166,30 @@ impl Messages {
         }
     }
 
-    /// Reads the next bytes of the body, if there are more. Waits for the client no longer than it may.
+    /// Reads the next bytes of the body; false at its end. Fails when the client's time is up.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
-                // From now on the bytes are counted here, and not by the window of HTTP/2.
+                // From now on the budget counts these bytes, and the HTTP/2 window no longer does.
                 let _ = self.body.flow_control().release_capacity(chunk.len());
-                self.waiting.arrived(chunk.len());
+                self.client_timer.arrived(chunk.len());
                 self.chunk = chunk;
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(None) => {
-                self.waiting.ended();
+                self.client_timer.ended();
                 Poll::Ready(Ok(false))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Broken::Gone)),
             Poll::Pending => {
                 let awaited =
                     if self.stream && self.is_between_messages() { Awaited::NextOfStream } else { Awaited::Message };
-                self.waiting.poll(cx, awaited).map(|refusal| Err(Broken::Refused(refusal)))
+                self.client_timer.poll(cx, awaited).map(|refusal| Err(Broken::Refused(refusal)))
             }
         }
     }
 
-    /// Reads what the chunk has of a head, and a small message behind it.
+    /// Reads a head from the chunk, or the next part of one, and a small message behind it.
     fn read_head(&mut self) -> Result<(), Broken> {
         if !self.stream && self.n_messages > 0 {
             return Err(Refusal::SecondMessage.into());
@@ -200,11 +202,11 @@ impl Messages {
             return Ok(());
         }
         let payload = head.parse(self.encoding.is_some(), self.max_message_bytes)?;
-        self.waiting.begin_anew();
+        self.client_timer.begin_anew();
         let message = HEAD + payload.length;
         let small = !payload.compressed && payload.length <= memory::FREE;
         if small && whole_in_chunk && self.chunk.len() >= message {
-            // The usual case: a small message that is here in one piece, with its head.
+            // The usual case: a small message that arrived in one piece, with its head.
             self.complete.push_back(self.chunk.split_to(message));
             self.reading = Reading::Head(Head::default());
             self.n_messages += 1;
@@ -215,7 +217,7 @@ impl Messages {
         self.complete_if_whole()
     }
 
-    /// Takes what the chunk has of a payload, when there is memory for it.
+    /// Takes the chunk's part of a payload when the budget has granted the memory.
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let Reading::Payload(payload) = &mut self.reading else { return Poll::Ready(Ok(())) };
         ready!(self.account.poll_hold(cx, payload.arrived_with(&self.chunk), payload.length))?;
@@ -223,14 +225,14 @@ impl Messages {
         Poll::Ready(self.complete_if_whole())
     }
 
-    /// Passes on a message whose payload has arrived, or unpacks it first.
+    /// Passes on a message whose payload is complete, or unpacks it first.
     fn complete_if_whole(&mut self) -> Result<(), Broken> {
         if !matches!(&self.reading, Reading::Payload(payload) if payload.is_complete()) {
             return Ok(());
         }
         let read = std::mem::replace(&mut self.reading, Reading::Head(Head::default()));
         let Reading::Payload(payload) = read else { return Ok(()) };
-        self.waiting.begin_anew();
+        self.client_timer.begin_anew();
         let encoding = self.encoding.filter(|_| payload.compressed);
         let pieces = payload.into_pieces();
         let Some(encoding) = encoding else {
@@ -244,7 +246,7 @@ impl Messages {
         Ok(())
     }
 
-    /// Passes a complete message on, with the head of a message that was never compressed.
+    /// Passes on a complete message, with the head of an uncompressed one.
     fn pass_on(&mut self, pieces: VecDeque<Bytes>) {
         let length = pieces.iter().map(Bytes::len).sum();
         self.complete.push_back(Head::of(length));
@@ -257,7 +259,7 @@ impl Messages {
         matches!(&self.reading, Reading::Head(head) if head.is_empty())
     }
 
-    /// The body has ended: refuses the request unless it may end here.
+    /// Handles the end of the body: refuses the request if it may not end here.
     fn end(&self) -> Result<(), Refusal> {
         if !self.is_between_messages() {
             return Err(Refusal::CutOff);

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-/// The header.
+/// The name of the header.
 const HEADER: &str = "grpc-timeout";
 
-/// A timeout below zero: its caller made a mistake, and an answer would hide it.
+/// A negative timeout. It is a mistake of the caller, which an answer would hide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Negative;
 
-/// The time that the caller gives, if it gives one. A value that is no timeout at all counts as none, as other servers
-/// have it; one below zero is an error.
+/// Returns the caller's timeout, if there is one. A value that is not a timeout counts as none, as in other servers. A
+/// negative one is an error.
 pub fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Negative> {
     let Some(value) = headers.get(HEADER).and_then(|value| value.to_str().ok()) else { return Ok(None) };
     let Some((digits, unit)) = value.len().checked_sub(1).and_then(|at| value.split_at_checked(at)) else {

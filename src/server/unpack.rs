@@ -1,7 +1,7 @@
-//! Messages that were compressed, back to what they were.
+//! Decompresses messages.
 //!
-//! Invariant: no more than the given number of bytes is made of a message, whatever it claims to be, and no thread that
-//! serves connections unpacks more than [`AT_ONCE`].
+//! Invariant: a message unpacks to no more than the given number of bytes, whatever it claims. A thread that serves
+//! connections unpacks at limit [`INLINE`] bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -10,17 +10,16 @@ use bytes::{Buf, Bytes};
 
 use crate::rpc::refusal::Refusal;
 
-/// Bytes that are unpacked where the message arrives: a fraction of a millisecond.
-pub const AT_ONCE: usize = 64 * 1024;
+/// Bytes that are unpacked on the thread where the message arrives: a fraction of a millisecond.
+pub const INLINE: usize = 64 * 1024;
 
-/// Bytes of one piece of what was unpacked: pieces are given back one by one as they are decoded.
+/// Bytes of one piece of unpacked data. Pieces are freed one by one as they are decoded.
 const PIECE: usize = 256 * 1024;
 
-/// Memory that a Zstandard stream may ask for to look back in, as a power of two: 8 MiB, what its highest regular level
-/// uses. The format allows 2 GiB.
+/// Zstandard's window, as a power of two: 8 MiB, the largest of its regular levels. The format allows 2 GiB.
 const ZSTD_WINDOW_LOG: u32 = 23;
 
-/// How a message is compressed.
+/// The compression of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
     /// `gzip`.
@@ -30,7 +29,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The encoding that a header `grpc-encoding` names, if it is one that is understood.
+    /// Returns the encoding that a header `grpc-encoding` names, if it is known.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "gzip" => Some(Self::Gzip),
@@ -46,34 +45,34 @@ impl Encoding {
         }
     }
 
-    /// The message that `packed` holds, in pieces, if it has no more than `most` bytes.
-    pub fn unpack(self, packed: VecDeque<Bytes>, most: usize) -> Result<VecDeque<Bytes>, Refusal> {
+    /// Unpacks the message in `packed`. Fails if it has more than `limit` bytes.
+    pub fn unpack(self, packed: VecDeque<Bytes>, limit: usize) -> Result<VecDeque<Bytes>, Refusal> {
         let packed = Pieces(packed);
         let unpacked = match self {
-            Self::Gzip => read_all(flate2::read::GzDecoder::new(packed), most),
+            Self::Gzip => read_all(flate2::read::GzDecoder::new(packed), limit),
             Self::Zstd => zstd::stream::read::Decoder::new(packed).and_then(|mut decoder| {
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                read_all(decoder, most)
+                read_all(decoder, limit)
             }),
         };
         match unpacked {
             Ok(Some(pieces)) => Ok(pieces),
-            Ok(None) => Err(Refusal::TooLarge { bytes: None, limit: most }),
+            Ok(None) => Err(Refusal::TooLarge { bytes: None, limit: limit }),
             Err(error) => Err(Refusal::Damaged { encoding: self.name(), reason: error.to_string() }),
         }
     }
 }
 
-/// All that `from` gives, in pieces; `None` if it is more than `most`.
-fn read_all(mut from: impl Read, most: usize) -> io::Result<Option<VecDeque<Bytes>>> {
+/// Reads all of `from`, in pieces; `None` if it has more than `limit` bytes.
+fn read_all(mut from: impl Read, limit: usize) -> io::Result<Option<VecDeque<Bytes>>> {
     let (mut pieces, mut total) = (VecDeque::new(), 0);
     loop {
-        // Small messages do not pay for a large piece.
+        // A small message does not need a large piece.
         let size = total.clamp(4096, PIECE);
         let mut piece = Vec::with_capacity(size);
         let n = from.by_ref().take(size as u64).read_to_end(&mut piece)?;
         total += n;
-        if total > most {
+        if total > limit {
             return Ok(None);
         }
         if n > 0 {
@@ -85,7 +84,7 @@ fn read_all(mut from: impl Read, most: usize) -> io::Result<Option<VecDeque<Byte
     }
 }
 
-/// Pieces, read one behind the other.
+/// A reader of pieces, one after the other.
 struct Pieces(VecDeque<Bytes>);
 
 impl Read for Pieces {
@@ -122,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_comes_back_if_it_is_no_larger_than_allowed() {
+    fn a_message_is_unpacked_if_it_is_no_larger_than_allowed() {
         let message: Vec<u8> = (0..600_000_u32).map(|n| (n / 1000) as u8).collect();
         for encoding in [Encoding::Gzip, Encoding::Zstd] {
             let bytes = packed(encoding, &message);
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_cut_off_is_an_error() {
+    fn a_damaged_or_truncated_message_is_an_error() {
         for encoding in [Encoding::Gzip, Encoding::Zstd] {
             let bytes = packed(encoding, b"a message that is long enough to be cut");
             for wrong in [&bytes[..bytes.len() - 5], b"xxxx", b""] {

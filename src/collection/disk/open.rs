@@ -14,7 +14,7 @@ use redb::{Builder, Database, DatabaseError, StorageError};
 
 use super::lock::{Lock, LockError};
 use super::{lock, schema};
-use crate::machine::files::{self, Shared};
+use crate::machine::files::{self, Exposure};
 
 /// Name of the data file in its directory.
 const FILE: &str = "documents.redb";
@@ -86,7 +86,7 @@ pub enum OpenError {
         /// The data directory.
         path: PathBuf,
         /// The users who can.
-        shared: Shared,
+        shared: Exposure,
     },
     /// A name in the data directory is a link, or has the wrong type.
     #[error(
@@ -154,7 +154,7 @@ impl Directory {
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         make_directory(path).map_err(|error| OpenError::io(path, "make", error))?;
         // Checked before anything in it is touched.
-        let shared = files::shared(path).map_err(|error| OpenError::io(path, "examine", error))?;
+        let shared = files::exposure(path).map_err(|error| OpenError::io(path, "examine", error))?;
         if let Some(shared) = shared {
             return Err(OpenError::Shared { path: path.to_owned(), shared });
         }
@@ -285,20 +285,20 @@ pub(super) fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
-fn who(shared: &Shared) -> String {
+fn who(shared: &Exposure) -> String {
     match shared {
-        Shared::Owner { owner, user } => {
+        Exposure::Owner { owner, user } => {
             format!("belongs to user {owner}, who can put links in it, and this process runs as user {user}")
         }
-        Shared::Writable { mode } => format!("has mode {mode:04o}, so other users can put links in it"),
+        Exposure::Writable { mode } => format!("has mode {mode:04o}, so other users can put links in it"),
     }
 }
 
-fn remedy(path: &Path, shared: &Shared) -> String {
+fn remedy(path: &Path, shared: &Exposure) -> String {
     let path = path.display();
     let own = match shared {
-        Shared::Owner { user, .. } => format!("`chown {user} {path}`"),
-        Shared::Writable { .. } => format!("`chmod go-w {path}`"),
+        Exposure::Owner { user, .. } => format!("`chown {user} {path}`"),
+        Exposure::Writable { .. } => format!("`chmod go-w {path}`"),
     };
     format!("{own}, or give a directory in it, for example {path}/cognate, which is made for this user alone")
 }

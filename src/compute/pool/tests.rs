@@ -1,10 +1,12 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::join_all;
 
+use super::super::deadline::Deadline;
 use super::*;
 
 const COST: Duration = Duration::from_millis(1);
@@ -45,7 +47,7 @@ async fn results_come_in_the_order_of_items_and_a_panic_ends_a_call_alone() {
 }
 
 #[tokio::test]
-async fn a_full_pool_refuses_or_lets_wait() {
+async fn a_full_pool_refuses_a_call_or_lets_it_wait() {
     let pool = pool(1, 2);
     let (busy, free) = occupy(&pool);
     let mut second = pool.run(NO_DEADLINE, COST, |_| 2).boxed();
@@ -59,7 +61,7 @@ async fn a_full_pool_refuses_or_lets_wait() {
 }
 
 #[tokio::test]
-async fn queued_work_of_a_caller_who_left_is_never_begun() {
+async fn queued_work_of_a_caller_who_left_never_starts() {
     let pool = pool(1, 10);
     let (busy, free) = occupy(&pool);
     let begun = Arc::new(AtomicUsize::new(0));
@@ -71,7 +73,7 @@ async fn queued_work_of_a_caller_who_left_is_never_begun() {
         let mut call = pool.run_each(NO_DEADLINE, COST, (0..100).collect(), work(&begun)).boxed();
         assert!((&mut call).now_or_never().is_none());
     }
-    assert_eq!(pool.calls(), 1, "those who left hold no places");
+    assert_eq!(pool.calls(), 1, "callers who left hold no permits");
     drop(free);
     busy.await;
     pool.run(NO_DEADLINE, COST, |_| ()).await.unwrap();
@@ -79,7 +81,7 @@ async fn queued_work_of_a_caller_who_left_is_never_begun() {
 }
 
 #[tokio::test]
-async fn work_that_has_begun_is_told_to_stop() {
+async fn running_work_is_told_to_stop() {
     let pool = pool(1, 10);
     let (begun, has_begun) = mpsc::channel();
     let (ended, has_ended) = mpsc::channel();
@@ -98,7 +100,7 @@ async fn work_that_has_begun_is_told_to_stop() {
 }
 
 #[tokio::test]
-async fn items_of_a_caller_who_left_are_not_begun_after_the_one_in_work() {
+async fn after_the_running_item_no_item_of_a_caller_who_left_starts() {
     let pool = pool(1, 10);
     let (begun, has_begun) = mpsc::channel();
     let (free, wait) = mpsc::channel::<()>();
@@ -116,7 +118,7 @@ async fn items_of_a_caller_who_left_are_not_begun_after_the_one_in_work() {
 }
 
 #[tokio::test]
-async fn one_query_is_not_kept_waiting_by_many_of_another_call() {
+async fn one_query_does_not_wait_for_many_of_another_call() {
     let pool = pool(1, 10);
     let (busy, free) = occupy(&pool);
     let order = Arc::new(Mutex::new(Vec::new()));
@@ -140,7 +142,7 @@ async fn one_query_is_not_kept_waiting_by_many_of_another_call() {
 }
 
 #[tokio::test]
-async fn a_long_call_goes_on_at_the_place_for_long_ones() {
+async fn a_long_call_moves_to_the_pool_for_long_work() {
     let long = pool(1, 10);
     let short = Pool::new(Options {
         name: "short",
@@ -158,7 +160,7 @@ async fn a_long_call_goes_on_at_the_place_for_long_ones() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_by_the_deadline_is_refused_at_once() {
+async fn a_call_that_would_miss_its_deadline_is_refused_at_once() {
     let pool = pool(1, 10);
     let (busy, free) = occupy(&pool);
     let soon = WhenFull::Refuse(Deadline::at(Instant::now() + Duration::from_secs(10)));
@@ -168,11 +170,11 @@ async fn what_cannot_be_done_by_the_deadline_is_refused_at_once() {
     assert!((&mut cheap).now_or_never().is_none());
     drop(free);
     assert_eq!((busy.await, cheap.await), ((), Ok(())));
-    assert_eq!(pool.run(soon, Duration::from_secs(100), |_| ()).await, Ok(()), "alone, it is tried");
+    assert_eq!(pool.run(soon, Duration::from_secs(100), |_| ()).await, Ok(()), "a call that is alone is tried");
 }
 
 #[tokio::test]
-async fn a_crowd_of_calls_takes_no_more_threads_than_there_are() {
+async fn many_calls_use_no_more_threads_than_the_pool_has() {
     let pool = pool(3, 500);
     let running = Arc::new(AtomicUsize::new(0));
     let calls = (0..200).map(|_| {
@@ -189,7 +191,7 @@ async fn a_crowd_of_calls_takes_no_more_threads_than_there_are() {
 }
 
 #[test]
-fn items_are_shared_out_in_order_and_evenly() {
+fn items_are_split_in_order_and_evenly() {
     for (n_items, threads, sizes) in [
         (0, 8, vec![0]),
         (1, 8, vec![1]),
@@ -199,7 +201,7 @@ fn items_are_shared_out_in_order_and_evenly() {
         (15, 8, vec![5, 5, 5]),
         (102, 4, vec![26, 26, 25, 25]),
     ] {
-        let parts = shared_out((0..n_items).collect(), threads);
+        let parts = split((0..n_items).collect(), threads);
         assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), sizes, "{n_items} on {threads}");
         assert_eq!(parts.concat(), (0..n_items).collect::<Vec<_>>());
     }

@@ -1,10 +1,11 @@
-//! The memory that requests may hold while they arrive.
+//! The memory that requests hold while they arrive.
 //!
-//! A message is held in pieces until it is whole. Then tonic reserves as much memory as the message has bytes, and
-//! keeps it for the rest of the stream. Both are paid for from budgets that all requests share.
+//! A message is held in pieces until it is whole. Then tonic reserves memory for the whole message, and keeps it for
+//! the rest of the stream. Budgets that all requests share pay for both.
 //!
-//! Invariants: no part of a message above [`FREE`] bytes is kept before the budgets have given its bytes; nobody waits
-//! for a budget longer than [`PATIENCE`]. Decoded messages and answers hold memory elsewhere ([`crate::rpc`]).
+//! Invariants: no part of a message above [`FREE`] bytes is kept before the budgets have granted its bytes. No request
+//! waits for a budget longer than [`WAIT_LIMIT`]. Decoded messages and answers hold their memory elsewhere
+//! ([`crate::rpc`]).
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,10 +17,11 @@ use tokio::sync::Semaphore;
 use crate::budget::{ByteBudget, Held};
 use crate::rpc::refusal::Refusal;
 
-/// A message of this many bytes takes none of the budget: 64 MiB for the 4,096 requests that may arrive at a time.
+/// Messages up to this size take none of the budget. The 4,096 requests that may arrive at a time take at most 64 MiB
+/// of them.
 pub const FREE: usize = 16 * 1024;
-/// How long a message waits for memory.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time that a message waits for memory.
+const WAIT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The memory that all requests may hold while they arrive. Clones share it.
 #[derive(Debug, Clone)]
@@ -27,7 +29,7 @@ pub struct Memory {
     all: ByteBudget,
     /// The part of `all` that requests may hold, so that incomplete messages never block answers.
     requests: ByteBudget,
-    /// One permit for each message that may be unpacked at a time, by a thread of its own.
+    /// One permit for each message that may be unpacked at a time; each takes a thread of its own.
     pub unpacking: Arc<Semaphore>,
 }
 
@@ -40,27 +42,28 @@ impl Memory {
         Self { all: budget.clone(), requests, unpacking: Arc::new(Semaphore::new(2)) }
     }
 
-    /// The part that one connection may hold: an eighth of what requests may hold, and room for two messages.
+    /// The part that one connection may hold: an eighth of the memory for requests, and at least two messages.
     pub fn of_connection(&self, max_message_bytes: usize) -> ByteBudget {
         ByteBudget::new((self.requests.total() / 8).max(max_message_bytes.saturating_mul(2)))
     }
 
-    /// Holds `bytes` of each budget. `None` if they are not free within [`PATIENCE`], or if a budget is smaller.
+    /// Holds `bytes` of each budget. `None` if they are not free within [`WAIT_LIMIT`], or if a budget is smaller.
     pub fn hold(&self, connection: Option<&ByteBudget>, bytes: usize) -> BoxFuture<'static, Option<Share>> {
         let (requests, all, connection) = (self.requests.clone(), self.all.clone(), connection.cloned());
         let share = async move {
-            // The smallest budget comes first: whoever waits for it holds nothing that others need of a larger one.
+            // The smallest budget comes first: a request that waits for it holds nothing of a larger one that others
+            // need.
             let connection = match connection {
                 Some(connection) => Some(connection.hold(bytes).await?),
                 None => None,
             };
             Some(Share { connection, requests: requests.hold(bytes).await?, all: all.hold(bytes).await? })
         };
-        Box::pin(async move { tokio::time::timeout(PATIENCE, share).await.ok().flatten() })
+        Box::pin(async move { tokio::time::timeout(WAIT_LIMIT, share).await.ok().flatten() })
     }
 }
 
-/// The same number of bytes, held of each budget. Dropping it gives them back.
+/// The same number of bytes, held in each budget. Dropping it gives them back.
 #[derive(Debug)]
 pub struct Share {
     connection: Option<Held>,
@@ -83,7 +86,7 @@ impl Share {
         self.all.merge(other.all);
     }
 
-    /// Gives back all but `bytes` of each budget.
+    /// Gives back all except `bytes` of each budget.
     pub fn shrink_to(&mut self, bytes: usize) {
         if let Some(connection) = &mut self.connection {
             connection.shrink_to(bytes);
@@ -97,7 +100,7 @@ impl Share {
 pub struct Account {
     memory: Memory,
     of_connection: ByteBudget,
-    /// Bytes of the largest message so far: tonic keeps memory for it.
+    /// Bytes of the largest message so far, for which tonic keeps memory.
     kept: usize,
     share: Option<Share>,
     waiting: Option<BoxFuture<'static, Option<Share>>>,
@@ -114,8 +117,8 @@ impl Account {
         &self.memory
     }
 
-    /// Ready when the first `arrived` bytes of a message of `length` bytes are paid for, beside what tonic keeps. Each
-    /// time it takes more than that, up to the whole message, so that it asks seldom.
+    /// Ready when the budget pays for the first `arrived` bytes of a message of `length` bytes, in addition to the
+    /// memory that tonic keeps. Takes more than needed, up to the whole message, so that it asks seldom.
     pub fn poll_hold(&mut self, cx: &mut Context<'_>, arrived: usize, length: usize) -> Poll<Result<(), Refusal>> {
         if length <= FREE {
             return Poll::Ready(Ok(()));
@@ -137,7 +140,7 @@ impl Account {
         Poll::Ready(Ok(()))
     }
 
-    /// Adds what is already held for a message of this request.
+    /// Adds memory that is already held for a message of this request.
     pub fn add(&mut self, more: Share) {
         match &mut self.share {
             Some(share) => share.merge(more),
@@ -145,7 +148,7 @@ impl Account {
         }
     }
 
-    /// A message of `length` bytes is complete: gives back all but the memory that tonic keeps.
+    /// Ends a message of `length` bytes: gives back all except the memory that tonic keeps.
     pub fn settle(&mut self, length: usize) {
         if length > FREE {
             self.kept = self.kept.max(length);

@@ -2,8 +2,8 @@
 //!
 //! The head is a flag and a length: the framing of gRPC over HTTP/2.
 //!
-//! Invariants: a head whose flag or length is not allowed is refused before any of its payload is kept; pieces of a
-//! payload grow with what has arrived, because the length in the head is only a promise. Paying for the pieces is left
+//! Invariants: a head with a wrong flag or length is refused before any of its payload is kept. The pieces of a payload
+//! grow with the bytes that have arrived, because the length in the head is only a claim. Paying for the pieces is left
 //! to [`super::memory`], unpacking them to [`super::unpacking`].
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ pub const HEAD: usize = 5;
 /// Bytes of the largest piece of a payload.
 const PIECE: usize = 64 * 1024;
 
-/// A head, as far as it has arrived.
+/// The bytes of a head that have arrived.
 #[derive(Default)]
 pub struct Head {
     bytes: [u8; HEAD],
@@ -25,17 +25,17 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether no byte of it has arrived.
+    /// Returns true if no byte has arrived.
     pub fn is_empty(&self) -> bool {
         self.have == 0
     }
 
-    /// Whether all of it has arrived.
+    /// Returns true if all bytes have arrived.
     pub fn is_complete(&self) -> bool {
         self.have == HEAD
     }
 
-    /// Copies the bytes that are missing from the front of `chunk`, and returns their number. They stay in `chunk`.
+    /// Copies the missing bytes from the front of `chunk`, and returns their number. They stay in `chunk`.
     pub fn copy_from(&mut self, chunk: &[u8]) -> usize {
         let n = (HEAD - self.have).min(chunk.len());
         self.bytes[self.have..self.have + n].copy_from_slice(&chunk[..n]);
@@ -43,7 +43,7 @@ impl Head {
         n
     }
 
-    /// Reads a complete head. A payload may have `limit` bytes, and may be compressed if an encoding is known.
+    /// Parses a complete head. A payload may have `limit` bytes, and may be compressed if an encoding is known.
     pub fn parse(&self, has_encoding: bool, limit: usize) -> Result<Payload, Refusal> {
         let [flag, length @ ..] = self.bytes;
         let length = u32::from_be_bytes(length) as usize;
@@ -59,34 +59,34 @@ impl Head {
         Ok(Payload { compressed, length, left: length, pieces: VecDeque::new() })
     }
 
-    /// The head of a payload of `length` bytes that is not compressed.
+    /// Returns the head of an uncompressed payload of `length` bytes.
     pub fn of(length: usize) -> Bytes {
         let mut head = BytesMut::with_capacity(HEAD);
         head.put_u8(0);
-        // No payload is larger: its length was read as a `u32`, or is at most `max_message_bytes`.
+        // No payload is larger: its length was read from a `u32`, or is at most `max_message_bytes`.
         head.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         head.freeze()
     }
 }
 
-/// A payload, as far as it has arrived.
+/// The bytes of a payload that have arrived.
 pub struct Payload {
-    /// Whether it is compressed.
+    /// True if it is compressed.
     pub compressed: bool,
-    /// All bytes of it.
+    /// The number of all its bytes.
     pub length: usize,
-    /// Bytes that are still to arrive.
+    /// The number of missing bytes.
     left: usize,
     pieces: VecDeque<BytesMut>,
 }
 
 impl Payload {
-    /// Whether all of it has arrived.
+    /// Returns true if all bytes have arrived.
     pub fn is_complete(&self) -> bool {
         self.left == 0
     }
 
-    /// Bytes that have arrived once `chunk` is taken.
+    /// The number of bytes that will have arrived once `chunk` is taken.
     pub fn arrived_with(&self, chunk: &[u8]) -> usize {
         self.length - self.left + self.left.min(chunk.len())
     }
@@ -97,21 +97,21 @@ impl Payload {
         let mut bytes = chunk.split_to(left.min(chunk.len()));
         self.left -= bytes.len();
         while !bytes.is_empty() {
-            let room = match self.pieces.back_mut() {
+                let piece = match self.pieces.back_mut() {
                 Some(piece) if piece.len() < piece.capacity() => piece,
                 _ => {
-                    // A promise costs nothing: pieces grow with what has arrived.
+                    // The claimed length costs no memory: pieces grow with the bytes that have arrived.
                     let size = left.min(arrived.clamp(bytes.len().clamp(1024, PIECE), PIECE));
                     self.pieces.push_back(BytesMut::with_capacity(size.max(1)));
                     continue;
                 }
             };
-            let part = bytes.split_to(bytes.len().min(room.capacity() - room.len()));
-            room.put(part);
+                let part = bytes.split_to(bytes.len().min(piece.capacity() - piece.len()));
+                piece.put(part);
         }
     }
 
-    /// The pieces of a complete payload.
+    /// Returns the pieces of a complete payload.
     pub fn into_pieces(self) -> VecDeque<Bytes> {
         self.pieces.into_iter().map(BytesMut::freeze).collect()
     }

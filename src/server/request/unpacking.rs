@@ -1,7 +1,7 @@
-//! Where a compressed message is unpacked: at once if it is small, otherwise by a thread that may block.
+//! Selects where a compressed message is unpacked: at once if it is small, otherwise on a thread that may block.
 //!
-//! Invariants: memory for the largest message allowed is held before a thread unpacks one; few threads unpack at a
-//! time, so that compressed messages do not take the processor from other calls. The encodings themselves are left to
+//! Invariants: memory for the largest allowed message is held before a thread unpacks one. Few threads unpack at a
+//! time, so compressed messages do not take the processor from other calls. The encodings themselves are left to
 //! `server/unpack.rs`.
 
 use std::collections::VecDeque;
@@ -12,13 +12,13 @@ use futures::future::BoxFuture;
 
 use super::memory::{Memory, Share};
 use crate::rpc::refusal::Refusal;
-use crate::server::unpack::{AT_ONCE, Encoding};
+use crate::server::unpack::{INLINE, Encoding};
 
-/// A compressed message on its way back to what it was.
+/// A compressed message that is being unpacked.
 pub enum Unpacking {
-    /// It was small, and is unpacked.
+    /// It was small, and is already unpacked.
     Done(VecDeque<Bytes>),
-    /// A thread unpacks it, or will when there is memory and it is its turn.
+    /// A thread unpacks it, or will when there is memory and a free thread.
     Running(BoxFuture<'static, Result<Unpacked, Refusal>>),
 }
 
@@ -30,7 +30,7 @@ pub struct Unpacked {
     pub share: Share,
 }
 
-/// Unpacks a message that may have `limit` bytes, or starts to.
+/// Unpacks a message of up to `limit` bytes, or starts to.
 pub fn unpack(
     encoding: Encoding,
     pieces: VecDeque<Bytes>,
@@ -38,11 +38,11 @@ pub fn unpack(
     memory: &Memory,
 ) -> Result<Unpacking, Refusal> {
     let packed: usize = pieces.iter().map(Bytes::len).sum();
-    if packed <= AT_ONCE {
-        match encoding.unpack(pieces.clone(), AT_ONCE.min(limit)) {
+    if packed <= INLINE {
+        match encoding.unpack(pieces.clone(), INLINE.min(limit)) {
             Ok(pieces) => return Ok(Unpacking::Done(pieces)),
-            // Small as it arrived, and large when unpacked: a thread does that.
-            Err(Refusal::TooLarge { .. }) if limit > AT_ONCE => {}
+            // The message is small as it arrived and large when unpacked: a thread unpacks it.
+            Err(Refusal::TooLarge { .. }) if limit > INLINE => {}
             Err(Refusal::TooLarge { .. }) => return Err(Refusal::TooLarge { bytes: None, limit }),
             Err(refusal) => return Err(refusal),
         }
@@ -50,7 +50,7 @@ pub fn unpack(
     Ok(Unpacking::Running(Box::pin(unpack_by_thread(encoding, pieces, limit, memory.clone()))))
 }
 
-/// Unpacks away from the threads that serve connections, a few messages at a time.
+/// Unpacks on a blocking thread, a few messages at a time.
 async fn unpack_by_thread(
     encoding: Encoding,
     pieces: VecDeque<Bytes>,

@@ -1,9 +1,9 @@
-//! The gates that calls pass: how many of a kind at a time, how many of one connection, and whether the server still
-//! takes any.
+//! Admission control: limits the concurrent calls of a kind, in total and from one connection. A stopping server admits
+//! no more.
 //!
-//! Invariant: no more than `limit` calls of a kind are in progress, and a connection that has many of them leaves the
-//! last places to those that have few, as soon as there is another one. A connection that is alone may have them all,
-//! and is asked to give back some when another comes: those of calls that wait for their client, not those of work.
+//! Invariant: at most `limit` calls of a kind are in progress. A connection with many calls leaves the last permits to
+//! connections with few, if there are others. A connection that is alone may take all permits. When another one comes,
+//! some of its calls are asked to end: only calls that wait for their client, never calls that compute.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,31 +16,31 @@ use super::progress::Progress;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 
-/// How long a call must have waited for its client before it is asked to give its place to another. People and slow
-/// networks pause for less.
-const YIELDS_AFTER: Duration = Duration::from_secs(10);
-/// How often calls are asked.
+/// Time that a call must have waited for its client before it is asked to give up its permit. People and slow networks
+/// pause for less.
+const YIELD_AFTER: Duration = Duration::from_secs(10);
+/// Shortest interval between two such requests.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The calls of the service proper, which `max_calls` bounds.
+/// The name of the service's own calls, which `max_calls` limits.
 pub const CALLS: &str = "calls";
 
-/// How many calls of a kind there may be.
+/// The limits of concurrent calls of a kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The calls, in the plural, for those who are refused.
+    /// The name of the calls, in the plural, for messages.
     pub calls: &'static str,
-    /// Of all connections.
+    /// Calls of all connections.
     pub limit: usize,
-    /// Of one connection at most; those of [`Gate::shared`] have no such bound.
+    /// Calls of one connection at most. A limiter from [`CallLimiter::shared`] has no fixed limit here.
     pub per_connection: usize,
 }
 
-/// Counts calls of a kind.
+/// Limits the concurrent calls of a kind.
 #[derive(Debug)]
-pub struct Gate {
+pub struct CallLimiter {
     bounds: Bounds,
-    /// The last places, for connections that have few: see [`Gate::shared`].
+    /// The last permits, which are reserved for connections with few calls: see [`CallLimiter::shared`].
     reserve: usize,
     few: usize,
     state: Mutex<State>,
@@ -56,24 +56,24 @@ struct State {
     last_asked: Option<Instant>,
 }
 
-/// A call in progress; dropping it makes room for another.
+/// The permit of a call in progress. Dropping it frees the permit.
 #[derive(Debug)]
-pub struct Place {
-    gate: Arc<Gate>,
+pub struct CallPermit {
+    limiter: Arc<CallLimiter>,
     connection: u64,
     call: u64,
-    /// How the call gets on.
+    /// The progress of the call.
     pub progress: Arc<Progress>,
 }
 
-impl Gate {
-    /// A gate for calls that a connection may have up to `per_connection` of.
+impl CallLimiter {
+    /// A limiter with a fixed limit for each connection.
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, reserve: 0, few: 0, state: Mutex::default(), left: Notify::new() }
     }
 
-    /// A gate for `limit` `calls`. A connection that has a sixteenth of them leaves the last quarter to others, if any
-    /// other has a call in progress.
+    /// A limiter for `limit` `calls`. A connection that has a sixteenth of them leaves the last quarter to others, if
+    /// another connection has a call in progress.
     pub fn shared(calls: &'static str, limit: usize) -> Self {
         let bounds = Bounds { calls, limit: limit.max(1), per_connection: usize::MAX };
         Self { reserve: limit / 4, few: (limit / 16).max(1), ..Self::new(bounds) }
@@ -84,7 +84,7 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).taken
     }
 
-    /// Lets no more in.
+    /// Admits no more calls.
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
     }
@@ -100,8 +100,8 @@ impl Gate {
         }
     }
 
-    /// Lets a call of `connection` in.
-    pub fn enter(self: &Arc<Self>, connection: u64) -> Result<Place, Failure> {
+    /// Admits a call of `connection`.
+    pub fn enter(self: &Arc<Self>, connection: u64) -> Result<CallPermit, Failure> {
         let Bounds { calls, limit, per_connection } = self.bounds;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
@@ -125,11 +125,11 @@ impl Gate {
         state.next_call += 1;
         let (call, progress) = (state.next_call, Arc::new(Progress::new()));
         state.by_connection.entry(connection).or_default().insert(call, Arc::clone(&progress));
-        Ok(Place { gate: Arc::clone(self), connection, call, progress })
+        Ok(CallPermit { limiter: Arc::clone(self), connection, call, progress })
     }
 
-    /// Asks calls of the connection that has most of them to end, those that have waited longest for their client: as
-    /// many as are kept for connections with few.
+    /// Asks calls of the connection that has the most to end: those that have waited longest for their client. Asks as
+    /// many as are reserved for connections with few.
     fn ask_to_yield(&self, state: &mut State) {
         if state.last_asked.is_some_and(|last| last.elapsed() < ASK_INTERVAL) {
             return;
@@ -140,7 +140,7 @@ impl Gate {
             return;
         }
         let mut waiting: Vec<_> = calls.values().map(|call| (call.waited(), call)).collect();
-        waiting.retain(|(waited, _)| *waited >= YIELDS_AFTER);
+        waiting.retain(|(waited, _)| *waited >= YIELD_AFTER);
         waiting.sort_by_key(|(waited, _)| std::cmp::Reverse(*waited));
         for (_, call) in waiting.iter().take(self.reserve.max(1)) {
             call.ask_to_yield();
@@ -149,7 +149,7 @@ impl Gate {
 
     fn full(&self) -> Failure {
         let Bounds { calls, limit, .. } = self.bounds;
-        // Only the calls proper are bounded by a setting.
+        // Only the service's own calls are limited by a setting.
         if calls == CALLS {
             Failure::TooManyCalls(limit)
         } else {
@@ -158,9 +158,9 @@ impl Gate {
     }
 }
 
-impl Drop for Place {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        let mut state = self.gate.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.limiter.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.taken -= 1;
         if let Some(calls) = state.by_connection.get_mut(&self.connection) {
             calls.remove(&self.call);
@@ -169,7 +169,7 @@ impl Drop for Place {
             }
         }
         if state.taken == 0 {
-            self.gate.left.notify_waiters();
+            self.limiter.left.notify_waiters();
         }
     }
 }
@@ -180,72 +180,72 @@ mod tests {
 
     use super::*;
 
-    fn shared(limit: usize) -> Arc<Gate> {
-        Arc::new(Gate::shared(CALLS, limit))
+    fn shared(limit: usize) -> Arc<CallLimiter> {
+        Arc::new(CallLimiter::shared(CALLS, limit))
     }
 
-    /// As many places as the connection gets.
-    fn all_of(gate: &Arc<Gate>, connection: u64) -> Vec<Place> {
-        std::iter::from_fn(|| gate.enter(connection).ok()).collect()
+    /// All permits that the connection gets.
+    fn all_of(limiter: &Arc<CallLimiter>, connection: u64) -> Vec<CallPermit> {
+        std::iter::from_fn(|| limiter.enter(connection).ok()).collect()
     }
 
     #[test]
-    fn a_connection_that_is_alone_may_have_all_places() {
-        let gate = shared(32);
-        let places = all_of(&gate, 1);
-        assert_eq!(places.len(), 32);
-        assert_eq!(gate.enter(1).unwrap_err(), Failure::TooManyCalls(32));
-        assert_eq!(gate.enter(2).unwrap_err(), Failure::TooManyCalls(32));
+    fn a_connection_that_is_alone_may_take_all_permits() {
+        let limiter = shared(32);
+        let permits = all_of(&limiter, 1);
+        assert_eq!(permits.len(), 32);
+        assert_eq!(limiter.enter(1).unwrap_err(), Failure::TooManyCalls(32));
+        assert_eq!(limiter.enter(2).unwrap_err(), Failure::TooManyCalls(32));
     }
 
     #[test]
     fn two_connections_that_take_all_they_can_do_not_lock_out_a_third() {
-        let gate = shared(256);
+        let limiter = shared(256);
         // HTTP/2 lets a connection have 128 streams.
-        let first: Vec<_> = (0..128).map(|_| gate.enter(1).unwrap()).collect();
-        let second = all_of(&gate, 2);
+        let first: Vec<_> = (0..128).map(|_| limiter.enter(1).unwrap()).collect();
+        let second = all_of(&limiter, 2);
         assert_eq!((first.len(), second.len()), (128, 64));
-        assert_eq!(all_of(&gate, 3).len(), 16);
+        assert_eq!(all_of(&limiter, 3).len(), 16);
         drop(first);
-        assert_eq!(gate.calls(), 64);
+        assert_eq!(limiter.calls(), 64);
     }
 
     #[test]
-    fn a_connection_has_a_part_of_the_small_gates() {
-        let gate = Arc::new(Gate::new(Bounds { calls: "health watches", limit: 10, per_connection: 4 }));
-        let places = all_of(&gate, 1);
-        assert_eq!(places.len(), 4);
-        assert!(matches!(gate.enter(1), Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))));
-        let others: Vec<_> = (2..).map_while(|connection| gate.enter(connection).ok()).collect();
+    fn a_connection_gets_a_part_of_a_small_limit() {
+        let limiter = Arc::new(CallLimiter::new(Bounds { calls: "health watches", limit: 10, per_connection: 4 }));
+        let permits = all_of(&limiter, 1);
+        assert_eq!(permits.len(), 4);
+        assert!(matches!(limiter.enter(1), Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))));
+        let others: Vec<_> = (2..).map_while(|connection| limiter.enter(connection).ok()).collect();
         assert_eq!(others.len(), 6);
-        assert!(matches!(gate.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
+        assert!(matches!(limiter.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_that_wait_for_their_client_make_room_for_another_connection_and_those_at_work_do_not() {
-        let gate = shared(8);
-        let places = all_of(&gate, 1);
-        places[..5].iter().for_each(|place| place.progress.waits());
-        let asked = || places.iter().filter(|place| place.progress.asked_to_yield().now_or_never().is_some()).count();
-        assert!(gate.enter(2).is_err());
+    async fn calls_that_wait_for_their_client_yield_to_another_connection_and_computing_calls_do_not() {
+        let limiter = shared(8);
+        let permits = all_of(&limiter, 1);
+        permits[..5].iter().for_each(|permit| permit.progress.waits());
+        let asked = || permits.iter().filter(|permit| permit.progress.asked_to_yield().now_or_never().is_some()).count();
+        assert!(limiter.enter(2).is_err());
         assert_eq!(asked(), 0, "at first");
-        tokio::time::advance(YIELDS_AFTER).await;
-        assert!(gate.enter(1).is_err());
+        tokio::time::advance(YIELD_AFTER).await;
+        assert!(limiter.enter(1).is_err());
         assert_eq!(asked(), 0, "for its own connection");
-        assert!(gate.enter(2).is_err());
+        assert!(limiter.enter(2).is_err());
         assert_eq!(asked(), 2, "a quarter");
-        assert!(places[5..].iter().all(|place| place.progress.waited().is_zero()));
+        assert!(permits[5..].iter().all(|permit| permit.progress.waited().is_zero()));
     }
 
     #[tokio::test]
-    async fn a_closed_gate_lets_nobody_in_and_drains_when_the_last_has_left() {
-        let gate = shared(2);
-        let first = gate.enter(1).unwrap();
-        let second = gate.enter(1).unwrap();
+    async fn a_closed_limiter_admits_no_call_and_drains_when_the_last_has_ended() {
+        let limiter = shared(2);
+        let first = limiter.enter(1).unwrap();
+        let second = limiter.enter(1).unwrap();
         drop(second);
-        gate.close();
-        assert_eq!(gate.enter(1).unwrap_err(), Failure::Transport(Refusal::Stopping));
-        let mut drained = std::pin::pin!(gate.drained());
+        limiter.close();
+        assert_eq!(limiter.enter(1).unwrap_err(), Failure::Transport(Refusal::Stopping));
+        let mut drained = std::pin::pin!(limiter.drained());
         assert!(futures::poll!(&mut drained).is_pending());
         drop(first);
         drained.await;
