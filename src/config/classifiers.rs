@@ -19,15 +19,16 @@ impl Reader<'_> {
         let labels = self.get("classifier_labels", |s| each(s, Spec::parse_labels));
         for (n, spec) in specs.iter().enumerate() {
             if specs[..n].iter().any(|other| other.name == spec.name) {
-                self.mistakes.push(format!("classifier names {:?} twice: expected a different name for each", spec.name));
+                self.mistakes
+                    .push(format!("classifier names {:?} twice: expected a different name for each", spec.name));
             }
         }
         for (name, labels) in labels {
             match specs.iter_mut().find(|spec| spec.name == name) {
                 Some(spec) => spec.labels = Some(labels),
-                None => {
-                    self.mistakes.push(format!("classifier_labels names {name:?}, and no classifier has that name: add it to classifier"))
-                }
+                None => self.mistakes.push(format!(
+                    "classifier_labels names {name:?}, and no classifier has that name: add it to classifier"
+                )),
             }
         }
         for spec in &mut specs {

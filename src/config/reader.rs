@@ -31,8 +31,7 @@ impl<'a> Reader<'a> {
     /// Returns the value of a setting from the first source that has one. Records a mistake, and uses the default
     /// instead.
     pub(super) fn get<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
-        let default =
-            SETTINGS.iter().find(|s| s.key == key).expect("the table has every setting that is read").default;
+        let default = SETTINGS.iter().find(|s| s.key == key).expect("the table has every setting that is read").default;
         if let Some((value, source)) = self.given(key) {
             match parse(&value) {
                 Ok(value) => return value,
@@ -74,7 +73,9 @@ impl<'a> Reader<'a> {
                     match texts {
                         Some(texts) => texts.join(&SEPARATOR.to_string()),
                         None => {
-                            self.mistakes.push(format!("`{key}` in {shown} is a list with a value that is not a string: expected strings only"));
+                            self.mistakes.push(format!(
+                                "`{key}` in {shown} is a list with a value that is not a string: expected strings only"
+                            ));
                             continue;
                         }
                     }

@@ -43,7 +43,12 @@ pub const SETTINGS: &[Setting] = &[
         "127.0.0.1:50051",
         "Address to listen on; 0.0.0.0:50051 for all networks, port 0 for a free port",
     ),
-    setting("model", "ID|DIR", model::DEFAULT_MODEL, "Embedding model: an id on the hub, or a directory with its files"),
+    setting(
+        "model",
+        "ID|DIR",
+        model::DEFAULT_MODEL,
+        "Embedding model: an id on the hub, or a directory with its files",
+    ),
     setting("revision", "REV", "", "Branch, tag or commit of the model on the hub; default: its main branch"),
     setting("offline", "BOOL", "false", "Load the model from disk only; fail at once if it is not there"),
     setting(
@@ -206,7 +211,12 @@ pub const SETTINGS: &[Setting] = &[
         "Memory for all documents, vectors and graphs, or none; uploads above it get RESOURCE_EXHAUSTED; auto: the memory \
          of the container or machine that the model and the message budget leave",
     ),
-    setting("max_documents", "N", "none", "Documents of all collections, or none; uploads above it get RESOURCE_EXHAUSTED"),
+    setting(
+        "max_documents",
+        "N",
+        "none",
+        "Documents of all collections, or none; uploads above it get RESOURCE_EXHAUSTED",
+    ),
     setting(
         "max_collections",
         "N",

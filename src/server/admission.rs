@@ -215,7 +215,10 @@ mod tests {
         let limiter = Arc::new(CallLimiter::new(Bounds { calls: "health watches", limit: 10, per_connection: 4 }));
         let permits = all_of(&limiter, 1);
         assert_eq!(permits.len(), 4);
-        assert!(matches!(limiter.enter(1), Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))));
+        assert!(matches!(
+            limiter.enter(1),
+            Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))
+        ));
         let others: Vec<_> = (2..).map_while(|connection| limiter.enter(connection).ok()).collect();
         assert_eq!(others.len(), 6);
         assert!(matches!(limiter.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
@@ -226,7 +229,8 @@ mod tests {
         let limiter = shared(8);
         let permits = all_of(&limiter, 1);
         permits[..5].iter().for_each(|permit| permit.progress.waits());
-        let asked = || permits.iter().filter(|permit| permit.progress.asked_to_yield().now_or_never().is_some()).count();
+        let asked =
+            || permits.iter().filter(|permit| permit.progress.asked_to_yield().now_or_never().is_some()).count();
         assert!(limiter.enter(2).is_err());
         assert_eq!(asked(), 0, "at first");
         tokio::time::advance(YIELD_AFTER).await;

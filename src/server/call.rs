@@ -21,8 +21,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use super::connection::{Peer, Served};
 use super::admission::CallPermit;
+use super::connection::{Peer, Served};
 use super::progress::Progress;
 use super::request::{Expected, MIN_PROGRESS, Messages};
 use super::unpack::Encoding;

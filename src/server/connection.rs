@@ -24,7 +24,7 @@ use super::accept::ConnectionPermit;
 use super::call;
 use super::frames::{Counted, Seen};
 use super::methods::CallLimiters;
-use super::request::{Memory, ClientTimeouts};
+use super::request::{ClientTimeouts, Memory};
 use crate::budget::ByteBudget;
 
 /// HTTP/2 flow-control windows. 256 KiB keep a stream of documents flowing over a network with a few milliseconds of

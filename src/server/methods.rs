@@ -39,7 +39,8 @@ pub struct CallLimiters {
 impl CallLimiters {
     /// Limiters for `max_calls` calls, and for the small services.
     pub fn new(max_calls: usize) -> Self {
-        let limiter = |calls, limit, per_connection| Arc::new(CallLimiter::new(Bounds { calls, limit, per_connection }));
+        let limiter =
+            |calls, limit, per_connection| Arc::new(CallLimiter::new(Bounds { calls, limit, per_connection }));
         Self {
             calls: Arc::new(CallLimiter::shared(CALLS, max_calls)),
             // About 3 KB each, and a message; a message above `FREE` bytes takes its part of the budget.

@@ -4,10 +4,10 @@
 //! self-test, health is `NOT_SERVING` and calls get `UNAVAILABLE`; the same applies while the server drains.
 
 mod accept;
+mod admission;
 mod call;
 mod connection;
 mod frames;
-mod admission;
 mod methods;
 mod open_files;
 mod progress;
@@ -183,7 +183,10 @@ impl Drop for AbortOnDrop {
 async fn watch_writes(health: &HealthReporter, api: &Api) -> Infallible {
     loop {
         if let Some(reason) = api.writes_stopped() {
-            tracing::error!(reason, "documents can no longer be stored, only read: restart the server when the disk is repaired");
+            tracing::error!(
+                reason,
+                "documents can no longer be stored, only read: restart the server when the disk is repaired"
+            );
             health.set_service_status(WRITES, ServingStatus::NotServing).await;
             // This state lasts until a restart.
             return std::future::pending().await;

@@ -13,9 +13,9 @@
 //! whole, has one of the known encodings, and is the only one of a unary call. A client that sends too little ends its
 //! call ([`client_timeouts`]). The meaning of the bytes is left to [`crate::rpc`].
 
+mod client_timeouts;
 mod memory;
 mod message;
-mod client_timeouts;
 mod unpacking;
 
 use std::collections::VecDeque;
@@ -29,17 +29,17 @@ use h2::RecvStream;
 use http_body::{Body, Frame};
 use tonic::Status;
 
+pub use client_timeouts::{ClientTimeouts, MIN_PROGRESS};
 pub use memory::Memory;
-pub use client_timeouts::{MIN_PROGRESS, ClientTimeouts};
 
 use super::progress::Progress;
 use super::unpack::Encoding;
 use crate::budget::ByteBudget;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
+use client_timeouts::{Awaited, ClientTimer};
 use memory::Account;
 use message::{HEAD, Head, Payload};
-use client_timeouts::{Awaited, ClientTimer};
 use unpacking::{Unpacked, Unpacking, unpack};
 
 /// The facts about a request that are known before its body.
@@ -113,7 +113,8 @@ impl From<Broken> for Status {
 impl Messages {
     /// The messages of `body`.
     pub fn new(body: RecvStream, expected: Expected) -> Self {
-        let Expected { stream, encoding, max_message_bytes, client_timeouts, memory, of_connection, progress } = expected;
+        let Expected { stream, encoding, max_message_bytes, client_timeouts, memory, of_connection, progress } =
+            expected;
         Self {
             body,
             stream,

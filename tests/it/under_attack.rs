@@ -219,8 +219,7 @@ async fn when_no_connection_is_left_the_log_says_so_and_those_there_are_answered
     };
     let of_one_address = ["--max-connections-per-address", "1000"];
     let of_all = ["--max-connections", "1000", "--max-connections-per-address", "1000"];
-    for (flags, word) in [(&[][..], "of one address"), (&of_one_address, "are refused"), (&of_all, "Too many open")]
-    {
+    for (flags, word) in [(&[][..], "of one address"), (&of_one_address, "are refused"), (&of_all, "Too many open")] {
         let mut server = of_limit(100, flags);
         server.wait_until_serving().await;
         let mut client = server.client().await;

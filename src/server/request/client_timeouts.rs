@@ -57,7 +57,12 @@ struct WaitedTime {
 impl ClientTimer {
     /// The timer of a request that begins now. It reports to `progress`.
     pub fn new(client_timeouts: ClientTimeouts, progress: Arc<Progress>) -> Self {
-        Self { client_timeouts, progress, waited: WaitedTime::default(), timer: Box::pin(tokio::time::sleep(Duration::ZERO)) }
+        Self {
+            client_timeouts,
+            progress,
+            waited: WaitedTime::default(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
     }
 
     /// Records that the client has sent `bytes`. If they are enough, its time restarts.

@@ -97,7 +97,7 @@ impl Payload {
         let mut bytes = chunk.split_to(left.min(chunk.len()));
         self.left -= bytes.len();
         while !bytes.is_empty() {
-                let piece = match self.pieces.back_mut() {
+            let piece = match self.pieces.back_mut() {
                 Some(piece) if piece.len() < piece.capacity() => piece,
                 _ => {
                     // The claimed length costs no memory: pieces grow with the bytes that have arrived.
@@ -106,8 +106,8 @@ impl Payload {
                     continue;
                 }
             };
-                let part = bytes.split_to(bytes.len().min(piece.capacity() - piece.len()));
-                piece.put(part);
+            let part = bytes.split_to(bytes.len().min(piece.capacity() - piece.len()));
+            piece.put(part);
         }
     }
 

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 
 use super::memory::{Memory, Share};
 use crate::rpc::refusal::Refusal;
-use crate::server::unpack::{INLINE, Encoding};
+use crate::server::unpack::{Encoding, INLINE};
 
 /// A compressed message that is being unpacked.
 pub enum Unpacking {
