@@ -1,8 +1,8 @@
-//! Answers: encoded away from the async threads where they are large, and paid for until they are on the wire.
+//! Answers: large ones are encoded away from the async threads, and their memory is held until they are sent.
 //!
-//! Invariants: the size of an answer is known before it is built, and one above max_message_bytes is never built; its
-//! memory is a part of the message budget from then on until its last byte was handed to the socket. No byte of it is
-//! copied after it was encoded.
+//! Invariants: the size of an answer is known before it is built, and an answer above max_message_bytes is never built.
+//! From then on the message budget holds its memory, until its last byte was handed to the socket. No byte is copied
+//! after it was encoded.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,10 +20,10 @@ use super::{Engine, Limits, compute_if_large, request};
 use crate::budget::Held;
 use crate::compute::WhenFull;
 
-/// Flag and length before each message.
+/// Bytes of the flag and the length before each message.
 const HEADER_BYTES: usize = 5;
 
-/// An encoded message, with the bytes that go before it on the wire.
+/// An encoded message, with the bytes that precede it on the wire.
 #[derive(Debug)]
 pub struct Answer(Bytes);
 
@@ -33,8 +33,8 @@ impl Answer {
         encode(message, limits).map(|bytes| Self(bytes.into()))
     }
 
-    /// Builds and encodes a message of `bytes` or a little less. Nothing is built that is too large for a message, or
-    /// that there is no memory for.
+    /// Builds and encodes a message of at most `bytes`, or a little less. Fails before anything is built if the message
+    /// is too large, or if there is no memory for it.
     pub async fn build<M: Message>(
         engine: &Engine,
         bytes: usize,
@@ -43,7 +43,7 @@ impl Answer {
     ) -> Result<Self, Failure> {
         let limits = engine.limits.clone();
         check(bytes, &limits)?;
-        // The message and its encoded form.
+        // The message, and its encoded form.
         let mut held = request::hold(&engine.messages, 2 * bytes, when_full).await?;
         compute_if_large(engine, bytes, when_full, move || {
             let encoded = encode(&make()?, &limits)?;
@@ -53,7 +53,7 @@ impl Answer {
         .await?
     }
 
-    /// Bytes of it on the wire.
+    /// The number of its bytes on the wire.
     #[cfg(test)]
     fn bytes(&self) -> usize {
         self.0.len()
@@ -77,7 +77,7 @@ fn encode(message: &impl Message, limits: &Limits) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Bytes with their part of the budget.
+/// Bytes that hold their part of the budget.
 struct Paid {
     bytes: Vec<u8>,
     _held: Held,
@@ -89,7 +89,7 @@ impl AsRef<[u8]> for Paid {
     }
 }
 
-/// The response that sends `answers` and then how it went.
+/// Returns the response that sends `answers`, and then the status.
 pub fn respond(answers: impl Stream<Item = Result<Answer, Status>> + Send + 'static) -> Response<Body> {
     let mut response = Response::new(Body::new(Sending { answers: Some(Box::pin(answers)) }));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -98,7 +98,7 @@ pub fn respond(answers: impl Stream<Item = Result<Answer, Status>> + Send + 'sta
 
 /// The body of a response.
 struct Sending<S> {
-    /// `None` once all is sent.
+    /// `None` once all answers are sent.
     answers: Option<Pin<Box<S>>>,
 }
 
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_has_each_message_behind_its_length_and_the_status_at_its_end() {
+    async fn a_body_has_each_message_after_its_length_and_the_status_at_the_end() {
         let message = proto::CreateCollectionRequest { name: "a name".into() };
         let answer = Answer::of(&message, &Limits::default()).unwrap();
         assert_eq!(answer.bytes(), HEADER_BYTES + message.encoded_len());
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_when_the_last_part_of_an_answer_is_gone() {
+    fn memory_is_given_back_when_the_last_part_of_an_answer_is_dropped() {
         let budget = ByteBudget::new(1 << 20);
         let held = budget.try_hold(1 << 10).unwrap();
         let mut rest = Bytes::from_owner(Paid { bytes: vec![1; 1 << 10], _held: held });
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_of_nothing_ends_well() {
+    async fn an_empty_stream_ends_with_status_ok() {
         let mut body = respond(stream::empty()).into_body();
         assert_eq!(frame(&mut body).await.unwrap().into_trailers().unwrap()["grpc-status"], "0");
         assert!(frame(&mut body).await.is_none());

@@ -1,7 +1,7 @@
-//! `Backup`: all that is committed, as a file.
+//! `Backup`: all committed data, as a file.
 //!
-//! The file is a copy without a name, whose space is free when the call ends: when it has been sent, when the caller leaves
-//! or its deadline passes, or when the client takes nothing of it for a while (`source.rs`).
+//! The file is a copy without a name. Its space is freed when the call ends: when the copy has been sent, when the
+//! caller leaves, when its deadline passes, or when the client takes nothing for a while (`held_source.rs`).
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,28 +10,28 @@ use std::sync::Arc;
 use futures::{Stream, stream};
 use tonic::Status;
 
-use super::source::{PATIENCE, Source};
+use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
 use super::{Engine, Responses, commit, compute};
 use crate::collection::Backup;
 use crate::compute::{Pool, WhenFull};
 use crate::proto;
 
-/// Bytes of a part: a client that takes one of them in [`PATIENCE`] goes on.
+/// Bytes of a part. A client that takes one of them in [`TAKE_TIMEOUT`] may continue.
 const PART_BYTES: usize = 256 << 10;
 
 pub async fn backup(engine: Arc<Engine>) -> Result<Responses<proto::BackupResponse>, Failure> {
     let (store, pool) = (Arc::clone(&engine.store), engine.pools.storage.clone());
-    // When this call is dropped, the copy ends at once, and what is written of it is removed.
+    // When this call is dropped, the copy stops at once, and its file is removed.
     let backup = commit(&engine, move |stop| store.backup(stop).map_err(Failure::backup)).await??;
     let total_bytes = backup.file.metadata().map_err(|error| failed(&error))?.len();
-    Ok(Box::pin(parts(pool, Source::new(backup, PATIENCE), total_bytes)))
+    Ok(Box::pin(parts(pool, HeldSource::new(backup, TAKE_TIMEOUT), total_bytes)))
 }
 
-/// The file's parts, until its end or the first error.
+/// The parts of the file, until its end or the first error.
 fn parts(
     pool: Pool,
-    source: Source<Backup>,
+    source: HeldSource<Backup>,
     total_bytes: u64,
 ) -> impl Stream<Item = Result<proto::BackupResponse, Status>> + Send {
     stream::unfold((Some(source), pool), move |(source, pool)| async move {
@@ -53,7 +53,7 @@ fn parts(
     })
 }
 
-/// The next part; empty at the end.
+/// Reads the next part; empty at the end.
 fn read(file: &mut File) -> io::Result<Vec<u8>> {
     let mut data = Vec::with_capacity(PART_BYTES);
     file.take(PART_BYTES as u64).read_to_end(&mut data)?;
@@ -61,6 +61,6 @@ fn read(file: &mut File) -> io::Result<Vec<u8>> {
 }
 
 fn failed(error: &io::Error) -> Failure {
-    tracing::error!(%error, "the backup that was made cannot be read");
+    tracing::error!(%error, "a finished backup cannot be read");
     Failure::Internal
 }

@@ -13,8 +13,8 @@ use crate::compute::WhenFull;
 use crate::inference::Truncation;
 use crate::proto::{self, VectorFormat, classify_result};
 
-/// How texts become labels.
-struct Form<'a> {
+/// The options of a classification.
+struct ClassifyOptions<'a> {
     classifier: &'a Classifier,
     truncation: Truncation,
     selection: Selection,
@@ -38,8 +38,8 @@ pub fn classify_stream(engine: Arc<Engine>, requests: Requests<proto::ClassifyRe
     })
 }
 
-/// `request`: its texts do not matter here.
-fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<Form<'a>, Failure> {
+/// Parses the options; the texts of `request` are not used here.
+fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<ClassifyOptions<'a>, Failure> {
     let classifier = engine.classifiers.get(&request.model).ok_or_else(|| {
         let known = engine.classifiers.iter().map(|classifier| classifier.about().name.clone()).collect();
         Failure::NotFound(Resource::Classifier { name: request.model.clone(), known })
@@ -49,9 +49,9 @@ fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<For
     }
     if request.with_vector && !classifier.embeds() {
         let name = &classifier.about().name;
-        return Err(Failure::invalid("with_vector", format!("is of heads on the embedding, and {name} is none")));
+        return Err(Failure::invalid("with_vector", format!("only classifier heads return vectors; {name} is an ONNX graph")));
     }
-    Ok(Form {
+    Ok(ClassifyOptions {
         classifier,
         truncation: parse::truncation(request.truncation)?,
         selection: Selection {
@@ -71,22 +71,22 @@ async fn answer(
     let Received { message: mut request, held, .. } = request;
     parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
     let texts = std::mem::take(&mut request.texts);
-    let form = parse(engine, &request)?;
-    let run = |texts| form.classifier.classify(texts, form.truncation, when_full);
+    let options = parse(engine, &request)?;
+    let run = |texts| options.classifier.classify(texts, options.truncation, when_full);
     let classified = each::text(texts, &engine.limits, run).await?;
     drop(held);
     let limits = engine.limits.clone();
-    let most = classified.len().saturating_mul(form.result_bytes(engine).max(MAX_ITEM_BYTES));
+    let most = classified.len().saturating_mul(options.result_bytes(engine).max(MAX_ITEM_BYTES));
     let of_answer = Arc::clone(engine);
     Answer::build(engine, most.min(limits.max_message_bytes), when_full, move || {
-        let form = parse(&of_answer, &request)?;
+        let options = parse(&of_answer, &request)?;
         let mut bytes = 0;
         let results = classified.into_iter().map(|result| {
             let result = match result {
-                Ok(classified) => write(classified, &form),
+                Ok(classified) => write(classified, &options),
                 Err(failure) => failed(failure.to_item()),
             };
-            // How many labels `min_score` leaves is known only now.
+            // Only now is it known how many labels `min_score` leaves.
             bytes += size::field(result.encoded_len());
             answer::check(bytes, &limits)?;
             Ok(result)
@@ -96,8 +96,8 @@ async fn answer(
     .await
 }
 
-impl Form<'_> {
-    /// Bytes of a text's result, at most.
+impl ClassifyOptions<'_> {
+    /// The most bytes that the result of a text takes.
     fn result_bytes(&self, engine: &Engine) -> usize {
         const COUNTS: usize = 6 + 6 + 2;
         const SCORE: usize = 5;
@@ -110,19 +110,19 @@ impl Form<'_> {
     }
 }
 
-fn write(classified: Classified, form: &Form<'_>) -> proto::ClassifyResult {
-    let about = form.classifier.about();
+fn write(classified: Classified, options: &ClassifyOptions<'_>) -> proto::ClassifyResult {
+    let about = options.classifier.about();
     let Classified { logits, embedding, tokens, tokens_total } = classified;
-    let ranked = ranked(&if form.raw_scores { logits } else { probabilities(&logits, about.problem) });
+    let ranked = ranked(&if options.raw_scores { logits } else { probabilities(&logits, about.problem) });
     let label = |n: usize| about.labels[n].clone();
     let (best, score) = ranked.first().map_or((String::new(), 0.0), |&(n, score)| (label(n), score));
-    let listed = form.selection.of(&ranked).iter();
+    let listed = options.selection.of(&ranked).iter();
     let classification = proto::Classification {
         label: best,
         score,
         scores: listed.map(|&(n, score)| proto::LabelScore { label: label(n), score }).collect(),
         vector: embedding
-            .filter(|_| form.with_vector)
+            .filter(|_| options.with_vector)
             .map(|embedding| vector::write(embedding.into_values(), VectorFormat::F32)),
     };
     proto::ClassifyResult {

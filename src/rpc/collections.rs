@@ -11,19 +11,19 @@ use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
 use crate::proto;
 
-/// Bytes of a page: what clients read that set no limit of their own.
+/// Bytes of a page: the default message limit of clients.
 const PAGE_BYTES: usize = 4 << 20;
 
 /// Bytes of a page that its token may take: a name with a prefix and a length.
 const TOKEN_BYTES: usize = 1 << 10;
 
-/// Bytes around a message that is an item of another: a tag and a length.
+/// Bytes around a message that is an item of another one: a tag and a length.
 const FIELD_BYTES: usize = 8;
 
-/// Collections that are looked up together: creating and deleting wait that long.
+/// Collections that are listed together. Creating and deleting wait meanwhile.
 const AT_ONCE: usize = 1_024;
 
-/// What a page token starts with, so that anything else is recognised as not one of ours.
+/// The prefix of a page token, by which other strings are recognised as wrong.
 const TOKEN_PREFIX: &str = "after:";
 
 pub async fn create(
@@ -33,7 +33,7 @@ pub async fn create(
     let name = request.name;
     parse::collection_name("name", &name, &engine.limits)?;
     let of_call = Arc::clone(engine);
-    // It is on disk before it is answered.
+    // The collection is on disk before the call is answered.
     let create = move |_: &Stop| {
         let made = of_call.store.create(&name, of_call.model());
         made.map_err(|error| Failure::collection(&name, error))
@@ -65,10 +65,10 @@ pub async fn list(
     compute(&engine.pools.search, WhenFull::Wait, move |_| page(&store, after, size, bytes)).await
 }
 
-/// The first collections after a name: `size` of them, or as many as fit in so many bytes; one at least.
+/// The first collections after a name: at most `size`, in at most `bytes`, but at least one.
 fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> proto::ListCollectionsResponse {
     let mut page = proto::ListCollectionsResponse::default();
-    // The token of the page, which repeats a name.
+    // The token of the page repeats a name.
     let mut used = TOKEN_BYTES;
     loop {
         let some = store.list_after(after.as_deref(), AT_ONCE);
@@ -132,7 +132,7 @@ mod tests {
         store
     }
 
-    /// The names on each page, following the tokens.
+    /// The names on each page, reached through the tokens.
     fn pages(store: &Store, size: usize, bytes: usize) -> Vec<Vec<String>> {
         let (mut pages, mut after) = (Vec::new(), None);
         loop {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_never_empty_unless_all_is() {
+    fn a_page_is_empty_only_if_there_are_no_collections() {
         assert_eq!(pages(&store(3), 1, 0).len(), 3);
         assert_eq!(pages(&store(0), usize::MAX, 1), [Vec::<String>::new()]);
     }

@@ -1,4 +1,4 @@
-//! The door from calls to the pools: costs of work in, failures out.
+//! Runs the work of calls in the pools: adds the expected cost, and turns refusals into failures.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use super::status::Failure;
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, WhenFull};
 
-/// What a search is expected to cost; the pool learns how far that is off.
+/// The expected cost of a search; the pool corrects it by measurement.
 pub const SEARCH_COST: Duration = Duration::from_micros(200);
 
-/// Computes `work` in one of the threads of `pool`. When the call is dropped, work that has not begun is not done, and
-/// work that has begun is told to stop.
+/// Computes `work` in one of the threads of `pool`. When the call is dropped, queued work is not started, and running
+/// work is told to stop.
 pub async fn compute<T: Send + 'static>(
     pool: &Pool,
     when_full: WhenFull,
@@ -20,8 +20,8 @@ pub async fn compute<T: Send + 'static>(
     Ok(pool.run(when_full, SEARCH_COST, work).await?)
 }
 
-/// Does what must not be abandoned halfway, a commit: it is dropped with its caller if it has not begun, and else
-/// finished. What comes before the first change may be stopped.
+/// Runs work that must not stop halfway, for example a commit. When the call is dropped, queued work is not started,
+/// and running work finishes. The part before its first change may still stop.
 pub async fn commit<T: Send + 'static>(
     engine: &Engine,
     work: impl FnOnce(&Stop) -> T + Send + 'static,

@@ -13,10 +13,10 @@ use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
 use crate::proto::{self, VectorFormat};
 
-/// Documents on a page where the client does not say.
+/// Documents on a page if the request does not say.
 const DEFAULT_PAGE_SIZE: usize = 100;
 
-/// What a page token starts with, so that anything else is recognised as not one of ours.
+/// The prefix of a page token, by which other strings are recognised as wrong.
 const TOKEN_PREFIX: &str = "after:";
 
 pub async fn get(engine: &Engine, request: Received<proto::GetDocumentsRequest>) -> Result<Answer, Failure> {
@@ -54,7 +54,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<proto::DeleteDocumen
     let collection = collection(engine, &name)?;
     let answer = if let Some(given) = request.filter {
         if !request.ids.is_empty() {
-            return Err(Failure::invalid("filter", "is given together with ids: one of them is required"));
+            return Err(Failure::invalid("filter", "is set together with ids: set only one of them"));
         }
         let parse = move || filter::parse("filter", given, &limits);
         let filter = compute_if_large(engine, bytes, WhenFull::Refuse(deadline), parse).await??;
@@ -104,7 +104,7 @@ pub async fn list(engine: &Engine, request: Received<proto::ListDocumentsRequest
     };
     let (mut page, with_vector) = (Page::new(limits), request.with_vector);
     let list = move |stop: &Stop| {
-        // One more than wanted tells whether there is a next page.
+        // One more than wanted, to see whether there is a next page.
         let mut listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
         let on_page = listed.iter().take(size).take_while(|(id, content, row)| {
             page.takes(size::document(id.as_str(), content, with_vector.then_some(row.len())))

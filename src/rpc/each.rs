@@ -1,5 +1,5 @@
-//! What `Embed` and `Classify` have in common: one result for each text, in order, of which one that is wrong never
-//! fails its neighbours; and streams of such calls.
+//! The common part of `Embed` and `Classify`: one result for each text, in order. A wrong text fails alone. Also serves
+//! streams of such calls.
 
 use std::future::Future;
 
@@ -9,19 +9,19 @@ use tonic::Status;
 use tonic_types::pb;
 
 use super::answer::Answer;
-use super::measure::Refused;
+use super::measure::MeasureError;
 use super::request::{Next, Received, Requests};
 use super::status::Failure;
 use super::{Engine, Limits, Responses, parse, size};
 use crate::compute::WhenFull;
 use crate::inference::{Overloaded, TextError};
 
-/// Requests of one stream that are in work at a time: one is computed, one waits behind it so that
-/// no worker is idle between them, and the others hide the way to the client.
+/// Requests of one stream that are processed at a time. One is computed, one waits behind it so that no worker is idle
+/// in between, and the others hide the latency to the client.
 const STREAM_DEPTH: usize = 4;
 
-/// Puts those of `texts` that are within the limits through `run`, together. The others, and those that it fails on,
-/// have their failure in their place.
+/// Passes those of `texts` that are within the limits to `run`, together. Each of the others, and each text for which
+/// `run` fails, gets a failure as its result.
 pub async fn text<T, F>(
     texts: Vec<String>,
     limits: &Limits,
@@ -47,7 +47,7 @@ where
     Ok(checked.into_iter().enumerate().map(result).collect())
 }
 
-/// Answers each request of a stream, several at a time and in order. A request that breaks ends it.
+/// Answers the requests of a stream in order, several at a time. A failed request ends the stream.
 pub fn in_order<Q, F>(requests: Requests<Q>, answer: impl Fn(Next<Q>) -> F + Send + 'static) -> Responses<Answer>
 where
     Q: Send + 'static,
@@ -62,8 +62,8 @@ where
     Box::pin(answers)
 }
 
-/// Answers one request of a stream with `answer`. Where the request fails as a whole, its failure stands in the place
-/// of each text, as `fail` writes them; where they were too many to be counted, the stream ends.
+/// Answers one request of a stream with `answer`. If the whole request fails, each of its texts gets the failure, in
+/// the form that `fail` writes. If the texts were too many to be counted, the stream ends.
 pub async fn answer_in_place<Q, M, F>(
     engine: &Engine,
     request: Next<Q>,
@@ -83,12 +83,12 @@ where
                 Err(failure) => (n, failure),
             }
         }
-        Err(too_many) if too_many.at_least => return Err(Refused::TooMany(too_many).into()),
-        Err(too_many) => (too_many.count, Refused::TooMany(too_many).into()),
+        Err(too_many) if too_many.at_least => return Err(MeasureError::TooMany(too_many).into()),
+        Err(too_many) => (too_many.count, MeasureError::TooMany(too_many).into()),
     };
     let item = failure.to_item();
     let bytes = n.saturating_mul(size::field(size::field(item.encoded_len())));
     let answered = Answer::build(engine, bytes, WhenFull::Wait, move || Ok(fail(vec![item; n]))).await;
-    // Where even the errors are too many for a message, the failure is the stream's.
+    // If even the errors are too large for a message, the failure ends the stream.
     answered.map_err(|error| if matches!(error, Failure::AnswerTooLarge { .. }) { failure } else { error })
 }

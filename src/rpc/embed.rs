@@ -13,21 +13,21 @@ use crate::embedder::{Embedding, InputType, NotAnEmbedding};
 use crate::inference::{Output, Truncation};
 use crate::proto::{self, VectorFormat, embed_result};
 
-/// How texts become wire vectors.
+/// The options of an embedding call.
 #[derive(Clone, Copy)]
-struct Form {
+struct EmbedOptions {
     input_type: InputType,
     truncation: Truncation,
     normalize: bool,
-    /// Dimensions kept.
+    /// Dimensions to keep.
     dimensions: usize,
-    /// These are not all that the model gives.
+    /// True if these are fewer than the model's.
     is_cut: bool,
     format: VectorFormat,
 }
 
-impl Form {
-    /// Bytes of a text's result, at most.
+impl EmbedOptions {
+    /// The most bytes that the result of a text takes.
     fn result_bytes(&self) -> usize {
         const COUNTS: usize = 6 + 6 + 2;
         size::field(size::field(size::vector(self.dimensions, self.format)) + COUNTS)
@@ -50,13 +50,13 @@ pub fn embed_stream(engine: Arc<Engine>, requests: Requests<proto::EmbedRequest>
     })
 }
 
-fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<Form, Failure> {
+fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<EmbedOptions, Failure> {
     parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
     let (wanted, all) = (request.dimensions as usize, engine.embedder.dimensions());
     if wanted > all {
-        return Err(Failure::invalid("dimensions", format!("{wanted} exceed the model's {all}")));
+        return Err(Failure::invalid("dimensions", format!("{wanted} dimensions exceed the model's {all}")));
     }
-    Ok(Form {
+    Ok(EmbedOptions {
         input_type: parse::input_type(request.input_type)?,
         truncation: parse::truncation(request.truncation)?,
         normalize: request.normalize.unwrap_or(true),
@@ -72,46 +72,46 @@ async fn answer(
     when_full: WhenFull,
 ) -> Result<Answer, Failure> {
     let Received { message: request, held, .. } = request;
-    let form = parse(engine, &request)?;
+    let options = parse(engine, &request)?;
     let n_sound = request.texts.iter().filter(|text| text.len() <= engine.limits.max_text_bytes).count();
-    answer::check(n_sound * form.result_bytes(), &engine.limits)?;
-    let run = |texts| engine.embedder.embed(texts, form.input_type, form.truncation, when_full);
+    answer::check(n_sound * options.result_bytes(), &engine.limits)?;
+    let run = |texts| engine.embedder.embed(texts, options.input_type, options.truncation, when_full);
     let embedded = each::text(request.texts, &engine.limits, run).await?;
     drop(held);
     let n_failed = embedded.iter().filter(|result| result.is_err()).count();
     let errors = (n_failed * MAX_ITEM_BYTES).min(engine.limits.max_message_bytes);
-    let vectors = (embedded.len() - n_failed) * form.result_bytes();
+    let vectors = (embedded.len() - n_failed) * options.result_bytes();
     let most = (vectors + errors).min(engine.limits.max_message_bytes);
     Answer::build(engine, most, when_full, move || {
-        let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &form)));
+        let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &options)));
         let results = written.map(|result| result.unwrap_or_else(|failure| failed(failure.to_item())));
         Ok(proto::EmbedResponse { results: results.collect() })
     })
     .await
 }
 
-fn write(output: Output, form: &Form) -> Result<proto::EmbedResult, Failure> {
+fn write(output: Output, options: &EmbedOptions) -> Result<proto::EmbedResult, Failure> {
     let Output { mut values, tokens, tokens_total } = output;
-    values.truncate(form.dimensions);
-    if form.normalize {
-        values = Embedding::normalized(values).map_err(|error| no_direction(&error, form))?.into_values();
+    values.truncate(options.dimensions);
+    if options.normalize {
+        values = Embedding::normalized(values).map_err(|error| no_direction(&error, options))?.into_values();
     }
     let result = proto::EmbedResult {
-        result: Some(embed_result::Result::Vector(vector::write(values, form.format))),
+        result: Some(embed_result::Result::Vector(vector::write(values, options.format))),
         tokens: tokens as u32,
         tokens_total: tokens_total as u32,
         truncated: tokens_total > tokens,
     };
-    debug_assert!(size::field(result.encoded_len()) <= form.result_bytes());
+    debug_assert!(size::field(result.encoded_len()) <= options.result_bytes());
     Ok(result)
 }
 
-/// Why a text's vector cannot be scaled to length 1: the caller kept nothing of it but zeros, or the model gave no more.
-fn no_direction(error: &NotAnEmbedding, form: &Form) -> Failure {
-    if form.is_cut {
-        let n = form.dimensions;
+/// The failure to scale a text's vector to length 1: the kept values are all zero, or the model returned no others.
+fn no_direction(error: &NotAnEmbedding, options: &EmbedOptions) -> Failure {
+    if options.is_cut {
+        let n = options.dimensions;
         let reason = format!(
-            "the first {n} of this text's vector are zero and have no direction; ask for more of them, or for normalize false"
+            "the first {n} values of this text's vector are zero and have no direction; ask for more dimensions, or set normalize to false"
         );
         return Failure::invalid("dimensions", reason);
     }

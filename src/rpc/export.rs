@@ -1,8 +1,8 @@
-//! `Export`: a collection as it is at one moment.
+//! `Export`: a snapshot of a collection.
 //!
-//! Taking it shares every text and vector and copies none, so it is quick; messages are made of it one at a time, when
-//! the client has read those before. Each is computation, and done in the pool for bulk work. A client that takes nothing
-//! for a while loses the export (`source.rs`), because what is replaced meanwhile stays in memory.
+//! Taking the snapshot shares every text and vector and copies none, so it is quick. Messages are made one at a time,
+//! each after the client has read the ones before, in the pool for bulk work. A client that takes nothing for a while
+//! loses the export (`held_source.rs`), because it keeps replaced documents in memory.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use futures::{Stream, stream};
 use prost::Message;
 use tonic::Status;
 
-use super::source::{PATIENCE, Source};
+use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
 use crate::collection::Listed;
@@ -19,7 +19,7 @@ use crate::compute::stop::Stop;
 use crate::compute::{Pool, WhenFull};
 use crate::proto;
 
-/// Bytes of a message, where its limit allows as much: a client sees progress, and a slow one makes us hold little.
+/// Bytes of a message, if its limit allows. The client sees progress, and a slow client makes the server hold little.
 const PART_BYTES: usize = 1 << 20;
 
 pub async fn export(
@@ -33,19 +33,19 @@ pub async fn export(
         collection.export(filter.as_ref(), stop).map_err(Failure::export)
     };
     let taken = compute(pool, WhenFull::Wait, list).await??;
-    let parts = Parts {
+    let parts = PendingDocuments {
         total: taken.len() as u64,
         left: taken.peekable(),
         with_vector: request.with_vector,
         limits: engine.limits.clone(),
     };
-    Ok(Box::pin(messages(pool.clone(), Source::new(parts, PATIENCE))))
+    Ok(Box::pin(messages(pool.clone(), HeldSource::new(parts, TAKE_TIMEOUT))))
 }
 
-/// The first message, if only to say that there is nothing, and those after it until the last document or an error.
+/// The first message, even if it is empty, and the following ones until the last document or an error.
 fn messages<D: Documents>(
     pool: Pool,
-    source: Source<Parts<D>>,
+    source: HeldSource<PendingDocuments<D>>,
 ) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
     stream::unfold((Some(source), true, pool), |(source, is_first, pool)| async move {
         let source = source?;
@@ -70,20 +70,20 @@ fn messages<D: Documents>(
     })
 }
 
-/// Documents that are to be sent.
+/// The documents of an export.
 trait Documents: ExactSizeIterator<Item = Listed> + Send + 'static {}
 
 impl<D: ExactSizeIterator<Item = Listed> + Send + 'static> Documents for D {}
 
-/// What is still to be sent.
-struct Parts<D: Documents> {
+/// The documents that are still to be sent.
+struct PendingDocuments<D: Documents> {
     left: Peekable<D>,
     total: u64,
     with_vector: bool,
     limits: Limits,
 }
 
-impl<D: Documents> Parts<D> {
+impl<D: Documents> PendingDocuments<D> {
     fn next(&mut self) -> Result<proto::ExportResponse, Failure> {
         let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
         let mut message = proto::ExportResponse { documents: Vec::new(), total: self.total };
@@ -109,7 +109,7 @@ mod tests {
     use crate::collection::{Content, DocId};
     use crate::compute::Pools;
 
-    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> Parts<vec::IntoIter<Listed>> {
+    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> PendingDocuments<vec::IntoIter<Listed>> {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
             let content = Content::new("x".repeat(bytes), None);
@@ -117,11 +117,11 @@ mod tests {
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
         let limits = Limits { max_message_bytes, ..Limits::default() };
-        Parts { total: left.len() as u64, left: left.into_iter().peekable(), with_vector: true, limits }
+        PendingDocuments { total: left.len() as u64, left: left.into_iter().peekable(), with_vector: true, limits }
     }
 
     #[test]
-    fn messages_stay_below_half_the_limit_and_hold_every_document_once_in_order() {
+    fn messages_stay_below_half_the_limit_and_have_every_document_once_in_order() {
         let sizes: Vec<usize> = (0..500).map(|n| n * 7919 % 900).collect();
         let mut parts = parts(&sizes, 4_000);
         let mut ids = Vec::new();
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_no_message_holds_is_an_error_and_not_a_gap() {
+    fn a_document_too_large_for_a_message_is_an_error_and_not_a_gap() {
         let failed = parts(&[5_000], 4_000).next();
         assert_eq!(failed, Err(Failure::AnswerTooLarge { limit: 4_000 }));
     }
 
     #[tokio::test]
-    async fn an_export_of_nothing_says_so_in_one_message() {
-        let source = Source::new(parts(&[], 4_000), PATIENCE);
+    async fn an_empty_export_is_one_message() {
+        let source = HeldSource::new(parts(&[], 4_000), TAKE_TIMEOUT);
         let messages: Vec<_> = futures::StreamExt::collect(messages(Pools::new(1).bulk, source)).await;
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].as_ref().unwrap(), &proto::ExportResponse { documents: vec![], total: 0 });

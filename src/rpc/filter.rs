@@ -1,6 +1,6 @@
-//! `Filter`: from the wire to a condition that can be evaluated.
+//! Parses a `Filter` message into a condition that can be evaluated.
 //!
-//! Invariant: what comes out is within the limits of depth, conditions and values; nothing is allocated for what is not.
+//! Invariant: the result is within the limits of depth, conditions and values, and nothing is allocated beyond them.
 
 use std::ops::Bound;
 
@@ -11,10 +11,10 @@ use crate::collection::Filter;
 use crate::collection::filter::{Bounds, Finite, Path, Scalar, Size, text};
 use crate::proto::{self, filter::Condition};
 
-/// Nesting allowed, in messages and in text alike.
+/// Nesting allowed, both in messages and in texts.
 const MAX_DEPTH: usize = text::MAX_DEPTH;
 
-/// Reads a filter. `field`: its path in the request.
+/// Parses a filter. `field` is its path in the request.
 pub fn parse(field: &str, filter: proto::Filter, limits: &Limits) -> Result<Filter, Failure> {
     check_size(field, size(&filter), limits)?;
     let (filter, written) = nested(field, filter, limits, MAX_DEPTH)?;
@@ -37,7 +37,7 @@ fn check_size(field: &str, size: Size, limits: &Limits) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The size of a message, in which a text counts as one condition. Decoding bounds its depth.
+/// The size of a message; a text counts as one condition. Decoding limits its depth.
 fn size(filter: &proto::Filter) -> Size {
     let one = Size { conditions: 1, values: 0 };
     match &filter.condition {
@@ -53,7 +53,7 @@ fn too_deep(field: &str) -> Failure {
     Failure::invalid(field, format!("is nested more than {MAX_DEPTH} deep"))
 }
 
-/// A filter with the size that it was written in, that of its texts included. `depth`: the nesting that is left.
+/// Parses a filter, and returns it with its size as written, texts included. `depth` is the nesting that is left.
 fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> Result<(Filter, Size), Failure> {
     let left = depth.checked_sub(1).ok_or_else(|| too_deep(field))?;
     let Some(condition) = filter.condition else {
@@ -71,7 +71,7 @@ fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> 
             let field = format!("{field}.equals");
             let at = readings(&field, path)?;
             let field = format!("{field}.value");
-            let value = value.ok_or_else(|| Failure::invalid(field.as_str(), "is missing"))?;
+            let value = value.ok_or_else(|| Failure::invalid(field.as_str(), "is missing: a value is required"))?;
             let value = scalar(&field, &value)?;
             let filter = any_reading(at, |path| Filter::In(path, vec![value.clone()]));
             Ok((filter, Size { conditions: 1, values: 1 }))
@@ -140,7 +140,7 @@ fn bounds(field: &str, range: &proto::filter::Range) -> Result<Bounds, Failure> 
     };
     let (gt, gte) = (bound("gt", range.gt)?, bound("gte", range.gte)?);
     let (lt, lte) = (bound("lt", range.lt)?, bound("lte", range.lte)?);
-    // Of two bounds on one side the narrower binds.
+    // If one side has two bounds, the narrower one applies.
     let lower = match (gt, gte) {
         (Some(gt), Some(gte)) if gt < gte => Bound::Included(gte),
         (Some(gt), _) => Bound::Excluded(gt),
@@ -154,22 +154,22 @@ fn bounds(field: &str, range: &proto::filter::Range) -> Result<Bounds, Failure> 
     Bounds::new(lower, upper).ok_or_else(|| Failure::invalid(field, "has no bound"))
 }
 
-/// The fields that a path in a message names. `field`: the path of its condition in the request.
+/// The fields that a path in a message names. `field` is the path of its condition in the request.
 fn readings(field: &str, path: Option<String>) -> Result<Vec<Path>, Failure> {
     let missing = || Failure::invalid(format!("{field}.path"), "is missing: the field's path is required");
     names(&format!("{field}.path"), &path.ok_or_else(missing)?)
 }
 
-/// The fields that a name may mean. `field`: the path of this in the request.
+/// The fields that a name may mean. `field` is its path in the request.
 pub fn names(field: &str, name: &str) -> Result<Vec<Path>, Failure> {
     let wrong = || {
         let quoted = shown(name);
-        Failure::invalid(field, format!("{quoted} is not a path of keys joined by dots, and too long for one key"))
+        Failure::invalid(field, format!("{quoted} is neither a path of keys joined by dots nor short enough to be one key"))
     };
     Path::readings(name).ok_or_else(wrong)
 }
 
-/// The condition on one of the fields that a path names.
+/// The condition on any of the fields that a path may name.
 fn any_reading(paths: Vec<Path>, condition: impl Fn(Path) -> Filter) -> Filter {
     Filter::any(paths.into_iter().map(condition).collect())
 }
@@ -177,5 +177,5 @@ fn any_reading(paths: Vec<Path>, condition: impl Fn(Path) -> Filter) -> Filter {
 fn scalar(field: &str, value: &prost_types::Value) -> Result<Scalar, Failure> {
     let value = metadata::value_to_json(value).map_err(|error| Failure::invalid(field, error.to_string()))?;
     Scalar::of(&value)
-        .ok_or_else(|| Failure::invalid(field, "is a list or struct; a null, number, string or boolean is required"))
+        .ok_or_else(|| Failure::invalid(field, "is a list or struct; expected a null, number, string or boolean"))
 }

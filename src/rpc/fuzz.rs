@@ -1,22 +1,22 @@
-//! Requests of any bytes: decoded, and checked as far as no server is needed.
+//! Fuzz targets for requests: any bytes are decoded, and checked as far as possible without a server.
 
 use prost::Message;
 use tonic::Status;
 
 use super::limits::Limits;
-use super::measure::{Refused, measure};
+use super::measure::{MeasureError, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
 use super::{documents, filter, metadata, parse, top_k, upload, vector};
 use crate::proto::{self, filter::Condition, query};
 
-/// Length of the vectors.
+/// Dimensions of the vectors.
 const DIMENSIONS: usize = 4;
 
 /// Bytes that an error may take in the headers of an answer.
-const MOST_ERROR_BYTES: usize = 4_096;
+const MAX_ERROR_BYTES: usize = 4_096;
 
-/// The first byte says which request the others are.
+/// Decodes and checks a request; the first byte selects the method.
 pub(crate) fn request(bytes: &[u8]) {
     let Some((kind, message)) = bytes.split_first() else { return };
     let limits = Limits { max_texts: 32, max_text_bytes: 1_000, ..Limits::default() };
@@ -32,14 +32,15 @@ pub(crate) fn request(bytes: &[u8]) {
     };
     for failure in failures {
         let item = failure.to_item();
-        assert!(item.encoded_len() <= MOST_ERROR_BYTES, "{} bytes of error", item.encoded_len());
+        assert!(item.encoded_len() <= MAX_ERROR_BYTES, "{} bytes of error", item.encoded_len());
         let status = Status::from(failure);
         let bytes = status.message().len() + status.details().len();
-        assert!(bytes <= MOST_ERROR_BYTES, "{bytes} bytes of error");
+        assert!(bytes <= MAX_ERROR_BYTES, "{bytes} bytes of error");
     }
 }
 
-/// What is wrong with a request of `method`, if the bytes are one. What can be decoded can be walked through before.
+/// Returns the failures of a request of `method`; none if the bytes are not one. A message that can be decoded must
+/// also be measurable.
 fn decoded<M: Message + Default>(
     method: &str,
     bytes: &[u8],
@@ -48,7 +49,7 @@ fn decoded<M: Message + Default>(
     let request = SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method of the service");
     let measured = measure(request, bytes, &Limits::default());
     let Ok(message) = M::decode(bytes) else { return Vec::new() };
-    assert!(!matches!(measured, Err(Refused::Malformed(_))), "{measured:?}");
+    assert!(!matches!(measured, Err(MeasureError::Malformed(_))), "{measured:?}");
     check(message).into_iter().filter_map(Result::err).collect()
 }
 
@@ -97,7 +98,7 @@ fn list(request: proto::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(),
     let filter = request.filter.map(|given| filter::parse("filter", given, limits));
     if let Some(Ok(filter)) = &filter {
         let written = filter.to_string();
-        // A name with dots has two readings, so that the text may be one deeper than a text may be.
+        // A name with dots has two readings, so the text may be nested one level deeper than allowed.
         if let Ok(read) = crate::collection::filter::text::parse(&written) {
             assert_eq!(&read, filter, "{written}");
         }
@@ -109,7 +110,7 @@ fn collection(request: &proto::CreateCollectionRequest, limits: &Limits) -> Vec<
     vec![parse::collection_name("collection", &request.name, limits)]
 }
 
-/// One of each.
+/// One request of each kind.
 pub(crate) fn requests() -> Vec<Vec<u8>> {
     let text = |written: &str| proto::Filter { condition: Some(Condition::Text(written.to_owned())) };
     let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(3.0)) };
@@ -179,12 +180,12 @@ pub(crate) fn page_tokens() -> Vec<Vec<u8>> {
     ["", "after:id", "after:", "id"].map(|token| token.as_bytes().to_vec()).into()
 }
 
-/// Metadata as a client sends it: what is taken comes back as it was.
+/// Decodes metadata and checks that accepted metadata survives a round trip.
 pub(crate) fn metadata(bytes: &[u8]) {
     let Ok(given) = prost_types::Struct::decode(bytes) else { return };
     let Ok(taken) = metadata::to_json(&given) else { return };
     let answered = metadata::from_json(&taken);
-    assert_eq!(metadata::to_json(&answered), Ok(taken), "what is answered is taken again");
+    assert_eq!(metadata::to_json(&answered), Ok(taken), "an answer is accepted as a request");
     let bytes = answered.encode_to_vec();
     assert_eq!(prost_types::Struct::decode(&*bytes), Ok(answered), "clients can decode it");
 }

@@ -1,4 +1,4 @@
-//! Hits of `TopK`: found first, sharing the documents' contents, then measured, and copied only when all of them fit.
+//! Hits of `TopK`: found first without copying documents, then measured, and copied only if all of them fit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ use crate::proto::{self, VectorFormat};
 /// Bytes that an id, a score and shared content take until the answer is built.
 pub const FOUND_BYTES: usize = 128;
 
-/// Which fields hits have.
+/// The fields of hits that were asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields {
     /// The text.
@@ -25,10 +25,10 @@ pub struct Fields {
     pub vector: bool,
 }
 
-/// The texts that were given to rank, if any, with their vectors.
+/// The texts to rank instead of a collection, if any, with their vectors.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    /// The texts, if they are wanted.
+    /// The texts, if the hits include them.
     pub texts: Vec<String>,
     /// The vector of each.
     pub vectors: Vec<Embedding>,
@@ -36,31 +36,31 @@ pub struct Candidates {
 
 /// The hits of one query, best first.
 pub enum Hits {
-    /// Documents.
+    /// Documents of a collection.
     Documents(Vec<Hit>),
-    /// Candidates by their positions, with their scores.
+    /// The positions of candidates, with their scores.
     Candidates(Vec<(usize, f32)>),
 }
 
-/// How the hits of a call are written, and how large its answer is so far. Clones share the count.
+/// Writes the hits of a call, and counts the bytes of its answer. Clones share the count.
 #[derive(Clone)]
-pub struct Form {
-    /// Which fields they have.
+pub struct HitWriter {
+    /// The fields of the hits.
     pub fields: Fields,
-    /// What was asked for.
+    /// The search.
     pub search: Arc<Search>,
-    /// What is ranked in place of a collection.
+    /// The candidates that are ranked instead of a collection.
     pub candidates: Arc<Candidates>,
     bytes: Arc<AtomicUsize>,
 }
 
-impl Form {
-    /// An answer without hits so far.
+impl HitWriter {
+    /// An answer without hits.
     pub fn new(fields: Fields, search: Arc<Search>, candidates: Arc<Candidates>) -> Self {
         Self { fields, search, candidates, bytes: Arc::default() }
     }
 
-    /// Counts what a query found. An error once the answer is too large for a message, here or for another query.
+    /// Counts the hits of a query. Fails once the answer is too large for a message, in this query or another.
     pub fn count(&self, found: &Result<Hits, Failure>, limits: &Limits) -> Result<(), Failure> {
         let result = match found {
             Ok(Hits::Documents(found)) => found.iter().map(|found| size::field(self.document_bytes(found))).sum(),
@@ -74,12 +74,12 @@ impl Form {
         answer::check(before.saturating_add(bytes), limits)
     }
 
-    /// Bytes of the answer, at most.
+    /// The most bytes that the answer takes.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// The result of a query.
+    /// Writes the result of a query.
     pub fn write(&self, found: Result<Hits, Failure>) -> proto::TopKResult {
         let hits = match found {
             Ok(Hits::Documents(found)) => found.into_iter().map(|found| self.document(&found)).collect(),
@@ -149,32 +149,32 @@ mod tests {
     use super::*;
     use crate::index::Effort;
 
-    fn form(text_bytes: usize) -> Form {
+    fn writer(text_bytes: usize) -> HitWriter {
         let effort = Effort::Graph { ef: None };
         let search = Search { k: 10, effort, filter: None, min_score: None, groups: None, diversity: None };
         let texts = vec!["t".repeat(text_bytes); 3];
         let vectors = (0..3).map(|_| Embedding::normalized(vec![1.0, 2.0]).unwrap()).collect();
         let fields = Fields { text: true, metadata: true, vector: true };
-        Form::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }))
+        HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }))
     }
 
     #[test]
-    fn an_answer_takes_what_was_counted_or_little_less() {
-        let (form, limits) = (form(1000), Limits::default());
+    fn an_answer_takes_the_counted_bytes_or_a_little_less() {
+        let (writer, limits) = (writer(1000), Limits::default());
         let found = || [Ok(Hits::Candidates(vec![(0, 0.5), (2, 0.25)])), Err(Failure::Internal)];
-        found().iter().for_each(|found| form.count(found, &limits).unwrap());
-        let results = found().map(|found| form.write(found)).into();
+        found().iter().for_each(|found| writer.count(found, &limits).unwrap());
+        let results = found().map(|found| writer.write(found)).into();
         let written = proto::TopKResponse { results }.encoded_len();
-        assert!(written <= form.bytes() && form.bytes() <= written + MAX_ITEM_BYTES, "{written} {}", form.bytes());
+        assert!(written <= writer.bytes() && writer.bytes() <= written + MAX_ITEM_BYTES, "{written} {}", writer.bytes());
     }
 
     #[test]
-    fn hits_that_do_not_fit_a_message_are_refused_before_they_are_copied_whichever_query_they_are_of() {
-        let (form, limits) = (form(1000), Limits { max_message_bytes: 5000, ..Limits::default() });
+    fn hits_too_large_for_a_message_are_refused_before_they_are_copied_for_any_query() {
+        let (writer, limits) = (writer(1000), Limits { max_message_bytes: 5000, ..Limits::default() });
         let found = |n| Ok(Hits::Candidates(vec![(0, 0.5); n]));
-        assert_eq!(form.count(&found(3), &limits), Ok(()));
+        assert_eq!(writer.count(&found(3), &limits), Ok(()));
         let too_large = Err(Failure::AnswerTooLarge { limit: 5000 });
-        assert_eq!(form.clone().count(&found(2), &limits), too_large);
-        assert_eq!(form.count(&found(0), &limits), too_large);
+        assert_eq!(writer.clone().count(&found(2), &limits), too_large);
+        assert_eq!(writer.count(&found(0), &limits), too_large);
     }
 }

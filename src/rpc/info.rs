@@ -1,4 +1,4 @@
-//! `Info`: what this server is.
+//! `Info`: the description of this server.
 
 use super::Engine;
 use crate::classifier::About;

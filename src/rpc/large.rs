@@ -1,4 +1,4 @@
-//! Work on a message: done at once where the message is small, away from the async threads where it is large.
+//! Work on a message: small ones are processed at once, large ones away from the async threads.
 //!
 //! An async thread that computed for long would delay the health checks of all clients.
 
@@ -6,13 +6,13 @@ use super::status::Failure;
 use super::{Engine, compute};
 use crate::compute::WhenFull;
 
-/// Bytes of a message that is worked on where it is. Decoding the smallest items takes 10 ns a byte, so this is two
-/// thirds of a millisecond at worst, and for texts and vectors a twentieth of that, which is what handing work over and
-/// back takes.
+/// Bytes of a message that is processed on the async thread. Decoding the smallest items takes 10 ns for each byte,
+/// which is at most two thirds of a millisecond. Texts and vectors take a twentieth of that, about as long as handing
+/// work to another thread and back.
 const SMALL_BYTES: usize = 64 * 1024;
 
-/// Runs `work` on a message of `bytes`: in the pool for searches for a caller who waits, in that for bulk work for a
-/// stream.
+/// Runs `work` on a message of `bytes`. A large one runs in the pool for searches if a caller waits, and in the pool
+/// for bulk work if it belongs to a stream.
 pub async fn compute_if_large<T: Send + 'static>(
     engine: &Engine,
     bytes: usize,

@@ -1,23 +1,23 @@
-//! What one request may ask for.
+//! The limits of one request.
 
 use crate::collection::{Quota, Usage};
 use crate::proto;
 
-/// Documents of one message of an upload: 1,600 bytes each fill a message of 16 MiB.
+/// Documents in one message of an upload: with 1,600 bytes each, they fill a message of 16 MiB.
 const MAX_DOCUMENTS_PER_MESSAGE: usize = 10_000;
 
-/// The limits of requests; `Info` reports them, but for the constant ones.
+/// The limits of requests. `Info` reports them, except for the constant ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Items in one repeated field. Higher: fewer round trips, more memory for each call.
     pub max_texts: usize,
-    /// Documents of one message of an upload.
+    /// Documents in one message of an upload.
     pub max_documents_per_message: usize,
     /// UTF-8 bytes of one text.
     pub max_text_bytes: usize,
     /// The largest `k`.
     pub max_k: usize,
-    /// Queries times k of one call.
+    /// Queries times `k` of one call.
     pub max_hits: usize,
     /// Bytes of one message, decompressed, in either direction.
     pub max_message_bytes: usize,
@@ -31,19 +31,20 @@ pub struct Limits {
     pub max_filter_values: usize,
     /// Documents on one page.
     pub max_page_size: usize,
-    /// What all collections may hold (enforced by the store).
+    /// The quota of all collections (enforced by the store).
     pub stored: Quota,
-    /// What one collection may hold (enforced by the store).
+    /// The quota of one collection (enforced by the store).
     pub collection: Quota,
-    /// Collections (enforced by the store).
+    /// The number of collections (enforced by the store).
     pub max_collections: usize,
-    /// Distinct fields of a collection's metadata (enforced by the store).
+    /// Distinct fields in the metadata of a collection (enforced by the store).
     pub max_collection_fields: usize,
-    /// The resident memory that the settings imply; not enforced, but the sum of what is.
+    /// An upper bound of the resident memory under these settings. Not enforced itself: it is the sum of enforced
+    /// limits.
     pub max_resident_bytes: usize,
-    /// Tokens of unary calls that may wait (enforced by the embedder).
+    /// Waiting tokens of unary calls (enforced by the embedder).
     pub max_queued_tokens: usize,
-    /// Calls in progress (enforced by the server).
+    /// Concurrent calls (enforced by the server).
     pub max_calls: usize,
 }
 
@@ -58,7 +59,8 @@ impl Default for Limits {
             max_message_bytes: 16 * 1024 * 1024,
             max_id_bytes: 512,
             max_metadata_bytes: 64 * 1024,
-            // A filter of as many ranges takes seconds on a million documents, one of as many values a tenth of one.
+            // A filter with the maximum of ranges takes seconds on a million documents; the maximum of values takes a
+            // tenth of one.
             max_filter_conditions: 1024,
             max_filter_values: 65_536,
             max_page_size: 1000,
@@ -75,7 +77,7 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn to_proto(&self) -> proto::Limits {
-        // 0 on the wire says that there is no limit.
+        // 0 on the wire means that there is no limit.
         let bound = |n: usize| if n == usize::MAX { 0 } else { n as u64 };
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         proto::Limits {

@@ -1,98 +1,99 @@
-//! A walk over the bytes of a request before they are decoded: how many items it has, and what it will take in memory.
+//! Measures a request before it is decoded: counts its items, and computes the memory that it will take.
 //!
-//! Two bytes on the wire can become a hundred in memory, and 16 KB of a compressed message eight million items. So
-//! counts and memory are checked here, where nothing is allocated for them. The walk takes about a millisecond for each
-//! MiB, and ends early where a bound is passed. Whether the bytes are a valid message is the decoder's business; what
-//! cannot even be walked through is refused here.
+//! Two bytes on the wire can become a hundred in memory, and 16 KB of a compressed message can become eight million
+//! items. So counts and memory are checked here, before anything is allocated for them. The pass takes about a
+//! millisecond for each MiB, and ends early when a limit is exceeded. The decoder validates the message; this pass
+//! refuses only bytes that it cannot parse.
 
 use super::Limits;
 use super::schema::{Field, Kind, Limit, SCHEMA};
 use super::status::Failure;
 
-/// A message and what is decoded from it take at most this many times max_message_bytes.
+/// A message and the values decoded from it take at most this many times max_message_bytes.
 pub const MEMORY_FACTOR: usize = 4;
 
-/// Items are counted to this many times their limit; beyond, it does not matter how many there are.
+/// Items are counted up to this many times their limit. Above it, the exact number does not matter.
 const COUNT_FACTOR: usize = 8;
 
-/// Messages nest no deeper than this. prost's own limit.
+/// The deepest nesting of messages; the same limit as prost's.
 const MAX_DEPTH: usize = 100;
 
-/// Fields of one message that are counted; all have lower numbers.
+/// Field numbers that are counted; all counted fields have lower numbers.
 const COUNTED_FIELDS: usize = 32;
 
-/// Bytes that an allocation takes beside what it was asked for.
+/// Overhead of an allocation, in bytes.
 const ALLOCATION: usize = 16;
 
-/// Why a message is not decoded.
+/// The reason why a message is not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum MeasureError {
     /// A field has more items than allowed.
     TooMany(TooMany),
-    /// It would take too much memory.
+    /// The decoded message would take too much memory.
     TooLarge {
-        /// Bytes that it may take, with the message itself.
-        most: usize,
+        /// Bytes that it may take, with the encoded message.
+        memory_limit: usize,
     },
-    /// It is no message.
+    /// The bytes are not a message.
     Malformed(&'static str),
 }
 
 /// A count above its limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooMany {
-    /// The field.
+    /// The name of the field.
     pub field: &'static str,
-    /// Its items: all of them, unless `at_least`.
+    /// The number of its items, or a part of it if `at_least` is set.
     pub count: usize,
-    /// There may be more of them.
+    /// True if there may be more items.
     pub at_least: bool,
-    /// How many are allowed.
+    /// The limit.
     pub limit: usize,
 }
 
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
+impl From<MeasureError> for Failure {
+    fn from(refused: MeasureError) -> Self {
         match refused {
-            Refused::TooMany(TooMany { field, count, at_least, limit }) => {
+            MeasureError::TooMany(TooMany { field, count, at_least, limit }) => {
                 let more = if at_least { "or more " } else { "" };
                 Self::invalid(field, format!("{count} {more}items exceed the limit of {limit}"))
             }
-            Refused::TooLarge { most } => Self::Malformed(format!(
-                "the message would take more than {most} bytes of memory, {MEMORY_FACTOR} times max_message_bytes: \
-                 send fewer and larger items in each"
+            MeasureError::TooLarge { memory_limit } => Self::Malformed(format!(
+                "the message would take more than {memory_limit} bytes of memory, {MEMORY_FACTOR} times max_message_bytes: \
+                 send fewer and larger items in each message"
             )),
-            Refused::Malformed(reason) => Self::Malformed(format!("the message cannot be read: {reason}")),
+            MeasureError::Malformed(reason) => Self::Malformed(format!("the message cannot be read: {reason}")),
         }
     }
 }
 
-/// Bytes of memory that the message takes once it is decoded, beside its own. `request`: its index in the schema.
-pub fn measure(request: usize, message: &[u8], limits: &Limits) -> Result<usize, Refused> {
-    let most = most_bytes(limits).saturating_sub(message.len());
-    let mut walk = Walk { bytes: SCHEMA.message(request).bytes, most, limits };
-    walk.message(request, message, 0)?;
-    Ok(walk.bytes)
+/// Returns the bytes of memory that the decoded message will take, without the encoded one. `request` is its index in
+/// the schema.
+pub fn measure(request: usize, message: &[u8], limits: &Limits) -> Result<usize, MeasureError> {
+    let memory_limit = max_memory(limits).saturating_sub(message.len());
+    let mut measuring = Measuring { bytes: SCHEMA.message(request).bytes, memory_limit, limits };
+    measuring.message(request, message, 0)?;
+    Ok(measuring.bytes)
 }
 
-/// Bytes that a message and what is decoded from it may take. Small messages always pass.
-fn most_bytes(limits: &Limits) -> usize {
+/// Bytes that a message and the values decoded from it may take. Small messages always pass.
+fn max_memory(limits: &Limits) -> usize {
     const SMALL: usize = 64 * 1024;
     limits.max_message_bytes.saturating_mul(MEMORY_FACTOR).max(SMALL)
 }
 
-struct Walk<'l> {
-    /// Memory so far.
+struct Measuring<'l> {
+    /// The memory so far.
     bytes: usize,
-    /// Memory allowed.
-    most: usize,
+    /// The limit of memory.
+    memory_limit: usize,
     limits: &'l Limits,
 }
 
-impl Walk<'_> {
-    fn message(&mut self, at: usize, mut rest: &[u8], depth: usize) -> Result<(), Refused> {
+impl Measuring<'_> {
+    fn message(&mut self, at: usize, mut rest: &[u8], depth: usize) -> Result<(), MeasureError> {
         if depth > MAX_DEPTH {
-            return Err(Refused::Malformed("messages are nested more than 100 deep"));
+            return Err(MeasureError::Malformed("messages are nested more than 100 deep"));
         }
         let message = SCHEMA.message(at);
         let mut counts = [0usize; COUNTED_FIELDS];
@@ -120,7 +121,7 @@ impl Walk<'_> {
                     self.add(items.saturating_mul(SCHEMA.element_bytes(field.kind)))?;
                 }
             }
-            // What is refused for its count is only counted on.
+            // After a count has exceeded its limit, only the counting goes on.
             if too_many.is_none() {
                 self.payload(field, payload, depth)?;
             }
@@ -128,9 +129,9 @@ impl Walk<'_> {
         if let Some((field, number)) = too_many {
             let (count, at_least) = (counts[number % COUNTED_FIELDS], !rest.is_empty());
             let limit = field.limit.map_or(0, |limit| self.limit(limit));
-            return Err(Refused::TooMany(TooMany { field: &field.name, count, at_least, limit }));
+            return Err(MeasureError::TooMany(TooMany { field: &field.name, count, at_least, limit }));
         }
-        // Containers have room for more than they hold.
+        // Containers have capacity for more than they hold.
         for (number, field) in message.fields().filter(|(_, field)| field.repeated) {
             let count = counts[number % COUNTED_FIELDS];
             let counted = count.saturating_mul(SCHEMA.element_bytes(field.kind));
@@ -139,12 +140,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What the content of a field takes, beside its place in the message.
-    fn payload(&mut self, field: &Field, payload: &[u8], depth: usize) -> Result<(), Refused> {
+    /// Adds the memory of a field's content, apart from its place in the message's struct.
+    fn payload(&mut self, field: &Field, payload: &[u8], depth: usize) -> Result<(), MeasureError> {
         match field.kind {
             Kind::Text if !payload.is_empty() => self.add(payload.len() + ALLOCATION),
             Kind::Message(inner) => {
-                // In a box, or in the message: count it either way.
+                // Either in a box, or inline in the message: both are counted.
                 self.add(if field.repeated { 0 } else { SCHEMA.message(inner).bytes })?;
                 self.message(inner, payload, depth + 1)
             }
@@ -153,10 +154,10 @@ impl Walk<'_> {
         }
     }
 
-    fn add(&mut self, bytes: usize) -> Result<(), Refused> {
+    fn add(&mut self, bytes: usize) -> Result<(), MeasureError> {
         self.bytes = self.bytes.saturating_add(bytes);
-        if self.bytes > self.most {
-            return Err(Refused::TooLarge { most: most_bytes(self.limits) });
+        if self.bytes > self.memory_limit {
+            return Err(MeasureError::TooLarge { memory_limit: max_memory(self.limits) });
         }
         Ok(())
     }
@@ -169,7 +170,7 @@ impl Walk<'_> {
     }
 }
 
-/// Items that one occurrence of a repeated field brings: numbers may come packed.
+/// The number of items in one occurrence of a repeated field: numbers may be packed.
 fn items(kind: Kind, wire: u64, payload: &[u8]) -> usize {
     match kind {
         Kind::Fixed(bytes) if wire == LENGTH_DELIMITED => payload.len() / bytes,
@@ -180,8 +181,8 @@ fn items(kind: Kind, wire: u64, payload: &[u8]) -> usize {
 
 const LENGTH_DELIMITED: u64 = 2;
 
-/// What belongs to a key; `None` for the begin of a group, which is skipped in another way.
-fn payload<'m>(wire: u64, rest: &mut &'m [u8]) -> Result<Option<&'m [u8]>, Refused> {
+/// Reads the payload after a key. Returns `None` at the start of a group, which is skipped in another way.
+fn payload<'m>(wire: u64, rest: &mut &'m [u8]) -> Result<Option<&'m [u8]>, MeasureError> {
     let bytes = match wire {
         0 => {
             varint(rest)?;
@@ -191,22 +192,22 @@ fn payload<'m>(wire: u64, rest: &mut &'m [u8]) -> Result<Option<&'m [u8]>, Refus
         LENGTH_DELIMITED => usize::try_from(varint(rest)?).map_err(|_| ENDS_EARLY)?,
         3 => return Ok(None),
         5 => 4,
-        _ => return Err(Refused::Malformed("a field has an unknown wire type")),
+        _ => return Err(MeasureError::Malformed("a field has an unknown wire type")),
     };
     let (payload, after) = rest.split_at_checked(bytes).ok_or(ENDS_EARLY)?;
     *rest = after;
     Ok(Some(payload))
 }
 
-const ENDS_EARLY: Refused = Refused::Malformed("it ends within a field");
+const ENDS_EARLY: MeasureError = MeasureError::Malformed("it ends in the middle of a field");
 
-/// Skips a group, an old form of nesting that no field of ours has.
-fn group(number: u64, rest: &mut &[u8]) -> Result<(), Refused> {
+/// Skips a group, a deprecated form of nesting that no field of ours has.
+fn group(number: u64, rest: &mut &[u8]) -> Result<(), MeasureError> {
     let mut open = vec![number];
     while let Some(innermost) = open.last() {
         let key = varint(rest)?;
         match key & 7 {
-            3 if open.len() > MAX_DEPTH => return Err(Refused::Malformed("groups are nested more than 100 deep")),
+            3 if open.len() > MAX_DEPTH => return Err(MeasureError::Malformed("groups are nested more than 100 deep")),
             3 => open.push(key >> 3),
             4 if key >> 3 == *innermost => {
                 open.pop();
@@ -219,7 +220,7 @@ fn group(number: u64, rest: &mut &[u8]) -> Result<(), Refused> {
     Ok(())
 }
 
-fn varint(rest: &mut &[u8]) -> Result<u64, Refused> {
+fn varint(rest: &mut &[u8]) -> Result<u64, MeasureError> {
     let mut value = 0;
     for (n, &byte) in rest.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f) << (7 * n).min(63);
@@ -228,7 +229,7 @@ fn varint(rest: &mut &[u8]) -> Result<u64, Refused> {
             return Ok(value);
         }
     }
-    Err(if rest.len() < 10 { ENDS_EARLY } else { Refused::Malformed("invalid varint") })
+    Err(if rest.len() < 10 { ENDS_EARLY } else { MeasureError::Malformed("invalid varint") })
 }
 
 #[cfg(test)]
@@ -239,13 +240,13 @@ mod tests {
     use super::*;
     use crate::proto::{self, filter::Condition};
 
-    fn of(method: &str, message: &[u8], limits: &Limits) -> Result<usize, Refused> {
+    fn of(method: &str, message: &[u8], limits: &Limits) -> Result<usize, MeasureError> {
         let request = SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method");
         measure(request, message, limits)
     }
 
-    fn too_many(field: &'static str, count: usize, at_least: bool, limit: usize) -> Result<usize, Refused> {
-        Err(Refused::TooMany(TooMany { field, count, at_least, limit }))
+    fn too_many(field: &'static str, count: usize, at_least: bool, limit: usize) -> Result<usize, MeasureError> {
+        Err(MeasureError::TooMany(TooMany { field, count, at_least, limit }))
     }
 
     #[test]
@@ -266,11 +267,11 @@ mod tests {
     #[test]
     fn the_error_names_field_count_and_limit() {
         let refused = TooMany { field: "texts", count: 11, at_least: false, limit: 10 };
-        let failure = Failure::from(Refused::TooMany(refused));
+        let failure = Failure::from(MeasureError::TooMany(refused));
         assert_eq!(tonic::Status::from(failure).message(), "texts: 11 items exceed the limit of 10");
     }
 
-    /// A list of `n` empty values, 2 bytes each on the wire, in the metadata of a document.
+    /// A list of `n` empty values in the metadata of a document, 2 bytes each on the wire.
     fn list_in_metadata(n: usize) -> Vec<u8> {
         let values = vec![prost_types::Value { kind: None }; n];
         let list = prost_types::value::Kind::ListValue(prost_types::ListValue { values });
@@ -280,17 +281,17 @@ mod tests {
     }
 
     #[test]
-    fn small_items_without_a_limit_of_their_own_are_bounded_by_what_they_take() {
+    fn small_items_without_a_count_limit_are_bounded_by_their_memory() {
         let limits = Limits { max_message_bytes: 1 << 20, ..Limits::default() };
-        let most = 4 << 20;
+        let memory_limit = 4 << 20;
         assert!(list_in_metadata(400_000).len() < 1 << 20);
-        assert_eq!(of("Upload", &list_in_metadata(400_000), &limits), Err(Refused::TooLarge { most }));
+        assert_eq!(of("Upload", &list_in_metadata(400_000), &limits), Err(MeasureError::TooLarge { memory_limit }));
         assert!(of("Upload", &list_in_metadata(10_000), &limits).is_ok());
         let filters = proto::filter::List { filters: vec![proto::Filter::default(); 400_000] };
         let filter = Some(proto::Filter { condition: Some(Condition::And(filters)) });
         let listed = proto::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
-        assert_eq!(of("ListDocuments", &listed, &limits), Err(Refused::TooLarge { most }));
-        // Objects of one entry, within each other's list: 640 bytes for a dozen.
+        assert_eq!(of("ListDocuments", &listed, &limits), Err(MeasureError::TooLarge { memory_limit }));
+        // Objects with one entry in a list: 640 bytes of memory for a dozen bytes on the wire.
         let entry = prost_types::Struct { fields: [(String::new(), prost_types::Value { kind: None })].into() };
         let kind = prost_types::value::Kind::StructValue(entry);
         let values = vec![prost_types::Value { kind: Some(kind) }; 50_000];
@@ -298,11 +299,11 @@ mod tests {
         let filter = Some(proto::Filter { condition: Some(Condition::In(equals)) });
         let listed = proto::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
         assert!(listed.len() < 1 << 20);
-        assert_eq!(of("ListDocuments", &listed, &limits), Err(Refused::TooLarge { most }));
+        assert_eq!(of("ListDocuments", &listed, &limits), Err(MeasureError::TooLarge { memory_limit }));
     }
 
     #[test]
-    fn what_clients_send_is_far_from_the_bound() {
+    fn normal_requests_are_far_below_the_limit() {
         let limits = Limits::default();
         // As many texts as fit, and documents with vectors and metadata.
         let texts = proto::EmbedRequest { texts: vec!["t".repeat(16_000); 1024], ..Default::default() };
@@ -325,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_and_unknown_fields_are_skipped_and_broken_ones_refused() {
+    fn groups_and_unknown_fields_are_skipped_and_malformed_ones_refused() {
         let limits = Limits::default();
         let known = [0x0a, 1, b'a'];
         let group = [0xfb, 0x06, 0x08, 5, 0x13, 0x14, 0xfc, 0x06]; // field 111, with a varint and field 2 within it
@@ -333,15 +334,15 @@ mod tests {
         assert!(of("Embed", &[&known[..], &group, &unknown, &known].concat(), &limits).is_ok());
         for broken in [&[0x0a, 9, b'a'][..], &[0xff; 12], &[0x0a], &[0x0e, 1], &[0x0c], &[0xfb, 0x06], &[0x0d, 1]] {
             let refused = of("Embed", broken, &limits);
-            assert!(matches!(refused, Err(Refused::Malformed(_))), "{broken:?}: {refused:?}");
+            assert!(matches!(refused, Err(MeasureError::Malformed(_))), "{broken:?}: {refused:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_walked_through(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_can_be_measured(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for request in ["Embed", "TopK", "Upload", "ListDocuments"] {
-                // A refusal or not, but no panic; what prost takes is never malformed.
+                // May refuse, but never panics. Bytes that prost decodes are never malformed.
                 let walked = of(request, &bytes, &Limits::default());
                 if request == "TopK" && proto::TopKRequest::decode(&*bytes).is_ok() {
                     prop_assert!(walked.is_ok(), "{:?}", walked);

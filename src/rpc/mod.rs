@@ -1,7 +1,7 @@
-//! THE WIRE: the only place, with the server and the client, that knows prost and tonic.
+//! THE RPCS: with the server, the wire and the client, the only modules that know prost and tonic.
 //!
-//! One file per rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below
-//! `parse` a value cannot be wrong. Errors become gRPC codes in `status` and nowhere else.
+//! One file for each rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below `parse`,
+//! values are valid. Errors become gRPC codes only in `status`.
 
 mod answer;
 mod backup;
@@ -27,7 +27,7 @@ mod schema;
 mod service;
 mod similarity;
 mod size;
-mod source;
+mod held_source;
 pub mod status;
 mod top_k;
 mod upload;
@@ -51,52 +51,52 @@ use compute::{commit, compute};
 use large::compute_if_large;
 use status::Failure;
 
-/// Everything that answers calls.
+/// The parts that answer calls.
 pub struct Engine {
     /// The model.
     pub embedder: Embedder,
-    /// What texts are classified by.
+    /// The classifiers.
     pub classifiers: Classifiers,
     /// The documents.
     pub store: Arc<Store>,
-    /// What is known of the model.
+    /// The description of the model.
     pub about: About,
-    /// What a request may ask for.
+    /// The limits of requests.
     pub limits: Limits,
-    /// Where calls compute.
+    /// The pools that calls compute in.
     pub pools: Pools,
-    /// What decoded requests and answers take their memory from; the server takes that of the bytes on their way.
+    /// The memory of decoded requests and of answers. The server takes the memory of bytes in transit from it.
     pub messages: ByteBudget,
 }
 
-/// The model, for `Info`.
+/// The description of the model, for `Info`.
 #[derive(Debug, Clone)]
 pub struct About {
     /// Hub id or directory.
     pub id: String,
     /// Commit, or `local`.
     pub revision: String,
-    /// What decides its vectors.
+    /// Digest of everything that decides its vectors.
     pub fingerprint: String,
-    /// Other models whose collections may be searched and extended with this one, by their fingerprints.
+    /// Fingerprints of other models whose collections may be searched and extended with this one.
     pub also_compatible: Vec<String>,
-    /// Tokens of a text that it reads.
+    /// Tokens that the model reads of a text.
     pub max_tokens: usize,
-    /// How token vectors become one.
+    /// The method that combines the token vectors into one.
     pub pooling: String,
     /// Number format of its arithmetic.
     pub precision: String,
 }
 
 impl About {
-    /// Fingerprints of models whose vectors are taken for this one's: its own, and those that were allowed.
+    /// The fingerprints of models whose vectors are accepted: this one's, and those that the settings allow.
     pub fn compatible(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.fingerprint).chain(&self.also_compatible).map(String::as_str)
     }
 }
 
 impl Engine {
-    /// Whose vectors a collection must hold to be searched.
+    /// The model whose vectors a collection must hold to be searched.
     fn model(&self) -> collection::Model<'_> {
         collection::Model {
             fingerprint: &self.about.fingerprint,
@@ -106,18 +106,18 @@ impl Engine {
     }
 }
 
-/// The service. It exists before the engine does: until then every call is `UNAVAILABLE`.
+/// The service. It exists before the engine is loaded; until then every call is `UNAVAILABLE`.
 #[derive(Clone, Default)]
 pub struct Api(Arc<OnceLock<Arc<Engine>>>);
 
 impl Api {
-    /// Lets calls in. Later calls of this change nothing.
+    /// Sets the engine, so that calls are answered. Later calls have no effect.
     pub fn open(&self, engine: Engine) {
-        // Set once by the one who loads the model.
+        // Set once, by the task that loads the model.
         let _ = self.0.set(Arc::new(engine));
     }
 
-    /// Why no document can be stored any more, if so: the disk failed.
+    /// The reason why documents can no longer be stored, if the disk failed.
     pub fn writes_stopped(&self) -> Option<String> {
         Some(self.0.get()?.store.stopped()?.to_string())
     }
@@ -130,7 +130,7 @@ impl Api {
 /// A stream of responses.
 pub type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// The answer, if it keeps to the size of a message.
+/// Returns the answer if it fits in a message.
 fn bounded<M: prost::Message>(answer: M, limits: &Limits) -> Result<M, Failure> {
     answer::check(answer.encoded_len(), limits)?;
     Ok(answer)

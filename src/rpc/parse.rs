@@ -1,4 +1,4 @@
-//! Checks that several calls share: from wire values to values that cannot be wrong below here.
+//! Checks that several calls share: they turn values of the wire into values that are valid below.
 
 use super::limits::Limits;
 use super::status::{Failure, shown};
@@ -7,7 +7,7 @@ use crate::embedder::InputType;
 use crate::inference::Truncation;
 use crate::proto;
 
-/// The number of items in a repeated field.
+/// Checks the number of items in a repeated field.
 pub fn count(field: &str, n: usize, least: usize, most: usize) -> Result<(), Failure> {
     if n < least {
         return Err(Failure::invalid(field, format!("{n} items, at least {least} is required")));
@@ -18,13 +18,13 @@ pub fn count(field: &str, n: usize, least: usize, most: usize) -> Result<(), Fai
     Ok(())
 }
 
-/// A text of bounded size.
+/// Checks the size of a text.
 pub fn text(field: &str, text: &str, limits: &Limits) -> Result<(), Failure> {
     let (n, most) = (text.len(), limits.max_text_bytes);
     if n > most { Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {most}"))) } else { Ok(()) }
 }
 
-/// Texts that are wrong together fail the call together.
+/// Checks texts, and reports all that are wrong together.
 pub fn texts(field: &str, list: &[String], limits: &Limits) -> Result<(), Failure> {
     let wrong: Vec<_> = list
         .iter()
@@ -38,7 +38,7 @@ pub fn texts(field: &str, list: &[String], limits: &Limits) -> Result<(), Failur
     if wrong.is_empty() { Ok(()) } else { Err(Failure::Invalid(wrong)) }
 }
 
-/// A document's id.
+/// Parses the id of a document.
 pub fn id(field: &str, id: &str, limits: &Limits) -> Result<DocId, Failure> {
     if id.len() > limits.max_id_bytes {
         let (n, most) = (id.len(), limits.max_id_bytes);
@@ -47,13 +47,13 @@ pub fn id(field: &str, id: &str, limits: &Limits) -> Result<DocId, Failure> {
     DocId::new(id).ok_or_else(|| Failure::invalid(field, "is empty"))
 }
 
-/// Ids of a call, at least one, in order.
+/// Parses the ids of a call, at least one, in order.
 pub fn ids(list: &[String], limits: &Limits) -> Result<Vec<DocId>, Failure> {
     count("ids", list.len(), 1, limits.max_texts)?;
     list.iter().enumerate().map(|(n, item)| id(&format!("ids[{n}]"), item, limits)).collect()
 }
 
-/// A collection's name.
+/// Checks the name of a collection.
 pub fn collection_name(field: &str, name: &str, limits: &Limits) -> Result<(), Failure> {
     let (n, most) = (name.len(), limits.max_id_bytes);
     if n == 0 {
@@ -64,13 +64,13 @@ pub fn collection_name(field: &str, name: &str, limits: &Limits) -> Result<(), F
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.starts_with('.') || !name.chars().all(allowed) {
-        let rule = "letters, digits, `-`, `_` and `.` are allowed, and no dot in front";
+        let rule = "expected letters, digits, `-`, `_` and `.`, and no dot at the start";
         return Err(Failure::invalid(field, format!("{} is not a name: {rule}", shown(name))));
     }
     Ok(())
 }
 
-/// `input_type`.
+/// Parses `input_type`.
 pub fn input_type(value: i32) -> Result<InputType, Failure> {
     match proto::InputType::try_from(value) {
         Ok(proto::InputType::Unspecified) => Ok(InputType::Plain),
@@ -80,7 +80,7 @@ pub fn input_type(value: i32) -> Result<InputType, Failure> {
     }
 }
 
-/// `truncation`.
+/// Parses `truncation`.
 pub fn truncation(value: i32) -> Result<Truncation, Failure> {
     match proto::Truncation::try_from(value) {
         Ok(proto::Truncation::Unspecified | proto::Truncation::End) => Ok(Truncation::End),

@@ -1,86 +1,86 @@
-//! Why a call was refused or ended before its request was read or its answer taken: what the server around the service
-//! says, in the words and codes of [`super::status`].
+//! The refusals of the server around the service: the reasons why it refused or ended a call, with their codes and
+//! texts. They apply before the request was read or until the answer was sent.
 
 use std::time::Duration;
 
 use tonic::Code;
 use tonic_types::ErrorDetails;
 
-/// What the transport refuses or ends.
+/// The reason why the transport refuses or ends a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The server is being stopped.
     Stopping,
-    /// As many calls of a kind as allowed are in progress.
+    /// The limit of concurrent calls of a kind is reached.
     TooMany {
         /// The kind of call, in the plural.
         calls: &'static str,
-        /// How many are allowed.
+        /// The limit.
         limit: usize,
     },
-    /// The connection has many calls in progress, and the last places are kept for others.
+    /// The connection has many calls in progress, and the last permits are reserved for others.
     ConnectionHasMany {
         /// The kind of call, in the plural.
         calls: &'static str,
-        /// Calls that this connection has in progress.
+        /// Calls in progress on this connection.
         of_connection: usize,
-        /// Calls in progress, of all connections.
+        /// Calls in progress on all connections.
         in_progress: usize,
-        /// How many are allowed.
+        /// The limit.
         limit: usize,
     },
-    /// The call waited for its client, and others needed its place.
+    /// The call waited for its client, and others needed its permit.
     GaveWay,
-    /// Of a message, too little arrived in the time.
+    /// Too little of a message arrived in the time.
     RequestStalled {
         /// The time.
         timeout: Duration,
     },
-    /// Of an answer, too little was taken in the time.
+    /// Too little of an answer was taken in the time.
     AnswerStalled {
         /// The time.
         timeout: Duration,
     },
-    /// Nothing was sent either way in the time.
+    /// Nothing was sent in either direction in the time.
     StreamIdle {
         /// The time.
         timeout: Duration,
     },
-    /// Other messages have the memory.
+    /// Other messages hold the memory.
     NoMemory {
         /// Bytes of the message.
         bytes: usize,
     },
     /// The message is larger than allowed.
     TooLarge {
-        /// Its bytes, where they are known: those of a compressed one are not.
+        /// Its bytes, if they are known: those of a compressed message are not.
         bytes: Option<usize>,
         /// Bytes that a message may have.
         limit: usize,
     },
-    /// The stream ended within a message.
+    /// The stream ended in the middle of a message.
     CutOff,
     /// The stream ended before its one message.
     NoMessage,
-    /// There is more than the one message.
+    /// A second message came where one is expected.
     SecondMessage,
     /// The flag before a message is neither 0 nor 1.
     BadFlag(u8),
-    /// The flag says compressed, and the headers name no encoding.
+    /// The flag says compressed, but the headers name no encoding.
     NoEncoding,
-    /// The message is not what its encoding says.
+    /// The message is not valid in its encoding.
     Damaged {
         /// The encoding.
         encoding: &'static str,
-        /// What is wrong.
+        /// The decoder's reason.
         reason: String,
     },
-    /// `grpc-timeout` is below zero.
+    /// `grpc-timeout` is negative.
     NegativeTimeout,
 }
 
 impl Refusal {
-    /// The code and the text of it; when to try again goes into `details`.
+    /// Returns the code and the text, and sets the retry delay in `details`.
     pub(super) fn describe(&self, details: &mut ErrorDetails) -> (Code, String) {
         let mut retry = |after: Duration| {
             details.set_retry_info(Some(after));
@@ -92,19 +92,19 @@ impl Refusal {
             }
             Self::TooMany { calls, limit } => {
                 retry(Duration::from_millis(500));
-                (Code::ResourceExhausted, format!("{limit} {calls} are in progress, which is the limit: try again"))
+                (Code::ResourceExhausted, format!("{limit} {calls} are in progress, which is the limit: try again later"))
             }
             Self::ConnectionHasMany { calls, of_connection, in_progress, limit } => {
                 retry(Duration::from_millis(100));
                 let text = format!(
-                    "max_calls: {in_progress} {calls} of {limit} are in progress, {of_connection} of them of this \
-                     connection: the last places are kept for connections with fewer calls"
+                    "max_calls: {in_progress} {calls} of {limit} are in progress, {of_connection} of them on this \
+                     connection: the rest is reserved for connections with fewer calls"
                 );
                 (Code::ResourceExhausted, text)
             }
             Self::GaveWay => {
                 retry(Duration::from_secs(1));
-                let text = "max_calls: the call waited for its client while others needed its place: try again";
+                let text = "max_calls: the call waited for its client while others needed its permit: try again";
                 (Code::ResourceExhausted, text.to_owned())
             }
             Self::RequestStalled { timeout } => {
@@ -120,14 +120,14 @@ impl Refusal {
             ),
             Self::NoMemory { bytes } => {
                 retry(Duration::from_secs(1));
-                let text = format!("message_budget: there is no memory for a message of {bytes} bytes now: try again");
+                let text = format!("message_budget: there is no memory for a message of {bytes} bytes now: try again later");
                 (Code::ResourceExhausted, text)
             }
             Self::TooLarge { bytes, limit } => {
                 let size = bytes.map_or("more".to_owned(), |bytes| format!("{bytes} bytes"));
                 (
                     Code::OutOfRange,
-                    format!("the message has {size}, max_message_bytes allows {limit}: send less at once"),
+                    format!("the message has {size}, max_message_bytes allows {limit}: send less in one message"),
                 )
             }
             Self::CutOff => (Code::InvalidArgument, "the request ended in the middle of a message".to_owned()),
@@ -143,13 +143,13 @@ impl Refusal {
             // The protocol prescribes this code.
             Self::NoEncoding => (
                 Code::Internal,
-                "a message is flagged as compressed, and the header grpc-encoding names no encoding".to_owned(),
+                "a message is flagged as compressed, but the header grpc-encoding names no encoding".to_owned(),
             ),
             Self::Damaged { encoding, reason } => {
                 (Code::InvalidArgument, format!("the message is not valid {encoding}: {reason}"))
             }
             Self::NegativeTimeout => {
-                (Code::InvalidArgument, "grpc-timeout is negative: give a time that is left".to_owned())
+                (Code::InvalidArgument, "grpc-timeout is negative: expected a time that is left".to_owned())
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Requests from their bytes: measured, paid for out of the message budget, decoded.
+//! Reads requests: each is measured, takes its memory from the message budget, and is decoded.
 //!
-//! Invariants: nothing is decoded before it was measured and its memory taken from the budget; what is taken is held
-//! until the message and what it became are dropped; large messages are decoded away from the async threads. A unary
-//! call that finds the budget taken is refused, a stream waits for a while.
+//! Invariants: nothing is decoded before it was measured and its memory was taken from the budget. The memory is held
+//! until the message and the values made from it are dropped. Large messages are decoded away from the async threads.
+//! If the budget is used up, a unary call is refused and a stream waits for a while.
 
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -18,15 +18,16 @@ use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
-use super::measure::{Refused, TooMany, measure};
+use super::measure::{MeasureError, TooMany, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
 use super::{Engine, compute_if_large};
 use crate::budget::{ByteBudget, Held};
 use crate::compute::{Deadline, WhenFull};
 
-/// How long a stream waits for memory. Then it ends with an error: streams that wait for each other would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that a stream waits for memory before it fails. Without a limit, streams that wait for each other would wait
+/// for ever.
+const MEMORY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A decoded request.
 #[derive(Debug)]
@@ -35,19 +36,19 @@ pub struct Received<Q> {
     pub message: Q,
     /// Its bytes on the wire, decompressed.
     pub bytes: usize,
-    /// Its part of the budget: keep it until the message and what it became are gone.
+    /// Its part of the budget. Keep it until the message and the values made from it are dropped.
     pub held: Held,
-    /// When the caller stops waiting.
+    /// The caller's deadline.
     pub deadline: Deadline,
 }
 
-/// The next request of a stream, which may have too many items to be decoded.
+/// The next request of a stream, or the field with too many items to be decoded.
 pub type Next<Q> = Result<Received<Q>, TooMany>;
 
-/// The requests of a stream, until the first that cannot be taken.
+/// The requests of a stream, until the first that cannot be read.
 pub type Requests<Q> = Pin<Box<dyn Stream<Item = Result<Next<Q>, Status>> + Send>>;
 
-/// The requests of a call, before they are read.
+/// The requests of a call that are not read yet.
 pub struct Incoming<Q> {
     engine: Arc<Engine>,
     messages: Streaming<Bytes>,
@@ -58,19 +59,19 @@ pub struct Incoming<Q> {
 }
 
 impl<Q: Message + Default + 'static> Incoming<Q> {
-    /// Those of a call of the method at `path`.
+    /// The requests of a call of the method at `path`.
     pub fn new(engine: Arc<Engine>, request: http::Request<Body>) -> Result<Self, Status> {
         let (parts, body) = request.into_parts();
-        // The server puts it there.
+        // The server sets this extension.
         let deadline = parts.extensions.get::<Deadline>().copied().unwrap_or_default();
         let request =
-            SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("there is no such method"))?;
-        let most = engine.limits.max_message_bytes;
-        let messages = Streaming::new_request(Undecoded, body, encoding(&parts.headers)?, Some(most));
+            SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("this method does not exist"))?;
+        let limit = engine.limits.max_message_bytes;
+        let messages = Streaming::new_request(Undecoded, body, encoding(&parts.headers)?, Some(limit));
         Ok(Self { engine, messages, deadline, request, kind: PhantomData })
     }
 
-    /// The one message of a unary call.
+    /// Reads the one message of a unary call.
     pub async fn only(mut self) -> Result<Received<Q>, Status> {
         let Some(bytes) = self.message().await? else {
             return Err(Failure::Malformed("the request has no message: this call takes exactly one".into()).into());
@@ -80,10 +81,10 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
             let reason = "the request has a second message: this call takes exactly one";
             return Err(Failure::Malformed(reason.into()).into());
         }
-        received.map_err(|too_many| Failure::from(Refused::TooMany(too_many)).into())
+        received.map_err(|too_many| Failure::from(MeasureError::TooMany(too_many)).into())
     }
 
-    /// All messages of a stream.
+    /// Returns all messages of a stream.
     pub fn stream(self) -> Requests<Q> {
         let requests = stream::unfold(Some(self), |incoming| async move {
             let mut incoming = incoming?;
@@ -106,7 +107,7 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
         let measured = compute_if_large(engine, n_bytes, when_full, move || measure(request, &measured, &limits));
         let memory = match measured.await? {
             Ok(memory) => memory,
-            Err(Refused::TooMany(too_many)) => return Ok(Err(too_many)),
+            Err(MeasureError::TooMany(too_many)) => return Ok(Err(too_many)),
             Err(refused) => return Err(refused.into()),
         };
         let held = hold(&engine.messages, n_bytes + memory, when_full).await?;
@@ -116,11 +117,11 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
     }
 
     async fn message(&mut self) -> Result<Option<Bytes>, Status> {
-        self.messages.message().await.map_err(of_the_caller)
+        self.messages.message().await.map_err(corrected)
     }
 }
 
-/// A part of the budget: half of it at most, so that one message that is larger than that is not refused for ever.
+/// Holds a part of the budget, but at most half of it, so that a single larger message is not refused for ever.
 pub async fn hold(budget: &ByteBudget, bytes: usize, when_full: WhenFull) -> Result<Held, Failure> {
     let bytes = bytes.min(budget.total() / 2);
     if let Some(held) = budget.try_hold(bytes) {
@@ -128,17 +129,17 @@ pub async fn hold(budget: &ByteBudget, bytes: usize, when_full: WhenFull) -> Res
     }
     let held = match when_full {
         WhenFull::Refuse(_) => None,
-        WhenFull::Wait => tokio::time::timeout(PATIENCE, budget.hold(bytes)).await.ok().flatten(),
+        WhenFull::Wait => tokio::time::timeout(MEMORY_TIMEOUT, budget.hold(bytes)).await.ok().flatten(),
     };
     held.ok_or(Failure::NoMemory { bytes })
 }
 
-/// tonic calls what it cannot read internal errors. But those are the caller's. A message that is too large once it is
-/// decompressed is too large.
-fn of_the_caller(status: Status) -> Status {
+/// Corrects the codes of tonic's decoder, which reports unreadable messages as internal errors. They are mistakes of
+/// the caller. A message that is too large when decompressed is out of range.
+fn corrected(status: Status) -> Status {
     let details = status.get_error_details();
     if details.retry_info().is_some() || !status.details().is_empty() {
-        return status; // one of ours, from the transport
+        return status; // from our own transport
     }
     match status.code() {
         Code::Internal => Failure::Malformed(format!("the message cannot be read: {}", status.message())).into(),
@@ -147,7 +148,7 @@ fn of_the_caller(status: Status) -> Status {
     }
 }
 
-/// What messages are compressed by, where their flag says that they are.
+/// The encoding of compressed messages; `None`: identity.
 fn encoding(headers: &HeaderMap) -> Result<Option<CompressionEncoding>, Status> {
     match headers.get("grpc-encoding").map(|value| value.as_bytes()) {
         None | Some(b"identity") => Ok(None),
@@ -161,7 +162,7 @@ fn encoding(headers: &HeaderMap) -> Result<Option<CompressionEncoding>, Status> 
     }
 }
 
-/// Leaves messages as they are.
+/// A decoder that leaves messages as they are.
 struct Undecoded;
 
 impl Decoder for Undecoded {

@@ -1,7 +1,7 @@
-//! The messages of the API as a table: their fields by number, and what each takes in memory once it is decoded.
+//! The schema of the API as a table: the fields of each message by number, and the memory that they take when decoded.
 //!
-//! It is made once, of the descriptors that the stubs are made of, so a field that is added is in it by itself. What a
-//! message costs is an upper bound: a test compares it with the generated structs.
+//! The table is made once, from the descriptors from which the stubs are generated, so new fields are included. The
+//! memory is an upper bound, which a test compares with the generated structs.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,29 +12,29 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
 use crate::proto;
 
-/// Bytes of a `Vec`, a `String` or a map within its message. [`bytes::Bytes`] takes the most.
+/// Bytes of a `Vec`, a `String` or a map in its message. [`bytes::Bytes`] is the largest of them.
 const CONTAINER: usize = 32;
 /// Bytes of a scalar, optional or not.
 const SCALAR: usize = 16;
-/// Bytes that tell which field of a oneof is set, or whether a message is there.
+/// Bytes of the tag of a oneof or of an optional message.
 const TAG: usize = 8;
-/// Entries of a map that share a node, and those that one holds at least if there are more.
+/// Entries in a full node of a map. A map with more entries has nodes that are at least half full.
 const NODE_ENTRIES: usize = 11;
-/// Bytes of a node beside its entries.
+/// Bytes of a node without its entries.
 const NODE_HEADER: usize = 112;
 
 /// All messages, and the requests of all methods.
 pub struct Schema {
     messages: Vec<Message>,
-    /// Path of a method to the index of its request.
+    /// The index of the request message of each method, by path.
     requests: HashMap<String, usize>,
 }
 
 /// One message.
 pub struct Message {
-    /// Its fields by number; a gap is a number that no field has.
+    /// Its fields by number; `None` for unused numbers.
     fields: Vec<Option<Field>>,
-    /// Bytes of the struct.
+    /// Bytes of the generated struct.
     pub bytes: usize,
 }
 
@@ -43,24 +43,24 @@ pub struct Message {
 pub struct Field {
     /// Its name in the proto.
     pub name: String,
-    /// What it holds.
+    /// The type of its values.
     pub kind: Kind,
-    /// Whether it holds any number of them.
+    /// True for a repeated field.
     pub repeated: bool,
-    /// Which limit its count has.
+    /// The limit of its count.
     pub limit: Option<Limit>,
 }
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A number of any length on the wire. Bytes in memory.
+    /// A number of any length on the wire; with its bytes in memory.
     Varint(usize),
-    /// A number of as many bytes on the wire as in memory.
+    /// A number with the same bytes on the wire and in memory.
     Fixed(usize),
     /// A text, which is copied.
     Text,
-    /// Bytes, which are shared with the message that they came in.
+    /// Bytes, which are shared with the message that contains them.
     Bytes,
     /// A message, by its index.
     Message(usize),
@@ -77,13 +77,13 @@ pub enum Limit {
     Documents,
 }
 
-/// The table.
+/// The table of this API.
 pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     let files = FileDescriptorSet::decode(proto::DESCRIPTORS).expect("build.rs encoded it");
     Schema::of(&files)
 });
 
-/// Fields whose count has a limit of its own: all repeated fields of the requests themselves.
+/// Returns the count limit of a field: all repeated fields of the requests themselves have one.
 fn limit(message: &str, field: &str) -> Option<Limit> {
     match (message.strip_prefix(".cognate.v1.")?, field) {
         ("EmbedRequest" | "ClassifyRequest", "texts")
@@ -137,12 +137,12 @@ impl Schema {
         Self { messages, requests }
     }
 
-    /// The index of what a method takes, by its path.
+    /// The index of the request of a method, by its path.
     pub fn request(&self, path: &str) -> Option<usize> {
         self.requests.get(path).copied()
     }
 
-    /// A message by its index.
+    /// A message, by its index.
     pub fn message(&self, index: usize) -> &Message {
         &self.messages[index]
     }
@@ -153,12 +153,12 @@ impl Schema {
             Kind::Varint(bytes) | Kind::Fixed(bytes) => bytes,
             Kind::Text | Kind::Bytes => CONTAINER,
             Kind::Message(at) => self.messages[at].bytes,
-            // A node is half full at least, and the first entry makes a whole one.
+            // A node is at least half full, and the first entry allocates a whole one.
             Kind::Entry(at) => self.messages[at].bytes * 2 + NODE_HEADER / NODE_ENTRIES,
         }
     }
 
-    /// Bytes that a repeated field takes for `count` elements, in all.
+    /// Bytes that a repeated field with `count` elements takes.
     pub fn container_bytes(&self, kind: Kind, count: usize) -> usize {
         match (kind, count) {
             (_, 0) => 0,
@@ -166,14 +166,14 @@ impl Schema {
                 let node = self.messages[at].bytes * NODE_ENTRIES + NODE_HEADER;
                 node.max(n * self.element_bytes(kind))
             }
-            // A vector doubles, and begins with 4.
+            // The capacity of a vector doubles, and begins with 4.
             (_, n) => n.next_power_of_two().max(4) * self.element_bytes(kind),
         }
     }
 }
 
 impl Message {
-    /// The field of a number.
+    /// The field with a number.
     pub fn field(&self, number: u64) -> Option<&Field> {
         self.fields.get(usize::try_from(number).ok()?)?.as_ref()
     }
@@ -184,7 +184,7 @@ impl Message {
     }
 }
 
-/// A message and those declared within it, by their full names.
+/// Collects a message and the messages declared in it, with their full names.
 fn gather<'f>(outer: &str, message: &'f DescriptorProto, all: &mut Vec<(String, &'f DescriptorProto)>) {
     let name = format!("{outer}.{}", message.name());
     message.nested_type.iter().for_each(|inner| gather(&name, inner, all));
@@ -203,20 +203,20 @@ fn kind(field: &FieldDescriptorProto, index: &HashMap<&str, usize>, is_entry: im
         Type::Message | Type::Group => match index.get(field.type_name()) {
             Some(&at) if is_entry(at) => Kind::Entry(at),
             Some(&at) => Kind::Message(at),
-            None => Kind::Bytes, // of a file that was not given: it is skipped
+            None => Kind::Bytes, // declared in a file that is not in the set: skipped
         },
     }
 }
 
-/// Where the size of a message's struct is known, or being found out.
+/// The state of the computation of a struct's size.
 #[derive(Clone, Copy)]
 enum Size {
     Known(usize),
-    /// Met again within itself: there it is in a box.
+    /// The message contains itself: there it is in a box.
     Pending,
 }
 
-/// Bytes of a message's struct, at most.
+/// Bytes of a message's struct at most.
 fn struct_bytes(
     at: usize,
     named: &[(String, &DescriptorProto)],
@@ -229,7 +229,7 @@ fn struct_bytes(
         None => sizes[at] = Some(Size::Pending),
     }
     let mut bytes = 0;
-    // Of the fields of a oneof one is there at a time.
+    // Only one field of a oneof is set at a time.
     let mut oneofs: HashMap<i32, usize> = HashMap::new();
     for field in &named[at].1.field {
         let inner = index.get(field.type_name()).copied();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn structs_take_what_the_table_says_or_less() {
+    fn structs_take_at_most_the_memory_in_the_table() {
         let of = |method: &str| bytes_of(&format!("/cognate.v1.Cognate/{method}"));
         for (method, bytes) in [
             ("Embed", size_of::<proto::EmbedRequest>()),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_take_what_the_table_says_or_less() {
+    fn elements_take_at_most_the_memory_in_the_table() {
         let request =
             |method: &str| SCHEMA.message(SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method"));
         let field = |message: &Message, name: &str| {
@@ -308,7 +308,7 @@ mod tests {
             assert!(told >= bytes && told <= 3 * bytes, "{}: {told} of {bytes}", field.name);
         }
         assert!(matches!(entries.kind, Kind::Entry(_)));
-        // A map of one entry takes a node of 11.
+        // A map with one entry takes a node of 11.
         let entry = size_of::<String>() + size_of::<prost_types::Value>();
         assert!(SCHEMA.container_bytes(entries.kind, 1) >= 11 * entry);
     }

@@ -1,7 +1,8 @@
-//! The service: which function answers which path, and how its request and answer travel.
+//! The service: maps each path to its function, and reads requests and writes answers for it.
 //!
-//! It takes the place of tonic's generated server, which decodes and encodes on the async threads and knows no budget.
-//! Here a message is bytes until it was measured and paid for (`request`), and again once it is built (`answer`).
+//! It replaces tonic's generated server, which decodes and encodes on the async threads and has no budget. Here a
+//! message stays bytes until it was measured and its memory was taken (`request`). An answer is encoded when it is
+//! built (`answer`).
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,12 +29,12 @@ use crate::proto;
 /// The name of the service.
 const NAME: &str = "cognate.v1.Cognate";
 
-/// The service, for a router of tonic.
+/// The service, for tonic's router.
 #[derive(Clone)]
 pub struct Service(Api);
 
 impl Service {
-    /// Answers with what `api` opens.
+    /// A service that answers with the engine of `api`.
     pub fn new(api: Api) -> Self {
         Self(api)
     }
@@ -76,7 +77,7 @@ struct Call {
 }
 
 impl Call {
-    /// Answers it by its path.
+    /// Answers the call by its path.
     async fn answer(self) -> Result<Response<Body>, Status> {
         let method = self.request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(NAME));
         match method {
@@ -106,11 +107,11 @@ impl Call {
                 self.small(async |engine, request| collections::delete(&engine, request).await).await
             }
             Some("/Backup") => self.stream(async |engine, _: proto::BackupRequest| backup::backup(engine).await).await,
-            _ => Err(Status::unimplemented("there is no such method")),
+            _ => Err(Status::unimplemented("this method does not exist")),
         }
     }
 
-    /// One request, one answer.
+    /// Handles one request with one answer.
     async fn unary<Q, F>(self, answer: impl FnOnce(Arc<Engine>, Received<Q>) -> F) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
@@ -122,7 +123,7 @@ impl Call {
         Ok(respond(stream::iter([Ok(answer)])))
     }
 
-    /// One request, one answer that is never large.
+    /// Handles one request with one answer that is never large.
     async fn small<Q, A, F>(self, answer: impl FnOnce(Arc<Engine>, Q) -> F) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
@@ -139,7 +140,7 @@ impl Call {
         .await
     }
 
-    /// One request, any number of answers, none of which is large.
+    /// Handles one request with a stream of answers, none of them large.
     async fn stream<Q, A, F>(self, answer: impl FnOnce(Arc<Engine>, Q) -> F) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
@@ -153,7 +154,7 @@ impl Call {
         Ok(respond(answers.map(move |part| Ok(Answer::of(&part?, &limits)?))))
     }
 
-    /// Any number of requests and of answers.
+    /// Handles a stream of requests with a stream of answers.
     fn streams<Q>(
         self,
         answer: impl FnOnce(Arc<Engine>, Requests<Q>) -> Responses<Answer>,

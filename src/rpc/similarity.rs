@@ -22,7 +22,7 @@ pub async fn similarity(engine: &Engine, request: Received<proto::SimilarityRequ
     let bytes = n_a * size::field(size::field(4 * n_columns));
     answer::check(bytes, limits)?;
 
-    // One batch for both lists.
+    // Both lists form one batch.
     let texts = a.into_iter().chain(b).collect();
     let when_full = WhenFull::Refuse(deadline);
     let pooled = engine.embedder.embed(texts, input_type, truncation, when_full).await?;
@@ -37,7 +37,7 @@ pub async fn similarity(engine: &Engine, request: Received<proto::SimilarityRequ
     .await
 }
 
-/// Unit vectors of the texts; one that fails is named as an item of `a` or, from `n_a` on, of `b`.
+/// The unit vectors of the texts. A failure names its text: an item of `a` or, from `n_a` on, of `b`.
 fn embeddings(pooled: Vec<Result<Output, TextError>>, n_a: usize) -> Result<Vec<Embedding>, Failure> {
     let path = |n: usize| if n < n_a { format!("a[{n}]") } else { format!("b[{}]", n - n_a) };
     pooled

@@ -1,6 +1,6 @@
-//! Bytes that parts of an answer take when encoded, known before they are copied out of a collection.
+//! Sizes of parts of an answer when encoded, computed before they are copied out of a collection.
 //!
-//! Invariant: each function gives exactly what prost's `encoded_len` gives for the message that it stands for.
+//! Invariant: each function returns exactly prost's `encoded_len` of the message that it measures.
 
 use prost::encoding::encoded_len_varint;
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::limits::Limits;
 use crate::collection::Content;
 use crate::proto::VectorFormat;
 
-/// Bytes of a page: clients read messages of 4 MiB where nobody tells them otherwise, and a token needs some room.
+/// Bytes of a page: clients read messages of 4 MiB by default, and the token needs some of them.
 const PAGE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
 
 /// A message that is filled with as many items as fit.
@@ -19,7 +19,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// An empty page: up to 4 MiB, and at most half of what a message may have.
+    /// An empty page: up to 4 MiB, and at most half of the message limit.
     pub fn new(limits: &Limits) -> Self {
         Self { bytes: 0, most: PAGE_BYTES.min(limits.max_message_bytes / 2) }
     }
@@ -29,7 +29,8 @@ impl Page {
         self.bytes
     }
 
-    /// Whether an item of the page's one repeated field, `bytes` long, is on the page. The first one always is.
+    /// Adds an item of `bytes` to the page's one repeated field if it fits. Returns true if it was added; the first
+    /// item always is.
     pub fn takes(&mut self, bytes: usize) -> bool {
         let (before, after) = (self.bytes, self.bytes + field(bytes));
         let takes = before == 0 || after <= self.most;
@@ -38,27 +39,27 @@ impl Page {
     }
 }
 
-/// A string, bytes, message or packed field of `bytes`, with its tag, which is one byte for fields 1 to 15.
+/// Bytes of a string, bytes, message or packed field with `bytes` of content. Its tag is one byte for fields 1 to 15.
 pub fn field(bytes: usize) -> usize {
     1 + encoded_len_varint(bytes as u64) + bytes
 }
 
-/// A field that is left out when empty.
+/// Bytes of a field that is omitted when empty.
 fn non_empty(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { field(bytes) }
 }
 
-/// A whole number that is left out when 0.
+/// Bytes of a whole number that is omitted when 0.
 pub fn varint(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + encoded_len_varint(value) }
 }
 
-/// `Vector` of so many dimensions, in VECTOR_FORMAT_F32.
+/// Bytes of a `Vector` with `dimensions` in VECTOR_FORMAT_F32.
 pub fn f32_vector(dimensions: usize) -> usize {
     non_empty(4 * dimensions) + varint(1) + varint(dimensions as u64)
 }
 
-/// `Vector` of so many dimensions in any format, at most.
+/// Bytes of a `Vector` with `dimensions` in any format, at most.
 pub fn vector(dimensions: usize, format: VectorFormat) -> usize {
     const SCALE: usize = 5;
     let bytes = match format {
@@ -70,7 +71,7 @@ pub fn vector(dimensions: usize, format: VectorFormat) -> usize {
     non_empty(bytes) + varint(1) + varint(dimensions as u64) + SCALE
 }
 
-/// `Document`. `dimensions`: those of its vector, if that is wanted.
+/// Bytes of a `Document`. `dimensions` is set if it has a vector.
 pub fn document(id: &str, content: &Content, dimensions: Option<usize>) -> usize {
     non_empty(id.len())
         + non_empty(content.text.len())
@@ -78,22 +79,22 @@ pub fn document(id: &str, content: &Content, dimensions: Option<usize>) -> usize
         + dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
 }
 
-/// `Hit` of a document, as far as its fields are given.
+/// The parts of a `Hit` that decide its size.
 pub struct Hit<'a> {
-    /// Its id; empty for a candidate.
+    /// The document's id; empty for a candidate.
     pub id: &'a str,
-    /// Its text, if wanted.
+    /// The text; empty if it was not asked for.
     pub text: &'a str,
-    /// Its metadata, if wanted and there.
+    /// The metadata, if there is some and it was asked for.
     pub metadata: Option<&'a Map<String, Value>>,
-    /// Dimensions of its vector, if wanted.
+    /// Dimensions of the vector, if it was asked for.
     pub dimensions: Option<usize>,
-    /// The value of its group, if it has one.
+    /// The value of the group, if the hit has one.
     pub group: Option<&'a Value>,
 }
 
 impl Hit<'_> {
-    /// Bytes of the message, where its score is not 0 and it is no candidate: at most 6 more than otherwise.
+    /// Bytes of a message whose score is not 0 and that is not a candidate; other messages differ by at most 6 bytes.
     pub fn bytes(&self) -> usize {
         const SCORE: usize = 5;
         non_empty(self.id.len())
@@ -105,17 +106,17 @@ impl Hit<'_> {
     }
 }
 
-/// `google.protobuf.Struct`.
+/// Bytes of a `google.protobuf.Struct`.
 fn object(fields: &Map<String, Value>) -> usize {
     fields.iter().map(|(key, of_key)| field(non_empty(key.len()) + entry_value(of_key))).sum()
 }
 
-/// The value of a map's entry, which prost leaves out where it is the default: a value always has a kind.
+/// Bytes of the value of a map entry. prost omits default values, but a value here always has a kind.
 fn entry_value(of_key: &Value) -> usize {
     field(value(of_key))
 }
 
-/// `google.protobuf.Value`.
+/// Bytes of a `google.protobuf.Value`.
 fn value(of: &Value) -> usize {
     match of {
         Value::Null | Value::Bool(_) => 2,
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_measures_what_it_is_encoded_to() {
+    fn the_size_of_a_document_is_its_encoded_length() {
         for content in contents() {
             for dimensions in [None, Some(1), Some(31), Some(384), Some(5000)] {
                 let written = proto::Document {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_of_any_format_measures_what_it_is_encoded_to_or_little_more() {
+    fn the_size_of_a_vector_of_any_format_is_its_encoded_length_or_a_little_more() {
         let formats = [VectorFormat::F32, VectorFormat::F32Bytes, VectorFormat::F16Bytes, VectorFormat::Int8];
         for format in formats.into_iter().chain([VectorFormat::Binary]) {
             for n in [1, 9, 384, 4096] {
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hit_measures_what_it_is_encoded_to() {
+    fn the_size_of_a_hit_is_its_encoded_length() {
         for content in contents() {
             let (group, fields) = (json!("g".repeat(200)), content.fields());
             for dimensions in [None, Some(384)] {

@@ -1,11 +1,10 @@
 //! Failures, and the one place where a failure becomes a gRPC status.
 //!
-//! A failure says in the terms of the service why a call, or one item of it, was not answered. One match gives each its
-//! code, its message and its details; the compiler asks for an answer where a failure is new.
+//! A failure is the reason, in the terms of the service, why a call or one of its items was not answered. One match
+//! gives each failure its code, message and details, so the compiler demands an arm for a new one.
 //!
-//! Invariant: a failure has the same code and says the same whether it ends a call or stands beside one item. How an
-//! error of the parts below becomes a failure is said in `causes`; how large a status may be, and how much it quotes, in
-//! `bounds`.
+//! Invariant: a failure has the same code and text whether it ends a call or belongs to one item. `causes` turns errors
+//! of the parts below into failures. `bounds` limits the size of a status and the values that it quotes.
 
 mod bounds;
 mod causes;
@@ -23,68 +22,68 @@ use crate::compute::Refused;
 use crate::inference::Overloaded;
 
 /// Violations reported at most.
-const MOST_VIOLATIONS: usize = 8;
+const MAX_VIOLATIONS: usize = 8;
 
-/// Why a call, or one item of it, was not answered.
+/// The reason why a call, or one item of it, was not answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
     /// The request is wrong.
     Invalid(Vec<Violation>),
-    /// It names something that is not there.
+    /// The request names something that does not exist.
     NotFound(Resource),
-    /// It makes something that is there already.
+    /// The request creates something that already exists.
     Exists(Resource),
     /// The collection's vectors come from another model.
     OtherModel {
         /// The collection.
         name: String,
-        /// What differs.
+        /// The difference.
         reason: String,
     },
     /// The queue for the model is full.
     Overloaded(Overloaded),
-    /// The pool that it is computed in is full, or the call would end after its deadline.
+    /// The pool is full, or the call would end after its deadline.
     Refused(Refused),
-    /// There is no room for more documents.
+    /// The quota of documents is used up.
     Full(Full),
-    /// The document would bring too many fields.
+    /// The document would add too many fields.
     TooManyFields(TooManyFields),
-    /// There is nothing on disk.
+    /// The server stores nothing on disk.
     NothingStored(String),
-    /// Another call does the same.
+    /// Another call is doing the same.
     Busy(String),
-    /// As many calls of one kind as allowed are in progress.
+    /// The limit of concurrent calls of this kind is reached.
     TooMany(String),
     /// The file system is almost full.
     DiskFull(String),
-    /// The disk failed: nothing is stored until a restart.
+    /// The disk failed: nothing can be stored until a restart.
     Stopped(String),
-    /// As many calls as allowed are in progress.
+    /// The limit of concurrent calls is reached.
     TooManyCalls(usize),
-    /// The answer would be larger than a message may be.
+    /// The answer would be larger than the message limit.
     AnswerTooLarge {
-        /// Bytes that a message may have.
+        /// The message limit, in bytes.
         limit: usize,
     },
     /// The client took nothing of its answer.
     NotTaken {
-        /// For so long.
-        patience: Duration,
+        /// The time without progress.
+        timeout: Duration,
     },
     /// The server around the service refused or ended the call.
     Transport(Refusal),
-    /// What was sent is no message, or not as many as the call takes.
+    /// The bytes are not a message, or the number of messages is wrong for the call.
     Malformed(String),
-    /// Other messages have the memory that this one would take.
+    /// Other messages hold the memory that this one needs.
     NoMemory {
-        /// Bytes that it would take.
+        /// Bytes that it needs.
         bytes: usize,
     },
     /// The model is still being loaded.
     Starting,
     /// The caller's deadline passed.
     DeadlineExceeded,
-    /// Our fault; the cause is in the log.
+    /// A fault of the server; the cause is in the log.
     Internal,
 }
 
@@ -93,11 +92,11 @@ pub enum Failure {
 pub struct Violation {
     /// Its path in the request: `texts[3]`.
     pub field: String,
-    /// What is wrong, with the value and the limit.
+    /// The reason, with the value and the limit.
     pub reason: String,
 }
 
-/// A thing with a name.
+/// A named resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     /// A collection.
@@ -109,22 +108,22 @@ pub enum Resource {
         /// The id.
         id: String,
     },
-    /// A classifier, and those that there are.
+    /// A classifier.
     Classifier {
-        /// What the caller named.
+        /// The name in the request.
         name: String,
-        /// The names of all.
+        /// The names of all classifiers.
         known: Vec<String>,
     },
 }
 
 impl Failure {
-    /// One wrong field.
+    /// A failure with one wrong field.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid(vec![Violation { field: field.into(), reason: reason.into() }])
     }
 
-    /// The status for an item's result.
+    /// The status for the result of one item.
     pub fn to_item(&self) -> pb::Status {
         let (code, message, details) = self.clone().parts();
         bounds::of_item(code, message, details)
@@ -144,8 +143,8 @@ impl Failure {
         let mut details = ErrorDetails::new();
         let (code, message) = match self {
             Failure::Invalid(mut violations) => {
-                let more = violations.len().saturating_sub(MOST_VIOLATIONS);
-                violations.truncate(MOST_VIOLATIONS);
+                let more = violations.len().saturating_sub(MAX_VIOLATIONS);
+                violations.truncate(MAX_VIOLATIONS);
                 let texts: Vec<String> = violations.iter().map(|v| format!("{}: {}", v.field, v.reason)).collect();
                 details.set_bad_request(
                     violations.into_iter().map(|v| FieldViolation::new(v.field, v.reason)).collect::<Vec<_>>(),
@@ -188,22 +187,22 @@ impl Failure {
             Failure::Stopped(reason) => (Code::Unavailable, reason),
             Failure::TooManyCalls(limit) => {
                 details.set_retry_info(Some(Duration::from_millis(100)));
-                (Code::ResourceExhausted, format!("max_calls: {limit} calls are in progress"))
+                (Code::ResourceExhausted, format!("max_calls: {limit} calls are in progress, which is the limit: try again later"))
             }
             Failure::AnswerTooLarge { limit } => (
                 Code::ResourceExhausted,
                 format!("the answer exceeds max_message_bytes of {limit}: ask for less at a time, or for fewer fields"),
             ),
-            Failure::NotTaken { patience } => (
+            Failure::NotTaken { timeout } => (
                 Code::Aborted,
-                format!("the answer was given up: its client took none of it for {} s", patience.as_secs()),
+                format!("the answer was abandoned: its client took none of it for {} s", timeout.as_secs()),
             ),
             Failure::Transport(refusal) => refusal.describe(&mut details),
             Failure::Malformed(reason) => (Code::InvalidArgument, reason),
             Failure::NoMemory { bytes } => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
                 let text =
-                    format!("message_budget: other messages have the memory, {bytes} bytes are needed: try again");
+                    format!("message_budget: {bytes} bytes are needed, but other messages hold the memory: try again later");
                 (Code::ResourceExhausted, text)
             }
             Failure::Starting => {
@@ -211,7 +210,7 @@ impl Failure {
                 (Code::Unavailable, "the model is being loaded".to_owned())
             }
             Failure::DeadlineExceeded => (Code::DeadlineExceeded, "the caller's deadline passed".to_owned()),
-            Failure::Internal => (Code::Internal, "internal error; the server's log has the cause".to_owned()),
+            Failure::Internal => (Code::Internal, "internal error: the server's log has the cause".to_owned()),
         };
         (code, message, details)
     }
@@ -260,12 +259,12 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().starts_with("texts[0]: too long; ") && status.message().ends_with("and 12 more"));
         let details = status.get_details_bad_request().unwrap();
-        assert_eq!(details.field_violations.len(), MOST_VIOLATIONS);
+        assert_eq!(details.field_violations.len(), MAX_VIOLATIONS);
         assert_eq!(details.field_violations[3].field, "texts[3]");
     }
 
     #[test]
-    fn an_item_carries_the_same_code_and_details_as_a_call_would() {
+    fn an_item_has_the_same_code_and_details_as_a_call() {
         let item = Failure::invalid("texts[1]", "2 bytes exceed the limit of 1").to_item();
         assert_eq!(item.code, i32::from(Code::InvalidArgument));
         assert_eq!(item.message, "texts[1]: 2 bytes exceed the limit of 1");

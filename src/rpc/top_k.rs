@@ -9,7 +9,7 @@ use futures::try_join;
 
 use super::answer::{self, Answer};
 use super::compute::SEARCH_COST;
-use super::hits::{Candidates, FOUND_BYTES, Fields, Form, Hits};
+use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits};
 use super::request::{Received, hold};
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, compute_if_large, filter, parse, vector};
@@ -21,15 +21,15 @@ use crate::index::{Effort, MAX_EF};
 use crate::inference::Truncation;
 use crate::proto::{self, query};
 
-/// A query that was understood.
+/// A parsed query.
 enum Query {
     Text(String),
     Vector(Embedding),
     Id(DocId),
 }
 
-/// A request that was understood.
-struct Understood {
+/// A parsed request.
+struct Parsed {
     queries: Vec<Result<Query, Failure>>,
     candidates: Vec<String>,
     collection: Option<Arc<Collection>>,
@@ -40,8 +40,8 @@ struct Understood {
 pub async fn top_k(engine: &Arc<Engine>, request: Received<proto::TopKRequest>) -> Result<Answer, Failure> {
     let Received { message, bytes, held, deadline } = request;
     let (when_full, of_call) = (WhenFull::Refuse(deadline), Arc::clone(engine));
-    let understood = compute_if_large(engine, bytes, when_full, move || understand(&of_call, message));
-    let Understood { queries, candidates: texts, collection, search, fields } = understood.await??;
+    let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, message));
+    let Parsed { queries, candidates: texts, collection, search, fields } = parsed.await??;
     let found_bytes = queries.len() * search.k.saturating_mul(FOUND_BYTES);
     let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
 
@@ -53,9 +53,9 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<proto::TopKRequest>) 
     if let Some(first) = first_failure_of_all(&queries) {
         return Err(first);
     }
-    let form = Form::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }));
-    let (limits, counted) = (engine.limits.clone(), form.clone());
-    let (chosen, cost) = (Chosen::default(), cost(&form.search));
+    let writer = HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }));
+    let (limits, counted) = (engine.limits.clone(), writer.clone());
+    let (chosen, cost) = (Chosen::default(), cost(&writer.search));
     let find = move |query: Result<Embedding, Failure>, stop: &Stop| {
         let found = match (query, &collection) {
             (Err(failure), _) => Err(failure),
@@ -72,15 +72,15 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<proto::TopKRequest>) 
     };
     let found = engine.pools.search.run_each(when_full, cost, queries, find).await?;
     let found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
-    let answer = Answer::build(engine, form.bytes(), when_full, move || {
-        Ok(proto::TopKResponse { results: found.into_iter().map(|found| form.write(found)).collect() })
+    let answer = Answer::build(engine, writer.bytes(), when_full, move || {
+        Ok(proto::TopKResponse { results: found.into_iter().map(|found| writer.write(found)).collect() })
     });
     let answer = answer.await;
     drop(held);
     answer
 }
 
-fn understand(engine: &Engine, mut request: proto::TopKRequest) -> Result<Understood, Failure> {
+fn parse_request(engine: &Engine, mut request: proto::TopKRequest) -> Result<Parsed, Failure> {
     let limits = &engine.limits;
     parse::count("queries", request.queries.len(), 1, limits.max_texts)?;
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
@@ -102,10 +102,10 @@ fn understand(engine: &Engine, mut request: proto::TopKRequest) -> Result<Unders
     } else {
         None
     };
-    Ok(Understood { queries, candidates: request.candidates, collection, search, fields })
+    Ok(Parsed { queries, candidates: request.candidates, collection, search, fields })
 }
 
-/// Bytes that the texts of candidates take in the answer to a query at least: known before anything is embedded.
+/// The fewest bytes that the texts of candidates take in the answer to a query, known before anything is embedded.
 fn least_bytes(with_text: bool, search: &Search, candidates: &[String]) -> usize {
     if !with_text || search.min_score.is_some() {
         return 0;
@@ -138,7 +138,7 @@ pub(super) fn parse_search(request: &mut proto::TopKRequest, k: usize, limits: &
     }
     let filter = request.filter.take().map(|given| filter::parse("filter", given, limits)).transpose()?;
     if filter.is_some() && !request.candidates.is_empty() {
-        return Err(Failure::invalid("filter", "applies to a collection, and candidates are given"));
+        return Err(Failure::invalid("filter", "applies to a collection, but candidates are given: remove one of them"));
     }
     let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
     let (groups, diversity) = (parse_groups(request, limits)?, parse_diversity(request.diversity)?);
@@ -148,11 +148,11 @@ pub(super) fn parse_search(request: &mut proto::TopKRequest, k: usize, limits: &
 fn parse_groups(request: &proto::TopKRequest, limits: &Limits) -> Result<Option<Groups>, Failure> {
     let size = request.group_size as usize;
     if request.group_by.is_empty() {
-        let alone = || Failure::invalid("group_size", format!("is {size}, and there is no group_by"));
+        let alone = || Failure::invalid("group_size", format!("is {size} without group_by: set group_by too"));
         return if size == 0 { Ok(None) } else { Err(alone()) };
     }
     if !request.candidates.is_empty() {
-        return Err(Failure::invalid("group_by", "applies to a collection, and candidates are given"));
+        return Err(Failure::invalid("group_by", "applies to a collection, but candidates are given: remove one of them"));
     }
     if size > limits.max_k {
         return Err(Failure::invalid("group_size", format!("{size} exceeds the limit of {}", limits.max_k)));
@@ -171,7 +171,7 @@ fn parse_diversity(diversity: f32) -> Result<Option<Diversity>, Failure> {
 
 fn parse_query(engine: &Engine, n: usize, query: proto::Query) -> Result<Query, Failure> {
     match query.query {
-        None => Err(Failure::invalid(format!("queries[{n}]"), "is neither text, vector nor id")),
+        None => Err(Failure::invalid(format!("queries[{n}]"), "is empty: set text, vector or id")),
         Some(query::Query::Text(text)) => {
             parse::text(&format!("queries[{n}].text"), &text, &engine.limits)?;
             Ok(Query::Text(text))
@@ -183,7 +183,7 @@ fn parse_query(engine: &Engine, n: usize, query: proto::Query) -> Result<Query, 
     }
 }
 
-/// Each query's vector: texts are embedded together, ids are looked up.
+/// The vector of each query. Texts are embedded together, ids are looked up.
 async fn vectors(
     engine: &Engine,
     mut queries: Vec<Result<Query, Failure>>,
@@ -227,27 +227,27 @@ async fn candidate_vectors(
     pooled.into_iter().enumerate().map(vector).collect()
 }
 
-/// What one query is expected to cost; the pool learns by how much that is off.
+/// The expected cost of one query; the pool corrects it by measurement.
 fn cost(search: &Search) -> Duration {
     let exact = if search.effort == Effort::Exact { 4 } else { 0 };
     let groups = if search.groups.is_some() { 4 } else { 0 };
-    // Candidates are compared with those that were chosen.
+    // Candidates are compared with those already chosen.
     let diversity = if search.diversity.is_some() { search.k / 4 } else { 0 };
     SEARCH_COST.saturating_mul(u32::try_from(1 + exact + groups + diversity).unwrap_or(u32::MAX))
 }
 
-/// The first failure, if there is nothing but failures.
+/// Returns the first failure if all results are failures.
 fn first_failure_of_all<T>(results: &[Result<T, Failure>]) -> Option<Failure> {
     if results.iter().any(Result::is_ok) { None } else { results.iter().find_map(|r| r.as_ref().err().cloned()) }
 }
 
-/// The best candidates by their positions, with their scores.
-fn rank_candidates(query: &Embedding, form: &Form, stop: &Stop) -> Result<Vec<(usize, f32)>, Stopped> {
+/// The best candidates by position, with their scores.
+fn rank_candidates(query: &Embedding, writer: &HitWriter, stop: &Stop) -> Result<Vec<(usize, f32)>, Stopped> {
     stop.check()?;
-    let (search, candidates) = (&form.search, &form.candidates.vectors);
+    let (search, candidates) = (&writer.search, &writer.candidates.vectors);
     let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
     ranked.retain(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
-    ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // stable: then by position
+    ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // the sort is stable: ties stay in order of position
     if let Some(diversity) = search.diversity {
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, candidates[*n].values())).collect();
         ranked = diversity.choose(&pool, search.k, stop)?.into_iter().map(|place| ranked[place]).collect();

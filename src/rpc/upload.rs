@@ -1,12 +1,12 @@
-//! `Upload`: documents from a stream into a collection.
+//! `Upload`: stores documents from a stream in a collection.
 //!
 //! ```text
 //! messages ── checked, cut into chunks ── embedded, CHUNKS_AHEAD at a time ── committed in order ── progress
 //! ```
 //!
-//! Invariants: documents commit in the order they were sent; `committed` counts a document only
-//! when it is on disk and searches find it; the stream is read only when there is room for what it brings, so memory
-//! is bounded and a fast client waits; nothing runs on when the client has gone.
+//! Invariants: documents are committed in the order in which they were sent. `committed` counts a document only when it
+//! is on disk and searches find it. The stream is read only when there is memory for the next message, so memory is
+//! bounded and a fast client waits (backpressure). No work continues after the client has left.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt, future, stream};
 use tonic::Status;
 
 use super::answer::Answer;
-use super::measure::Refused;
+use super::measure::MeasureError;
 use super::request::{Received, Requests};
 use super::status::{Failure, shown, shown_name};
 use super::{Engine, Limits, Responses, commit, compute_if_large, metadata, parse, vector};
@@ -27,53 +27,53 @@ use crate::proto;
 
 /// Documents that are embedded, committed and reported together.
 const CHUNK_DOCUMENTS: usize = 64;
-/// A chunk of large texts ends sooner.
+/// A chunk with large texts ends sooner.
 const CHUNK_TEXT_BYTES: usize = 256 * 1024;
-/// Bytes of an id that is reported whole: 64 of them, with their errors, are far below the 4 MiB that clients read.
-const MOST_ID_BYTES: usize = 16 * 1024;
-/// Chunks in work: enough texts of like length to choose from for the scheduler.
+/// Longest id that is reported in full: 64 of them, with their errors, stay far below the 4 MiB that clients read.
+const MAX_SHOWN_ID_BYTES: usize = 16 * 1024;
+/// Chunks that are processed at a time: enough texts of similar length for the scheduler to choose from.
 const CHUNKS_AHEAD: usize = 16;
 
-/// Some documents of the stream, in order.
+/// Consecutive documents of the stream.
 struct Chunk {
     collection: Arc<Collection>,
     items: Vec<Item>,
-    /// The memory of the message that they came in.
+    /// The memory of their message.
     held: Arc<Held>,
 }
 
-/// One document on its way.
+/// One document of a chunk.
 struct Item {
-    /// From 0, in the whole stream.
+    /// Its position in the whole stream, from 0.
     position: u64,
-    /// From 0, in its message.
+    /// Its position in its message, from 0.
     index: usize,
-    /// As sent, or its beginning.
+    /// Its id as sent, or the beginning of it.
     id: String,
     state: Result<Checked, Failure>,
 }
 
-/// A document whose fields are right.
+/// A document whose fields are valid.
 pub(super) struct Checked {
     id: DocId,
     content: Content,
-    /// Given by the client, or else to be computed.
+    /// The client's vector; `None` if it must be computed.
     embedding: Option<Embedding>,
 }
 
-/// A chunk whose documents are ready, or wrong.
+/// A chunk whose documents have vectors or errors.
 struct Embedded {
     collection: Arc<Collection>,
     received: usize,
     documents: Vec<Document>,
-    /// Where each of the documents was.
+    /// The origin of each document.
     sent: Vec<Sent>,
     errors: Vec<proto::UploadError>,
-    /// The memory of the message that they came in.
+    /// The memory of their message.
     _held: Arc<Held>,
 }
 
-/// Where a document was in the stream, for what is said about it.
+/// The origin of a document in the stream, for messages about it.
 struct Sent {
     position: u64,
     id: String,
@@ -97,7 +97,7 @@ pub fn upload(engine: Arc<Engine>, requests: Requests<proto::UploadRequest>) -> 
     Box::pin(progress(engine, embedded).map(move |progress| Ok(Answer::of(&progress?, &limits)?)))
 }
 
-/// Reads messages one by one and cuts them into chunks. Ends after its first error.
+/// Reads messages one by one and splits them into chunks. Ends after its first error.
 fn chunks(
     engine: Arc<Engine>,
     requests: Requests<proto::UploadRequest>,
@@ -123,7 +123,7 @@ fn chunks(
             }
             Some(Ok(Err(too_many))) => {
                 reader.ended = true;
-                let failure = Failure::from(Refused::TooMany(too_many));
+                let failure = Failure::from(MeasureError::TooMany(too_many));
                 return Some((vec![Err(failure.into())], (reader, engine)));
             }
             Some(Err(status)) => {
@@ -134,7 +134,7 @@ fn chunks(
         let found = collection(&engine, reader.collection.take(), &message.collection).await;
         let cut = match found {
             Ok(collection) => {
-                let part = Part { first: reader.position, documents: message.documents, held: Arc::new(held) };
+                let part = MessageDocuments { first: reader.position, documents: message.documents, held: Arc::new(held) };
                 reader.position += part.documents.len() as u64;
                 reader.collection = Some(Arc::clone(&collection));
                 let of_call = Arc::clone(&engine);
@@ -155,7 +155,7 @@ fn chunks(
     .flat_map(stream::iter)
 }
 
-/// The stream's collection: named by the first message, and by later ones the same or not at all.
+/// Returns the collection of the stream: the first message names it, and later ones repeat the name or leave it out.
 async fn collection(
     engine: &Arc<Engine>,
     current: Option<Arc<Collection>>,
@@ -164,7 +164,7 @@ async fn collection(
     match current {
         Some(current) if name.is_empty() || name == current.name() => Ok(current),
         Some(current) => {
-            let reason = format!("the stream began with {}; a stream has one collection", shown(current.name()));
+            let reason = format!("the stream began with collection {}: send documents of other collections in another stream", shown(current.name()));
             Err(Failure::invalid("collection", reason))
         }
         None => {
@@ -179,23 +179,23 @@ async fn collection(
     }
 }
 
-/// Documents of one message.
-struct Part {
-    /// The first one's position in the stream.
+/// The documents of one message.
+struct MessageDocuments {
+    /// The position of the first one in the stream.
     first: u64,
     documents: Vec<proto::Document>,
     held: Arc<Held>,
 }
 
-fn cut(engine: &Engine, collection: &Arc<Collection>, part: Part) -> Vec<Chunk> {
-    let Part { first, documents, held } = part;
+fn cut(engine: &Engine, collection: &Arc<Collection>, part: MessageDocuments) -> Vec<Chunk> {
+    let MessageDocuments { first, documents, held } = part;
     let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new(), held: Arc::clone(&held) };
     let mut chunks = Vec::new();
     let (mut chunk, mut bytes) = (new_chunk(), 0);
     for (n, document) in documents.into_iter().enumerate() {
         bytes += document.text.len();
-        // Progress stays small however long the ids are that are refused.
-        let is_long = document.id.len() > engine.limits.max_id_bytes.min(MOST_ID_BYTES);
+        // Responses stay small even if refused ids are long.
+        let is_long = document.id.len() > engine.limits.max_id_bytes.min(MAX_SHOWN_ID_BYTES);
         let id = if is_long { shown_name(&document.id) } else { document.id.clone() };
         let state = check(&engine.limits, engine.embedder.dimensions(), n, document);
         chunk.items.push(Item { position: first + n as u64, index: n, id, state });
@@ -226,7 +226,7 @@ pub(super) fn check(
     let embedding = match &document.vector {
         Some(given) => Some(vector::read(&field("vector"), given, dimensions)?),
         None if document.text.is_empty() => {
-            return Err(Failure::invalid(field("text"), "is empty, and there is no vector"));
+            return Err(Failure::invalid(field("text"), "is empty: set text or vector"));
         }
         None => None,
     };
@@ -243,7 +243,7 @@ fn check_metadata(field: &str, given: &prost_types::Struct, most: usize) -> Resu
     Ok(metadata)
 }
 
-/// Vectors for the documents of a chunk that need one.
+/// Computes the vectors of the documents that have none.
 async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
     let received = chunk.items.len();
     let texts = chunk
@@ -281,12 +281,12 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
     Ok(Embedded { collection: chunk.collection, received, documents, sent, errors, _held: chunk.held })
 }
 
-/// Commits chunk after chunk and tells how far it is.
+/// Commits one chunk after the other, and reports the counts.
 fn progress(
     engine: Arc<Engine>,
     chunks: impl Stream<Item = Result<Embedded, Status>> + Send + 'static,
 ) -> impl Stream<Item = Result<proto::UploadResponse, Status>> + Send {
-    /// The counts so far, until the stream has ended.
+    /// The counts until now, until the stream has ended.
     struct State<S> {
         engine: Arc<Engine>,
         chunks: S,
@@ -331,7 +331,7 @@ fn progress(
     })
 }
 
-/// Commits a chunk. Returns how many documents there were to store, and what is wrong with the others, in order.
+/// Commits a chunk. Returns the number of stored documents, and the errors of the others, in order.
 async fn store(engine: &Engine, chunk: Embedded) -> Result<(u64, Vec<proto::UploadError>), Failure> {
     let Embedded { collection, documents, sent, mut errors, .. } = chunk;
     if documents.is_empty() {

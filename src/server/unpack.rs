@@ -1,7 +1,7 @@
 //! Decompresses messages.
 //!
 //! Invariant: a message unpacks to no more than the given number of bytes, whatever it claims. A thread that serves
-//! connections unpacks at limit [`INLINE`] bytes.
+//! connections unpacks at most [`INLINE`] bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};

@@ -237,11 +237,11 @@ async fn wrong_requests_name_their_field_and_what_it_may_be() {
             &format!("\"{}\"… is not a path of keys joined by dots, and too long for one key", ".".repeat(97)),
         ),
         (by_author(1, 51), "group_size", "51 exceeds the limit of 50"),
-        (TopKRequest { group_size: 2, ..search(1) }, "group_size", "is 2, and there is no group_by"),
+        (TopKRequest { group_size: 2, ..search(1) }, "group_size", "is 2 without group_by: set group_by too"),
         (
             TopKRequest { candidates: candidates(), ..by_author(1, 1) },
             "group_by",
-            "applies to a collection, and candidates are given",
+            "applies to a collection, but candidates are given: remove one of them",
         ),
     ] {
         let status = client.top_k(wrong).await.expect_err(field);

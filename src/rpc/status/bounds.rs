@@ -1,28 +1,29 @@
-//! How large a status may be, and how much of a client's value it quotes.
+//! The size of a status, and the part of a client's value that it quotes.
 //!
-//! Clients bound the headers that they read, many at 8 KiB in all, and an answer may hold a thousand errors. Longer
-//! messages are cut, and details that do not fit are left out, the last ones first.
+//! Clients limit the headers that they read, many to 8 KiB in total, and an answer may hold a thousand errors. So
+//! longer messages are cut, and details that do not fit are left out, the last ones first.
 //!
-//! Invariant: a status takes at most [`MAX_WIRE_BYTES`] of HTTP headers, whatever it quotes, and the error of one item at
-//! most [`MAX_ITEM_BYTES`] of its answer. Knows nothing of failures: their codes and words are those of [`super`].
+//! Invariant: a status takes at most [`MAX_WIRE_BYTES`] of HTTP headers, and the error of one item at most
+//! [`MAX_ITEM_BYTES`] of its answer, with any quoted value. This module knows no failures: their codes and texts are in
+//! [`super`].
 
 use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-/// Bytes of a status on the wire: its message, percent-encoded, and its details, in base64.
+/// Bytes of a status on the wire: its percent-encoded message, and its details in base64.
 const MAX_WIRE_BYTES: usize = 4096;
 
-/// Bytes of the error of one item, as it is encoded in an answer.
+/// Bytes of the error of one item, encoded in an answer.
 pub(in crate::rpc) const MAX_ITEM_BYTES: usize = 1024;
 
-/// Bytes of a message on the wire, percent-encoded. The details repeat it.
+/// Bytes of a percent-encoded message on the wire. The details repeat it.
 const MAX_MESSAGE_BYTES: usize = 1280;
 
 /// Bytes of a message in the error of one item.
 const MAX_ITEM_MESSAGE_BYTES: usize = 480;
 
-/// Characters of a value that are shown back to the client who sent it.
+/// Characters of a client's value that a message quotes.
 const SHOWN_CHARS: usize = 100;
 
 /// The status that ends a call.
@@ -31,7 +32,7 @@ pub(super) fn of_call(code: Code, message: String, details: ErrorDetails) -> Sta
     fitting(code, &message, details, |status| wire_bytes(status) <= MAX_WIRE_BYTES)
 }
 
-/// The status that stands beside one item of an answer.
+/// The status of one item of an answer.
 pub(super) fn of_item(code: Code, message: String, details: ErrorDetails) -> pb::Status {
     let message = clipped(message, MAX_ITEM_MESSAGE_BYTES, str::len);
     let status = fitting(code, &message, details, |status| status.details().len() <= MAX_ITEM_BYTES);
@@ -41,7 +42,7 @@ pub(super) fn of_item(code: Code, message: String, details: ErrorDetails) -> pb:
     }
 }
 
-/// The beginning of a value that a client sent, in quotes, to show it back: at most `SHOWN_CHARS` characters.
+/// Quotes the beginning of a value that a client sent: at most `SHOWN_CHARS` characters, with the quotes.
 pub(in crate::rpc) fn shown(value: &str) -> String {
     let mut quoted = String::from('"');
     let mut left = SHOWN_CHARS - 3; // two quotes and the ellipsis
@@ -58,7 +59,7 @@ pub(in crate::rpc) fn shown(value: &str) -> String {
     quoted
 }
 
-/// The beginning of a name that a client sent, without quotes: at most `SHOWN_CHARS` characters.
+/// Returns the beginning of a name that a client sent, without quotes: at most `SHOWN_CHARS` characters.
 pub(in crate::rpc) fn shown_name(name: &str) -> String {
     match name.char_indices().nth(SHOWN_CHARS) {
         None => name.to_owned(),
@@ -66,27 +67,27 @@ pub(in crate::rpc) fn shown_name(name: &str) -> String {
     }
 }
 
-/// `text`, cut so that it measures `most` at most.
-fn clipped(text: String, most: usize, measure: impl Fn(&str) -> usize) -> String {
-    if text.len() * 3 <= most || measure(&text) <= most {
+/// Cuts `text` so that it measures at most `limit`.
+fn clipped(text: String, limit: usize, measure: impl Fn(&str) -> usize) -> String {
+    if text.len() * 3 <= limit || measure(&text) <= limit {
         return text;
     }
-    let most = most.saturating_sub(measure("…"));
+    let limit = limit.saturating_sub(measure("…"));
     let mut used = 0;
     let end = text.char_indices().find(|(at, character)| {
         used += measure(&text[*at..*at + character.len_utf8()]);
-        used > most
+        used > limit
     });
     format!("{}…", &text[..end.map_or(text.len(), |(at, _)| at)])
 }
 
-/// Bytes of a text as the value of `grpc-message`: what is not a plain printable character takes three.
+/// Bytes of a text as the value of `grpc-message`: each byte that is not a plain printable character takes three.
 fn percent_encoded_len(text: &str) -> usize {
     let plain = |byte: u8| (0x21..0x7f).contains(&byte) && !b"\"#%<>`?{}".contains(&byte);
     text.bytes().map(|byte| if plain(byte) { 1 } else { 3 }).sum()
 }
 
-/// Bytes that a status takes in headers.
+/// Bytes of a status in headers.
 fn wire_bytes(status: &Status) -> usize {
     percent_encoded_len(status.message()) + (status.details().len() * 4).div_ceil(3)
 }
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_value_is_shown_by_its_beginning() {
+    fn a_long_value_is_quoted_by_its_beginning() {
         assert_eq!(shown("a\"b"), r#""a\"b""#);
         assert_eq!(shown("it's"), r#""it's""#);
         for long in ["é".repeat(200), "\u{1}".repeat(1 << 20), "\"".repeat(300), "日".repeat(98)] {
@@ -122,7 +123,7 @@ mod tests {
         assert_eq!(shown_name(&"é".repeat(100)), "é".repeat(100));
     }
 
-    /// Failures that quote as much as they can, of what costs most on the wire.
+    /// Failures with the longest quotes, in the characters that cost most on the wire.
     fn longest() -> Vec<Failure> {
         let name = || "日\u{1}%".repeat(1 << 18);
         let violation = |n: usize| Violation { field: format!("texts[{n}].{}", name()), reason: name() };
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_fits_the_headers_that_clients_read_whatever_it_quotes() {
+    fn a_status_with_any_quoted_value_fits_the_headers_that_clients_read() {
         for failure in longest() {
             let status = Status::from(failure);
             let headers = status.clone().into_http::<()>().into_parts().0.headers;
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_an_item_is_small_whatever_it_quotes() {
+    fn the_error_of_an_item_with_any_quoted_value_is_small() {
         for failure in longest() {
             let item = failure.to_item();
             assert!(item.encoded_len() <= MAX_ITEM_BYTES && !item.message.is_empty(), "{}", item.encoded_len());

@@ -1,9 +1,9 @@
-//! The errors of the parts below as failures: of the collections, the disk, the model and the pools.
+//! Turns the errors of collections, the disk, the model and the pools into failures.
 //!
-//! Each error is told to the client in its own words, as far as the client can do something about it.
+//! The client gets the text of an error if it can do something about it.
 //!
-//! Invariant: an error that is the server's own fault becomes [`Failure::Internal`], which tells the client nothing of
-//! it; its cause is logged here, or where it happened. Codes and messages are left to [`super`].
+//! Invariant: an error that is the server's own fault becomes [`Failure::Internal`], which tells the client nothing.
+//! Its cause is logged here, or where it happened. Codes and messages are left to [`super`].
 
 use super::{Failure, Resource};
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
@@ -49,18 +49,18 @@ impl Failure {
             BackupError::InMemory => Self::NothingStored(error.to_string()),
             BackupError::Busy => Self::Busy(error.to_string()),
             BackupError::Disk(Disk::Copy(CopyError::DiskFull { .. })) => Self::DiskFull(error.to_string()),
-            // Nobody is told: the caller has gone.
+            // The caller has left, so no one reads this.
             BackupError::Disk(Disk::Copy(CopyError::GivenUp)) => Self::DeadlineExceeded,
             BackupError::Disk(_) | BackupError::Io(_) => {
-                tracing::error!(%error, "there is no backup");
+                tracing::error!(%error, "the backup failed");
                 Self::Internal
             }
         }
     }
 
-    /// The failure to scale a vector of the model to length 1: the vector has no direction.
+    /// The failure of a model's vector that has no direction and cannot be scaled to length 1.
     pub fn of_model(error: &NotAnEmbedding) -> Self {
-        tracing::error!(%error, "the model's vector of a text has no direction");
+        tracing::error!(%error, "the model returned a vector without a direction");
         Self::Internal
     }
 
@@ -69,7 +69,7 @@ impl Failure {
             disk::CommitError::Stopped { .. } => Self::Stopped(error.to_string()),
             disk::CommitError::DiskFull { .. } => Self::DiskFull(error.to_string()),
             disk::CommitError::Rejected(rejected) => {
-                tracing::error!(%rejected, "what is in memory and what is on disk do not fit each other");
+                tracing::error!(%rejected, "memory and disk disagree");
                 Self::Internal
             }
         }
@@ -93,7 +93,7 @@ impl From<Overloaded> for Failure {
 }
 
 impl From<Stopped> for Failure {
-    /// Only its deadline can end a call whose answer somebody still waits for.
+    /// Only the deadline can stop a call whose answer is still awaited.
     fn from(_: Stopped) -> Self {
         Self::DeadlineExceeded
     }
