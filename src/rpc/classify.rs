@@ -49,7 +49,10 @@ fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<Cla
     }
     if request.with_vector && !classifier.embeds() {
         let name = &classifier.about().name;
-        return Err(Failure::invalid("with_vector", format!("only classifier heads return vectors; {name} is an ONNX graph")));
+        return Err(Failure::invalid(
+            "with_vector",
+            format!("only classifier heads return vectors; {name} is an ONNX graph"),
+        ));
     }
     Ok(ClassifyOptions {
         classifier,

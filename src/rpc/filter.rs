@@ -164,7 +164,10 @@ fn readings(field: &str, path: Option<String>) -> Result<Vec<Path>, Failure> {
 pub fn names(field: &str, name: &str) -> Result<Vec<Path>, Failure> {
     let wrong = || {
         let quoted = shown(name);
-        Failure::invalid(field, format!("{quoted} is neither a path of keys joined by dots nor short enough to be one key"))
+        Failure::invalid(
+            field,
+            format!("{quoted} is neither a path of keys joined by dots nor short enough to be one key"),
+        )
     };
     Path::readings(name).ok_or_else(wrong)
 }

@@ -165,7 +165,11 @@ mod tests {
         found().iter().for_each(|found| writer.count(found, &limits).unwrap());
         let results = found().map(|found| writer.write(found)).into();
         let written = proto::TopKResponse { results }.encoded_len();
-        assert!(written <= writer.bytes() && writer.bytes() <= written + MAX_ITEM_BYTES, "{written} {}", writer.bytes());
+        assert!(
+            written <= writer.bytes() && writer.bytes() <= written + MAX_ITEM_BYTES,
+            "{written} {}",
+            writer.bytes()
+        );
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl Refusal {
             }
             Self::TooMany { calls, limit } => {
                 retry(Duration::from_millis(500));
-                (Code::ResourceExhausted, format!("{limit} {calls} are in progress, which is the limit: try again later"))
+                (
+                    Code::ResourceExhausted,
+                    format!("{limit} {calls} are in progress, which is the limit: try again later"),
+                )
             }
             Self::ConnectionHasMany { calls, of_connection, in_progress, limit } => {
                 retry(Duration::from_millis(100));
@@ -120,7 +123,8 @@ impl Refusal {
             ),
             Self::NoMemory { bytes } => {
                 retry(Duration::from_secs(1));
-                let text = format!("message_budget: there is no memory for a message of {bytes} bytes now: try again later");
+                let text =
+                    format!("message_budget: there is no memory for a message of {bytes} bytes now: try again later");
                 (Code::ResourceExhausted, text)
             }
             Self::TooLarge { bytes, limit } => {

@@ -187,7 +187,10 @@ impl Failure {
             Failure::Stopped(reason) => (Code::Unavailable, reason),
             Failure::TooManyCalls(limit) => {
                 details.set_retry_info(Some(Duration::from_millis(100)));
-                (Code::ResourceExhausted, format!("max_calls: {limit} calls are in progress, which is the limit: try again later"))
+                (
+                    Code::ResourceExhausted,
+                    format!("max_calls: {limit} calls are in progress, which is the limit: try again later"),
+                )
             }
             Failure::AnswerTooLarge { limit } => (
                 Code::ResourceExhausted,
@@ -201,8 +204,9 @@ impl Failure {
             Failure::Malformed(reason) => (Code::InvalidArgument, reason),
             Failure::NoMemory { bytes } => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
-                let text =
-                    format!("message_budget: {bytes} bytes are needed, but other messages hold the memory: try again later");
+                let text = format!(
+                    "message_budget: {bytes} bytes are needed, but other messages hold the memory: try again later"
+                );
                 (Code::ResourceExhausted, text)
             }
             Failure::Starting => {

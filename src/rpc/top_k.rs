@@ -138,7 +138,10 @@ pub(super) fn parse_search(request: &mut proto::TopKRequest, k: usize, limits: &
     }
     let filter = request.filter.take().map(|given| filter::parse("filter", given, limits)).transpose()?;
     if filter.is_some() && !request.candidates.is_empty() {
-        return Err(Failure::invalid("filter", "applies to a collection, but candidates are given: remove one of them"));
+        return Err(Failure::invalid(
+            "filter",
+            "applies to a collection, but candidates are given: remove one of them",
+        ));
     }
     let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
     let (groups, diversity) = (parse_groups(request, limits)?, parse_diversity(request.diversity)?);
@@ -152,7 +155,10 @@ fn parse_groups(request: &proto::TopKRequest, limits: &Limits) -> Result<Option<
         return if size == 0 { Ok(None) } else { Err(alone()) };
     }
     if !request.candidates.is_empty() {
-        return Err(Failure::invalid("group_by", "applies to a collection, but candidates are given: remove one of them"));
+        return Err(Failure::invalid(
+            "group_by",
+            "applies to a collection, but candidates are given: remove one of them",
+        ));
     }
     if size > limits.max_k {
         return Err(Failure::invalid("group_size", format!("{size} exceeds the limit of {}", limits.max_k)));

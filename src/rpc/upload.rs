@@ -134,7 +134,8 @@ fn chunks(
         let found = collection(&engine, reader.collection.take(), &message.collection).await;
         let cut = match found {
             Ok(collection) => {
-                let part = MessageDocuments { first: reader.position, documents: message.documents, held: Arc::new(held) };
+                let part =
+                    MessageDocuments { first: reader.position, documents: message.documents, held: Arc::new(held) };
                 reader.position += part.documents.len() as u64;
                 reader.collection = Some(Arc::clone(&collection));
                 let of_call = Arc::clone(&engine);
@@ -164,7 +165,10 @@ async fn collection(
     match current {
         Some(current) if name.is_empty() || name == current.name() => Ok(current),
         Some(current) => {
-            let reason = format!("the stream began with collection {}: send documents of other collections in another stream", shown(current.name()));
+            let reason = format!(
+                "the stream began with collection {}: send documents of other collections in another stream",
+                shown(current.name())
+            );
             Err(Failure::invalid("collection", reason))
         }
         None => {
