@@ -1,4 +1,4 @@
-//! `cognate backup`: all collections of a running server, as one file here.
+//! `cognate backup`: all collections of a running server, as one local file.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use super::table;
 /// Writes all collections of a running server into one file, while it goes on serving
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where the backup goes; a file that exists is left alone; - is standard output
+    /// Backup file to create; an existing file is left alone; - is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The classifiers of a configuration, found and started: for the server and for measurements.
+//! The classifiers of a configuration, found and started: for the server and for benchmarks.
 
 use anyhow::Context;
 
@@ -7,8 +7,8 @@ use crate::classifier::{Classifier, Classifiers, Embeds, Source, Spec};
 use crate::config::Config;
 use crate::onnx::Runtime;
 
-/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it.
-/// `embeds`: the model that heads read; needed if there is one.
+/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it. `embeds`
+/// is the model that heads read; required if there is a head.
 pub fn start_classifiers(config: &Config, embeds: Option<&Embeds<'_>>) -> anyhow::Result<Classifiers> {
     let specs = &config.classifier.specs;
     let runtime = match specs.iter().any(Spec::needs_runtime) {
@@ -29,7 +29,7 @@ fn start(
     embeds: Option<&Embeds<'_>>,
 ) -> anyhow::Result<Classifier> {
     let options = &config.classifier;
-    let runtime = || runtime.context("there is no ONNX runtime");
+    let runtime = || runtime.context("no ONNX runtime was loaded");
     Ok(match &spec.source {
         Source::Head(path) => Classifier::of_head(spec, path, embeds.context("it needs an embedding model")?)?,
         Source::BuiltIn => Classifier::built_in(spec, runtime()?, options)?,

@@ -1,6 +1,6 @@
 //! `cognate classify`: texts to labels, on the terminal or for other programs.
 //!
-//! All texts go through one `ClassifyStream`: a file of any size is read as fast as the server classifies.
+//! All texts go through one `ClassifyStream`, so a file of any size is read as fast as the server classifies.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -25,26 +25,26 @@ use crate::proto::{self as pb, classify_result::Result as Classified};
 pub struct Args {
     #[command(flatten)]
     given: Given,
-    /// Which of the server's classifiers; without it, its first (see `cognate info`)
+    /// Classifier to use; by default, the server's first one (see `cognate info`)
     #[arg(long, short, default_value = "", hide_default_value = true, value_name = "NAME")]
     model: String,
-    /// Show so many of the best labels; 0: all
+    /// Show only the N best labels; 0 shows all
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     top: u32,
-    /// Show no label that scores less
+    /// Leave out labels with a lower score
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
-    /// Show scores as the model gives them instead of probabilities
+    /// Show scores as the model computes them, instead of probabilities
     #[arg(long)]
     raw_scores: bool,
-    /// A text that is too long for the classifier is an error instead of being cut
+    /// Report an error for a text that is too long for the classifier, instead of cutting it
     #[arg(long)]
     reject_truncation: bool,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// Runs the command: 0 if every text has a label, 1 if not.
+/// Runs the command. Exit code 0 if every text has a label, 1 if not.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.open().await?;
     let limits = client.info(pb::InfoRequest {}).await?.limits.unwrap_or_default();
@@ -76,10 +76,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// A text, if it could be read, with its labels or why there are none.
+/// A text, if it could be read, with its labels or an error.
 type Outcome<'a> = (Option<&'a str>, Result<(pb::Classification, pb::ClassifyResult), String>);
 
-/// `results` are those of the chunk's texts that are not errors, in order.
+/// Assigns results to texts. `results` are those of the chunk's texts that are not errors, in order.
 fn pair(chunk: &[Text], results: Vec<pb::ClassifyResult>) -> anyhow::Result<Vec<Outcome<'_>>> {
     let mut results = results.into_iter();
     let outcome = |text| {
@@ -125,7 +125,7 @@ fn write_table(outcomes: &[Outcome<'_>]) -> io::Result<()> {
     shown.write(&mut io::stdout().lock(), table::stdout_width())
 }
 
-/// The best label with its score and, where more are listed, the others behind it.
+/// The best label with its score and, if more are listed, the others behind it.
 pub fn row(classification: &pb::Classification, text: &str) -> [String; 4] {
     let others = classification.scores.iter().filter(|other| other.label != classification.label);
     let others: Vec<String> =

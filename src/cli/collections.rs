@@ -1,4 +1,4 @@
-//! `cognate collections`: lists, makes, removes and reads collections.
+//! `cognate collections`: lists, creates, deletes and reads collections.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::proto::{self as pb, Collection, Document};
 use crate::rpc::metadata;
 
-/// Lists, makes, removes and reads collections
+/// Lists, creates, deletes and reads collections
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -26,53 +26,54 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Lists all collections (what happens without a subcommand too)
+    /// List all collections (the default)
     List,
-    /// Makes empty collections
+    /// Create empty collections
     Create {
-        /// Letters, digits, - _ and .
+        /// Names: letters, digits, - _ and .
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Removes collections with all their documents
+    /// Delete collections with all their documents
     Delete {
-        /// The collections
+        /// Collections to delete
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Prints documents in the order of their ids; with --json as `cognate upload` reads them
+    /// Print documents in id order; with --json, in the form that `cognate upload` reads
     Documents {
-        /// The collection
+        /// Collection to read
         #[arg(value_name = "NAME")]
         name: String,
-        /// Only these, in this order
+        /// Print only these documents, in this order
         #[arg(long, num_args = 1.., value_name = "ID")]
         id: Vec<String>,
-        /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+        /// Print only documents whose metadata matches, for example 'lang = en and year >= 2020'; several must all
+        /// hold
         #[arg(long = "where", value_name = "FILTER", conflicts_with = "id")]
         conditions: Vec<String>,
-        /// Stop after so many; with --json all are printed unless this is given
+        /// Stop after N documents; with --json all are printed by default
         #[arg(long, value_name = "N", conflicts_with = "id")]
         limit: Option<u64>,
         /// Print each document's vector; with --json only
         #[arg(long)]
         with_vector: bool,
     },
-    /// Removes documents, all at once
+    /// Delete documents, all at once
     DeleteDocuments {
-        /// The collection
+        /// Collection to delete from
         #[arg(value_name = "NAME")]
         name: String,
-        /// These
+        /// Delete these documents
         #[arg(long, num_args = 1.., value_name = "ID", required_unless_present = "conditions")]
         id: Vec<String>,
-        /// Those whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+        /// Delete documents whose metadata matches, for example 'lang = en and year >= 2020'; several must all hold
         #[arg(long = "where", id = "conditions", value_name = "FILTER", conflicts_with = "id")]
         conditions: Vec<String>,
     },
 }
 
-/// A table is read by people: without --limit it stops here.
+/// Most rows of a table without --limit, because people read it.
 const TABLE_ROWS: u64 = 100;
 
 /// Runs the command.
@@ -97,7 +98,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 }
             }
         }
-        Action::Documents { with_vector: true, .. } if !json => bail!("--with-vector prints vectors with --json only"),
+        Action::Documents { with_vector: true, .. } if !json => {
+            bail!("--with-vector needs --json: a table has no room for vectors")
+        }
         Action::Documents { name, id, with_vector, .. } if !id.is_empty() => {
             let request = pb::GetDocumentsRequest { collection: name, ids: id, with_vector };
             let found = client.get_documents(request).await?;
@@ -131,7 +134,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All collections, page by page.
+/// Lists all collections, page by page.
 async fn list(client: &Client) -> anyhow::Result<Vec<pb::Collection>> {
     let (mut all, mut request) = (Vec::new(), pb::ListCollectionsRequest::default());
     loop {
@@ -144,7 +147,7 @@ async fn list(client: &Client) -> anyhow::Result<Vec<pb::Collection>> {
     }
 }
 
-/// Page by page, at most `limit`.
+/// Prints documents page by page, at most `limit`.
 async fn documents(
     client: &Client,
     mut request: pb::ListDocumentsRequest,
@@ -153,7 +156,7 @@ async fn documents(
 ) -> anyhow::Result<()> {
     let mut left = limit;
     loop {
-        // 0 asks for the server's usual page, of 100.
+        // 0 asks for the server's default page of 100.
         request.page_size = if left < 100 { left as u32 } else { 0 };
         let page = match left {
             0 => return Ok(()),
@@ -165,7 +168,7 @@ async fn documents(
             return Ok(());
         }
         if left == 0 && !json {
-            say("there are more; --limit N shows them, --json prints all");
+            say("there are more: --limit N shows them, --json prints all");
         }
         request.page_token = page.next_page_token;
     }
@@ -224,7 +227,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
             collection.dimensions.to_string(),
             table::bytes(collection.bytes),
             collection.recall.map_or("-".to_owned(), |recall| format!("{recall:.3}")),
-            // Twelve digits tell models apart; --json has them all.
+            // Twelve digits distinguish models; --json has all of them.
             collection.model_fingerprint.chars().take(12).collect(),
         ]);
     }

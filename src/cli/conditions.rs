@@ -1,9 +1,9 @@
-//! What `--where` says, as a filter.
+//! The conditions of `--where` as a filter.
 
 use crate::proto::Filter;
 use crate::proto::filter::{Condition, List};
 
-/// Conditions that must all hold; `None` without any. The server reads their text.
+/// Joins conditions that must all hold; `None` if there are none. The server parses their text.
 pub fn all(conditions: &[String]) -> Option<Filter> {
     let filter = |text: &String| Filter { condition: Some(Condition::Text(text.clone())) };
     match conditions {

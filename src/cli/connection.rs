@@ -1,14 +1,14 @@
-//! Which server a client command talks to.
+//! The connection of a client command to its server.
 
 use std::time::Duration;
 
 use crate::client::{self, Client};
 
-/// The flags that every client command has.
+/// Flags of every client command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
-    // Global, so that both may stand behind the words of a subcommand's subcommand.
-    /// The server: HOST:PORT or http://HOST:PORT
+    // Global, so that both may follow a subcommand's subcommand.
+    /// Address of the server: HOST:PORT or http://HOST:PORT
     #[arg(long, global = true, env = "COGNATE_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub addr: String,
     /// Print one JSON object per line, for other programs
@@ -17,12 +17,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits for answers as long as they take.
+    /// Connects. Calls have no time limit.
     pub async fn open(&self) -> Result<Client, client::Error> {
         client::connect(&self.addr, &client::Options::default()).await
     }
 
-    /// Connects; connecting and each call may take so long.
+    /// Connects. Connecting and each call may take up to `timeout`.
     pub async fn open_within(&self, timeout: Duration) -> Result<Client, client::Error> {
         client::connect(&self.addr, &client::Options { connect_timeout: timeout, timeout: Some(timeout) }).await
     }

@@ -1,5 +1,7 @@
-//! `cognate demo`: the main job in one command. A real server, a real corpus through the real upload,
-//! and what one can ask of it, as a person would see it.
+//! `cognate demo`: the main features in one command.
+//!
+//! A real server, a real corpus loaded by the real upload, and a request of each kind, shown as a person would see
+//! it.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -21,13 +23,13 @@ use crate::proto::{self as pb, classify_result, embed_result, query};
 use crate::rpc::metadata;
 use crate::telemetry;
 
-/// WordNet's glosses: a dictionary that can be searched by meaning.
+/// WordNet's glosses: a dictionary for searching by meaning.
 const CORPUS: &str = include_str!("../../examples/reverse-dictionary/words.jsonl");
 const QUERIES: &str = include_str!("../../examples/reverse-dictionary/queries.txt");
 
 const COLLECTION: &str = "words";
 
-/// Hits shown for each query.
+/// Hits shown per query.
 const HITS: u32 = 3;
 
 const SENTENCES: [&str; 4] = [
@@ -47,7 +49,7 @@ const TICKETS: [&str; 4] = [
 /// Starts a server, loads a dictionary and searches it by meaning; serves until Ctrl-C
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Stop when everything has been shown
+    /// Stop after everything was shown
     #[arg(long)]
     once: bool,
     #[command(flatten)]
@@ -66,16 +68,16 @@ struct Word {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(!args.flags.give("data_dir"), "demo keeps its dictionary in memory: --data-dir is for `cognate serve`");
     let mut config = Config::load(&args.flags)?;
-    // Its dictionary is no collection of the user's.
+    // The demo's dictionary must not become one of the user's collections.
     config.store.directory = None;
     telemetry::start(&config.telemetry);
     let (ready, is_ready) = oneshot::channel();
-    // A tour that nobody waits for any more needs no address.
+    // If the tour has ended, nobody needs the address.
     let server = serve::serve(config, |addr| _ = ready.send(addr));
     let tour = async {
         match is_ready.await {
             Ok(addr) => tour(addr, args.once).await,
-            // The server ended before it was ready, and says why.
+            // The server ended before it was ready, and reports why.
             Err(_) => std::future::pending().await,
         }
     };
@@ -201,7 +203,7 @@ async fn classify(client: &Client) -> anyhow::Result<()> {
     let begun = Instant::now();
     let results = match client.classify(request).await {
         Ok(answer) => answer.results,
-        // Whoever starts the demo with `--classifier none` wants to see the rest.
+        // A demo that was started with `--classifier none` goes on.
         Err(error) => {
             writeln!(std::io::stdout(), "\n{} Classify: {error}", style("5.").bold())?;
             return Ok(());

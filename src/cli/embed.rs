@@ -1,6 +1,6 @@
 //! `cognate embed`: texts to vectors, on the terminal or into a file.
 //!
-//! All texts go through one `EmbedStream`: a file of any size is read as fast as the server embeds.
+//! All texts go through one `EmbedStream`, so a file of any size is read as fast as the server embeds.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,39 +28,40 @@ use crate::proto::{self as pb, embed_result::Result as Embedded};
 pub struct Args {
     #[command(flatten)]
     given: Given,
-    /// Where vectors go: a .npy file gets an array with one row for each text, any other JSON lines; it appears when all
-    /// are there; - is standard output, the default
+    /// Write vectors to this file: .npy gets an array with one row per text, anything else JSON lines. The file
+    /// appears when
+    /// it is complete; - is standard output, the default
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How vectors are written
+    /// Format of the vectors
     #[arg(long, value_enum, default_value_t = FormatArg::F32)]
     format: FormatArg,
-    /// Keep the first so many dimensions, for models trained for it; 0: all
+    /// Keep only the first N dimensions, for models trained for it; 0 keeps all
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     dimensions: u32,
-    /// What the texts are, for models trained with a prompt for each
+    /// Kind of the texts, for models trained with a prompt for each kind
     #[arg(long, value_enum)]
     input_type: Option<InputTypeArg>,
     /// Do not scale vectors to length 1
     #[arg(long)]
     no_normalize: bool,
-    /// A text that is too long for the model is an error instead of being cut
+    /// Report an error for a text that is too long for the model, instead of cutting it
     #[arg(long)]
     reject_truncation: bool,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// How a vector is written.
+/// Formats of a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum FormatArg {
     /// 32-bit floats
     F32,
     /// 16-bit floats
     F16,
-    /// One signed byte a dimension, with a scale for each vector; JSON lines only
+    /// One signed byte per dimension, with a scale per vector; JSON lines only
     Int8,
-    /// One bit a dimension, eight in a byte
+    /// One bit per dimension, eight in a byte
     Binary,
 }
 
@@ -83,7 +84,7 @@ enum InputTypeArg {
     Document,
 }
 
-/// Runs the command: 0 if every text has a vector, 1 if not.
+/// Runs the command. Exit code 0 if every text has a vector, 1 if not.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.open().await?;
     let info = client.info(pb::InfoRequest {}).await?;
@@ -119,7 +120,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     sink.finish()
 }
 
-/// Where results go.
+/// The output of results.
 struct Sink {
     out: Out,
     format: FormatArg,
@@ -127,16 +128,16 @@ struct Sink {
 }
 
 enum Out {
-    /// Lines for the reader of our output: each chunk is passed on at once.
+    /// JSON lines on standard output. Each chunk is flushed.
     Stdout,
     Lines(NewFile),
-    /// The array begins with the first vector, which tells the dimensions; texts before it are counted.
+    /// An array file before its first vector, which determines the dimensions. Texts before it are counted.
     Unshaped {
         file: NewFile,
         missing: u64,
     },
     Array(Npy<NewFile>),
-    /// Between two of the others.
+    /// Placeholder while the output changes its state.
     Moved,
 }
 
@@ -146,7 +147,7 @@ impl Sink {
             None => Out::Stdout,
             Some(path) if path.extension().is_some_and(|extension| extension == "npy") => {
                 if args.format == FormatArg::Int8 {
-                    bail!("int8 vectors have a scale each, which a .npy file has no place for: write JSON lines");
+                    bail!("int8 vectors have a scale each, which a .npy file cannot store: write JSON lines");
                 }
                 let file = NewFile::create(path)?;
                 if file.is_stream() {
@@ -159,7 +160,7 @@ impl Sink {
         Ok(Self { out, format: args.format, failed: 0 })
     }
 
-    /// `results` are those of the chunk's texts that are not errors, in order.
+    /// Writes a chunk. `results` are those of its texts that are not errors, in order.
     fn write_chunk(&mut self, chunk: &[Text], results: Vec<pb::EmbedResult>) -> anyhow::Result<()> {
         let mut results = results.into_iter();
         for text in chunk {
@@ -173,7 +174,7 @@ impl Sink {
         }
         match &mut self.out {
             Out::Stdout => io::stdout().flush()?,
-            // A pipe's reader waits for them.
+            // A pipe's reader waits for the lines.
             Out::Lines(out) if out.is_stream() => out.flush()?,
             _ => {}
         }

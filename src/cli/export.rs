@@ -1,4 +1,4 @@
-//! `cognate export`: a collection as it is at one moment, as lines that `cognate upload` reads.
+//! `cognate export`: the state of a collection at one moment, as lines that `cognate upload` reads.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -17,25 +17,25 @@ use super::{conditions, json, table};
 use crate::client;
 use crate::proto::{ExportRequest, ExportResponse};
 
-/// Writes a collection as it is at one moment, one JSON object per line, as `cognate upload` reads them
+/// Writes a collection as of one moment, one JSON object per line, in the form that `cognate upload` reads
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Uploads go on meanwhile, and what they change is not seen. With --with-vectors an upload of the \
-lines embeds nothing and stores the same vectors.
+#[command(after_help = "Uploads go on meanwhile; their changes are not in the export. If the export has vectors \
+(--with-vectors), an upload of it embeds nothing and stores the same vectors.
 
 Examples:
   cognate export words --output words.jsonl
   cognate export words --where 'part_of_speech = verb' | gzip > verbs.jsonl.gz
-  cognate export words --with-vectors | cognate upload - --format jsonl --collection copy"
-)]
+  cognate export words --with-vectors | cognate upload - --format jsonl --collection copy")]
 pub struct Args {
-    /// The collection
+    /// Collection to export
     #[arg(value_name = "COLLECTION")]
     collection: String,
-    /// Where the lines go; a file appears, or is replaced, when all are there; - is standard output, the default
+    /// Write the lines to this file, which appears, or is replaced, when it is complete; - is standard output, the
+    /// default
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+    /// Export only documents whose metadata matches, for example 'lang = en and year >= 2020'; several must all
+    /// hold
     #[arg(long = "where", value_name = "FILTER")]
     conditions: Vec<String>,
     /// Write each document's vector too
@@ -45,7 +45,7 @@ pub struct Args {
     connection: Connection,
 }
 
-/// Runs the command: 0 if all documents were written.
+/// Runs the command. Exit code 0 if all documents were written.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let request = ExportRequest {
         collection: args.collection,
@@ -53,13 +53,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         with_vector: args.with_vectors,
     };
     let parts = args.connection.open().await?.export(request).await?;
-    let Some(place) = args.output.as_deref().filter(|place| *place != Path::new("-")) else {
-        // Lines on a terminal are progress enough.
+    let Some(path) = args.output.as_deref().filter(|path| *path != Path::new("-")) else {
+        // On a terminal the lines themselves show the progress.
         let bar = if io::stdout().is_terminal() { ProgressBar::hidden() } else { progress_bar() };
         write(parts, &mut BufWriter::new(io::stdout()), &bar).await?;
         return Ok(ExitCode::SUCCESS);
     };
-    let mut file = NewFile::create(place)?;
+    let mut file = NewFile::create(path)?;
     let documents = write(parts, &mut file, &progress_bar()).await?;
     let is_stdout = file.is_stdout();
     file.finish()?;
@@ -67,14 +67,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.connection.json {
-        writeln!(io::stdout(), "{}", json!({ "file": place, "documents": documents }))?;
+        writeln!(io::stdout(), "{}", json!({ "file": path, "documents": documents }))?;
     } else {
-        writeln!(io::stdout(), "{}: {} documents", place.display(), table::count(documents))?;
+        writeln!(io::stdout(), "{}: {} documents", path.display(), table::count(documents))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes all parts; how many documents they had.
+/// Writes all parts. Returns the number of documents.
 async fn write(
     mut parts: BoxStream<'static, Result<ExportResponse, client::Error>>,
     out: &mut impl Write,
@@ -93,12 +93,12 @@ async fn write(
     }
     out.flush()?;
     bar.finish_and_clear();
-    let total = total.context("the server ended the export without a word: try again")?;
+    let total = total.context("the server ended the export before its first part: try again")?;
     ensure!(written == total, "the server ended after {written} of {total} documents: try again");
     Ok(written)
 }
 
-/// On standard error, and nothing where that is no terminal.
+/// A progress bar on standard error, hidden if that is not a terminal.
 fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     let template = "{bar:30} {percent:>3} %  {human_pos} documents  {elapsed}, {eta} left";

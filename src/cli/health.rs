@@ -1,4 +1,4 @@
-//! `cognate health`: is the server serving? For people, scripts and a container's health check.
+//! `cognate health`: reports if a server is serving, for people, scripts and a container's health check.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::connection::Connection;
 use crate::proto::InfoRequest;
 
-/// Asks a server whether it is serving (grpc.health.v1); exits with 0 if it is, with 1 if not
+/// Asks a server if it is serving (grpc.health.v1); exits with 0 if it is, and with 1 if it is not
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     connection: Connection,
-    /// The service to ask for: none, the server as a whole; writes, whether documents can be stored
+    /// Service to ask for: nothing for the server as a whole, or "writes" for storing documents
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     service: String,
     /// Seconds to wait for the connection, and again for the answer
@@ -20,14 +20,14 @@ pub struct Args {
     timeout: f64,
 }
 
-/// Runs the command. A server that cannot be reached is not serving: that is a 1, like its own no.
+/// Runs the command. A server that cannot be reached counts as not serving: exit code 1.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let answer = async {
         let client = args.connection.open_within(Duration::from_secs_f64(args.timeout)).await?;
         if client.health(&args.service).await? {
             return Ok((true, None));
         }
-        // A server that starts does not say more; one whose disk failed does.
+        // A starting server gives no reason; one whose disk failed does.
         let storage = client.info(InfoRequest {}).await.ok().and_then(|info| info.storage);
         Ok::<_, crate::client::Error>((false, storage.map(|s| s.stopped).filter(|reason| !reason.is_empty())))
     };
@@ -46,7 +46,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
-    // A day: far beyond use, and far below what a Duration holds.
+    // One day: far beyond use, and far below the limit of a Duration.
     if seconds > 0.0 && seconds <= 86_400.0 { Ok(seconds) } else { Err("expected more than 0, at most 86400".into()) }
 }
 

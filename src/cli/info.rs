@@ -1,4 +1,4 @@
-//! `cognate info`: what a server serves.
+//! `cognate info`: model, classifiers and limits of a server.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -148,17 +148,17 @@ fn storage(table: &mut Table, storage: &Storage) {
     }
 }
 
-/// A limit as text; 0 means that there is no limit.
+/// Prints a limit; 0 is no limit.
 fn bound(n: u64) -> String {
     if n == 0 { "no limit".to_owned() } else { table::count(n) }
 }
 
-/// A limit in bytes as text; 0 means that there is no limit.
+/// Prints a limit in bytes; 0 is no limit.
 fn bound_bytes(bytes: u64) -> String {
     if bytes == 0 { "no limit".to_owned() } else { table::bytes(bytes) }
 }
 
-/// Limits of which 0 is none.
+/// Prints a limit in documents and bytes; 0 is no limit.
 fn bounds(documents: u64, bytes: u64) -> String {
     match (documents, bytes) {
         (0, 0) => "no limit".to_owned(),

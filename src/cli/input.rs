@@ -1,4 +1,4 @@
-//! Files named on the command line.
+//! Input files named on the command line.
 
 use std::fmt;
 use std::fs::File;
@@ -10,14 +10,15 @@ use anyhow::Context;
 
 use crate::client::reader::{self, Format, LargeNumbers, Options};
 
-/// How the files are written; without it the extension decides
+/// File formats. By default, the extension decides
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub enum FormatArg {
-    /// One JSON object a line, or one array of them: id, text, metadata, vector; any other field is added to the metadata
+    /// One JSON object per line, or one array of them: id, text, metadata, vector; other fields are added to the
+    /// metadata
     Jsonl,
-    /// Comma-separated with a header: id, text; any other column becomes metadata
+    /// Comma-separated with a header: id, text; other columns become metadata
     Csv,
-    /// The same, separated by tabs
+    /// Tab-separated with a header; otherwise as csv
     Tsv,
     /// Each line is a text; empty lines are skipped
     Lines,
@@ -34,15 +35,15 @@ impl From<FormatArg> for Format {
     }
 }
 
-/// What becomes of whole numbers that metadata cannot hold exactly
+/// Treatment of whole numbers that metadata cannot store exactly
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
 pub enum LargeNumbersArg {
-    /// The record is rejected
+    /// Reject the record
     #[default]
     Refuse,
-    /// They are stored as text
+    /// Store them as text
     Text,
-    /// They are rounded to the nearest double
+    /// Round them to the nearest double
     Round,
 }
 
@@ -56,31 +57,31 @@ impl From<LargeNumbersArg> for LargeNumbers {
     }
 }
 
-/// The character between fields, of which `\t` is one.
+/// Parses the character between fields. `\t` stands for a tab.
 pub fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"\\t" => Ok(b'\t'),
         &[byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(byte),
-        _ => Err("expected one ASCII character that is neither a quote nor a line end".into()),
+        _ => Err("expected one ASCII character, and neither a quote nor a line end".into()),
     }
 }
 
-/// A file or standard input.
+/// An input file, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum InputSource {
     /// `-`.
     Stdin,
     /// Anything else.
     File(PathBuf),
 }
 
-impl Source {
-    /// `-` is standard input.
+impl InputSource {
+    /// Makes a source from a path; `-` is standard input.
     pub fn named(path: &Path) -> Self {
         if path == Path::new("-") { Self::Stdin } else { Self::File(path.into()) }
     }
 
-    /// Opens it; the bytes it holds, where that is known.
+    /// Opens the source. Returns its length too, if that is known.
     pub fn open(&self) -> anyhow::Result<(Box<dyn BufRead + Send>, Option<u64>)> {
         match self {
             Self::Stdin => Ok((Box::new(BufReader::new(io::stdin())), None)),
@@ -94,13 +95,13 @@ impl Source {
                     Ok((file, metadata.is_file().then_some(metadata.len())))
                 };
                 let (file, bytes) = open().with_context(|| format!("cannot open {}", path.display()))?;
-                // 1 MiB: a line of a large file should not cost a system call.
+                // 1 MiB, so that not every line of a large file costs a system call.
                 Ok((Box::new(BufReader::with_capacity(1 << 20, file)), bytes))
             }
         }
     }
 
-    /// By extension; standard input is plain lines.
+    /// Format by extension; standard input is plain lines.
     pub fn format(&self) -> Format {
         match self {
             Self::Stdin => Format::Lines,
@@ -108,7 +109,7 @@ impl Source {
         }
     }
 
-    /// What the ids of records without one begin with: the file's name without extension.
+    /// Prefix for the ids of records without one: the file's name without extension.
     pub fn stem(&self) -> String {
         match self {
             Self::Stdin => "stdin".into(),
@@ -117,7 +118,7 @@ impl Source {
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for InputSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdin => f.write_str("standard input"),
@@ -126,24 +127,24 @@ impl fmt::Display for Source {
     }
 }
 
-/// Where a record stands: `words.jsonl:17`.
+/// Position of a record, printed as `words.jsonl:17`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file.
     pub source: Arc<str>,
-    /// From 1.
+    /// Line number, from 1.
     pub line: u64,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.source, self.line)
     }
 }
 
-/// The texts of a file that is small enough to be held, with their places.
-pub fn texts(path: &Path) -> anyhow::Result<Vec<(Place, Result<String, reader::Bad>)>> {
-    let source = Source::named(path);
+/// Reads the texts of a file that fits into memory, with their positions.
+pub fn texts(path: &Path) -> anyhow::Result<Vec<(Location, Result<String, reader::Bad>)>> {
+    let source = InputSource::named(path);
     let name: Arc<str> = source.to_string().into();
     let options = Options::new(source.format(), source.stem());
     let (input, _) = source.open()?;
@@ -151,8 +152,8 @@ pub fn texts(path: &Path) -> anyhow::Result<Vec<(Place, Result<String, reader::B
     records
         .map(|record| {
             let record = record.with_context(|| source.to_string())?;
-            let place = Place { source: name.clone(), line: record.line };
-            Ok((place, record.document.map(|document| document.text)))
+            let location = Location { source: name.clone(), line: record.line };
+            Ok((location, record.document.map(|document| document.text)))
         })
         .collect()
 }
@@ -163,8 +164,8 @@ mod tests {
 
     #[test]
     fn a_dash_is_standard_input() {
-        assert_eq!(Source::named(Path::new("-")), Source::Stdin);
-        let file = Source::named(Path::new("dir/words.v2.jsonl"));
+        assert_eq!(InputSource::named(Path::new("-")), InputSource::Stdin);
+        let file = InputSource::named(Path::new("dir/words.v2.jsonl"));
         assert_eq!((file.stem().as_str(), file.format()), ("words.v2", Format::Jsonl));
     }
 
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_opened_is_named() {
-        let error = |path: &str| format!("{:#}", Source::named(Path::new(path)).open().err().unwrap());
+        let error = |path: &str| format!("{:#}", InputSource::named(Path::new(path)).open().err().unwrap());
         assert!(error("no/such/file").starts_with("cannot open no/such/file: "));
         assert!(error("/").contains("directory"), "{}", error("/"));
     }

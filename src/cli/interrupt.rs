@@ -1,8 +1,8 @@
-//! Signals that ask a client command to end: Ctrl-C, SIGTERM, and a terminal that was closed.
+//! Signals that ask a client command to end: Ctrl-C, SIGTERM, and a closed terminal.
 //!
-//! A command that writes files must not leave half of one behind, and an upload says how far it came. So the first
-//! signal is handled here, where it reaches a command even while that waits in a system call. Commands that leave
-//! nothing behind keep the system's default, and a signal that our parent told us to ignore (`nohup`) stays ignored.
+//! A command that writes files must not leave a partial one behind, and an upload reports its progress. So the
+//! first signal is handled here, even while the command waits in a system call. Other commands keep the system's
+//! default. A signal that our parent made us ignore (`nohup`) stays ignored.
 
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,25 +13,25 @@ use tokio::sync::oneshot;
 
 use super::new_file;
 
-/// The signals are handled, by [`end`] or [`first`].
+/// True if [`end`] or [`first`] handles the signals.
 static HANDLED: AtomicBool = AtomicBool::new(false);
 
-/// Exit statuses of a process that a signal ended, as shells report them: 128 and the signal's number.
+/// Exit status of a process that a signal ended, as shells report it: 128 plus the signal's number.
 type Status = u8;
 
-/// From now on a signal removes unfinished files and ends the process. Does nothing outside the runtime, or if the
-/// command handles signals itself.
+/// Makes a signal remove unfinished files and end the process. Does nothing outside the runtime, or if the command
+/// handles signals itself.
 pub fn end() {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     if !HANDLED.swap(true, Ordering::Relaxed) {
-        // Listened for before any file is begun, and not when the task has its first turn.
+        // Listens before any file is begun, and not only when the task first runs.
         let mut signals = Signals::listen();
         runtime.spawn(async move { abandon(signals.next().await) });
     }
 }
 
-/// From now on the first signal is told to the caller, as the status to exit with. The second one ends the process.
-/// Must be called in the runtime, and before any file is begun.
+/// Reports the first signal to the caller, as the exit status. The second one ends the process. Must be called
+/// within the runtime, before any file is begun.
 pub fn first() -> oneshot::Receiver<Status> {
     let (tell, told) = oneshot::channel();
     HANDLED.store(true, Ordering::Relaxed);
@@ -51,7 +51,7 @@ fn abandon(status: Status) -> ! {
     exit(status.into())
 }
 
-/// Those of the signals that are not ignored, each with its status.
+/// The signals that are not ignored, with their exit statuses.
 #[cfg(unix)]
 struct Signals(Vec<(tokio::signal::unix::Signal, Status)>);
 
@@ -94,7 +94,8 @@ impl Signals {
     }
 }
 
-/// Our parent had the signal ignored: a listener would undo that. Known on Linux; elsewhere only SIGHUP is assumed to be.
+/// True if our parent had the signal ignored, which a listener would undo. Known on Linux; elsewhere only SIGHUP is
+/// assumed to be ignored.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     const SIGHUP: i32 = 1;

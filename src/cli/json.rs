@@ -1,4 +1,4 @@
-//! What the server answers, as JSON for `--json`. A document reads as `cognate upload` takes it.
+//! Answers of the server as JSON, for `--json`. Documents have the form that `cognate upload` reads.
 
 use prost_types::Struct;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use crate::client::vector::{self, Values};
 use crate::proto::{Document, Vector};
 use crate::rpc::metadata;
 
-/// `{"id", "text", "metadata", "vector"}`, the last two only if they are there.
+/// A document as `{"id", "text", "metadata", "vector"}`; the last two only if present.
 pub fn document(document: &Document) -> anyhow::Result<Value> {
     let mut fields = Map::new();
     fields.insert("id".into(), document.id.clone().into());
@@ -17,7 +17,7 @@ pub fn document(document: &Document) -> anyhow::Result<Value> {
     Ok(Value::Object(fields))
 }
 
-/// Adds `"metadata"` if there is any.
+/// Adds `"metadata"` if present.
 pub fn add_metadata(fields: &mut Map<String, Value>, metadata: Option<&Struct>) -> anyhow::Result<()> {
     if let Some(metadata) = metadata {
         fields.insert("metadata".into(), Value::Object(metadata::to_json(metadata)?));
@@ -25,7 +25,7 @@ pub fn add_metadata(fields: &mut Map<String, Value>, metadata: Option<&Struct>) 
     Ok(())
 }
 
-/// Adds `"vector"` if there is one.
+/// Adds `"vector"` if present.
 pub fn add_vector(fields: &mut Map<String, Value>, vector: Option<&Vector>) -> anyhow::Result<()> {
     if let Some(vector) = vector {
         fields.insert("vector".into(), numbers(&vector::read(vector)?));
@@ -33,7 +33,7 @@ pub fn add_vector(fields: &mut Map<String, Value>, vector: Option<&Vector>) -> a
     Ok(())
 }
 
-/// A vector's numbers; of INT8 the bytes before scaling, of BINARY the bytes.
+/// The numbers of a vector. For INT8 the bytes before scaling, for BINARY the packed bytes.
 pub fn numbers(values: &Values) -> Value {
     match values {
         Values::F32(values) => values.iter().copied().map(number).collect(),
@@ -43,8 +43,8 @@ pub fn numbers(values: &Values) -> Value {
     }
 }
 
-/// A float in as few digits as tell it from its neighbours: 0.1, where the double next to it has 0.10000000149011612.
-/// What JSON lacks (NaN, infinity) is null.
+/// A float with the fewest digits that identify it: 0.1, where the nearest double would print 0.10000000149011612.
+/// NaN and infinity, which JSON lacks, become null.
 pub fn number(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }

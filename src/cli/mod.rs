@@ -35,8 +35,8 @@ use clap::{Parser, Subcommand};
 
 /// Text to vectors, similarity, nearest neighbours and labels: one gRPC server with a local model.
 ///
-/// Exit codes: 0 done, 1 done in part (documents were refused, a service is not serving), 2 not done; 130, 143 and 129
-/// when Ctrl-C, SIGTERM or a closed terminal ended it.
+/// Exit codes: 0 done; 1 done in part (documents were refused, or a service is not serving); 2 not done; 130, 143
+/// and 129 if Ctrl-C, SIGTERM or a closed terminal ended it.
 #[derive(Debug, Parser)]
 #[command(name = "cognate", version, propagate_version = true, max_term_width = 120)]
 struct Cli {
@@ -71,13 +71,13 @@ pub fn main() -> ExitCode {
     let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
         |runtime| {
             let done = runtime.block_on(run(cli.command));
-            // What still runs in the background has nothing left to answer to.
+            // Tasks that still run in the background have no result to report.
             runtime.shutdown_background();
             done
         },
     );
     done.unwrap_or_else(|error| {
-        // The reader of our output has seen enough, as in `cognate top-k … | head`.
+        // The reader of our output has ended, as in `cognate top-k … | head`.
         let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
         if error.chain().filter_map(|cause| cause.downcast_ref()).any(closed) {
             return ExitCode::SUCCESS;
@@ -87,12 +87,12 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// A line on standard error. Where that cannot be written, nobody reads it.
+/// Prints a line on standard error. If that cannot be written, nobody reads it.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// An error and its causes, but for those that the text before them quotes already.
+/// Joins an error and its causes, and leaves out a cause that the text before it quotes already.
 fn sentence(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
         "" => cause,

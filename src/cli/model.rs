@@ -1,4 +1,4 @@
-//! `cognate model`: getting a model before it is needed.
+//! `cognate model`: fetches a model before it is needed.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::classifier::Source;
 use crate::config::{Config, Flags};
 use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError};
 
-/// Gets a model before it is needed
+/// Fetches a model before it is needed
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,20 +19,20 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Get a model onto this machine, and say what it is; with --classifier, the classifiers too
+    /// Fetch a model onto this machine and print its properties; with --classifier, the classifiers too
     Fetch(Fetch),
 }
 
 #[derive(Debug, clap::Args)]
 struct Fetch {
-    /// Hub id or directory; without it, the model that `serve` would use
+    /// Hub id or directory. By default, the model that `serve` would use
     #[arg(conflicts_with = "model")]
     id: Option<String>,
     #[command(flatten)]
     flags: Flags,
 }
 
-/// Fetches a model and prints where it is and what its card says.
+/// Fetches a model, and prints its directory and its properties.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Fetch(Fetch { id, flags }) = args.command;
     let config = Config::load(&flags)?;
@@ -65,9 +65,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds a model, with a progress bar where standard error is a terminal. Blocks.
+/// Finds a model, with a progress bar if standard error is a terminal. Blocks.
 pub fn fetch(options: &model::Options) -> Result<Files, LocateError> {
-    // Hidden by itself where standard error is no terminal.
+    // The bar hides itself if standard error is not a terminal.
     let bar = ProgressBar::new_spinner();
     bar.enable_steady_tick(Duration::from_millis(100));
     let bytes = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")

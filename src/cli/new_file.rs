@@ -1,11 +1,11 @@
-//! The one place where commands write files that were asked for by name.
+//! The writer of files that commands create by name.
 //!
-//! A regular file is there whole or not at all. It is written under a name of its own beside its place, synced, and
-//! renamed: a reader sees the old file or all of the new one, after a power cut too. A symbolic link is followed, and
-//! a file that is replaced keeps its mode and, where the system allows it, its owner. `-` is standard output. Anything
-//! else (a pipe, a device) is written into as it is. What is not finished is removed, by a signal too.
+//! A regular file appears as a whole or not at all. It is written under a temporary name beside its destination,
+//! synced, and renamed: a reader sees the old file or the complete new one, even after a power cut. A symbolic link
+//! is followed, and a replaced file keeps its mode and, if the system allows it, its owner. `-` is standard output.
+//! Anything else (a pipe, a device) is written into directly. Unfinished files are removed, also after a signal.
 
-mod place;
+mod destination;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
@@ -14,26 +14,26 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, ensure};
 
-use self::place::Place;
+use self::destination::Destination;
 use super::interrupt;
 
 /// Files that a signal must remove.
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A file on its way.
+/// A file that is being written.
 #[derive(Debug)]
 pub struct NewFile {
     to: BufWriter<Target>,
-    /// Its name in messages.
+    /// Name for messages.
     shown: String,
-    /// `None`: it is written into as it is.
+    /// `None`: the file is written into directly.
     renaming: Option<Renaming>,
 }
 
-/// From the name that a file is written under to the one that was asked for.
+/// The rename of a finished file from its temporary name.
 #[derive(Debug)]
 struct Renaming {
-    place: PathBuf,
+    destination: PathBuf,
     partial: PathBuf,
     finished: bool,
 }
@@ -48,20 +48,20 @@ impl NewFile {
     /// Begins the file that will be at `path`.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let mut shown = path.display().to_string();
-        let (to, renaming) = match Place::of(path)? {
-            Place::Stdout => {
+        let (to, renaming) = match Destination::of(path)? {
+            Destination::Stdout => {
                 "standard output".clone_into(&mut shown);
                 (Target::Stdout(io::stdout()), None)
             }
-            Place::Stream(path) => {
+            Destination::Stream(path) => {
                 let opened = File::options().write(true).truncate(true).open(&path);
                 (Target::File(opened.with_context(|| format!("cannot write into {shown}"))?), None)
             }
-            Place::File { path: place, replaced } => {
+            Destination::File { path: destination, replaced } => {
                 interrupt::end();
-                let (file, partial) = begin(&place)?;
-                // From here on it is removed unless it is finished.
-                let renaming = Renaming { place, partial, finished: false };
+                let (file, partial) = begin(&destination)?;
+                // From here on the file is removed unless it is finished.
+                let renaming = Renaming { destination, partial, finished: false };
                 if let Some(replaced) = replaced {
                     let kept = replaced.keep(&file);
                     kept.with_context(|| format!("cannot give {} the mode of {shown}", renaming.partial.display()))?;
@@ -72,66 +72,67 @@ impl NewFile {
         Ok(Self { to: BufWriter::with_capacity(1 << 20, to), shown, renaming })
     }
 
-    /// Refuses a path where a regular file is already.
+    /// Refuses a path with an existing regular file.
     pub fn refuse_to_replace(path: &Path) -> anyhow::Result<()> {
-        let is_there = matches!(Place::of(path)?, Place::File { replaced: Some(_), .. });
-        ensure!(!is_there, "{} exists: choose another name, or remove it", path.display());
+        let is_there = matches!(Destination::of(path)?, Destination::File { replaced: Some(_), .. });
+        ensure!(!is_there, "{} exists already: choose another name, or remove it", path.display());
         Ok(())
     }
 
-    /// A pipe or a device: what is written reaches a reader at once and cannot be changed any more.
+    /// True for a pipe or a device: its reader gets the bytes at once, and they cannot be changed later.
     pub fn is_stream(&self) -> bool {
         self.renaming.is_none()
     }
 
-    /// It is the standard output of this process, which then has no room for anything else.
+    /// True if the file is the standard output of this process, which then must not carry anything else.
     pub fn is_stdout(&self) -> bool {
         matches!(self.to.get_ref(), Target::Stdout(_))
     }
 
-    /// Syncs the file and gives it its name; one that was there is replaced.
+    /// Syncs the file and renames it to its final name. An existing file is replaced.
     pub fn finish(mut self) -> anyhow::Result<()> {
         let shown = &self.shown;
         self.to.flush().with_context(|| format!("cannot write {shown}"))?;
         let (Some(renaming), Target::File(file)) = (&mut self.renaming, self.to.get_ref()) else { return Ok(()) };
         file.sync_all().with_context(|| format!("cannot write {shown}"))?;
         renaming.rename().with_context(|| format!("cannot finish {shown}"))?;
-        sync_directory(&renaming.place).with_context(|| format!("cannot sync the directory of {shown}"))
+        sync_directory(&renaming.destination).with_context(|| format!("cannot sync the directory of {shown}"))
     }
 }
 
-/// Removes all files that were begun and are not finished. For the end of the process.
+/// Removes all unfinished files. For the end of the process.
 pub fn remove_unfinished() {
-    // Not unlocked again: nothing is begun or renamed any more.
+    // Stays locked: no file may be begun or renamed any more.
     let unfinished = std::mem::ManuallyDrop::new(UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner));
     for partial in unfinished.iter() {
         let _ = fs::remove_file(partial);
     }
 }
 
-/// Makes a new file beside `place`, readable by its owner alone if it replaces one (its mode is given to it later).
-fn begin(place: &Path) -> anyhow::Result<(File, PathBuf)> {
+/// Creates a file beside `destination`. It is readable by its owner alone if it replaces another, whose mode it gets
+/// later.
+fn begin(destination: &Path) -> anyhow::Result<(File, PathBuf)> {
     let mut options = File::options();
-    // New: two commands that write the same file do not write into one another, and no link is followed.
+    // `create_new`, so that two commands with the same file do not write into each other, and no link is followed.
     options.read(true).write(true).create_new(true);
     #[cfg(unix)]
-    if place.exists() {
+    if destination.exists() {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
     for n in 0.. {
         let suffix = if n == 0 { String::new() } else { format!("-{n}") };
-        let partial = place.with_added_extension(format!("{}{suffix}.partial", std::process::id()));
+        let partial = destination.with_added_extension(format!("{}{suffix}.partial", std::process::id()));
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
         match options.open(&partial) {
             Ok(file) => {
                 unfinished.push(partial.clone());
                 return Ok((file, partial));
             }
-            // Of a process with our number that was killed, or a second file of ours.
+            // The name belongs to a killed process with our id, or to another file of ours.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && n < 100 => {}
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("cannot make {} (a file is written beside its place first)", partial.display())
+                    format!("cannot make {} (a file is written beside its destination first)", partial.display())
                 });
             }
         }
@@ -142,7 +143,7 @@ fn begin(place: &Path) -> anyhow::Result<(File, PathBuf)> {
 impl Renaming {
     fn rename(&mut self) -> io::Result<()> {
         let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::rename(&self.partial, &self.place)?;
+        fs::rename(&self.partial, &self.destination)?;
         unfinished.retain(|partial| *partial != self.partial);
         self.finished = true;
         Ok(())
@@ -153,7 +154,7 @@ impl Drop for Renaming {
     fn drop(&mut self) {
         if !self.finished {
             let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nobody takes it for the whole file, by its name.
+            // Its name marks it as partial, in case it cannot be removed.
             let _ = fs::remove_file(&self.partial);
             unfinished.retain(|partial| *partial != self.partial);
         }
@@ -203,7 +204,8 @@ impl Seek for Target {
     }
 }
 
-/// A file that was asked for by name is not done when its reader has gone. Output that nobody named may end quietly.
+/// Turns a broken pipe into a failure: a file that was named is not complete if its reader has gone. (Output that
+/// nobody named may end quietly.)
 fn cut_off(error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::BrokenPipe => io::Error::other("its reader ended before all of it was written"),
@@ -211,7 +213,7 @@ fn cut_off(error: io::Error) -> io::Error {
     }
 }
 
-/// So that the name is there after a power cut too.
+/// Syncs the directory, so that the new name survives a power cut.
 fn sync_directory(file: &Path) -> io::Result<()> {
     let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
@@ -228,8 +230,8 @@ mod tests {
         names
     }
 
-    fn write(place: &Path, content: &[u8]) {
-        let mut file = NewFile::create(place).unwrap();
+    fn write(destination: &Path, content: &[u8]) {
+        let mut file = NewFile::create(destination).unwrap();
         file.write_all(content).unwrap();
         file.finish().unwrap();
     }
@@ -237,31 +239,31 @@ mod tests {
     #[test]
     fn a_file_is_replaced_when_the_new_one_is_whole_and_not_before() {
         let directory = tempfile::tempdir().unwrap();
-        let place = directory.path().join("f.jsonl");
-        fs::write(&place, "old").unwrap();
-        let mut file = NewFile::create(&place).unwrap();
+        let destination = directory.path().join("f.jsonl");
+        fs::write(&destination, "old").unwrap();
+        let mut file = NewFile::create(&destination).unwrap();
         file.write_all(b"half").unwrap();
         drop(file);
-        assert_eq!(fs::read_to_string(&place).unwrap(), "old");
-        let mut file = NewFile::create(&place).unwrap();
+        assert_eq!(fs::read_to_string(&destination).unwrap(), "old");
+        let mut file = NewFile::create(&destination).unwrap();
         file.write_all(b"new").unwrap();
-        assert_eq!(fs::read_to_string(&place).unwrap(), "old");
+        assert_eq!(fs::read_to_string(&destination).unwrap(), "old");
         file.finish().unwrap();
-        assert_eq!(fs::read_to_string(&place).unwrap(), "new");
+        assert_eq!(fs::read_to_string(&destination).unwrap(), "new");
         assert_eq!(names(directory.path()), ["f.jsonl"], "nothing else is left");
     }
 
     #[test]
     fn two_writers_of_one_file_do_not_mix() {
         let directory = tempfile::tempdir().unwrap();
-        let place = directory.path().join("f");
-        let [mut first, mut second] = [(); 2].map(|()| NewFile::create(&place).unwrap());
+        let destination = directory.path().join("f");
+        let [mut first, mut second] = [(); 2].map(|()| NewFile::create(&destination).unwrap());
         first.write_all(b"first").unwrap();
         second.write_all(b"second one").unwrap();
         first.finish().unwrap();
-        assert_eq!(fs::read_to_string(&place).unwrap(), "first");
+        assert_eq!(fs::read_to_string(&destination).unwrap(), "first");
         second.finish().unwrap();
-        assert_eq!(fs::read_to_string(&place).unwrap(), "second one");
+        assert_eq!(fs::read_to_string(&destination).unwrap(), "second one");
         assert_eq!(names(directory.path()), ["f"]);
     }
 
@@ -304,31 +306,31 @@ mod tests {
         #[test]
         fn a_file_that_is_replaced_keeps_its_mode() {
             let directory = tempfile::tempdir().unwrap();
-            let place = directory.path().join("f");
+            let destination = directory.path().join("f");
             for mode in [0o600, 0o664, 0o640] {
-                fs::write(&place, "old").unwrap();
-                fs::set_permissions(&place, fs::Permissions::from_mode(mode)).unwrap();
-                write(&place, b"new");
-                assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o7777, mode, "{mode:o}");
+                fs::write(&destination, "old").unwrap();
+                fs::set_permissions(&destination, fs::Permissions::from_mode(mode)).unwrap();
+                write(&destination, b"new");
+                assert_eq!(fs::metadata(&destination).unwrap().permissions().mode() & 0o7777, mode, "{mode:o}");
             }
         }
 
         #[test]
         fn a_pipe_is_written_into_and_stays_one() {
             let directory = tempfile::tempdir().unwrap();
-            let place = directory.path().join("pipe");
-            let made = std::process::Command::new("mkfifo").arg(&place).status();
+            let destination = directory.path().join("pipe");
+            let made = std::process::Command::new("mkfifo").arg(&destination).status();
             if !made.is_ok_and(|made| made.success()) {
                 return;
             }
             let reading = std::thread::spawn({
-                let place = place.clone();
-                move || fs::read_to_string(place).unwrap()
+                let destination = destination.clone();
+                move || fs::read_to_string(destination).unwrap()
             });
-            write(&place, b"through");
+            write(&destination, b"through");
             assert_eq!(reading.join().unwrap(), "through");
             use std::os::unix::fs::FileTypeExt;
-            assert!(fs::metadata(&place).unwrap().file_type().is_fifo());
+            assert!(fs::metadata(&destination).unwrap().file_type().is_fifo());
             assert_eq!(names(directory.path()), ["pipe"]);
         }
 

@@ -1,4 +1,4 @@
-//! `cognate restore`: a data directory from a backup.
+//! `cognate restore`: makes a data directory from a backup.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use crate::collection::disk::{self, Options};
 /// Makes a data directory from a backup; every page and every document is checked first
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What `cognate backup` wrote
+    /// Backup file, as written by `cognate backup`
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The new data directory; one that has documents is left alone
+    /// Data directory to create; one that has documents is left alone
     #[arg(long, env = "COGNATE_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,
 }

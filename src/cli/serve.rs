@@ -1,4 +1,4 @@
-//! `cognate serve`: the server, until it is told to stop.
+//! `cognate serve`: runs the server until it is told to stop.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,13 +36,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Listens, loads the model, and serves until a signal. `ready` is told the address once calls are answered.
+/// Listens, loads the model, and serves until a signal. Calls `ready` with the address once calls are answered.
 pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
     force_cpu(&config)?;
     let listener = server::bind(config.addr).await?;
     let addr = listener.local_addr().context("the listener has no address")?;
-    // On standard output, alone: for programs that start the server on port 0.
-    // Whether or not anybody reads it, the server serves.
+    // On standard output, alone, for programs that start the server on port 0. Errors are ignored: nobody may be
+    // reading it.
     let _ = writeln!(io::stdout(), "cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
     let stop = stop_signal()?;
     let options = config.server.clone();
@@ -51,17 +51,16 @@ pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> 
     Ok(())
 }
 
-/// Sets the processor's instructions, if the configuration names them. Before any kernel runs; after that it would be
-/// too late.
+/// Sets the instruction level of the processor, if the configuration names one. Must run before any kernel.
 pub fn force_cpu(config: &Config) -> anyhow::Result<()> {
     let Some(level) = config.cpu else { return Ok(()) };
     cpu::force(level).with_context(|| {
         let present: Vec<&str> = cpu::Level::supported().map(cpu::Level::name).collect();
-        format!("cpu is {level}, and this machine has {}", present.join(", "))
+        format!("cpu is {level}, but this machine has {}: choose one of these", present.join(", "))
     })
 }
 
-/// Gets the model and starts it. Blocks.
+/// Fetches the model and starts it. Blocks.
 pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
     let files = fetch(&config.model)?;
     let ModelOptions { source, .. } = &config.model;
@@ -72,7 +71,8 @@ pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
     Ok((files, card, embedder))
 }
 
-/// Makes what answers calls: reads the collections while the model is loaded. Whichever fails first ends it.
+/// Makes the engine that answers calls: reads the collections while the model is loaded. The first failure ends
+/// both.
 async fn load(config: Config) -> anyhow::Result<Engine> {
     let options = config.store.clone();
     let store =
@@ -85,10 +85,10 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools, messages })
 }
 
-/// Gives the collections what the model and the settings leave of the memory, and says how it is shared out.
+/// Gives the collections the memory that the model and the settings leave, and logs the shares.
 fn share_memory(store: &Store, shares: &Shares, limits: &mut Limits) {
     let mapped: usize = store.list().iter().map(|collection| collection.index_file_bytes()).sum();
-    // Documents that were read are stored, and no part of what the process takes without them.
+    // Documents that were read count as stored, not as part of the process.
     let of_documents = store.used().bytes.saturating_sub(mapped);
     let anonymous = memory::anonymous().and_then(|bytes| usize::try_from(bytes).ok());
     let fixed = shares.fixed(anonymous.map(|bytes| bytes.saturating_sub(of_documents)));
@@ -102,18 +102,18 @@ fn share_memory(store: &Store, shares: &Shares, limits: &mut Limits) {
         embed_cache_bytes = shares.embed_cache,
         max_stored_bytes = limits.stored.bytes,
         max_resident_bytes = limits.max_resident_bytes,
-        "the memory is shared out, in bytes"
+        "memory is divided (bytes)"
     );
 }
 
-/// All that computes.
+/// The model, its description, and the classifiers.
 struct Models {
     embedder: Embedder,
     about: About,
     classifiers: Classifiers,
 }
 
-/// Starts the model, and then the classifiers, of which some read its vectors. Blocks.
+/// Starts the model, and then the classifiers, some of which read its vectors. Blocks.
 fn load_models(config: &Config) -> anyhow::Result<Models> {
     let (embedder, about) = load_model(config)?;
     let embeds = Embeds { embedder: &embedder, id: &about.id, fingerprints: about.compatible().collect() };
@@ -128,13 +128,13 @@ fn load_models(config: &Config) -> anyhow::Result<Models> {
             max_tokens = about.max_tokens,
             inputs = about.inputs.join("; "),
             outputs = about.outputs.join("; "),
-            "a classifier is ready"
+            "classifier ready"
         );
     }
     Ok(Models { embedder, about, classifiers })
 }
 
-/// A collection could not be made of longer vectors, and a request must not be the first to find out.
+/// Refuses a model whose vectors are too long for a collection, before a request finds out.
 fn check_dimensions(model: &str, dimensions: usize) -> anyhow::Result<()> {
     anyhow::ensure!(
         dimensions <= MAX_DIMENSIONS,
@@ -144,7 +144,7 @@ fn check_dimensions(model: &str, dimensions: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the model, with what `Info` tells of it. Blocks.
+/// Starts the model, and returns it with its description for `Info`. Blocks.
 fn load_model(config: &Config) -> anyhow::Result<(Embedder, About)> {
     let precision = config.embedder.arithmetic();
     let begun = std::time::Instant::now();
@@ -162,7 +162,7 @@ fn load_model(config: &Config) -> anyhow::Result<(Embedder, About)> {
         precision,
         threads = config.embedder.threads,
         seconds = begun.elapsed().as_secs_f32(),
-        "the model is ready"
+        "model ready"
     );
     let about = About {
         id: card.id,
@@ -186,14 +186,22 @@ fn open_store(options: collection::Options) -> anyhow::Result<Store> {
             let collections = store.list();
             let documents: usize = collections.iter().map(|collection| collection.len()).sum();
             let seconds = begun.elapsed().as_secs_f32();
-            tracing::info!(data_dir = %directory.display(), collections = collections.len(), documents, seconds, "the collections are read");
+            tracing::info!(
+                data_dir = %directory.display(),
+                collections = collections.len(),
+                documents,
+                seconds,
+                "collections read"
+            );
         }
-        None => tracing::info!("collections are in memory alone: they are gone when the server stops"),
+        None => tracing::info!(
+            "collections are in memory alone and are lost when the server stops; set data_dir to keep them"
+        ),
     }
     Ok(store)
 }
 
-/// Resolves at the first SIGINT, SIGTERM or SIGHUP; a second one ends the process at once.
+/// Resolves at the first SIGINT, SIGTERM or SIGHUP. A second one ends the process at once.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
     let mut interrupts = Signals::new().context("signals cannot be listened for")?;
     Ok(async move {
@@ -210,7 +218,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    /// Of a terminal that closes. `None` where the process was started to ignore it, as `nohup` does.
+    /// SIGHUP of a closing terminal. `None` if the process was started to ignore it, as with `nohup`.
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
@@ -240,12 +248,12 @@ impl Signals {
     }
 }
 
-/// Whether the process ignores SIGHUP, where the system tells.
+/// True if the process ignores SIGHUP, as far as the system reports it.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // Bit 0 is signal 1, which is SIGHUP.
+    // Bit 0 is signal 1, SIGHUP.
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
 }
 
@@ -259,7 +267,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        // An error means that there is no console to press Ctrl-C on: never stop for it.
+        // An error means that there is no console for Ctrl-C, which must not stop the server.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

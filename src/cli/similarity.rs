@@ -14,10 +14,10 @@ use crate::proto::{SimilarityRequest, SimilarityRow};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: cognate similarity \"a small dog\" --b \"a puppy\" \"a kitten\" \"a tax return\"")]
 pub struct Args {
-    /// The texts, the rows of the table
+    /// Texts: the rows of the table
     #[arg(required = true, value_name = "TEXT")]
     a: Vec<String>,
-    /// The texts to compare with, its columns; none: the rows with each other
+    /// Texts to compare with: the columns; by default, the rows are compared with each other
     #[arg(long, num_args = 1.., value_name = "TEXT")]
     b: Vec<String>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One row becomes a list with bars; more become a matrix.
+/// A table of scores: for one row a list with bars, for several a matrix.
 pub fn table(a: &[String], b: &[String], rows: &[SimilarityRow]) -> Table {
     if let [row] = rows {
         let mut table = Table::new([("score", Align::Right), ("", Align::Left), ("text", Align::Left)]);

@@ -1,8 +1,8 @@
 //! Tables and score bars for people.
 //!
-//! On a terminal lines are cut to its width and scores are coloured (unless `NO_COLOR` says not to); elsewhere nothing
-//! is cut or coloured. What comes from documents is cleaned of control characters, so that no text can
-//! move the cursor or end a row.
+//! On a terminal, lines are cut to its width and scores are coloured (unless `NO_COLOR` is set). Elsewhere nothing
+//! is cut or coloured. Texts of documents are stripped of control characters, so that they cannot move the cursor
+//! or end a row.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -11,19 +11,19 @@ use console::{Term, measure_text_width, style, truncate_str};
 
 /// Cells of a score bar.
 pub const BAR_CELLS: usize = 16;
-/// Texts in the middle of a table are cut to this on a terminal.
+/// Width to which texts in the middle of a table are cut on a terminal.
 const MIDDLE_CELLS: usize = 32;
 
-/// Where a column's cells stand.
+/// Alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// Left, for words.
     Left,
-    /// Numbers.
+    /// Right, for numbers.
     Right,
 }
 
-/// Rows under a header. The last column may be long: it is cut to what the terminal has left.
+/// Rows under a header. The last column may be long; it is cut to the rest of the terminal's width.
 #[derive(Debug)]
 pub struct Table {
     names: Vec<String>,
@@ -32,20 +32,20 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of these columns; without names there is no header.
+    /// Makes a table with these columns. Without names there is no header.
     pub fn new<N: Into<String>>(columns: impl IntoIterator<Item = (N, Align)>) -> Self {
         let (names, aligns) = columns.into_iter().map(|(name, align)| (name.into(), align)).unzip();
         Self { names, aligns, rows: Vec::new() }
     }
 
-    /// Adds a row of as many cells as there are columns.
+    /// Adds a row, with one cell per column.
     pub fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
         let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
         debug_assert_eq!(cells.len(), self.aligns.len(), "a cell for each column");
         self.rows.push(cells);
     }
 
-    /// Writes the table for a terminal of `width` cells; `None` is no terminal.
+    /// Writes the table for a terminal of `width` cells; `None` if it is not a terminal.
     pub fn write(&self, out: &mut impl Write, width: Option<usize>) -> io::Result<()> {
         let named = self.names.iter().any(|name| !name.is_empty());
         let header = named.then(|| self.names.iter().map(|name| style(name).dim().to_string()).collect::<Vec<_>>());
@@ -77,13 +77,13 @@ impl Table {
     }
 }
 
-/// Cells that a line on stdout may have; `None` where it is not a terminal.
+/// Width of a line on standard output; `None` if it is not a terminal.
 pub fn stdout_width() -> Option<usize> {
     let term = Term::stdout();
     term.is_term().then(|| term.size().1.into())
 }
 
-/// A text as a cell: control characters become spaces, runs of them one.
+/// Makes a text fit for a cell: each run of control characters becomes a space.
 pub fn clean(text: &str) -> String {
     let words = text.split(|c: char| {
         c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -91,12 +91,12 @@ pub fn clean(text: &str) -> String {
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// A cosine similarity: `0.8213`.
+/// A cosine similarity as text: `0.8213`.
 pub fn score(score: f32) -> String {
     format!("{score:.4}")
 }
 
-/// A bar of [`BAR_CELLS`] cells for a similarity; below 0 it is empty, 1 fills it.
+/// A bar of [`BAR_CELLS`] cells for a similarity: empty at 0 and below, full at 1.
 pub fn score_bar(score: f32) -> String {
     let bar = bar(score, BAR_CELLS);
     match score {
@@ -109,7 +109,7 @@ pub fn score_bar(score: f32) -> String {
 /// A bar in eighths of a cell, padded to `cells`.
 fn bar(share: f32, cells: usize) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
-    // A NaN becomes 0 here: `as` saturates and takes NaN to 0.
+    // `as` saturates, and converts NaN to 0.
     let eighths = ((share * (cells * 8) as f32).round() as usize).min(cells * 8);
     let mut bar = "█".repeat(eighths / 8);
     let rest = eighths % 8;
@@ -121,12 +121,12 @@ fn bar(share: f32, cells: usize) -> String {
     bar
 }
 
-/// A count with its thousands apart: `1,234,567`.
+/// A number with separated thousands: `1,234,567`.
 pub fn count(n: u64) -> String {
     indicatif::HumanCount(n).to_string()
 }
 
-/// Bytes in a fitting unit: `1.50 MiB`.
+/// Bytes in a suitable unit: `1.50 MiB`.
 pub fn bytes(n: u64) -> String {
     indicatif::BinaryBytes(n).to_string()
 }

@@ -1,7 +1,7 @@
-//! Texts on their way from the command line, a file or a pipe into a stream of requests.
+//! Streams of texts: from the command line, a file or a pipe into requests.
 //!
-//! They are read no faster than the server answers, so a file of any size takes no memory; a text that is
-//! wrong keeps its place and takes no part in a request.
+//! Texts are read no faster than the server answers, so a file of any size takes little memory. A wrong text keeps
+//! its position in the output, but is not sent.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -11,48 +11,48 @@ use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::input::{FormatArg, Place, Source};
+use super::input::{FormatArg, InputSource, Location};
 use crate::client::reader::{self, LargeNumbers};
 use crate::proto::Limits;
 
-/// Texts in one request, at most: a few batches of the model.
+/// Most texts in one request: a few batches of the model.
 const CHUNK_TEXTS: usize = 64;
-/// Bytes of texts in one request, unless one alone is longer.
+/// Most bytes of texts in one request, unless a single text is longer.
 const CHUNK_BYTES: usize = 1 << 18;
 
-/// A text, or why there is none.
+/// A text, or the reason why it could not be read.
 pub type Text = Result<String, String>;
 
 /// The texts that a command is given.
 #[derive(Debug, clap::Args)]
 pub struct Given {
-    /// The texts; none, and no --file: the lines of standard input
+    /// Texts; without any and without --file, the lines of standard input
     #[arg(value_name = "TEXT", conflicts_with = "file")]
     texts: Vec<String>,
-    /// The texts of this file: JSONL, CSV, TSV or plain lines; - is standard input
+    /// Read the texts from this file: JSONL, CSV, TSV or plain lines; - is standard input
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// How the file is written; without it the extension decides, and standard input is plain lines
+    /// Format of the file. By default the extension decides, and standard input is plain lines
     #[arg(long = "file-format", value_enum, conflicts_with = "texts")]
     file_format: Option<FormatArg>,
-    /// The column or field of the file that holds the text [default: text]
+    /// Column or field of the file with the text [default: text]
     #[arg(long, value_name = "NAME", conflicts_with = "texts")]
     text_column: Option<String>,
 }
 
-/// Texts as they are read, and why reading ended, if not at their end.
+/// Texts as they are read, and the reason if reading ended early.
 pub struct Texts {
-    /// In order.
+    /// The texts, in order.
     pub stream: ReceiverStream<Text>,
     failure: Arc<OnceLock<String>>,
 }
 
-/// Tells whether all texts were read.
+/// The result of reading all texts.
 #[derive(Debug, Clone)]
 pub struct Failure(Arc<OnceLock<String>>);
 
 impl Failure {
-    /// For the end of a command: what stopped the reading before its end.
+    /// Returns the error that stopped the reading. For the end of a command.
     pub fn check(&self) -> anyhow::Result<()> {
         match self.0.get() {
             Some(failure) => bail!("{failure}"),
@@ -62,31 +62,31 @@ impl Failure {
 }
 
 impl Texts {
-    /// To be asked when all texts have been taken.
+    /// Returns the result of the reading. Valid once all texts were taken.
     pub fn failure(&self) -> Failure {
         Failure(self.failure.clone())
     }
 }
 
-/// Requests for a stream, and for each answer the texts that it is about.
+/// Requests for a stream, and the texts of each request.
 pub struct Feed<R> {
-    /// What the server is to read.
+    /// Requests for the server.
     pub requests: ReceiverStream<R>,
-    /// The texts of each request, in order, with those that are errors; a chunk of errors alone has no request.
+    /// Texts of each request, in order, including those that are errors. A chunk of only errors has no request.
     pub chunks: mpsc::Receiver<Vec<Text>>,
 }
 
 impl Given {
-    /// The texts, read on a thread of their own; those that are too long are errors already here, for a request
-    /// beyond the message limit would end the stream.
+    /// Reads the texts on a thread of its own. Texts that are too long become errors here, because a request beyond
+    /// the message limit would end the stream.
     pub fn texts(&self, limits: &Limits) -> anyhow::Result<Texts> {
         let max_text_bytes = usize::try_from(limits.max_text_bytes).unwrap_or(usize::MAX);
         let source = match (&self.file, self.texts.is_empty()) {
-            (Some(file), _) => Some(Source::named(file)),
-            (None, true) => Some(Source::Stdin),
+            (Some(file), _) => Some(InputSource::named(file)),
+            (None, true) => Some(InputSource::Stdin),
             (None, false) => None,
         };
-        // Few: the longest text may be as large as a request.
+        // Few, because the longest text may be as large as a request.
         let (send, receive) = mpsc::channel(16);
         let fits = move |text: String| {
             let bytes = text.len();
@@ -100,13 +100,13 @@ impl Given {
         };
         let format = self.file_format.map_or_else(|| source.format(), Into::into);
         if let (reader::Format::Lines, Some(_)) = (format, &self.text_column) {
-            bail!("--text-column is of no use for {source}: plain lines have no columns; say --file-format");
+            bail!("--text-column has no effect on {source}: plain lines have no columns; set --file-format");
         }
         let options = reader::Options {
             format_is_given: self.file_format.is_some(),
             format_flag: Some("--file-format"),
             text_column: self.text_column.clone(),
-            // Metadata goes nowhere.
+            // Metadata is not used.
             large_numbers: LargeNumbers::Text,
             ..reader::Options::new(format, source.stem())
         };
@@ -115,7 +115,7 @@ impl Given {
             let failure = failure.clone();
             move || {
                 let name = source.to_string();
-                // Nobody else sets it.
+                // Only this thread sets it.
                 let failed = |error: reader::Error| _ = failure.set(format!("{name}: {error}"));
                 let records = match reader::read(input, &options) {
                     Ok(records) => records,
@@ -126,9 +126,10 @@ impl Given {
                         Ok(record) => record,
                         Err(error) => return failed(error),
                     };
-                    let place = Place { source: name.as_str().into(), line: record.line };
+                    let location = Location { source: name.as_str().into(), line: record.line };
                     let text = record.document.map_err(|bad| bad.to_string());
-                    let text = text.and_then(|document| fits(document.text)).map_err(|bad| format!("{place}: {bad}"));
+                    let text =
+                        text.and_then(|document| fits(document.text)).map_err(|bad| format!("{location}: {bad}"));
                     if send.blocking_send(text).is_err() {
                         return;
                     }
@@ -139,14 +140,14 @@ impl Given {
     }
 }
 
-/// Packs texts into chunks, and those of each chunk that are not errors into a request.
+/// Packs texts into chunks, and the valid texts of each chunk into a request.
 pub fn feed<R: Send + 'static>(
     texts: impl Stream<Item = Text> + Send + Unpin + 'static,
     limits: &Limits,
     request: impl Fn(Vec<String>) -> R + Send + 'static,
 ) -> Feed<R> {
     let chunk_texts = (limits.max_texts as usize).clamp(1, CHUNK_TEXTS);
-    // 1: requests wait in HTTP/2's window, not here. 256 chunks: more than that window holds.
+    // 1, because requests wait in HTTP/2's window and not here. 256 chunks are more than that window holds.
     let ((requests, receive), (chunks, chunks_of)) = (mpsc::channel(1), mpsc::channel(256));
     tokio::spawn(pack(texts, chunk_texts, request, requests, chunks));
     Feed { requests: ReceiverStream::new(receive), chunks: chunks_of }
@@ -159,12 +160,12 @@ async fn pack<R>(
     requests: mpsc::Sender<R>,
     chunks: mpsc::Sender<Vec<Text>>,
 ) {
-    // The texts that are there go together; a slow source is not held up.
+    // Sends the texts that are ready together; a slow source is not held up.
     let mut ready = texts.ready_chunks(chunk_texts);
     while let Some(texts) = ready.next().await {
         for chunk in split(texts) {
             let texts: Vec<String> = chunk.iter().filter_map(|text| text.as_ref().ok()).cloned().collect();
-            // Where nobody listens any more, the call has failed and says why.
+            // If the receiver is gone, the call has failed and reports the reason.
             if chunks.send(chunk).await.is_err() {
                 return;
             }
@@ -175,7 +176,7 @@ async fn pack<R>(
     }
 }
 
-/// Parts of at most [`CHUNK_BYTES`], or of one text.
+/// Splits texts into parts of at most [`CHUNK_BYTES`], or of one text.
 fn split(texts: Vec<Text>) -> Vec<Vec<Text>> {
     let (mut parts, mut bytes) = (Vec::<Vec<Text>>::new(), 0);
     for text in texts {

@@ -19,7 +19,7 @@ use crate::client::{Client, item_error};
 use crate::proto::{self as pb, query};
 use crate::rpc::metadata;
 
-/// Finds what is nearest in meaning: documents of a collection, or some candidates
+/// Finds the nearest in meaning: documents of a collection, or some candidates
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cognate top-k \"to move through water\" --collection words -k 5
@@ -27,13 +27,13 @@ use crate::rpc::metadata;
   cognate top-k --id swim.v.01 --collection words --where part_of_speech=noun
   cognate top-k \"a sound\" --collection words --group-by field --diversity 0.3")]
 pub struct Args {
-    /// Queries; none, and no --id: one query per line of standard input
+    /// Queries; without any and without --id, one query per line of standard input
     #[arg(value_name = "QUERY")]
     queries: Vec<String>,
     /// Search with the vector of this document
     #[arg(long, value_name = "ID", requires = "collection")]
     id: Vec<String>,
-    /// The collection to search
+    /// Collection to search
     #[arg(long, short, value_name = "NAME", required_unless_present_any = ["candidate", "candidates"])]
     collection: Option<String>,
     /// Rank these texts instead of a collection
@@ -42,22 +42,23 @@ pub struct Args {
     /// Rank the texts of this file (JSONL, CSV or plain lines) instead of a collection
     #[arg(long, value_name = "FILE")]
     candidates: Option<PathBuf>,
-    /// Hits for each query
+    /// Number of hits per query
     #[arg(short, default_value_t = 10, value_name = "N")]
     k: u32,
-    /// Leave out hits that score less
+    /// Leave out hits with a lower score
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     min_score: Option<f32>,
-    /// Candidates kept while the graph is walked: higher finds more of the true neighbours, at linear cost
+    /// Number of candidates of the graph walk (ef): higher finds more of the true neighbours, at linear cost
     #[arg(long, value_name = "N", conflicts_with_all = ["candidate", "candidates"])]
     ef: Option<u32>,
-    /// Compare with every document: the true neighbours, at a cost linear in the collection
+    /// Compare with every document: finds the true neighbours, at a cost linear in the collection
     #[arg(long, conflicts_with_all = ["ef", "candidate", "candidates"])]
     exact: bool,
-    /// Only documents whose metadata matches, as in 'lang = en and year >= 2020'; several must all hold
+    /// Search only documents whose metadata matches, for example 'lang = en and year >= 2020'; several must all
+    /// hold
     #[arg(long = "where", value_name = "FILTER")]
     conditions: Vec<String>,
-    /// How much hits should differ from each other, 0 to 1: 0 ranks by score alone
+    /// Difference that hits should have from each other, 0 to 1; 0 ranks by score alone
     #[arg(
         long,
         default_value_t = 0.0,
@@ -66,10 +67,10 @@ pub struct Args {
         value_name = "WEIGHT"
     )]
     diversity: f32,
-    /// Only the best hits of each group: of documents with the same value in this field of their metadata
+    /// Return only the best hits of each group of documents with the same value in this metadata field
     #[arg(long, value_name = "FIELD")]
     group_by: Option<String>,
-    /// Hits of one group at most [default: 1]
+    /// Most hits of one group [default: 1]
     #[arg(long, requires = "group_by", value_name = "N")]
     group_size: Option<u32>,
     /// Show each hit's metadata
@@ -82,11 +83,11 @@ pub struct Args {
     connection: Connection,
 }
 
-/// Runs the command: 0 if every query was answered, 1 if not.
+/// Runs the command. Exit code 0 if every query was answered, 1 if not.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let has_candidates = !args.candidate.is_empty() || args.candidates.is_some();
     if args.collection.is_some() && has_candidates && args.id.is_empty() {
-        bail!("--collection is of no use here: candidates are ranked instead, and only --id needs it beside them");
+        bail!("--collection has no effect on candidates: leave it out, or use --id, whose documents it holds");
     }
     let client = args.connection.open().await?;
     let mut request = pb::TopKRequest {
@@ -126,8 +127,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn candidates(args: &Args) -> anyhow::Result<Vec<String>> {
     let mut texts = args.candidate.clone();
     if let Some(path) = &args.candidates {
-        for (place, text) in input::texts(path)? {
-            texts.push(text.with_context(|| place.to_string())?);
+        for (location, text) in input::texts(path)? {
+            texts.push(text.with_context(|| location.to_string())?);
         }
         if texts.is_empty() {
             bail!("{} holds no candidates", path.display());
@@ -136,11 +137,11 @@ fn candidates(args: &Args) -> anyhow::Result<Vec<String>> {
     Ok(texts)
 }
 
-/// Where queries come from: the arguments, or standard input line by line.
+/// The source of queries: the arguments, or the lines of standard input.
 struct Queries {
     given: std::vec::IntoIter<pb::Query>,
     input: Option<Lines<BufReader<Stdin>>>,
-    /// Queries in one call.
+    /// Queries per call.
     at_once: usize,
 }
 
@@ -151,11 +152,11 @@ impl Queries {
         let given: Vec<pb::Query> = texts.chain(ids).map(|query| pb::Query { query: Some(query) }).collect();
         let limits = client.info(pb::InfoRequest {}).await?.limits.unwrap_or_default();
         let input = given.is_empty().then(|| BufReader::new(tokio::io::stdin()).lines());
-        // Somebody who types wants each answer at once.
+        // A person who types wants each answer at once.
         let at_once = if input.is_some() && io::stdin().is_terminal() {
             1
         } else {
-            // 64: enough to fill the model's batches.
+            // 64, which fills the model's batches.
             limits.max_texts.min(limits.max_hits / args.k.max(1)).clamp(1, 64) as usize
         };
         Ok(Self { given: given.into_iter(), input, at_once })
@@ -167,11 +168,12 @@ impl Queries {
         if let Some(input) = &mut self.input {
             while queries.len() < self.at_once {
                 let line = input.next_line().await;
-                let Some(line) = line.context("standard input, whose lines are the queries")? else { break };
+                let Some(line) = line.context("cannot read the queries from standard input")? else { break };
                 let line = line.trim_start_matches('\u{feff}');
                 ensure!(
                     !is_json_object(line),
-                    "standard input holds JSON, and its lines are taken as queries: take the texts out, as in jq -r .text"
+                    "standard input holds JSON, and its lines would be taken as queries: \
+                     extract the texts first, for example with jq -r .text"
                 );
                 if !line.trim().is_empty() {
                     queries.push(pb::Query { query: Some(query::Query::Text(line.to_owned())) });
@@ -249,7 +251,7 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-/// What a hit's group has in common; empty if it is a group of its own.
+/// The value of a hit's group; empty if the hit is a group of its own.
 fn group(hit: &pb::Hit) -> anyhow::Result<String> {
     Ok(match hit.group.as_ref().map(metadata::value_to_json).transpose()? {
         None => String::new(),

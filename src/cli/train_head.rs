@@ -1,4 +1,4 @@
-//! `cognate train-head`: a classifier from examples, as a head on the server's own embeddings.
+//! `cognate train-head`: trains a classifier from examples, as a head on the server's embeddings.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::connection::Connection;
-use super::input::{Place, Source};
+use super::input::{InputSource, Location};
 use super::new_file::NewFile;
 use super::table::{self, Align, Table};
 use super::texts::{self, Feed};
@@ -23,34 +23,34 @@ use crate::client::{Client, item_error};
 use crate::proto::{self as pb, embed_result::Result as Embedded};
 use crate::rpc::metadata;
 
-/// Labels of which the table of confusions is still a table.
+/// Most labels for which the confusion matrix is shown.
 const MOST_SHOWN: usize = 20;
 
-/// Makes a classifier from labelled texts, as a head on the server's embeddings
+/// Trains a classifier from labelled texts, as a head on the server's embeddings
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cognate train-head tickets.csv --output tickets.json
   cognate serve --classifier tickets=tickets.json")]
 pub struct Args {
-    /// Labelled texts: CSV with a header, or JSON lines; twenty of each label are a start
+    /// Labelled texts: CSV with a header, or JSON lines; start with about twenty of each label
     #[arg(value_name = "LABELLED")]
     file: PathBuf,
-    /// Where the head goes; - is standard output, and the report then goes to standard error
+    /// Write the head to this file; - is standard output, and then the report goes to standard error
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// The column or field of the text
+    /// Column or field with the text
     #[arg(long, default_value = "text", value_name = "NAME")]
     text_column: String,
-    /// The column or field of the label
+    /// Column or field with the label
     #[arg(long, default_value = "label", value_name = "NAME")]
     label_column: String,
-    /// Rare labels count as much as frequent ones, whatever their number of examples
+    /// Give rare labels the same weight as frequent ones
     #[arg(long)]
     balanced: bool,
-    /// The penalty on large weights; without it, cross-validation chooses
+    /// Penalty on large weights; by default, cross-validation chooses it
     #[arg(long, value_name = "NUMBER")]
     l2: Option<f64>,
-    /// Decides which examples are held out together
+    /// Seed for choosing the examples that are held out together
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     seed: u64,
     #[command(flatten)]
@@ -60,9 +60,9 @@ pub struct Args {
 /// Labelled texts, in the order of the file.
 struct Labelled {
     texts: Vec<String>,
-    /// The number of each text's label.
+    /// Index of each text's label.
     labels: Vec<usize>,
-    /// In the byte order of their names.
+    /// Names of the labels, in byte order.
     names: Vec<String>,
 }
 
@@ -80,8 +80,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         class_weights: if args.balanced { ClassWeights::Balanced } else { ClassWeights::Equal },
         seed: args.seed,
     };
-    // Hidden by itself where standard error is no terminal. With a hundred labels it is a matter of minutes.
-    let bar = ProgressBar::new_spinner().with_message("fitting, and validating what was fitted");
+    // The bar hides itself if standard error is not a terminal. With a hundred labels, training takes minutes.
+    let bar = ProgressBar::new_spinner().with_message("fitting and validating the head");
     bar.enable_steady_tick(Duration::from_millis(100));
     let (labelled, trained) = tokio::task::spawn_blocking(move || {
         let dimensions = vectors.len() / labelled.texts.len();
@@ -99,7 +99,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let is_stdout = output.is_stdout();
     output.finish()?;
 
-    // Standard output has room for one of the two.
+    // Standard output can carry only one of the two.
     let mut out: Box<dyn Write> = if is_stdout { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) };
     if args.connection.json {
         writeln!(out, "{}", report(&labelled, &trained))?;
@@ -109,15 +109,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the file; a record that is wrong ends it, for a head of the others would not be what was asked for.
+/// Reads the file. A wrong record is an error: a head of the other records is not what was asked for.
 fn read(path: &Path, text_column: String, label_column: &str) -> anyhow::Result<Labelled> {
-    let source = Source::named(path);
+    let source = InputSource::named(path);
     let name = source.to_string();
     ensure!(
         source.format() != reader::Format::Lines,
         "{name}: labels are read from .csv, .tsv and .jsonl files, with a column or field {label_column:?}"
     );
-    // A label is a name: its digits stay.
+    // Labels are names, so their digits are kept.
     let options = reader::Options {
         text_column: Some(text_column),
         large_numbers: LargeNumbers::Text,
@@ -127,14 +127,15 @@ fn read(path: &Path, text_column: String, label_column: &str) -> anyhow::Result<
     let (mut texts, mut given) = (Vec::new(), Vec::new());
     for record in reader::read(input, &options).with_context(|| name.clone())? {
         let record = record.with_context(|| name.clone())?;
-        let place = Place { source: name.as_str().into(), line: record.line };
-        let document = record.document.with_context(|| place.to_string())?;
-        let metadata = metadata::to_json(&document.metadata.unwrap_or_default()).with_context(|| place.to_string())?;
+        let location = Location { source: name.as_str().into(), line: record.line };
+        let document = record.document.with_context(|| location.to_string())?;
+        let metadata =
+            metadata::to_json(&document.metadata.unwrap_or_default()).with_context(|| location.to_string())?;
         let label = match metadata.get(label_column) {
             Some(Value::String(label)) if !label.trim().is_empty() => label.trim().to_owned(),
             Some(Value::Number(number)) => number.to_string(),
             Some(Value::Bool(truth)) => truth.to_string(),
-            _ => bail!("{place}: there is no label in {label_column:?}; name the column with --label-column"),
+            _ => bail!("{location}: there is no label in {label_column:?}: set the column with --label-column"),
         };
         texts.push(document.text);
         given.push(label);
@@ -147,18 +148,18 @@ fn read(path: &Path, text_column: String, label_column: &str) -> anyhow::Result<
     Ok(Labelled { texts, labels, names })
 }
 
-/// Equal texts have equal numbers.
+/// Group numbers of the texts: equal texts get equal numbers.
 fn groups(texts: &[String]) -> Vec<usize> {
     let mut first = HashMap::new();
     texts.iter().enumerate().map(|(n, text)| *first.entry(text.trim()).or_insert(n)).collect()
 }
 
-/// `[texts][dimensions]`, of length 1. A text without a vector ends it.
+/// Vectors of the texts, `[texts][dimensions]`, of length 1. A text without a vector is an error.
 async fn embed(client: &Client, labelled: &Labelled, limits: &pb::Limits) -> anyhow::Result<Vec<f32>> {
     let given: Vec<texts::Text> = labelled.texts.iter().cloned().map(Ok).collect();
     let request = |texts| pb::EmbedRequest { texts, format: pb::VectorFormat::F32Bytes.into(), ..Default::default() };
     let Feed { requests, chunks } = texts::feed(futures::stream::iter(given), limits, request);
-    // The texts of each answer are known by their order alone.
+    // The order alone assigns answers to texts.
     drop_all(chunks);
     let mut answers = client.embed_stream(requests).await?;
     let (mut vectors, mut n) = (Vec::new(), 0);
@@ -168,7 +169,7 @@ async fn embed(client: &Client, labelled: &Labelled, limits: &pb::Limits) -> any
                 Embedded::Error(status) => bail!("text {}: {}", n + 1, item_error(&status)),
                 Embedded::Vector(vector) => match vector::read(&vector)? {
                     Values::F32(values) => vectors.extend_from_slice(&values),
-                    _ => bail!("the server answered in another format than was asked for"),
+                    _ => bail!("the server answered in a format that was not requested"),
                 },
             }
             n += 1;
@@ -178,7 +179,7 @@ async fn embed(client: &Client, labelled: &Labelled, limits: &pb::Limits) -> any
     Ok(vectors)
 }
 
-/// Reads a channel to its end, so that its sender is never held up.
+/// Reads a channel to its end, so that its sender never waits.
 fn drop_all<T: Send + 'static>(mut channel: tokio::sync::mpsc::Receiver<T>) {
     tokio::spawn(async move { while channel.recv().await.is_some() {} });
 }
@@ -209,7 +210,7 @@ fn show(out: &mut impl Write, args: &Args, labelled: &Labelled, trained: &Traine
     )?;
     let mut sums = Table::new([("", Align::Left), ("", Align::Right)]);
     sums.row(["right", &*percent(confusion.accuracy())]);
-    sums.row(["right, if all had the most frequent label", &*percent(confusion.baseline())]);
+    sums.row(["right, if always the most frequent label", &*percent(confusion.baseline())]);
     sums.row(["macro F1", &*format!("{:.3}", confusion.macro_f1())]);
     sums.write(out, width)?;
     writeln!(out)?;
@@ -235,7 +236,7 @@ fn show(out: &mut impl Write, args: &Args, labelled: &Labelled, trained: &Traine
     writeln!(out, "\n{} is written: serve it with --classifier NAME={0}", args.output.display())
 }
 
-/// A row for each label, a column for what was said of its texts.
+/// The confusion matrix: a row per label, a column per predicted label.
 fn confusions(confusion: &Confusion, names: &[String]) -> Table {
     let columns = names.iter().map(|name| (format!("→ {}", table::clean(name)), Align::Right));
     let mut shown = Table::new(std::iter::once((String::new(), Align::Left)).chain(columns));
@@ -258,8 +259,10 @@ mod tests {
 
     #[test]
     fn labels_are_numbered_by_their_names_and_may_be_texts_numbers_or_truths() {
-        let lines = "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"b\", \"label\": 3}\n{\"text\": \"a\", \"label\": true}\n";
-        let (_directory, path) = file("a.jsonl", lines);
+        let lines =
+            [r#"{"text": "a", "label": "x"}"#, r#"{"text": "b", "label": 3}"#, r#"{"text": "a", "label": true}"#]
+                .join("\n");
+        let (_directory, path) = file("a.jsonl", &lines);
         let labelled = read(&path, "text".to_owned(), "label").unwrap();
         assert_eq!(labelled.names, ["3", "true", "x"]);
         assert_eq!(labelled.labels, [2, 0, 1]);
@@ -287,8 +290,10 @@ mod tests {
 
     #[test]
     fn labels_that_are_numbers_too_large_for_a_double_do_not_become_one() {
-        let lines = "{\"text\": \"a\", \"label\": 100000000000000000001}\n{\"text\": \"b\", \"label\": 100000000000000000002}\n";
-        let (_directory, path) = file("a.jsonl", lines);
+        let lines =
+            [r#"{"text": "a", "label": 100000000000000000001}"#, r#"{"text": "b", "label": 100000000000000000002}"#]
+                .join("\n");
+        let (_directory, path) = file("a.jsonl", &lines);
         let labelled = read(&path, "text".to_owned(), "label").unwrap();
         assert_eq!(labelled.names, ["100000000000000000001", "100000000000000000002"]);
     }

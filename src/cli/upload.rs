@@ -1,8 +1,8 @@
 //! `cognate upload`: files of documents into a collection.
 //!
-//! A thread reads records, the client sends what becomes a document, and the [`Ledger`] knows which records
-//! are on their way. Only those are in memory: reading waits for the server. With `--resume` a [`bookmark`] keeps how
-//! far the load came.
+//! A thread reads records, the client sends those that become documents, and the [`Ledger`] tracks the records on
+//! their way. Only these are in memory, because reading waits for the server. With `--resume` a [`bookmark`] stores
+//! the progress of the load.
 
 mod bookmark;
 mod findings;
@@ -33,61 +33,63 @@ use super::{interrupt, say, table};
 use crate::client::reader::Types;
 use crate::client::{self, item_error};
 
-/// Loads documents into a collection, which is made if it does not exist
+/// Loads documents into a collection, which is created if it does not exist
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A document that is wrong is reported and skipped. What was committed stays. Exit status: 0 all committed, \
+    after_help = "A wrong document is reported and skipped. Committed documents stay. Exit status: 0 all committed, \
 1 some rejected, 2 failed, 129, 130 or 143 interrupted.
 
-A record without an id gets one from the file's name, its line and what it holds, as in words:17-9f86d081884c: loaded \
-again it is the same document, and it never takes the place of another one.
+A record without an id gets one from the file's name, its line and its content, for example words:17-9f86d081884c. \
+Loaded again, it is the same document, and it never replaces another one.
 
 Examples:
   cognate upload words.jsonl --collection words
   cognate upload reviews.csv --collection reviews --text-column review --id-column review_id --types stars:number
-  cognate upload million.jsonl --collection corpus --resume   # and again, when it broke
+  cognate upload million.jsonl --collection corpus --resume   # and again, if it was interrupted
   zcat corpus.jsonl.gz | cognate upload - --format jsonl --collection corpus --rejected rejected.jsonl"
 )]
 pub struct Args {
-    /// The files: .jsonl, .json, .csv, .tsv, or plain lines; - is standard input
+    /// Files to load: .jsonl, .json, .csv, .tsv, or plain lines; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The collection
+    /// Collection to load into
     #[arg(long, short, value_name = "NAME")]
     collection: String,
-    /// How the files are written; without it the extension decides, and standard input is plain lines
+    /// Format of the files. By default the extension decides, and standard input is plain lines
     #[arg(long, value_enum)]
     format: Option<FormatArg>,
-    /// The character between the fields of a CSV, as ';' [default: ,]
+    /// Character between the fields of a CSV, for example ';' [default: ,]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     delimiter: Option<u8>,
-    /// Quotes in a CSV or TSV are part of the text and enclose no fields
+    /// Take quotes in a CSV or TSV as part of the text, not as enclosing fields
     #[arg(long)]
     no_quotes: bool,
-    /// The column or field that holds the id, which every record must then have [default: id, if there is one]
+    /// Column or field with the id, which every record must then have [default: id, if there is one]
     #[arg(long, value_name = "NAME")]
     id_column: Option<String>,
-    /// The column or field that holds the text, which every record must then have [default: text]
+    /// Column or field with the text, which every record must then have [default: text]
     #[arg(long, value_name = "NAME")]
     text_column: Option<String>,
-    /// Records without an id get PREFIX:LINE: the next load with this prefix replaces what this one stored
+    /// Give records without an id the id PREFIX:LINE. The next load with this prefix replaces what this one stored
     #[arg(long, value_name = "PREFIX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id_prefix: Option<String>,
-    /// What the columns of a CSV hold: number, boolean (true, false, 1, 0) or text, as in year:number,open:boolean; a
-    /// column that is not named is text
+    /// Types of the columns of a CSV: number, boolean (true, false, 1, 0) or text, for example
+    /// year:number,open:boolean.
+    /// Columns that are not named are text
     #[arg(long, value_name = "COLUMN:TYPE,…")]
     types: Option<Types>,
-    /// Whole numbers in the metadata beyond 2^53, which it cannot hold exactly [default: refuse]
+    /// Treatment of whole numbers beyond 2^53 in the metadata, which it cannot store exactly [default: refuse]
     #[arg(long, value_enum)]
     large_numbers: Option<LargeNumbersArg>,
     /// Write each rejected record to this file as a JSON line: file, line, id, error, record
     #[arg(long, value_name = "FILE")]
     rejected: Option<PathBuf>,
-    /// Note how far the load came, and if an earlier one with --resume broke, go on where it stopped; needs one regular
+    /// Store the progress of the load, and continue an earlier load with --resume that was interrupted. Needs one
+    /// regular
     /// file. Begins again if the loaded part of the file has changed, or its documents are not in the collection
     #[arg(long)]
     resume: bool,
-    /// Where --resume keeps its notes [default: the user's directory for state]
+    /// Directory of the progress that --resume stores [default: the user's directory for state]
     #[arg(long, env = "COGNATE_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -101,8 +103,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut inputs = source::open(&args)?;
     if args.resume && !matches!(inputs.as_slice(), [Input { bytes: Some(_), .. }]) {
         bail!(
-            "--resume needs one regular file: standard input has no beginning to go back to, and several files are \
-             loaded one by one"
+            "--resume needs one regular file: standard input cannot be read again, and several files are \
+             to be loaded one by one"
         );
     }
     let client = args.connection.open().await?;
@@ -120,7 +122,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ledger = Arc::new(Ledger::new(bar.clone(), rejected, args.connection.json, start));
 
     let started = Instant::now();
-    // Few: a record may be large, and the client packs what is there.
+    // Few, because a record may be large, and the client packs those that are there.
     let (send, documents) = mpsc::channel(64);
     let reading = std::thread::spawn({
         let ledger = ledger.clone();
@@ -142,7 +144,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         if let Some(due) = bookmark.as_mut().filter(|bookmark| bookmark.is_due())
             && let Err(error) = due.keep(ledger.position())
         {
-            ledger.tell(&format!("the load goes on, and cannot be resumed: {error:#}"));
+            ledger.tell(&format!("the load goes on, but it cannot be resumed: {error:#}"));
             bookmark = None;
         }
     });
@@ -154,7 +156,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Some("interrupted: what is committed stays; the server may commit more of what was sent".to_owned())
         }
     };
-    // After a failure the reader may wait for standard input for ever.
+    // After a failure the reader may wait for standard input without end.
     let all_read = failure.is_some() || reading.join().is_ok_and(|all_read| all_read);
     bar.finish_and_clear();
     let unread = ledger.finish()?;
@@ -182,22 +184,23 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// `--state-dir` says where `--resume` keeps its notes. The variable may be set for all loads.
+/// Refuses `--state-dir` without `--resume`. The variable may be set for all loads.
 fn check_state_dir(args: &Args) -> anyhow::Result<()> {
     let is_of_variable = std::env::var_os("COGNATE_STATE_DIR").is_some();
     if args.state_dir.is_some() && !args.resume && !is_of_variable {
-        bail!("--state-dir is of no use without --resume");
+        bail!("--state-dir needs --resume: add it, or leave --state-dir out");
     }
     Ok(())
 }
 
-/// A load that goes on adds to what it wrote before.
+/// Opens the file of rejected records. A continued load appends to it.
 fn rejected_file(path: &Path, goes_on: bool) -> anyhow::Result<File> {
     let opened = if goes_on { File::options().create(true).append(true).open(path) } else { File::create(path) };
     opened.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// By bytes where the size of every file is known, else a spinner. `begun`: bytes that were loaded before.
+/// Makes a progress bar by bytes if the size of every file is known, otherwise a spinner. `begun` is the number of
+/// bytes that were loaded before.
 fn progress_bar(inputs: &[Input], begun: u64) -> ProgressBar {
     const COUNTS: &str = "{msg}  {elapsed}";
     let total: Option<u64> = inputs.iter().map(|input| input.bytes).sum();

@@ -1,4 +1,4 @@
-//! `cognate verify`: is all that was stored still what was stored, and is it found?
+//! `cognate verify`: checks that everything is as it was stored, and that each document is found.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -11,17 +11,18 @@ use super::table::{self, Align, Table};
 use crate::collection::disk::{self, Disk, Report};
 use crate::collection::{self, Store};
 
-/// Unfound documents that are named.
+/// Most unfound documents that are named.
 const NAMED: usize = 20;
 
-/// Checks a data directory that no server uses: every page, every document, all counts, and that each document is found
+/// Checks a data directory that no server uses: every page, every document, all counts, and that each document is
+/// found
 /// by its own vector; exits with 1 if something is wrong
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The data directory
+    /// Data directory to check
     #[arg(long, env = "COGNATE_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,
-    /// Do not search: checksums and counts only, in seconds instead of about a minute for 100,000 documents
+    /// Check checksums and counts only: seconds, instead of about a minute for 100,000 documents
     #[arg(long)]
     no_search: bool,
     /// Print one JSON object
@@ -38,10 +39,10 @@ struct Unfound {
 /// Runs the command. Blocks.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let directory = args.data_dir.display();
-    // Opening would make one.
-    ensure!(args.data_dir.is_dir(), "{directory} is no directory");
+    // Opening a missing directory would create it.
+    ensure!(args.data_dir.is_dir(), "{directory} is not a directory: name the data directory of a server");
     let report = Disk::open(&args.data_dir, disk::Options::default())?.verify()?;
-    // What is damaged cannot be loaded.
+    // Damaged files cannot be loaded.
     let unfound = if report.is_clean() && !args.no_search { unfound(&args.data_dir)? } else { Vec::new() };
     if args.json {
         writeln!(io::stdout(), "{}", as_json(&report, &unfound))?;

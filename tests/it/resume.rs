@@ -103,7 +103,7 @@ async fn a_load_that_a_crash_of_the_server_broke_goes_on_and_ends_as_an_unbroken
     server.client().await.delete_collection(gone).await.unwrap();
     let (third, code, said) = loaded(&resume(&addr));
     assert_eq!((code, third["received"].as_u64()), (Some(0), Some(RECORDS as u64)), "{said}");
-    assert!(said.contains("again: the collection is not there any more"), "{said}");
+    assert!(said.contains("again: the collection does not exist any more"), "{said}");
     assert!(export("c") == unbroken);
 }
 

@@ -1,7 +1,8 @@
-//! How far a file has been loaded, kept on disk for the next try.
+//! Bookmarks: the progress of a load, stored on disk for the next attempt.
 //!
-//! A bookmark says that every record in the first so many bytes of a file was committed or refused. It holds for those
-//! very bytes: their digest is in it. So a file that has grown since goes on, and one that was edited begins again.
+//! A bookmark says that every record in the first N bytes of a file was committed or refused. It contains the
+//! digest of these bytes. So a file that has grown is continued, and one that was edited is loaded again from its
+//! beginning.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -16,12 +17,13 @@ use sha2::{Digest, Sha256};
 use super::super::new_file::NewFile;
 use crate::proto::Document;
 
-/// Committed documents that are remembered, to be looked for in the collection: a few, as one may be gone by chance.
+/// Committed documents that are remembered, to look for them in the collection: several, because one may have been
+/// deleted.
 const MARKS: usize = 8;
-/// How often it is written while the load goes on: what was loaded since is loaded again.
+/// Interval of writing during a load. Records since the last write are loaded again.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// By what a committed document is known again.
+/// Id and text digest of a committed document, by which it is recognised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) id: String,
@@ -34,21 +36,21 @@ impl Mark {
     }
 }
 
-/// Up to where every record is committed or refused.
+/// The position up to which every record is committed or refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Position {
-    /// Of the file.
+    /// Bytes from the start of the file.
     pub(super) bytes: u64,
-    /// The documents committed last.
+    /// The last committed documents.
     pub(super) marks: VecDeque<Mark>,
 }
 
 impl Position {
-    /// Moves behind a record; `mark` is that of a committed document.
+    /// Advances past a record; `mark` is given if it was committed.
     pub(super) fn pass(&mut self, bytes: u64, mark: Option<Mark>) {
         self.bytes = bytes;
         let Some(mark) = mark else { return };
-        // Of one id the collection has the last.
+        // Only the last document of an id is in the collection.
         self.marks.retain(|earlier| earlier.id != mark.id);
         self.marks.push_back(mark);
         if self.marks.len() > MARKS {
@@ -57,110 +59,110 @@ impl Position {
     }
 }
 
-/// What the file of a bookmark holds.
+/// Content of a bookmark's file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    /// For whoever looks at it.
+struct StoredBookmark {
+    /// Name of the loaded file, for people who look at this one.
     source: PathBuf,
     sha256: String,
     #[serde(flatten)]
     position: Position,
 }
 
-/// What is known of an earlier try.
+/// The state of an earlier attempt.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// Nothing.
+pub(super) enum EarlierLoad {
+    /// There was no earlier attempt.
     Nothing,
-    /// Something that does not hold, and why.
+    /// There was one, but its bookmark is invalid, for this reason.
     Outdated(&'static str),
-    /// That it came so far; `line` is the next one of the file, from 1.
+    /// It came to this position; `line` is the next line of the file, from 1.
     At { position: Position, line: u64 },
 }
 
-/// The bookmark of one file's load into one collection.
+/// The bookmark of loading one file into one collection.
 #[derive(Debug)]
 pub(super) struct Bookmark {
-    place: PathBuf,
+    path: PathBuf,
     source: PathBuf,
-    /// Read beside the load, which is ahead: what was loaded just now is in the page cache.
+    /// Read behind the load, so its bytes are in the page cache.
     file: File,
-    /// Of the file's first `digested` bytes.
+    /// Digest of the first `digested` bytes of the file.
     digest: Sha256,
     digested: u64,
     written: Instant,
 }
 
 impl Bookmark {
-    /// That of loading `source` as `load` says, in `directory`, which is made if need be. Whatever changes the
-    /// documents that become of the file, or where they go, is part of `load`.
+    /// Opens the bookmark for loading `source` with the parameters `load`, in `directory`, which is created if
+    /// necessary. `load` contains everything that changes the resulting documents or their destination.
     pub(super) fn of(source: &Path, load: &impl Serialize, directory: &Path) -> anyhow::Result<Self> {
         let shown = source.display();
         let open = || Ok::<_, io::Error>((fs::canonicalize(source)?, File::open(source)?));
         let (source, file) = open().with_context(|| format!("cannot open {shown}"))?;
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let name = hex(Sha256::digest(serde_json::to_vec(&(&source, load))?));
-        let place = directory.join(format!("{}.json", &name[..32]));
-        Ok(Self { place, source, file, digest: Sha256::new(), digested: 0, written: Instant::now() })
+        let path = directory.join(format!("{}.json", &name[..32]));
+        Ok(Self { path, source, file, digest: Sha256::new(), digested: 0, written: Instant::now() })
     }
 
-    /// What it says, if the file still has those bytes.
-    pub(super) fn find(&mut self) -> anyhow::Result<Found> {
-        let shown = self.place.display();
-        let kept = match fs::read(&self.place) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+    /// Reads the earlier attempt, and checks that the file still has those bytes.
+    pub(super) fn find(&mut self) -> anyhow::Result<EarlierLoad> {
+        let shown = self.path.display();
+        let kept = match fs::read(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(EarlierLoad::Nothing),
             kept => kept.with_context(|| format!("cannot read {shown}"))?,
         };
-        let Ok(Kept { sha256, position, .. }) = serde_json::from_slice(&kept) else {
-            return Ok(Found::Outdated("what was noted of an earlier try cannot be read"));
+        let Ok(StoredBookmark { sha256, position, .. }) = serde_json::from_slice(&kept) else {
+            return Ok(EarlierLoad::Outdated("the progress of the earlier load cannot be read"));
         };
         let mut lines = 0;
         match self.digest_to(position.bytes, |byte| lines += u64::from(byte == b'\n')) {
             Ok(()) if hex(self.digest.clone().finalize()) == sha256 => {}
-            Ok(()) => return Ok(Found::Outdated("the part that was loaded has changed since")),
+            Ok(()) => return Ok(EarlierLoad::Outdated("the loaded part has changed since")),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                return Ok(Found::Outdated("it is shorter than what was loaded of it"));
+                return Ok(EarlierLoad::Outdated("it is shorter than the part that was loaded"));
             }
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.source.display())),
         }
-        Ok(Found::At { position, line: lines + 1 })
+        Ok(EarlierLoad::At { position, line: lines + 1 })
     }
 
-    /// Forgets an earlier try.
+    /// Forgets an earlier attempt.
     pub(super) fn begin_again(&mut self) -> anyhow::Result<()> {
         let mut forget = || {
             self.file.rewind()?;
-            match fs::remove_file(&self.place) {
+            match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
                 _ => Ok(()),
             }
         };
-        forget().with_context(|| format!("cannot remove {}", self.place.display()))?;
+        forget().with_context(|| format!("cannot remove {}", self.path.display()))?;
         (self.digest, self.digested) = (Sha256::new(), 0);
         Ok(())
     }
 
-    /// It was not written for a while.
+    /// True if the bookmark is to be written again.
     pub(super) fn is_due(&self) -> bool {
         self.written.elapsed() >= PERIOD
     }
 
-    /// Writes it. Positions only grow.
+    /// Writes the bookmark. Positions only grow.
     pub(super) fn keep(&mut self, position: Position) -> anyhow::Result<()> {
         if position.bytes == 0 {
             return Ok(());
         }
         self.digest_to(position.bytes, |_| ()).with_context(|| format!("cannot read {}", self.source.display()))?;
         let sha256 = hex(self.digest.clone().finalize());
-        let mut file = NewFile::create(&self.place)?;
-        serde_json::to_writer(&mut file, &Kept { source: self.source.clone(), sha256, position })?;
+        let mut file = NewFile::create(&self.path)?;
+        serde_json::to_writer(&mut file, &StoredBookmark { source: self.source.clone(), sha256, position })?;
         file.flush()?;
         file.finish()?;
         self.written = Instant::now();
         Ok(())
     }
 
-    /// The load is complete.
+    /// Removes the bookmark of a complete load.
     pub(super) fn remove(mut self) -> anyhow::Result<()> {
         self.begin_again()
     }
@@ -186,13 +188,13 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 mod tests {
     use super::*;
 
-    /// A folder with a file of which the first four lines, 20 bytes, are loaded.
+    /// A folder with a file whose first four lines, 20 bytes, are loaded.
     fn loaded() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("f.txt");
         fs::write(&file, "one.\ntwo.\n333.\n444.\nfive\n").unwrap();
         let mut bookmark = bookmark(&folder, &file);
-        assert_eq!(bookmark.find().unwrap(), Found::Nothing);
+        assert_eq!(bookmark.find().unwrap(), EarlierLoad::Nothing);
         for bytes in [5, 10] {
             bookmark.keep(position(bytes)).unwrap();
         }
@@ -213,14 +215,14 @@ mod tests {
     #[test]
     fn a_file_that_has_grown_goes_on() {
         let (folder, file) = loaded();
-        let expected = Found::At { position: position(20), line: 5 };
+        let expected = EarlierLoad::At { position: position(20), line: 5 };
         assert_eq!(bookmark(&folder, &file).find().unwrap(), expected);
         let mut more = File::options().append(true).open(&file).unwrap();
         more.write_all(b"six.\n").unwrap();
         let mut again = bookmark(&folder, &file);
         assert_eq!(again.find().unwrap(), expected);
         again.keep(position(30)).unwrap();
-        let expected = Found::At { position: position(30), line: 7 };
+        let expected = EarlierLoad::At { position: position(30), line: 7 };
         assert_eq!(bookmark(&folder, &file).find().unwrap(), expected, "the digest went on from what was found");
     }
 
@@ -234,8 +236,8 @@ mod tests {
         ] {
             fs::write(&file, text).unwrap();
             match bookmark(&folder, &file).find().unwrap() {
-                Found::Outdated(why) => assert!(!reason.is_empty() && why.contains(reason), "{text}: {why}"),
-                found => assert!(reason.is_empty() && found != Found::Nothing, "{text}: {found:?}"),
+                EarlierLoad::Outdated(why) => assert!(!reason.is_empty() && why.contains(reason), "{text}: {why}"),
+                found => assert!(reason.is_empty() && found != EarlierLoad::Nothing, "{text}: {found:?}"),
             }
         }
     }
@@ -246,20 +248,20 @@ mod tests {
         let mut again = bookmark(&folder, &file);
         again.find().unwrap();
         again.begin_again().unwrap();
-        assert_eq!(bookmark(&folder, &file).find().unwrap(), Found::Nothing);
+        assert_eq!(bookmark(&folder, &file).find().unwrap(), EarlierLoad::Nothing);
         again.keep(position(10)).unwrap();
-        assert_eq!(bookmark(&folder, &file).find().unwrap(), Found::At { position: position(10), line: 3 });
-        fs::write(&again.place, "{").unwrap();
-        assert!(matches!(bookmark(&folder, &file).find().unwrap(), Found::Outdated(_)));
+        assert_eq!(bookmark(&folder, &file).find().unwrap(), EarlierLoad::At { position: position(10), line: 3 });
+        fs::write(&again.path, "{").unwrap();
+        assert!(matches!(bookmark(&folder, &file).find().unwrap(), EarlierLoad::Outdated(_)));
         again.remove().unwrap();
-        assert_eq!(bookmark(&folder, &file).find().unwrap(), Found::Nothing);
+        assert_eq!(bookmark(&folder, &file).find().unwrap(), EarlierLoad::Nothing);
     }
 
     #[test]
     fn another_server_collection_or_way_of_reading_is_another_load() {
         let (folder, file) = loaded();
         let other = Bookmark::of(&file, &("server", "other"), &folder.path().join("state"));
-        assert_eq!(other.unwrap().find().unwrap(), Found::Nothing);
+        assert_eq!(other.unwrap().find().unwrap(), EarlierLoad::Nothing);
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! What a file's records have in common that its owner should hear: said once a file, not once a record.
+//! Findings about a file that its owner should know, reported once per file and not once per record.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
-use super::super::input::Place;
+use super::super::input::Location;
 use super::super::table;
 use crate::client::reader::{Format, LargeNumbers, MadeUpIds, Options, Remarks};
 
-/// Ids that are remembered: 4,194,304, some 40 MB. Those of later records are not looked for.
+/// Most remembered ids: 4,194,304, some 40 MB. Ids of later records are not checked.
 const MAX_IDS: usize = 1 << 22;
 
-/// The ids of a load so far, by their hashes: of 4 million, two are taken for one once in a million loads.
+/// The ids of a load so far, by hash. Among 4 million, two have the same hash in one of a million loads.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     hasher: RandomState,
@@ -18,17 +18,17 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// The id was there before.
+    /// True if the id occurred before.
     fn again(&mut self, id: &str) -> bool {
         let hash = self.hasher.hash_one(id);
         if self.hashes.len() < MAX_IDS { !self.hashes.insert(hash) } else { self.hashes.contains(&hash) }
     }
 }
 
-/// What was found in one file.
+/// The findings about one file.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Records, also those that became no document.
+    /// Number of records, including those that became no document.
     pub(super) records: u64,
     made_up: Finding,
     large: Finding,
@@ -38,28 +38,28 @@ pub(super) struct Findings {
 #[derive(Debug, Default)]
 struct Finding {
     count: u64,
-    /// The first line, and the id there.
+    /// The line and the id of the first occurrence.
     first: Option<(u64, String)>,
 }
 
 impl Finding {
-    fn add(&mut self, count: u64, place: &Place, id: &str) {
+    fn add(&mut self, count: u64, location: &Location, id: &str) {
         if count > 0 {
             self.count += count;
-            self.first.get_or_insert_with(|| (place.line, table::clean(id)));
+            self.first.get_or_insert_with(|| (location.line, table::clean(id)));
         }
     }
 }
 
 impl Findings {
-    /// A record that became a document.
-    pub(super) fn see(&mut self, place: &Place, id: &str, remarks: Remarks, seen: &mut Seen) {
-        self.made_up.add(remarks.made_up_id.into(), place, id);
-        self.large.add(remarks.large_numbers.into(), place, id);
-        self.again.add(seen.again(id).into(), place, id);
+    /// Notes a record that became a document.
+    pub(super) fn see(&mut self, location: &Location, id: &str, remarks: Remarks, seen: &mut Seen) {
+        self.made_up.add(remarks.made_up_id.into(), location, id);
+        self.large.add(remarks.large_numbers.into(), location, id);
+        self.again.add(seen.again(id).into(), location, id);
     }
 
-    /// A sentence for each finding.
+    /// One sentence per finding.
     pub(super) fn lines(&self, options: &Options) -> Vec<String> {
         let mut lines = Vec::new();
         if self.records == 0 && options.after_bytes == 0 {
@@ -67,17 +67,17 @@ impl Findings {
         }
         if let (true, Some((line, id))) = (options.format != Format::Lines, &self.made_up.first) {
             let of = match options.made_up_ids {
-                MadeUpIds::ByContent { .. } => "the file's name, their line and what they hold",
+                MadeUpIds::ByContent { .. } => "the file's name, their line and their content",
                 MadeUpIds::ByLine { .. } => "the prefix and their line",
             };
             let records = counted(self.made_up.count, "record has", "records have");
             lines.push(format!(
-                "{records} no id, and got one from {of}, first {id} in line {line}; --id-column names the field of ids"
+                "{records} no id, and got one from {of}: first {id} in line {line}; --id-column sets the field of ids"
             ));
         }
         if let Some((line, _)) = &self.large.first {
             let became = match options.large_numbers {
-                LargeNumbers::Text => "kept as text",
+                LargeNumbers::Text => "stored as text",
                 _ => "rounded",
             };
             let numbers = counted(self.large.count, "whole number", "whole numbers");
@@ -101,8 +101,8 @@ fn counted(count: u64, one: &str, several: &str) -> String {
 mod tests {
     use super::*;
 
-    fn place(line: u64) -> Place {
-        Place { source: "f".into(), line }
+    fn location(line: u64) -> Location {
+        Location { source: "f".into(), line }
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         for (line, id, made_up_id, large_numbers) in
             [(1, "a", false, 0), (2, "f:2-x", true, 0), (3, "a", false, 2), (4, "a", false, 0), (5, "f:5-y", true, 1)]
         {
-            findings.see(&place(line), id, Remarks { made_up_id, large_numbers }, &mut seen);
+            findings.see(&location(line), id, Remarks { made_up_id, large_numbers }, &mut seen);
         }
         let options = Options { large_numbers: LargeNumbers::Round, ..Options::new(Format::Jsonl, "f") };
         let lines = findings.lines(&options);
@@ -126,7 +126,7 @@ mod tests {
         let (mut findings, mut seen) = (Findings::default(), Seen::default());
         assert_eq!(findings.lines(&Options::new(Format::Csv, "f")), ["holds no records"]);
         findings.records = 1;
-        findings.see(&place(1), "f:1-x", Remarks { made_up_id: true, large_numbers: 0 }, &mut seen);
+        findings.see(&location(1), "f:1-x", Remarks { made_up_id: true, large_numbers: 0 }, &mut seen);
         assert!(findings.lines(&Options::new(Format::Lines, "f")).is_empty());
         assert_eq!(findings.lines(&Options::new(Format::Csv, "f")).len(), 1);
     }

@@ -1,4 +1,4 @@
-//! Which records are on their way, so that what the server refuses can be told by file and line.
+//! The ledger: records on their way, so that errors of the server are reported by file and line.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,36 +10,36 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::super::input::Place;
+use super::super::input::Location;
 use super::super::{say, table};
 use super::bookmark::{Mark, Position};
 
-/// Rejected records told one by one on standard error; more are only counted.
+/// Rejected records that are printed on standard error; more are only counted.
 const TOLD: u64 = 20;
 
 /// A record that was sent.
 #[derive(Debug)]
 pub(super) struct Sent {
-    place: Place,
+    location: Location,
     raw: String,
-    /// Bytes of the file up to the end of this record, and of those behind it that never became documents.
+    /// Bytes of the file up to the end of this record and of following records that never became documents.
     end: u64,
-    /// By which it is known again, if anybody will ask.
+    /// Mark of the document, if the load has a bookmark.
     mark: Option<Mark>,
     rejected: bool,
 }
 
 impl Sent {
-    /// `end`: bytes of the file up to the record's end.
-    pub(super) fn new(place: Place, raw: String, end: u64, mark: Option<Mark>) -> Self {
-        Self { place, raw, end, mark, rejected: false }
+    /// Makes an entry. `end` is the position in bytes of the record's end.
+    pub(super) fn new(location: Location, raw: String, end: u64, mark: Option<Mark>) -> Self {
+        Self { location, raw, end, mark, rejected: false }
     }
 }
 
-/// Shared by the thread that reads and the task that hears from the server.
+/// Records on their way, shared by the reading thread and the task that receives answers.
 ///
-/// The server commits in the order of the stream, and says which documents it refused. So what is on its way is a
-/// queue: refused records are marked in it, and the oldest that are not marked are the ones that were committed.
+/// The server commits in the order of the stream, and reports the documents that it refused. So the records are a
+/// queue: refused ones are marked in it, and the oldest unmarked ones are those that were committed.
 #[derive(Debug)]
 pub(super) struct Ledger {
     bar: ProgressBar,
@@ -51,57 +51,58 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     on_their_way: VecDeque<Sent>,
-    /// Position in the stream of the first of them.
+    /// Position in the stream of the first one.
     first: u64,
     committed: u64,
-    /// Records that never became documents.
+    /// Number of records that never became documents.
     unread: u64,
     rejected: u64,
-    /// Up to where every record is committed or refused.
+    /// Position up to which every record is committed or refused.
     position: Position,
     file: Option<BufWriter<File>>,
-    /// The first failure to write to it.
+    /// The first error of writing the file.
     file_error: Option<io::Error>,
 }
 
 impl Ledger {
-    /// `rejected`: where refused records go; `position`: from where the file is loaded.
+    /// Makes a ledger. `rejected` receives refused records; the load starts at `position`.
     pub(super) fn new(bar: ProgressBar, rejected: Option<File>, json: bool, position: Position) -> Self {
         let state = Mutex::new(State { file: rejected.map(BufWriter::new), position, ..Default::default() });
         Self { bar, json, started: Instant::now(), state }
     }
 
-    /// A record is about to be sent.
+    /// Adds a record that is about to be sent.
     pub(super) fn sent(&self, sent: Sent) {
         self.lock().on_their_way.push_back(sent);
     }
 
-    /// A record that is not a document. `end`: bytes of the file up to its end.
-    pub(super) fn reject_unread(&self, place: &Place, end: u64, error: &str, raw: &str) {
+    /// Rejects a record that is not a document. `end` is the position in bytes of its end.
+    pub(super) fn reject_unread(&self, location: &Location, end: u64, error: &str, raw: &str) {
         let mut state = self.lock();
         state.unread += 1;
         match state.on_their_way.back_mut() {
             Some(before) => before.end = end,
             None => state.position.bytes = end,
         }
-        self.reject(&mut state, Some(place), None, error, raw);
+        self.reject(&mut state, Some(location), None, error, raw);
     }
 
-    /// What the server said: how many are committed so far, and which were refused since the last time, by position.
+    /// Applies an answer of the server: the number of documents committed so far, and those refused since the last
+    /// answer, by position.
     pub(super) fn resolve<'e>(&self, committed: u64, errors: impl Iterator<Item = (u64, &'e str, String)>) {
         let mut state = self.lock();
         for (position, id, error) in errors {
             let index = position.checked_sub(state.first).and_then(|index| usize::try_from(index).ok());
             let sent = index.and_then(|index| state.on_their_way.get_mut(index));
-            let (place, raw) = match sent {
+            let (location, raw) = match sent {
                 Some(sent) => {
                     sent.rejected = true;
-                    (Some(sent.place.clone()), std::mem::take(&mut sent.raw))
+                    (Some(sent.location.clone()), std::mem::take(&mut sent.raw))
                 }
-                // Only if the server counts otherwise than it promises: the id still tells.
+                // Only if the server miscounts: the id still identifies the document.
                 None => (None, String::new()),
             };
-            self.reject(&mut state, place.as_ref(), Some(id), &error, &raw);
+            self.reject(&mut state, location.as_ref(), Some(id), &error, &raw);
         }
         let (mut newly, mut bytes) = (committed.saturating_sub(state.committed), 0);
         state.committed = committed;
@@ -124,17 +125,17 @@ impl Ledger {
         self.bar.set_message(format!("{} committed{refused}, {rate:.0} texts/s", table::count(committed)));
     }
 
-    /// Up to where every record is committed or refused.
+    /// Position up to which every record is committed or refused.
     pub(super) fn position(&self) -> Position {
         self.lock().position.clone()
     }
 
-    /// A line on standard error, above the bar.
+    /// Prints a line on standard error, above the progress bar.
     pub(super) fn tell(&self, line: &str) {
         self.bar.suspend(|| say(&table::clean(line)));
     }
 
-    /// Ends the file of rejected records. Gives the number of records that never became documents.
+    /// Completes the file of rejected records. Returns the number of records that never became documents.
     pub(super) fn finish(&self) -> anyhow::Result<u64> {
         let mut state = self.lock();
         if let Some(file) = &mut state.file {
@@ -144,9 +145,9 @@ impl Ledger {
         Ok(state.unread)
     }
 
-    fn reject(&self, state: &mut State, place: Option<&Place>, id: Option<&str>, error: &str, raw: &str) {
+    fn reject(&self, state: &mut State, location: Option<&Location>, id: Option<&str>, error: &str, raw: &str) {
         state.rejected += 1;
-        let (file, line) = (place.map(|place| &*place.source), place.map(|place| place.line));
+        let (file, line) = (location.map(|location| &*location.source), location.map(|location| location.line));
         let entry = json!({ "file": file, "line": line, "id": id, "error": error, "record": raw });
         if let Some(file) = &mut state.file
             && let Err(error) = writeln!(file, "{entry}")
@@ -154,13 +155,13 @@ impl Ledger {
             state.file_error.get_or_insert(error);
         }
         if self.json {
-            // Whether or not anybody reads it, the upload goes on.
+            // The upload goes on even if nobody reads this.
             let _ = writeln!(io::stdout(), "{entry}");
         } else if state.rejected <= TOLD {
-            let place = place.map_or_else(|| format!("id {:?}", id.unwrap_or_default()), Place::to_string);
-            self.tell(&format!("{place}: {error}"));
+            let location = location.map_or_else(|| format!("id {:?}", id.unwrap_or_default()), Location::to_string);
+            self.tell(&format!("{location}: {error}"));
             if state.rejected == TOLD {
-                self.tell("more rejected records are counted, and written to --rejected FILE if you name one");
+                self.tell("further rejected records are only counted: --rejected FILE writes them to a file");
             }
         }
     }
@@ -181,11 +182,11 @@ mod tests {
     }
 
     fn sent(line: u64, raw: &str) -> Sent {
-        Sent::new(place(line), raw.to_string(), line, None)
+        Sent::new(location(line), raw.to_string(), line, None)
     }
 
-    fn place(line: u64) -> Place {
-        Place { source: "f".into(), line }
+    fn location(line: u64) -> Location {
+        Location { source: "f".into(), line }
     }
 
     fn lines(ledger: &Ledger, path: &Path) -> Vec<(u64, String, String)> {
@@ -207,7 +208,7 @@ mod tests {
         for line in 1..=6 {
             ledger.sent(sent(line * 10, &format!("raw {line}")));
         }
-        ledger.reject_unread(&place(65), 65, "not JSON", "{");
+        ledger.reject_unread(&location(65), 65, "not JSON", "{");
         // Position 4 is refused while 0 and 1 commit; then 2 is refused and the rest commits.
         ledger.resolve(2, [(4, "e", "too long".to_string())].into_iter());
         ledger.resolve(4, [(2, "c", "no text".to_string())].into_iter());
@@ -221,12 +222,12 @@ mod tests {
     fn the_position_passes_a_record_when_it_and_all_before_it_are_committed_or_refused() {
         let directory = tempfile::tempdir().unwrap();
         let ledger = ledger(&directory.path().join("rejected"));
-        ledger.reject_unread(&place(1), 10, "not JSON", "{");
+        ledger.reject_unread(&location(1), 10, "not JSON", "{");
         assert_eq!(ledger.position().bytes, 10, "nothing is before it");
         for line in [20, 30, 50] {
             ledger.sent(sent(line, "raw"));
             if line == 30 {
-                ledger.reject_unread(&place(4), 40, "not JSON", "{");
+                ledger.reject_unread(&location(4), 40, "not JSON", "{");
             }
         }
         assert_eq!(ledger.position().bytes, 10);

@@ -1,4 +1,4 @@
-//! The files of a load: which flags they honour, how they are opened, and what is read out of them.
+//! The files of a load: checks of flags, opening, reading.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 use tokio::sync::mpsc;
 
-use super::super::input::{Place, Source};
+use super::super::input::{InputSource, Location};
 use super::Args;
 use super::bookmark::Mark;
 use super::findings::{Findings, Seen};
@@ -14,30 +14,31 @@ use super::ledger::{Ledger, Sent};
 use crate::client::reader::{self, Format, MadeUpIds};
 use crate::proto::Document;
 
-/// A file that is open.
+/// An open input file.
 pub(super) struct Input {
     name: Arc<str>,
     reader: Box<dyn std::io::BufRead + Send>,
     pub(super) bytes: Option<u64>,
     pub(super) options: reader::Options,
-    /// Its documents are to be known again.
+    /// True if its documents need marks.
     pub(super) is_marked: bool,
 }
 
-/// Opens all files before anything is sent: a name mistyped at the end, or a column, should not be found after hours.
+/// Opens all files before anything is sent, so that a mistyped name or column is found at once, and not after
+/// hours.
 pub(super) fn open(args: &Args) -> anyhow::Result<Vec<Input>> {
-    let sources: Vec<Source> = args.files.iter().map(|path| Source::named(path)).collect();
-    if sources.iter().filter(|source| **source == Source::Stdin).count() > 1 {
-        bail!("standard input (-) can be read once");
+    let sources: Vec<InputSource> = args.files.iter().map(|path| InputSource::named(path)).collect();
+    if sources.iter().filter(|source| **source == InputSource::Stdin).count() > 1 {
+        bail!("standard input (-) can be read only once: name it once");
     }
-    let format = |source: &Source| args.format.map_or_else(|| source.format(), Into::into);
+    let format = |source: &InputSource| args.format.map_or_else(|| source.format(), Into::into);
     for source in &sources {
         check_flags(args, source, format(source))?;
     }
     let no_use = sources.iter().all(|source| format(source).has_columns()) && args.types.is_none();
     ensure!(
         args.large_numbers.is_none() || !no_use,
-        "--large-numbers has no use here: the values of a CSV are text unless --types says otherwise"
+        "--large-numbers has no effect here: the values of a CSV are text unless --types says otherwise"
     );
     ensure!(
         args.id_prefix.is_none() || sources.len() == 1,
@@ -46,11 +47,11 @@ pub(super) fn open(args: &Args) -> anyhow::Result<Vec<Input>> {
     sources.iter().map(|source| open_one(args, source, format(source))).collect()
 }
 
-/// Each flag is honoured by the file or refused.
-fn check_flags(args: &Args, source: &Source, format: Format) -> anyhow::Result<()> {
+/// Refuses a flag that has no effect on this file.
+fn check_flags(args: &Args, source: &InputSource, format: Format) -> anyhow::Result<()> {
     let (is_lines, has_columns) = (format == Format::Lines, format.has_columns());
-    let fields = "plain lines have no fields: say --format if it is written otherwise";
-    let columns = "it is for CSV and TSV: say --format if it is written otherwise";
+    let fields = "plain lines have no fields: set --format if it has another format";
+    let columns = "it is for CSV and TSV: set --format if the file has another format";
     for (flag, is_given, is_refused, reason) in [
         ("--id-column", args.id_column.is_some(), is_lines, fields),
         ("--text-column", args.text_column.is_some(), is_lines, fields),
@@ -60,14 +61,14 @@ fn check_flags(args: &Args, source: &Source, format: Format) -> anyhow::Result<(
         ("--no-quotes", args.no_quotes, !has_columns, columns),
         ("--delimiter", args.delimiter.is_some(), format == Format::Tsv, "tabs separate the fields of a TSV"),
     ] {
-        ensure!(!(is_given && is_refused), "{flag} is of no use for {source}: {reason}");
+        ensure!(!(is_given && is_refused), "{flag} has no effect on {source}: {reason}");
     }
     let (id, text) = (args.id_column.as_deref().unwrap_or("id"), args.text_column.as_deref().unwrap_or("text"));
     ensure!(id != text, "{id:?} cannot be both id and text: name another with --id-column or --text-column");
     Ok(())
 }
 
-fn open_one(args: &Args, source: &Source, format: Format) -> anyhow::Result<Input> {
+fn open_one(args: &Args, source: &InputSource, format: Format) -> anyhow::Result<Input> {
     let made_up_ids = match &args.id_prefix {
         Some(prefix) => MadeUpIds::ByLine { prefix: prefix.clone() },
         None => MadeUpIds::ByContent { stem: source.stem() },
@@ -85,7 +86,7 @@ fn open_one(args: &Args, source: &Source, format: Format) -> anyhow::Result<Inpu
         ..reader::Options::new(format, "")
     };
     let (mut reader, bytes) = source.open()?;
-    // What cannot be opened a second time is looked at when it is read.
+    // Sources that cannot be opened twice are checked when they are read.
     if bytes.is_some() {
         reader::read(reader, &options).map_err(|error| anyhow::anyhow!("{source}: {error}"))?;
         (reader, _) = source.open()?;
@@ -93,19 +94,23 @@ fn open_one(args: &Args, source: &Source, format: Format) -> anyhow::Result<Inpu
     Ok(Input { name: source.to_string().into(), reader, bytes, options, is_marked: false })
 }
 
-/// The file of rejected records must be none of those that are read: it is emptied.
+/// Refuses a file of rejected records that is also an input, because it would be emptied.
 pub(super) fn check_rejected(args: &Args) -> anyhow::Result<()> {
     let Some(rejected) = &args.rejected else { return Ok(()) };
     ensure!(rejected != Path::new("-"), "--rejected needs a file: standard output has the summary");
     let Ok(rejected) = rejected.canonicalize() else { return Ok(()) };
     for file in &args.files {
         let is_read = file.canonicalize().is_ok_and(|file| file == rejected);
-        ensure!(!is_read || !rejected.is_file(), "--rejected would empty {}, which is to be read", file.display());
+        ensure!(
+            !is_read || !rejected.is_file(),
+            "--rejected would empty {}, which is an input: name another file",
+            file.display()
+        );
     }
     Ok(())
 }
 
-/// Reads one file to its end. False if it could not be read, or if nobody takes the documents any more.
+/// Reads one file to its end. False if it could not be read, or if the receiver of documents is gone.
 pub(super) fn read(input: Input, seen: &mut Seen, ledger: &Ledger, documents: &mpsc::Sender<Document>) -> bool {
     let Input { name, reader, options, is_marked, .. } = input;
     let tell = |what: &str| ledger.tell(&format!("{name}: {what}"));
@@ -124,7 +129,7 @@ pub(super) fn read(input: Input, seen: &mut Seen, ledger: &Ledger, documents: &m
             Ok(record) => record,
             Err(error) => {
                 tell(&match error {
-                    reader::Error::OpenQuote { .. } => format!("{error}; --no-quotes takes quotes as text"),
+                    reader::Error::OpenQuote { .. } => format!("{error}: --no-quotes takes quotes as text"),
                     error => error.to_string(),
                 });
                 all_read = false;
@@ -132,13 +137,13 @@ pub(super) fn read(input: Input, seen: &mut Seen, ledger: &Ledger, documents: &m
             }
         };
         findings.records += 1;
-        let place = Place { source: name.clone(), line: record.line };
+        let location = Location { source: name.clone(), line: record.line };
         match record.document {
-            Err(bad) => ledger.reject_unread(&place, record.end, &bad.to_string(), &record.raw),
+            Err(bad) => ledger.reject_unread(&location, record.end, &bad.to_string(), &record.raw),
             Ok(document) => {
-                findings.see(&place, &document.id, record.remarks, seen);
+                findings.see(&location, &document.id, record.remarks, seen);
                 let mark = is_marked.then(|| Mark::of(&document));
-                ledger.sent(Sent::new(place, record.raw, record.end, mark));
+                ledger.sent(Sent::new(location, record.raw, record.end, mark));
                 if documents.blocking_send(document).is_err() {
                     return false;
                 }

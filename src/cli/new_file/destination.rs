@@ -1,4 +1,4 @@
-//! What a path that is to be written names.
+//! The destination of output: what a path names.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
@@ -6,36 +6,36 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// As many links as the system follows.
+/// Most links that are followed, as in the system.
 const MAX_LINKS: usize = 40;
 
-/// Where output goes.
+/// The destination of output.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum Destination {
     /// Standard output.
     Stdout,
     /// A pipe, a device, or an open file of this process.
     Stream(PathBuf),
-    /// A regular file, or none yet; links are followed.
+    /// A regular file, which may not exist yet. Links are followed.
     File {
-        /// Its own name.
+        /// The path after following links.
         path: PathBuf,
-        /// The file that is there.
+        /// The existing file.
         replaced: Option<Replaced>,
     },
 }
 
-/// What a new file takes over from the one it replaces.
+/// The file that a new one replaces: its mode and owner.
 #[derive(Debug)]
 pub(super) struct Replaced(Metadata);
 
-impl Place {
+impl Destination {
     pub(super) fn of(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|name| path == Path::new(name)) {
             return Ok(Self::Stdout);
         }
-        // `>(gzip > f)` is such a name. Behind it may be a regular file, which the shell has open.
+        // For example the shell's `>(gzip > f)`. It may lead to a regular file that the shell has open.
         if ["/dev/fd", "/dev/stderr", "/proc"].iter().any(|open| path.starts_with(open)) {
             return Ok(Self::Stream(path.to_owned()));
         }
@@ -51,25 +51,25 @@ impl Place {
         if !metadata.is_file() {
             return Ok(Self::Stream(path));
         }
-        // A file that is protected against writing is not replaced by another.
+        // A write-protected file must not be replaced.
         File::options().write(true).open(&path).with_context(|| format!("cannot write {shown}"))?;
         Ok(Self::File { path, replaced: Some(Replaced(metadata)) })
     }
 }
 
-/// The file that a name leads to, whether or not it exists.
+/// Follows links to the final path, which may not exist.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         let Ok(target) = fs::read_link(&path) else { return Ok(path) };
-        // A relative link starts from the directory that it is in; an absolute one replaces the path.
+        // A relative link starts from its own directory; an absolute one replaces the path.
         path = path.parent().unwrap_or(Path::new("")).join(target);
     }
     Err(io::Error::other("its links lead in a circle"))
 }
 
 impl Replaced {
-    /// Gives `file` the mode of the file it replaces, and its owner and group where the system allows that.
+    /// Gives `file` the mode of the replaced file and, if the system allows it, its owner and group.
     #[cfg(unix)]
     pub(super) fn keep(&self, file: &File) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, fchown};
@@ -81,11 +81,11 @@ impl Replaced {
         if own.uid() != old.uid() {
             let _ = fchown(file, Some(old.uid()), None);
         }
-        // Last: a change of owner takes bits of the mode away.
+        // Last, because a change of owner clears bits of the mode.
         file.set_permissions(old.permissions())
     }
 
-    /// Gives `file` the permissions of the file it replaces.
+    /// Gives `file` the permissions of the replaced file.
     #[cfg(not(unix))]
     pub(super) fn keep(&self, file: &File) -> io::Result<()> {
         file.set_permissions(self.0.permissions())
