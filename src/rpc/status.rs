@@ -17,7 +17,7 @@ use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, pb};
 pub(super) use bounds::{MAX_ITEM_BYTES, shown, shown_name};
 
 use super::refusal::Refusal;
-use crate::collection::{Full, TooManyFields};
+use crate::collection::{BackupError, ExportError, Full, TooManyFields, disk};
 use crate::compute::Refused;
 use crate::inference::Overloaded;
 
@@ -49,15 +49,15 @@ pub enum Failure {
     /// The document would add too many fields.
     TooManyFields(TooManyFields),
     /// The server stores nothing on disk.
-    NothingStored(String),
-    /// Another call is doing the same.
-    Busy(String),
-    /// The limit of concurrent calls of this kind is reached.
-    TooMany(String),
+    NothingStored,
+    /// Another backup is being made or read.
+    BackupInProgress,
+    /// The collection has the most exports that are allowed.
+    TooManyExports,
     /// The file system is almost full.
-    DiskFull(String),
+    DiskFull(disk::DiskFull),
     /// The disk failed: nothing can be stored until a restart.
-    Stopped(String),
+    Stopped(disk::WritesStopped),
     /// The limit of concurrent calls is reached.
     TooManyCalls(usize),
     /// The answer would be larger than the message limit.
@@ -177,14 +177,14 @@ impl Failure {
                 details.set_quota_failure(vec![violation]);
                 (Code::ResourceExhausted, error.to_string())
             }
-            Failure::NothingStored(reason) => (Code::FailedPrecondition, reason),
-            Failure::Busy(reason) => (Code::Aborted, reason),
-            Failure::TooMany(reason) => {
+            Failure::NothingStored => (Code::FailedPrecondition, BackupError::InMemory.to_string()),
+            Failure::BackupInProgress => (Code::Aborted, BackupError::Busy.to_string()),
+            Failure::TooManyExports => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
-                (Code::ResourceExhausted, reason)
+                (Code::ResourceExhausted, ExportError::TooMany.to_string())
             }
-            Failure::DiskFull(reason) => (Code::ResourceExhausted, reason),
-            Failure::Stopped(reason) => (Code::Unavailable, reason),
+            Failure::DiskFull(full) => (Code::ResourceExhausted, full.to_string()),
+            Failure::Stopped(stopped) => (Code::Unavailable, stopped.to_string()),
             Failure::TooManyCalls(limit) => {
                 details.set_retry_info(Some(Duration::from_millis(100)));
                 (

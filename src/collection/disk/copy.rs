@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use redb::Database;
 
+use super::failure::DiskFull;
 use super::open::{self, OpenError};
 use super::record::Damage;
 use super::snapshot::{ReadError, Snapshot};
@@ -31,18 +32,8 @@ pub(super) struct Copy<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The file system lacks the space.
-    #[error(
-        "the file system of {path} has {free} bytes free, and {needed} are needed, \
-         with the reserve (min_free_bytes): free some"
-    )]
-    DiskFull {
-        /// Path of the copy or its directory.
-        path: PathBuf,
-        /// Free bytes of the file system.
-        free: u64,
-        /// Free bytes that are needed.
-        needed: u64,
-    },
+    #[error(transparent)]
+    DiskFull(#[from] DiskFull),
     /// The source cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -79,7 +70,7 @@ impl Copy<'_> {
         made.map_err(|error| match error {
             CopyError::Write { is_full: true, path, .. } => {
                 let free = space::free(self.directory()).unwrap_or(0);
-                CopyError::DiskFull { path, free, needed }
+                DiskFull { path, free, needed }.into()
             }
             other => other,
         })
@@ -111,7 +102,7 @@ impl Copy<'_> {
         let path = self.directory();
         let free = space::free(path).map_err(|error| OpenError::io(path, "find the free space of", error))?;
         let needed = space::packed(snapshot.catalog().record_bytes()).saturating_add(self.min_free_bytes);
-        if free >= needed { Ok(needed) } else { Err(CopyError::DiskFull { path: path.to_owned(), free, needed }) }
+        if free >= needed { Ok(needed) } else { Err(DiskFull { path: path.to_owned(), free, needed }.into()) }
     }
 
     fn rows(&self, snapshot: &Snapshot, database: &Database, number: u32) -> Result<(), CopyError> {

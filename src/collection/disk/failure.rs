@@ -6,31 +6,40 @@ use std::sync::Arc;
 /// Reasons why a batch was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// The disk failed. Nothing is written until a restart has read what is really there. It will show if this
-    /// batch is on disk; if so, as a whole.
-    #[error("{path} accepts no writes until a restart: {reason}. Repair the disk, then restart the server")]
-    Stopped {
-        /// The data file.
-        path: PathBuf,
-        /// The failure.
-        reason: Arc<str>,
-    },
+    /// The disk failed. The next start will show if this batch is on disk; if so, as a whole.
+    #[error(transparent)]
+    Stopped(#[from] WritesStopped),
     /// The file system is almost full. Nothing of this batch was stored; batches that only remove still succeed.
-    #[error(
-        "the file system of {path} has {free} bytes free, and {needed} are needed, with the reserve: \
-         free some, or delete documents"
-    )]
-    DiskFull {
-        /// The data directory.
-        path: PathBuf,
-        /// Free bytes of the file system.
-        free: u64,
-        /// Free bytes that are needed.
-        needed: u64,
-    },
+    #[error(transparent)]
+    DiskFull(#[from] DiskFull),
     /// The batch contradicts the stored state. Nothing of it was stored.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+}
+
+/// The disk failed. Nothing is written until a restart has read what is really there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path} accepts no writes until a restart: {reason}. Repair the disk, then restart the server")]
+pub struct WritesStopped {
+    /// The data file.
+    pub path: PathBuf,
+    /// The failure.
+    pub reason: Arc<str>,
+}
+
+/// The file system has too little space.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the file system of {path} has {free} bytes free, and {needed} are needed, with the reserve (min_free_bytes): \
+     free some, or delete documents"
+)]
+pub struct DiskFull {
+    /// A file or directory on the file system.
+    pub path: PathBuf,
+    /// Free bytes of the file system.
+    pub free: u64,
+    /// Free bytes that are needed.
+    pub needed: u64,
 }
 
 /// Contradictions between a batch and the stored state.

@@ -10,7 +10,7 @@ use redb::Database;
 
 use super::catalog::Catalog;
 use super::change::Change;
-use super::failure::CommitError;
+use super::failure::{CommitError, WritesStopped};
 use super::open::{Directory, OpenError};
 use super::options::Options;
 use super::snapshot::{ReadError, Snapshot};
@@ -178,7 +178,7 @@ impl Pending {
     pub fn wait(self) -> Result<(), CommitError> {
         self.answer.recv().unwrap_or_else(|_| {
             let reason = "the thread that writes has ended".into();
-            Err(CommitError::Stopped { path: self.path, reason })
+            Err(WritesStopped { path: self.path, reason }.into())
         })
     }
 }
@@ -209,6 +209,6 @@ impl Shared {
     /// The error of a disk that has stopped.
     pub(super) fn refusal(&self) -> CommitError {
         let reason = self.stopped.get().cloned().unwrap_or_else(|| "the thread that writes has ended".into());
-        CommitError::Stopped { path: self.directory.file.clone(), reason }
+        WritesStopped { path: self.directory.file.clone(), reason }.into()
     }
 }

@@ -52,7 +52,7 @@ mod tests;
 pub use backup::{BackupError, RestoreError, restore};
 pub use change::{Change, NewCollection, Put};
 pub use copy::CopyError;
-pub use failure::{CommitError, Rejected};
+pub use failure::{CommitError, DiskFull, Rejected, WritesStopped};
 pub use handle::{Disk, Pending};
 pub use open::OpenError;
 pub use options::Options;

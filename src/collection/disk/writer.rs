@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use super::catalog::Catalog;
 use super::change::Change;
 use super::compact::{self, Compaction, Outcome};
-use super::failure::{CommitError, Rejected};
+use super::failure::{CommitError, DiskFull, Rejected};
 use super::handle::Shared;
 use super::snapshot::ReadError;
 use super::transaction::Transaction;
@@ -218,7 +218,7 @@ impl Writer {
             let needed = if beyond > 0 { reserve.saturating_add(2 * beyond) } else { reserve / 2 };
             if free < needed {
                 let path = directory.path.clone();
-                let _ = waiting.done.send(Err(CommitError::DiskFull { path, free, needed }));
+                let _ = waiting.done.send(Err(DiskFull { path, free, needed }.into()));
                 return false;
             }
             wanted += bytes;

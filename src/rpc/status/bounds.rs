@@ -111,6 +111,7 @@ fn fitting(code: Code, message: &str, mut details: ErrorDetails, fits: impl Fn(&
 mod tests {
     use super::super::{Failure, Resource, Violation};
     use super::*;
+    use crate::collection::disk::WritesStopped;
 
     #[test]
     fn a_long_value_is_quoted_by_its_beginning() {
@@ -133,7 +134,7 @@ mod tests {
             Failure::NotFound(Resource::Document { collection: name(), id: name() }),
             Failure::NotFound(Resource::Classifier { name: name(), known: vec![name(); 9] }),
             Failure::OtherModel { name: name(), reason: name() },
-            Failure::Stopped(name()),
+            Failure::Stopped(WritesStopped { path: name().into(), reason: name().into() }),
         ]
     }
 

@@ -37,7 +37,7 @@ impl Failure {
     /// The failure of an export.
     pub fn export(error: ExportError) -> Self {
         match error {
-            ExportError::TooMany => Self::TooMany(error.to_string()),
+            ExportError::TooMany => Self::TooManyExports,
             ExportError::Stopped(stopped) => stopped.into(),
         }
     }
@@ -46,9 +46,9 @@ impl Failure {
     pub fn backup(error: BackupError) -> Self {
         use disk::{BackupError as Disk, CopyError};
         match error {
-            BackupError::InMemory => Self::NothingStored(error.to_string()),
-            BackupError::Busy => Self::Busy(error.to_string()),
-            BackupError::Disk(Disk::Copy(CopyError::DiskFull { .. })) => Self::DiskFull(error.to_string()),
+            BackupError::InMemory => Self::NothingStored,
+            BackupError::Busy => Self::BackupInProgress,
+            BackupError::Disk(Disk::Copy(CopyError::DiskFull(full))) => Self::DiskFull(full),
             // The caller has left, so no one reads this.
             BackupError::Disk(Disk::Copy(CopyError::GivenUp)) => Self::DeadlineExceeded,
             BackupError::Disk(_) | BackupError::Io(_) => {
@@ -66,8 +66,8 @@ impl Failure {
 
     fn disk(error: disk::CommitError) -> Self {
         match error {
-            disk::CommitError::Stopped { .. } => Self::Stopped(error.to_string()),
-            disk::CommitError::DiskFull { .. } => Self::DiskFull(error.to_string()),
+            disk::CommitError::Stopped(stopped) => Self::Stopped(stopped),
+            disk::CommitError::DiskFull(full) => Self::DiskFull(full),
             disk::CommitError::Rejected(rejected) => {
                 tracing::error!(%rejected, "memory and disk disagree");
                 Self::Internal

@@ -17,7 +17,7 @@ fn an_almost_full_disk_takes_removals_and_no_documents() {
     let rejected = disk.submit(vec![remove(0, 10)]);
     let removed = disk.submit(vec![remove(0, 9)]);
     let error = refused.wait().unwrap_err();
-    assert!(matches!(&error, CommitError::DiskFull { path, .. } if path == directory.path()), "{error}");
+    assert!(matches!(&error, CommitError::DiskFull(full) if full.path == directory.path()), "{error}");
     assert!(matches!(rejected.wait(), Err(CommitError::Rejected(_))), "what builds on it fails too");
     assert_eq!(removed.wait(), Ok(()));
     assert_eq!(disk.commit(vec![Change::DeleteCollection { collection: 0 }]), Ok(()));
