@@ -1,4 +1,4 @@
-//! The classifier that every binary has: sentiment of short English texts (models/sentiment).
+//! The built-in classifier: sentiment of short English texts (models/sentiment).
 
 use crate::model::{CardError, ClassifierCard};
 
@@ -6,7 +6,7 @@ const GRAPH: &[u8] = include_bytes!("../../models/sentiment/model.onnx");
 const TOKENIZER: &[u8] = include_bytes!("../../models/sentiment/tokenizer.json");
 const CONFIG: &[u8] = include_bytes!("../../models/sentiment/config.json");
 
-/// Its card. The files are those of this build, so an error is a mistake of ours.
+/// Reads the card. The files are part of this build, so an error is a mistake of ours.
 pub fn card() -> Result<ClassifierCard, CardError> {
     ClassifierCard::built_in("built in", CONFIG, TOKENIZER, GRAPH)
 }
@@ -17,10 +17,10 @@ mod tests {
     use crate::inference::{Kept, Reading, Tokenizer};
     use crate::onnx::{self, Choice, Graph, Runtime, Wanted};
 
-    /// What two computations of the graph may differ by, of logits between -3 and 4.
+    /// The tolerance between two computations of the graph, of logits between -3 and 4.
     const TOLERANCE: f32 = 1e-4;
 
-    /// What Python's tokenizers and ONNX Runtime say of a text.
+    /// The results of Python's tokenizers and of ONNX Runtime for a text.
     #[derive(serde::Deserialize)]
     struct Golden {
         text: String,
@@ -35,7 +35,7 @@ mod tests {
         let tokenizer = Tokenizer::new(TOKENIZER, reading).expect("a tokenizer");
         let options = onnx::Options { runtime: Choice::Rten, threads: 1, ..Default::default() };
         let runtime = Runtime::find(&options).expect("rten is in every binary");
-        let mut graph = Graph::load(&runtime, onnx::Source::Memory(GRAPH), Wanted::Logits).expect("a graph");
+        let mut graph = Graph::load(&runtime, onnx::GraphSource::Memory(GRAPH), Wanted::Logits).expect("a graph");
         let golden = include_str!("../../models/sentiment/golden.jsonl").split('\n').filter(|line| !line.is_empty());
         let golden: Vec<Golden> = golden.map(|line| serde_json::from_str(line).expect("a golden line")).collect();
         assert!(golden.len() > 20);

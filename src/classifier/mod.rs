@@ -1,13 +1,13 @@
-//! TEXT → LABELS: any ONNX text classifier, or a head on the embedding, behind the queue, the batches and the cache that
-//! embeddings have too ([`inference`](crate::inference)).
+//! TEXT → LABELS: ONNX text classifiers, and heads on the embedding. They share the queue, batches and cache of
+//! [`inference`](crate::inference) with the embeddings.
 //!
 //! ```text
 //! Spec ── model::locate ──► ClassifierCard ──► onnx::Graph ──► Inference ──► logits ──► scores ──► labels
 //!      └─ head.json ───────► Head ── one forward pass of the Embedder ────────┘
 //! ```
 //!
-//! Invariants: each score has a label, which is checked against the graph before the server serves; a text's scores
-//! do not depend on its batch, as far as the graph keeps to that. Knows nothing of messages.
+//! Invariants: each score has a label, which is checked against the graph before the server serves. A text's scores do
+//! not depend on its batch, as far as the graph allows that. This module uses no messages of the wire.
 
 mod built_in;
 pub mod head;
@@ -18,7 +18,7 @@ mod start;
 use std::sync::Arc;
 
 pub use scores::{Selection, probabilities, ranked};
-pub use spec::{BUILT_IN, Source, Spec};
+pub use spec::{BUILT_IN, ClassifierSource, Spec};
 pub use start::{Embeds, Options, StartError};
 
 use crate::compute::WhenFull;
@@ -27,69 +27,70 @@ use crate::inference::{Inference, Output, Overloaded, TextError, Truncation};
 use crate::model::Problem;
 use head::Head;
 
-/// The classifiers of a server, in the order in which they were named. The first answers calls that name none.
+/// The classifiers of a server, in the configured order. The first one answers calls without a name.
 #[derive(Clone, Default)]
 pub struct Classifiers(Arc<[Classifier]>);
 
 impl Classifiers {
-    /// Their names are different, which the configuration sees to.
+    /// Takes classifiers with different names, as the configuration ensures.
     pub fn new(classifiers: Vec<Classifier>) -> Self {
         Self(classifiers.into())
     }
 
-    /// The one of this name; of the empty name, the first.
+    /// Finds a classifier by its name. The empty name means the first one.
     pub fn get(&self, name: &str) -> Option<&Classifier> {
         if name.is_empty() { self.0.first() } else { self.0.iter().find(|classifier| classifier.about.name == name) }
     }
 
-    /// All of them, the default first.
+    /// Iterates over all classifiers, the default first.
     pub fn iter(&self) -> impl Iterator<Item = &Classifier> {
         self.0.iter()
     }
 }
 
-/// A classifier that is ready. Cheap to clone.
+/// A running classifier. A clone is cheap and stands for the same one.
 #[derive(Clone)]
 pub struct Classifier {
     about: Arc<About>,
     works: Works,
 }
 
-/// What is to be known of a classifier.
+/// The description of a classifier.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// What requests call it.
+    /// The name that requests use.
     pub name: String,
     /// Hub id, directory or file.
     pub id: String,
     /// Commit, version, or `local`.
     pub revision: String,
-    /// Its labels, in the order of its scores.
+    /// The labels, in the order of the scores.
     pub labels: Vec<String>,
-    /// What the scores mean.
+    /// The meaning of the scores.
     pub problem: Problem,
-    /// Tokens of a text that it reads.
+    /// The maximum tokens of a text.
     pub max_tokens: usize,
-    /// What computes it: `onnxruntime 1.23.2`, `rten 0.27.0`, or `embedding` for a head.
+    /// The runtime: `onnxruntime 1.23.2`, `rten 0.27.0`, or `embedding` for a head.
     pub runtime: String,
-    /// The graph's inputs, such as `input_ids int64 [batch, sequence]`; none for a head.
+    /// The graph's inputs, for example `input_ids int64 [batch, sequence]`; empty for a head.
     pub inputs: Vec<String>,
-    /// The graph's outputs.
+    /// The graph's outputs; empty for a head.
     pub outputs: Vec<String>,
 }
 
+/// The computation behind a classifier.
 #[derive(Clone)]
 enum Works {
     Graph(Inference),
     Head(Arc<Head>, Embedder),
 }
 
-/// One text, classified.
+/// The result for a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Classified {
-    /// The model's scores, one for each label, finite; not probabilities yet.
+    /// The model's raw scores, one for each label, finite.
     pub logits: Vec<f32>,
-    /// The text's vector, if the classifier is a head on it.
+    /// The text's vector, if the classifier is a head.
     pub embedding: Option<Embedding>,
     /// Tokens that the model read.
     pub tokens: usize,
@@ -98,17 +99,18 @@ pub struct Classified {
 }
 
 impl Classifier {
-    /// What is to be known of it.
+    /// Returns the description.
     pub fn about(&self) -> &About {
         &self.about
     }
 
-    /// Whether a text's vector comes with its scores.
+    /// Returns whether results contain the text's vector.
     pub fn embeds(&self) -> bool {
         matches!(self.works, Works::Head(..))
     }
 
-    /// Classifies `texts`, one result each, in order. Dropping the future abandons what has not begun.
+    /// Classifies `texts` and returns one result for each, in order. Dropping the future cancels texts that have not
+    /// begun.
     pub async fn classify(
         &self,
         texts: Vec<String>,
@@ -134,11 +136,11 @@ impl Classified {
         Self { logits: values, embedding: None, tokens, tokens_total }
     }
 
-    /// A vector without a direction says nothing of a text: then the model failed on it.
+    /// Applies a head to the text's vector. A vector without a direction means that the model failed on the text.
     fn of_head(head: &Head, output: Output) -> Result<Self, TextError> {
         let Output { values, tokens, tokens_total } = output;
         let embedding = Embedding::normalized(values).map_err(|error| {
-            tracing::error!(%error, "the model's vector of a text has no direction");
+            tracing::error!(%error, "the model gave a vector without a direction");
             crate::inference::ModelFailed
         })?;
         Ok(Self { logits: head.logits(embedding.values()), embedding: Some(embedding), tokens, tokens_total })

@@ -1,14 +1,14 @@
-//! From a model's raw scores (logits) to probabilities, and to the labels that a caller wants to see.
+//! Probabilities from a model's raw scores (logits), and the selection of labels for a caller.
 
 use crate::model::Problem;
 use crate::onnx::Scale;
 
-/// The least probability that a graph's 0 stands for, and the least distance from 1: their logits are finite, and
-/// what they are turned back into differs from 0 and 1 by nothing that f32 shows.
+/// The smallest probability, and the smallest distance from 1, that becomes a logit. With it the logits of 0 and 1 are
+/// finite, and give 0 and 1 again within the precision of f32.
 const LEAST: f64 = 1e-30;
 
-/// Turns the numbers of a graph into logits, of which [`probabilities`] makes again what the graph gave: a graph that
-/// ends with a softmax or a sigmoid must not get another one. Values that are not finite stay as they are.
+/// Turns a graph's output into logits, from which [`probabilities`] restores that output. So a graph that ends with a
+/// softmax or a sigmoid does not get a second one. Values that are not finite stay as they are.
 pub(super) fn to_logits(values: &mut [f32], scale: Scale) {
     let logit = |p: f64| p.max(LEAST).ln();
     for value in values.iter_mut().filter(|value| value.is_finite()) {
@@ -21,8 +21,8 @@ pub(super) fn to_logits(values: &mut [f32], scale: Scale) {
     }
 }
 
-/// Probabilities of `logits`, in their order: softmax, or a sigmoid for each. In f64, and safe for any finite logits:
-/// what would overflow is shifted, so that nothing but 0 and 1 can come of extremes.
+/// Computes the probabilities of `logits`, in their order: a softmax, or a sigmoid of each. It computes in f64 and
+/// shifts values that would overflow, so extreme logits give 0 and 1.
 pub fn probabilities(logits: &[f32], problem: Problem) -> Vec<f32> {
     match problem {
         Problem::SingleLabel => {
@@ -35,7 +35,7 @@ pub fn probabilities(logits: &[f32], problem: Problem) -> Vec<f32> {
     }
 }
 
-/// 1 / (1 + e⁻ᶻ), by the form whose exponential is at most 1.
+/// Computes 1 / (1 + e⁻ᶻ) in the form whose exponential is at most 1.
 fn sigmoid(z: f64) -> f64 {
     if z >= 0.0 {
         1.0 / (1.0 + (-z).exp())
@@ -45,17 +45,16 @@ fn sigmoid(z: f64) -> f64 {
     }
 }
 
-/// Which labels a caller wants to see.
+/// The labels that a caller wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Selection {
-    /// So many of the best; `None`: all.
+    /// The number of labels with the best scores; `None`: all.
     pub top_n: Option<usize>,
-    /// None that scores less.
+    /// The minimum score; `None`: no minimum.
     pub min_score: Option<f32>,
 }
 
-/// Numbers and scores of the labels, best first, equal ones in the model's order. All of them, before
-/// [`Selection::of`] takes some away.
+/// Ranks all labels: their indices and scores, best first, equal scores in the model's order.
 pub fn ranked(scores: &[f32]) -> Vec<(usize, f32)> {
     let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1)); // stable
@@ -63,7 +62,7 @@ pub fn ranked(scores: &[f32]) -> Vec<(usize, f32)> {
 }
 
 impl Selection {
-    /// What it leaves of labels that are ranked.
+    /// Selects from ranked labels.
     pub fn of(self, ranked: &[(usize, f32)]) -> &[(usize, f32)] {
         let enough = self.min_score.map_or(ranked.len(), |least| ranked.partition_point(|(_, score)| *score >= least));
         &ranked[..enough.min(self.top_n.unwrap_or(usize::MAX))]
@@ -76,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// By the definition, in f64.
+    /// Computes the definition in f64.
     fn plain(logits: &[f32], problem: Problem) -> Vec<f64> {
         let e: Vec<f64> = logits.iter().map(|&z| f64::from(z).exp()).collect();
         let sum: f64 = e.iter().sum();

@@ -1,7 +1,7 @@
-//! `--classifier`: how a classifier is named on the command line, and where it comes from.
+//! The option `--classifier`: the name of a classifier and its source.
 //!
 //! ```text
-//! sentiment                                the one within this binary
+//! sentiment                                the built-in classifier
 //! NAME=DIRECTORY[#file.onnx]               an exported model: graph, tokenizer.json, config.json
 //! NAME=owner/name[@revision][#file.onnx]   the same from the hub
 //! NAME=head.json                           a head on the embedding, made by `cognate train-head`
@@ -11,39 +11,39 @@ use std::path::{Path, PathBuf};
 
 use crate::model;
 
-/// The classifier within this binary.
+/// The built-in classifier.
 pub const BUILT_IN: &str = "sentiment";
 
-/// A classifier that shall be served.
+/// A classifier to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spec {
-    /// What requests call it.
+    /// The name that requests use.
     pub name: String,
-    /// Where it comes from.
-    pub source: Source,
-    /// Its labels by hand, whatever its configuration says.
+    /// The classifier's source.
+    pub source: ClassifierSource,
+    /// Labels that replace those of its configuration.
     pub labels: Option<Vec<String>>,
 }
 
-/// Where a classifier comes from.
+/// The source of a classifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// This binary.
+pub enum ClassifierSource {
+    /// The files in this binary.
     BuiltIn,
-    /// A head on the embedding.
+    /// The file of a head on the embedding.
     Head(PathBuf),
-    /// A directory or the hub.
+    /// A model in a directory or on the hub.
     Model(model::Options),
 }
 
 impl Spec {
-    /// Reads one. A path that is there wins over a hub id of the same spelling.
+    /// Parses the option. An existing path wins over a hub id of the same spelling.
     ///
     /// # Errors
-    /// What was expected.
+    /// The text says what was expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text == BUILT_IN {
-            return Ok(Self { name: BUILT_IN.to_owned(), source: Source::BuiltIn, labels: None });
+            return Ok(Self { name: BUILT_IN.to_owned(), source: ClassifierSource::BuiltIn, labels: None });
         }
         let (name, source) = text.split_once('=').filter(|(_, source)| !source.is_empty()).ok_or_else(|| {
             format!(
@@ -51,13 +51,13 @@ impl Spec {
             )
         })?;
         check_name(name)?;
-        Ok(Self { name: name.to_owned(), source: Source::parse(source), labels: None })
+        Ok(Self { name: name.to_owned(), source: ClassifierSource::parse(source), labels: None })
     }
 
-    /// Reads `NAME=label,label`.
+    /// Parses `NAME=label,label`.
     ///
     /// # Errors
-    /// What was expected.
+    /// The text says what was expected.
     pub fn parse_labels(text: &str) -> Result<(String, Vec<String>), String> {
         let (name, labels) = text.split_once('=').ok_or("expected NAME=label,label")?;
         let labels: Vec<String> = labels.split(',').map(|label| label.trim().to_owned()).collect();
@@ -66,7 +66,7 @@ impl Spec {
     }
 }
 
-impl Source {
+impl ClassifierSource {
     fn parse(text: &str) -> Self {
         if Path::new(text).is_file() && !text.ends_with(".onnx") {
             return Self::Head(text.into());
@@ -92,7 +92,7 @@ impl Source {
     }
 }
 
-/// `DIR/file.onnx`, the path of a graph itself.
+/// Splits the path of a graph, `DIR/file.onnx`.
 fn graph_in_a_folder(place: &str) -> Option<(&str, String)> {
     let path = Path::new(place);
     let is_graph = path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
@@ -100,10 +100,11 @@ fn graph_in_a_folder(place: &str) -> Option<(&str, String)> {
     is_graph.then(|| (if folder.is_empty() { "." } else { folder }, file.to_owned()))
 }
 
+/// Checks the characters of a name.
 fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || !name.chars().all(allowed) {
-        return Err(format!("{name:?} is not a name: letters, digits, `-`, `_` and `.` are allowed"));
+        return Err(format!("{name:?} is not a name; use letters, digits, `-`, `_` and `.`"));
     }
     Ok(())
 }
@@ -114,9 +115,9 @@ mod tests {
 
     fn source(text: &str) -> (String, Option<String>, Option<String>) {
         match Spec::parse(text).unwrap().source {
-            Source::Model(model::Options { source, revision, kind: model::Kind::Classifier(file), .. }) => {
-                (source, revision, file)
-            }
+            ClassifierSource::Model(model::Options {
+                source, revision, kind: model::Kind::Classifier(file), ..
+            }) => (source, revision, file),
             other => panic!("{other:?}"),
         }
     }
@@ -133,23 +134,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_disk_is_told_by_what_it_is() {
+    fn a_file_on_disk_decides_the_kind_of_source() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().display().to_string();
         std::fs::write(directory.path().join("head.json"), "{}").unwrap();
         std::fs::write(directory.path().join("m.onnx"), "").unwrap();
         let head = format!("{folder}/head.json");
-        assert_eq!(Spec::parse(&format!("a={head}")).unwrap().source, Source::Head(head.into()));
+        assert_eq!(Spec::parse(&format!("a={head}")).unwrap().source, ClassifierSource::Head(head.into()));
         assert_eq!(source(&format!("a={folder}/m.onnx")), parts(&folder, None, Some("m.onnx")));
     }
 
     #[test]
-    fn the_one_within_the_binary_needs_no_place() {
-        assert_eq!(Spec::parse("sentiment").unwrap().source, Source::BuiltIn);
+    fn the_built_in_classifier_needs_no_place() {
+        assert_eq!(Spec::parse("sentiment").unwrap().source, ClassifierSource::BuiltIn);
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn mistakes_are_explained() {
         for wrong in ["tickets", "a=", "=b"] {
             assert!(Spec::parse(wrong).is_err(), "{wrong}");
         }

@@ -1,57 +1,57 @@
-//! From a card or a head's file to a classifier that answers.
+//! The start of a classifier from its card or from the file of a head. It checks that scores and labels match.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::head::{Head, HeadError, MadeFor};
-use super::spec::{Source, Spec};
+use super::spec::{ClassifierSource, Spec};
 use super::{About, Classifier, Works, built_in, scores};
 use crate::compute::Pools;
 use crate::embedder::{Embedder, kept};
 use crate::inference::{self, Inference, Model, Parts, Reading, Run, Tokenizer, TokenizerError};
 use crate::kernel::team::Team;
 use crate::model::{self, CardError, ClassifierCard, GraphFile, Problem};
-use crate::onnx::{self, Graph, ProbeError, Runtime, Scale, Wanted};
+use crate::onnx::{self, Graph, GraphSource, ProbeError, Runtime, Scale, SharedGraph, Wanted};
 
-/// How classifiers run.
+/// The settings of the classifiers.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Those to serve, by different names.
+    /// The classifiers to serve, with different names.
     pub specs: Vec<Spec>,
-    /// Threads of each batch (of the ONNX runtime).
+    /// Threads of the ONNX runtime for each batch.
     pub threads: usize,
-    /// The most tokens in one batch, padding included. `None`: as many as keep the threads busy.
+    /// Maximum tokens in a batch, with padding. `None`: enough to keep the threads busy.
     pub batch_tokens: Option<usize>,
-    /// Tokens of unary calls that may wait for each classifier; beyond it they are refused. As many again for streams.
+    /// Tokens of unary calls that may wait for each classifier. More are refused. Streams have as many again.
     pub queue_tokens: usize,
     /// Memory for the scores of earlier texts, for each classifier.
     pub cache_bytes: usize,
-    /// The pools that tokenise texts.
+    /// The thread pools that tokenise texts.
     pub pools: Pools,
 }
 
-/// Tokens in a batch for each thread: an ONNX runtime shares one batch out among its threads, and a small call must
-/// not wait long behind one that has begun (`cognate bench classify`).
+/// Tokens in a batch for each thread. An ONNX runtime divides a batch among its threads, and a small call must not wait
+/// long for a batch that has begun (`cognate bench classify`).
 const BATCH_TOKENS_A_THREAD: usize = 512;
 
-/// Why a classifier cannot be served.
+/// The reason why a classifier cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its files are missing, wrong or beyond us.
+    /// The files are missing, wrong or not supported.
     #[error(transparent)]
     Card(#[from] CardError),
-    /// Its graph does not load.
+    /// The graph does not load.
     #[error(transparent)]
     Graph(#[from] onnx::LoadError),
-    /// Its tokenizer is none.
-    #[error("tokenizer.json cannot be used: {0}")]
+    /// The tokenizer is invalid.
+    #[error("tokenizer.json is not a valid tokenizer: {0}; save it again with a fast tokenizer")]
     Tokenizer(TokenizerError),
-    /// Its graph does not take what its tokenizer and its settings allow.
+    /// The graph does not take every text that its tokenizer and its settings allow.
     #[error("the graph does not fit its tokenizer: {0}")]
     Probe(ProbeError),
-    /// `config.json` says one thing of its scores, and the graph another.
+    /// `config.json` and the graph give different meanings to the scores.
     #[error(
-        "config.json: problem_type is {given}, which is not supported with the graph's output {output}, which is the \
-         result of {step}: export the scores before it (logits), or write the problem_type of the graph"
+        "config.json: problem_type is {given}, which does not fit the graph's output {output}, the result of {step}; \
+         export the scores before that step (logits), or write the problem_type of the graph"
     )]
     OtherProblem {
         /// The value in the configuration.
@@ -61,26 +61,26 @@ pub enum StartError {
         /// The graph's last step.
         step: &'static str,
     },
-    /// It does not work.
+    /// The computation does not start.
     #[error(transparent)]
     Inference(#[from] inference::StartError),
-    /// Nothing says what its scores are called.
+    /// The scores have no names.
     #[error(
-        "config.json has no labels (id2label), and the graph gives {scores} scores: \
+        "config.json has no labels (id2label) for the graph's {scores} scores; \
          name them with `--classifier-labels {name}=label,label`"
     )]
     NoLabels {
         /// The classifier.
         name: String,
-        /// Scores of the graph.
+        /// Number of scores.
         scores: usize,
     },
-    /// There are more or fewer labels than scores.
-    #[error("there are {labels} labels, and the graph gives {scores} scores: {names}")]
+    /// The number of labels differs from the number of scores.
+    #[error("expected {scores} labels, one for each score, found {labels}: {names}")]
     LabelCount {
-        /// Labels.
+        /// Number of labels.
         labels: usize,
-        /// Scores of the graph.
+        /// Number of scores.
         scores: usize,
         /// The labels.
         names: String,
@@ -90,52 +90,52 @@ pub enum StartError {
     Read {
         /// The file.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The head's file is none.
-    #[error("{path} is no head of `cognate train-head`: {source}", path = .path.display())]
+    /// The file is not a head.
+    #[error("{path} is not a head written by `cognate train-head`: {source}", path = .path.display())]
     Head {
         /// The file.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: HeadError,
     },
-    /// The head reads the vectors of another model.
+    /// The head was trained on the vectors of another model.
     #[error(
-        "{path} was made for the vectors of {wanted} (fingerprint {fingerprint}), and this server has those of {served}: \
-         serve that model, add `--allow-precision-mix` if it is the same in another precision, \
-         or make the head again with `cognate train-head`", path = .path.display()
+        "{path} was trained on the vectors of {wanted} (fingerprint {fingerprint}), and this server has the vectors of \
+         {served}; serve that model, add `--allow-precision-mix` if it is the same model in another precision, \
+         or train the head again with `cognate train-head`", path = .path.display()
     )]
     OtherModel {
         /// The file.
         path: std::path::PathBuf,
-        /// The model that it was made for.
+        /// The model that it was trained for.
         wanted: String,
-        /// That model's fingerprint.
+        /// The fingerprint of that model.
         fingerprint: String,
-        /// The model that is served, with its fingerprint.
+        /// The served model with its fingerprints.
         served: String,
     },
 }
 
-/// The embedding model that heads read.
+/// The embedding model of the heads.
 pub struct Embeds<'a> {
     /// The model.
     pub embedder: &'a Embedder,
-    /// Its id.
+    /// The model's id.
     pub id: &'a str,
-    /// Fingerprints whose vectors it gives, or nearly gives.
+    /// Fingerprints of the model itself and of those whose vectors are nearly the same.
     pub fingerprints: Vec<&'a str>,
 }
 
 impl Classifier {
-    /// The one within this binary.
+    /// Starts the built-in classifier.
     pub fn built_in(spec: &Spec, runtime: &Runtime, options: &Options) -> Result<Self, StartError> {
         Self::of_graph(spec, built_in::card()?, runtime, options)
     }
 
-    /// One by its files.
+    /// Starts a classifier from its files.
     pub fn of_files(
         spec: &Spec,
         files: &model::Files,
@@ -147,8 +147,8 @@ impl Classifier {
 
     fn of_graph(spec: &Spec, card: ClassifierCard, runtime: &Runtime, options: &Options) -> Result<Self, StartError> {
         let source = match &card.graph {
-            GraphFile::Disk(path) => onnx::Source::File(path),
-            GraphFile::BuiltIn(bytes) => onnx::Source::Memory(bytes),
+            GraphFile::Disk(path) => GraphSource::File(path),
+            GraphFile::BuiltIn(bytes) => GraphSource::Memory(bytes),
         };
         let mut graph = Graph::load(runtime, source, Wanted::Logits)?;
         let max_tokens = graph.sequence().map_or(card.max_tokens, |fixed| fixed.min(card.max_tokens));
@@ -177,19 +177,19 @@ impl Classifier {
             name: "classify",
             fingerprint: card.fingerprint,
             tokenizer,
-            model: Arc::new(Turns { graph: Arc::new(Mutex::new(graph)), pad_token: card.pad_token }),
+            model: Arc::new(GraphModel(SharedGraph::new(graph, card.pad_token))),
             width: scores,
         };
         let inference = Inference::start(parts, &options.inference())?;
         Ok(Self { about: Arc::new(about), works: Works::Graph(inference) })
     }
 
-    /// A head on the embedding.
+    /// Starts a head on the embedding.
     pub fn of_head(spec: &Spec, path: &std::path::Path, embeds: &Embeds<'_>) -> Result<Self, StartError> {
         let json = std::fs::read(path).map_err(|source| StartError::Read { path: path.to_owned(), source })?;
         let head = Head::from_json(&json).map_err(|source| StartError::Head { path: path.to_owned(), source })?;
         let MadeFor { model, fingerprint } = head.made_for().clone();
-        // A model of these fingerprints gives vectors of the head's dimensions: both are of one embedding.
+        // A model with such a fingerprint must give vectors of the head's dimensions.
         if !embeds.fingerprints.contains(&fingerprint.as_str()) || head.dimensions() != embeds.embedder.dimensions() {
             let served = format!("{} ({})", embeds.id, embeds.fingerprints.join(", "));
             let path = path.to_owned();
@@ -214,16 +214,16 @@ impl Classifier {
 }
 
 impl Spec {
-    /// Whether it needs an ONNX runtime.
+    /// Returns whether the classifier needs an ONNX runtime.
     pub fn needs_runtime(&self) -> bool {
-        !matches!(self.source, Source::Head(_))
+        !matches!(self.source, ClassifierSource::Head(_))
     }
 }
 
 impl Options {
     fn inference(&self) -> inference::Options {
         inference::Options {
-            // The runtime has threads of its own.
+            // The runtime has its own threads.
             workers: 1,
             batch_tokens: self.batch_tokens.unwrap_or(BATCH_TOKENS_A_THREAD * self.threads.max(1)),
             queue_tokens: self.queue_tokens,
@@ -233,7 +233,7 @@ impl Options {
     }
 }
 
-/// Labels by hand come before those of the configuration.
+/// Chooses the labels: those of the option, or else those of the configuration.
 fn labels(spec: &Spec, card: &ClassifierCard, scores: usize) -> Result<Vec<String>, StartError> {
     let Some(labels) = spec.labels.as_ref().or(card.labels.as_ref()) else {
         return Err(StartError::NoLabels { name: spec.name.clone(), scores });
@@ -242,6 +242,7 @@ fn labels(spec: &Spec, card: &ClassifierCard, scores: usize) -> Result<Vec<Strin
     Ok(labels.clone())
 }
 
+/// Checks that each score has a label.
 fn check_count(labels: &[String], scores: usize) -> Result<(), StartError> {
     if labels.len() == scores {
         return Ok(());
@@ -249,17 +250,18 @@ fn check_count(labels: &[String], scores: usize) -> Result<(), StartError> {
     Err(StartError::LabelCount { labels: labels.len(), scores, names: labels.join(", ") })
 }
 
-/// A graph that does not state how many scores it gives is asked.
+/// Counts the scores of a graph that does not state their number, by running it.
 fn count_scores(graph: &mut Graph, tokenizer: &Tokenizer) -> Result<usize, StartError> {
     let text = tokenizer.tokens("How many scores?").map_err(StartError::Tokenizer)?;
     let output = graph.run(&[&text.ids], 0).map_err(|error| inference::StartError::SelfTest(error.to_string()))?;
     Ok(output.shape.last().copied().unwrap_or(0))
 }
 
-/// The meaning of the scores: by the graph's last step if it makes probabilities, otherwise by `config.json`.
+/// Determines the meaning of the scores. The graph's last step decides if it makes probabilities, otherwise
+/// `config.json`.
 fn problem(card: &ClassifierCard, graph: &Graph, scores: usize) -> Result<Problem, StartError> {
     let (of_graph, step) = match graph.scale() {
-        // As for labels in config.json: one score alone says how much, and a softmax of one is always 1.
+        // A single score gets a sigmoid, as a single label in config.json does: a softmax of one is always 1.
         Scale::Scores if scores == 1 => return Ok(Problem::MultiLabel),
         Scale::Scores => return Ok(card.problem),
         Scale::Softmax => (Problem::SingleLabel, "Softmax"),
@@ -272,19 +274,14 @@ fn problem(card: &ClassifierCard, graph: &Graph, scores: usize) -> Result<Proble
     Ok(of_graph)
 }
 
-/// A graph that the one worker and the self-test take turns with.
-struct Turns {
-    graph: Arc<Mutex<Graph>>,
-    pad_token: u32,
-}
+/// A graph as the model of the inference. The one worker and the self-test share it.
+struct GraphModel(SharedGraph);
 
-impl Model for Turns {
+impl Model for GraphModel {
     fn for_thread(&self, _: Arc<Team>) -> Run {
-        let (graph, pad) = (Arc::clone(&self.graph), self.pad_token);
+        let graph = self.0.clone();
         Box::new(move |batch| {
-            // A run that panicked left no state behind: a graph is read only.
-            let mut graph = graph.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut output = graph.run(batch, pad)?;
+            let mut output = graph.run(batch)?;
             scores::to_logits(&mut output.values, graph.scale());
             let width = output.values.len() / batch.len().max(1);
             Ok(output.values.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect())

@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use super::model::fetch;
-use crate::classifier::{Classifier, Classifiers, Embeds, Source, Spec};
+use crate::classifier::{Classifier, ClassifierSource, Classifiers, Embeds, Spec};
 use crate::config::Config;
 use crate::onnx::Runtime;
 
@@ -31,8 +31,10 @@ fn start(
     let options = &config.classifier;
     let runtime = || runtime.context("no ONNX runtime was loaded");
     Ok(match &spec.source {
-        Source::Head(path) => Classifier::of_head(spec, path, embeds.context("it needs an embedding model")?)?,
-        Source::BuiltIn => Classifier::built_in(spec, runtime()?, options)?,
-        Source::Model(model) => Classifier::of_files(spec, &fetch(model)?, runtime()?, options)?,
+        ClassifierSource::Head(path) => {
+            Classifier::of_head(spec, path, embeds.context("it needs an embedding model")?)?
+        }
+        ClassifierSource::BuiltIn => Classifier::built_in(spec, runtime()?, options)?,
+        ClassifierSource::Model(model) => Classifier::of_files(spec, &fetch(model)?, runtime()?, options)?,
     })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::classifier::Source;
+use crate::classifier::ClassifierSource;
 use crate::config::{Config, Flags};
 use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError};
 
@@ -52,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     writeln!(out, "pooling      {}", card.pooling)?;
     writeln!(out, "fingerprint  {}", card.fingerprint)?;
     for spec in &config.classifier.specs {
-        let Source::Model(options) = &spec.source else { continue };
+        let ClassifierSource::Model(options) = &spec.source else { continue };
         let files = fetch(options)?;
         let card = ClassifierCard::read(&files)?;
         writeln!(out, "classifier   {} ({})", spec.name, card.id)?;

@@ -2,7 +2,7 @@
 
 use super::reader::Reader;
 use super::settings::SEPARATOR;
-use crate::classifier::{self, Source, Spec};
+use crate::classifier::{self, ClassifierSource, Spec};
 use crate::{embedder, onnx};
 
 /// Each classifier gets this part of the model's cache, in addition: its rows are short.
@@ -32,7 +32,7 @@ impl Reader<'_> {
             }
         }
         for spec in &mut specs {
-            if let Source::Model(options) = &mut spec.source {
+            if let ClassifierSource::Model(options) = &mut spec.source {
                 options.offline = offline;
             }
         }

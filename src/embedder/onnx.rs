@@ -1,45 +1,43 @@
-//! An encoder as an ONNX graph: token vectors come from a runtime, pooling is ours.
+//! An encoder that is an ONNX graph. A runtime computes token vectors; pooling happens here.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Device;
 
 use super::options::Precision;
 use crate::inference::Run;
 use crate::model::{Card, Pooling};
-use crate::onnx::{self, Graph, Output, ProbeError, Runtime, RuntimeError, Source, Wanted};
+use crate::onnx::{self, Graph, GraphSource, Output, ProbeError, Runtime, RuntimeError, SharedGraph, Wanted};
 
-/// A graph that the one worker and the self-test take turns with.
+/// An encoder. The one worker and the self-test share its graph.
 pub struct OnnxEncoder {
     path: PathBuf,
-    graph: Arc<Mutex<Graph>>,
-    pad_token: u32,
+    graph: SharedGraph,
     pooling: Pooling,
 }
 
-/// Why a graph does not make an encoder.
+/// The reason why a graph cannot be an encoder.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// There is no runtime for it.
+    /// The wanted runtime is not available.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
-    /// It does not load.
+    /// The graph does not load.
     #[error(transparent)]
     Graph(#[from] onnx::LoadError),
-    /// It has its own arithmetic.
-    #[error("`--precision int8` is of the backend candle: a graph has the arithmetic that it was exported with")]
+    /// The precision was set, and a graph has its own.
+    #[error("int8 needs `--backend candle`; an ONNX graph keeps the precision it was exported with")]
     Precision,
-    /// It does not take what its tokenizer and its settings allow.
+    /// The graph does not take every text that its tokenizer and its settings allow.
     #[error("{path} does not fit its tokenizer: {reason}", path = .path.display())]
     Probe {
-        /// The graph.
+        /// The graph's file.
         path: PathBuf,
-        /// What it does not take.
+        /// The failed trial.
         reason: ProbeError,
     },
     /// The model has no graph.
-    #[error("the model has no ONNX graph")]
+    #[error("the model has no ONNX graph; use `--backend candle`, or export the model to onnx/model.onnx")]
     NoGraph,
 }
 
@@ -57,32 +55,26 @@ impl OnnxEncoder {
         }
         let path = card.weights.first().ok_or(LoadError::NoGraph)?;
         let runtime = Runtime::find(options)?;
-        let graph = Graph::load(&runtime, Source::File(path), Wanted::Hidden)?;
-        let pad_token = card.architecture.padding.unwrap_or(0);
-        Ok(Self { path: path.clone(), graph: Arc::new(Mutex::new(graph)), pad_token, pooling: card.pooling })
+        let graph = Graph::load(&runtime, GraphSource::File(path), Wanted::Hidden)?;
+        let graph = SharedGraph::new(graph, card.architecture.padding.unwrap_or(0));
+        Ok(Self { path: path.clone(), graph, pooling: card.pooling })
     }
 
-    /// Tries the greatest token and the longest text.
+    /// Tries the greatest token id and the longest text.
     pub fn probe(&self, last_token: u32, max_tokens: usize) -> Result<(), LoadError> {
-        let mut graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
-        graph
-            .probe(last_token, max_tokens, self.pad_token)
-            .map_err(|reason| LoadError::Probe { path: self.path.clone(), reason })
+        let probed = self.graph.probe(last_token, max_tokens);
+        probed.map_err(|reason| LoadError::Probe { path: self.path.clone(), reason })
     }
 
-    /// A way to run it: pooled vectors, `[texts][hidden]`, not normalised.
+    /// Returns a function that computes pooled vectors, `[texts][hidden]`, not normalised.
     pub fn run(&self) -> Run {
-        let (graph, pad, pooling) = (Arc::clone(&self.graph), self.pad_token, self.pooling);
-        Box::new(move |batch| {
-            // A run that panicked left no state behind: a graph is read only.
-            let output = graph.lock().unwrap_or_else(PoisonError::into_inner).run(batch, pad)?;
-            Ok(pooled(&output, batch, pooling))
-        })
+        let (graph, pooling) = (self.graph.clone(), self.pooling);
+        Box::new(move |batch| Ok(pooled(&graph.run(batch)?, batch, pooling)))
     }
 }
 
-/// One vector for each text: of `[texts, sequence, hidden]` the mean or the first of its own tokens, of
-/// `[texts, hidden]` its row, which the graph pooled itself.
+/// Makes one vector for each text. `[texts, sequence, hidden]` is pooled to the mean or the first of the text's own
+/// tokens. `[texts, hidden]` is what the graph pooled itself.
 fn pooled(output: &Output, batch: &[&[u32]], pooling: Pooling) -> Vec<Vec<f32>> {
     let hidden = output.shape.last().copied().unwrap_or(0).max(1);
     let texts = output.values.chunks_exact((output.values.len() / batch.len().max(1)).max(1));
@@ -95,7 +87,7 @@ fn pooled(output: &Output, batch: &[&[u32]], pooling: Pooling) -> Vec<Vec<f32>> 
         .collect()
 }
 
-/// The mean of the first `tokens` rows.
+/// Computes the mean of the first `tokens` rows.
 fn mean(rows: &[f32], hidden: usize, tokens: usize) -> Vec<f32> {
     let mut sums = vec![0.0; hidden];
     for row in rows.chunks_exact(hidden).take(tokens) {
@@ -122,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_graph_pooled_stays_as_it_is() {
+    fn vectors_that_the_graph_pooled_stay_as_they_are() {
         let output = Output { values: vec![1.0, 2.0, 3.0, 4.0], shape: vec![2, 2] };
         let batch: [&[u32]; 2] = [&[1, 1], &[1]];
         assert_eq!(pooled(&output, &batch, Pooling::Mean), [[1.0, 2.0], [3.0, 4.0]]);

@@ -1,26 +1,27 @@
-//! Files that a graph keeps weights in: where they are, and when a graph must be read for rten.
+//! The files in which a graph keeps its weights, and the preparation of graphs for rten.
 //!
-//! A graph names such a file by a name beside itself. In a hub cache both are links into a folder of blobs, where they
-//! have other names. ONNX Runtime follows the file's own link; rten follows the graph's, looks for the name among the
-//! blobs and does not find it. And rten has no 16-bit floats but those of weights, which it makes wider: a cast to them
-//! ends the load, though it would change nothing but the rounding of numbers that are 32 bits wide everywhere else.
-//! So where a link is on the way, or a cast to 16 bits, the bytes are read and set right here; everywhere else rten
-//! opens the files itself, which takes less memory.
+//! A graph names such a file relative to itself. In a hub cache both are links into a folder of blobs, where the files
+//! have other names. ONNX Runtime follows the link of the file. rten follows the link of the graph, looks for the name
+//! among the blobs and does not find it. rten also has no 16-bit floats: it widens weights, and refuses a graph with a
+//! cast to 16 bits. Such a cast changes only the rounding of numbers that have 32 bits everywhere else.
+//!
+//! So a graph with a link or with such a cast is read and corrected here. rten opens all others itself, which takes
+//! less memory.
 
 use std::fs::{self, File};
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 
-use super::graph::Source;
-use super::outline::{self, Outline};
+use super::graph::GraphSource;
+use super::precheck::{self, Precheck};
 
-/// A graph as rten gets it.
+/// A graph in the form that rten loads.
 #[derive(Debug)]
-pub(super) enum Whole<'a> {
-    /// In a file, with its weights in it or beside it.
+pub(super) enum RtenGraph<'a> {
+    /// A file, with the weights in it or beside it.
     File(&'a Path),
-    /// In memory, with the content of each further file by the name that the graph gives it.
-    Read {
+    /// The bytes of a graph, and of each further file by the name that the graph uses.
+    Memory {
         /// The graph.
         graph: Vec<u8>,
         /// The further files.
@@ -31,53 +32,54 @@ pub(super) enum Whole<'a> {
 /// `TensorProto.DataType.FLOAT`
 const FLOAT32: u8 = 1;
 
-/// The files of a graph, all of them there.
+/// The weight files of a graph. All of them exist.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct WeightFiles {
     files: Vec<(String, PathBuf)>,
-    /// A runtime that follows the graph's links finds them without following others.
+    /// A runtime that follows only the graph's link finds all of them.
     are_beside: bool,
 }
 
-/// The files that the graph in `path` keeps weights in, relative to its folder and sorted; or why it is no graph.
+/// Lists the weight files of the graph in `path`, relative to its folder and sorted. The error says why the file is not
+/// a graph.
 pub fn external_data(path: &Path) -> Result<Vec<String>, String> {
-    let names = of(Source::File(path))?.external;
+    let names = run_precheck(GraphSource::File(path))?.external;
     Ok(names.iter().map(|name| name.trim_start_matches("./").to_owned()).collect())
 }
 
-/// What a graph says of itself.
-pub(super) fn of(source: Source<'_>) -> Result<Outline, String> {
+/// Runs the precheck on a graph.
+pub(super) fn run_precheck(source: GraphSource<'_>) -> Result<Precheck, String> {
     match source {
-        Source::File(path) => {
+        GraphSource::File(path) => {
             let file = File::open(path).map_err(|error| error.to_string())?;
             let length = file.metadata().map_err(|error| error.to_string())?.len();
-            outline::read(file, length)
+            precheck::read(file, length)
         }
-        Source::Memory(bytes) => outline::read(Cursor::new(bytes), bytes.len() as u64),
+        GraphSource::Memory(bytes) => precheck::read(Cursor::new(bytes), bytes.len() as u64),
     }
 }
 
-impl Files {
-    /// The files of this graph; or which one is missing.
-    pub(super) fn of(source: Source<'_>, outline: &Outline) -> Result<Self, String> {
-        let Source::File(graph) = source else { return Ok(Self { files: Vec::new(), are_beside: true }) };
-        let files = outline.external.iter().map(|name| Ok((name.clone(), place(graph, name)?)));
+impl WeightFiles {
+    /// Finds the files that a graph names. The error names the one that is missing.
+    pub(super) fn find(source: GraphSource<'_>, precheck: &Precheck) -> Result<Self, String> {
+        let GraphSource::File(graph) = source else { return Ok(Self { files: Vec::new(), are_beside: true }) };
+        let files = precheck.external.iter().map(|name| Ok((name.clone(), locate(graph, name)?)));
         let files = files.collect::<Result<Vec<(String, PathBuf)>, String>>()?;
         let are_beside = files.iter().all(|(name, path)| is_beside(graph, name, path));
         Ok(Self { files, are_beside })
     }
 
-    /// The graph for rten, by a path if that will do.
-    pub(super) fn for_rten<'a>(self, source: Source<'a>, outline: &Outline) -> Result<Whole<'a>, String> {
+    /// Prepares the graph for rten: as a path if rten can open it, otherwise as bytes.
+    pub(super) fn for_rten<'a>(self, source: GraphSource<'a>, precheck: &Precheck) -> Result<RtenGraph<'a>, String> {
         let mut graph = match source {
-            Source::File(path) if self.are_beside && outline.half_casts.is_empty() && is_named_onnx(path) => {
-                return Ok(Whole::File(path));
+            GraphSource::File(path) if self.are_beside && precheck.half_casts.is_empty() && is_named_onnx(path) => {
+                return Ok(RtenGraph::File(path));
             }
-            Source::File(path) => fs::read(path).map_err(|error| error.to_string())?,
-            Source::Memory(bytes) => bytes.to_vec(),
+            GraphSource::File(path) => fs::read(path).map_err(|error| error.to_string())?,
+            GraphSource::Memory(bytes) => bytes.to_vec(),
         };
-        for place in &outline.half_casts {
-            if let Some(byte) = usize::try_from(*place).ok().and_then(|place| graph.get_mut(place)) {
+        for offset in &precheck.half_casts {
+            if let Some(byte) = usize::try_from(*offset).ok().and_then(|offset| graph.get_mut(offset)) {
                 *byte = FLOAT32;
             }
         }
@@ -85,32 +87,35 @@ impl Files {
             Ok(bytes) => Ok((name, bytes)),
             Err(error) => Err(unreadable(&path, &error)),
         };
-        Ok(Whole::Read { graph, data: self.files.into_iter().map(read).collect::<Result<_, String>>()? })
+        Ok(RtenGraph::Memory { graph, data: self.files.into_iter().map(read).collect::<Result<_, String>>()? })
     }
 }
 
-/// rten knows a file by its ending, and opens no others.
+/// Returns whether the file has the extension that rten requires.
 fn is_named_onnx(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
 }
 
-/// A file that a graph names, which must be there and in the graph's folder or below it.
-fn place(graph: &Path, name: &str) -> Result<PathBuf, String> {
+/// Finds a file that a graph names. It must exist in the graph's folder or below it.
+fn locate(graph: &Path, name: &str) -> Result<PathBuf, String> {
     if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
-        return Err(format!("it keeps weights in {name:?}, which leads out of its folder"));
+        return Err(format!(
+            "it keeps weights in {name:?}, which is outside its folder; export it with its weights beside it"
+        ));
     }
     let path = graph.parent().unwrap_or(Path::new("")).join(name);
     fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
     Ok(path)
 }
 
-/// Whether a runtime that follows the graph's links finds the file without following one of its own.
+/// Returns whether a runtime that follows only the graph's link finds the file.
 fn is_beside(graph: &Path, name: &str, path: &Path) -> bool {
     let expected = graph.canonicalize().ok().and_then(|graph| Some(graph.parent()?.join(name)));
     let found = path.canonicalize().ok();
     found.is_some() && found == expected
 }
 
+/// Explains that a weight file cannot be read.
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
     format!("it keeps weights in {}, which cannot be read: {error}; fetch or copy it too", path.display())
 }

@@ -1,25 +1,25 @@
-//! Texts of different lengths as the rectangles that a graph reads.
+//! Texts of different lengths, padded to the rectangles that a graph reads.
 
 use super::graph::RunError;
 use super::signature::{Role, Signature};
 
-/// What one call of a graph reads.
+/// The inputs of one call of a graph.
 #[derive(Debug)]
 pub(super) struct Feed {
-    /// Texts, those that only fill up a fixed batch included.
+    /// Number of texts, with those that only fill up a fixed batch.
     pub texts: usize,
-    /// Tokens of each, padding included.
+    /// Tokens of each text, with padding.
     pub sequence: usize,
     /// Token ids. [texts, sequence]
     ids: Vec<i32>,
     /// 1 for a token, 0 for padding. [texts, sequence]
     mask: Vec<i32>,
-    /// Which sentence of a pair a token is of: always the first. [texts, sequence]
+    /// The sentence of a pair that a token belongs to: always the first. [texts, sequence]
     types: Vec<i32>,
 }
 
 impl Feed {
-    /// Pads `batch` to the graph's fixed sizes or else to the longest text, which is not longer than those.
+    /// Pads `batch` to the graph's fixed sizes, or else to the longest text. No text is longer than a fixed size.
     pub(super) fn new(batch: &[&[u32]], pad: u32, signature: &Signature) -> Result<Self, RunError> {
         let texts = signature.texts.unwrap_or(batch.len());
         let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
@@ -35,7 +35,7 @@ impl Feed {
             mask.resize(ids.len(), 0);
         }
         for _ in batch.len()..texts {
-            // One token is seen: softmax over none divides by zero, and that is slow.
+            // One token is visible: a softmax over no token divides by zero, which is slow.
             mask.push(1);
             ids.resize(ids.len() + sequence, pad);
             mask.resize(ids.len(), 0);
@@ -43,7 +43,7 @@ impl Feed {
         Ok(Self { texts, sequence, ids, mask, types: vec![0; texts * sequence] })
     }
 
-    /// What an input takes. [texts, sequence]
+    /// Returns the values of an input. [texts, sequence]
     pub(super) fn of(&self, role: Role) -> &[i32] {
         match role {
             Role::Ids => &self.ids,
@@ -53,15 +53,16 @@ impl Feed {
     }
 }
 
-/// The parts of a batch that go into one call each.
+/// Splits a batch into calls.
 ///
-/// A graph without a mask takes padding for text, so there a call has texts of one length.
+/// A graph without a mask takes padding for text, so each of its calls has texts of one length.
 pub(super) fn calls<'a, 'b>(batch: &'a [&'b [u32]], signature: &'a Signature) -> impl Iterator<Item = &'a [&'b [u32]]> {
     let together = signature.masked();
     let runs = batch.chunk_by(move |one, next| together || one.len() == next.len());
     runs.flat_map(|run| run.chunks(signature.texts.unwrap_or(run.len())))
 }
 
+/// Converts a token id to the type that graphs read.
 fn id(token: u32) -> Result<i32, RunError> {
     i32::try_from(token).map_err(|_| RunError::Token { token })
 }

@@ -1,16 +1,17 @@
-//! ONNX graphs of any bytes, before a runtime sees them.
+//! Fuzz target: graphs of any bytes, before a runtime sees them.
 
 use std::io::Cursor;
 
-use super::outline::read;
+use super::precheck::read;
 
-/// A graph's file.
+/// Checks bytes as the file of a graph.
 pub(crate) fn graph(bytes: &[u8]) {
     let _ = read(Cursor::new(bytes), bytes.len() as u64);
-    // A length that is not that of the bytes, as of a file that is being written.
+    // The stated length differs from that of the bytes, as with a file that is being written.
     let _ = read(Cursor::new(bytes), bytes.len() as u64 + 9);
 }
 
+/// Returns a valid graph to start from.
 pub(crate) fn graphs() -> Vec<Vec<u8>> {
     // ir_version 8, opset 13, and a graph with one node that has a tensor for an attribute.
     let tensor = [vec![0x08, 2, 0x10, 1, 0x4a, 8], vec![0; 8]].concat();

@@ -3,24 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::data::{self, Files};
+use super::data::{WeightFiles, run_precheck};
 use super::feed::{Feed, calls};
-use super::outline::{Outline, Scale};
 use super::port::Port;
+use super::precheck::{Precheck, Scale};
 use super::runtime::{Engine, Runtime};
 use super::signature::{Signature, Unfit, Wanted};
 use super::{onnxruntime, rten_runtime};
 
-/// Where a graph is.
+/// The source of a graph.
 #[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
-    /// In a file; weights that it keeps in files beside it are found.
+pub enum GraphSource<'a> {
+    /// A file. Weights in files beside it are found.
     File(&'a Path),
-    /// In memory, whole.
+    /// The whole graph as bytes.
     Memory(&'a [u8]),
 }
 
-/// A loaded graph. Each thread that runs it needs its own, or takes turns.
+/// A loaded graph. One thread runs it at a time; see [`SharedGraph`](super::SharedGraph).
 #[derive(Debug)]
 pub struct Graph {
     session: Session,
@@ -36,149 +36,152 @@ enum Session {
     Rten(Box<rten_runtime::Session>),
 }
 
-/// What a graph answers, row-major.
+/// The answer of a graph, row-major.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Output {
-    /// The numbers. They may be not finite.
+    /// The numbers. Some may not be finite.
     pub values: Vec<f32>,
-    /// `[texts, labels]`, `[texts, hidden]` or `[texts, sequence, hidden]`, where the sequence is that of the longest
-    /// text or the fixed one, and what stands at a text's padding means nothing. `[0]` for no texts.
+    /// `[texts, labels]`, `[texts, hidden]` or `[texts, sequence, hidden]`; `[0]` for no texts. The sequence is that of
+    /// the longest text or the fixed one. Values at a text's padding have no meaning.
     pub shape: Vec<usize>,
 }
 
-/// Why a graph cannot be loaded.
+/// The reason why a graph cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The file is not there for us.
+    /// The file is missing or cannot be opened.
     #[error("{path} cannot be read: {source}", path = .path.display())]
     Unreadable {
         /// The graph's file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The runtime does not take it.
+    /// The runtime refuses the graph.
     #[error("{runtime} cannot load {graph}: {reason}")]
     Refused {
         /// The runtime's name.
         runtime: String,
-        /// Its path, or that it is in memory.
+        /// The graph's path, or its size in memory.
         graph: String,
-        /// The runtime's own words.
+        /// The runtime's own text.
         reason: String,
     },
-    /// The runtime takes it, and it is none for token ids.
+    /// The runtime takes the graph, and its inputs or outputs are not those of a text model.
     #[error("{graph} cannot be used: {reason}")]
     Unfit {
-        /// Its path, or that it is in memory.
+        /// The graph's path, or its size in memory.
         graph: String,
-        /// What is wrong with its inputs or outputs.
+        /// The fault of an input or output.
         reason: Unfit,
     },
 }
 
-/// Why a graph gave no answer.
+/// The reason why a graph gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// A text without tokens.
+    /// A text has no tokens.
     #[error("text {text} of the batch has no tokens")]
     Empty {
-        /// Its place in the batch, from 0.
+        /// The text's index in the batch.
         text: usize,
     },
-    /// A text that does not fit a fixed sequence.
-    #[error("text {text} of the batch has {tokens} tokens, and the graph takes {limit}; cut it to that")]
+    /// A text is longer than the fixed sequence.
+    #[error("text {text} of the batch has {tokens} tokens, and the graph takes {limit}; truncate it to that")]
     TooLong {
-        /// Its place in the batch, from 0.
+        /// The text's index in the batch.
         text: usize,
-        /// Its length.
+        /// The text's length.
         tokens: usize,
-        /// The graph's.
+        /// The graph's length.
         limit: usize,
     },
-    /// An id that no vocabulary has.
-    #[error("token id {token} does not fit 32 bits with a sign")]
+    /// A token id is beyond any vocabulary.
+    #[error("token id {token} does not fit a signed 32-bit integer")]
     Token {
         /// The id.
         token: u32,
     },
-    /// The runtime gave up in the middle.
+    /// The runtime failed.
     #[error("the graph failed: {reason}")]
     Failed {
-        /// The runtime's own words.
+        /// The runtime's own text.
         reason: String,
     },
-    /// The answer is not one for this batch.
-    #[error("the graph answered {output} {shape:?} for {texts} texts of {sequence} tokens: it cannot be used")]
+    /// The answer's shape does not fit the batch.
+    #[error(
+        "the graph returned {output} {shape:?} for {texts} texts of {sequence} tokens; expected one row for each text \
+         or each token"
+    )]
     Shape {
         /// The output's name.
         output: String,
-        /// What came.
+        /// The shape of the answer.
         shape: Vec<usize>,
-        /// What went in, fillings included.
+        /// Texts of the call, with those that fill up a fixed batch.
         texts: usize,
-        /// What went in, padding included.
+        /// Tokens of each text, with padding.
         sequence: usize,
     },
 }
 
 impl Graph {
-    /// Loads a graph and finds what goes where.
-    pub fn load(runtime: &Runtime, source: Source<'_>, wanted: Wanted) -> Result<Self, LoadError> {
-        if let Source::File(path) = source {
-            // The runtimes say this less plainly, each in its own way.
+    /// Loads a graph and assigns its inputs and its output.
+    pub fn load(runtime: &Runtime, source: GraphSource<'_>, wanted: Wanted) -> Result<Self, LoadError> {
+        if let GraphSource::File(path) = source {
+            // The runtimes' own errors for this are less clear.
             fs::File::open(path).map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
         }
         let refused = |reason| LoadError::Refused { runtime: runtime.name(), graph: source.to_string(), reason };
         let unfit = |reason| LoadError::Unfit { graph: source.to_string(), reason };
-        let outline = data::of(source).map_err(refused)?;
-        let files = Files::of(source, &outline).map_err(refused)?;
+        let precheck = run_precheck(source).map_err(refused)?;
+        let files = WeightFiles::find(source, &precheck).map_err(refused)?;
         let (session, inputs, outputs) = match &runtime.engine {
             Engine::OnnxRuntime(library) => onnxruntime::Session::load(library, source, &runtime.settings)
                 .map(|(session, inputs, outputs)| (Session::OnnxRuntime(session), inputs, outputs)),
             Engine::Rten(threads) => files
-                .for_rten(source, &outline)
-                .and_then(|whole| rten_runtime::Session::load(threads, whole, &runtime.settings))
+                .for_rten(source, &precheck)
+                .and_then(|graph| rten_runtime::Session::load(threads, graph, &runtime.settings))
                 .map(|(session, inputs, outputs)| (Session::Rten(Box::new(session)), inputs, outputs)),
         }
         .map_err(refused)?;
         let signature = Signature::of(&inputs, &outputs, wanted).map_err(unfit)?;
-        let scale = scale(&outputs[signature.output], &outline).map_err(unfit)?;
+        let scale = scale(&outputs[signature.output], &precheck).map_err(unfit)?;
         Ok(Self { session, signature, scale, inputs, outputs })
     }
 
-    /// What goes in, in the graph's order.
+    /// Returns the inputs, in the graph's order.
     pub fn inputs(&self) -> &[Port] {
         &self.inputs
     }
 
-    /// What comes out, in the graph's order.
+    /// Returns the outputs, in the graph's order.
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
     }
 
-    /// The output that is asked for.
+    /// Returns the wanted output.
     pub fn output(&self) -> &Port {
         &self.outputs[self.signature.output]
     }
 
-    /// What the numbers of that output are.
+    /// Returns the meaning of that output's numbers.
     pub fn scale(&self) -> Scale {
         self.scale
     }
 
-    /// Labels, or dimensions of a vector, where the graph states them.
+    /// Returns the number of labels or dimensions, if the graph states it.
     pub fn width(&self) -> Option<usize> {
         self.signature.width
     }
 
-    /// The most tokens of a text, where the graph fixes the sequence.
+    /// Returns the maximum tokens of a text, if the graph fixes the sequence.
     pub fn sequence(&self) -> Option<usize> {
         self.signature.sequence
     }
 
-    /// Answers for the token ids of each text, none empty, none longer than [`Graph::sequence`]. `pad` fills up the
-    /// shorter ones and is masked where the graph takes a mask.
+    /// Computes the answer for the token ids of each text. A text must have a token, and at most [`Graph::sequence`].
+    /// `pad` fills up shorter texts and is masked if the graph takes a mask.
     pub fn run(&mut self, batch: &[&[u32]], pad: u32) -> Result<Output, RunError> {
         self.check(batch)?;
         let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
@@ -191,15 +194,16 @@ impl Graph {
                 Session::Rten(session) => session.run(&feed, &self.signature),
             }
             .map_err(|reason| RunError::Failed { reason })?;
-            let strange = |answer: &Output| self.strange(answer, &feed);
+            let wrong_shape = |answer: &Output| self.wrong_shape(answer, &feed);
             if !answer.fits(&feed) {
-                return Err(strange(&answer));
+                return Err(wrong_shape(&answer));
             }
-            output.append(answer, texts.len(), sequence).map_err(|answer| strange(&answer))?;
+            output.append(answer, texts.len(), sequence).map_err(|answer| wrong_shape(&answer))?;
         }
         Ok(output)
     }
 
+    /// Checks the lengths of the texts.
     fn check(&self, batch: &[&[u32]]) -> Result<(), RunError> {
         let limit = self.signature.sequence.unwrap_or(usize::MAX);
         for (text, tokens) in batch.iter().map(|text| text.len()).enumerate() {
@@ -213,7 +217,7 @@ impl Graph {
         Ok(())
     }
 
-    fn strange(&self, answer: &Output, feed: &Feed) -> RunError {
+    fn wrong_shape(&self, answer: &Output, feed: &Feed) -> RunError {
         RunError::Shape {
             output: self.output().name.clone(),
             shape: answer.shape.clone(),
@@ -223,21 +227,21 @@ impl Graph {
     }
 }
 
-/// What the numbers of an output are. A name alone is not believed: it must be seen how probabilities come about,
-/// or a softmax over a softmax would go unnoticed.
-fn scale(output: &Port, outline: &Outline) -> Result<Scale, Unfit> {
-    let scale = outline.scale(&output.name);
+/// Determines the meaning of an output's numbers. A name alone is not trusted: the step that makes probabilities must
+/// be known, or a softmax over a softmax would go unnoticed.
+fn scale(output: &Port, precheck: &Precheck) -> Result<Scale, Unfit> {
+    let scale = precheck.scale(&output.name);
     let name = output.name.to_lowercase();
     let is_called_so = ["prob", "softmax", "sigmoid"].iter().any(|word| name.contains(word));
     if scale == Scale::Scores && is_called_so {
-        let operator = outline.operator(&output.name).unwrap_or("none that is known").to_owned();
+        let operator = precheck.operator(&output.name).unwrap_or("unknown").to_owned();
         return Err(Unfit::Probabilities { output: output.clone(), operator });
     }
     Ok(scale)
 }
 
 impl Output {
-    /// Whether it can be the answer to `feed`.
+    /// Returns whether the shape fits `feed`.
     fn fits(&self, feed: &Feed) -> bool {
         match *self.shape.as_slice() {
             [texts, _] => texts == feed.texts,
@@ -246,8 +250,8 @@ impl Output {
         }
     }
 
-    /// Takes the first `texts` rows of another answer, each stretched to `sequence` tokens. Gives an answer back that
-    /// has rows of another kind.
+    /// Appends the first `texts` rows of another answer, each padded to `sequence` tokens. Returns the answer as an
+    /// error if its rows have another shape.
     fn append(&mut self, mut answer: Self, texts: usize, sequence: usize) -> Result<(), Self> {
         let mut shape = answer.shape.clone();
         let row: usize = shape[1..].iter().product();
@@ -276,7 +280,7 @@ impl Output {
     }
 }
 
-impl std::fmt::Display for Source<'_> {
+impl std::fmt::Display for GraphSource<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
@@ -305,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn shorter_answers_are_stretched_to_the_longest() {
+    fn shorter_answers_are_padded_to_the_longest() {
         let mut output = Output { values: vec![], shape: vec![0] };
         output.append(answer(&[1, 1, 2], 1.0), 1, 2).unwrap();
         output.append(answer(&[1, 2, 2], 5.0), 1, 2).unwrap();

@@ -1,236 +1,178 @@
-//! Is a file ONNX Runtime's library? Found out by reading it, before any of its code runs.
+//! Checks on a file before it is loaded as ONNX Runtime's library.
 //!
-//! Loading a wrong file can end the process (the system's loader maps a file that was cut short, and dies by a signal
-//! when it reads behind its end) or run code that has nothing to do with us. So a library is loaded only when it is
-//! whole, built for this machine, has the function that everything starts with, and is new enough.
+//! Loading is the real check: the system's loader and the library itself say what is wrong with it (`onnxruntime.rs`).
+//! Two mistakes are found here first, because nobody else reports them well. A file that was cut short ends the
+//! process by a signal when the loader reads behind its end. A library for another processor is reported as missing.
+//! Both are found in the first bytes of an ELF file. Other systems check them in their own loaders.
 
 use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use object::read::elf::{ElfFile, FileHeader, Sym};
-use object::read::macho::{FatArch, MachOFatFile32, MachOFatFile64};
-use object::{Architecture, BinaryFormat, FileKind, Object, ObjectKind, ObjectSegment, ReadCache, ReadRef};
-
-/// The function that gives all others.
-const ENTRY: &str = "OrtGetApiBase";
-
-/// A file that looks like a usable library.
-#[derive(Debug, Clone)]
-pub(super) struct Library {
-    /// Where it is, links followed.
-    pub path: PathBuf,
-    /// Its version, where the file tells it.
-    pub version: Option<String>,
-}
-
-/// Why a file is not used as ONNX Runtime's library.
+/// The reason why a file is not used as ONNX Runtime's library.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// Nothing there.
+    /// The path leads nowhere.
     #[error("no such file or directory")]
     Missing,
-    /// A directory without it.
+    /// The directory has no file of the library's name.
     #[error("a directory without {}", shared_name())]
     EmptyDirectory,
-    /// A pipe, a device and the like.
+    /// The path leads to a directory, a pipe or a device.
     #[error("not a regular file")]
     NotAFile,
-    /// The system does not let us.
+    /// The system refuses to open or read the file.
     #[error("cannot be read: {0}")]
-    Unreadable(#[from] std::io::Error),
-    /// Anything else than a program's part.
+    Unreadable(#[from] io::Error),
+    /// The file has another format.
     #[error("not a shared library")]
     NotALibrary,
-    /// For another system or processor.
-    #[error("built for another machine ({format:?}, {architecture:?})")]
-    OtherMachine {
-        /// Its format.
-        format: BinaryFormat,
-        /// Its processor.
-        architecture: Architecture,
-    },
-    /// An interrupted download or copy.
-    #[error("cut short: {has} bytes of {needs}; install it again")]
+    /// The library is for another processor.
+    #[error("built for another processor than {}", std::env::consts::ARCH)]
+    OtherProcessor,
+    /// A download or a copy was interrupted.
+    #[error("cut short: it has {has} bytes and must have {needs}; install it again")]
     CutShort {
         /// Bytes in the file.
         has: u64,
-        /// Bytes that its own table asks for.
+        /// Bytes that the loader would read.
         needs: u64,
     },
-    /// Its tables contradict each other.
-    #[error("damaged or cut short: {0}; install it again")]
-    Damaged(object::Error),
-    /// A library of something else.
-    #[error("not ONNX Runtime: it has no function {ENTRY}")]
+    /// The library has another purpose.
+    #[error("not ONNX Runtime: it has no function OrtGetApiBase")]
     OtherLibrary,
-    /// From before the interface that we speak.
-    #[error("version {version}, and 1.{oldest} is the oldest that works; update it")]
+    /// The library has an older interface than ours.
+    #[error("version {version}; 1.{oldest} is the oldest that works; update it")]
     TooOld {
-        /// Its version.
+        /// The library's version.
         version: String,
-        /// The second number of the oldest one.
+        /// The minor number of the oldest version that works.
         oldest: u32,
     },
-    /// The system or the library itself refuses.
+    /// The system's loader or the library's own start failed.
     #[error("does not load: {reason}")]
     Load {
-        /// Its words.
+        /// The reason in their words.
         reason: String,
     },
-    /// It did not come to an end. The system's loader is still at it and holds its lock: on Linux the process then waits
-    /// for it when it exits, and ends by a signal only.
-    #[error("still not loaded after {} s; this process tries no other", .0.as_secs())]
+    /// Loading takes too long and goes on. It holds the lock of the system's loader: on Linux the process waits for
+    /// that lock when it exits, and only a signal ends it.
+    #[error("still not loaded after {} s; this process tries no other library", .0.as_secs())]
     Stuck(Duration),
-    /// A process has one attempt.
-    #[error("this process has loaded {path} before, and can load one only", path = .path.display())]
+    /// This process has loaded a library before.
+    #[error("this process has loaded {path} before, and can load only one library", path = .path.display())]
     OtherLoaded {
-        /// The one that it has.
+        /// The file of that library.
         path: PathBuf,
     },
 }
 
-/// The library's usual name on this system.
+/// Returns the library's usual file name on this system.
 pub(super) fn shared_name() -> String {
     format!("{}onnxruntime{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
-/// Examines a file. `oldest`: the second number of the oldest version that is good.
-pub(super) fn check(path: &Path, oldest: u32) -> Result<Library, Unusable> {
-    // Not opened before this is known: a pipe would wait for a writer.
+/// Checks that the loader can be trusted with this file. Returns its path with links followed.
+pub(super) fn check(path: &Path) -> Result<PathBuf, Unusable> {
+    // The type is checked before the file is opened, because opening a pipe would wait for a writer.
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Unusable::Missing,
+        io::ErrorKind::NotFound => Unusable::Missing,
         _ => Unusable::Unreadable(error),
     })?;
     if !metadata.is_file() {
         return Err(Unusable::NotAFile);
     }
-    let file = ReadCache::new(File::open(path)?);
-    let version = inspect(&file)?.or_else(|| version_in_name(path));
-    if let Some(version) = &version
-        && older(version, oldest)
-    {
-        return Err(Unusable::TooOld { version: version.clone(), oldest });
+    if cfg!(target_os = "linux") {
+        check_elf(path, metadata.len())?;
+    } else {
+        File::open(path)?;
     }
-    Ok(Library { path: fs::canonicalize(path)?, version })
+    Ok(fs::canonicalize(path)?)
 }
 
-/// The version, where the file has one inside.
-fn inspect<'d, R: ReadRef<'d>>(data: R) -> Result<Option<String>, Unusable> {
-    match FileKind::parse(data).map_err(|_| Unusable::NotALibrary)? {
-        FileKind::MachOFat32 => {
-            let fat = MachOFatFile32::parse(data).map_err(Unusable::Damaged)?;
-            inspect_slice(slice(fat.arches(), data)?)
+/// Bytes of a file that are read: the header, and behind it the table of the parts that are loaded.
+const START_BYTES: u64 = 4096;
+
+/// `e_ident[EI_CLASS]` of a 64-bit file.
+const CLASS_64: u8 = 2;
+
+/// `p_type` of a part that is loaded.
+const PT_LOAD: u64 = 1;
+
+/// The start of an ELF file, with its fields by their offsets.
+struct Elf(Vec<u8>);
+
+impl Elf {
+    /// Reads the start of a file, if it is an ELF file with a whole header.
+    fn read(path: &Path) -> io::Result<Option<Self>> {
+        let mut start = Vec::new();
+        File::open(path)?.take(START_BYTES).read_to_end(&mut start)?;
+        Ok((start.len() >= 64 && start.starts_with(b"\x7fELF")).then_some(Self(start)))
+    }
+
+    /// Returns word size, byte order and processor.
+    fn machine(&self) -> [u8; 4] {
+        [self.0[4], self.0[5], self.0[18], self.0[19]]
+    }
+
+    /// Returns a little-endian number. A field beyond the bytes that were read counts as 0.
+    fn number(&self, at: u64, bytes: u64) -> u64 {
+        let at = |n: u64| usize::try_from(at.saturating_add(n)).ok().and_then(|at| self.0.get(at)).copied();
+        (0..bytes).rev().fold(0, |number, n| number << 8 | u64::from(at(n).unwrap_or(0)))
+    }
+
+    /// Returns the bytes that the file must have, up to the end of the last part that is loaded. They are known for
+    /// 64-bit files only; otherwise the result is 0.
+    fn needs(&self) -> u64 {
+        if self.0[4] != CLASS_64 {
+            return 0;
         }
-        FileKind::MachOFat64 => {
-            let fat = MachOFatFile64::parse(data).map_err(Unusable::Damaged)?;
-            inspect_slice(slice(fat.arches(), data)?)
-        }
-        _ => inspect_slice(data),
+        let (table, size, count) = (self.number(32, 8), self.number(54, 2), self.number(56, 2));
+        let parts = (0..count).map(|n| table.saturating_add(n * size)).filter(|&part| self.number(part, 4) == PT_LOAD);
+        let field = |part: u64, at| self.number(part.saturating_add(at), 8);
+        parts.map(|part| field(part, 8).saturating_add(field(part, 32))).max().unwrap_or(0)
     }
 }
 
-/// The part for this processor of a file that has parts for several.
-fn slice<'d, A: FatArch>(arches: &[A], data: impl ReadRef<'d>) -> Result<&'d [u8], Unusable> {
-    let other = |arch: &A| Unusable::OtherMachine { format: BinaryFormat::MachO, architecture: arch.architecture() };
-    match arches.iter().find(|arch| is_ours(arch.architecture())) {
-        Some(ours) => ours.data(data).map_err(Unusable::Damaged),
-        None => Err(arches.first().map_or(Unusable::NotALibrary, other)),
+/// Checks format, processor and length of a library for Linux.
+fn check_elf(path: &Path, has: u64) -> Result<(), Unusable> {
+    let elf = Elf::read(path)?.ok_or(Unusable::NotALibrary)?;
+    let own = Elf::read(Path::new("/proc/self/exe"));
+    if own.is_ok_and(|own| own.is_some_and(|own| own.machine() != elf.machine())) {
+        return Err(Unusable::OtherProcessor);
     }
-}
-
-fn inspect_slice<'d, R: ReadRef<'d>>(data: R) -> Result<Option<String>, Unusable> {
-    let file = object::File::parse(data).map_err(Unusable::Damaged)?;
-    if file.format() != OUR_FORMAT || !is_ours(file.architecture()) {
-        return Err(Unusable::OtherMachine { format: file.format(), architecture: file.architecture() });
-    }
-    if file.kind() != ObjectKind::Dynamic {
-        return Err(Unusable::NotALibrary);
-    }
-    let ends = file.segments().map(|segment| {
-        let (offset, size) = segment.file_range();
-        offset.saturating_add(size)
-    });
-    let (has, needs) = (data.len().unwrap_or(0), ends.max().unwrap_or(0));
-    if needs > has {
-        return Err(Unusable::CutShort { has, needs });
-    }
-    // A linker of macOS puts an underscore before every name.
-    let is_entry = |name: &[u8]| name.strip_prefix(b"_").unwrap_or(name) == ENTRY.as_bytes();
-    let exports = file.exports().map_err(Unusable::Damaged)?;
-    if !exports.iter().any(|export| is_entry(export.name())) {
-        return Err(Unusable::OtherLibrary);
-    }
-    Ok(match &file {
-        object::File::Elf64(elf) => version_of_entry(elf),
-        object::File::Elf32(elf) => version_of_entry(elf),
-        _ => None,
-    })
-}
-
-/// Builds for Linux carry their version in that of their symbols: `OrtGetApiBase@@VERS_1.23.2`.
-fn version_of_entry<'d, Elf: FileHeader, R: ReadRef<'d>>(elf: &ElfFile<'d, Elf, R>) -> Option<String> {
-    let endian = elf.endian();
-    let versions = elf.elf_section_table().versions(endian, elf.data()).ok()??;
-    let symbols = elf.elf_dynamic_symbol_table();
-    let is_entry = |symbol: &Elf::Sym| symbol.name(endian, symbols.strings()) == Ok(ENTRY.as_bytes());
-    let (index, _) = symbols.enumerate().find(|(_, symbol)| is_entry(symbol))?;
-    let version = versions.version(versions.version_index(endian, index)).ok()??;
-    std::str::from_utf8(version.name()).ok()?.strip_prefix("VERS_").map(str::to_owned)
-}
-
-/// `libonnxruntime.so.1.23.2`, `libonnxruntime.1.23.2.dylib`; one number alone is that of the interface.
-fn version_in_name(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
-    let numbers: Vec<&str> = name.split('.').filter(|part| part.bytes().all(|byte| byte.is_ascii_digit())).collect();
-    (numbers.len() >= 2).then(|| numbers.join("."))
-}
-
-fn older(version: &str, oldest: u32) -> bool {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().ok());
-    let first_two = (numbers.next().flatten(), numbers.next().flatten());
-    matches!(first_two, (Some(major), Some(minor)) if (major, minor) < (1, oldest))
-}
-
-const OUR_FORMAT: BinaryFormat = if cfg!(windows) {
-    BinaryFormat::Pe
-} else if cfg!(target_vendor = "apple") {
-    BinaryFormat::MachO
-} else {
-    BinaryFormat::Elf
-};
-
-/// Whether code for it runs here; yes for processors that are not listed, where the system's loader has to say it.
-fn is_ours(architecture: Architecture) -> bool {
-    match std::env::consts::ARCH {
-        "x86_64" => architecture == Architecture::X86_64,
-        "aarch64" => architecture == Architecture::Aarch64,
-        "x86" => architecture == Architecture::I386,
-        "arm" => architecture == Architecture::Arm,
-        _ => true,
-    }
+    let needs = elf.needs();
+    if needs > has { Err(Unusable::CutShort { has, needs }) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const OLDEST: u32 = 17;
-
-    /// The library of this test's own process that everything has.
-    #[cfg(target_os = "linux")]
-    fn libc() -> PathBuf {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("libc.so"));
-        path.expect("this test is linked with libc.so").into()
+    fn refused(path: &Path) -> Unusable {
+        check(path).expect_err("it is no ONNX Runtime")
     }
 
-    fn refused(path: &Path) -> Unusable {
-        check(path, OLDEST).expect_err("it is no ONNX Runtime")
+    /// Returns the reason why a file of this content is refused.
+    #[cfg(target_os = "linux")]
+    fn refused_content(content: &[u8]) -> Unusable {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("libonnxruntime.so");
+        fs::write(&file, content).unwrap();
+        refused(&file)
+    }
+
+    /// Reads the C library, which this process has loaded.
+    #[cfg(target_os = "linux")]
+    fn libc() -> Vec<u8> {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let path = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("libc.so"));
+        fs::read(path.expect("this test is linked with libc.so")).unwrap()
     }
 
     #[test]
-    fn what_is_no_file_is_refused() {
+    fn a_path_without_a_file_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(refused(&directory.path().join("nothing.so")), Unusable::Missing));
         assert!(matches!(refused(directory.path()), Unusable::NotAFile));
@@ -239,62 +181,29 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn other_content_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("libonnxruntime.so");
         for content in [&b""[..], b"this is a text\n", b"\x7fELF", b"MZ", &[0; 4096]] {
-            fs::write(&file, content).unwrap();
-            let reason = refused(&file);
-            assert!(matches!(reason, Unusable::NotALibrary | Unusable::Damaged(_)), "{content:?}: {reason}");
+            assert!(matches!(refused_content(content), Unusable::NotALibrary), "{content:?}");
         }
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn another_library_is_refused() {
-        assert!(matches!(refused(&libc()), Unusable::OtherLibrary));
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_program_is_refused() {
-        let reason = refused(&std::env::current_exe().unwrap());
-        assert!(matches!(reason, Unusable::OtherLibrary | Unusable::NotALibrary), "{reason}");
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
     fn a_library_that_is_cut_short_is_refused_at_every_length() {
-        let whole = fs::read(libc()).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("libonnxruntime.so");
+        let whole = libc();
         for part in 0..64 {
-            fs::write(&file, &whole[..whole.len() * part / 64]).unwrap();
-            let reason = refused(&file);
-            let expected = matches!(reason, Unusable::NotALibrary | Unusable::Damaged(_) | Unusable::CutShort { .. });
-            assert!(expected, "{part}/64: {reason}");
+            let reason = refused_content(&whole[..whole.len() * part / 64]);
+            assert!(matches!(reason, Unusable::NotALibrary | Unusable::CutShort { .. }), "{part}/64: {reason}");
         }
     }
 
     #[test]
     #[cfg(target_os = "linux")]
     fn a_library_for_another_processor_is_refused() {
-        let mut bytes = fs::read(libc()).unwrap();
+        let mut bytes = libc();
         // e_machine: 0x28 is 32-bit ARM, where no test of a 64-bit library runs.
         bytes[18..20].copy_from_slice(&0x28_u16.to_le_bytes());
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("libonnxruntime.so");
-        fs::write(&file, bytes).unwrap();
-        let reason = refused(&file);
-        assert!(matches!(reason, Unusable::OtherMachine { architecture: Architecture::Arm, .. }), "{reason}");
-    }
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        assert!(older("1.9.0", 17) && older("1.16.3", 17) && older("0.99", 17));
-        assert!(!older("1.17.0", 17) && !older("1.100", 17) && !older("2.0.0", 17) && !older("nightly", 17));
-        assert_eq!(version_in_name(Path::new("/lib/libonnxruntime.so.1.16.3")), Some("1.16.3".to_owned()));
-        assert_eq!(version_in_name(Path::new("libonnxruntime.1.23.2.dylib")), Some("1.23.2".to_owned()));
-        assert_eq!(version_in_name(Path::new("libonnxruntime.so.1")), None);
+        assert!(matches!(refused_content(&bytes), Unusable::OtherProcessor));
     }
 }

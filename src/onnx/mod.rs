@@ -1,19 +1,18 @@
-//! ONNX graphs that read token ids: one seam over two runtimes.
+//! ONNX graphs that read token ids, on either of two runtimes.
 //!
-//! ONNX Runtime is the faster one where its shared library is installed; rten is linked in and always there. The rest
-//! of the program sees neither: a [`Runtime`] is found once at the start, a [`Graph`] is loaded with it, and texts as
-//! token ids go in while plain floats come out. `ort` is named in `onnxruntime.rs` alone, `rten` in `rten_runtime.rs`
-//! alone.
+//! ONNX Runtime is the faster one and needs its shared library. rten is built in. The rest of the program depends on
+//! neither: a [`Runtime`] is found once at the start, a [`Graph`] is loaded with it, token ids go in and floats come
+//! out. Only `onnxruntime.rs` uses `ort`, and only `rten_runtime.rs` uses `rten`.
 //!
 //! Invariants:
-//! - nothing that a runtime does with a library, a graph or a batch ends the process where it can be helped: a library
-//!   is examined before it is loaded, panics are caught, and both become errors with a reason of one line;
-//! - a graph is used only when each of its inputs is understood and one output is surely the wanted one.
+//! - As far as possible, no library, graph or batch ends the process. A library is checked before it is loaded, and
+//!   loading has a time limit. Panics are caught. Each failure becomes an error with a reason of one line.
+//! - A graph is used only if the role of each input is known and one output is certainly the wanted one.
 //!
-//! What the floats mean (pooling, softmax, labels) is left to the caller, and so are values that are not finite. A graph
-//! is trusted as much as a program: it may take memory and time without a limit.
+//! The caller interprets the floats (pooling, softmax, labels) and handles values that are not finite. A graph is
+//! trusted like a program: its memory and its time have no limit.
 
-mod caught;
+mod catch_panic;
 mod data;
 mod feed;
 pub(crate) mod fuzz;
@@ -21,25 +20,27 @@ mod graph;
 mod library;
 mod onnxruntime;
 mod options;
-mod outline;
-mod places;
 mod port;
+mod precheck;
 mod probe;
 mod python;
 mod rten_runtime;
 mod runtime;
+mod search_path;
+mod shared;
 mod signature;
 #[cfg(test)]
 mod tests;
 
 pub use data::external_data;
-pub use graph::{Graph, LoadError, Output, RunError, Source};
+pub use graph::{Graph, GraphSource, LoadError, Output, RunError};
 pub use library::Unusable;
 pub use options::{Choice, Optimization, Options};
-pub use outline::Scale;
-pub use places::Absent;
 pub use port::{Dim, Element, Port};
+pub use precheck::Scale;
 pub use probe::ProbeError;
 pub use python::NoAnswer;
-pub use runtime::{Attempt, Reason, Runtime, RuntimeError};
+pub use runtime::{Runtime, RuntimeError};
+pub use search_path::NoLibrary;
+pub use shared::SharedGraph;
 pub use signature::{Unfit, Wanted};

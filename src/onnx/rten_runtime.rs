@@ -1,7 +1,7 @@
-//! rten: the runtime that is linked in and needs nothing installed.
+//! rten: the runtime that is linked in and needs no installation.
 //!
-//! It computes in f32 and i32 whatever the graph says, converting as it loads, so its ports are reported as those. What
-//! it cannot open or convert itself is done before ([`data`](super::data)).
+//! It computes in f32 and i32, whatever the graph says, and reports its ports as those types. `data.rs` prepares graphs
+//! that it cannot open or convert itself.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use rten::{DataType, Dimension, LoadErrorKind, Model, ModelOptions, NodeId, RunO
 use rten_tensor::prelude::*;
 use rten_tensor::{NdTensorView, Tensor};
 
-use super::caught::{caught, one_line};
-use super::data::Whole;
+use super::catch_panic::{catch_panic, one_line};
+use super::data::RtenGraph;
 use super::feed::Feed;
 use super::graph::Output;
 use super::options::Optimization;
@@ -18,10 +18,10 @@ use super::port::{Dim, Element, Port};
 use super::runtime::Settings;
 use super::signature::Signature;
 
-/// The version that is linked in; a test holds it against the lock file.
+/// The version that is linked in. A test compares it with the lock file.
 pub(super) const VERSION: &str = "0.27.0";
 
-/// Threads that all graphs of a runtime share.
+/// The thread pool that all graphs of a runtime share.
 #[derive(Debug, Clone)]
 pub(super) struct Threads(Arc<ThreadPool>);
 
@@ -39,20 +39,20 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// The graph, its inputs and its outputs; or the runtime's reason.
+    /// Loads a graph. Returns it with its inputs and outputs. The error is the runtime's own text.
     pub(super) fn load(
         threads: &Threads,
-        whole: Whole<'_>,
+        graph: RtenGraph<'_>,
         settings: &Settings,
     ) -> Result<(Self, Vec<Port>, Vec<Port>), String> {
         let mut options = ModelOptions::with_all_ops();
-        // Packed weights: a short text takes two thirds of the time, a third where they are int8, and the weights of
+        // With packed weights a short text takes two thirds of the time, or a third if they are int8. The weights of
         // linear layers are in memory twice.
         options.enable_optimization(settings.optimization != Optimization::None).prepack_weights(true);
-        caught(|| {
-            let model = match whole {
-                Whole::File(path) => options.load_file(path).map_err(one_line),
-                Whole::Read { graph, data } => {
+        catch_panic(|| {
+            let model = match graph {
+                RtenGraph::File(path) => options.load_file(path).map_err(one_line),
+                RtenGraph::Memory { graph, data } => {
                     for (name, bytes) in data {
                         options.external_data(&name, bytes);
                     }
@@ -65,9 +65,9 @@ impl Session {
         })
     }
 
-    /// The wanted output for one feed; or the runtime's reason.
+    /// Computes the wanted output for one feed. The error is the runtime's own text.
     pub(super) fn run(&mut self, feed: &Feed, signature: &Signature) -> Result<Output, String> {
-        caught(|| {
+        catch_panic(|| {
             let shape = [feed.texts, feed.sequence];
             let inputs = signature.inputs.iter().map(|input| {
                 let values = NdTensorView::from_data(shape, feed.of(input.role));
@@ -84,8 +84,8 @@ impl Session {
 
 fn load_bytes(options: &ModelOptions, bytes: Vec<u8>) -> Result<Model, String> {
     options.load(bytes).map_err(|error| match error.kind() {
-        // It takes what it cannot read for its own format, and would name that.
-        LoadErrorKind::FormatNotEnabled | LoadErrorKind::UnknownFileType => "this is no ONNX graph".to_owned(),
+        // rten takes an unknown file for its own format, and its message would name that.
+        LoadErrorKind::FormatNotEnabled | LoadErrorKind::UnknownFileType => "the file is not an ONNX graph".to_owned(),
         _ => one_line(error),
     })
 }
@@ -111,7 +111,8 @@ fn dim(dimension: Dimension) -> Dim {
     }
 }
 
-/// rten numbers what has no name, and what it derives itself it names by a formula: `broadcast(sequence, 64)`.
+/// Returns whether a dimension's name comes from the graph. rten numbers dimensions without a name, and names derived
+/// ones by a formula: `broadcast(sequence, 64)`.
 fn is_from_graph(name: &str) -> bool {
     let word = |character: char| character.is_alphanumeric() || matches!(character, '_' | '-' | '.');
     !name.is_empty() && name.chars().all(word) && !name.starts_with("unnamed_")

@@ -3,78 +3,57 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::library::Unusable;
 use super::onnxruntime;
 use super::options::{Choice, Optimization, Options};
-use super::places::{Absent, Place, Surroundings, places};
 use super::rten_runtime;
+use super::search_path::{Location, NoLibrary, Surroundings, search_path};
 
-/// A runtime that was found and works. A clone is cheap and means the same one.
+/// A runtime that was found and works. A clone is cheap and stands for the same runtime.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) settings: Settings,
 }
 
+/// The engine of a runtime.
 #[derive(Debug, Clone)]
 pub(super) enum Engine {
     OnnxRuntime(onnxruntime::Library),
     Rten(rten_runtime::Threads),
 }
 
-/// How it loads and runs a graph.
+/// The settings with which a runtime loads and runs a graph.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub optimization: Optimization,
     pub threads: usize,
 }
 
-/// Why there is no runtime as it was wanted.
+/// The reason why the wanted runtime is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The library that was named is none.
+    /// The library that the options name cannot be used.
     #[error(
         "{path} is not usable as ONNX Runtime's library: {reason}; give --onnxruntime its file or directory, \
          or use --onnx-runtime rten", path = .path.display()
     )]
     Library {
-        /// What was named.
+        /// The path in the options.
         path: PathBuf,
-        /// Why not.
-        reason: Reason,
+        /// The reason.
+        reason: NoLibrary,
     },
-    /// ONNX Runtime was wanted and is nowhere.
-    #[error("{}", describe(.attempts))]
+    /// ONNX Runtime was wanted and is not installed in any known location.
+    #[error("{}", describe(.tried))]
     NotFound {
-        /// Where it was looked for, in that order.
-        attempts: Vec<Attempt>,
+        /// The locations and files that were tried, with the reason why each was not used.
+        tried: Vec<(String, NoLibrary)>,
     },
-}
-
-/// A place that was looked at.
-#[derive(Debug, thiserror::Error)]
-#[error("{place}: {reason}")]
-pub struct Attempt {
-    /// A path, a variable, a program.
-    pub place: String,
-    /// What is wrong with it.
-    pub reason: Reason,
-}
-
-/// Why a place gives no library.
-#[derive(Debug, thiserror::Error)]
-pub enum Reason {
-    /// There is none.
-    #[error("{0}")]
-    Absent(Absent),
-    /// There is one, and it cannot be used.
-    #[error("{0}")]
-    Unusable(Unusable),
 }
 
 impl Runtime {
-    /// Finds the runtime that was chosen. ONNX Runtime's library is loaded here, once for the whole process: another
-    /// path later is an error.
+    /// Finds the runtime that the options choose. ONNX Runtime's library is loaded here, once for the whole process:
+    /// another path later is an error.
     pub fn find(options: &Options) -> Result<Self, RuntimeError> {
         Self::find_in(options, &Surroundings::of_process())
     }
@@ -84,16 +63,16 @@ impl Runtime {
         let rten = || Engine::Rten(rten_runtime::Threads::new(settings.threads));
         let engine = match (options.runtime, &options.library) {
             (Choice::Rten, _) => rten(),
-            (Choice::Auto | Choice::OnnxRuntime, Some(path)) => Engine::OnnxRuntime(given(path, surroundings)?),
+            (Choice::Auto | Choice::OnnxRuntime, Some(path)) => Engine::OnnxRuntime(named(path, surroundings)?),
             (Choice::OnnxRuntime, None) => {
-                Engine::OnnxRuntime(found(surroundings).map_err(|attempts| RuntimeError::NotFound { attempts })?)
+                Engine::OnnxRuntime(search(surroundings).map_err(|tried| RuntimeError::NotFound { tried })?)
             }
-            (Choice::Auto, None) => found(surroundings).map_or_else(|_| rten(), Engine::OnnxRuntime),
+            (Choice::Auto, None) => search(surroundings).map_or_else(|_| rten(), Engine::OnnxRuntime),
         };
         Ok(Self { engine, settings })
     }
 
-    /// Its name and version, `onnxruntime 1.23.2` or `rten 0.27.0`.
+    /// Returns the runtime's name and version: `onnxruntime 1.23.2` or `rten 0.27.0`.
     pub fn name(&self) -> String {
         match &self.engine {
             Engine::OnnxRuntime(library) => format!("onnxruntime {}", library.version),
@@ -101,7 +80,7 @@ impl Runtime {
         }
     }
 
-    /// The file of ONNX Runtime's library.
+    /// Returns the file of ONNX Runtime's library.
     pub fn library(&self) -> Option<&Path> {
         match &self.engine {
             Engine::OnnxRuntime(library) => Some(&library.path),
@@ -110,25 +89,24 @@ impl Runtime {
     }
 }
 
-/// The library that was named.
-fn given(path: &Path, surroundings: &Surroundings<'_>) -> Result<onnxruntime::Library, RuntimeError> {
+/// Loads the library that the options name.
+fn named(path: &Path, surroundings: &Surroundings<'_>) -> Result<onnxruntime::Library, RuntimeError> {
     let error = |reason| RuntimeError::Library { path: path.to_owned(), reason };
-    let files = Place::Option(path.to_owned()).files(surroundings);
-    let files = files.map_err(|absent| error(Reason::Absent(absent)))?;
-    // Where a directory holds several, the newest was meant.
-    let newest = files.first().expect("a place has a file or an error");
-    onnxruntime::Library::load(newest).map_err(|unusable| error(Reason::Unusable(unusable)))
+    let files = Location::Option(path.to_owned()).files(surroundings).map_err(error)?;
+    // A directory with several versions means the newest.
+    let newest = files.first().expect("a location has a file or an error");
+    onnxruntime::Library::load(newest).map_err(|unusable| error(unusable.into()))
 }
 
-/// The first library that works, or each place and what is wrong with it.
-fn found(surroundings: &Surroundings<'_>) -> Result<onnxruntime::Library, Vec<Attempt>> {
-    let mut attempts = Vec::new();
-    for place in places(surroundings) {
-        let files = match place.files(surroundings) {
+/// Loads the first library on the search path that works. The error lists what was tried, in that order.
+fn search(surroundings: &Surroundings<'_>) -> Result<onnxruntime::Library, Vec<(String, NoLibrary)>> {
+    let mut tried = Vec::new();
+    for location in search_path(surroundings) {
+        let files = match location.files(surroundings) {
             Ok(files) => files,
-            Err(absent) => {
-                tracing::debug!("no ONNX Runtime at {place}: {absent}");
-                attempts.push(Attempt { place: place.to_string(), reason: Reason::Absent(absent) });
+            Err(reason) => {
+                tracing::debug!("no ONNX Runtime at {location}: {reason}");
+                tried.push((location.to_string(), reason));
                 continue;
             }
         };
@@ -136,25 +114,25 @@ fn found(surroundings: &Surroundings<'_>) -> Result<onnxruntime::Library, Vec<At
             match onnxruntime::Library::load(&file) {
                 Ok(library) => return Ok(library),
                 Err(unusable) => {
-                    let place = file.display().to_string();
-                    tracing::warn!("ONNX Runtime at {place} is not used: {unusable}");
-                    attempts.push(Attempt { place, reason: Reason::Unusable(unusable) });
+                    let file = file.display().to_string();
+                    tracing::warn!("ONNX Runtime at {file} is not used: {unusable}");
+                    tried.push((file, unusable.into()));
                 }
             }
         }
     }
-    Err(attempts)
+    Err(tried)
 }
 
-fn describe(attempts: &[Attempt]) -> String {
-    let mut text = "ONNX Runtime's library was found nowhere; looked at:".to_owned();
-    for attempt in attempts {
-        write!(text, "\n  {attempt}").expect("a String takes what is written");
+fn describe(tried: &[(String, NoLibrary)]) -> String {
+    let mut text = "ONNX Runtime's library was not found; tried:".to_owned();
+    for (location, reason) in tried {
+        write!(text, "\n  {location}: {reason}").expect("a String takes what is written");
     }
-    text.push_str("\nwhat to do next, any one of:");
+    text.push_str("\nto continue, do one of these:");
     text.push_str("\n  pip install onnxruntime");
-    text.push_str("\n  name its file or directory: --onnxruntime PATH");
-    text.push_str("\n  use the runtime that is built in: --onnx-runtime rten");
+    text.push_str("\n  name the library's file or directory: --onnxruntime PATH");
+    text.push_str("\n  use the built-in runtime: --onnx-runtime rten");
     text
 }
 
@@ -164,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// Finds with a library of the system that is none, and without Python.
+    /// Finds a runtime where the system's library is a text file, and without Python.
     fn find(runtime: Choice) -> Result<Runtime, RuntimeError> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(super::super::library::shared_name());
@@ -183,11 +161,11 @@ mod tests {
     }
 
     #[test]
-    fn without_a_library_that_works_each_place_is_told_and_what_to_do() {
+    fn without_a_library_that_works_the_error_lists_what_was_tried_and_what_to_do() {
         let text = find(Choice::OnnxRuntime).unwrap_err().to_string();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         assert_eq!(lines[1], "/no/such/library: no such file or directory");
-        assert!(lines[2].ends_with(": not a shared library"), "{text}");
+        assert!(lines[2].contains("libonnxruntime.so: not a shared library") || !cfg!(target_os = "linux"), "{text}");
         assert!(lines[3].starts_with("python3: /no/such/python cannot be started"), "{text}");
         assert!(text.contains("pip install onnxruntime") && text.contains("--onnx-runtime rten"), "{text}");
     }

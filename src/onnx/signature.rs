@@ -1,84 +1,85 @@
-//! Which input of a graph takes what, and which output is the wanted one.
+//! The signature of a graph: the role of each input, and the wanted output.
 //!
-//! Exporters name the inputs of a transformer alike, so names decide. Any input that is not understood refuses the
-//! graph: a guess would run, and answer wrongly.
+//! Exporters use the same names for the inputs of a transformer, so names decide. A graph with an unknown input is
+//! refused: a guess would run and give wrong answers.
 
 use super::port::{self, Element, Port};
 
-/// What is wanted of a graph.
+/// The kind of output that the caller wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// A classifier's scores: `[texts, labels]`.
+    /// The scores of a classifier: `[texts, labels]`.
     Logits,
-    /// An encoder's token vectors, `[texts, sequence, hidden]`, or what it pooled of them, `[texts, hidden]`.
+    /// The token vectors of an encoder, `[texts, sequence, hidden]`, or pooled vectors, `[texts, hidden]`.
     Hidden,
 }
 
-/// Why a graph that loads cannot be used.
+/// The reason why a loaded graph cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Nothing to put the tokens in.
+    /// No input takes token ids.
     #[error(
-        "it has no input whose name contains input_ids; its inputs: {inputs}; export the transformer alone, \
+        "none of its inputs has a name with input_ids; its inputs: {inputs}; export the transformer alone, \
          with token ids as its input"
     )]
     NoIds {
-        /// What it has.
+        /// The graph's inputs.
         inputs: String,
     },
-    /// An input that would have to be guessed.
+    /// An input has an unknown role.
     #[error(
-        "its input {input} is not understood; export it with input_ids and, where needed, attention_mask and \
-         token_type_ids"
+        "its input {input} is unknown; export it with input_ids and, where needed, attention_mask and token_type_ids"
     )]
     Input {
         /// The input.
         input: Port,
     },
-    /// A known name with another content.
-    #[error("its input {input} must be int64 or int32 [batch, sequence]")]
+    /// An input has a known name and another type.
+    #[error("its input {input} must be int64 or int32 [batch, sequence]; export it again with that type")]
     InputType {
         /// The input.
         input: Port,
     },
-    /// Fixed sizes of which no batch can be made.
-    #[error("its inputs fix {what} at different sizes or at 0: {inputs}")]
+    /// The inputs fix a dimension at sizes that allow no batch.
+    #[error(
+        "its inputs fix {what} at different sizes or at 0: {inputs}; export it with one size, or with a dynamic one"
+    )]
     Sizes {
         /// The dimension.
         what: &'static str,
         /// All inputs.
         inputs: String,
     },
-    /// No output that is surely the right one.
-    #[error("it has no output {wanted}; its outputs: {outputs}")]
+    /// No output is certainly the wanted one.
+    #[error("it has no output {wanted}; its outputs: {outputs}; export it with one of these")]
     NoOutput {
-        /// What was looked for.
+        /// A description of the outputs that would do.
         wanted: &'static str,
-        /// What it has.
+        /// The graph's outputs.
         outputs: String,
     },
-    /// An output that is called probabilities, and is not seen to be.
+    /// An output is named as probabilities, and no known step makes them.
     #[error(
-        "its output {output} has the name of probabilities, and the step that makes it is {operator}; \
+        "its output {output} is named as probabilities, but the step that makes it is {operator}; \
          export the logits, or let the graph end with Softmax or Sigmoid"
     )]
     Probabilities {
         /// The output.
         output: Port,
-        /// The operator.
+        /// The operator of that step.
         operator: String,
     },
-    /// The right name with another content.
+    /// The wanted output has another type or shape.
     #[error("its output {output} must be float32, float16 or float64 {shape}")]
     OutputType {
         /// The output.
         output: Port,
-        /// The shape that is needed.
+        /// The expected shape.
         shape: &'static str,
     },
 }
 
-/// What an input takes.
+/// The role of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Ids,
@@ -86,27 +87,27 @@ pub(super) enum Role {
     Types,
 }
 
-/// An input and what it takes.
+/// An input and its role.
 #[derive(Debug)]
 pub(super) struct Input {
     pub role: Role,
-    /// Its place among the graph's inputs.
+    /// The index among the graph's inputs.
     pub index: usize,
-    /// Whether it takes 64-bit integers.
+    /// The input takes 64-bit integers, not 32-bit ones.
     pub wide: bool,
 }
 
-/// How to call a graph.
+/// The way to call a graph.
 #[derive(Debug)]
 pub(super) struct Signature {
     pub inputs: Vec<Input>,
-    /// The wanted output's place among the graph's outputs.
+    /// The index of the wanted output among the graph's outputs.
     pub output: usize,
-    /// Texts in a call, where the graph fixes that.
+    /// Texts in a call, if the graph fixes their number.
     pub texts: Option<usize>,
-    /// Tokens of each text, where the graph fixes that.
+    /// Tokens of each text, if the graph fixes their number.
     pub sequence: Option<usize>,
-    /// Numbers in a row of the output, where the graph states that.
+    /// Numbers in a row of the output, if the graph states it.
     pub width: Option<usize>,
 }
 
@@ -125,18 +126,19 @@ impl Signature {
         })
     }
 
-    /// Whether the graph is told which tokens are padding.
+    /// Returns whether the graph takes a mask of its padding.
     pub(super) fn masked(&self) -> bool {
         self.inputs.iter().any(|input| input.role == Role::Mask)
     }
 }
 
-/// The input of that name, or else the only one with a longer name (`input_ids:0`).
+/// Finds the input named `input_ids`, or else the only one with a longer name (`input_ids:0`).
 fn ids(inputs: &[Port]) -> Option<usize> {
     let exact = inputs.iter().position(|input| input.name == "input_ids");
     exact.or_else(|| only(inputs, |input| input.name.contains("input_ids")))
 }
 
+/// Assigns a role to an input.
 fn take(input: &Port, index: usize, ids: usize) -> Result<Input, Unfit> {
     let role = match input.name.as_str() {
         _ if index == ids => Role::Ids,
@@ -151,13 +153,13 @@ fn take(input: &Port, index: usize, ids: usize) -> Result<Input, Unfit> {
     Ok(Input { role, index, wide: input.element == Element::Int64 })
 }
 
-/// Whether it is this name, perhaps with a number of the exporter's (`attention_mask:0`). Anything before the name
-/// means another thing: `global_attention_mask`, `decoder_attention_mask`.
+/// Returns whether a name is the known one, with or without an exporter's suffix (`attention_mask:0`). A prefix makes
+/// it another input: `global_attention_mask`, `decoder_attention_mask`.
 fn is_called(name: &str, known: &str) -> bool {
     name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '.']))
 }
 
-/// The one size at which the inputs fix a dimension, if any does.
+/// Finds the size at which the inputs fix a dimension.
 fn fixed(inputs: &[Port], dimension: usize, what: &'static str) -> Result<Option<usize>, Unfit> {
     let mut sizes = inputs.iter().filter_map(|input| input.size(dimension));
     let size = sizes.next();
@@ -167,19 +169,20 @@ fn fixed(inputs: &[Port], dimension: usize, what: &'static str) -> Result<Option
     Ok(size)
 }
 
+/// Picks the wanted output.
 fn pick(outputs: &[Port], wanted: Wanted) -> Result<usize, Unfit> {
     let named = |name: &str| outputs.iter().position(|output| output.name == name);
     let only_of_rank = |rank| only(outputs, |output: &Port| floats(output) && output.rank() == Some(rank));
     let (found, looked_for) = match wanted {
         Wanted::Logits => {
-            (named("logits").or_else(|| only_of_rank(2)), "named logits, nor a single float [batch, labels]")
+            (named("logits").or_else(|| only_of_rank(2)), "named logits, and no single float [batch, labels]")
         }
         Wanted::Hidden => (
             named("last_hidden_state")
                 .or_else(|| named("token_embeddings"))
                 .or_else(|| only_of_rank(3))
                 .or_else(|| named("sentence_embedding")),
-            "named last_hidden_state, token_embeddings or sentence_embedding, nor a single float \
+            "named last_hidden_state, token_embeddings or sentence_embedding, and no single float \
              [batch, sequence, hidden]",
         ),
     };
@@ -195,10 +198,12 @@ fn pick(outputs: &[Port], wanted: Wanted) -> Result<usize, Unfit> {
     Ok(found)
 }
 
+/// Returns whether a port has floats of any width.
 fn floats(port: &Port) -> bool {
     matches!(port.element, Element::Float32 | Element::Float16 | Element::Float64)
 }
 
+/// Finds the only port for which `is_it` holds.
 fn only(ports: &[Port], is_it: impl Fn(&Port) -> bool) -> Option<usize> {
     let mut found = ports.iter().enumerate().filter(|(_, port)| is_it(port)).map(|(index, _)| index);
     found.next().filter(|_| found.next().is_none())
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn an_input_that_would_be_guessed_refuses_the_graph() {
         let error = unfit(&[ids("input_ids"), ids("position_ids")], &hidden(), Wanted::Hidden);
-        assert!(error.starts_with("its input position_ids int64 [?, ?] is not understood"), "{error}");
+        assert!(error.starts_with("its input position_ids int64 [?, ?] is unknown"), "{error}");
         for other in ["global_attention_mask", "decoder_attention_mask", "decoder_input_ids", "attention_masks"] {
             unfit(&[ids("input_ids"), ids(other)], &hidden(), Wanted::Hidden);
         }

@@ -20,7 +20,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tokenizers", &["src/inference/tokenizer.rs"]),
     ("candle_core", &["src/embedder/"]),
     ("candle_transformers", &["src/embedder/"]),
-    ("ort", &["src/onnx/onnxruntime.rs"]),
+    ("ort", &["src/onnx/onnxruntime.rs", "src/onnx/onnxruntime/"]),
     ("rten", &["src/onnx/rten_runtime.rs"]),
     ("memmap2", &["src/kernel/mapping.rs"]),
     ("mimalloc", &["src/main.rs"]),

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::passes;
 use super::tickets::tickets;
-use crate::classifier::{Classifier, Classifiers, Embeds, Source};
+use crate::classifier::{Classifier, ClassifierSource, Classifiers, Embeds};
 use crate::cli::classifiers::start_classifiers;
 use crate::cli::serve::{force_cpu, start_model};
 use crate::cli::table::{self, Align, Table};
@@ -95,7 +95,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// The graphs with each runtime that is there, or the one that was asked for, and then the heads. Blocks.
 fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
     let (heads, graphs): (Vec<_>, Vec<_>) =
-        config.classifier.specs.drain(..).partition(|spec| matches!(spec.source, Source::Head(_)));
+        config.classifier.specs.drain(..).partition(|spec| matches!(spec.source, ClassifierSource::Head(_)));
     anyhow::ensure!(!(heads.is_empty() && graphs.is_empty()), "there is no classifier to measure: see --classifier");
     let runtimes = match config.onnx.runtime {
         Choice::Auto => vec![Choice::OnnxRuntime, Choice::Rten],

@@ -54,7 +54,7 @@ impl GraphBytes {
         self
     }
 
-    /// A constant whose values are in a file, from its beginning.
+    /// Adds a constant whose values are in a file.
     pub fn external(mut self, name: &str, shape: &[u64], file: &str) -> Self {
         let mut tensor = Vec::new();
         shape.iter().for_each(|size| number(&mut tensor, 1, *size));
@@ -72,7 +72,7 @@ impl GraphBytes {
         self
     }
 
-    /// A dimension is a number or a name.
+    /// Adds an input. A dimension is a number or a name.
     pub fn input(self, name: &str, elem: Elem, dims: &[&str]) -> Self {
         self.value(11, name, elem, dims)
     }

@@ -1,10 +1,10 @@
-//! The search on directories that the tests make.
+//! The search in directories that the tests make.
 
 use std::collections::HashMap;
 
 use super::*;
 
-/// Surroundings with these variables, and neither system nor Python.
+/// Runs a check with these variables, without system directories and without Python.
 fn with<T>(variables: &[(&str, &Path)], check: impl FnOnce(&Surroundings<'_>) -> T) -> T {
     let variables: HashMap<&str, OsString> = variables.iter().map(|(name, value)| (*name, (*value).into())).collect();
     let variable = |name: &str| variables.get(name).cloned();
@@ -17,7 +17,7 @@ fn write(file: &Path) {
 }
 
 #[test]
-fn places_are_asked_in_order_and_relative_ones_never() {
+fn locations_are_tried_in_order_and_relative_ones_never() {
     let root = tempfile::tempdir().unwrap();
     let environment = root.path().join("venv");
     let packages = environment.join("lib").join("python3.11").join("site-packages");
@@ -29,29 +29,29 @@ fn places_are_asked_in_order_and_relative_ones_never() {
         ("VIRTUAL_ENV", environment.as_path()),
         ("PYTHONPATH", Path::new("/packages")),
     ];
-    let places = with(&set, |surroundings| {
+    let locations = with(&set, |surroundings| {
         let system = vec![PathBuf::from("/usr/lib")];
         let executable = Some(PathBuf::from("/opt/cognate/cognate"));
-        places(&Surroundings { executable, system, ..*surroundings })
+        search_path(&Surroundings { executable, system, ..*surroundings })
     });
-    let directory = |path: &str| Place::Directory(path.into());
+    let directory = |path: &str| Location::Directory(path.into());
     let expected = [
-        Place::Variable("/mine.so".into()),
+        Location::Variable("/mine.so".into()),
         directory("/first"),
         directory("/second"),
         directory("/opt/cognate"),
         directory("/usr/lib"),
-        Place::Packages(packages),
-        Place::Packages("/packages".into()),
-        Place::Python,
+        Location::Packages(packages),
+        Location::Packages("/packages".into()),
+        Location::Python,
     ];
-    assert_eq!(places, expected);
+    assert_eq!(locations, expected);
 }
 
 #[test]
-fn an_empty_variable_is_no_place() {
-    let places = with(&[("ORT_DYLIB_PATH", Path::new("")), ("VIRTUAL_ENV", Path::new(""))], places);
-    assert_eq!(places, [Place::Python]);
+fn an_empty_variable_is_no_location() {
+    let locations = with(&[("ORT_DYLIB_PATH", Path::new("")), ("VIRTUAL_ENV", Path::new(""))], search_path);
+    assert_eq!(locations, [Location::Python]);
 }
 
 #[test]
@@ -85,18 +85,18 @@ fn a_given_directory_may_be_that_of_a_release() {
     let root = tempfile::tempdir().unwrap();
     let library = root.path().join("lib").join(shared_name());
     write(&library);
-    let place = Place::Option(root.path().to_owned());
-    assert_eq!(with(&[], |surroundings| place.files(surroundings)).unwrap(), [library]);
+    let location = Location::Option(root.path().to_owned());
+    assert_eq!(with(&[], |surroundings| location.files(surroundings)).unwrap(), [library]);
 }
 
 #[test]
-fn a_place_without_it_says_what_is_missing() {
+fn a_location_without_the_library_says_what_is_missing() {
     let root = tempfile::tempdir().unwrap();
-    let absent = |place: Place| with(&[], |surroundings| place.files(surroundings)).unwrap_err().to_string();
-    assert_eq!(absent(Place::Directory(root.path().join("no"))), "no such file or directory");
-    assert!(absent(Place::Option(root.path().to_owned())).starts_with("a directory without "));
-    assert_eq!(absent(Place::Packages(root.path().to_owned())), "it has no package onnxruntime");
+    let absent = |location: Location| with(&[], |surroundings| location.files(surroundings)).unwrap_err().to_string();
+    assert_eq!(absent(Location::Directory(root.path().join("no"))), "no such file or directory");
+    assert!(absent(Location::Option(root.path().to_owned())).starts_with("a directory without "));
+    assert_eq!(absent(Location::Packages(root.path().to_owned())), "the package onnxruntime is not installed");
     write(&root.path().join("onnxruntime").join("capi").join("_pybind_state.py"));
-    assert!(absent(Place::Packages(root.path().to_owned())).contains("version 1.19 is the first"));
-    assert!(absent(Place::Python).starts_with("/no/such/python cannot be started"));
+    assert!(absent(Location::Packages(root.path().to_owned())).contains("install version 1.19 or newer"));
+    assert!(absent(Location::Python).starts_with("/no/such/python cannot be started"));
 }

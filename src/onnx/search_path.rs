@@ -1,7 +1,7 @@
-//! Where ONNX Runtime's library may be, in the order in which the places are asked.
+//! The search path for ONNX Runtime's library: the locations that may hold it, in order.
 //!
-//! What was set for us comes first, then what the system's loader would find, then Python's wheel, which is how most
-//! people install it. Nothing is searched for below a directory, and never in the working directory.
+//! Variables come first, then the directories of the system's loader, then Python's wheel, which is how most people
+//! install it. Directories are not searched recursively, and the working directory is never searched.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,44 +11,44 @@ use std::path::{Path, PathBuf};
 use super::library::{Unusable, shared_name};
 use super::python;
 
-/// What the search depends on, so that a test can give its own.
+/// Everything that the search depends on. Tests give their own.
 pub(super) struct Surroundings<'a> {
-    /// Environment variables.
+    /// Reads an environment variable.
     pub variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// This program.
+    /// The path of this program.
     pub executable: Option<PathBuf>,
-    /// Directories where the system's packages put libraries.
+    /// The directories in which the system's packages put libraries.
     pub system: Vec<PathBuf>,
-    /// The Python that is asked.
+    /// The Python interpreter to ask.
     pub python: &'a str,
 }
 
-/// A place that may hold the library.
+/// A location that may hold the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// What the options name.
+pub(super) enum Location {
+    /// The path in the options.
     Option(PathBuf),
-    /// What `ORT_DYLIB_PATH` names.
+    /// The path in `ORT_DYLIB_PATH`.
     Variable(PathBuf),
     /// A directory of libraries.
     Directory(PathBuf),
-    /// A directory where Python's packages are.
+    /// A directory of Python's packages.
     Packages(PathBuf),
-    /// Whatever python3 knows.
+    /// The directory that python3 reports for the package.
     Python,
 }
 
-/// Why a place holds no library at all.
+/// The reason why a location gives no library.
 #[derive(Debug, thiserror::Error)]
-pub enum Absent {
-    /// Not there, or not a file or directory to be used.
+pub enum NoLibrary {
+    /// The path or the file cannot be used.
     #[error("{0}")]
     Unusable(#[from] Unusable),
-    /// The wheel is too old.
-    #[error("its package onnxruntime holds no {}: version 1.19 is the first with it", shared_name())]
+    /// The wheel is too old to contain the library.
+    #[error("the package onnxruntime has no {}; install version 1.19 or newer", shared_name())]
     OldWheel,
-    /// Python does not have it.
-    #[error("it has no package onnxruntime")]
+    /// The package is not installed.
+    #[error("the package onnxruntime is not installed")]
     NoPackage,
     /// Python does not answer.
     #[error("{0}")]
@@ -58,7 +58,7 @@ pub enum Absent {
 const LIBRARY_PATH: &str = if cfg!(target_vendor = "apple") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 impl Surroundings<'static> {
-    /// Those of this process.
+    /// Returns the surroundings of this process.
     pub(super) fn of_process() -> Self {
         Self {
             variable: &|name| std::env::var_os(name),
@@ -69,6 +69,7 @@ impl Surroundings<'static> {
     }
 }
 
+/// Lists the directories of the system's libraries.
 fn system_directories() -> Vec<PathBuf> {
     if cfg!(windows) {
         return Vec::new();
@@ -89,26 +90,26 @@ fn system_directories() -> Vec<PathBuf> {
     directories
 }
 
-/// The places, the best first.
-pub(super) fn places(surroundings: &Surroundings<'_>) -> Vec<Place> {
+/// Lists the locations, the preferred ones first.
+pub(super) fn search_path(surroundings: &Surroundings<'_>) -> Vec<Location> {
     let variable = |name| (surroundings.variable)(name).filter(|value| !value.is_empty());
     let entries = |name| variable(name).map(|value| std::env::split_paths(&value).collect::<Vec<_>>());
-    // A relative one means another place in each working directory.
+    // A relative path means another directory in each working directory.
     let absolute = |path: &PathBuf| path.is_absolute();
-    let mut places: Vec<Place> =
-        variable("ORT_DYLIB_PATH").map(PathBuf::from).map(Place::Variable).into_iter().collect();
+    let mut locations: Vec<Location> =
+        variable("ORT_DYLIB_PATH").map(PathBuf::from).map(Location::Variable).into_iter().collect();
     let beside = surroundings.executable.as_deref().and_then(Path::parent).map(Path::to_owned);
     let directories = entries(LIBRARY_PATH).unwrap_or_default().into_iter().filter(absolute);
-    places.extend(directories.chain(beside).chain(surroundings.system.iter().cloned()).map(Place::Directory));
+    locations.extend(directories.chain(beside).chain(surroundings.system.iter().cloned()).map(Location::Directory));
     let environment = variable("VIRTUAL_ENV").map(PathBuf::from).filter(absolute);
     let packages = environment.iter().flat_map(|root| site_packages(root));
     let python_path = entries("PYTHONPATH").unwrap_or_default().into_iter().filter(absolute);
-    places.extend(packages.chain(python_path).map(Place::Packages));
-    places.push(Place::Python);
-    places
+    locations.extend(packages.chain(python_path).map(Location::Packages));
+    locations.push(Location::Python);
+    locations
 }
 
-/// The directories of packages of a virtual environment.
+/// Lists the package directories of a virtual environment.
 fn site_packages(root: &Path) -> Vec<PathBuf> {
     if cfg!(windows) {
         return vec![root.join("Lib").join("site-packages")];
@@ -118,22 +119,22 @@ fn site_packages(root: &Path) -> Vec<PathBuf> {
     of_python.map(|entry| entry.path().join("site-packages")).collect()
 }
 
-impl Place {
-    /// The files there that have the library's name, the newest first; at least one.
-    pub(super) fn files(&self, surroundings: &Surroundings<'_>) -> Result<Vec<PathBuf>, Absent> {
+impl Location {
+    /// Lists the files with the library's name, the newest first. There is at least one.
+    pub(super) fn files(&self, surroundings: &Surroundings<'_>) -> Result<Vec<PathBuf>, NoLibrary> {
         match self {
             Self::Option(path) | Self::Variable(path) => Ok(named(path)?),
             Self::Directory(path) => Ok(within(path)?),
             Self::Packages(path) => in_package(&path.join("onnxruntime").join("capi")),
             Self::Python => {
                 let directories = python::ask(surroundings.python, python::PATIENCE)?;
-                in_package(directories.first().ok_or(Absent::NoPackage)?)
+                in_package(directories.first().ok_or(NoLibrary::NoPackage)?)
             }
         }
     }
 }
 
-/// A file, or what a directory holds: that of a release keeps it in `lib`.
+/// Lists a file itself, or the libraries of a directory. The directory of a release has them in `lib`.
 fn named(path: &Path) -> Result<Vec<PathBuf>, Unusable> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -141,14 +142,16 @@ fn named(path: &Path) -> Result<Vec<PathBuf>, Unusable> {
     within(path).or_else(|nothing| within(&path.join("lib")).map_err(|_| nothing))
 }
 
-fn in_package(directory: &Path) -> Result<Vec<PathBuf>, Absent> {
+/// Lists the libraries in the binary directory of the package `onnxruntime`.
+fn in_package(directory: &Path) -> Result<Vec<PathBuf>, NoLibrary> {
     within(directory).map_err(|nothing| match nothing {
-        Unusable::Missing => Absent::NoPackage,
-        Unusable::EmptyDirectory => Absent::OldWheel,
-        other => Absent::Unusable(other),
+        Unusable::Missing => NoLibrary::NoPackage,
+        Unusable::EmptyDirectory => NoLibrary::OldWheel,
+        other => NoLibrary::Unusable(other),
     })
 }
 
+/// Lists the libraries in a directory, without duplicates.
 fn within(directory: &Path) -> Result<Vec<PathBuf>, Unusable> {
     let entries = fs::read_dir(directory).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Unusable::Missing,
@@ -160,7 +163,7 @@ fn within(directory: &Path) -> Result<Vec<PathBuf>, Unusable> {
         return Err(Unusable::EmptyDirectory);
     }
     found.sort_by(|one, other| other.cmp(one));
-    // Usually one file and links to it.
+    // Usually there is one file with links to it.
     let mut files: Vec<PathBuf> = Vec::new();
     for (_, file) in found {
         let seen =
@@ -172,7 +175,8 @@ fn within(directory: &Path) -> Result<Vec<PathBuf>, Unusable> {
     Ok(files)
 }
 
-/// The version in a file's name, if it is the library's: `libonnxruntime.so.1.23.2` or `libonnxruntime.1.23.2.dylib`.
+/// Reads the version in a file's name, if the name is the library's: `libonnxruntime.so.1.23.2` or
+/// `libonnxruntime.1.23.2.dylib`.
 fn numbers(name: &str) -> Option<Vec<u32>> {
     let rest = name.strip_prefix(std::env::consts::DLL_PREFIX)?.strip_prefix("onnxruntime")?;
     let suffix = std::env::consts::DLL_SUFFIX;
@@ -182,7 +186,7 @@ fn numbers(name: &str) -> Option<Vec<u32>> {
     ends_there.then(|| parts.map(|number| number.parse().ok()).collect()).flatten()
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Option(path) => path.display().fmt(f),
@@ -194,5 +198,4 @@ impl fmt::Display for Place {
 }
 
 #[cfg(test)]
-#[path = "places_tests.rs"]
 mod tests;
