@@ -1,15 +1,15 @@
-//! What an encoder computes and its sizes: BERT and the members of its family. How `config.json` says it, and
-//! what is refused, is in `config`.
+//! The architecture of an encoder: a member of BERT's family and its sizes. `config.rs` reads it from `config.json` and
+//! refuses other architectures.
 
 mod config;
 
 pub(super) use config::Names;
 
-/// Rows of MPNet's table of relative positions. The configuration has a number for it that transformers uses for
-/// the size of the table only: it computes rows for 32 of them, whatever is configured.
+/// Rows of MPNet's table of relative positions. transformers uses the configured number only for the size of the table,
+/// and always computes with 32 rows.
 pub const RELATIVE_BUCKETS: usize = 32;
 
-/// What a model adds to BERT or leaves out. Dropout and pre-training heads aside, that is all of the difference.
+/// A member of BERT's family, by its differences from BERT. Dropout and pre-training heads do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// BERT (Devlin et al., 2019).
@@ -24,11 +24,12 @@ pub enum Family {
 }
 
 impl Family {
+    /// Returns whether the family has segment embeddings.
     fn has_token_types(self) -> bool {
         matches!(self, Self::Bert | Self::Roberta)
     }
 
-    /// What `config.json` calls a setting: DistilBERT has shorter names.
+    /// Returns the name of a setting in `config.json`. DistilBERT has shorter names.
     fn name(self, setting: &'static str) -> &'static str {
         match (self, setting) {
             (Self::DistilBert, "hidden_size") => "dim",
@@ -52,48 +53,48 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// An encoder's family and sizes, under BERT's names in `config.json`; sizes are positive, and the heads divide the
-/// hidden size. Names and defaults: `BertConfig` and its like in Hugging Face transformers.
+/// An encoder's family and sizes. Names and defaults are those of `BertConfig` and its relatives in Hugging Face
+/// transformers. Sizes are positive, and the hidden size is a multiple of the heads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
-    /// What it computes.
+    /// The family.
     pub family: Family,
     /// Rows of the token embedding.
     pub vocab_size: usize,
-    /// Length of a token's vector, and of the model's.
+    /// The length of a token's vector, and of the model's vectors.
     pub hidden_size: usize,
     /// Encoder layers.
     pub num_hidden_layers: usize,
     /// Attention heads in each layer.
     pub num_attention_heads: usize,
-    /// Length of a token's vector inside the feed-forward block.
+    /// The length of a token's vector inside the feed-forward block.
     pub intermediate_size: usize,
     /// The function inside the feed-forward block.
     pub hidden_act: Activation,
     /// Rows of the position embedding; see [`Architecture::positions`].
     pub max_position_embeddings: usize,
-    /// The padding token where positions are counted from the row after its id, and only over other tokens;
-    /// none where they are counted from row 0 over all tokens.
+    /// The padding token, if positions start at the row after its id and count only other tokens. `None` if positions
+    /// start at row 0 and count all tokens.
     pub padding: Option<u32>,
-    /// Rows of the segment embedding, of which only row 0 is used; 0 where the family has none.
+    /// Rows of the segment embedding, of which only row 0 is used; 0 if the family has none.
     pub type_vocab_size: usize,
-    /// Added to the variance in each layer normalisation.
+    /// The number added to the variance in each layer normalisation.
     pub layer_norm_eps: f64,
 }
 
 impl Architecture {
-    /// The row of the position embedding that belongs to a text's first token.
+    /// Returns the row of the position embedding for a text's first token.
     pub fn position_offset(&self) -> usize {
         self.padding.map_or(0, |padding| padding as usize + 1)
     }
 
-    /// Tokens for which there are positions: no text can have more.
+    /// Returns the number of positions. No text can have more tokens.
     pub fn positions(&self) -> usize {
         self.max_position_embeddings.saturating_sub(self.position_offset())
     }
 
-    /// Arithmetic operations that a text of so many tokens needs, two to each multiply-add: the linear layers and both
-    /// products of attention. What is left out (normalisations, activations, softmax) is less than a hundredth.
+    /// Estimates the arithmetic operations for a text, two for each multiply-add. It counts the linear layers and both
+    /// products of attention. Normalisations, activations and softmax are less than a hundredth.
     pub fn operations(&self, tokens: usize) -> f64 {
         let (n, inner) = (self.hidden_size, self.intermediate_size);
         (2 * tokens * self.num_hidden_layers * (4 * n * n + 2 * n * inner + 2 * tokens * n)) as f64
@@ -105,13 +106,14 @@ impl Architecture {
 pub enum Activation {
     /// x Φ(x), with the error function: `gelu`.
     Gelu,
-    /// Its approximation by tanh: `gelu_new`, `gelu_pytorch_tanh`.
+    /// The approximation of `gelu` by tanh: `gelu_new`, `gelu_pytorch_tanh`.
     GeluTanh,
     /// max(x, 0): `relu`.
     Relu,
 }
 
 impl Activation {
+    /// Parses the name of an activation.
     fn parse(name: &str) -> Option<Self> {
         match name {
             "gelu" | "gelu_python" => Some(Self::Gelu),
@@ -123,6 +125,7 @@ impl Activation {
 }
 
 impl Architecture {
+    /// Checks the sizes.
     fn check(&self) -> Result<(), String> {
         let types = if self.family.has_token_types() { self.type_vocab_size } else { 1 };
         let sizes = [
@@ -136,19 +139,21 @@ impl Architecture {
         ];
         let name = |setting| self.family.name(setting);
         if let Some((setting, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(format!("{} is 0", name(setting)));
+            return Err(format!("{} is 0, and must be positive", name(setting)));
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
         if !hidden.is_multiple_of(heads) {
             let (hidden_size, num_heads) = (name("hidden_size"), name("num_attention_heads"));
-            return Err(format!("{hidden_size} {hidden} is no multiple of {num_heads} {heads}"));
+            return Err(format!("{hidden_size} {hidden} must be a multiple of {num_heads} {heads}"));
         }
         if self.positions() == 0 {
             let (rows, offset) = (self.max_position_embeddings, self.position_offset());
-            return Err(format!("max_position_embeddings is {rows}, and the first token's position would be {offset}"));
+            return Err(format!(
+                "max_position_embeddings is {rows}, and must be more than the first token's position, {offset}"
+            ));
         }
         if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
-            return Err(format!("layer_norm_eps is {}, not a positive number", self.layer_norm_eps));
+            return Err(format!("layer_norm_eps is {}, and must be a positive number", self.layer_norm_eps));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The card: all that the embedder must know of a model, read from the model's own files and checked.
+//! The card of a model: all settings that the embedder needs, read from the model's own files and checked.
 
 use std::path::PathBuf;
 
@@ -7,52 +7,54 @@ use super::architecture::{self, Architecture};
 use super::error::CardError;
 use super::fingerprint::{self, Fields, ONNX, PRECISIONS};
 use super::layout::Layout;
-use super::settings::{Pooling, Prompts, Reading};
+use super::pooling::Pooling;
+use super::prompts::Prompts;
+use super::reading::Reading;
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
 use super::transformer::TransformerSettings;
 
-/// A model's settings, in bounds and consistent, and where its large files are.
+/// A model's settings, which are consistent and in bounds, and the paths of its large files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Card {
     /// Hub id or directory, as configured.
     pub id: String,
-    /// The commit of the files, or what stands for it.
+    /// The commit of the files, or a name in its place.
     pub revision: String,
-    /// 32 hex digits; equal fingerprints make comparable vectors.
+    /// 32 hex digits. Vectors with equal fingerprints can be compared.
     pub fingerprint: String,
-    /// The fingerprints of the same model in every other precision: their vectors are near, and not the same.
+    /// The fingerprints of the same model in the other precisions. Their vectors are nearly the same.
     pub other_precisions: Vec<String>,
     /// The encoder and its sizes.
     pub architecture: Architecture,
-    /// Length of a vector.
+    /// The length of a vector.
     pub dimensions: usize,
-    /// Tokens of a text that the model reads, special tokens and prompt included: 3 or more, and no
-    /// more than there are positions. To be set as the tokenizer's truncation, whatever its file says.
+    /// Maximum tokens of a text, with special tokens and prompt: at least 3, and at most the number of positions. The
+    /// tokenizer truncates to it, whatever its file says.
     pub max_tokens: usize,
-    /// How token vectors become one.
+    /// The pooling of token vectors.
     pub pooling: Pooling,
-    /// The text is to be lowercased before it is tokenized.
+    /// The text is lowercased before it is tokenised.
     pub lowercase: bool,
-    /// What to put before texts.
+    /// The prompts before texts.
     pub prompts: Prompts,
     /// The model's own pipeline scales vectors to length 1.
     pub normalizes: bool,
-    /// safetensors files, one, or shards by file name; or an ONNX graph, where [`Files::kind`] says so.
+    /// A safetensors file, or shards in the order of their names; or an ONNX graph, if [`Files::kind`] is that.
     pub weights: Vec<PathBuf>,
-    /// `tokenizer.json`.
+    /// The path of `tokenizer.json`.
     pub tokenizer: PathBuf,
-    /// Its content, with the changes that the settings beside it make.
+    /// The content of `tokenizer.json`, with the changes of the settings beside it.
     pub tokenizer_json: Vec<u8>,
-    /// Which end of a text that is too long is left out.
+    /// The end at which a long text is cut off.
     pub truncation_side: TruncationSide,
 }
 
 impl Card {
-    /// Reads the settings and, once, all of the weights, to check and name them: 0.1 s for each 100 MB
-    /// or so. `precision` is what the embedder will compute in (`f32`), or [`ONNX`], a part of the fingerprint.
+    /// Reads the settings, and all of the weights once for their digest, which takes about 0.1 s for each 100 MB.
+    /// `precision` is that of the embedder (`f32`), or [`ONNX`]; it is part of the fingerprint.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it, or the setting that is not supported and what is.
+    /// The error names the file and its fault, or the unsupported setting and the supported values.
     pub fn read(files: &Files, precision: &str) -> Result<Self, CardError> {
         let layout = Layout::read(&files.directory, &files.kind)?;
         let architecture = Architecture::read(&layout.config)?;
@@ -103,11 +105,12 @@ impl Card {
     }
 }
 
+/// Checks the digest of the weights, if it is known.
 fn check_weights(files: &Files, layout: &Layout, found: &str) -> Result<(), CardError> {
     match files.weights_sha256 {
         Some(expected) if found != expected => {
             let named = layout.weights.first().expect("a layout has one weights file or more");
-            // In the hub cache this is a link. Deleting it would keep the damaged file, which would be linked again.
+            // In the hub cache this is a link. Deleting the link would keep the damaged file.
             let path = named.canonicalize().unwrap_or_else(|_| named.clone());
             Err(CardError::WrongWeights { path, found: found.to_owned(), expected })
         }
@@ -299,8 +302,8 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_the_documented_encoding_and_stays_so() {
-        // From the table in fingerprint.rs by another program (Python's hashlib and struct). A change
-        // here parts every stored collection from its model: give the table a new version first.
+        // Computed from the table in fingerprint.rs by another program (Python's hashlib and struct). A change
+        // separates every stored collection from its model: give the table a new version first.
         assert_eq!(read(model().path()).unwrap().fingerprint, "00d16600e92e87df40b8a51a3aa4ed62");
     }
 
@@ -356,7 +359,7 @@ mod tests {
             seen.push(fingerprint);
         }
         assert_eq!(changed("config.json", &with("transformers_version", json!("5.0"))), original);
-        // A setting that says what holds anyway is the same model.
+        // Settings that only repeat the defaults give the same model.
         let usual = json!({"truncation_side": "right", "do_basic_tokenize": true, "padding_side": "left"});
         assert_eq!(changed("tokenizer_config.json", &usual.to_string()), original);
     }

@@ -1,7 +1,7 @@
-//! The card of a classifier: all that must be known of it beside its graph, read from its own files and checked.
+//! The card of a classifier: all settings that are needed beside its graph, read from its own files and checked.
 //!
-//! `config.json` as transformers writes it: `id2label`, `problem_type`, lengths. The tokenizer is read as for encoders
-//! ([`tokenizer`](super::tokenizer)).
+//! `config.json` has `id2label`, `problem_type` and lengths, as transformers writes it. The tokenizer is read as for
+//! encoders (`tokenizer.rs`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use super::file::{parse, read_json_if_present};
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
 use super::{Files, Kind, fingerprint, kind};
 
-/// Tokens that a classifier reads if nothing says how many: what BERT and its kin were trained with.
+/// The maximum tokens of a text if no file has a length: the length with which BERT and its relatives were trained.
 const USUAL_TOKENS: usize = 512;
 
-/// Families whose positions begin behind a padding token, which is 1 where `config.json` does not say it. Their tables
-/// have rows for that token and those before it, which no text uses.
+/// Families whose positions begin behind the padding token, which is 1 by default. Their tables have rows up to that
+/// token that no text uses.
 const OFFSET_FAMILIES: [&str; 15] = [
     "camembert",
     "data2vec-text",
@@ -36,18 +36,18 @@ const OFFSET_FAMILIES: [&str; 15] = [
     MPNET,
 ];
 
-/// The family whose padding token is 1 for positions, whatever `config.json` says.
+/// The family whose positions always begin behind token 1, whatever `config.json` says.
 const MPNET: &str = "mpnet";
 
-/// The padding token of [`OFFSET_FAMILIES`].
+/// The default padding token of [`OFFSET_FAMILIES`].
 const OFFSET_PADDING: u32 = 1;
 
-/// How scores become probabilities.
+/// The kind of problem, which decides how scores become probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// One of the labels applies: softmax over all.
+    /// Exactly one label applies: a softmax over all.
     SingleLabel,
-    /// Each label applies or not, whatever the others do: a sigmoid for each.
+    /// Each label applies or not, independent of the others: a sigmoid for each.
     MultiLabel,
 }
 
@@ -60,12 +60,12 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// Where a graph is.
+/// The location of a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GraphFile {
-    /// On disk, maybe with further files for its weights beside it.
+    /// A file on disk, possibly with weights in files beside it.
     Disk(PathBuf),
-    /// Within this binary.
+    /// Bytes in this binary.
     BuiltIn(&'static [u8]),
 }
 
@@ -74,25 +74,25 @@ pub enum GraphFile {
 pub struct ClassifierCard {
     /// Hub id, directory or built-in name, as configured.
     pub id: String,
-    /// The commit of the files, or what stands for it.
+    /// The commit of the files, or a name in its place.
     pub revision: String,
     /// Hexadecimal digest of graph and tokenizer.
     pub fingerprint: String,
-    /// The name of each score, in the graph's order; `None`: its configuration has none.
+    /// The name of each score, in the graph's order; `None` if the configuration has no names.
     pub labels: Option<Vec<String>>,
-    /// What the scores mean.
+    /// The meaning of the scores.
     pub problem: Problem,
-    /// The problem is written in `config.json`, and not only what is usual.
+    /// The problem is set in `config.json` and not a default.
     pub problem_is_given: bool,
-    /// Tokens of a text that it reads, special tokens included.
+    /// Maximum tokens of a text, with special tokens.
     pub max_tokens: usize,
-    /// The token that fills up short texts of a batch.
+    /// The token that pads the shorter texts of a batch.
     pub pad_token: u32,
-    /// The content of `tokenizer.json`, with the changes that the settings beside it make.
+    /// The content of `tokenizer.json`, with the changes of the settings beside it.
     pub tokenizer: Vec<u8>,
-    /// Which end of a text that is too long is left out.
+    /// The end at which a long text is cut off.
     pub truncation_side: TruncationSide,
-    /// Its graph.
+    /// The graph.
     pub graph: GraphFile,
 }
 
@@ -113,7 +113,7 @@ impl ClassifierCard {
     /// Reads a classifier's files.
     ///
     /// # Errors
-    /// Names the file and what is wrong with it, or the setting that is not supported and what is.
+    /// The error names the file and its fault, or the unsupported setting and the supported values.
     pub fn read(files: &Files) -> Result<Self, CardError> {
         let directory = &files.directory;
         let file = match &files.kind {
@@ -144,10 +144,10 @@ impl ClassifierCard {
         })
     }
 
-    /// The card of a classifier within this binary.
+    /// Reads the card of a classifier in this binary.
     ///
     /// # Errors
-    /// What is wrong with its configuration, as for one on disk.
+    /// The error names the fault of its configuration, as for files on disk.
     pub fn built_in(
         id: &str,
         config: &[u8],
@@ -172,13 +172,16 @@ impl ClassifierCard {
     }
 }
 
-/// `{"0": "negative", "1": "positive"}`, in the order of the numbers.
+/// Reads labels, `{"0": "negative", "1": "positive"}`, in the order of their numbers.
 fn labels(config: &Config, path: &Path) -> Result<Option<Vec<String>>, CardError> {
     let Some(named) = config.id2label.as_ref().filter(|named| !named.is_empty()) else { return Ok(None) };
     let malformed = |problem: String| CardError::Malformed { path: path.to_owned(), problem };
     let label = |n: usize| {
         named.get(&n.to_string()).cloned().ok_or_else(|| {
-            malformed(format!("id2label has {} labels and none of them is number {n}: they count from 0", named.len()))
+            malformed(format!(
+                "id2label has {} labels and no label {n}; expected the numbers from 0 without gaps",
+                named.len()
+            ))
         })
     };
     let labels = (0..named.len()).map(label).collect::<Result<Vec<_>, _>>()?;
@@ -186,21 +189,21 @@ fn labels(config: &Config, path: &Path) -> Result<Option<Vec<String>>, CardError
     Ok(Some(labels))
 }
 
-/// Labels can be told apart, and each has a name.
+/// Checks that labels differ and none is empty.
 pub fn check_labels(labels: &[String]) -> Result<(), String> {
     let mut seen = std::collections::HashSet::new();
     for (n, label) in labels.iter().enumerate() {
         if label.is_empty() {
-            return Err(format!("label {n} is empty"));
+            return Err(format!("label {n} is empty; give each label a name"));
         }
         if !seen.insert(label) {
-            return Err(format!("{label:?} is there twice"));
+            return Err(format!("label {label:?} is there twice; give each score its own label"));
         }
     }
     Ok(())
 }
 
-/// As transformers' pipelines decide: sigmoids where it says so, or where there is one label.
+/// Determines the problem as transformers' pipelines do: sigmoids if `config.json` says so, or if there is one label.
 fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
     let one_label = config.id2label.as_ref().is_some_and(|labels| labels.len() == 1);
     let unsupported = |setting, value: &str, supported| CardError::Unsupported {
@@ -218,7 +221,7 @@ fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
             return Err(unsupported("problem_type", other, supported));
         }
     };
-    // The pipelines do not read it where there are labels, so it must say the same.
+    // The pipelines ignore it if there are labels, so it must agree with the problem.
     let function = config.function_to_apply.as_deref().unwrap_or("default");
     match (problem, function.to_lowercase().as_str()) {
         (_, "default") | (Problem::SingleLabel, "softmax") | (Problem::MultiLabel, "sigmoid") => Ok(problem),
@@ -227,29 +230,30 @@ fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
     }
 }
 
-/// Whether positions begin behind the padding token.
+/// Returns whether positions begin behind the padding token.
 fn has_offset(config: &Config) -> bool {
     config.model_type.as_deref().is_some_and(|family| OFFSET_FAMILIES.contains(&family))
 }
 
+/// Determines the padding token.
 fn pad_token(config: &Config) -> u32 {
     config.pad_token_id.unwrap_or(if has_offset(config) { OFFSET_PADDING } else { 0 })
 }
 
-/// `in_tokenizer` is the length that the tokenizer's settings say.
+/// Determines the maximum tokens of a text. `in_tokenizer` is the length in the tokenizer's settings.
 fn max_tokens(config: &Config, in_tokenizer: Option<usize>) -> usize {
     let offset = match config.model_type.as_deref() {
         Some(MPNET) => OFFSET_PADDING as usize + 1,
         _ if has_offset(config) => pad_token(config) as usize + 1,
         _ => 0,
     };
-    // Some write -1 where positions are relative.
+    // Some models with relative positions have -1.
     let rows = config.max_position_embeddings.or(config.n_positions).and_then(|rows| usize::try_from(rows).ok());
     let positions = rows.map(|rows| rows.saturating_sub(offset)).filter(|&positions| positions > 0);
     match (positions, in_tokenizer) {
         (Some(positions), Some(length)) => positions.min(length),
         (Some(positions), None) => positions,
-        // Without positions (relative ones, convolutions) a huge number says that nobody has decided.
+        // Without absolute positions a huge number means that no length was set.
         (None, Some(length)) if length < 1 << 20 => length,
         (None, _) => USUAL_TOKENS,
     }
@@ -297,7 +301,7 @@ mod tests {
         for (labels, reason) in [
             (json!({"0": "a", "1": "a"}), "\"a\" is there twice"),
             (json!({"0": "a", "1": ""}), "label 1 is empty"),
-            (json!({"1": "a", "2": "b"}), "none of them is number 0"),
+            (json!({"1": "a", "2": "b"}), "no label 0"),
         ] {
             let error = read(Some(json!({"id2label": labels})), None).unwrap_err();
             assert!(error.contains(reason) && error.contains("config.json"), "{error}");

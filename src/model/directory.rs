@@ -1,11 +1,11 @@
-//! The first source: a directory that the user named.
+//! The first source: a directory given by the user.
 
 use std::path::{Path, PathBuf};
 
 use super::error::Reason;
 use super::kind::Kind;
 
-/// The directory, if it is there and holds a whole model.
+/// Finds a directory with a whole model.
 pub(super) fn find(source: &str, kind: &Kind) -> Result<PathBuf, Reason> {
     let directory = Path::new(source);
     if !directory.is_dir() {
@@ -15,7 +15,7 @@ pub(super) fn find(source: &str, kind: &Kind) -> Result<PathBuf, Reason> {
     Ok(directory.to_owned())
 }
 
-/// Whether a name can only be meant as a path, so that asking the hub for it would mislead.
+/// Returns whether a name can only be a path. The hub is not asked for such a name.
 pub(super) fn is_path(source: &str) -> bool {
     Path::new(source).is_absolute()
         || source.starts_with(['.', '~'])

@@ -1,7 +1,7 @@
-//! What goes wrong between a model's name and its settings, told so that a person can act on it.
+//! Errors between a model's name and its settings. Each says what to do.
 //!
-//! These errors end a start, so their texts are read on a terminal: the one for "found nowhere" takes
-//! several lines, one for each source and one for each way out.
+//! These errors end a start and are read on a terminal. The one for a model that was not found has several lines: one
+//! for each source that was tried, and one for each remedy.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -11,19 +11,19 @@ use thiserror::Error;
 
 use super::Origin;
 
-/// No model for this name.
+/// The reason why no model was found for a name.
 #[derive(Debug, Error)]
 pub enum LocateError {
-    /// The name is a path, and what is there is no model.
+    /// The name is a path without a model.
     #[error("{}", no_model(.path, .reason))]
     Directory { path: PathBuf, reason: Box<Reason> },
-    /// The name is neither.
+    /// The name is neither a path nor a hub id.
     #[error(
-        "{source_text:?} is neither a directory here nor a hub id (owner/name of letters, digits, '-', '_', '.'); \
-         give one of these with {flag}"
+        "expected an existing directory or a hub id (owner/name of letters, digits, '-', '_', '.'), \
+         found {source_text:?}; give one of these with {flag}"
     )]
     NotAnId { source_text: String, flag: &'static str },
-    /// The hub client does not accept its environment.
+    /// The hub client refuses its environment.
     #[error("the hub client cannot be set up: {problem}; check HF_ENDPOINT and HF_TOKEN")]
     Client { problem: String },
     /// Every source was tried.
@@ -31,121 +31,122 @@ pub enum LocateError {
     Exhausted { id: String, revision: String, attempts: Vec<Attempt>, flag: &'static str },
 }
 
-/// A source that was tried, and why it has no model for us.
+/// A source that was tried in vain.
 #[derive(Debug, Error)]
 #[error("{origin} {place}: {reason}")]
 pub struct Attempt {
     /// The kind of source.
     pub origin: Origin,
-    /// Its path, address or package.
+    /// The source's path, address or package.
     pub place: String,
-    /// What happened.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Why a source has no model for us.
+/// The reason why a source gives no model.
 #[derive(Debug, Error)]
 pub enum Reason {
-    /// Nothing of that name on this disk.
+    /// The directory does not exist.
     #[error("no such directory")]
     NoDirectory,
-    /// A directory, but not of a whole model.
+    /// The directory has no whole model.
     #[error("incomplete: {0}")]
     Incomplete(CardError),
-    /// The cache knows neither the model nor the revision.
+    /// The cache does not have the model in this revision.
     #[error("no snapshot of revision {revision}")]
     NotCached { revision: String },
-    /// Somebody fetched the transformer alone; how to pool its tokens is not known from that.
+    /// The cache has only the transformer, from which the pooling is not known.
     #[error(
-        "incomplete: {directory} has no modules.json, which says how to pool, and no record that the model has none; \
-         to use it with mean pooling, give this directory with --model", directory = .directory.display()
+        "incomplete: {directory} has no modules.json, which describes the pooling, and no record that the model has no \
+         such file; to use it with mean pooling, give this directory with --model", directory = .directory.display()
     )]
     UnknownPooling { directory: PathBuf },
-    /// The source needs a network, and we were told to use none.
-    #[error("not asked: offline")]
+    /// The source needs a network, and the network is switched off.
+    #[error("not tried: offline")]
     Offline,
-    /// The hub did not answer at all.
+    /// The hub did not answer.
     #[error("no answer within {} s", .0.as_secs())]
     NoAnswer(Duration),
     /// The hub stopped sending.
-    #[error("the download stalled: nothing came for {} s", .0.as_secs())]
+    #[error("the download stalled: no bytes for {} s", .0.as_secs())]
     Stalled(Duration),
-    /// The hub answered that it has no such thing.
-    #[error("it has no such model, or not revision {revision} of it")]
+    /// The hub does not have the model or the revision.
+    #[error("no such model, or no revision {revision} of it")]
     NotOnHub { revision: String },
-    /// The hub refused, or the transfer broke.
+    /// The hub refused, or the transfer failed.
     #[error("{problem}")]
     Hub { problem: String },
-    /// There is no Python to ask.
+    /// Python is not installed.
     #[error("{program} cannot be started: {source}")]
     NoPython { program: String, source: std::io::Error },
-    /// Python ran and failed.
+    /// Python failed.
     #[error("{command} failed ({status}): {stderr}")]
     Python { command: &'static str, status: std::process::ExitStatus, stderr: String },
-    /// The wheel is not the one we know.
-    #[error("the wheel is not as expected: {problem}")]
+    /// The wheel is not the expected one.
+    #[error("the wheel is not the expected one: {problem}")]
     Wheel { problem: String },
-    /// The disk failed us.
+    /// The disk failed.
     #[error("{path}: {source}", path = .path.display())]
     Disk { path: PathBuf, source: std::io::Error },
 }
 
-/// The settings of a model that was found are missing, wrong, or beyond us.
+/// The reason why a model that was found cannot be used.
 #[derive(Debug, Error)]
 pub enum CardError {
-    /// A file that every model needs.
+    /// A required file is missing.
     #[error("{path} is missing{hint}", path = .path.display())]
     Missing { path: PathBuf, hint: &'static str },
-    /// A file that is there and cannot be read.
+    /// A file cannot be read.
     #[error("{path} cannot be read: {source}", path = .path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    /// A directory in the place of a file.
-    #[error("{path} is a directory, and must be a file", path = .path.display())]
+    /// A directory has the name of a file.
+    #[error("{path} is a directory; expected a file", path = .path.display())]
     Directory { path: PathBuf },
-    /// A file without content, as a broken copy leaves it.
+    /// A file is empty, as after a failed copy.
     #[error("{path} is empty; fetch or copy it again", path = .path.display())]
     Empty { path: PathBuf },
-    /// What Git leaves of a large file where Git LFS is not installed.
+    /// A file is a pointer, as Git leaves it without Git LFS.
     #[error(
         "{path} is a Git LFS pointer and not the file itself; fetch it with `git lfs pull`, or download it again",
         path = .path.display()
     )]
     Pointer { path: PathBuf },
-    /// A file with a wrong content.
+    /// A file has invalid content.
     #[error("{path} is malformed: {problem}", path = .path.display())]
     Malformed { path: PathBuf, problem: String },
-    /// A setting that this version cannot honour.
+    /// A setting has a value that we do not support.
     #[error("{path}: {setting} is {value}, which is not supported; supported: {supported}", path = .path.display())]
     Unsupported { path: PathBuf, setting: &'static str, value: String, supported: &'static str },
-    /// The same for a field that was found in the file, by its name there.
+    /// A field has a value that we do not support; its name comes from the file.
     #[error("{path}: {field} is {value}, which is not supported; supported: {supported}", path = .path.display())]
     UnsupportedField { path: PathBuf, field: String, value: String, supported: &'static str },
-    /// The weights are not those of the model that was asked for.
+    /// The weights are not those of the requested model.
     #[error(
-        "{path} is damaged or replaced: its sha256 is {found} and must be {expected}; \
+        "{path} is damaged or replaced: expected sha256 {expected}, found {found}; \
          delete this file, then fetch it again: cognate model fetch",
         path = .path.display()
     )]
     WrongWeights { path: PathBuf, found: String, expected: &'static str },
 }
 
-/// A file that is damaged has a way out of its own.
+/// Describes a directory without a usable model. A damaged file has its own remedy.
 fn no_model(path: &std::path::Path, reason: &Reason) -> String {
     let path = path.display();
     match reason {
         Reason::Incomplete(error) if !matches!(error, CardError::Missing { .. }) => {
             format!("the model in {path} cannot be used: {error}")
         }
-        _ => format!("{path}: {reason}; give the directory that holds config.json, or a hub id (owner/name)"),
+        _ => format!("{path}: {reason}; give the directory with config.json, or a hub id (owner/name)"),
     }
 }
 
+/// Describes each source that was tried, and then the remedies.
 fn describe(id: &str, revision: &str, attempts: &[Attempt], flag: &str) -> String {
-    let mut text = format!("model {id} (revision {revision}) was found nowhere; tried:");
+    let mut text = format!("model {id} (revision {revision}) was not found; tried:");
     for attempt in attempts {
         write!(text, "\n  {attempt}").expect("a String takes what is written");
     }
-    text.push_str("\nwhat to do next, any one of:");
+    text.push_str("\nto continue, do one of these:");
     if attempts.iter().any(|attempt| matches!(attempt.reason, Reason::Offline)) {
         text.push_str("\n  allow the network: without --offline and HF_HUB_OFFLINE");
     }

@@ -1,9 +1,9 @@
-//! A model's files as they are on disk, and what is wrong with one that is there and is not what it should be.
+//! The files of a model on disk, and the faults of a file that exists.
 //!
-//! Downloads break off, `git clone` without Git LFS leaves pointers of three lines, and copies leave empty files.
-//! Each of these would fail somewhere in a parser, with the parser's words. Here each is told by the file's name and
-//! with what to do. Invariant: whatever this module hands out is the content of a regular file that is neither empty
-//! nor a pointer. What the content means is left to its reader.
+//! A download is interrupted, `git clone` without Git LFS leaves pointers of three lines, and a failed copy leaves an
+//! empty file. Each of these would fail in a parser with the parser's message. Here the error names the file and says
+//! what to do. Invariant: this module returns only the content of regular files that are neither empty nor a pointer.
+//! Parsing is left to the caller.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -16,17 +16,17 @@ use super::error::CardError;
 /// The first bytes of a Git LFS pointer, by its specification.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// Says whether `path` can be read as a file of a model. `hint` ends the message where it is missing.
+/// Checks that `path` can be read as a file of a model. `hint` ends the error for a missing file.
 pub(super) fn require(path: &Path, hint: &'static str) -> Result<(), CardError> {
     open(path)?.map(drop).ok_or_else(|| CardError::Missing { path: path.to_owned(), hint })
 }
 
-/// The whole file.
+/// Reads a whole file.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, CardError> {
     read_if_present(path)?.ok_or_else(|| CardError::Missing { path: path.to_owned(), hint: "" })
 }
 
-/// The same for a file that not every model has.
+/// Reads a whole file that not every model has.
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, CardError> {
     let Some((beginning, mut file)) = open(path)? else { return Ok(None) };
     let mut bytes = beginning;
@@ -34,23 +34,23 @@ fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, CardError> {
     Ok(Some(bytes))
 }
 
-/// Reads a JSON file; fields that `T` does not have are passed over.
+/// Reads a JSON file. Fields that `T` does not have are skipped.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CardError> {
     parse(path, &read(path)?)
 }
 
-/// The same for a file that not every model has.
+/// Reads a JSON file that not every model has.
 pub(super) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CardError> {
     read_if_present(path)?.map(|text| parse(path, &text)).transpose()
 }
 
-/// Reads JSON that came from `path`.
+/// Parses JSON that was read from `path`.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, CardError> {
     serde_json::from_slice(text)
         .map_err(|error| CardError::Malformed { path: path.to_owned(), problem: error.to_string() })
 }
 
-/// The beginning of a file and the file behind it; none where there is no file.
+/// Opens a file and checks its first bytes. Returns them with the file, which is at their end; `None` without a file.
 fn open(path: &Path) -> Result<Option<(Vec<u8>, File)>, CardError> {
     let unreadable = |source| CardError::Unreadable { path: path.to_owned(), source };
     let mut file = match File::open(path) {

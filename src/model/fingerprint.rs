@@ -1,14 +1,14 @@
-//! One short name for everything that decides a vector: vectors whose models have equal fingerprints
-//! can be compared, whichever way the files came and whatever they are called.
+//! The fingerprint of a model: a short name for everything that decides a vector. Vectors of models with equal
+//! fingerprints can be compared, whatever the models' names and sources.
 //!
-//! The fingerprint is the first 32 hex digits of the SHA-256 of these fields, in this order, each as
-//! `name` and `value`, each of these as its length in bytes (64 bits, little-endian) and its bytes:
+//! The fingerprint is the first 32 hex digits of a SHA-256. It covers the following fields in this order, each as
+//! `name` and `value`, and each of these as its length in bytes (64 bits, little-endian) and its bytes:
 //!
 //! | name | value |
 //! |---|---|
 //! | `fingerprint` | `1`, the version of this table |
-//! | `weights` | SHA-256 of the weights in hex; of several shards: of their digests, one after the other by file name. Of a graph that keeps weights in further files: the same, the graph first |
-//! | `tokenizer` | SHA-256 of `tokenizer.json` in hex, then ` name=value` for each change that the settings beside it make |
+//! | `weights` | SHA-256 of the weights in hex. Several shards: SHA-256 of their digests in the order of file names. A graph with weights in further files: the same, the graph first |
+//! | `tokenizer` | SHA-256 of `tokenizer.json` in hex, then ` name=value` for each change of the settings beside it |
 //! | `architecture` | the fields of `config.json` that the computation uses, see [`architecture`] |
 //! | `pooling` | `mean` or `cls` |
 //! | `max_tokens` | decimal |
@@ -16,8 +16,8 @@
 //! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |
 //! | `precision` | as given: one of [`PRECISIONS`], or [`ONNX`] |
 //!
-//! Not in it: names, revisions, and whether the model's own pipeline normalises (vectors are compared
-//! at length 1 in any case).
+//! It does not cover names, revisions, and whether the model's own pipeline normalises: vectors are always compared at
+//! length 1.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -28,18 +28,20 @@ use sha2::{Digest, Sha256};
 
 use super::architecture::{Activation, Architecture};
 use super::error::CardError;
-use super::settings::{Pooling, Prompts, Reading};
+use super::pooling::Pooling;
+use super::prompts::Prompts;
+use super::reading::Reading;
 
-/// 128 bits: no two models anyone makes by accident share them.
+/// 128 bits, so two different models never share a fingerprint by accident.
 const HEX_DIGITS: usize = 32;
 
-/// Bytes read at a time: past what a disk needs for its full speed, and small beside a model.
+/// Bytes read at a time: enough for the full speed of a disk, and small beside a model.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Stands for the arithmetic of an ONNX graph, which is the graph's own: its digest is that of the weights.
+/// The precision of an ONNX graph. The graph has its own arithmetic, which the digest of the weights covers.
 pub const ONNX: &str = "onnx";
 
-/// Every arithmetic that an embedder computes in.
+/// The precisions in which an embedder computes.
 pub const PRECISIONS: [&str; 2] = ["f32", "int8"];
 
 /// Everything that decides a vector.
@@ -54,6 +56,7 @@ pub(super) struct Fields<'a> {
     pub precision: &'a str,
 }
 
+/// Computes the fingerprint.
 pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
     let prompt = |prompt: &Option<String>| prompt.clone().unwrap_or_default();
     let table = [
@@ -79,8 +82,8 @@ pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
     digits
 }
 
-/// The sizes that shape the weights are left to the digest of the weights; these change the computation on the
-/// same weights: family, heads, activation, epsilon, and where positions begin if that is not at 0.
+/// Describes the settings that change the computation on the same weights: family, layers, heads, activation, epsilon,
+/// and the padding token if positions begin behind it. The digest of the weights covers the other sizes.
 fn architecture(architecture: &Architecture) -> String {
     let activation = match architecture.hidden_act {
         Activation::Gelu => "gelu",
@@ -96,7 +99,7 @@ fn architecture(architecture: &Architecture) -> String {
     text
 }
 
-/// SHA-256 of the weights in hex: of the file, or of the shards' digests in the order given.
+/// Computes the SHA-256 of the weights in hex: of a single file, or of the shards' digests in the given order.
 pub(super) fn weights(files: &[PathBuf]) -> Result<String, CardError> {
     if let [whole] = files {
         return file(whole);
@@ -108,12 +111,12 @@ pub(super) fn weights(files: &[PathBuf]) -> Result<String, CardError> {
     Ok(hex(&hash.finalize()))
 }
 
-/// SHA-256 of a file in hex.
+/// Computes the SHA-256 of a file in hex.
 pub(super) fn file(path: &Path) -> Result<String, CardError> {
     digest(path).map_err(|source| CardError::Unreadable { path: path.to_owned(), source })
 }
 
-/// SHA-256 of bytes in hex.
+/// Computes the SHA-256 of bytes in hex.
 pub(super) fn bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -1,7 +1,7 @@
-//! The third source: the hub, or a mirror of it, through hf-hub. The only file that names that crate.
+//! The third source: the hub, or a mirror of it, through hf-hub. Only this file uses that crate.
 //!
-//! hf-hub has no time-outs: a network that swallows packets would hold the start for minutes. So a
-//! first small request must be answered soon, and after it some bytes must keep coming.
+//! hf-hub has no time-outs: a network that drops packets would stop the start for minutes. So a first small request
+//! must be answered soon, and after it bytes must keep coming.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use super::error::{LocateError, Reason};
 use super::kind::Kind;
 use super::{Event, Options, layout};
 
-/// A hub that is reachable answers well within this; a closed network is given up after it.
+/// Time for the first answer. A reachable hub answers well within it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longer than any pause of a download that still lives; shorter than a person's patience.
+/// Time without bytes after which a download has failed. It is longer than any pause of a live download.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Attempts after the first, within `ANSWER_TIMEOUT`: enough for one lost packet.
+/// Attempts after the first one, within `ANSWER_TIMEOUT`: enough for a lost packet.
 const RETRIES: usize = 2;
 
-/// Another client of the cache (Python) may hold hf-hub's lock of a file, which waits 10 s for it: so
-/// many times, ten minutes in all.
+/// Tries for a file that another client of the cache (Python) has locked. hf-hub waits 10 s for each, so ten minutes in
+/// all.
 const LOCKED_TRIES: usize = 60;
 
-/// The hub as the environment describes it.
+/// The hub that the environment describes.
 #[derive(Debug)]
 pub(super) struct Hub {
     client: HFClient,
@@ -38,7 +38,8 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// Endpoint, token and cache from `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE`, `HF_HOME`; no request is made.
+    /// Reads endpoint, token and cache from `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HOME`. No request is
+    /// made.
     pub(super) fn from_environment() -> Result<Self, LocateError> {
         Self::new(HFClient::builder(), ANSWER_TIMEOUT)
     }
@@ -60,14 +61,14 @@ impl Hub {
         self.client.cache_dir()
     }
 
-    /// Downloads what is missing of a model into the cache. Blocks; `events` gets the bytes.
+    /// Downloads the missing files of a model into the cache. Blocks. `events` gets the bytes.
     pub(super) fn fetch(&self, wanted: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, Reason> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Reason::Hub { problem: format!("no runtime for it: {error}") })?;
+            .map_err(|error| Reason::Hub { problem: format!("the download cannot be started: {error}") })?;
         let fetched = runtime.block_on(self.download(wanted, events));
-        // Not dropped: that would wait for a name look-up or a file lock that was given up.
+        // Dropping it would wait for a name look-up or a file lock that was given up.
         runtime.shutdown_background();
         fetched
     }
@@ -86,7 +87,7 @@ impl Hub {
         Ok(Snapshot { revision: commit, directory })
     }
 
-    /// Whether the hub is there and has the revision.
+    /// Checks that the hub answers and has the revision.
     async fn ask(&self, repository: &HFRepository<RepoTypeModel>, revision: &str) -> Result<(), Reason> {
         match tokio::time::timeout(self.answer_timeout, repository.revision_exists().revision(revision).send()).await {
             Ok(Ok(true)) => Ok(()),
@@ -97,6 +98,7 @@ impl Hub {
     }
 }
 
+/// Downloads the files. Returns the folder of the snapshot.
 async fn transfer(
     repository: &HFRepository<RepoTypeModel>,
     revision: &str,
@@ -115,7 +117,7 @@ async fn transfer(
         tokio::pin!(download);
         let mut bytes = Bytes::default();
         let mut alive = Instant::now();
-        // Says whether anything has moved: the chunk store reports ten times a second in any case.
+        // Returns whether bytes have moved: the chunk store reports ten times a second in any case.
         let mut report = |event| {
             let moved = bytes.add(&event);
             if moved {
@@ -149,19 +151,19 @@ async fn transfer(
     result
 }
 
-/// Carries hf-hub's reports, made anywhere, to the thread of the caller.
+/// Carries hf-hub's reports to the thread of the caller.
 struct Reporter(mpsc::UnboundedSender<DownloadEvent>);
 
 impl ProgressHandler for Reporter {
     fn on_progress(&self, event: &ProgressEvent) {
         if let ProgressEvent::Download(event) = event {
-            // The receiver is gone when the download was given up; then nobody wants to know.
+            // The receiver is gone if the download was given up.
             self.0.send(event.clone()).ok();
         }
     }
 }
 
-/// Sums hf-hub's reports, which come file by file.
+/// The sum of hf-hub's reports, which come file by file.
 #[derive(Default)]
 struct Bytes {
     total: u64,
@@ -169,18 +171,18 @@ struct Bytes {
 }
 
 impl Bytes {
-    /// Whether anything has moved.
+    /// Adds a report. Returns whether bytes have moved.
     fn add(&mut self, event: &DownloadEvent) -> bool {
         let before = (self.done(), self.total);
         match event {
-            // Each file announces itself too, after the whole did: the whole is the largest.
+            // The whole announces itself first, and then each file. The whole is the largest.
             DownloadEvent::Start { total_bytes, .. } => self.total = self.total.max(*total_bytes),
             DownloadEvent::Progress { files } => {
                 for FileProgress { filename, bytes_completed, .. } in files {
                     self.files.insert(filename.clone(), *bytes_completed);
                 }
             }
-            // The aggregate is of the chunk store's files, and counts what they report themselves.
+            // The aggregate counts files of the chunk store, which also report themselves.
             DownloadEvent::AggregateProgress { .. } | DownloadEvent::Complete => {}
         }
         before != (self.done(), self.total)
@@ -191,16 +193,17 @@ impl Bytes {
     }
 }
 
+/// Describes a failed request.
 fn problem(error: &HFError) -> Reason {
     let problem = match error {
-        // Its own text and that of its cause are the address, twice; what failed comes below them.
+        // Its text and that of its cause are the address, twice. The causes below them say what failed.
         HFError::Request { source, .. } => std::error::Error::source(source).map_or_else(|| chain(source), chain),
         other => chain(other),
     };
     Reason::Hub { problem }
 }
 
-/// An error and its causes in one line: the first says "request error", the last says why.
+/// Writes an error and its causes in one line. The first says "request error", and the last has the reason.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -217,7 +220,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 impl Hub {
-    /// A hub where nothing listens, with its cache in `cache`.
+    /// Makes a hub where nothing listens, with its cache in `cache`.
     pub(super) fn nowhere(cache: &Path) -> Self {
         let builder = HFClient::builder().endpoint("http://127.0.0.1:1").token("none").cache_dir(cache);
         Self::new(builder, ANSWER_TIMEOUT).expect("the address is one")

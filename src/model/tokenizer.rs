@@ -1,13 +1,13 @@
-//! The tokenizer as transformers makes it of its files: `tokenizer.json`, changed by `tokenizer_config.json`.
+//! The tokenizer as transformers builds it: `tokenizer.json`, changed by `tokenizer_config.json`.
 //!
-//! `tokenizer.json` alone is a whole tokenizer, and most readers stop there. transformers goes on: the class that
-//! `tokenizer_config.json` names sets lowercasing, accents, Chinese characters or a first space as its own settings
-//! say, adds tokens, and truncates at the side and the length of its settings (`class`). Where versions 4 and 5 of
-//! transformers agree, this module does the same; where they do not, `tokenizer.json` counts, or a setting that
-//! contradicts it is refused by name (docs/models.md).
+//! `tokenizer.json` alone is a whole tokenizer. transformers changes it further. The class in `tokenizer_config.json`
+//! sets lowercasing, accents, Chinese characters or a first space from its settings (`class.rs`). It adds tokens
+//! (`added.rs`), and truncates at the side and the length of its settings. Where versions 4 and 5 of transformers
+//! agree, this module does the same. Where they differ, `tokenizer.json` counts, or a setting that contradicts it is
+//! refused by name (docs/models.md).
 //!
-//! Invariant: a tokenizer that its settings leave alone is handed out byte for byte, and its part of a fingerprint is
-//! the digest of the file. Each change is named in [`TokenizerFile::digest`], so that other tokens mean another model.
+//! Invariant: a tokenizer that its settings do not change stays the same byte for byte, and its part of a fingerprint
+//! is the digest of the file. [`TokenizerFile::digest`] names each change, so other tokens mean another model.
 
 mod added;
 mod class;
@@ -23,7 +23,7 @@ use super::{fingerprint, layout, switch};
 use added::{Added, Wanted};
 use class::Class;
 
-/// Which end of a long text is left out.
+/// The end at which a long text is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TruncationSide {
     /// The end.
@@ -33,22 +33,22 @@ pub enum TruncationSide {
     Left,
 }
 
-/// A tokenizer's files, read.
+/// A tokenizer, read from its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TokenizerFile {
-    /// `tokenizer.json`.
+    /// The path of `tokenizer.json`.
     pub path: PathBuf,
-    /// Its content, with the changes that `tokenizer_config.json` makes.
+    /// The content of `tokenizer.json`, with the changes of `tokenizer_config.json`.
     pub json: Vec<u8>,
-    /// SHA-256 of the file in hex, and then each change as ` name=value`.
+    /// SHA-256 of the file in hex, followed by each change as ` name=value`.
     pub digest: String,
-    /// Which end of a long text is left out.
+    /// The end at which a long text is cut off.
     pub truncation_side: TruncationSide,
-    /// Tokens of a text, if `tokenizer_config.json` says it.
+    /// Maximum tokens of a text, if `tokenizer_config.json` has it.
     pub max_tokens: Option<usize>,
 }
 
-/// What a tokenizer is read with beside its own files.
+/// Settings of a tokenizer outside its own files.
 #[derive(Debug, Default)]
 pub(super) struct Beside<'a> {
     /// `model_type` in `config.json`.
@@ -59,7 +59,7 @@ pub(super) struct Beside<'a> {
     pub settings: Map<String, Value>,
 }
 
-/// The fields of `tokenizer_config.json` that decide something.
+/// The fields of `tokenizer_config.json` that matter.
 #[derive(Debug, Default, Deserialize)]
 struct Settings {
     tokenizer_class: Option<String>,
@@ -74,17 +74,17 @@ struct Settings {
     #[serde(default, deserialize_with = "switch::optional")]
     split_special_tokens: Option<bool>,
     truncation_side: Option<String>,
-    /// A float: "no limit" is written as 1e30.
+    /// A float, because "no limit" is written as 1e30.
     model_max_length: Option<f64>,
-    /// The older name of the same.
+    /// The older name of `model_max_length`.
     max_len: Option<f64>,
     fast_tokenizer_files: Option<Vec<String>>,
-    /// Everything else, tokens among it.
+    /// All other fields; some of them are tokens.
     #[serde(flatten)]
     other: Map<String, Value>,
 }
 
-/// The parts of `tokenizer.json` that settings change. The vocabulary is passed over.
+/// The parts of `tokenizer.json` that settings can change. The vocabulary is skipped.
 #[derive(Debug, Deserialize)]
 struct Head {
     truncation: Option<HeadTruncation>,
@@ -106,14 +106,14 @@ struct HeadModel {
     unk_token: Option<String>,
 }
 
-/// Another value for a part of `tokenizer.json`.
+/// A new value for a part of `tokenizer.json`.
 #[derive(Debug, Clone, PartialEq)]
 struct Change {
-    /// Where it is, as a JSON pointer.
+    /// The part, as a JSON pointer.
     pointer: &'static str,
-    /// The value that replaces it.
+    /// The new value.
     value: Value,
-    /// The change as a fingerprint names it.
+    /// The name of the change in a fingerprint.
     name: String,
 }
 
@@ -124,8 +124,8 @@ impl TokenizerFile {
         let bytes = read(&path)?;
         let head: Head = parse(&path, &bytes)?;
         let settings_path = directory.join("tokenizer_config.json");
-        let source = Source { settings: &settings_path };
-        let mut fields: Map<String, Value> = read_json_if_present(source.settings)?.unwrap_or_default();
+        let source = SettingsFile { path: &settings_path };
+        let mut fields: Map<String, Value> = read_json_if_present(source.path)?.unwrap_or_default();
         fields.extend(beside.settings);
         let settings: Settings =
             serde_json::from_value(Value::Object(fields)).map_err(|error| source.malformed(error.to_string()))?;
@@ -144,14 +144,15 @@ impl TokenizerFile {
         Ok(file)
     }
 
+    /// Applies changes and added tokens.
     fn apply(&mut self, changes: &[Change], tokens: &[Wanted]) -> Result<(), CardError> {
         if changes.is_empty() && tokens.is_empty() {
             return Ok(());
         }
         let mut whole: Value = parse(&self.path, &self.json)?;
         for change in changes {
-            if let Some(place) = whole.pointer_mut(change.pointer) {
-                *place = change.value.clone();
+            if let Some(part) = whole.pointer_mut(change.pointer) {
+                *part = change.value.clone();
             }
             self.digest.push_str(&format!(" {}", change.name));
         }
@@ -165,13 +166,13 @@ impl TokenizerFile {
     }
 }
 
-/// The file that settings come from, for the messages.
-struct Source<'a> {
-    settings: &'a Path,
+/// The file of the settings. Errors name it.
+struct SettingsFile<'a> {
+    path: &'a Path,
 }
 
-impl Source<'_> {
-    /// Settings that cannot be honoured, whatever the tokenizer is.
+impl SettingsFile<'_> {
+    /// Refuses settings that no tokenizer here can honour.
     fn refuse(&self, settings: &Settings) -> Result<(), CardError> {
         if settings.split_special_tokens == Some(true) {
             return Err(self.unsupported("split_special_tokens", "true".to_owned(), "false"));
@@ -183,7 +184,7 @@ impl Source<'_> {
         Ok(())
     }
 
-    /// As transformers: where the settings do not say it, the file's own truncation does.
+    /// Chooses the side as transformers does: by the settings, or else by the truncation in `tokenizer.json`.
     fn truncation_side(&self, settings: &Settings, head: &Head) -> Result<TruncationSide, CardError> {
         let in_file = head.truncation.as_ref().and_then(|truncation| truncation.direction.as_deref());
         match settings.truncation_side.as_deref().or(in_file) {
@@ -193,21 +194,22 @@ impl Source<'_> {
         }
     }
 
+    /// Returns the length in the settings.
     fn max_tokens(&self, settings: &Settings) -> Result<Option<usize>, CardError> {
         match settings.model_max_length.or(settings.max_len) {
-            // A cast of a float saturates, and NaN becomes 0.
+            // The cast of a float saturates.
             Some(length) if length >= 1.0 => Ok(Some(length as usize)),
-            Some(length) => Err(self.malformed(format!("model_max_length is {length}, and must be 1 or more"))),
+            Some(length) => Err(self.malformed(format!("model_max_length is {length}, and must be at least 1"))),
             None => Ok(None),
         }
     }
 
     fn malformed(&self, problem: String) -> CardError {
-        CardError::Malformed { path: self.settings.to_owned(), problem }
+        CardError::Malformed { path: self.path.to_owned(), problem }
     }
 
     fn unsupported(&self, setting: &'static str, value: String, supported: &'static str) -> CardError {
-        CardError::Unsupported { path: self.settings.to_owned(), setting, value, supported }
+        CardError::Unsupported { path: self.path.to_owned(), setting, value, supported }
     }
 }
 

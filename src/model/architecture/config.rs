@@ -1,5 +1,5 @@
-//! `config.json`: which member of BERT's family a model is, and its sizes. Everything else is refused by name,
-//! also what calls itself one of them and computes something else (ALiBi, relative keys, decoders).
+//! The reading of an architecture from `config.json`. Architectures outside BERT's family are refused by name. So are
+//! models that use a name of the family and compute something else (ALiBi, relative keys, decoders).
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use super::{Activation, Architecture, Family, RELATIVE_BUCKETS};
 use crate::model::error::CardError;
 use crate::model::file::read_json;
 
-/// What works, for the messages.
-const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet, \
-                         such as all-MiniLM-L6-v2, multilingual-e5-base or all-mpnet-base-v2";
+/// The supported models, for error messages.
+const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet; \
+                         for example all-MiniLM-L6-v2, multilingual-e5-base or all-mpnet-base-v2";
 
-/// `model_type`, the class names in `architectures` without what they end with, and what we call it.
+/// The families: `model_type`, the prefix of the class names in `architectures`, and our name.
 const KINDS: [(&str, &str, Family); 6] = [
     ("bert", "Bert", Family::Bert),
     ("roberta", "Roberta", Family::Roberta),
@@ -23,11 +23,11 @@ const KINDS: [(&str, &str, Family); 6] = [
     ("mpnet", "MPNet", Family::Mpnet),
 ];
 
-/// The padding token of MPNet, whatever its configuration says: a constant in transformers too.
+/// The padding token of MPNet. It is a constant in transformers too, whatever the configuration says.
 const MPNET_PADDING: u32 = 1;
 
 impl Family {
-    /// `XLMRobertaForMaskedLM` → `Roberta`. Not `XLMRobertaXLModel`, which is another architecture.
+    /// Finds the family of a class: `XLMRobertaForMaskedLM` is `Roberta`. `XLMRobertaXLModel` is another architecture.
     fn of_class(class: &str) -> Option<Self> {
         let is_head = |rest: &str| matches!(rest, "Model" | "LMHeadModel") || rest.starts_with("For");
         let kind = KINDS.iter().find(|(_, prefix, _)| class.strip_prefix(prefix).is_some_and(is_head));
@@ -35,24 +35,24 @@ impl Family {
     }
 }
 
-/// Only what tells the architecture: the sizes of others have other names.
+/// The fields that tell the architecture. Other architectures have other names for their sizes.
 #[derive(Deserialize)]
 pub(in crate::model) struct Names {
     /// The family, in lower case.
     pub model_type: Option<String>,
-    /// The class of the tokenizer, where the model's configuration names it.
+    /// The class of the tokenizer, if the configuration names it.
     pub tokenizer_class: Option<String>,
     architectures: Option<Vec<String>>,
 }
 
 impl Names {
-    /// From `config.json`.
+    /// Reads `config.json`.
     pub(in crate::model) fn read(path: &Path) -> Result<Self, CardError> {
         read_json(path)
     }
 }
 
-/// What makes another computation or other weights of the same sizes: refused where it is there and not empty.
+/// Fields that change the computation or the weights at the same sizes. They must be missing or empty.
 #[derive(Deserialize)]
 struct Altered {
     pruned_heads: Option<serde_json::Value>,
@@ -60,6 +60,7 @@ struct Altered {
 }
 
 impl Altered {
+    /// Refuses a field that is set.
     fn check(&self, path: &Path) -> Result<(), CardError> {
         let empty = |value: &serde_json::Value| match value {
             serde_json::Value::Object(fields) => fields.is_empty(),
@@ -78,6 +79,7 @@ impl Altered {
     }
 }
 
+/// The sizes under the names of most families.
 #[derive(Deserialize)]
 struct Config {
     position_embedding_type: Option<String>,
@@ -95,7 +97,7 @@ struct Config {
     relative_attention_num_buckets: Option<usize>,
 }
 
-/// The same under DistilBERT's names. `sinusoidal_pos_embds` is of no account: the sines are in the weights.
+/// The sizes under DistilBERT's names. `sinusoidal_pos_embds` has no effect: the sines are in the weights.
 #[derive(Deserialize)]
 struct DistilBertConfig {
     position_embedding_type: Option<String>,
@@ -129,6 +131,7 @@ impl From<DistilBertConfig> for Config {
 }
 
 impl Architecture {
+    /// Reads the architecture from `config.json`.
     pub(in crate::model) fn read(path: &Path) -> Result<Self, CardError> {
         let family = family(path, &Names::read(path)?)?;
         read_json::<Altered>(path)?.check(path)?;
@@ -140,6 +143,7 @@ impl Architecture {
     }
 }
 
+/// Determines the family.
 fn family(path: &Path, kind: &Names) -> Result<Family, CardError> {
     let unsupported = |setting, value: &str| CardError::Unsupported {
         path: path.to_owned(),
@@ -156,7 +160,7 @@ fn family(path: &Path, kind: &Names) -> Result<Family, CardError> {
         (None, Some(class)) => Family::of_class(class).ok_or_else(|| unsupported("architectures", class))?,
         (None, None) => return Err(unsupported("model_type", "missing")),
     };
-    // Some models call their type bert and bring code of their own: JinaBertModel.
+    // Some models have the type bert and code of their own: JinaBertModel.
     match classes.iter().find(|class| Family::of_class(class) != Some(family)) {
         Some(other) => Err(unsupported("architectures", other)),
         None => Ok(family),
@@ -164,6 +168,7 @@ fn family(path: &Path, kind: &Names) -> Result<Family, CardError> {
 }
 
 impl Config {
+    /// Checks the sizes of a family.
     fn parse(self, family: Family, path: &Path) -> Result<Architecture, CardError> {
         let unsupported = |setting, value: String, supported| CardError::Unsupported {
             path: path.to_owned(),

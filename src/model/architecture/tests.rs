@@ -1,4 +1,4 @@
-//! Which models are taken, which are refused, and with which sizes.
+//! Models that are supported, with their sizes, and models that are refused.
 
 use serde_json::{Value, json};
 
@@ -17,12 +17,12 @@ fn changed(mut config: Value, changes: Value) -> Value {
     config
 }
 
-/// The small BERT with some settings changed.
+/// Changes settings of the small BERT.
 fn read(changes: Value) -> Result<Architecture, String> {
     read_from(&changed(config(), changes))
 }
 
-/// The sizes of the small BERT as a DistilBERT has them.
+/// Makes a DistilBERT of the small BERT's sizes.
 fn distilbert() -> Value {
     json!({
         "architectures": ["DistilBertModel"],
@@ -39,7 +39,7 @@ fn distilbert() -> Value {
     })
 }
 
-/// The small BERT as a member of RoBERTa's family or an MPNet.
+/// Makes a RoBERTa or an MPNet of the small BERT's sizes.
 fn offset(model_type: &str, class: &str) -> Value {
     let sizes = json!({"max_position_embeddings": 66, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1});
     changed(changed(config(), sizes), json!({"model_type": model_type, "architectures": [class]}))

@@ -1,4 +1,4 @@
-//! The hub as a small server says it, with faults.
+//! The hub, played by a small server with faults.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ fn named(id: &str, revision: &str) -> Options {
     Options { source: id.to_owned(), revision: Some(revision.to_owned()), ..Options::default() }
 }
 
-/// A hub of one model, `owner/name`, whose files are those of a folder.
+/// Starts a hub with one model, `owner/name`, whose files are those of a folder.
 fn serve(model: PathBuf) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -28,7 +28,7 @@ fn serve(model: PathBuf) -> String {
     address
 }
 
-/// One request, one response, as the hub's API gives it.
+/// Answers a request as the hub's API does.
 fn answer(model: &Path, mut stream: &TcpStream) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(request) = lines.next() else { return };
@@ -48,7 +48,7 @@ fn answer(model: &Path, mut stream: &TcpStream) {
         body.len(),
         path.replace('/', "_"),
     );
-    // A client that has gone is no concern of a test's.
+    // A client may be gone.
     stream.write_all(head.as_bytes()).ok();
     if method == "GET" {
         stream.write_all(&body).ok();
@@ -76,7 +76,7 @@ fn hub(endpoint: String, cache: &Path) -> Hub {
     Hub::new(builder, ANSWER_TIMEOUT).unwrap()
 }
 
-/// A folder with `model/`, a whole model, and `cache/`.
+/// Makes a folder with `model/`, a whole model, and `cache/`.
 fn folder() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     write_model(&root.path().join("model"));
@@ -166,7 +166,7 @@ fn an_unknown_revision_or_model_is_said_so() {
 #[test]
 fn a_hub_that_does_not_answer_is_given_up_soon() {
     let root = folder();
-    // Connections are accepted by the system and never by us.
+    // The system accepts connections, and the test never does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut hub = hub(format!("http://{}", silent.local_addr().unwrap()), root.path());
     hub.answer_timeout = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! Tokens that settings add to a vocabulary, or change: whole pieces of text that are cut out before anything else.
+//! Tokens that settings add to a vocabulary or change. The tokenizer finds them in a text before it does anything else.
 
 use std::fmt;
 use std::path::Path;
@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Head, Source};
+use super::{Head, SettingsFile};
 use crate::model::error::CardError;
 use crate::model::file::read_json_if_present;
 
-/// An added token, without its number: that follows from the vocabulary.
+/// An added token without its id, which follows from the vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Added {
     pub content: String,
@@ -26,7 +26,7 @@ pub(super) struct Added {
     special: bool,
 }
 
-/// As Python's `AddedToken`.
+/// The default of `normalized`, as in Python's `AddedToken`.
 fn yes() -> bool {
     true
 }
@@ -41,11 +41,11 @@ impl Added {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub token: Added,
-    /// It has a role (`cls_token` and so on), and is not only one more piece of text.
+    /// The token has a role: `cls_token` for example.
     pub role: bool,
 }
 
-/// As a fingerprint names it.
+/// The token's name in a fingerprint.
 impl fmt::Display for Added {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { content, single_word, lstrip, rstrip, normalized, special } = self;
@@ -57,18 +57,18 @@ impl fmt::Display for Added {
     }
 }
 
-/// The tokens with a role, by the names of their settings.
+/// The settings that name tokens with a role.
 const NAMED: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Lists of further tokens: the newer name and the older.
+/// The settings that list further tokens: the newer name and the older.
 const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
-/// The tokens that the settings want and `tokenizer.json` does not have, or has with other flags.
+/// Lists the tokens in the settings that `tokenizer.json` does not have, or has with other flags.
 pub(super) fn wanted(
     directory: &Path,
     settings: &Map<String, Value>,
     head: &Head,
-    source: &Source<'_>,
+    source: &SettingsFile<'_>,
 ) -> Result<Vec<Wanted>, CardError> {
     let mut wanted: Vec<Added> = Vec::new();
     let mut settings = settings.clone();
@@ -84,7 +84,7 @@ pub(super) fn wanted(
             numbered.sort_by_key(|(number, _)| *number);
             wanted.extend(numbered.into_iter().map(|(_, token)| token));
         }
-        // The older way, which the newer one replaces.
+        // This older file counts only without the newer setting.
         None => {
             let path = directory.join("special_tokens_map.json");
             settings.extend(read_json_if_present::<Map<String, Value>>(&path)?.unwrap_or_default());
@@ -111,7 +111,7 @@ pub(super) fn wanted(
     Ok(all)
 }
 
-/// A named token is special, whatever it says of itself.
+/// Reads a token with a role. It is special, whatever its own flag is.
 fn special(token: &Value) -> Option<Added> {
     if token.is_object() {
         let token: Added = serde_json::from_value(token.clone()).ok()?;
@@ -120,24 +120,24 @@ fn special(token: &Value) -> Option<Added> {
     content(token).filter(|content| !content.is_empty()).map(Added::special)
 }
 
-fn parse(token: &Value, source: &Source<'_>) -> Result<Added, CardError> {
+/// Reads an added token.
+fn parse(token: &Value, source: &SettingsFile<'_>) -> Result<Added, CardError> {
     serde_json::from_value(token.clone())
-        .map_err(|error| source.malformed(format!("an added token is {token}: {error}")))
+        .map_err(|error| source.malformed(format!("the added token {token} is invalid: {error}")))
 }
 
-/// The text of a token that is written as a string or as an object.
+/// Returns the text of a token, which is written as a string or as an object.
 pub(super) fn content(token: &Value) -> Option<String> {
     token.as_str().or_else(|| token.get("content")?.as_str()).map(str::to_owned)
 }
 
-/// Puts a token into a whole `tokenizer.json`, under the number that its vocabulary has for it, or else the next one.
-/// Says whether it did: a token with a role that the vocabulary lacks is left out. Only a text that spells it would
-/// meet it, and the model has no row for it.
+/// Adds a token to a whole `tokenizer.json`, with its id in the vocabulary or else the next free one. Returns whether
+/// it was added: a token with a role that is not in the vocabulary is left out, because the model has no vector for it.
 pub(super) fn add(whole: &mut Value, Wanted { token, role }: &Wanted) -> bool {
     let mut tokens = whole.get("added_tokens").and_then(Value::as_array).cloned().unwrap_or_default();
     let number = |token: &Value| token.get("id").and_then(Value::as_u64);
     let before = tokens.iter().position(|other| other.get("content").and_then(Value::as_str) == Some(&token.content));
-    let known = before.and_then(|place| number(&tokens[place])).or_else(|| in_vocabulary(whole, &token.content));
+    let known = before.and_then(|index| number(&tokens[index])).or_else(|| in_vocabulary(whole, &token.content));
     let id = match known {
         Some(id) => id,
         None if *role => return false,
@@ -150,13 +150,14 @@ pub(super) fn add(whole: &mut Value, Wanted { token, role }: &Wanted) -> bool {
     let mut entry = json!(token);
     entry["id"] = json!(id);
     match before {
-        Some(place) => tokens[place] = entry,
+        Some(index) => tokens[index] = entry,
         None => tokens.push(entry),
     }
     whole["added_tokens"] = Value::Array(tokens);
     true
 }
 
+/// Counts the tokens of the vocabulary.
 fn vocabulary_size(whole: &Value) -> u64 {
     match whole.pointer("/model/vocab") {
         Some(Value::Object(vocabulary)) => vocabulary.len() as u64,
@@ -165,6 +166,7 @@ fn vocabulary_size(whole: &Value) -> u64 {
     }
 }
 
+/// Finds a token's id in the vocabulary.
 fn in_vocabulary(whole: &Value, content: &str) -> Option<u64> {
     match whole.pointer("/model/vocab")? {
         Value::Object(vocabulary) => vocabulary.get(content)?.as_u64(),

@@ -1,12 +1,12 @@
-//! What the class of a tokenizer does with its settings.
+//! The classes of tokenizers, and the changes that each makes for its settings.
 //!
-//! The classes of BERT's kind have settings for lowercasing, accents and Chinese characters, and those of RoBERTa's
-//! kind one for a space before the first word. Both put them over `tokenizer.json`, defaults included: a BERT's
-//! tokenizer lowercases unless its settings say otherwise. Other classes take `tokenizer.json` as it is.
+//! Classes like BERT's have settings for lowercasing, accents and Chinese characters. Classes like RoBERTa's have one
+//! for a space before the first word. Both apply them to `tokenizer.json`, including their defaults: a BERT tokenizer
+//! lowercases unless its settings turn that off. Other classes take `tokenizer.json` as it is.
 
 use serde_json::{Value, json};
 
-use super::{Change, Head, Settings, Source};
+use super::{Change, Head, Settings, SettingsFile};
 use crate::model::error::CardError;
 
 /// Classes with a WordPiece tokenizer and BERT's settings.
@@ -37,7 +37,7 @@ const BYTE_LEVEL: [&str; 8] = [
     "RobertaTokenizer",
 ];
 
-/// The class that transformers takes for a model whose settings name none.
+/// The class of a model whose settings do not name one, as in transformers.
 const OF_MODELS: [(&str, Class); 17] = [
     ("bert", Class::WordPiece),
     ("convbert", Class::WordPiece),
@@ -58,19 +58,19 @@ const OF_MODELS: [(&str, Class); 17] = [
     ("roberta-prelayernorm", Class::ByteLevel),
 ];
 
-/// A kind of tokenizer classes, by what they do with their settings.
+/// A kind of tokenizer class, by its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// BERT's.
+    /// Classes like BERT's.
     WordPiece,
-    /// RoBERTa's.
+    /// Classes like RoBERTa's.
     ByteLevel,
-    /// Every other.
+    /// All other classes.
     Other,
 }
 
 impl Class {
-    /// The class of this name, or else the usual one of the model.
+    /// Finds the class by its name, or else the usual one of the model.
     pub(super) fn of(name: Option<&str>, model_type: Option<&str>) -> Self {
         let Some(name) = name else {
             let known = OF_MODELS.iter().find(|(known, _)| Some(*known) == model_type);
@@ -87,12 +87,12 @@ impl Class {
     }
 }
 
-/// What `settings` change in a tokenizer of this class.
+/// Lists the changes of `settings` to a tokenizer of this class.
 pub(super) fn changes(
     class: Class,
     head: &Head,
     settings: &Settings,
-    source: &Source<'_>,
+    source: &SettingsFile<'_>,
 ) -> Result<Vec<Change>, CardError> {
     let mut changes = Vec::new();
     match class {
@@ -109,14 +109,14 @@ pub(super) fn changes(
     Ok(changes)
 }
 
-/// The normalizer with the settings of BERT's classes.
-fn normalizer(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<Option<Change>, CardError> {
+/// Applies the settings of BERT's classes to the normalizer.
+fn normalizer(head: &Head, settings: &Settings, source: &SettingsFile<'_>) -> Result<Option<Change>, CardError> {
     let lowercase = settings.do_lower_case.unwrap_or(true);
     let accents = settings.strip_accents;
     let chinese = settings.tokenize_chinese_chars.unwrap_or(true);
     let normalizer = head.normalizer.as_ref();
     let Some(bert) = normalizer.filter(|normalizer| kind(normalizer) == "BertNormalizer") else {
-        // Version 5 of transformers would put BERT's normalizer in its place, version 4 would keep it.
+        // Version 5 of transformers would replace it with BERT's normalizer; version 4 would keep it.
         return other_normalizer_agrees(normalizer, settings, source).map(|()| None);
     };
     let mut changed = bert.clone();
@@ -131,17 +131,18 @@ fn normalizer(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<O
     Ok(Some(Change { pointer: "/normalizer", value: changed, name }))
 }
 
-/// A missing field is `null`.
+/// Compares fields of two objects. A missing field is `null`.
 fn same(one: &Value, other: &Value, fields: &[&str]) -> bool {
     fields.iter().all(|field| one.get(field).unwrap_or(&Value::Null) == other.get(field).unwrap_or(&Value::Null))
 }
 
+/// Checks that another normalizer already does what the settings say.
 fn other_normalizer_agrees(
     normalizer: Option<&Value>,
     settings: &Settings,
-    source: &Source<'_>,
+    source: &SettingsFile<'_>,
 ) -> Result<(), CardError> {
-    const SUPPORTED: &str = "what the normalizer of tokenizer.json does, or a BertNormalizer there";
+    const SUPPORTED: &str = "the value that the normalizer of tokenizer.json has, or a BertNormalizer there";
     let does = |wanted: &str, field: &str| {
         normalizer.is_some_and(|normalizer| {
             parts(normalizer).iter().any(|part| {
@@ -164,8 +165,8 @@ fn other_normalizer_agrees(
     }
 }
 
-/// The pre-tokenizer with the setting of RoBERTa's classes.
-fn prefix_space(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<Option<Change>, CardError> {
+/// Applies the setting of RoBERTa's classes to the pre-tokenizer.
+fn prefix_space(head: &Head, settings: &Settings, source: &SettingsFile<'_>) -> Result<Option<Change>, CardError> {
     let Some(bytes) = head.pre_tokenizer.as_ref().filter(|part| kind(part) == "ByteLevel") else {
         return prefix_space_agrees(head, settings, source).map(|()| None);
     };
@@ -178,8 +179,9 @@ fn prefix_space(head: &Head, settings: &Settings, source: &Source<'_>) -> Result
     Ok(Some(Change { pointer: "/pre_tokenizer", value: changed, name: format!("add_prefix_space={wanted}") }))
 }
 
-/// A setting that the class does not read, or not everywhere, may say what `tokenizer.json` says.
-fn prefix_space_agrees(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<(), CardError> {
+/// Checks that `tokenizer.json` already does what the setting says. The class does not read the setting, or only in
+/// some versions.
+fn prefix_space_agrees(head: &Head, settings: &Settings, source: &SettingsFile<'_>) -> Result<(), CardError> {
     let Some(wanted) = settings.add_prefix_space else { return Ok(()) };
     let parts = head.pre_tokenizer.as_ref().map(parts).unwrap_or_default();
     let does = |part: &Value| match kind(part) {
@@ -194,15 +196,15 @@ fn prefix_space_agrees(head: &Head, settings: &Settings, source: &Source<'_>) ->
         Some(found) if found != wanted => Err(source.unsupported(
             "add_prefix_space",
             wanted.to_string(),
-            "what the pre_tokenizer of tokenizer.json does, with this tokenizer_class",
+            "the value that the pre_tokenizer of tokenizer.json has, with this tokenizer_class",
         )),
         _ => Ok(()),
     }
 }
 
-/// The tokens around a text are those of `tokenizer.json` for version 4 of transformers and those of the settings for
-/// version 5, so they must be the same.
-fn special_tokens_agree(head: &Head, settings: &Settings, source: &Source<'_>) -> Result<(), CardError> {
+/// Checks that the settings and `tokenizer.json` have the same tokens around a text. Version 4 of transformers takes
+/// those of `tokenizer.json`, and version 5 those of the settings.
+fn special_tokens_agree(head: &Head, settings: &Settings, source: &SettingsFile<'_>) -> Result<(), CardError> {
     let (first, last) = head.post_processor.as_ref().map(around).unwrap_or_default();
     let unknown = head.model.as_ref().and_then(|model| model.unk_token.clone());
     for (setting, in_file) in [("cls_token", first), ("sep_token", last), ("unk_token", unknown)] {
@@ -210,14 +212,14 @@ fn special_tokens_agree(head: &Head, settings: &Settings, source: &Source<'_>) -
         if let (Some(named), Some(in_file)) = (named, in_file)
             && named != in_file
         {
-            let supported = "the token that tokenizer.json has in its place";
+            let supported = "the token that tokenizer.json has for it";
             return Err(source.unsupported(setting, format!("{named:?}"), supported));
         }
     }
     Ok(())
 }
 
-/// The tokens before and after a text.
+/// Finds the tokens before and after a text.
 fn around(post_processor: &Value) -> (Option<String>, Option<String>) {
     let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
     if kind(post_processor) == "TemplateProcessing" {
@@ -228,7 +230,7 @@ fn around(post_processor: &Value) -> (Option<String>, Option<String>) {
     (text(post_processor.pointer("/cls/0")), text(post_processor.pointer("/sep/0")))
 }
 
-/// A step and the steps within it.
+/// Lists a step, or the steps within it.
 fn parts(step: &Value) -> Vec<&Value> {
     let within = ["normalizers", "pretokenizers"].iter().find_map(|list| step.get(list).and_then(Value::as_array));
     match within {
@@ -237,6 +239,7 @@ fn parts(step: &Value) -> Vec<&Value> {
     }
 }
 
+/// Returns the type of a step.
 fn kind(step: &Value) -> &str {
     step.get("type").and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,11 +1,11 @@
-//! What settings change in a tokenizer, what they leave alone, and what is refused.
+//! The changes of settings to a tokenizer, and the settings that are refused.
 
 use serde_json::json;
 
 use super::super::tests::write_json;
 use super::*;
 
-/// The uncased WordPiece tokenizer of a BERT, in short.
+/// A short form of BERT's uncased WordPiece tokenizer.
 fn word_piece() -> Value {
     json!({
         "truncation": null,
@@ -24,7 +24,7 @@ fn word_piece() -> Value {
     })
 }
 
-/// The byte-level tokenizer of a RoBERTa, in short.
+/// A short form of RoBERTa's byte-level tokenizer.
 fn byte_level(prefix_space: bool) -> Value {
     json!({
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": prefix_space},
@@ -74,7 +74,7 @@ fn berts_settings_are_put_over_the_normalizer_defaults_included() {
     assert_eq!(changed(json!({"do_lower_case": false})), (json!(false), json!(null), json!(true)));
     assert_eq!(changed(json!({"strip_accents": false})), (json!(true), json!(false), json!(true)));
     assert_eq!(changed(json!({"tokenize_chinese_chars": 0})), (json!(true), json!(null), json!(false)));
-    // A cased file under a class that lowercases unless told otherwise.
+    // A cased file with a class that lowercases by default.
     let mut cased = word_piece();
     cased["normalizer"]["lowercase"] = json!(false);
     let file = read_of("distilbert", &cased, json!({})).unwrap();
@@ -140,7 +140,7 @@ fn tokens_of_the_settings_get_the_number_of_the_vocabulary_or_the_next_one() {
         .collect();
     assert_eq!(found, [(0, "[CLS]"), (3, "cat"), (4, "<ent>")]);
     assert_eq!(tokens[1]["single_word"], true);
-    // A token with a role is cut out of texts too, if the vocabulary has it.
+    // A token with a role is found in texts too, if the vocabulary has it.
     let tokens = added(json!({"sep_token": "[SEP]", "mask_token": "[MASK]"}));
     assert_eq!(
         (tokens.as_array().unwrap().len(), &tokens[1]["content"], &tokens[1]["special"]),
