@@ -7,17 +7,15 @@
 //!     a = LayerNorm(attention(q, k, v)·Woᵀ + b + x)                      attention per sequence and head
 //!     x = LayerNorm(act(a·Wupᵀ + b)·Wdownᵀ + b + a)
 //! ```
-//! The members of the family differ in where positions begin, in MPNet's relative positions (`relative`), and in what
-//! their checkpoints call things (`checkpoint`). What a step costs is the device's matter (`backend`).
+//! The members of the family differ in the start of their positions, in MPNet's relative positions (`relative`), and in
+//! the names of their checkpoints (`checkpoint`). A device implements the steps (`backend`).
 //!
-//! The tokens of all sequences lie one after the other: there is no padding and no mask. A caller's batch is cut
-//! into blocks, and a block goes through the whole model before the next one starts, so that its activations stay in
-//! the second cache. A thread works with its own [`Scratch`]; to use more cores, call from more threads, or give a
-//! processor a team of them.
+//! The tokens of all sequences are packed without padding and without a mask. A batch is divided into blocks, and a
+//! block passes through the whole model before the next one starts, so its activations stay in the second-level cache.
+//! A thread works with its own [`Scratch`]. To use more cores, call from more threads, or give a CPU a team of threads.
 //!
-//! On a processor the same sequence gives the same bits alone, in any batch, at any place in it and however many
-//! threads share it: every product adds up each row in the same order, and attention sees nothing but its own
-//! sequence.
+//! On a CPU the same sequence gives the same bits alone, in any batch, at any position in it and with any number of
+//! threads. Every product sums each row in the same order, and attention sees only its own sequence.
 
 pub mod accelerator;
 mod backend;
@@ -33,18 +31,18 @@ pub use backend::Backend;
 use backend::{Queries, SelfAttention, Sequences, Tokens};
 use checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
 
-/// Tokens that pass through the model together on a processor. Its activations (17 KB a token for hidden size 384)
-/// should leave the second cache room for a panel of weights, and it should be tall enough that reading the weights
-/// once per block costs little (benches/encoder.rs).
+/// Tokens that pass through the model together on a CPU. Their activations (17 KB a token for hidden size 384) must
+/// leave space in the second-level cache for a panel of weights. More tokens make reading the weights for each block
+/// cheaper (benches/encoder.rs).
 pub const CPU_BLOCK_TOKENS: usize = 128;
 
-/// Why a model could not be loaded.
+/// The reason why a model does not load.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A weight is missing, or has another shape or type than the configuration says.
+    /// A weight is missing, or has another shape or type than in the configuration.
     #[error(transparent)]
     Weights(#[from] candle_core::Error),
-    /// The hidden size cannot be cut into equal heads.
+    /// The hidden size cannot be divided into equal heads.
     #[error("hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}")]
     Heads {
         /// `hidden_size`
@@ -54,29 +52,29 @@ pub enum LoadError {
     },
 }
 
-/// Why a batch could not be computed. `sequence` counts from 0.
+/// The reason why a batch cannot be computed. `sequence` counts from 0.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// There is nothing to compute a vector from.
+    /// A sequence has no tokens.
     #[error("sequence {sequence} is empty")]
     Empty {
-        /// Which sequence.
+        /// The index of the sequence.
         sequence: usize,
     },
-    /// The model has no embedding for the last positions.
+    /// A sequence has more tokens than the model has positions.
     #[error("sequence {sequence} has {tokens} tokens, the model has {positions} positions")]
     TooLong {
-        /// Which sequence.
+        /// The index of the sequence.
         sequence: usize,
-        /// Its tokens.
+        /// Tokens of the sequence.
         tokens: usize,
-        /// Tokens of the longest text that the model can read.
+        /// Tokens of the longest sequence.
         positions: usize,
     },
-    /// A token that the model does not have.
+    /// A token id is not in the vocabulary.
     #[error("sequence {sequence} has token {token}, the vocabulary ends at {vocabulary}")]
     UnknownToken {
-        /// Which sequence.
+        /// The index of the sequence.
         sequence: usize,
         /// The token id.
         token: u32,
@@ -88,8 +86,7 @@ pub enum EncodeError {
     Device(#[from] candle_core::Error),
 }
 
-/// A thread's device and working memory. On a processor it grows to the largest block it has seen and is never given
-/// back.
+/// A thread's device and its scratch memory. On a CPU the memory grows to the largest block and is kept.
 pub struct Scratch<B: Backend> {
     backend: B,
     ids: Vec<u32>,
@@ -103,7 +100,7 @@ pub struct Scratch<B: Backend> {
     first: B::Rows,
 }
 
-/// What the last layer says of every token.
+/// The vectors of all tokens after the last layer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hidden {
     /// `[tokens][hidden_size]`, the sequences one after the other.
@@ -123,9 +120,10 @@ pub struct Bert<B: Backend> {
     block_tokens: usize,
     activation: Activation,
     words: B::Table,
-    /// Position plus token type 0, which every token of a single text has; the padding token's place comes last.
+    /// The sum of the position and of token type 0, which every token of a single text has. The row of the padding
+    /// token is the last.
     positions: B::Table,
-    /// The token that takes no position.
+    /// The padding token, which takes no position.
     padding: Option<u32>,
     norm: B::Norm,
     /// MPNet's relative positions, the same in each layer.
@@ -133,8 +131,9 @@ pub struct Bert<B: Backend> {
     layers: Vec<Layer<B>>,
 }
 
+/// A packed layer.
 struct Layer<B: Backend> {
-    /// Queries, keys and values side by side: [3 · hidden_size, hidden_size]
+    /// Queries, keys and values side by side. [3 · hidden_size, hidden_size]
     qkv: B::Linear,
     output: B::Linear,
     output_norm: B::Norm,
@@ -144,8 +143,8 @@ struct Layer<B: Backend> {
 }
 
 impl<B: Backend> Bert<B> {
-    /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `backend`.
-    /// A block has at most `block_tokens` tokens, or one longer sequence.
+    /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `backend`. A
+    /// block has at most `block_tokens` tokens, or a single longer sequence.
     pub fn load(
         vb: VarBuilder<'_>,
         architecture: &Architecture,
@@ -193,12 +192,12 @@ impl<B: Backend> Bert<B> {
         })
     }
 
-    /// f32 per vector.
+    /// Returns the length of a vector.
     pub fn hidden_size(&self) -> usize {
         self.hidden_size
     }
 
-    /// Working memory for a thread with this device.
+    /// Makes the scratch memory of a thread with this device.
     pub fn scratch(&self, backend: B) -> Scratch<B> {
         let sequences =
             Sequences { cu_seqlens: Vec::new(), heads: self.heads, head_dim: self.hidden_size / self.heads };
@@ -216,8 +215,8 @@ impl<B: Backend> Bert<B> {
         }
     }
 
-    /// Every token's vector after the last layer. Each sequence has one token id or more, and no more than there are
-    /// positions.
+    /// Computes every token's vector after the last layer. Each sequence has at least one token, and at most as many as
+    /// the model has positions.
     pub fn forward(&self, sequences: &[&[u32]], scratch: &mut Scratch<B>) -> Result<Hidden, EncodeError> {
         self.check(sequences)?;
         let mut hidden = Hidden { values: Vec::new(), cu_seqlens: vec![0] };
@@ -231,7 +230,7 @@ impl<B: Backend> Bert<B> {
         Ok(hidden)
     }
 
-    /// One vector per sequence, `[hidden_size]` each, not normalised.
+    /// Computes one vector for each sequence, `[hidden_size]`, not normalised.
     pub fn pooled(
         &self,
         sequences: &[&[u32]],
@@ -260,6 +259,7 @@ impl<B: Backend> Bert<B> {
         Ok(vectors)
     }
 
+    /// Checks the lengths and the token ids.
     fn check(&self, sequences: &[&[u32]]) -> Result<(), EncodeError> {
         let (positions, vocabulary) = (self.longest, self.vocabulary);
         for (sequence, ids) in sequences.iter().enumerate() {
@@ -276,7 +276,7 @@ impl<B: Backend> Bert<B> {
         Ok(())
     }
 
-    /// Fills `sequences` and `hidden`.
+    /// Sums the embeddings of a block. Fills `sequences` and `hidden`.
     fn embed(&self, block: &[&[u32]], scratch: &mut Scratch<B>) -> candle_core::Result<()> {
         let Scratch { backend, ids, places, sequences, hidden, .. } = scratch;
         ids.clear();
@@ -292,7 +292,8 @@ impl<B: Backend> Bert<B> {
         backend.embed(tokens, &self.norm, hidden)
     }
 
-    /// Each token's row of `positions`. Padding is no position; it is among the tokens where a text spells it out.
+    /// Returns each token's row of `positions`. Padding takes no position. A text that spells the padding token has it
+    /// among its tokens.
     fn places(&self, ids: &[u32]) -> impl Iterator<Item = u32> {
         let mut position = 0;
         ids.iter().map(move |&id| {
@@ -304,7 +305,7 @@ impl<B: Backend> Bert<B> {
         })
     }
 
-    /// One layer, from `hidden` to `hidden`: every token's, or the first's of each sequence.
+    /// Computes a layer from `hidden` to `hidden`, for all tokens or for the first of each sequence.
     fn layer(&self, layer: &Layer<B>, queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
         let Scratch { backend, sequences, hidden, qkv, mixed, attended, inner, first, .. } = scratch;
         let step = SelfAttention { qkv: &layer.qkv, sequences, queries, bias: self.bias.as_ref() };
@@ -320,6 +321,7 @@ impl<B: Backend> Bert<B> {
 }
 
 impl<B: Backend> Layer<B> {
+    /// Packs the weights of a layer.
     fn pack(weights: LayerWeights, epsilon: f64, backend: &B) -> candle_core::Result<Self> {
         Ok(Self {
             qkv: backend.pack(weights.qkv)?,
@@ -332,8 +334,8 @@ impl<B: Backend> Layer<B> {
     }
 }
 
-/// Cuts a batch into blocks of whole sequences, as near to `block_tokens` as their lengths allow without exceeding it;
-/// a longer sequence is a block of its own.
+/// Divides a batch into blocks of whole sequences. A block has at most `block_tokens` tokens. A longer sequence is a
+/// block of its own.
 fn blocks<'a>(mut sequences: &'a [&'a [u32]], block_tokens: usize) -> impl Iterator<Item = &'a [&'a [u32]]> {
     std::iter::from_fn(move || {
         let mut tokens = 0;

@@ -1,17 +1,17 @@
-//! `--device`: which of candle's devices the model runs on.
+//! The option `--device`: the device of candle that runs the model.
 
 use std::fmt;
 use std::str::FromStr;
 
 use candle_core::Device;
 
-/// A device as a person asks for it.
+/// A device in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The best that this build and this machine have.
+    /// The best device of this build and this machine.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// An NVIDIA card by its number.
     Cuda(usize),
@@ -19,29 +19,29 @@ pub enum DeviceChoice {
     Metal,
 }
 
-/// Why a device cannot be had.
+/// The reason why a device is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// The binary was compiled without it.
-    #[error("this build has no {device} support: build with `--features {feature}`, or use `--device cpu`")]
+    /// The binary was built without it.
+    #[error("this build has no {device} support; build with `--features {feature}`, or use `--device cpu`")]
     NotBuilt {
-        /// What was asked for.
+        /// The device.
         device: &'static str,
-        /// The cargo feature that brings it.
+        /// The cargo feature that adds it.
         feature: &'static str,
     },
-    /// The backend has none but the processor.
-    #[error("ONNX graphs run on the CPU here: use `--backend candle` for {device}, or `--device cpu`")]
+    /// The backend runs on the CPU only.
+    #[error("ONNX graphs run on the CPU only; use `--backend candle` for {device}, or `--device cpu`")]
     NotOnnx {
-        /// What was asked for.
+        /// The device.
         device: DeviceChoice,
     },
-    /// The machine or its driver refused.
+    /// The machine or its driver refuses.
     #[error("{device} cannot be opened: {reason}; use `--device cpu` or `--device auto`")]
     NotThere {
-        /// What was asked for.
+        /// The device.
         device: String,
-        /// What the driver said.
+        /// The driver's error.
         reason: String,
     },
 }
@@ -55,7 +55,10 @@ impl FromStr for DeviceChoice {
             None if s == "cpu" => Ok(Self::Cpu),
             None if s == "cuda" => Ok(Self::Cuda(0)),
             None if s == "metal" => Ok(Self::Metal),
-            Some(("cuda", n)) => n.parse().map(Self::Cuda).map_err(|_| format!("`{n}` is not the number of a card")),
+            Some(("cuda", n)) => n
+                .parse()
+                .map(Self::Cuda)
+                .map_err(|_| format!("expected the number of a card after `cuda:`, found `{n}`")),
             _ => Err("expected auto, cpu, cuda, cuda:N or metal".to_owned()),
         }
     }
@@ -73,8 +76,8 @@ impl fmt::Display for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device. `Auto` never fails: where no accelerator opens, it is the processor.
-    /// Returns the device with the choice that it is, never `Auto`.
+    /// Opens the device. `Auto` never fails: without an accelerator it opens the CPU. Returns the device and its
+    /// choice, never `Auto`.
     pub fn open(self) -> Result<(Device, Self), DeviceError> {
         match self {
             Self::Auto => [Self::Cuda(0), Self::Metal]
@@ -93,8 +96,9 @@ impl DeviceChoice {
         }
     }
 
+    /// Makes the error of a driver.
     fn not_there(self, error: &candle_core::Error) -> DeviceError {
-        // The first line: candle appends its backtrace.
+        // Only the first line, because candle appends its backtrace.
         let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
         DeviceError::NotThere { device: self.to_string(), reason }
     }

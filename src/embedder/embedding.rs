@@ -1,30 +1,30 @@
-//! The two kinds of vector a text can have: as the model pooled it, and of unit length.
+//! The vector of a text, scaled to unit length.
 
 use crate::kernel::{self, NormError};
 
-/// A vector of unit length: finite, never empty, `|v| = 1` within f32 rounding. What collections
-/// hold and what cosine similarity is computed on, as a dot product.
+/// A vector of unit length: finite, not empty, `|v| = 1` within the rounding of f32. Collections store it, and its dot
+/// product is the cosine similarity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding(Vec<f32>);
 
-/// What rounding leaves between 1 and the length of a vector that was scaled to it: each value was rounded once, by at
-/// most 2⁻²⁴ (6e-8) of itself, so the length is off by no more.
+/// The greatest difference from 1 in the length of a scaled vector. Each value was rounded once, by at most 2⁻²⁴ (6e-8)
+/// of itself, so the length differs by no more.
 const UNIT: f64 = 1e-7;
 
-/// Why numbers do not make an [`Embedding`].
+/// The reason why numbers are not an [`Embedding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnEmbedding {
-    /// Some value is NaN or infinite.
+    /// A value is NaN or infinite.
     #[error("value {0} is not finite")]
     NotFinite(usize),
-    /// All values are zero: there is no direction.
+    /// All values are zero, so there is no direction.
     #[error("all values are zero")]
     Zero,
 }
 
 impl Embedding {
-    /// Scales `values` to unit length. What has that length already stays as it is, to the bit: a vector that was read
-    /// from a collection and is stored again does not drift.
+    /// Scales `values` to unit length. A vector that has that length already keeps every bit, so a vector that is read
+    /// from a collection and stored again does not drift.
     pub fn normalized(mut values: Vec<f32>) -> Result<Self, NotAnEmbedding> {
         if (kernel::norm(&values) - 1.0).abs() <= UNIT {
             return Ok(Self(values));
@@ -36,23 +36,23 @@ impl Embedding {
         }
     }
 
-    /// Values that were an embedding before, bit for bit; `None` if they were not: their length is not 1.
+    /// Restores an embedding from its stored values, bit for bit. `None` if the length is not 1.
     pub fn restored(values: Vec<f32>) -> Option<Self> {
         let length = kernel::norm(&values);
         ((length - 1.0).abs() < 1e-3).then_some(Self(values))
     }
 
-    /// The values, `[dimensions]`.
+    /// Returns the values, `[dimensions]`.
     pub fn values(&self) -> &[f32] {
         &self.0
     }
 
-    /// The values, `[dimensions]`.
+    /// Returns the values, `[dimensions]`.
     pub fn into_values(self) -> Vec<f32> {
         self.0
     }
 
-    /// Cosine similarity, clamped to [-1, 1].
+    /// Computes the cosine similarity, clamped to [-1, 1].
     pub fn cosine(&self, other: &Self) -> f32 {
         kernel::dot(&self.0, &other.0).clamp(-1.0, 1.0)
     }

@@ -1,4 +1,4 @@
-//! A model on the device that was chosen, and what each worker thread needs to run it.
+//! A model on the chosen device, and the state with which each worker thread runs it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,45 +19,45 @@ use crate::model::{Card, Pooling};
 
 /// A loaded model, shared by the workers.
 pub enum Encoder {
-    /// On a processor.
+    /// A model on a CPU.
     Cpu(Arc<Bert<Cpu>>, Precision, Pooling),
-    /// On an accelerator.
+    /// A model on an accelerator.
     Accelerator(Arc<Bert<Accelerator>>, Accelerator, Pooling),
-    /// As an ONNX graph.
+    /// An ONNX graph.
     Onnx(OnnxEncoder),
 }
 
-/// Why a model's files do not make a model.
+/// The reason why a model does not load.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A file is damaged, or is none of safetensors.
+    /// A file is damaged or has another format.
     #[error(
-        "{path} is damaged or is no safetensors file: {problem}; fetch or copy it again", path = .path.display()
+        "{path} is damaged or not a safetensors file: {problem}; fetch or copy it again", path = .path.display()
     )]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         problem: String,
     },
-    /// Weights are missing, or of other shapes than the configuration says.
+    /// Weights are missing or have other shapes than in the configuration.
     #[error("{path} does not fit config.json: {problem}", path = .path.display())]
     Weights {
-        /// The file, or the first of them.
+        /// The first file of the weights.
         path: PathBuf,
-        /// What does not fit.
+        /// The difference.
         problem: String,
     },
-    /// An accelerator was chosen with an arithmetic that it does not have.
-    #[error("int8 runs on the CPU: use `--device cpu`, or `--precision f32` on this device")]
+    /// The chosen accelerator does not have the chosen arithmetic.
+    #[error("int8 runs on the CPU only; use `--device cpu`, or `--precision f32` on this device")]
     CpuOnly,
-    /// The ONNX graph does not make an encoder.
+    /// The ONNX graph cannot be an encoder.
     #[error(transparent)]
     Onnx(#[from] super::onnx::LoadError),
 }
 
 impl Encoder {
-    /// Reads the weights onto the device.
+    /// Loads the weights onto the device.
     pub fn load(card: &Card, device: &Device, options: &Options) -> Result<Self, LoadError> {
         let precision = options.precision;
         if let Backend::Onnx(onnx) = &options.backend {
@@ -66,7 +66,7 @@ impl Encoder {
         if precision == Precision::Int8 && !device.is_cpu() {
             return Err(LoadError::CpuOnly);
         }
-        // From the processor's memory in any case: it is packed there.
+        // Always in the memory of the CPU first: the weights are packed there.
         let weights = VarBuilder::from_tensors(tensors(&card.weights)?, DType::F32, &Device::Cpu);
         let misfit = |error: bert::LoadError| LoadError::Weights {
             path: card.weights.first().cloned().unwrap_or_default(),
@@ -83,14 +83,14 @@ impl Encoder {
             }
             _ => {
                 let backend = Accelerator::new(device.clone());
-                // Nothing is gained by blocks: a batch is what fits into its memory.
+                // Blocks bring nothing here: a batch fits into the memory of the device.
                 let bert = Bert::load(weights, &card.architecture, &backend, usize::MAX).map_err(misfit)?;
                 Self::Accelerator(Arc::new(bert), backend, card.pooling)
             }
         })
     }
 
-    /// Tries the greatest token and the longest text, where only the model itself knows whether it takes them.
+    /// Tries the greatest token id and the longest text. Only an ONNX graph needs it: the others state their limits.
     pub fn probe(&self, last_token: u32, max_tokens: usize) -> Result<(), LoadError> {
         match self {
             Self::Onnx(encoder) => Ok(encoder.probe(last_token, max_tokens)?),
@@ -100,7 +100,8 @@ impl Encoder {
 }
 
 impl Model for Encoder {
-    /// Pooled vectors, `[texts][dimensions]`, not normalised. On a processor, threads that help `team` share its work.
+    /// Returns a function that computes pooled vectors, `[texts][dimensions]`, not normalised. On a CPU the threads of
+    /// `team` share its work.
     fn for_thread(&self, team: Arc<Team>) -> Run {
         match self {
             Self::Cpu(bert, precision, pooling) => {
@@ -112,21 +113,23 @@ impl Model for Encoder {
     }
 }
 
+/// Makes the function of a worker, with its own scratch memory.
 fn running<B: bert::Backend + 'static>(bert: Arc<Bert<B>>, backend: B, pooling: Pooling) -> Run {
     let mut scratch = bert.scratch(backend);
     Box::new(move |batch| Ok(bert.pooled(batch, pooling, &mut scratch)?))
 }
 
+/// Loads all tensors of the weights.
 fn tensors(files: &[PathBuf]) -> Result<HashMap<String, Tensor>, LoadError> {
     let mut all = HashMap::new();
     for path in files {
         let tensors = candle_core::safetensors::load(path, &Device::Cpu)
             .map_err(|error| LoadError::File { path: path.clone(), problem: plain(&error) })?;
-        // Whole numbers are quantised weights, which mean nothing without their scales; buffers may be whole numbers.
+        // Integer weights are quantised, and useless without their scales. Buffers may be integers.
         let is_weight = |name: &str| name.ends_with("weight") || name.ends_with("bias");
         let whole = tensors.iter().find(|(name, tensor)| is_weight(name) && !tensor.dtype().is_float());
         if let Some((name, tensor)) = whole {
-            let problem = format!("{name} has the type {:?}; weights must be of a float type", tensor.dtype());
+            let problem = format!("{name} has the type {:?}, and must have a float type", tensor.dtype());
             return Err(LoadError::Weights { path: path.clone(), problem });
         }
         all.extend(tensors);
@@ -134,7 +137,7 @@ fn tensors(files: &[PathBuf]) -> Result<HashMap<String, Tensor>, LoadError> {
     Ok(all)
 }
 
-/// What candle says, without the backtrace and the path that it puts around it.
+/// Returns the text of candle's error without its backtrace and path.
 fn plain(error: &candle_core::Error) -> String {
     use candle_core::Error;
     match error {

@@ -1,8 +1,8 @@
-//! TEXT → UNIT VECTORS: a model of BERT's family on a device, or as an ONNX graph, behind the queue, the batches and the
-//! cache of [`inference`].
+//! TEXT → UNIT VECTORS: a model of BERT's family on a device, or an ONNX graph, with the queue, batches and cache of
+//! [`inference`].
 //!
-//! Invariants: a text's vector does not depend on what it is batched with; what a vector means is decided by the model's
-//! card alone. Knows nothing of collections or messages.
+//! Invariants: a text's vector does not depend on the other texts of its batch. Only the model's card decides the
+//! meaning of a vector. This module uses neither collections nor messages of the wire.
 
 pub mod bert;
 mod device;
@@ -27,21 +27,21 @@ use crate::inference::{
 use crate::model::{Card, Prompts, TruncationSide};
 use encoder::Encoder;
 
-/// Why there is no embedder.
+/// The reason why an embedder does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The device cannot be had.
+    /// The device is not available.
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The tokenizer file cannot be used.
-    #[error("{path} cannot be used: {reason}", path = .path.display())]
+    #[error("{path} is not a valid tokenizer: {reason}; save it again with a fast tokenizer", path = .path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: TokenizerError,
     },
-    /// The tokenizer gives tokens that the model does not have.
+    /// The tokenizer has tokens that the model does not have.
     #[error(
         "{path} has {tokens} tokens, and the model has vectors for {rows} (vocab_size in config.json); \
          use the tokenizer that the model was trained with, or resize the model's embeddings and save it again",
@@ -50,7 +50,7 @@ pub enum StartError {
     Vocabulary {
         /// The tokenizer's file.
         path: PathBuf,
-        /// Its tokens, added ones included, as they are numbered.
+        /// The greatest token id, with added tokens, plus one.
         tokens: usize,
         /// `vocab_size`
         rows: usize,
@@ -58,12 +58,12 @@ pub enum StartError {
     /// The model's files cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The model does not work, or its threads do not start.
+    /// The computation does not start.
     #[error(transparent)]
     Inference(#[from] inference::StartError),
 }
 
-/// The part of a long text that is kept where its other end is left out.
+/// Converts the end at which a text is cut off to the part that is kept.
 pub fn kept(left_out: TruncationSide) -> Kept {
     match left_out {
         TruncationSide::Right => Kept::Beginning,
@@ -71,19 +71,19 @@ pub fn kept(left_out: TruncationSide) -> Kept {
     }
 }
 
-/// What a text is; picks the model's prompt.
+/// The kind of a text, which selects the model's prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InputType {
-    /// No prompt but the card's default, if it names one.
+    /// Any text: the card's default prompt, if it has one.
     #[default]
     Plain,
     /// A question.
     Query,
-    /// A passage to be found.
+    /// A passage that is searched.
     Document,
 }
 
-/// A model that is ready to embed. Cheap to clone; the workers stop when the last clone is gone.
+/// A running embedding model. A clone is cheap. The workers stop when the last clone is dropped.
 #[derive(Clone)]
 pub struct Embedder {
     inference: Inference,
@@ -93,8 +93,7 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Loads a model, puts a text through it, and starts the workers. Blocks for as long as reading
-    /// the weights takes.
+    /// Loads a model, tests it with a text and starts the workers. It blocks while the weights are read.
     pub fn start(card: &Card, options: &Options) -> Result<Self, StartError> {
         let (device, choice) = options.device()?.open()?;
         let kept = kept(card.truncation_side);
@@ -123,28 +122,28 @@ impl Embedder {
         })
     }
 
-    /// Length of a full vector.
+    /// Returns the length of a full vector.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
 
-    /// Tokens of a text that the model reads.
+    /// Returns the maximum tokens of a text.
     pub fn max_tokens(&self) -> usize {
         self.inference.max_tokens()
     }
 
-    /// Where the model runs; never `Auto`.
+    /// Returns the device of the model, never `Auto`.
     pub fn device(&self) -> DeviceChoice {
         self.device
     }
 
-    /// What is kept of earlier texts, and how often it helped.
+    /// Returns the size of the cache and its hits.
     pub fn cache_stats(&self) -> CacheStats {
         self.inference.cache_stats()
     }
 
-    /// Embeds `texts`, one result each, in order: pooled vectors, `[dimensions]`, finite, not normalised. Dropping the
-    /// future abandons what has not begun.
+    /// Embeds `texts` and returns one result for each, in order: a pooled vector, `[dimensions]`, finite, not
+    /// normalised. Dropping the future cancels texts that have not begun.
     pub async fn embed(
         &self,
         texts: Vec<String>,
@@ -155,6 +154,7 @@ impl Embedder {
         self.inference.run(texts, self.prompt(input_type), truncation, when_full).await
     }
 
+    /// Returns the prompt for a kind of text.
     fn prompt(&self, input_type: InputType) -> &str {
         let prompt = match input_type {
             InputType::Plain => &self.prompts.default,

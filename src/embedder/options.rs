@@ -1,29 +1,28 @@
-//! How an embedder runs.
+//! The settings of an embedder.
 
 use super::device::{DeviceChoice, DeviceError};
 use crate::compute::Pools;
 use crate::{inference, model, onnx};
 
-/// How an [`Embedder`](super::Embedder) runs.
+/// The settings of an [`Embedder`](super::Embedder).
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where the model runs.
+    /// The device of the model.
     pub device: DeviceChoice,
-    /// What runs it.
+    /// The backend that runs the model.
     pub backend: Backend,
-    /// Workers on a CPU. More than the cores of the container slows everything down.
+    /// Workers on a CPU. More workers than the container has cores slow everything down.
     pub threads: usize,
-    /// The most tokens in one batch, padding included. Higher: more throughput on accelerators, and
-    /// a small call waits longer behind a batch that has begun. `None`: what suits the device.
+    /// Maximum tokens in a batch, with padding. Higher: more throughput on accelerators, and a small call waits longer
+    /// for a batch that has begun. `None`: a value for the device.
     pub batch_tokens: Option<usize>,
-    /// Arithmetic of the model.
+    /// The arithmetic of the model.
     pub precision: Precision,
-    /// Tokens of unary calls that may wait; beyond it they are refused. As many again for streams.
+    /// Tokens of unary calls that may wait. More are refused. Streams have as many again.
     pub queue_tokens: usize,
-    /// Memory for vectors of texts that were computed before. Higher: more texts that are asked for
-    /// again cost nothing. 0: each is computed again.
+    /// Memory for the vectors of earlier texts. Higher: more repeated texts cost nothing. 0: no cache.
     pub cache_bytes: usize,
-    /// The pools that tokenise texts.
+    /// The thread pools that tokenise texts.
     pub pools: Pools,
 }
 
@@ -33,14 +32,14 @@ const CPU_BATCH_TOKENS: usize = 512;
 const ACCELERATOR_BATCH_TOKENS: usize = 16_384;
 
 impl Options {
-    /// How texts are queued and batched for the device that was opened.
+    /// Returns the settings of the queue and the batches for a device.
     pub(super) fn inference(&self, device: DeviceChoice) -> inference::Options {
         let threads = self.threads.max(1);
         let (workers, batch_tokens) = match (&self.backend, device) {
-            // The runtime shares a batch out among threads of its own.
+            // The runtime divides a batch among its own threads.
             (Backend::Onnx(_), _) => (1, CPU_BATCH_TOKENS * threads),
             (Backend::Candle, DeviceChoice::Cpu) => (threads, CPU_BATCH_TOKENS),
-            // An accelerator runs one batch at a time; more workers would only hold more memory.
+            // An accelerator runs one batch at a time. More workers would only take more memory.
             _ => (1, ACCELERATOR_BATCH_TOKENS),
         };
         inference::Options {
@@ -52,7 +51,7 @@ impl Options {
         }
     }
 
-    /// The device to open: a graph runs on the processor.
+    /// Returns the device to open. A graph runs on the CPU.
     pub(super) fn device(&self) -> Result<DeviceChoice, DeviceError> {
         match (&self.backend, self.device) {
             (Backend::Onnx(_), DeviceChoice::Auto) => Ok(DeviceChoice::Cpu),
@@ -61,7 +60,7 @@ impl Options {
         }
     }
 
-    /// What the model computes in, as its fingerprint says it.
+    /// Returns the arithmetic as the fingerprint names it.
     pub fn arithmetic(&self) -> String {
         match &self.backend {
             Backend::Candle => self.precision.to_string(),
@@ -69,7 +68,7 @@ impl Options {
         }
     }
 
-    /// What the model's files must be.
+    /// Returns the kind of files that the backend needs.
     pub fn kind(&self) -> model::Kind {
         match &self.backend {
             Backend::Candle => model::Kind::Encoder,
@@ -78,24 +77,24 @@ impl Options {
     }
 }
 
-/// What runs the model.
+/// The backend that runs the model.
 #[derive(Debug, Clone, Default)]
 pub enum Backend {
     /// Candle and our own kernels, from safetensors.
     #[default]
     Candle,
-    /// An ONNX runtime, from the model's ONNX graph. On a processor only.
+    /// An ONNX runtime, from the model's ONNX graph. On a CPU only.
     Onnx(onnx::Options),
 }
 
-/// Arithmetic of the model; a part of its fingerprint.
+/// The arithmetic of the model. It is part of the fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     F32,
-    /// Linear layers on bytes with sums in 32 bits, everything else in f32. Faster, most of all where the processor has
-    /// VNNI, and nearly as exact (docs/performance.md). On a processor only.
+    /// Linear layers multiply bytes and sum in 32 bits; everything else is f32. It is faster, most of all with VNNI,
+    /// and nearly as exact (docs/performance.md). On a CPU only.
     Int8,
 }
 

@@ -36,7 +36,7 @@ impl Reading {
         };
         if length < LEAST_MAX_TOKENS {
             let problem = format!(
-                "the maximum length is {length} tokens, and must be at least {LEAST_MAX_TOKENS}, with two special tokens"
+                "the maximum length is {length} tokens, and must be at least {LEAST_MAX_TOKENS}, two of them special"
             );
             return Err(CardError::Malformed { path, problem });
         }

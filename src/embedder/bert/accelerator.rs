@@ -1,8 +1,7 @@
-//! The steps of the encoder by candle's own operations, on whatever device candle runs on.
+//! The steps of the encoder by candle's own operations, on any of candle's devices.
 //!
-//! Linear layers and normalisations work on the packed rows, as on a processor. Attention pads: the sequences of a
-//! block are gathered into [sequences, longest], since one large product is what such a device is good at, and the
-//! results are gathered back.
+//! Linear layers and normalisations work on packed rows, as on a CPU. Attention pads: it gathers the sequences of a
+//! block into [sequences, longest], because such a device is fast at one large product, and gathers the results back.
 
 use candle_core::{Device, IndexOp, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
@@ -11,11 +10,11 @@ use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
 use super::checkpoint::{Norm, Weight};
 use crate::kernel::activation::Activation;
 
-/// A device of candle's.
+/// A device of candle.
 #[derive(Clone)]
 pub struct Accelerator(Device);
 
-/// [rows, columns] of activations; none before the first step.
+/// Activations, [rows, columns]; `None` before the first step.
 #[derive(Default)]
 pub struct Rows(Option<Tensor>);
 
@@ -25,7 +24,7 @@ impl Rows {
     }
 }
 
-/// A linear layer as candle multiplies it.
+/// A linear layer in the form that candle multiplies.
 pub struct Linear {
     /// [inputs, outputs]
     weight: Tensor,
@@ -40,14 +39,15 @@ pub struct LayerNorm {
     epsilon: f32,
 }
 
-/// [heads, distances from -(tokens - 1) to tokens - 1], for sequences of up to `tokens` tokens.
+/// The numbers of relative positions, [heads, distances from -(tokens - 1) to tokens - 1], for sequences of at most
+/// `tokens` tokens.
 pub struct Bias {
     by_distance: Tensor,
     tokens: usize,
 }
 
 impl Accelerator {
-    /// The steps on `device`.
+    /// Takes a device.
     pub fn new(device: Device) -> Self {
         Self(device)
     }
@@ -70,7 +70,7 @@ impl Accelerator {
         candle_nn::ops::layer_norm(&x.contiguous()?, &norm.gain, &norm.shift, norm.epsilon).map(|x| Rows(Some(x)))
     }
 
-    /// [1, heads, longest, longest]
+    /// Returns the numbers for sequences of `longest` tokens. [1, heads, longest, longest]
     fn scores(&self, bias: &Bias, longest: usize) -> Result<Tensor> {
         let distance = |query: usize, key: usize| (bias.tokens - 1 + key - query) as u32;
         let all = (0..longest).flat_map(|query| (0..longest).map(move |key| distance(query, key))).collect();
@@ -144,7 +144,7 @@ impl Backend for Accelerator {
         let (mut from, mut hidden, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for (i, rows) in sequences.rows().enumerate() {
             let len = rows.len();
-            // Padding reads the sequence's first row: anything finite, since it is hidden.
+            // Padding reads the sequence's first row. Any finite row will do, because the mask hides it.
             from.extend((0..longest).map(|j| if j < len { rows.start + j } else { rows.start } as u32));
             hidden.extend((0..longest).map(|j| if j < len { 0.0 } else { f32::NEG_INFINITY }));
             let wanted = if queries == Queries::First { 1 } else { len };

@@ -1,65 +1,66 @@
-//! What a device must be able to do for the encoder: the steps of a BERT layer, each with what follows it fused in.
+//! The steps of the encoder that a device implements. Each step of a BERT layer is fused with the operation after it.
 //!
-//! Two devices do: the processor with our own kernels (`cpu`), and whatever candle runs on (`accelerator`). The
-//! definition of the model in `super` is written once, in these words.
+//! Two devices implement them: the CPU with our own kernels (`cpu`), and candle's devices (`accelerator`). The model in
+//! `super` is defined once, by these steps.
 //!
-//! The steps write into memory that a worker keeps, so nothing is allocated inside a layer on a processor. Operations
-//! of candle (`CustomOp`) would have to allocate what they return. Both devices are compared with candle-transformers'
-//! own models after every layer.
+//! The steps write into memory that a worker keeps, so nothing is allocated inside a layer on a CPU. Operations of
+//! candle (`CustomOp`) would have to allocate their results. Both devices are compared with candle-transformers' own
+//! models after every layer.
 
 use candle_core::Result;
 
 use super::checkpoint::{Norm, Weight};
 use crate::kernel::activation::Activation;
 
-/// The packed sequences of one block, and how attention reads them.
+/// The packed sequences of a block, and the shape of attention.
 pub struct Sequences {
-    /// Where each sequence starts, and the end of the last: [sequences + 1]
+    /// The start of each sequence, and the end of the last. [sequences + 1]
     pub cu_seqlens: Vec<usize>,
-    /// Attention heads.
+    /// The attention heads.
     pub heads: usize,
-    /// Columns of a head.
+    /// The columns of a head.
     pub head_dim: usize,
 }
 
 impl Sequences {
-    /// The rows of each sequence.
+    /// Returns the rows of each sequence.
     pub fn rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
         self.cu_seqlens.windows(2).map(|ends| ends[0]..ends[1])
     }
 }
 
-/// Which tokens of a sequence have a result.
+/// The tokens of a sequence for which a result is computed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Queries {
-    /// Every one.
+    /// All tokens.
     All,
-    /// The first alone: what a model pooled by its first token needs of its last layer.
+    /// The first token only, as pooling by the first token needs it in the last layer.
     First,
 }
 
-/// A device. A worker has one of its own, with whatever memory its steps need.
+/// A device. Each worker has its own, with the memory that its steps need.
 ///
-/// `Rows` are activations, [rows, columns]; every step that has an `out` gives it its shape.
+/// `Rows` are activations, [rows, columns]. Each step sets the shape of its `out`.
 pub trait Backend: Clone {
-    /// Activations where the device keeps them.
+    /// Activations in the memory of the device.
     type Rows: Default;
-    /// A table of vectors to look up, packed.
+    /// A packed table of vectors.
     type Table;
-    /// The weights of a linear layer, packed.
+    /// The packed weights of a linear layer.
     type Linear;
     /// The weights of a layer normalisation.
     type Norm;
-    /// What relative positions add to the scores of attention.
+    /// The numbers that relative positions add to the scores of attention.
     type Bias;
 
-    /// Packs `values`: [rows, columns].
+    /// Packs a table. [rows, columns]
     fn table(&self, values: Vec<f32>, columns: usize) -> Result<Self::Table>;
     /// Packs a linear layer.
     fn pack(&self, weight: Weight) -> Result<Self::Linear>;
     /// Packs a layer normalisation.
     fn norm(&self, norm: Norm, epsilon: f64) -> Result<Self::Norm>;
-    /// `of(head, distance)` for sequences of up to `tokens` tokens; the distance is the key's position less the query's.
+    /// Packs `of(head, distance)` for sequences of at most `tokens` tokens. The distance is the key's position minus
+    /// the query's.
     fn bias(
         &self,
         heads: usize,
@@ -68,9 +69,9 @@ pub trait Backend: Clone {
         of: &dyn Fn(usize, isize) -> f32,
     ) -> Result<Self::Bias>;
 
-    /// `out = LayerNorm(words[id] + positions[place])` for each token.
+    /// Computes `out = LayerNorm(words[id] + positions[place])` for each token.
     fn embed(&self, tokens: Tokens<'_, Self>, norm: &Self::Norm, out: &mut Self::Rows) -> Result<()>;
-    /// `out = activation(x · Wᵀ + b)`
+    /// Computes `out = activation(x · Wᵀ + b)`.
     fn linear_activate(
         &self,
         layer: &Self::Linear,
@@ -78,7 +79,7 @@ pub trait Backend: Clone {
         activation: Activation,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// `out = LayerNorm(x · Wᵀ + b + residual)`
+    /// Computes `out = LayerNorm(x · Wᵀ + b + residual)`.
     fn linear_add_norm(
         &self,
         layer: &Self::Linear,
@@ -87,8 +88,8 @@ pub trait Backend: Clone {
         norm: &Self::Norm,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// `q, k, v = x · Wᵀ + b`, then `out = softmax(q kᵀ / √head_dim + bias) v` of each sequence and head, the heads side by
-    /// side: a row for each query. `qkv` is room for the former.
+    /// Computes `q, k, v = x · Wᵀ + b`, then `out = softmax(q kᵀ / √head_dim + bias) v` for each sequence and head. A
+    /// query has one row, with its heads side by side. `qkv` is scratch memory.
     fn attention(
         &self,
         step: SelfAttention<'_, Self>,
@@ -96,34 +97,34 @@ pub trait Backend: Clone {
         qkv: &mut Self::Rows,
         out: &mut Self::Rows,
     ) -> Result<()>;
-    /// The first row of each sequence.
+    /// Copies the first row of each sequence.
     fn first(&self, x: &Self::Rows, sequences: &Sequences, out: &mut Self::Rows) -> Result<()>;
-    /// The mean of each sequence's rows: `[sequences][columns]`.
+    /// Computes the mean of each sequence's rows. `[sequences][columns]`
     fn mean(&self, x: &Self::Rows, sequences: &Sequences) -> Result<Vec<Vec<f32>>>;
-    /// Every row as it is: `[rows][columns]`.
+    /// Returns all rows. `[rows][columns]`
     fn values(&self, x: &Self::Rows) -> Result<Vec<Vec<f32>>>;
 }
 
 /// The tokens of a block before the first layer.
 pub struct Tokens<'a, B: Backend> {
-    /// [vocabulary, hidden_size]
+    /// The table of words. [vocabulary, hidden_size]
     pub words: &'a B::Table,
-    /// One of `words` for each token.
+    /// The row of `words` for each token.
     pub ids: &'a [u32],
-    /// [places, hidden_size]
+    /// The table of positions. [positions, hidden_size]
     pub positions: &'a B::Table,
-    /// One of `positions` for each token.
+    /// The row of `positions` for each token.
     pub places: &'a [u32],
 }
 
-/// What attends to what.
+/// The operands of self-attention.
 pub struct SelfAttention<'a, B: Backend> {
-    /// From hidden_size to heads · 3 · head_dim: each head's queries, keys and values.
+    /// The layer from hidden_size to heads · 3 · head_dim: each head's queries, keys and values.
     pub qkv: &'a B::Linear,
-    /// Tokens attend to their own sequence.
+    /// The sequences. A token attends to its own sequence.
     pub sequences: &'a Sequences,
-    /// Which tokens ask.
+    /// The tokens for which a result is computed.
     pub queries: Queries,
-    /// What is added inside the softmax.
+    /// The numbers that are added inside the softmax.
     pub bias: Option<&'a B::Bias>,
 }

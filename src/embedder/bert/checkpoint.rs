@@ -1,7 +1,7 @@
-//! A checkpoint's tensors as plain f32 in one form for the whole family: the only place that knows their names.
+//! The tensors of a checkpoint as plain f32, in one form for the whole family. Their names are known only here.
 //!
-//! Each call reads one piece, so that its caller can pack it before the next one is there. Names are those of
-//! Hugging Face transformers, with or without the prefix that a model with a head puts before them.
+//! Each call reads one part, so that the caller packs it before the next one is read. Names are those of Hugging Face
+//! transformers, with or without the prefix of a model with a head.
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -15,41 +15,41 @@ pub struct Checkpoint<'a> {
     names: &'static Names,
 }
 
-/// What a token is made of before the first layer.
+/// The embeddings before the first layer.
 pub struct Embeddings {
     /// [vocab_size, hidden_size]
     pub words: Vec<f32>,
-    /// [positions, hidden_size], from the first token's on: position plus token type 0, which every token of a
-    /// single text has.
+    /// [positions, hidden_size], starting with the first token's row: the position plus token type 0, which every token
+    /// of a single text has.
     pub positions: Vec<f32>,
-    /// What takes no position; see [`Architecture::padding`].
+    /// The padding token, which takes no position; see [`Architecture::padding`].
     pub padding: Option<Padding>,
-    /// After the sum.
+    /// The normalisation after the sum.
     pub norm: Norm,
 }
 
-/// The padding token in a text that spells it out: it gets `place` instead of a position, and the token after it the
+/// The padding token in a text that spells it. It gets `place` instead of a position, and the next token gets the
 /// position that it would have had.
 pub struct Padding {
-    /// Its id.
+    /// The token id.
     pub token: u32,
-    /// `[hidden_size]`, token type 0 included.
+    /// `[hidden_size]`, with token type 0.
     pub place: Vec<f32>,
 }
 
-/// One layer of the encoder.
+/// The weights of a layer.
 pub struct LayerWeights {
     /// The queries, keys and values of each head, head after head: [heads · 3 · head_dim, hidden_size]
     pub qkv: Weight,
-    /// After attention: [hidden_size, hidden_size]
+    /// The layer after attention: [hidden_size, hidden_size]
     pub output: Weight,
-    /// After the residual connection around attention.
+    /// The normalisation after attention and its residual.
     pub output_norm: Norm,
-    /// Into the feed-forward block: [intermediate_size, hidden_size]
+    /// The first layer of the feed-forward block: [intermediate_size, hidden_size]
     pub up: Weight,
-    /// Out of it: [hidden_size, intermediate_size]
+    /// The second layer of the feed-forward block: [hidden_size, intermediate_size]
     pub down: Weight,
-    /// After the residual connection around it.
+    /// The normalisation after the feed-forward block and its residual.
     pub down_norm: Norm,
 }
 
@@ -61,7 +61,7 @@ pub struct Weight {
     pub bias: Vec<f32>,
 }
 
-/// The learned part of a layer normalisation, `[hidden_size]` each.
+/// The learned parameters of a layer normalisation, `[hidden_size]` each.
 pub struct Norm {
     /// The factor.
     pub gain: Vec<f32>,
@@ -69,10 +69,10 @@ pub struct Norm {
     pub shift: Vec<f32>,
 }
 
-/// Where a family keeps what every member has.
+/// The names of a family's tensors.
 struct Names {
     prefix: &'static str,
-    /// Before the number of a layer.
+    /// The prefix before the number of a layer.
     layer: &'static str,
     qkv: [&'static str; 3],
     output: &'static str,
@@ -115,7 +115,7 @@ const MPNET: Names = Names {
 };
 
 impl<'a> Checkpoint<'a> {
-    /// Of the tensors in `vb`; nothing is read yet.
+    /// Takes the tensors in `vb`. Nothing is read yet.
     pub fn new(vb: VarBuilder<'a>, architecture: &'a Architecture) -> Self {
         let names = match architecture.family {
             Family::Bert => &BERT,
@@ -128,7 +128,7 @@ impl<'a> Checkpoint<'a> {
         Self { vb, architecture, names }
     }
 
-    /// What comes before the first layer.
+    /// Reads the embeddings.
     pub fn embeddings(&self) -> Result<Embeddings> {
         let Architecture { hidden_size, padding, .. } = *self.architecture;
         let vb = self.vb.pp("embeddings");
@@ -142,7 +142,7 @@ impl<'a> Checkpoint<'a> {
         }
         let offset = (self.architecture.position_offset() * hidden_size).min(positions.len());
         let before = positions.drain(..offset);
-        // The padding token's own row is the last one before those of the others.
+        // The padding token's row is the last one before the positions.
         let place = before.skip(padding.map_or(0, |token| token as usize * hidden_size)).collect();
         Ok(Embeddings {
             words: table("word_embeddings", self.architecture.vocab_size)?,
@@ -152,7 +152,7 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// Layer `i`, counted from 0.
+    /// Reads layer `i`, counted from 0.
     pub fn layer(&self, i: usize) -> Result<LayerWeights> {
         let Architecture { hidden_size: n, intermediate_size: inner, .. } = *self.architecture;
         let vb = self.vb.pp(self.names.layer).pp(i);
@@ -168,7 +168,8 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// [RELATIVE_BUCKETS, heads], which all layers share; none in a family without relative positions.
+    /// Reads the relative positions, [RELATIVE_BUCKETS, heads], which all layers share. `None` in a family without
+    /// them.
     pub fn relative_bias(&self) -> Result<Option<Vec<f32>>> {
         if self.architecture.family != Family::Mpnet {
             return Ok(None);
@@ -177,7 +178,7 @@ impl<'a> Checkpoint<'a> {
         values(self.vb.get(shape, "encoder.relative_attention_bias.weight")?).map(Some)
     }
 
-    /// Checkpoints converted from TensorFlow call its two vectors gamma and beta.
+    /// Reads a normalisation. Checkpoints converted from TensorFlow name its vectors gamma and beta.
     fn norm(&self, vb: &VarBuilder<'_>, name: &str) -> Result<Norm> {
         let (vb, n) = (vb.pp(name), self.architecture.hidden_size);
         let (gain, shift) = if vb.contains_tensor("gamma") { ("gamma", "beta") } else { ("weight", "bias") };
@@ -185,17 +186,18 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
+/// Reads a linear layer.
 fn weight(vb: &VarBuilder<'_>, name: &str, outputs: usize, inputs: usize) -> Result<Weight> {
     let vb = vb.pp(name);
     Ok(Weight { weight: values(vb.get((outputs, inputs), "weight")?)?, bias: values(vb.get(outputs, "bias")?)? })
 }
 
-/// The tensor's values in row-major order, as f32.
+/// Returns a tensor's values in row-major order, as f32.
 fn values(tensor: Tensor) -> Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// The first head's rows of each part, then the second's.
+/// Gathers the rows by heads: the first head's rows of each part, then the second's.
 fn by_head(parts: &[Weight; 3], heads: usize) -> Weight {
     let gather = |of: fn(&Weight) -> &[f32]| {
         let head = |i: usize| {

@@ -1,7 +1,7 @@
-//! The steps of the encoder on a processor, by the kernels of [`crate::kernel`].
+//! The steps of the encoder on a CPU, by the kernels of [`crate::kernel`].
 //!
-//! Activations are f32 throughout. In int8 each is also quantised as soon as it is made, while its row is in the
-//! first cache, if a linear layer reads it next; attention, residuals and normalisations stay in f32.
+//! Activations are f32. For int8, an activation that a linear layer reads next is also quantised as soon as it is made,
+//! while its row is in the first-level cache. Attention, residuals and normalisations stay in f32.
 
 use std::sync::Arc;
 
@@ -18,16 +18,16 @@ use crate::kernel::norm::LayerNorm;
 use crate::kernel::pass::{Before, Pass};
 use crate::kernel::team::Team;
 
-/// One worker's processor.
+/// The CPU of a worker.
 #[derive(Clone)]
 pub struct Cpu {
     level: Level,
-    /// What linear layers read.
+    /// The form in which linear layers read activations.
     form: Form,
     team: Arc<Team>,
 }
 
-/// Vectors to look up.
+/// A table of vectors.
 pub struct Table {
     /// [rows, columns]
     values: Vec<f32>,
@@ -35,13 +35,14 @@ pub struct Table {
 }
 
 impl Table {
+    /// Returns a row.
     fn row(&self, row: u32) -> &[f32] {
         &self.values[row as usize * self.columns..][..self.columns]
     }
 }
 
 impl Cpu {
-    /// Instructions, arithmetic, and the threads that may help.
+    /// Chooses the instructions, the arithmetic and the threads that help.
     pub fn new(level: Level, precision: Precision, team: Arc<Team>) -> Self {
         let form = match precision {
             Precision::F32 => Form::of_f32(level),
@@ -50,7 +51,7 @@ impl Cpu {
         Self { level, form, team }
     }
 
-    /// Does `before` to the rows, and makes of them what a linear layer will want.
+    /// Applies `before` to the rows, and converts them to the form that linear layers read.
     fn pass(&self, before: Before<'_>, rows: &mut Rows) {
         let (x, to) = rows.target(self.form);
         Pass { before, x, to }.apply(self.level, &self.team);

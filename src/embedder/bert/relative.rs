@@ -1,17 +1,17 @@
-//! MPNet's relative positions: for each head, what it learned to add to the score of two tokens by their distance.
+//! MPNet's relative positions: a learned number for each head and distance, which is added to the score of two tokens.
 //!
-//! Distances share numbers, the more of them the farther they are, as in T5 (Raffel et al., 2020): 16 numbers for
-//! keys at or before the query, 16 for those after it; of each, 8 for the distances 0 to 7, and 8 for those from 8
-//! on, two to each doubling; the last of them is for 91 and more.
+//! Distances share numbers in buckets, as in T5 (Raffel et al., 2020). There are 16 buckets for keys at or before the
+//! query, and 16 for keys after it. On each side 8 buckets are for the distances 0 to 7, and 8 for greater ones: two
+//! for each doubling, and the last for 91 and more.
 
 use crate::model::RELATIVE_BUCKETS;
 
-/// The row of the table for a distance: the key's position less the query's.
+/// Returns the row of the table for a distance: the key's position minus the query's.
 pub fn bucket(distance: isize) -> usize {
     const HALF: usize = RELATIVE_BUCKETS / 2;
     const EXACT: usize = HALF / 2;
     let (n, after) = (distance.unsigned_abs(), if distance > 0 { HALF } else { 0 });
-    // 8 + ⌊8 · log(n / 8) / log(128 / 8)⌋ = 2 + ⌊log2 n²⌋, and whole numbers leave nothing to rounding.
+    // 8 + ⌊8 · log(n / 8) / log(128 / 8)⌋ = 2 + ⌊log2 n²⌋, computed in integers and so without rounding.
     let within = if n < EXACT { n } else { ((n * n).ilog2() as usize + 2).min(HALF - 1) };
     after + within
 }
@@ -20,7 +20,7 @@ pub fn bucket(distance: isize) -> usize {
 mod tests {
     use super::*;
 
-    /// `MPNetEncoder.relative_position_bucket` of transformers with its arguments as they are there.
+    /// Computes `MPNetEncoder.relative_position_bucket` of transformers.
     fn plain(distance: isize) -> usize {
         let (max_distance, num_buckets) = (128.0f64, 16);
         let max_exact = num_buckets / 2;

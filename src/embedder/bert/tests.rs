@@ -1,4 +1,4 @@
-//! The encoder beside candle-transformers' `BertModel`, and its promise of equal bits.
+//! The encoder compared with candle-transformers' `BertModel`, and the invariant of equal bits.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn config(
     }
 }
 
-/// The same as candle-transformers wants it.
+/// The same configuration for candle-transformers.
 fn candle(config: &Architecture) -> Config {
     Config {
         vocab_size: config.vocab_size,
@@ -63,7 +63,7 @@ fn candle(config: &Architecture) -> Config {
     }
 }
 
-/// Weights of the size that training leaves, from a seed.
+/// Makes weights of a realistic size from a seed.
 fn weights(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
     let (n, inner) = (config.hidden_size, config.intermediate_size);
     let mut shapes = vec![
@@ -124,18 +124,18 @@ fn load<B: Backend>(weights: HashMap<String, Tensor>, config: &Architecture, bac
     Bert::load(builder(weights), config, backend, CPU_BLOCK_TOKENS).expect("weights are complete")
 }
 
-/// Every token's vector, by fresh memory.
+/// Computes every token's vector with new scratch memory.
 fn hidden<B: Backend>(bert: &Bert<B>, backend: &B, sequences: &[Vec<u32>]) -> Hidden {
     bert.forward(&slices(sequences), &mut bert.scratch(backend.clone())).expect("ids are valid")
 }
 
-/// How far a hidden value, of which the greatest are about 4, may be from that of plain f32: roundings, and on tiles what
-/// pairs of bf16 leave out, 2⁻¹⁶ of each product.
+/// The tolerance of a hidden value; the greatest are about 4. It covers rounding, and on tiles the part of each product
+/// that split bf16 omits, 2⁻¹⁶.
 fn tolerance(level: Level) -> f32 {
     if Form::of_f32(level) == Form::Pairs { 4e-5 } else { 1e-5 }
 }
 
-/// The greatest difference from candle-transformers, which computes one sequence at a time.
+/// Returns the greatest difference from candle-transformers, which computes one sequence at a time.
 fn worst_difference<B: Backend>(config: &Architecture, seed: u64, backend: &B, sequences: &[Vec<u32>]) -> f32 {
     let weights = weights(config, seed);
     let reference = BertModel::load(builder(weights.clone()), &candle(config)).expect("weights are complete");

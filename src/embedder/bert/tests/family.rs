@@ -1,5 +1,5 @@
-//! The members of the family beside references of their own: candle-transformers where it has them, and for MPNet
-//! its definition in f64.
+//! The members of the family compared with references: candle-transformers if it has the member, and for MPNet its
+//! definition in f64.
 
 use candle_core::Result;
 use candle_transformers::models::{distilbert, xlm_roberta};
@@ -9,7 +9,7 @@ use crate::model::RELATIVE_BUCKETS;
 
 const LENGTHS: [usize; 8] = [1, 2, 7, 16, 17, 33, 64, 5];
 
-/// RoBERTa's token 1 is padding, and the ids of `sequence` have it in places, as a text might spell it out.
+/// RoBERTa's padding token. The ids of `sequence` contain it, as a text may that spells it.
 const PADDING: u32 = 1;
 
 fn roberta(hidden_act: model::Activation) -> Architecture {
@@ -38,9 +38,9 @@ fn mpnet(hidden_size: usize, heads: usize, positions: usize) -> Architecture {
     }
 }
 
-/// A checkpoint in a family's own names, those of transformers.
+/// Makes a checkpoint with a family's own names in transformers.
 fn checkpoint(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
-    // As with two token types, which some have and the others' names leave out.
+    // Made for two token types. Families without them have no name for them.
     let shapes = Architecture { type_vocab_size: config.type_vocab_size.max(1), ..config.clone() };
     let renamed: &[(&str, &str)] = match config.family {
         Family::Bert | Family::Roberta => &[],
@@ -78,7 +78,8 @@ fn checkpoint(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
     tensors
 }
 
-/// Compares every token of the last layer at every level and by candle's operations with `reference`, which computes one sequence.
+/// Compares every token of the last layer with `reference`, at every level and with candle's operations. `reference`
+/// computes one sequence.
 fn assert_agrees(
     config: &Architecture,
     weights: &HashMap<String, Tensor>,
@@ -138,7 +139,7 @@ fn every_token_of_xlm_roberta_is_that_of_candle_transformers() {
 
 #[test]
 fn every_token_of_distilbert_is_that_of_candle_transformers() {
-    // What transformers computes for "gelu" has the error function; candle's DistilBERT takes the tanh.
+    // "gelu" in transformers has the error function; candle's DistilBERT uses the tanh.
     for (seed, (ours, theirs)) in [(GeluTanh, "gelu"), (Relu, "relu")].into_iter().enumerate() {
         let config = distilbert(ours);
         let weights = checkpoint(&config, seed as u64);
@@ -156,7 +157,7 @@ fn every_token_of_distilbert_is_that_of_candle_transformers() {
         let settings: distilbert::Config = serde_json::from_value(settings).expect("complete");
         let reference = distilbert::DistilBertModel::load(builder(weights.clone()), &settings).expect("complete");
         let compute = |ids: &[u32]| -> Result<Vec<f32>> {
-            // Its mask is 1 where a token is not to be seen.
+            // Its mask is 1 for hidden tokens.
             let hidden = Tensor::zeros((1, ids.len()), DType::U8, &Device::Cpu)?;
             let ids = Tensor::new(ids, &Device::Cpu)?.unsqueeze(0)?;
             reference.forward(&ids, &hidden)?.flatten_all()?.to_vec1()
@@ -222,7 +223,7 @@ fn robertas_longest_text_is_two_tokens_shorter_than_its_table() {
     assert_eq!(refused, "sequence 0 has 65 tokens, the model has 64 positions");
 }
 
-/// MPNet as transformers defines it, with nothing left out but dropout and batches.
+/// Computes MPNet as transformers defines it, without dropout and batches.
 struct PlainMpnet<'a> {
     config: &'a Architecture,
     weights: &'a HashMap<String, Tensor>,
@@ -322,7 +323,7 @@ fn add(a: &Rows, b: &Rows) -> Rows {
     a.iter().zip(b).map(|(a, b)| a.iter().zip(b).map(|(a, b)| a + b).collect()).collect()
 }
 
-/// x Φ(x), Φ by Simpson's rule from 0.
+/// Computes x Φ(x), with Φ by Simpson's rule from 0.
 fn gelu(x: f64) -> f64 {
     const STEPS: usize = 200;
     let density = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
@@ -332,8 +333,8 @@ fn gelu(x: f64) -> f64 {
     x * (0.5 + area)
 }
 
-/// The row for key less query, by the boundaries between distances: 0 to 7 are rows of their own, and each further
-/// row begins √2 times as far as the one before.
+/// Finds the row for a distance by the boundaries between rows. The distances 0 to 7 have rows of their own, and each
+/// further row begins √2 times as far as the one before.
 fn bucket(distance: i64) -> usize {
     let begins = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
     let row = begins.iter().filter(|&&begin| distance.abs() >= begin).count();
