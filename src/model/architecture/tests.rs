@@ -175,7 +175,7 @@ fn what_calls_itself_by_a_familys_name_and_is_not_is_refused() {
 #[test]
 fn impossible_sizes_are_named() {
     let error = read(json!({"num_attention_heads": 5})).unwrap_err();
-    assert!(error.contains("hidden_size 32 is no multiple of num_attention_heads 5"), "{error}");
+    assert!(error.contains("hidden_size 32 must be a multiple of num_attention_heads 5"), "{error}");
     let error = read(json!({"num_attention_heads": 0})).unwrap_err();
     assert!(error.contains("num_attention_heads is 0"), "{error}");
     let error = read(json!({"type_vocab_size": 0})).unwrap_err();
@@ -187,9 +187,9 @@ fn impossible_sizes_are_named() {
 }
 
 #[test]
-fn distilberts_settings_are_called_by_its_own_names() {
+fn distilbert_errors_use_its_own_names_of_settings() {
     for (change, named) in [
-        (json!({"n_heads": 5}), "dim 32 is no multiple of n_heads 5"),
+        (json!({"n_heads": 5}), "dim 32 must be a multiple of n_heads 5"),
         (json!({"n_layers": 0}), "n_layers is 0"),
         (json!({"hidden_dim": 0}), "hidden_dim is 0"),
         (json!({"activation": "silu"}), "activation is silu"),

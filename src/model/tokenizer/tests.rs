@@ -159,7 +159,7 @@ fn settings_that_cannot_be_honoured_are_refused_by_name() {
         (json!({"sep_token": {"content": "</s>"}}), "sep_token is \"</s>\""),
         (json!({"unk_token": "<unk>"}), "unk_token is \"<unk>\""),
         (json!({"model_max_length": -1}), "model_max_length is -1"),
-        (json!({"do_lower_case": "no"}), "a switch is \"no\""),
+        (json!({"do_lower_case": "no"}), "expected true or false, found \"no\""),
     ] {
         let error = read_of("bert", &word_piece(), settings).unwrap_err();
         assert!(error.contains(reason) && error.contains("tokenizer_config.json"), "{reason}: {error}");

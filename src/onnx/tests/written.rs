@@ -104,7 +104,7 @@ pub fn probabilities_are_known_by_the_step_that_makes_them_and_never_by_their_na
     let called_so = scores(&[("Abs", &["z"], "probabilities")], "probabilities");
     let error =
         Graph::load(runtime, GraphSource::Memory(&called_so), Wanted::Logits).map(drop).unwrap_err().to_string();
-    assert!(error.contains("its output probabilities float32 [batch, 2] has the name of probabilities"), "{error}");
+    assert!(error.contains("its output probabilities float32 [batch, 2] is named as probabilities"), "{error}");
     assert!(error.contains("Abs"), "{error}");
 }
 
