@@ -42,8 +42,8 @@ pub enum StartError {
     /// The graph does not load.
     #[error(transparent)]
     Graph(#[from] onnx::LoadError),
-    /// The tokenizer is invalid.
-    #[error("tokenizer.json is not a valid tokenizer: {0}; save it again with a fast tokenizer")]
+    /// The tokenizer cannot be used.
+    #[error("tokenizer.json cannot be used: {0}")]
     Tokenizer(TokenizerError),
     /// The graph does not take every text that its tokenizer and its settings allow.
     #[error("the graph does not fit its tokenizer: {0}")]

@@ -34,7 +34,7 @@ pub enum StartError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// The tokenizer file cannot be used.
-    #[error("{path} is not a valid tokenizer: {reason}; save it again with a fast tokenizer", path = .path.display())]
+    #[error("{path} cannot be used: {reason}", path = .path.display())]
     Tokenizer {
         /// The file.
         path: PathBuf,

@@ -350,7 +350,7 @@ fn a_classifier_that_cannot_be_served_ends_the_start_with_the_reason() {
         ("no_ids", ["input_ids", "inputs_embeds"]),
         ("wrong_output", ["logits", "last_hidden_state"]),
         ("no_tokenizer", ["tokenizer.json is missing", ""]),
-        ("vocabulary", ["tokenizer.json has 200 tokens", "number 199"]),
+        ("vocabulary", ["tokenizer.json has 200 tokens", "token 199"]),
         ("nothing_at_all", ["nothing_at_all", ""]),
     ] {
         let classifier = format!("broken={}", folder.join(name).display());
