@@ -1,21 +1,21 @@
-//! How a server's address may be written.
+//! Parses the address of a server.
 
 use super::Error;
 
-/// `host:port` or `http://host:port` → the URL to connect to. The address that a server listens on works too:
-/// `0.0.0.0` and `[::]` mean any address of this machine, so the loopback one is called.
+/// Returns the URL for `host:port` or `http://host:port`. The address that a server listens on works too: `0.0.0.0` and
+/// `[::]` mean any address of this machine, so the loopback address is called.
 pub(super) fn parse(address: &str) -> Result<String, Error> {
     let refuse = |reason: &str| Err(Error::Address { address: address.into(), reason: reason.into() });
     let rest = match address.split_once("://") {
         None => address,
         Some(("http", rest)) => rest,
-        Some(("https", _)) => return refuse("TLS is not supported; put a proxy in front, or use http://"),
-        Some(_) => return refuse("only http:// is supported"),
+        Some(("https", _)) => return refuse("TLS is not supported: use http://, or put a proxy in front of the server"),
+        Some(_) => return refuse("expected http:// or no scheme"),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let Some((host, port)) = rest.rsplit_once(':') else { return refuse("expected host:port, as in 127.0.0.1:50051") };
+    let Some((host, port)) = rest.rsplit_once(':') else { return refuse("expected host:port, for example 127.0.0.1:50051") };
     if port.parse::<u16>().is_err() {
-        return refuse("the port is not a number from 0 to 65535");
+        return refuse("the port is not a number: expected 0 to 65535");
     }
     let host = match host {
         "" | "0.0.0.0" => "127.0.0.1",
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_needs_no_scheme_and_may_be_the_one_listened_on() {
+    fn an_address_needs_no_scheme_and_may_be_the_listening_address() {
         for (address, url) in [
             ("127.0.0.1:50051", "http://127.0.0.1:50051"),
             ("http://search.internal:80", "http://search.internal:80"),
@@ -50,7 +50,7 @@ mod tests {
             ("localhost:http", "the port is not a number"),
             ("localhost:99999", "the port is not a number"),
             ("https://localhost:1", "TLS is not supported"),
-            ("unix:///tmp/s:1", "only http://"),
+            ("unix:///tmp/s:1", "expected http://"),
         ] {
             let message = parse(address).expect_err(address).to_string();
             assert!(message.contains(reason) && message.contains(address), "{message}");

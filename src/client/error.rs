@@ -1,4 +1,4 @@
-//! What can go wrong with a call, in one readable line.
+//! The errors of calls, each readable in one line.
 
 use std::error::Error as StdError;
 use std::fmt::Write;
@@ -6,21 +6,21 @@ use std::fmt::Write;
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{BadRequest, RpcStatusExt, StatusExt, pb};
 
-/// Why there is no answer.
+/// The reason why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address cannot be read.
+    /// The address cannot be parsed.
     #[error("the address {address:?} is not usable: {reason}")]
     Address {
-        /// As given.
+        /// The address as given.
         address: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
-    /// Nobody answers there.
-    #[error("cannot connect to {address}: {reason}; is the server running? start it with `cognate serve`")]
+    /// No server answers at the address.
+    #[error("cannot connect to {address}: {reason}; if the server is not running, start it with `cognate serve`")]
     Connect {
-        /// As given.
+        /// The address as given.
         address: String,
         /// The innermost cause.
         reason: String,
@@ -28,29 +28,29 @@ pub enum Error {
     /// The connection was lost in the middle of a call.
     #[error("the connection to {address} was lost: {reason}")]
     Lost {
-        /// As given.
+        /// The address as given.
         address: String,
         /// The innermost cause.
         reason: String,
     },
-    /// The time allowed for the call has passed.
+    /// The timeout of the call has passed.
     #[error("no answer from {address} in the time allowed")]
     TimedOut {
-        /// As given.
+        /// The address as given.
         address: String,
     },
-    /// The server refused.
+    /// The server refused the call.
     #[error("{line}")]
     Refused {
         /// The gRPC code.
         code: Code,
-        /// Code, message and details.
+        /// The code, the message and the details.
         line: String,
     },
 }
 
 impl Error {
-    /// What the call names is not there.
+    /// Returns true if the call named something that does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { code: Code::NotFound, .. })
     }
@@ -60,7 +60,7 @@ impl Error {
     }
 
     pub(super) fn call(address: &str, status: &Status) -> Self {
-        // A status that the server sent has no source; one that tonic made of a broken connection has.
+        // A status from the server has no source; one that tonic made from a broken connection has.
         match status.source() {
             Some(cause) if chain(cause).any(|error| error.is::<TimeoutExpired>()) => {
                 Self::TimedOut { address: address.into() }
@@ -71,7 +71,7 @@ impl Error {
     }
 }
 
-/// The error of one item among others, as a line: `INVALID_ARGUMENT: text of 20000000 bytes, at most 1048576`.
+/// The error of one item as a line: `INVALID_ARGUMENT: text of 20000000 bytes, at most 1048576`.
 pub fn item_error(status: &pb::Status) -> String {
     let code = Code::from_i32(status.code);
     let mut line = format!("{}: {}", name(code), status.message);
@@ -88,7 +88,7 @@ fn line(status: &Status) -> String {
     line
 }
 
-/// The violated fields, but for those that the message names already.
+/// Appends the violated fields that the message does not name.
 fn add_violations(line: &mut String, details: Option<BadRequest>) {
     for violation in details.into_iter().flat_map(|details| details.field_violations) {
         if !line.contains(&violation.field) {
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_connection_is_told_from_a_refusal() {
+    fn a_broken_connection_is_distinguished_from_a_refusal() {
         let status = Status::from_error(Box::new(std::io::Error::other("connection reset by peer")));
         let line = Error::call("host:1", &status).to_string();
         assert_eq!(line, "the connection to host:1 was lost: connection reset by peer");
     }
 
     #[test]
-    fn an_items_error_reads_like_a_calls() {
+    fn the_error_of_an_item_reads_like_that_of_a_call() {
         let status = pb::Status { code: 3, message: "texts[3]: too long".into(), details: vec![] };
         assert_eq!(item_error(&status), "INVALID_ARGUMENT: texts[3]: too long");
     }

@@ -1,8 +1,8 @@
-//! A client of the service: what the client commands, the demo and the tests talk through.
+//! A client of the service, which the client commands, the demo and the tests use.
 //!
-//! It owns the choices that every caller would make again: how an address may be written, time-outs,
-//! message sizes, how documents are packed into an upload, and how a failure reads in one line.
-//! Besides the server it is the only place that knows tonic; callers see the messages of [`crate::proto`].
+//! It makes the choices that every caller needs: the forms of an address, timeouts, message sizes, the packing of
+//! documents into an upload, and errors in one line. With the server it is the only module that knows tonic. Callers
+//! see the messages of [`crate::proto`].
 
 mod address;
 mod error;
@@ -23,16 +23,16 @@ pub use upload::{Broken, Progress, Summary};
 
 use crate::proto::{self as pb, cognate_client::CognateClient};
 
-/// The largest response that is read. The server keeps to its own max_message_bytes, which a client cannot
-/// know before its first call; this only bounds what a hostile server can make it hold.
+/// The largest response that is read. The server keeps to its own max_message_bytes, which a client does not know
+/// before its first call. This limit only bounds what a hostile server can make the client hold.
 const MAX_RESPONSE_BYTES: usize = 1 << 30;
 
-/// How to connect.
+/// The settings of a connection.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The longest wait for the TCP connection.
     pub connect_timeout: Duration,
-    /// The longest wait for the answer to a call; streams are not counted. `None`: as long as it takes.
+    /// The longest wait for the answer to a call, streams excluded. `None`: no limit.
     pub timeout: Option<Duration>,
 }
 
@@ -58,7 +58,7 @@ pub async fn connect(address: &str, options: &Options) -> Result<Client, Error> 
         .map_err(|cause| Error::Address { address: address.into(), reason: cause.to_string() })?
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
-        // A server that vanished without closing the connection is noticed even in a call without time-out.
+        // Detects a server that vanished without closing the connection, even in a call without timeout.
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
     let connecting = endpoint.connect();
@@ -67,7 +67,7 @@ pub async fn connect(address: &str, options: &Options) -> Result<Client, Error> 
     Ok(Client { address: address.into(), timeout: options.timeout, channel, rpc })
 }
 
-/// A unary call of the service as a method.
+/// Defines methods for unary calls of the service.
 macro_rules! unary {
     ($($(#[$doc:meta])+ $name:ident($request:ident) -> $response:ident;)+) => {$(
         $(#[$doc])+
@@ -80,32 +80,32 @@ macro_rules! unary {
 
 impl Client {
     unary! {
-        /// What is served.
+        /// Returns the model, the limits and the classifiers of the server.
         info(InfoRequest) -> InfoResponse;
-        /// Texts to vectors.
+        /// Embeds texts.
         embed(EmbedRequest) -> EmbedResponse;
-        /// Texts to labels.
+        /// Classifies texts.
         classify(ClassifyRequest) -> ClassifyResponse;
-        /// Cosine similarities of texts.
+        /// Returns cosine similarities of texts.
         similarity(SimilarityRequest) -> SimilarityResponse;
-        /// Nearest neighbours.
+        /// Returns the nearest neighbours of queries.
         top_k(TopKRequest) -> TopKResponse;
-        /// Documents by id.
+        /// Returns documents by id.
         get_documents(GetDocumentsRequest) -> GetDocumentsResponse;
-        /// Removes documents by id.
+        /// Deletes documents by id or by filter.
         delete_documents(DeleteDocumentsRequest) -> DeleteDocumentsResponse;
-        /// A page of documents.
+        /// Returns a page of documents.
         list_documents(ListDocumentsRequest) -> ListDocumentsResponse;
-        /// Makes an empty collection.
+        /// Creates an empty collection.
         create_collection(CreateCollectionRequest) -> CreateCollectionResponse;
-        /// A page of collections.
+        /// Returns a page of collections.
         list_collections(ListCollectionsRequest) -> ListCollectionsResponse;
-        /// Removes a collection.
+        /// Deletes a collection.
         delete_collection(DeleteCollectionRequest) -> DeleteCollectionResponse;
     }
 
-    /// Any number of texts to vectors: one response for each request, in order. `requests` is read no faster
-    /// than the server embeds.
+    /// Embeds a stream of texts: one response for each request, in order. `requests` is read no faster than the server
+    /// embeds.
     pub async fn embed_stream(
         &self,
         requests: impl Stream<Item = pb::EmbedRequest> + Send + 'static,
@@ -115,7 +115,7 @@ impl Client {
         Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
     }
 
-    /// Any number of texts to labels: one response for each request, in order. `requests` is read no faster than the
+    /// Classifies a stream of texts: one response for each request, in order. `requests` is read no faster than the
     /// server classifies.
     pub async fn classify_stream(
         &self,
@@ -126,7 +126,7 @@ impl Client {
         Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
     }
 
-    /// A collection as it is at one moment, in parts.
+    /// Returns a snapshot of a collection, in parts.
     pub async fn export(
         &self,
         request: pb::ExportRequest,
@@ -136,14 +136,14 @@ impl Client {
         Ok(parts.into_inner().map(move |part| part.map_err(|status| client.failed(status))).boxed())
     }
 
-    /// All that is committed, as the parts of one file.
+    /// Returns all committed data, as the parts of one file.
     pub async fn backup(&self) -> Result<BoxStream<'static, Result<pb::BackupResponse, Error>>, Error> {
         let parts = self.rpc.clone().backup(pb::BackupRequest {}).await.map_err(|status| self.failed(status))?;
         let client = self.clone();
         Ok(parts.into_inner().map(move |part| part.map_err(|status| client.failed(status))).boxed())
     }
 
-    /// Whether `service` is serving, by the gRPC health protocol; the empty name asks for the whole server.
+    /// Returns true if `service` is serving, by the gRPC health protocol. The empty name means the whole server.
     pub async fn health(&self, service: &str) -> Result<bool, Error> {
         let request = self.request(HealthCheckRequest { service: service.into() });
         let answer = HealthClient::new(self.channel.clone()).check(request).await;

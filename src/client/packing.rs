@@ -1,5 +1,5 @@
-//! Packs documents into upload messages: large enough that a message's overhead does not count, small enough that
-//! progress is seen often and the server's limit is never near.
+//! Packs documents into upload messages. They are large enough that the overhead of a message does not matter, and
+//! small enough for frequent progress and for the server's limit.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,26 +14,26 @@ use tonic_types::pb::Status;
 
 use crate::proto::{Document, UploadError, UploadRequest};
 
-/// Documents in a message, at most: a few batches of the server.
+/// Documents in a message at most: a few batches of the server.
 const MAX_DOCUMENTS: usize = 256;
-/// Bytes in a message, unless one document alone is larger.
+/// Bytes in a message, unless a single document is larger.
 const TARGET_BYTES: usize = 1 << 20;
-/// How long a message waits for more documents when the source has none ready.
+/// Time that a message waits for more documents when the source has none ready.
 const LINGER: Duration = Duration::from_millis(5);
-/// The tag and length around a document, and around the collection's name.
+/// Bytes of the tag and length around a document, and around the name of the collection.
 const FRAME_BYTES: usize = 16;
 
-/// How large messages may be.
+/// The size limits of messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Where a message is sent off.
+    /// The size at which a message is sent.
     target_bytes: usize,
-    /// What the server takes.
+    /// The largest message that the server accepts.
     max_bytes: usize,
 }
 
 impl Limits {
-    /// `max_message_bytes` is the server's; the name travels in the first message only, but is counted in each.
+    /// The limits for the server's `max_message_bytes`. Only the first message has the name, but it is counted in each.
     pub(super) fn new(max_message_bytes: u64, collection: &str) -> Self {
         let max_bytes = usize::try_from(max_message_bytes).unwrap_or(usize::MAX);
         let max_bytes = max_bytes.saturating_sub(collection.len() + FRAME_BYTES);
@@ -41,31 +41,31 @@ impl Limits {
     }
 }
 
-/// Documents that no message can hold. They are not sent, so the server's positions skip them.
+/// Documents that are too large for any message. They are not sent, so the server's positions skip them.
 #[derive(Debug, Default)]
 pub(super) struct TooLarge {
     /// Their positions in the caller's stream, ascending.
     positions: Vec<u64>,
-    /// Those not yet reported.
+    /// The errors that are not reported yet.
     errors: Vec<UploadError>,
 }
 
-/// Shared between the sending and the receiving half of an upload.
+/// The documents too large to send, shared by the sending and the receiving half of an upload.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Refused(Arc<Mutex<TooLarge>>);
+pub(super) struct Oversized(Arc<Mutex<TooLarge>>);
 
-impl Refused {
-    /// The errors since the last call.
+impl Oversized {
+    /// Returns the errors since the last call.
     pub(super) fn take_errors(&self) -> Vec<UploadError> {
         std::mem::take(&mut self.lock().errors)
     }
 
-    /// How many so far.
+    /// The number of these documents.
     pub(super) fn count(&self) -> u64 {
         self.lock().positions.len() as u64
     }
 
-    /// The server's position of a document → its position in the caller's stream.
+    /// Converts the server's position of a document into its position in the caller's stream.
     pub(super) fn position(&self, sent: u64) -> u64 {
         let mut position = sent;
         for &skipped in &self.lock().positions {
@@ -78,11 +78,11 @@ impl Refused {
     }
 
     fn add(&self, position: u64, id: String, bytes: usize, max_bytes: usize) {
-        let message = format!("the document is {bytes} bytes, a message holds at most {max_bytes}");
+        let message = format!("the document has {bytes} bytes, a message holds at most {max_bytes}: split the document");
         let status = Status { code: Code::OutOfRange as i32, message, details: Vec::new() };
-        let mut refused = self.lock();
-        refused.positions.push(position);
-        refused.errors.push(UploadError { position, id, status: Some(status) });
+        let mut oversized = self.lock();
+        oversized.positions.push(position);
+        oversized.errors.push(UploadError { position, id, status: Some(status) });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, TooLarge> {
@@ -90,29 +90,29 @@ impl Refused {
     }
 }
 
-/// The messages of one upload. What has been gathered is sent when it is enough, or when the next document keeps us
-/// waiting: a slow source is not held up. Without documents it is one message that names the collection.
+/// The messages of one upload. A message is sent when it is full, or when the next document is late, so a slow source
+/// is not delayed. An upload without documents is one message that names the collection.
 pub(super) struct Messages<S> {
     documents: S,
     limits: Limits,
-    refused: Refused,
-    /// Documents taken from the source.
+    oversized: Oversized,
+    /// The number of documents taken from the source.
     taken: u64,
     collection: Option<String>,
     gathered: Vec<Document>,
     gathered_bytes: usize,
-    /// Runs while the source has nothing ready and something is gathered.
+    /// The linger timer; runs while the source has nothing ready and documents are gathered.
     linger: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
 impl<S: Stream<Item = Document> + Unpin> Messages<S> {
-    pub(super) fn new(collection: &str, documents: S, limits: Limits, refused: Refused) -> Self {
+    pub(super) fn new(collection: &str, documents: S, limits: Limits, oversized: Oversized) -> Self {
         let (gathered, collection) = (Vec::new(), Some(collection.to_string()));
         Self {
             documents,
             limits,
-            refused,
+            oversized,
             taken: 0,
             collection,
             gathered,
@@ -122,13 +122,13 @@ impl<S: Stream<Item = Document> + Unpin> Messages<S> {
         }
     }
 
-    /// Adds a document; the message before it, if there is no more room in that.
+    /// Adds a document. Returns the message before it, if the document does not fit in that one.
     fn add(&mut self, document: Document) -> Option<UploadRequest> {
         let bytes = document.encoded_len() + FRAME_BYTES;
         let position = self.taken;
         self.taken += 1;
         if bytes > self.limits.max_bytes {
-            self.refused.add(position, document.id, bytes, self.limits.max_bytes);
+            self.oversized.add(position, document.id, bytes, self.limits.max_bytes);
             return None;
         }
         let full = self.gathered.len() == MAX_DOCUMENTS || self.gathered_bytes + bytes > self.limits.target_bytes;
@@ -138,7 +138,7 @@ impl<S: Stream<Item = Document> + Unpin> Messages<S> {
         message
     }
 
-    /// What has been gathered, if anything.
+    /// Returns a message with the gathered documents, if there are any.
     fn message(&mut self) -> Option<UploadRequest> {
         if self.gathered.is_empty() {
             return None;
@@ -189,21 +189,21 @@ mod tests {
         Document { id: id.to_string(), text: "x".repeat(text_bytes), ..Default::default() }
     }
 
-    fn pack(sizes: &[usize], max_message_bytes: u64) -> (Vec<UploadRequest>, Refused) {
-        let refused = Refused::default();
+    fn pack(sizes: &[usize], max_message_bytes: u64) -> (Vec<UploadRequest>, Oversized) {
+        let oversized = Oversized::default();
         let documents: Vec<_> = sizes.iter().enumerate().map(|(id, &bytes)| document(id, bytes)).collect();
         let limits = Limits::new(max_message_bytes, "c");
-        (block_on(Messages::new("c", stream::iter(documents), limits, refused.clone()).collect()), refused)
+        (block_on(Messages::new("c", stream::iter(documents), limits, oversized.clone()).collect()), oversized)
     }
 
     #[test]
     fn messages_keep_the_order_and_stay_below_the_limit() {
         let sizes: Vec<usize> = (0..1000).map(|i| i * 7919 % 2000).collect();
-        let (messages, refused) = pack(&sizes, 8_000);
+        let (messages, oversized) = pack(&sizes, 8_000);
         assert!(messages.iter().all(|message| message.encoded_len() <= 4_000), "half the limit is the target");
         let ids: Vec<usize> = messages.iter().flat_map(|m| &m.documents).map(|d| d.id.parse().unwrap()).collect();
         assert_eq!(ids, (0..1000).collect::<Vec<_>>());
-        assert_eq!(refused.count(), 0);
+        assert_eq!(oversized.count(), 0);
     }
 
     #[test]
@@ -215,40 +215,40 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_of_nothing_still_names_the_collection() {
+    fn an_empty_upload_names_the_collection() {
         let (messages, _) = pack(&[], 1 << 22);
         assert_eq!(messages, [UploadRequest { collection: "c".into(), documents: vec![] }]);
     }
 
     #[test]
     fn a_document_between_target_and_limit_travels_alone() {
-        let (messages, refused) = pack(&[10, 6_000, 10], 8_000);
+        let (messages, oversized) = pack(&[10, 6_000, 10], 8_000);
         assert_eq!(messages.iter().map(|m| m.documents.len()).collect::<Vec<_>>(), [1, 1, 1]);
-        assert!(messages.iter().all(|m| m.encoded_len() <= 8_000) && refused.count() == 0);
+        assert!(messages.iter().all(|m| m.encoded_len() <= 8_000) && oversized.count() == 0);
     }
 
     #[test]
     fn a_document_too_large_for_any_message_is_reported_and_positions_skip_it() {
-        let (messages, refused) = pack(&[10, 9_000, 10, 9_000, 9_000, 10], 8_000);
+        let (messages, oversized) = pack(&[10, 9_000, 10, 9_000, 9_000, 10], 8_000);
         let sent: Vec<&str> = messages.iter().flat_map(|m| &m.documents).map(|d| d.id.as_str()).collect();
         assert_eq!(sent, ["0", "2", "5"]);
-        assert_eq!((0..3).map(|sent| refused.position(sent)).collect::<Vec<_>>(), [0, 2, 5]);
-        let errors = refused.take_errors();
+        assert_eq!((0..3).map(|sent| oversized.position(sent)).collect::<Vec<_>>(), [0, 2, 5]);
+        let errors = oversized.take_errors();
         assert_eq!(
             errors.iter().map(|e| (e.position, e.id.as_str())).collect::<Vec<_>>(),
             [(1, "1"), (3, "3"), (4, "4")]
         );
-        assert!(refused.take_errors().is_empty() && refused.count() == 3, "reported once, counted for good");
+        assert!(oversized.take_errors().is_empty() && oversized.count() == 3, "reported once, counted for good");
     }
 
     #[tokio::test]
-    async fn a_slow_source_is_held_up_for_a_moment_only() {
+    async fn documents_of_a_slow_source_are_sent_after_a_moment() {
         let (mut source, documents) = mpsc::unbounded();
-        let mut messages = Messages::new("c", documents, Limits::new(1 << 22, "c"), Refused::default());
+        let mut messages = Messages::new("c", documents, Limits::new(1 << 22, "c"), Oversized::default());
         source.start_send(document(0, 1)).unwrap();
         assert!(messages.next().now_or_never().is_none(), "more may come");
         source.start_send(document(1, 1)).unwrap();
-        // The source stays open, so only the moment's end can send them.
+        // The source stays open, so only the timer can send them.
         let first = messages.next().await.expect("a message");
         assert_eq!(first.documents.len(), 2);
         assert!(messages.next().now_or_never().is_none(), "nothing more yet, and not the end");

@@ -1,44 +1,44 @@
-//! A streaming upload: documents in, progress out, memory bounded by HTTP/2's flow control.
+//! A streaming upload: documents in, progress out. HTTP/2 flow control bounds its memory (backpressure).
 
 use futures::{Stream, StreamExt};
 
-use super::packing::{Limits, Messages, Refused};
+use super::packing::{Limits, Messages, Oversized};
 use super::{Client, Error};
 use crate::proto::{InfoRequest, UploadError};
 
-/// How far an upload is.
+/// The progress of an upload.
 #[derive(Debug)]
 pub struct Progress<'a> {
-    /// The counts so far.
+    /// The counts until now.
     pub so_far: Summary,
-    /// Documents refused since the last progress; `position` counts the documents of the caller's stream from 0.
+    /// The documents refused since the last progress. `position` counts the documents of the caller's stream from 0.
     pub errors: &'a [UploadError],
 }
 
-/// What became of the documents.
+/// The counts of an upload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Documents that the server has read, or that were too large to be sent.
     pub received: u64,
     /// Documents that are stored and searchable.
     pub committed: u64,
-    /// Documents refused.
+    /// Documents that were refused.
     pub rejected: u64,
 }
 
-/// An upload that did not come to its end. What was committed stays.
+/// An upload that broke off. Committed documents stay.
 #[derive(Debug, thiserror::Error)]
 #[error("the upload ended early, {} documents are committed: {cause}", so_far.committed)]
 pub struct Broken {
     /// The counts at that time.
     pub so_far: Summary,
-    /// Why. Part of the message, so not a `source`.
+    /// The reason. It is a part of the message, so it is not a `source`.
     pub cause: Error,
 }
 
 impl Client {
-    /// Uploads `documents` into `collection`, packed into messages of the size that the server takes, and calls
-    /// `watch` as batches commit. The stream is read no faster than the server stores.
+    /// Uploads `documents` into `collection`, packed into messages that the server accepts, and calls `watch` when
+    /// batches are committed. The stream is read no faster than the server stores.
     pub async fn upload<S, W>(&self, collection: &str, documents: S, mut watch: W) -> Result<Summary, Broken>
     where
         S: Stream<Item = crate::proto::Document> + Send + 'static,
@@ -49,18 +49,18 @@ impl Client {
         let info = self.info(InfoRequest {}).await.map_err(|cause| broken(so_far, cause))?;
         let limits = Limits::new(info.limits.unwrap_or_default().max_message_bytes, collection);
 
-        let refused = Refused::default();
-        let messages = Messages::new(collection, Box::pin(documents), limits, refused.clone());
+        let oversized = Oversized::default();
+        let messages = Messages::new(collection, Box::pin(documents), limits, oversized.clone());
         let call = self.rpc.clone().upload(messages).await;
         let mut answers = call.map_err(|status| broken(so_far, self.failed(status)))?.into_inner();
         while let Some(answer) = answers.next().await {
             let answer = answer.map_err(|status| broken(so_far, self.failed(status)))?;
             let mut errors = answer.errors;
             for error in &mut errors {
-                error.position = refused.position(error.position);
+                error.position = oversized.position(error.position);
             }
-            errors.extend(refused.take_errors());
-            so_far.received = answer.received + refused.count();
+            errors.extend(oversized.take_errors());
+            so_far.received = answer.received + oversized.count();
             so_far.committed = answer.committed;
             so_far.rejected += errors.len() as u64;
             watch(&Progress { so_far, errors: &errors });
@@ -68,7 +68,7 @@ impl Client {
                 return Ok(so_far);
             }
         }
-        let reason = "the server ended the upload without saying that it is done".to_string();
+        let reason = "the server ended the upload before it was done".to_string();
         Err(broken(so_far, Error::Lost { address: self.address.clone(), reason }))
     }
 }

@@ -234,7 +234,7 @@ async fn wrong_requests_name_their_field_and_what_it_may_be() {
         (
             TopKRequest { group_by: ".".repeat(1_025), ..search(1) },
             "group_by",
-            &format!("\"{}\"… is not a path of keys joined by dots, and too long for one key", ".".repeat(97)),
+            &format!("\"{}\"… is neither a path of keys joined by dots nor short enough to be one key", ".".repeat(97)),
         ),
         (by_author(1, 51), "group_size", "51 exceeds the limit of 50"),
         (TopKRequest { group_size: 2, ..search(1) }, "group_size", "is 2 without group_by: set group_by too"),

@@ -1,14 +1,14 @@
 //! The elements of a JSON array that is a whole file, one by one.
 //!
-//! Only the ends of elements are looked for here: whether each is JSON is found when it is read. So an element that is
-//! wrong is refused in its place, unless its quotes or brackets leave open where it ends.
+//! This module finds only the ends of elements; their syntax is checked when they are parsed. So a wrong element is
+//! refused alone, unless its quotes or brackets hide its end.
 
 use std::io::{self, BufRead};
 
 use super::lines::{KEPT_BYTES, Line};
 use super::{Error, MAX_RECORD_BYTES};
 
-/// The elements of the array that `input` holds; each as a [`Line`] with the line it begins on.
+/// The elements of the array in `input`, each as a [`Line`] with the line on which it begins.
 pub(super) fn elements(input: impl BufRead) -> impl Iterator<Item = Result<Line, Error>> {
     let mut bytes = Bytes { input, end: 0, line: 1, last: 0 };
     let mut state = State::Before;
@@ -24,18 +24,18 @@ pub(super) fn elements(input: impl BufRead) -> impl Iterator<Item = Result<Line,
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Before,
-    Within,
-    /// Behind the closing bracket.
-    Behind,
+    Inside,
+    /// After the closing bracket.
+    After,
     Ended,
 }
 
-/// Bytes one by one, with the place of the last.
+/// A reader of single bytes that knows the line of the last one.
 struct Bytes<R> {
     input: R,
-    /// Bytes taken.
+    /// The number of bytes read.
     end: u64,
-    /// That of the last byte, from 1.
+    /// The line of the last byte, from 1.
     line: u64,
     last: u8,
 }
@@ -50,8 +50,8 @@ impl<R: BufRead> Bytes<R> {
         Ok(Some(byte))
     }
 
-    /// The next byte that is no blank.
-    fn next_of_weight(&mut self) -> io::Result<Option<u8>> {
+    /// The next byte that is not white space.
+    fn next_non_blank(&mut self) -> io::Result<Option<u8>> {
         loop {
             match self.next()? {
                 Some(b' ' | b'\t' | b'\n' | b'\r') => {}
@@ -64,27 +64,27 @@ impl<R: BufRead> Bytes<R> {
 fn next(bytes: &mut Bytes<impl BufRead>, state: &mut State) -> Result<Option<Line>, Error> {
     match *state {
         State::Ended => return Ok(None),
-        State::Behind => {
-            let behind = bytes.next_of_weight()?;
-            return if behind.is_none() { Ok(None) } else { Err(Error::BehindArray { line: bytes.line }) };
+        State::After => {
+            let after = bytes.next_non_blank()?;
+            return if after.is_none() { Ok(None) } else { Err(Error::TextAfterArray { line: bytes.line }) };
         }
-        State::Before | State::Within => {}
+        State::Before | State::Inside => {}
     }
     let first = *state == State::Before;
     if first {
-        // The byte order mark and the bracket, which are known to be there.
+        // Skips the byte order mark and the bracket, which are known to be there.
         while bytes.next()?.is_some_and(|byte| byte != b'[') {}
-        *state = State::Within;
+        *state = State::Inside;
     }
-    let begin = bytes.next_of_weight()?;
+    let begin = bytes.next_non_blank()?;
     if first && begin == Some(b']') {
-        *state = State::Behind;
+        *state = State::After;
         return next(bytes, state);
     }
     let mut element = Element { line: bytes.line, text: Vec::new(), is_too_long: false };
     let (mut depth, mut quoted, mut escaped) = (0_u64, false, false);
     let mut taken = begin;
-    // Up to its last byte that is no blank.
+    // The end of the last byte of the element that is not white space.
     let mut end_of_element = bytes.end.saturating_sub(1);
     loop {
         let Some(byte) = taken else { return Err(Error::OpenArray { line: element.line }) };
@@ -96,7 +96,7 @@ fn next(bytes: &mut Bytes<impl BufRead>, state: &mut State) -> Result<Option<Lin
             b'[' | b'{' => depth += 1,
             b',' if depth == 0 => break,
             b']' if depth == 0 => {
-                *state = State::Behind;
+                *state = State::After;
                 break;
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -158,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn an_element_that_is_missing_stands_in_its_place() {
+    fn a_missing_element_is_an_empty_element() {
         assert_eq!(read("[1,,2,]"), [(1, "1"), (1, ""), (1, "2"), (1, "")].map(|(n, s)| Ok((n, s.to_owned()))));
     }
 
     #[test]
-    fn an_array_that_does_not_end_or_has_something_behind_it_is_an_error() {
+    fn an_array_without_an_end_or_with_text_after_it_is_an_error() {
         assert!(read("[1, {\"a\":\n").last().unwrap().as_ref().unwrap_err().contains("line 1"));
         assert!(read("[1]\n{\"a\": 1}\n").last().unwrap().as_ref().unwrap_err().contains("line 2"));
     }

@@ -6,20 +6,20 @@ use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
 use super::number::{self, Double, LargeNumbers};
-use super::rows::{Row, Rows};
+use super::rows::{Row, RowReader};
 use super::syntax::shortened;
 use super::types::Type;
 use super::{Bad, Error, Notes, Options, Parsed, Record};
 use crate::proto::Document;
 
-/// The records below the header.
+/// The records after the header.
 pub(super) fn records<'i>(
     input: impl BufRead + Send + 'i,
     delimiter: u8,
     options: Options,
     notes: Notes,
 ) -> Result<impl Iterator<Item = Result<Record, Error>> + Send + 'i, Error> {
-    let mut rows = Rows::new(input, delimiter, options.has_quotes)?;
+    let mut rows = RowReader::new(input, delimiter, options.has_quotes)?;
     let mut columns = Columns::find(rows.next()?, delimiter, &options)?;
     columns.note_header(&notes);
     let mut ended = false;
@@ -49,25 +49,25 @@ pub(super) fn records<'i>(
 #[derive(Debug)]
 struct Column {
     name: String,
-    /// As asked for; `None`: text, unless somebody asks.
+    /// The type that the user gave; `None`: text.
     given: Option<Type>,
-    looks: Looks,
+    guess: Guess,
 }
 
-/// What all values of a column so far could be taken for.
+/// The types that fit all values of a column until now.
 #[derive(Debug)]
-struct Looks {
+struct Guess {
     values: u64,
     numbers: bool,
     booleans: bool,
 }
 
-/// Where in a row things are.
+/// The positions of id, text and metadata in a row.
 #[derive(Debug)]
 struct Columns {
-    /// Each with its values, those of id and text too.
+    /// All columns, those of id and text included.
     all: Vec<Column>,
-    /// From 1; they got names of ours.
+    /// The numbers of columns without a name, from 1; they got generated names.
     nameless: Vec<usize>,
     id: Option<usize>,
     text: usize,
@@ -112,14 +112,14 @@ impl Columns {
         let column = |name: String| Column {
             given: options.types.of(&name),
             name,
-            looks: Looks { values: 0, numbers: true, booleans: true },
+            guess: Guess { values: 0, numbers: true, booleans: true },
         };
         Ok(Self { nameless, id, text, all: names.into_iter().map(column).collect() })
     }
 
     fn document(&mut self, row: &Row, options: &Options) -> Result<Parsed, Bad> {
-        if let Some(number) = row.behind_quote {
-            return Err(Bad::BehindQuote { field: number });
+        if let Some(number) = row.text_after_quote {
+            return Err(Bad::TextAfterQuote { field: number });
         }
         let fields: Vec<&str> = row
             .fields
@@ -147,7 +147,7 @@ impl Columns {
         Ok(Parsed::new(id, document, row.line, options).with_large_numbers(large_numbers))
     }
 
-    /// What was made of the header, where that is not what it says.
+    /// Adds notes about names of the header that were changed or have no special meaning.
     fn note_header(&self, notes: &Notes) {
         for number in &self.nameless {
             let name = &self.all[number - 1].name;
@@ -156,15 +156,15 @@ impl Columns {
         let others = self.all.iter().enumerate().filter(|(at, _)| *at != self.text && Some(*at) != self.id);
         for (_, column) in others.filter(|(_, column)| matches!(column.name.as_str(), "vector" | "metadata")) {
             let name = &column.name;
-            notes.add(format!("the column {name:?} is stored as text in the metadata: JSON lines alone hold a {name}"));
+            notes.add(format!("the column {name:?} is stored as text in the metadata: only JSON lines can hold a {name}"));
         }
     }
 
-    /// Columns that hold more than text, though nobody said so.
+    /// Adds a note about columns without a given type that hold only numbers or booleans.
     fn note_types(&self, notes: &Notes) {
-        let untyped = || self.all.iter().filter(|column| column.given.is_none() && column.looks.values > 0);
-        let numbers = untyped().filter(|column| column.looks.numbers).map(|column| (column, Type::Number));
-        let booleans = untyped().filter(|column| column.looks.booleans).map(|column| (column, Type::Boolean));
+        let untyped = || self.all.iter().filter(|column| column.given.is_none() && column.guess.values > 0);
+        let numbers = untyped().filter(|column| column.guess.numbers).map(|column| (column, Type::Number));
+        let booleans = untyped().filter(|column| column.guess.booleans).map(|column| (column, Type::Boolean));
         let found: Vec<(&Column, Type)> = numbers.chain(booleans).collect();
         let Some((first, _)) = found.first() else { return };
         let example = match found[0].1 {
@@ -174,7 +174,7 @@ impl Columns {
         let names: Vec<String> = found.iter().map(|(column, _)| format!("{:?}", shortened(&column.name))).collect();
         let types: Vec<String> = found.iter().map(|(column, of)| format!("{}:{}", column.name, of.name())).collect();
         notes.add(format!(
-            "the values of {} are stored as text, so that a filter such as '{}' finds none: --types '{}' stores numbers and \
+            "the values of {} are stored as text, so a filter like '{}' finds nothing: --types '{}' stores numbers and \
              booleans",
             names.join(", "),
             shortened(&example),
@@ -189,7 +189,7 @@ impl Column {
         let value_trimmed = value.trim();
         match self.given {
             None => {
-                self.looks.see(value);
+                self.guess.update(value);
                 Ok(Kind::StringValue(value.to_owned()))
             }
             Some(Type::Text) => Ok(Kind::StringValue(value.to_owned())),
@@ -206,8 +206,8 @@ impl Column {
     }
 }
 
-impl Looks {
-    fn see(&mut self, value: &str) {
+impl Guess {
+    fn update(&mut self, value: &str) {
         self.values += 1;
         self.numbers &= number::is_number(value) && matches!(number::double(value), Ok(Double::Same(_)));
         self.booleans &= matches!(value, "true" | "false" | "True" | "False" | "TRUE" | "FALSE");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tab_separates_where_that_is_asked_for() {
+    fn tabs_and_other_delimiters_separate_if_asked_for() {
         let read = all(b"id\ttext\na\tone, two\n", &Options { format: Format::Tsv, ..options() });
         let document = read[0].document.as_ref().unwrap();
         assert_eq!((document.id.as_str(), document.text.as_str()), ("a", "one, two"));
@@ -275,9 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_column_is_told_with_those_that_are_there() {
+    fn a_missing_column_is_reported_with_the_existing_ones() {
         let error = refused("name,body\n", &options());
-        assert_eq!(error, r#"has no column "text"; its columns are "name", "body": name one with --text-column"#);
+        assert_eq!(error, r#"has no column "text"; its columns are "name", "body": select one with --text-column"#);
         let named = Options { id_column: Some("key".into()), ..options() };
         assert!(refused("id,text\n", &named).contains("--id-column"), "an id column that was asked for must be there");
         assert!(refused("id, Text \n", &options()).ends_with("did you mean \" Text \"?"));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn no_column_is_lost_behind_another_of_its_name() {
+    fn two_columns_of_one_name_are_refused() {
         let error = refused("id,text,tag,tag\na,one,x,y\n", &options());
         assert_eq!(error, r#"has two columns named "tag", the 3rd and the 4th: rename one"#);
         assert!(refused("id,id,text\n", &options()).contains("\"id\", the 1st and the 2nd"));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_records_are_reported_where_they_stand() {
+    fn bad_records_are_reported_with_their_lines() {
         let read = all(b"id,text\na,1\nb\nc,2,3\nd,\xff\ne,a\0\nf,\"x\" y\n,last\n", &options());
         let found: Vec<_> = read.iter().map(|r| (r.line, r.document.as_ref().map(|d| d.id.as_str()))).collect();
         let (few, many) = (Bad::FieldCount { found: 1, expected: 2 }, Bad::FieldCount { found: 3, expected: 2 });
@@ -307,7 +307,7 @@ mod tests {
             (4, Err(&many)),
             (5, Err(&Bad::NotUtf8)),
             (6, Err(&Bad::Nul)),
-            (7, Err(&Bad::BehindQuote { field: 2 })),
+            (7, Err(&Bad::TextAfterQuote { field: 2 })),
             (8, Ok("file:8")),
         ];
         assert_eq!(found, expected);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn values_have_the_types_that_are_asked_for() {
+    fn values_have_the_given_types() {
         let input = b"id,text,year,flag,zip\n007,1,1999,TRUE,00501\nb,2,-0.5,0,\nc,3,n/a,true,\nd,4,5,maybe,\n";
         let read = all(input, &typed("year:number,flag:boolean,zip:text"));
         let metadata =
@@ -330,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn types_of_columns_that_are_not_there_or_are_text_are_refused() {
+    fn types_of_missing_columns_or_of_id_and_text_are_refused() {
         assert!(refused("id,text\n", &typed("year:number")).contains("has no column \"year\""));
         assert!(refused("id,text\n", &typed("id:number")).contains("--types"));
         assert!(refused("id,text\n", &typed("text:number")).contains("--types"));
     }
 
     #[test]
-    fn columns_of_numbers_and_booleans_that_are_stored_as_text_are_named() {
+    fn columns_of_numbers_and_booleans_stored_as_text_are_noted() {
         let input = "id,text,year,zip,ok,n\na,t,1999,00501,true,1\nb,t,2000.5,10001,false,\n";
         let said = notes(input, &options());
         assert!(said.contains("--types 'year:number,n:number,ok:boolean'"), "{said}");
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_does_not_draw_the_file_into_memory() {
+    fn an_unclosed_quote_does_not_load_the_file_into_memory() {
         let input = [&b"id,text\na,one\nb,\"two\nc,"[..], &b"x".repeat(100)].concat();
         let mut records = read(&input[..], &options()).unwrap();
         assert!(records.next().unwrap().is_ok());

@@ -1,48 +1,48 @@
-//! Why a record is not a document, and why a file is not read to its end.
+//! The errors of records that are not documents, and of files that are not read to their end.
 
 use super::MAX_RECORD_BYTES;
 use super::syntax::shortened;
 
-/// Why a record is not a document.
+/// The reason why a record is not a document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
-    /// Too long to be read.
+    /// The record is too long.
     #[error("longer than {MAX_RECORD_BYTES} bytes")]
     TooLong,
-    /// Not text in the encoding that is read.
+    /// The record is not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// A NUL byte, which text files do not have.
-    #[error("holds a NUL byte: is the file text in UTF-8?")]
+    /// The record has a NUL byte, which text files do not have.
+    #[error("has a NUL byte: expected text in UTF-8")]
     Nul,
-    /// Not JSON.
+    /// The record is not JSON.
     #[error("not JSON: {0}")]
     NotJson(String),
-    /// JSON, but not an object.
+    /// The record is JSON, but not an object.
     #[error("not a JSON object")]
     NotAnObject,
-    /// A field that the user named is not there.
+    /// A field that the user named does not exist.
     #[error("no field {name:?}, which {flag} names; its fields are {fields}")]
     NoField {
         /// The field.
         name: String,
-        /// Where it was named.
+        /// The flag that names it.
         flag: &'static str,
-        /// Those that are there.
+        /// The existing fields.
         fields: String,
     },
-    /// A field of the wrong type.
+    /// A field has the wrong type.
     #[error("{field:?} is not {expected}")]
     WrongType {
-        /// The field's name.
+        /// The name of the field.
         field: String,
-        /// What it should be.
+        /// The expected type.
         expected: &'static str,
     },
-    /// A field both beside and inside the metadata.
-    #[error("{0:?} is a field of the record and of its metadata")]
+    /// A field is both in the record and in its metadata.
+    #[error("{0:?} is a field of the record and of its metadata: expected in one of them")]
     Twice(String),
-    /// Metadata nested deeper than the wire carries.
+    /// The metadata is nested deeper than the wire allows.
     #[error("{field} is nested more than {} deep", crate::rpc::metadata::MAX_DEPTH)]
     TooDeep {
         /// The first name that is too deep.
@@ -54,142 +54,142 @@ pub enum Bad {
          --large-numbers text or --large-numbers round"
     )]
     LargeNumber {
-        /// Where.
+        /// The path of the number.
         field: String,
-        /// As the file has it.
+        /// The digits in the file.
         digits: String,
-        /// What it would be rounded to.
+        /// The nearest double.
         nearest: String,
     },
-    /// A number that no double is near to.
+    /// A number outside the range of doubles.
     #[error("{field}: {digits} is {reason}")]
     OutOfRange {
-        /// Where.
+        /// The path of the number.
         field: String,
-        /// As the file has it.
+        /// The digits in the file.
         digits: String,
-        /// Which bound it breaks.
+        /// The limit that it exceeds.
         reason: String,
     },
-    /// Nothing to embed.
+    /// The record has neither text nor vector.
     #[error("no text and no vector")]
     Empty,
     /// A CSV record with more or fewer fields than the header.
     #[error("{found} fields, the header has {expected}")]
     FieldCount {
-        /// In the record.
+        /// The number of fields in the record.
         found: usize,
-        /// In the header.
+        /// The number of fields in the header.
         expected: usize,
     },
-    /// A CSV field that goes on behind its closing quote.
+    /// A CSV field with text after its closing quote.
     #[error(
-        "field {field} goes on behind its closing quote: is a quote before it not closed, or one within not doubled?"
+        "field {field} has text after its closing quote: close the quote before it, or double the quotes inside the field"
     )]
-    BehindQuote {
-        /// From 1.
+    TextAfterQuote {
+        /// The number of the field, from 1.
         field: usize,
     },
 }
 
-/// Why reading a file ended before its end.
+/// The reason why a file is not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The input failed.
+    /// Reading the input failed.
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
-    /// Not a text file in UTF-8.
+    /// The file is not text in UTF-8.
     #[error("is {what}: {remedy}")]
     NotText {
-        /// What it is.
+        /// The content of the file.
         what: &'static str,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
-    /// Plain lines, by name, that are something else by their look.
+    /// A file of plain lines, by its name, that looks like another format.
     #[error("looks like {what}: {}", remedy(format, *flag))]
     LooksLike {
-        /// What it seems to be.
+        /// The format that it looks like, in words.
         what: &'static str,
-        /// Its format.
+        /// The name of that format.
         format: &'static str,
-        /// By which the format can be named.
+        /// The flag that sets the format.
         flag: Option<&'static str>,
     },
-    /// A JSON object that is written over several lines.
-    #[error("holds an object over several lines: write one object a line (jq -c . FILE), or an array of objects")]
-    SpreadObject,
-    /// A JSON array that has no end.
-    #[error("line {line}: the array or an element of it is not closed; nothing from there on was read")]
+    /// A JSON object over several lines.
+    #[error("holds an object over several lines: write one object on each line (jq -c . FILE), or an array of objects")]
+    ObjectOverLines,
+    /// A JSON array without an end.
+    #[error("line {line}: the array or an element of it is not closed; nothing after it was read")]
     OpenArray {
-        /// Where the last element begins.
+        /// The line on which the last element begins.
         line: u64,
     },
-    /// More behind a JSON array.
-    #[error("line {line}: something stands behind the array's end; it was not read")]
-    BehindArray {
-        /// Where.
+    /// Text after a JSON array.
+    #[error("line {line}: found text after the end of the array; it was not read")]
+    TextAfterArray {
+        /// The line of the text.
         line: u64,
     },
-    /// A CSV without a line.
+    /// A CSV file without a line.
     #[error("is empty: expected a header")]
     NoHeader,
     /// A header in another encoding.
-    #[error("its header is not UTF-8: convert it, as in iconv -f LATIN1 -t UTF-8")]
+    #[error("its header is not UTF-8: convert the file, for example with iconv -f LATIN1 -t UTF-8")]
     HeaderNotUtf8,
-    /// A CSV without a column that is needed.
+    /// A CSV file without a required column.
     #[error("has no column {wanted:?}; its columns are {columns}{advice}")]
     NoColumn {
         /// The column.
         wanted: String,
         /// The header.
         columns: String,
-        /// What to do, if that can be seen.
+        /// The remedy, if one is known.
         advice: String,
     },
-    /// Two columns of a CSV with one name.
+    /// A CSV file with two columns of the same name.
     #[error("has two columns named {name:?}, the {} and the {}: rename one", ordinal(*first), ordinal(*second))]
     TwoColumns {
         /// Their name.
         name: String,
-        /// From 1.
+        /// The number of the first one, from 1.
         first: usize,
-        /// From 1.
+        /// The number of the second one, from 1.
         second: usize,
     },
-    /// The id's column is the text's.
+    /// One column for both the id and the text.
     #[error("the column {name:?} cannot be both id and text: name another with --id-column or --text-column")]
     OneColumnTwice {
         /// Its name.
         name: String,
     },
-    /// A type for a column that is text by its use.
+    /// A type for the column of ids or texts.
     #[error("the column {name:?} holds ids or texts: --types is for the other columns")]
     TypedText {
         /// Its name.
         name: String,
     },
-    /// A quote of a CSV that is never closed.
-    #[error("line {line}: a quote is opened and never closed; nothing from there on was read")]
+    /// A quote in a CSV file that is never closed.
+    #[error("line {line}: a quote is opened and never closed; nothing after it was read")]
     OpenQuote {
-        /// Where it is.
+        /// The line of the quote.
         line: u64,
     },
-    /// A CSV record that is too long to be held.
+    /// A CSV record that is too long.
     #[error(
-        "line {line}: a record is longer than {MAX_RECORD_BYTES} bytes{}; nothing from there on was read",
-        quote.map(|line| format!("; is the quote in line {line} not closed?")).unwrap_or_default()
+        "line {line}: a record is longer than {MAX_RECORD_BYTES} bytes{}; nothing after it was read",
+        quote.map(|line| format!("; the quote in line {line} may not be closed")).unwrap_or_default()
     )]
     LongRow {
-        /// Where it begins.
+        /// The line on which it begins.
         line: u64,
-        /// Where a quote is open.
+        /// The line of a quote that is still open.
         quote: Option<u64>,
     },
 }
 
 impl Error {
-    /// A header without a column. `flag`: where its name comes from.
+    /// The error of a header without a column. `flag` names the flag that selects the column.
     pub(super) fn no_column(wanted: &str, flag: &str, names: &[String], delimiter: u8) -> Self {
         let columns = names.iter().map(|name| format!("{:?}", shortened(name))).collect::<Vec<_>>().join(", ");
         let alike = |name: &&String| name.trim().eq_ignore_ascii_case(wanted.trim());
@@ -198,10 +198,10 @@ impl Error {
             .find(|&other| other != delimiter && names.len() == 1 && names[0].as_bytes().contains(&other));
         let advice = match (names.iter().find(alike), other) {
             (Some(name), _) => format!(": did you mean {name:?}?"),
-            (None, Some(b'\t')) => ": is it separated by tabs? say --format tsv".to_owned(),
-            (None, Some(other)) => format!(": say --delimiter '{}' if that separates them", char::from(other)),
+            (None, Some(b'\t')) => ": if tabs separate the columns, use --format tsv".to_owned(),
+            (None, Some(other)) => format!(": if '{0}' separates the columns, use --delimiter '{0}'", char::from(other)),
             (None, None) if flag == "--types" => String::new(),
-            (None, None) => format!(": name one with {flag}"),
+            (None, None) => format!(": select one with {flag}"),
         };
         Self::NoColumn { wanted: shortened(wanted), columns: shortened(&columns), advice }
     }
@@ -209,8 +209,8 @@ impl Error {
 
 fn remedy(format: &str, flag: Option<&str>) -> String {
     match flag {
-        Some(flag) => format!("say {flag} {format}, or {flag} lines if each line is a text"),
-        None => format!("give it as a file named .{format}"),
+        Some(flag) => format!("use {flag} {format}, or {flag} lines if each line is a text"),
+        None => format!("rename the file to .{format}"),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Files of any bytes, read as records.
+//! The fuzz target for files: any bytes are read as records.
 
 use super::{Format, Options, read};
 
-/// The first byte says which format the others are in.
+/// Reads a file; the first byte selects the format.
 pub(crate) fn file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
     let format = match kind % 4 {

@@ -1,32 +1,32 @@
-//! Ids for records that have none.
+//! Generates ids for records that have none.
 
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::proto::Document;
 
-/// Bytes of the digest that an id shows, as twice as many letters. Only records of one line number and one file name
-/// are told apart by them.
+/// Bytes of the digest in an id, written as twice as many letters. They only distinguish records with the same line
+/// number and file name.
 const DIGEST_BYTES: usize = 6;
 
-/// How a record without an id is named.
+/// The rule for the ids of records without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MadeUpIds {
-    /// `stem:line-digest`, where the digest is of the whole document. The same record has the same id whenever it is
-    /// loaded again, and no record takes the place of another one.
+    /// `stem:line-digest`, with a digest of the whole document. A record gets the same id each time it is loaded, and
+    /// never replaces another record.
     ByContent {
-        /// The file's name, as a rule without its extension.
+        /// The name of the file, usually without its extension.
         stem: String,
     },
-    /// `prefix:line`: the next load with this prefix replaces what this one stored.
+    /// `prefix:line`: the next load with this prefix replaces the documents of this one.
     ByLine {
-        /// What the user chose.
+        /// The prefix that the user chose.
         prefix: String,
     },
 }
 
 impl MadeUpIds {
-    /// The id of `document`, which has none, from line `line`.
+    /// Returns the id of `document`, which has none and stands on line `line`.
     pub(super) fn id(&self, line: u64, document: &Document) -> String {
         match self {
             Self::ByLine { prefix } => format!("{prefix}:{line}"),
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_record_has_the_same_id_and_another_record_another_one() {
+    fn equal_records_have_equal_ids_and_different_ones_do_not() {
         let ids = MadeUpIds::ByContent { stem: "data".into() };
         let document = |text: &str| Document { text: text.into(), ..Default::default() };
         let january = ids.id(1, &document("january"));

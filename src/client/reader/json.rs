@@ -1,4 +1,4 @@
-//! A document from a JSON object.
+//! Parses a document from a JSON object.
 
 use std::borrow::Cow;
 
@@ -13,8 +13,8 @@ use crate::rpc::metadata::MAX_DEPTH;
 
 type Fields<'t> = Vec<(Cow<'t, str>, Node<'t>)>;
 
-/// `{"id": …, "text": …, "metadata": {…}, "vector": […]}`, all but one of text and vector optional; fields of any
-/// other name are added to the metadata. A number as id keeps its digits.
+/// Parses `{"id": …, "text": …, "metadata": {…}, "vector": […]}`. One of text and vector is required. Fields with other
+/// names are added to the metadata. A number as id keeps its digits.
 pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     let node = syntax::parse(text).map_err(|invalid| Bad::NotJson(invalid.to_string()))?;
     let Node::Object(mut fields) = node else { return Err(Bad::NotAnObject) };
@@ -55,7 +55,7 @@ pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parse
     Ok(Parsed::new(id, document, line, options).with_large_numbers(large_numbers))
 }
 
-/// Takes a field out; one that is null is as good as none.
+/// Removes a field. A null counts as missing.
 fn take<'t>(fields: &mut Fields<'t>, name: &str) -> Option<Node<'t>> {
     let at = fields.iter().position(|(field, _)| field == name)?;
     Some(fields.remove(at).1).filter(|node| *node != Node::Null)
@@ -63,7 +63,7 @@ fn take<'t>(fields: &mut Fields<'t>, name: &str) -> Option<Node<'t>> {
 
 fn vector(numbers: &[Node<'_>]) -> Result<Vector, Bad> {
     let value = |(position, node): (usize, &Node<'_>)| {
-        // Straight to 32 bits: what was exported is read back to the bit.
+        // Parsed directly to 32 bits, so an exported vector is read back exactly.
         let value = match node {
             Node::Number(digits) => digits.parse::<f32>().ok(),
             _ => return Err(wrong_type("vector", "a list of numbers")),
@@ -76,8 +76,8 @@ fn vector(numbers: &[Node<'_>]) -> Result<Vector, Bad> {
     Ok(Vector { values: numbers.iter().enumerate().map(value).collect::<Result<_, _>>()?, ..Default::default() })
 }
 
-/// The metadata of a record: what is under that name, and the fields beside it. With how many of its numbers are kept
-/// otherwise than they are written.
+/// Merges the metadata of a record: the fields of `metadata`, and the other fields of the record. Returns it with the
+/// number of numbers that are stored differently from the file.
 fn merge(inside: Fields<'_>, beside: Fields<'_>, large: LargeNumbers) -> Result<(Struct, u32), Bad> {
     let (mut metadata, mut converting) = (Struct::default(), Converting { path: Vec::new(), large, large_numbers: 0 });
     let is_inside = inside.into_iter().map(|field| (true, field)).chain(beside.into_iter().map(|field| (false, field)));
@@ -95,9 +95,9 @@ fn merge(inside: Fields<'_>, beside: Fields<'_>, large: LargeNumbers) -> Result<
     Ok((metadata, converting.large_numbers))
 }
 
-/// From JSON to the wire.
+/// The conversion from JSON to the wire.
 struct Converting {
-    /// Names and positions on the way to the value, for messages.
+    /// Names and positions on the path to the value, for messages.
     path: Vec<String>,
     large: LargeNumbers,
     large_numbers: u32,
@@ -146,7 +146,7 @@ impl Converting {
     }
 }
 
-/// A number of the metadata. `large_numbers` counts those that are kept otherwise than they are written.
+/// Converts a number of the metadata. `large_numbers` counts those that are stored differently from the file.
 pub(super) fn number(
     digits: &str,
     field: impl FnOnce() -> String,
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_id_is_made_up_and_a_number_is_an_id_with_all_its_digits() {
+    fn a_missing_id_is_generated_and_a_number_as_id_keeps_its_digits() {
         assert_eq!(parse(&json!({ "text": "t" })).unwrap().id, "file:7");
         assert_eq!(parse(&json!({ "id": null, "text": "t" })).unwrap().id, "file:7");
         for digits in ["42", "100000000000000000001", "100000000000000000002", "1.0", "1e0", "1.10", "-0", "-0.0"] {
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_join_the_metadata_unless_they_are_there_already() {
+    fn other_fields_are_added_to_the_metadata_unless_it_has_them() {
         let read = parse(&json!({ "text": "t", "year": 1999, "metadata": { "k": 1 } })).unwrap();
         let expected = metadata::from_json(json!({ "k": 1, "year": 1999 }).as_object().unwrap());
         assert_eq!(read.metadata, Some(expected));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_id_may_have_other_names_which_must_then_be_there() {
+    fn text_and_id_may_have_other_names_that_must_exist() {
         let named = Options { id_column: Some("url".into()), text_column: Some("body".into()), ..options() };
         let read = document(r#"{"url": "u", "body": "b", "text": "not it"}"#, 1, &named).unwrap().document;
         assert_eq!((read.id.as_str(), read.text.as_str()), ("u", "b"));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_are_told_by_field() {
+    fn wrong_types_are_reported_by_field() {
         for (record, message) in [
             (json!({ "id": [1], "text": "t" }), r#""id" is not a string or a number"#),
             (json!({ "text": 5 }), r#""text" is not a string"#),
@@ -278,10 +278,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_is_refused() {
+    fn a_name_that_occurs_twice_is_refused() {
         for text in [r#"{"id": "a", "text": "t", "id": "b"}"#, r#"{"text": "t", "metadata": {"k": 1, "k": 2}}"#] {
             let error = read(text).unwrap_err().to_string();
-            assert!(error.contains("stands twice"), "{error}");
+            assert!(error.contains("occurs twice"), "{error}");
         }
     }
 }

@@ -7,20 +7,20 @@ use super::MAX_RECORD_BYTES;
 /// A line without its end (`\n` or `\r\n`).
 #[derive(Debug, PartialEq)]
 pub(super) struct Line {
-    /// From 1.
+    /// Its number, from 1.
     pub number: u64,
-    /// Bytes of the input up to its end, which is included.
+    /// Bytes of the input up to its end, with the line end.
     pub end: u64,
-    /// What it holds; if it is too long, its beginning.
+    /// Its content; only the beginning if it is too long.
     pub bytes: Vec<u8>,
-    /// It is longer than [`MAX_RECORD_BYTES`]; the rest was skipped.
+    /// True if it is longer than [`MAX_RECORD_BYTES`]; the rest was skipped.
     pub too_long: bool,
 }
 
-/// How much of a line that is too long is kept, to recognise it by.
+/// Bytes of a line that are kept if it is too long, so that the user can recognise it.
 pub(super) const KEPT_BYTES: usize = 200;
 
-/// The lines of `input`; a byte order mark at its beginning is dropped.
+/// The lines of `input`, without a byte order mark at its beginning.
 pub(super) fn lines(input: impl BufRead) -> impl Iterator<Item = io::Result<Line>> {
     bounded(input, MAX_RECORD_BYTES)
 }
@@ -35,10 +35,10 @@ fn bounded(mut input: impl BufRead, max_bytes: usize) -> impl Iterator<Item = io
     })
 }
 
-/// `begin`: bytes of the input before the line.
+/// Reads the next line. `begin` is the number of bytes before it.
 fn next(input: &mut impl BufRead, number: u64, begin: u64, max_bytes: usize) -> io::Result<Option<Line>> {
     let mut bytes = Vec::new();
-    // Two more than the limit, for the line's end.
+    // Two more than the limit, for the line end.
     if input.by_ref().take(max_bytes as u64 + 2).read_until(b'\n', &mut bytes)? == 0 {
         return Ok(None);
     }

@@ -1,13 +1,13 @@
 //! Documents from files: JSON lines, a JSON array, CSV, TSV and plain text.
 //!
-//! A file is read record by record, so its size does not matter. A record that cannot be used is an error in its
-//! place and never ends the reading. The reading ends early only where the rest cannot be trusted: the input fails, the
-//! file is not what it is read as, its header lacks a column asked for, or a quote or bracket is never closed.
-//! Nothing is taken otherwise than it is written without a word: each record says what was made up or changed
-//! ([`Remarks`]), and the file what was made of its header ([`Records::notes`]).
+//! A file is read record by record, so its size does not matter. A record that cannot be used is an error of its own,
+//! and the reading continues. The reading ends early only if the rest cannot be trusted: reading fails, the file is in
+//! another format, its header lacks a requested column, or a quote or bracket is never closed. Nothing is changed
+//! silently: each record reports what was generated or changed ([`Remarks`]), and the file reports how its header was
+//! understood ([`Records::notes`]).
 
 mod array;
-mod beginning;
+mod detect;
 mod csv;
 mod error;
 pub(crate) mod fuzz;
@@ -23,34 +23,35 @@ use std::io::BufRead;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use beginning::is_json_object;
+pub use detect::is_json_object;
 pub use error::{Bad, Error};
 pub use ids::MadeUpIds;
 pub use number::LargeNumbers;
 pub use types::{Type, Types};
 
-use self::beginning::Layout;
+use self::detect::Layout;
 use crate::proto::Document;
 
 /// The longest record that is read, in bytes. A longer one is more likely a file of another format than a document.
 pub const MAX_RECORD_BYTES: usize = 64 << 20;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line: `id`, `text`, `metadata`, `vector`; any other field is added to the metadata. Or one
-    /// array of such objects.
+    /// One JSON object on each line: `id`, `text`, `metadata`, `vector`; any other field is added to the metadata. Or
+    /// one array of these objects.
     Jsonl,
-    /// Comma-separated with a header: `id`, `text`; any other column becomes metadata.
+    /// Comma-separated values with a header: `id`, `text`; any other column becomes metadata.
     Csv,
-    /// The same, separated by tabs.
+    /// Tab-separated values with a header.
     Tsv,
     /// Each line is a text; empty lines are skipped.
     Lines,
 }
 
 impl Format {
-    /// By the extension: `.jsonl`, `.ndjson` or `.json`; `.csv`; `.tsv` or `.tab`; anything else is plain lines.
+    /// Returns the format by the extension: `.jsonl`, `.ndjson` or `.json`; `.csv`; `.tsv` or `.tab`; otherwise plain
+    /// lines.
     pub fn of(path: &Path) -> Self {
         let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
         match extension.as_deref().and_then(|extension| extension.to_str()) {
@@ -61,41 +62,41 @@ impl Format {
         }
     }
 
-    /// It has a header that names columns.
+    /// Returns true if the format has a header with column names.
     pub fn has_columns(self) -> bool {
         matches!(self, Self::Csv | Self::Tsv)
     }
 }
 
-/// How records become documents.
+/// The options for reading a file.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The format.
     pub format: Format,
-    /// The user named the format: plain lines that look like another one are taken as they are.
+    /// True if the user set the format: then lines that look like another format are accepted as plain text.
     pub format_is_given: bool,
-    /// The flag by which the user may name it, for messages.
+    /// The flag that sets the format, for messages.
     pub format_flag: Option<&'static str>,
-    /// How records without an id are named.
+    /// The rule for the ids of records without one.
     pub made_up_ids: MadeUpIds,
-    /// The column or field that holds the id, which must then be there. `None`: `id`, if there is one.
+    /// The column or field with the id, which must exist. `None`: `id`, if it exists.
     pub id_column: Option<String>,
-    /// The column or field that holds the text, which must then be there. `None`: `text`.
+    /// The column or field with the text, which must exist. `None`: `text`.
     pub text_column: Option<String>,
-    /// What separates the fields of a CSV; `None`: as the format says.
+    /// The separator of the fields of a CSV file; `None`: the format's own.
     pub delimiter: Option<u8>,
-    /// Quotes enclose the fields of a CSV; else they are part of the text.
+    /// True if quotes enclose the fields of a CSV file; otherwise they are part of the text.
     pub has_quotes: bool,
     /// The types of CSV columns.
     pub types: Types,
     /// The treatment of whole numbers that metadata cannot hold.
     pub large_numbers: LargeNumbers,
-    /// Records that end within the first so many bytes are passed over; their lines count. 0: none are.
+    /// Records that end within this number of bytes are skipped, but their lines are counted. 0: none are skipped.
     pub after_bytes: u64,
 }
 
 impl Options {
-    /// For a file with the usual names. `stem`: the file's name in the ids of records without one.
+    /// The options for a file with the usual names. `stem` is the name of the file in generated ids.
     pub fn new(format: Format, stem: impl Into<String>) -> Self {
         Self {
             format,
@@ -124,24 +125,24 @@ impl Options {
 /// One record of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// The line it begins on, from 1.
+    /// The line on which it begins, from 1.
     pub line: u64,
-    /// Bytes of the input up to its end, the line's end included where there is one.
+    /// Bytes of the input up to its end, with the line end if there is one.
     pub end: u64,
-    /// The record as it stands in the file, without its line end; a part of it if it is too long.
+    /// The text of the record in the file, without its line end; only a part if it is too long.
     pub raw: String,
-    /// The document, or why there is none.
+    /// The document, or the reason why there is none.
     pub document: Result<Document, Bad>,
-    /// What of the document does not stand in the record.
+    /// The changes from the record to the document.
     pub remarks: Remarks,
 }
 
-/// What of a document was made up or changed.
+/// The parts of a document that were generated or changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Remarks {
-    /// The record has no id.
+    /// True if the record has no id, so one was generated.
     pub made_up_id: bool,
-    /// Numbers of the metadata that are kept otherwise than they are written, as [`LargeNumbers`] says.
+    /// The count of metadata numbers that are stored differently from the file, by the rule of [`LargeNumbers`].
     pub large_numbers: u32,
 }
 
@@ -156,7 +157,7 @@ impl Record {
     }
 }
 
-/// A document, and how it came about.
+/// A document with its remarks.
 #[derive(Debug)]
 struct Parsed {
     document: Document,
@@ -164,7 +165,7 @@ struct Parsed {
 }
 
 impl Parsed {
-    /// The document with this id; with one that is made up if the record has none.
+    /// The document with this id, or with a generated one if the record has none.
     fn new(id: Option<String>, mut document: Document, line: u64, options: &Options) -> Self {
         let made_up_id = id.is_none();
         document.id = id.unwrap_or_else(|| options.made_up_ids.id(line, &document));
@@ -177,14 +178,14 @@ impl Parsed {
     }
 }
 
-/// The records of a file, in order. After an `Err` there are no more.
+/// The records of a file, in order. An `Err` is the last item.
 pub struct Records<'i> {
     records: Box<dyn Iterator<Item = Result<Record, Error>> + Send + 'i>,
     notes: Notes,
 }
 
 impl Records<'_> {
-    /// What is to be known of the file as a whole, since the last call.
+    /// Returns the notes about the whole file since the last call.
     pub fn notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -198,7 +199,7 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// Written by the part that reads a format.
+/// Notes about a file, added by the reader of its format.
 #[derive(Debug, Clone, Default)]
 struct Notes(Arc<Mutex<Vec<String>>>);
 
@@ -208,11 +209,11 @@ impl Notes {
     }
 }
 
-/// The records of `input`. What its beginning shows (another format or encoding, columns that are not there) is found
-/// here.
+/// Returns the records of `input`. Fails at once if the beginning shows an error: another format or encoding, or
+/// missing columns.
 pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Result<Records<'i>, Error> {
     let (options, notes) = (options.clone(), Notes::default());
-    let layout = beginning::look(&mut input, &options)?;
+    let layout = detect::layout(&mut input, &options)?;
     let after = options.after_bytes;
     let is_wanted = move |end: u64| end > after;
     let records: Box<dyn Iterator<Item = Result<Record, Error>> + Send + 'i> = match options.format {
@@ -226,7 +227,7 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
         }
         Format::Jsonl if layout == Layout::Array => {
             let elements = array::elements(input).filter(move |line| line.as_ref().map_or(true, |l| is_wanted(l.end)));
-            // A place without an element is no blank line.
+            // A missing element is not a blank line, so it is not skipped.
             Box::new(elements.map(move |line| Ok(from_text(line?, |text, line| json::document(text, line, &options)))))
         }
         Format::Jsonl => Box::new(
@@ -243,7 +244,7 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
                         from_line(line, |text, line| {
                             if text.contains('\r') && !told.replace(true) {
                                 parse_notes.add(format!(
-                                    "line {line} holds carriage returns (\\r), which do not end a line here: they are part of \
+                                    "line {line} has carriage returns (\\r), which do not end a line here: they are part of \
                                      the text"
                                 ));
                             }
@@ -256,7 +257,7 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
     Ok(Records { records, notes })
 }
 
-/// A line as a text.
+/// Makes a document from a line of plain text.
 fn plain(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     if text.contains('\0') {
         return Err(Bad::Nul);
@@ -265,7 +266,7 @@ fn plain(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     Ok(Parsed::new(None, document, line, options))
 }
 
-/// `None` for a blank line.
+/// Parses a line; `None` for a blank line.
 fn from_line(
     line: std::io::Result<lines::Line>,
     parse: impl FnOnce(&str, u64) -> Result<Parsed, Bad>,
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_a_text_named_by_file_and_line() {
+    fn each_line_is_a_text_with_an_id_of_file_and_line() {
         let read = records("first\n\n  \r\nfourth\r\nfifth", Format::Lines);
         let found: Vec<_> = read.iter().map(|r| (r.line, r.document.clone().unwrap())).collect();
         let expected = [(1, "file:1", "first"), (4, "file:4", "fourth"), (5, "file:5", "fifth")]
@@ -326,7 +327,7 @@ mod tests {
         let mut read = read(&b"a\0b\none\rtwo\rthree\n"[..], &by_line(Format::Lines)).unwrap();
         assert_eq!(read.next().unwrap().unwrap().document, Err(Bad::Nul));
         assert_eq!(read.next().unwrap().unwrap().document.unwrap().text, "one\rtwo\rthree");
-        assert!(read.notes()[0].contains("line 2 holds carriage returns"));
+        assert!(read.notes()[0].contains("line 2 has carriage returns"));
     }
 
     #[test]
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_behind_any_record_with_the_same_lines_and_ids() {
+    fn reading_continues_after_any_record_with_the_same_lines_and_ids() {
         let jsonl = "\u{feff}{\"text\":\"a\"}\n\n[1]\r\n{\"id\":\"x\",\"text\":\"b\"}\n{\"text\":\"c\"}";
         let csv = "id,text\n,one\nx,\"two\nand, \"\"more\"\"\"\n\n,\"three\n\"\n,four";
         for (input, format) in [
@@ -367,7 +368,7 @@ mod tests {
             for (n, record) in all.iter().enumerate() {
                 let options = Options { after_bytes: record.end, ..by_line(format) };
                 let rest: Vec<Record> = read(input.as_bytes(), &options).unwrap().map(Result::unwrap).collect();
-                assert_eq!(rest, all[n + 1..], "behind {record:?}");
+                assert_eq!(rest, all[n + 1..], "after {record:?}");
             }
         }
     }

@@ -1,28 +1,28 @@
-//! Numbers as a file writes them, and the doubles that metadata holds.
+//! Numbers in files, and the doubles that metadata holds.
 
-/// What becomes of a whole number that a double would change: metadata (`google.protobuf.Struct`) has doubles only, and
-/// those are exact up to 2^53.
+/// The treatment of whole numbers that a double would change. Metadata (`google.protobuf.Struct`) has only doubles,
+/// which are exact up to 2^53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LargeNumbers {
     /// The record is refused.
     #[default]
     Refuse,
-    /// It is stored as text, with all its digits.
+    /// The number is stored as text, with all its digits.
     Text,
-    /// It is rounded to the nearest double.
+    /// The number is rounded to the nearest double.
     Round,
 }
 
 /// The double of a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Double {
-    /// Of the same value, as far as anybody who writes decimals expects it.
+    /// A double with the same value, or the usual one for a decimal fraction.
     Same(f64),
-    /// A whole number that no double has: the nearest one.
+    /// The nearest double of a whole number that no double represents.
     Rounded(f64),
 }
 
-/// No double is near.
+/// The error of a number outside the range of doubles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum OutOfRange {
     #[error("too large for a number, at most 1.8e308")]
@@ -31,7 +31,7 @@ pub(super) enum OutOfRange {
     TooSmall,
 }
 
-/// The double of `token`, a number in the grammar of JSON.
+/// Returns the double of `token`, a number in the grammar of JSON.
 pub(super) fn double(token: &str) -> Result<Double, OutOfRange> {
     let value: f64 = token.parse().map_err(|_| OutOfRange::TooLarge)?;
     if !value.is_finite() {
@@ -42,12 +42,12 @@ pub(super) fn double(token: &str) -> Result<Double, OutOfRange> {
         return Err(OutOfRange::TooSmall);
     }
     let is_whole = token.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    // 15: every whole number of so many digits is a double.
+    // 15: every whole number with up to 15 digits is a double.
     let is_same = !is_whole || token.len() <= 15 || format!("{value:.0}") == token;
     Ok(if is_same { Double::Same(value) } else { Double::Rounded(value) })
 }
 
-/// `token` is a number in the grammar of JSON: `007`, `.5`, `1,5` and `NaN` are none.
+/// Returns true if `token` is a number in the grammar of JSON; `007`, `.5`, `1,5` and `NaN` are not.
 pub(super) fn is_number(token: &str) -> bool {
     let unsigned = token.strip_prefix('-').unwrap_or(token);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whole_numbers_that_a_double_changes_are_told_from_those_that_it_holds() {
+    fn whole_numbers_that_a_double_changes_are_recognised() {
         for same in ["0", "-0", "7", "9007199254740992", "-9007199254740994", "100000000000000000000", "1e300"] {
             assert!(matches!(double(same), Ok(Double::Same(_))), "{same}");
         }

@@ -1,6 +1,6 @@
-//! Rows of separated values (RFC 4180: quotes, and line ends inside them), with the lines they stand on.
+//! Reads rows of separated values (RFC 4180: quotes, and line ends inside them), with their line numbers.
 //!
-//! A line ends by `\n`, `\r\n` or `\r`. A quote counts at the beginning of a field only, as in spreadsheets.
+//! A line ends with `\n`, `\r\n` or `\r`. A quote has a meaning only at the beginning of a field, as in spreadsheets.
 
 use std::io::{self, BufRead};
 
@@ -9,45 +9,45 @@ use super::{Error, MAX_RECORD_BYTES};
 /// A row that is not blank.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Row {
-    /// The line it begins on, from 1.
+    /// The line on which it begins, from 1.
     pub(super) line: u64,
-    /// Bytes of the input up to its end, the line's end included.
+    /// Bytes of the input up to its end, with the line end.
     pub(super) end: u64,
-    /// As it is written, without the line's end.
+    /// The text of the row, without the line end.
     pub(super) raw: Vec<u8>,
-    /// What the fields hold, without their quotes.
+    /// The contents of the fields, without their quotes.
     pub(super) fields: Vec<Vec<u8>>,
-    /// The field, from 1, in which something stands behind the closing quote.
-    pub(super) behind_quote: Option<usize>,
+    /// The number of the field with text after its closing quote, from 1.
+    pub(super) text_after_quote: Option<usize>,
 }
 
-/// Where in a field the last byte was.
+/// The state of the parser after the last byte of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Before its first byte.
     Begin,
     Plain,
     Quoted,
-    /// Behind a quote that ends the field, or is the first of two that stand for one.
+    /// After a quote that ends the field, or is the first of two that represent one.
     Quote,
 }
 
-/// Reads rows one by one.
+/// A reader of rows.
 #[derive(Debug)]
-pub(super) struct Rows<R> {
+pub(super) struct RowReader<R> {
     input: R,
     delimiter: u8,
-    /// Quotes enclose fields.
+    /// True if quotes enclose fields.
     has_quotes: bool,
     max_bytes: usize,
-    /// Bytes taken.
+    /// The number of bytes read.
     end: u64,
     /// The line of the next byte, from 1.
     line: u64,
 }
 
-impl<R: BufRead> Rows<R> {
-    /// The rows of `input`; a byte order mark at its beginning is dropped.
+impl<R: BufRead> RowReader<R> {
+    /// The rows of `input`, without a byte order mark at its beginning.
     pub(super) fn new(input: R, delimiter: u8, has_quotes: bool) -> io::Result<Self> {
         let mut rows = Self { input, delimiter, has_quotes, max_bytes: MAX_RECORD_BYTES, end: 0, line: 1 };
         if rows.input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
@@ -123,7 +123,7 @@ impl<R: BufRead> Rows<R> {
                 }
                 (before, _) => {
                     if before == State::Quote {
-                        row.behind_quote.get_or_insert(number);
+                        row.text_after_quote.get_or_insert(number);
                     }
                     field.push(byte);
                     State::Plain
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Line ends in a text, of which `\r\n` is one.
+    /// The number of line ends in a text; `\r\n` is one.
     fn line_ends(text: &str) -> u64 {
         let text = text.replace("\r\n", "\n");
         text.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count() as u64
@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_in_quotes_is_read_as_it_was(
+        fn quoted_fields_are_read_back_unchanged(
             written in prop::collection::vec(prop::collection::vec(r#"[a",é \r\n]{0,6}"#, 1..4), 1..6),
             end in prop::sample::select(&["\n", "\r\n", "\r"][..]),
         ) {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn rows(input: &str) -> Result<Vec<Row>, Error> {
-        let mut rows = Rows::new(input.as_bytes(), b',', true).unwrap();
+        let mut rows = RowReader::new(input.as_bytes(), b',', true).unwrap();
         std::iter::from_fn(|| rows.next().transpose()).collect()
     }
 
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_alike_whichever_way_they_end() {
+    fn lines_are_counted_equally_for_each_kind_of_line_end() {
         for end in ["\n", "\r\n", "\r"] {
             let input = ["a,b", "", "\"one", "two\",x", "\"q\"\"q\",", "last"].join(end);
             let read = rows(&input).unwrap();
@@ -197,34 +197,34 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_counts_at_the_beginning_of_a_field_only() {
+    fn a_quote_has_a_meaning_only_at_the_beginning_of_a_field() {
         let read = rows("5\" wide,say \"hi\"\n").unwrap();
         assert_eq!(fields(&read[0]), ["5\" wide", "say \"hi\""]);
-        assert_eq!(read[0].behind_quote, None);
+        assert_eq!(read[0].text_after_quote, None);
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_is_named_by_its_line() {
+    fn an_unclosed_quote_is_reported_with_its_line() {
         let error = rows("a,b\nc,\"d\ne,f\n").unwrap_err();
         assert!(matches!(error, Error::OpenQuote { line: 2 }), "{error}");
     }
 
     #[test]
-    fn quotes_are_text_where_they_enclose_nothing() {
-        let mut rows = Rows::new(&b"\"a,b\"\n"[..], b',', false).unwrap();
+    fn quotes_are_text_if_they_do_not_enclose_fields() {
+        let mut rows = RowReader::new(&b"\"a,b\"\n"[..], b',', false).unwrap();
         assert_eq!(fields(&rows.next().unwrap().unwrap()), ["\"a", "b\""]);
     }
 
     #[test]
-    fn what_stands_behind_a_closing_quote_is_seen() {
+    fn text_after_a_closing_quote_is_detected() {
         let read = rows("a,\"b\" c,d\n\"e\"f,g\nh,\"i\"\n").unwrap();
-        let seen: Vec<_> = read.iter().map(|row| row.behind_quote).collect();
+        let seen: Vec<_> = read.iter().map(|row| row.text_after_quote).collect();
         assert_eq!(seen, [Some(2), Some(1), None]);
     }
 
     #[test]
     fn a_row_that_is_too_long_ends_the_reading() {
-        let mut rows = Rows::new(&b"a,\"bcdefghijklmnop"[..], b',', true).unwrap();
+        let mut rows = RowReader::new(&b"a,\"bcdefghijklmnop"[..], b',', true).unwrap();
         rows.max_bytes = 8;
         assert!(matches!(rows.next(), Err(Error::LongRow { line: 1, quote: Some(1) })));
     }

@@ -1,11 +1,12 @@
-//! JSON text as a tree that still has what usual parsers drop: the digits of a number, and a key that stands twice.
+//! Parses JSON into a tree that keeps what usual parsers drop: the digits of a number, and the error of a repeated
+//! name.
 //!
-//! RFC 8259 to the letter. Depth is bounded, so a hostile line cannot exhaust the stack.
+//! Follows RFC 8259 exactly. The depth is limited, so a hostile line cannot exhaust the stack.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The deepest nesting that is read; metadata may have less.
+/// The deepest nesting; metadata may have less.
 const MAX_DEPTH: usize = 128;
 
 /// A JSON value.
@@ -13,23 +14,23 @@ const MAX_DEPTH: usize = 128;
 pub(super) enum Node<'t> {
     Null,
     Bool(bool),
-    /// As it is written.
+    /// The digits as written.
     Number(&'t str),
     String(Cow<'t, str>),
     Array(Vec<Node<'t>>),
-    /// In the order of the text; each name once.
+    /// The fields in the order of the text; each name occurs once.
     Object(Vec<(Cow<'t, str>, Node<'t>)>),
 }
 
-/// Why a text is not JSON.
+/// The reason why a text is not JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Invalid {
     fault: Fault,
-    /// From 1; of the text's lines.
+    /// The line in the text, from 1.
     line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     column: usize,
-    /// The text ended where more was expected.
+    /// True if the text ended too early.
     pub(super) is_cut_off: bool,
 }
 
@@ -44,7 +45,7 @@ impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.fault {
             Fault::Expected(what) => write!(f, "expected {what}")?,
-            Fault::Twice(name) => write!(f, "the name {name:?} stands twice in one object, the second time")?,
+            Fault::Twice(name) => write!(f, "the name {name:?} occurs twice in one object, the second time")?,
             Fault::TooDeep => write!(f, "nested more than {MAX_DEPTH} deep")?,
         }
         if self.line > 1 {
@@ -55,7 +56,7 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// Reads `text`, which holds one value.
+/// Parses `text`, which must be one value.
 pub(super) fn parse(text: &str) -> Result<Node<'_>, Invalid> {
     let mut parser = Parser { text, at: 0 };
     let parsed = parser.value(0).and_then(|node| {
@@ -76,7 +77,7 @@ pub(super) fn parse(text: &str) -> Result<Node<'_>, Invalid> {
 
 struct Parser<'t> {
     text: &'t str,
-    /// Always at the beginning of a character.
+    /// The position in `text`, always at the beginning of a character.
     at: usize,
 }
 
@@ -91,7 +92,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// Takes `byte` if it is the next one.
+    /// Consumes `byte` if it is the next one.
     fn take(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
@@ -129,7 +130,7 @@ impl<'t> Parser<'t> {
         if self.take(b'}') {
             return Ok(Node::Object(fields));
         }
-        // Few objects have so many fields that a set is quicker than a look at each.
+        // Only in large objects is a set faster than comparing each name.
         let mut names = std::collections::HashSet::new();
         loop {
             self.skip_blanks();
@@ -237,11 +238,11 @@ impl<'t> Parser<'t> {
                 Some(0..0x20) => return Err(Fault::Expected("an escape (as \\n or \\u0000) for a control character")),
                 Some(_) => self.at += 1,
             }
-            // Within a character of several bytes nothing above matches: those bytes are 0x80 or more.
+            // Inside a character of several bytes nothing above matches: those bytes are 0x80 or more.
         }
     }
 
-    /// What stands behind a backslash.
+    /// Parses the character after a backslash.
     fn escape(&mut self) -> Result<char, Fault> {
         let escaped = match self.peek() {
             Some(byte @ (b'"' | b'\\' | b'/')) => byte.into(),
@@ -260,7 +261,7 @@ impl<'t> Parser<'t> {
         Ok(escaped)
     }
 
-    /// The character of `\uXXXX`, or of two of them that are a surrogate pair.
+    /// Parses the character of `\uXXXX`, or of a surrogate pair of two.
     fn unicode(&mut self) -> Result<char, Fault> {
         let unit = self.hex()?;
         let code = match unit {
@@ -292,7 +293,7 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// At most 100 characters of what a file says, for a message.
+/// The first 100 characters of a text in a file, for a message.
 pub(super) fn shortened(text: &str) -> String {
     match text.char_indices().nth(100) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -326,9 +327,9 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told_with_their_columns() {
+    fn faults_are_reported_with_their_columns() {
         for (text, message) in [
-            (r#"{"a": 1, "a": 2}"#, r#"the name "a" stands twice in one object, the second time at column 10"#),
+            (r#"{"a": 1, "a": 2}"#, r#"the name "a" occurs twice in one object, the second time at column 10"#),
             (r#"{"a": NaN}"#, "expected a value at column 7"),
             (r#"{"é": 01}"#, "expected no digit after a leading 0 at column 8"),
             (r#"{"a": 1} {"b": 2}"#, "expected nothing more after the first value at column 10"),
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_stands_twice_among_many_is_found() {
+    fn a_repeated_name_among_many_is_found() {
         let many: Vec<String> = (0..40).map(|n| format!("\"{n}\": 0")).collect();
         assert!(parse(&format!("{{{}}}", many.join(","))).is_ok());
         for twice in [0, 15, 16, 17, 39] {
@@ -374,19 +375,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_another_writer_wrote_is_read_as_it_was(written in any_json()) {
+        fn json_of_another_writer_is_read_unchanged(written in any_json()) {
             for text in [written.to_string(), serde_json::to_string_pretty(&written).unwrap()] {
                 prop_assert_eq!(value(&parse(&text).unwrap()), written.clone());
             }
         }
 
         #[test]
-        fn any_text_is_json_exactly_if_another_reader_takes_it_so(text in r#"[\[\]{}",:\\a0-9eE.\-+ ut]{0,12}"#) {
+        fn any_text_is_json_exactly_if_another_parser_accepts_it(text in r#"[\[\]{}",:\\a0-9eE.\-+ ut]{0,12}"#) {
             let theirs: Result<Value, _> = serde_json::from_str(&text);
             match parse(&text) {
                 Ok(node) if !format!("{node:?}").contains("Number") => prop_assert_eq!(theirs.ok(), Some(value(&node))),
                 Ok(_) => {}
-                // Theirs takes the last of two equal names.
+                // The other parser accepts the last of two equal names.
                 Err(Invalid { fault: Fault::Twice(_), .. }) => {}
                 Err(invalid) => prop_assert!(theirs.is_err(), "{text}: {invalid}"),
             }

@@ -1,4 +1,4 @@
-//! What the values of a CSV column are, as the user says.
+//! The types of the values in CSV columns, from the user.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Type {
-    /// As it is written.
+    /// The text as written.
     Text,
     /// A double.
     Number,
@@ -15,7 +15,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// As users write it.
+    /// The name that users write.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -25,12 +25,12 @@ impl Type {
     }
 }
 
-/// Columns with types, as `year:number,flag:boolean`. A column that is not named holds text.
+/// The types of columns, written `year:number,flag:boolean`. Other columns hold text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Types(BTreeMap<String, Type>);
 
 impl Types {
-    /// No column has a type.
+    /// Returns true if no column has a type.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -51,11 +51,11 @@ impl FromStr for Types {
         let mut types = BTreeMap::new();
         for part in text.split(',') {
             let expected =
-                || format!("{part:?}: expected COLUMN:TYPE, as in year:number; types are number, boolean and text");
+                || format!("{part:?}: expected COLUMN:TYPE, for example year:number; types are number, boolean and text");
             let (column, of) = part.rsplit_once(':').ok_or_else(expected)?;
             let of = [Type::Text, Type::Number, Type::Boolean].into_iter().find(|known| known.name() == of.trim());
             if types.insert(column.to_owned(), of.ok_or_else(expected)?).is_some() {
-                return Err(format!("{column:?} stands twice"));
+                return Err(format!("{column:?} occurs twice: expected one type for each column"));
             }
         }
         Ok(Self(types))
