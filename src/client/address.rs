@@ -9,11 +9,15 @@ pub(super) fn parse(address: &str) -> Result<String, Error> {
     let rest = match address.split_once("://") {
         None => address,
         Some(("http", rest)) => rest,
-        Some(("https", _)) => return refuse("TLS is not supported: use http://, or put a proxy in front of the server"),
+        Some(("https", _)) => {
+            return refuse("TLS is not supported: use http://, or put a proxy in front of the server");
+        }
         Some(_) => return refuse("expected http:// or no scheme"),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let Some((host, port)) = rest.rsplit_once(':') else { return refuse("expected host:port, for example 127.0.0.1:50051") };
+    let Some((host, port)) = rest.rsplit_once(':') else {
+        return refuse("expected host:port, for example 127.0.0.1:50051");
+    };
     if port.parse::<u16>().is_err() {
         return refuse("the port is not a number: expected 0 to 65535");
     }

@@ -78,7 +78,8 @@ impl Oversized {
     }
 
     fn add(&self, position: u64, id: String, bytes: usize, max_bytes: usize) {
-        let message = format!("the document has {bytes} bytes, a message holds at most {max_bytes}: split the document");
+        let message =
+            format!("the document has {bytes} bytes, a message holds at most {max_bytes}: split the document");
         let status = Status { code: Code::OutOfRange as i32, message, details: Vec::new() };
         let mut oversized = self.lock();
         oversized.positions.push(position);

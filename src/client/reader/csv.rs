@@ -156,7 +156,9 @@ impl Columns {
         let others = self.all.iter().enumerate().filter(|(at, _)| *at != self.text && Some(*at) != self.id);
         for (_, column) in others.filter(|(_, column)| matches!(column.name.as_str(), "vector" | "metadata")) {
             let name = &column.name;
-            notes.add(format!("the column {name:?} is stored as text in the metadata: only JSON lines can hold a {name}"));
+            notes.add(format!(
+                "the column {name:?} is stored as text in the metadata: only JSON lines can hold a {name}"
+            ));
         }
     }
 

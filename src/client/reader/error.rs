@@ -199,7 +199,9 @@ impl Error {
         let advice = match (names.iter().find(alike), other) {
             (Some(name), _) => format!(": did you mean {name:?}?"),
             (None, Some(b'\t')) => ": if tabs separate the columns, use --format tsv".to_owned(),
-            (None, Some(other)) => format!(": if '{0}' separates the columns, use --delimiter '{0}'", char::from(other)),
+            (None, Some(other)) => {
+                format!(": if '{0}' separates the columns, use --delimiter '{0}'", char::from(other))
+            }
             (None, None) if flag == "--types" => String::new(),
             (None, None) => format!(": select one with {flag}"),
         };

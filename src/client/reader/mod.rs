@@ -7,8 +7,8 @@
 //! understood ([`Records::notes`]).
 
 mod array;
-mod detect;
 mod csv;
+mod detect;
 mod error;
 pub(crate) mod fuzz;
 mod ids;

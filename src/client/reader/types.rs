@@ -50,8 +50,9 @@ impl FromStr for Types {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut types = BTreeMap::new();
         for part in text.split(',') {
-            let expected =
-                || format!("{part:?}: expected COLUMN:TYPE, for example year:number; types are number, boolean and text");
+            let expected = || {
+                format!("{part:?}: expected COLUMN:TYPE, for example year:number; types are number, boolean and text")
+            };
             let (column, of) = part.rsplit_once(':').ok_or_else(expected)?;
             let of = [Type::Text, Type::Number, Type::Boolean].into_iter().find(|known| known.name() == of.trim());
             if types.insert(column.to_owned(), of.ok_or_else(expected)?).is_some() {
