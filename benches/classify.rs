@@ -11,8 +11,8 @@ mod tickets;
 
 use std::time::Instant;
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::{ClassifyRequest, InfoRequest};
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::{ClassifyRequest, InfoRequest};
 use futures::{StreamExt, stream};
 use server::Server;
 use tickets::tickets;

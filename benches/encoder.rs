@@ -18,8 +18,9 @@ use candle_transformers::models::bert::{BertModel, Config};
 use cognate::embedder::Precision;
 use cognate::embedder::bert::cpu::Cpu;
 use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS};
-use cognate::kernel::team::Team;
-use cognate::kernel::{cpu, peak};
+use cognate::kernel::peak;
+use cognate::machine::cpu;
+use cognate::machine::team::Team;
 use cognate::model::{Activation, Architecture, Family, Pooling};
 
 #[global_allocator]

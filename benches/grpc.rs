@@ -9,8 +9,8 @@ mod server;
 use std::process::Command;
 use std::time::Instant;
 
-use cognate::proto::EmbedRequest;
-use cognate::proto::cognate_client::CognateClient;
+use cognate::wire::EmbedRequest;
+use cognate::wire::cognate_client::CognateClient;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use server::Server;

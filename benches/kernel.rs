@@ -3,8 +3,8 @@
 
 use std::hint::black_box;
 
-use cognate::kernel::cpu::Level;
 use cognate::kernel::dot::{dot, dot_at};
+use cognate::machine::cpu::Level;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn row(seed: usize, dimensions: usize) -> Vec<f32> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use cognate::collection::{Content, DocId, Document, Model, Options, Store};
-use cognate::embedder::Embedding;
 use cognate::index;
+use cognate::kernel::embedding::Embedding;
 use serde_json::json;
 
 const MODEL: Model<'_> = Model { fingerprint: "bench", also_compatible: &[], dimensions: 384 };

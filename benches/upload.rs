@@ -10,8 +10,8 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::{Document, EmbedRequest, ListCollectionsRequest, UploadRequest};
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::{Document, EmbedRequest, ListCollectionsRequest, UploadRequest};
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use server::Server;

@@ -28,7 +28,7 @@ use crate::budget::ByteBudget;
 use crate::collection::Quota;
 use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
-use crate::kernel::cpu::Level;
+use crate::machine::cpu::Level;
 use crate::{classifier, collection, embedder, index, model, onnx, rpc, server, telemetry};
 
 /// The settings of a server, in the form that each part takes them.

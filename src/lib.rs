@@ -9,12 +9,13 @@
 //!                        └──► collection  documents by id ──► index: exact scan, graph ──► kernel
 //!   model    directory, hub cache, hub, wheel ──► files and card ──► embedder, classifier
 //!   compute  pools of threads for the work of calls, which stops with its caller       budget   bytes on their way
-//!   machine  memory of the container, files of a directory, the allocator's sizes
+//!   machine  instructions, teams of threads, priorities, mapped files, memory of the container, the allocator's sizes
 //!   config   flags, environment, file ──► each part's Options         cli ──► client ──► gRPC
+//!   wire     generated messages, vectors and metadata in them ──► rpc, client
 //! ```
 //!
 //! Data flows one way: wire → domain → numbers. [`embedder`] and [`index`] meet only in [`rpc`] and
-//! [`collection`]. tonic and prost are known to [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and
+//! [`collection`]. tonic and prost are known to [`wire`], [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and
 //! [`config`]; hnsw_rs to one file of [`index`]; hf-hub to one file of [`model`]; ort and rten to one file of [`onnx`] each. ARCHITECTURE.md has
 //! the invariants and the path of each call.
 
@@ -36,7 +37,7 @@ pub mod kernel;
 pub mod machine;
 pub mod model;
 pub mod onnx;
-pub mod proto;
 pub mod rpc;
 pub mod server;
 pub mod telemetry;
+pub mod wire;

@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use cognate::proto::EmbedRequest;
-use cognate::proto::cognate_client::CognateClient;
+use cognate::wire::EmbedRequest;
+use cognate::wire::cognate_client::CognateClient;
 use tonic::transport::Channel;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

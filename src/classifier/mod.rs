@@ -22,8 +22,9 @@ pub use spec::{BUILT_IN, ClassifierSource, Spec};
 pub use start::{Embeds, Options, StartError};
 
 use crate::compute::WhenFull;
-use crate::embedder::{Embedder, Embedding, InputType};
+use crate::embedder::{Embedder, InputType};
 use crate::inference::{Inference, Output, Overloaded, TextError, Truncation};
+use crate::kernel::embedding::Embedding;
 use crate::model::Problem;
 use head::Head;
 

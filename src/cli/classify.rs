@@ -14,7 +14,7 @@ use super::json::number;
 use super::table::{self, Align, Table};
 use super::texts::{self, Feed, Given, Text};
 use crate::client::item_error;
-use crate::proto::{self as pb, classify_result::Result as Classified};
+use crate::wire::{self as pb, classify_result::Result as Classified};
 
 /// Classifies texts
 #[derive(Debug, clap::Args)]

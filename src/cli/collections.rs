@@ -12,8 +12,8 @@ use super::json;
 use super::say;
 use super::table::{self, Align, Table};
 use crate::client::Client;
-use crate::proto::{self as pb, Collection, Document};
-use crate::rpc::metadata;
+use crate::wire::metadata;
+use crate::wire::{self as pb, Collection, Document};
 
 /// Lists, creates, deletes and reads collections
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,7 @@
 //! The conditions of `--where` as a filter.
 
-use crate::proto::Filter;
-use crate::proto::filter::{Condition, List};
+use crate::wire::Filter;
+use crate::wire::filter::{Condition, List};
 
 /// Joins conditions that must all hold; `None` if there are none. The server parses their text.
 pub fn all(conditions: &[String]) -> Option<Filter> {

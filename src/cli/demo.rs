@@ -19,9 +19,9 @@ use tokio::sync::oneshot;
 use super::{classify, serve, similarity, table};
 use crate::client::{self, Client};
 use crate::config::{Config, Flags};
-use crate::proto::{self as pb, classify_result, embed_result, query};
-use crate::rpc::metadata;
 use crate::telemetry;
+use crate::wire::metadata;
+use crate::wire::{self as pb, classify_result, embed_result, query};
 
 /// WordNet's glosses: a dictionary for searching by meaning.
 const CORPUS: &str = include_str!("../../examples/reverse-dictionary/words.jsonl");

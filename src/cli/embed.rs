@@ -17,8 +17,8 @@ use super::npy::{Element, Npy};
 use super::say;
 use super::texts::{self, Feed, Given, Text};
 use crate::client::item_error;
-use crate::client::vector::{self, Values};
-use crate::proto::{self as pb, embed_result::Result as Embedded};
+use crate::wire::vector::{self, Values};
+use crate::wire::{self as pb, embed_result::Result as Embedded};
 
 /// Turns texts into vectors
 #[derive(Debug, clap::Args)]

@@ -15,7 +15,7 @@ use super::connection::Connection;
 use super::new_file::NewFile;
 use super::{conditions, json, table};
 use crate::client;
-use crate::proto::{ExportRequest, ExportResponse};
+use crate::wire::{ExportRequest, ExportResponse};
 
 /// Writes a collection as of one moment, one JSON object per line, in the form that `cognate upload` reads
 #[derive(Debug, clap::Args)]

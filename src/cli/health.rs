@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::connection::Connection;
-use crate::proto::InfoRequest;
+use crate::wire::InfoRequest;
 
 /// Asks a server if it is serving (grpc.health.v1); exits with 0 if it is, and with 1 if it is not
 #[derive(Debug, clap::Args)]

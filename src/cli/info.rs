@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::table::{self, Align, Table};
-use crate::proto::{Classifier, InfoRequest, InfoResponse, Limits, Model, Storage};
+use crate::wire::{Classifier, InfoRequest, InfoResponse, Limits, Model, Storage};
 
 /// Shows a server's version, model, classifiers and limits
 #[derive(Debug, clap::Args)]

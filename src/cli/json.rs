@@ -3,9 +3,9 @@
 use prost_types::Struct;
 use serde_json::{Map, Value, json};
 
-use crate::client::vector::{self, Values};
-use crate::proto::{Document, Vector};
-use crate::rpc::metadata;
+use crate::wire::metadata;
+use crate::wire::vector::{self, Values};
+use crate::wire::{Document, Vector};
 
 /// A document as `{"id", "text", "metadata", "vector"}`; the last two only if present.
 pub fn document(document: &Document) -> anyhow::Result<Value> {

@@ -4,7 +4,7 @@ pub mod read;
 
 use std::io::{self, Seek, SeekFrom, Write};
 
-use crate::client::vector::Values;
+use crate::wire::vector::Values;
 
 /// The header's length: a multiple of 64, with room for the longest shape.
 const HEADER_BYTES: usize = 128;

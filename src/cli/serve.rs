@@ -14,7 +14,7 @@ use crate::collection::{self, Store};
 use crate::config::{Config, Flags, Shares};
 use crate::embedder::Embedder;
 use crate::index::MAX_DIMENSIONS;
-use crate::kernel::cpu;
+use crate::machine::cpu;
 use crate::machine::memory;
 use crate::model::{Card, Files, Options as ModelOptions};
 use crate::rpc::{About, Engine, Limits};

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::connection::Connection;
 use super::json;
 use super::table::{self, Align, Table};
-use crate::proto::{SimilarityRequest, SimilarityRow};
+use crate::wire::{SimilarityRequest, SimilarityRow};
 
 /// Compares texts: each with each, or each TEXT with each --b
 #[derive(Debug, clap::Args)]

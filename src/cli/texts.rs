@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::input::{FormatArg, InputSource, Location};
 use crate::client::reader::{self, LargeNumbers};
-use crate::proto::Limits;
+use crate::wire::Limits;
 
 /// Most texts in one request: a few batches of the model.
 const CHUNK_TEXTS: usize = 64;

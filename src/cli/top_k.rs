@@ -16,8 +16,8 @@ use super::json;
 use super::table::{self, Align, Table};
 use crate::client::reader::is_json_object;
 use crate::client::{Client, item_error};
-use crate::proto::{self as pb, query};
-use crate::rpc::metadata;
+use crate::wire::metadata;
+use crate::wire::{self as pb, query};
 
 /// Finds the nearest in meaning: documents of a collection, or some candidates
 #[derive(Debug, clap::Args)]

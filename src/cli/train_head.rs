@@ -18,10 +18,10 @@ use super::table::{self, Align, Table};
 use super::texts::{self, Feed};
 use crate::classifier::head::{self, ClassWeights, Confusion, Examples, Head, MadeFor, TrainOptions, Trained};
 use crate::client::reader::{self, LargeNumbers};
-use crate::client::vector::{self, Values};
 use crate::client::{Client, item_error};
-use crate::proto::{self as pb, embed_result::Result as Embedded};
-use crate::rpc::metadata;
+use crate::wire::metadata;
+use crate::wire::vector::{self, Values};
+use crate::wire::{self as pb, embed_result::Result as Embedded};
 
 /// Most labels for which the confusion matrix is shown.
 const MOST_SHOWN: usize = 20;

@@ -2,14 +2,13 @@
 //!
 //! It makes the choices that every caller needs: the forms of an address, timeouts, message sizes, the packing of
 //! documents into an upload, and errors in one line. With the server it is the only module that knows tonic. Callers
-//! see the messages of [`crate::proto`].
+//! see the messages of [`crate::wire`].
 
 mod address;
 mod error;
 mod packing;
 pub mod reader;
 mod upload;
-pub mod vector;
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 pub use error::{Error, item_error};
 pub use upload::{Broken, Progress, Summary};
 
-use crate::proto::{self as pb, cognate_client::CognateClient};
+use crate::wire::{self as pb, cognate_client::CognateClient};
 
 /// The largest response that is read. The server keeps to its own max_message_bytes, which a client does not know
 /// before its first call. This limit only bounds what a hostile server can make the client hold.

@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::Code;
 use tonic_types::pb::Status;
 
-use crate::proto::{Document, UploadError, UploadRequest};
+use crate::wire::{Document, UploadError, UploadRequest};
 
 /// Documents in a message at most: a few batches of the server.
 const MAX_DOCUMENTS: usize = 256;

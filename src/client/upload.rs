@@ -4,7 +4,7 @@ use futures::{Stream, StreamExt};
 
 use super::packing::{Limits, Messages, Oversized};
 use super::{Client, Error};
-use crate::proto::{InfoRequest, UploadError};
+use crate::wire::{InfoRequest, UploadError};
 
 /// The progress of an upload.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Client {
     /// batches are committed. The stream is read no faster than the server stores.
     pub async fn upload<S, W>(&self, collection: &str, documents: S, mut watch: W) -> Result<Summary, Broken>
     where
-        S: Stream<Item = crate::proto::Document> + Send + 'static,
+        S: Stream<Item = crate::wire::Document> + Send + 'static,
         W: FnMut(&Progress<'_>),
     {
         let mut so_far = Summary::default();

@@ -8,8 +8,8 @@ use super::document::DocId;
 use super::search::Search;
 use super::single::Collection;
 use crate::compute::stop::Stop;
-use crate::embedder::Embedding;
 use crate::index::Effort;
+use crate::kernel::embedding::Embedding;
 
 /// Documents that are read under one hold of the lock.
 const BATCH: usize = 1_024;

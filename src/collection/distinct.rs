@@ -92,7 +92,7 @@ mod tests {
 
     use super::super::{Collection, Content, DocId, Model, Options, Store};
     use super::*;
-    use crate::embedder::Embedding;
+    use crate::kernel::embedding::Embedding;
 
     fn collection(max_collection_fields: usize) -> Arc<Collection> {
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };

@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::embedder::Embedding;
+    use crate::kernel::embedding::Embedding;
 
     /// The formula, taken literally: each step compares all candidates with all chosen ones.
     fn plain(lambda: f32, candidates: &[(f32, &[f32])], k: usize) -> Vec<usize> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::metadata::Metadata;
-use crate::embedder::Embedding;
+use crate::kernel::embedding::Embedding;
 use crate::machine::allocator;
 
 /// A document's id: not empty, unique in its collection, ordered by bytes.

@@ -151,7 +151,7 @@ impl Exports {
 mod tests {
     use super::super::{Content, DocId, Document, Model, Options, Quota, Store, Usage};
     use super::*;
-    use crate::embedder::Embedding;
+    use crate::kernel::embedding::Embedding;
 
     fn collection(store: &Store) -> Arc<Collection> {
         store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap()

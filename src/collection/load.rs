@@ -11,7 +11,7 @@ use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
 use super::document::{Content, DocId, Document};
 use super::metadata::Metadata;
 use super::single::Collection;
-use crate::embedder::Embedding;
+use crate::kernel::embedding::Embedding;
 
 /// Documents that are added to the index together.
 const BATCH: usize = 1_024;

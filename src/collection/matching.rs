@@ -143,7 +143,7 @@ mod tests {
     use super::super::filter::text;
     use super::super::{Content, DocId, Document, Model, Options, Store};
     use super::*;
-    use crate::embedder::Embedding;
+    use crate::kernel::embedding::Embedding;
 
     fn collection() -> Arc<Collection> {
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };

@@ -27,8 +27,8 @@ use super::groups::Groups;
 use super::matching::Matching;
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
-use crate::embedder::Embedding;
 use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
+use crate::kernel::embedding::Embedding;
 
 /// Parameters of a search.
 #[derive(Debug, Clone)]

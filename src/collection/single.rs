@@ -14,7 +14,7 @@ use super::commits::{GroupCommit, OnDisk};
 use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
 use super::exports::Exports;
-use super::gardener::Gardener;
+use super::maintenance::Gardener;
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 use crate::machine::allocator;
 

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::*;
 use crate::compute::stop::Stop;
-use crate::embedder::Embedding;
 use crate::index::{self, Effort};
+use crate::kernel::embedding::Embedding;
 
 const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 8 };
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::pool::{Options, Pool};
-use crate::kernel::priority;
+use crate::machine::priority;
 
 /// A call that has computed for longer moves to the pool for long work, which has a lower priority. 50 ms: a hundred
 /// searches through a graph.

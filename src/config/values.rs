@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::kernel::cpu::Level;
+use crate::machine::cpu::Level;
 
 pub(super) fn auto<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if s == "auto" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or auto")) }

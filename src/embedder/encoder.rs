@@ -13,8 +13,8 @@ use super::bert::{self, Bert, CPU_BLOCK_TOKENS};
 use super::onnx::OnnxEncoder;
 use super::options::{Backend, Options, Precision};
 use crate::inference::{Model, Run};
-use crate::kernel::cpu;
-use crate::kernel::team::Team;
+use crate::machine::cpu;
+use crate::machine::team::Team;
 use crate::model::{Card, Pooling};
 
 /// A loaded model, shared by the workers.

@@ -6,7 +6,6 @@
 
 pub mod bert;
 mod device;
-mod embedding;
 mod encoder;
 mod onnx;
 mod options;
@@ -15,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use device::{DeviceChoice, DeviceError};
-pub use embedding::{Embedding, NotAnEmbedding};
 pub use encoder::LoadError;
 pub use options::{Backend, Options, Precision};
 

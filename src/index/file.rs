@@ -27,8 +27,8 @@ use super::graph::links::{DEGREE, Links, NONE};
 use super::learned::Learned;
 use super::segment::Parts;
 use crate::kernel::dot_i8::{BLOCK, Block};
-use crate::kernel::mapping::Mapping;
 use crate::machine::files;
+use crate::machine::mapping::Mapping;
 
 /// "cognate" and the version of what follows.
 const MAGIC: u64 = u64::from_be_bytes(*b"cognate\x01");

@@ -15,7 +15,7 @@ use super::building::{Building, Member};
 use super::file::Stored;
 use super::rows::{Rows, Slot};
 use super::segment::{Parts, Segment};
-use crate::kernel::priority::CAN_GIVE_WAY;
+use crate::machine::priority::CAN_GIVE_WAY;
 
 /// A segment is built anew when one of so many of its vectors was removed: dead points cost each walk their
 /// share of the time.

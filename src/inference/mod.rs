@@ -34,7 +34,7 @@ pub use text::{ModelFailed, Output, TextError, Truncation};
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, WhenFull};
-use crate::kernel::team::Team;
+use crate::machine::team::Team;
 use cache::Cache;
 use flights::Flights;
 use key::Keys;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::flight::{Flight, Job};
 use super::lanes::{Lane, Lanes};
-use crate::kernel::team::Team;
+use crate::machine::team::Team;
 
 /// The lanes between calls and workers.
 pub struct Scheduler {

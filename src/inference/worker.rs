@@ -15,7 +15,7 @@ use super::room::Room;
 use super::scheduler::{Scheduler, Work};
 use super::text::ModelFailed;
 use super::{Model, Run};
-use crate::kernel::priority;
+use crate::machine::priority;
 
 /// What a worker works with, all of it shared with the others.
 #[derive(Clone)]

@@ -1,8 +1,8 @@
 //! The non-linearities of the feed-forward layer, a vector at a time.
 
-use super::cpu::Level;
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exp;
+use crate::machine::cpu::Level;
 
 /// The activation functions that BERT checkpoints name in `hidden_act`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Kernel for Apply<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::machine::cpu;
 
     /// erf by its Taylor series up to 3 and the continued fraction of erfc beyond, in f64 (Abramowitz and
     /// Stegun 7.1.6 and 7.1.14), exact to about 1e-15.

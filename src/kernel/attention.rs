@@ -13,13 +13,13 @@ use std::ops::Range;
 
 pub use bias::Bias;
 
-use super::cpu::Level;
+use super::gemm::linear::{Linear, Rows};
 use super::gemm::tile::{Tile, row_tiles};
-use super::linear::{Linear, Rows};
 use super::matrix::{Aligned, Matrix, Shared};
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exponentials;
-use super::team::Team;
+use crate::machine::cpu::Level;
+use crate::machine::team::Team;
 
 /// The most queries that pass together: four tiles of the tallest kind. Their scores for 512 tokens are 115 KB.
 const MOST_QUERIES: usize = 56;
@@ -272,10 +272,10 @@ impl Kernel for Exponentials<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
-    use crate::kernel::linear::Form;
+    use crate::kernel::gemm::epilogue::{Before, Pass};
+    use crate::kernel::gemm::linear::Form;
     use crate::kernel::matrix::filled;
-    use crate::kernel::pass::{Before, Pass};
+    use crate::machine::cpu;
 
     /// A bias that tells all heads and distances apart.
     fn number(head: usize, distance: isize) -> f32 {

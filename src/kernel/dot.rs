@@ -13,7 +13,7 @@
 
 use thiserror::Error;
 
-use super::cpu::{self, Level};
+use crate::machine::cpu::{self, Level};
 
 /// Dot product of two slices of equal length, in f32, at the level of [`cpu::level`].
 ///

@@ -11,7 +11,7 @@
 //! What makes [`score_rows`] fast, largest gain first: rows are fetched ahead of their turn, because a graph's rows
 //! lie all over the memory; the level is dispatched once for all rows of a call; two independent sums.
 
-use super::cpu::{self, Level};
+use crate::machine::cpu::{self, Level};
 
 /// Codes in a block: a cache line, and a register of AVX-512.
 pub const BLOCK: usize = 64;

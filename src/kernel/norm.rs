@@ -16,7 +16,7 @@ impl LayerNorm {
         Self { gain, shift, epsilon }
     }
 
-    /// Normalises one row of `cols` values; passes over whole matrices are [`super::pass::Pass`].
+    /// Normalises one row of `cols` values; passes over whole matrices are [`super::gemm::epilogue::Pass`].
     #[inline(always)]
     pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
         let (gain, shift) = (&self.gain[..row.len()], &self.shift[..row.len()]);
@@ -56,10 +56,10 @@ impl LayerNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::kernel::gemm::epilogue::{Before, Pass, To};
     use crate::kernel::matrix::filled;
-    use crate::kernel::pass::{Before, Pass, To};
-    use crate::kernel::team::Team;
+    use crate::machine::cpu;
+    use crate::machine::team::Team;
 
     #[test]
     fn rows_of_every_width_are_normalised_as_in_exact_arithmetic() {

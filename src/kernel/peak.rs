@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use super::cpu::Level;
 use super::simd::{Kernel, Simd, run, run_words, word};
 use super::tiles;
+use crate::machine::cpu::Level;
 
 /// Chains of dependent operations: they hide a latency of four to five cycles on two ports, and fit into sixteen
 /// registers with their operands.
@@ -16,7 +16,7 @@ const STEPS: usize = 20_000;
 
 /// Floating point operations a second of one thread in the arithmetic of f32 models at `level`, in registers alone: the
 /// best rate seen within `time`. Fused multiply-adds, two operations each; with tiles, a third of the products of bf16,
-/// since three make one of f32 (see [`super::gemm_pairs`]).
+/// since three make one of f32 (see [`super::gemm::bf16x3`]).
 pub fn flops(level: Level, time: Duration) -> f64 {
     match tiles::of(level) {
         Some(tiles) => {
@@ -27,7 +27,7 @@ pub fn flops(level: Level, time: Duration) -> f64 {
     }
 }
 
-/// The same for the dot product of bytes that [`super::gemm_int8`] is made of.
+/// The same for the dot product of bytes that [`super::gemm::int8`] is made of.
 pub fn byte_ops(level: Level, time: Duration) -> f64 {
     match tiles::of(level) {
         Some(tiles) => {
@@ -100,7 +100,7 @@ fn best(time: Duration, mut work: impl FnMut() -> usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::machine::cpu;
 
     #[test]
     fn a_peak_is_a_rate_that_a_machine_can_have() {

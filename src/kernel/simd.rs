@@ -12,7 +12,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
-use super::cpu::Level;
+use crate::machine::cpu::Level;
 
 /// The operations of one instruction set on vectors of [`Simd::LANES`] f32.
 pub trait Simd: Copy {
@@ -175,7 +175,7 @@ pub fn run_words<K: Kernel>(level: Level, kernel: K) -> K::Output {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::machine::cpu;
 
     /// Every operation on awkward inputs, beside scalar arithmetic.
     struct EveryOperation;

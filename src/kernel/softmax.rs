@@ -2,8 +2,8 @@
 
 use std::f32::consts::LOG2_E;
 
-use super::cpu::Level;
 use super::simd::{Kernel, Simd, run};
+use crate::machine::cpu::Level;
 
 /// e^x, relative error below 2e-7; x is clamped to [-87, 88], where the result is a normal number.
 ///
@@ -74,7 +74,7 @@ pub fn softmax(level: Level, row: &mut [f32], scale: f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::machine::cpu;
 
     struct Exp<'a>(&'a mut [f32]);
 

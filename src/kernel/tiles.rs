@@ -16,7 +16,7 @@ pub(super) use absent::{Shaped, Tiles};
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::{Shaped, Tiles};
 
-use super::cpu::Level;
+use crate::machine::cpu::Level;
 
 /// Rows and columns of the sums of a block.
 pub(super) const BLOCK: usize = 32;

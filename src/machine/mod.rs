@@ -1,6 +1,14 @@
-//! The machine that the process runs on: its memory, what the allocator takes of it, and its files, as far as others reach
-//! them.
+//! THE MACHINE: its instructions, threads, memory and files, and the allocator's sizes.
+//!
+//! Knows nothing else of the crate. With [`kernel`](crate::kernel) it is the only home of `unsafe`: to ask the system for
+//! AMX, to read a file as memory, and to lend a leader's task to its helpers.
+
+#![allow(unsafe_code)]
 
 pub mod allocator;
+pub mod cpu;
 pub mod files;
+pub mod mapping;
 pub mod memory;
+pub mod priority;
+pub mod team;

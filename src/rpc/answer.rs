@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::budget::ByteBudget;
-    use crate::proto;
+    use crate::wire;
 
     async fn frame(body: &mut Body) -> Option<Frame<Bytes>> {
         std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await.map(Result::unwrap)
@@ -138,14 +138,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_has_each_message_after_its_length_and_the_status_at_the_end() {
-        let message = proto::CreateCollectionRequest { name: "a name".into() };
+        let message = wire::CreateCollectionRequest { name: "a name".into() };
         let answer = Answer::of(&message, &Limits::default()).unwrap();
         assert_eq!(answer.bytes(), HEADER_BYTES + message.encoded_len());
         let answers = stream::iter([Ok(answer), Err(Failure::Internal.into())]);
         let mut body = respond(answers).into_body();
         let data = frame(&mut body).await.unwrap().into_data().unwrap();
         assert_eq!(data[..HEADER_BYTES], [0, 0, 0, 0, 8]);
-        assert_eq!(proto::CreateCollectionRequest::decode(&data[HEADER_BYTES..]), Ok(message));
+        assert_eq!(wire::CreateCollectionRequest::decode(&data[HEADER_BYTES..]), Ok(message));
         let trailers = frame(&mut body).await.unwrap().into_trailers().unwrap();
         assert_eq!(trailers["grpc-status"], "13");
         assert!(frame(&mut body).await.is_none());
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_message_above_the_limit_is_not_encoded() {
         let limits = Limits { max_message_bytes: 10, ..Limits::default() };
-        let message = proto::CreateCollectionRequest { name: "longer than that".into() };
+        let message = wire::CreateCollectionRequest { name: "longer than that".into() };
         assert_eq!(Answer::of(&message, &limits).unwrap_err(), Failure::AnswerTooLarge { limit: 10 });
     }
 

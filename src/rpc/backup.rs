@@ -15,12 +15,12 @@ use super::status::Failure;
 use super::{Engine, Responses, commit, compute};
 use crate::collection::Backup;
 use crate::compute::{Pool, WhenFull};
-use crate::proto;
+use crate::wire;
 
 /// Bytes of a part. A client that takes one of them in [`TAKE_TIMEOUT`] may continue.
 const PART_BYTES: usize = 256 << 10;
 
-pub async fn backup(engine: Arc<Engine>) -> Result<Responses<proto::BackupResponse>, Failure> {
+pub async fn backup(engine: Arc<Engine>) -> Result<Responses<wire::BackupResponse>, Failure> {
     let (store, pool) = (Arc::clone(&engine.store), engine.pools.storage.clone());
     // When this call is dropped, the copy stops at once, and its file is removed.
     let backup = commit(&engine, move |stop| store.backup(stop).map_err(Failure::backup)).await??;
@@ -33,7 +33,7 @@ fn parts(
     pool: Pool,
     source: HeldSource<Backup>,
     total_bytes: u64,
-) -> impl Stream<Item = Result<proto::BackupResponse, Status>> + Send {
+) -> impl Stream<Item = Result<wire::BackupResponse, Status>> + Send {
     stream::unfold((Some(source), pool), move |(source, pool)| async move {
         let source = source?;
         let mut backup = match source.take() {
@@ -45,7 +45,7 @@ fn parts(
             Ok(Ok((data, _))) if data.is_empty() => None,
             Ok(Ok((data, backup))) => {
                 source.put_back(backup);
-                Some((Ok(proto::BackupResponse { data, total_bytes }), (Some(source), pool)))
+                Some((Ok(wire::BackupResponse { data, total_bytes }), (Some(source), pool)))
             }
             Ok(Err(error)) => Some((Err(failed(&error).into()), (None, pool))),
             Err(failure) => Some((Err(failure.into()), (None, pool))),

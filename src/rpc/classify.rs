@@ -7,11 +7,11 @@ use prost::Message;
 use super::answer::{self, Answer};
 use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES, Resource};
-use super::{Engine, Responses, each, parse, size, vector};
+use super::{Engine, Responses, each, parse, size};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
 use crate::compute::WhenFull;
 use crate::inference::Truncation;
-use crate::proto::{self, VectorFormat, classify_result};
+use crate::wire::{self, VectorFormat, classify_result};
 
 /// The options of a classification.
 struct ClassifyOptions<'a> {
@@ -22,24 +22,24 @@ struct ClassifyOptions<'a> {
     with_vector: bool,
 }
 
-pub async fn classify(engine: &Arc<Engine>, request: Received<proto::ClassifyRequest>) -> Result<Answer, Failure> {
+pub async fn classify(engine: &Arc<Engine>, request: Received<wire::ClassifyRequest>) -> Result<Answer, Failure> {
     let when_full = WhenFull::Refuse(request.deadline);
     answer(engine, request, when_full).await
 }
 
-pub fn classify_stream(engine: Arc<Engine>, requests: Requests<proto::ClassifyRequest>) -> Responses<Answer> {
-    each::in_order(requests, move |request: Next<proto::ClassifyRequest>| {
+pub fn classify_stream(engine: Arc<Engine>, requests: Requests<wire::ClassifyRequest>) -> Responses<Answer> {
+    each::in_order(requests, move |request: Next<wire::ClassifyRequest>| {
         let engine = Arc::clone(&engine);
         async move {
             let answer = |request| answer(&engine, request, WhenFull::Wait);
-            let fail = |items: Vec<_>| proto::ClassifyResponse { results: items.into_iter().map(failed).collect() };
+            let fail = |items: Vec<_>| wire::ClassifyResponse { results: items.into_iter().map(failed).collect() };
             each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }
     })
 }
 
 /// Parses the options; the texts of `request` are not used here.
-fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<ClassifyOptions<'a>, Failure> {
+fn parse<'a>(engine: &'a Engine, request: &wire::ClassifyRequest) -> Result<ClassifyOptions<'a>, Failure> {
     let classifier = engine.classifiers.get(&request.model).ok_or_else(|| {
         let known = engine.classifiers.iter().map(|classifier| classifier.about().name.clone()).collect();
         Failure::NotFound(Resource::Classifier { name: request.model.clone(), known })
@@ -68,7 +68,7 @@ fn parse<'a>(engine: &'a Engine, request: &proto::ClassifyRequest) -> Result<Cla
 
 async fn answer(
     engine: &Arc<Engine>,
-    request: Received<proto::ClassifyRequest>,
+    request: Received<wire::ClassifyRequest>,
     when_full: WhenFull,
 ) -> Result<Answer, Failure> {
     let Received { message: mut request, held, .. } = request;
@@ -94,7 +94,7 @@ async fn answer(
             answer::check(bytes, &limits)?;
             Ok(result)
         });
-        Ok(proto::ClassifyResponse { results: results.collect::<Result<_, Failure>>()? })
+        Ok(wire::ClassifyResponse { results: results.collect::<Result<_, Failure>>()? })
     })
     .await
 }
@@ -113,22 +113,22 @@ impl ClassifyOptions<'_> {
     }
 }
 
-fn write(classified: Classified, options: &ClassifyOptions<'_>) -> proto::ClassifyResult {
+fn write(classified: Classified, options: &ClassifyOptions<'_>) -> wire::ClassifyResult {
     let about = options.classifier.about();
     let Classified { logits, embedding, tokens, tokens_total } = classified;
     let ranked = ranked(&if options.raw_scores { logits } else { probabilities(&logits, about.problem) });
     let label = |n: usize| about.labels[n].clone();
     let (best, score) = ranked.first().map_or((String::new(), 0.0), |&(n, score)| (label(n), score));
     let listed = options.selection.of(&ranked).iter();
-    let classification = proto::Classification {
+    let classification = wire::Classification {
         label: best,
         score,
-        scores: listed.map(|&(n, score)| proto::LabelScore { label: label(n), score }).collect(),
+        scores: listed.map(|&(n, score)| wire::LabelScore { label: label(n), score }).collect(),
         vector: embedding
             .filter(|_| options.with_vector)
-            .map(|embedding| vector::write(embedding.into_values(), VectorFormat::F32)),
+            .map(|embedding| wire::vector::write(embedding.into_values(), VectorFormat::F32)),
     };
-    proto::ClassifyResult {
+    wire::ClassifyResult {
         result: Some(classify_result::Result::Classification(classification)),
         tokens: tokens as u32,
         tokens_total: tokens_total as u32,
@@ -136,6 +136,6 @@ fn write(classified: Classified, options: &ClassifyOptions<'_>) -> proto::Classi
     }
 }
 
-fn failed(item: tonic_types::pb::Status) -> proto::ClassifyResult {
-    proto::ClassifyResult { result: Some(classify_result::Result::Error(item)), ..Default::default() }
+fn failed(item: tonic_types::pb::Status) -> wire::ClassifyResult {
+    wire::ClassifyResult { result: Some(classify_result::Result::Error(item)), ..Default::default() }
 }

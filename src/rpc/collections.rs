@@ -9,7 +9,7 @@ use super::{Engine, commit, compute, parse};
 use crate::collection::{Collection, Store};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
-use crate::proto;
+use crate::wire;
 
 /// Bytes of a page: the default message limit of clients.
 const PAGE_BYTES: usize = 4 << 20;
@@ -28,8 +28,8 @@ const TOKEN_PREFIX: &str = "after:";
 
 pub async fn create(
     engine: &Arc<Engine>,
-    request: proto::CreateCollectionRequest,
-) -> Result<proto::CreateCollectionResponse, Failure> {
+    request: wire::CreateCollectionRequest,
+) -> Result<wire::CreateCollectionResponse, Failure> {
     let name = request.name;
     parse::collection_name("name", &name, &engine.limits)?;
     let of_call = Arc::clone(engine);
@@ -39,13 +39,13 @@ pub async fn create(
         made.map_err(|error| Failure::collection(&name, error))
     };
     let made = commit(engine, create).await??;
-    Ok(proto::CreateCollectionResponse { collection: Some(describe(&made)) })
+    Ok(wire::CreateCollectionResponse { collection: Some(describe(&made)) })
 }
 
 pub async fn list(
     engine: &Arc<Engine>,
-    request: proto::ListCollectionsRequest,
-) -> Result<proto::ListCollectionsResponse, Failure> {
+    request: wire::ListCollectionsRequest,
+) -> Result<wire::ListCollectionsResponse, Failure> {
     let after = match request.page_token.as_str() {
         "" => None,
         token => Some(
@@ -66,8 +66,8 @@ pub async fn list(
 }
 
 /// The first collections after a name: at most `size`, in at most `bytes`, but at least one.
-fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> proto::ListCollectionsResponse {
-    let mut page = proto::ListCollectionsResponse::default();
+fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> wire::ListCollectionsResponse {
+    let mut page = wire::ListCollectionsResponse::default();
     // The token of the page repeats a name.
     let mut used = TOKEN_BYTES;
     loop {
@@ -91,20 +91,20 @@ fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> 
 
 pub async fn delete(
     engine: &Engine,
-    request: proto::DeleteCollectionRequest,
-) -> Result<proto::DeleteCollectionResponse, Failure> {
+    request: wire::DeleteCollectionRequest,
+) -> Result<wire::DeleteCollectionResponse, Failure> {
     let name = request.name;
     parse::collection_name("name", &name, &engine.limits)?;
     let store = Arc::clone(&engine.store);
     // Freeing a large collection takes a while.
     let delete = move |_: &Stop| store.delete(&name).map_err(|error| Failure::collection(&name, error));
     let documents = commit(engine, delete).await??;
-    Ok(proto::DeleteCollectionResponse { documents: documents as u64 })
+    Ok(wire::DeleteCollectionResponse { documents: documents as u64 })
 }
 
-fn describe(collection: &Collection) -> proto::Collection {
+fn describe(collection: &Collection) -> wire::Collection {
     let quality = collection.quality();
-    proto::Collection {
+    wire::Collection {
         name: collection.name().to_owned(),
         documents: collection.len() as u64,
         dimensions: collection.dimensions() as u32,

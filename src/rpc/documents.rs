@@ -7,11 +7,12 @@ use super::answer::Answer;
 use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
-use super::{Engine, commit, compute, compute_if_large, filter, metadata, parse, vector};
+use super::{Engine, commit, compute, compute_if_large, filter, parse};
 use crate::collection::{Collection, Content, DocId};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
-use crate::proto::{self, VectorFormat};
+use crate::wire::metadata;
+use crate::wire::{self, VectorFormat};
 
 /// Documents on a page if the request does not say.
 const DEFAULT_PAGE_SIZE: usize = 100;
@@ -19,7 +20,7 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 /// The prefix of a page token, by which other strings are recognised as wrong.
 const TOKEN_PREFIX: &str = "after:";
 
-pub async fn get(engine: &Engine, request: Received<proto::GetDocumentsRequest>) -> Result<Answer, Failure> {
+pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, deadline, bytes, .. } = request;
     let collection = collection(engine, &request.collection)?;
     let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
@@ -36,7 +37,7 @@ pub async fn get(engine: &Engine, request: Received<proto::GetDocumentsRequest>)
     };
     let (ids, found, bytes) = compute_if_large(engine, bytes, when_full, find).await??;
     Answer::build(engine, bytes, when_full, move || {
-        let mut response = proto::GetDocumentsResponse::default();
+        let mut response = wire::GetDocumentsResponse::default();
         for (id, found) in ids.iter().zip(found) {
             match found {
                 Some((content, row)) => response.documents.push(document(id, &content, &row, with_vector)),
@@ -48,7 +49,7 @@ pub async fn get(engine: &Engine, request: Received<proto::GetDocumentsRequest>)
     .await
 }
 
-pub async fn delete(engine: &Arc<Engine>, request: Received<proto::DeleteDocumentsRequest>) -> Result<Answer, Failure> {
+pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, bytes } = request;
     let (name, limits) = (request.collection, engine.limits.clone());
     let collection = collection(engine, &name)?;
@@ -60,7 +61,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<proto::DeleteDocumen
         let filter = compute_if_large(engine, bytes, WhenFull::Refuse(deadline), parse).await??;
         let removed = commit(engine, move |stop| collection.remove_matching(filter, stop)).await?;
         let removed = removed.map_err(|error| Failure::commit(&name, error))?;
-        proto::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() }
+        wire::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() }
     } else {
         let ids = parse::ids(&request.ids, &limits)?;
         commit(engine, move |_| {
@@ -69,7 +70,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<proto::DeleteDocumen
             let mut seen = HashSet::new();
             let missing = ids.iter().filter(|id| !gone.contains(id) && seen.insert(*id));
             let name = |id: &DocId| id.as_str().to_owned();
-            Ok::<_, Failure>(proto::DeleteDocumentsResponse {
+            Ok::<_, Failure>(wire::DeleteDocumentsResponse {
                 documents: deleted.len() as u64,
                 missing: missing.map(name).collect(),
                 deleted: deleted.iter().map(name).collect(),
@@ -81,7 +82,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<proto::DeleteDocumen
     Answer::of(&answer, &engine.limits)
 }
 
-pub async fn list(engine: &Engine, request: Received<proto::ListDocumentsRequest>) -> Result<Answer, Failure> {
+pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, bytes } = request;
     let limits = &engine.limits;
     let collection = collection(engine, &request.collection)?;
@@ -123,7 +124,7 @@ pub async fn list(engine: &Engine, request: Received<proto::ListDocumentsRequest
     let bytes = bytes + size::field(next_page_token.len());
     Answer::build(engine, bytes, when_full, move || {
         let documents = listed.iter().map(|(id, content, row)| document(id, content, row, with_vector)).collect();
-        Ok(proto::ListDocumentsResponse { documents, next_page_token })
+        Ok(wire::ListDocumentsResponse { documents, next_page_token })
     })
     .await
 }
@@ -143,11 +144,11 @@ pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
     }
 }
 
-pub(super) fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> proto::Document {
-    proto::Document {
+pub(super) fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> wire::Document {
+    wire::Document {
         id: id.as_str().to_owned(),
         text: content.text.to_string(),
         metadata: content.fields().as_ref().map(metadata::from_json),
-        vector: with_vector.then(|| vector::write(row.to_vec(), VectorFormat::F32)),
+        vector: with_vector.then(|| wire::vector::write(row.to_vec(), VectorFormat::F32)),
     }
 }

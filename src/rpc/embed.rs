@@ -9,9 +9,10 @@ use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES};
 use super::{Engine, Responses, each, parse, size, vector};
 use crate::compute::WhenFull;
-use crate::embedder::{Embedding, InputType, NotAnEmbedding};
+use crate::embedder::InputType;
 use crate::inference::{Output, Truncation};
-use crate::proto::{self, VectorFormat, embed_result};
+use crate::kernel::embedding::{Embedding, NotAnEmbedding};
+use crate::wire::{self, VectorFormat, embed_result};
 
 /// The options of an embedding call.
 #[derive(Clone, Copy)]
@@ -34,23 +35,23 @@ impl EmbedOptions {
     }
 }
 
-pub async fn embed(engine: &Engine, request: Received<proto::EmbedRequest>) -> Result<Answer, Failure> {
+pub async fn embed(engine: &Engine, request: Received<wire::EmbedRequest>) -> Result<Answer, Failure> {
     let when_full = WhenFull::Refuse(request.deadline);
     answer(engine, request, when_full).await
 }
 
-pub fn embed_stream(engine: Arc<Engine>, requests: Requests<proto::EmbedRequest>) -> Responses<Answer> {
-    each::in_order(requests, move |request: Next<proto::EmbedRequest>| {
+pub fn embed_stream(engine: Arc<Engine>, requests: Requests<wire::EmbedRequest>) -> Responses<Answer> {
+    each::in_order(requests, move |request: Next<wire::EmbedRequest>| {
         let engine = Arc::clone(&engine);
         async move {
             let answer = |request| answer(&engine, request, WhenFull::Wait);
-            let fail = |items: Vec<_>| proto::EmbedResponse { results: items.into_iter().map(failed).collect() };
+            let fail = |items: Vec<_>| wire::EmbedResponse { results: items.into_iter().map(failed).collect() };
             each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }
     })
 }
 
-fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<EmbedOptions, Failure> {
+fn parse(engine: &Engine, request: &wire::EmbedRequest) -> Result<EmbedOptions, Failure> {
     parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
     let (wanted, all) = (request.dimensions as usize, engine.embedder.dimensions());
     if wanted > all {
@@ -68,7 +69,7 @@ fn parse(engine: &Engine, request: &proto::EmbedRequest) -> Result<EmbedOptions,
 
 async fn answer(
     engine: &Engine,
-    request: Received<proto::EmbedRequest>,
+    request: Received<wire::EmbedRequest>,
     when_full: WhenFull,
 ) -> Result<Answer, Failure> {
     let Received { message: request, held, .. } = request;
@@ -85,19 +86,19 @@ async fn answer(
     Answer::build(engine, most, when_full, move || {
         let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &options)));
         let results = written.map(|result| result.unwrap_or_else(|failure| failed(failure.to_item())));
-        Ok(proto::EmbedResponse { results: results.collect() })
+        Ok(wire::EmbedResponse { results: results.collect() })
     })
     .await
 }
 
-fn write(output: Output, options: &EmbedOptions) -> Result<proto::EmbedResult, Failure> {
+fn write(output: Output, options: &EmbedOptions) -> Result<wire::EmbedResult, Failure> {
     let Output { mut values, tokens, tokens_total } = output;
     values.truncate(options.dimensions);
     if options.normalize {
         values = Embedding::normalized(values).map_err(|error| no_direction(&error, options))?.into_values();
     }
-    let result = proto::EmbedResult {
-        result: Some(embed_result::Result::Vector(vector::write(values, options.format))),
+    let result = wire::EmbedResult {
+        result: Some(embed_result::Result::Vector(wire::vector::write(values, options.format))),
         tokens: tokens as u32,
         tokens_total: tokens_total as u32,
         truncated: tokens_total > tokens,
@@ -118,6 +119,6 @@ fn no_direction(error: &NotAnEmbedding, options: &EmbedOptions) -> Failure {
     Failure::of_model(error)
 }
 
-fn failed(item: tonic_types::pb::Status) -> proto::EmbedResult {
-    proto::EmbedResult { result: Some(embed_result::Result::Error(item)), ..Default::default() }
+fn failed(item: tonic_types::pb::Status) -> wire::EmbedResult {
+    wire::EmbedResult { result: Some(embed_result::Result::Error(item)), ..Default::default() }
 }

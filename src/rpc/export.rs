@@ -17,15 +17,15 @@ use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
 use crate::collection::Listed;
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, WhenFull};
-use crate::proto;
+use crate::wire;
 
 /// Bytes of a message, if its limit allows. The client sees progress, and a slow client makes the server hold little.
 const PART_BYTES: usize = 1 << 20;
 
 pub async fn export(
     engine: &Arc<Engine>,
-    request: proto::ExportRequest,
-) -> Result<Responses<proto::ExportResponse>, Failure> {
+    request: wire::ExportRequest,
+) -> Result<Responses<wire::ExportResponse>, Failure> {
     let collection = documents::collection(engine, &request.collection)?;
     let (pool, limits) = (&engine.pools.bulk, engine.limits.clone());
     let list = move |stop: &Stop| {
@@ -46,7 +46,7 @@ pub async fn export(
 fn messages<D: Documents>(
     pool: Pool,
     source: HeldSource<PendingDocuments<D>>,
-) -> impl Stream<Item = Result<proto::ExportResponse, Status>> + Send {
+) -> impl Stream<Item = Result<wire::ExportResponse, Status>> + Send {
     stream::unfold((Some(source), true, pool), |(source, is_first, pool)| async move {
         let source = source?;
         let mut parts = match source.take() {
@@ -84,9 +84,9 @@ struct PendingDocuments<D: Documents> {
 }
 
 impl<D: Documents> PendingDocuments<D> {
-    fn next(&mut self) -> Result<proto::ExportResponse, Failure> {
+    fn next(&mut self) -> Result<wire::ExportResponse, Failure> {
         let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
-        let mut message = proto::ExportResponse { documents: Vec::new(), total: self.total };
+        let mut message = wire::ExportResponse { documents: Vec::new(), total: self.total };
         let mut bytes = 0;
         while let Some((id, content, row)) = self.left.peek() {
             let document = documents::document(id, content, row, self.with_vector);
@@ -151,6 +151,6 @@ mod tests {
         let source = HeldSource::new(parts(&[], 4_000), TAKE_TIMEOUT);
         let messages: Vec<_> = futures::StreamExt::collect(messages(Pools::new(1).bulk, source)).await;
         assert_eq!(messages.len(), 1);
-        assert_eq!(messages[0].as_ref().unwrap(), &proto::ExportResponse { documents: vec![], total: 0 });
+        assert_eq!(messages[0].as_ref().unwrap(), &wire::ExportResponse { documents: vec![], total: 0 });
     }
 }

@@ -9,13 +9,14 @@ use super::metadata;
 use super::status::{Failure, shown};
 use crate::collection::Filter;
 use crate::collection::filter::{Bounds, Finite, Path, Scalar, Size, text};
-use crate::proto::{self, filter::Condition};
+use crate::wire::metadata;
+use crate::wire::{self, filter::Condition};
 
 /// Nesting allowed, both in messages and in texts.
 const MAX_DEPTH: usize = text::MAX_DEPTH;
 
 /// Parses a filter. `field` is its path in the request.
-pub fn parse(field: &str, filter: proto::Filter, limits: &Limits) -> Result<Filter, Failure> {
+pub fn parse(field: &str, filter: wire::Filter, limits: &Limits) -> Result<Filter, Failure> {
     check_size(field, size(&filter), limits)?;
     let (filter, written) = nested(field, filter, limits, MAX_DEPTH)?;
     check_size(field, written, limits)?;
@@ -38,7 +39,7 @@ fn check_size(field: &str, size: Size, limits: &Limits) -> Result<(), Failure> {
 }
 
 /// The size of a message; a text counts as one condition. Decoding limits its depth.
-fn size(filter: &proto::Filter) -> Size {
+fn size(filter: &wire::Filter) -> Size {
     let one = Size { conditions: 1, values: 0 };
     match &filter.condition {
         Some(Condition::And(list) | Condition::Or(list)) => list.filters.iter().map(size).fold(one, Size::and),
@@ -54,7 +55,7 @@ fn too_deep(field: &str) -> Failure {
 }
 
 /// Parses a filter, and returns it with its size as written, texts included. `depth` is the nesting that is left.
-fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> Result<(Filter, Size), Failure> {
+fn nested(field: &str, filter: wire::Filter, limits: &Limits, depth: usize) -> Result<(Filter, Size), Failure> {
     let left = depth.checked_sub(1).ok_or_else(|| too_deep(field))?;
     let Some(condition) = filter.condition else {
         return Err(Failure::invalid(field, "has no condition"));
@@ -67,7 +68,7 @@ fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> 
             let (inner, size) = nested(&format!("{field}.not"), *inner, limits, left)?;
             Ok((Filter::Not(Box::new(inner)), size.and(one)))
         }
-        Condition::Equals(proto::filter::Equals { path, value }) => {
+        Condition::Equals(wire::filter::Equals { path, value }) => {
             let field = format!("{field}.equals");
             let at = readings(&field, path)?;
             let field = format!("{field}.value");
@@ -76,7 +77,7 @@ fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> 
             let filter = any_reading(at, |path| Filter::In(path, vec![value.clone()]));
             Ok((filter, Size { conditions: 1, values: 1 }))
         }
-        Condition::In(proto::filter::In { path, values }) => {
+        Condition::In(wire::filter::In { path, values }) => {
             let field = format!("{field}.in");
             let at = readings(&field, path)?;
             let field = format!("{field}.values");
@@ -94,7 +95,7 @@ fn nested(field: &str, filter: proto::Filter, limits: &Limits, depth: usize) -> 
             let at = readings(&field, range.path)?;
             Ok((any_reading(at, |path| Filter::Range(path, bounds)), one))
         }
-        Condition::Exists(proto::filter::Exists { path }) => {
+        Condition::Exists(wire::filter::Exists { path }) => {
             Ok((any_reading(readings(&format!("{field}.exists"), path)?, Filter::Exists), one))
         }
         Condition::Text(written) => {
@@ -118,7 +119,7 @@ fn joined(join: fn(Vec<Filter>) -> Filter) -> impl Fn((Vec<Filter>, Size)) -> (F
     move |(filters, size)| (join(filters), size.and(Size { conditions: 1, values: 0 }))
 }
 
-fn all(field: &str, list: proto::filter::List, limits: &Limits, depth: usize) -> Result<(Vec<Filter>, Size), Failure> {
+fn all(field: &str, list: wire::filter::List, limits: &Limits, depth: usize) -> Result<(Vec<Filter>, Size), Failure> {
     if list.filters.is_empty() {
         return Err(Failure::invalid(field, "0 items, at least 1 is required"));
     }
@@ -132,7 +133,7 @@ fn all(field: &str, list: proto::filter::List, limits: &Limits, depth: usize) ->
     Ok((filters, size))
 }
 
-fn bounds(field: &str, range: &proto::filter::Range) -> Result<Bounds, Failure> {
+fn bounds(field: &str, range: &wire::filter::Range) -> Result<Bounds, Failure> {
     let bound = |name: &str, x: Option<f64>| match x.map(Finite::new) {
         Some(None) => Err(Failure::invalid(format!("{field}.{name}"), "is not a finite number")),
         Some(finite) => Ok(finite),

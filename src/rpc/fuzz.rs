@@ -7,8 +7,9 @@ use super::limits::Limits;
 use super::measure::{MeasureError, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
-use super::{documents, filter, metadata, parse, top_k, upload, vector};
-use crate::proto::{self, filter::Condition, query};
+use super::{documents, filter, parse, top_k, upload, vector};
+use crate::wire::metadata;
+use crate::wire::{self, filter::Condition, query};
 
 /// Dimensions of the vectors.
 const DIMENSIONS: usize = 4;
@@ -53,7 +54,7 @@ fn decoded<M: Message + Default>(
     check(message).into_iter().filter_map(Result::err).collect()
 }
 
-fn embed(request: &proto::EmbedRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn embed(request: &wire::EmbedRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     vec![
         parse::texts("texts", &request.texts, limits),
         parse::input_type(request.input_type).map(drop),
@@ -61,15 +62,15 @@ fn embed(request: &proto::EmbedRequest, limits: &Limits) -> Vec<Result<(), Failu
     ]
 }
 
-fn classify(request: &proto::ClassifyRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn classify(request: &wire::ClassifyRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     vec![parse::texts("texts", &request.texts, limits), parse::truncation(request.truncation).map(drop)]
 }
 
-fn similarity(request: &proto::SimilarityRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn similarity(request: &wire::SimilarityRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     vec![parse::texts("a", &request.a, limits), parse::texts("b", &request.b, limits)]
 }
 
-fn top_k(mut request: proto::TopKRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn top_k(mut request: wire::TopKRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     let mut found = vec![
         parse::count("queries", request.queries.len(), 1, limits.max_texts),
         parse::collection_name("collection", &request.collection, limits),
@@ -84,17 +85,17 @@ fn top_k(mut request: proto::TopKRequest, limits: &Limits) -> Vec<Result<(), Fai
     found
 }
 
-fn upload(request: proto::UploadRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn upload(request: wire::UploadRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     let documents = request.documents.into_iter().enumerate();
     documents.map(|(n, document)| upload::check(limits, DIMENSIONS, n, document).map(drop)).collect()
 }
 
-fn delete(request: proto::DeleteDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn delete(request: wire::DeleteDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     let filter = request.filter.map(|given| filter::parse("filter", given, limits).map(drop));
     [parse::ids(&request.ids, limits).map(drop)].into_iter().chain(filter).collect()
 }
 
-fn list(request: proto::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn list(request: wire::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     let filter = request.filter.map(|given| filter::parse("filter", given, limits));
     if let Some(Ok(filter)) = &filter {
         let written = filter.to_string();
@@ -106,42 +107,42 @@ fn list(request: proto::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(),
     [documents::page_token(&request.page_token).map(drop)].into_iter().chain(filter.map(|f| f.map(drop))).collect()
 }
 
-fn collection(request: &proto::CreateCollectionRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+fn collection(request: &wire::CreateCollectionRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     vec![parse::collection_name("collection", &request.name, limits)]
 }
 
 /// One request of each kind.
 pub(crate) fn requests() -> Vec<Vec<u8>> {
-    let text = |written: &str| proto::Filter { condition: Some(Condition::Text(written.to_owned())) };
+    let text = |written: &str| wire::Filter { condition: Some(Condition::Text(written.to_owned())) };
     let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(3.0)) };
-    let equals = proto::filter::Equals { path: Some("\"a.b\".c".to_owned()), value: Some(number.clone()) };
+    let equals = wire::filter::Equals { path: Some("\"a.b\".c".to_owned()), value: Some(number.clone()) };
     let range =
-        proto::filter::Range { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
+        wire::filter::Range { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
     let filters = vec![
-        proto::Filter { condition: Some(Condition::Equals(equals)) },
-        proto::Filter { condition: Some(Condition::Range(range)) },
+        wire::Filter { condition: Some(Condition::Equals(equals)) },
+        wire::Filter { condition: Some(Condition::Range(range)) },
         text("a in (1, 'x') and not b exists"),
     ];
-    let any = proto::Filter { condition: Some(Condition::Or(proto::filter::List { filters })) };
-    let not = proto::Filter { condition: Some(Condition::Not(Box::new(any))) };
-    let vector = proto::Vector { values: vec![1.0, 0.5, 0.0, -1.0], ..Default::default() };
+    let any = wire::Filter { condition: Some(Condition::Or(wire::filter::List { filters })) };
+    let not = wire::Filter { condition: Some(Condition::Not(Box::new(any))) };
+    let vector = wire::Vector { values: vec![1.0, 0.5, 0.0, -1.0], ..Default::default() };
     let metadata = prost_types::Struct { fields: [("n".to_owned(), number)].into() };
     let (texts, name) = (vec!["a text".to_owned(), String::new()], "words".to_owned());
-    let document = proto::Document {
+    let document = wire::Document {
         id: "d".to_owned(),
         text: "a text".to_owned(),
         metadata: Some(metadata),
         vector: Some(vector.clone()),
     };
-    let query = proto::Query { query: Some(query::Query::Vector(vector)) };
+    let query = wire::Query { query: Some(query::Query::Vector(vector)) };
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
-        of(0, proto::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
-        of(1, proto::ClassifyRequest { texts: texts.clone(), ..Default::default() }.encode_to_vec()),
-        of(2, proto::SimilarityRequest { a: texts.clone(), b: texts.clone(), ..Default::default() }.encode_to_vec()),
+        of(0, wire::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
+        of(1, wire::ClassifyRequest { texts: texts.clone(), ..Default::default() }.encode_to_vec()),
+        of(2, wire::SimilarityRequest { a: texts.clone(), b: texts.clone(), ..Default::default() }.encode_to_vec()),
         of(
             3,
-            proto::TopKRequest {
+            wire::TopKRequest {
                 collection: name.clone(),
                 queries: vec![query],
                 k: 3,
@@ -153,11 +154,11 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
-        of(4, proto::UploadRequest { collection: name.clone(), documents: vec![document] }.encode_to_vec()),
-        of(5, proto::DeleteDocumentsRequest { collection: name.clone(), ids: texts, filter: None }.encode_to_vec()),
+        of(4, wire::UploadRequest { collection: name.clone(), documents: vec![document] }.encode_to_vec()),
+        of(5, wire::DeleteDocumentsRequest { collection: name.clone(), ids: texts, filter: None }.encode_to_vec()),
         of(
             6,
-            proto::ListDocumentsRequest {
+            wire::ListDocumentsRequest {
                 collection: name.clone(),
                 page_token: "after:x".to_owned(),
                 filter: Some(not),
@@ -165,7 +166,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
-        of(7, proto::CreateCollectionRequest { name }.encode_to_vec()),
+        of(7, wire::CreateCollectionRequest { name }.encode_to_vec()),
     ]
 }
 

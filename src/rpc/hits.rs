@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::Limits;
 use super::answer;
 use super::size;
 use super::status::{Failure, MAX_ITEM_BYTES};
-use super::{Limits, metadata, vector};
 use crate::collection::{Hit, Search};
-use crate::embedder::Embedding;
-use crate::proto::{self, VectorFormat};
+use crate::kernel::embedding::Embedding;
+use crate::wire::metadata;
+use crate::wire::{self, VectorFormat};
 
 /// Bytes that an id, a score and shared content take until the answer is built.
 pub const FOUND_BYTES: usize = 128;
@@ -80,13 +81,13 @@ impl HitWriter {
     }
 
     /// Writes the result of a query.
-    pub fn write(&self, found: Result<Hits, Failure>) -> proto::TopKResult {
+    pub fn write(&self, found: Result<Hits, Failure>) -> wire::TopKResult {
         let hits = match found {
             Ok(Hits::Documents(found)) => found.into_iter().map(|found| self.document(&found)).collect(),
             Ok(Hits::Candidates(ranked)) => ranked.into_iter().map(|(n, score)| self.candidate(n, score)).collect(),
-            Err(failure) => return proto::TopKResult { hits: vec![], error: Some(failure.to_item()) },
+            Err(failure) => return wire::TopKResult { hits: vec![], error: Some(failure.to_item()) },
         };
-        proto::TopKResult { hits, error: None }
+        wire::TopKResult { hits, error: None }
     }
 
     fn document_bytes(&self, found: &Hit) -> usize {
@@ -103,16 +104,16 @@ impl HitWriter {
         hit.bytes()
     }
 
-    fn document(&self, found: &Hit) -> proto::Hit {
+    fn document(&self, found: &Hit) -> wire::Hit {
         let Fields { text, metadata, vector } = self.fields;
         let content = &found.content;
         let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
-        proto::Hit {
+        wire::Hit {
             id: found.id.as_str().to_owned(),
             score: found.score,
             text: if text { content.text.to_string() } else { String::new() },
             metadata: if metadata { content.fields().as_ref().map(metadata::from_json) } else { None },
-            vector: vector.then(|| vector::write(found.vector.to_vec(), VectorFormat::F32)),
+            vector: vector.then(|| wire::vector::write(found.vector.to_vec(), VectorFormat::F32)),
             candidate: None,
             group: group.as_ref().map(metadata::value_from_json),
         }
@@ -130,14 +131,14 @@ impl HitWriter {
         hit.bytes() + POSITION
     }
 
-    fn candidate(&self, n: usize, score: f32) -> proto::Hit {
-        let vector = || vector::write(self.candidates.vectors[n].values().to_vec(), VectorFormat::F32);
-        proto::Hit {
+    fn candidate(&self, n: usize, score: f32) -> wire::Hit {
+        let vector = || wire::vector::write(self.candidates.vectors[n].values().to_vec(), VectorFormat::F32);
+        wire::Hit {
             score,
             text: if self.fields.text { self.candidates.texts[n].clone() } else { String::new() },
             vector: self.fields.vector.then(vector),
             candidate: Some(n as u32),
-            ..proto::Hit::default()
+            ..wire::Hit::default()
         }
     }
 }
@@ -164,7 +165,7 @@ mod tests {
         let found = || [Ok(Hits::Candidates(vec![(0, 0.5), (2, 0.25)])), Err(Failure::Internal)];
         found().iter().for_each(|found| writer.count(found, &limits).unwrap());
         let results = found().map(|found| writer.write(found)).into();
-        let written = proto::TopKResponse { results }.encoded_len();
+        let written = wire::TopKResponse { results }.encoded_len();
         assert!(
             written <= writer.bytes() && writer.bytes() <= written + MAX_ITEM_BYTES,
             "{written} {}",

@@ -2,13 +2,13 @@
 
 use super::Engine;
 use crate::classifier::About;
-use crate::proto;
+use crate::wire;
 
-pub fn info(engine: &Engine) -> proto::InfoResponse {
+pub fn info(engine: &Engine) -> wire::InfoResponse {
     let about = &engine.about;
-    proto::InfoResponse {
+    wire::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        model: Some(proto::Model {
+        model: Some(wire::Model {
             id: about.id.clone(),
             revision: about.revision.clone(),
             fingerprint: about.fingerprint.clone(),
@@ -24,8 +24,8 @@ pub fn info(engine: &Engine) -> proto::InfoResponse {
     }
 }
 
-fn classifier(about: &About) -> proto::Classifier {
-    proto::Classifier {
+fn classifier(about: &About) -> wire::Classifier {
+    wire::Classifier {
         name: about.name.clone(),
         id: about.id.clone(),
         revision: about.revision.clone(),
@@ -38,12 +38,12 @@ fn classifier(about: &About) -> proto::Classifier {
     }
 }
 
-fn storage(engine: &Engine) -> proto::Storage {
+fn storage(engine: &Engine) -> wire::Storage {
     let store = &engine.store;
     let (collections, used) = (store.list(), store.used());
     let disk = store.disk_stats();
     let directory = store.directory().map(|directory| directory.display().to_string());
-    proto::Storage {
+    wire::Storage {
         directory: directory.unwrap_or_default(),
         stopped: store.stopped().map(|error| error.to_string()).unwrap_or_default(),
         collections: collections.len() as u64,

@@ -1,7 +1,7 @@
 //! The limits of one request.
 
 use crate::collection::{Quota, Usage};
-use crate::proto;
+use crate::wire;
 
 /// Documents in one message of an upload: with 1,600 bytes each, they fill a message of 16 MiB.
 const MAX_DOCUMENTS_PER_MESSAGE: usize = 10_000;
@@ -76,11 +76,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn to_proto(&self) -> proto::Limits {
+    pub(super) fn to_proto(&self) -> wire::Limits {
         // 0 on the wire means that there is no limit.
         let bound = |n: usize| if n == usize::MAX { 0 } else { n as u64 };
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        proto::Limits {
+        wire::Limits {
             max_texts: narrow(self.max_texts),
             max_text_bytes: self.max_text_bytes as u64,
             max_k: narrow(self.max_k),

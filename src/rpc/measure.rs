@@ -238,7 +238,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::proto::{self, filter::Condition};
+    use crate::wire::{self, filter::Condition};
 
     fn of(method: &str, message: &[u8], limits: &Limits) -> Result<usize, MeasureError> {
         let request = SCHEMA.request(&format!("/cognate.v1.Cognate/{method}")).expect("a method");
@@ -252,15 +252,15 @@ mod tests {
     #[test]
     fn items_are_counted_before_anything_is_allocated_for_them() {
         let limits = Limits { max_texts: 10, max_documents_per_message: 5, ..Limits::default() };
-        let texts = |n| proto::EmbedRequest { texts: vec![String::new(); n], ..Default::default() }.encode_to_vec();
+        let texts = |n| wire::EmbedRequest { texts: vec![String::new(); n], ..Default::default() }.encode_to_vec();
         assert!(of("Embed", &texts(10), &limits).is_ok());
         assert_eq!(of("Embed", &texts(11), &limits), too_many("texts", 11, false, 10));
         assert_eq!(of("EmbedStream", &texts(8_000_000), &limits), too_many("texts", 80, true, 10));
-        let documents = proto::UploadRequest { documents: vec![proto::Document::default(); 6], ..Default::default() };
+        let documents = wire::UploadRequest { documents: vec![wire::Document::default(); 6], ..Default::default() };
         assert_eq!(of("Upload", &documents.encode_to_vec(), &limits), too_many("documents", 6, false, 5));
-        let b = proto::SimilarityRequest { a: vec!["a".into()], b: vec!["b".into(); 11], ..Default::default() };
+        let b = wire::SimilarityRequest { a: vec!["a".into()], b: vec!["b".into(); 11], ..Default::default() };
         assert_eq!(of("Similarity", &b.encode_to_vec(), &limits), too_many("b", 11, false, 10));
-        let queries = proto::TopKRequest { queries: vec![proto::Query::default(); 11], ..Default::default() };
+        let queries = wire::TopKRequest { queries: vec![wire::Query::default(); 11], ..Default::default() };
         assert_eq!(of("TopK", &queries.encode_to_vec(), &limits), too_many("queries", 11, false, 10));
     }
 
@@ -276,8 +276,8 @@ mod tests {
         let values = vec![prost_types::Value { kind: None }; n];
         let list = prost_types::value::Kind::ListValue(prost_types::ListValue { values });
         let fields = [("k".to_owned(), prost_types::Value { kind: Some(list) })].into();
-        let document = proto::Document { metadata: Some(prost_types::Struct { fields }), ..Default::default() };
-        proto::UploadRequest { documents: vec![document], ..Default::default() }.encode_to_vec()
+        let document = wire::Document { metadata: Some(prost_types::Struct { fields }), ..Default::default() };
+        wire::UploadRequest { documents: vec![document], ..Default::default() }.encode_to_vec()
     }
 
     #[test]
@@ -287,17 +287,17 @@ mod tests {
         assert!(list_in_metadata(400_000).len() < 1 << 20);
         assert_eq!(of("Upload", &list_in_metadata(400_000), &limits), Err(MeasureError::TooLarge { memory_limit }));
         assert!(of("Upload", &list_in_metadata(10_000), &limits).is_ok());
-        let filters = proto::filter::List { filters: vec![proto::Filter::default(); 400_000] };
-        let filter = Some(proto::Filter { condition: Some(Condition::And(filters)) });
-        let listed = proto::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
+        let filters = wire::filter::List { filters: vec![wire::Filter::default(); 400_000] };
+        let filter = Some(wire::Filter { condition: Some(Condition::And(filters)) });
+        let listed = wire::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
         assert_eq!(of("ListDocuments", &listed, &limits), Err(MeasureError::TooLarge { memory_limit }));
         // Objects with one entry in a list: 640 bytes of memory for a dozen bytes on the wire.
         let entry = prost_types::Struct { fields: [(String::new(), prost_types::Value { kind: None })].into() };
         let kind = prost_types::value::Kind::StructValue(entry);
         let values = vec![prost_types::Value { kind: Some(kind) }; 50_000];
-        let equals = proto::filter::In { path: Some("p".into()), values };
-        let filter = Some(proto::Filter { condition: Some(Condition::In(equals)) });
-        let listed = proto::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
+        let equals = wire::filter::In { path: Some("p".into()), values };
+        let filter = Some(wire::Filter { condition: Some(Condition::In(equals)) });
+        let listed = wire::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
         assert!(listed.len() < 1 << 20);
         assert_eq!(of("ListDocuments", &listed, &limits), Err(MeasureError::TooLarge { memory_limit }));
     }
@@ -306,20 +306,20 @@ mod tests {
     fn normal_requests_are_far_below_the_limit() {
         let limits = Limits::default();
         // As many texts as fit, and documents with vectors and metadata.
-        let texts = proto::EmbedRequest { texts: vec!["t".repeat(16_000); 1024], ..Default::default() };
+        let texts = wire::EmbedRequest { texts: vec!["t".repeat(16_000); 1024], ..Default::default() };
         let bytes = texts.encode_to_vec();
         assert!(of("Embed", &bytes, &limits).is_ok(), "{}", bytes.len());
         let fields = (0..10).map(|n| {
             let kind = prost_types::value::Kind::StringValue("a value".into());
             (format!("key {n}"), prost_types::Value { kind: Some(kind) })
         });
-        let document = proto::Document {
+        let document = wire::Document {
             id: "an id".into(),
             text: "a text".into(),
             metadata: Some(prost_types::Struct { fields: fields.collect() }),
-            vector: Some(proto::Vector { values: vec![0.5; 384], ..Default::default() }),
+            vector: Some(wire::Vector { values: vec![0.5; 384], ..Default::default() }),
         };
-        let upload = proto::UploadRequest { documents: vec![document; 8_500], ..Default::default() }.encode_to_vec();
+        let upload = wire::UploadRequest { documents: vec![document; 8_500], ..Default::default() }.encode_to_vec();
         assert!(upload.len() > 14 << 20);
         let measured = of("Upload", &upload, &limits);
         assert!(measured.as_ref().is_ok_and(|bytes| *bytes < 48 << 20), "{measured:?}");
@@ -344,7 +344,7 @@ mod tests {
             for request in ["Embed", "TopK", "Upload", "ListDocuments"] {
                 // May refuse, but never panics. Bytes that prost decodes are never malformed.
                 let walked = of(request, &bytes, &Limits::default());
-                if request == "TopK" && proto::TopKRequest::decode(&*bytes).is_ok() {
+                if request == "TopK" && wire::TopKRequest::decode(&*bytes).is_ok() {
                     prop_assert!(walked.is_ok(), "{:?}", walked);
                 }
             }

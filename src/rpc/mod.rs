@@ -20,7 +20,6 @@ mod info;
 mod large;
 mod limits;
 mod measure;
-pub mod metadata;
 mod parse;
 pub mod refusal;
 mod request;

@@ -5,7 +5,7 @@ use super::status::{Failure, shown};
 use crate::collection::DocId;
 use crate::embedder::InputType;
 use crate::inference::Truncation;
-use crate::proto;
+use crate::wire;
 
 /// Checks the number of items in a repeated field.
 pub fn count(field: &str, n: usize, least: usize, most: usize) -> Result<(), Failure> {
@@ -72,19 +72,19 @@ pub fn collection_name(field: &str, name: &str, limits: &Limits) -> Result<(), F
 
 /// Parses `input_type`.
 pub fn input_type(value: i32) -> Result<InputType, Failure> {
-    match proto::InputType::try_from(value) {
-        Ok(proto::InputType::Unspecified) => Ok(InputType::Plain),
-        Ok(proto::InputType::Query) => Ok(InputType::Query),
-        Ok(proto::InputType::Document) => Ok(InputType::Document),
+    match wire::InputType::try_from(value) {
+        Ok(wire::InputType::Unspecified) => Ok(InputType::Plain),
+        Ok(wire::InputType::Query) => Ok(InputType::Query),
+        Ok(wire::InputType::Document) => Ok(InputType::Document),
         Err(_) => Err(Failure::invalid("input_type", format!("{value} is not a value of InputType"))),
     }
 }
 
 /// Parses `truncation`.
 pub fn truncation(value: i32) -> Result<Truncation, Failure> {
-    match proto::Truncation::try_from(value) {
-        Ok(proto::Truncation::Unspecified | proto::Truncation::End) => Ok(Truncation::End),
-        Ok(proto::Truncation::Reject) => Ok(Truncation::Reject),
+    match wire::Truncation::try_from(value) {
+        Ok(wire::Truncation::Unspecified | wire::Truncation::End) => Ok(Truncation::End),
+        Ok(wire::Truncation::Reject) => Ok(Truncation::Reject),
         Err(_) => Err(Failure::invalid("truncation", format!("{value} is not a value of Truncation"))),
     }
 }

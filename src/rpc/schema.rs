@@ -10,7 +10,7 @@ use prost::Message as _;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 
-use crate::proto;
+use crate::wire;
 
 /// Bytes of a `Vec`, a `String` or a map in its message. [`bytes::Bytes`] is the largest of them.
 const CONTAINER: usize = 32;
@@ -79,7 +79,7 @@ pub enum Limit {
 
 /// The table of this API.
 pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    let files = FileDescriptorSet::decode(proto::DESCRIPTORS).expect("build.rs encoded it");
+    let files = FileDescriptorSet::decode(wire::DESCRIPTORS).expect("build.rs encoded it");
     Schema::of(&files)
 });
 
@@ -267,12 +267,12 @@ mod tests {
     fn structs_take_at_most_the_memory_in_the_table() {
         let of = |method: &str| bytes_of(&format!("/cognate.v1.Cognate/{method}"));
         for (method, bytes) in [
-            ("Embed", size_of::<proto::EmbedRequest>()),
-            ("Classify", size_of::<proto::ClassifyRequest>()),
-            ("Similarity", size_of::<proto::SimilarityRequest>()),
-            ("TopK", size_of::<proto::TopKRequest>()),
-            ("Upload", size_of::<proto::UploadRequest>()),
-            ("ListDocuments", size_of::<proto::ListDocumentsRequest>()),
+            ("Embed", size_of::<wire::EmbedRequest>()),
+            ("Classify", size_of::<wire::ClassifyRequest>()),
+            ("Similarity", size_of::<wire::SimilarityRequest>()),
+            ("TopK", size_of::<wire::TopKRequest>()),
+            ("Upload", size_of::<wire::UploadRequest>()),
+            ("ListDocuments", size_of::<wire::ListDocumentsRequest>()),
         ] {
             assert!(of(method) >= bytes && of(method) <= 3 * bytes, "{method}: {} of {bytes}", of(method));
         }
@@ -299,9 +299,9 @@ mod tests {
         let entries = field(inner(&metadata), "fields");
         let value = field(inner(&entries), "value");
         for (field, bytes) in [
-            (&documents, size_of::<proto::Document>()),
-            (&queries, size_of::<proto::Query>()),
-            (&filters, size_of::<proto::Filter>()),
+            (&documents, size_of::<wire::Document>()),
+            (&queries, size_of::<wire::Query>()),
+            (&filters, size_of::<wire::Filter>()),
             (&value, size_of::<prost_types::Value>()),
         ] {
             let told = SCHEMA.element_bytes(field.kind);

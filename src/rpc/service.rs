@@ -24,7 +24,7 @@ use super::request::{Incoming, Received, Requests};
 use super::status::Failure;
 use super::{Api, Engine, Responses, backup, classify, collections, documents, embed, export, info};
 use super::{similarity, top_k, upload};
-use crate::proto;
+use crate::wire;
 
 /// The name of the service.
 const NAME: &str = "cognate.v1.Cognate";
@@ -81,7 +81,7 @@ impl Call {
     async fn answer(self) -> Result<Response<Body>, Status> {
         let method = self.request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(NAME));
         match method {
-            Some("/Info") => self.small(async |engine, _: proto::InfoRequest| Ok(info::info(&engine))).await,
+            Some("/Info") => self.small(async |engine, _: wire::InfoRequest| Ok(info::info(&engine))).await,
             Some("/Embed") => self.unary(async |engine, request| embed::embed(&engine, request).await).await,
             Some("/EmbedStream") => self.streams(embed::embed_stream),
             Some("/Similarity") => {
@@ -106,7 +106,7 @@ impl Call {
             Some("/DeleteCollection") => {
                 self.small(async |engine, request| collections::delete(&engine, request).await).await
             }
-            Some("/Backup") => self.stream(async |engine, _: proto::BackupRequest| backup::backup(engine).await).await,
+            Some("/Backup") => self.stream(async |engine, _: wire::BackupRequest| backup::backup(engine).await).await,
             _ => Err(Status::unimplemented("this method does not exist")),
         }
     }

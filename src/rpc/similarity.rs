@@ -5,13 +5,13 @@ use super::request::Received;
 use super::status::Failure;
 use super::{Engine, parse, size};
 use crate::compute::WhenFull;
-use crate::embedder::Embedding;
 use crate::inference::{Output, TextError};
-use crate::proto;
+use crate::kernel::embedding::Embedding;
+use crate::wire;
 
-pub async fn similarity(engine: &Engine, request: Received<proto::SimilarityRequest>) -> Result<Answer, Failure> {
+pub async fn similarity(engine: &Engine, request: Received<wire::SimilarityRequest>) -> Result<Answer, Failure> {
     let Received { message, held, deadline, .. } = request;
-    let proto::SimilarityRequest { a, b, input_type, truncation } = message;
+    let wire::SimilarityRequest { a, b, input_type, truncation } = message;
     let limits = &engine.limits;
     parse::count("a", a.len(), 1, limits.max_texts)?;
     parse::count("b", b.len(), 0, limits.max_texts)?;
@@ -31,8 +31,8 @@ pub async fn similarity(engine: &Engine, request: Received<proto::SimilarityRequ
         let mut rows = embeddings(pooled, n_a)?;
         let columns = rows.split_off(n_a);
         let columns = if columns.is_empty() { &rows } else { &columns };
-        let row = |a: &Embedding| proto::SimilarityRow { scores: columns.iter().map(|b| a.cosine(b)).collect() };
-        Ok(proto::SimilarityResponse { rows: rows.iter().map(row).collect() })
+        let row = |a: &Embedding| wire::SimilarityRow { scores: columns.iter().map(|b| a.cosine(b)).collect() };
+        Ok(wire::SimilarityResponse { rows: rows.iter().map(row).collect() })
     })
     .await
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::limits::Limits;
 use crate::collection::Content;
-use crate::proto::VectorFormat;
+use crate::wire::VectorFormat;
 
 /// Bytes of a page: clients read messages of 4 MiB by default, and the token needs some of them.
 const PAGE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
@@ -133,8 +133,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::proto;
-    use crate::rpc::{metadata, vector};
+    use crate::wire;
+    use crate::wire::{metadata, vector};
 
     fn contents() -> Vec<Content> {
         let metadata = [
@@ -157,7 +157,7 @@ mod tests {
     fn the_size_of_a_document_is_its_encoded_length() {
         for content in contents() {
             for dimensions in [None, Some(1), Some(31), Some(384), Some(5000)] {
-                let written = proto::Document {
+                let written = wire::Document {
                     id: "an id".to_owned(),
                     text: content.text.to_string(),
                     metadata: content.fields().as_ref().map(metadata::from_json),
@@ -188,7 +188,7 @@ mod tests {
         for content in contents() {
             let (group, fields) = (json!("g".repeat(200)), content.fields());
             for dimensions in [None, Some(384)] {
-                let written = proto::Hit {
+                let written = wire::Hit {
                     id: "i".repeat(200),
                     score: 0.5,
                     text: content.text.to_string(),

@@ -16,10 +16,11 @@ use super::{Engine, Limits, compute_if_large, filter, parse, vector};
 use crate::collection::{Chosen, Collection, Diversity, DocId, Groups, Search};
 use crate::compute::WhenFull;
 use crate::compute::stop::{Stop, Stopped};
-use crate::embedder::{Embedding, InputType};
+use crate::embedder::InputType;
 use crate::index::{Effort, MAX_EF};
 use crate::inference::Truncation;
-use crate::proto::{self, query};
+use crate::kernel::embedding::Embedding;
+use crate::wire::{self, query};
 
 /// A parsed query.
 enum Query {
@@ -37,7 +38,7 @@ struct Parsed {
     fields: Fields,
 }
 
-pub async fn top_k(engine: &Arc<Engine>, request: Received<proto::TopKRequest>) -> Result<Answer, Failure> {
+pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -> Result<Answer, Failure> {
     let Received { message, bytes, held, deadline } = request;
     let (when_full, of_call) = (WhenFull::Refuse(deadline), Arc::clone(engine));
     let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, message));
@@ -73,14 +74,14 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<proto::TopKRequest>) 
     let found = engine.pools.search.run_each(when_full, cost, queries, find).await?;
     let found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
     let answer = Answer::build(engine, writer.bytes(), when_full, move || {
-        Ok(proto::TopKResponse { results: found.into_iter().map(|found| writer.write(found)).collect() })
+        Ok(wire::TopKResponse { results: found.into_iter().map(|found| writer.write(found)).collect() })
     });
     let answer = answer.await;
     drop(held);
     answer
 }
 
-fn parse_request(engine: &Engine, mut request: proto::TopKRequest) -> Result<Parsed, Failure> {
+fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Parsed, Failure> {
     let limits = &engine.limits;
     parse::count("queries", request.queries.len(), 1, limits.max_texts)?;
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
@@ -127,7 +128,7 @@ fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> 
     Ok(k)
 }
 
-pub(super) fn parse_search(request: &mut proto::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
+pub(super) fn parse_search(request: &mut wire::TopKRequest, k: usize, limits: &Limits) -> Result<Search, Failure> {
     let params = request.params.unwrap_or_default();
     let ef = params.ef as usize;
     if ef > MAX_EF {
@@ -148,7 +149,7 @@ pub(super) fn parse_search(request: &mut proto::TopKRequest, k: usize, limits: &
     Ok(Search { k, effort, filter, min_score: request.min_score, groups, diversity })
 }
 
-fn parse_groups(request: &proto::TopKRequest, limits: &Limits) -> Result<Option<Groups>, Failure> {
+fn parse_groups(request: &wire::TopKRequest, limits: &Limits) -> Result<Option<Groups>, Failure> {
     let size = request.group_size as usize;
     if request.group_by.is_empty() {
         let alone = || Failure::invalid("group_size", format!("is {size} without group_by: set group_by too"));
@@ -175,7 +176,7 @@ fn parse_diversity(diversity: f32) -> Result<Option<Diversity>, Failure> {
     parsed.map(Some).ok_or_else(|| Failure::invalid("diversity", format!("{diversity} is not between 0 and 1")))
 }
 
-fn parse_query(engine: &Engine, n: usize, query: proto::Query) -> Result<Query, Failure> {
+fn parse_query(engine: &Engine, n: usize, query: wire::Query) -> Result<Query, Failure> {
     match query.query {
         None => Err(Failure::invalid(format!("queries[{n}]"), "is empty: set text, vector or id")),
         Some(query::Query::Text(text)) => {

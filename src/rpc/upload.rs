@@ -17,13 +17,15 @@ use super::answer::Answer;
 use super::measure::MeasureError;
 use super::request::{Received, Requests};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Limits, Responses, commit, compute_if_large, metadata, parse, vector};
+use super::{Engine, Limits, Responses, commit, compute_if_large, parse, vector};
 use crate::budget::Held;
 use crate::collection::{Collection, Content, DocId, Document, Metadata};
 use crate::compute::WhenFull;
-use crate::embedder::{Embedding, InputType};
+use crate::embedder::InputType;
 use crate::inference::Truncation;
-use crate::proto;
+use crate::kernel::embedding::Embedding;
+use crate::wire;
+use crate::wire::metadata;
 
 /// Documents that are embedded, committed and reported together.
 const CHUNK_DOCUMENTS: usize = 64;
@@ -68,7 +70,7 @@ struct Embedded {
     documents: Vec<Document>,
     /// The origin of each document.
     sent: Vec<Sent>,
-    errors: Vec<proto::UploadError>,
+    errors: Vec<wire::UploadError>,
     /// The memory of their message.
     _held: Arc<Held>,
 }
@@ -80,12 +82,12 @@ struct Sent {
 }
 
 impl Sent {
-    fn error(self, failure: &Failure) -> proto::UploadError {
-        proto::UploadError { position: self.position, id: self.id, status: Some(failure.to_item()) }
+    fn error(self, failure: &Failure) -> wire::UploadError {
+        wire::UploadError { position: self.position, id: self.id, status: Some(failure.to_item()) }
     }
 }
 
-pub fn upload(engine: Arc<Engine>, requests: Requests<proto::UploadRequest>) -> Responses<Answer> {
+pub fn upload(engine: Arc<Engine>, requests: Requests<wire::UploadRequest>) -> Responses<Answer> {
     let embed = move |chunk: Result<Chunk, Status>, engine: Arc<Engine>| match chunk {
         Ok(chunk) => future::Either::Left(async move { embed(&engine, chunk).await }),
         Err(status) => future::Either::Right(future::ready(Err(status))),
@@ -100,10 +102,10 @@ pub fn upload(engine: Arc<Engine>, requests: Requests<proto::UploadRequest>) -> 
 /// Reads messages one by one and splits them into chunks. Ends after its first error.
 fn chunks(
     engine: Arc<Engine>,
-    requests: Requests<proto::UploadRequest>,
+    requests: Requests<wire::UploadRequest>,
 ) -> impl Stream<Item = Result<Chunk, Status>> + Send {
     struct Reader {
-        requests: Requests<proto::UploadRequest>,
+        requests: Requests<wire::UploadRequest>,
         collection: Option<Arc<Collection>>,
         position: u64,
         ended: bool,
@@ -187,7 +189,7 @@ async fn collection(
 struct MessageDocuments {
     /// The position of the first one in the stream.
     first: u64,
-    documents: Vec<proto::Document>,
+    documents: Vec<wire::Document>,
     held: Arc<Held>,
 }
 
@@ -218,7 +220,7 @@ pub(super) fn check(
     limits: &Limits,
     dimensions: usize,
     n: usize,
-    document: proto::Document,
+    document: wire::Document,
 ) -> Result<Checked, Failure> {
     let field = |name: &str| format!("documents[{n}].{name}");
     let id = parse::id(&field("id"), &document.id, limits)?;
@@ -289,7 +291,7 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
 fn progress(
     engine: Arc<Engine>,
     chunks: impl Stream<Item = Result<Embedded, Status>> + Send + 'static,
-) -> impl Stream<Item = Result<proto::UploadResponse, Status>> + Send {
+) -> impl Stream<Item = Result<wire::UploadResponse, Status>> + Send {
     /// The counts until now, until the stream has ended.
     struct State<S> {
         engine: Arc<Engine>,
@@ -309,7 +311,7 @@ fn progress(
                 match store(&state.engine, chunk).await {
                     Ok((n, errors)) => {
                         state.committed += n;
-                        Ok(proto::UploadResponse {
+                        Ok(wire::UploadResponse {
                             received: state.received,
                             committed: state.committed,
                             errors,
@@ -322,7 +324,7 @@ fn progress(
             Some(Err(status)) => Err(status),
             None => {
                 state.ended = true;
-                Ok(proto::UploadResponse {
+                Ok(wire::UploadResponse {
                     received: state.received,
                     committed: state.committed,
                     errors: vec![],
@@ -336,7 +338,7 @@ fn progress(
 }
 
 /// Commits a chunk. Returns the number of stored documents, and the errors of the others, in order.
-async fn store(engine: &Engine, chunk: Embedded) -> Result<(u64, Vec<proto::UploadError>), Failure> {
+async fn store(engine: &Engine, chunk: Embedded) -> Result<(u64, Vec<wire::UploadError>), Failure> {
     let Embedded { collection, documents, sent, mut errors, .. } = chunk;
     if documents.is_empty() {
         return Ok((0, errors));

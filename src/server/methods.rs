@@ -82,7 +82,7 @@ mod tests {
     fn the_calls_whose_clients_stream_are_those_of_the_descriptors() {
         let mut streams = Vec::new();
         for descriptors in [
-            crate::proto::DESCRIPTORS,
+            crate::wire::DESCRIPTORS,
             tonic_health::pb::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
             tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,

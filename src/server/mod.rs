@@ -33,8 +33,8 @@ pub use open_files::default_connections;
 pub use request::ClientTimeouts;
 
 use crate::budget::ByteBudget;
-use crate::proto;
 use crate::rpc::{Api, Engine, Service};
+use crate::wire;
 use connection::Served;
 use methods::CallLimiters;
 use request::Memory;
@@ -163,7 +163,7 @@ where
 fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(wire::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };

@@ -2,8 +2,8 @@
 //!
 //! By rten, which is in every binary; `onnx_runtime.rs` holds the other runtime to the same numbers.
 
-use cognate::proto::classify_result::Result as Outcome;
-use cognate::proto::{
+use cognate::wire::classify_result::Result as Outcome;
+use cognate::wire::{
     Classification, ClassifyRequest, ClassifyResponse, ClassifyResult, InfoRequest, LabelScore, Truncation,
 };
 use tokio_stream::StreamExt;

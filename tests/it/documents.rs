@@ -1,6 +1,6 @@
 //! Documents and collections: get, list, delete.
 
-use cognate::proto::{
+use cognate::wire::{
     CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, GetDocumentsRequest,
     ListCollectionsRequest, ListDocumentsRequest, TopKRequest,
 };
@@ -22,7 +22,7 @@ async fn documents_come_back_as_they_were_sent() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     let json = r#"{"lang": "en", "year": 2020, "score": 0.5, "tags": ["a", "b"], "author": {"name": "Ann"}, "none": null, "ok": true}"#;
-    let metadata = cognate::rpc::metadata::from_json(
+    let metadata = cognate::wire::metadata::from_json(
         serde_json::from_str::<serde_json::Value>(json).unwrap().as_object().unwrap(),
     );
     let sent = Document { metadata: Some(metadata), ..document("é/1", "Grüße\0 from \u{1F600}") };
@@ -42,7 +42,7 @@ async fn deleted_documents_are_found_no_more() {
     let response = client.delete_documents(request).await.unwrap().into_inner();
     assert_eq!((response.deleted, response.missing), (strings(&["d", "a"]), strings(&["nobody"])));
     assert_eq!(client.get_documents(get(&["a", "b"])).await.unwrap().into_inner().missing, ["a"]);
-    let query = cognate::proto::Query { query: Some(cognate::proto::query::Query::Text("bread".into())) };
+    let query = cognate::wire::Query { query: Some(cognate::wire::query::Query::Text("bread".into())) };
     let request = TopKRequest { collection: "c".into(), queries: vec![query], k: 10, ..Default::default() };
     let hits = client.top_k(request).await.unwrap().into_inner().results.remove(0).hits;
     assert_eq!(hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), ["b"]);
@@ -101,7 +101,7 @@ async fn collections_are_made_listed_and_removed() {
     assert_eq!(status.code(), Code::AlreadyExists);
     assert_eq!(status.get_details_resource_info().unwrap().resource_name, "a");
     upload(&mut client, "a", vec![document("x", "text")]).await;
-    let names = async |client: &mut cognate::proto::cognate_client::CognateClient<_>| {
+    let names = async |client: &mut cognate::wire::cognate_client::CognateClient<_>| {
         let list = client.list_collections(ListCollectionsRequest::default()).await.unwrap().into_inner().collections;
         list.into_iter().map(|c| (c.name, c.documents)).collect::<Vec<_>>()
     };

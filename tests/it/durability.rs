@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::query::Query as Asked;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::query::Query as Asked;
+use cognate::wire::{
     CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, InfoRequest,
     ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector,
 };
@@ -426,7 +426,7 @@ async fn a_place_that_cannot_be_a_data_directory_ends_the_start_with_its_name() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_in_memory_has_nothing_to_back_up() {
     let server = Server::start(&[]).await;
-    let status = server.client().await.backup(cognate::proto::BackupRequest {}).await.unwrap_err();
+    let status = server.client().await.backup(cognate::wire::BackupRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("in memory"), "{status:?}");
 }

@@ -1,7 +1,7 @@
 //! `Embed` and `EmbedStream`: the right numbers, in every form, and errors in their place.
 
-use cognate::proto::embed_result::Result as Outcome;
-use cognate::proto::{EmbedRequest, EmbedResponse, EmbedResult, InputType, Truncation, VectorFormat};
+use cognate::wire::embed_result::Result as Outcome;
+use cognate::wire::{EmbedRequest, EmbedResponse, EmbedResult, InputType, Truncation, VectorFormat};
 use tokio_stream::StreamExt;
 use tonic::Code;
 

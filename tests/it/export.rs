@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
 
-use cognate::proto::filter::Condition;
-use cognate::proto::{DeleteCollectionRequest, Document, ExportRequest, ExportResponse, Filter, ListDocumentsRequest};
+use cognate::wire::filter::Condition;
+use cognate::wire::{DeleteCollectionRequest, Document, ExportRequest, ExportResponse, Filter, ListDocumentsRequest};
 use futures::StreamExt;
 use tonic::{Code, Status};
 
@@ -23,10 +23,10 @@ fn succeeded(output: Output) -> String {
 /// A document with a vector of its own, so that nothing is embedded.
 fn version(n: u32, version: u32) -> Document {
     let values = (0..384).map(|d| ((n * 31 + version * 17 + d * 7) % 101) as f32 - 50.0).collect();
-    let vector = cognate::proto::Vector { values, ..Default::default() };
+    let vector = cognate::wire::Vector { values, ..Default::default() };
     let metadata =
         serde_json::json!({ "version": version, "parity": if n.is_multiple_of(2) { "even" } else { "odd" } });
-    let metadata = cognate::rpc::metadata::from_json(metadata.as_object().expect("it is one"));
+    let metadata = cognate::wire::metadata::from_json(metadata.as_object().expect("it is one"));
     Document {
         metadata: Some(metadata),
         vector: Some(vector),
@@ -134,7 +134,7 @@ async fn what_was_exported_and_uploaded_again_is_the_same_collection_to_the_bit(
     let mut client = server.client().await;
     let metadata =
         serde_json::json!({ "n": [1, 2.5, -1e-300], "deep": { "er": null }, "text": "not the text", "é": true });
-    let metadata = cognate::rpc::metadata::from_json(metadata.as_object().unwrap());
+    let metadata = cognate::wire::metadata::from_json(metadata.as_object().unwrap());
     let mut documents = vec![
         Document { metadata: Some(metadata), ..document("é/1", "Grüße\n\t\"quoted\" \u{2028}\u{1F600}") },
         Document { metadata: Some(prost_types::Struct::default()), ..document("empty metadata", "a text") },

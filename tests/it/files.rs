@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use cognate::proto::filter::Condition;
-use cognate::proto::{Document, Filter, ListDocumentsRequest};
-use cognate::rpc::metadata;
+use cognate::wire::filter::Condition;
+use cognate::wire::metadata;
+use cognate::wire::{Document, Filter, ListDocumentsRequest};
 use serde_json::{Value, json};
 
 use crate::harness::Server;

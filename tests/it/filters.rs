@@ -1,9 +1,9 @@
 //! Filters as text: what `TopK`, `ListDocuments` and `DeleteDocuments` do with them.
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::filter::{Condition, Equals, Exists, In, List, Range};
-use cognate::proto::query::Query as By;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::filter::{Condition, Equals, Exists, In, List, Range};
+use cognate::wire::query::Query as By;
+use cognate::wire::{
     DeleteDocumentsRequest, Document, Filter, ListDocumentsRequest, Query, SearchParams, TopKRequest, Vector,
 };
 use prost_types::value::Kind;
@@ -231,7 +231,7 @@ async fn a_filter_with_too_many_conditions_or_values_is_refused_before_it_costs_
     };
     let ranges =
         |n: usize| Some(Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) });
-    let limits = client.info(cognate::proto::InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
+    let limits = client.info(cognate::wire::InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
     let (most_conditions, most_values) = (limits.max_filter_conditions as usize, limits.max_filter_values as usize);
 
     let refused = client.top_k(search(ranges(60_000), 1, false)).await.unwrap_err();

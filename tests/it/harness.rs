@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::{Document, UploadRequest, UploadResponse};
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::{Document, UploadRequest, UploadResponse};
 use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic::transport::Channel;

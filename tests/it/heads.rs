@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cognate::proto::{ClassifyRequest, EmbedRequest, InfoRequest};
+use cognate::wire::{ClassifyRequest, EmbedRequest, InfoRequest};
 
 use crate::classify::{classification, request};
 use crate::embed::values;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
-use cognate::proto::{EmbedRequest, ListCollectionsRequest, UploadRequest};
+use cognate::wire::{EmbedRequest, ListCollectionsRequest, UploadRequest};
 use prost::Message;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use cognate::kernel::cpu::Level;
+use cognate::machine::cpu::Level;
 
 use crate::embed::assert_agrees_with_the_reference;
 use crate::harness::Server;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::query::Query as By;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::query::Query as By;
+use cognate::wire::{
     Document, EmbedRequest, ListCollectionsRequest, Query, SearchParams, TopKRequest, UploadRequest, Vector,
 };
 use futures::future::join_all;

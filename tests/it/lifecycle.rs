@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use cognate::proto::{EmbedRequest, InfoRequest};
+use cognate::wire::{EmbedRequest, InfoRequest};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -66,7 +66,7 @@ async fn a_stop_finishes_accepted_calls_and_takes_no_new_ones() {
     let refused = match server.channel().await {
         Err(_) => true,
         Ok(channel) => {
-            let mut late = cognate::proto::cognate_client::CognateClient::new(channel);
+            let mut late = cognate::wire::cognate_client::CognateClient::new(channel);
             late.embed(texts(1, 1)).await.unwrap_err().code() == Code::Unavailable
         }
     };
@@ -131,7 +131,7 @@ async fn two_servers_hold_different_collections_of_one_model() {
     let mut client = other.client().await;
     assert!(
         client
-            .list_collections(cognate::proto::ListCollectionsRequest::default())
+            .list_collections(cognate::wire::ListCollectionsRequest::default())
             .await
             .unwrap()
             .into_inner()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cognate::proto::{EmbedRequest, InfoRequest};
+use cognate::wire::{EmbedRequest, InfoRequest};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};

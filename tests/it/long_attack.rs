@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use cognate::proto::filter::{Condition, List, Range};
-use cognate::proto::query::Query as By;
-use cognate::proto::{
+use cognate::wire::filter::{Condition, List, Range};
+use cognate::wire::query::Query as By;
+use cognate::wire::{
     ClassifyRequest, DeleteCollectionRequest, Document, EmbedRequest, ExportRequest, Filter, InfoRequest, Query,
     TopKRequest, UploadRequest, Vector,
 };

@@ -1,7 +1,7 @@
 //! What the server may take is bounded, and what it takes is counted.
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::{
     BackupRequest, CreateCollectionRequest, DeleteCollectionRequest, Document, ExportRequest, InfoRequest,
     ListCollectionsRequest, Storage, Vector,
 };
@@ -50,7 +50,7 @@ async fn settled(server: &Server) -> Option<usize> {
 /// 4,500 keys that no other document has.
 fn own_keys(n: usize) -> Document {
     let fields: serde_json::Map<_, _> = (0..4_500).map(|key| (format!("{n:03}{key:05}"), 1.into())).collect();
-    let metadata = Some(cognate::rpc::metadata::from_json(&fields));
+    let metadata = Some(cognate::wire::metadata::from_json(&fields));
     Document { metadata, vector: Some(vector(n)), ..document(&format!("k{n}"), "short") }
 }
 

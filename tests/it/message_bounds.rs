@@ -2,7 +2,7 @@
 //! that cost gigabytes once, or an answer that its client could not read.
 
 use bytes::Bytes;
-use cognate::proto::{
+use cognate::wire::{
     ClassifyRequest, EmbedRequest, ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector, VectorFormat,
     classify_result, embed_result, query,
 };
@@ -170,12 +170,12 @@ async fn errors_fit_the_headers_that_clients_read() {
     let not_finite = prost_types::Value { kind: Some(Kind::NumberValue(f64::NAN)) };
     let object = prost_types::Struct { fields: [(long.clone(), not_finite)].into() };
     let value = Some(prost_types::Value { kind: Some(Kind::StructValue(object)) });
-    let equals = cognate::proto::filter::Equals { path: Some("x".into()), value };
+    let equals = cognate::wire::filter::Equals { path: Some("x".into()), value };
     for condition in [
-        cognate::proto::filter::Condition::Equals(equals),
-        cognate::proto::filter::Condition::Text(format!("a = '{long}")),
+        cognate::wire::filter::Condition::Equals(equals),
+        cognate::wire::filter::Condition::Text(format!("a = '{long}")),
     ] {
-        let filter = Some(cognate::proto::Filter { condition: Some(condition) });
+        let filter = Some(cognate::wire::Filter { condition: Some(condition) });
         let list = ListDocumentsRequest { collection: "c".into(), filter, ..Default::default() };
         statuses.push(client.list_documents(list).await.unwrap_err());
     }
@@ -236,7 +236,7 @@ async fn pages_fit_what_a_stock_client_reads_and_hold_every_document_once() {
         upload(&mut client, "large", documents.collect()).await;
     }
     // Without a limit of its own: tonic reads 4 MiB then, as all others do.
-    let mut stock = cognate::proto::cognate_client::CognateClient::new(server.channel().await.unwrap());
+    let mut stock = cognate::wire::cognate_client::CognateClient::new(server.channel().await.unwrap());
     let (mut ids, mut page_token) = (Vec::new(), String::new());
     loop {
         let request =

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use candle_core::{Device, Tensor};
-use cognate::proto::{EmbedRequest, EmbedResult, InfoRequest, embed_result};
+use cognate::wire::{EmbedRequest, EmbedResult, InfoRequest, embed_result};
 use serde_json::{Value, json};
 
 use crate::harness::Server;

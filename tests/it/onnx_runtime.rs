@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cognate::proto::InfoRequest;
+use cognate::wire::InfoRequest;
 
 use crate::classify::{assert_agrees_with_the_golden_file, flags, start};
 use crate::embed::assert_agrees_with_the_reference;

@@ -1,6 +1,6 @@
 //! `--precision int8`: nearly the same vectors, under a fingerprint of their own.
 
-use cognate::proto::{EmbedRequest, InfoRequest};
+use cognate::wire::{EmbedRequest, InfoRequest};
 
 use crate::embed::{golden, values};
 use crate::harness::{Server, dot};

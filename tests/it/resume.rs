@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use cognate::proto::{DeleteCollectionRequest, ListCollectionsRequest};
+use cognate::wire::{DeleteCollectionRequest, ListCollectionsRequest};
 use serde_json::Value;
 
 use crate::harness::{Server, new_texts};

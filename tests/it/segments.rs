@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::query::Query as By;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::query::Query as By;
+use cognate::wire::{
     Collection, Document, Hit, InfoRequest, ListCollectionsRequest, Query, SearchParams, TopKRequest, UploadRequest,
     Vector,
 };

@@ -1,6 +1,6 @@
 //! `Similarity`: the matrix of cosines.
 
-use cognate::proto::SimilarityRequest;
+use cognate::wire::SimilarityRequest;
 use tonic::Code;
 
 use crate::harness::{Server, wrong_fields};

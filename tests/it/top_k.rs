@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::filter::{self, Condition};
-use cognate::proto::query::Query as By;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::filter::{self, Condition};
+use cognate::wire::query::Query as By;
+use cognate::wire::{
     Document, Filter, GetDocumentsRequest, Query, SearchParams, SimilarityRequest, TopKRequest, TopKResult, Vector,
 };
 use prost_types::value::Kind;

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::{EmbedRequest, InfoRequest};
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::{EmbedRequest, InfoRequest};
 use futures::FutureExt;
 use prost::Message;
 use tokio_stream::StreamExt;

@@ -1,8 +1,8 @@
 //! `Upload`: what is committed is there, what is wrong is reported, and a broken stream leaves both true.
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::query::Query as By;
-use cognate::proto::{
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::query::Query as By;
+use cognate::wire::{
     CreateCollectionRequest, DeleteCollectionRequest, Document, GetDocumentsRequest, InfoRequest,
     ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector,
 };

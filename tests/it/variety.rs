@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use cognate::proto::cognate_client::CognateClient;
-use cognate::proto::filter::Condition;
-use cognate::proto::query::Query as By;
-use cognate::proto::{Document, Filter, Hit, Query, SearchParams, TopKRequest, Vector};
+use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::filter::Condition;
+use cognate::wire::query::Query as By;
+use cognate::wire::{Document, Filter, Hit, Query, SearchParams, TopKRequest, Vector};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use tonic::Code;

@@ -20,7 +20,8 @@ use crate::compute::WhenFull;
 use crate::config::{Config, Flags};
 use crate::embedder::{Embedder, InputType, Precision};
 use crate::inference::Truncation;
-use crate::kernel::{cpu, peak};
+use crate::kernel::peak;
+use crate::machine::cpu;
 use crate::model::Architecture;
 use crate::telemetry;
 

@@ -20,7 +20,7 @@ use crate::cli::serve::force_cpu;
 use crate::cli::table::{self, Align, Table};
 use crate::config::{Config, IndexFlags};
 use crate::index::MAX_DIMENSIONS;
-use crate::kernel::cpu;
+use crate::machine::cpu;
 
 /// The recall that is asked of an `ef`: what the default one gives among 100,000 vectors of MiniLM.
 const WANTED: f64 = 0.98;

@@ -12,8 +12,8 @@ use super::draw::{self, Random};
 use crate::cli::npy;
 use crate::collection::{self, Collection, Store};
 use crate::compute::stop::Stop;
-use crate::embedder::Embedding;
 use crate::index::MAX_DIMENSIONS;
+use crate::kernel::embedding::Embedding;
 
 /// Queries where no number is given, unless a tenth of the vectors is less.
 const QUERIES: usize = 1_000;
@@ -119,8 +119,8 @@ mod tests {
 
     use super::*;
     use crate::cli::npy::{Element, Npy};
-    use crate::client::vector::Values;
     use crate::collection::{Content, DocId, Document, Model};
+    use crate::wire::vector::Values;
 
     fn file(rows: &[Vec<f32>]) -> tempfile::NamedTempFile {
         let mut npy = Npy::new(Cursor::new(Vec::new()), Element::F32, rows[0].len()).unwrap();

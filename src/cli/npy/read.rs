@@ -72,7 +72,7 @@ mod tests {
 
     use super::super::{Element, Npy};
     use super::*;
-    use crate::client::vector::Values;
+    use crate::wire::vector::Values;
 
     fn written(element: Element, rows: &[Vec<f32>]) -> Vec<u8> {
         let mut npy = Npy::new(Cursor::new(Vec::new()), element, rows.first().map_or(1, Vec::len)).unwrap();

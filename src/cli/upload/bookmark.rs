@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::super::new_file::NewFile;
-use crate::proto::Document;
+use crate::wire::Document;
 
 /// Committed documents that are remembered, to look for them in the collection: several, because one may have been
 /// deleted.

@@ -12,7 +12,7 @@ use super::super::{say, table};
 use super::Args;
 use super::bookmark::{Bookmark, EarlierLoad, Mark, Position};
 use crate::client::{self, Client, reader};
-use crate::proto::GetDocumentsRequest;
+use crate::wire::GetDocumentsRequest;
 
 /// Opens the bookmark of this load, and returns it with the start position. Reports the decision on standard error.
 pub(super) async fn begin(

@@ -12,7 +12,7 @@ use super::bookmark::Mark;
 use super::findings::{Findings, Seen};
 use super::ledger::{Ledger, Sent};
 use crate::client::reader::{self, Format, MadeUpIds};
-use crate::proto::Document;
+use crate::wire::Document;
 
 /// An open input file.
 pub(super) struct Input {

@@ -10,7 +10,7 @@ use super::rows::{Row, RowReader};
 use super::syntax::shortened;
 use super::types::Type;
 use super::{Bad, Error, Notes, Options, Parsed, Record};
-use crate::proto::Document;
+use crate::wire::Document;
 
 /// The records after the header.
 pub(super) fn records<'i>(
@@ -222,7 +222,7 @@ mod tests {
 
     use super::*;
     use crate::client::reader::{Format, MadeUpIds, Types, read};
-    use crate::rpc::metadata;
+    use crate::wire::metadata;
 
     fn all(input: &[u8], options: &Options) -> Vec<Record> {
         read(input, options).unwrap().map(Result::unwrap).collect()

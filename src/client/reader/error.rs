@@ -43,7 +43,7 @@ pub enum Bad {
     #[error("{0:?} is a field of the record and of its metadata: expected in one of them")]
     Twice(String),
     /// The metadata is nested deeper than the wire allows.
-    #[error("{field} is nested more than {} deep", crate::rpc::metadata::MAX_DEPTH)]
+    #[error("{field} is nested more than {} deep", crate::wire::metadata::MAX_DEPTH)]
     TooDeep {
         /// The first name that is too deep.
         field: String,

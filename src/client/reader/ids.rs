@@ -3,7 +3,7 @@
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::proto::Document;
+use crate::wire::Document;
 
 /// Bytes of the digest in an id, written as twice as many letters. They only distinguish records with the same line
 /// number and file name.

@@ -8,8 +8,8 @@ use prost_types::{ListValue, Struct, Value};
 use super::number::{self as numbers, Double, LargeNumbers};
 use super::syntax::{self, Node, shortened};
 use super::{Bad, Options, Parsed};
-use crate::proto::{Document, Vector};
-use crate::rpc::metadata::MAX_DEPTH;
+use crate::wire::metadata::MAX_DEPTH;
+use crate::wire::{Document, Vector};
 
 type Fields<'t> = Vec<(Cow<'t, str>, Node<'t>)>;
 
@@ -182,7 +182,7 @@ mod tests {
 
     use super::*;
     use crate::client::reader::{Format, MadeUpIds};
-    use crate::rpc::metadata;
+    use crate::wire::metadata;
 
     fn options() -> Options {
         let made_up_ids = MadeUpIds::ByLine { prefix: "file".into() };

@@ -30,7 +30,7 @@ pub use number::LargeNumbers;
 pub use types::{Type, Types};
 
 use self::detect::Layout;
-use crate::proto::Document;
+use crate::wire::Document;
 
 /// The longest record that is read, in bytes. A longer one is more likely a file of another format than a document.
 pub const MAX_RECORD_BYTES: usize = 64 << 20;

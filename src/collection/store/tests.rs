@@ -8,8 +8,8 @@ use super::super::{Content, DocId, Document, Search};
 use super::*;
 use crate::collection::CommitError;
 use crate::compute::stop::Stop;
-use crate::embedder::Embedding;
 use crate::index::Effort;
+use crate::kernel::embedding::Embedding;
 
 const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
 

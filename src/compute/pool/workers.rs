@@ -12,7 +12,7 @@ use crate::compute::deadline::Deadline;
 use crate::compute::queue::Queue;
 use crate::compute::refused::Refused;
 use crate::compute::task::{Call, Progress, Task};
-use crate::kernel::priority;
+use crate::machine::priority;
 
 /// The time that a task runs while others wait. 2 ms: a dozen searches through a graph, and the longest that a short
 /// call waits for an earlier one.

@@ -12,11 +12,11 @@ use super::checkpoint::{Norm, Weight};
 use crate::embedder::Precision;
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::{self, Attention};
-use crate::kernel::cpu::Level;
-use crate::kernel::linear::{Form, Linear, Rows};
+use crate::kernel::gemm::epilogue::{Before, Pass};
+use crate::kernel::gemm::linear::{Form, Linear, Rows};
 use crate::kernel::norm::LayerNorm;
-use crate::kernel::pass::{Before, Pass};
-use crate::kernel::team::Team;
+use crate::machine::cpu::Level;
+use crate::machine::team::Team;
 
 /// The CPU of a worker.
 #[derive(Clone)]

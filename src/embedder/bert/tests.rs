@@ -14,11 +14,12 @@ mod family;
 use super::accelerator::Accelerator;
 use super::cpu::Cpu;
 use super::*;
-use crate::embedder::{Embedding, Precision};
-use crate::kernel::cpu::{self, Level};
-use crate::kernel::linear::Form;
+use crate::embedder::Precision;
+use crate::kernel::embedding::Embedding;
+use crate::kernel::gemm::linear::Form;
 use crate::kernel::matrix::filled;
-use crate::kernel::team::Team;
+use crate::machine::cpu::{self, Level};
+use crate::machine::team::Team;
 use crate::model::{Activation::*, Family};
 
 fn config(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytemuck::Pod;
 
-use crate::kernel::mapping::Mapping;
+use crate::machine::mapping::Mapping;
 
 /// Read as a slice.
 #[derive(Clone)]

@@ -6,12 +6,11 @@
 //! [`Shaped`]. Source: Intel, "Architecture Instruction Set Extensions Programming Reference", chapter 3.
 
 use std::arch::asm;
-use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
-use std::sync::OnceLock;
 
 use super::{BLOCK, Block, STEP_BYTES, Sums, TILE_ROWS};
+use crate::machine::cpu::Level;
 
 /// Bytes of one row of weights: `BLOCK` words of four bytes.
 const WEIGHT_STRIDE: usize = 4 * BLOCK;
@@ -24,10 +23,9 @@ const STEP_WEIGHTS: usize = TILE_ROWS * WEIGHT_STRIDE;
 pub(in crate::kernel) struct Tiles(());
 
 impl Tiles {
-    /// Asks once.
+    /// The proof, where [`Level::Amx`] is supported.
     pub(in crate::kernel) fn detect() -> Option<Self> {
-        static THERE: OnceLock<bool> = OnceLock::new();
-        THERE.get_or_init(|| processor_has_tiles() && permitted()).then_some(Self(()))
+        Level::Amx.is_supported().then_some(Self(()))
     }
 
     /// Gives this thread's tiles their shape.
@@ -48,35 +46,6 @@ impl Tiles {
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
         Shaped(PhantomData)
     }
-}
-
-fn processor_has_tiles() -> bool {
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    const AMX_INT8: u32 = 1 << 25;
-    const ALL: u32 = AMX_BF16 | AMX_TILE | AMX_INT8;
-    const OSXSAVE: u32 = 1 << 27;
-    const TILE_STATE: u64 = 0b11 << 17;
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & ALL != ALL {
-        return false;
-    }
-    // SAFETY: OSXSAVE says that the instruction is there.
-    unsafe { _xgetbv(0) & TILE_STATE == TILE_STATE }
-}
-
-/// Linux saves a process's tiles only after it has asked for that (Documentation/arch/x86/xstate.rst).
-#[cfg(target_os = "linux")]
-fn permitted() -> bool {
-    const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
-    const XTILEDATA: libc::c_ulong = 18;
-    // SAFETY: the call takes two numbers and touches no memory.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 }
-}
-
-/// How other systems are asked is not known here.
-#[cfg(not(target_os = "linux"))]
-fn permitted() -> bool {
-    false
 }
 
 /// This thread's tiles have their shape. Dropped, they are free again, and cost no switch of threads any time.

@@ -9,8 +9,8 @@ use super::{Failure, Resource};
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
-use crate::embedder::NotAnEmbedding;
 use crate::inference::{Overloaded, TextError};
+use crate::kernel::embedding::NotAnEmbedding;
 
 impl Failure {
     /// The failure of a call that asked the store for the collection `name`.

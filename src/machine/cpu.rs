@@ -3,6 +3,9 @@
 //! Invariant: [`level`] never names a level that the machine lacks. The kernels' `unsafe` calls rest
 //! on it.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -53,7 +56,7 @@ impl Level {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Level::Amx => Level::Avx512Vnni.is_supported() && super::tiles::Tiles::detect().is_some(),
+            Level::Amx => Level::Avx512Vnni.is_supported() && amx::is_usable(),
             #[cfg(not(target_arch = "x86_64"))]
             Level::Avx2Fma | Level::AvxVnni | Level::Avx512 | Level::Avx512Vnni | Level::Amx => false,
         }

@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
-use super::activation::Activation;
-use super::cpu::Level;
-use super::matrix::{Matrix, Shared};
-use super::norm::LayerNorm;
-use super::pairs::{self, Pairs};
 use super::quantise::{self, Quantised};
-use super::simd::{Kernel, Simd, run_words};
-use super::team::Team;
+use super::split_bf16::{self, Pairs};
+use crate::kernel::activation::Activation;
+use crate::kernel::matrix::{Matrix, Shared};
+use crate::kernel::norm::LayerNorm;
+use crate::kernel::simd::{Kernel, Simd, run_words};
+use crate::machine::cpu::Level;
+use crate::machine::team::Team;
 
 /// Rows of one part of a shared pass: a few microseconds.
 const ROWS_A_PART: usize = 4;
@@ -39,9 +39,9 @@ pub enum Before<'a> {
 pub enum To<'a> {
     /// As they are.
     Nothing,
-    /// For [`LinearInt8`](super::gemm_int8::LinearInt8).
+    /// For [`LinearInt8`](super::int8::LinearInt8).
     Bytes(&'a mut Quantised),
-    /// For [`LinearPairs`](super::gemm_pairs::LinearPairs).
+    /// For [`LinearPairs`](super::bf16x3::LinearPairs).
     Pairs(&'a mut Pairs),
 }
 
@@ -57,7 +57,7 @@ impl Pass<'_> {
 }
 
 /// A pass that several threads do, each some rows and columns of its own.
-pub(super) struct ColumnPass<'a> {
+pub(in crate::kernel) struct ColumnPass<'a> {
     level: Level,
     before: Before<'a>,
     x: Shared<'a>,
@@ -66,7 +66,7 @@ pub(super) struct ColumnPass<'a> {
 
 impl<'a> ColumnPass<'a> {
     /// Over the rows of `x`; `to` gets their shape.
-    pub(super) fn new(level: Level, before: Before<'a>, x: &'a mut Matrix, to: To<'a>) -> Self {
+    pub(in crate::kernel) fn new(level: Level, before: Before<'a>, x: &'a mut Matrix, to: To<'a>) -> Self {
         let (rows, cols) = (x.rows(), x.cols());
         let to = match to {
             To::Nothing => Target::Nothing,
@@ -77,19 +77,19 @@ impl<'a> ColumnPass<'a> {
     }
 
     /// The rows.
-    pub(super) fn x(&self) -> Shared<'a> {
+    pub(in crate::kernel) fn x(&self) -> Shared<'a> {
         self.x
     }
 
     /// Some rows and columns. Columns begin at a multiple of a group and end at one or the last; layer normalisation
     /// wants all of them. No two calls have elements in common.
-    pub(super) fn apply(&self, rows: Range<usize>, columns: Range<usize>) {
+    pub(in crate::kernel) fn apply(&self, rows: Range<usize>, columns: Range<usize>) {
         run_words(self.level, Part { rows, columns, before: self.before, x: self.x, to: self.to });
     }
 }
 
 /// Numbers of a word.
-pub(super) struct WordSize;
+pub(in crate::kernel) struct WordSize;
 
 impl Kernel for WordSize {
     type Output = usize;
@@ -104,7 +104,7 @@ impl Kernel for WordSize {
 enum Target<'a> {
     Nothing,
     Bytes(quantise::Target<'a>),
-    Pairs(pairs::Target<'a>),
+    Pairs(split_bf16::Target<'a>),
 }
 
 /// Some rows and columns of a pass.
@@ -150,8 +150,8 @@ impl Kernel for Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
+    use crate::machine::cpu;
 
     #[test]
     fn what_comes_before_is_done_in_place_and_to_what_is_made_of_it() {
@@ -167,7 +167,7 @@ mod tests {
             assert!((got - expected.row(8)[149]).abs() < 0.02);
             let mut x = filled(9, 150, 1);
             Pass { before: Before::Normalise(&norm), x: &mut x, to: To::Pairs(&mut p) }.apply(level, &team);
-            let (high, low) = pairs::tests::restored(&p, 8, 149);
+            let (high, low) = split_bf16::tests::restored(&p, 8, 149);
             assert!((high + low - expected.row(8)[149]).abs() < 1e-4);
             Pass { before: Before::Activate(Activation::Relu), x: &mut x, to: To::Nothing }.apply(level, &team);
             assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));

@@ -183,7 +183,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::proto;
+    use crate::wire;
 
     fn map(value: Value) -> Map<String, Value> {
         value.as_object().expect("an object").clone()
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn the_deepest_metadata_can_be_decoded_where_it_lies_deepest() {
-        let hit = proto::Hit { metadata: Some(from_json(&nested(MAX_DEPTH))), ..Default::default() };
-        let response = proto::TopKResponse { results: vec![proto::TopKResult { hits: vec![hit], error: None }] };
-        assert_eq!(proto::TopKResponse::decode(&*response.encode_to_vec()), Ok(response));
+        let hit = wire::Hit { metadata: Some(from_json(&nested(MAX_DEPTH))), ..Default::default() };
+        let response = wire::TopKResponse { results: vec![wire::TopKResult { hits: vec![hit], error: None }] };
+        assert_eq!(wire::TopKResponse::decode(&*response.encode_to_vec()), Ok(response));
     }
 }

@@ -6,25 +6,26 @@
 //! total[j, g] = scale[j, g] · Σ_k w[j, k]
 //! ```
 //! The inner sum is exact, in integers of 32 bits (a group's is below 2²³, so that its conversion is exact too), and
-//! the same at every level. Panels as in [`super::gemm`], a lane's word of several inputs in the place of one f32.
+//! the same at every level. Panels as in [`super::f32`], a lane's word of several inputs in the place of one f32.
 //! `tile` computes the inner sums by vectors, `blocks` by tiles of AMX; `fold` does the rest.
 
 mod blocks;
-mod fold;
+mod dequantise;
 mod tile;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::cpu::Level;
-use super::gemm::{NEAR, check_columns, tile::row_tiles};
-use super::matrix::{Aligned, Matrix, Shared};
-use super::pass::ColumnPass;
+use super::epilogue::ColumnPass;
+use super::panels::{NEAR, check_columns};
 use super::quantise::{GROUP, Quantised};
-use super::simd::{Kernel, Simd, run_words, word};
-use super::tiles::{self, Tiles};
+use super::tile::row_tiles;
+use crate::kernel::matrix::{Aligned, Matrix, Shared};
+use crate::kernel::simd::{Kernel, Simd, run_words, word};
+use crate::kernel::tiles::{self, Tiles};
+use crate::machine::cpu::Level;
 use blocks::Blocks;
-use fold::{Fold, WAITING, Waiting};
+use dequantise::{Fold, WAITING, Waiting};
 use tile::Tile;
 
 /// A linear layer quantised and packed for one instruction set.
@@ -109,14 +110,14 @@ impl LinearInt8 {
     }
 
     /// Columns of a panel.
-    pub(super) fn panel(&self) -> usize {
+    pub(in crate::kernel) fn panel(&self) -> usize {
         self.width
     }
 
     /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], quantised; y:
     /// [rows, outputs]. Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
     /// Each tile's rows go through `then` while they are hot.
-    pub(super) fn columns(
+    pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
         x: &Quantised,
@@ -235,11 +236,11 @@ impl<'a> Product<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::kernel::gemm::epilogue::{Before, Pass, To};
+    use crate::kernel::gemm::quantise::tests::restored;
     use crate::kernel::matrix::filled;
-    use crate::kernel::pass::{Before, Pass, To};
-    use crate::kernel::quantise::tests::restored;
-    use crate::kernel::team::Team;
+    use crate::machine::cpu;
+    use crate::machine::team::Team;
 
     fn quantised(level: Level, x: &mut Matrix) -> Quantised {
         let mut q = Quantised::default();

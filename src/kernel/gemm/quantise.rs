@@ -11,15 +11,15 @@
 
 use std::marker::PhantomData;
 
-use super::matrix::{Aligned, row_stride};
-use super::simd::Simd;
-use super::tiles;
+use crate::kernel::matrix::{Aligned, row_stride};
+use crate::kernel::simd::Simd;
+use crate::kernel::tiles;
 
 /// Columns that share a grid: of activations and, as many inputs of an output, of weights. 128: beside one grid for a
 /// row, the least cosine to exact arithmetic rises from 0.992 to 0.997 on all-MiniLM-L6-v2 (docs/performance.md).
 pub const GROUP: usize = 128;
 
-/// [rows, cols] of bytes with their grids; filled by a [`Pass`](super::pass::Pass).
+/// [rows, cols] of bytes with their grids; filled by a [`Pass`](super::epilogue::Pass).
 #[derive(Default)]
 pub struct Quantised {
     /// [rows, stride] words (see `Simd::WORD`). Columns after the last one hold anything: their weights are zero.
@@ -34,7 +34,7 @@ pub struct Quantised {
 
 /// One group's grid.
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
-pub(super) struct Grid {
+pub(in crate::kernel) struct Grid {
     pub least: f32,
     pub step: f32,
 }
@@ -53,7 +53,7 @@ impl Quantised {
     }
 
     /// Changes the shape for words of `word` numbers, and lets several threads fill the rows, each its own.
-    pub(super) fn target(&mut self, rows: usize, cols: usize, word: usize) -> Target<'_> {
+    pub(in crate::kernel) fn target(&mut self, rows: usize, cols: usize, word: usize) -> Target<'_> {
         self.reshape(rows, cols, word);
         Target {
             words: self.words.as_mut_ptr(),
@@ -76,29 +76,29 @@ impl Quantised {
     }
 
     /// Groups in a row.
-    pub(super) fn groups(&self) -> usize {
+    pub(in crate::kernel) fn groups(&self) -> usize {
         self.cols.div_ceil(GROUP)
     }
 
     /// Words from one row to the next.
-    pub(super) fn stride(&self) -> usize {
+    pub(in crate::kernel) fn stride(&self) -> usize {
         self.stride
     }
 
     /// All words from `row` on.
-    pub(super) fn words_from(&self, row: usize) -> &[i32] {
+    pub(in crate::kernel) fn words_from(&self, row: usize) -> &[i32] {
         &self.words[row * self.stride..self.rows * self.stride]
     }
 
     /// The grids of all rows from `row` on, [rows, groups].
-    pub(super) fn grids_from(&self, row: usize) -> &[Grid] {
+    pub(in crate::kernel) fn grids_from(&self, row: usize) -> &[Grid] {
         &self.grids[row * self.groups()..self.rows * self.groups()]
     }
 }
 
 /// A `Quantised` whose rows several threads fill, each its own.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(in crate::kernel) struct Target<'a> {
     words: *mut i32,
     stride: usize,
     grids: *mut Grid,
@@ -118,7 +118,7 @@ impl Target<'_> {
     /// # Safety
     /// No other thread fills these groups.
     #[inline(always)]
-    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
+    pub(in crate::kernel) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
         let (group, count) = (first / GROUP, x.len().div_ceil(GROUP));
         assert!(row < self.rows && first.is_multiple_of(GROUP) && group + count <= self.groups);
         // SAFETY: the shape has room for the row, in whole lines and so in whole vectors.
@@ -172,13 +172,13 @@ fn range<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::kernel) mod tests {
     use super::*;
-    use crate::kernel::cpu::{self, Level};
+    use crate::kernel::gemm::epilogue::{Before, Pass, To};
     use crate::kernel::matrix::filled;
-    use crate::kernel::pass::{Before, Pass, To};
     use crate::kernel::simd::{Kernel, run_words};
-    use crate::kernel::team::Team;
+    use crate::machine::cpu::{self, Level};
+    use crate::machine::team::Team;
 
     /// What the words say, in the numbers of the grid.
     pub(in crate::kernel) fn restored(level: Level, q: &Quantised, row: usize, col: usize) -> (u8, f32) {

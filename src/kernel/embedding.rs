@@ -1,6 +1,6 @@
 //! The vector of a text, scaled to unit length.
 
-use crate::kernel::{self, NormError};
+use super::dot::{self, NormError};
 
 /// A vector of unit length: finite, not empty, `|v| = 1` within the rounding of f32. Collections store it, and its dot
 /// product is the cosine similarity.
@@ -26,10 +26,10 @@ impl Embedding {
     /// Scales `values` to unit length. A vector that has that length already keeps every bit, so a vector that is read
     /// from a collection and stored again does not drift.
     pub fn normalized(mut values: Vec<f32>) -> Result<Self, NotAnEmbedding> {
-        if (kernel::norm(&values) - 1.0).abs() <= UNIT {
+        if (dot::norm(&values) - 1.0).abs() <= UNIT {
             return Ok(Self(values));
         }
-        match kernel::normalize(&mut values) {
+        match dot::normalize(&mut values) {
             Ok(_) => Ok(Self(values)),
             Err(NormError::Zero) => Err(NotAnEmbedding::Zero),
             Err(NormError::NotFinite { position }) => Err(NotAnEmbedding::NotFinite(position)),
@@ -38,7 +38,7 @@ impl Embedding {
 
     /// Restores an embedding from its stored values, bit for bit. `None` if the length is not 1.
     pub fn restored(values: Vec<f32>) -> Option<Self> {
-        let length = kernel::norm(&values);
+        let length = dot::norm(&values);
         ((length - 1.0).abs() < 1e-3).then_some(Self(values))
     }
 
@@ -54,7 +54,7 @@ impl Embedding {
 
     /// Computes the cosine similarity, clamped to [-1, 1].
     pub fn cosine(&self, other: &Self) -> f32 {
-        kernel::dot(&self.0, &other.0).clamp(-1.0, 1.0)
+        dot::dot(&self.0, &other.0).clamp(-1.0, 1.0)
     }
 }
 

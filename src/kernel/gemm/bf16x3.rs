@@ -1,4 +1,4 @@
-//! The linear layer on pairs of bf16, where the processor has tiles: `y = x · Wᵀ + b`, x split by [`super::pairs`] and W
+//! The linear layer on pairs of bf16, where the processor has tiles: `y = x · Wᵀ + b`, x split by [`super::split_bf16`] and W
 //! here.
 //!
 //! ```text
@@ -7,18 +7,18 @@
 //! Three products of bf16 in the place of one of f32, and still several times as fast. Sums are f32. The error is that
 //! of pairs, about 2⁻¹⁶ of each product; over a row's hundreds of products the errors cancel like roundings.
 //!
-//! Panels as in [`super::gemm`], in steps of 32 inputs: a step's highs, then its lows, in words of two inputs.
+//! Panels as in [`super::f32`], in steps of 32 inputs: a step's highs, then its lows, in words of two inputs.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::cpu::Level;
-use super::gemm::{NEAR, check_columns};
-use super::matrix::{Aligned, Matrix, Shared};
-use super::pairs::{Pairs, STEP};
-use super::pass::ColumnPass;
-use super::simd::{Kernel, Simd, bf16, run};
-use super::tiles::{BLOCK, Block, Sums, TILE_ROWS, Tiles, row_blocks};
+use super::epilogue::ColumnPass;
+use super::panels::{NEAR, check_columns};
+use super::split_bf16::{Pairs, STEP};
+use crate::kernel::matrix::{Aligned, Matrix, Shared};
+use crate::kernel::simd::{Kernel, Simd, bf16, run};
+use crate::kernel::tiles::{BLOCK, Block, Sums, TILE_ROWS, Tiles, row_blocks};
+use crate::machine::cpu::Level;
 
 /// Words of the weights of a step, of highs or of lows.
 const STEP_WORDS: usize = TILE_ROWS * BLOCK;
@@ -37,13 +37,13 @@ pub struct LinearPairs {
 impl LinearPairs {
     /// Whether the level has tiles, and so this layer is what its linear layers should be.
     pub fn is_for(level: Level) -> bool {
-        super::tiles::of(level).is_some()
+        crate::kernel::tiles::of(level).is_some()
     }
 
     /// Splits and packs `weight`: [outputs, inputs], row-major as PyTorch stores it, and `bias`: `[outputs]`. All are
     /// finite. `None` if the level has no tiles. Panics if the lengths disagree.
     pub fn pack(level: Level, weight: &[f32], bias: &[f32]) -> Option<Self> {
-        let tiles = super::tiles::of(level)?;
+        let tiles = crate::kernel::tiles::of(level)?;
         let outputs = bias.len();
         let inputs = weight.len().checked_div(outputs).unwrap_or(0);
         assert_eq!(weight.len(), outputs * inputs, "a weight is [outputs, inputs]");
@@ -71,14 +71,14 @@ impl LinearPairs {
     }
 
     /// Columns of a panel.
-    pub(super) fn panel(&self) -> usize {
+    pub(in crate::kernel) fn panel(&self) -> usize {
         BLOCK
     }
 
     /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], y: [rows, outputs].
     /// Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
     /// Each block's rows go through `then` while they are hot.
-    pub(super) fn columns(
+    pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
         x: &Pairs,
@@ -157,9 +157,9 @@ impl Kernel for Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::gemm::epilogue::{Before, Pass, To};
     use crate::kernel::matrix::filled;
-    use crate::kernel::pass::{Before, Pass, To};
-    use crate::kernel::team::Team;
+    use crate::machine::team::Team;
 
     const LEVEL: Level = Level::Amx;
 

@@ -4,17 +4,16 @@
 //! that the innermost loop reads one stream. Columns are filled up with zeros to whole panels, and so is the
 //! bias: [`Matrix`] has room for them in every row, hence no tile has a ragged edge.
 //!
-//! A row of the result has the same bits whatever rows are computed with it (see `tile`).
-
-pub(super) mod tile;
+//! A row of the result has the same bits whatever rows are computed with it (see [`tile`](super::tile)).
 
 use std::ops::Range;
 
-use super::cpu::Level;
-use super::matrix::{Aligned, Matrix, Shared};
-use super::pass::ColumnPass;
-use super::simd::{Kernel, Simd, run};
-use tile::{Tile, row_tiles};
+use super::epilogue::ColumnPass;
+use super::panels::{NEAR, check_columns};
+use super::tile::{Tile, row_tiles};
+use crate::kernel::matrix::{Aligned, Matrix, Shared};
+use crate::kernel::simd::{Kernel, Simd, run};
+use crate::machine::cpu::Level;
 
 /// A linear layer packed for one instruction set.
 pub struct Linear {
@@ -56,14 +55,14 @@ impl Linear {
     }
 
     /// Columns of a panel.
-    pub(super) fn panel(&self) -> usize {
+    pub(in crate::kernel) fn panel(&self) -> usize {
         self.width
     }
 
     /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], y: [rows, outputs].
     /// Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
     /// Each tile's rows go through `then` while they are hot.
-    pub(super) fn columns(
+    pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
         x: &Matrix,
@@ -77,26 +76,6 @@ impl Linear {
         run(self.level, Product { layer: self, panels, x, residual, y, then });
     }
 }
-
-/// That columns are whole panels, and the result and what is added to it have the shape of the product.
-pub(super) fn check_columns(
-    columns: &Range<usize>,
-    panel: usize,
-    shape: (usize, usize),
-    residual: Option<&Matrix>,
-    y: Shared<'_>,
-) {
-    let (_, outputs) = shape;
-    assert!(columns.start.is_multiple_of(panel), "a part begins with a panel");
-    assert!(columns.end == outputs || columns.end.is_multiple_of(panel), "a part ends with a panel");
-    assert!(columns.end <= outputs, "columns of the result");
-    assert_eq!(y.shape(), shape, "the result's shape");
-    assert!(residual.is_none_or(|residual| (residual.rows(), residual.cols()) == shape), "the residual's shape");
-}
-
-/// How far ahead, in words of four bytes, a panel fetches where nothing but itself passes through the cache: with one
-/// tile of rows. 4 KB: less and more are slower, the whole panel by a tenth, since another thread may take the next.
-pub(super) const NEAR: usize = 1024;
 
 struct PanelWidth;
 
@@ -172,8 +151,8 @@ impl Kernel for Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::cpu;
     use crate::kernel::matrix::filled;
+    use crate::machine::cpu;
 
     fn flat(matrix: &Matrix) -> Vec<f32> {
         (0..matrix.rows()).flat_map(|row| matrix.row(row).to_vec()).collect()

@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::kernel::quantise::Grid;
+use crate::kernel::gemm::quantise::Grid;
 use crate::kernel::simd::Simd;
 use crate::kernel::tiles::{BLOCK, Sums};
 

@@ -1,12 +1,12 @@
-//! The product where the processor has tiles: a block of 32 × 32 sums at a time. While vectors [`fold`](super::fold) them,
+//! The product where the processor has tiles: a block of 32 × 32 sums at a time. While vectors [`fold`](super::dequantise) them,
 //! the tiles go on with what follows.
 
 use std::mem::MaybeUninit;
 
-use super::fold::WAITING;
+use super::dequantise::WAITING;
 use super::{LinearInt8, Product};
-use crate::kernel::gemm::NEAR;
-use crate::kernel::quantise::GROUP;
+use crate::kernel::gemm::panels::NEAR;
+use crate::kernel::gemm::quantise::GROUP;
 use crate::kernel::simd::{Kernel, Simd};
 use crate::kernel::tiles::{BLOCK, Block, STEP_BYTES, Shaped, Sums, TILE_ROWS, Tiles, row_blocks};
 

@@ -6,14 +6,14 @@
 
 use std::marker::PhantomData;
 
-use super::matrix::{Aligned, row_stride};
-use super::simd::Simd;
-use super::tiles;
+use crate::kernel::matrix::{Aligned, row_stride};
+use crate::kernel::simd::Simd;
+use crate::kernel::tiles;
 
 /// Numbers of a tile's row: a row is filled up to whole ones, with zeros.
-pub(super) const STEP: usize = tiles::STEP_BYTES / 2;
+pub(in crate::kernel) const STEP: usize = tiles::STEP_BYTES / 2;
 
-/// [rows, cols] of pairs; filled by a [`Pass`](super::pass::Pass).
+/// [rows, cols] of pairs; filled by a [`Pass`](super::epilogue::Pass).
 #[derive(Default)]
 pub struct Pairs {
     /// [rows, stride] words of two numbers.
@@ -38,17 +38,17 @@ impl Pairs {
     }
 
     /// Words from one row to the next.
-    pub(super) fn stride(&self) -> usize {
+    pub(in crate::kernel) fn stride(&self) -> usize {
         self.stride
     }
 
     /// All highs and lows from `row` on.
-    pub(super) fn words_from(&self, row: usize) -> (&[i32], &[i32]) {
+    pub(in crate::kernel) fn words_from(&self, row: usize) -> (&[i32], &[i32]) {
         (&self.highs[row * self.stride..], &self.lows[row * self.stride..])
     }
 
     /// Changes the shape, and lets several threads fill the rows, each its own.
-    pub(super) fn target(&mut self, rows: usize, cols: usize) -> Target<'_> {
+    pub(in crate::kernel) fn target(&mut self, rows: usize, cols: usize) -> Target<'_> {
         (self.rows, self.cols) = (rows, cols);
         self.stride = row_stride(cols.next_multiple_of(STEP) / 2);
         // Tiles read whole tiles.
@@ -62,7 +62,7 @@ impl Pairs {
 
 /// `Pairs` whose rows several threads fill, each its own.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
+pub(in crate::kernel) struct Target<'a> {
     highs: *mut i32,
     lows: *mut i32,
     stride: usize,
@@ -82,7 +82,7 @@ impl Target<'_> {
     /// # Safety
     /// No other thread fills these columns.
     #[inline(always)]
-    pub(super) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
+    pub(in crate::kernel) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
         assert!(row < self.rows && first.is_multiple_of(STEP) && first + x.len() <= self.cols);
         let at = row * self.stride + first / 2;
         let (mut high, mut low) = (self.highs.wrapping_add(at), self.lows.wrapping_add(at));
@@ -100,12 +100,12 @@ impl Target<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::kernel) mod tests {
     use super::*;
-    use crate::kernel::cpu;
+    use crate::kernel::gemm::epilogue::{Before, Pass, To};
     use crate::kernel::matrix::filled;
-    use crate::kernel::pass::{Before, Pass, To};
-    use crate::kernel::team::Team;
+    use crate::machine::cpu;
+    use crate::machine::team::Team;
 
     /// One pair.
     pub(in crate::kernel) fn restored(pairs: &Pairs, row: usize, col: usize) -> (f32, f32) {

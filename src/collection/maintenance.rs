@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::single::Collection;
-use crate::kernel::priority;
+use crate::machine::priority;
 
 /// Interval of checks for unannounced work: merges that become due when no more documents come.
 const REST: Duration = Duration::from_secs(1);

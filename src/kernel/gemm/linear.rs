@@ -5,23 +5,23 @@
 
 use std::ops::Range;
 
-use super::activation::Activation;
-use super::cpu::Level;
-use super::gemm;
-use super::gemm_int8::LinearInt8;
-use super::gemm_pairs::LinearPairs;
-use super::matrix::{Matrix, Shared};
-use super::pairs::Pairs;
-use super::pass::{Before, ColumnPass, To};
+use super::bf16x3::LinearPairs;
+use super::epilogue::{Before, ColumnPass, To};
+use super::f32;
+use super::int8::LinearInt8;
 use super::quantise::{GROUP, Quantised};
-use super::team::Team;
+use super::split_bf16::Pairs;
+use crate::kernel::activation::Activation;
+use crate::kernel::matrix::{Matrix, Shared};
+use crate::machine::cpu::Level;
+use crate::machine::team::Team;
 
 /// The form in which linear layers want their rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// f32 as it is.
     F32,
-    /// f32 as pairs of bf16 (see [`super::pairs`]).
+    /// f32 as pairs of bf16 (see [`super::split_bf16`]).
     Pairs,
     /// Bytes (see [`super::quantise`]).
     Bytes,
@@ -60,7 +60,7 @@ impl Rows {
 /// A linear layer packed for one instruction set: `y = x · Wᵀ + b`.
 pub enum Linear {
     /// On f32.
-    F32(gemm::Linear),
+    F32(f32::Linear),
     /// On pairs of bf16.
     Pairs(LinearPairs),
     /// On bytes.
@@ -75,7 +75,7 @@ impl Linear {
         match (form, pairs) {
             (Form::Bytes, _) => Self::Bytes(LinearInt8::pack(level, weight, bias)),
             (_, Some(layer)) => Self::Pairs(layer),
-            (_, None) => Self::F32(gemm::Linear::pack(level, weight, bias)),
+            (_, None) => Self::F32(f32::Linear::pack(level, weight, bias)),
         }
     }
 
@@ -89,7 +89,7 @@ impl Linear {
     }
 
     /// Columns that are computed together: parts of the result begin at a multiple of them.
-    pub(super) fn panel(&self) -> usize {
+    pub(in crate::kernel) fn panel(&self) -> usize {
         match self {
             Self::F32(layer) => layer.panel(),
             Self::Pairs(layer) => layer.panel(),
@@ -128,7 +128,7 @@ impl Linear {
 
     /// Some columns of [`Linear::apply`], beginning at a multiple of [`Linear::panel`] and ending at one or the last.
     /// Rows go through `then`, those of a tile at a time, while they are hot.
-    pub(super) fn columns(
+    pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
         x: &Rows,

@@ -1,0 +1,25 @@
+//! The rules of panels that all matrix products share: the columns of one call, and the distance of a prefetch.
+
+use std::ops::Range;
+
+use crate::kernel::matrix::{Matrix, Shared};
+
+/// That columns are whole panels, and the result and what is added to it have the shape of the product.
+pub(super) fn check_columns(
+    columns: &Range<usize>,
+    panel: usize,
+    shape: (usize, usize),
+    residual: Option<&Matrix>,
+    y: Shared<'_>,
+) {
+    let (_, outputs) = shape;
+    assert!(columns.start.is_multiple_of(panel), "a part begins with a panel");
+    assert!(columns.end == outputs || columns.end.is_multiple_of(panel), "a part ends with a panel");
+    assert!(columns.end <= outputs, "columns of the result");
+    assert_eq!(y.shape(), shape, "the result's shape");
+    assert!(residual.is_none_or(|residual| (residual.rows(), residual.cols()) == shape), "the residual's shape");
+}
+
+/// How far ahead, in words of four bytes, a panel fetches where nothing but itself passes through the cache: with one
+/// tile of rows. 4 KB: less and more are slower, the whole panel by a tenth, since another thread may take the next.
+pub(super) const NEAR: usize = 1024;
