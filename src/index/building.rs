@@ -14,9 +14,7 @@ use super::graph::frozen::Frozen;
 use super::graph::layout::breadth_first;
 use super::graph::repair::Repair;
 use super::graph::twins::{Distinct, Members};
-use super::rows::Slot;
-use super::segment::Parts;
-use super::vector::Vector;
+use super::parts::{Member, Parts};
 
 /// Candidates of the coarse graph. It only has to lead somewhere near: its links are all chosen anew, and 8 are too few.
 const COARSE_EF: usize = 16;
@@ -26,14 +24,6 @@ const FIRST_EF: usize = 32;
 const ENTRIES: usize = 256;
 /// Vectors linked in a step.
 const STEP: usize = 8;
-
-/// A vector that a segment is made of.
-pub(super) struct Member {
-    pub(super) slot: Slot,
-    /// What its caller calls it.
-    pub(super) key: u64,
-    pub(super) vector: Vector,
-}
 
 /// Work that is not finished.
 pub(super) struct Building {

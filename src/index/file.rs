@@ -19,13 +19,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytemuck::Pod;
 
-use super::building::Member;
 use super::graph::codes::Codes;
 use super::graph::column::Column;
 use super::graph::frozen::Frozen;
 use super::graph::links::{DEGREE, Links, NONE};
 use super::learned::Learned;
-use super::segment::Parts;
+use super::parts::{Member, Parts};
+use super::stored_rows::StoredRows;
 use crate::kernel::dot_i8::{BLOCK, Block};
 use crate::machine::files;
 use crate::machine::mapping::Mapping;
@@ -62,43 +62,6 @@ pub(super) struct Stored {
     /// By vector: what its owner calls it.
     pub(super) keys: Column<u64>,
     pub(super) rows: Arc<StoredRows>,
-}
-
-/// The f32 rows of a file.
-pub(super) struct StoredRows {
-    file: Arc<Mapping>,
-    path: PathBuf,
-    /// Where the first row begins.
-    from: usize,
-    dimensions: usize,
-    /// Nobody will read it at the next start.
-    is_obsolete: AtomicBool,
-}
-
-impl StoredRows {
-    #[inline]
-    pub(super) fn row(&self, number: usize) -> &[f32] {
-        let bytes = self.dimensions * size_of::<f32>();
-        bytemuck::cast_slice(&self.file[self.from + number * bytes..][..bytes])
-    }
-
-    pub(super) fn file_bytes(&self) -> usize {
-        self.file.len()
-    }
-
-    /// Deletes the file when nobody reads it any more.
-    pub(super) fn make_obsolete(&self) {
-        self.is_obsolete.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for StoredRows {
-    fn drop(&mut self) {
-        if *self.is_obsolete.get_mut() {
-            // What cannot be deleted is found to be of no use at the next start.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 /// Where each part of a file is.
@@ -346,13 +309,7 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
     Ok(Stored {
         parts: Parts { graph, starts, digests },
         keys: column(&file, &layout.keys),
-        rows: Arc::new(StoredRows {
-            path: path.to_owned(),
-            from: layout.rows.start,
-            dimensions,
-            is_obsolete: AtomicBool::new(false),
-            file,
-        }),
+        rows: Arc::new(StoredRows::new(file, path.to_owned(), layout.rows.start, dimensions)),
     })
 }
 

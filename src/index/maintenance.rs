@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Index;
-use super::building::{Building, Member};
+use super::building::Building;
 use super::file::Stored;
-use super::rows::{Rows, Slot};
-use super::segment::{Parts, Segment};
+use super::parts::{Member, Parts};
+use super::rows::Rows;
+use super::segment::Segment;
+use super::slot::Slot;
 use crate::machine::priority::CAN_GIVE_WAY;
 
 /// A segment is built anew when one of so many of its vectors was removed: dead points cost each walk their

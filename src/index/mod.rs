@@ -16,13 +16,13 @@
 //! |---|---|
 //! | `options` | what can be chosen |
 //! | `search` | a query's way to its hits |
-//! | `rows`, `vector` | which vectors live, under which slot, and where each lies |
+//! | `rows`, `slot`, `vector` | which vectors live, under which slot, and where each lies |
 //! | `tail` | those that no segment holds |
 //! | `recall`, `learned` | what searches by graph miss, how hard they look therefore, and where that is kept |
 //! | `scan` | scores, their order, the best k |
 //! | `segment` | a part that is finished: a graph, and whose vectors are in it |
-//! | `building` | how it is made, step by step |
-//! | `file`, `restore` | where it is kept, and how the next process takes it up |
+//! | `building`, `parts` | how it is made, step by step |
+//! | `file`, `stored_rows`, `restore` | where it is kept, and how the next process takes it up |
 //! | `graph` | how such a graph is built, repaired, laid out and walked |
 //! | `maintenance` | sealing and merging, in the background |
 
@@ -33,12 +33,15 @@ mod graph;
 mod learned;
 mod maintenance;
 mod options;
+mod parts;
 mod recall;
 mod restore;
 mod rows;
 mod scan;
 mod search;
 mod segment;
+mod slot;
+mod stored_rows;
 mod tail;
 #[cfg(test)]
 mod tests;
@@ -49,11 +52,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 pub use file::Keep;
 pub use options::Options;
 pub use recall::Quality;
-pub use rows::Slot;
 #[cfg(test)]
 pub(crate) use scan::COMPARED;
 pub use scan::{Nearest, Neighbour};
 pub use search::Query;
+pub use slot::Slot;
 pub use vector::Vector;
 
 use crate::compute::stop::Stop;

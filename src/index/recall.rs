@@ -241,7 +241,7 @@ pub(super) fn true_ones(hits: &[Neighbour], exact: &[Neighbour]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::rows::Slot;
+    use super::super::slot::Slot;
     use super::*;
 
     const PLAIN: Kind = Kind { filtered: false, in_crowd: false };

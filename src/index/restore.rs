@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::file::Stored;
-use super::rows::Slot;
 use super::segment::Segment;
+use super::slot::Slot;
 use super::vector::Vector;
 
 /// Segments whose vectors are awaited.

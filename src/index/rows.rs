@@ -10,30 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::building::Member;
 use super::graph::codes::Codes;
+use super::parts::Member;
 use super::segment::Segment;
+use super::slot::Slot;
 use super::tail::Tail;
 use super::vector::Vector;
-
-/// The number of a vector in its index. A removed slot never comes back: the place is used again,
-/// with another generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot {
-    place: u32,
-    generation: u32,
-}
-
-impl Slot {
-    /// A slot that is never live.
-    pub(super) const NONE: Slot = Slot { place: u32::MAX, generation: u32::MAX };
-
-    /// The place of the vector: below the largest number of vectors that were ever live at one time,
-    /// and held by one live slot only. Fit to index a table, if the table remembers the whole slot.
-    pub fn place(self) -> u32 {
-        self.place
-    }
-}
 
 struct Place {
     /// `None`: free.

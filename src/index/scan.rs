@@ -12,7 +12,7 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use super::graph::codes::{Codes, OwnQuery};
-use super::rows::Slot;
+use super::slot::Slot;
 use crate::kernel::dot;
 
 /// Rows scored in one call.

@@ -18,8 +18,9 @@ use roaring::RoaringBitmap;
 
 use super::graph::codes::OwnQuery;
 use super::recall::{self, Kind, Sample, Seen, ef_of_size};
-use super::rows::{Rows, Slot};
+use super::rows::Rows;
 use super::scan::{Best, Candidate, Nearest, Neighbour, cosine};
+use super::slot::Slot;
 use super::{Effort, Index};
 use crate::compute::stop::{Stop, Stopped};
 

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use roaring::RoaringBitmap;
 
-use super::file::StoredRows;
 use super::graph::codes::OwnQuery;
-use super::graph::column::Column;
 use super::graph::filtered::{Bounds, End};
-use super::graph::frozen::{Frozen, Scratch};
-use super::rows::Slot;
+use super::graph::frozen::Scratch;
+use super::parts::Parts;
 use super::scan::{Candidate, Sieve};
+use super::slot::Slot;
+use super::stored_rows::StoredRows;
 use crate::compute::stop::{Stop, Stopped};
 
 /// Bits of a word.
@@ -27,15 +27,6 @@ const ROWS_PER_CHECK: u32 = 8_192;
 thread_local! {
     /// Memory of this thread's walks.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// What does not depend on the process that made it. Vectors are numbered in the order of their nodes.
-pub(super) struct Parts {
-    pub(super) graph: Frozen,
-    /// By node: its first vector; and the number of vectors at last. Vectors with equal codes have one node.
-    pub(super) starts: Column<u32>,
-    /// Digest of a node's codes, and the node: in order.
-    pub(super) digests: Column<[u32; 2]>,
 }
 
 /// Some vectors of an index, with a graph.
@@ -66,13 +57,6 @@ pub(super) enum Walked {
     Complete { in_crowd: bool },
     /// It would cost more than a scan: nothing was added.
     OutOfLooks,
-}
-
-impl Parts {
-    /// The vectors of a node, at least one.
-    fn of(&self, node: u32) -> Range<usize> {
-        self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize
-    }
 }
 
 impl Segment {

@@ -1,8 +1,8 @@
 //! The vectors that no segment holds: few, and each query is compared with the codes of all of them.
 
 use super::graph::codes::{Codes, OwnQuery};
-use super::rows::Slot;
 use super::scan::Sieve;
+use super::slot::Slot;
 
 /// One of so many places is used: the memory is not worth keeping.
 const SPARSE: usize = 4;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::file::StoredRows;
+use super::stored_rows::StoredRows;
 
 /// `[dimensions]`, of length 1. Cheap to clone, and stays what it is after its slot was removed.
 #[derive(Clone)]

@@ -19,8 +19,7 @@ use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::error::Reason;
-use super::kind::Kind;
-use super::layout::MODULES;
+use super::layout::{Kind, MODULES};
 use staging::Staging;
 
 /// A whole model in the cache.

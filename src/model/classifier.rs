@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::error::CardError;
 use super::file::{parse, read_json_if_present};
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
-use super::{Files, Kind, fingerprint, kind};
+use super::{Files, Kind, fingerprint, layout};
 
 /// The maximum tokens of a text if no file has a length: the length with which BERT and its relatives were trained.
 const USUAL_TOKENS: usize = 512;
@@ -120,7 +120,7 @@ impl ClassifierCard {
             Kind::Classifier(file) => file.as_deref(),
             Kind::Encoder | Kind::OnnxEncoder => None,
         };
-        let mut graph = kind::graph_and_data(directory, file)?;
+        let mut graph = layout::graph_and_data(directory, file)?;
         let path = directory.join("config.json");
         let config = read_json_if_present::<Config>(&path)?.unwrap_or_default();
         let beside = Beside {

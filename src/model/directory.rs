@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::error::Reason;
-use super::kind::Kind;
+use super::layout::Kind;
 
 /// Finds a directory with a whole model.
 pub(super) fn find(source: &str, kind: &Kind) -> Result<PathBuf, Reason> {

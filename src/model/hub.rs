@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Snapshot};
 use super::error::{LocateError, Reason};
-use super::kind::Kind;
+use super::layout::Kind;
 use super::{Event, Options, layout};
 
 /// Time for the first answer. A reachable hub answers well within it.

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use super::cache::{Cache, Snapshot};
 use super::error::Reason;
-use super::kind::Kind;
+use super::layout::Kind;
 use super::layout::Layout;
 use super::{DEFAULT_MODEL, DEFAULT_WEIGHTS_SHA256, fingerprint};
 

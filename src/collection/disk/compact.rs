@@ -16,7 +16,7 @@ use redb::{Database, ReadableDatabase, TableError};
 use super::catalog::Catalog;
 use super::copy::{Copy, CopyError};
 use super::draft::RowId;
-use super::handle::Shared;
+use super::shared::Shared;
 use super::snapshot::Snapshot;
 use super::{rows, schema, space};
 

@@ -1,7 +1,9 @@
-//! Errors of commits.
+//! Errors of commits and of checks: what the writer answers with.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use super::snapshot::ReadError;
 
 /// Reasons why a batch was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,4 +83,21 @@ pub enum Rejected {
         /// The row.
         row: u64,
     },
+}
+
+/// Reasons why a verification ended without a result.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A backup or a compaction is reading the file.
+    #[error("{path} is being read by a backup or a compaction: try again later")]
+    Busy {
+        /// The data file.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The disk failed before.
+    #[error(transparent)]
+    Stopped(CommitError),
 }

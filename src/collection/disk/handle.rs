@@ -1,22 +1,22 @@
 //! The handle of the disk that the rest of the process uses.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use redb::Database;
 
 use super::catalog::Catalog;
 use super::change::Change;
-use super::failure::{CommitError, WritesStopped};
+use super::failure::{CommitError, VerifyError, WritesStopped};
 use super::open::{Directory, OpenError};
 use super::options::Options;
+use super::shared::Shared;
 use super::snapshot::{ReadError, Snapshot};
 use super::space;
-use super::stats::{Counters, Stats};
-use super::verify::VerifyError;
+use super::stats::Stats;
 use super::writer::{Job, Writer};
 
 /// An open data directory. Dropping it stores the queued batches and closes the file.
@@ -26,18 +26,6 @@ pub struct Disk {
     queue: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
     next_collection: AtomicU32,
-}
-
-/// State shared by the writer and the readers.
-pub(super) struct Shared {
-    /// Replaced by a compaction. Declared before the directory, so that the file closes before its lock is
-    /// released.
-    database: Mutex<Arc<Database>>,
-    pub(super) directory: Directory,
-    pub(super) options: Options,
-    /// The reason why writes stopped. Set once, by the writer.
-    pub(super) stopped: OnceLock<Arc<str>>,
-    pub(super) counters: Counters,
 }
 
 /// A batch on its way to the disk. It gets there even if nobody waits for it.
@@ -71,13 +59,7 @@ impl Disk {
 
         let next_collection = AtomicU32::new(catalog.next());
         let (queue, jobs) = sync_channel(options.queue_batches);
-        let shared = Arc::new(Shared {
-            database: Mutex::new(database),
-            directory,
-            options,
-            stopped: OnceLock::new(),
-            counters: Counters::default(),
-        });
+        let shared = Arc::new(Shared::new(database, directory, options));
         let writer = Writer::new(Arc::clone(&shared), catalog, jobs);
         let writer = std::thread::Builder::new()
             .name("disk".to_owned())
@@ -180,35 +162,5 @@ impl Pending {
             let reason = "the thread that writes has ended".into();
             Err(WritesStopped { path: self.path, reason }.into())
         })
-    }
-}
-
-impl Shared {
-    pub(super) fn database(&self) -> Arc<Database> {
-        Arc::clone(&self.lock())
-    }
-
-    /// Replaces the database. The old one closes when its last reader ends.
-    pub(super) fn replace(&self, database: Database) {
-        *self.lock() = Arc::new(database);
-    }
-
-    /// Works on the database exclusively; `None` if a reader has it.
-    pub(super) fn alone<T>(&self, work: impl FnOnce(&mut Database) -> T) -> Option<T> {
-        Arc::get_mut(&mut self.lock()).map(work)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Database>> {
-        self.database.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn stopped(&self) -> Option<CommitError> {
-        self.stopped.get().map(|_| self.refusal())
-    }
-
-    /// The error of a disk that has stopped.
-    pub(super) fn refusal(&self) -> CommitError {
-        let reason = self.stopped.get().cloned().unwrap_or_else(|| "the thread that writes has ended".into());
-        WritesStopped { path: self.directory.file.clone(), reason }.into()
     }
 }

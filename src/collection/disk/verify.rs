@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use super::failure::CommitError;
+use super::failure::VerifyError;
 use super::handle::Disk;
 use super::record::{self, Damage};
 use super::snapshot::{ReadError, Snapshot, StoredCollection};
@@ -62,23 +62,6 @@ pub enum Problem {
         /// The count that was found.
         found: u64,
     },
-}
-
-/// Reasons why a verification ended without a result.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    /// A backup or a compaction is reading the file.
-    #[error("{path} is being read by a backup or a compaction: try again later")]
-    Busy {
-        /// The data file.
-        path: PathBuf,
-    },
-    /// The file cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The disk failed before.
-    #[error(transparent)]
-    Stopped(CommitError),
 }
 
 impl Report {

@@ -17,11 +17,10 @@ use std::time::{Duration, Instant};
 use super::catalog::Catalog;
 use super::change::Change;
 use super::compact::{self, Compaction, Outcome};
-use super::failure::{CommitError, DiskFull, Rejected};
-use super::handle::Shared;
+use super::failure::{CommitError, DiskFull, Rejected, VerifyError};
+use super::shared::Shared;
 use super::snapshot::ReadError;
 use super::transaction::Transaction;
-use super::verify::VerifyError;
 use super::{purge, space};
 
 /// Interval of checks if the file should be compacted.

@@ -1,0 +1,51 @@
+//! The f32 rows of a segment's file: shared by all that read one, and the file goes with the last of them where it is
+//! obsolete.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::machine::mapping::Mapping;
+
+/// The f32 rows of a file.
+pub(super) struct StoredRows {
+    file: Arc<Mapping>,
+    path: PathBuf,
+    /// Where the first row begins.
+    from: usize,
+    dimensions: usize,
+    /// Nobody will read it at the next start.
+    is_obsolete: AtomicBool,
+}
+
+impl StoredRows {
+    /// The rows of `file`, which is at `path`, from byte `from` to its end.
+    pub(super) fn new(file: Arc<Mapping>, path: PathBuf, from: usize, dimensions: usize) -> StoredRows {
+        StoredRows { file, path, from, dimensions, is_obsolete: AtomicBool::new(false) }
+    }
+
+    #[inline]
+    pub(super) fn row(&self, number: usize) -> &[f32] {
+        let bytes = self.dimensions * size_of::<f32>();
+        bytemuck::cast_slice(&self.file[self.from + number * bytes..][..bytes])
+    }
+
+    pub(super) fn file_bytes(&self) -> usize {
+        self.file.len()
+    }
+
+    /// Deletes the file when nobody reads it any more.
+    pub(super) fn make_obsolete(&self) {
+        self.is_obsolete.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for StoredRows {
+    fn drop(&mut self) {
+        if *self.is_obsolete.get_mut() {
+            // What cannot be deleted is found to be of no use at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
