@@ -5,7 +5,6 @@
 use std::ops::Bound;
 
 use super::limits::Limits;
-use super::metadata;
 use super::status::{Failure, shown};
 use crate::collection::Filter;
 use crate::collection::filter::{Bounds, Finite, Path, Scalar, Size, text};
