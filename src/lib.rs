@@ -2,7 +2,7 @@
 //! texts, behind one gRPC API.
 //!
 //! ```text
-//!                        ┌─────────────────────────── server ── connections, gates, budgets, health
+//!                        ┌─────────────────────────── server ── connections, admission, budgets, health
 //!   gRPC client ──► rpc ─┤  (wire ↔ domain, errors → codes)
 //!                        ├──► embedder    text → unit vectors ──┐
 //!                        ├──► classifier  text → labels ────────┴► inference: tokens, queue, batches ──► kernel, onnx
@@ -14,10 +14,10 @@
 //!   wire     generated messages, vectors and metadata in them ──► rpc, client
 //! ```
 //!
-//! Data flows one way: wire → domain → numbers. [`embedder`] and [`index`] meet only in [`rpc`] and
-//! [`collection`]. tonic and prost are known to [`wire`], [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and
-//! [`config`]; hnsw_rs to one file of [`index`]; hf-hub to one file of [`model`]; ort and rten to one file of [`onnx`] each. ARCHITECTURE.md has
-//! the invariants and the path of each call.
+//! Data flows one way: wire → domain → numbers. [`embedder`] and [`index`] do not know each other. tonic and prost are
+//! known to [`wire`], [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and [`config`]; hnsw_rs to
+//! one file of [`index`]; hf-hub to one file of [`model`]; ort and rten to one file of [`onnx`] each. ARCHITECTURE.md
+//! has the invariants and the path of each call.
 
 #![deny(unsafe_code)]
 
