@@ -341,7 +341,7 @@ fn a_classifier_that_cannot_be_served_ends_the_start_with_the_reason() {
     let folder = repository().join("tests/fixtures/hostile");
     for (name, reasons) in [
         ("no_labels", ["id2label", "--classifier-labels broken="]),
-        ("label_count", ["2 labels", "3 scores"]),
+        ("label_count", ["expected 3 labels", "found 2: no, yes"]),
         ("truncated", ["model.onnx", ""]),
         ("not_onnx", ["model.onnx", ""]),
         ("nan", ["self-test", "not finite"]),
