@@ -12,8 +12,8 @@ use std::fs::{self, File};
 use std::io::Cursor;
 use std::path::{Component, Path, PathBuf};
 
-use super::graph::GraphSource;
 use super::precheck::{self, Precheck};
+use super::source::GraphSource;
 
 /// A graph in the form that rten loads.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Texts of different lengths, padded to the rectangles that a graph reads.
 
-use super::graph::RunError;
+use super::error::RunError;
 use super::signature::{Role, Signature};
 
 /// The inputs of one call of a graph.

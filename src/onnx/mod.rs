@@ -14,12 +14,14 @@
 
 mod catch_panic;
 mod data;
+mod error;
 mod feed;
 pub(crate) mod fuzz;
 mod graph;
 mod library;
 mod onnxruntime;
 mod options;
+mod output;
 mod port;
 mod precheck;
 mod probe;
@@ -29,13 +31,16 @@ mod runtime;
 mod search_path;
 mod shared;
 mod signature;
+mod source;
 #[cfg(test)]
 mod tests;
 
 pub use data::external_data;
-pub use graph::{Graph, GraphSource, LoadError, Output, RunError};
+pub use error::{LoadError, RunError};
+pub use graph::Graph;
 pub use library::Unusable;
 pub use options::{Choice, Optimization, Options};
+pub use output::Output;
 pub use port::{Dim, Element, Port};
 pub use precheck::Scale;
 pub use probe::ProbeError;
@@ -44,3 +49,4 @@ pub use runtime::{Runtime, RuntimeError};
 pub use search_path::NoLibrary;
 pub use shared::SharedGraph;
 pub use signature::{Unfit, Wanted};
+pub use source::GraphSource;

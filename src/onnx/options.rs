@@ -44,6 +44,13 @@ pub enum Optimization {
     All,
 }
 
+/// The settings with which a runtime loads and runs a graph.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub optimization: Optimization,
+    pub threads: usize,
+}
+
 impl Choice {
     const NAMES: [(&'static str, Self); 3] =
         [("auto", Self::Auto), ("onnxruntime", Self::OnnxRuntime), ("rten", Self::Rten)];

@@ -3,7 +3,8 @@
 //! A graph does not state its vocabulary or its positions. A tokenizer with one token more, or a length that is two
 //! rows too long, would go unnoticed until a text has that token or that length.
 
-use super::graph::{Graph, RunError};
+use super::error::RunError;
+use super::graph::Graph;
 
 /// The longest text that is tried. Attention over a longer one takes too long for a start.
 const LONGEST: usize = 1024;

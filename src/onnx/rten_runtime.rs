@@ -12,10 +12,9 @@ use rten_tensor::{NdTensorView, Tensor};
 use super::catch_panic::{catch_panic, one_line};
 use super::data::RtenGraph;
 use super::feed::Feed;
-use super::graph::Output;
-use super::options::Optimization;
+use super::options::{Optimization, Settings};
+use super::output::Output;
 use super::port::{Dim, Element, Port};
-use super::runtime::Settings;
 use super::signature::Signature;
 
 /// The version that is linked in. A test compares it with the lock file.

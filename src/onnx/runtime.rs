@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::onnxruntime;
-use super::options::{Choice, Optimization, Options};
+use super::options::{Choice, Options, Settings};
 use super::rten_runtime;
 use super::search_path::{Location, NoLibrary, Surroundings, search_path};
 
@@ -20,13 +20,6 @@ pub struct Runtime {
 pub(super) enum Engine {
     OnnxRuntime(onnxruntime::Library),
     Rten(rten_runtime::Threads),
-}
-
-/// The settings with which a runtime loads and runs a graph.
-#[derive(Debug, Clone)]
-pub(super) struct Settings {
-    pub optimization: Optimization,
-    pub threads: usize,
 }
 
 /// The reason why the wanted runtime is not available.

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::graph::{Graph, Output, RunError};
+use super::error::RunError;
+use super::graph::Graph;
+use super::output::Output;
 use super::precheck::Scale;
 use super::probe::ProbeError;
 

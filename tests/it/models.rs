@@ -244,7 +244,11 @@ async fn dimensions_that_are_all_zero_are_the_callers_to_change() {
     let results = server.client().await.embed(request(1)).await.unwrap().into_inner().results;
     let Some(embed_result::Result::Error(error)) = &results[0].result else { panic!("{results:?}") };
     assert_eq!(error.code, i32::from(tonic::Code::InvalidArgument));
-    assert!(error.message.contains("dimensions: the first 1 values of this text's vector are zero"), "{}", error.message);
+    assert!(
+        error.message.contains("dimensions: the first 1 values of this text's vector are zero"),
+        "{}",
+        error.message
+    );
     let results = server.client().await.embed(request(2)).await.unwrap().into_inner().results;
     assert_eq!(vector(&results[0])[0], 0.0);
 }

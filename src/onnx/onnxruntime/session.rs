@@ -7,11 +7,11 @@ use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
 use super::super::catch_panic::catch_panic;
 use super::super::feed::Feed;
-use super::super::graph::{GraphSource, Output};
-use super::super::options::Optimization;
+use super::super::options::{Optimization, Settings};
+use super::super::output::Output;
 use super::super::port::{Dim, Element, Port};
-use super::super::runtime::Settings;
 use super::super::signature::Signature;
+use super::super::source::GraphSource;
 use super::Library;
 
 /// A loaded graph.
