@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants: a pool has a fixed number of threads and a bounded number of calls. The work of a caller who has left is
-//! not started, and running work is told to stop. The pools know nothing of the work itself.
+//! not started, and running work is told to stop. The pools do not know what they compute.
 
 mod deadline;
 mod pool;

@@ -14,9 +14,9 @@ pub(super) fn bound(s: &str, parse: impl Fn(&str) -> Result<usize, String>) -> R
     if s == "none" { Ok(usize::MAX) } else { parse(s).map_err(|reason| format!("{reason}, or none")) }
 }
 
-pub(super) fn whole(s: &str, least: usize, most: usize) -> Result<usize, String> {
-    let n = s.parse().ok().filter(|n| (least..=most).contains(n));
-    n.ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+pub(super) fn whole(s: &str, min: usize, max: usize) -> Result<usize, String> {
+    let n = s.parse().ok().filter(|n| (min..=max).contains(n));
+    n.ok_or_else(|| format!("expected a whole number from {min} to {max}"))
 }
 
 pub(super) fn truth(s: &str) -> Result<bool, String> {

@@ -45,7 +45,7 @@ fn parse<'a>(engine: &'a Engine, request: &wire::ClassifyRequest) -> Result<Clas
         Failure::NotFound(Resource::Classifier { name: request.model.clone(), known })
     })?;
     if request.min_score.is_some_and(f32::is_nan) {
-        return Err(Failure::invalid("min_score", "is NaN"));
+        return Err(Failure::invalid("min_score", "is NaN: expected a number"));
     }
     if request.with_vector && !classifier.embeds() {
         let name = &classifier.about().name;
@@ -79,9 +79,9 @@ async fn answer(
     let classified = each::text(texts, &engine.limits, run).await?;
     drop(held);
     let limits = engine.limits.clone();
-    let most = classified.len().saturating_mul(options.result_bytes(engine).max(MAX_ITEM_BYTES));
+    let max_bytes = classified.len().saturating_mul(options.result_bytes(engine).max(MAX_ITEM_BYTES));
     let of_answer = Arc::clone(engine);
-    Answer::build(engine, most.min(limits.max_message_bytes), when_full, move || {
+    Answer::build(engine, max_bytes.min(limits.max_message_bytes), when_full, move || {
         let options = parse(&of_answer, &request)?;
         let mut bytes = 0;
         let results = classified.into_iter().map(|result| {

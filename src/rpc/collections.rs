@@ -21,7 +21,7 @@ const TOKEN_BYTES: usize = 1 << 10;
 const FIELD_BYTES: usize = 8;
 
 /// Collections that are listed together. Creating and deleting wait meanwhile.
-const AT_ONCE: usize = 1_024;
+const BATCH: usize = 1_024;
 
 /// The prefix of a page token, by which other strings are recognised as wrong.
 const TOKEN_PREFIX: &str = "after:";
@@ -71,7 +71,7 @@ fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> 
     // The token of the page repeats a name.
     let mut used = TOKEN_BYTES;
     loop {
-        let some = store.list_after(after.as_deref(), AT_ONCE);
+        let some = store.list_after(after.as_deref(), BATCH);
         for collection in &some {
             let described = describe(collection);
             used += described.encoded_len() + FIELD_BYTES;
@@ -82,7 +82,7 @@ fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> 
             }
             page.collections.push(described);
         }
-        if some.len() < AT_ONCE {
+        if some.len() < BATCH {
             return page;
         }
         after = some.last().map(|collection| collection.name().to_owned());

@@ -89,8 +89,8 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
     let size = match request.page_size as usize {
         0 => DEFAULT_PAGE_SIZE.min(limits.max_page_size),
         n if n > limits.max_page_size => {
-            let most = limits.max_page_size;
-            return Err(Failure::invalid("page_size", format!("{n} exceeds the limit of {most}")));
+            let limit = limits.max_page_size;
+            return Err(Failure::invalid("page_size", format!("{n} exceeds the limit of {limit}")));
         }
         n => n,
     };

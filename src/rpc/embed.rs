@@ -82,8 +82,8 @@ async fn answer(
     let n_failed = embedded.iter().filter(|result| result.is_err()).count();
     let errors = (n_failed * MAX_ITEM_BYTES).min(engine.limits.max_message_bytes);
     let vectors = (embedded.len() - n_failed) * options.result_bytes();
-    let most = (vectors + errors).min(engine.limits.max_message_bytes);
-    Answer::build(engine, most, when_full, move || {
+    let max_bytes = (vectors + errors).min(engine.limits.max_message_bytes);
+    Answer::build(engine, max_bytes, when_full, move || {
         let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &options)));
         let results = written.map(|result| result.unwrap_or_else(|failure| failed(failure.to_item())));
         Ok(wire::EmbedResponse { results: results.collect() })

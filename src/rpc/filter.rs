@@ -24,15 +24,15 @@ pub fn parse(field: &str, filter: wire::Filter, limits: &Limits) -> Result<Filte
 
 fn check_size(field: &str, size: Size, limits: &Limits) -> Result<(), Failure> {
     let Size { conditions, values } = size;
-    let (most_conditions, most_values) = (limits.max_filter_conditions, limits.max_filter_values);
-    if conditions > most_conditions {
+    let (max_conditions, max_values) = (limits.max_filter_conditions, limits.max_filter_values);
+    if conditions > max_conditions {
         let reason = format!(
-            "{conditions} conditions exceed the limit of {most_conditions}; many values of one field go into one `in`"
+            "{conditions} conditions exceed the limit of {max_conditions}; many values of one field go into one `in`"
         );
         return Err(Failure::invalid(field, reason));
     }
-    if values > most_values {
-        return Err(Failure::invalid(field, format!("{values} values exceed the limit of {most_values}")));
+    if values > max_values {
+        return Err(Failure::invalid(field, format!("{values} values exceed the limit of {max_values}")));
     }
     Ok(())
 }
@@ -57,7 +57,7 @@ fn too_deep(field: &str) -> Failure {
 fn nested(field: &str, filter: wire::Filter, limits: &Limits, depth: usize) -> Result<(Filter, Size), Failure> {
     let left = depth.checked_sub(1).ok_or_else(|| too_deep(field))?;
     let Some(condition) = filter.condition else {
-        return Err(Failure::invalid(field, "has no condition"));
+        return Err(Failure::invalid(field, "has no condition: set one of its fields"));
     };
     let one = Size { conditions: 1, values: 0 };
     match condition {
@@ -99,9 +99,9 @@ fn nested(field: &str, filter: wire::Filter, limits: &Limits, depth: usize) -> R
         }
         Condition::Text(written) => {
             let field = format!("{field}.text");
-            let (n, most) = (written.len(), limits.max_metadata_bytes);
-            if n > most {
-                return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {most}")));
+            let (n, limit) = (written.len(), limits.max_metadata_bytes);
+            if n > limit {
+                return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {limit}")));
             }
             let filter = text::parse(&written).map_err(|error| Failure::invalid(&*field, error.to_string()))?;
             if filter.depth() > depth {
@@ -151,7 +151,7 @@ fn bounds(field: &str, range: &wire::filter::Range) -> Result<Bounds, Failure> {
         (Some(lt), _) => Bound::Excluded(lt),
         (None, lte) => lte.map_or(Bound::Unbounded, Bound::Included),
     };
-    Bounds::new(lower, upper).ok_or_else(|| Failure::invalid(field, "has no bound"))
+    Bounds::new(lower, upper).ok_or_else(|| Failure::invalid(field, "has no bound: set gt, gte, lt or lte"))
 }
 
 /// The fields that a path in a message names. `field` is the path of its condition in the request.

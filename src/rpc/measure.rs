@@ -121,7 +121,7 @@ impl Measuring<'_> {
                     self.add(items.saturating_mul(SCHEMA.element_bytes(field.kind)))?;
                 }
             }
-            // After a count has exceeded its limit, only the counting goes on.
+            // After a count has exceeded its limit, items are only counted.
             if too_many.is_none() {
                 self.payload(field, payload, depth)?;
             }

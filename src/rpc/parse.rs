@@ -8,20 +8,20 @@ use crate::inference::Truncation;
 use crate::wire;
 
 /// Checks the number of items in a repeated field.
-pub fn count(field: &str, n: usize, least: usize, most: usize) -> Result<(), Failure> {
-    if n < least {
-        return Err(Failure::invalid(field, format!("{n} items, at least {least} is required")));
+pub fn count(field: &str, n: usize, min: usize, max: usize) -> Result<(), Failure> {
+    if n < min {
+        return Err(Failure::invalid(field, format!("{n} items, at least {min} is required")));
     }
-    if n > most {
-        return Err(Failure::invalid(field, format!("{n} items exceed the limit of {most}")));
+    if n > max {
+        return Err(Failure::invalid(field, format!("{n} items exceed the limit of {max}")));
     }
     Ok(())
 }
 
 /// Checks the size of a text.
 pub fn text(field: &str, text: &str, limits: &Limits) -> Result<(), Failure> {
-    let (n, most) = (text.len(), limits.max_text_bytes);
-    if n > most { Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {most}"))) } else { Ok(()) }
+    let (n, max) = (text.len(), limits.max_text_bytes);
+    if n > max { Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {max}"))) } else { Ok(()) }
 }
 
 /// Checks texts, and reports all that are wrong together.
@@ -41,8 +41,8 @@ pub fn texts(field: &str, list: &[String], limits: &Limits) -> Result<(), Failur
 /// Parses the id of a document.
 pub fn id(field: &str, id: &str, limits: &Limits) -> Result<DocId, Failure> {
     if id.len() > limits.max_id_bytes {
-        let (n, most) = (id.len(), limits.max_id_bytes);
-        return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {most}")));
+        let (n, max) = (id.len(), limits.max_id_bytes);
+        return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {max}")));
     }
     DocId::new(id).ok_or_else(|| Failure::invalid(field, "is empty"))
 }
@@ -55,12 +55,12 @@ pub fn ids(list: &[String], limits: &Limits) -> Result<Vec<DocId>, Failure> {
 
 /// Checks the name of a collection.
 pub fn collection_name(field: &str, name: &str, limits: &Limits) -> Result<(), Failure> {
-    let (n, most) = (name.len(), limits.max_id_bytes);
+    let (n, max) = (name.len(), limits.max_id_bytes);
     if n == 0 {
         return Err(Failure::invalid(field, "is empty"));
     }
-    if n > most {
-        return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {most}")));
+    if n > max {
+        return Err(Failure::invalid(field, format!("{n} bytes exceed the limit of {max}")));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.starts_with('.') || !name.chars().all(allowed) {

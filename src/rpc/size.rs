@@ -15,13 +15,13 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
 /// A message that is filled with as many items as fit.
 pub struct Page {
     bytes: usize,
-    most: usize,
+    limit: usize,
 }
 
 impl Page {
     /// An empty page: up to 4 MiB, and at most half of the message limit.
     pub fn new(limits: &Limits) -> Self {
-        Self { bytes: 0, most: PAGE_BYTES.min(limits.max_message_bytes / 2) }
+        Self { bytes: 0, limit: PAGE_BYTES.min(limits.max_message_bytes / 2) }
     }
 
     /// Bytes of the items on the page.
@@ -33,7 +33,7 @@ impl Page {
     /// item always is.
     pub fn takes(&mut self, bytes: usize) -> bool {
         let (before, after) = (self.bytes, self.bytes + field(bytes));
-        let takes = before == 0 || after <= self.most;
+        let takes = before == 0 || after <= self.limit;
         self.bytes = if takes { after } else { before };
         takes
     }

@@ -93,7 +93,7 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
     let queries: Vec<Result<Query, Failure>> =
         request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query)).collect();
     let n_sound = queries.iter().filter(|query| query.is_ok()).count();
-    answer::check(n_sound * least_bytes(fields.text, &search, &request.candidates), limits)?;
+    answer::check(n_sound * min_bytes(fields.text, &search, &request.candidates), limits)?;
     let needs_collection =
         request.candidates.is_empty() || queries.iter().any(|query| matches!(query, Ok(Query::Id(_))));
     let collection = if needs_collection {
@@ -107,7 +107,7 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
 }
 
 /// The fewest bytes that the texts of candidates take in the answer to a query, known before anything is embedded.
-fn least_bytes(with_text: bool, search: &Search, candidates: &[String]) -> usize {
+fn min_bytes(with_text: bool, search: &Search, candidates: &[String]) -> usize {
     if !with_text || search.min_score.is_some() {
         return 0;
     }
@@ -122,8 +122,8 @@ fn parse_k(engine: &Engine, k: u32, n_queries: usize) -> Result<usize, Failure> 
         return Err(Failure::invalid("k", format!("{k} is not between 1 and {}", limits.max_k)));
     }
     if k * n_queries > limits.max_hits {
-        let most = limits.max_hits;
-        return Err(Failure::invalid("k", format!("{n_queries} queries times {k} hits exceed the limit of {most}")));
+        let limit = limits.max_hits;
+        return Err(Failure::invalid("k", format!("{n_queries} queries times {k} hits exceed the limit of {limit}")));
     }
     Ok(k)
 }
@@ -135,7 +135,7 @@ pub(super) fn parse_search(request: &mut wire::TopKRequest, k: usize, limits: &L
         return Err(Failure::invalid("params.ef", format!("{ef} exceeds the limit of {MAX_EF}")));
     }
     if request.min_score.is_some_and(f32::is_nan) {
-        return Err(Failure::invalid("min_score", "is NaN"));
+        return Err(Failure::invalid("min_score", "is NaN: expected a number"));
     }
     let filter = request.filter.take().map(|given| filter::parse("filter", given, limits)).transpose()?;
     if filter.is_some() && !request.candidates.is_empty() {
@@ -253,7 +253,7 @@ fn rank_candidates(query: &Embedding, writer: &HitWriter, stop: &Stop) -> Result
     stop.check()?;
     let (search, candidates) = (&writer.search, &writer.candidates.vectors);
     let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
-    ranked.retain(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
+    ranked.retain(|(_, score)| search.min_score.is_none_or(|min| *score >= min));
     ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // the sort is stable: ties stay in order of position
     if let Some(diversity) = search.diversity {
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, candidates[*n].values())).collect();

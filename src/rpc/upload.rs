@@ -239,12 +239,12 @@ pub(super) fn check(
     Ok(Checked { id, content: Content { text: document.text.into(), metadata }, embedding })
 }
 
-fn check_metadata(field: &str, given: &prost_types::Struct, most: usize) -> Result<Metadata, Failure> {
+fn check_metadata(field: &str, given: &prost_types::Struct, limit: usize) -> Result<Metadata, Failure> {
     let metadata = metadata::to_json(given).map_err(|error| Failure::invalid(field, error.to_string()))?;
     let metadata = Metadata::new(&metadata);
     let bytes = metadata.as_json().len();
-    if bytes > most {
-        return Err(Failure::invalid(field, format!("{bytes} bytes as JSON exceed the limit of {most}")));
+    if bytes > limit {
+        return Err(Failure::invalid(field, format!("{bytes} bytes as JSON exceed the limit of {limit}")));
     }
     Ok(metadata)
 }

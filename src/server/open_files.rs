@@ -31,12 +31,12 @@ pub fn default_connections() -> usize {
 }
 
 fn connections_of(open_files: Option<u64>, memory: Option<u64>) -> usize {
-    let most = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let to_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let by_files = open_files.map_or(MAX_CONNECTIONS, |files| {
-        let files = most(files);
+        let files = to_usize(files);
         files.saturating_sub((files / 4).max(MIN_RESERVE))
     });
-    let by_memory = memory.map_or(MAX_CONNECTIONS, |bytes| most(bytes / PART_OF_MEMORY / IDLE_CONNECTION_BYTES));
+    let by_memory = memory.map_or(MAX_CONNECTIONS, |bytes| to_usize(bytes / PART_OF_MEMORY / IDLE_CONNECTION_BYTES));
     by_files.min(by_memory).clamp(8, MAX_CONNECTIONS)
 }
 

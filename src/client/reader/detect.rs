@@ -66,7 +66,7 @@ fn is_over_several_lines(line: &str, beginning: &[u8]) -> bool {
         && syntax::parse(line).is_err_and(|invalid| invalid.is_cut_off)
 }
 
-/// Returns true if `line` is a JSON object, which nobody means as plain text.
+/// Returns true if `line` is a JSON object, which is never meant as plain text.
 pub fn is_json_object(line: &str) -> bool {
     matches!(syntax::parse(line), Ok(syntax::Node::Object(_)))
 }
