@@ -58,7 +58,7 @@ impl Gardener {
 }
 
 fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
-    priority::give_way(priority::BACKGROUND);
+    priority::lower(priority::BACKGROUND);
     let (mut checked, mut turn) = (Instant::now(), 0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     while woken.recv_timeout(REST) != Err(RecvTimeoutError::Disconnected) {

@@ -17,7 +17,7 @@ use super::parts::{Member, Parts};
 use super::rows::Rows;
 use super::segment::Segment;
 use super::slot::Slot;
-use crate::machine::priority::CAN_GIVE_WAY;
+use crate::machine::priority::CAN_LOWER;
 
 /// A segment is built anew when one of so many of its vectors was removed: dead points cost each walk their
 /// share of the time.
@@ -144,7 +144,7 @@ impl Index {
     fn threads(&self) -> usize {
         let quiet = self.rows().inserted().is_none_or(|last| last.elapsed() >= QUIET);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        match (quiet, CAN_GIVE_WAY) {
+        match (quiet, CAN_LOWER) {
             (true, true) => cores,
             (true, false) => (cores / 2).max(1),
             (false, _) => 1,

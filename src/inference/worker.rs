@@ -47,7 +47,7 @@ pub enum BatchError {
 impl Worker {
     /// Puts batches through the model until the scheduler closes.
     pub fn run(&self) {
-        priority::give_way(priority::MODEL);
+        priority::lower(priority::MODEL);
         let team = Arc::default();
         let mut model = self.model.for_thread(Arc::clone(&team));
         while let Some(work) = self.scheduler.take(&team) {

@@ -1,7 +1,6 @@
-//! Which instructions this machine has: asked once, so that every kernel agrees and none asks again.
+//! The CPU instructions of this machine, detected once, so that all kernels use the same.
 //!
-//! Invariant: [`level`] never names a level that the machine lacks. The kernels' `unsafe` calls rest
-//! on it.
+//! Invariant: [`level`] never returns a level that the machine lacks. The `unsafe` calls of the kernels rely on it.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -11,23 +10,22 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
-/// A set of vector instructions that kernels are written for. Within one architecture a later level
-/// includes the earlier ones.
+/// A set of vector instructions for which kernels exist. In one architecture a later level includes the earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// No assumption: what the compiler makes of plain Rust.
+    /// Any machine: plain Rust as compiled.
     Portable,
     /// aarch64: 128-bit NEON.
     Neon,
     /// x86-64: 256-bit AVX2 with fused multiply-add.
     Avx2Fma,
-    /// The same with the byte dot product of AVX-VNNI.
+    /// AVX2 with the byte dot product of AVX-VNNI.
     AvxVnni,
     /// x86-64: 512-bit AVX-512 (F, BW, DQ, VL).
     Avx512,
-    /// The same with the byte dot product of AVX512_VNNI.
+    /// AVX-512 with the byte dot product of AVX512_VNNI.
     Avx512Vnni,
-    /// The same with AMX: tiles of bytes and bf16.
+    /// AVX512_VNNI with AMX: tiles of bytes and bf16.
     Amx,
 }
 
@@ -36,7 +34,7 @@ impl Level {
     pub const ALL: [Level; 7] =
         [Level::Portable, Level::Neon, Level::Avx2Fma, Level::AvxVnni, Level::Avx512, Level::Avx512Vnni, Level::Amx];
 
-    /// Whether this machine has the level's instructions.
+    /// Returns true if this machine has the instructions of the level.
     pub fn is_supported(self) -> bool {
         match self {
             Level::Portable => true,
@@ -62,12 +60,12 @@ impl Level {
         }
     }
 
-    /// The levels this machine has, lowest first.
+    /// The levels of this machine, lowest first.
     pub fn supported() -> impl Iterator<Item = Level> {
         Level::ALL.into_iter().filter(|level| level.is_supported())
     }
 
-    /// The name that [`Level::from_name`] reads.
+    /// The name of the level, which [`Level::from_name`] parses.
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
@@ -80,7 +78,7 @@ impl Level {
         }
     }
 
-    /// The level of that name, if there is one.
+    /// The level with this name, if there is one.
     pub fn from_name(name: &str) -> Option<Level> {
         Level::ALL.into_iter().find(|level| level.name() == name)
     }
@@ -92,11 +90,11 @@ impl fmt::Display for Level {
     }
 }
 
-/// Why a level was not taken.
+/// The reason why a level cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ForceError {
-    /// The machine lacks the level's instructions.
-    #[error("this machine has no {asked}; its best level is {best}")]
+    /// The machine lacks the instructions of the level.
+    #[error("this machine has no {asked}: use {best}, its best level, or a lower one")]
     Unsupported { asked: Level, best: Level },
     /// A kernel has already run at another level.
     #[error("kernels already run at level {active}, too late for {asked}")]
@@ -105,14 +103,14 @@ pub enum ForceError {
 
 static ACTIVE: OnceLock<Level> = OnceLock::new();
 
-/// The level all kernels run at: the machine's best, unless [`force`] chose a lower one first.
+/// The level of all kernels: the machine's best, unless [`force`] chose a lower one before.
 #[inline]
 pub fn level() -> Level {
     *ACTIVE.get_or_init(best)
 }
 
-/// Makes all kernels run at `asked`, for comparison or to get around a faulty machine. To be called at
-/// start: after the first kernel has run the level stays as it is.
+/// Makes all kernels use `asked`, to compare levels or to avoid a faulty instruction. Call it at the start: once a
+/// kernel has run, the level is fixed.
 pub fn force(asked: Level) -> Result<(), ForceError> {
     if !asked.is_supported() {
         return Err(ForceError::Unsupported { asked, best: best() });

@@ -1,4 +1,4 @@
-//! Files as memory: the system reads what is touched, and forgets it where memory is short.
+//! Files mapped into memory: the system reads the pages that are used, and drops them when memory is short.
 
 use std::fs::File;
 use std::io;
@@ -10,12 +10,13 @@ use memmap2::Mmap;
 pub struct Mapping(Mmap);
 
 impl Mapping {
-    /// All of a file. The caller sees to it that nobody changes or shortens the file as long as this lives: readers would see it
-    /// change, or be stopped by the system (SIGBUS), as they are by a disk that cannot read it back. The one caller, `index/file.rs`,
-    /// maps files of our own data directory, which one process uses at a time and holds a lock on; a file there is complete and
-    /// synced before it gets its name, is never written again, and its bytes stay after it is deleted until the last mapping goes.
+    /// Maps all of a file. The caller guarantees that nobody changes or shortens the file while the mapping lives.
+    /// Otherwise readers would see the change, or the system would stop them (SIGBUS), as it does if the disk cannot
+    /// read a page. The only caller, `index/file.rs`, maps files of our own data directory, which one process uses at a
+    /// time under a lock. A file there is complete and synced before it gets its name, and is never written again. Its
+    /// bytes stay after its deletion until the last mapping is dropped.
     pub fn of(file: &File) -> io::Result<Mapping> {
-        // SAFETY: only read through shared slices, by the type; that the bytes do not change is the caller's part, kept as said.
+        // SAFETY: the type only gives shared slices; the caller guarantees, as documented, that the bytes do not change.
         unsafe { Mmap::map(file) }.map(Mapping)
     }
 }

@@ -1,39 +1,39 @@
-//! Several threads on one small product: a leader shares out the parts of each step, and whoever helps takes the next.
+//! Several threads for one small product: a leader offers the parts of each step, and helpers take them.
 //!
-//! A short text is too little work to cut by tokens, and a step of it (the columns of one product, the heads of one
-//! attention) takes tens of microseconds: threads that meet in a queue would lose what they gain. So helpers spin on
-//! one word for as long as the text lasts. No part belongs to anyone: the leader takes parts too and waits only for
-//! those that a helper has begun, so that a helper which comes late, leaves or is not scheduled costs nothing.
+//! A short text is too little work to divide by tokens. A step of it (the columns of one product, the heads of one
+//! attention) takes tens of microseconds, and a queue between threads would cost more than they gain. So helpers spin
+//! on one word while the text is computed. No part is assigned to a thread: the leader takes parts too, and waits only
+//! for parts that a helper has started. A helper that comes late, leaves or is not scheduled costs nothing.
 //!
 //! ```text
 //! word = round (32 bits) | end (16) | start (16)     parts start..end are left; one compare-and-swap takes one
 //! ```
-//! The leader takes the first part that is left and helpers the last one. So from step to step each thread has much
-//! the same columns, which its cache holds, and mostly goes on to a part beside its last one.
+//! The leader takes the first remaining part, and helpers take the last. So from step to step each thread gets mostly
+//! the same columns, which are in its cache, and mostly continues with a part next to its last one.
 //!
 //! Invariant: a part that was taken is finished before its round ends, and the task outlives the round. The `unsafe`
-//! below rests on it.
+//! code below relies on it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-/// Turns of an empty loop before a waiting thread offers its core to others: some ten microseconds.
+/// Turns of an empty loop before a waiting thread yields its core: about ten microseconds.
 const SPINS: u32 = 2_000;
 
 /// The meeting point of one leader and any number of helpers.
 #[derive(Default)]
 pub struct Team {
     word: AtomicU64,
-    /// Parts of the round that are finished.
+    /// The number of finished parts in the round.
     done: AtomicUsize,
-    /// The task of the round: where a `Task` lies.
+    /// The task of the round: points to a `Task`.
     task: AtomicPtr<Task<'static>>,
     helpers: AtomicUsize,
     panicked: AtomicBool,
 }
 
-/// Which of the parts that are left.
+/// The end of the remaining parts from which a part is taken.
 #[derive(Clone, Copy)]
 enum End {
     First,
@@ -46,16 +46,16 @@ const END_SHIFT: u32 = 16;
 const ROUND_SHIFT: u32 = 32;
 
 /// The most parts of one round.
-pub const MOST_PARTS: usize = u16::MAX as usize;
+pub const MAX_PARTS: usize = u16::MAX as usize;
 
 impl Team {
     /// Runs `task` for each part in `0..parts`, on this thread and on those that help, and returns when all are
-    /// done. Parts must not depend on each other. Only one thread leads; at most [`MOST_PARTS`] parts.
+    /// done. Parts must not depend on each other. Only one thread leads; at most [`MAX_PARTS`] parts.
     ///
     /// # Panics
     /// If a part did, when all are done.
     pub fn share(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
-        assert!(parts <= MOST_PARTS, "a round has at most {MOST_PARTS} parts");
+        assert!(parts <= MAX_PARTS, "a round has at most {MOST_PARTS} parts");
         if parts <= 1 || self.helpers.load(Ordering::Relaxed) == 0 {
             (0..parts).for_each(task);
             return;
@@ -76,7 +76,7 @@ impl Team {
         }
     }
 
-    /// Takes parts of every round until `leave` says so, which is asked whenever there is none.
+    /// Takes parts of each round until `leave` returns true; it is called whenever no part is left.
     pub fn help(&self, leave: impl Fn() -> bool) {
         self.helpers.fetch_add(1, Ordering::Relaxed);
         let mut spins = 0;
@@ -92,7 +92,7 @@ impl Team {
         self.helpers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes one part and does it; false if none is left.
+    /// Takes one part and runs it; false if none is left.
     fn take_part(&self, which: End) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         let part = loop {
@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// Leads `rounds` of `parts` with some helpers and checks that each part ran once in each round.
+    /// Leads `rounds` of `parts` with some helpers, and checks that each part ran once in each round.
     fn every_part_runs_once(helpers: usize, rounds: usize, parts: usize) {
         let (team, over) = (Team::default(), AtomicBool::new(false));
         thread::scope(|scope| {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_panics_ends_the_round_when_all_others_are_done_and_the_team_goes_on() {
+    fn a_panicking_part_fails_the_round_after_all_others_and_the_team_stays_usable() {
         let (team, over) = (Team::default(), AtomicBool::new(false));
         thread::scope(|scope| {
             scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));

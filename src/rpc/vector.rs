@@ -1,11 +1,11 @@
-//! Vectors of requests, checked: of the model's length, finite, and with a direction.
+//! Checks the vectors of requests: they must have the model's length, finite values and a direction.
 
 use super::status::Failure;
 use crate::kernel::embedding::Embedding;
 use crate::wire::vector::{Malformed, Values};
 use crate::wire::{self, Vector, VectorFormat};
 
-/// `format`, where UNSPECIFIED means F32.
+/// Parses `format`; UNSPECIFIED means F32.
 pub fn format(field: &str, value: i32) -> Result<VectorFormat, Failure> {
     match VectorFormat::try_from(value) {
         Ok(VectorFormat::Unspecified) => Ok(VectorFormat::F32),
@@ -14,7 +14,7 @@ pub fn format(field: &str, value: i32) -> Result<VectorFormat, Failure> {
     }
 }
 
-/// Reads a vector of `dimensions` and scales it to unit length. `field`: its path in the request.
+/// Reads a vector of `dimensions` and scales it to unit length. `field` is its path in the request.
 pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding, Failure> {
     let values = match wire::vector::decode(vector).map_err(|malformed| refusal(field, &malformed))? {
         Values::F32(values) => values,
@@ -26,7 +26,7 @@ pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding
         Values::Binary { .. } => {
             return Err(Failure::invalid(
                 format!("{field}.format"),
-                "VECTOR_FORMAT_BINARY keeps too little to search with",
+                "VECTOR_FORMAT_BINARY has too little information for a search: send another format",
             ));
         }
     };
@@ -37,7 +37,7 @@ pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding
     Embedding::normalized(values).map_err(|error| Failure::invalid(field, error.to_string()))
 }
 
-/// Names the field that is malformed.
+/// The failure that names the malformed field.
 fn refusal(field: &str, malformed: &Malformed) -> Failure {
     let part = match malformed {
         Malformed::UnknownFormat(_) => "format",
@@ -46,8 +46,8 @@ fn refusal(field: &str, malformed: &Malformed) -> Failure {
     Failure::invalid(format!("{field}.{part}"), malformed.to_string())
 }
 
-/// What a scale does to a vector's direction, which is all that is kept: a negative one turns it. 0 is what a client
-/// sends that leaves the field out, and means 1.
+/// Returns the sign of a scale. Only the direction of a vector is kept, and a negative scale reverses it. 0 means that
+/// the client left the field out, and counts as 1.
 fn direction(field: &str, scale: f32) -> Result<f32, Failure> {
     if !scale.is_finite() {
         return Err(Failure::invalid(format!("{field}.scale"), format!("{scale} is not a finite number")));
@@ -66,10 +66,10 @@ mod tests {
         [VectorFormat::F32, VectorFormat::F32Bytes, VectorFormat::F16Bytes, VectorFormat::Int8];
 
     proptest! {
-        /// A unit vector survives each format within the format's step: exact for f32, 2^-11 relative
-        /// for f16, half a step of 1/127 of the largest value for int8.
+        /// A unit vector survives each format within one step of the format: exactly for f32, 2^-11 relative for f16,
+        /// half a step of 1/127 of the largest value for int8.
         #[test]
-        fn what_is_written_reads_back(values in prop::collection::vec(-1.0f32..1.0, 2..70)) {
+        fn a_written_vector_is_read_back(values in prop::collection::vec(-1.0f32..1.0, 2..70)) {
             prop_assume!(values.iter().any(|v| v.abs() > 0.01));
             let unit = Embedding::normalized(values).unwrap();
             for (format, tolerance) in READABLE.into_iter().zip([1e-6, 1e-6, 1e-3, 1e-2]) {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sign_of_a_scale_turns_an_int8_vector_and_its_size_does_not_matter() {
+    fn a_negative_scale_reverses_an_int8_vector_and_the_size_of_a_scale_does_not_matter() {
         let of = |scale| Vector { data: vec![3, (-4i8) as u8].into(), format: 4, scale, ..Vector::default() };
         let read = |scale| read("v", &of(scale), 2).map(|unit| unit.values().to_vec());
         for scale in [0.0, -0.0, 1e-30, 1.0, 1e30] {

@@ -1,7 +1,7 @@
 //! Metadata on the wire (`google.protobuf.Struct`) and in memory (JSON).
 //!
-//! Two things that a `Struct` can hold are refused on the way in, because they could not be answered
-//! on the way out: numbers that JSON lacks, and nesting so deep that clients could not decode the answer.
+//! Metadata from clients is refused if it could not be returned to them: a number that JSON lacks, or nesting too deep
+//! for clients to decode.
 
 use std::fmt::Write as _;
 
@@ -10,32 +10,32 @@ use prost_types::{ListValue, Struct};
 use serde_json::{Map, Number, Value};
 
 /// The deepest nesting of metadata: `{"a": 1}` is 1 deep, `{"a": {"b": 1}}` and `{"a": [1]}` are 2.
-// Decoders stop at 100 nested messages (prost and protobuf's C++ and Python alike). An object inside
-// another costs three (map entry, Value, Struct), and five are around it: response, result, hit, entry, Value.
+// Decoders stop at 100 nested messages: prost, and protobuf in C++ and Python. An object inside another one costs
+// three (map entry, Value, Struct), and five are around it: response, result, hit, entry, Value.
 pub const MAX_DEPTH: usize = 30;
 
 /// The largest magnitude below which every whole number is exact in a double.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// Characters of the keys of a path that an error shows.
+/// Characters of a path that an error shows.
 const PATH_CHARS: usize = 100;
 
-/// Why metadata is refused. `path` joins keys and positions by dots: `author.names.0`.
+/// The reason why metadata is refused. `path` joins keys and positions by dots: `author.names.0`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// A number that JSON cannot hold.
     #[error("{path} is not a finite number")]
     NotFinite {
-        /// Where.
+        /// The path of the number.
         path: String,
     },
-    /// A `google.protobuf.Value` of no kind.
+    /// A `google.protobuf.Value` without a kind.
     #[error("{path} has no value")]
     NoValue {
-        /// Where.
+        /// The path of the value.
         path: String,
     },
-    /// Nested too deeply.
+    /// The metadata is nested too deeply.
     #[error("{path} is nested more than {MAX_DEPTH} deep")]
     TooDeep {
         /// The first key that is too deep.
@@ -43,18 +43,19 @@ pub enum Invalid {
     },
 }
 
-/// From the wire to JSON. A whole number of at most 2⁵³ becomes an integer, so that 3 does not come back as 3.0.
+/// Converts metadata from the wire to JSON. A whole number up to 2⁵³ becomes an integer, so 3 does not come back as
+/// 3.0.
 pub fn to_json(metadata: &Struct) -> Result<Map<String, Value>, Invalid> {
     object(metadata, &mut Path::default())
 }
 
-/// One value, as filters have it, from the wire to JSON.
+/// Converts one value, for example of a filter, from the wire to JSON.
 pub fn value_to_json(value: &prost_types::Value) -> Result<Value, Invalid> {
     json(value, &mut Path::default())
 }
 
-/// From JSON to the wire. Numbers become doubles: integers above 2⁵³ are rounded.
-/// Nesting beyond [`MAX_DEPTH`] is not refused here; see [`check_depth`].
+/// Converts metadata from JSON to the wire. Numbers become doubles: integers above 2⁵³ are rounded. Nesting beyond
+/// [`MAX_DEPTH`] is not refused here; see [`check_depth`].
 pub fn from_json(metadata: &Map<String, Value>) -> Struct {
     Struct { fields: metadata.iter().map(|(key, value)| (key.clone(), value_from_json(value))).collect() }
 }
@@ -117,7 +118,7 @@ fn number(x: f64) -> Option<Number> {
     if x.fract() == 0.0 && x.abs() <= EXACT { Some(Number::from(x as i64)) } else { Number::from_f64(x) }
 }
 
-/// One value, as filters have it, from JSON to the wire.
+/// Converts one value, for example of a filter, from JSON to the wire.
 pub fn value_from_json(value: &Value) -> prost_types::Value {
     let kind = match value {
         Value::Null => Kind::NullValue(0),
@@ -137,8 +138,8 @@ enum Key<'s> {
     Position(usize),
 }
 
-/// Where in the metadata we are; written out only for an error, and there only its beginning: a key may be as long as a
-/// message.
+/// The path of the current value. It is written only for an error, and only its beginning, because a key may be as long
+/// as a message.
 #[derive(Default)]
 struct Path<'s>(Vec<Key<'s>>);
 
@@ -219,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_key_an_error_shows_the_beginning() {
+    fn an_error_shows_the_beginning_of_a_long_key() {
         let fields = [("k".repeat(9 << 20), prost_types::Value { kind: None })].into();
         let path = to_json(&Struct { fields }).unwrap_err().to_string();
         assert_eq!(path, format!("metadata.{}… has no value", "k".repeat(PATH_CHARS)));
     }
 
     #[test]
-    fn a_value_of_no_kind_is_refused() {
+    fn a_value_without_a_kind_is_refused() {
         let metadata = Struct { fields: [("x".to_string(), prost_types::Value { kind: None })].into() };
         assert_eq!(to_json(&metadata), Err(Invalid::NoValue { path: "metadata.x".into() }));
     }
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_metadata_can_be_decoded_where_it_lies_deepest() {
+    fn the_deepest_metadata_can_be_decoded_in_the_deepest_message() {
         let hit = wire::Hit { metadata: Some(from_json(&nested(MAX_DEPTH))), ..Default::default() };
         let response = wire::TopKResponse { results: vec![wire::TopKResult { hits: vec![hit], error: None }] };
         assert_eq!(wire::TopKResponse::decode(&*response.encode_to_vec()), Ok(response));

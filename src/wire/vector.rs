@@ -1,57 +1,57 @@
-//! The one encoding of vectors in messages: numbers to bytes, and back.
+//! The encoding of vectors in messages: numbers to bytes, and back.
 
 use half::f16;
 
 use crate::wire::{Vector, VectorFormat};
 
-/// The largest magnitude of a signed byte that has an opposite.
+/// The largest magnitude of a signed byte whose negative is a signed byte too.
 const INT8_MAX: f32 = 127.0;
 
 /// The numbers of a vector.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// From `F32` and `F32_BYTES`.
+    /// The values of `F32` and `F32_BYTES`.
     F32(Vec<f32>),
-    /// From `F16_BYTES`.
+    /// The values of `F16_BYTES`.
     F16(Vec<f16>),
-    /// From `INT8`; the value is the byte times `scale`.
+    /// The values of `INT8`: each is its byte times `scale`.
     Int8 {
-        /// One for each dimension.
+        /// One byte for each dimension.
         bytes: Vec<i8>,
-        /// What one step is worth.
+        /// The value of one step.
         scale: f32,
     },
-    /// From `BINARY`: eight dimensions a byte, the first in the highest bit.
+    /// The bits of `BINARY`: eight dimensions in a byte, the first in the highest bit.
     Binary {
-        /// The last one is filled with zeros.
+        /// The bytes; the last one is filled with zeros.
         bytes: Vec<u8>,
-        /// Length of the vector.
+        /// The length of the vector.
         dimensions: usize,
     },
 }
 
-/// A vector that does not keep to the contract.
+/// The reason why a vector violates the contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// A format that this version does not know.
+    /// The format is unknown to this version.
     #[error("{0} is not a value of VectorFormat")]
     UnknownFormat(i32),
-    /// Bytes that end within a value.
+    /// The bytes end in the middle of a value.
     #[error("{bytes} bytes are not a whole number of {size}-byte values")]
     PartialValue {
-        /// Bytes in `data`.
+        /// The number of bytes in `data`.
         bytes: usize,
-        /// Bytes of a value.
+        /// The bytes of one value.
         size: usize,
     },
-    /// Bytes that do not fit the dimensions.
+    /// The number of bytes does not fit the dimensions.
     #[error("{bytes} bytes are not a vector of {dimensions} dimensions in {format}")]
     WrongLength {
-        /// Bytes in `data`.
+        /// The number of bytes in `data`.
         bytes: usize,
-        /// As said by the vector.
+        /// The dimensions that the vector claims.
         dimensions: u32,
-        /// Name of the format.
+        /// The name of the format.
         format: &'static str,
     },
 }
@@ -83,7 +83,7 @@ pub fn write(values: Vec<f32>, format: VectorFormat) -> Vector {
     vector
 }
 
-/// Reads an answer's vector: of any format, and as long as it says.
+/// Reads the vector of an answer, in any format. Its data must have the claimed length.
 pub fn read(vector: &Vector) -> Result<Values, Malformed> {
     let (bytes, dimensions) = (vector.data.len(), vector.dimensions as usize);
     let format = format(vector)?;
@@ -101,7 +101,7 @@ pub fn read(vector: &Vector) -> Result<Values, Malformed> {
     decode(vector)
 }
 
-/// Reads a vector of any format, which need not say its length: a request may leave that out.
+/// Reads a vector in any format. It may leave out its length, as in a request.
 pub fn decode(vector: &Vector) -> Result<Values, Malformed> {
     let data = &vector.data;
     Ok(match format(vector)? {
@@ -119,7 +119,7 @@ fn format(vector: &Vector) -> Result<VectorFormat, Malformed> {
     VectorFormat::try_from(vector.format).map_err(|_| Malformed::UnknownFormat(vector.format))
 }
 
-/// Cuts bytes into values of `N` bytes.
+/// Splits bytes into values of `N` bytes.
 fn whole<const N: usize>(data: &[u8]) -> Result<&[[u8; N]], Malformed> {
     let (values, rest) = data.as_chunks::<N>();
     if rest.is_empty() { Ok(values) } else { Err(Malformed::PartialValue { bytes: data.len(), size: N }) }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_end_within_a_value_are_refused() {
+    fn bytes_that_end_in_the_middle_of_a_value_are_refused() {
         let of = |format: VectorFormat| Vector { format: format.into(), data: vec![0; 7].into(), ..Vector::default() };
         for (format, size) in [(VectorFormat::F32Bytes, 4), (VectorFormat::F16Bytes, 2)] {
             assert_eq!(decode(&of(format)), Err(Malformed::PartialValue { bytes: 7, size }));

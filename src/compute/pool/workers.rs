@@ -145,7 +145,7 @@ impl Workers {
     /// Runs tasks until the pool closes: the body of each thread.
     fn work(self: Arc<Self>) {
         if self.settings.nice > 0 {
-            priority::give_way(self.settings.nice);
+            priority::lower(self.settings.nice);
         }
         let mut state = self.lock();
         loop {

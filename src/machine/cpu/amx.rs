@@ -1,9 +1,9 @@
-//! Detection of AMX: the processor has it for bytes and bf16, and the system lets this process use it.
+//! Detects AMX: the processor has it for bytes and bf16, and the system lets this process use it.
 
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
-/// The processor has AMX for bytes and bf16, and the system lets this process use it. Asked once.
+/// Returns true if the processor has AMX for bytes and bf16, and the system lets this process use it. Detected once.
 pub(super) fn is_usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(|| processor_has_tiles() && permitted())
@@ -19,11 +19,11 @@ fn processor_has_tiles() -> bool {
     if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 || __cpuid_count(7, 0).edx & ALL != ALL {
         return false;
     }
-    // SAFETY: OSXSAVE says that the instruction is there.
+    // SAFETY: OSXSAVE guarantees that the instruction exists.
     unsafe { _xgetbv(0) & TILE_STATE == TILE_STATE }
 }
 
-/// Linux saves a process's tiles only after it has asked for that (Documentation/arch/x86/xstate.rst).
+/// Asks Linux for permission: it saves the tiles of a process only after a request (Documentation/arch/x86/xstate.rst).
 #[cfg(target_os = "linux")]
 fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_ulong = 0x1023;
@@ -32,7 +32,7 @@ fn permitted() -> bool {
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0 }
 }
 
-/// How other systems are asked is not known here.
+/// The request on other systems is not known.
 #[cfg(not(target_os = "linux"))]
 fn permitted() -> bool {
     false
