@@ -16,7 +16,7 @@ impl Mapping {
     /// time under a lock. A file there is complete and synced before it gets its name, and is never written again. Its
     /// bytes stay after its deletion until the last mapping is dropped.
     pub fn of(file: &File) -> io::Result<Mapping> {
-        // SAFETY: the type only gives shared slices; the caller guarantees, as documented, that the bytes do not change.
+        // SAFETY: the type gives only shared slices, and the caller guarantees that the bytes do not change.
         unsafe { Mmap::map(file) }.map(Mapping)
     }
 }

@@ -1,7 +1,7 @@
 //! THE MACHINE: its instructions, threads, memory and files, and the allocator's sizes.
 //!
-//! Knows nothing else of the crate. With [`kernel`](crate::kernel) it is the only home of `unsafe`: to ask the system for
-//! AMX, to read a file as memory, and to lend a leader's task to its helpers.
+//! Uses nothing else of the crate. With [`kernel`](crate::kernel) it is the only module with `unsafe`: to ask the
+//! system for AMX, to map a file into memory, and to lend a leader's task to its helpers.
 
 #![allow(unsafe_code)]
 

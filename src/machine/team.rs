@@ -55,7 +55,7 @@ impl Team {
     /// # Panics
     /// If a part did, when all are done.
     pub fn share(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
-        assert!(parts <= MAX_PARTS, "a round has at most {MOST_PARTS} parts");
+        assert!(parts <= MAX_PARTS, "a round has at most {MAX_PARTS} parts");
         if parts <= 1 || self.helpers.load(Ordering::Relaxed) == 0 {
             (0..parts).for_each(task);
             return;

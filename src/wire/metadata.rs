@@ -201,7 +201,8 @@ mod tests {
     #[test]
     fn json_survives_the_wire_with_its_integers() {
         let metadata = map(json!({
-            "s": "text", "i": 3, "neg": -7, "f": 0.5, "t": true, "n": null, "l": [1, "two", [], {}], "o": { "p": { "q": 1e300 } }
+            "s": "text", "i": 3, "neg": -7, "f": 0.5, "t": true, "n": null, "l": [1, "two", [], {}],
+            "o": { "p": { "q": 1e300 } }
         }));
         assert_eq!(to_json(&from_json(&metadata)), Ok(metadata));
     }
