@@ -25,7 +25,7 @@ pub(super) mod build;
 pub(super) mod codes;
 pub(super) mod column;
 mod connect;
-mod crowd;
+pub(super) mod crowd;
 pub(super) mod filtered;
 pub(super) mod frozen;
 pub(super) mod layout;

@@ -162,17 +162,10 @@ impl Sieve {
         }
     }
 
-    /// What those have that passed so far.
-    pub(super) fn estimates(&self) -> impl Iterator<Item = f32> {
-        self.kept.iter().map(|candidate| candidate.estimate)
-    }
-
-    /// What passed, in no order.
-    pub(super) fn into_candidates(self) -> Vec<Candidate> {
+    /// What passed so far and may still be among the best, in no order.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let floor = self.floor();
-        let mut kept = self.kept;
-        kept.retain(|candidate| candidate.reach() >= floor);
-        kept
+        self.kept.iter().copied().filter(move |candidate| candidate.reach() >= floor)
     }
 }
 

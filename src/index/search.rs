@@ -27,6 +27,10 @@ use crate::compute::stop::{Stop, Stopped};
 /// A walk for k hits keeps so many times k candidates at least: the far half of what it keeps is where it misses most.
 const CANDIDATES_PER_HIT: usize = 2;
 
+/// Candidates that are put in order at first. The last of them also tells whether the hits lie in a crowd (`walks`), so that
+/// a search for fewer hits looks no less hard.
+const FIRST: usize = 32;
+
 /// What is looked for.
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
@@ -197,18 +201,36 @@ impl Index {
     }
 }
 
-/// The best `k` of candidates, by their f32 rows; those that do not live are passed over.
-fn best_of(rows: &Rows, query: &[f32], k: usize, mut candidates: Vec<Candidate>) -> Nearest {
-    candidates.sort_unstable_by(|a, b| b.reach().total_cmp(&a.reach()));
+/// Puts the `count` candidates that may be nearest first, in order.
+fn sort_first(candidates: &mut [Candidate], count: usize) {
+    let by_reach = |a: &Candidate, b: &Candidate| b.reach().total_cmp(&a.reach());
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by(count, by_reach);
+    }
+    candidates[..count].sort_unstable_by(by_reach);
+}
+
+/// The best `k` of candidates, by their f32 rows; those that do not live are passed over. Afterwards the first `k`, and the
+/// first [`FIRST`], are in order of what they may be: most others are never compared.
+fn best_of(rows: &Rows, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
     let mut best = Best::new(k);
-    for candidate in candidates {
-        // Those that follow are farther than k others, whatever their estimates are off by.
-        if best.bar().is_some_and(|bar| candidate.reach() < bar) {
-            break;
+    let mut rest = candidates;
+    let mut count = k.max(FIRST);
+    while !rest.is_empty() {
+        count = count.min(rest.len());
+        sort_first(rest, count);
+        let (first, others) = rest.split_at_mut(count);
+        for candidate in first {
+            // Those that follow are farther than k others, whatever their estimates are off by.
+            if best.bar().is_some_and(|bar| candidate.reach() < bar) {
+                return best.into_nearest();
+            }
+            if let Some(row) = rows.get(candidate.slot) {
+                best.push(candidate.slot, cosine(query, row));
+            }
         }
-        if let Some(row) = rows.get(candidate.slot) {
-            best.push(candidate.slot, cosine(query, row));
-        }
+        rest = others;
+        count = count.saturating_mul(2);
     }
     best.into_nearest()
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use roaring::RoaringBitmap;
 
 use super::graph::codes::OwnQuery;
+use super::graph::crowd::Surroundings;
 use super::graph::filtered::{Bounds, End};
 use super::graph::frozen::Scratch;
 use super::parts::Parts;
@@ -51,10 +52,9 @@ pub(super) struct Walk<'a> {
 }
 
 /// How a walk ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Walked {
-    /// Nothing nearer is within reach. `in_crowd`: but much may have been missed.
-    Complete { in_crowd: bool },
+    /// Nothing nearer is within reach. The surroundings say whether much may have been missed; `None`: nothing was.
+    Complete(Option<Surroundings>),
     /// It would cost more than a scan: nothing was added.
     OutOfLooks,
 }
@@ -138,7 +138,7 @@ impl Segment {
                     self.add(node, estimate, walk, found);
                 }
             }
-            Ok(Walked::Complete { in_crowd: scratch.is_in_crowd(graph.len()) })
+            Ok(Walked::Complete(scratch.surroundings(graph.len())))
         })
     }
 

@@ -62,9 +62,9 @@ impl Index {
                 segment.scan(nodes, &asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
             }
         }
-        let candidates = sieve.into_candidates();
+        let mut candidates: Vec<_> = sieve.candidates().collect();
         let all_live = candidates.iter().all(|candidate| rows.is_live(candidate.slot));
-        Ok(all_live.then(|| best_of(&rows, asked.vector, asked.k, candidates)))
+        Ok(all_live.then(|| best_of(&rows, asked.vector, asked.k, &mut candidates)))
     }
 
     /// Compares with the f32 rows at some places.

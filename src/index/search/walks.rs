@@ -3,18 +3,22 @@
 //! ```text
 //! each segment: few nodes, or few of them match ─► scan
 //!               else walk of width ef ─► looked at too many nodes ─► scan
-//!                                     ─► in a crowd, and its hits count ─► wider walk, or scan
+//! hits in a crowd of some segment ─► wider walk, or scan, of all segments that have something near
 //! ```
 //! Invariant: each segment brings its share. Hits of one say nothing of what another holds.
+//!
+//! Invariant: of two searches with walks of the same width and k up to [`FIRST`], the one with the smaller k finds no
+//! fewer of the nearest. Both judge the same rank of their candidates. The smaller k has some of the other's candidates, so
+//! what it judges is as far or farther, and it sees a crowd wherever the other sees one.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::Index;
+use super::super::graph::crowd::{Surroundings, is_crowd, least_cosine};
 use super::super::graph::filtered::Bounds;
-use super::super::scan::{Candidate, Margin, Sieve};
+use super::super::scan::{Candidate, Margin, Nearest, Sieve};
 use super::super::segment::{Segment, Walk, Walked};
-use super::{Answer, Asked, How, Width, best_of, scans};
+use super::{Answer, Asked, FIRST, How, Width, best_of, scans};
 use crate::compute::stop::Stopped;
 
 /// One search, on its way through the segments.
@@ -23,16 +27,27 @@ struct Pass<'a> {
     asked: &'a Asked<'a>,
     /// One of so many live vectors is asked for.
     one_of: usize,
-    /// What was scanned.
+    /// The best of what was scanned.
     sieve: Sieve,
-    /// What was walked to.
-    found: Vec<Candidate>,
+    /// The segments that were not.
+    walked: Vec<WalkedSegment<'a>>,
 }
 
-/// Candidates of a segment that are of a crowd.
-struct Crowd<'a> {
+/// A segment that was walked through.
+struct WalkedSegment<'a> {
     segment: &'a Segment,
-    found: Range<usize>,
+    found: Vec<Candidate>,
+    surroundings: Option<Surroundings>,
+}
+
+/// The result of a search so far.
+struct Found {
+    nearest: Nearest,
+    /// There are as many hits as there can be.
+    is_complete: bool,
+    /// The estimated cosine by which a crowd is told: of the last hit, or of the last of [`FIRST`] candidates where k is less.
+    /// `None`: there are fewer candidates.
+    judged: Option<f32>,
 }
 
 impl Index {
@@ -53,59 +68,63 @@ impl Index {
         rows.tail().scan(&asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
         drop(rows);
 
-        let mut pass = Pass { index: self, asked, one_of, sieve, found: Vec::new() };
-        let mut crowds = Vec::new();
+        let mut pass = Pass { index: self, asked, one_of, sieve, walked: Vec::with_capacity(segments.len()) };
         for segment in segments.iter() {
-            let first = pass.found.len();
-            if pass.look(segment, width.ef)? == (Walked::Complete { in_crowd: true }) {
-                crowds.push(Crowd { segment, found: first..pass.found.len() });
-            }
+            pass.look(segment, width.ef)?;
         }
-        pass.keep_those_that_count(&mut crowds);
-        let in_crowd = !crowds.is_empty();
-        if width.in_crowd > width.ef {
-            // The last first: what is before it stays where it is.
-            for crowd in crowds.into_iter().rev() {
-                pass.found.drain(crowd.found);
-                pass.look(crowd.segment, width.in_crowd)?;
+        let mut best = pass.best();
+        let in_crowd = best.judged.is_some_and(|cosine| pass.is_in_crowd(cosine));
+        if let Some(cosine) = best.judged.filter(|_| in_crowd && width.in_crowd > width.ef) {
+            for segment in pass.take_near(cosine) {
+                pass.look(segment, width.in_crowd)?;
             }
+            best = pass.best();
         }
-        let mut candidates = pass.sieve.into_candidates();
-        candidates.append(&mut pass.found);
-        let rows = self.rows();
-        let nearest = best_of(&rows, asked.vector, asked.k, candidates);
-        let most = asked.among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
-        Ok((nearest.hits.len() == asked.k.min(most)).then_some(Answer { nearest, how: How::Walks { in_crowd } }))
+        let Found { nearest, is_complete, .. } = best;
+        Ok(is_complete.then_some(Answer { nearest, how: How::Walks { in_crowd } }))
     }
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     /// Walks through a segment, or scans it where that is cheaper.
-    fn look(&mut self, segment: &Segment, ef: usize) -> Result<Walked, Stopped> {
+    fn look(&mut self, segment: &'a Segment, ef: usize) -> Result<(), Stopped> {
         let Asked { codes, among, stop, .. } = self.asked;
         let nodes = segment.nodes() as usize;
         let looks = nodes.checked_div(self.index.options.scan_rows_per_ef).unwrap_or(usize::MAX);
         if ef.saturating_mul(self.one_of) < looks {
             let walk = Walk { query: codes, among: *among, bounds: Bounds { ef, looks, stop } };
-            let walked = segment.walk(&walk, &mut self.found)?;
-            if walked != Walked::OutOfLooks {
-                return Ok(walked);
+            let mut found = Vec::with_capacity(ef);
+            if let Walked::Complete(surroundings) = segment.walk(&walk, &mut found)? {
+                self.walked.push(WalkedSegment { segment, found, surroundings });
+                return Ok(());
             }
         }
-        segment.scan_all(codes, *among, stop, &mut self.sieve)?;
-        Ok(Walked::OutOfLooks)
+        segment.scan_all(codes, *among, stop, &mut self.sieve)
     }
 
-    /// Passes over crowds of which no candidate is among the best k.
-    fn keep_those_that_count(&self, crowds: &mut Vec<Crowd<'_>>) {
-        let walked = self.found.iter().map(|one| one.estimate);
-        let mut estimates: Vec<f32> =
-            if crowds.is_empty() { Vec::new() } else { walked.chain(self.sieve.estimates()).collect() };
-        if estimates.is_empty() {
-            return crowds.clear();
-        }
-        let kth = self.asked.k.min(estimates.len()) - 1;
-        let (_, bar, _) = estimates.select_nth_unstable_by(kth, |a, b| b.total_cmp(a));
-        crowds.retain(|crowd| self.found[crowd.found.clone()].iter().any(|one| one.estimate >= *bar));
+    /// The best of what was found so far.
+    fn best(&self) -> Found {
+        let Asked { vector, k, among, .. } = *self.asked;
+        let mut candidates: Vec<Candidate> = self.sieve.candidates().collect();
+        self.walked.iter().for_each(|walked| candidates.extend_from_slice(&walked.found));
+        let rows = self.index.rows();
+        let nearest = best_of(&rows, vector, k, &mut candidates);
+        let most = among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
+        let judged = candidates.get(k.max(FIRST) - 1).map(|candidate| candidate.estimate);
+        Found { is_complete: nearest.hits.len() == k.min(most), nearest, judged }
+    }
+
+    /// Whether walks may have missed hits of that cosine.
+    fn is_in_crowd(&self, cosine: f32) -> bool {
+        is_crowd(self.walked.iter().filter_map(|walked| walked.surroundings.as_ref()), cosine)
+    }
+
+    /// Takes out the segments in which a walk found something of about that cosine and may have missed more.
+    fn take_near(&mut self, cosine: f32) -> Vec<&'a Segment> {
+        let least = least_cosine(cosine);
+        let is_near = |walked: &mut WalkedSegment<'_>| {
+            walked.surroundings.is_some() && walked.found.iter().any(|one| one.estimate >= least)
+        };
+        self.walked.extract_if(.., is_near).map(|walked| walked.segment).collect()
     }
 }

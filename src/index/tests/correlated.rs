@@ -146,8 +146,47 @@ fn queries_that_resemble_nothing_find_what_there_is_at_once() {
     let share = |found: usize| found as f64 / (K * queries.len()) as f64;
     assert!(share(walked) < 0.9, "a walk alone finds {}: these queries are too easy, seed {seed}", share(walked));
     assert!(share(found) >= 0.95, "recall@{K} {}, seed {seed}", share(found));
-    // A walk is no proof: one in a hundred misses its nearest. A k that walked less would miss far more of them.
-    assert!(nearer * 100 <= 3 * queries.len() && short == 0, "a larger k finds no nearer hit: {nearer}, seed {seed}");
+    assert_eq!((nearer, short), (0, 0), "a larger k finds no nearer hit, seed {seed}");
+}
+
+#[test]
+fn queries_far_from_all_clusters_find_what_there_is_and_a_larger_k_finds_nothing_nearer() {
+    let seed = 59;
+    let random = &mut Random(seed);
+    let dimensions = 256;
+    let centres: Vec<_> = (0..150).map(|_| random.unit(dimensions)).collect();
+    let near_one = |random: &mut Random| {
+        let centre = random.below(centres.len());
+        random.near(&centres[centre], 0.4 / (dimensions as f32).sqrt())
+    };
+    let stored: Vec<_> = (0..12_000).map(|_| near_one(random)).collect();
+    let index = Index::new(dimensions, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
+    for part in stored.chunks(3_900) {
+        index.insert(part);
+        while index.pending() > 0 {
+            index.maintain_for(Duration::ZERO);
+        }
+    }
+    assert_eq!(index.rows().segments().len(), 3, "hits are to lie in several segments");
+    let near: Vec<_> = (0..40).map(|_| near_one(random)).collect();
+    let far: Vec<_> = (0..40).map(|_| random.unit(dimensions)).collect();
+    let (mut found, mut nearer) = (0, 0);
+    for query in &far {
+        found += recall::true_ones(&index.find(query, K, GRAPH), &index.find(query, K, Effort::Exact));
+        let (few, many) = (index.find(query, 5, GRAPH), index.find(query, 100, GRAPH));
+        nearer += usize::from(many[0].score > few[0].score);
+    }
+    let recall = found as f64 / (K * far.len()) as f64;
+    println!("recall {recall:.4}, nearer with a larger k {nearer}");
+    assert!(recall >= 0.99 && nearer == 0, "recall@{K} {recall}, nearer with a larger k {nearer}, seed {seed}");
+    for query in near.iter().chain(&far) {
+        let most = index.find(query, 32, GRAPH);
+        for k in [1, 2, 5, 10, 31] {
+            let few = index.find(query, k, GRAPH);
+            let is_nearer = few.iter().zip(&most).any(|(few, most)| most.score > few.score);
+            assert!(!is_nearer, "32 hits have nearer ones than {k}, seed {seed}");
+        }
+    }
 }
 
 #[test]
@@ -155,7 +194,7 @@ fn texts_are_no_crowd() {
     let seed = 47;
     let random = &mut Random(seed);
     let all = clustered(random, 12_100, 24, 60);
-    let (stored, queries) = all.split_at(12_000);
+    let (stored, queries) = all.split_at(12000);
     let index = Index::new(24, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
     index.insert(stored);
     index.maintain();
