@@ -1,4 +1,8 @@
 //! Groups of documents that have the same value in one metadata field.
+//!
+//! A search by groups works in rounds (`search`). A round excludes the documents that earlier rounds have seen, and all
+//! documents of groups that are full. So it finds k hits if the groups have them, also where most documents are in one
+//! group. A property test compares it, and diversity, with a plain ranking of all documents.
 
 use std::num::NonZeroUsize;
 
