@@ -1,11 +1,11 @@
-//! The exact answer: compare with every vector, keep the best. Also the one place that says what a score is and how hits
-//! are ordered.
+//! The exact answer: compare with every vector, keep the best. Also the one place that says what a score is and how
+//! hits are ordered.
 //!
 //! ```text
 //! all codes ─► sieve: estimate + bound reaches the k-th best estimate - bound ─► candidates ─► f32 ─► best k
 //! ```
-//! A row's codes are a quarter of its f32 values, and few rows pass the sieve. In an exact search the bound holds always
-//! ([`OwnQuery::bound`]), so the answer is that of a scan of all f32 rows.
+//! A row's codes are a quarter of its f32 values, and few rows pass the sieve. In an exact search the bound holds
+//! always ([`OwnQuery::bound`]), so the answer is that of a scan of all f32 rows.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;

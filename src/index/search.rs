@@ -1,12 +1,14 @@
-//! A query's way to its hits: through the graphs (`walks`), or past all codes (`scans`), and by the f32 rows of what is left.
+//! A query's way to its hits: through the graphs (`walks`), or past all codes (`scans`), and by the f32 rows of what is
+//! left.
 //!
-//! Invariants: exactly min(k, live and at the places that are asked for) hits, with true scores, in order. A search costs
-//! about as much as a scan at most, and a walk that may look no farther before it: a walk is given up where a
+//! Invariants: exactly min(k, live and at the places that are asked for) hits, with true scores, in order. A search
+//! costs about as much as a scan at most, and a walk that may look no farther before it: a walk is given up where a
 //! scan would have cost as much.
 //!
 //! A score is the cosine of two f32 vectors. Candidates are found by their codes and compared by their f32 rows, best
-//! estimate first, until an estimate is so far below the k-th score that it cannot matter. In an exact scan that distance
-//! is a bound which always holds. In a walk, and in a scan that takes the place of a walk, it is four standard deviations.
+//! estimate first, until an estimate is so far below the k-th score that it cannot matter. In an exact scan that
+//! distance is a bound which always holds. In a walk, and in a scan that takes the place of a walk, it is four standard
+//! deviations.
 //!
 //! Vectors that tie with the last hit are returned beside the hits, so that equal scores cost one search. The caller
 //! picks the lowest ids, which the index does not know.
@@ -27,8 +29,8 @@ use crate::compute::stop::{Stop, Stopped};
 /// A walk for k hits keeps so many times k candidates at least: the far half of what it keeps is where it misses most.
 const CANDIDATES_PER_HIT: usize = 2;
 
-/// Candidates that are put in order at first. The last of them also tells whether the hits lie in a crowd (`walks`), so that
-/// a search for fewer hits looks no less hard.
+/// Candidates that are put in order at first. The last of them also tells whether the hits lie in a crowd (`walks`), so
+/// that a search for fewer hits looks no less hard.
 const FIRST: usize = 32;
 
 /// What is looked for.
@@ -40,8 +42,8 @@ pub struct Query<'a> {
     pub k: usize,
     /// How hard to look.
     pub effort: Effort,
-    /// Only vectors at these places; `None`: all. A place that changes hands meanwhile is one of these with its old vector
-    /// or its new one.
+    /// Only vectors at these places; `None`: all. A place that changes hands meanwhile is one of these with its old
+    /// vector or its new one.
     pub among: Option<&'a RoaringBitmap>,
 }
 
@@ -123,7 +125,8 @@ impl Index {
         Ok(self.nearest(&Query { vector: query, k, effort, among: Some(among) }, stop)?.hits)
     }
 
-    /// The nearest live vectors, and those that are as near as the last of them: of equal scores, the caller may prefer others.
+    /// The nearest live vectors, and those that are as near as the last of them: of equal scores, the caller may prefer
+    /// others.
     ///
     /// # Panics
     /// If the query has not the index's number of dimensions.
@@ -210,8 +213,8 @@ fn sort_first(candidates: &mut [Candidate], count: usize) {
     candidates[..count].sort_unstable_by(by_reach);
 }
 
-/// The best `k` of candidates, by their f32 rows; those that do not live are passed over. Afterwards the first `k`, and the
-/// first [`FIRST`], are in order of what they may be: most others are never compared.
+/// The best `k` of candidates, by their f32 rows; those that do not live are passed over. Afterwards the first `k`, and
+/// the first [`FIRST`], are in order of what they may be: most others are never compared.
 fn best_of(rows: &Rows, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
     let mut best = Best::new(k);
     let mut rest = candidates;

@@ -1,7 +1,8 @@
 //! A part of the index that is finished: a graph over vectors, and whose they are.
 //!
-//! Invariant: nothing in it changes but which vectors live. Removed ones stay as stepping stones until the
-//! segment is merged; walks pass through them and keep none of them. Of an index that is stored, all but the slots is a mapped file.
+//! Invariant: nothing in it changes but which vectors live. Removed ones stay as stepping stones until the segment is
+//! merged; walks pass through them and keep none of them. Of an index that is stored, all but the slots is a mapped
+//! file.
 
 use std::cell::RefCell;
 use std::ops::Range;

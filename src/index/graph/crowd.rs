@@ -1,18 +1,19 @@
-//! Tells whether a walk may have missed much: it did where many more nodes lie hardly farther from the query than the hits.
+//! Tells whether a walk may have missed much: it did where many more nodes lie hardly farther from the query than the
+//! hits.
 //!
 //! Where hits stand out, a walk finds them. Where thousands of nodes are nearly as near, because the query resembles
-//! nothing that is stored, or because vectors have no order at all, links lead no nearer to the query than by
-//! chance, and a walk of few candidates misses hits. The expansion rate (Karger and Ruhl, 2002) tells the two apart: how many
-//! times more nodes there are within a slightly larger distance. It is estimated from the entries of the graph, which are
-//! a random sample of its nodes, and which every walk compares with its query anyway.
+//! nothing that is stored, or because vectors have no order at all, links lead no nearer to the query than by chance,
+//! and a walk of few candidates misses hits. The expansion rate (Karger and Ruhl, 2002) tells the two apart: how many
+//! times more nodes there are within a slightly larger distance. It is estimated from the entries of the graph, which
+//! are a random sample of its nodes, and which every walk compares with its query anyway.
 //!
-//! Invariant: the distance is that of the hits of the whole search, so all graphs are judged alike. The last candidate of
-//! one walk says less: where a cluster is smaller than what the walk keeps, it lies far outside of it.
+//! Invariant: the distance is that of the hits of the whole search, so all graphs are judged alike. The last candidate
+//! of one walk says less: where a cluster is smaller than what the walk keeps, it lies far outside of it.
 
 use super::frozen::Scratch;
 
-/// The larger distance, in parts of the distance of the hits. Distances are 1 - cosine. Neighbourhoods of
-/// 20 dimensions, as embeddings of texts have them, hold 4 times as many nodes within it; of 100 dimensions, 1,000 times.
+/// The larger distance, in parts of the distance of the hits. Distances are 1 - cosine. Neighbourhoods of 20
+/// dimensions, as embeddings of texts have them, hold 4 times as many nodes within it; of 100 dimensions, 1,000 times.
 const FARTHER: f32 = 1.15;
 /// The nodes near the hits, as a multiple of the nodes that all walks looked at: from here on it is a crowd.
 const TIMES: usize = 2;
@@ -51,8 +52,8 @@ impl Surroundings {
     }
 }
 
-/// Whether there is a crowd around hits of that cosine, of which the walks may have missed some: in one graph, or in all
-/// of them together.
+/// Whether there is a crowd around hits of that cosine, of which the walks may have missed some: in one graph, or in
+/// all of them together.
 pub fn is_crowd<'s>(walks: impl Iterator<Item = &'s Surroundings>, cosine: f32) -> bool {
     let least = least_cosine(cosine);
     let (mut all_entries, mut all_nodes, mut all_looked) = (0, 0, 0);

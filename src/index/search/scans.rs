@@ -1,7 +1,7 @@
 //! The exact answer: all codes, or the f32 rows of those that match where they are few.
 //!
-//! Invariant: the lock on the rows is held for some thousand rows at a time, so that inserts and removals wait a fraction of
-//! a millisecond.
+//! Invariant: the lock on the rows is held for some thousand rows at a time, so that inserts and removals wait a
+//! fraction of a millisecond.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ const ROWS_PER_HOLD: usize = 8_192;
 /// A scan whose hits were removed while it ran is repeated so often before it holds the lock throughout.
 const SCANS: usize = 3;
 
-/// Codes that are scanned in the time in which one f32 row is looked up and compared, about: 20 ns each, against 110 to 320 ns among
-/// 100,000 vectors of 384 dimensions (benches/index.rs). Where those that match lie far from the query, more rows pass the
-/// sieve, and the scan is slower than that.
+/// Codes that are scanned in the time in which one f32 row is looked up and compared, about: 20 ns each, against 110 to
+/// 320 ns among 100,000 vectors of 384 dimensions (benches/index.rs). Where those that match lie far from the query,
+/// more rows pass the sieve, and the scan is slower than that.
 const CODES_PER_ROW: usize = 6;
 
 /// What an exact search among `matching` of `live` vectors costs, in codes that are scanned.
@@ -44,8 +44,8 @@ impl Index {
         Ok(held.expect("nothing is removed while the lock is held"))
     }
 
-    /// Compares with all codes. With pauses there is no answer if a vector that was among the best was removed meanwhile,
-    /// because it may have kept others out.
+    /// Compares with all codes. With pauses there is no answer if a vector that was among the best was removed
+    /// meanwhile, because it may have kept others out.
     fn of_codes(&self, asked: &Asked<'_>, hold: Hold) -> Result<Option<Nearest>, Stopped> {
         let mut rows = self.rows();
         let segments = Arc::clone(rows.segments());

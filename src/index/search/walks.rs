@@ -1,4 +1,5 @@
-//! The answer by graph: the tail's codes, and of each segment what a walk finds, or a scan where a walk would cost more.
+//! The answer by graph: the tail's codes, and of each segment what a walk finds, or a scan where a walk would cost
+//! more.
 //!
 //! ```text
 //! each segment: few nodes, or few of them match ─► scan
@@ -8,8 +9,8 @@
 //! Invariant: each segment brings its share. Hits of one say nothing of what another holds.
 //!
 //! Invariant: of two searches with walks of the same width and k up to [`FIRST`], the one with the smaller k finds no
-//! fewer of the nearest. Both judge the same rank of their candidates. The smaller k has some of the other's candidates, so
-//! what it judges is as far or farther, and it sees a crowd wherever the other sees one.
+//! fewer of the nearest. Both judge the same rank of their candidates. The smaller k has some of the other's
+//! candidates, so what it judges is as far or farther, and it sees a crowd wherever the other sees one.
 
 use std::sync::Arc;
 
@@ -45,8 +46,8 @@ struct Found {
     nearest: Nearest,
     /// There are as many hits as there can be.
     is_complete: bool,
-    /// The estimated cosine by which a crowd is told: of the last hit, or of the last of [`FIRST`] candidates where k is less.
-    /// `None`: there are fewer candidates.
+    /// The estimated cosine by which a crowd is told: of the last hit, or of the last of [`FIRST`] candidates where k
+    /// is less. `None`: there are fewer candidates.
     judged: Option<f32>,
 }
 

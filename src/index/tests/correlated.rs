@@ -1,5 +1,5 @@
-//! Recall where what counts does not lie evenly around the query: filters that leave out its neighbourhood, or all but it, and
-//! vectors that were removed there; whatever the order in which the vectors came.
+//! Recall where what counts does not lie evenly around the query: filters that leave out its neighbourhood, or all but
+//! it, and vectors that were removed there; whatever the order in which the vectors came.
 
 use super::*;
 
