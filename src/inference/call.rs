@@ -3,22 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::Shared;
 use super::flights::Found;
 use super::key::{Distinct, Key};
-use super::lanes::Lane;
-use super::pace::Trip;
+use super::lanes::{Arriving, Lane};
 use super::room::Overloaded;
 use super::text::{ModelFailed, Output, TextError, Truncation};
 use super::tokenizer::Tokens;
 use crate::compute::stop::Stop;
-use crate::compute::{Refused, WhenFull};
+use crate::compute::{Deadline, Refused, WhenFull};
 
 /// Texts of a call that are tokenised at the priority of short ones: about 10 ms.
 const SHORT_BYTES: usize = 32 * 1024;
 
 /// Bytes of a token in a text of long words.
 const LONG_TOKEN_BYTES: usize = 6;
+
+/// How often a call with a deadline looks if it can still be done in time.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a byte of text is expected to cost the tokenizer.
 const TOKENISING_A_BYTE: Duration = Duration::from_nanos(300);
@@ -54,23 +58,48 @@ impl Shared {
                 None => take_in(key),
             })
             .collect();
-        let (boarded, trip) = self.board(boarding, when_full).await?;
-        let mut boarded = boarded.into_iter();
+        let mut boarded = self.board(boarding, when_full).await?.into_iter();
         let found: Vec<Result<Found, TextError>> = found
             .into_iter()
             .map(|found| Ok(found?.unwrap_or_else(|| boarded.next().expect("all that are not found have boarded"))))
             .collect();
 
-        self.scheduler.push(self.lane(&found, when_full), found.iter().flatten().filter_map(Found::flight));
+        let deadline = match when_full {
+            WhenFull::Refuse(deadline) => deadline,
+            WhenFull::Wait => Deadline::NONE,
+        };
+        let flights = found.iter().flatten().filter_map(Found::flight);
+        let call = Arriving { flights, has_deadline: deadline != Deadline::NONE };
+        self.scheduler.push(self.lane(&found, when_full), call);
+        let landed = self.landed(found, deadline).await?;
+        Ok(places.into_iter().map(|place| landed[place].clone().map(Arc::unwrap_or_clone)).collect())
+    }
+
+    /// Waits for the texts of a call. Gives the call up as soon as it is sure that its last text comes too late.
+    async fn landed(
+        &self,
+        found: Vec<Result<Found, TextError>>,
+        deadline: Deadline,
+    ) -> Result<Vec<Result<Arc<Output>, TextError>>, Overloaded> {
         let mut landed = Vec::with_capacity(found.len());
-        for found in found {
-            landed.push(match found {
-                Ok(found) => found.landed().await.map_err(TextError::from),
+        let mut next_check = Instant::now() + CHECK_INTERVAL;
+        let mut found = found.into_iter();
+        while let Some(one) = found.next() {
+            landed.push(match one {
+                Ok(one) if deadline == Deadline::NONE => one.landed().await.map_err(TextError::from),
+                Ok(one) => loop {
+                    if let Ok(outcome) = timeout_at(next_check, one.landed()).await {
+                        break outcome.map_err(TextError::from);
+                    }
+                    let rest = std::iter::once(&one).chain(found.as_slice().iter().flatten());
+                    let flights = rest.filter_map(Found::flight).filter(|flight| !flight.has_landed());
+                    self.room.check_rest(flights.map(|flight| flight.tokens.ids.len()).sum(), deadline)?;
+                    next_check = Instant::now() + CHECK_INTERVAL;
+                },
                 Err(error) => Err(error),
             });
         }
-        trip.into_iter().for_each(Trip::has_arrived);
-        Ok(places.into_iter().map(|place| landed[place].clone().map(Arc::unwrap_or_clone)).collect())
+        Ok(landed)
     }
 
     /// Each call judges for itself a text that it may have in common with another.
@@ -118,19 +147,13 @@ impl Shared {
     }
 
     /// Takes room for the texts, and makes flights of them where there is still nothing.
-    async fn board(
-        &self,
-        texts: Vec<(Key, Tokens)>,
-        when_full: WhenFull,
-    ) -> Result<(Vec<Found>, Option<Trip<'_>>), Overloaded> {
+    async fn board(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Found>, Overloaded> {
         if texts.is_empty() {
-            return Ok((Vec::new(), None));
+            return Ok(Vec::new());
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
-        let lane = self.lane_of(cost, when_full);
-        let room = self.room.enter(cost, lane, when_full).await?;
-        let trip = self.room.pace().sets_out(lane);
-        Ok((self.flights.board(texts, room), Some(trip)))
+        let room = self.room.enter(cost, self.lane_of(cost, when_full), when_full).await?;
+        Ok(self.flights.board(texts, room))
     }
 
     /// A call of more than one batch would hold up every small one behind it. What it joined counts
@@ -143,7 +166,7 @@ impl Shared {
     }
 
     fn lane_of(&self, tokens: usize, when_full: WhenFull) -> Lane {
-        if when_full != WhenFull::Wait && tokens <= self.batch_tokens { Lane::Interactive } else { Lane::Bulk }
+        if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens) }
     }
 }
 
@@ -157,7 +180,7 @@ mod tests {
     use super::super::scheduler::{Scheduler, Work};
     use super::super::tokenizer::tests::tokenizer;
     use super::*;
-    use crate::compute::{Deadline, Pools};
+    use crate::compute::Pools;
     use futures::future::LocalBoxFuture;
     use futures::{FutureExt, poll};
 
@@ -173,7 +196,7 @@ mod tests {
             batch_tokens: 100,
             pools: Pools::new(1),
             flights: Arc::new(Flights::new(Cache::new(cache_bytes, 1))),
-            room: Arc::new(Room::new(QUEUE_TOKENS, 1)),
+            room: Arc::new(Room::new(QUEUE_TOKENS)),
             scheduler: Arc::new(Scheduler::new(100, 1)),
         }
     }
@@ -205,7 +228,7 @@ mod tests {
         let work = shared.scheduler.take(&team);
         shared.scheduler.finished(&team);
         match work? {
-            Work::Batch(batch) => Some(batch),
+            Work::Batch(batch) => Some(batch.jobs),
             Work::Help(..) => panic!("nobody else has a batch"),
         }
     }

@@ -28,6 +28,8 @@ pub enum Stage {
     Bulk,
     /// In the interactive lane, and perhaps still in the bulk lane, as a shell.
     Interactive,
+    /// In the lane for short calls, and perhaps still in others, as a shell.
+    Short,
     /// A worker has it, or had it.
     Taken,
 }
@@ -61,6 +63,11 @@ impl Flight {
     /// A worker has it, or had it.
     pub fn is_taken(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == Stage::Taken as u8
+    }
+
+    /// It is known what became of it.
+    pub fn has_landed(&self) -> bool {
+        self.outcome.initialized()
     }
 
     /// What became of it, once it is known.

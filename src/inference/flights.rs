@@ -48,10 +48,10 @@ impl Found {
     }
 
     /// Its vector, once it is known.
-    pub async fn landed(self) -> Outcome {
+    pub async fn landed(&self) -> Outcome {
         match self {
             Self::Flying(flight) => flight.landed().await,
-            Self::Kept(output) => Ok(output),
+            Self::Kept(output) => Ok(Arc::clone(output)),
         }
     }
 }

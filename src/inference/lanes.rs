@@ -1,10 +1,14 @@
-//! Which texts go through the model next, and together; without locks, threads or a clock.
+//! Chooses the texts that go through the model next, and together; without locks, threads or a clock.
 //!
-//! A batch is the oldest text of a lane with those nearest to it in length, up to a budget of tokens.
+//! There are three lanes, by the size of calls. A small call overtakes larger ones, because it delays them little. Inside
+//! a lane calls keep their order. A batch is the oldest text of a lane with those nearest to it in length, up to a budget
+//! of tokens. Larger calls with a deadline are an exception: their texts are taken call by call, so that few calls are
+//! half done when their time is over.
 //!
-//! Nobody is passed over for ever. Inside a lane the oldest always leads the batch, so a text waits
-//! for no more batches than texts stood before it, whatever their lengths. Between the lanes bulk
-//! has its share of the batches and, by time, its turn ([`BULK_PATIENCE`]).
+//! No text is passed over for ever. Inside a lane the oldest always leads the batch, so a text waits
+//! for no more batches than texts stood before it, whatever their lengths. Between the lanes a lane that has work is
+//! passed over at most [`MOST_PASSED_OVER`] times, and once more where another is due too. Bulk has its turn by time
+//! as well ([`BULK_PATIENCE`]).
 //!
 //! The cost of a batch is bounded by [`WINDOW`], not by what waits: entries are looked at from the
 //! front only. Those whose callers have left are dropped when they are met, and all of them when
@@ -17,9 +21,9 @@ use std::time::{Duration, Instant};
 
 use super::flight::{Flight, Job, Stage};
 
-/// Interactive batches that are cut for one bulk batch while both lanes have work: small calls are
+/// Batches of other lanes that are cut while a lane has work, before it goes next: small calls are
 /// answered first, and a bulk load still keeps a quarter of the machine.
-const INTERACTIVE_SHARE: usize = 3;
+const MOST_PASSED_OVER: usize = 3;
 
 /// Bulk work that saw no batch of its lane for so long goes next, whatever its share. Counted from
 /// its lane's last batch and not from its arrival: a long backlog is always old, and would go before
@@ -37,90 +41,142 @@ const LEAST_BATCH_TOKENS: usize = 128;
 /// Entries below which a lane is not swept: they are a few tens of kilobytes.
 const LEAST_SWEEP: usize = 1024;
 
-/// Who is served first.
+/// The queue that a call waits in. Those before it are served first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Someone waits for the answer of a small call.
+    /// Calls of at most a quarter of a batch.
+    Short,
+    /// Calls of at most one batch.
     Interactive,
-    /// Streams, uploads and large calls.
+    /// Streams, uploads and larger calls.
     Bulk,
 }
 
+/// The number of lanes.
+pub const LANES: usize = 3;
+
 impl Lane {
-    /// The lane beside it.
-    pub fn other(self) -> Self {
+    const ALL: [Self; LANES] = [Self::Short, Self::Interactive, Self::Bulk];
+
+    /// The lane of a call of `tokens` that somebody waits for.
+    pub fn of(tokens: usize, batch_tokens: usize) -> Self {
+        match tokens {
+            _ if tokens <= batch_tokens / 4 => Self::Short,
+            _ if tokens <= batch_tokens => Self::Interactive,
+            _ => Self::Bulk,
+        }
+    }
+
+    /// The part of the batches that it has at least, while it has work and whatever waits in the others. By
+    /// [`MOST_PASSED_OVER`] the batches are short, short, bulk, interactive, and again, while all have work.
+    pub fn sure_share(self) -> f64 {
         match self {
-            Self::Interactive => Self::Bulk,
-            Self::Bulk => Self::Interactive,
+            Self::Short => 0.5,
+            Self::Interactive | Self::Bulk => 0.25,
+        }
+    }
+
+    fn stage(self) -> Stage {
+        match self {
+            Self::Short => Stage::Short,
+            Self::Interactive => Stage::Interactive,
+            Self::Bulk => Stage::Bulk,
         }
     }
 }
 
-/// What waits, in two lanes.
+/// The texts of a call, on their way into a lane.
+pub struct Arriving<I> {
+    /// The texts, in order.
+    pub flights: I,
+    /// The call has a deadline: it is of no use to begin it and not to finish it.
+    pub has_deadline: bool,
+}
+
+/// Texts that go through the model together.
+pub struct Batch {
+    /// The lane that they waited in.
+    pub lane: Lane,
+    /// The texts; never none.
+    pub jobs: Vec<Job>,
+}
+
+/// The texts that wait, by lane.
 pub struct Lanes {
-    interactive: Queue,
-    bulk: Queue,
+    queues: [Queue; LANES],
     batch_tokens: usize,
     workers: usize,
-    /// Interactive batches since the last bulk batch.
-    since_bulk: usize,
+    /// Batches of other lanes since a lane that has work was served.
+    passed_over: [usize; LANES],
     /// When the last bulk batch was cut.
     bulk_served: Option<Instant>,
+    /// Calls that have arrived.
+    calls: u64,
 }
 
 impl Lanes {
     /// `batch_tokens`: the most tokens in one batch, padding included. `workers`: how many share out what waits.
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
-        let (interactive, bulk) = (Queue::default(), Queue::default());
-        Self { interactive, bulk, batch_tokens, workers: workers.max(1), since_bulk: 0, bulk_served: None }
-    }
-
-    /// Adds flights to a lane, in order. A flight that waits in the bulk lane is entered into the
-    /// interactive lane too, and goes with whichever comes first; other repetitions change nothing.
-    pub fn push<'a>(&mut self, lane: Lane, flights: impl IntoIterator<Item = &'a Arc<Flight>>, now: Instant) {
-        let (queue, stage) = match lane {
-            Lane::Interactive => (&mut self.interactive, Stage::Interactive),
-            Lane::Bulk => (&mut self.bulk, Stage::Bulk),
-        };
-        for flight in flights.into_iter().filter(|flight| flight.advance(stage)) {
-            queue.push(Entry { flight: Arc::downgrade(flight), tokens: flight.tokens.ids.len(), arrived: now });
+        Self {
+            queues: Default::default(),
+            batch_tokens,
+            workers: workers.max(1),
+            passed_over: [0; LANES],
+            bulk_served: None,
+            calls: 0,
         }
     }
 
-    /// The next batch, of one job or more; `None` if nothing waits.
-    pub fn cut(&mut self, now: Instant) -> Option<Vec<Job>> {
+    /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane is entered into this one too,
+    /// and goes with whichever comes first; other repetitions change nothing.
+    pub fn push<'a, I>(&mut self, lane: Lane, call: Arriving<I>, now: Instant)
+    where
+        I: IntoIterator<Item = &'a Arc<Flight>>,
+    {
+        self.calls += 1;
+        let number = (call.has_deadline && lane != Lane::Short).then_some(self.calls);
+        for flight in call.flights.into_iter().filter(|flight| flight.advance(lane.stage())) {
+            let tokens = flight.tokens.ids.len();
+            self.queues[lane as usize].push(Entry { flight: Arc::downgrade(flight), call: number, tokens, arrived: now });
+        }
+    }
+
+    /// The next batch; `None` if nothing waits.
+    pub fn cut(&mut self, now: Instant) -> Option<Batch> {
         loop {
             let lane = self.next(now)?;
-            let queue = match lane {
-                Lane::Interactive => &mut self.interactive,
-                Lane::Bulk => &mut self.bulk,
-            };
+            let queue = &mut self.queues[lane as usize];
             // What is there is shared out between the workers, so that none is idle while another has a long batch.
             let budget = queue.tokens.div_ceil(self.workers).max(LEAST_BATCH_TOKENS).min(self.batch_tokens);
-            let batch = queue.cut(budget);
-            if batch.is_empty() {
+            let jobs = queue.cut(budget);
+            if jobs.is_empty() {
                 continue; // all callers left just now, and their entries are gone
             }
-            match lane {
-                Lane::Interactive => self.since_bulk += 1,
-                Lane::Bulk => (self.since_bulk, self.bulk_served) = (0, Some(now)),
+            if lane == Lane::Bulk {
+                self.bulk_served = Some(now);
             }
-            return Some(batch);
+            return Some(Batch { lane, jobs });
         }
     }
 
+    /// The lane to be served next. Counts the batch as one by which the others that have work are passed over.
     fn next(&mut self, now: Instant) -> Option<Lane> {
-        match (self.interactive.oldest(), self.bulk.oldest()) {
-            (None, None) => None,
-            (Some(_), None) => Some(Lane::Interactive),
-            (None, Some(_)) => Some(Lane::Bulk),
-            (Some(_), Some(arrived)) => {
-                let unserved_since = self.bulk_served.map_or(arrived, |served| served.max(arrived));
-                let patience_ends = now.saturating_duration_since(unserved_since) >= BULK_PATIENCE;
-                let bulk = patience_ends || self.since_bulk >= INTERACTIVE_SHARE;
-                Some(if bulk { Lane::Bulk } else { Lane::Interactive })
-            }
+        let oldest = self.queues.each_mut().map(Queue::oldest);
+        let has_work = |lane: &Lane| oldest[*lane as usize].is_some();
+        let first = Lane::ALL.into_iter().find(has_work)?;
+        let bulk_patience_ends = oldest[Lane::Bulk as usize].is_some_and(|arrived| {
+            let unserved_since = self.bulk_served.map_or(arrived, |served| served.max(arrived));
+            now.saturating_duration_since(unserved_since) >= BULK_PATIENCE
+        });
+        let is_due = |lane: &Lane| {
+            self.passed_over[*lane as usize] >= MOST_PASSED_OVER || (*lane == Lane::Bulk && bulk_patience_ends)
+        };
+        let next = Lane::ALL.into_iter().rev().filter(has_work).find(is_due).unwrap_or(first);
+        for lane in Lane::ALL {
+            let passed_over = &mut self.passed_over[lane as usize];
+            *passed_over = if has_work(&lane) && lane != next { *passed_over + 1 } else { 0 };
         }
+        Some(next)
     }
 }
 
@@ -140,6 +196,8 @@ struct Queue {
 
 struct Entry {
     flight: Weak<Flight>,
+    /// The number of its call, if that is finished before the next one begins.
+    call: Option<u64>,
     /// Here too, for when the flight is gone.
     tokens: usize,
     arrived: Instant,
@@ -185,8 +243,8 @@ impl Queue {
         None
     }
 
-    /// Takes the oldest and those nearest to it in length, while the padded batch, its longest
-    /// length times its size, fits `budget`. The oldest goes even if it is larger alone.
+    /// Takes the oldest and those nearest to it in length, call by call where calls are finished one after another, while
+    /// the padded batch, its longest length times its size, fits `budget`. The oldest goes even if it is larger alone.
     fn cut(&mut self, budget: usize) -> Vec<Job> {
         let mut window: Vec<(Entry, Arc<Flight>)> = Vec::new();
         while window.len() < WINDOW
@@ -196,8 +254,8 @@ impl Queue {
                 window.push((entry, flight));
             }
         }
-        let lengths: Vec<usize> = window.iter().map(|(entry, _)| entry.tokens).collect();
-        let chosen = like_lengths(&lengths, budget);
+        let candidates: Vec<_> = window.iter().map(|(entry, _)| (entry.call, entry.tokens)).collect();
+        let chosen = with_the_first(&candidates, budget);
         let mut batch = Vec::new();
         for ((entry, flight), chosen) in window.into_iter().zip(chosen).rev() {
             if chosen {
@@ -212,15 +270,20 @@ impl Queue {
     }
 }
 
-/// Which of `lengths` go together: the first, and those nearest to it that fit with it.
-fn like_lengths(lengths: &[usize], budget: usize) -> Vec<bool> {
-    let mut chosen = vec![false; lengths.len()];
-    let Some(&oldest) = lengths.first() else { return chosen };
-    let mut by_likeness: Vec<usize> = (0..lengths.len()).collect();
-    by_likeness.sort_by_key(|&at| lengths[at].abs_diff(oldest)); // stable: the oldest stays first
+/// Tells which of `candidates` (calls and tokens) go together: the first, and those nearest to it in length that fit with
+/// it. Where the first one's call is to be finished first, its texts come before those of the next call, and so on.
+fn with_the_first(candidates: &[(Option<u64>, usize)], budget: usize) -> Vec<bool> {
+    let mut chosen = vec![false; candidates.len()];
+    let Some(&(first_call, first_tokens)) = candidates.first() else { return chosen };
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by_key(|&at| {
+        let (call, tokens) = candidates[at];
+        let turn = first_call.map(|_| call.unwrap_or(u64::MAX));
+        (turn, tokens.abs_diff(first_tokens)) // stable: the oldest stays first
+    });
     let mut longest = 0;
-    for (size, at) in by_likeness.into_iter().enumerate() {
-        longest = longest.max(lengths[at]);
+    for (size, at) in order.into_iter().enumerate() {
+        longest = longest.max(candidates[at].1);
         if size > 0 && longest * (size + 1) > budget {
             break;
         }
@@ -236,12 +299,17 @@ mod tests {
 
     fn fill(lanes: &mut Lanes, lane: Lane, lengths: &[usize], now: Instant) -> Vec<Arc<Flight>> {
         let flights: Vec<_> = lengths.iter().map(|&n| flight(n).0).collect();
-        lanes.push(lane, &flights, now);
+        lanes.push(lane, patient(&flights), now);
         flights
     }
 
-    fn lengths(batch: Option<Vec<Job>>) -> Vec<usize> {
-        batch.into_iter().flatten().map(|job| job.ids().len()).collect()
+    /// The texts of a call without a deadline.
+    fn patient<I>(flights: I) -> Arriving<I> {
+        Arriving { flights, has_deadline: false }
+    }
+
+    fn lengths(batch: Option<Batch>) -> Vec<usize> {
+        batch.into_iter().flat_map(|batch| batch.jobs).map(|job| job.ids().len()).collect()
     }
 
     #[test]
@@ -282,7 +350,7 @@ mod tests {
         seen.sort_unstable();
         lengths_in.sort_unstable();
         assert_eq!(seen, lengths_in);
-        assert_eq!(lanes.bulk.tokens, 0);
+        assert_eq!(lanes.queues[Lane::Bulk as usize].tokens, 0);
     }
 
     #[test]
@@ -299,6 +367,36 @@ mod tests {
         let _interactive = fill(&mut lanes, Lane::Interactive, &[70; 6], now);
         let order: Vec<usize> = (0..8).flat_map(|_| lengths(lanes.cut(now))).collect();
         assert_eq!(order, [70, 70, 70, 71, 70, 70, 70, 71]);
+    }
+
+    #[test]
+    fn short_calls_go_before_all_others_and_each_lane_has_its_sure_share() {
+        let (mut lanes, now) = (Lanes::new(10, 1), Instant::now());
+        let _bulk = fill(&mut lanes, Lane::Bulk, &[73; 9], now);
+        let _interactive = fill(&mut lanes, Lane::Interactive, &[72; 9], now);
+        let _short = fill(&mut lanes, Lane::Short, &[71; 9], now);
+        let order: Vec<usize> = (0..9).flat_map(|_| lengths(lanes.cut(now))).collect();
+        assert_eq!(order, [71, 71, 71, 73, 72, 71, 71, 73, 72]);
+    }
+
+    #[test]
+    fn a_call_with_a_deadline_is_finished_before_the_next_one_begins() {
+        let (mut lanes, now) = (Lanes::new(110, 1), Instant::now());
+        let calls: Vec<Vec<_>> =
+            (0..2).map(|call| [50, 54, 52, 51].iter().map(|n| flight(n + call).0).collect()).collect();
+        for call in &calls {
+            lanes.push(Lane::Bulk, Arriving { flights: call, has_deadline: true }, now);
+        }
+        assert_eq!(lengths(lanes.cut(now)), [50, 51]);
+        assert_eq!(lengths(lanes.cut(now)), [54, 52]);
+        assert_eq!(lengths(lanes.cut(now)), [51, 52]);
+        assert_eq!(lengths(lanes.cut(now)), [55, 53]);
+    }
+
+    #[test]
+    fn a_call_is_in_the_lane_of_its_size() {
+        let lanes = [0, 25, 26, 100, 101].map(|tokens| Lane::of(tokens, 100));
+        assert_eq!(lanes, [Lane::Short, Lane::Short, Lane::Interactive, Lane::Interactive, Lane::Bulk]);
     }
 
     #[test]
@@ -324,7 +422,7 @@ mod tests {
         assert_eq!(lengths(lanes.cut(now)), [21, 23]);
         drop(fill(&mut lanes, Lane::Interactive, &[5; 3], now));
         assert!(lanes.cut(now).is_none());
-        assert_eq!((lanes.interactive.tokens, lanes.bulk.tokens), (0, 0));
+        assert_eq!((lanes.queues[Lane::Interactive as usize].tokens, lanes.queues[Lane::Bulk as usize].tokens), (0, 0));
     }
 
     #[test]
@@ -332,7 +430,7 @@ mod tests {
         let (mut lanes, now) = (Lanes::new(64, 1), Instant::now());
         let _before = fill(&mut lanes, Lane::Bulk, &[60; 2000], now);
         let (deep, rooms) = flight(60);
-        lanes.push(Lane::Bulk, [&deep], now);
+        lanes.push(Lane::Bulk, patient([&deep]), now);
         assert_eq!(rooms.available_permits(), 0);
         drop(deep);
         assert_eq!(rooms.available_permits(), 60);
@@ -345,23 +443,23 @@ mod tests {
         for _ in 0..100 {
             drop(fill(&mut lanes, Lane::Bulk, &[7; 1000], now));
             // 1000 of those that leave were there when it was swept.
-            assert!(lanes.bulk.entries.len() <= 2 * (3000 + 1000), "{} entries", lanes.bulk.entries.len());
+            assert!(lanes.queues[Lane::Bulk as usize].entries.len() <= 2 * (3000 + 1000), "{} entries", lanes.queues[Lane::Bulk as usize].entries.len());
         }
-        let counted: usize = lanes.bulk.entries.iter().map(|entry| entry.tokens).sum();
-        assert_eq!(lanes.bulk.tokens, counted);
+        let counted: usize = lanes.queues[Lane::Bulk as usize].entries.iter().map(|entry| entry.tokens).sum();
+        assert_eq!(lanes.queues[Lane::Bulk as usize].tokens, counted);
     }
 
     #[test]
     fn a_bulk_text_that_a_small_call_wants_too_overtakes_and_is_computed_once() {
         let (mut lanes, now) = (Lanes::new(10, 1), Instant::now());
         let bulk = fill(&mut lanes, Lane::Bulk, &[50, 51, 52], now);
-        lanes.push(Lane::Interactive, [&bulk[2]], now);
-        lanes.push(Lane::Interactive, [&bulk[2]], now);
-        lanes.push(Lane::Bulk, [&bulk[2]], now);
-        assert_eq!((lanes.interactive.entries.len(), lanes.bulk.entries.len()), (1, 3));
+        lanes.push(Lane::Interactive, patient([&bulk[2]]), now);
+        lanes.push(Lane::Interactive, patient([&bulk[2]]), now);
+        lanes.push(Lane::Bulk, patient([&bulk[2]]), now);
+        assert_eq!((lanes.queues[Lane::Interactive as usize].entries.len(), lanes.queues[Lane::Bulk as usize].entries.len()), (1, 3));
         let order: Vec<usize> = std::iter::from_fn(|| lanes.cut(now)).flat_map(|batch| lengths(Some(batch))).collect();
         assert_eq!(order, [52, 50, 51]);
-        lanes.push(Lane::Interactive, &bulk, now);
+        lanes.push(Lane::Interactive, patient(&bulk), now);
         assert!(lanes.cut(now).is_none(), "what a worker has is not queued again");
     }
 }

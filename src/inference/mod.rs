@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! call ── keys ── tokenise (pool of texts) ── Room ── Scheduler ══ workers ── rows of numbers ── call
-//!          │      fair between calls          bounds  two lanes,   own thread each,              │
+//!          │      fair between calls          bounds  three lanes, own thread each,              │
 //!          │      stops with its call         tokens  late batches  no async inside              │
 //!          └── Flights: a text that is on its way for another call, or kept from before ─────────┘
 //! ```
@@ -22,6 +22,8 @@ mod lanes;
 mod pace;
 mod room;
 mod scheduler;
+#[cfg(test)]
+mod simulation;
 mod text;
 mod tokenizer;
 mod worker;
@@ -173,7 +175,7 @@ impl Shared {
             batch_tokens: options.batch_tokens,
             pools: options.pools.clone(),
             flights: Arc::new(Flights::new(Cache::new(options.cache_bytes, width))),
-            room: Arc::new(Room::new(options.queue_tokens, workers)),
+            room: Arc::new(Room::new(options.queue_tokens)),
             scheduler: Arc::new(Scheduler::new(options.batch_tokens, workers)),
         }
     }

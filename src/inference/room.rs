@@ -6,13 +6,13 @@
 //! is refused too: work for it would be taken from calls that can.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lanes::Lane;
 use super::pace::Pace;
-use crate::compute::{Refused, WhenFull};
+use crate::compute::{Deadline, Refused, WhenFull};
 
 /// A call that is not let in: try again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -63,11 +63,9 @@ impl Overloaded {
 /// The soonest that it is worth trying again.
 const LEAST_RETRY: Duration = Duration::from_millis(50);
 
-/// The part of its time that a call may need by estimate: estimates are off by some percent.
-const TIME_TO_USE: f64 = 0.9;
-
-/// The same before its tokens are counted: their number is estimated too.
-const TIME_TO_USE_BY_BYTES: f64 = 1.2;
+/// The part of the tokens that a call should have by its bytes, which it is judged by before they are counted: languages
+/// differ in the bytes of a token.
+const SURE_TOKENS: f64 = 0.75;
 
 /// The room for tokens, and how fast it empties.
 pub struct Room {
@@ -117,13 +115,13 @@ impl Drop for Counted {
 
 impl Room {
     /// Room for `queue_tokens` of unary calls and as much for streams.
-    pub fn new(queue_tokens: usize, workers: usize) -> Self {
+    pub fn new(queue_tokens: usize) -> Self {
         let limit = queue_tokens.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
             limit,
             unary: Arc::new(Semaphore::new(limit)),
             streams: Arc::new(Semaphore::new(limit)),
-            pace: Arc::new(Pace::new(workers)),
+            pace: Arc::new(Pace::new(Instant::now())),
         }
     }
 
@@ -134,12 +132,13 @@ impl Room {
 
     /// Refuses a call that will be too late, before its texts of `bytes` are tokenised.
     pub fn foresee(&self, bytes: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
-        self.check(self.pace.tokens_of(bytes), lane, when_full, TIME_TO_USE_BY_BYTES)
+        let tokens = (self.pace.tokens_of(bytes) as f64 * SURE_TOKENS) as usize;
+        self.check(tokens, lane, when_full)
     }
 
     /// Takes room for a call of `tokens`. A call larger than all the room there is gets in when it is alone.
     pub async fn enter(&self, tokens: usize, lane: Lane, when_full: WhenFull) -> Result<Space, Overloaded> {
-        self.check(tokens, lane, when_full, TIME_TO_USE)?;
+        self.check(tokens, lane, when_full)?;
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
         let permit = match when_full {
             WhenFull::Refuse(_) => {
@@ -154,17 +153,23 @@ impl Room {
         Ok(Space { permit, counted: Some(Counted { pace: Arc::clone(&self.pace), lane, tokens }) })
     }
 
-    /// Tells that one worker put `tokens` through the model in `elapsed`.
-    pub fn record(&self, tokens: usize, elapsed: Duration) {
-        self.pace.record(tokens, elapsed);
+    /// Refuses to go on with a call of which `tokens` are still to be computed, where they could not be in time even if
+    /// the model had nothing else to do. Others get its time.
+    pub fn check_rest(&self, tokens: usize, deadline: Deadline) -> Result<(), Overloaded> {
+        let Some(left) = deadline.left() else { return Ok(()) };
+        let needed = self.pace.least_time_of(tokens);
+        if needed <= left {
+            return Ok(());
+        }
+        Err(Overloaded::TooLate { queued: 0, wanted: tokens, needed, left })
     }
 
-    /// Refuses a call that needs more than `part` of the time that its caller waits.
-    fn check(&self, wanted: usize, lane: Lane, when_full: WhenFull, part: f64) -> Result<(), Overloaded> {
+    /// Refuses a call that would end after its deadline.
+    fn check(&self, wanted: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
         let WhenFull::Refuse(deadline) = when_full else { return Ok(()) };
         let Some(left) = deadline.left() else { return Ok(()) };
-        let needed = self.pace.time_of(wanted, lane);
-        if needed <= left.mul_f64(part) {
+        let needed = self.pace.time_of(wanted, lane, Instant::now());
+        if Pace::is_in_time(needed, left) {
             return Ok(());
         }
         Err(Overloaded::TooLate { queued: self.pace.waiting(lane), wanted, needed, left })
@@ -180,17 +185,14 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
-    use crate::compute::Deadline;
 
     const REFUSE: WhenFull = WhenFull::Refuse(Deadline::NONE);
 
     #[tokio::test]
     async fn a_full_room_refuses_with_a_time_from_the_measured_rate() {
-        let room = Room::new(1000, 1);
-        room.record(100, Duration::from_secs(1));
+        let room = Room::new(1000);
+        room.pace().set_rate(100.0);
         let _inside = room.enter(900, Lane::Interactive, REFUSE).await.unwrap();
         let refused = room.enter(300, Lane::Interactive, REFUSE).await.err();
         let retry_after = Duration::from_secs(2);
@@ -200,7 +202,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_larger_than_the_room_gets_in_alone() {
-        let room = Room::new(1000, 1);
+        let room = Room::new(1000);
         let alone = room.enter(5000, Lane::Interactive, REFUSE).await.unwrap();
         assert!(room.enter(1, Lane::Interactive, REFUSE).await.is_err());
         drop(alone);
@@ -210,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn streams_wait_and_never_take_the_room_of_unary_calls() {
-        let room = Room::new(10, 1);
+        let room = Room::new(10);
         let stream = room.enter(10, Lane::Interactive, WhenFull::Wait).await.unwrap();
         assert!(room.enter(10, Lane::Interactive, REFUSE).await.is_ok());
         let mut waiting = std::pin::pin!(room.enter(1, Lane::Interactive, WhenFull::Wait));
@@ -221,8 +223,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_done_by_its_deadline_is_refused_at_once() {
-        let room = Room::new(100_000, 1);
-        room.record(1_000, Duration::from_secs(1));
+        let room = Room::new(100_000);
+        room.pace().set_rate(1_000.0);
         let within = |seconds| WhenFull::Refuse(Deadline::at(Instant::now() + Duration::from_secs(seconds)));
         let before = room.enter(8_000, Lane::Bulk, REFUSE).await.unwrap();
         let refused = room.enter(2_000, Lane::Bulk, within(5)).await.err();
@@ -238,8 +240,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_is_given_up_when_its_rest_alone_would_be_too_late() {
+        let room = Room::new(100_000);
+        let within = |seconds| Deadline::at(Instant::now() + Duration::from_secs(seconds));
+        assert_eq!(room.check_rest(1_000_000, within(1)), Ok(()), "nothing was measured yet");
+        room.pace().set_rate(1_000.0);
+        assert_eq!(room.check_rest(2_000, within(3)), Ok(()));
+        assert_eq!(room.check_rest(1_000_000, Deadline::NONE), Ok(()));
+        let given_up = room.check_rest(4_000, within(3)).unwrap_err();
+        assert!(matches!(given_up, Overloaded::TooLate { wanted: 4_000, .. }), "{given_up:?}");
+    }
+
+    #[tokio::test]
     async fn room_that_a_text_frees_is_no_longer_waited_for() {
-        let room = Room::new(100, 1);
+        let room = Room::new(100);
         let mut call = room.enter(90, Lane::Bulk, REFUSE).await.unwrap();
         let texts: Vec<_> = (0..3).filter_map(|_| call.split(30)).collect();
         assert_eq!((texts.len(), room.pace().waiting(Lane::Bulk)), (3, 90));

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::flight::{Flight, Job};
-use super::lanes::{Lane, Lanes};
+use super::flight::Flight;
+use super::lanes::{Arriving, Batch, Lane, Lanes};
 use crate::machine::team::Team;
 
 /// The lanes between calls and workers.
@@ -40,7 +40,7 @@ const MOST_HELPERS: usize = 3;
 /// What a worker does next.
 pub enum Work {
     /// One job or more, through the model together.
-    Batch(Vec<Job>),
+    Batch(Batch),
     /// Its share of another's batch, while the count of [`Scheduler::news`] is this; then [`Scheduler::left`].
     Help(Arc<Team>, u64),
 }
@@ -52,14 +52,15 @@ impl Scheduler {
         Self { state: Mutex::new(state), changed: Condvar::new(), news: AtomicU64::new(0) }
     }
 
-    /// Adds flights to a lane, in order (see [`Lanes::push`]).
-    pub fn push<'a>(&self, lane: Lane, flights: impl IntoIterator<Item = &'a Arc<Flight>>) {
+    /// Adds the texts of a call to a lane, in order (see [`Lanes::push`]).
+    pub fn push<'a, I: IntoIterator<Item = &'a Arc<Flight>>>(&self, lane: Lane, call: Arriving<I>) {
+        let Arriving { flights, has_deadline } = call;
         let mut flights = flights.into_iter().peekable();
         if flights.peek().is_none() {
             return; // all that the call asked for is kept: no worker is to wake for it
         }
         let mut state = self.lock();
-        state.lanes.push(lane, flights, Instant::now());
+        state.lanes.push(lane, Arriving { flights, has_deadline }, Instant::now());
         self.tell(state);
     }
 
@@ -132,9 +133,13 @@ mod tests {
 
     fn batch(work: Option<Work>) -> Option<usize> {
         match work {
-            Some(Work::Batch(batch)) => Some(batch.len()),
+            Some(Work::Batch(batch)) => Some(batch.jobs.len()),
             _ => None,
         }
+    }
+
+    fn alone(flight: &Arc<Flight>) -> Arriving<[&Arc<Flight>; 1]> {
+        Arriving { flights: [flight], has_deadline: false }
     }
 
     #[test]
@@ -143,7 +148,7 @@ mod tests {
         let (caller, _) = flight(3);
         std::thread::scope(|threads| {
             let worker = threads.spawn(|| batch(scheduler.take(&Arc::default())));
-            scheduler.push(Lane::Interactive, [&caller]);
+            scheduler.push(Lane::Interactive, alone(&caller));
             assert_eq!(worker.join().unwrap(), Some(1));
         });
     }
@@ -153,12 +158,12 @@ mod tests {
         let scheduler = Scheduler::new(1024, 2);
         let (leader, helper) = (Arc::default(), Arc::default());
         let (first, _) = flight(3);
-        scheduler.push(Lane::Interactive, [&first]);
+        scheduler.push(Lane::Interactive, alone(&first));
         assert_eq!(batch(scheduler.take(&leader)), Some(1));
         let Some(Work::Help(helped, news)) = scheduler.take(&helper) else { panic!("there is someone to help") };
         assert!(Arc::ptr_eq(&helped, &leader) && news == scheduler.news());
         let (second, _) = flight(3);
-        scheduler.push(Lane::Interactive, [&second]);
+        scheduler.push(Lane::Interactive, alone(&second));
         assert_ne!(news, scheduler.news(), "work of its own");
         scheduler.left(&helped);
         assert_eq!(batch(scheduler.take(&helper)), Some(1));
@@ -172,7 +177,7 @@ mod tests {
     fn closing_lets_workers_finish_what_is_queued() {
         let (scheduler, team) = (Scheduler::new(1024, 1), Arc::default());
         let (caller, _) = flight(3);
-        scheduler.push(Lane::Interactive, [&caller]);
+        scheduler.push(Lane::Interactive, alone(&caller));
         scheduler.close();
         assert_eq!(batch(scheduler.take(&team)), Some(1));
         scheduler.finished(&team);

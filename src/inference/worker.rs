@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::flight::Job;
 use super::flights::Flights;
+use super::lanes::Batch;
 use super::room::Room;
 use super::scheduler::{Scheduler, Work};
 use super::text::ModelFailed;
@@ -64,9 +64,9 @@ impl Worker {
         }
     }
 
-    fn batch(&self, batch: &[Job], model: &mut Run) {
-        let ids: Vec<&[u32]> = batch.iter().map(|job| job.ids()).collect();
-        let begun = Instant::now();
+    fn batch(&self, batch: &Batch, model: &mut Run) {
+        let ids: Vec<&[u32]> = batch.jobs.iter().map(|job| job.ids()).collect();
+        self.room.pace().begins(Instant::now());
         let rows = match logged(model, &ids) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed its neighbours, or memory did not do for all of them.
@@ -76,8 +76,8 @@ impl Worker {
             }
             Err(failed) => vec![Err(failed)],
         };
-        self.room.record(ids.iter().map(|ids| ids.len()).sum(), begun.elapsed());
-        for (job, row) in batch.iter().zip(rows) {
+        self.room.pace().ends(ids.iter().map(|ids| ids.len()).sum(), batch.lane, Instant::now());
+        for (job, row) in batch.jobs.iter().zip(rows) {
             self.flights.land(job.flight(), row);
         }
     }
