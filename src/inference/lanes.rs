@@ -137,7 +137,12 @@ impl Lanes {
         let number = (call.has_deadline && lane != Lane::Short).then_some(self.calls);
         for flight in call.flights.into_iter().filter(|flight| flight.advance(lane.stage())) {
             let tokens = flight.tokens.ids.len();
-            self.queues[lane as usize].push(Entry { flight: Arc::downgrade(flight), call: number, tokens, arrived: now });
+            self.queues[lane as usize].push(Entry {
+                flight: Arc::downgrade(flight),
+                call: number,
+                tokens,
+                arrived: now,
+            });
         }
     }
 
@@ -443,7 +448,11 @@ mod tests {
         for _ in 0..100 {
             drop(fill(&mut lanes, Lane::Bulk, &[7; 1000], now));
             // 1000 of those that leave were there when it was swept.
-            assert!(lanes.queues[Lane::Bulk as usize].entries.len() <= 2 * (3000 + 1000), "{} entries", lanes.queues[Lane::Bulk as usize].entries.len());
+            assert!(
+                lanes.queues[Lane::Bulk as usize].entries.len() <= 2 * (3000 + 1000),
+                "{} entries",
+                lanes.queues[Lane::Bulk as usize].entries.len()
+            );
         }
         let counted: usize = lanes.queues[Lane::Bulk as usize].entries.iter().map(|entry| entry.tokens).sum();
         assert_eq!(lanes.queues[Lane::Bulk as usize].tokens, counted);
@@ -456,7 +465,10 @@ mod tests {
         lanes.push(Lane::Interactive, patient([&bulk[2]]), now);
         lanes.push(Lane::Interactive, patient([&bulk[2]]), now);
         lanes.push(Lane::Bulk, patient([&bulk[2]]), now);
-        assert_eq!((lanes.queues[Lane::Interactive as usize].entries.len(), lanes.queues[Lane::Bulk as usize].entries.len()), (1, 3));
+        assert_eq!(
+            (lanes.queues[Lane::Interactive as usize].entries.len(), lanes.queues[Lane::Bulk as usize].entries.len()),
+            (1, 3)
+        );
         let order: Vec<usize> = std::iter::from_fn(|| lanes.cut(now)).flat_map(|batch| lengths(Some(batch))).collect();
         assert_eq!(order, [52, 50, 51]);
         lanes.push(Lane::Interactive, patient(&bulk), now);
