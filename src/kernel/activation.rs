@@ -1,4 +1,4 @@
-//! The non-linearities of the feed-forward layer, a vector at a time.
+//! The activation functions of the feed-forward layer, a vector at a time.
 
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exp;
@@ -9,14 +9,14 @@ use crate::machine::cpu::Level;
 pub enum Activation {
     /// x · Φ(x) with the exact normal distribution function (Hendrycks and Gimpel, 2016).
     Gelu,
-    /// The same with Φ through tanh: 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+    /// GELU with Φ approximated by tanh: 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))).
     GeluTanh,
     /// max(x, 0)
     Relu,
 }
 
 impl Activation {
-    /// One vector of values; an error of at most 3e-7 · max(1, |x|) against exact arithmetic.
+    /// Computes one vector of values, with an error of at most 3e-7 · max(1, |x|) against exact arithmetic.
     #[inline(always)]
     pub(super) fn of<S: Simd>(self, s: S, x: S::V) -> S::V {
         match self {
@@ -32,7 +32,7 @@ impl Activation {
     }
 
     /// Replaces every value.
-    // No closure: one that the compiler did not inline would be compiled without the instructions.
+    // Not a closure: if the compiler did not inline it, it would be compiled without the instructions.
     #[inline(always)]
     pub(super) fn each<S: Simd>(self, s: S, values: &mut [f32]) {
         let mut whole = values.chunks_exact_mut(S::LANES);
@@ -44,12 +44,12 @@ impl Activation {
     }
 }
 
-/// Beyond this, Φ is 0 or 1 to 8e-8.
+/// Limit of the polynomial: beyond it, Φ is 0 or 1 to 8e-8.
 const CDF_EDGE: f32 = 5.25;
 
-/// (Φ(x) − ½) / x as a polynomial in t = 2 x² / [`CDF_EDGE`]² − 1, which runs over [-1, 1], lowest power
-/// first: the interpolant at the 15 Chebyshev nodes, computed with 50 digits. Evaluated in f32 its Φ is within
-/// 1.1e-7. In the centred t the coefficients fall off, so that Horner loses nothing.
+/// The polynomial (Φ(x) − ½) / x in t = 2 x² / [`CDF_EDGE`]² − 1, which is in [-1, 1], lowest power first: the
+/// interpolant at the 15 Chebyshev nodes, computed with 50 digits. Evaluated in f32, the error of Φ is below
+/// 1.1e-7. In the centred t the coefficients decrease, so Horner's scheme loses nothing.
 const CDF: [f32; 15] = [
     1.346_593_5e-1,
     -6.712_685_5e-2,
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::machine::cpu;
 
-    /// erf by its Taylor series up to 3 and the continued fraction of erfc beyond, in f64 (Abramowitz and
+    /// erf by its Taylor series up to 3, and beyond by the continued fraction of erfc, in f64 (Abramowitz and
     /// Stegun 7.1.6 and 7.1.14), exact to about 1e-15.
     fn erf(x: f64) -> f64 {
         let a = x.abs();

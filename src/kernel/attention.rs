@@ -1,10 +1,11 @@
-//! Self-attention of packed sequences: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017), with a [`Bias`] by
-//! distance added inside the softmax if the model has one.
+//! Self-attention of packed sequences: softmax(Q Kᵀ / √d) V for each head (Vaswani et al., 2017), with a [`Bias`]
+//! by distance added inside the softmax if the model has one.
 //!
-//! It works on the packed rows as the QKV layer leaves them, [tokens, 3 · hidden], a head's queries, keys and values side
-//! by side: a head is then one part of that product too, and its attention follows in the same thread. Nothing is moved
-//! but one head's keys (transposed, so that the scores are an ordinary tile product) and values, into a small room of
-//! the thread. Queries pass in blocks, so that their scores stay in the first caches for any length.
+//! It reads the packed rows as the QKV layer writes them, [tokens, 3 · hidden], with the queries, keys and values
+//! of a head side by side. So the columns of a head are one part of that product, and its attention follows in the
+//! same thread. Only the keys (transposed, so that scores are an ordinary tile product) and values of one head are
+//! copied, into the thread's scratch memory. Queries pass in blocks, so that their scores stay in the first caches
+//! for any length.
 
 mod bias;
 
@@ -13,21 +14,21 @@ use std::ops::Range;
 
 pub use bias::Bias;
 
-use super::gemm::linear::{Linear, Rows};
+use super::gemm::linear::{LayerInput, Linear};
 use super::gemm::tile::{Tile, row_tiles};
-use super::matrix::{Aligned, Matrix, Shared};
+use super::matrix::{Aligned, Matrix, SharedMatrix};
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exponentials;
 use crate::machine::cpu::Level;
 use crate::machine::team::Team;
 
-/// The most queries that pass together: four tiles of the tallest kind. Their scores for 512 tokens are 115 KB.
+/// Most queries that pass together: four tiles of the greatest height. Their scores for 512 tokens take 115 KB.
 const MOST_QUERIES: usize = 56;
 
-/// Where one head of one sequence is packed; a thread reuses its own.
+/// Scratch memory for one head of one sequence. Each thread reuses its own.
 #[derive(Default)]
-struct Room {
-    /// [panels, head_dim, panel width]: a panel is a panel's width of tokens.
+struct Scratch {
+    /// [panels, head_dim, panel width]; a panel holds as many tokens as it is wide.
     keys: Aligned,
     /// [tokens, head_dim in whole vectors]
     values: Aligned,
@@ -38,29 +39,30 @@ struct Room {
 }
 
 thread_local! {
-    static ROOM: RefCell<Room> = RefCell::default();
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The attention of a packed block.
 #[derive(Clone, Copy)]
 pub struct Attention<'a> {
-    /// Sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
+    /// Row offsets: sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
     pub cu_seqlens: &'a [usize],
-    /// Attention heads.
+    /// Number of attention heads.
     pub heads: usize,
     /// Columns of a head.
     pub head_dim: usize,
-    /// Only the first token of each sequence asks: the result has a row for each sequence, else one for each token.
+    /// If true, only the first token of each sequence is a query: the result has one row per sequence, otherwise
+    /// one per token.
     pub first_only: bool,
-    /// What is added to the scores.
+    /// The numbers that are added to the scores.
     pub bias: Option<&'a Bias>,
 }
 
 impl Attention<'_> {
-    /// `qkv` becomes what `layer` makes of `x`, [tokens, heads · 3 · head_dim]: each head's queries, keys and values; and
-    /// `out` its attention, [queries, heads · head_dim], the heads' results side by side. Shared out among `team`, a
-    /// head to each part. Panics if a shape is wrong.
-    pub fn of(self, level: Level, team: &Team, layer: &Linear, x: &Rows, qkv: &mut Matrix, out: &mut Matrix) {
+    /// Computes `qkv`, which is `layer` of `x`, [tokens, heads · 3 · head_dim]: queries, keys and values of each
+    /// head. Then computes the attention `out`, [queries, heads · head_dim], with the heads' results side by side.
+    /// `team` shares the work, one head per part. Panics if a shape is wrong.
+    pub fn of(self, level: Level, team: &Team, layer: &Linear, x: &LayerInput, qkv: &mut Matrix, out: &mut Matrix) {
         let head_columns = 3 * self.head_dim;
         if !head_columns.is_multiple_of(layer.panel()) {
             layer.apply(team, x, None, qkv);
@@ -74,14 +76,14 @@ impl Attention<'_> {
         });
     }
 
-    /// The same of a `qkv` that is there.
+    /// Computes the attention of an existing `qkv`.
     fn apply(self, level: Level, team: &Team, qkv: &mut Matrix, out: &mut Matrix) {
         let (qkv, out) = self.shapes(qkv, out);
         team.share(self.heads, &|head| self.head(level, head, qkv, out));
     }
 
-    /// Checks the shape of `qkv` and gives `out` its own.
-    fn shapes<'m>(&self, qkv: &'m mut Matrix, out: &'m mut Matrix) -> (Shared<'m>, Shared<'m>) {
+    /// Checks the shape of `qkv`, and sets that of `out`.
+    fn shapes<'m>(&self, qkv: &'m mut Matrix, out: &'m mut Matrix) -> (SharedMatrix<'m>, SharedMatrix<'m>) {
         let hidden = self.heads * self.head_dim;
         let sequences = self.cu_seqlens.len().saturating_sub(1);
         let tokens = self.cu_seqlens.last().copied().unwrap_or(0);
@@ -95,9 +97,10 @@ impl Attention<'_> {
         (qkv.shared(), out.shared())
     }
 
-    /// One head: it reads its columns of `qkv`, which nobody may write meanwhile, and writes its columns of `out`.
-    fn head(self, level: Level, head: usize, qkv: Shared<'_>, out: Shared<'_>) {
-        ROOM.with_borrow_mut(|room| run(level, Head { attention: self, head, qkv, room, out }));
+    /// Computes one head: reads its columns of `qkv`, which no thread may write meanwhile, and writes its columns
+    /// of `out`.
+    fn head(self, level: Level, head: usize, qkv: SharedMatrix<'_>, out: SharedMatrix<'_>) {
+        SCRATCH.with_borrow_mut(|scratch| run(level, Head { attention: self, head, qkv, scratch, out }));
     }
 }
 
@@ -105,9 +108,9 @@ impl Attention<'_> {
 struct Head<'a> {
     attention: Attention<'a>,
     head: usize,
-    qkv: Shared<'a>,
-    room: &'a mut Room,
-    out: Shared<'a>,
+    qkv: SharedMatrix<'a>,
+    scratch: &'a mut Scratch,
+    out: SharedMatrix<'a>,
 }
 
 impl Kernel for Head<'_> {
@@ -115,21 +118,21 @@ impl Kernel for Head<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { attention, head, qkv, room, out } = self;
+        let Self { attention, head, qkv, scratch, out } = self;
         let width = 2 * S::LANES;
         let dim = attention.head_dim;
         let padded_dim = dim.next_multiple_of(S::LANES);
         for (i, ends) in attention.cu_seqlens.windows(2).enumerate() {
             let rows = ends[0]..ends[1];
-            room.keys.reserve(rows.len().next_multiple_of(width) * dim);
-            room.values.reserve(rows.len() * padded_dim);
+            scratch.keys.reserve(rows.len().next_multiple_of(width) * dim);
+            scratch.values.reserve(rows.len() * padded_dim);
             let sequence = Sequence { attention, head, qkv, rows };
-            sequence.pack_keys(width, &mut room.keys);
-            sequence.pack_values(padded_dim, &mut room.values);
+            sequence.pack_keys(width, &mut scratch.keys);
+            sequence.pack_values(padded_dim, &mut scratch.values);
             let asking = if attention.first_only { sequence.rows.len().min(1) } else { sequence.rows.len() };
             let to = if attention.first_only { i } else { sequence.rows.start };
             for first in (0..asking).step_by(MOST_QUERIES) {
-                sequence.block(s, first..asking.min(first + MOST_QUERIES), room, out, to + first);
+                sequence.block(s, first..asking.min(first + MOST_QUERIES), scratch, out, to + first);
             }
         }
     }
@@ -140,19 +143,19 @@ struct Sequence<'a> {
     attention: Attention<'a>,
     head: usize,
     /// [tokens, heads · 3 · head_dim]
-    qkv: Shared<'a>,
-    /// Its tokens' rows.
+    qkv: SharedMatrix<'a>,
+    /// LayerInput of its tokens.
     rows: Range<usize>,
 }
 
 impl Sequence<'_> {
-    /// One head's keys, transposed in panels of `width` tokens. What lies after the last token is stale: it
-    /// makes scores that nobody reads.
+    /// Packs the keys of one head, transposed in panels of `width` tokens. Elements after the last token are stale:
+    /// their scores are never read.
     #[inline(always)]
     fn pack_keys(&self, width: usize, to: &mut [f32]) {
         let dim = self.attention.head_dim;
         for (i, row) in self.rows.clone().enumerate() {
-            // SAFETY: a head's columns are only read meanwhile.
+            // SAFETY: the columns of a head are only read meanwhile.
             let key = unsafe { self.qkv.row_part(row, (3 * self.head + 1) * dim, dim) };
             let panel = &mut to[i / width * dim * width + i % width..];
             for (k, &x) in key.iter().enumerate() {
@@ -161,7 +164,7 @@ impl Sequence<'_> {
         }
     }
 
-    /// One head's values, each filled up to whole vectors with what was there: columns that nobody reads.
+    /// Packs the values of one head, each padded to whole vectors with stale numbers that are never read.
     #[inline(always)]
     fn pack_values(&self, padded_dim: usize, to: &mut [f32]) {
         let dim = self.attention.head_dim;
@@ -171,14 +174,14 @@ impl Sequence<'_> {
         }
     }
 
-    /// Some queries, by their position; their results are the rows of `out` from `to` on.
+    /// Computes some queries, by their position. Their results are the rows of `out` from `to` on.
     #[inline(always)]
-    fn block<S: Simd>(&self, s: S, queries: Range<usize>, room: &mut Room, out: Shared<'_>, to: usize) {
+    fn block<S: Simd>(&self, s: S, queries: Range<usize>, scratch: &mut Scratch, out: SharedMatrix<'_>, to: usize) {
         let Attention { head_dim: dim, bias, .. } = self.attention;
         let (tokens, head, qkv) = (self.rows.len(), self.head, self.qkv);
         let width = 2 * S::LANES;
         let padded_dim = dim.next_multiple_of(S::LANES);
-        let Room { keys, values, scores, mixed } = room;
+        let Scratch { keys, values, scores, mixed } = scratch;
         scores.reshape(queries.len(), tokens);
         mixed.reshape(queries.len(), dim);
         let (scores_stride, mixed_stride) = (scores.stride(), mixed.stride());
@@ -201,9 +204,9 @@ impl Sequence<'_> {
                     rows,
                     vectors: (tokens - token).div_ceil(S::LANES).min(2),
                 };
-                // SAFETY: the head's columns are inside the queries (asserted in `shapes`), the keys have
-                // whole panels, and a row of scores has room for them. The bias, if there is one, covers the
-                // sequence (asserted too) and goes on for a panel. The matrices are distinct.
+                // SAFETY: the head's columns are inside the queries (asserted in `shapes`), the keys have whole
+                // panels, and a row of scores has space for them. The bias, if given, covers the sequence (asserted
+                // too) and continues for a panel. The matrices are distinct.
                 unsafe { tile.compute(s) };
             }
             s.call(Exponentials {
@@ -249,7 +252,7 @@ impl Sequence<'_> {
     }
 }
 
-/// The exponentials of a tile of scores, and their sums.
+/// Turns a tile of scores into exponentials, and sums them.
 struct Exponentials<'a> {
     scores: &'a mut [f32],
     stride: usize,
@@ -272,17 +275,17 @@ impl Kernel for Exponentials<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::gemm::epilogue::{Before, Pass};
-    use crate::kernel::gemm::linear::Form;
+    use crate::kernel::gemm::epilogue::{Epilogue, InPlace};
+    use crate::kernel::gemm::linear::NumberFormat;
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
 
-    /// A bias that tells all heads and distances apart.
+    /// A bias that differs for all heads and distances.
     fn number(head: usize, distance: isize) -> f32 {
         ((head * 7919) as isize + distance * 31).rem_euclid(101) as f32 / 50.0 - 1.0
     }
 
-    /// [tokens, hidden] in f64, straight from the definition.
+    /// [tokens, hidden] in f64, computed from the definition.
     fn plain(qkv: &Matrix, rows: Range<usize>, heads: usize, dim: usize, biased: bool) -> Vec<Vec<f64>> {
         let at = |row: usize, col: usize| f64::from(qkv.row(row)[col]);
         let head_of = |i: usize, head: usize| {
@@ -302,7 +305,7 @@ mod tests {
         rows.clone().map(|i| (0..heads).flat_map(|head| head_of(i, head)).collect()).collect()
     }
 
-    /// Of the sequences between `ends`, which need not begin with the first row.
+    /// Attention of the sequences between `ends`, which need not begin with the first row.
     fn attend(
         level: Level,
         qkv: &mut Matrix,
@@ -326,7 +329,7 @@ mod tests {
             for (seed, (tokens, heads, dim)) in cases.into_iter().enumerate() {
                 let mut qkv = filled(tokens + 4, 3 * heads * dim, seed as u64);
                 let rows = 3..3 + tokens;
-                // A bias of just this length, and one of more.
+                // A bias for exactly this length, and one for a greater length.
                 let biases = [0, 100].map(|more| Bias::new(heads, dim, tokens + more, number));
                 for bias in [None, Some(&biases[0]), Some(&biases[1])] {
                     let got = attend(level, &mut qkv, &[3, 3 + tokens], heads, false, bias);
@@ -369,16 +372,16 @@ mod tests {
     #[test]
     fn attention_of_a_layers_columns_is_that_of_the_whole_layer_for_heads_of_any_size() {
         for level in cpu::Level::supported() {
-            for form in [Form::Bytes, Form::of_f32(level)] {
+            for form in [NumberFormat::Int8, NumberFormat::of_f32(level)] {
                 for (heads, dim) in [(4, 32), (2, 64), (3, 20), (1, 7)] {
                     let hidden = heads * dim;
                     let (weight, bias) = (filled(3 * hidden, hidden, 1), filled(1, 3 * hidden, 2));
                     let flat: Vec<f32> = (0..3 * hidden).flat_map(|row| weight.row(row).to_vec()).collect();
                     let layer = Linear::pack(level, form, &flat, bias.row(0));
                     let team = Team::default();
-                    let mut x = Rows { f32: filled(40, hidden, 3), ..Rows::default() };
+                    let mut x = LayerInput { f32: filled(40, hidden, 3), ..LayerInput::default() };
                     let (rows, to) = x.target(form);
-                    Pass { before: Before::Nothing, x: rows, to }.apply(level, &team);
+                    Epilogue { before: InPlace::Nothing, x: rows, to }.apply(level, &team);
                     let (mut qkv, mut whole) = (Matrix::default(), Matrix::default());
                     let attention =
                         Attention { cu_seqlens: &[0, 13, 40], heads, head_dim: dim, first_only: false, bias: None };

@@ -1,15 +1,15 @@
-//! The dot product, and what follows from it: length and scaling to length 1.
+//! The dot product, and length and normalisation, which are based on it.
 //!
 //! ```text
 //! dot(a, b) = Σ a[i]·b[i]        norm(a) = √dot(a, a)        normalize(a): a[i] / norm(a)
 //! ```
-//! What makes it fast, largest gain first: vector registers with fused multiply-add; four independent
-//! sums, because one addition takes four cycles and two start in each; on AVX-512 a masked last step
-//! instead of a scalar tail. Order of summation differs between levels, so results differ in the last
-//! bits from machine to machine; on one machine the same input gives the same bits.
+//! Optimisations, largest gain first: vector registers with fused multiply-add; four independent sums, because one
+//! addition takes four cycles and two start in each; on AVX-512 a masked last step instead of a scalar tail. The
+//! order of summation differs between levels, so results differ in the last bits between machines. On one machine
+//! the same input gives the same bits.
 //!
-//! Lengths use f64 throughout: the squares of all f32, from the least subnormal to `f32::MAX`, are
-//! normal numbers there, so that nothing over- or underflows.
+//! Lengths are computed in f64: the squares of all f32, from the least subnormal to `f32::MAX`, are normal numbers
+//! there, so nothing overflows or underflows.
 
 use thiserror::Error;
 
@@ -26,7 +26,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     unsafe { dispatch(cpu::level(), a, b) }
 }
 
-/// [`dot`] at a chosen level, to compare levels.
+/// Computes [`dot`] at a chosen level, to compare levels.
 ///
 /// # Panics
 /// If the lengths differ or the machine lacks the level.
@@ -37,14 +37,14 @@ pub fn dot_at(level: Level, a: &[f32], b: &[f32]) -> f32 {
     unsafe { dispatch(level, a, b) }
 }
 
-/// Dot product as the formula says, summed in f64: the reference for [`dot`].
+/// Dot product according to the formula, summed in f64: the reference for [`dot`].
 pub fn dot_plain(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
 }
 
 /// Euclidean length. Infinite or NaN only if a component is.
 pub fn norm(a: &[f32]) -> f64 {
-    // Eight sums, so that the compiler can use vector registers: it may not reorder a single one.
+    // Eight sums, so that the compiler can use vector registers: it may not reorder a single sum.
     let mut sums = [0f64; 8];
     let mut chunks = a.chunks_exact(8);
     for chunk in &mut chunks {
@@ -56,10 +56,10 @@ pub fn norm(a: &[f32]) -> f64 {
     (sums.iter().sum::<f64>() + tail).sqrt()
 }
 
-/// Why a vector has no direction.
+/// Reasons why a vector has no direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NormError {
-    /// All components are zero, or there are none.
+    /// All components are zero, or there are no components.
     #[error("the vector is all zeros")]
     Zero,
     /// A component is NaN or infinite.
@@ -67,18 +67,18 @@ pub enum NormError {
     NotFinite { position: usize },
 }
 
-/// Scales `a` to length 1 and returns the length it had. On an error `a` is unchanged.
+/// Scales `a` to length 1, and returns its former length. On an error `a` is unchanged.
 pub fn normalize(a: &mut [f32]) -> Result<f64, NormError> {
     let length = norm(a);
     if !length.is_finite() {
-        // The squares of finite f32 cannot overflow f64, so a component is to blame.
+        // The squares of finite f32 cannot overflow f64, so a component is not finite.
         let position = a.iter().position(|x| !x.is_finite()).unwrap_or(0);
         return Err(NormError::NotFinite { position });
     }
     if length == 0.0 {
         return Err(NormError::Zero);
     }
-    // A division, not a product with 1/length: for the least subnormals that would be inexact.
+    // A division, not a product with 1/length, which would be inexact for the least subnormals.
     a.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
     Ok(length)
 }
@@ -87,7 +87,7 @@ pub fn normalize(a: &mut [f32]) -> Result<f64, NormError> {
 /// The machine has `level`, and the slices are of equal length.
 #[inline]
 unsafe fn dispatch(level: Level, a: &[f32], b: &[f32]) -> f32 {
-    // SAFETY: by this function's own contract. (aarch64 machines that std runs on all have NEON.)
+    // SAFETY: guaranteed by this function's contract. (All aarch64 machines that std supports have NEON.)
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
@@ -119,8 +119,8 @@ fn dot_portable(a: &[f32], b: &[f32]) -> f32 {
 fn dot_avx512(a: &[f32], b: &[f32]) -> f32 {
     use std::arch::x86_64::*;
     use std::mem::transmute;
-    // By value, not through a pointer: in builds with debug assertions each of the pointer intrinsics
-    // checks its argument, which makes the loop four times slower.
+    // By value, not through a pointer: with debug assertions each pointer intrinsic checks its argument, which
+    // makes the loop four times slower.
     // SAFETY: both types are 16 floats.
     let load = |x: &[f32; 16]| unsafe { transmute::<[f32; 16], __m512>(*x) };
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
@@ -136,8 +136,8 @@ fn dot_avx512(a: &[f32], b: &[f32]) -> f32 {
     }
     if !a_rest.is_empty() {
         let mask = (1u16 << a_rest.len()) - 1;
-        // SAFETY: the mask has a bit for each of the fewer than 16 floats of either slice (they are of
-        // equal length), and the load touches no more.
+        // SAFETY: the mask has a bit for each of the fewer than 16 floats of either slice (their lengths are
+        // equal), and the load touches no others.
         let (x, y) =
             unsafe { (_mm512_maskz_loadu_ps(mask, a_rest.as_ptr()), _mm512_maskz_loadu_ps(mask, b_rest.as_ptr())) };
         sums[1] = _mm512_fmadd_ps(x, y, sums[1]);
@@ -200,8 +200,8 @@ mod tests {
 
     use super::*;
 
-    /// Each product and each sum rounds once: n/16 roundings one after another in a sum, and a few
-    /// more to join the sums, at most 16 of them for a scalar tail.
+    /// Each product and each sum rounds once: n/16 successive roundings in a sum, and a few more to join the sums,
+    /// at most 16 of them for a scalar tail.
     fn tolerance(a: &[f32], b: &[f32]) -> f64 {
         let magnitude: f64 = a.iter().zip(b).map(|(&x, &y)| (f64::from(x) * f64::from(y)).abs()).sum();
         let roundings = a.len() as f64 / 4.0 + 32.0;
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn every_length_to_1100_is_summed_to_its_end_and_no_further() {
-        // Ones, with a NaN right behind the slice: a load too far or too short shows.
+        // Ones, with a NaN right behind the slice: a load that is too long or too short shows.
         let mut ones = vec![1.0f32; 1101];
         for n in 0..=1100 {
             ones[n] = f32::NAN;

@@ -1,19 +1,19 @@
-//! Dot products of vectors of bytes: the estimate that a walk through a graph is steered by.
+//! Dot products of vectors of bytes: the estimated scores that guide a graph walk.
 //!
 //! ```text
-//! codes -127..=127, stored as u = code + 128 in blocks of 64, the last one filled up with codes 0 (u = 128)
+//! codes -127..=127, stored as u = code + 128 in blocks of 64, the last one filled with codes 0 (u = 128)
 //! Σ a·b = Σ u_a·b - 128·Σ b        b = u_b ^ 0x80 as a signed byte; Σ b is known for one side of a call
 //! ```
-//! The instruction for bytes (VNNI) multiplies unsigned by signed ones; stored this way both sides are the same,
-//! and the correction is one subtraction for a row. All sums are exact: |Σ u·b| ≤ 255·127·4,096 < 2³¹. So every
-//! level gives the same bits.
+//! The byte instruction (VNNI) multiplies unsigned by signed bytes. Stored this way both sides are the same, and
+//! the correction is one subtraction per row. All sums are exact: |Σ u·b| ≤ 255·127·4,096 < 2³¹. So every level
+//! gives the same bits.
 //!
-//! What makes [`score_rows`] fast, largest gain first: rows are fetched ahead of their turn, because a graph's rows
-//! lie all over the memory; the level is dispatched once for all rows of a call; two independent sums.
+//! Optimisations of [`score_rows`], largest gain first: rows are prefetched, because a graph's rows are scattered
+//! over memory; the level is dispatched once per call; two independent sums.
 
 use crate::machine::cpu::{self, Level};
 
-/// Codes in a block: a cache line, and a register of AVX-512.
+/// Codes per block: a cache line, and a register of AVX-512.
 pub const BLOCK: usize = 64;
 /// Most dimensions for which sums cannot overflow.
 pub const MAX_DIMENSIONS: usize = 4_096;
@@ -23,33 +23,33 @@ pub const MAX_DIMENSIONS: usize = 4_096;
 #[repr(C, align(64))]
 pub struct Block(pub [u8; BLOCK]);
 
-// SAFETY: 64 bytes, all values allowed, no padding: its size is its alignment.
+// SAFETY: 64 bytes, all values are valid, and there is no padding: the size equals the alignment.
 unsafe impl bytemuck::Zeroable for Block {}
 // SAFETY: as above.
 unsafe impl bytemuck::Pod for Block {}
 
 impl Block {
-    /// All codes 0.
+    /// A block whose codes are all 0.
     pub const ZERO: Block = Block([128; BLOCK]);
 }
 
 /// A vector that many rows are compared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// As long as a row.
+    /// The codes, as long as a row.
     pub blocks: &'a [Block],
     /// Σ of the codes.
     pub sum: i32,
-    /// f32 value of a code 1.
+    /// The f32 value of code 1.
     pub scale: f32,
 }
 
-/// Rows of codes, one after the other.
+/// CodeRows of codes, one after the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Rows<'a> {
+pub struct CodeRows<'a> {
     /// [rows, blocks of a row]
     pub blocks: &'a [Block],
-    /// By row: f32 value of a code 1.
+    /// The f32 value of code 1, per row.
     pub scales: &'a [f32],
 }
 
@@ -65,28 +65,28 @@ pub fn dot_i8(a: &[Block], b: &[Block], b_sum: i32) -> i32 {
     biased - 128 * b_sum
 }
 
-/// [`dot_i8`] as the formula says: the reference.
+/// Computes [`dot_i8`] according to the formula: the reference.
 pub fn dot_i8_plain(a: &[Block], b: &[Block]) -> i32 {
     let codes = |x: &[Block]| x.iter().flat_map(|block| block.0).map(|u| i32::from(u) - 128).collect::<Vec<_>>();
     codes(a).iter().zip(codes(b)).map(|(x, y)| x * y).sum()
 }
 
-/// Estimated dot products of the query with some rows: `out[i] = Σ codes · both scales` for row `which[i]`.
+/// Estimates dot products of the query with some rows: `out[i] = Σ codes · both scales` for row `which[i]`.
 ///
 /// # Panics
-/// If a row is not there, or the shapes disagree.
+/// If a row does not exist, or the shapes disagree.
 #[inline]
-pub fn score_rows(query: Query<'_>, rows: Rows<'_>, which: &[u32], out: &mut [f32]) {
+pub fn score_rows(query: Query<'_>, rows: CodeRows<'_>, which: &[u32], out: &mut [f32]) {
     score_rows_at(cpu::level(), query, rows, which, out);
 }
 
-/// [`score_rows`] at a chosen level, to compare levels.
+/// Computes [`score_rows`] at a chosen level, to compare levels.
 ///
 /// # Panics
 /// As [`score_rows`], and if the machine lacks the level.
 #[inline]
-pub fn score_rows_at(level: Level, query: Query<'_>, rows: Rows<'_>, which: &[u32], out: &mut [f32]) {
-    // `level` is a level the machine has; asking again for that one would cost more than a row.
+pub fn score_rows_at(level: Level, query: Query<'_>, rows: CodeRows<'_>, which: &[u32], out: &mut [f32]) {
+    // The active level is supported; checking that again would cost more than a row.
     assert!(level == cpu::level() || level.is_supported(), "this machine has no {level}");
     assert_eq!(rows.blocks.len(), rows.scales.len() * query.blocks.len(), "rows as long as the query");
     assert_eq!(which.len(), out.len(), "a score for each row");
@@ -106,14 +106,14 @@ pub fn score_rows_at(level: Level, query: Query<'_>, rows: Rows<'_>, which: &[u3
     }
 }
 
-/// Asks for the memory of some values, which will be read soon.
+/// Prefetches the memory of some values.
 #[inline(always)]
 pub fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         for line in (0..size_of_val(values)).step_by(BLOCK) {
-            // SAFETY: a prefetch of any address does nothing but fetch; SSE is part of x86-64.
+            // SAFETY: a prefetch of any address has no other effect; SSE is part of x86-64.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(values.as_ptr().cast::<i8>().wrapping_add(line)) };
         }
     }
@@ -121,13 +121,13 @@ pub fn prefetch<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Σ u_a·b.
+/// Computes Σ u_a·b.
 ///
 /// # Safety
 /// The machine has `level`, and the slices are of equal length.
 #[inline]
 unsafe fn dispatch(level: Level, a: &[Block], b: &[Block]) -> i32 {
-    // SAFETY: by this function's own contract.
+    // SAFETY: guaranteed by this function's contract.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
@@ -143,7 +143,7 @@ unsafe fn dispatch(level: Level, a: &[Block], b: &[Block]) -> i32 {
     }
 }
 
-/// Rows that are on their way while one is compared: about what the memory answers at a time.
+/// CodeRows that are prefetched while one is compared: about as many requests as the memory handles at a time.
 const AHEAD: usize = 4;
 
 /// The loop of [`score_rows`] around one level's product, compiled for that level.
@@ -151,7 +151,7 @@ macro_rules! score {
     ($name:ident, $biased:ident $(, $features:literal)?) => {
         $(#[cfg(target_arch = "x86_64")]
         #[target_feature(enable = $features)])?
-        fn $name(query: Query<'_>, rows: Rows<'_>, which: &[u32], out: &mut [f32]) {
+        fn $name(query: Query<'_>, rows: CodeRows<'_>, which: &[u32], out: &mut [f32]) {
             let blocks = query.blocks.len();
             for &row in &which[..AHEAD.min(which.len())] {
                 prefetch(&rows.blocks[row as usize * blocks..][..blocks]);
@@ -276,11 +276,12 @@ fn biased_avx2(a: &[Block], b: &[Block]) -> i32 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn load_512(block: &Block) -> std::arch::x86_64::__m512i {
-    // SAFETY: both types are 64 bytes. (By value: with debug assertions pointer intrinsics check their argument.)
+    // SAFETY: both types are 64 bytes. (By value, because pointer intrinsics check their argument with debug
+    // assertions.)
     unsafe { std::mem::transmute::<[u8; 64], std::arch::x86_64::__m512i>(block.0) }
 }
 
-/// Half `i` of a block.
+/// Loads half `i` of a block.
 ///
 /// # Safety
 /// The machine has AVX2.
@@ -356,7 +357,7 @@ mod tests {
             }).collect();
             for level in Level::supported() {
                 let mut out = vec![0.0; which.len()];
-                score_rows_at(level, query, Rows { blocks: &all, scales: &scales }, &which, &mut out);
+                score_rows_at(level, query, CodeRows { blocks: &all, scales: &scales }, &which, &mut out);
                 prop_assert_eq!(&out, &exact, "{}", level);
             }
         }

@@ -1,11 +1,12 @@
-//! Rows of f32 in memory that the kernels like: each row starts on a cache line, is followed by room for a
-//! whole panel of the matrix product, and lies an odd number of lines after the one before, so that no
-//! number of columns puts all rows into the same few sets of the cache.
+//! Rows of f32 in a memory layout for the kernels.
+//!
+//! Each row starts on a cache line and is followed by space for a whole panel of the matrix product. Rows are an
+//! odd number of cache lines apart, so that no number of columns maps all rows to the same few cache sets.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-/// A number of four bytes that is valid whatever its bits, so that a line of sixteen has no padding.
+/// A four-byte number for which all bit patterns are valid, so that a line of sixteen has no padding.
 pub trait Number: Copy + Default + sealed::FourBytes {}
 impl Number for f32 {}
 impl Number for i32 {}
@@ -21,20 +22,20 @@ mod sealed {
 #[repr(C, align(64))]
 struct Line<T>([T; LINE]);
 
-/// Numbers in a cache line.
+/// Numbers per cache line.
 const LINE: usize = 16;
 
-/// Numbers that start on a cache line; the length is a whole number of lines.
+/// Numbers that start on a cache line. The length is a whole number of lines.
 #[derive(Default)]
 pub struct Aligned<T = f32>(Vec<Line<T>>);
 
 impl<T: Number> Aligned<T> {
-    /// At least `len` zeros.
+    /// Makes at least `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self(vec![Line([T::default(); LINE]); len.div_ceil(LINE)])
     }
 
-    /// Makes room for at least `len` numbers. It only ever grows; what is in it stays.
+    /// Ensures space for at least `len` numbers. Never shrinks; the contents stay.
     pub fn reserve(&mut self, len: usize) {
         let lines = len.div_ceil(LINE);
         if self.0.len() < lines {
@@ -61,16 +62,16 @@ impl<T: Number> DerefMut for Aligned<T> {
     }
 }
 
-/// Numbers from one row of `numbers` to the next: whole lines, an odd number of them.
+/// Numbers from one row of `numbers` to the next: an odd number of whole lines.
 pub(super) fn row_stride(numbers: usize) -> usize {
     (numbers.div_ceil(LINE) | 1) * LINE
 }
 
-/// The widest panel of any instruction set: a row has room for its columns rounded up to this.
+/// The widest panel of any instruction set. Rows have space for their columns rounded up to this.
 pub(super) const WIDEST_PANEL: usize = 32;
 
-/// [rows, cols] f32, row-major, `stride` f32 from one row to the next. What lies between `cols` and `stride`
-/// belongs to nobody.
+/// [rows, cols] f32, row-major, `stride` f32 from one row to the next. The elements between `cols` and `stride` are
+/// unused.
 #[derive(Default)]
 pub struct Matrix {
     data: Aligned,
@@ -80,19 +81,19 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Changes the shape; the memory is kept and grows if it must. The contents are unspecified.
+    /// Changes the shape. Memory is reused, and grows if necessary. The contents are unspecified.
     pub fn reshape(&mut self, rows: usize, cols: usize) {
         self.stride = row_stride(cols.next_multiple_of(WIDEST_PANEL));
         (self.rows, self.cols) = (rows, cols);
         self.data.reserve(rows * self.stride);
     }
 
-    /// The number of rows.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The number of columns.
+    /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -116,21 +117,21 @@ impl Matrix {
         &mut self.data[row * self.stride..][..self.cols]
     }
 
-    /// All rows from `row` on with what lies between them: row `i` starts at `(i - row) * stride`.
+    /// All rows from `row` on, including the gaps: row `i` starts at `(i - row) * stride`.
     #[inline]
     pub(super) fn rows_from(&self, row: usize) -> &[f32] {
         &self.data[row * self.stride..self.rows * self.stride]
     }
 
-    /// As [`Matrix::rows_from`].
+    /// Mutable version of [`Matrix::rows_from`].
     #[inline]
     pub(super) fn rows_from_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.data[row * self.stride..self.rows * self.stride]
     }
 
-    /// The matrix for several threads, each of which writes elements of its own.
-    pub(super) fn shared(&mut self) -> Shared<'_> {
-        Shared {
+    /// Shares the matrix among several threads, each of which writes its own elements.
+    pub(super) fn shared(&mut self) -> SharedMatrix<'_> {
+        SharedMatrix {
             data: self.data.as_mut_ptr(),
             rows: self.rows,
             cols: self.cols,
@@ -142,7 +143,7 @@ impl Matrix {
 
 /// A matrix that several threads write at once, never the same element (see `Team`).
 #[derive(Clone, Copy)]
-pub(super) struct Shared<'a> {
+pub(super) struct SharedMatrix<'a> {
     data: *mut f32,
     rows: usize,
     cols: usize,
@@ -150,40 +151,40 @@ pub(super) struct Shared<'a> {
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it is an exclusive borrow of the matrix, handed out in parts; that parts do not overlap is the contract of
-// the `unsafe` methods that write.
-unsafe impl Send for Shared<'_> {}
+// SAFETY: an exclusive borrow of the matrix, handed out in parts. The contract of the `unsafe` methods that write
+// says that parts do not overlap.
+unsafe impl Send for SharedMatrix<'_> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
+unsafe impl Sync for SharedMatrix<'_> {}
 
-impl Shared<'_> {
-    /// As [`Matrix::stride`].
+impl SharedMatrix<'_> {
+    /// The stride, as [`Matrix::stride`].
     pub(super) fn stride(&self) -> usize {
         self.stride
     }
 
-    /// Rows and columns.
+    /// Numbers of rows and columns.
     pub(super) fn shape(&self) -> (usize, usize) {
         (self.rows, self.cols)
     }
 
-    /// Where the element is, with the rest of its row and the rows after it.
+    /// Address of an element, valid for the rest of its row and the rows after it.
     #[inline]
     pub(super) fn at(&self, row: usize, col: usize) -> *mut f32 {
         assert!(row < self.rows && col < self.stride, "an element of the matrix");
-        // SAFETY: it is inside of the matrix, which was just checked.
+        // SAFETY: inside the matrix, which was just checked.
         unsafe { self.data.add(row * self.stride + col) }
     }
 
     /// `len` elements of one row.
     ///
     /// # Safety
-    /// No other thread reads or writes them at the same time, and this one has no other borrow of them.
+    /// No other thread reads or writes them at the same time, and this thread has no other borrow of them.
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "that the parts are disjoint is the caller's contract")]
     pub(super) unsafe fn row_mut(&self, row: usize, col: usize, len: usize) -> &mut [f32] {
         assert!(col + len <= self.stride, "elements of one row");
-        // SAFETY: they are inside of the matrix (checked, here and in `at`); they are the caller's alone.
+        // SAFETY: inside the matrix (checked here and in `at`), and exclusive to the caller.
         unsafe { std::slice::from_raw_parts_mut(self.at(row, col), len) }
     }
 
@@ -194,12 +195,12 @@ impl Shared<'_> {
     #[inline]
     pub(super) unsafe fn row_part(&self, row: usize, col: usize, len: usize) -> &[f32] {
         assert!(col + len <= self.stride, "elements of one row");
-        // SAFETY: they are inside of the matrix (checked, here and in `at`), and nobody writes them.
+        // SAFETY: inside the matrix (checked here and in `at`), and no thread writes them.
         unsafe { std::slice::from_raw_parts(self.at(row, col), len) }
     }
 }
 
-/// [rows, cols] of numbers in [-1, 1) that look random and are the same for the same seed (SplitMix64).
+/// [rows, cols] of pseudo-random numbers in [-1, 1), the same for the same seed (SplitMix64).
 #[cfg(test)]
 pub(crate) fn filled(rows: usize, cols: usize, seed: u64) -> Matrix {
     let mut matrix = Matrix::default();

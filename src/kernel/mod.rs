@@ -1,8 +1,8 @@
 //! NUMBERS: the arithmetic that decides speed, each in a plain and a fast version.
 //!
-//! Knows slices of floats and nothing of texts, models or indexes. With [`machine`](crate::machine) it is the only home of
-//! `unsafe`: for the CPU's vector instructions, for matrices that threads fill together, and to say that a block of codes
-//! is plain bytes.
+//! This module knows slices of floats, and nothing of texts, models or indexes. With [`machine`](crate::machine) it
+//! is the only module with `unsafe` code: for the CPU's vector instructions, for matrices that threads fill
+//! together, and to declare that a block of codes is plain bytes.
 
 #![allow(unsafe_code)]
 

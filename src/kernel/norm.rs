@@ -2,7 +2,7 @@
 
 use super::simd::Simd;
 
-/// (x − mean) / √(variance + ε) · gain + shift.
+/// Layer normalisation: (x − mean) / √(variance + ε) · gain + shift.
 pub struct LayerNorm {
     gain: Vec<f32>,
     shift: Vec<f32>,
@@ -10,13 +10,13 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// `gain` and `shift` are `[cols]`; panics if their lengths differ.
+    /// Makes a normalisation; `gain` and `shift` are `[cols]`. Panics if their lengths differ.
     pub fn new(gain: Vec<f32>, shift: Vec<f32>, epsilon: f32) -> Self {
         assert_eq!(gain.len(), shift.len(), "a gain and a shift for each column");
         Self { gain, shift, epsilon }
     }
 
-    /// Normalises one row of `cols` values; passes over whole matrices are [`super::gemm::epilogue::Pass`].
+    /// Normalises one row of `cols` values. Whole matrices are normalised by [`super::gemm::epilogue::Epilogue`].
     #[inline(always)]
     pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
         let (gain, shift) = (&self.gain[..row.len()], &self.shift[..row.len()]);
@@ -56,7 +56,7 @@ impl LayerNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::gemm::epilogue::{Before, Pass, To};
+    use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
     use crate::machine::team::Team;
@@ -71,7 +71,7 @@ mod tests {
                 let shift = filled(1, cols, seed + 2).row(0).to_vec();
                 let mut after = filled(3, cols, seed);
                 let norm = LayerNorm::new(gain.clone(), shift.clone(), 1e-5);
-                Pass { before: Before::Normalise(&norm), x: &mut after, to: To::Nothing }
+                Epilogue { before: InPlace::Normalise(&norm), x: &mut after, to: Conversion::Nothing }
                     .apply(level, &Team::default());
                 for row in 0..3 {
                     let x: Vec<f64> = before.row(row).iter().map(|&x| x.into()).collect();

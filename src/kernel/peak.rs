@@ -1,4 +1,4 @@
-//! What this machine's multipliers can do, as the measure of what a kernel does with them.
+//! Peak rates of this machine's multipliers, for comparison with a kernel's rate.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -7,16 +7,16 @@ use super::simd::{Kernel, Simd, run, run_words, word};
 use super::tiles;
 use crate::machine::cpu::Level;
 
-/// Chains of dependent operations: they hide a latency of four to five cycles on two ports, and fit into sixteen
+/// Independent chains of operations: they hide a latency of four to five cycles on two ports, and fit into sixteen
 /// registers with their operands.
 const CHAINS: usize = 12;
 
-/// Operations of each chain between two looks at the clock: some tens of microseconds.
+/// Operations of each chain between two readings of the clock: some tens of microseconds.
 const STEPS: usize = 20_000;
 
-/// Floating point operations a second of one thread in the arithmetic of f32 models at `level`, in registers alone: the
-/// best rate seen within `time`. Fused multiply-adds, two operations each; with tiles, a third of the products of bf16,
-/// since three make one of f32 (see [`super::gemm::bf16x3`]).
+/// Floating point operations per second of one thread in the arithmetic of f32 models at `level`, in registers
+/// alone: the best rate within `time`. Fused multiply-adds count as two operations. With tiles, the rate is a third
+/// of that of bf16 products, because three of them replace one of f32 (see [`super::gemm::bf16x3`]).
 pub fn flops(level: Level, time: Duration) -> f64 {
     match tiles::of(level) {
         Some(tiles) => {
@@ -27,7 +27,7 @@ pub fn flops(level: Level, time: Duration) -> f64 {
     }
 }
 
-/// The same for the dot product of bytes that [`super::gemm::int8`] is made of.
+/// Operations per second of the byte dot product that [`super::gemm::int8`] uses.
 pub fn byte_ops(level: Level, time: Duration) -> f64 {
     match tiles::of(level) {
         Some(tiles) => {
@@ -47,7 +47,7 @@ impl Kernel for Flops {
     fn run<S: Simd>(self, s: S) -> f64 {
         let (factor, term) = (s.splat(0.999), s.splat(0.001));
         best(self.0, || {
-            // Chains that the compiler knew to be equal would be computed once.
+            // `black_box`, because the compiler would compute chains that it knows to be equal only once.
             let mut sums: [S::V; CHAINS] = std::array::from_fn(|i| s.splat(black_box(i as f32)));
             for _ in 0..STEPS {
                 for sum in &mut sums {
@@ -68,14 +68,14 @@ impl Kernel for ByteOps {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f64 {
         let ones = black_box(word(&[1; 4][..S::WORD]));
-        // SAFETY: it points to a word.
+        // SAFETY: the pointer is to a word.
         let w = unsafe { s.splat_word_at(&ones) };
         best(self.0, || {
-            // SAFETY: each points to a word. They are zeros of which the compiler knows nothing, and stay zeros.
+            // SAFETY: each pointer is to a word. The zeros are unknown to the compiler, and stay zeros.
             let mut sums: [S::I; CHAINS] = std::array::from_fn(|_| unsafe { s.splat_word_at(&black_box(0)) });
             for _ in 0..STEPS {
                 for sum in &mut sums {
-                    // Of the sum itself: a product that does not change would be computed once for all steps.
+                    // A product of the sum itself, because the compiler would compute a constant product only once.
                     *sum = s.dot_words(*sum, *sum, w);
                 }
             }
@@ -85,7 +85,7 @@ impl Kernel for ByteOps {
     }
 }
 
-/// Operations a second of `work`, which returns how many it did.
+/// Operations per second of `work`, which returns its number of operations.
 #[inline(always)]
 fn best(time: Duration, mut work: impl FnMut() -> usize) -> f64 {
     let (mut rate, until) = (0.0f64, Instant::now() + time);
@@ -106,7 +106,7 @@ mod tests {
     fn a_peak_is_a_rate_that_a_machine_can_have() {
         for level in cpu::Level::supported() {
             for rate in [flops(level, Duration::ZERO), byte_ops(level, Duration::ZERO)] {
-                // 2e13: a tile of bytes in 16 cycles at ten GHz; what is above was not computed.
+                // 2e13: a tile of bytes in 16 cycles at ten GHz. A higher rate was not really computed.
                 assert!((1e6..2e13).contains(&rate), "{level}: {rate:e} operations a second");
             }
         }

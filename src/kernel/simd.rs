@@ -1,10 +1,10 @@
 //! One vector of f32 per instruction set, so that each kernel is written once.
 //!
-//! A kernel is a struct with its arguments that implements [`Kernel`]; [`run`] compiles its body once per
-//! instruction set and picks the one asked for. The body receives a token (`S: Simd`) that exists only where
-//! the processor was seen to have those instructions, which is what makes the operations below safe to call.
-//! Everything between a body and these operations must be `#[inline(always)]`: a function that is not
-//! inlined is compiled without the instruction set.
+//! A kernel is a struct with its arguments that implements [`Kernel`]. [`run`] compiles its body once per
+//! instruction set and calls the one for the given level. The body receives a token (`S: Simd`) that exists only if
+//! the processor has these instructions, which makes the operations below safe to call. Everything between a body
+//! and these operations must be `#[inline(always)]`: a function that is not inlined is compiled without the
+//! instruction set.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -18,35 +18,35 @@ use crate::machine::cpu::Level;
 pub trait Simd: Copy {
     /// f32 per vector.
     const LANES: usize;
-    /// Rows of the register tile of a matrix product: with two vectors to a row, as many as leave the
-    /// register file room for two vectors of weights and a broadcast.
+    /// Rows of the register tile of a matrix product. With two vectors per row, this is the most that leaves
+    /// registers for two vectors of weights and a broadcast.
     const TILE_ROWS: usize;
     /// One vector.
     type V: Copy;
     /// [`Simd::LANES`] 32-bit integers.
     type I: Copy;
-    /// Products that one lane adds up in one step of an integer dot product: a lane's word of 32 bits is so many
-    /// activations, or weights. 4: bytes. 2: the same numbers in 16 bits, for processors whose byte product saturates.
+    /// Numbers per lane in one step of an integer dot product: each 32-bit word holds this many activations or
+    /// weights. 4: bytes. 2: the same numbers in 16 bits, for processors whose byte product saturates.
     const WORD: usize;
 
-    /// Runs `kernel` as a function of its own, compiled for this instruction set.
+    /// Runs `kernel` as a separate function, compiled for this instruction set.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
-    /// `value` in every lane.
+    /// Puts `value` into every lane.
     fn splat(self, value: f32) -> Self::V;
-    /// The first `LANES` values; panics if there are fewer.
+    /// Loads the first `LANES` values; panics if there are fewer.
     fn load(self, from: &[f32]) -> Self::V;
-    /// At most `LANES` values, then `fill` in the lanes after them.
+    /// Loads at most `LANES` values, and `fill` into the lanes after them.
     fn load_or(self, from: &[f32], fill: f32) -> Self::V;
-    /// Into the first `LANES` places; panics if there are fewer.
+    /// Stores into the first `LANES` elements; panics if there are fewer.
     fn store(self, v: Self::V, to: &mut [f32]);
-    /// The first lanes, as many as `to` is long (at most `LANES`).
+    /// Stores the first `to.len()` lanes, at most `LANES`.
     fn store_first(self, v: Self::V, to: &mut [f32]);
 
     /// # Safety
     /// `from` is valid for reads of `LANES` f32.
     unsafe fn load_at(self, from: *const f32) -> Self::V;
-    /// The value at `from` in every lane.
+    /// Loads the value at `from` into every lane.
     ///
     /// # Safety
     /// `from` is valid for reads of one f32.
@@ -54,7 +54,7 @@ pub trait Simd: Copy {
     /// # Safety
     /// `to` is valid for writes of `LANES` f32.
     unsafe fn store_at(self, v: Self::V, to: *mut f32);
-    /// Asks for the cache line of `address`, soon, in the second cache. Any address is fine.
+    /// Prefetches the cache line of `address` into the second-level cache. Any address is valid.
     fn prefetch(self, address: *const f32);
 
     /// `a + b`
@@ -67,15 +67,15 @@ pub trait Simd: Copy {
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once where the instruction set can.
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// The lesser of each pair.
+    /// The lesser value of each pair.
     fn min(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The greater of each pair.
+    /// The greater value of each pair.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
-    /// To the nearest whole number.
+    /// Rounds to the nearest whole number.
     fn round(self, v: Self::V) -> Self::V;
     /// `v * 2^n` for whole `n` in -126..=127.
     fn times_two_to(self, v: Self::V, n: Self::V) -> Self::V;
-    /// The sum of the lanes, in an order that is always the same.
+    /// The sum of the lanes, always in the same order.
     fn sum(self, v: Self::V) -> f32;
     /// The greatest lane.
     fn greatest(self, v: Self::V) -> f32;
@@ -86,7 +86,7 @@ pub trait Simd: Copy {
     /// # Safety
     /// `to` is valid for writes of `LANES` i32.
     unsafe fn store_words_at(self, v: Self::I, to: *mut i32);
-    /// The word at `from` in every lane.
+    /// Loads the word at `from` into every lane.
     ///
     /// # Safety
     /// `from` is valid for reads of one i32.
@@ -97,13 +97,13 @@ pub trait Simd: Copy {
     fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I;
     /// The nearest f32 of each lane.
     fn to_f32(self, v: Self::I) -> Self::V;
-    /// Rounds each lane, which is in 0..=255, to a whole number (ties to even) and stores the numbers side by side in
-    /// the form of words: `LANES / WORD` of them.
+    /// Rounds each lane, which is in 0..=255, to a whole number (ties to even), and stores the numbers side by side
+    /// as `LANES / WORD` words.
     ///
     /// # Safety
     /// `to` is valid for writes of `LANES / WORD` i32.
     unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32);
-    /// Rounds each finite lane to bf16 (ties to even), stores the numbers side by side, two to a word, and returns
+    /// Rounds each finite lane to bf16 (ties to even), stores the numbers side by side, two per word, and returns
     /// them.
     ///
     /// # Safety
@@ -117,7 +117,7 @@ pub(super) fn bf16(x: f32) -> f32 {
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
-/// The word that `WORD` = `numbers.len()` small numbers make (see [`Simd::dot_words`]).
+/// Packs `WORD` = `numbers.len()` small numbers into a word (see [`Simd::dot_words`]).
 pub(super) fn word(numbers: &[i16]) -> i32 {
     let bits = 32 / numbers.len();
     let mask = u32::MAX >> (32 - bits);
@@ -126,14 +126,14 @@ pub(super) fn word(numbers: &[i16]) -> i32 {
 
 /// A computation that is compiled once per instruction set.
 pub trait Kernel {
-    /// What it returns.
+    /// The result.
     type Output;
-    /// The computation; implementations are `#[inline(always)]`.
+    /// Computes the result. Implementations are `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
-/// Runs `kernel` with the instructions of `level`, or portably where this machine lacks them. The kernel has no use
-/// for VNNI or tiles: levels that differ in that alone share the code.
+/// Runs `kernel` with the instructions of `level`, or portable code if this machine lacks them. The kernel must not
+/// use VNNI or tiles: levels that differ only in these share the code.
 pub fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     match level {
@@ -153,7 +153,7 @@ pub fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
     portable::Portable.call(kernel)
 }
 
-/// As [`run`], for a kernel that computes dot products of small integers.
+/// Runs a kernel that computes dot products of small integers; otherwise as [`run`].
 pub fn run_words<K: Kernel>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     match level {
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::machine::cpu;
 
-    /// Every operation on awkward inputs, beside scalar arithmetic.
+    /// Compares every operation on difficult inputs with scalar arithmetic.
     struct EveryOperation;
 
     impl Kernel for EveryOperation {
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Dot products at the edges of their range, and the way into words, beside scalar arithmetic.
+    /// Compares dot products at the limits of their range, and the packing of words, with scalar arithmetic.
     struct EveryWordOperation;
 
     impl Kernel for EveryWordOperation {
@@ -239,8 +239,8 @@ mod tests {
                 s.store(s.to_f32(v), &mut out);
                 out
             };
-            // Every lane has numbers of its own; the extremes come first, in one word, where sums of pairs overflow
-            // 16 bits.
+            // Every lane has its own numbers. The extremes come first, in one word, where sums of pairs overflow 16
+            // bits.
             let x: Vec<f32> = (0..S::LANES * S::WORD).map(|i| [255.0, 255.0, 254.5, 253.5, 0.0, 1.0][i % 6]).collect();
             let w: Vec<i16> = (0..S::LANES * S::WORD).map(|i| [-127, -127, 127, -126, 5, 127, 0][i % 7]).collect();
             let mut words = vec![0i32; S::LANES];

@@ -5,11 +5,11 @@ use std::f32::consts::LOG2_E;
 use super::simd::{Kernel, Simd, run};
 use crate::machine::cpu::Level;
 
-/// e^x, relative error below 2e-7; x is clamped to [-87, 88], where the result is a normal number.
+/// Computes e^x with a relative error below 2e-7. x is clamped to [-87, 88], where the result is a normal number.
 ///
-/// x = n ln 2 + r with |r| ≤ ln 2 / 2, e^x = 2^n e^r. The polynomial for e^r is the Chebyshev fit of degree 6
-/// on that interval (error 2e-9), computed with 40 digits; ln 2 is split in two as Cody and Waite do, so that
-/// r is exact.
+/// x = n ln 2 + r with |r| ≤ ln 2 / 2, e^x = 2^n e^r. The polynomial for e^r is the Chebyshev fit of degree 6 on
+/// that interval (error 2e-9), computed with 40 digits. ln 2 is split in two as by Cody and Waite, so that r is
+/// exact.
 #[inline(always)]
 pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -25,8 +25,8 @@ pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.times_two_to(p, n)
 }
 
-/// Replaces each value x of `row` by e^(scale · (x − greatest)) and returns their sum: dividing by it is left to
-/// the caller, who has a shorter row to divide. `scale` is positive, `row` not empty and finite.
+/// Replaces each value x of `row` by e^(scale · (x − greatest)), and returns their sum. The caller divides by it,
+/// because it has a shorter row to divide. `scale` is positive, and `row` is finite and not empty.
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(s: S, row: &mut [f32], scale: f32) -> f32 {
     let mut greatest = s.splat(f32::NEG_INFINITY);
@@ -46,13 +46,13 @@ pub(super) fn exponentials<S: Simd>(s: S, row: &mut [f32], scale: f32) -> f32 {
         sum = s.add(sum, e);
     }
     let rest = whole.into_remainder();
-    // The lanes after the row hold -∞, which becomes e^-87: 1e-38, nothing beside the 1 of the greatest.
+    // The lanes after the row hold -∞, which becomes e^-87 = 1e-38: negligible beside the 1 of the greatest.
     let e = exp(s, s.mul(s.sub(s.load_or(rest, f32::NEG_INFINITY), greatest), scale));
     s.store_first(e, rest);
     s.sum(if rest.is_empty() { sum } else { s.add(sum, e) })
 }
 
-/// The softmax of `scale` times the row, in place. An empty row stays empty.
+/// Computes the softmax of `scale` times the row, in place. An empty row stays empty.
 pub fn softmax(level: Level, row: &mut [f32], scale: f32) {
     struct Softmax<'a>(&'a mut [f32], f32);
 

@@ -12,8 +12,8 @@ use super::checkpoint::{Norm, Weight};
 use crate::embedder::Precision;
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::{self, Attention};
-use crate::kernel::gemm::epilogue::{Before, Pass};
-use crate::kernel::gemm::linear::{Form, Linear, Rows};
+use crate::kernel::gemm::epilogue::{Epilogue, InPlace};
+use crate::kernel::gemm::linear::{LayerInput, Linear, NumberFormat};
 use crate::kernel::norm::LayerNorm;
 use crate::machine::cpu::Level;
 use crate::machine::team::Team;
@@ -23,7 +23,7 @@ use crate::machine::team::Team;
 pub struct Cpu {
     level: Level,
     /// The form in which linear layers read activations.
-    form: Form,
+    form: NumberFormat,
     team: Arc<Team>,
 }
 
@@ -45,21 +45,21 @@ impl Cpu {
     /// Chooses the instructions, the arithmetic and the threads that help.
     pub fn new(level: Level, precision: Precision, team: Arc<Team>) -> Self {
         let form = match precision {
-            Precision::F32 => Form::of_f32(level),
-            Precision::Int8 => Form::Bytes,
+            Precision::F32 => NumberFormat::of_f32(level),
+            Precision::Int8 => NumberFormat::Int8,
         };
         Self { level, form, team }
     }
 
     /// Applies `before` to the rows, and converts them to the form that linear layers read.
-    fn pass(&self, before: Before<'_>, rows: &mut Rows) {
+    fn epilogue(&self, before: InPlace<'_>, rows: &mut LayerInput) {
         let (x, to) = rows.target(self.form);
-        Pass { before, x, to }.apply(self.level, &self.team);
+        Epilogue { before, x, to }.apply(self.level, &self.team);
     }
 }
 
 impl Backend for Cpu {
-    type Rows = Rows;
+    type Rows = LayerInput;
     type Table = Table;
     type Linear = Linear;
     type Norm = LayerNorm;
@@ -87,17 +87,23 @@ impl Backend for Cpu {
         Ok(attention::Bias::new(heads, head_dim, tokens, of))
     }
 
-    fn embed(&self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut Rows) -> Result<()> {
+    fn embed(&self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut LayerInput) -> Result<()> {
         out.f32.reshape(tokens.ids.len(), tokens.words.columns);
         for (i, (&id, &place)) in tokens.ids.iter().zip(tokens.places).enumerate() {
             let (word, place) = (tokens.words.row(id), tokens.positions.row(place));
             out.f32.row_mut(i).iter_mut().zip(word).zip(place).for_each(|((to, w), p)| *to = w + p);
         }
-        self.pass(Before::Normalise(norm), out);
+        self.epilogue(InPlace::Normalise(norm), out);
         Ok(())
     }
 
-    fn linear_activate(&self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
+    fn linear_activate(
+        &self,
+        layer: &Linear,
+        x: &LayerInput,
+        activation: Activation,
+        out: &mut LayerInput,
+    ) -> Result<()> {
         layer.activate(self.level, &self.team, x, activation, self.form, out);
         Ok(())
     }
@@ -105,26 +111,32 @@ impl Backend for Cpu {
     fn linear_add_norm(
         &self,
         layer: &Linear,
-        x: &Rows,
-        residual: &Rows,
+        x: &LayerInput,
+        residual: &LayerInput,
         norm: &LayerNorm,
-        out: &mut Rows,
+        out: &mut LayerInput,
     ) -> Result<()> {
         layer.apply(&self.team, x, Some(&residual.f32), &mut out.f32);
-        self.pass(Before::Normalise(norm), out);
+        self.epilogue(InPlace::Normalise(norm), out);
         Ok(())
     }
 
-    fn attention(&self, step: SelfAttention<'_, Self>, x: &Rows, qkv: &mut Rows, out: &mut Rows) -> Result<()> {
+    fn attention(
+        &self,
+        step: SelfAttention<'_, Self>,
+        x: &LayerInput,
+        qkv: &mut LayerInput,
+        out: &mut LayerInput,
+    ) -> Result<()> {
         let &Sequences { ref cu_seqlens, heads, head_dim } = step.sequences;
         let first_only = step.queries == Queries::First;
         let attention = Attention { cu_seqlens, heads, head_dim, first_only, bias: step.bias };
         attention.of(self.level, &self.team, step.qkv, x, &mut qkv.f32, &mut out.f32);
-        self.pass(Before::Nothing, out);
+        self.epilogue(InPlace::Nothing, out);
         Ok(())
     }
 
-    fn first(&self, x: &Rows, sequences: &Sequences, out: &mut Rows) -> Result<()> {
+    fn first(&self, x: &LayerInput, sequences: &Sequences, out: &mut LayerInput) -> Result<()> {
         out.f32.reshape(sequences.cu_seqlens.len() - 1, x.f32.cols());
         for (i, rows) in sequences.rows().enumerate() {
             out.f32.row_mut(i).copy_from_slice(x.f32.row(rows.start));
@@ -132,7 +144,7 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn mean(&self, x: &Rows, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
+    fn mean(&self, x: &LayerInput, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
         let mean = |rows: std::ops::Range<usize>| {
             let scale = 1.0 / rows.len() as f32;
             let mut sum = vec![0.0f32; x.f32.cols()];
@@ -145,7 +157,7 @@ impl Backend for Cpu {
         Ok(sequences.rows().map(mean).collect())
     }
 
-    fn values(&self, x: &Rows) -> Result<Vec<Vec<f32>>> {
+    fn values(&self, x: &LayerInput) -> Result<Vec<Vec<f32>>> {
         Ok((0..x.f32.rows()).map(|row| x.f32.row(row).to_vec()).collect())
     }
 }

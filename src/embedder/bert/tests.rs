@@ -16,7 +16,7 @@ use super::cpu::Cpu;
 use super::*;
 use crate::embedder::Precision;
 use crate::kernel::embedding::Embedding;
-use crate::kernel::gemm::linear::Form;
+use crate::kernel::gemm::linear::NumberFormat;
 use crate::kernel::matrix::filled;
 use crate::machine::cpu::{self, Level};
 use crate::machine::team::Team;
@@ -133,7 +133,7 @@ fn hidden<B: Backend>(bert: &Bert<B>, backend: &B, sequences: &[Vec<u32>]) -> Hi
 /// The tolerance of a hidden value; the greatest are about 4. It covers rounding, and on tiles the part of each product
 /// that split bf16 omits, 2⁻¹⁶.
 fn tolerance(level: Level) -> f32 {
-    if Form::of_f32(level) == Form::Pairs { 4e-5 } else { 1e-5 }
+    if NumberFormat::of_f32(level) == NumberFormat::SplitBf16 { 4e-5 } else { 1e-5 }
 }
 
 /// Returns the greatest difference from candle-transformers, which computes one sequence at a time.

@@ -7,7 +7,7 @@
 //! bias and is about 0.001 for text embeddings; who wants true scores computes them from the f32 rows.
 
 use super::column::Column;
-use crate::kernel::dot_i8::{BLOCK, Block, MAX_DIMENSIONS, Query, Rows, dot_i8, score_rows};
+use crate::kernel::dot_i8::{BLOCK, Block, CodeRows, MAX_DIMENSIONS, Query, dot_i8, score_rows};
 
 /// What f32 arithmetic with a few thousand components of a unit vector may add, in an estimate and in a true score.
 const F32_ERROR: f32 = 1e-5;
@@ -169,7 +169,7 @@ impl Codes {
     /// Estimated cosines of the query with some rows: `out[i]` with row `which[i]`.
     #[inline]
     pub fn score(&self, query: Query<'_>, which: &[u32], out: &mut [f32]) {
-        score_rows(query, Rows { blocks: &self.blocks, scales: &self.scales }, which, out);
+        score_rows(query, CodeRows { blocks: &self.blocks, scales: &self.scales }, which, out);
     }
 
     /// The codes of a row.

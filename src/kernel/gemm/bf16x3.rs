@@ -1,30 +1,32 @@
-//! The linear layer on pairs of bf16, where the processor has tiles: `y = x · Wᵀ + b`, x split by [`super::split_bf16`] and W
-//! here.
+//! The linear layer on split bf16, for processors with tiles: `y = x · Wᵀ + b`. x is split by
+//! [`super::split_bf16`], and W here.
 //!
 //! ```text
 //! y[i, j] = b[j] + Σ_k  high(x)·low(w) + high(x)·high(w) + low(x)·high(w)
 //! ```
-//! Three products of bf16 in the place of one of f32, and still several times as fast. Sums are f32. The error is that
-//! of pairs, about 2⁻¹⁶ of each product; over a row's hundreds of products the errors cancel like roundings.
+//! Three products of bf16 replace one of f32, and are still several times as fast. Sums are f32. The error is that
+//! of the splitting, about 2⁻¹⁶ of each product; over a row's hundreds of products the errors cancel like
+//! roundings.
 //!
-//! Panels as in [`super::f32`], in steps of 32 inputs: a step's highs, then its lows, in words of two inputs.
+//! Panels are as in [`super::f32`], in steps of 32 inputs: the high parts of a step, then its low parts, in words
+//! of two inputs.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::epilogue::ColumnPass;
+use super::epilogue::ColumnEpilogue;
 use super::panels::{NEAR, check_columns};
-use super::split_bf16::{Pairs, STEP};
-use crate::kernel::matrix::{Aligned, Matrix, Shared};
+use super::split_bf16::{STEP, SplitBf16};
+use crate::kernel::matrix::{Aligned, Matrix, SharedMatrix};
 use crate::kernel::simd::{Kernel, Simd, bf16, run};
 use crate::kernel::tiles::{BLOCK, Block, Sums, TILE_ROWS, Tiles, row_blocks};
 use crate::machine::cpu::Level;
 
-/// Words of the weights of a step, of highs or of lows.
+/// Words of the weights of a step, high or low.
 const STEP_WORDS: usize = TILE_ROWS * BLOCK;
 
-/// A linear layer split and packed.
-pub struct LinearPairs {
+/// A linear layer, split and packed.
+pub struct LinearBf16x3 {
     tiles: Tiles,
     inputs: usize,
     outputs: usize,
@@ -34,14 +36,14 @@ pub struct LinearPairs {
     bias: Aligned,
 }
 
-impl LinearPairs {
-    /// Whether the level has tiles, and so this layer is what its linear layers should be.
+impl LinearBf16x3 {
+    /// True if the level has tiles: then its linear layers should be of this type.
     pub fn is_for(level: Level) -> bool {
         crate::kernel::tiles::of(level).is_some()
     }
 
-    /// Splits and packs `weight`: [outputs, inputs], row-major as PyTorch stores it, and `bias`: `[outputs]`. All are
-    /// finite. `None` if the level has no tiles. Panics if the lengths disagree.
+    /// Splits and packs `weight`, [outputs, inputs] row-major as PyTorch stores it, and `bias`, `[outputs]`. All
+    /// numbers are finite. `None` if the level has no tiles. Panics if the lengths disagree.
     pub fn pack(level: Level, weight: &[f32], bias: &[f32]) -> Option<Self> {
         let tiles = crate::kernel::tiles::of(level)?;
         let outputs = bias.len();
@@ -75,16 +77,16 @@ impl LinearPairs {
         BLOCK
     }
 
-    /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], y: [rows, outputs].
-    /// Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
-    /// Each block's rows go through `then` while they are hot.
+    /// Computes some columns of `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs], y: [rows, outputs].
+    /// Columns begin at a multiple of a panel and end at one or the last. No other thread uses them. The rows of
+    /// each block go through `then` while they are in cache.
     pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
-        x: &Pairs,
+        x: &SplitBf16,
         residual: Option<&Matrix>,
-        y: Shared<'_>,
-        then: Option<&ColumnPass<'_>>,
+        y: SharedMatrix<'_>,
+        then: Option<&ColumnEpilogue<'_>>,
     ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
         check_columns(&columns, BLOCK, (x.rows(), self.outputs), residual, y);
@@ -94,12 +96,12 @@ impl LinearPairs {
 }
 
 struct Product<'a> {
-    layer: &'a LinearPairs,
+    layer: &'a LinearBf16x3,
     panels: Range<usize>,
-    x: &'a Pairs,
+    x: &'a SplitBf16,
     residual: Option<&'a Matrix>,
-    y: Shared<'a>,
-    then: Option<&'a ColumnPass<'a>>,
+    y: SharedMatrix<'a>,
+    then: Option<&'a ColumnEpilogue<'a>>,
 }
 
 impl Kernel for Product<'_> {
@@ -111,7 +113,7 @@ impl Kernel for Product<'_> {
         let shaped = layer.tiles.shape();
         let steps = layer.inputs.div_ceil(STEP);
         let panel_words = steps * 2 * STEP_WORDS;
-        // As in `gemm`: the blocks of these panels fetch those after them, an even share each.
+        // As in `f32`: the blocks of these panels prefetch the next panels, in equal shares.
         let blocks = row_blocks(x.rows()).count();
         let lines = (2 * STEP_WORDS / 16).div_ceil(blocks.max(1));
         let mut sums = MaybeUninit::<Sums<f32>>::uninit();
@@ -134,8 +136,8 @@ impl Kernel for Product<'_> {
                 let sums = unsafe { shaped.dot_pairs(block, lows.as_ptr(), &mut sums) };
                 for (i, sums) in sums.0.iter().enumerate().take(rows) {
                     for at in (0..BLOCK).step_by(S::LANES) {
-                        // SAFETY: y and the residual have `outputs` columns and, being matrices, room in each row for
-                        // the panel that holds the last of them; the panel belongs to one part.
+                        // SAFETY: y and the residual have `outputs` columns and, being matrices, space in each row
+                        // for the panel of the last one; the panel belongs to one part.
                         unsafe {
                             let mut sum = s.add(s.load(&sums[at..]), s.load_at(bias.add(at)));
                             if let Some(residual) = residual {
@@ -157,27 +159,27 @@ impl Kernel for Product<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::gemm::epilogue::{Before, Pass, To};
+    use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::team::Team;
 
     const LEVEL: Level = Level::Amx;
 
-    fn pairs(x: &mut Matrix) -> Pairs {
-        let mut pairs = Pairs::default();
-        Pass { before: Before::Nothing, x, to: To::Pairs(&mut pairs) }.apply(LEVEL, &Team::default());
+    fn pairs(x: &mut Matrix) -> SplitBf16 {
+        let mut pairs = SplitBf16::default();
+        Epilogue { before: InPlace::Nothing, x, to: Conversion::SplitBf16(&mut pairs) }.apply(LEVEL, &Team::default());
         pairs
     }
 
-    /// `None` on a machine without tiles.
-    fn layer(outputs: usize, inputs: usize, seed: u64) -> Option<(LinearPairs, Matrix, Matrix)> {
+    /// Makes a layer; `None` on a machine without tiles.
+    fn layer(outputs: usize, inputs: usize, seed: u64) -> Option<(LinearBf16x3, Matrix, Matrix)> {
         let (weight, bias) = (filled(outputs, inputs, seed), filled(1, outputs, seed + 1));
         let flat: Vec<f32> = (0..outputs).flat_map(|row| weight.row(row).to_vec()).collect();
-        Some((LinearPairs::pack(LEVEL, &flat, bias.row(0))?, weight, bias))
+        Some((LinearBf16x3::pack(LEVEL, &flat, bias.row(0))?, weight, bias))
     }
 
-    /// Panel after panel, as if each were another thread's.
-    fn apply(linear: &LinearPairs, x: &Pairs, residual: Option<&Matrix>) -> Matrix {
+    /// Computes panel by panel, as separate threads would.
+    fn apply(linear: &LinearBf16x3, x: &SplitBf16, residual: Option<&Matrix>) -> Matrix {
         let mut y = Matrix::default();
         y.reshape(x.rows(), linear.outputs());
         for first in (0..linear.outputs()).step_by(linear.panel()) {
@@ -199,7 +201,8 @@ mod tests {
                 for j in 0..outputs {
                     let products = || x.row(i).iter().zip(weight.row(j)).map(|(&x, &w)| f64::from(x) * f64::from(w));
                     let exact = f64::from(bias.row(0)[j]) + products().sum::<f64>();
-                    // The lows' product and two roundings of lows; then the roundings of the sum, as in `gemm`.
+                    // The product of the low parts and two roundings of low parts; then the roundings of the sum,
+                    // as in `f32`.
                     let tolerance =
                         products().map(f64::abs).sum::<f64>() * 2f64.powi(-16) + 4e-8 * inputs as f64 + 1e-6;
                     let at = format!("{rows}×{outputs}×{inputs}, seed {seed}, [{i}, {j}]");

@@ -1,33 +1,34 @@
-//! What is done to each row of activations between two products, in one pass while the row is in the first cache.
+//! The epilogue of a product: the steps on each row of activations before the next product, in one pass while the
+//! row is in the first-level cache.
 
 use std::ops::Range;
 
 use super::quantise::{self, Quantised};
-use super::split_bf16::{self, Pairs};
+use super::split_bf16::{self, SplitBf16};
 use crate::kernel::activation::Activation;
-use crate::kernel::matrix::{Matrix, Shared};
+use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::kernel::norm::LayerNorm;
 use crate::kernel::simd::{Kernel, Simd, run_words};
 use crate::machine::cpu::Level;
 use crate::machine::team::Team;
 
-/// Rows of one part of a shared pass: a few microseconds.
+/// LayerInput per part of a shared epilogue: a few microseconds.
 const ROWS_A_PART: usize = 4;
 
-/// One pass over the rows of a matrix.
-pub struct Pass<'a> {
-    /// What happens to the rows in place.
-    pub before: Before<'a>,
-    /// The rows, as they are after `before`.
+/// An epilogue over the rows of a matrix.
+pub struct Epilogue<'a> {
+    /// The step on the rows in place.
+    pub before: InPlace<'a>,
+    /// The rows, in which the result of `before` is stored.
     pub x: &'a mut Matrix,
-    /// The form in which the next product wants them too.
-    pub to: To<'a>,
+    /// The conversion for the next product.
+    pub to: Conversion<'a>,
 }
 
-/// What happens to a row in place.
+/// A step on a row in place.
 #[derive(Clone, Copy)]
-pub enum Before<'a> {
-    /// Nothing.
+pub enum InPlace<'a> {
+    /// No step.
     Nothing,
     /// The activation function of each element.
     Activate(Activation),
@@ -35,60 +36,60 @@ pub enum Before<'a> {
     Normalise(&'a LayerNorm),
 }
 
-/// The form in which a product wants its rows.
-pub enum To<'a> {
-    /// As they are.
+/// The conversion of rows for a product.
+pub enum Conversion<'a> {
+    /// No conversion.
     Nothing,
     /// For [`LinearInt8`](super::int8::LinearInt8).
-    Bytes(&'a mut Quantised),
-    /// For [`LinearPairs`](super::bf16x3::LinearPairs).
-    Pairs(&'a mut Pairs),
+    Int8(&'a mut Quantised),
+    /// For [`LinearBf16x3`](super::bf16x3::LinearBf16x3).
+    SplitBf16(&'a mut SplitBf16),
 }
 
-impl Pass<'_> {
-    /// Does it, shared out among `team`.
+impl Epilogue<'_> {
+    /// Runs the epilogue. `team` shares the work.
     pub fn apply(self, level: Level, team: &Team) {
         let (rows, cols) = (self.x.rows(), self.x.cols());
-        let pass = ColumnPass::new(level, self.before, self.x, self.to);
+        let pass = ColumnEpilogue::new(level, self.before, self.x, self.to);
         team.share(rows.div_ceil(ROWS_A_PART), &|part| {
             pass.apply(part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART), 0..cols);
         });
     }
 }
 
-/// A pass that several threads do, each some rows and columns of its own.
-pub(in crate::kernel) struct ColumnPass<'a> {
+/// An epilogue that several threads run, each on its own rows and columns.
+pub(in crate::kernel) struct ColumnEpilogue<'a> {
     level: Level,
-    before: Before<'a>,
-    x: Shared<'a>,
+    before: InPlace<'a>,
+    x: SharedMatrix<'a>,
     to: Target<'a>,
 }
 
-impl<'a> ColumnPass<'a> {
-    /// Over the rows of `x`; `to` gets their shape.
-    pub(in crate::kernel) fn new(level: Level, before: Before<'a>, x: &'a mut Matrix, to: To<'a>) -> Self {
+impl<'a> ColumnEpilogue<'a> {
+    /// Makes an epilogue over the rows of `x`. `to` gets their shape.
+    pub(in crate::kernel) fn new(level: Level, before: InPlace<'a>, x: &'a mut Matrix, to: Conversion<'a>) -> Self {
         let (rows, cols) = (x.rows(), x.cols());
         let to = match to {
-            To::Nothing => Target::Nothing,
-            To::Bytes(q) => Target::Bytes(q.target(rows, cols, run_words(level, WordSize))),
-            To::Pairs(p) => Target::Pairs(p.target(rows, cols)),
+            Conversion::Nothing => Target::Nothing,
+            Conversion::Int8(q) => Target::Int8(q.target(rows, cols, run_words(level, WordSize))),
+            Conversion::SplitBf16(p) => Target::SplitBf16(p.target(rows, cols)),
         };
         Self { level, before, x: x.shared(), to }
     }
 
     /// The rows.
-    pub(in crate::kernel) fn x(&self) -> Shared<'a> {
+    pub(in crate::kernel) fn x(&self) -> SharedMatrix<'a> {
         self.x
     }
 
-    /// Some rows and columns. Columns begin at a multiple of a group and end at one or the last; layer normalisation
-    /// wants all of them. No two calls have elements in common.
+    /// Runs on some rows and columns. Columns begin at a multiple of a group and end at one or the last; layer
+    /// normalisation needs all of them. No two calls share elements.
     pub(in crate::kernel) fn apply(&self, rows: Range<usize>, columns: Range<usize>) {
         run_words(self.level, Part { rows, columns, before: self.before, x: self.x, to: self.to });
     }
 }
 
-/// Numbers of a word.
+/// Numbers per word.
 pub(in crate::kernel) struct WordSize;
 
 impl Kernel for WordSize {
@@ -103,16 +104,16 @@ impl Kernel for WordSize {
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Nothing,
-    Bytes(quantise::Target<'a>),
-    Pairs(split_bf16::Target<'a>),
+    Int8(quantise::Target<'a>),
+    SplitBf16(split_bf16::Target<'a>),
 }
 
-/// Some rows and columns of a pass.
+/// Some rows and columns of an epilogue.
 struct Part<'a> {
     rows: Range<usize>,
     columns: Range<usize>,
-    before: Before<'a>,
-    x: Shared<'a>,
+    before: InPlace<'a>,
+    x: SharedMatrix<'a>,
     to: Target<'a>,
 }
 
@@ -123,14 +124,14 @@ impl Kernel for Part<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self { rows, columns, before, x, to } = self;
         let (first, len) = (columns.start, columns.len());
-        // Row after row in each step: the next row's arithmetic fills the waits of this one's.
+        // Row by row in each step: the arithmetic of the next row fills the latencies of this one's.
         for row in rows.clone() {
             // SAFETY: each element belongs to one part.
             let x = unsafe { x.row_mut(row, first, len) };
             match before {
-                Before::Nothing => {}
-                Before::Activate(activation) => activation.each(s, x),
-                Before::Normalise(norm) => norm.row(s, x),
+                InPlace::Nothing => {}
+                InPlace::Activate(activation) => activation.each(s, x),
+                InPlace::Normalise(norm) => norm.row(s, x),
             }
         }
         for row in rows {
@@ -139,8 +140,8 @@ impl Kernel for Part<'_> {
                 let x = x.row_mut(row, first, len);
                 match to {
                     Target::Nothing => {}
-                    Target::Bytes(to) => to.fill(s, row, first, x),
-                    Target::Pairs(to) => to.fill(s, row, first, x),
+                    Target::Int8(to) => to.fill(s, row, first, x),
+                    Target::SplitBf16(to) => to.fill(s, row, first, x),
                 }
             }
         }
@@ -159,17 +160,20 @@ mod tests {
             let team = Team::default();
             let norm = LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12);
             let (mut x, mut expected) = (filled(9, 150, 1), filled(9, 150, 1));
-            Pass { before: Before::Normalise(&norm), x: &mut expected, to: To::Nothing }.apply(level, &team);
-            let (mut q, mut p) = (Quantised::default(), Pairs::default());
-            Pass { before: Before::Normalise(&norm), x: &mut x, to: To::Bytes(&mut q) }.apply(level, &team);
+            Epilogue { before: InPlace::Normalise(&norm), x: &mut expected, to: Conversion::Nothing }
+                .apply(level, &team);
+            let (mut q, mut p) = (Quantised::default(), SplitBf16::default());
+            Epilogue { before: InPlace::Normalise(&norm), x: &mut x, to: Conversion::Int8(&mut q) }.apply(level, &team);
             (0..9).for_each(|row| assert_eq!(x.row(row), expected.row(row)));
             let (_, got) = quantise::tests::restored(level, &q, 8, 149);
             assert!((got - expected.row(8)[149]).abs() < 0.02);
             let mut x = filled(9, 150, 1);
-            Pass { before: Before::Normalise(&norm), x: &mut x, to: To::Pairs(&mut p) }.apply(level, &team);
+            Epilogue { before: InPlace::Normalise(&norm), x: &mut x, to: Conversion::SplitBf16(&mut p) }
+                .apply(level, &team);
             let (high, low) = split_bf16::tests::restored(&p, 8, 149);
             assert!((high + low - expected.row(8)[149]).abs() < 1e-4);
-            Pass { before: Before::Activate(Activation::Relu), x: &mut x, to: To::Nothing }.apply(level, &team);
+            Epilogue { before: InPlace::Activate(Activation::Relu), x: &mut x, to: Conversion::Nothing }
+                .apply(level, &team);
             assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));
         }
     }

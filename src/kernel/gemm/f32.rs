@@ -1,17 +1,17 @@
-//! The linear layer on f32: `y = x · Wᵀ + b`, with W packed once.
+//! The linear layer in f32: `y = x · Wᵀ + b`, with W packed once.
 //!
-//! W is cut into panels as wide as the register tile; a panel holds its columns side by side for each k, so
-//! that the innermost loop reads one stream. Columns are filled up with zeros to whole panels, and so is the
-//! bias: [`Matrix`] has room for them in every row, hence no tile has a ragged edge.
+//! W is cut into panels as wide as the register tile. A panel stores its columns side by side for each k, so the
+//! innermost loop reads one stream. Columns are filled with zeros to whole panels, and so is the bias. [`Matrix`]
+//! has space for them in every row, so no tile has a ragged edge.
 //!
 //! A row of the result has the same bits whatever rows are computed with it (see [`tile`](super::tile)).
 
 use std::ops::Range;
 
-use super::epilogue::ColumnPass;
+use super::epilogue::ColumnEpilogue;
 use super::panels::{NEAR, check_columns};
 use super::tile::{Tile, row_tiles};
-use crate::kernel::matrix::{Aligned, Matrix, Shared};
+use crate::kernel::matrix::{Aligned, Matrix, SharedMatrix};
 use crate::kernel::simd::{Kernel, Simd, run};
 use crate::machine::cpu::Level;
 
@@ -20,7 +20,7 @@ pub struct Linear {
     level: Level,
     inputs: usize,
     outputs: usize,
-    /// f32 across a panel.
+    /// Columns of a panel.
     width: usize,
     /// [panels, inputs, width]
     panels: Aligned,
@@ -29,8 +29,8 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// Packs `weight`: [outputs, inputs], row-major as PyTorch stores it, and `bias`: `[outputs]`.
-    /// Panics if the lengths disagree.
+    /// Packs `weight`, [outputs, inputs] row-major as PyTorch stores it, and `bias`, `[outputs]`. Panics if the
+    /// lengths disagree.
     pub fn pack(level: Level, weight: &[f32], bias: &[f32]) -> Self {
         let outputs = bias.len();
         let inputs = weight.len().checked_div(outputs).unwrap_or(0);
@@ -59,16 +59,16 @@ impl Linear {
         self.width
     }
 
-    /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], y: [rows, outputs].
-    /// Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
-    /// Each tile's rows go through `then` while they are hot.
+    /// Computes some columns of `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs], y: [rows, outputs].
+    /// Columns begin at a multiple of a panel and end at one or the last. No other thread uses them. The rows of
+    /// each tile go through `then` while they are in cache.
     pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
         x: &Matrix,
         residual: Option<&Matrix>,
-        y: Shared<'_>,
-        then: Option<&ColumnPass<'_>>,
+        y: SharedMatrix<'_>,
+        then: Option<&ColumnEpilogue<'_>>,
     ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
         check_columns(&columns, self.width, (x.rows(), self.outputs), residual, y);
@@ -93,8 +93,8 @@ struct Product<'a> {
     panels: Range<usize>,
     x: &'a Matrix,
     residual: Option<&'a Matrix>,
-    y: Shared<'a>,
-    then: Option<&'a ColumnPass<'a>>,
+    y: SharedMatrix<'a>,
+    then: Option<&'a ColumnEpilogue<'a>>,
 }
 
 impl Kernel for Product<'_> {
@@ -105,8 +105,8 @@ impl Kernel for Product<'_> {
         let Self { layer, panels, x, residual, y, then } = self;
         let width = layer.width;
         let out_stride = y.stride();
-        // A model's weights do not fit into the second cache. The tiles of these panels fetch the panels after them, an
-        // even share each; without that 128 rows take a third more time (benches/encoder.rs).
+        // A model's weights do not fit into the second-level cache. The tiles of these panels prefetch the next
+        // panels, in equal shares. Without that, 128 rows take a third more time (benches/encoder.rs).
         let tiles = x.rows().div_ceil(S::TILE_ROWS).max(1);
         let ahead_step = width.div_ceil(tiles);
         let count = panels.len();
@@ -135,10 +135,10 @@ impl Kernel for Product<'_> {
                     rows,
                     vectors: 2,
                 };
-                // SAFETY: x has rows of `inputs` columns (asserted), the panel [inputs, width] and the bias
-                // [width] were sliced; y and the residual have `outputs` columns and, being matrices, room in
-                // each row for the panel that holds the last of them. y is borrowed alone, and each panel belongs to
-                // one part, so nothing overlaps.
+                // SAFETY: x has rows of `inputs` columns (asserted), and the panel [inputs, width] and the bias
+                // [width] were sliced. y and the residual have `outputs` columns and, being matrices, space in each
+                // row for the panel of the last one. y is borrowed exclusively, and each panel belongs to one part,
+                // so nothing overlaps.
                 unsafe { tile.compute(s) };
             }
             if let Some(then) = then {
@@ -163,7 +163,7 @@ mod tests {
         (Linear::pack(level, &flat(&weight), bias.row(0)), weight, bias)
     }
 
-    /// Panel after panel, as if each were another thread's.
+    /// Computes panel by panel, as separate threads would.
     fn apply(linear: &Linear, x: &Matrix, residual: Option<&Matrix>) -> Matrix {
         let mut y = Matrix::default();
         y.reshape(x.rows(), linear.outputs());
@@ -201,7 +201,8 @@ mod tests {
                                 .map(|(&x, &w)| f64::from(x) * f64::from(w))
                                 .sum::<f64>();
                         let at = format!("{level:?} {rows}×{outputs}×{inputs}, seed {seed}, [{i}, {j}]");
-                        // A partial sum of n terms below 1 grows like √n, and so does the walk of its roundings.
+                        // A partial sum of n terms below 1 grows like √n, and so does the sum of its rounding
+                        // errors.
                         let tolerance = 4e-8 * inputs as f64 + 1e-6;
                         let off = |y: f32, exact: f64| (f64::from(y) - exact).abs() > tolerance;
                         assert!(!off(plain.row(i)[j], exact), "{at}: {} for {exact}", plain.row(i)[j]);

@@ -1,13 +1,13 @@
-//! The linear layer on bytes: `y = x · Wᵀ + b`, x quantised by [`super::quantise`] and W here, per output and group of
-//! inputs, to -127..=127.
+//! The linear layer on bytes: `y = x · Wᵀ + b`. x is quantised by [`super::quantise`]; W is quantised here, per
+//! output and group of inputs, to -127..=127.
 //!
 //! ```text
-//! y[i, j] = b[j] + Σ_g ( step[i, g] · scale[j, g] · Σ_k q[i, k] · w[j, k]  +  least[i, g] · total[j, g] )
-//! total[j, g] = scale[j, g] · Σ_k w[j, k]
+//! y[i, j] = b[j] + Σ_g ( scale_x[i, g] · scale_w[j, g] · Σ_k q[i, k] · w[j, k]  +  min_x[i, g] · total[j, g] )
+//! total[j, g] = scale_w[j, g] · Σ_k w[j, k]
 //! ```
-//! The inner sum is exact, in integers of 32 bits (a group's is below 2²³, so that its conversion is exact too), and
-//! the same at every level. Panels as in [`super::f32`], a lane's word of several inputs in the place of one f32.
-//! `tile` computes the inner sums by vectors, `blocks` by tiles of AMX; `fold` does the rest.
+//! The inner sum is exact, in 32-bit integers, and the same at every level. (That of a group is below 2²³, so its
+//! conversion to f32 is exact too.) Panels are as in [`super::f32`], with a word of several inputs per lane instead
+//! of one f32. `tile` computes the inner sums by vectors, `blocks` by tiles of AMX; `dequantise` does the rest.
 
 mod blocks;
 mod dequantise;
@@ -16,30 +16,30 @@ mod tile;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::epilogue::ColumnPass;
+use super::epilogue::ColumnEpilogue;
 use super::panels::{NEAR, check_columns};
 use super::quantise::{GROUP, Quantised};
 use super::tile::row_tiles;
-use crate::kernel::matrix::{Aligned, Matrix, Shared};
+use crate::kernel::matrix::{Aligned, Matrix, SharedMatrix};
 use crate::kernel::simd::{Kernel, Simd, run_words, word};
 use crate::kernel::tiles::{self, Tiles};
 use crate::machine::cpu::Level;
 use blocks::Blocks;
-use dequantise::{Fold, WAITING, Waiting};
+use dequantise::{Dequantise, PENDING, PendingSums};
 use tile::Tile;
 
 /// A linear layer quantised and packed for one instruction set.
 pub struct LinearInt8 {
     level: Level,
-    /// If the level has them.
+    /// The tiles of the level, if it has them.
     tiles: Option<Tiles>,
     inputs: usize,
     outputs: usize,
     /// Columns of a panel.
     width: usize,
-    /// Numbers of a word.
+    /// Numbers per word.
     word: usize,
-    /// [panels, words of the inputs, width]; with tiles the words are filled up to whole steps, with zeros.
+    /// [panels, words of the inputs, width]. With tiles, the words are filled with zeros to whole steps.
     panels: Aligned<i32>,
     /// [panels, groups, width]
     scales: Aligned,
@@ -50,8 +50,8 @@ pub struct LinearInt8 {
 }
 
 impl LinearInt8 {
-    /// Quantises and packs `weight`: [outputs, inputs], row-major as PyTorch stores it, and `bias`: `[outputs]`. All
-    /// are finite. Panics if the lengths disagree.
+    /// Quantises and packs `weight`, [outputs, inputs] row-major as PyTorch stores it, and `bias`, `[outputs]`. All
+    /// numbers are finite. Panics if the lengths disagree.
     pub fn pack(level: Level, weight: &[f32], bias: &[f32]) -> Self {
         let outputs = bias.len();
         let inputs = weight.len().checked_div(outputs).unwrap_or(0);
@@ -78,7 +78,7 @@ impl LinearInt8 {
         layer
     }
 
-    /// i32 of a panel.
+    /// Number of i32 in a panel.
     fn panel_words(&self) -> usize {
         let words = self.inputs.div_ceil(self.word);
         let whole = if self.tiles.is_some() { words.next_multiple_of(tiles::TILE_ROWS) } else { words };
@@ -114,16 +114,16 @@ impl LinearInt8 {
         self.width
     }
 
-    /// Some columns of `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs], quantised; y:
-    /// [rows, outputs]. Columns begin at a multiple of a panel and end at one or the last; they are the caller's alone.
-    /// Each tile's rows go through `then` while they are hot.
+    /// Computes some columns of `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs], quantised; y: [rows,
+    /// outputs]. Columns begin at a multiple of a panel and end at one or the last. No other thread uses them. The
+    /// rows of each tile go through `then` while they are in cache.
     pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
         x: &Quantised,
         residual: Option<&Matrix>,
-        y: Shared<'_>,
-        then: Option<&ColumnPass<'_>>,
+        y: SharedMatrix<'_>,
+        then: Option<&ColumnEpilogue<'_>>,
     ) {
         assert_eq!(x.cols(), self.inputs, "the input has a column for each column of the weight");
         check_columns(&columns, self.width, (x.rows(), self.outputs), residual, y);
@@ -136,12 +136,12 @@ impl LinearInt8 {
     }
 }
 
-/// The nearest of -127..=127; a group of zeros has scale 0.
+/// The nearest number in -127..=127. A group of zeros has scale 0.
 fn quantised_weight(w: f32, scale: f32) -> i16 {
     if scale > 0.0 { (w / scale).round_ties_even().clamp(-127.0, 127.0) as i16 } else { 0 }
 }
 
-/// Columns of a panel, and numbers of a word.
+/// Columns of a panel, and numbers per word.
 struct Shape;
 
 impl Kernel for Shape {
@@ -158,8 +158,8 @@ struct Product<'a> {
     panels: Range<usize>,
     x: &'a Quantised,
     residual: Option<&'a Matrix>,
-    y: Shared<'a>,
-    then: Option<&'a ColumnPass<'a>>,
+    y: SharedMatrix<'a>,
+    then: Option<&'a ColumnEpilogue<'a>>,
 }
 
 impl Kernel for Product<'_> {
@@ -170,17 +170,17 @@ impl Kernel for Product<'_> {
         let Self { layer, panels, x, then, .. } = &self;
         let (width, words, groups) = (layer.width, layer.inputs.div_ceil(S::WORD), x.groups());
         let group_words = GROUP / S::WORD;
-        // As in `gemm`: the tiles of these panels fetch those after them, an even share each.
+        // As in `f32`: the tiles of these panels prefetch the next panels, in equal shares.
         let tiles = x.rows().div_ceil(S::TILE_ROWS).max(1);
         let ahead_step = width.div_ceil(tiles);
         let next = if tiles == 1 { NEAR } else { panels.len() * words * width };
-        let mut sums: Waiting = [const { MaybeUninit::uninit() }; WAITING];
+        let mut sums: PendingSums = [const { MaybeUninit::uninit() }; PENDING];
         for (turn, (first, rows)) in row_tiles::<S>(x.rows()).enumerate() {
             for panel in panels.clone() {
                 let weights = &layer.panels[panel * words * width..][..words * width];
                 let ahead = weights.as_ptr().wrapping_add(next + turn * ahead_step * words);
-                for group in (0..groups).step_by(WAITING) {
-                    let count = WAITING.min(groups - group);
+                for group in (0..groups).step_by(PENDING) {
+                    let count = PENDING.min(groups - group);
                     for (g, sums) in (group..group + count).zip(&mut sums) {
                         let from = g * group_words;
                         let tile = Tile {
@@ -193,12 +193,12 @@ impl Kernel for Product<'_> {
                             sums: sums.as_mut_ptr().cast(),
                             rows,
                         };
-                        // SAFETY: x has rows of `inputs` columns (asserted), each filled up to whole words; the panel
-                        // was sliced; a tile is no larger than a block's sums.
+                        // SAFETY: x has rows of `inputs` columns (asserted), filled to whole words; the panel was
+                        // sliced; a tile is no larger than a block's sums.
                         unsafe { tile.compute(s) };
                     }
                     // SAFETY: these groups of these rows and this panel are summed.
-                    unsafe { self.fold(panel, group..group + count, first..first + rows, &sums).run(s) };
+                    unsafe { self.dequantise(panel, group..group + count, first..first + rows, &sums).run(s) };
                 }
             }
             if let Some(then) = then {
@@ -209,20 +209,26 @@ impl Kernel for Product<'_> {
 }
 
 impl<'a> Product<'a> {
-    /// What becomes of the sums of some groups, which are as long as `sums` at most.
+    /// Makes the dequantisation of some groups, at most as many as `sums` holds.
     #[inline(always)]
-    fn fold(&self, panel: usize, groups: Range<usize>, rows: Range<usize>, sums: &'a Waiting) -> Fold<'a> {
+    fn dequantise(
+        &self,
+        panel: usize,
+        groups: Range<usize>,
+        rows: Range<usize>,
+        sums: &'a PendingSums,
+    ) -> Dequantise<'a> {
         let Self { layer, x, residual, y, .. } = *self;
         let (width, all) = (layer.width, x.groups());
         let those = (panel * all + groups.start) * width..(panel * all + groups.end) * width;
-        // The rows of y and of the residual have room for the panel that holds the last of their columns.
+        // The rows of y and of the residual have space for the panel of their last column.
         let residual = residual.filter(|_| groups.end == all);
-        Fold {
+        Dequantise {
             sums,
             width,
             scales: &layer.scales[those.clone()],
             totals: &layer.totals[those],
-            grids: &x.grids_from(rows.start)[groups.start..],
+            params: &x.params_from(rows.start)[groups.start..],
             groups: all,
             start: (groups.start == 0).then(|| &layer.bias[panel * width..][..width]),
             add: residual.map(|add| (add.rows_from(rows.start)[panel * width..].as_ptr(), add.stride())),
@@ -236,7 +242,7 @@ impl<'a> Product<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::gemm::epilogue::{Before, Pass, To};
+    use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::gemm::quantise::tests::restored;
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
@@ -244,7 +250,7 @@ mod tests {
 
     fn quantised(level: Level, x: &mut Matrix) -> Quantised {
         let mut q = Quantised::default();
-        Pass { before: Before::Nothing, x, to: To::Bytes(&mut q) }.apply(level, &Team::default());
+        Epilogue { before: InPlace::Nothing, x, to: Conversion::Int8(&mut q) }.apply(level, &Team::default());
         q
     }
 
@@ -254,7 +260,7 @@ mod tests {
         (LinearInt8::pack(level, &flat, bias.row(0)), weight, bias)
     }
 
-    /// Panel after panel, as if each were another thread's.
+    /// Computes panel by panel, as separate threads would.
     fn apply(linear: &LinearInt8, x: &Quantised, residual: Option<&Matrix>) -> Matrix {
         let mut y = Matrix::default();
         y.reshape(x.rows(), linear.outputs());
@@ -264,7 +270,7 @@ mod tests {
         y
     }
 
-    /// The weight as the layer sees it, in exact arithmetic.
+    /// The quantised weight, in exact arithmetic.
     fn restored_weight(row: &[f32], k: usize) -> f64 {
         let group = &row[k / GROUP * GROUP..row.len().min((k / GROUP + 1) * GROUP)];
         let scale = group.iter().fold(0.0f32, |greatest, w| greatest.max(w.abs())) / 127.0;
@@ -288,7 +294,7 @@ mod tests {
                                 .map(|k| f64::from(restored(level, &q, i, k).1) * restored_weight(weight.row(j), k))
                                 .sum::<f64>();
                         let at = format!("{level} {rows}×{outputs}×{inputs}, seed {seed}, [{i}, {j}]");
-                        // Each group adds two roundings of numbers up to its size, and each grid's step one.
+                        // Each group adds two roundings of numbers up to its size, and each scale one.
                         let tolerance = 3e-7 * inputs as f64 + 1e-6;
                         let off = |y: f32, exact: f64| (f64::from(y) - exact).abs() > tolerance;
                         assert!(!off(plain.row(i)[j], exact), "{at}: {} for {exact}", plain.row(i)[j]);

@@ -1,57 +1,58 @@
-//! The linear layers of an encoder, in the arithmetic of its model, and what follows them while their results are hot.
+//! The linear layers of an encoder in the arithmetic of its model, with the steps that follow while results are in
+//! cache.
 //!
-//! A layer is computed by columns, each part of them for all rows. What follows and needs no other column is done in
-//! the same part: whoever made the values uses them, no other core has to fetch them, and nobody waits.
+//! A layer is computed by parts of its columns, each for all rows. Steps that need no other columns run in the same
+//! part: the thread that computed the values uses them, no other core has to fetch them, and no thread waits.
 
 use std::ops::Range;
 
-use super::bf16x3::LinearPairs;
-use super::epilogue::{Before, ColumnPass, To};
+use super::bf16x3::LinearBf16x3;
+use super::epilogue::{ColumnEpilogue, Conversion, InPlace};
 use super::f32;
 use super::int8::LinearInt8;
 use super::quantise::{GROUP, Quantised};
-use super::split_bf16::Pairs;
+use super::split_bf16::SplitBf16;
 use crate::kernel::activation::Activation;
-use crate::kernel::matrix::{Matrix, Shared};
+use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::machine::cpu::Level;
 use crate::machine::team::Team;
 
-/// The form in which linear layers want their rows.
+/// The number format that linear layers read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// f32 as it is.
+pub enum NumberFormat {
+    /// f32.
     F32,
-    /// f32 as pairs of bf16 (see [`super::split_bf16`]).
-    Pairs,
+    /// f32 split into two bf16 (see [`super::split_bf16`]).
+    SplitBf16,
     /// Bytes (see [`super::quantise`]).
-    Bytes,
+    Int8,
 }
 
-impl Form {
-    /// Where the arithmetic is to be f32.
+impl NumberFormat {
+    /// The format for a model whose arithmetic is f32.
     pub fn of_f32(level: Level) -> Self {
-        if LinearPairs::is_for(level) { Self::Pairs } else { Self::F32 }
+        if LinearBf16x3::is_for(level) { Self::SplitBf16 } else { Self::F32 }
     }
 }
 
 /// [rows, columns] of activations.
 #[derive(Default)]
-pub struct Rows {
-    /// What they are.
+pub struct LayerInput {
+    /// The activations in f32.
     pub f32: Matrix,
-    /// The same as bytes, where a linear layer reads them so.
-    pub bytes: Quantised,
-    /// The same as pairs, where a linear layer reads them so.
-    pub pairs: Pairs,
+    /// The activations as bytes, if a linear layer reads them.
+    pub int8: Quantised,
+    /// The activations split into two bf16, if a linear layer reads them.
+    pub split_bf16: SplitBf16,
 }
 
-impl Rows {
-    /// The activations, and what a pass makes of them for the next linear layer.
-    pub fn target(&mut self, form: Form) -> (&mut Matrix, To<'_>) {
+impl LayerInput {
+    /// The activations, and the destination of their conversion for the next linear layer.
+    pub fn target(&mut self, form: NumberFormat) -> (&mut Matrix, Conversion<'_>) {
         let to = match form {
-            Form::F32 => To::Nothing,
-            Form::Pairs => To::Pairs(&mut self.pairs),
-            Form::Bytes => To::Bytes(&mut self.bytes),
+            NumberFormat::F32 => Conversion::Nothing,
+            NumberFormat::SplitBf16 => Conversion::SplitBf16(&mut self.split_bf16),
+            NumberFormat::Int8 => Conversion::Int8(&mut self.int8),
         };
         (&mut self.f32, to)
     }
@@ -59,22 +60,22 @@ impl Rows {
 
 /// A linear layer packed for one instruction set: `y = x · Wᵀ + b`.
 pub enum Linear {
-    /// On f32.
+    /// The product in f32.
     F32(f32::Linear),
-    /// On pairs of bf16.
-    Pairs(LinearPairs),
-    /// On bytes.
-    Bytes(LinearInt8),
+    /// The product of split bf16.
+    SplitBf16(LinearBf16x3),
+    /// The product of bytes.
+    Int8(LinearInt8),
 }
 
 impl Linear {
-    /// Packs `weight`: [outputs, inputs], row-major as PyTorch stores it, and `bias`: `[outputs]`, for rows of that
-    /// form. All are finite. Panics if the lengths disagree.
-    pub fn pack(level: Level, form: Form, weight: &[f32], bias: &[f32]) -> Self {
-        let pairs = if form == Form::Pairs { LinearPairs::pack(level, weight, bias) } else { None };
+    /// Packs `weight`, [outputs, inputs] row-major as PyTorch stores it, and `bias`, `[outputs]`, for rows of this
+    /// format. All numbers are finite. Panics if the lengths disagree.
+    pub fn pack(level: Level, form: NumberFormat, weight: &[f32], bias: &[f32]) -> Self {
+        let pairs = if form == NumberFormat::SplitBf16 { LinearBf16x3::pack(level, weight, bias) } else { None };
         match (form, pairs) {
-            (Form::Bytes, _) => Self::Bytes(LinearInt8::pack(level, weight, bias)),
-            (_, Some(layer)) => Self::Pairs(layer),
+            (NumberFormat::Int8, _) => Self::Int8(LinearInt8::pack(level, weight, bias)),
+            (_, Some(layer)) => Self::SplitBf16(layer),
             (_, None) => Self::F32(f32::Linear::pack(level, weight, bias)),
         }
     }
@@ -83,63 +84,72 @@ impl Linear {
     pub fn outputs(&self) -> usize {
         match self {
             Self::F32(layer) => layer.outputs(),
-            Self::Pairs(layer) => layer.outputs(),
-            Self::Bytes(layer) => layer.outputs(),
+            Self::SplitBf16(layer) => layer.outputs(),
+            Self::Int8(layer) => layer.outputs(),
         }
     }
 
-    /// Columns that are computed together: parts of the result begin at a multiple of them.
+    /// Columns that are computed together. Parts of the result begin at a multiple of this.
     pub(in crate::kernel) fn panel(&self) -> usize {
         match self {
             Self::F32(layer) => layer.panel(),
-            Self::Pairs(layer) => layer.panel(),
-            Self::Bytes(layer) => layer.panel(),
+            Self::SplitBf16(layer) => layer.panel(),
+            Self::Int8(layer) => layer.panel(),
         }
     }
 
-    /// `y = x · Wᵀ + b`, plus `residual` if there is one; x: [rows, inputs]; y becomes [rows, outputs]. Shared out
-    /// among `team`. Panics if a shape is wrong.
-    pub fn apply(&self, team: &Team, x: &Rows, residual: Option<&Matrix>, y: &mut Matrix) {
+    /// Computes `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs]; y becomes [rows, outputs]. `team`
+    /// shares the work. Panics if a shape is wrong.
+    pub fn apply(&self, team: &Team, x: &LayerInput, residual: Option<&Matrix>, y: &mut Matrix) {
         y.reshape(x.f32.rows(), self.outputs());
         let y = y.shared();
-        // Enough parts that nobody waits long for the last one.
+        // Enough parts, so that no thread waits long for the last one.
         const MOST_PARTS: usize = 12;
         let size = self.outputs().div_ceil(MOST_PARTS).next_multiple_of(self.panel());
         self.share(team, size, &|columns| self.columns(columns, x, residual, y, None));
     }
 
-    /// `out = activation(x · Wᵀ + b)`, in f32 and in the form that the next layer wants. Shared out among `team`.
+    /// Computes `out = activation(x · Wᵀ + b)`, in f32 and in the format of the next layer. `team` shares the work.
     /// Panics if a shape is wrong.
-    pub fn activate(&self, level: Level, team: &Team, x: &Rows, activation: Activation, form: Form, out: &mut Rows) {
+    pub fn activate(
+        &self,
+        level: Level,
+        team: &Team,
+        x: &LayerInput,
+        activation: Activation,
+        form: NumberFormat,
+        out: &mut LayerInput,
+    ) {
         out.f32.reshape(x.f32.rows(), self.outputs());
         let (y, to) = out.target(form);
-        let pass = ColumnPass::new(level, Before::Activate(activation), y, to);
-        // A group has a grid of its own, so that it needs no other column; and it is whole panels of every level.
+        let pass = ColumnEpilogue::new(level, InPlace::Activate(activation), y, to);
+        // A group has its own quantisation parameters, so it needs no other column. It is whole panels at every
+        // level.
         self.share(team, GROUP, &|columns| {
             self.columns(columns, x, None, pass.x(), Some(&pass));
         });
     }
 
-    /// Shares out the columns, `size` to a part.
+    /// Shares the columns among the team, `size` per part.
     fn share(&self, team: &Team, size: usize, part: &(dyn Fn(Range<usize>) + Sync)) {
         let outputs = self.outputs();
         team.share(outputs.div_ceil(size.max(1)), &|i| part(i * size..outputs.min((i + 1) * size)));
     }
 
-    /// Some columns of [`Linear::apply`], beginning at a multiple of [`Linear::panel`] and ending at one or the last.
-    /// Rows go through `then`, those of a tile at a time, while they are hot.
+    /// Computes some columns of [`Linear::apply`], from a multiple of [`Linear::panel`] to another one or the last
+    /// column. The rows of each tile go through `then` while they are in cache.
     pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
-        x: &Rows,
+        x: &LayerInput,
         residual: Option<&Matrix>,
-        y: Shared<'_>,
-        then: Option<&ColumnPass<'_>>,
+        y: SharedMatrix<'_>,
+        then: Option<&ColumnEpilogue<'_>>,
     ) {
         match self {
             Self::F32(layer) => layer.columns(columns, &x.f32, residual, y, then),
-            Self::Pairs(layer) => layer.columns(columns, &x.pairs, residual, y, then),
-            Self::Bytes(layer) => layer.columns(columns, &x.bytes, residual, y, then),
+            Self::SplitBf16(layer) => layer.columns(columns, &x.split_bf16, residual, y, then),
+            Self::Int8(layer) => layer.columns(columns, &x.int8, residual, y, then),
         }
     }
 }

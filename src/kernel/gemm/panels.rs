@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use crate::kernel::matrix::{Matrix, Shared};
+use crate::kernel::matrix::{Matrix, SharedMatrix};
 
-/// That columns are whole panels, and the result and what is added to it have the shape of the product.
+/// Checks that columns are whole panels, and that the result and the residual have the shape of the product.
 pub(super) fn check_columns(
     columns: &Range<usize>,
     panel: usize,
     shape: (usize, usize),
     residual: Option<&Matrix>,
-    y: Shared<'_>,
+    y: SharedMatrix<'_>,
 ) {
     let (_, outputs) = shape;
     assert!(columns.start.is_multiple_of(panel), "a part begins with a panel");
@@ -20,6 +20,7 @@ pub(super) fn check_columns(
     assert!(residual.is_none_or(|residual| (residual.rows(), residual.cols()) == shape), "the residual's shape");
 }
 
-/// How far ahead, in words of four bytes, a panel fetches where nothing but itself passes through the cache: with one
-/// tile of rows. 4 KB: less and more are slower, the whole panel by a tenth, since another thread may take the next.
+/// Prefetch distance within a panel, in words of four bytes, if only the panel itself passes through the cache:
+/// with one tile of rows. 4 KB: smaller and larger distances are slower, a whole panel by a tenth, because another
+/// thread may take the next panel.
 pub(super) const NEAR: usize = 1024;

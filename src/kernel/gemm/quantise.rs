@@ -1,13 +1,13 @@
-//! Activations as bytes: each row in groups of [`GROUP`] columns, each group with a grid of its own.
+//! Quantised activations: each row as bytes, in groups of [`GROUP`] columns with their own quantisation parameters.
 //!
 //! ```text
-//! x ≈ least + step · q      q in 0..=255, least and greatest of the group on the grid
+//! x ≈ min + scale · q      q in 0..=255; min and max of the group are exact
 //! ```
-//! The grid is asymmetric, because activations are (after GELU all but a few are near the lower end), and belongs to a
-//! group, because a few columns of a BERT are tens of times larger than all others and would coarsen the whole row
-//! (Dettmers et al., 2022, "LLM.int8()"; figures for this model in docs/performance.md).
+//! The quantisation is asymmetric because activations are (after GELU all but a few are near the lower end). It is
+//! per group because a few columns of a BERT are tens of times larger than all others and would coarsen the whole
+//! row (Dettmers et al., 2022, "LLM.int8()"; figures for this model in docs/performance.md).
 //!
-//! A row's bytes depend on that row alone, and are the same at every level for the same row.
+//! The bytes of a row depend on that row alone, and are the same at every level.
 
 use std::marker::PhantomData;
 
@@ -15,67 +15,70 @@ use crate::kernel::matrix::{Aligned, row_stride};
 use crate::kernel::simd::Simd;
 use crate::kernel::tiles;
 
-/// Columns that share a grid: of activations and, as many inputs of an output, of weights. 128: beside one grid for a
-/// row, the least cosine to exact arithmetic rises from 0.992 to 0.997 on all-MiniLM-L6-v2 (docs/performance.md).
+/// Columns that share quantisation parameters: of activations, and of the inputs of each output's weights. With 128
+/// instead of one group per row, the least cosine to exact arithmetic rises from 0.992 to 0.997 on all-MiniLM-L6-v2
+/// (docs/performance.md).
 pub const GROUP: usize = 128;
 
-/// [rows, cols] of bytes with their grids; filled by a [`Pass`](super::epilogue::Pass).
+/// [rows, cols] of bytes with their params; filled by a [`Epilogue`](super::epilogue::Epilogue).
 #[derive(Default)]
 pub struct Quantised {
-    /// [rows, stride] words (see `Simd::WORD`). Columns after the last one hold anything: their weights are zero.
+    /// [rows, stride] words (see `Simd::WORD`). Columns after the last one have arbitrary values: their weights are
+    /// zero.
     words: Aligned<i32>,
     /// [rows, groups]
-    grids: Vec<Grid>,
+    params: Vec<QuantParams>,
     rows: usize,
     cols: usize,
-    /// Words from row to row.
+    /// Words from one row to the next.
     stride: usize,
 }
 
-/// One group's grid.
+/// The quantisation parameters of a group.
 #[derive(Clone, Copy, Default, Debug, PartialEq)]
-pub(in crate::kernel) struct Grid {
-    pub least: f32,
-    pub step: f32,
+pub(in crate::kernel) struct QuantParams {
+    pub min: f32,
+    pub scale: f32,
 }
 
 impl Quantised {
-    /// Changes the shape; the memory is kept and grows if it must. The contents are unspecified.
+    /// Changes the shape. Memory is reused, and grows if necessary. The contents are unspecified.
     fn reshape(&mut self, rows: usize, cols: usize, word: usize) {
         (self.rows, self.cols) = (rows, cols);
         self.stride = row_stride(cols.div_ceil(word));
-        // Tiles read whole tiles.
+        // Tile loads read whole tiles.
         self.words.reserve(rows.next_multiple_of(tiles::TILE_ROWS) * self.stride);
-        let grids = rows * self.groups();
-        if self.grids.len() < grids {
-            self.grids.resize(grids, Grid::default());
+        let params = rows * self.groups();
+        if self.params.len() < params {
+            self.params.resize(params, QuantParams::default());
         }
     }
 
-    /// Changes the shape for words of `word` numbers, and lets several threads fill the rows, each its own.
+    /// Changes the shape for words of `word` numbers, and returns a target that several threads may fill, each its
+    /// own rows.
     pub(in crate::kernel) fn target(&mut self, rows: usize, cols: usize, word: usize) -> Target<'_> {
         self.reshape(rows, cols, word);
         Target {
             words: self.words.as_mut_ptr(),
             stride: self.stride,
-            grids: self.grids.as_mut_ptr(),
+            params: self.params.as_mut_ptr(),
             groups: self.groups(),
             rows,
             borrowed: PhantomData,
         }
     }
 
-    /// The number of rows.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The number of columns.
+    /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Groups in a row.
+    /// Number of groups in a row.
     pub(in crate::kernel) fn groups(&self) -> usize {
         self.cols.div_ceil(GROUP)
     }
@@ -90,9 +93,9 @@ impl Quantised {
         &self.words[row * self.stride..self.rows * self.stride]
     }
 
-    /// The grids of all rows from `row` on, [rows, groups].
-    pub(in crate::kernel) fn grids_from(&self, row: usize) -> &[Grid] {
-        &self.grids[row * self.groups()..self.rows * self.groups()]
+    /// The params of all rows from `row` on, [rows, groups].
+    pub(in crate::kernel) fn params_from(&self, row: usize) -> &[QuantParams] {
+        &self.params[row * self.groups()..self.rows * self.groups()]
     }
 }
 
@@ -101,19 +104,19 @@ impl Quantised {
 pub(in crate::kernel) struct Target<'a> {
     words: *mut i32,
     stride: usize,
-    grids: *mut Grid,
+    params: *mut QuantParams,
     groups: usize,
     rows: usize,
     borrowed: PhantomData<&'a mut Quantised>,
 }
 
-// SAFETY: it stands for an exclusive borrow, and that each thread writes rows of its own is the contract of `fill`.
+// SAFETY: stands for an exclusive borrow; the contract of `fill` gives each thread its own rows.
 unsafe impl Send for Target<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Target<'_> {}
 
 impl Target<'_> {
-    /// Quantises `x`, columns of one row from `first` on: whole groups, or to the row's end.
+    /// Quantises `x`: columns of one row from `first` on, which are whole groups or end with the row.
     ///
     /// # Safety
     /// No other thread fills these groups.
@@ -121,30 +124,30 @@ impl Target<'_> {
     pub(in crate::kernel) unsafe fn fill<S: Simd>(self, s: S, row: usize, first: usize, x: &[f32]) {
         let (group, count) = (first / GROUP, x.len().div_ceil(GROUP));
         assert!(row < self.rows && first.is_multiple_of(GROUP) && group + count <= self.groups);
-        // SAFETY: the shape has room for the row, in whole lines and so in whole vectors.
+        // SAFETY: the shape has space for the row in whole lines, and so in whole vectors.
         unsafe {
-            let grids = std::slice::from_raw_parts_mut(self.grids.add(row * self.groups + group), count);
-            quantise(s, x, self.words.add(row * self.stride + first / S::WORD), grids);
+            let params = std::slice::from_raw_parts_mut(self.params.add(row * self.groups + group), count);
+            quantise(s, x, self.words.add(row * self.stride + first / S::WORD), params);
         }
     }
 }
 
-/// Some groups of a row.
+/// Quantises some groups of a row.
 ///
 /// # Safety
-/// `words` has room for them, the last one rounded up to whole vectors.
+/// `words` has space for them, with the last group rounded up to whole vectors.
 #[inline(always)]
-unsafe fn quantise<S: Simd>(s: S, row: &[f32], mut words: *mut i32, grids: &mut [Grid]) {
-    for (group, grid) in row.chunks(GROUP).zip(grids) {
+unsafe fn quantise<S: Simd>(s: S, row: &[f32], mut words: *mut i32, params: &mut [QuantParams]) {
+    for (group, params) in row.chunks(GROUP).zip(params) {
         let (least, greatest) = range(s, group);
         let width = greatest - least;
-        // A group without width is its least value; so is one whose steps would not be normal numbers.
+        // A group without width is its minimum. So is one whose scale would not be a normal number.
         let inverse = if width > 1e-30 { 255.0 / width } else { 0.0 };
-        *grid = Grid { least, step: if inverse == 0.0 { 0.0 } else { width / 255.0 } };
+        *params = QuantParams { min: least, scale: if inverse == 0.0 { 0.0 } else { width / 255.0 } };
         let (least_value, least, inverse) = (least, s.splat(least), s.splat(inverse));
         let mut whole = group.chunks_exact(S::LANES);
         for chunk in &mut whole {
-            // SAFETY: the caller vouches for the room.
+            // SAFETY: the caller guarantees the space.
             unsafe { s.store_rounded_at(s.mul(s.sub(s.load(chunk), least), inverse), words) };
             words = words.wrapping_add(S::LANES / S::WORD);
         }
@@ -157,7 +160,7 @@ unsafe fn quantise<S: Simd>(s: S, row: &[f32], mut words: *mut i32, grids: &mut 
     }
 }
 
-/// The least and the greatest value of some, at least one.
+/// The minimum and the maximum of at least one value.
 #[inline(always)]
 fn range<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
     let (mut least, mut greatest) = (s.splat(values[0]), s.splat(values[0]));
@@ -174,13 +177,13 @@ fn range<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
 #[cfg(test)]
 pub(in crate::kernel) mod tests {
     use super::*;
-    use crate::kernel::gemm::epilogue::{Before, Pass, To};
+    use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::kernel::simd::{Kernel, run_words};
     use crate::machine::cpu::{self, Level};
     use crate::machine::team::Team;
 
-    /// What the words say, in the numbers of the grid.
+    /// The byte of an element, and its dequantised value.
     pub(in crate::kernel) fn restored(level: Level, q: &Quantised, row: usize, col: usize) -> (u8, f32) {
         struct WordSize;
         impl Kernel for WordSize {
@@ -191,11 +194,11 @@ pub(in crate::kernel) mod tests {
             }
         }
         let word = run_words(level, WordSize);
-        // Groups are whole words, so columns lie side by side through all of them.
+        // Groups are whole words, so columns are adjacent across groups.
         let bits = q.words_from(row)[col / word] as u32 >> (32 / word * (col % word));
         let number = (bits & (u32::MAX >> (32 - 32 / word))) as u8;
-        let grid = q.grids_from(row)[col / GROUP];
-        (number, grid.least + grid.step * f32::from(number))
+        let params = q.params_from(row)[col / GROUP];
+        (number, params.min + params.scale * f32::from(number))
     }
 
     #[test]
@@ -208,14 +211,19 @@ pub(in crate::kernel) mod tests {
                 (0..7).for_each(|row| x.row_mut(row)[cols / 2] *= 40.0);
                 x.row_mut(3).fill(0.25);
                 let mut q = Quantised::default();
-                Pass { before: Before::Nothing, x: &mut x, to: To::Bytes(&mut q) }.apply(level, &Team::default());
+                Epilogue { before: InPlace::Nothing, x: &mut x, to: Conversion::Int8(&mut q) }
+                    .apply(level, &Team::default());
                 for row in 0..7 {
                     for (g, group) in x.row(row).chunks(GROUP).enumerate() {
                         let least = group.iter().copied().fold(f32::INFINITY, f32::min);
                         let greatest = group.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                         let width = greatest - least;
                         let step = width / 255.0;
-                        assert_eq!(q.grids_from(row)[g], Grid { least, step }, "{level}, seed {seed}");
+                        assert_eq!(
+                            q.params_from(row)[g],
+                            QuantParams { min: least, scale: step },
+                            "{level}, seed {seed}"
+                        );
                         for (i, &value) in group.iter().enumerate() {
                             let (number, got) = restored(level, &q, row, g * GROUP + i);
                             let at = format!("{level}, {cols} columns, seed {seed}, [{row}, {}]", g * GROUP + i);

@@ -1,7 +1,7 @@
-//! Activations as pairs of bf16: each number is a high and a low part, x ≈ high + low, to 2⁻¹⁷ of its size.
+//! Activations split into two bf16: a high and a low part, x ≈ high + low, to 2⁻¹⁷ of its size.
 //!
-//! Products of bf16 are what a processor with tiles multiplies fastest. Of two such sums the three greater products
-//! are taken and the product of the lows is left out, which is 2⁻¹⁶ of the whole at most (Henry, Tang and Heinecke,
+//! Processors with tiles multiply bf16 fastest. Of the product of two such sums, the three greater products are
+//! computed, and the product of the low parts is omitted: at most 2⁻¹⁶ of the whole (Henry, Tang and Heinecke,
 //! 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations").
 
 use std::marker::PhantomData;
@@ -10,29 +10,29 @@ use crate::kernel::matrix::{Aligned, row_stride};
 use crate::kernel::simd::Simd;
 use crate::kernel::tiles;
 
-/// Numbers of a tile's row: a row is filled up to whole ones, with zeros.
+/// Numbers in a tile's row. LayerInput are filled with zeros to whole steps.
 pub(in crate::kernel) const STEP: usize = tiles::STEP_BYTES / 2;
 
-/// [rows, cols] of pairs; filled by a [`Pass`](super::epilogue::Pass).
+/// [rows, cols] of pairs; filled by a [`Epilogue`](super::epilogue::Epilogue).
 #[derive(Default)]
-pub struct Pairs {
+pub struct SplitBf16 {
     /// [rows, stride] words of two numbers.
     highs: Aligned<i32>,
-    /// The same.
+    /// [rows, stride] words of two numbers.
     lows: Aligned<i32>,
     rows: usize,
     cols: usize,
-    /// Words from row to row.
+    /// Words from one row to the next.
     stride: usize,
 }
 
-impl Pairs {
-    /// The number of rows.
+impl SplitBf16 {
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// The number of columns.
+    /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
@@ -42,16 +42,16 @@ impl Pairs {
         self.stride
     }
 
-    /// All highs and lows from `row` on.
+    /// All high and low parts from `row` on.
     pub(in crate::kernel) fn words_from(&self, row: usize) -> (&[i32], &[i32]) {
         (&self.highs[row * self.stride..], &self.lows[row * self.stride..])
     }
 
-    /// Changes the shape, and lets several threads fill the rows, each its own.
+    /// Changes the shape, and returns a target that several threads may fill, each its own rows.
     pub(in crate::kernel) fn target(&mut self, rows: usize, cols: usize) -> Target<'_> {
         (self.rows, self.cols) = (rows, cols);
         self.stride = row_stride(cols.next_multiple_of(STEP) / 2);
-        // Tiles read whole tiles.
+        // Tile loads read whole tiles.
         let words = rows.next_multiple_of(tiles::TILE_ROWS) * self.stride;
         self.highs.reserve(words);
         self.lows.reserve(words);
@@ -60,7 +60,7 @@ impl Pairs {
     }
 }
 
-/// `Pairs` whose rows several threads fill, each its own.
+/// `SplitBf16` whose rows several threads fill, each its own.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Target<'a> {
     highs: *mut i32,
@@ -68,16 +68,16 @@ pub(in crate::kernel) struct Target<'a> {
     stride: usize,
     rows: usize,
     cols: usize,
-    borrowed: PhantomData<&'a mut Pairs>,
+    borrowed: PhantomData<&'a mut SplitBf16>,
 }
 
-// SAFETY: it stands for an exclusive borrow, and that each thread writes rows of its own is the contract of `fill`.
+// SAFETY: stands for an exclusive borrow; the contract of `fill` gives each thread its own rows.
 unsafe impl Send for Target<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Target<'_> {}
 
 impl Target<'_> {
-    /// Makes pairs of `x`, finite numbers, columns of one row from `first` on: whole steps, or to the row's end.
+    /// Splits `x`, finite numbers: columns of one row from `first` on, which are whole steps or end with the row.
     ///
     /// # Safety
     /// No other thread fills these columns.
@@ -89,7 +89,7 @@ impl Target<'_> {
         for at in (0..x.len().next_multiple_of(STEP)).step_by(S::LANES) {
             let rest = &x[at.min(x.len())..];
             let v = if rest.len() >= S::LANES { s.load(rest) } else { s.load_or(rest, 0.0) };
-            // SAFETY: the shape has room for the row in whole steps, which are whole vectors.
+            // SAFETY: the shape has space for the row in whole steps, which are whole vectors.
             unsafe {
                 let rounded = s.store_bf16_at(v, high);
                 s.store_bf16_at(s.sub(v, rounded), low);
@@ -102,13 +102,13 @@ impl Target<'_> {
 #[cfg(test)]
 pub(in crate::kernel) mod tests {
     use super::*;
-    use crate::kernel::gemm::epilogue::{Before, Pass, To};
+    use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
     use crate::machine::team::Team;
 
-    /// One pair.
-    pub(in crate::kernel) fn restored(pairs: &Pairs, row: usize, col: usize) -> (f32, f32) {
+    /// Both parts of an element.
+    pub(in crate::kernel) fn restored(pairs: &SplitBf16, row: usize, col: usize) -> (f32, f32) {
         let number = |word: i32| f32::from_bits((word as u32 >> (16 * (col % 2))) << 16);
         let (highs, lows) = pairs.words_from(row);
         (number(highs[col / 2]), number(lows[col / 2]))
@@ -123,8 +123,9 @@ pub(in crate::kernel) mod tests {
             x.row_mut(3).fill(-3.1e-20);
             x.row_mut(4).iter_mut().for_each(|x| *x *= 4e9);
             for level in cpu::Level::supported() {
-                let mut pairs = Pairs::default();
-                Pass { before: Before::Nothing, x: &mut x, to: To::Pairs(&mut pairs) }.apply(level, &Team::default());
+                let mut pairs = SplitBf16::default();
+                Epilogue { before: InPlace::Nothing, x: &mut x, to: Conversion::SplitBf16(&mut pairs) }
+                    .apply(level, &Team::default());
                 for row in 0..7 {
                     for (col, &value) in x.row(row).iter().enumerate() {
                         let (high, low) = restored(&pairs, row, col);

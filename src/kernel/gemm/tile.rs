@@ -1,13 +1,14 @@
-//! The heart: a tile of a matrix product that stays in registers for the whole depth.
+//! The register tile: a tile of a matrix product that stays in registers for the whole depth.
 //!
 //! ```text
 //! for k in 0..depth            // one accumulator per element, k ascending: the bits of an element
-//!     w = b[k, 0..vectors]     // depend neither on the tile's height nor on the row's place in it
+//!     w = b[k, 0..vectors]     // depend neither on the tile's height nor on the row's position in it
 //!     for i in 0..rows
 //!         acc[i] += a[i, k] * w
 //! ```
-//! There is no blocking over the depth: a panel of weights (32 columns, 48 KB at depth 384) stays in the second
-//! cache while the row tiles pass, and 14 rows read 9 bytes of it per cycle, which that cache gives easily.
+//! There is no blocking over the depth. A panel of weights (32 columns, 48 KB at depth 384) stays in the
+//! second-level cache while the row tiles pass, and 14 rows read 9 bytes of it per cycle, which is well within that
+//! cache's bandwidth.
 
 use crate::kernel::simd::{Kernel, Simd};
 
@@ -24,11 +25,11 @@ pub(in crate::kernel) struct Tile {
     pub depth: usize,
     /// [vectors · LANES], or null for zeros.
     pub start: *const f32,
-    /// [rows, vectors · LANES], or null for nothing. Rows may overlap, and the stride be negative.
+    /// [rows, vectors · LANES], or null for nothing. LayerInput may overlap, and the stride may be negative.
     pub add: *const f32,
     pub add_stride: isize,
-    /// What will be needed next, fetched into the second cache while this tile computes: for each k a line per
-    /// vector from here on, then on by `ahead_step`. It need not be valid memory.
+    /// Data needed next, which this tile prefetches into the second-level cache: for each k one line per vector
+    /// from here on, then on by `ahead_step`. Any address is valid.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// [rows, vectors · LANES]
@@ -51,7 +52,7 @@ impl Tile {
     }
 }
 
-/// A tile whose maker upholds the contract of [`Tile::compute`].
+/// A tile whose creator upholds the contract of [`Tile::compute`].
 struct Vouched(Tile);
 
 impl Kernel for Vouched {
@@ -80,7 +81,7 @@ impl Kernel for Vouched {
 /// As [`Tile::compute`], with `ROWS` rows and `VECTORS` vectors.
 #[inline(always)]
 unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Tile) {
-    // SAFETY of all pointer steps: rows, vectors and depth are those of the matrices the caller vouches for.
+    // SAFETY of all pointer steps: rows, vectors and depth are those of the matrices that the caller guarantees.
     unsafe {
         let mut start = [s.splat(0.0); VECTORS];
         if !tile.start.is_null() {
@@ -90,8 +91,8 @@ unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Ti
         }
         let mut sums = [start; ROWS];
         let (mut a, mut b, mut ahead) = (tile.a, tile.b, tile.ahead);
-        // Wrapping steps, for the builds with debug assertions: these would check every `add`, and this loop is
-        // nearly all of the work.
+        // Wrapping steps, because with debug assertions every `add` would be checked, and this loop is nearly all
+        // of the work.
         for _ in 0..tile.depth {
             let mut weights = [s.splat(0.0); VECTORS];
             for (j, w) in weights.iter_mut().enumerate() {
@@ -121,7 +122,7 @@ unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Ti
     }
 }
 
-/// Cuts `rows` rows into tiles of at most `TILE_ROWS`, all of nearly the same height: (first row, rows).
+/// Cuts `rows` rows into tiles of at most `TILE_ROWS`, of nearly equal height: (first row, rows).
 #[inline(always)]
 pub(in crate::kernel) fn row_tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let tiles = rows.div_ceil(S::TILE_ROWS);

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// Proof that AVX2 and FMA are there, and AVX-VNNI if so marked: only [`Avx2Fma::detect`] makes one.
+/// Proof that AVX2 and FMA are available, and AVX-VNNI if `VNNI`. Only [`Avx2Fma::detect`] makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx2Fma<const VNNI: bool>(());
 
@@ -30,7 +30,7 @@ fn compiled_with_vnni<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx2Fma<VNNI
     kernel.run(simd)
 }
 
-/// An instruction of this set, on values only.
+/// An instruction of this set on values only.
 macro_rules! op {
     ($instruction:expr) => {
         // SAFETY: `self` exists, so the processor has these instructions, and no memory is touched.
@@ -38,12 +38,12 @@ macro_rules! op {
     };
 }
 
-/// All ones in the first `n` lanes.
+/// A mask of all ones in the first `n` lanes.
 #[inline(always)]
 fn first(n: usize) -> __m256i {
     const ONES_THEN_ZEROS: [i32; 2 * LANES] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
     let window = &ONES_THEN_ZEROS[LANES - n..][..LANES];
-    // SAFETY: the window has eight i32; the instruction is AVX, which every caller's token stands for.
+    // SAFETY: the window has eight i32; the instruction is AVX, which every caller's token guarantees.
     unsafe { _mm256_loadu_si256(window.as_ptr().cast()) }
 }
 
@@ -75,7 +75,7 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
     #[inline(always)]
     fn load_or(self, from: &[f32], fill: f32) -> Self::V {
         let mask = first(from.len());
-        // SAFETY: lanes outside the mask, that is beyond the slice, are not read.
+        // SAFETY: lanes outside the mask, beyond the slice, are not read.
         let v = unsafe { _mm256_maskload_ps(from.as_ptr(), mask) };
         op!(_mm256_blendv_ps(_mm256_set1_ps(fill), v, _mm256_castsi256_ps(mask)))
     }
@@ -89,31 +89,31 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
     #[inline(always)]
     fn store_first(self, v: Self::V, to: &mut [f32]) {
         let mask = first(to.len());
-        // SAFETY: lanes outside the mask, that is beyond the slice, are not written.
+        // SAFETY: lanes outside the mask, beyond the slice, are not written.
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask, v) }
     }
 
     #[inline(always)]
     unsafe fn load_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for eight f32; no alignment is assumed.
+        // SAFETY: the caller guarantees eight f32; no alignment is assumed.
         unsafe { _mm256_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn splat_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for one f32.
+        // SAFETY: the caller guarantees one f32.
         unsafe { _mm256_broadcastss_ps(_mm_load_ss(from)) }
     }
 
     #[inline(always)]
     unsafe fn store_at(self, v: Self::V, to: *mut f32) {
-        // SAFETY: the caller vouches for eight f32; no alignment is assumed.
+        // SAFETY: the caller guarantees eight f32; no alignment is assumed.
         unsafe { _mm256_storeu_ps(to, v) }
     }
 
     #[inline(always)]
     fn prefetch(self, address: *const f32) {
-        // SAFETY: a prefetch of an invalid address does nothing.
+        // SAFETY: a prefetch of an invalid address has no effect.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
@@ -185,19 +185,19 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
 
     #[inline(always)]
     unsafe fn load_words_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller vouches for eight i32; no alignment is assumed.
+        // SAFETY: the caller guarantees eight i32; no alignment is assumed.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
-        // SAFETY: the caller vouches for eight i32; no alignment is assumed.
+        // SAFETY: the caller guarantees eight i32; no alignment is assumed.
         unsafe { _mm256_storeu_si256(to.cast(), v) }
     }
 
     #[inline(always)]
     unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller vouches for one i32.
+        // SAFETY: the caller guarantees one i32.
         unsafe { _mm256_set1_epi32(from.read_unaligned()) }
     }
 
@@ -218,7 +218,7 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
 
     #[inline(always)]
     unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32) {
-        // SAFETY: the caller vouches for eight numbers in the form of words.
+        // SAFETY: the caller guarantees space for eight numbers in words.
         unsafe {
             let whole = _mm256_cvtps_epi32(v);
             let narrow = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
@@ -232,7 +232,7 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
 
     #[inline(always)]
     unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V {
-        // SAFETY: the caller vouches for eight numbers of 16 bits.
+        // SAFETY: the caller guarantees space for eight numbers of 16 bits.
         unsafe {
             let bits = _mm256_castps_si256(v);
             let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};
 
-/// Proof that AVX-512 (F and BW) is there, and VNNI if so marked: only [`Avx512::detect`] makes one.
+/// Proof that AVX-512 (F and BW) is available, and VNNI if `VNNI`. Only [`Avx512::detect`] makes one.
 #[derive(Clone, Copy)]
 pub(super) struct Avx512<const VNNI: bool>(());
 
@@ -30,7 +30,7 @@ fn compiled_with_vnni<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx512<VNNI>
     kernel.run(simd)
 }
 
-/// An instruction of this set, on values only.
+/// An instruction of this set on values only.
 macro_rules! op {
     ($instruction:expr) => {
         // SAFETY: `self` exists, so the processor has these instructions, and no memory is touched.
@@ -38,7 +38,7 @@ macro_rules! op {
     };
 }
 
-/// A bit for each of the first `n` lanes.
+/// A mask with a bit for each of the first `n` lanes.
 #[inline(always)]
 fn first(n: usize) -> __mmask16 {
     assert!(n <= LANES, "a partial vector has at most {LANES} lanes");
@@ -72,7 +72,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn load_or(self, from: &[f32], fill: f32) -> Self::V {
-        // SAFETY: lanes outside the mask, that is beyond the slice, are not read.
+        // SAFETY: lanes outside the mask, beyond the slice, are not read.
         unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(from.len()), from.as_ptr()) }
     }
 
@@ -84,31 +84,31 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     fn store_first(self, v: Self::V, to: &mut [f32]) {
-        // SAFETY: lanes outside the mask, that is beyond the slice, are not written.
+        // SAFETY: lanes outside the mask, beyond the slice, are not written.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
     }
 
     #[inline(always)]
     unsafe fn load_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for sixteen f32; no alignment is assumed.
+        // SAFETY: the caller guarantees sixteen f32; no alignment is assumed.
         unsafe { _mm512_loadu_ps(from) }
     }
 
     #[inline(always)]
     unsafe fn splat_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for one f32.
+        // SAFETY: the caller guarantees one f32.
         unsafe { _mm512_broadcastss_ps(_mm_load_ss(from)) }
     }
 
     #[inline(always)]
     unsafe fn store_at(self, v: Self::V, to: *mut f32) {
-        // SAFETY: the caller vouches for sixteen f32; no alignment is assumed.
+        // SAFETY: the caller guarantees sixteen f32; no alignment is assumed.
         unsafe { _mm512_storeu_ps(to, v) }
     }
 
     #[inline(always)]
     fn prefetch(self, address: *const f32) {
-        // SAFETY: a prefetch of an invalid address does nothing.
+        // SAFETY: a prefetch of an invalid address has no effect.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
@@ -169,19 +169,19 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn load_words_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller vouches for sixteen i32; no alignment is assumed.
+        // SAFETY: the caller guarantees sixteen i32; no alignment is assumed.
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
     #[inline(always)]
     unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
-        // SAFETY: the caller vouches for sixteen i32; no alignment is assumed.
+        // SAFETY: the caller guarantees sixteen i32; no alignment is assumed.
         unsafe { _mm512_storeu_si512(to.cast(), v) }
     }
 
     #[inline(always)]
     unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller vouches for one i32.
+        // SAFETY: the caller guarantees one i32.
         unsafe { _mm512_set1_epi32(from.read_unaligned()) }
     }
 
@@ -202,7 +202,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32) {
-        // SAFETY: the caller vouches for sixteen numbers in the form of words.
+        // SAFETY: the caller guarantees space for sixteen numbers in words.
         unsafe {
             let whole = _mm512_cvtps_epi32(v);
             if VNNI {
@@ -215,7 +215,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
 
     #[inline(always)]
     unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V {
-        // SAFETY: the caller vouches for sixteen numbers of 16 bits.
+        // SAFETY: the caller guarantees space for sixteen numbers of 16 bits.
         unsafe {
             let bits = _mm512_castps_si512(v);
             let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));

@@ -1,4 +1,4 @@
-//! Four f32 in plain Rust: right on every machine, and what the compiler vectorises with SSE2 or NEON.
+//! Four f32 in plain Rust: correct on every machine, and vectorised by the compiler with SSE2 or NEON.
 
 use super::{Kernel, Simd, bf16};
 
@@ -56,19 +56,19 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for `LANES` f32; no alignment is assumed.
+        // SAFETY: the caller guarantees `LANES` f32; no alignment is assumed.
         unsafe { from.cast::<Self::V>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn splat_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller vouches for one f32.
+        // SAFETY: the caller guarantees one f32.
         unsafe { [*from; LANES] }
     }
 
     #[inline(always)]
     unsafe fn store_at(self, v: Self::V, to: *mut f32) {
-        // SAFETY: the caller vouches for `LANES` f32; no alignment is assumed.
+        // SAFETY: the caller guarantees `LANES` f32; no alignment is assumed.
         unsafe { to.cast::<Self::V>().write_unaligned(v) }
     }
 
@@ -97,7 +97,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // Without the instruction `f32::mul_add` is a call into libm, some fifty times slower.
+        // Without the instruction, `f32::mul_add` is a call into libm, some fifty times slower.
         if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
             std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
         } else {
@@ -117,8 +117,8 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn round(self, v: Self::V) -> Self::V {
-        // Adding 1.5 · 2^23 leaves no fraction bits: a rounding without a call, for |v| < 2^22. Greater
-        // values reach this only as arguments of exp, which clamps them first.
+        // Adding 1.5 · 2^23 leaves no fraction bits: a rounding without a call, for |v| < 2^22. Greater values come
+        // only as arguments of exp, which clamps them first.
         const ROUND: f32 = 12_582_912.0;
         v.map(|x| (x + ROUND) - ROUND)
     }
@@ -140,19 +140,19 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn load_words_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller vouches for `LANES` i32; no alignment is assumed.
+        // SAFETY: the caller guarantees `LANES` i32; no alignment is assumed.
         unsafe { from.cast::<Self::I>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
-        // SAFETY: the caller vouches for `LANES` i32; no alignment is assumed.
+        // SAFETY: the caller guarantees `LANES` i32; no alignment is assumed.
         unsafe { to.cast::<Self::I>().write_unaligned(v) }
     }
 
     #[inline(always)]
     unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller vouches for one i32.
+        // SAFETY: the caller guarantees one i32.
         unsafe { [*from; LANES] }
     }
 
@@ -175,7 +175,7 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_rounded_at(self, v: Self::V, to: *mut i32) {
         let whole = self.round(v).map(|x| x as i32);
-        // SAFETY: the caller vouches for two words.
+        // SAFETY: the caller guarantees two words.
         unsafe { to.cast::<[i32; 2]>().write_unaligned([whole[0] | whole[1] << 16, whole[2] | whole[3] << 16]) }
     }
 
@@ -183,7 +183,7 @@ impl Simd for Portable {
     unsafe fn store_bf16_at(self, v: Self::V, to: *mut i32) -> Self::V {
         let rounded = v.map(bf16);
         let half = |i: usize| (rounded[i].to_bits() >> 16) as i32;
-        // SAFETY: the caller vouches for two words.
+        // SAFETY: the caller guarantees two words.
         unsafe { to.cast::<[i32; 2]>().write_unaligned([half(0) | half(1) << 16, half(2) | half(3) << 16]) };
         rounded
     }

@@ -1,14 +1,14 @@
-//! Processors without tiles: nothing here can be made, and so nothing is ever called.
+//! Processors without tiles: no value of these types can exist, so nothing here is ever called.
 
 use std::mem::MaybeUninit;
 
 use super::{Block, Sums};
 
-/// There is none.
+/// An empty type.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) enum Tiles {}
 
-/// There is none.
+/// An empty type.
 pub(in crate::kernel) enum Shaped {}
 
 impl Tiles {

@@ -1,8 +1,8 @@
-//! The instructions.
+//! The instructions of AMX.
 //!
-//! The compiler has no stable names for these instructions, so they are written in assembly. One block of it computes
-//! a whole [`Block`] of a product, and no tile outlives its block: the compiler, which knows nothing of tiles, has
-//! nothing to keep. What a thread does keep from block to block is the tiles' shape, for as long as it holds a
+//! The compiler has no stable names for these instructions, so they are written in assembly. One assembly block
+//! computes a whole [`Block`] of a product, and no tile register is live outside of it, so the compiler, which does
+//! not know tiles, has nothing to save. Only the tiles' shape is kept between blocks, while the thread holds a
 //! [`Shaped`]. Source: Intel, "Architecture Instruction Set Extensions Programming Reference", chapter 3.
 
 use std::arch::asm;
@@ -17,18 +17,18 @@ const WEIGHT_STRIDE: usize = 4 * BLOCK;
 /// Bytes of the weights of one step.
 const STEP_WEIGHTS: usize = TILE_ROWS * WEIGHT_STRIDE;
 
-/// Proof that the processor has AMX for bytes and bf16 and that the system lets this process use it: only
+/// Proof that the processor has AMX for bytes and bf16, and that the system lets this process use it. Only
 /// [`Tiles::detect`] makes one.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Tiles(());
 
 impl Tiles {
-    /// The proof, where [`Level::Amx`] is supported.
+    /// Makes the proof if [`Level::Amx`] is supported.
     pub(in crate::kernel) fn detect() -> Option<Self> {
         Level::Amx.is_supported().then_some(Self(()))
     }
 
-    /// Gives this thread's tiles their shape.
+    /// Sets the shape of this thread's tiles.
     pub(in crate::kernel) fn shape(self) -> Shaped {
         /// The operand of LDTILECFG.
         #[repr(C, align(64))]
@@ -42,23 +42,25 @@ impl Tiles {
         let mut config = Config { palette: 1, start_row: 0, reserved: [0; 14], bytes_a_row: [0; 16], rows: [0; 16] };
         config.bytes_a_row[..8].fill(STEP_BYTES as u16);
         config.rows[..8].fill(TILE_ROWS as u8);
-        // SAFETY: `self` exists, so the instruction does; it reads 64 bytes. The tiles it clears are nobody's.
+        // SAFETY: `self` exists, so the instruction does; it reads 64 bytes. The tiles that it clears are not in
+        // use.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags)) };
         Shaped(PhantomData)
     }
 }
 
-/// This thread's tiles have their shape. Dropped, they are free again, and cost no switch of threads any time.
+/// Guard: this thread's tiles have their shape. When dropped, they are free again, and no longer add to the cost of
+/// thread switches.
 pub(in crate::kernel) struct Shaped(PhantomData<*const ()>);
 
 impl Drop for Shaped {
     fn drop(&mut self) {
-        // SAFETY: the tiles have a shape, so the instruction is there.
+        // SAFETY: the tiles have a shape, so the instruction exists.
         unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
     }
 }
 
-/// The instructions of a block: those of one step between what every block begins and ends with.
+/// The instructions of a block: those of one step, with the common beginning and end of every block.
 macro_rules! block {
     ([$($step:literal),* $(,)?], $block:expr, $sums:expr, $($operand:tt)*) => {{
         let Block { x, x_stride, w, steps, ahead, ahead_lines, .. } = $block;
@@ -88,7 +90,7 @@ macro_rules! block {
     }};
 }
 
-/// `$times` times four products of tiles that depend on none of the others: nothing is loaded.
+/// `$times` times four products of independent tiles. Nothing is loaded.
 macro_rules! multiply {
     ($instruction:literal, $times:expr) => {
         asm!(
@@ -110,14 +112,14 @@ macro_rules! multiply {
     };
 }
 
-/// The address of a row of x in bytes.
+/// Address of a row of x.
 fn row(x: *const i32, stride: usize, row: usize) -> *const u8 {
     x.cast::<u8>().wrapping_add(row * stride)
 }
 
 impl Shaped {
-    /// `sums[i, j] = Σ x[i, k] · w[k, j]` over all k, x in 0..=255 and w in -128..=127, exact as long as it fits. If
-    /// not `tall`, rows from 16 on become zero.
+    /// Computes `sums[i, j] = Σ x[i, k] · w[k, j]` over all k, with x in 0..=255 and w in -128..=127, exactly
+    /// unless it overflows. If not `tall`, rows from 16 on become zero.
     ///
     /// # Safety
     /// x and w are valid for reads as described.
@@ -126,8 +128,8 @@ impl Shaped {
         block: Block,
         sums: &'a mut MaybeUninit<Sums<i32>>,
     ) -> &'a Sums<i32> {
-        // SAFETY: `self` exists, so the instructions do, and tiles have their shape. What is read the caller vouches
-        // for; what is written is `sums`, all of it: 32 rows of 128 bytes.
+        // SAFETY: `self` exists, so the instructions do, and tiles have their shape. The caller guarantees what is
+        // read; only `sums` is written, all of it: 32 rows of 128 bytes.
         unsafe {
             if block.tall {
                 block!(
@@ -163,9 +165,10 @@ impl Shaped {
         }
     }
 
-    /// `sums[i, j] = Σ x[i, k] · w[k, j]` over all k, to about 2⁻¹⁶ of each product: both are given as sums of two
-    /// bf16, high and low, and the product of the lows is left out. `block.x` are the highs of x; a step's weights are
-    /// its highs, then its lows. If not `tall`, rows from 16 on become zero.
+    /// Computes `sums[i, j] = Σ x[i, k] · w[k, j]` over all k, to about 2⁻¹⁶ of each product. Both are given as
+    /// sums of two bf16, high and low, and the product of the low parts is omitted. `block.x` is the high part of
+    /// x; the weights of a step are their high parts, then their low ones. If not `tall`, rows from 16 on become
+    /// zero.
     ///
     /// # Safety
     /// x, `lows` (of the same shape) and w are valid for reads as described.
@@ -181,7 +184,7 @@ impl Shaped {
             if block.tall {
                 block!(
                     [
-                        // High · low, small before great.
+                        // High · low: small products before great ones.
                         "tileloadd tmm4, [{x} + {x_stride}*1]",
                         "tileloadd tmm6, [{w} + {w_stride}*1 + 2048]",
                         "tdpbf16ps tmm0, tmm4, tmm6",
@@ -236,14 +239,14 @@ impl Shaped {
         }
     }
 
-    /// Multiplies four times so many tiles of bytes, to see how long that takes; returns the operations.
+    /// Multiplies four tiles of bytes `times` times, for a measurement. Returns the number of operations.
     pub(in crate::kernel) fn multiply_bytes(&self, times: usize) -> usize {
         // SAFETY: `self` exists, so the instructions do, and tiles have their shape. No memory is touched.
         unsafe { multiply!("tdpbusd", times) };
         times * 4 * TILE_ROWS * TILE_ROWS * STEP_BYTES * 2
     }
 
-    /// The same with tiles of bf16.
+    /// Does the same with tiles of bf16.
     pub(in crate::kernel) fn multiply_bf16(&self, times: usize) -> usize {
         // SAFETY: as above.
         unsafe { multiply!("tdpbf16ps", times) };

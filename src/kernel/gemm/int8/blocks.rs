@@ -1,16 +1,16 @@
-//! The product where the processor has tiles: a block of 32 × 32 sums at a time. While vectors [`fold`](super::dequantise) them,
-//! the tiles go on with what follows.
+//! The byte product on processors with tiles: a block of 32 × 32 sums at a time. While vector units
+//! [`dequantise`](super::dequantise) the sums, the tiles continue with the next block.
 
 use std::mem::MaybeUninit;
 
-use super::dequantise::WAITING;
+use super::dequantise::PENDING;
 use super::{LinearInt8, Product};
 use crate::kernel::gemm::panels::NEAR;
 use crate::kernel::gemm::quantise::GROUP;
 use crate::kernel::simd::{Kernel, Simd};
 use crate::kernel::tiles::{BLOCK, Block, STEP_BYTES, Shaped, Sums, TILE_ROWS, Tiles, row_blocks};
 
-/// Steps of a group.
+/// Steps per group.
 const GROUP_STEPS: usize = GROUP / STEP_BYTES;
 /// Words of the weights of a step.
 const STEP_WORDS: usize = TILE_ROWS * BLOCK;
@@ -33,14 +33,14 @@ impl Kernel for Blocks<'_> {
         let (panel_words, groups) = (layer.panel_words(), x.groups());
         let blocks = row_blocks(x.rows()).count();
         let lines = (STEP_WORDS / 16).div_ceil(blocks.max(1));
-        let mut sums = [const { MaybeUninit::<Sums<i32>>::uninit() }; WAITING];
+        let mut sums = [const { MaybeUninit::<Sums<i32>>::uninit() }; PENDING];
         let next = if blocks == 1 { NEAR } else { panels.len() * panel_words };
         for (turn, (first, rows)) in row_blocks(x.rows()).enumerate() {
             for panel in panels.clone() {
                 let w = layer.panels[panel * panel_words..][..panel_words].as_ptr();
                 let ahead = w.wrapping_add(next + turn * lines * 16 * (panel_words / STEP_WORDS));
-                for group in (0..groups).step_by(WAITING) {
-                    let count = WAITING.min(groups - group);
+                for group in (0..groups).step_by(PENDING) {
+                    let count = PENDING.min(groups - group);
                     for (g, sums) in (group..group + count).zip(&mut sums) {
                         let (from, to) = (g * GROUP_STEPS, layer.steps().min((g + 1) * GROUP_STEPS));
                         let block = Block {
@@ -56,20 +56,20 @@ impl Kernel for Blocks<'_> {
                         unsafe { shaped.dot_bytes(block, sums) };
                     }
                     // SAFETY: these groups of these rows and this panel are summed.
-                    unsafe { product.fold(panel, group..group + count, first..first + rows, &sums).run(s) };
+                    unsafe { product.dequantise(panel, group..group + count, first..first + rows, &sums).run(s) };
                 }
             }
             if let Some(then) = then {
                 then.apply(first..first + rows, panels.start * BLOCK..layer.outputs.min(panels.end * BLOCK));
             }
         }
-        // Held until here: tiles keep their shape from block to block.
+        // Kept until here, because tiles keep their shape from block to block.
         drop::<Shaped>(shaped);
     }
 }
 
 impl LinearInt8 {
-    /// Steps through the inputs.
+    /// Number of steps over the inputs.
     fn steps(&self) -> usize {
         self.panel_words() / STEP_WORDS
     }

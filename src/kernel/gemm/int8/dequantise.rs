@@ -1,36 +1,36 @@
-//! From exact sums to the result: `out += Σ step · scale · sum + least · total`, group by group.
+//! Dequantisation of exact sums: `out += Σ scale_x · scale_w · sum + min_x · total`, group by group.
 //!
-//! Sums of several groups wait in the first cache for one walk over their rows, so that the result is loaded and stored
-//! once for all of them.
+//! Sums of several groups are kept in the first-level cache for one walk over their rows, so that the result is
+//! loaded and stored once for all of them.
 
 use std::mem::MaybeUninit;
 
-use crate::kernel::gemm::quantise::Grid;
+use crate::kernel::gemm::quantise::QuantParams;
 use crate::kernel::simd::Simd;
 use crate::kernel::tiles::{BLOCK, Sums};
 
-/// Groups whose sums wait: 16 KB.
-pub(super) const WAITING: usize = 4;
+/// Most groups whose sums are kept: 16 KB.
+pub(super) const PENDING: usize = 4;
 
-/// Sums that wait, of one group each.
-pub(super) type Waiting = [MaybeUninit<Sums<i32>>; WAITING];
+/// Sums of several groups, waiting to be dequantised.
+pub(super) type PendingSums = [MaybeUninit<Sums<i32>>; PENDING];
 
 /// Adds the sums of some groups to some rows of a panel of the result.
-pub(super) struct Fold<'a> {
-    pub sums: &'a Waiting,
+pub(super) struct Dequantise<'a> {
+    pub sums: &'a PendingSums,
     /// Columns of the panel.
     pub width: usize,
-    /// [groups that wait, width]
+    /// [kept groups, width]
     pub scales: &'a [f32],
-    /// [groups that wait, width]
+    /// [kept groups, width]
     pub totals: &'a [f32],
-    /// From the first row's grid of the first group that waits; [rows, groups].
-    pub grids: &'a [Grid],
-    /// Groups of a row.
+    /// Parameters from the first row and the first kept group on; [rows, groups].
+    pub params: &'a [QuantParams],
+    /// Groups per row.
     pub groups: usize,
-    /// What the result begins with, `[width]`; else with what is there.
+    /// Initial values of the result, `[width]`; `None`: its present values.
     pub start: Option<&'a [f32]>,
-    /// What is added at last, [rows, width], and its stride.
+    /// Values added at the end, [rows, width], and their stride.
     pub add: Option<(*const f32, usize)>,
     /// [rows, width]
     pub out: *mut f32,
@@ -38,10 +38,10 @@ pub(super) struct Fold<'a> {
     pub rows: usize,
 }
 
-impl Fold<'_> {
+impl Dequantise<'_> {
     /// # Safety
-    /// The sums of the groups that wait are there for all rows. `add` is valid for reads as described, `out` for reads
-    /// and writes, and nobody else uses it.
+    /// The sums of the kept groups are initialised for all rows. `add` is valid for reads as described, `out` for
+    /// reads and writes, and no other thread uses it.
     #[inline(always)]
     pub(super) unsafe fn run<S: Simd>(&self, s: S) {
         // SAFETY: the caller's contract.
@@ -50,13 +50,13 @@ impl Fold<'_> {
                 1 => self.groups::<S, 1>(s),
                 2 => self.groups::<S, 2>(s),
                 3 => self.groups::<S, 3>(s),
-                _ => self.groups::<S, WAITING>(s),
+                _ => self.groups::<S, PENDING>(s),
             }
         }
     }
 
     /// # Safety
-    /// As [`Fold::run`], for `GROUPS` groups.
+    /// As [`Dequantise::run`], for `GROUPS` groups.
     #[inline(always)]
     unsafe fn groups<S: Simd, const GROUPS: usize>(&self, s: S) {
         for at in (0..self.width).step_by(S::LANES) {
@@ -66,8 +66,8 @@ impl Fold<'_> {
                 totals[g] = s.load(&self.totals[g * self.width + at..]);
             }
             for i in 0..self.rows {
-                let grids = &self.grids[i * self.groups..][..GROUPS];
-                // SAFETY: the caller vouches for the sums and the pointers; columns are inside of the panel.
+                let params = &self.params[i * self.groups..][..GROUPS];
+                // SAFETY: the caller guarantees the sums and the pointers; the columns are inside the panel.
                 unsafe {
                     let out = self.out.add(i * self.out_stride + at);
                     let mut sum = match self.start {
@@ -77,8 +77,8 @@ impl Fold<'_> {
                     for g in 0..GROUPS {
                         let exact = s.load_words_at(self.sums[g].as_ptr().cast::<i32>().add(i * BLOCK + at));
                         let scaled = s.mul(s.to_f32(exact), scales[g]);
-                        sum = s.mul_add(scaled, s.splat(grids[g].step), sum);
-                        sum = s.mul_add(totals[g], s.splat(grids[g].least), sum);
+                        sum = s.mul_add(scaled, s.splat(params[g].scale), sum);
+                        sum = s.mul_add(totals[g], s.splat(params[g].min), sum);
                     }
                     if let Some((add, stride)) = self.add {
                         sum = s.add(sum, s.load_at(add.add(i * stride + at)));

@@ -19,10 +19,11 @@ pub(super) struct Tile {
     /// [words, 2 · LANES]
     pub w: *const i32,
     pub words: usize,
-    /// What will be needed next: for each word two lines from here on, then on by `ahead_step` (see `gemm::tile`).
+    /// Data needed next, to be prefetched: for each word two lines from here on, then on by `ahead_step` (see
+    /// `gemm::tile`).
     pub ahead: *const i32,
     pub ahead_step: usize,
-    /// [rows, 2 · LANES], `BLOCK` from row to row.
+    /// [rows, 2 · LANES], with `BLOCK` numbers from one row to the next.
     pub sums: *mut i32,
     /// 1 ..= TILE_ROWS
     pub rows: usize,
@@ -39,7 +40,7 @@ impl Tile {
     }
 }
 
-/// A tile whose maker upholds the contract of [`Tile::compute`].
+/// A tile whose creator upholds the contract of [`Tile::compute`].
 struct Vouched(Tile);
 
 impl Kernel for Vouched {
@@ -70,7 +71,7 @@ unsafe fn sized<S: Simd, const ROWS: usize>(s: S, tile: Tile) {
     let width = VECTORS * S::LANES;
     let (mut x, mut w, mut ahead) = (tile.x, tile.w, tile.ahead);
     let mut sums = [[s.no_words(); VECTORS]; ROWS];
-    // SAFETY of all pointer steps: rows and words are those of the matrices the caller vouches for.
+    // SAFETY of all pointer steps: rows and words are those of the matrices that the caller guarantees.
     unsafe {
         // Wrapping steps, as in the f32 tile.
         for _ in 0..tile.words {
@@ -89,7 +90,7 @@ unsafe fn sized<S: Simd, const ROWS: usize>(s: S, tile: Tile) {
             w = w.wrapping_add(width);
             ahead = ahead.wrapping_add(tile.ahead_step);
         }
-        // Nothing but stores: with more to do here, the compiler would keep the sums in memory all the time.
+        // Only stores: with more to do here, the compiler would keep the sums in memory all the time.
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {
                 s.store_words_at(sum, tile.sums.add(i * BLOCK + j * S::LANES));
