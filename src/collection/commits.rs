@@ -161,7 +161,7 @@ impl Collection {
         for (done, what) in answers {
             answer(&done, stored.clone().map(|()| what));
         }
-        self.tend_graph();
+        self.wake_maintenance();
     }
 
     /// Adds an operation, if the quotas allow it.

@@ -37,13 +37,13 @@ pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
 
 /// Handle that wakes the maintenance thread.
 #[derive(Clone)]
-pub(super) struct Gardener(SyncSender<()>);
+pub(super) struct MaintenanceThread(SyncSender<()>);
 
-impl Gardener {
+impl MaintenanceThread {
     /// Starts the thread. If that fails, searches compare with all vectors: correct, and slow.
     pub(super) fn start(collections: Weak<Collections>) -> Self {
         let (wake, woken) = sync_channel(1);
-        let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || tend(&collections, &woken));
+        let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || run(&collections, &woken));
         if let Err(error) = started {
             tracing::error!(%error, "cannot start the maintenance thread: searches will compare with all documents");
         }
@@ -57,7 +57,7 @@ impl Gardener {
     }
 }
 
-fn tend(collections: &Weak<Collections>, woken: &Receiver<()>) {
+fn run(collections: &Weak<Collections>, woken: &Receiver<()>) {
     priority::lower(priority::BACKGROUND);
     let (mut checked, mut turn) = (Instant::now(), 0);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -14,7 +14,7 @@ use super::commits::{GroupCommit, OnDisk};
 use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
 use super::exports::Exports;
-use super::maintenance::Gardener;
+use super::maintenance::MaintenanceThread;
 use crate::index::{self, Index, Keep, Quality, Slot, Vector};
 use crate::machine::allocator;
 
@@ -50,7 +50,7 @@ pub struct Collection {
     pub(super) group_commit: GroupCommit,
     /// The collection on disk; `None`: it is in memory alone.
     pub(super) on_disk: Option<OnDisk>,
-    gardener: Gardener,
+    maintenance: MaintenanceThread,
 }
 
 /// Parameters of a new collection.
@@ -65,7 +65,7 @@ pub(super) struct New<'a> {
     pub quota: Quota,
     /// Most fields that the documents may have between them.
     pub max_fields: usize,
-    pub gardener: Gardener,
+    pub maintenance: MaintenanceThread,
     pub on_disk: Option<OnDisk>,
     /// The lowest unused row number.
     pub next_row: u64,
@@ -88,7 +88,7 @@ impl Collection {
             max_fields: new.max_fields,
             group_commit: GroupCommit::new(new.next_row),
             on_disk: new.on_disk,
-            gardener: new.gardener,
+            maintenance: new.maintenance,
         }
     }
 
@@ -216,8 +216,8 @@ impl Collection {
 
     /// Wakes the maintenance thread. If the graph is far behind, sleeps for a turn: in that time the thread links
     /// more vectors than a commit usually brings.
-    pub(super) fn tend_graph(&self) {
-        self.gardener.wake();
+    pub(super) fn wake_maintenance(&self) {
+        self.maintenance.wake();
         if self.is_far_behind() {
             std::thread::sleep(MAINTENANCE_TURN);
         }

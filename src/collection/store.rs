@@ -14,7 +14,7 @@ use super::budget::{Budget, Full, Limit, Quota, Usage};
 use super::commits::OnDisk;
 use super::disk::{self, Change, Disk, NewCollection};
 use super::load::{self, OpenError};
-use super::maintenance::{Collections, Gardener};
+use super::maintenance::{Collections, MaintenanceThread};
 use super::options::Options;
 use super::single::{Collection, New};
 use crate::index::{self, Keep};
@@ -72,7 +72,7 @@ pub struct Store {
     collections: Arc<Collections>,
     /// Held while a collection is created or deleted. Both are commits.
     changes: Mutex<()>,
-    gardener: Gardener,
+    maintenance: MaintenanceThread,
     index: index::Options,
     budget: Arc<Budget>,
     collection_quota: Quota,
@@ -95,7 +95,7 @@ impl Store {
         let indexes = disk.as_ref().map(|disk| disk.subdirectory(INDEXES)).transpose()?;
         let collections = Arc::<Collections>::default();
         let store = Self {
-            gardener: Gardener::start(Arc::downgrade(&collections)),
+            maintenance: MaintenanceThread::start(Arc::downgrade(&collections)),
             collections,
             changes: Mutex::default(),
             index: options.index,
@@ -122,7 +122,7 @@ impl Store {
             }
             store.forget_indexes(&collections.iter().map(|stored| stored.number).collect());
         }
-        store.gardener.wake();
+        store.maintenance.wake();
         Ok(store)
     }
 
@@ -237,7 +237,7 @@ impl Store {
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
             max_fields: self.max_collection_fields,
-            gardener: self.gardener.clone(),
+            maintenance: self.maintenance.clone(),
             on_disk: self.disk.as_ref().and_then(on_disk),
             next_row,
         })

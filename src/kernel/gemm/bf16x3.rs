@@ -133,7 +133,7 @@ impl Kernel for Product<'_> {
                     ahead_lines: lines,
                 };
                 // SAFETY: x has memory for whole tiles of rows and columns, and the panel for whole steps.
-                let sums = unsafe { shaped.dot_pairs(block, lows.as_ptr(), &mut sums) };
+                let sums = unsafe { shaped.dot_split(block, lows.as_ptr(), &mut sums) };
                 for (i, sums) in sums.0.iter().enumerate().take(rows) {
                     for at in (0..BLOCK).step_by(S::LANES) {
                         // SAFETY: y and the residual have `outputs` columns and, being matrices, space in each row
@@ -165,10 +165,10 @@ mod tests {
 
     const LEVEL: Level = Level::Amx;
 
-    fn pairs(x: &mut Matrix) -> SplitBf16 {
-        let mut pairs = SplitBf16::default();
-        Epilogue { before: InPlace::Nothing, x, to: Conversion::SplitBf16(&mut pairs) }.apply(LEVEL, &Team::default());
-        pairs
+    fn split(x: &mut Matrix) -> SplitBf16 {
+        let mut split = SplitBf16::default();
+        Epilogue { before: InPlace::Nothing, x, to: Conversion::SplitBf16(&mut split) }.apply(LEVEL, &Team::default());
+        split
     }
 
     /// Makes a layer; `None` on a machine without tiles.
@@ -195,7 +195,7 @@ mod tests {
             let seed = 100 * seed as u64;
             let Some((linear, weight, bias)) = layer(outputs, inputs, seed) else { return };
             let (mut x, residual) = (filled(rows, inputs, seed + 2), filled(rows, outputs, seed + 3));
-            let split = pairs(&mut x);
+            let split = split(&mut x);
             let (plain, sum) = (apply(&linear, &split, None), apply(&linear, &split, Some(&residual)));
             for i in 0..rows {
                 for j in 0..outputs {
@@ -218,12 +218,12 @@ mod tests {
     fn a_row_has_the_same_bits_alone_and_among_any_number_of_others() {
         let Some((linear, _, _)) = layer(70, 129, 7) else { return };
         let mut x = filled(60, 129, 8);
-        let all = apply(&linear, &pairs(&mut x), None);
+        let all = apply(&linear, &split(&mut x), None);
         for rows in 1..60 {
             let mut some = Matrix::default();
             some.reshape(rows, 129);
             (0..rows).for_each(|i| some.row_mut(i).copy_from_slice(x.row(60 - rows + i)));
-            let y = apply(&linear, &pairs(&mut some), None);
+            let y = apply(&linear, &split(&mut some), None);
             (0..rows).for_each(|i| assert_eq!(y.row(i), all.row(60 - rows + i), "row {i} of {rows}"));
         }
     }

@@ -72,8 +72,8 @@ impl Linear {
     /// Packs `weight`, [outputs, inputs] row-major as PyTorch stores it, and `bias`, `[outputs]`, for rows of this
     /// format. All numbers are finite. Panics if the lengths disagree.
     pub fn pack(level: Level, form: NumberFormat, weight: &[f32], bias: &[f32]) -> Self {
-        let pairs = if form == NumberFormat::SplitBf16 { LinearBf16x3::pack(level, weight, bias) } else { None };
-        match (form, pairs) {
+        let split = if form == NumberFormat::SplitBf16 { LinearBf16x3::pack(level, weight, bias) } else { None };
+        match (form, split) {
             (NumberFormat::Int8, _) => Self::Int8(LinearInt8::pack(level, weight, bias)),
             (_, Some(layer)) => Self::SplitBf16(layer),
             (_, None) => Self::F32(f32::Linear::pack(level, weight, bias)),

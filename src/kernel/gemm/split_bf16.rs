@@ -13,7 +13,7 @@ use crate::kernel::tiles;
 /// Numbers in a tile's row. LayerInput are filled with zeros to whole steps.
 pub(in crate::kernel) const STEP: usize = tiles::STEP_BYTES / 2;
 
-/// [rows, cols] of pairs; filled by a [`Epilogue`](super::epilogue::Epilogue).
+/// [rows, cols] of split; filled by a [`Epilogue`](super::epilogue::Epilogue).
 #[derive(Default)]
 pub struct SplitBf16 {
     /// [rows, stride] words of two numbers.
@@ -108,14 +108,14 @@ pub(in crate::kernel) mod tests {
     use crate::machine::team::Team;
 
     /// Both parts of an element.
-    pub(in crate::kernel) fn restored(pairs: &SplitBf16, row: usize, col: usize) -> (f32, f32) {
+    pub(in crate::kernel) fn restored(split: &SplitBf16, row: usize, col: usize) -> (f32, f32) {
         let number = |word: i32| f32::from_bits((word as u32 >> (16 * (col % 2))) << 16);
-        let (highs, lows) = pairs.words_from(row);
+        let (highs, lows) = split.words_from(row);
         (number(highs[col / 2]), number(lows[col / 2]))
     }
 
     #[test]
-    fn every_value_is_its_pair_to_2_to_the_minus_17_and_pairs_are_the_same_at_every_level() {
+    fn both_parts_give_every_value_to_2_to_the_minus_17_and_are_the_same_at_every_level() {
         for cols in [1, 2, 15, 16, 31, 32, 33, 129, 384] {
             let seed = cols as u64;
             let mut x = filled(7, cols, seed);
@@ -123,19 +123,19 @@ pub(in crate::kernel) mod tests {
             x.row_mut(3).fill(-3.1e-20);
             x.row_mut(4).iter_mut().for_each(|x| *x *= 4e9);
             for level in cpu::Level::supported() {
-                let mut pairs = SplitBf16::default();
-                Epilogue { before: InPlace::Nothing, x: &mut x, to: Conversion::SplitBf16(&mut pairs) }
+                let mut split = SplitBf16::default();
+                Epilogue { before: InPlace::Nothing, x: &mut x, to: Conversion::SplitBf16(&mut split) }
                     .apply(level, &Team::default());
                 for row in 0..7 {
                     for (col, &value) in x.row(row).iter().enumerate() {
-                        let (high, low) = restored(&pairs, row, col);
+                        let (high, low) = restored(&split, row, col);
                         let at = format!("{level}, {cols} columns, seed {seed}, [{row}, {col}]");
                         assert_eq!(high, crate::kernel::simd::bf16(value), "{at}");
                         assert_eq!(low, crate::kernel::simd::bf16(value - high), "{at}");
                         assert!((high + low - value).abs() <= value.abs() * 2f32.powi(-17), "{at}");
                     }
                     for col in cols..cols.next_multiple_of(STEP) {
-                        assert_eq!(restored(&pairs, row, col), (0.0, 0.0), "{level}, {cols} columns, beyond the last");
+                        assert_eq!(restored(&split, row, col), (0.0, 0.0), "{level}, {cols} columns, beyond the last");
                     }
                 }
             }

@@ -26,7 +26,7 @@ impl Shaped {
         match *self {}
     }
 
-    pub(in crate::kernel) unsafe fn dot_pairs<'a>(
+    pub(in crate::kernel) unsafe fn dot_split<'a>(
         &self,
         _: Block,
         _: *const i32,

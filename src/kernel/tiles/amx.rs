@@ -172,7 +172,7 @@ impl Shaped {
     ///
     /// # Safety
     /// x, `lows` (of the same shape) and w are valid for reads as described.
-    pub(in crate::kernel) unsafe fn dot_pairs<'a>(
+    pub(in crate::kernel) unsafe fn dot_split<'a>(
         &self,
         block: Block,
         lows: *const i32,
