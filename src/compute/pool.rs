@@ -76,7 +76,7 @@ impl Pool {
         cost: Duration,
         work: impl FnOnce(&Stop) -> T + Send + 'static,
     ) -> Result<T, Refused> {
-        let call = self.enter(when_full, cost).await?;
+        let call = self.admit(when_full, cost).await?;
         let (done, result) = oneshot::channel();
         let mut once = Some((work, done));
         call.begin(cost, move |stop| {
@@ -104,7 +104,7 @@ impl Pool {
     {
         let n_items = items.len();
         let of_items = |n: usize| cost.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
-        let call = self.enter(when_full, of_items(n_items)).await?;
+        let call = self.admit(when_full, of_items(n_items)).await?;
         let work = Arc::new(work);
         let parts = split(items, self.0.workers.settings.threads).into_iter().map(|part| {
             let (done, result) = oneshot::channel();
@@ -134,7 +134,7 @@ impl Pool {
         self.0.workers.calls()
     }
 
-    async fn enter(&self, when_full: WhenFull, cost: Duration) -> Result<RunningCall, Refused> {
+    async fn admit(&self, when_full: WhenFull, cost: Duration) -> Result<RunningCall, Refused> {
         let workers = &self.0.workers;
         let permits = Arc::clone(&workers.permits);
         let permit = match when_full {

@@ -1,8 +1,8 @@
 //! The pools of a process, one for each class of work.
 //!
 //! Searches, tokenisation and bulk work have `threads` threads each, so that one class cannot delay another. The pool
-//! for storage has more threads than cores, because they wait for the disk. A long call moves to the pool for bulk work,
-//! whose threads have low priority, and leaves the other pools to short calls.
+//! for storage has more threads than cores, because they wait for the disk. A long call moves to the pool for bulk
+//! work, whose threads have low priority, and leaves the other pools to short calls.
 
 use std::time::Duration;
 

@@ -208,8 +208,8 @@ pub const SETTINGS: &[Setting] = &[
         "max_stored_bytes",
         "SIZE",
         "auto",
-        "Memory for all documents, vectors and graphs, or none; uploads above it get RESOURCE_EXHAUSTED; auto: the memory \
-         of the container or machine that the model and the message budget leave",
+        "Memory for all documents, vectors and graphs, or none; uploads above it get RESOURCE_EXHAUSTED; auto: the \
+         memory of the container or machine that the model and the message budget leave",
     ),
     setting(
         "max_documents",

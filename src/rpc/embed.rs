@@ -112,7 +112,8 @@ fn no_direction(error: &NotAnEmbedding, options: &EmbedOptions) -> Failure {
     if options.is_cut {
         let n = options.dimensions;
         let reason = format!(
-            "the first {n} values of this text's vector are zero and have no direction; ask for more dimensions, or set normalize to false"
+            "the first {n} values of this text's vector are zero and have no direction; ask for more dimensions, \
+             or set normalize to false"
         );
         return Failure::invalid("dimensions", reason);
     }

@@ -5,8 +5,8 @@
 //! answer that is not read is not polled. So each source has its own task, which drops the source when nothing was
 //! taken for a time.
 //!
-//! Invariant: a source is dropped with its answer, or when its client took nothing for the timeout, whichever is first.
-//! It is never dropped on an async thread: freeing a million documents or a file of gigabytes takes a while.
+//! Invariant: a source is dropped with its answer, or earlier when its client took nothing for the timeout. It is never
+//! dropped on an async thread: freeing a million documents or a file of gigabytes takes a while.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

@@ -59,8 +59,8 @@ impl From<MeasureError> for Failure {
                 Self::invalid(field, format!("{count} {more}items exceed the limit of {limit}"))
             }
             MeasureError::TooLarge { memory_limit } => Self::Malformed(format!(
-                "the message would take more than {memory_limit} bytes of memory, {MEMORY_FACTOR} times max_message_bytes: \
-                 send fewer and larger items in each message"
+                "the message would take more than {memory_limit} bytes of memory, {MEMORY_FACTOR} times \
+                 max_message_bytes: send fewer and larger items in each message"
             )),
             MeasureError::Malformed(reason) => Self::Malformed(format!("the message cannot be read: {reason}")),
         }

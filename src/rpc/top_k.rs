@@ -254,7 +254,8 @@ fn rank_candidates(query: &Embedding, writer: &HitWriter, stop: &Stop) -> Result
     let (search, candidates) = (&writer.search, &writer.candidates.vectors);
     let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
     ranked.retain(|(_, score)| search.min_score.is_none_or(|min| *score >= min));
-    ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal)); // the sort is stable: ties stay in order of position
+    // The sort is stable: ties stay in the order of positions.
+    ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal));
     if let Some(diversity) = search.diversity {
         let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, candidates[*n].values())).collect();
         ranked = diversity.choose(&pool, search.k, stop)?.into_iter().map(|place| ranked[place]).collect();

@@ -123,7 +123,7 @@ pub async fn accept(listener: TcpListener, limits: Limits, serve: impl Fn(TcpStr
                 // No descriptor or no memory is left: an immediate retry would only keep a core busy.
                 if let Some(times) = failures.due() {
                     let open_files = open_files::limit().unwrap_or_default();
-                    tracing::warn!(%error, open_files, times, "connections wait: the system has no descriptors or memory for them");
+                    tracing::warn!(%error, open_files, times, "connections wait: the system has no descriptor or memory");
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -145,8 +145,8 @@ fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, refused_con
             refused_connections,
             %address,
             max_connections_per_address = limits.per_address,
-            "connections of one address are refused: it has max_connections_per_address open; raise it, or max_connections \
-             if it is auto"
+            "connections of one address are refused: it has max_connections_per_address open; raise it, or \
+             max_connections if it is auto"
         ),
     }
 }

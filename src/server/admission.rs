@@ -101,7 +101,7 @@ impl CallLimiter {
     }
 
     /// Admits a call of `connection`.
-    pub fn enter(self: &Arc<Self>, connection: u64) -> Result<CallPermit, Failure> {
+    pub fn admit(self: &Arc<Self>, connection: u64) -> Result<CallPermit, Failure> {
         let Bounds { calls, limit, per_connection } = self.bounds;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.closed {
@@ -186,7 +186,7 @@ mod tests {
 
     /// All permits that the connection gets.
     fn all_of(limiter: &Arc<CallLimiter>, connection: u64) -> Vec<CallPermit> {
-        std::iter::from_fn(|| limiter.enter(connection).ok()).collect()
+        std::iter::from_fn(|| limiter.admit(connection).ok()).collect()
     }
 
     #[test]
@@ -194,15 +194,15 @@ mod tests {
         let limiter = shared(32);
         let permits = all_of(&limiter, 1);
         assert_eq!(permits.len(), 32);
-        assert_eq!(limiter.enter(1).unwrap_err(), Failure::TooManyCalls(32));
-        assert_eq!(limiter.enter(2).unwrap_err(), Failure::TooManyCalls(32));
+        assert_eq!(limiter.admit(1).unwrap_err(), Failure::TooManyCalls(32));
+        assert_eq!(limiter.admit(2).unwrap_err(), Failure::TooManyCalls(32));
     }
 
     #[test]
     fn two_connections_that_take_all_they_can_do_not_lock_out_a_third() {
         let limiter = shared(256);
         // HTTP/2 lets a connection have 128 streams.
-        let first: Vec<_> = (0..128).map(|_| limiter.enter(1).unwrap()).collect();
+        let first: Vec<_> = (0..128).map(|_| limiter.admit(1).unwrap()).collect();
         let second = all_of(&limiter, 2);
         assert_eq!((first.len(), second.len()), (128, 64));
         assert_eq!(all_of(&limiter, 3).len(), 16);
@@ -216,12 +216,12 @@ mod tests {
         let permits = all_of(&limiter, 1);
         assert_eq!(permits.len(), 4);
         assert!(matches!(
-            limiter.enter(1),
+            limiter.admit(1),
             Err(Failure::Transport(Refusal::ConnectionHasMany { of_connection: 4, .. }))
         ));
-        let others: Vec<_> = (2..).map_while(|connection| limiter.enter(connection).ok()).collect();
+        let others: Vec<_> = (2..).map_while(|connection| limiter.admit(connection).ok()).collect();
         assert_eq!(others.len(), 6);
-        assert!(matches!(limiter.enter(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
+        assert!(matches!(limiter.admit(99), Err(Failure::Transport(Refusal::TooMany { limit: 10, .. }))));
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,12 +231,12 @@ mod tests {
         permits[..5].iter().for_each(|permit| permit.progress.waits());
         let asked =
             || permits.iter().filter(|permit| permit.progress.asked_to_yield().now_or_never().is_some()).count();
-        assert!(limiter.enter(2).is_err());
+        assert!(limiter.admit(2).is_err());
         assert_eq!(asked(), 0, "at first");
         tokio::time::advance(YIELD_AFTER).await;
-        assert!(limiter.enter(1).is_err());
+        assert!(limiter.admit(1).is_err());
         assert_eq!(asked(), 0, "for its own connection");
-        assert!(limiter.enter(2).is_err());
+        assert!(limiter.admit(2).is_err());
         assert_eq!(asked(), 2, "a quarter");
         assert!(permits[5..].iter().all(|permit| permit.progress.waited().is_zero()));
     }
@@ -244,11 +244,11 @@ mod tests {
     #[tokio::test]
     async fn a_closed_limiter_admits_no_call_and_drains_when_the_last_has_ended() {
         let limiter = shared(2);
-        let first = limiter.enter(1).unwrap();
-        let second = limiter.enter(1).unwrap();
+        let first = limiter.admit(1).unwrap();
+        let second = limiter.admit(1).unwrap();
         drop(second);
         limiter.close();
-        assert_eq!(limiter.enter(1).unwrap_err(), Failure::Transport(Refusal::Stopping));
+        assert_eq!(limiter.admit(1).unwrap_err(), Failure::Transport(Refusal::Stopping));
         let mut drained = std::pin::pin!(limiter.drained());
         assert!(futures::poll!(&mut drained).is_pending());
         drop(first);

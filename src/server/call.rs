@@ -105,7 +105,7 @@ async fn admit(
         return Err(Ended::Failed(Failure::DeadlineExceeded));
     }
     let stream = methods::is_client_stream(path);
-    let first = if stream { served.limiters.enter(path, peer.id) } else { served.limiters.arrive(peer.id) };
+    let first = if stream { served.limiters.admit(path, peer.id) } else { served.limiters.admit_arriving(peer.id) };
     let first = first.map_err(Ended::Failed)?;
     let mut limit = TimeLimit::new(timeout, Arc::clone(&first.progress));
     let expected = Expected {
@@ -127,7 +127,7 @@ async fn admit(
         failure = limit.over() => return Err(Ended::Failed(failure)),
         () = reset(respond) => return Err(Ended::Gone),
     }
-    let permit = served.limiters.enter(path, peer.id).map_err(Ended::Failed)?;
+    let permit = served.limiters.admit(path, peer.id).map_err(Ended::Failed)?;
     limit.progress = Arc::clone(&permit.progress);
     Ok(AdmittedCall { _permit: permit, timeout, limit, messages })
 }

@@ -65,7 +65,7 @@ pub struct Options {
     /// Time for the first frame of a connection. Higher: slower networks can connect, and silent connections stay
     /// longer.
     pub handshake_timeout: Duration,
-    /// Time that a connection may have no call. Higher: clients that call seldom reconnect less often, and unused
+    /// Time that a connection may have no call. Higher: clients that call rarely reconnect less often, and unused
     /// connections stay longer.
     pub connection_idle_timeout: Duration,
 }

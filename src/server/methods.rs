@@ -44,7 +44,7 @@ impl CallLimiters {
         Self {
             calls: Arc::new(CallLimiter::shared(CALLS, max_calls)),
             // About 3 KB each, and a message; a message above `FREE` bytes takes its part of the budget.
-            arriving: Arc::new(CallLimiter::shared("requests that arrive", max_calls.saturating_mul(16).max(4096))),
+            arriving: Arc::new(CallLimiter::shared("arriving requests", max_calls.saturating_mul(16).max(4096))),
             info: limiter("Info calls", 256, 16),
             health: limiter("health checks", 256, 16),
             // 12 KB each, measured.
@@ -54,12 +54,12 @@ impl CallLimiters {
     }
 
     /// Admits a request of `connection` while its message arrives.
-    pub fn arrive(&self, connection: u64) -> Result<CallPermit, Failure> {
-        self.arriving.enter(connection)
+    pub fn admit_arriving(&self, connection: u64) -> Result<CallPermit, Failure> {
+        self.arriving.admit(connection)
     }
 
     /// Admits a call of `connection` to `path`.
-    pub fn enter(&self, path: &str, connection: u64) -> Result<CallPermit, Failure> {
+    pub fn admit(&self, path: &str, connection: u64) -> Result<CallPermit, Failure> {
         let limiter = match path {
             "/cognate.v1.Cognate/Info" => &self.info,
             "/grpc.health.v1.Health/Watch" => &self.watches,
@@ -67,7 +67,7 @@ impl CallLimiters {
             _ if path.starts_with("/grpc.health.v1.Health/") => &self.health,
             _ => &self.others,
         };
-        limiter.enter(connection)
+        limiter.admit(connection)
     }
 }
 
@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn info_and_health_are_admitted_when_other_calls_are_not_and_watches_are_bounded() {
         let limiters = CallLimiters::new(1);
-        let _call = limiters.enter("/cognate.v1.Cognate/Embed", 1).unwrap();
-        assert_eq!(limiters.enter("/cognate.v1.Cognate/TopK", 2).unwrap_err(), Failure::TooManyCalls(1));
-        assert!(limiters.enter("/cognate.v1.Cognate/Info", 2).is_ok());
-        assert!(limiters.enter("/grpc.health.v1.Health/Check", 2).is_ok());
+        let _call = limiters.admit("/cognate.v1.Cognate/Embed", 1).unwrap();
+        assert_eq!(limiters.admit("/cognate.v1.Cognate/TopK", 2).unwrap_err(), Failure::TooManyCalls(1));
+        assert!(limiters.admit("/cognate.v1.Cognate/Info", 2).is_ok());
+        assert!(limiters.admit("/grpc.health.v1.Health/Check", 2).is_ok());
         let watches: Vec<_> =
-            std::iter::from_fn(|| limiters.enter("/grpc.health.v1.Health/Watch", 2).ok()).take(100).collect();
+            std::iter::from_fn(|| limiters.admit("/grpc.health.v1.Health/Watch", 2).ok()).take(100).collect();
         assert_eq!(watches.len(), 8);
     }
 }

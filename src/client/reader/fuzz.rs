@@ -22,7 +22,8 @@ pub(crate) fn file(bytes: &[u8]) {
 
 pub(crate) fn files() -> Vec<Vec<u8>> {
     let files = [
-        "\0{\"id\": \"a\", \"text\": \"x\", \"metadata\": {\"n\": 1}, \"year\": 2020}\n{\"text\": \"y\", \"vector\": [1, 0]}\n\n[]",
+        "\0{\"id\": \"a\", \"text\": \"x\", \"metadata\": {\"n\": 1}, \"year\": 2020}\n\
+         {\"text\": \"y\", \"vector\": [1, 0]}\n\n[]",
         "\0[{\"id\": 100000000000000000001, \"text\": \"x\"},\n {\"text\": \"y\"}]",
         "\u{1}id,text,lang\na,\"x, \"\"y\"\"\",en\n,y,\nb,c",
         "\u{2}id\ttext\tn\na\tx\t1\n",

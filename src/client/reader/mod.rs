@@ -244,8 +244,8 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
                         from_line(line, |text, line| {
                             if text.contains('\r') && !told.replace(true) {
                                 parse_notes.add(format!(
-                                    "line {line} has carriage returns (\\r), which do not end a line here: they are part of \
-                                     the text"
+                                    "line {line} has carriage returns (\\r), which do not end a line here: they are part \
+                                     of the text"
                                 ));
                             }
                             plain(text, line, &options)
@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn the_elements_of_an_array_are_records_and_a_wrong_one_does_not_stop_the_others() {
-        let input = "[\n  {\n    \"id\": \"a\",\n    \"text\": \"one\"\n  },\n  7,\n  {\"text\": },\n  {\"text\": \"two\"}\n]\n";
+        let input = "[\n  {\n    \"id\": \"a\",\n    \"text\": \"one\"\n  },\n  7,\n\
+            \x20 {\"text\": },\n  {\"text\": \"two\"}\n]\n";
         let read = records(input, Format::Jsonl);
         let ids: Vec<_> = read.iter().map(|r| (r.line, r.document.as_ref().ok().map(|d| d.id.as_str()))).collect();
         assert_eq!(ids, [(2, Some("a")), (6, None), (7, None), (8, Some("file:8"))]);

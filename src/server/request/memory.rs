@@ -118,7 +118,7 @@ impl Account {
     }
 
     /// Ready when the budget pays for the first `arrived` bytes of a message of `length` bytes, in addition to the
-    /// memory that tonic keeps. Takes more than needed, up to the whole message, so that it asks seldom.
+    /// memory that tonic keeps. Takes more than needed, up to the whole message, so that it asks rarely.
     pub fn poll_hold(&mut self, cx: &mut Context<'_>, arrived: usize, length: usize) -> Poll<Result<(), Refusal>> {
         if length <= FREE {
             return Poll::Ready(Ok(()));
