@@ -83,9 +83,7 @@ pub enum Bad {
         expected: usize,
     },
     /// A CSV field with text after its closing quote.
-    #[error(
-        "field {field} has text after its closing quote: close the quote before it, or double the quotes inside"
-    )]
+    #[error("field {field} has text after its closing quote: close the quote before it, or double the quotes inside")]
     TextAfterQuote {
         /// The number of the field, from 1.
         field: usize,
