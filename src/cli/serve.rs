@@ -14,8 +14,7 @@ use crate::collection::{self, Store};
 use crate::config::{Config, Flags, Shares};
 use crate::embedder::Embedder;
 use crate::index::MAX_DIMENSIONS;
-use crate::machine::cpu;
-use crate::machine::memory;
+use crate::machine::{allocator, cpu, memory};
 use crate::model::{Card, Files, Options as ModelOptions};
 use crate::rpc::{About, Engine, Limits};
 use crate::{server, telemetry};
@@ -75,14 +74,26 @@ pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
 /// both.
 async fn load(config: Config) -> anyhow::Result<Engine> {
     let options = config.store.clone();
-    let store =
-        async { spawn_blocking(move || open_store(options)).await.context("reading the collections panicked")? };
+    let store = async {
+        spawn_blocking(move || load_and_tidy(|| open_store(options)))
+            .await
+            .context("reading the collections panicked")?
+    };
     let (mut limits, pools, shares) = (config.limits.clone(), config.embedder.pools.clone(), config.memory);
     let messages = config.server.message_budget.clone();
-    let models = async { spawn_blocking(move || load_models(&config)).await.context("loading the models panicked")? };
+    let models = async {
+        spawn_blocking(move || load_and_tidy(|| load_models(&config))).await.context("loading the models panicked")?
+    };
     let (store, Models { embedder, about, classifiers }) = tokio::try_join!(store, models)?;
     share_memory(&store, &shares, &mut limits);
     Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools, messages })
+}
+
+/// Loads, and returns what the load freed to the system: [`share_memory`] measures the process right after it.
+fn load_and_tidy<T>(load: impl FnOnce() -> T) -> T {
+    let loaded = load();
+    allocator::return_freed_pages();
+    loaded
 }
 
 /// Gives the collections the memory that the model and the settings leave, and logs the shares.

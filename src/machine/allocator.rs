@@ -1,4 +1,4 @@
-//! The bytes that the allocator really takes for a block.
+//! The allocator of the binary: the bytes that it really takes for a block, and the return of freed pages.
 //!
 //! mimalloc has size classes: multiples of 16 bytes up to 64, then four for each doubling. A vector of 1,552 bytes is
 //! in the class of 1,792. Memory budgets count the size of the class; otherwise they would count a sixth too little.
@@ -6,6 +6,15 @@
 /// Bytes beyond which a block has pages of its own.
 const LARGE: usize = 128 << 10;
 const PAGE: usize = 4 << 10;
+
+/// Returns the freed pages of this thread's heap to the system at once. mimalloc keeps them for reuse otherwise, and
+/// `RssAnon` counts them. It takes milliseconds: call it once, after a large load. A program with another allocator
+/// loses nothing by it.
+#[expect(unsafe_code, reason = "a call into the allocator's library")]
+pub fn return_freed_pages() {
+    // SAFETY: `mi_collect` has no preconditions; it may be called from any thread at any time.
+    unsafe { libmimalloc_sys::mi_collect(true) }
+}
 
 /// Bytes that a block of `bytes` takes.
 pub const fn allocated(bytes: usize) -> usize {
