@@ -10,7 +10,6 @@ const PAGE: usize = 4 << 10;
 /// Returns the freed pages of this thread's heap to the system at once. mimalloc keeps them for reuse otherwise, and
 /// `RssAnon` counts them. It takes milliseconds: call it once, after a large load. A program with another allocator
 /// loses nothing by it.
-#[expect(unsafe_code, reason = "a call into the allocator's library")]
 pub fn return_freed_pages() {
     // SAFETY: `mi_collect` has no preconditions; it may be called from any thread at any time.
     unsafe { libmimalloc_sys::mi_collect(true) }
