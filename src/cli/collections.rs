@@ -99,7 +99,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Action::Documents { with_vector: true, .. } if !json => {
-            bail!("--with-vector needs --json: a table has no room for vectors")
+            bail!("--with-vector needs --json: a table cannot show vectors")
         }
         Action::Documents { name, id, with_vector, .. } if !id.is_empty() => {
             let request = pb::GetDocumentsRequest { collection: name, ids: id, with_vector };

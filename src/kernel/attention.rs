@@ -144,7 +144,7 @@ struct Sequence<'a> {
     head: usize,
     /// [tokens, heads · 3 · head_dim]
     qkv: SharedMatrix<'a>,
-    /// LayerInput of its tokens.
+    /// Rows of its tokens.
     rows: Range<usize>,
 }
 

@@ -44,7 +44,7 @@ pub struct Query<'a> {
     pub scale: f32,
 }
 
-/// CodeRows of codes, one after the other.
+/// Rows of codes, one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeRows<'a> {
     /// [rows, blocks of a row]
@@ -143,7 +143,7 @@ unsafe fn dispatch(level: Level, a: &[Block], b: &[Block]) -> i32 {
     }
 }
 
-/// CodeRows that are prefetched while one is compared: about as many requests as the memory handles at a time.
+/// Rows that are prefetched while one is compared: about as many requests as the memory handles at a time.
 const AHEAD: usize = 4;
 
 /// The loop of [`score_rows`] around one level's product, compiled for that level.
@@ -345,14 +345,16 @@ mod tests {
         #[test]
         fn every_level_scores_the_rows_that_were_asked_for(
             (rows, which) in (1usize..20).prop_flat_map(|n| {
-                (prop::collection::vec(prop::collection::vec(-127i8..=127, 100), n), prop::collection::vec(0..n as u32, 0..40))
+                let row = prop::collection::vec(-127i8..=127, 100);
+                (prop::collection::vec(row, n), prop::collection::vec(0..n as u32, 0..40))
             }),
         ) {
             let all: Vec<Block> = rows.iter().flat_map(|row| blocks(row, 2)).collect();
             let scales: Vec<f32> = (0..rows.len()).map(|i| 0.25 + i as f32).collect();
             let query = Query { blocks: &all[..2], sum: sum(&all[..2]), scale: 0.5 };
             let exact: Vec<f32> = which.iter().map(|&row| {
-                let dot: i32 = rows[0].iter().zip(&rows[row as usize]).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum();
+                let pairs = rows[0].iter().zip(&rows[row as usize]);
+                let dot: i32 = pairs.map(|(&x, &y)| i32::from(x) * i32::from(y)).sum();
                 dot as f32 * (0.5 * scales[row as usize])
             }).collect();
             for level in Level::supported() {

@@ -28,7 +28,7 @@ const MOST_TOUCHED: usize = 50_000;
 pub(super) struct Compaction {
     copy: JoinHandle<Result<Database, CopyError>>,
     given_up: Arc<AtomicBool>,
-    /// RowsTable that changed since the copied snapshot.
+    /// Rows that changed since the copied snapshot.
     pub(super) touched: BTreeSet<RowId>,
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     catalog: &'t mut Catalog,
     tables: BTreeMap<u32, RowsTable<'t>>,
-    /// RowsTable that were put or removed, if a compaction wants to know.
+    /// Rows that were put or removed, if a compaction wants to know.
     touched: Option<&'t mut BTreeSet<RowId>>,
 }
 

@@ -60,7 +60,7 @@ fn what_exceeds_the_budget_is_refused_whole_and_deleting_makes_room() {
     collection.commit(vec![document("000", 0.2)]).expect("a replacement of the same size fits");
     assert!(matches!(store.create("d", MODEL), Err(CollectionError::Full(_))));
     collection.remove(&[DocId::new("001").unwrap()]).unwrap();
-    collection.commit(vec![document("zzz", 0.1)]).expect("there is room again");
+    collection.commit(vec![document("zzz", 0.1)]).expect("a document fits again");
     store.delete("c").unwrap();
     assert_eq!(store.budget.used(), NOTHING);
 }

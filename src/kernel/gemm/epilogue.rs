@@ -12,7 +12,7 @@ use crate::kernel::simd::{Kernel, Simd, run_words};
 use crate::machine::cpu::Level;
 use crate::machine::team::Team;
 
-/// LayerInput per part of a shared epilogue: a few microseconds.
+/// Rows per part of a shared epilogue: a few microseconds.
 const ROWS_A_PART: usize = 4;
 
 /// An epilogue over the rows of a matrix.

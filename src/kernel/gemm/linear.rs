@@ -35,7 +35,7 @@ impl NumberFormat {
     }
 }
 
-/// [rows, columns] of activations.
+/// Activations, [rows, columns], in the formats that linear layers read.
 #[derive(Default)]
 pub struct LayerInput {
     /// The activations in f32.

@@ -20,7 +20,7 @@ use crate::kernel::tiles;
 /// (docs/performance.md).
 pub const GROUP: usize = 128;
 
-/// [rows, cols] of bytes with their params; filled by a [`Epilogue`](super::epilogue::Epilogue).
+/// [rows, cols] of bytes with their quantisation parameters; filled by an [`Epilogue`](super::epilogue::Epilogue).
 #[derive(Default)]
 pub struct Quantised {
     /// [rows, stride] words (see `Simd::WORD`). Columns after the last one have arbitrary values: their weights are
@@ -93,7 +93,7 @@ impl Quantised {
         &self.words[row * self.stride..self.rows * self.stride]
     }
 
-    /// The params of all rows from `row` on, [rows, groups].
+    /// The parameters of all rows from `row` on, [rows, groups].
     pub(in crate::kernel) fn params_from(&self, row: usize) -> &[QuantParams] {
         &self.params[row * self.groups()..self.rows * self.groups()]
     }

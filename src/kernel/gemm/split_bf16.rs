@@ -10,10 +10,10 @@ use crate::kernel::matrix::{Aligned, row_stride};
 use crate::kernel::simd::Simd;
 use crate::kernel::tiles;
 
-/// Numbers in a tile's row. LayerInput are filled with zeros to whole steps.
+/// Numbers in a tile's row. Rows are filled with zeros to whole steps.
 pub(in crate::kernel) const STEP: usize = tiles::STEP_BYTES / 2;
 
-/// [rows, cols] of split; filled by a [`Epilogue`](super::epilogue::Epilogue).
+/// [rows, cols] of split numbers; filled by an [`Epilogue`](super::epilogue::Epilogue).
 #[derive(Default)]
 pub struct SplitBf16 {
     /// [rows, stride] words of two numbers.

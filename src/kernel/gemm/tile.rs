@@ -25,7 +25,7 @@ pub(in crate::kernel) struct Tile {
     pub depth: usize,
     /// [vectors · LANES], or null for zeros.
     pub start: *const f32,
-    /// [rows, vectors · LANES], or null for nothing. LayerInput may overlap, and the stride may be negative.
+    /// [rows, vectors · LANES], or null for nothing. Rows may overlap, and the stride may be negative.
     pub add: *const f32,
     pub add_stride: isize,
     /// Data needed next, which this tile prefetches into the second-level cache: for each k one line per vector
@@ -48,14 +48,14 @@ impl Tile {
     /// The matrices described are valid for reads, and `out` for writes; `out` overlaps none of the others.
     #[inline(always)]
     pub(in crate::kernel) unsafe fn compute<S: Simd>(self, s: S) {
-        s.call(Vouched(self));
+        s.call(Trusted(self));
     }
 }
 
 /// A tile whose creator upholds the contract of [`Tile::compute`].
-struct Vouched(Tile);
+struct Trusted(Tile);
 
-impl Kernel for Vouched {
+impl Kernel for Trusted {
     type Output = ();
 
     #[inline(always)]

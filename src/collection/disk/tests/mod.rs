@@ -1,5 +1,5 @@
 //! Tests of the disk through its interface. `model` makes batches with a known outcome, `medium` is a disk that
-//! fails, `files` damages files, `crash` kills processes, `room` is about space, `batches` about the rest.
+//! fails, `files` damages files, `crash` kills processes, `space` is about full disks, `batches` about the rest.
 
 mod batches;
 mod crash;
@@ -7,7 +7,7 @@ mod files;
 mod medium;
 mod model;
 mod power;
-mod room;
+mod space;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -36,14 +36,14 @@ impl Tile {
     /// The matrices described are valid for reads, and `sums` for writes; it overlaps none of the others.
     #[inline(always)]
     pub(super) unsafe fn compute<S: Simd>(self, s: S) {
-        s.call(Vouched(self));
+        s.call(Trusted(self));
     }
 }
 
 /// A tile whose creator upholds the contract of [`Tile::compute`].
-struct Vouched(Tile);
+struct Trusted(Tile);
 
-impl Kernel for Vouched {
+impl Kernel for Trusted {
     type Output = ();
 
     #[inline(always)]
