@@ -151,7 +151,7 @@ fn filtered(_: &mut Criterion) {
                             "far" => similarity,
                             _ => random.next(),
                         };
-                        (key, slot.place())
+                        (key, slot.index())
                     })
                     .collect();
                 keyed.sort_by(|a, b| a.0.total_cmp(&b.0));

@@ -100,7 +100,7 @@ impl Documents {
 
     /// The document of a slot; `None`: the slot was removed.
     pub fn at(&self, slot: Slot) -> Option<&DocId> {
-        let (owner, id) = self.by_position.get(slot.place() as usize)?.as_ref()?;
+        let (owner, id) = self.by_position.get(slot.index() as usize)?.as_ref()?;
         (*owner == slot).then_some(id)
     }
 
@@ -111,13 +111,13 @@ impl Documents {
 
     /// Inserts a document. Returns the slot of the version that it replaces.
     pub fn put(&mut self, id: DocId, entry: Entry) -> Option<Slot> {
-        let at = entry.slot.place() as usize;
+        let at = entry.slot.index() as usize;
         if self.by_position.len() <= at {
             self.by_position.resize(at + 1, None);
         }
         self.by_position[at] = Some((entry.slot, id.clone()));
-        self.columns.insert(entry.slot.place(), entry.content.fields().as_ref());
-        self.changes.note(entry.slot.place());
+        self.columns.insert(entry.slot.index(), entry.content.fields().as_ref());
+        self.changes.note(entry.slot.index());
         self.by_id.insert(id, entry).map(|old| self.vacate(&old))
     }
 
@@ -128,9 +128,9 @@ impl Documents {
 
     /// Frees the position of a version that is no longer in the map by id. Returns its slot.
     fn vacate(&mut self, entry: &Entry) -> Slot {
-        self.by_position[entry.slot.place() as usize] = None;
-        self.columns.remove(entry.slot.place(), entry.content.fields().as_ref());
-        self.changes.note(entry.slot.place());
+        self.by_position[entry.slot.index() as usize] = None;
+        self.columns.remove(entry.slot.index(), entry.content.fields().as_ref());
+        self.changes.note(entry.slot.index());
         entry.slot
     }
 }

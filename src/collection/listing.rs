@@ -56,7 +56,7 @@ impl Collection {
                     let entries = ids.into_iter().take(limit).filter_map(|id| here.by_id.get_key_value(id));
                     return Ok(entries.map(listed).collect());
                 }
-                all.filter(|(_, entry)| among.contains(entry.slot.place())).take(limit).map(listed).collect()
+                all.filter(|(_, entry)| among.contains(entry.slot.index())).take(limit).map(listed).collect()
             }
         })
     }
@@ -65,7 +65,7 @@ impl Collection {
     pub(super) fn listed(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Listed> {
         let size = among.map_or(here.by_id.len(), |among| among.len() as usize);
         let mut listed = Vec::with_capacity(size);
-        let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.place()));
+        let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.index()));
         let matching = here.by_id.iter().filter(|(_, entry)| is_wanted(entry));
         listed.extend(matching.map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot))));
         listed

@@ -85,7 +85,7 @@ fn run(collections: &Weak<Collections>, woken: &Receiver<()>) {
 }
 
 /// Runs a turn of a collection and returns its answer; false if it panics. Unwind safe: an index takes its work out
-/// before it works on it, and few assignments change the state that searches see (`Rows`).
+/// before it works on it, and few assignments change the state that searches see (`index/row_table.rs`).
 fn unless_it_panics(collection: &Collection, turn: impl Fn(&Collection) -> bool) -> bool {
     catch_unwind(AssertUnwindSafe(|| turn(collection))).unwrap_or_else(|_| {
         tracing::error!(collection = collection.name(), "maintenance of the index panicked; it is tried again");

@@ -210,7 +210,7 @@ impl Ranking<'_> {
                 let (mut positions, moment) =
                     left.take().unwrap_or_else(|| (here.all().clone(), here.changes().total()));
                 for slot in seen {
-                    positions.remove(slot.place());
+                    positions.remove(slot.index());
                 }
                 for key in &full {
                     positions -= here.in_group(groups, key);

@@ -15,7 +15,7 @@ use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
 use super::exports::Exports;
 use super::maintenance::MaintenanceThread;
-use crate::index::{self, Index, Keep, Quality, Slot, Vector};
+use crate::index::{self, Index, Quality, SegmentStorage, Slot, Vector};
 use crate::machine::allocator;
 
 /// Bytes of a document's entries beside its id and content: the map by id, whose nodes are about two thirds full,
@@ -60,7 +60,7 @@ pub(super) struct New<'a> {
     pub dimensions: usize,
     pub index: index::Options,
     /// Storage for the index's segments; `None`: they are not stored.
-    pub keep_index: Option<Keep>,
+    pub index_storage: Option<SegmentStorage>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
     /// Most fields that the documents may have between them.
@@ -76,7 +76,7 @@ impl Collection {
         Self {
             name: new.name.to_owned(),
             fingerprint: new.fingerprint.to_owned(),
-            index: match new.keep_index {
+            index: match new.index_storage {
                 Some(keep) => Index::stored(new.dimensions, new.index, keep),
                 None => Index::new(new.dimensions, new.index),
             },

@@ -17,7 +17,7 @@ use super::load::{self, OpenError};
 use super::maintenance::{Collections, MaintenanceThread};
 use super::options::Options;
 use super::single::{Collection, New};
-use crate::index::{self, Keep};
+use crate::index::{self, SegmentStorage};
 
 /// Usage of an empty collection, so that quotas bound the number of collections too.
 const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
@@ -226,14 +226,14 @@ impl Store {
             let directory = indexes.join(number?.to_string());
             let disk = Arc::downgrade(disk);
             let has_room = move |bytes| disk.upgrade().is_some_and(|disk| disk.has_room(bytes));
-            Some(Keep { directory, has_room: Box::new(has_room) })
+            Some(SegmentStorage { directory, has_room: Box::new(has_room) })
         };
         Collection::new(New {
             name,
             fingerprint: model.fingerprint,
             dimensions: model.dimensions,
             index: self.index.clone(),
-            keep_index: self.indexes.as_ref().zip(self.disk.as_ref()).and_then(keep),
+            index_storage: self.indexes.as_ref().zip(self.disk.as_ref()).and_then(keep),
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
             max_fields: self.max_collection_fields,

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use super::graph::build::Builder;
 use super::graph::codes::Codes;
-use super::graph::frozen::Frozen;
+use super::graph::duplicates::{Distinct, Members};
 use super::graph::layout::breadth_first;
 use super::graph::repair::Repair;
-use super::graph::twins::{Distinct, Members};
-use super::parts::{Member, Parts};
+use super::graph::searchable::Graph;
+use super::parts::{Member, SegmentParts};
 
 /// Candidates of the coarse graph. It only has to lead somewhere near: its links are all chosen anew, and 8 are too few.
 const COARSE_EF: usize = 16;
@@ -29,7 +29,7 @@ const STEP: usize = 8;
 pub(super) struct Building {
     members: Vec<Member>,
     /// By point: the members that have its codes.
-    twins: Members,
+    by_point: Members,
     ef_construction: usize,
     stage: Stage,
 }
@@ -39,15 +39,15 @@ enum Stage {
         codes: Arc<Codes>,
         builder: Builder,
     },
-    /// `points`: by node, its number in `twins`. `then`: the choices of links that follow, first the last.
+    /// `points`: by node, its number in `duplicates`. `then`: the choices of links that follow, first the last.
     Repairing {
-        graph: Frozen,
+        graph: Graph,
         points: Vec<u32>,
         repair: Repair,
         then: Vec<usize>,
     },
     Done {
-        graph: Frozen,
+        graph: Graph,
         points: Vec<u32>,
     },
 }
@@ -59,10 +59,10 @@ impl Building {
         members.iter().for_each(|member| {
             distinct.push(&member.vector);
         });
-        let (codes, twins) = distinct.into_parts();
+        let (codes, by_point) = distinct.into_parts();
         let codes = Arc::new(codes);
         let builder = Builder::new(Arc::clone(&codes), COARSE_EF);
-        Building { members, twins, ef_construction, stage: Stage::Linking { codes, builder } }
+        Building { members, by_point, ef_construction, stage: Stage::Linking { codes, builder } }
     }
 
     /// Some of the work, on some threads where it can be shared; false if none was left.
@@ -75,12 +75,12 @@ impl Building {
         if went_on {
             return true;
         }
-        let done = Stage::Done { graph: Frozen::empty(), points: Vec::new() };
+        let done = Stage::Done { graph: Graph::empty(), points: Vec::new() };
         self.stage = match std::mem::replace(&mut self.stage, done) {
             Stage::Linking { codes, builder } => {
                 let coarse = builder.finish(ENTRIES);
                 let points = breadth_first(&coarse.links, &coarse.tops);
-                let graph = Frozen::new(&codes, &coarse.links, &points, coarse.tops.len());
+                let graph = Graph::new(&codes, &coarse.links, &points, coarse.tops.len());
                 repairing(graph, points, vec![self.ef_construction, FIRST_EF.min(self.ef_construction)])
             }
             Stage::Repairing { graph, points, repair, then } => {
@@ -97,7 +97,7 @@ impl Building {
     }
 
     /// The parts of the segment, and its vectors in their order. Does what is left of the work.
-    pub(super) fn finish(mut self) -> (Parts, Vec<Member>) {
+    pub(super) fn finish(mut self) -> (SegmentParts, Vec<Member>) {
         while self.step(1) {}
         let Stage::Done { graph, points } = self.stage else { unreachable!("there is no step left") };
         let mut members: Vec<Option<Member>> = self.members.into_iter().map(Some).collect();
@@ -105,17 +105,17 @@ impl Building {
         let mut starts = Vec::with_capacity(points.len() + 1);
         for &point in &points {
             starts.push(ordered.len() as u32);
-            ordered.extend(self.twins.of(point).filter_map(|member| members[member as usize].take()));
+            ordered.extend(self.by_point.of(point).filter_map(|member| members[member as usize].take()));
         }
         starts.push(ordered.len() as u32);
         let mut digests: Vec<[u32; 2]> =
             (0..graph.len() as u32).map(|node| [graph.codes().digest(node), node]).collect();
         digests.sort_unstable();
-        (Parts { graph, starts: starts.into(), digests: digests.into() }, ordered)
+        (SegmentParts { graph, starts: starts.into(), digests: digests.into() }, ordered)
     }
 }
 
-fn repairing(graph: Frozen, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
+fn repairing(graph: Graph, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
     match then.pop() {
         Some(ef) => Stage::Repairing { repair: Repair::new(graph.len(), ef), graph, points, then },
         None => {

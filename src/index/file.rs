@@ -21,10 +21,10 @@ use bytemuck::Pod;
 
 use super::graph::codes::Codes;
 use super::graph::column::Column;
-use super::graph::frozen::Frozen;
 use super::graph::links::{DEGREE, Links, NONE};
+use super::graph::searchable::Graph;
 use super::learned::Learned;
-use super::parts::{Member, Parts};
+use super::parts::{Member, SegmentParts};
 use super::stored_rows::StoredRows;
 use crate::kernel::dot_i8::{BLOCK, Block};
 use crate::machine::files;
@@ -40,7 +40,7 @@ const EXTENSION: &str = "segment";
 const NEW_EXTENSION: &str = "new";
 
 /// Where an index may keep its segments.
-pub struct Keep {
+pub struct SegmentStorage {
     /// Of its own; made if there is none.
     pub directory: PathBuf,
     /// Whether there is room for a file of so many bytes.
@@ -49,7 +49,7 @@ pub struct Keep {
 
 /// Where an index keeps its segments.
 pub(super) struct Files {
-    keep: Keep,
+    storage: SegmentStorage,
     dimensions: usize,
     /// Of the next file.
     number: AtomicU64,
@@ -58,7 +58,7 @@ pub(super) struct Files {
 
 /// A segment in a file.
 pub(super) struct Stored {
-    pub(super) parts: Parts,
+    pub(super) parts: SegmentParts,
     /// By vector: what its owner calls it.
     pub(super) keys: Column<u64>,
     pub(super) rows: Arc<StoredRows>,
@@ -101,8 +101,8 @@ impl Layout {
 impl Files {
     /// The directory, made if there is none, and the segments in it, newest first. Removes what is damaged, what is not
     /// finished, and what has another number of dimensions; says so.
-    pub(super) fn open(keep: Keep, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
-        let directory = &keep.directory;
+    pub(super) fn open(storage: SegmentStorage, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
+        let directory = &storage.directory;
         make_directory(directory)?;
         if !files::is_directory(directory) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no directory"));
@@ -119,7 +119,7 @@ impl Files {
         }
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         let next = numbers.first().map_or(0, |last| last + 1);
-        let files = Files { keep, dimensions, number: AtomicU64::new(next), discarded: AtomicBool::new(false) };
+        let files = Files { storage, dimensions, number: AtomicU64::new(next), discarded: AtomicBool::new(false) };
         let mut found = Vec::new();
         for number in numbers {
             let path = files.path(number, EXTENSION);
@@ -135,9 +135,9 @@ impl Files {
     }
 
     /// Writes a segment and maps it. Blocks until it is on disk.
-    pub(super) fn write(&self, parts: &Parts, members: &[Member]) -> io::Result<Stored> {
+    pub(super) fn write(&self, parts: &SegmentParts, members: &[Member]) -> io::Result<Stored> {
         let layout = Layout::new(self.dimensions, members.len(), parts.graph.len());
-        if !layout.is_some_and(|layout| (self.keep.has_room)(layout.rows.end as u64)) {
+        if !layout.is_some_and(|layout| (self.storage.has_room)(layout.rows.end as u64)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.number.fetch_add(1, Ordering::Relaxed);
@@ -157,20 +157,20 @@ impl Files {
     /// Deletes the directory, as far as nobody reads from it, and writes nothing more there.
     pub(super) fn discard(&self) {
         self.discarded.store(true, Ordering::Relaxed);
-        let _ = fs::remove_dir_all(&self.keep.directory);
+        let _ = fs::remove_dir_all(&self.storage.directory);
     }
 
     /// What an earlier process learned here.
     pub(super) fn learned(&self) -> Option<Learned> {
-        Learned::read(&self.keep.directory)
+        Learned::read(&self.storage.directory)
     }
 
     /// Keeps what was learned. That it cannot be kept costs another process what it takes to learn it.
-    pub(super) fn keep_learned(&self, learned: Learned) {
-        if self.are_discarded() || !(self.keep.has_room)(size_of::<Learned>() as u64) {
+    pub(super) fn save_learned(&self, learned: Learned) {
+        if self.are_discarded() || !(self.storage.has_room)(size_of::<Learned>() as u64) {
             return;
         }
-        if let Err(error) = learned.write(&self.keep.directory)
+        if let Err(error) = learned.write(&self.storage.directory)
             && !self.are_discarded()
         {
             tracing::debug!(%error, "what was learned of searches is not kept");
@@ -183,11 +183,11 @@ impl Files {
     }
 
     fn path(&self, number: u64, extension: &str) -> PathBuf {
-        self.keep.directory.join(format!("{number:010}.{extension}"))
+        self.storage.directory.join(format!("{number:010}.{extension}"))
     }
 }
 
-fn write(path: &Path, dimensions: usize, parts: &Parts, members: &[Member]) -> io::Result<()> {
+fn write(path: &Path, dimensions: usize, parts: &SegmentParts, members: &[Member]) -> io::Result<()> {
     let (blocks, scales, sums) = parts.graph.codes().parts();
     let keys: Vec<u64> = members.iter().map(|member| member.key).collect();
     let sections: [&[u8]; 7] = [
@@ -305,9 +305,9 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
         column(&file, &layout.scales),
         column(&file, &layout.sums),
     );
-    let graph = Frozen::of_parts(codes, Links::of_lists(lists), entries as usize);
+    let graph = Graph::of_parts(codes, Links::of_lists(lists), entries as usize);
     Ok(Stored {
-        parts: Parts { graph, starts, digests },
+        parts: SegmentParts { graph, starts, digests },
         keys: column(&file, &layout.keys),
         rows: Arc::new(StoredRows::new(file, path.to_owned(), layout.rows.start, dimensions)),
     })

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::file::{Files, Keep, nothing_stored, with_its_checksum};
+use super::file::{Files, SegmentStorage, nothing_stored, with_its_checksum};
 
 const DIMENSIONS: usize = 8;
 
@@ -21,8 +21,8 @@ pub(crate) fn segment(bytes: &[u8]) {
 fn open(directory: &PathBuf, bytes: &[u8]) {
     let written = fs::create_dir_all(directory).and_then(|()| fs::write(directory.join("0000000000.segment"), bytes));
     written.expect("there is room for a file");
-    let keep = Keep { directory: directory.clone(), has_room: Box::new(|_| true) };
-    let Ok((_, stored)) = Files::open(keep, DIMENSIONS) else { return };
+    let storage = SegmentStorage { directory: directory.clone(), has_room: Box::new(|_| true) };
+    let Ok((_, stored)) = Files::open(storage, DIMENSIONS) else { return };
     for segment in stored {
         (0..segment.keys.len()).for_each(|number| assert_eq!(segment.rows.row(number).len(), DIMENSIONS));
     }

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `column` | values in memory or in a mapped file |
 //! | `codes` | vectors as bytes |
-//! | `twins` | equal codes are one point |
+//! | `duplicates` | equal codes are one point |
 //! | `build` | the coarse graph; the only file that knows `hnsw_rs` |
 //! | `links` | lists of links in a flat array |
 //! | `select` | which candidates become links |
@@ -16,7 +16,7 @@
 //! | `connect` | no node out of reach |
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |
-//! | `frozen` | the finished graph and its search |
+//! | `searchable` | the finished graph and its search |
 //! | `filtered` | its search for nodes that match |
 //! | `crowd` | whether a walk may have missed much |
 
@@ -26,12 +26,12 @@ pub(super) mod codes;
 pub(super) mod column;
 mod connect;
 pub(super) mod crowd;
+pub(super) mod duplicates;
 pub(super) mod filtered;
-pub(super) mod frozen;
 pub(super) mod layout;
 pub(super) mod links;
 pub(super) mod repair;
+pub(super) mod searchable;
 mod select;
 #[cfg(test)]
 mod tests;
-pub(super) mod twins;

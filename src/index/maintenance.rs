@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use super::Index;
 use super::building::Building;
 use super::file::Stored;
-use super::parts::{Member, Parts};
-use super::rows::Rows;
+use super::parts::{Member, SegmentParts};
+use super::row_table::RowTable;
 use super::segment::Segment;
 use super::slot::Slot;
 use crate::machine::priority::CAN_LOWER;
@@ -44,7 +44,7 @@ enum Task {
 }
 
 /// A segment in the making, which nobody searches yet.
-struct Work {
+struct SegmentJob {
     building: Building,
     instead_of: Vec<Arc<Segment>>,
 }
@@ -52,14 +52,14 @@ struct Work {
 /// What the maintaining thread remembers between two steps.
 #[derive(Default)]
 pub(super) struct Maintenance {
-    work: Option<Work>,
+    job: Option<SegmentJob>,
 }
 
 impl Index {
     /// Whether there is work for [`Index::maintain_for`].
     #[cfg(test)]
     pub(super) fn needs_maintenance(&self) -> bool {
-        let at_work = super::lock(&self.maintenance).work.is_some();
+        let at_work = super::lock(&self.maintenance).job.is_some();
         at_work || self.next_task(&self.rows(), false).is_some()
     }
 
@@ -84,7 +84,7 @@ impl Index {
     }
 
     /// `settle`: nothing more is awaited.
-    fn next_task(&self, rows: &Rows, settle: bool) -> Option<Task> {
+    fn next_task(&self, rows: &RowTable, settle: bool) -> Option<Task> {
         let mut segments: Vec<Arc<Segment>> = rows.segments().to_vec();
         // Half, so that a collection around the limit does not build graphs over and over.
         if !segments.is_empty() && rows.live() <= self.graph_above() / 2 {
@@ -92,7 +92,7 @@ impl Index {
         }
         let quiet = settle || rows.inserted().is_none_or(|last| last.elapsed() >= QUIET);
         let seal_above = if quiet { self.seal_above() / QUIET_SHARE } else { self.seal_above() };
-        if rows.live() > self.graph_above() && rows.tail().slots().len() > seal_above {
+        if rows.live() > self.graph_above() && rows.write_buffer().slots().len() > seal_above {
             return Some(Task::Seal);
         }
         let spoiled = |segment: &&Arc<Segment>| {
@@ -111,13 +111,13 @@ impl Index {
 
     /// Does one piece of work; false if there is none.
     fn step(&self, maintenance: &mut Maintenance, settle: bool) -> bool {
-        if let Some(mut work) = maintenance.work.take() {
-            if work.building.step(self.threads()) {
-                maintenance.work = Some(work);
+        if let Some(mut job) = maintenance.job.take() {
+            if job.building.step(self.threads()) {
+                maintenance.job = Some(job);
             } else {
-                let (parts, members) = work.building.finish();
+                let (parts, members) = job.building.finish();
                 let segment = Arc::new(self.segment(parts, members));
-                self.install(&[segment], &work.instead_of);
+                self.install(&[segment], &job.instead_of);
             }
             return true;
         }
@@ -130,7 +130,7 @@ impl Index {
                 forget(&segments);
             }
             Some(Task::Seal) => {
-                let slots = self.rows().tail().slots().to_vec();
+                let slots = self.rows().write_buffer().slots().to_vec();
                 self.begin(maintenance, [&*slots], Vec::new());
             }
             Some(Task::Merge(segments)) => {
@@ -166,12 +166,12 @@ impl Index {
             self.install(&[], &instead_of);
         } else {
             let building = Building::new(self.dimensions, self.options.ef_construction, members);
-            maintenance.work = Some(Work { building, instead_of });
+            maintenance.job = Some(SegmentJob { building, instead_of });
         }
     }
 
     /// In a file if this index has some and it can be written, else in memory.
-    fn segment(&self, parts: Parts, members: Vec<Member>) -> Segment {
+    fn segment(&self, parts: SegmentParts, members: Vec<Member>) -> Segment {
         let slots = members.iter().map(|member| member.slot).collect();
         let Some(files) = self.files.as_ref().filter(|files| !files.are_discarded()) else {
             return Segment::new(parts, slots, None);

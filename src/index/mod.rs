@@ -16,8 +16,8 @@
 //! |---|---|
 //! | `options` | what can be chosen |
 //! | `search` | a query's way to its hits |
-//! | `rows`, `slot`, `vector` | which vectors live, under which slot, and where each lies |
-//! | `tail` | those that no segment holds |
+//! | `row_table`, `slot`, `vector` | which vectors live, under which slot, and where each lies |
+//! | `write_buffer` | those that no segment holds |
 //! | `recall`, `learned` | what searches by graph miss, how hard they look therefore, and where that is kept |
 //! | `scan` | scores, their order, the best k |
 //! | `segment` | a part that is finished: a graph, and whose vectors are in it |
@@ -36,20 +36,20 @@ mod options;
 mod parts;
 mod recall;
 mod restore;
-mod rows;
+mod row_table;
 mod scan;
 mod search;
 mod segment;
 mod slot;
 mod stored_rows;
-mod tail;
 #[cfg(test)]
 mod tests;
 mod vector;
+mod write_buffer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-pub use file::Keep;
+pub use file::SegmentStorage;
 pub use options::Options;
 pub use recall::Quality;
 #[cfg(test)]
@@ -68,7 +68,7 @@ use maintenance::Maintenance;
 use recall::Audit;
 use restore::Restoring;
 use roaring::RoaringBitmap;
-use rows::Rows;
+use row_table::RowTable;
 
 /// Vectors of the tail that are compared with each query: a tenth of a millisecond at most.
 const SEAL_ABOVE: usize = 4_096;
@@ -90,7 +90,7 @@ pub enum Effort {
 pub struct Index {
     dimensions: usize,
     options: Options,
-    rows: RwLock<Rows>,
+    rows: RwLock<RowTable>,
     /// Held by whoever does maintenance.
     maintenance: Mutex<Maintenance>,
     /// Where segments are kept; `None`: in memory alone.
@@ -109,7 +109,7 @@ impl Index {
         Index {
             dimensions,
             options,
-            rows: RwLock::new(Rows::new(dimensions)),
+            rows: RwLock::new(RowTable::new(dimensions)),
             maintenance: Mutex::default(),
             files: None,
             restoring: Mutex::default(),
@@ -124,10 +124,10 @@ impl Index {
     ///
     /// # Panics
     /// As [`Index::new`].
-    pub fn stored(dimensions: usize, options: Options, keep: Keep) -> Index {
-        let directory = keep.directory.clone();
+    pub fn stored(dimensions: usize, options: Options, storage: SegmentStorage) -> Index {
+        let directory = storage.directory.clone();
         let mut index = Index::new(dimensions, options);
-        match Files::open(keep, dimensions) {
+        match Files::open(storage, dimensions) {
             Ok((files, stored)) => {
                 index.audit = Audit::new(files.learned().unwrap_or_default());
                 index.files = Some(files);
@@ -158,7 +158,7 @@ impl Index {
     /// As [`Index::insert`].
     pub fn insert_keyed(&self, vectors: &[(u64, Arc<[f32]>)]) -> Vec<Slot> {
         let mut codes = Codes::with_capacity(self.dimensions, vectors.len());
-        let mut of_tail = Vec::with_capacity(vectors.len());
+        let mut buffered = Vec::with_capacity(vectors.len());
         let mut restoring = lock(&self.restoring);
         let found: Vec<_> = vectors
             .iter()
@@ -180,11 +180,11 @@ impl Index {
                 slots.push(slot);
             } else {
                 let slot = rows.insert(*key, Arc::clone(vector).into());
-                of_tail.push(slot);
+                buffered.push(slot);
                 slots.push(slot);
             }
         }
-        rows.add_to_tail(&of_tail, &codes);
+        rows.add_to_write_buffer(&buffered, &codes);
         slots
     }
 
@@ -201,7 +201,7 @@ impl Index {
 
     /// Forgets all vectors: the index is not to be used again, and whoever still holds it holds no memory by that.
     pub fn clear(&self) {
-        let rows = std::mem::replace(&mut *self.rows_mut(), Rows::new(self.dimensions));
+        let rows = std::mem::replace(&mut *self.rows_mut(), RowTable::new(self.dimensions));
         // Not under the lock: freeing a million rows takes a while.
         drop(rows);
         // Who does maintenance just now finds nothing to go on with.
@@ -243,7 +243,7 @@ impl Index {
     /// cost it a tenth of a millisecond. Where inserts outrun maintenance, slow them down by this number.
     pub fn pending(&self) -> usize {
         let rows = self.rows();
-        let waiting = rows.tail().slots().len();
+        let waiting = rows.write_buffer().slots().len();
         if rows.live() > self.graph_above() && waiting > self.seal_above() { waiting } else { 0 }
     }
 
@@ -267,7 +267,7 @@ impl Index {
         if let Ok(seen) = self.check_sample(&sample, &Stop::never()) {
             let learned = self.audit.note(&seen, self.options.ef_search.is_none());
             if let (Some(learned), Some(files)) = (learned, &self.files) {
-                files.keep_learned(learned);
+                files.save_learned(learned);
             }
         }
         true
@@ -307,11 +307,11 @@ impl Index {
         debug_assert!((crate::kernel::norm(vector) - 1.0).abs() < 1e-3, "a vector that is not of length 1");
     }
 
-    fn rows(&self) -> RwLockReadGuard<'_, Rows> {
+    fn rows(&self) -> RwLockReadGuard<'_, RowTable> {
         self.rows.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn rows_mut(&self) -> RwLockWriteGuard<'_, Rows> {
+    fn rows_mut(&self) -> RwLockWriteGuard<'_, RowTable> {
         self.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::graph::column::Column;
-use super::graph::frozen::Frozen;
+use super::graph::searchable::Graph;
 use super::slot::Slot;
 use super::vector::Vector;
 
@@ -17,15 +17,15 @@ pub(super) struct Member {
 }
 
 /// What does not depend on the process that made it. Vectors are numbered in the order of their nodes.
-pub(super) struct Parts {
-    pub(super) graph: Frozen,
+pub(super) struct SegmentParts {
+    pub(super) graph: Graph,
     /// By node: its first vector; and the number of vectors at last. Vectors with equal codes have one node.
     pub(super) starts: Column<u32>,
     /// Digest of a node's codes, and the node: in order.
     pub(super) digests: Column<[u32; 2]>,
 }
 
-impl Parts {
+impl SegmentParts {
     /// The vectors of a node, at least one.
     pub(super) fn of(&self, node: u32) -> Range<usize> {
         self.starts[node as usize] as usize..self.starts[node as usize + 1] as usize

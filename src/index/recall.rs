@@ -234,7 +234,7 @@ fn levels(learned: &Learned) -> [u8; Kind::COUNT] {
 }
 
 /// How many of the true nearest were found.
-pub(super) fn true_ones(hits: &[Neighbour], exact: &[Neighbour]) -> usize {
+pub(super) fn true_hits(hits: &[Neighbour], exact: &[Neighbour]) -> usize {
     let Some(worst) = exact.last() else { return 0 };
     hits.iter().filter(|hit| hit.score >= worst.score).count().min(exact.len())
 }
@@ -264,9 +264,9 @@ mod tests {
 
     #[test]
     fn hits_as_near_as_the_worst_of_the_true_ones_are_true() {
-        assert_eq!(true_ones(&hits(&[0.9, 0.8, 0.8]), &hits(&[0.9, 0.8, 0.8])), 3);
-        assert_eq!(true_ones(&hits(&[0.9, 0.7, 0.6]), &hits(&[0.9, 0.8, 0.7])), 2);
-        assert_eq!(true_ones(&hits(&[0.9]), &[]), 0);
+        assert_eq!(true_hits(&hits(&[0.9, 0.8, 0.8]), &hits(&[0.9, 0.8, 0.8])), 3);
+        assert_eq!(true_hits(&hits(&[0.9, 0.7, 0.6]), &hits(&[0.9, 0.8, 0.7])), 2);
+        assert_eq!(true_hits(&hits(&[0.9]), &[]), 0);
     }
 
     #[test]

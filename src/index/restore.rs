@@ -12,36 +12,36 @@ use super::vector::Vector;
 pub(super) struct Restoring {
     segments: Vec<(Stored, Vec<Slot>)>,
     /// Where the vector of a key is: which segment, which of its vectors.
-    places: HashMap<u64, (usize, usize)>,
+    by_key: HashMap<u64, (usize, usize)>,
 }
 
 impl Restoring {
     /// Newest first: where two have a key, a crash came before the older one was deleted.
     pub(super) fn new(stored: Vec<Stored>) -> Restoring {
-        let mut places = HashMap::with_capacity(stored.iter().map(|stored| stored.keys.len()).sum());
+        let mut by_key = HashMap::with_capacity(stored.iter().map(|stored| stored.keys.len()).sum());
         for (segment, stored) in stored.iter().enumerate() {
             for (vector, &key) in stored.keys.iter().enumerate() {
-                places.entry(key).or_insert((segment, vector));
+                by_key.entry(key).or_insert((segment, vector));
             }
         }
         let of_nobody = |stored: Stored| {
             let slots = vec![Slot::NONE; stored.keys.len()];
             (stored, slots)
         };
-        Restoring { segments: stored.into_iter().map(of_nobody).collect(), places }
+        Restoring { segments: stored.into_iter().map(of_nobody).collect(), by_key }
     }
 
     /// Where a segment has that vector of that key, bit for bit, and nobody took it yet.
-    pub(super) fn find(&mut self, key: u64, vector: &[f32]) -> Option<(Vector, Place)> {
-        let (segment, number) = self.places.remove(&key)?;
+    pub(super) fn find(&mut self, key: u64, vector: &[f32]) -> Option<(Vector, SegmentRow)> {
+        let (segment, number) = self.by_key.remove(&key)?;
         let rows = &self.segments[segment].0.rows;
         let is_same = rows.row(number).iter().zip(vector).all(|(a, b)| a.to_bits() == b.to_bits());
-        is_same.then(|| (Vector::stored(rows, number), Place { segment, number }))
+        is_same.then(|| (Vector::stored(rows, number), SegmentRow { segment, number }))
     }
 
     /// The vector found there is that slot's.
-    pub(super) fn assign(&mut self, place: &Place, slot: Slot) {
-        self.segments[place.segment].1[place.number] = slot;
+    pub(super) fn assign(&mut self, row: &SegmentRow, slot: Slot) {
+        self.segments[row.segment].1[row.number] = slot;
     }
 
     /// The segments that hold somebody's vectors; files of others are deleted.
@@ -60,7 +60,7 @@ impl Restoring {
 }
 
 /// A vector of a segment that is awaited.
-pub(super) struct Place {
+pub(super) struct SegmentRow {
     segment: usize,
     number: usize,
 }

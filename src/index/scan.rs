@@ -81,7 +81,7 @@ pub(super) enum Margin {
 }
 
 /// Of vectors with estimates, those that may be among the best `k`. Each is to be offered once.
-pub(super) struct Sieve {
+pub(super) struct CandidateFilter {
     k: usize,
     margin: Margin,
     /// The best `k` of what each has at least, the worst of them on top.
@@ -106,9 +106,9 @@ impl PartialOrd for Least {
     }
 }
 
-impl Sieve {
-    pub(super) fn new(k: usize, margin: Margin) -> Sieve {
-        Sieve { k, margin, least: BinaryHeap::new(), kept: Vec::new() }
+impl CandidateFilter {
+    pub(super) fn new(k: usize, margin: Margin) -> CandidateFilter {
+        CandidateFilter { k, margin, least: BinaryHeap::new(), kept: Vec::new() }
     }
 
     /// What `k` vectors have at least.

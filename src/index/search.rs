@@ -20,7 +20,7 @@ use roaring::RoaringBitmap;
 
 use super::graph::codes::OwnQuery;
 use super::recall::{self, Kind, Sample, Seen, ef_of_size};
-use super::rows::Rows;
+use super::row_table::RowTable;
 use super::scan::{Best, Candidate, Nearest, Neighbour, cosine};
 use super::slot::Slot;
 use super::{Effort, Index};
@@ -93,7 +93,7 @@ impl Width {
 
 impl Asked<'_> {
     fn wants(&self, slot: Slot) -> bool {
-        self.among.is_none_or(|among| among.contains(slot.place()))
+        self.among.is_none_or(|among| among.contains(slot.index()))
     }
 }
 
@@ -179,15 +179,15 @@ impl Index {
         let Sample { query, among } = sample;
         let query = Query { vector: query, k: recall::K, effort: Effort::Exact, among: among.as_ref() };
         let exact = self.answer(&query, None, stop)?.nearest.hits;
-        let true_ones = |answer: &Answer| recall::true_ones(&answer.nearest.hits, &exact);
+        let true_hits = |answer: &Answer| recall::true_hits(&answer.nearest.hits, &exact);
         let usual = self.answer(&query, Some(self.usual_width(&query)), stop)?;
-        let (wanted, found) = (exact.len(), true_ones(&usual));
+        let (wanted, found) = (exact.len(), true_hits(&usual));
         let How::Walks { in_crowd } = usual.how else { return Ok(Seen { wanted, found, walked: None }) };
         let least = self.least_ef();
         let mut by_level = [wanted as u8; recall::LEVELS];
         for (level, by_level) in by_level.iter_mut().enumerate() {
             let answer = self.answer(&query, Some(Width::of(recall::ef_of_level(least, level))), stop)?;
-            let found = true_ones(&answer);
+            let found = true_hits(&answer);
             if found == wanted {
                 break;
             }
@@ -215,7 +215,7 @@ fn sort_first(candidates: &mut [Candidate], count: usize) {
 
 /// The best `k` of candidates, by their f32 rows; those that do not live are passed over. Afterwards the first `k`, and
 /// the first [`FIRST`], are in order of what they may be: most others are never compared.
-fn best_of(rows: &Rows, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
+fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
     let mut best = Best::new(k);
     let mut rest = candidates;
     let mut count = k.max(FIRST);

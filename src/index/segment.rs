@@ -14,9 +14,9 @@ use roaring::RoaringBitmap;
 use super::graph::codes::OwnQuery;
 use super::graph::crowd::Surroundings;
 use super::graph::filtered::{Bounds, End};
-use super::graph::frozen::Scratch;
-use super::parts::Parts;
-use super::scan::{Candidate, Sieve};
+use super::graph::searchable::Scratch;
+use super::parts::SegmentParts;
+use super::scan::{Candidate, CandidateFilter};
 use super::slot::Slot;
 use super::stored_rows::StoredRows;
 use crate::compute::stop::{Stop, Stopped};
@@ -33,7 +33,7 @@ thread_local! {
 
 /// Some vectors of an index, with a graph.
 pub(super) struct Segment {
-    parts: Parts,
+    parts: SegmentParts,
     /// By vector.
     slots: Vec<Slot>,
     live: AtomicUsize,
@@ -57,12 +57,12 @@ pub(super) enum Walked {
     /// Nothing nearer is within reach. The surroundings say whether much may have been missed; `None`: nothing was.
     Complete(Option<Surroundings>),
     /// It would cost more than a scan: nothing was added.
-    OutOfLooks,
+    LimitReached,
 }
 
 impl Segment {
     /// `slots` by vector.
-    pub(super) fn new(parts: Parts, slots: Vec<Slot>, rows: Option<Arc<StoredRows>>) -> Segment {
+    pub(super) fn new(parts: SegmentParts, slots: Vec<Slot>, rows: Option<Arc<StoredRows>>) -> Segment {
         let removed = (0..slots.len().div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
         Segment { parts, live: AtomicUsize::new(slots.len()), removed, slots, rows }
     }
@@ -78,7 +78,7 @@ impl Segment {
     }
 
     /// A vector was removed. Under the lock of the rows.
-    pub(super) fn lose(&self, vector: usize) {
+    pub(super) fn mark_removed(&self, vector: usize) {
         let bit = 1 << (vector % BITS);
         if self.removed[vector / BITS].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
             self.live.fetch_sub(1, Ordering::Relaxed);
@@ -89,7 +89,7 @@ impl Segment {
     #[inline]
     fn counts(&self, vector: usize, among: Option<&RoaringBitmap>) -> bool {
         self.removed[vector / BITS].load(Ordering::Relaxed) >> (vector % BITS) & 1 == 0
-            && among.is_none_or(|among| among.contains(self.slots[vector].place()))
+            && among.is_none_or(|among| among.contains(self.slots[vector].index()))
     }
 
     /// The f32 rows by vector, if they are stored.
@@ -104,7 +104,7 @@ impl Segment {
 
     /// Memory in bytes, without the rows and what is mapped.
     pub(super) fn bytes(&self) -> usize {
-        let Parts { graph, starts, digests } = &self.parts;
+        let SegmentParts { graph, starts, digests } = &self.parts;
         let vectors = self.slots.capacity() * size_of::<Slot>() + size_of_val(&*self.removed);
         graph.bytes() + starts.bytes() + digests.bytes() + vectors
     }
@@ -129,8 +129,8 @@ impl Segment {
                 graph.search(query, bounds.ef, scratch);
             } else {
                 let matches = |node| self.parts.of(node).any(|vector| self.counts(vector, among));
-                if graph.search_matching(query, bounds, matches, scratch)? == End::OutOfLooks {
-                    return Ok(Walked::OutOfLooks);
+                if graph.search_matching(query, bounds, matches, scratch)? == End::LimitReached {
+                    return Ok(Walked::LimitReached);
                 }
             }
             same.clone().for_each(|node| self.add(node, 1.0, walk, found));
@@ -144,9 +144,15 @@ impl Segment {
     }
 
     /// Puts the vectors of some nodes that are wanted and may be among the best into the sieve.
-    pub(super) fn scan(&self, nodes: Range<u32>, query: &OwnQuery, sieve: &mut Sieve, wanted: impl Fn(Slot) -> bool) {
+    pub(super) fn scan(
+        &self,
+        nodes: Range<u32>,
+        query: &OwnQuery,
+        filter: &mut CandidateFilter,
+        wanted: impl Fn(Slot) -> bool,
+    ) {
         let slots = |node| self.slots[self.parts.of(node)].iter().copied();
-        sieve.scan(self.parts.graph.codes(), nodes, query, slots, wanted);
+        filter.scan(self.parts.graph.codes(), nodes, query, slots, wanted);
     }
 
     /// As [`Segment::scan`], of all vectors that live and are at one of these places.
@@ -155,13 +161,13 @@ impl Segment {
         query: &OwnQuery,
         among: Option<&RoaringBitmap>,
         stop: &Stop,
-        sieve: &mut Sieve,
+        filter: &mut CandidateFilter,
     ) -> Result<(), Stopped> {
         let slots = |node| self.parts.of(node).filter(|&vector| self.counts(vector, among)).map(|v| self.slots[v]);
         for first in (0..self.nodes()).step_by(ROWS_PER_CHECK as usize) {
             stop.check()?;
             let nodes = first..self.nodes().min(first + ROWS_PER_CHECK);
-            sieve.scan(self.parts.graph.codes(), nodes, query, slots, |_| true);
+            filter.scan(self.parts.graph.codes(), nodes, query, slots, |_| true);
         }
         Ok(())
     }
@@ -169,7 +175,7 @@ impl Segment {
     /// Its graph is sound, each vector belongs to one node, and each node is found by the digest of its codes.
     #[cfg(test)]
     pub(super) fn assert_sound(&self) {
-        let Parts { graph, starts, digests } = &self.parts;
+        let SegmentParts { graph, starts, digests } = &self.parts;
         graph.assert_sound();
         assert!(starts.len() == graph.len() + 1 && starts.is_sorted_by(|a, b| a < b));
         assert_eq!((starts[0], starts[graph.len()]), (0, self.slots.len() as u32));

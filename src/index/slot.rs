@@ -1,20 +1,20 @@
-//! The number by which the rest of the process names a vector of an index. [`rows`](super::rows) gives them out.
+//! The number by which the rest of the process names a vector of an index. [`row_table`](super::row_table) gives them out.
 
 /// The number of a vector in its index. A removed slot never comes back: the place is used again,
 /// with another generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
-    pub(super) place: u32,
+    pub(super) index: u32,
     pub(super) generation: u32,
 }
 
 impl Slot {
     /// A slot that is never live.
-    pub(super) const NONE: Slot = Slot { place: u32::MAX, generation: u32::MAX };
+    pub(super) const NONE: Slot = Slot { index: u32::MAX, generation: u32::MAX };
 
     /// The place of the vector: below the largest number of vectors that were ever live at one time,
     /// and held by one live slot only. Fit to index a table, if the table remembers the whole slot.
-    pub fn place(self) -> u32 {
-        self.place
+    pub fn index(self) -> u32 {
+        self.index
     }
 }

@@ -160,8 +160,8 @@ proptest! {
                 Step::Insert(n) => insert(clustered(random, n, dimensions, 3), &mut model, &mut order),
                 Step::Duplicate(n) => {
                     let Some(slot) = order.last() else { continue };
-                    let twin = Arc::clone(&model.0[slot]);
-                    insert(vec![twin; n], &mut model, &mut order);
+                    let copy = Arc::clone(&model.0[slot]);
+                    insert(vec![copy; n], &mut model, &mut order);
                 }
                 Step::Remove(n) | Step::Replace(n) => {
                     let mut gone = Vec::new();
@@ -192,7 +192,7 @@ proptest! {
                     }
                     let half: Vec<Slot> = order.iter().copied().step_by(2).collect();
                     let some = Model(half.iter().map(|slot| (*slot, Arc::clone(&model.0[slot]))).collect());
-                    let among: RoaringBitmap = some.0.keys().map(|slot| slot.place()).collect();
+                    let among: RoaringBitmap = some.0.keys().map(|slot| slot.index()).collect();
                     for effort in [Effort::Exact, GRAPH, Effort::Graph { ef: Some(1) }] {
                         some.check(&index.find_among(&query, k, effort, &among), &query, k, effort);
                     }
@@ -231,7 +231,7 @@ fn an_index_of_none_one_or_two_vectors_answers() {
 /// Each segment is sound, and each live slot is in one of them or in the tail, and in one only.
 fn assert_sound(index: &Index) {
     let rows = index.rows();
-    let mut named: Vec<Slot> = rows.tail().slots().to_vec();
+    let mut named: Vec<Slot> = rows.write_buffer().slots().to_vec();
     for segment in rows.segments().iter() {
         segment.assert_sound();
         assert_eq!(segment.live(), segment.slots().iter().filter(|&&slot| rows.is_live(slot)).count());

@@ -8,10 +8,10 @@ use super::stored_rows::StoredRows;
 
 /// `[dimensions]`, of length 1. Cheap to clone, and stays what it is after its slot was removed.
 #[derive(Clone)]
-pub struct Vector(Source);
+pub struct Vector(Values);
 
 #[derive(Clone)]
-enum Source {
+enum Values {
     Memory(Arc<[f32]>),
     File(Arc<StoredRows>, u32),
 }
@@ -19,18 +19,18 @@ enum Source {
 impl Vector {
     /// The row of that number in a segment's file.
     pub(super) fn stored(rows: &Arc<StoredRows>, number: usize) -> Vector {
-        Vector(Source::File(Arc::clone(rows), number as u32))
+        Vector(Values::File(Arc::clone(rows), number as u32))
     }
 
     /// Whether it has memory of its own.
     pub(super) fn is_in_memory(&self) -> bool {
-        matches!(self.0, Source::Memory(_))
+        matches!(self.0, Values::Memory(_))
     }
 }
 
 impl From<Arc<[f32]>> for Vector {
     fn from(values: Arc<[f32]>) -> Vector {
-        Vector(Source::Memory(values))
+        Vector(Values::Memory(values))
     }
 }
 
@@ -40,8 +40,8 @@ impl Deref for Vector {
     #[inline]
     fn deref(&self) -> &[f32] {
         match &self.0 {
-            Source::Memory(values) => values,
-            Source::File(rows, number) => rows.row(*number as usize),
+            Values::Memory(values) => values,
+            Values::File(rows, number) => rows.row(*number as usize),
         }
     }
 }

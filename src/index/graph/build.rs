@@ -3,7 +3,7 @@
 //! - A point of the crate is a handle, one `u32`: a row of [`Codes`].
 //! - It panics on distances that are NaN or negative: [`CodeDistance`] makes neither.
 //! - It wants 16 layers, and inserting next to searches may deadlock: nothing searches here.
-//! - Equal rows would fill each other's lists and bar the way to the rest: rows are distinct, see `twins`.
+//! - Equal rows would fill each other's lists and bar the way to the rest: rows are distinct, see `duplicates`.
 //! - It leaves points without a link to them, and prunes by distance alone: see `repair`.
 //!
 //! One thread inserts, so that the same rows make the same graph each time.

@@ -10,7 +10,7 @@
 //! Invariant: the distance is that of the hits of the whole search, so all graphs are judged alike. The last candidate
 //! of one walk says less: where a cluster is smaller than what the walk keeps, it lies far outside of it.
 
-use super::frozen::Scratch;
+use super::searchable::Scratch;
 
 /// The larger distance, in parts of the distance of the hits. Distances are 1 - cosine. Neighbourhoods of 20
 /// dimensions, as embeddings of texts have them, hold 4 times as many nodes within it; of 100 dimensions, 1,000 times.
@@ -27,7 +27,7 @@ pub struct Surroundings {
     /// Estimated cosines of the entries.
     entries: Vec<f32>,
     /// Nodes that the walk looked at.
-    looked: usize,
+    expanded: usize,
     /// Nodes of the graph.
     nodes: usize,
 }
@@ -41,7 +41,7 @@ impl Scratch {
     /// The surroundings of the last walk, through a graph of so many nodes. `None`: it kept all that there are.
     pub fn surroundings(&self, nodes: usize) -> Option<Surroundings> {
         self.walk.beam.last()?;
-        Some(Surroundings { entries: self.walk.entries.clone(), looked: self.walk.looked, nodes })
+        Some(Surroundings { entries: self.walk.entries.clone(), expanded: self.walk.expanded, nodes })
     }
 }
 
@@ -56,18 +56,18 @@ impl Surroundings {
 /// all of them together.
 pub fn is_crowd<'s>(walks: impl Iterator<Item = &'s Surroundings>, cosine: f32) -> bool {
     let least = least_cosine(cosine);
-    let (mut all_entries, mut all_nodes, mut all_looked) = (0, 0, 0);
+    let (mut all_entries, mut all_nodes, mut all_expanded) = (0, 0, 0);
     for around in walks {
         let entries = around.near(least);
         let nodes = entries * around.nodes / around.entries.len().max(1);
-        if entries >= AT_LEAST && nodes >= TIMES_OF_ONE * around.looked {
+        if entries >= AT_LEAST && nodes >= TIMES_OF_ONE * around.expanded {
             return true;
         }
         all_entries += entries;
         all_nodes += nodes;
-        all_looked += around.looked;
+        all_expanded += around.expanded;
     }
-    all_entries >= AT_LEAST && all_nodes >= TIMES * all_looked
+    all_entries >= AT_LEAST && all_nodes >= TIMES * all_expanded
 }
 
 /// The least cosine that is hardly farther than another.

@@ -13,11 +13,11 @@ use std::cmp::Reverse;
 
 use super::beam::{Key, key, node, score};
 use super::codes::OwnQuery;
-use super::frozen::{Frozen, Met, Scratch};
+use super::searchable::{Graph, Scratch, Visited};
 use crate::compute::stop::{Stop, Stopped};
 
 /// Nodes that are looked at between two questions whether the caller has gone: less than a millisecond.
-const LOOKS_PER_CHECK: usize = 256;
+const EXPANSIONS_PER_CHECK: usize = 256;
 
 /// How far a walk goes.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ pub struct Bounds<'a> {
     /// Nodes that match and are kept. Higher: better recall, linear cost.
     pub ef: usize,
     /// Nodes that are looked at.
-    pub looks: usize,
+    pub max_expansions: usize,
     /// Raised when the caller has gone.
     pub stop: &'a Stop,
 }
@@ -36,10 +36,10 @@ pub enum End {
     /// Nothing nearer is within reach.
     Complete,
     /// It looked at as many nodes as it might.
-    OutOfLooks,
+    LimitReached,
 }
 
-impl Frozen {
+impl Graph {
     /// Looks for the nodes nearest to a query that match; [`Scratch::kept`] has them. `matches` is asked at most once
     /// for each node, and only for those that are near enough.
     ///
@@ -69,14 +69,14 @@ impl Frozen {
             if walk.beam.last().is_some_and(|last| nearest > last) {
                 break;
             }
-            if walk.looked == bounds.looks {
-                return Ok(End::OutOfLooks);
+            if walk.expanded == bounds.max_expansions {
+                return Ok(End::LimitReached);
             }
-            walk.looked += 1;
-            if walk.looked.is_multiple_of(LOOKS_PER_CHECK) {
+            walk.expanded += 1;
+            if walk.expanded.is_multiple_of(EXPANSIONS_PER_CHECK) {
                 bounds.stop.check()?;
             }
-            let Met { nodes, scores, beam, frontier } = self.meet(query, &lists[node(nearest) as usize], walk);
+            let Visited { nodes, scores, beam, frontier } = self.visit(query, &lists[node(nearest) as usize], walk);
             for (&node, &score) in nodes.iter().zip(scores) {
                 let key = key(node, score);
                 if beam.last().is_some_and(|last| key > last) {
@@ -99,7 +99,7 @@ mod tests {
     use crate::index::graph::codes::Codes;
 
     /// Nodes on an arc, each linked to the next ones on both sides.
-    fn arc(nodes: u32) -> Frozen {
+    fn arc(nodes: u32) -> Graph {
         let mut codes = Codes::new(2);
         let mut links = Links::new(nodes as usize);
         for node in 0..nodes {
@@ -112,13 +112,14 @@ mod tests {
                 .collect();
             near.iter().for_each(|&other| assert!(links.push(node, other)));
         }
-        Frozen::of_parts(codes, links, 1)
+        Graph::of_parts(codes, links, 1)
     }
 
-    fn found(graph: &Frozen, ef: usize, looks: usize, matches: impl Fn(u32) -> bool) -> (Option<u32>, End) {
+    fn found(graph: &Graph, ef: usize, max_expansions: usize, matches: impl Fn(u32) -> bool) -> (Option<u32>, End) {
         let (mut scratch, stop) = (Scratch::default(), Stop::never());
         let query = OwnQuery::new(&[1.0, 0.0]);
-        let end = graph.search_matching(&query, Bounds { ef, looks, stop: &stop }, matches, &mut scratch).unwrap();
+        let end =
+            graph.search_matching(&query, Bounds { ef, max_expansions, stop: &stop }, matches, &mut scratch).unwrap();
         (scratch.kept().next().map(|(node, _)| node), end)
     }
 
@@ -132,14 +133,14 @@ mod tests {
     #[test]
     fn a_walk_that_may_look_no_farther_says_so() {
         let graph = arc(3_000);
-        assert_eq!(found(&graph, 10, 50, |node| node >= 2_000), (None, End::OutOfLooks));
+        assert_eq!(found(&graph, 10, 50, |node| node >= 2_000), (None, End::LimitReached));
     }
 
     #[test]
     fn a_walk_ends_when_its_caller_has_gone() {
         let (graph, stop, mut scratch) = (arc(3_000), Stop::never(), Scratch::default());
         stop.raise();
-        let bounds = Bounds { ef: 10, looks: usize::MAX, stop: &stop };
+        let bounds = Bounds { ef: 10, max_expansions: usize::MAX, stop: &stop };
         assert_eq!(graph.search_matching(&OwnQuery::new(&[1.0, 0.0]), bounds, |_| false, &mut scratch), Err(Stopped));
     }
 }

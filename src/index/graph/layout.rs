@@ -2,7 +2,7 @@
 
 use super::links::Links;
 
-/// Nodes in an order for [`super::frozen::Frozen`]: `first` ones, then the others, each after a node that links to
+/// Nodes in an order for [`super::searchable::Graph`]: `first` ones, then the others, each after a node that links to
 /// it where there is one (breadth first), so that neighbours share pages.
 pub fn breadth_first(links: &Links, first: &[u32]) -> Vec<u32> {
     let mut placed = vec![false; links.len()];

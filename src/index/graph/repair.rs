@@ -11,8 +11,8 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use super::frozen::{Frozen, Scratch};
 use super::links::{DEGREE, Links};
+use super::searchable::{Graph, Scratch};
 use super::select::Select;
 
 /// Nodes that a thread takes in a step: some milliseconds.
@@ -28,17 +28,17 @@ pub struct Repair {
     /// Nodes before this one have their links.
     next: usize,
     /// By thread.
-    works: Vec<Work>,
+    workspaces: Vec<Workspace>,
 }
 
 impl Repair {
     /// Of a graph of so many nodes.
     pub fn new(nodes: usize, ef: usize) -> Repair {
-        Repair { ef, chosen: Links::new(nodes), joined: None, next: 0, works: Vec::new() }
+        Repair { ef, chosen: Links::new(nodes), joined: None, next: 0, workspaces: Vec::new() }
     }
 
     /// Some of the work, on some threads; false if none was left. `graph` is the same in each step.
-    pub fn step(&mut self, graph: &Frozen, threads: usize) -> bool {
+    pub fn step(&mut self, graph: &Graph, threads: usize) -> bool {
         if self.next == graph.len() {
             if self.joined.is_some() {
                 return false;
@@ -47,21 +47,21 @@ impl Repair {
             self.next = 0;
         }
         let threads = threads.max(1);
-        self.works.resize_with(self.works.len().max(threads), Work::default);
+        self.workspaces.resize_with(self.workspaces.len().max(threads), Workspace::default);
         let nodes = self.next..graph.len().min(self.next + threads * PIECE);
         self.next = nodes.end;
         match &mut self.joined {
             None => {
                 let lists = self.chosen.some_mut(nodes.clone());
-                each_piece(nodes, lists, &mut self.works, |work, node, list| {
-                    choose_near(graph, self.ef, work, node, list)
+                each_piece(nodes, lists, &mut self.workspaces, |workspace, node, list| {
+                    choose_near(graph, self.ef, workspace, node, list)
                 });
             }
             Some((reverse, both)) => {
                 let lists = both.some_mut(nodes.clone());
                 let links = &self.chosen;
-                each_piece(nodes, lists, &mut self.works, |work, node, list| {
-                    join_reverse(graph, links, reverse, work, node, list);
+                each_piece(nodes, lists, &mut self.workspaces, |workspace, node, list| {
+                    join_reverse(graph, links, reverse, workspace, node, list);
                 });
             }
         }
@@ -69,7 +69,7 @@ impl Repair {
     }
 
     /// The links, when all steps are done: by node as it was, and no node is out of reach; and how many of them it took for that.
-    pub fn finish(self, graph: &Frozen) -> (Links, usize) {
+    pub fn finish(self, graph: &Graph) -> (Links, usize) {
         let (_, mut links) = self.joined.unwrap_or_else(|| unreachable!("a step says whether there is one more"));
         let added = super::connect::connect(graph.codes(), &mut links);
         (links, added)
@@ -78,7 +78,7 @@ impl Repair {
 
 /// Memory of one thread.
 #[derive(Default)]
-struct Work {
+struct Workspace {
     scratch: Scratch,
     candidates: Vec<(u32, f32)>,
     targets: Vec<u32>,
@@ -86,49 +86,49 @@ struct Work {
     chosen: Vec<u32>,
 }
 
-impl Work {
+impl Workspace {
     /// Adds `self.targets` with their scores to the candidates.
-    fn score_targets(&mut self, graph: &Frozen, node: u32) {
+    fn score_targets(&mut self, graph: &Graph, node: u32) {
         self.scores.resize(self.targets.len(), 0.0);
         graph.codes().score(graph.codes().query(node), &self.targets, &mut self.scores);
         self.candidates.extend(self.targets.iter().copied().zip(self.scores.iter().copied()));
     }
 }
 
-fn choose_near(graph: &Frozen, ef: usize, work: &mut Work, node: u32, list: &mut [u32; DEGREE]) {
-    work.candidates.clear();
-    work.candidates.extend(graph.way_to(node, ef, &mut work.scratch));
-    work.targets.clear();
-    work.targets.extend(graph.links().of(node));
-    work.score_targets(graph, node);
-    Select { codes: graph.codes() }.choose(node, &mut work.candidates, &mut work.chosen);
-    list[..work.chosen.len()].copy_from_slice(&work.chosen);
+fn choose_near(graph: &Graph, ef: usize, workspace: &mut Workspace, node: u32, list: &mut [u32; DEGREE]) {
+    workspace.candidates.clear();
+    workspace.candidates.extend(graph.path_to(node, ef, &mut workspace.scratch));
+    workspace.targets.clear();
+    workspace.targets.extend(graph.links().of(node));
+    workspace.score_targets(graph, node);
+    Select { codes: graph.codes() }.choose(node, &mut workspace.candidates, &mut workspace.chosen);
+    list[..workspace.chosen.len()].copy_from_slice(&workspace.chosen);
 }
 
 fn join_reverse(
-    graph: &Frozen,
+    graph: &Graph,
     links: &Links,
     reverse: &Reverse,
-    work: &mut Work,
+    workspace: &mut Workspace,
     node: u32,
     list: &mut [u32; DEGREE],
 ) {
-    work.targets.clear();
-    work.targets.extend(links.of(node).iter().chain(reverse.to(node)));
-    work.targets.sort_unstable();
-    work.targets.dedup();
-    work.candidates.clear();
-    work.score_targets(graph, node);
-    if work.targets.len() <= DEGREE {
-        work.candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
-        work.chosen.clear();
-        work.chosen.extend(work.candidates.iter().map(|candidate| candidate.0));
+    workspace.targets.clear();
+    workspace.targets.extend(links.of(node).iter().chain(reverse.to(node)));
+    workspace.targets.sort_unstable();
+    workspace.targets.dedup();
+    workspace.candidates.clear();
+    workspace.score_targets(graph, node);
+    if workspace.targets.len() <= DEGREE {
+        workspace.candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1));
+        workspace.chosen.clear();
+        workspace.chosen.extend(workspace.candidates.iter().map(|candidate| candidate.0));
     } else {
-        Select { codes: graph.codes() }.choose(node, &mut work.candidates, &mut work.chosen);
+        Select { codes: graph.codes() }.choose(node, &mut workspace.candidates, &mut workspace.chosen);
         // What was left out lies in a direction that is taken, but a node with few links to it needs each of them.
-        fill(&work.candidates, &mut work.chosen);
+        fill(&workspace.candidates, &mut workspace.chosen);
     }
-    list[..work.chosen.len()].copy_from_slice(&work.chosen);
+    list[..workspace.chosen.len()].copy_from_slice(&workspace.chosen);
 }
 
 /// Adds the nearest candidates that were not chosen, as long as there is room.
@@ -149,21 +149,21 @@ fn fill(candidates: &[(u32, f32)], chosen: &mut Vec<u32>) {
 fn each_piece(
     nodes: Range<usize>,
     lists: &mut [[u32; DEGREE]],
-    works: &mut [Work],
-    fill: impl Fn(&mut Work, u32, &mut [u32; DEGREE]) + Sync,
+    workspaces: &mut [Workspace],
+    fill: impl Fn(&mut Workspace, u32, &mut [u32; DEGREE]) + Sync,
 ) {
-    let threads = lists.len().div_ceil(PIECE).min(works.len());
+    let threads = lists.len().div_ceil(PIECE).min(workspaces.len());
     let pieces = Mutex::new(nodes.step_by(PIECE).zip(lists.chunks_mut(PIECE)));
     let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work_off = |work: &mut Work| {
+    let work_off = |workspace: &mut Workspace| {
         while let Some((first, lists)) = next() {
-            (first as u32..).zip(lists).for_each(|(node, list)| fill(work, node, list));
+            (first as u32..).zip(lists).for_each(|(node, list)| fill(workspace, node, list));
         }
     };
-    let Some((mine, others)) = works[..threads].split_first_mut() else { return };
+    let Some((mine, others)) = workspaces[..threads].split_first_mut() else { return };
     std::thread::scope(|scope| {
-        for work in others {
-            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, || work_off(work)) {
+        for workspace in others {
+            if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, || work_off(workspace)) {
                 tracing::debug!(%error, "the index is built by fewer threads");
             }
         }

@@ -7,11 +7,11 @@ use proptest::prelude::*;
 use super::build::Builder;
 use super::codes::{Codes, OwnQuery};
 use super::connect::unreachable;
-use super::frozen::{Frozen, Scratch};
+use super::duplicates::Distinct;
 use super::layout::breadth_first;
 use super::links::Links;
 use super::repair::Repair;
-use super::twins::Distinct;
+use super::searchable::{Graph, Scratch};
 use crate::kernel::{dot, normalize};
 
 /// Numbers of a seed (Steele et al., 2014, "SplitMix64").
@@ -68,7 +68,7 @@ fn vectors(shape: Shape, n: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>
 }
 
 /// A graph, and the vectors of each of its nodes.
-fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: usize) -> (Frozen, Vec<Vec<u32>>) {
+fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: usize) -> (Graph, Vec<Vec<u32>>) {
     let mut distinct = Distinct::new(dimensions);
     vectors.iter().for_each(|v| {
         distinct.push(v);
@@ -79,7 +79,7 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
     while builder.insert_some(10) {}
     let coarse = builder.finish(32);
     let points = breadth_first(&coarse.links, &coarse.tops);
-    let graph = Frozen::new(&codes, &coarse.links, &points, coarse.tops.len());
+    let graph = Graph::new(&codes, &coarse.links, &points, coarse.tops.len());
     let mut repair = Repair::new(graph.len(), repair_ef);
     while repair.step(&graph, threads) {}
     let (links, _) = repair.finish(&graph);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::super::Index;
-use super::super::scan::{Best, Margin, Nearest, Sieve, cosine};
+use super::super::scan::{Best, CandidateFilter, Margin, Nearest, cosine};
 use super::{Asked, best_of};
 use crate::compute::stop::Stopped;
 
@@ -36,7 +36,7 @@ impl Index {
             }
         }
         for _ in 0..SCANS {
-            if let Some(nearest) = self.of_codes(asked, Hold::Parts)? {
+            if let Some(nearest) = self.of_codes(asked, Hold::Batches)? {
                 return Ok(nearest);
             }
         }
@@ -49,20 +49,20 @@ impl Index {
     fn of_codes(&self, asked: &Asked<'_>, hold: Hold) -> Result<Option<Nearest>, Stopped> {
         let mut rows = self.rows();
         let segments = Arc::clone(rows.segments());
-        let mut sieve = Sieve::new(asked.k, Margin::Bound);
-        rows.tail().scan(&asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
+        let mut filter = CandidateFilter::new(asked.k, Margin::Bound);
+        rows.write_buffer().scan(&asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
         for segment in segments.iter() {
             for first in (0..segment.nodes()).step_by(ROWS_PER_HOLD) {
                 asked.stop.check()?;
-                if let Hold::Parts = hold {
+                if let Hold::Batches = hold {
                     drop(rows);
                     rows = self.rows();
                 }
                 let nodes = first..segment.nodes().min(first + ROWS_PER_HOLD as u32);
-                segment.scan(nodes, &asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
+                segment.scan(nodes, &asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
             }
         }
-        let mut candidates: Vec<_> = sieve.candidates().collect();
+        let mut candidates: Vec<_> = filter.candidates().collect();
         let all_live = candidates.iter().all(|candidate| rows.is_live(candidate.slot));
         Ok(all_live.then(|| best_of(&rows, asked.vector, asked.k, &mut candidates)))
     }
@@ -79,7 +79,7 @@ impl Index {
             }
             asked.stop.check()?;
             let rows = self.rows();
-            rows.at_places(some.iter().copied()).for_each(|(slot, row)| best.push(slot, cosine(asked.vector, row)));
+            rows.at_indices(some.iter().copied()).for_each(|(slot, row)| best.push(slot, cosine(asked.vector, row)));
         }
     }
 }
@@ -88,7 +88,7 @@ impl Index {
 #[derive(Clone, Copy)]
 enum Hold {
     /// For some rows, and again for the next ones.
-    Parts,
+    Batches,
     /// From the first row to the last.
     Throughout,
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::super::Index;
 use super::super::graph::crowd::{Surroundings, is_crowd, least_cosine};
 use super::super::graph::filtered::Bounds;
-use super::super::scan::{Candidate, Margin, Nearest, Sieve};
+use super::super::scan::{Candidate, CandidateFilter, Margin, Nearest};
 use super::super::segment::{Segment, Walk, Walked};
 use super::{Answer, Asked, FIRST, How, Width, best_of, scans};
 use crate::compute::stop::Stopped;
@@ -29,7 +29,7 @@ struct Pass<'a> {
     /// One of so many live vectors is asked for.
     one_of: usize,
     /// The best of what was scanned.
-    sieve: Sieve,
+    filter: CandidateFilter,
     /// The segments that were not.
     walked: Vec<WalkedSegment<'a>>,
 }
@@ -42,7 +42,7 @@ struct WalkedSegment<'a> {
 }
 
 /// The result of a search so far.
-struct Found {
+struct BestSoFar {
     nearest: Nearest,
     /// There are as many hits as there can be.
     is_complete: bool,
@@ -65,54 +65,54 @@ impl Index {
             return Ok(None);
         }
         // The tail before the segments, under the lock that names both: a vector is in one of them.
-        let mut sieve = Sieve::new(asked.k, Margin::Likely);
-        rows.tail().scan(&asked.codes, &mut sieve, |slot| asked.wants(slot) && rows.is_live(slot));
+        let mut filter = CandidateFilter::new(asked.k, Margin::Likely);
+        rows.write_buffer().scan(&asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
         drop(rows);
 
-        let mut pass = Pass { index: self, asked, one_of, sieve, walked: Vec::with_capacity(segments.len()) };
+        let mut pass = Pass { index: self, asked, one_of, filter, walked: Vec::with_capacity(segments.len()) };
         for segment in segments.iter() {
-            pass.look(segment, width.ef)?;
+            pass.search_segment(segment, width.ef)?;
         }
         let mut best = pass.best();
         let in_crowd = best.judged.is_some_and(|cosine| pass.is_in_crowd(cosine));
         if let Some(cosine) = best.judged.filter(|_| in_crowd && width.in_crowd > width.ef) {
             for segment in pass.take_near(cosine) {
-                pass.look(segment, width.in_crowd)?;
+                pass.search_segment(segment, width.in_crowd)?;
             }
             best = pass.best();
         }
-        let Found { nearest, is_complete, .. } = best;
+        let BestSoFar { nearest, is_complete, .. } = best;
         Ok(is_complete.then_some(Answer { nearest, how: How::Walks { in_crowd } }))
     }
 }
 
 impl<'a> Pass<'a> {
     /// Walks through a segment, or scans it where that is cheaper.
-    fn look(&mut self, segment: &'a Segment, ef: usize) -> Result<(), Stopped> {
+    fn search_segment(&mut self, segment: &'a Segment, ef: usize) -> Result<(), Stopped> {
         let Asked { codes, among, stop, .. } = self.asked;
         let nodes = segment.nodes() as usize;
-        let looks = nodes.checked_div(self.index.options.scan_rows_per_ef).unwrap_or(usize::MAX);
-        if ef.saturating_mul(self.one_of) < looks {
-            let walk = Walk { query: codes, among: *among, bounds: Bounds { ef, looks, stop } };
+        let max_expansions = nodes.checked_div(self.index.options.scan_rows_per_ef).unwrap_or(usize::MAX);
+        if ef.saturating_mul(self.one_of) < max_expansions {
+            let walk = Walk { query: codes, among: *among, bounds: Bounds { ef, max_expansions, stop } };
             let mut found = Vec::with_capacity(ef);
             if let Walked::Complete(surroundings) = segment.walk(&walk, &mut found)? {
                 self.walked.push(WalkedSegment { segment, found, surroundings });
                 return Ok(());
             }
         }
-        segment.scan_all(codes, *among, stop, &mut self.sieve)
+        segment.scan_all(codes, *among, stop, &mut self.filter)
     }
 
     /// The best of what was found so far.
-    fn best(&self) -> Found {
+    fn best(&self) -> BestSoFar {
         let Asked { vector, k, among, .. } = *self.asked;
-        let mut candidates: Vec<Candidate> = self.sieve.candidates().collect();
+        let mut candidates: Vec<Candidate> = self.filter.candidates().collect();
         self.walked.iter().for_each(|walked| candidates.extend_from_slice(&walked.found));
         let rows = self.index.rows();
         let nearest = best_of(&rows, vector, k, &mut candidates);
         let most = among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
         let judged = candidates.get(k.max(FIRST) - 1).map(|candidate| candidate.estimate);
-        Found { is_complete: nearest.hits.len() == k.min(most), nearest, judged }
+        BestSoFar { is_complete: nearest.hits.len() == k.min(most), nearest, judged }
     }
 
     /// Whether walks may have missed hits of that cosine.

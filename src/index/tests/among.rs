@@ -36,11 +36,11 @@ fn a_search_among_some_finds_the_nearest_of_them_at_every_share_wherever_they_li
                     Choice::Near => order.sort_by(|a, b| similarity(b).total_cmp(&similarity(a))),
                     Choice::Far => order.sort_by(|a, b| similarity(a).total_cmp(&similarity(b))),
                 }
-                let among: RoaringBitmap = order[..n].iter().map(|&i| slots[i].place()).collect();
+                let among: RoaringBitmap = order[..n].iter().map(|&i| slots[i].index()).collect();
                 let truth = index.find_among(query, K, Effort::Exact, &among);
                 let hits = index.find_among(query, K, GRAPH, &among);
                 assert_eq!(hits.len(), K.min(n), "{choice:?} {share}");
-                assert!(hits.iter().all(|hit| among.contains(hit.slot.place())));
+                assert!(hits.iter().all(|hit| among.contains(hit.slot.index())));
                 wanted += truth.len();
                 found += truth.iter().filter(|hit| hits.contains(hit)).count();
             }

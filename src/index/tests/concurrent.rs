@@ -17,8 +17,8 @@ fn a_search_sees_every_state_whole_while_four_threads_change_it() {
 #[test]
 fn a_search_sees_every_state_whole_while_rows_move_into_files() {
     let directory = tempfile::tempdir().unwrap();
-    let keep = Keep { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
-    let index = Index::stored(16, options(), keep);
+    let storage = SegmentStorage { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
+    let index = Index::stored(16, options(), storage);
     index.restored();
     hammer(&index);
     assert!(index.mapped_bytes() > 400 * 16 * size_of::<f32>());

@@ -73,7 +73,7 @@ impl Stored {
             Choice::HalfOfOthers => self.clusters[other] != own && other.is_multiple_of(2),
             Choice::OneSide => dot_plain(&self.vectors[other], centre) > 0.0,
         };
-        let places = (0..VECTORS).filter(|&other| counts(other)).map(|other| self.slots[other].place());
+        let places = (0..VECTORS).filter(|&other| counts(other)).map(|other| self.slots[other].index());
         if let Choice::All = choice { None } else { Some(places.collect()) }
     }
 
@@ -89,7 +89,7 @@ impl Stored {
             let (hits, exact) = (search(GRAPH), search(Effort::Exact));
             assert_eq!(hits.len(), exact.len(), "{choice:?}, seed {seed}");
             wanted += exact.len();
-            found += recall::true_ones(&hits, &exact);
+            found += recall::true_hits(&hits, &exact);
         }
         found as f64 / wanted as f64
     }
@@ -137,8 +137,8 @@ fn queries_that_resemble_nothing_find_what_there_is_at_once() {
     let (mut nearer, mut short) = (0, 0);
     for query in &queries {
         let exact = index.find(query, K, Effort::Exact);
-        found += recall::true_ones(&index.find(query, K, GRAPH), &exact);
-        walked += recall::true_ones(&index.find(query, K, by_walk), &exact);
+        found += recall::true_hits(&index.find(query, K, GRAPH), &exact);
+        walked += recall::true_hits(&index.find(query, K, by_walk), &exact);
         let (few, many) = (index.find(query, 5, GRAPH), index.find(query, 100, GRAPH));
         nearer += usize::from(many[0].score > few[0].score);
         short += usize::from(many.len() < 100);
@@ -172,7 +172,7 @@ fn queries_far_from_all_clusters_find_what_there_is_and_a_larger_k_finds_nothing
     let far: Vec<_> = (0..40).map(|_| random.unit(dimensions)).collect();
     let (mut found, mut nearer) = (0, 0);
     for query in &far {
-        found += recall::true_ones(&index.find(query, K, GRAPH), &index.find(query, K, Effort::Exact));
+        found += recall::true_hits(&index.find(query, K, GRAPH), &index.find(query, K, Effort::Exact));
         let (few, many) = (index.find(query, 5, GRAPH), index.find(query, 100, GRAPH));
         nearer += usize::from(many[0].score > few[0].score);
     }
@@ -215,7 +215,7 @@ fn a_search_ends_when_its_caller_has_gone() {
     index.maintain();
     let stop = Stop::never();
     stop.raise();
-    let (query, all) = (random.unit(16), RoaringBitmap::from_iter(slots.iter().map(|slot| slot.place())));
+    let (query, all) = (random.unit(16), RoaringBitmap::from_iter(slots.iter().map(|slot| slot.index())));
     let few = RoaringBitmap::from_iter(0..20);
     for effort in [Effort::Exact, GRAPH] {
         assert!(index.search(&query, 5, effort, &stop).is_err(), "{effort:?}");

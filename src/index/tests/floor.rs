@@ -60,7 +60,7 @@ proptest! {
             }
         }
         index.insert(parts[2]);
-        prop_assert_eq!((index.rows().segments().len(), index.rows().tail().slots().len()), (2, parts[2].len()));
+        prop_assert_eq!((index.rows().segments().len(), index.rows().write_buffer().slots().len()), (2, parts[2].len()));
         let ef = if let Shape::Tiny = shape { 10 } else { index.width(false).ef };
         prop_assert!(!index.scans(ef));
         let effort = Effort::Graph { ef: Some(ef) };
@@ -113,8 +113,8 @@ fn an_index_that_finds_too_little_looks_harder_after_a_few_queries_and_remembers
     let vectors: Vec<_> = (0..6_000).map(|n| (n, random.unit(48))).collect();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
-        let keep = Keep { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
-        let index = Index::stored(48, Options { ef_search: None, ..small_graph() }, keep);
+        let storage = SegmentStorage { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
+        let index = Index::stored(48, Options { ef_search: None, ..small_graph() }, storage);
         index.insert_keyed(&vectors);
         index.restored();
         index.maintain();
@@ -144,7 +144,7 @@ fn searches_with_a_filter_are_checked_too() {
     let index = Index::new(48, Options { ef_search: None, ..small_graph() });
     let slots = index.insert(&vectors);
     index.maintain();
-    let half: RoaringBitmap = slots.iter().step_by(2).map(|slot| slot.place()).collect();
+    let half: RoaringBitmap = slots.iter().step_by(2).map(|slot| slot.index()).collect();
     let plain = index.width(false);
     for _ in 0..80 {
         index.sample(&random.unit(48), Some(&half));

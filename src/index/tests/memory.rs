@@ -21,7 +21,7 @@ fn building_anew_frees_what_the_graph_kept_of_removed_vectors() {
     assert!(weak[200..].iter().all(|row| row.upgrade().is_some()));
     assert!(index.bytes() < full * 4 / 5, "{} of {full} bytes", index.bytes());
     let fresh = index.insert(&clustered(random, 200, 24, 5));
-    assert!(fresh.iter().all(|slot| slot.place() < 600), "places are used again");
+    assert!(fresh.iter().all(|slot| slot.index() < 600), "places are used again");
 }
 
 #[test]

@@ -12,12 +12,12 @@ type Owner = BTreeMap<u64, Arc<[f32]>>;
 
 /// The index that a process starts with.
 fn start(directory: &Path, dimensions: usize, owner: &Owner) -> (Index, HashMap<u64, Slot>) {
-    let keep = Keep { directory: directory.to_owned(), has_room: Box::new(|_| true) };
-    start_with(keep, dimensions, owner)
+    let storage = SegmentStorage { directory: directory.to_owned(), has_room: Box::new(|_| true) };
+    start_with(storage, dimensions, owner)
 }
 
-fn start_with(keep: Keep, dimensions: usize, owner: &Owner) -> (Index, HashMap<u64, Slot>) {
-    let index = Index::stored(dimensions, Options { exact_below: 40, ..small_graph() }, keep);
+fn start_with(storage: SegmentStorage, dimensions: usize, owner: &Owner) -> (Index, HashMap<u64, Slot>) {
+    let index = Index::stored(dimensions, Options { exact_below: 40, ..small_graph() }, storage);
     let vectors: Vec<_> = owner.iter().map(|(key, vector)| (*key, Arc::clone(vector))).collect();
     let slots = vectors.chunks(100).flat_map(|some| index.insert_keyed(some));
     let slots = owner.keys().copied().zip(slots).collect();
@@ -186,7 +186,7 @@ fn damaged_files_are_built_again_and_nothing_is_lost() {
         let (index, slots) = start(directory.path(), 24, &owner);
         // All that is not taken from the file is in the tail.
         let missing = if refused { 400 } else { rows };
-        assert_eq!((index.mapped_bytes() == 0, index.rows().tail().slots().len()), (refused, missing));
+        assert_eq!((index.mapped_bytes() == 0, index.rows().write_buffer().slots().len()), (refused, missing));
         check(&index, &slots, &owner, &mut Random(5));
         index.maintain();
         check(&index, &slots, &owner, &mut Random(6));
@@ -230,8 +230,8 @@ fn an_index_whose_directory_cannot_be_written_is_in_memory() {
     check(&index, &slots, &owner, &mut Random(12));
     // One where there is no room.
     let full = directory.path().join("full");
-    let keep = Keep { directory: full.clone(), has_room: Box::new(|bytes| bytes < 1_000) };
-    let (index, slots) = start_with(keep, 24, &owner);
+    let storage = SegmentStorage { directory: full.clone(), has_room: Box::new(|bytes| bytes < 1_000) };
+    let (index, slots) = start_with(storage, 24, &owner);
     index.maintain();
     check(&index, &slots, &owner, &mut Random(14));
     assert!(files(&full).is_empty());
@@ -259,8 +259,8 @@ fn a_file_that_is_written_while_the_index_is_discarded_goes_too() {
             true
         }
     };
-    let keep = Keep { directory: directory.clone(), has_room: Box::new(has_room) };
-    let (made, slots) = start_with(keep, 24, &owner_of(200, 16));
+    let storage = SegmentStorage { directory: directory.clone(), has_room: Box::new(has_room) };
+    let (made, slots) = start_with(storage, 24, &owner_of(200, 16));
     let made = Arc::new(made);
     index.set(Arc::downgrade(&made)).unwrap();
     made.maintain();

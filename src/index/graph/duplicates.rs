@@ -12,7 +12,7 @@ pub struct Distinct {
     /// By point: the first vector that has its codes.
     firsts: Vec<u32>,
     /// By point: the others.
-    twins: HashMap<u32, Vec<u32>>,
+    duplicates: HashMap<u32, Vec<u32>>,
     /// Digest to the points that have it.
     by_digest: HashMap<u32, Vec<u32>>,
     vectors: u32,
@@ -22,7 +22,7 @@ impl Distinct {
     /// Nothing yet, of `dimensions` components each.
     pub fn new(dimensions: usize) -> Distinct {
         let codes = Codes::new(dimensions);
-        Distinct { codes, firsts: Vec::new(), twins: HashMap::new(), by_digest: HashMap::new(), vectors: 0 }
+        Distinct { codes, firsts: Vec::new(), duplicates: HashMap::new(), by_digest: HashMap::new(), vectors: 0 }
     }
 
     /// Adds a vector; vectors are numbered as they come. Returns its point.
@@ -31,11 +31,11 @@ impl Distinct {
         self.vectors += 1;
         let point = self.codes.push(vector);
         let same = self.by_digest.entry(self.codes.digest(point)).or_default();
-        let twin = same.iter().copied().find(|&other| self.codes.blocks_of(other) == self.codes.blocks_of(point));
-        if let Some(twin) = twin {
+        let duplicate = same.iter().copied().find(|&other| self.codes.blocks_of(other) == self.codes.blocks_of(point));
+        if let Some(duplicate) = duplicate {
             self.codes.pop();
-            self.twins.entry(twin).or_default().push(number);
-            return twin;
+            self.duplicates.entry(duplicate).or_default().push(number);
+            return duplicate;
         }
         same.push(point);
         self.firsts.push(number);
@@ -44,20 +44,20 @@ impl Distinct {
 
     /// The points' codes, and who has them.
     pub fn into_parts(self) -> (Codes, Members) {
-        (self.codes, Members { firsts: self.firsts, twins: self.twins })
+        (self.codes, Members { firsts: self.firsts, duplicates: self.duplicates })
     }
 }
 
 /// Which vectors a point stands for.
 pub struct Members {
     firsts: Vec<u32>,
-    twins: HashMap<u32, Vec<u32>>,
+    duplicates: HashMap<u32, Vec<u32>>,
 }
 
 impl Members {
     /// The vectors of a point, at least one.
     pub fn of(&self, point: u32) -> impl Iterator<Item = u32> {
-        let twins = if self.twins.is_empty() { None } else { self.twins.get(&point) };
-        std::iter::once(self.firsts[point as usize]).chain(twins.into_iter().flatten().copied())
+        let duplicates = if self.duplicates.is_empty() { None } else { self.duplicates.get(&point) };
+        std::iter::once(self.firsts[point as usize]).chain(duplicates.into_iter().flatten().copied())
     }
 }

@@ -1,6 +1,6 @@
 //! Which vectors live, under which slot, and which of them a segment holds.
 //!
-//! Invariant: every live slot is either held by one of `segments` or named in `tail`, and by one of them only. All of
+//! Invariant: every live slot is either held by one of `segments` or named in `write_buffer`, and by one of them only. All of
 //! this is behind one lock, so that a search sees the segments together with the tail that belongs to them.
 //!
 //! Rows are shared, not copied: whoever asked keeps a removed row alive as long as it needs it, while its slot is free
@@ -14,10 +14,10 @@ use super::graph::codes::Codes;
 use super::parts::Member;
 use super::segment::Segment;
 use super::slot::Slot;
-use super::tail::Tail;
 use super::vector::Vector;
+use super::write_buffer::WriteBuffer;
 
-struct Place {
+struct RowEntry {
     /// `None`: free.
     row: Option<Vector>,
     /// What its caller calls it.
@@ -29,12 +29,12 @@ struct Place {
     segment: Option<Arc<Segment>>,
 }
 
-pub(super) struct Rows {
+pub(super) struct RowTable {
     dimensions: usize,
-    places: Vec<Place>,
+    entries: Vec<RowEntry>,
     free: Vec<u32>,
     live: usize,
-    tail: Tail,
+    write_buffer: WriteBuffer,
     /// Live slots that are not named in the tail: those of `segments`. A little less while a new segment takes over its
     /// vectors, which count when it is installed, if some of them are removed meanwhile.
     sealed: usize,
@@ -45,14 +45,14 @@ pub(super) struct Rows {
     inserted: Option<Instant>,
 }
 
-impl Rows {
-    pub(super) fn new(dimensions: usize) -> Rows {
-        Rows {
+impl RowTable {
+    pub(super) fn new(dimensions: usize) -> RowTable {
+        RowTable {
             dimensions,
-            places: Vec::new(),
+            entries: Vec::new(),
             free: Vec::new(),
             live: 0,
-            tail: Tail::new(dimensions),
+            write_buffer: WriteBuffer::new(dimensions),
             sealed: 0,
             in_memory: 0,
             segments: Arc::default(),
@@ -64,21 +64,21 @@ impl Rows {
     pub(super) fn insert(&mut self, key: u64, row: Vector) -> Slot {
         self.live += 1;
         self.in_memory += usize::from(row.is_in_memory());
-        if let Some(place) = self.free.pop() {
-            let reused = &mut self.places[place as usize];
+        if let Some(index) = self.free.pop() {
+            let reused = &mut self.entries[index as usize];
             (reused.row, reused.key) = (Some(row), key);
-            return Slot { place, generation: reused.generation };
+            return Slot { index, generation: reused.generation };
         }
-        let place = u32::try_from(self.places.len()).ok().filter(|&place| place != Slot::NONE.place);
-        let place = place.expect("four billion rows do not fit into memory");
-        self.places.push(Place { row: Some(row), key, generation: 0, vector: 0, segment: None });
-        Slot { place, generation: 0 }
+        let index = u32::try_from(self.entries.len()).ok().filter(|&index| index != Slot::NONE.index);
+        let index = index.expect("four billion rows do not fit into memory");
+        self.entries.push(RowEntry { row: Some(row), key, generation: 0, vector: 0, segment: None });
+        Slot { index, generation: 0 }
     }
 
     /// Vectors came just now, with these codes.
-    pub(super) fn add_to_tail(&mut self, slots: &[Slot], codes: &Codes) {
+    pub(super) fn add_to_write_buffer(&mut self, slots: &[Slot], codes: &Codes) {
         self.inserted = Some(Instant::now());
-        self.tail.append(slots, codes);
+        self.write_buffer.append(slots, codes);
     }
 
     /// False if the slot was not live.
@@ -86,27 +86,27 @@ impl Rows {
         if !self.is_live(slot) {
             return false;
         }
-        let place = &mut self.places[slot.place as usize];
-        let row = place.row.take();
-        place.generation = place.generation.wrapping_add(1);
+        let entry = &mut self.entries[slot.index as usize];
+        let row = entry.row.take();
+        entry.generation = entry.generation.wrapping_add(1);
         self.live -= 1;
         self.in_memory -= usize::from(row.is_some_and(|row| row.is_in_memory()));
-        if let Some(segment) = place.segment.take() {
-            segment.lose(place.vector as usize);
+        if let Some(segment) = entry.segment.take() {
+            segment.mark_removed(entry.vector as usize);
             self.sealed = self.sealed.saturating_sub(1);
         }
-        self.free.push(slot.place);
+        self.free.push(slot.index);
         // Replacing documents over and over must not make the tail grow; half of it may be stale, so
         // that a removal costs O(1) on average.
-        if self.tail.slots().len() > 2 * self.live.saturating_sub(self.sealed) + 64 {
-            let places = &self.places;
-            self.tail.retain(|slot| live_row(places, slot).is_some());
+        if self.write_buffer.slots().len() > 2 * self.live.saturating_sub(self.sealed) + 64 {
+            let entries = &self.entries;
+            self.write_buffer.retain(|slot| live_row(entries, slot).is_some());
         }
         true
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Vector> {
-        live_row(&self.places, slot)
+        live_row(&self.entries, slot)
     }
 
     pub(super) fn is_live(&self, slot: Slot) -> bool {
@@ -118,10 +118,10 @@ impl Rows {
     }
 
     /// The live slots at some places, with their rows.
-    pub(super) fn at_places(&self, places: impl Iterator<Item = u32>) -> impl Iterator<Item = (Slot, &Vector)> {
-        places.filter_map(|number| {
-            let place = self.places.get(number as usize)?;
-            place.row.as_ref().map(|row| (Slot { place: number, generation: place.generation }, row))
+    pub(super) fn at_indices(&self, indices: impl Iterator<Item = u32>) -> impl Iterator<Item = (Slot, &Vector)> {
+        indices.filter_map(|index| {
+            let entry = self.entries.get(index as usize)?;
+            entry.row.as_ref().map(|row| (Slot { index, generation: entry.generation }, row))
         })
     }
 
@@ -129,13 +129,13 @@ impl Rows {
     pub(super) fn members(&self, slots: &[Slot]) -> impl Iterator<Item = Member> {
         slots.iter().filter_map(|&slot| {
             let vector = self.get(slot)?.clone();
-            Some(Member { slot, key: self.places[slot.place as usize].key, vector })
+            Some(Member { slot, key: self.entries[slot.index as usize].key, vector })
         })
     }
 
     /// The slots that no segment holds, oldest first; removed ones that are still listed are among them.
-    pub(super) fn tail(&self) -> &Tail {
-        &self.tail
+    pub(super) fn write_buffer(&self) -> &WriteBuffer {
+        &self.write_buffer
     }
 
     pub(super) fn segments(&self) -> &Arc<[Arc<Segment>]> {
@@ -151,26 +151,26 @@ impl Rows {
     pub(super) fn bytes(&self) -> usize {
         /// Beside its components: two counters, and the allocator's own.
         const ROW_OVERHEAD: usize = 16 + 16;
-        self.places.capacity() * size_of::<Place>()
+        self.entries.capacity() * size_of::<RowEntry>()
             + self.in_memory * (self.dimensions * size_of::<f32>() + ROW_OVERHEAD)
-            + self.tail.bytes()
+            + self.write_buffer.bytes()
     }
 
     /// Lets a segment hold some of its vectors, which others hold or the tail names: to be done with all of them, in
-    /// pieces, before [`Rows::install`].
+    /// pieces, before [`RowTable::install`].
     pub(super) fn hold(&mut self, segment: &Arc<Segment>, vectors: Range<usize>) {
         for vector in vectors {
             let slot = segment.slots()[vector];
             if !self.is_live(slot) {
-                segment.lose(vector);
+                segment.mark_removed(vector);
                 continue;
             }
-            let place = &mut self.places[slot.place as usize];
-            place.segment = Some(Arc::clone(segment));
-            place.vector = vector as u32;
+            let entry = &mut self.entries[slot.index as usize];
+            entry.segment = Some(Arc::clone(segment));
+            entry.vector = vector as u32;
             if let Some(rows) = segment.rows() {
-                self.in_memory -= usize::from(place.row.as_ref().is_some_and(Vector::is_in_memory));
-                place.row = Some(Vector::stored(rows, vector));
+                self.in_memory -= usize::from(entry.row.as_ref().is_some_and(Vector::is_in_memory));
+                entry.row = Some(Vector::stored(rows, vector));
             }
         }
     }
@@ -179,20 +179,21 @@ impl Rows {
     pub(super) fn install(&mut self, new: &[Arc<Segment>], instead_of: &[Arc<Segment>]) {
         let kept = self.segments.iter().filter(|held| !instead_of.iter().any(|old| Arc::ptr_eq(held, old)));
         self.segments = kept.chain(new).cloned().collect();
-        let places = &self.places;
-        self.tail.retain(|slot| live_row(places, slot).is_some() && places[slot.place as usize].segment.is_none());
-        self.sealed = self.live - self.tail.slots().len();
+        let entries = &self.entries;
+        self.write_buffer
+            .retain(|slot| live_row(entries, slot).is_some() && entries[slot.index as usize].segment.is_none());
+        self.sealed = self.live - self.write_buffer.slots().len();
     }
 
     /// Names all live slots in the tail again, with their rows in memory: no segment is left, and nobody reads its file.
     pub(super) fn give_up_segments(&mut self) {
         let mut codes = Codes::new(self.dimensions);
         let mut slots = Vec::new();
-        for (number, place) in (0..).zip(&mut self.places) {
-            if place.segment.take().is_some()
-                && let Some(row) = &mut place.row
+        for (index, entry) in (0..).zip(&mut self.entries) {
+            if entry.segment.take().is_some()
+                && let Some(row) = &mut entry.row
             {
-                slots.push(Slot { place: number, generation: place.generation });
+                slots.push(Slot { index, generation: entry.generation });
                 codes.push(row);
                 if !row.is_in_memory() {
                     *row = Arc::<[f32]>::from(&row[..]).into();
@@ -200,14 +201,14 @@ impl Rows {
                 }
             }
         }
-        self.tail.append(&slots, &codes);
+        self.write_buffer.append(&slots, &codes);
         self.sealed = 0;
         self.segments = Arc::default();
     }
 }
 
-fn live_row(places: &[Place], slot: Slot) -> Option<&Vector> {
-    places.get(slot.place as usize).filter(|place| place.generation == slot.generation)?.row.as_ref()
+fn live_row(entries: &[RowEntry], slot: Slot) -> Option<&Vector> {
+    entries.get(slot.index as usize).filter(|entry| entry.generation == slot.generation)?.row.as_ref()
 }
 
 #[cfg(test)]
@@ -215,21 +216,21 @@ mod tests {
     use super::super::building::Building;
     use super::*;
 
-    fn rows() -> Rows {
-        Rows::new(2)
+    fn rows() -> RowTable {
+        RowTable::new(2)
     }
 
-    fn insert(rows: &mut Rows, x: f32) -> Slot {
+    fn insert(rows: &mut RowTable, x: f32) -> Slot {
         let row: Arc<[f32]> = Arc::from([x, 0.0]);
         let mut codes = Codes::new(2);
         codes.push(&row);
         let slot = rows.insert(0, row.into());
-        rows.add_to_tail(&[slot], &codes);
+        rows.add_to_write_buffer(&[slot], &codes);
         slot
     }
 
-    fn live_tail(rows: &Rows) -> Vec<Slot> {
-        rows.tail().slots().iter().copied().filter(|&slot| rows.is_live(slot)).collect()
+    fn live_buffered(rows: &RowTable) -> Vec<Slot> {
+        rows.write_buffer().slots().iter().copied().filter(|&slot| rows.is_live(slot)).collect()
     }
 
     #[test]
@@ -238,7 +239,7 @@ mod tests {
         let first = insert(&mut rows, 1.0);
         assert!(rows.remove(first));
         let second = insert(&mut rows, 2.0);
-        assert_eq!(first.place(), second.place());
+        assert_eq!(first.index(), second.index());
         assert!(rows.get(first).is_none() && !rows.remove(first));
         assert_eq!(rows.get(second).unwrap()[0], 2.0);
     }
@@ -251,14 +252,14 @@ mod tests {
             rows.remove(slot);
             slot = insert(&mut rows, i as f32);
         }
-        let listed = rows.tail().slots().len();
+        let listed = rows.write_buffer().slots().len();
         assert!(listed < 200, "{listed} entries for one vector");
-        assert_eq!(rows.places.len(), 1);
-        assert_eq!(live_tail(&rows), [slot]);
+        assert_eq!(rows.entries.len(), 1);
+        assert_eq!(live_buffered(&rows), [slot]);
     }
 
     /// A segment of all of some slots, held by nobody yet.
-    fn segment_of(rows: &Rows, slots: &[Slot]) -> Arc<Segment> {
+    fn segment_of(rows: &RowTable, slots: &[Slot]) -> Arc<Segment> {
         let (parts, members) = Building::new(2, 8, rows.members(slots).collect()).finish();
         Arc::new(Segment::new(parts, members.iter().map(|member| member.slot).collect(), None))
     }
@@ -272,16 +273,16 @@ mod tests {
         // Held or not, half of the tail may be stale before it is gone through.
         for slot in segment.slots().iter().step_by(3) {
             rows.remove(*slot);
-            assert_eq!(rows.tail().slots().len(), 1_000);
+            assert_eq!(rows.write_buffer().slots().len(), 1_000);
         }
         rows.hold(&segment, 900..1_000);
         rows.install(&[Arc::clone(&segment)], &[]);
-        assert_eq!((rows.live(), rows.sealed, segment.live(), rows.tail().slots().len()), (666, 666, 666, 0));
+        assert_eq!((rows.live(), rows.sealed, segment.live(), rows.write_buffer().slots().len()), (666, 666, 666, 0));
         let late: Vec<Slot> = (0..10).map(|n| insert(&mut rows, n as f32)).collect();
         segment.slots().iter().chain(&late[..5]).for_each(|slot| {
             rows.remove(*slot);
         });
-        assert_eq!((rows.live(), rows.sealed, segment.live(), live_tail(&rows)), (5, 0, 0, late[5..].to_vec()));
+        assert_eq!((rows.live(), rows.sealed, segment.live(), live_buffered(&rows)), (5, 0, 0, late[5..].to_vec()));
     }
 
     #[test]
@@ -297,8 +298,12 @@ mod tests {
         rows.hold(&segment, 2..4);
         rows.install(&[Arc::clone(&segment)], &[]);
         let live = slots.iter().filter(|&&slot| rows.is_live(slot)).count();
-        assert_eq!((segment.live(), rows.live(), live_tail(&rows)), (live, live + 1, vec![reused]));
+        assert_eq!((segment.live(), rows.live(), live_buffered(&rows)), (live, live + 1, vec![reused]));
         rows.give_up_segments();
-        assert_eq!((rows.segments().len(), live_tail(&rows).len()), (0, live + 1), "what it held is in the tail again");
+        assert_eq!(
+            (rows.segments().len(), live_buffered(&rows).len()),
+            (0, live + 1),
+            "what it held is in the write buffer again"
+        );
     }
 }

@@ -1,21 +1,21 @@
 //! The vectors that no segment holds: few, and each query is compared with the codes of all of them.
 
 use super::graph::codes::{Codes, OwnQuery};
-use super::scan::Sieve;
+use super::scan::CandidateFilter;
 use super::slot::Slot;
 
 /// One of so many places is used: the memory is not worth keeping.
 const SPARSE: usize = 4;
 
 /// Slots with their codes, oldest first. May name removed ones.
-pub(super) struct Tail {
+pub(super) struct WriteBuffer {
     slots: Vec<Slot>,
     codes: Codes,
 }
 
-impl Tail {
-    pub(super) fn new(dimensions: usize) -> Tail {
-        Tail { slots: Vec::new(), codes: Codes::new(dimensions) }
+impl WriteBuffer {
+    pub(super) fn new(dimensions: usize) -> WriteBuffer {
+        WriteBuffer { slots: Vec::new(), codes: Codes::new(dimensions) }
     }
 
     /// Adds slots with their codes.
@@ -45,7 +45,7 @@ impl Tail {
     }
 
     /// Puts those that are wanted and may be among the best into the sieve.
-    pub(super) fn scan(&self, query: &OwnQuery, sieve: &mut Sieve, wanted: impl Fn(Slot) -> bool) {
-        sieve.scan(&self.codes, 0..self.codes.len() as u32, query, |row| [self.slots[row as usize]], wanted);
+    pub(super) fn scan(&self, query: &OwnQuery, filter: &mut CandidateFilter, wanted: impl Fn(Slot) -> bool) {
+        filter.scan(&self.codes, 0..self.codes.len() as u32, query, |row| [self.slots[row as usize]], wanted);
     }
 }

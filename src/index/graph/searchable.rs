@@ -4,9 +4,9 @@
 //! search: best of the entries, and node 0 ─► beam
 //!         loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
 //! ```
-//! Invariant: nodes are numbered 0..len; the first [`Frozen::entries`] are where walks begin; from node 0 every node
+//! Invariant: nodes are numbered 0..len; the first [`Graph::entries`] are where walks begin; from node 0 every node
 //! can be reached (see `connect`). Nothing changes after it is made. Scores are estimates: the caller, who has the f32
-//! rows, computes true ones for the best. Equal vectors are the caller's matter too: see `twins`.
+//! rows, computes true ones for the best. Equal vectors are the caller's matter too: see `duplicates`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -23,7 +23,7 @@ const STARTS: usize = 4;
 const ENTRY_BATCH: usize = 64;
 
 /// A graph that walks read.
-pub struct Frozen {
+pub struct Graph {
     codes: Codes,
     links: Links,
     entries: usize,
@@ -39,7 +39,7 @@ pub struct Scratch {
 pub(super) struct Walk {
     pub(super) beam: Beam,
     /// By node: the walk that met it last.
-    met: Vec<u8>,
+    visited: Vec<u8>,
     walk: u8,
     batch: Vec<u32>,
     scores: Vec<f32>,
@@ -50,47 +50,47 @@ pub(super) struct Walk {
     /// Scores of all entries.
     pub(super) entries: Vec<f32>,
     /// Nodes looked at.
-    pub(super) looked: usize,
+    pub(super) expanded: usize,
 }
 
 /// Nodes that a walk meets for the first time, with their scores, and where it puts them.
-pub(super) struct Met<'w> {
+pub(super) struct Visited<'w> {
     pub(super) nodes: &'w [u32],
     pub(super) scores: &'w [f32],
     pub(super) beam: &'w mut Beam,
     pub(super) frontier: &'w mut BinaryHeap<Reverse<Key>>,
 }
 
-impl Frozen {
+impl Graph {
     /// Lays out a graph: `order[node]` is a node's number in `codes` and `links`; walks begin at the first `entries`.
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
-    pub fn new(codes: &Codes, links: &Links, order: &[u32], entries: usize) -> Frozen {
+    pub fn new(codes: &Codes, links: &Links, order: &[u32], entries: usize) -> Graph {
         assert!(codes.len() == links.len() && codes.len() == order.len(), "codes, links and a place for each node");
-        Frozen::of_parts(codes.reordered(order), links.reordered(order), entries)
+        Graph::of_parts(codes.reordered(order), links.reordered(order), entries)
     }
 
     /// A graph of no nodes.
-    pub fn empty() -> Frozen {
-        Frozen::of_parts(Codes::new(1), Links::new(0), 0)
+    pub fn empty() -> Graph {
+        Graph::of_parts(Codes::new(1), Links::new(0), 0)
     }
 
     /// A graph that was laid out before.
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
-    pub fn of_parts(codes: Codes, links: Links, entries: usize) -> Frozen {
+    pub fn of_parts(codes: Codes, links: Links, entries: usize) -> Graph {
         assert!(codes.len() == links.len() && codes.len() < MAX_NODES && entries <= codes.len(), "entries are nodes");
-        Frozen { codes, links, entries }
+        Graph { codes, links, entries }
     }
 
-    /// The same nodes with other links, in another order: `links` by node as of now, `order` as in [`Frozen::new`].
+    /// The same nodes with other links, in another order: `links` by node as of now, `order` as in [`Graph::new`].
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
-    pub fn relinked(&self, links: &Links, order: &[u32]) -> Frozen {
-        Frozen::new(&self.codes, links, order, self.entries)
+    pub fn relinked(&self, links: &Links, order: &[u32]) -> Graph {
+        Graph::new(&self.codes, links, order, self.entries)
     }
 
     /// Number of nodes.
@@ -129,7 +129,7 @@ impl Frozen {
     }
 
     /// What a walk from node 0 to `node` looked at, and the best `ef` it met: some twice.
-    pub(super) fn way_to<'s>(
+    pub(super) fn path_to<'s>(
         &self,
         node: u32,
         ef: usize,
@@ -162,7 +162,7 @@ impl Frozen {
         self.enter(query, starts, ef, walk);
         let lists = self.links.lists();
         while let Some((node, score)) = walk.beam.pop() {
-            walk.looked += 1;
+            walk.expanded += 1;
             if TRAIL {
                 walk.trail.push((node, score));
             }
@@ -170,7 +170,7 @@ impl Frozen {
             if let Some(next) = walk.beam.peek() {
                 prefetch(&lists[next as usize]);
             }
-            let Met { nodes, scores, beam, .. } = self.meet(query, &lists[node as usize], walk);
+            let Visited { nodes, scores, beam, .. } = self.visit(query, &lists[node as usize], walk);
             nodes.iter().zip(scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
     }
@@ -178,7 +178,7 @@ impl Frozen {
     /// Begins a walk at the best of the first `starts` nodes, and at node 0: they are in the beam, which is for the best `ef`.
     pub(super) fn enter(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
         walk.begin(self.len());
-        let Walk { beam, met, walk: this, batch, scores, entries, .. } = walk;
+        let Walk { beam, visited, walk: this, batch, scores, entries, .. } = walk;
         beam.reset(STARTS.min(ef));
         for first in (0..starts as u32).step_by(ENTRY_BATCH) {
             batch.clear();
@@ -187,11 +187,11 @@ impl Frozen {
             entries.extend_from_slice(&scores[..batch.len()]);
             batch.iter().zip(&*scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
-        beam.kept().for_each(|(node, _)| met[node as usize] = *this);
+        beam.kept().for_each(|(node, _)| visited[node as usize] = *this);
         beam.widen(ef);
         // The others may have no way to a node that the first one has a way to. Where much is better, it is never looked at.
         if let Some(&score) = entries.first()
-            && std::mem::replace(&mut met[0], *this) != *this
+            && std::mem::replace(&mut visited[0], *this) != *this
         {
             beam.offer(0, score);
         }
@@ -201,34 +201,34 @@ impl Frozen {
 
     /// Those nodes of a list of links that were not met before.
     #[inline(always)]
-    pub(super) fn meet<'w>(&self, query: Query<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Met<'w> {
-        let Walk { beam, met, walk: this, batch, scores, frontier, .. } = walk;
+    pub(super) fn visit<'w>(&self, query: Query<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Visited<'w> {
+        let Walk { beam, visited, walk: this, batch, scores, frontier, .. } = walk;
         let mut count = 0;
         for &target in links {
             if target == NONE {
                 break;
             }
-            let last = std::mem::replace(&mut met[target as usize], *this);
+            let last = std::mem::replace(&mut visited[target as usize], *this);
             batch[count] = target;
             count += usize::from(last != *this);
         }
         self.codes.score(query, &batch[..count], &mut scores[..count]);
-        Met { nodes: &batch[..count], scores: &scores[..count], beam, frontier }
+        Visited { nodes: &batch[..count], scores: &scores[..count], beam, frontier }
     }
 }
 
 impl Walk {
     /// No node was met.
     fn begin(&mut self, nodes: usize) {
-        if self.met.len() < nodes || self.walk == u8::MAX {
-            self.met.clear();
-            self.met.resize(nodes, 0);
+        if self.visited.len() < nodes || self.walk == u8::MAX {
+            self.visited.clear();
+            self.visited.resize(nodes, 0);
             self.walk = 0;
         }
         self.walk += 1;
         self.trail.clear();
         self.entries.clear();
-        self.looked = 0;
+        self.expanded = 0;
         self.scores.resize(ENTRY_BATCH.max(DEGREE + 1), 0.0);
     }
 }
