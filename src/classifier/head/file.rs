@@ -114,7 +114,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::super::fit::ClassWeights;
+    use super::super::examples::ClassWeights;
     use super::super::tests::{TRAINING, label, made_for};
     use super::*;
 

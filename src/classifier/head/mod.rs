@@ -8,12 +8,10 @@
 //! them and files are left to others.
 
 mod confusion;
+mod examples;
 mod file;
-mod fit;
 mod folds;
-mod hessian;
-mod lbfgs;
-mod objective;
+mod regression;
 mod validate;
 
 use std::collections::HashSet;
@@ -22,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use confusion::{Confusion, Score};
-pub use fit::{ClassWeights, Examples};
+pub use examples::{ClassWeights, Examples};
 pub use validate::{TrainError, TrainOptions, Trained, train};
 
 use crate::kernel::dot;

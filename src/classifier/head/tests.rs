@@ -38,7 +38,7 @@ pub(super) fn made_for() -> MadeFor {
 #[test]
 fn a_trained_head_answers_as_its_fit_and_tells_of_its_training() {
     let (vectors, labels) = cloud(60, 8, 3, 0.8, 1);
-    let examples = fit::Examples::new(&vectors, 8, &labels, 3);
+    let examples = examples::Examples::new(&vectors, 8, &labels, 3);
     let groups: Vec<usize> = (0..60).collect();
     let options = validate::TrainOptions { seed: 5, ..Default::default() };
     let trained = validate::train(&examples, &groups, &names(3), &options).unwrap();
@@ -59,7 +59,7 @@ fn a_trained_head_answers_as_its_fit_and_tells_of_its_training() {
 #[test]
 fn names_that_are_empty_or_repeated_make_no_head() {
     let (vectors, labels) = cloud(12, 4, 2, 0.5, 1);
-    let examples = fit::Examples::new(&vectors, 4, &labels, 2);
+    let examples = examples::Examples::new(&vectors, 4, &labels, 2);
     let groups: Vec<usize> = (0..12).collect();
     let trained = validate::train(&examples, &groups, &names(2), &Default::default()).unwrap();
     let message =

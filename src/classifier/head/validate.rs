@@ -1,28 +1,24 @@
-//! Chooses the penalty, and says how good a head is on texts that it has not seen.
+//! Chooses the penalty by cross-validation, and says how good a head is on texts that it has not seen.
 //!
-//! Cross-validation chooses the penalty. The accuracy of the chosen one on the folds it was chosen by would flatter it,
-//! so the choice is validated with the rest (nested cross-validation; Cawley and Talbot, On over-fitting in model
-//! selection, JMLR 11, 2010):
 //! ```text
-//! for each of k folds:                                    for the head itself:
-//!     C: least loss, held out, in k folds of the others       C: least loss, held out, in k folds of all
-//!     fit the others with C, predict the fold                 fit all with C
+//! for each of k folds, for each penalty:     fit the other folds; loss and predictions on the fold
+//! head:                                      fit all with the penalty of the least loss
+//! accuracy:                                  for each fold, the predictions with the penalty of the least loss on the others
 //! ```
-//! All predictions together make the [`Confusion`]. The k + 1 columns are independent and run at the same time.
-
-use std::collections::HashSet;
-use std::sync::OnceLock;
+//! A penalty chosen by the losses of a fold would flatter its predictions there (Cawley and Talbot, On over-fitting in
+//! model selection, JMLR 11, 2010). So the choice for a fold leaves out its own loss. All predictions together make
+//! the [`Confusion`]. The fits of one penalty run at the same time.
 
 use thiserror::Error;
 
 use super::confusion::Confusion;
-use super::fit::{ClassWeights, Examples, Fit, Fitter, L2, Part, Tolerance};
-use super::hessian::Hessian;
-use super::{Training, folds, objective};
+use super::examples::{ClassWeights, Examples};
+use super::regression::{self, CLOSE, EXACT, Fit, Fitter, L2};
+use super::{Training, folds};
 
-/// Penalties tried, as scikit-learn's C = 1 / (l2 · examples): what a choice made with fewer examples means for more.
-/// From weights near 0 to nearly free ones. The loss of held-out examples falls and then rises with C, so the first that
-/// is worse ends the search: the fits of what follows take longest.
+/// Penalties tried, as scikit-learn's C = 1 / (l2 · examples), which means the same for any number of examples: from
+/// weights near 0 to nearly free ones. The loss of held-out examples falls and then rises with C. So the first C that
+/// is worse ends the search, before the fits that take longest.
 const STRENGTHS: [f64; 11] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0];
 
 /// Folds if every label has as many texts. Kohavi (A study of cross-validation, 1995) found 5 to 10 to be good.
@@ -90,150 +86,111 @@ pub fn train(
     if let Some((name, &n_texts)) = names.iter().zip(&n_texts).find(|(_, n_texts)| **n_texts < 2) {
         return Err(TrainError::TooFewTexts { name: name.clone(), n_texts });
     }
+    let n = labels.len();
     let strengths = match options.l2 {
-        None => STRENGTHS.into_iter().map(Strength::new).collect(),
-        Some(l2) if L2.contains(&l2) => vec![Strength::new(1.0 / (l2 * labels.len() as f64))],
+        None => STRENGTHS.to_vec(),
+        Some(l2) if L2.contains(&l2) => vec![1.0 / (l2 * n as f64)],
         Some(l2) => return Err(TrainError::Penalty(l2)),
     };
 
     let n_folds = n_texts.into_iter().fold(FOLDS, usize::min);
     let fold_of = folds::deal(labels, groups, n_labels, n_folds, options.seed);
     let fitter = Fitter::new(*examples, options.class_weights);
-    let trainer = Trainer { fitter, groups, strengths, n_folds };
-    let all: Vec<usize> = (0..labels.len()).collect();
-    std::thread::scope(|scope| {
-        let (trainer, all) = (&trainer, &all);
-        let held_out: Vec<_> = (0..n_folds)
-            .map(|fold| {
-                let (others, held) = split(all, &fold_of, fold);
-                // Other folds within each than around it.
-                let seed = options.seed.wrapping_add(1 + fold as u64);
-                scope.spawn(move || trainer.predict(&others, &held, seed))
-            })
-            .collect();
-        let strength = trainer.choose(all, options.seed);
-        let l2 = options.l2.unwrap_or(strength.l2(all.len()));
-        let fit = trainer.fit(strength, l2, all, &mut None, Tolerance::EXACT);
-        let pairs = held_out.into_iter().flat_map(|fold| fold.join().expect("fits of finite vectors do not panic"));
-        let confusion = Confusion::new(n_labels, pairs);
-        let TrainOptions { class_weights, seed, .. } = *options;
-        let training = Training { l2, class_weights, folds: n_folds, accuracy: confusion.accuracy(), seed };
-        Ok(Trained { fit, training, confusion })
-    })
+    let trials = try_strengths(&fitter, &Fold::all(&fold_of, n_folds), &strengths);
+    let l2 = options.l2.unwrap_or(1.0 / (trials[best(&trials, None)].strength * n as f64));
+    let fit = fitter.fit(&(0..n).collect::<Vec<_>>(), l2, None, EXACT);
+    let predictions = (0..n_folds).flat_map(|fold| &trials[best(&trials, Some(fold))].folds[fold].predictions);
+    let confusion = Confusion::new(n_labels, predictions.copied());
+    let TrainOptions { class_weights, seed, .. } = *options;
+    let training = Training { l2, class_weights, folds: n_folds, accuracy: confusion.accuracy(), seed };
+    Ok(Trained { fit, training, confusion })
 }
 
-/// A penalty to try.
-struct Strength {
-    /// scikit-learn's C.
-    c: f64,
-    /// For all fits with it: how many examples they have changes the penalty little.
-    guide: OnceLock<Hessian>,
-}
-
-impl Strength {
-    fn new(c: f64) -> Self {
-        Self { c, guide: OnceLock::new() }
-    }
-
-    fn l2(&self, n_examples: usize) -> f64 {
-        1.0 / (self.c * n_examples as f64)
-    }
-}
-
-/// A fold.
-struct Held {
+/// The examples of a fold, and the others.
+struct Fold {
     others: Vec<usize>,
     held: Vec<usize>,
-    /// Parameters of the last fit to the others, where the next starts.
-    nearby: Option<Vec<f64>>,
 }
 
-/// What every part of the training is done with.
-struct Trainer<'a> {
-    fitter: Fitter<'a>,
-    groups: &'a [usize],
-    /// One or more.
-    strengths: Vec<Strength>,
-    n_folds: usize,
-}
-
-impl Trainer<'_> {
-    /// (label, prediction) of each of `held`, by a fit that knows only `others`.
-    fn predict(&self, others: &[usize], held: &[usize], seed: u64) -> Vec<(usize, usize)> {
-        let examples = &self.fitter.examples;
-        let strength = self.choose(others, seed);
-        let fit = self.fit(strength, strength.l2(others.len()), others, &mut None, Tolerance::CLOSE);
-        held.iter().map(|&row| (examples.labels[row], fit.predict(examples.vector(row)))).collect()
-    }
-
-    /// The strength with the least loss on folds of `rows`; of equals the first.
-    fn choose(&self, rows: &[usize], seed: u64) -> &Strength {
-        // Where nothing can be held out, neither few nor large weights.
-        let mut best = &self.strengths[self.strengths.len() / 2];
-        if self.strengths.len() == 1 {
-            return best;
-        }
-        let mut parts = self.parts(rows, seed);
-        let mut least = f64::INFINITY;
-        for strength in &self.strengths {
-            let losses = parts.iter_mut().map(|part| {
-                let l2 = strength.l2(part.others.len());
-                let fit = self.fit(strength, l2, &part.others, &mut part.nearby, Tolerance::ROUGH);
-                self.loss(&fit, &part.held) * part.held.len() as f64
-            });
-            let loss: f64 = losses.sum();
-            if loss >= least || parts.is_empty() {
-                break;
-            }
-            (best, least) = (strength, loss);
-        }
-        best
-    }
-
-    /// Folds of `rows`, as far as their labels are known without them: no penalty makes up for a label without any
-    /// example.
-    fn parts(&self, rows: &[usize], seed: u64) -> Vec<Held> {
-        let Examples { labels, n_labels, .. } = self.fitter.examples;
-        let of_rows = |values: &[usize]| -> Vec<usize> { rows.iter().map(|&row| values[row]).collect() };
-        let fold_of = folds::deal(&of_rows(labels), &of_rows(self.groups), n_labels, self.n_folds, seed);
-        let part = |fold| {
-            let (others, mut held) = split(rows, &fold_of, fold);
-            let known: HashSet<usize> = others.iter().map(|&row| labels[row]).collect();
-            held.retain(|&row| known.contains(&labels[row]));
-            Held { others, held, nearby: None }
+impl Fold {
+    /// `fold_of`: `[examples]`, each below `n_folds`.
+    fn all(fold_of: &[usize], n_folds: usize) -> Vec<Self> {
+        let fold = |n| {
+            let (held, others) = (0..fold_of.len()).partition(|&row| fold_of[row] == n);
+            Self { others, held }
         };
-        (0..self.n_folds).map(part).filter(|part| !part.held.is_empty()).collect()
-    }
-
-    fn fit(&self, strength: &Strength, l2: f64, rows: &[usize], nearby: &mut Option<Vec<f64>>, to: Tolerance) -> Fit {
-        let guide = strength.guide.get_or_init(|| self.fitter.guide(strength.l2(self.groups.len())));
-        self.fitter.fit(&Part { rows, l2, guide }, nearby, to)
-    }
-
-    /// Mean loss of a fit, over the examples in `rows`, weighted as in fits.
-    fn loss(&self, fit: &Fit, rows: &[usize]) -> f64 {
-        let Examples { labels, n_labels, .. } = self.fitter.examples;
-        let terms = self.fitter.class_weights.terms(labels, n_labels, rows);
-        let losses = terms.iter().map(|term| {
-            let mut logits = fit.logits(self.fitter.examples.vector(term.row));
-            term.weight * objective::loss(&mut logits, term.label)
-        });
-        losses.sum()
+        (0..n_folds).map(fold).collect()
     }
 }
 
-/// The examples of `rows` that are not in a fold, and those that are. `fold_of`: `[rows]`.
-fn split(rows: &[usize], fold_of: &[usize], fold: usize) -> (Vec<usize>, Vec<usize>) {
-    let (held, others): (Vec<_>, Vec<_>) = rows.iter().zip(fold_of).partition(|(_, of)| **of == fold);
-    let rows = |pairs: Vec<(&usize, &usize)>| pairs.into_iter().map(|(&row, _)| row).collect();
-    (rows(others), rows(held))
+/// One penalty, tried on all folds.
+struct Trial {
+    /// scikit-learn's C.
+    strength: f64,
+    folds: Vec<Outcome>,
+}
+
+/// A fit to the other folds, judged by a fold.
+struct Outcome {
+    fit: Fit,
+    /// Mean loss on the fold, times its examples.
+    loss: f64,
+    /// (label, prediction) of each of its examples.
+    predictions: Vec<(usize, usize)>,
+}
+
+/// Tries strengths in order while the loss falls.
+fn try_strengths(fitter: &Fitter<'_>, folds: &[Fold], strengths: &[f64]) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = Vec::with_capacity(strengths.len());
+    for &strength in strengths {
+        let nearby = trials.last();
+        let folds: Vec<Outcome> = std::thread::scope(|scope| {
+            let run = |(fold, nearby): (_, Option<_>)| scope.spawn(move || outcome(fitter, fold, strength, nearby));
+            let nearby = (0..folds.len()).map(|n| nearby.map(|trial| &trial.folds[n].fit));
+            let running: Vec<_> = folds.iter().zip(nearby).map(run).collect();
+            running.into_iter().map(|fold| fold.join().expect("fits of finite vectors do not panic")).collect()
+        });
+        let trial = Trial { strength, folds };
+        let is_worse = nearby.is_some_and(|last| trial.loss(None) >= last.loss(None));
+        trials.push(trial);
+        if is_worse {
+            break;
+        }
+    }
+    trials
+}
+
+fn outcome(fitter: &Fitter<'_>, fold: &Fold, strength: f64, nearby: Option<&Fit>) -> Outcome {
+    let examples = &fitter.examples;
+    let fit = fitter.fit(&fold.others, 1.0 / (strength * fold.others.len() as f64), nearby, CLOSE);
+    let mean: f64 = fitter
+        .class_weights
+        .terms(examples, &fold.held)
+        .iter()
+        .map(|term| term.weight * regression::loss(&mut fit.logits(examples.vector(term.row)), term.label))
+        .sum();
+    let predict = |&row: &usize| (examples.labels[row], fit.predict(examples.vector(row)));
+    let predictions = fold.held.iter().map(predict).collect();
+    Outcome { fit, loss: mean * fold.held.len() as f64, predictions }
+}
+
+impl Trial {
+    /// The sum over all folds but `without`.
+    fn loss(&self, without: Option<usize>) -> f64 {
+        self.folds.iter().enumerate().filter(|(n, _)| Some(*n) != without).map(|(_, fold)| fold.loss).sum()
+    }
+}
+
+/// The position of the trial with the least loss, of equals the first.
+fn best(trials: &[Trial], without: Option<usize>) -> usize {
+    let loss = |n: usize| trials[n].loss(without);
+    (1..trials.len()).fold(0, |best, n| if loss(n) < loss(best) { n } else { best })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fit::{FitOptions, fit};
     use super::super::tests::{cloud, names};
     use super::*;
 
@@ -292,12 +249,9 @@ mod tests {
         let examples = Examples::new(&vectors, 8, &labels, 2);
         let options = TrainOptions { l2: Some(0.03), class_weights: ClassWeights::Balanced, seed: 0 };
         let trained = train(&examples, &all_differ(40), &names(2), &options).unwrap();
-        let alone = fit(&examples, &FitOptions { l2: 0.03, class_weights: ClassWeights::Balanced });
+        let alone = Fitter::new(examples, ClassWeights::Balanced).fit(&all_differ(40), 0.03, None, EXACT);
         assert_eq!(trained.training.l2, 0.03);
-        for (a, b) in trained.fit.weights.iter().zip(&alone.weights) {
-            // Both within 1e-6 / l2 of the minimum; guided by penalties that differ in the last bit.
-            assert!((a - b).abs() < 1e-4, "{a} is not {b}");
-        }
+        assert_eq!(trained.fit, alone);
     }
 
     #[test]
