@@ -6,8 +6,9 @@
 //! not kept. The best of three rounds, which take turns.
 
 mod server;
-#[path = "../src/cli/bench/tickets.rs"]
-mod tickets;
+#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[path = "../src/cli/bench/workload.rs"]
+mod workload;
 
 use std::time::Instant;
 
@@ -15,8 +16,8 @@ use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::{ClassifyRequest, InfoRequest};
 use futures::{StreamExt, stream};
 use server::Server;
-use tickets::tickets;
 use tonic::transport::Channel;
+use workload::tickets;
 
 /// What clouds ask for 2 cores, about.
 const USD_PER_HOUR: f64 = 0.10;

@@ -7,6 +7,10 @@
 //! Rates are the best of several rounds, so that a neighbour's load does least harm. `COGNATE_CPU` names a lower level
 //! of instructions.
 
+#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[path = "../src/cli/bench/workload.rs"]
+mod workload;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,6 +26,7 @@ use cognate::kernel::peak;
 use cognate::machine::cpu;
 use cognate::machine::team::Team;
 use cognate::model::{Activation, Architecture, Family, Pooling};
+use workload::Random;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -142,13 +147,9 @@ fn architecture(config: &Config) -> Architecture {
 
 /// `count` texts of `mean` tokens, give or take two thirds.
 fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
-    let mut state = 1u32;
-    let mut random = move |below: usize| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as usize % below
-    };
-    let lengths: Vec<_> = (0..count).map(|_| mean / 3 + random(4 * mean / 3 + 1)).collect();
-    lengths.into_iter().map(|n| (0..n).map(|_| random(vocabulary) as u32).collect()).collect()
+    let mut random = Random::new(1);
+    let lengths: Vec<_> = (0..count).map(|_| mean / 3 + random.below(4 * mean / 3 + 1)).collect();
+    lengths.into_iter().map(|n| (0..n).map(|_| random.below(vocabulary) as u32).collect()).collect()
 }
 
 fn embed(bert: &Bert<Cpu>, precision: Precision, texts: &[Vec<u32>]) {

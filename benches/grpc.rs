@@ -5,6 +5,9 @@
 //! the machine's cores with the server, as it would in a container of one pod. The cache of vectors is off.
 
 mod server;
+#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[path = "../src/cli/bench/workload.rs"]
+mod workload;
 
 use std::process::Command;
 use std::time::Instant;
@@ -16,7 +19,6 @@ use serde_json::Value;
 use server::Server;
 use tonic::transport::Channel;
 
-const CORPUS: &str = include_str!("../examples/reverse-dictionary/words.jsonl");
 const TEXTS_A_CALL: usize = 64;
 const CALLS_IN_FLIGHT: usize = 8;
 
@@ -27,15 +29,11 @@ async fn main() -> Result<()> {
     // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
     let measuring = std::env::args().any(|arg| arg == "--bench");
     let (rounds, share) = if measuring { (5, 1) } else { (1, 64) };
-    let glosses: Vec<String> = CORPUS
-        .lines()
-        .map(|line| Ok(serde_json::from_str::<Value>(line)?["text"].as_str().unwrap_or_default().to_owned()))
-        .collect::<Result<_>>()?;
-    let long: Vec<String> = glosses.chunks_exact(10).take(256 / share).map(|ten| ten.join("; ")).collect();
-    let short = glosses[..2048 / share].to_vec();
+    let workloads = workload::short_and_long();
     println!("{:9} {:6} {:>12} {:>20} {:>20}", "precision", "texts", "in process/s", "EmbedStream/s", "Embed of 64/s");
     for precision in ["f32", "int8"] {
-        for (name, texts) in [("short", &short), ("long", &long)] {
+        for (name, texts) in &workloads {
+            let texts = &texts[..texts.len() / share];
             let (mut alone, mut streamed, mut called) = (0.0f64, 0.0f64, 0.0f64);
             for _ in 0..rounds {
                 alone = alone.max(in_process(precision, texts)?);

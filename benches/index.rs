@@ -1,10 +1,13 @@
-//! Decides: the defaults of `ef_construction` and `ef_search`, up to which size an exact scan is as good as a graph,
-//! and when a search with a filter walks the graph.
+//! Decides up to which size an exact scan is as good as a graph, and when a search with a filter walks the graph.
 //!
-//! Queries a second say little without the share of true neighbours found, so recall@10 is printed
-//! beside each graph search. Vectors are drawn around centers of many sizes; the neighbours of real
-//! texts are harder to find than these. COGNATE_VECTORS=FILE.npy, as `cognate embed -o` writes it, brings real ones
-//! for all but the first part.
+//! Queries a second say little without the share of true neighbours found, so recall@10 is printed beside each graph
+//! search. Vectors are generated; the neighbours of real texts are harder to find. COGNATE_VECTORS=FILE.npy, as
+//! `cognate embed -o` writes it, brings real ones for the searches with a filter. Searches without a filter are measured
+//! by `cognate bench top-k`.
+
+#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[path = "../src/cli/bench/workload.rs"]
+mod workload;
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -13,36 +16,17 @@ use std::time::{Duration, Instant};
 
 use cognate::compute::stop::Stop;
 use cognate::index::{Effort, Index, Neighbour, Options};
-use cognate::kernel::normalize;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roaring::RoaringBitmap;
+use workload::Random;
 
 const DIMENSIONS: usize = 384;
 const K: usize = 10;
 const QUERIES: usize = 1_000;
 
-/// A linear congruential generator (Knuth's MMIX); uniform in -0.5 to 0.5.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    }
-
-    fn near(&mut self, center: &[f32], spread: f32) -> Arc<[f32]> {
-        let mut v: Vec<f32> = center.iter().map(|&x| x + spread * self.next()).collect();
-        normalize(&mut v).expect("random components are not all zero");
-        Arc::from(v)
-    }
-}
-
-/// Topics, themes of a topic, texts of a theme: each nearer to the next.
+/// Generated vectors.
 fn vectors(n: usize) -> Vec<Arc<[f32]>> {
-    let random = &mut Random(42);
-    let topics: Vec<_> = (0..50).map(|_| random.near(&[0.0; DIMENSIONS], 1.0)).collect();
-    let themes: Vec<_> = (0..n / 20).map(|i| random.near(&topics[i % topics.len()], 0.2)).collect();
-    (0..n).map(|i| random.near(&themes[i * 7 % themes.len()], 0.15)).collect()
+    workload::vectors(n, DIMENSIONS, &mut Random::new(42))
 }
 
 fn find(index: &Index, query: &[f32], effort: Effort) -> Vec<Neighbour> {
@@ -115,25 +99,13 @@ fn filtered(_: &mut Criterion) {
     let seconds = begin.elapsed().as_secs_f64();
     let bytes = index.bytes() / stored.len();
     println!("{}x{DIMENSIONS}: sealed in {seconds:.1} s, {bytes} bytes a vector", stored.len());
-    println!("ef, recall@{K}, queries a second");
-    let truth = exact(&index, queries);
-    for ef in [16, 32, 48, 64, 80, 96, 128, 192, 256, 384] {
-        let effort = Effort::Graph { ef: Some(ef) };
-        let rate = |_| {
-            let begin = Instant::now();
-            queries.iter().for_each(|query| drop(black_box(find(&index, query, effort))));
-            queries.len() as f64 / begin.elapsed().as_secs_f64()
-        };
-        let best = (0..5).map(rate).fold(0.0, f64::max);
-        println!("{ef:>4} {:.4} {best:.0}", recall(&index, queries, &truth, effort));
-    }
     let queries = &queries[..100];
     println!(
         "{}x{DIMENSIONS}, k {K}, {} queries: share, what matches, recall@{K}, ms planned, ms exact",
         stored.len(),
         queries.len()
     );
-    let random = &mut Random(7);
+    let random = &mut Random::new(7);
     let stop = Stop::never();
     for share in [0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 0.5, 0.9] {
         let n = (stored.len() as f64 * share).ceil() as usize;
@@ -149,7 +121,7 @@ fn filtered(_: &mut Criterion) {
                         let key = match choice {
                             "near" => -similarity,
                             "far" => similarity,
-                            _ => random.next(),
+                            _ => random.noise(),
                         };
                         (key, slot.index())
                     })

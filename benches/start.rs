@@ -3,6 +3,10 @@
 //!
 //! `cargo bench --bench start`; it needs 2 GB of disk and 6 GB of memory. The model is not counted: it is loaded afterwards, in about a second.
 
+#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[path = "../src/cli/bench/workload.rs"]
+mod workload;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +14,7 @@ use cognate::collection::{Content, DocId, Document, Model, Options, Store};
 use cognate::index;
 use cognate::kernel::embedding::Embedding;
 use serde_json::json;
+use workload::Random;
 
 const MODEL: Model<'_> = Model { fingerprint: "bench", also_compatible: &[], dimensions: 384 };
 const BATCH: usize = 1_000;
@@ -55,17 +60,13 @@ fn main() -> Result<()> {
 }
 
 fn document(n: usize) -> Result<Document> {
-    let mut state = n as u64 + 1;
-    let values = (0..MODEL.dimensions).map(|_| {
-        // A linear congruential generator (Knuth's MMIX).
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    });
+    let mut random = Random::new(n as u64);
+    let values = (0..MODEL.dimensions).map(|_| random.noise()).collect();
     let metadata = json!({"lang": if n.is_multiple_of(3) { "en" } else { "de" }, "year": 1990 + n % 35, "serial": n});
     let text = format!("What document {n} says is as long as the short texts that people search for.");
     Ok(Document {
         id: DocId::new(&format!("document-{n:07}")).ok_or("it is not empty")?,
         content: Arc::new(Content::new(text, metadata.as_object())),
-        embedding: Embedding::normalized(values.collect())?,
+        embedding: Embedding::normalized(values)?,
     })
 }

@@ -7,17 +7,18 @@
 //! line; else they are made of the example's, enough for a graph.
 
 mod server;
+#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[path = "../src/cli/bench/workload.rs"]
+mod workload;
 
 use std::time::{Duration, Instant};
 
 use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::{Document, EmbedRequest, ListCollectionsRequest, UploadRequest};
 use futures::{StreamExt, stream};
-use serde_json::Value;
 use server::Server;
 use tonic::transport::Channel;
 
-const CORPUS: &str = include_str!("../examples/reverse-dictionary/words.jsonl");
 const TEXTS_A_MESSAGE: usize = 64;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -54,13 +55,10 @@ fn texts() -> Result<Vec<String>> {
         return Ok(std::fs::read_to_string(path)?.lines().map(str::to_owned).collect());
     }
     let mut all = [Vec::new(), Vec::new(), Vec::new()];
-    for line in CORPUS.lines() {
-        let entry: Value = serde_json::from_str(line)?;
-        let (gloss, word) = (entry["text"].as_str().unwrap_or_default(), entry["metadata"]["word"].as_str());
-        let word = word.unwrap_or_default();
-        all[0].push(gloss.to_owned());
+    for (word, gloss) in workload::dictionary() {
         all[1].push(format!("{word}: {gloss}"));
         all[2].push(format!("{gloss}, as in {word}"));
+        all[0].push(gloss);
     }
     Ok(all.concat())
 }

@@ -1,14 +1,12 @@
 //! `cognate bench`: what this machine gives, before anyone decides on it.
 
 mod classify;
-mod draw;
 mod embed;
 mod passes;
-mod plot;
 mod search;
-mod tickets;
 mod top_k;
 mod vectors;
+mod workload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -74,6 +74,15 @@ impl FormatArg {
             Self::Binary => pb::VectorFormat::Binary,
         }
     }
+
+    /// The elements of an array of such vectors.
+    fn element(self) -> Element {
+        match self {
+            Self::F16 => Element::F16,
+            Self::Binary => Element::Bits,
+            Self::F32 | Self::Int8 => Element::F32,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -123,7 +132,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// The output of results.
 struct Sink {
     out: Out,
-    format: FormatArg,
     failed: u64,
 }
 
@@ -131,14 +139,7 @@ enum Out {
     /// JSON lines on standard output. Each chunk is flushed.
     Stdout,
     Lines(NewFile),
-    /// An array file before its first vector, which determines the dimensions. Texts before it are counted.
-    Unshaped {
-        file: NewFile,
-        missing: u64,
-    },
     Array(Npy<NewFile>),
-    /// Placeholder while the output changes its state.
-    Moved,
 }
 
 impl Sink {
@@ -153,11 +154,11 @@ impl Sink {
                 if file.is_stream() {
                     bail!("{} must be a regular file: an array's header is written last", path.display());
                 }
-                Out::Unshaped { file, missing: 0 }
+                Out::Array(Npy::new(file, args.format.element()))
             }
             Some(path) => Out::Lines(NewFile::create(path)?),
         };
-        Ok(Self { out, format: args.format, failed: 0 })
+        Ok(Self { out, failed: 0 })
     }
 
     /// Writes a chunk. `results` are those of its texts that are not errors, in order.
@@ -186,7 +187,7 @@ impl Sink {
             Embedded::Error(status) => return self.write_error(Some(text), &item_error(&status)),
             Embedded::Vector(vector) => vector,
         };
-        let (values, element) = (vector::read(&vector)?, self.element());
+        let values = vector::read(&vector)?;
         match &mut self.out {
             Out::Stdout | Out::Lines(_) => {
                 let mut line = json!({
@@ -199,17 +200,6 @@ impl Sink {
                 self.write_line(&line)?;
             }
             Out::Array(npy) => npy.push(&values)?,
-            Out::Unshaped { .. } => {
-                if let Out::Unshaped { file, missing } = std::mem::replace(&mut self.out, Out::Moved) {
-                    let mut npy = Npy::new(file, element, vector.dimensions as usize)?;
-                    for _ in 0..missing {
-                        npy.push_missing()?;
-                    }
-                    npy.push(&values)?;
-                    self.out = Out::Array(npy);
-                }
-            }
-            Out::Moved => unreachable!("it is put back, or the command has failed"),
         }
         Ok(())
     }
@@ -225,32 +215,18 @@ impl Sink {
         self.failed += 1;
         match &mut self.out {
             Out::Stdout | Out::Lines(_) => self.write_line(&json!({ "text": text, "error": error }))?,
-            Out::Unshaped { missing, .. } => {
-                say(error);
-                *missing += 1;
-            }
             Out::Array(npy) => {
                 say(error);
                 npy.push_missing()?;
             }
-            Out::Moved => unreachable!("it is put back, or the command has failed"),
         }
         Ok(())
     }
 
-    fn element(&self) -> Element {
-        match self.format {
-            FormatArg::F16 => Element::F16,
-            FormatArg::Binary => Element::Bits,
-            FormatArg::F32 | FormatArg::Int8 => Element::F32,
-        }
-    }
-
     fn finish(self) -> anyhow::Result<ExitCode> {
         match self.out {
-            Out::Stdout | Out::Moved => io::stdout().flush()?,
+            Out::Stdout => io::stdout().flush()?,
             Out::Lines(out) => out.finish()?,
-            Out::Unshaped { .. } => bail!("no text has a vector, so no array was written"),
             Out::Array(npy) => npy.finish()?.finish()?,
         }
         Ok(if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })

@@ -83,10 +83,9 @@ fn searches_of_generated_vectors_are_measured_for_programs_and_for_people() {
 
     let (code, out, err) = bench("top-k", &args);
     assert_eq!(code, Some(0), "{err}");
-    for part in ["12,000 vectors of 16 dimensions", "recall@10", "queries/s", "└", "exact", "best of 5 rounds"] {
+    for part in ["12,000 vectors of 16 dimensions", "recall@10", "queries/s", "exact", "best of 5 rounds"] {
         assert!(out.contains(part), "{part} is not in:\n{out}");
     }
-    assert_eq!(out.matches('*').count(), 3, "a point for each row:\n{out}");
     assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
 }
 
@@ -122,7 +121,7 @@ async fn searches_of_ones_own_collection_and_file_are_measured() {
 
     let of_file = ["--vectors", npy, "--queries", "1", "-k", "3"];
     let (code, out, err) = bench("top-k", &of_file);
-    assert!(code == Some(0) && out.contains("so few vectors are all compared") && !out.contains('*'), "{out}{err}");
+    assert!(code == Some(0) && out.contains("so few vectors are all compared"), "{out}{err}");
     let (code, out, err) = bench("top-k", &[&of_file[..], &["--json"]].concat());
     assert_eq!(code, Some(0), "{err}");
     let report: Value = serde_json::from_str(&out).unwrap();

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::passes;
-use super::tickets::tickets;
+use super::passes::{self, Pass, Sender};
+use super::workload::tickets;
 use crate::classifier::{Classifier, ClassifierSource, Classifiers, Embeds};
 use crate::cli::classifiers::start_classifiers;
 use crate::cli::serve::{force_cpu, start_model};
@@ -58,20 +58,14 @@ struct Report {
 struct Row {
     classifier: String,
     runtime: String,
-    sent: &'static str,
-    texts: usize,
-    mean_tokens: f64,
-    /// Of one call; none where calls overlap.
-    p50_ms: Option<f64>,
-    p99_ms: Option<f64>,
-    texts_per_second: f64,
-    usd_per_million_texts: f64,
+    #[serde(flatten)]
+    pass: Pass,
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(&args.flags)?;
-    passes::check_price(args.usd_per_hour)?;
+    let sender = Sender::new(args.usd_per_hour)?;
     telemetry::start(&config.telemetry);
     force_cpu(&config)?;
     (config.embedder.cache_bytes, config.classifier.cache_bytes) = (0, 0);
@@ -85,7 +79,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Report { version: env!("CARGO_PKG_VERSION"), threads, usd_per_hour: args.usd_per_hour, rows: Vec::new() };
     for classifiers in &started {
         for classifier in classifiers.iter() {
-            report.rows.extend(measure(classifier, &texts, args.usd_per_hour).await?);
+            report.rows.extend(measure(&sender, classifier, &texts).await?);
         }
     }
     super::print(&report, args.json, |report, out| report.write(out))?;
@@ -125,23 +119,13 @@ fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
     Ok(started)
 }
 
-async fn measure(classifier: &Classifier, texts: &[String], usd_per_hour: f64) -> anyhow::Result<Vec<Row>> {
-    let passes = passes::all(texts, async |texts| {
+async fn measure(sender: &Sender, classifier: &Classifier, texts: &[String]) -> anyhow::Result<Vec<Row>> {
+    let passes = sender.all(texts, async |texts| {
         let results = classifier.classify(texts, Truncation::End, WhenFull::Wait).await?;
         Ok(results.into_iter().map(|result| result.map(|classified| classified.tokens)).collect::<Result<_, _>>()?)
     });
     let about = classifier.about();
-    let row = |pass: passes::Pass| Row {
-        classifier: about.name.clone(),
-        runtime: about.runtime.clone(),
-        sent: pass.sent,
-        texts: pass.tokens.len(),
-        mean_tokens: pass.mean_tokens(),
-        p50_ms: pass.p50_ms,
-        p99_ms: pass.p99_ms,
-        texts_per_second: pass.texts_per_second(),
-        usd_per_million_texts: pass.usd_per_million_texts(usd_per_hour),
-    };
+    let row = |pass| Row { classifier: about.name.clone(), runtime: about.runtime.clone(), pass };
     Ok(passes.await?.into_iter().map(row).collect())
 }
 
@@ -152,22 +136,10 @@ impl Report {
             "cognate {}  {} threads; cost at {} USD an hour\n",
             self.version, self.threads, self.usd_per_hour
         )?;
-        let columns = ["classifier", "runtime", "sent", "n", "tokens", "p50 ms", "p99 ms", "texts/s", "USD/million"];
-        let is_word = |name: &str| matches!(name, "classifier" | "runtime" | "sent");
-        let mut shown = Table::new(columns.map(|name| (name, if is_word(name) { Align::Left } else { Align::Right })));
-        let optional = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
-        for row in &self.rows {
-            shown.row([
-                table::clean(&row.classifier),
-                row.runtime.clone(),
-                row.sent.to_owned(),
-                row.texts.to_string(),
-                format!("{:.1}", row.mean_tokens),
-                optional(row.p50_ms),
-                optional(row.p99_ms),
-                format!("{:.1}", row.texts_per_second),
-                format!("{:.4}", row.usd_per_million_texts),
-            ]);
+        let names = [("classifier", Align::Left), ("runtime", Align::Left)];
+        let mut shown = Table::new(names.into_iter().chain(Pass::COLUMNS));
+        for Row { classifier, runtime, pass } in &self.rows {
+            shown.row([table::clean(classifier), runtime.clone()].into_iter().chain(pass.cells()));
         }
         shown.write(out, table::stdout_width())
     }

@@ -11,9 +11,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::passes::{self, Pass};
+use super::passes::{self, Pass, Sender};
+use super::workload;
 use crate::cli::serve::{force_cpu, start_model};
 use crate::cli::table::{self, Align, Table};
 use crate::compute::WhenFull;
@@ -24,9 +25,6 @@ use crate::kernel::peak;
 use crate::machine::cpu;
 use crate::model::Architecture;
 use crate::telemetry;
-
-/// WordNet's glosses, as in the demo.
-const CORPUS: &str = include_str!("../../../examples/reverse-dictionary/words.jsonl");
 
 /// How long each peak is looked for.
 const PEAK_TIME: Duration = Duration::from_millis(300);
@@ -45,18 +43,6 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     flags: Flags,
-}
-
-/// One line of the dictionary.
-#[derive(Deserialize)]
-struct Gloss {
-    text: String,
-}
-
-/// Texts and what they are called.
-struct Workload {
-    name: &'static str,
-    texts: Vec<String>,
 }
 
 /// What was measured.
@@ -79,54 +65,41 @@ struct Report {
 #[derive(Serialize)]
 struct Row {
     workload: &'static str,
-    sent: &'static str,
-    texts: usize,
-    mean_tokens: f64,
-    /// Of one call; none where calls overlap.
-    p50_ms: Option<f64>,
-    p99_ms: Option<f64>,
-    texts_per_second: f64,
-    tokens_per_second: f64,
+    #[serde(flatten)]
+    pass: Pass,
     /// Of the peak in the model's precision, 0 to 1; none on an accelerator.
     share_of_peak: Option<f64>,
-    usd_per_million_texts: f64,
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(&args.flags)?;
-    passes::check_price(args.usd_per_hour)?;
+    let sender = Sender::new(args.usd_per_hour)?;
     telemetry::start(&config.telemetry);
     force_cpu(&config)?;
     config.embedder.cache_bytes = 0;
     let workloads = match &args.file {
-        Some(path) => vec![Workload { name: "file", texts: passes::read(path)? }],
-        None => dictionary()?,
+        Some(path) => vec![("file", passes::read(path)?)],
+        None => workload::short_and_long().to_vec(),
     };
     let report = tokio::task::spawn_blocking({
         let (config, usd_per_hour) = (config.clone(), args.usd_per_hour);
         move || Report::begin(&config, usd_per_hour)
     });
     let (mut report, architecture, embedder) = report.await.context("loading the model panicked")??;
-    for Workload { name, texts } in workloads {
-        let measure = Measure { embedder: &embedder, architecture: &architecture, report: &report, workload: name };
-        let rows = measure.all(&texts).await?;
-        report.rows.extend(rows);
+    for (workload, texts) in workloads {
+        let passes = sender.all(&texts, async |texts| {
+            let results = embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await?;
+            Ok(results.into_iter().map(|result| result.map(|output| output.tokens)).collect::<Result<_, _>>()?)
+        });
+        for pass in passes.await? {
+            let operations: f64 = pass.tokens.iter().map(|&tokens| architecture.operations(tokens)).sum();
+            let share_of_peak = report.peak().map(|peak| operations / pass.seconds / peak);
+            report.rows.push(Row { workload, pass, share_of_peak });
+        }
     }
     super::print(&report, args.json, |report, out| report.write(out))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Short texts as they are, and long ones of ten each: passages of about 120 tokens.
-fn dictionary() -> anyhow::Result<Vec<Workload>> {
-    let glosses: Vec<String> = CORPUS
-        .lines()
-        .map(|line| serde_json::from_str::<Gloss>(line).map(|gloss| gloss.text))
-        .collect::<Result<_, _>>()
-        .context("the bundled corpus is damaged")?;
-    let long = glosses.chunks_exact(10).take(256).map(|ten| ten.join("; ")).collect();
-    let short = glosses.into_iter().take(2048).collect();
-    Ok(vec![Workload { name: "short", texts: short }, Workload { name: "long", texts: long }])
 }
 
 impl Report {
@@ -170,61 +143,13 @@ impl Report {
             self.peak_int8_ops / 1e9,
             self.usd_per_hour
         )?;
-        let columns =
-            ["texts", "sent", "n", "tokens", "p50 ms", "p99 ms", "texts/s", "tokens/s", "of peak", "USD/million"];
-        let mut shown = Table::new(
-            columns.map(|name| (name, if matches!(name, "texts" | "sent") { Align::Left } else { Align::Right })),
-        );
-        let optional = |value: Option<f64>, digits: usize| value.map_or("-".into(), |v| format!("{v:.digits$}"));
-        for row in &self.rows {
-            shown.row([
-                row.workload.to_owned(),
-                row.sent.to_owned(),
-                row.texts.to_string(),
-                format!("{:.1}", row.mean_tokens),
-                optional(row.p50_ms, 2),
-                optional(row.p99_ms, 2),
-                format!("{:.1}", row.texts_per_second),
-                format!("{:.0}", row.tokens_per_second),
-                row.share_of_peak.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share)),
-                format!("{:.4}", row.usd_per_million_texts),
-            ]);
+        let columns = [("texts", Align::Left)].into_iter().chain(Pass::COLUMNS).chain([("of peak", Align::Right)]);
+        let mut shown = Table::new(columns);
+        for Row { workload, pass, share_of_peak } in &self.rows {
+            let share = share_of_peak.map_or("-".into(), |share| format!("{:.0} %", 100.0 * share));
+            shown.row([(*workload).to_owned()].into_iter().chain(pass.cells()).chain([share]));
         }
         shown.write(out, table::stdout_width())
-    }
-}
-
-/// One workload on one machine.
-struct Measure<'a> {
-    embedder: &'a Embedder,
-    architecture: &'a Architecture,
-    report: &'a Report,
-    workload: &'static str,
-}
-
-impl Measure<'_> {
-    async fn all(&self, texts: &[String]) -> anyhow::Result<Vec<Row>> {
-        let passes = passes::all(texts, async |texts| {
-            let results = self.embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await?;
-            Ok(results.into_iter().map(|result| result.map(|output| output.tokens)).collect::<Result<_, _>>()?)
-        });
-        Ok(passes.await?.iter().map(|pass| self.row(pass)).collect())
-    }
-
-    fn row(&self, pass: &Pass) -> Row {
-        let operations: f64 = pass.tokens.iter().map(|&tokens| self.architecture.operations(tokens)).sum();
-        Row {
-            workload: self.workload,
-            sent: pass.sent,
-            texts: pass.tokens.len(),
-            mean_tokens: pass.mean_tokens(),
-            p50_ms: pass.p50_ms,
-            p99_ms: pass.p99_ms,
-            texts_per_second: pass.texts_per_second(),
-            tokens_per_second: pass.tokens_per_second(),
-            share_of_peak: self.report.peak().map(|peak| operations / pass.seconds / peak),
-            usd_per_million_texts: pass.usd_per_million_texts(self.report.usd_per_hour),
-        }
     }
 }
 

@@ -1,16 +1,19 @@
-//! Texts through a model in the three ways that people use it, with what each took: what `bench embed` and
-//! `bench classify` have in common.
+//! Sends texts through a model in the three ways that people use it, and measures each: for `bench embed` and
+//! `bench classify`.
 //!
 //! One text at a time is what a user waits for; batches of 32, one after the other, are what most clients send; all of
 //! them with calls enough in flight is what a load or a stream sustains.
 
 use std::path::Path;
+use std::slice::Chunks;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, stream};
+use serde::Serialize;
 
 use crate::cli::input;
+use crate::cli::table::Align;
 
 /// Texts of a batch.
 const BATCH: usize = 32;
@@ -21,95 +24,140 @@ const TEXTS_A_CALL: usize = 64;
 const MOST_SINGLES: usize = 400;
 
 /// What one way of sending took.
+#[derive(Debug, Serialize)]
 pub struct Pass {
-    /// How the texts were sent.
     pub sent: &'static str,
-    /// Tokens of each text.
-    pub tokens: Vec<usize>,
+    pub texts: usize,
+    pub mean_tokens: f64,
     /// Of one call; none where calls overlap.
     pub p50_ms: Option<f64>,
-    /// The same.
     pub p99_ms: Option<f64>,
+    pub texts_per_second: f64,
+    /// Padding is not counted.
+    pub tokens_per_second: f64,
+    pub usd_per_million_texts: f64,
     /// From the first text to the last answer.
+    #[serde(skip)]
     pub seconds: f64,
+    /// Of each text.
+    #[serde(skip)]
+    pub tokens: Vec<usize>,
 }
 
 impl Pass {
-    /// Tokens of a text.
-    pub fn mean_tokens(&self) -> f64 {
-        self.tokens.iter().sum::<usize>() as f64 / self.tokens.len() as f64
-    }
+    /// The columns of [`cells`](Self::cells).
+    pub const COLUMNS: [(&'static str, Align); 8] = [
+        ("sent", Align::Left),
+        ("n", Align::Right),
+        ("tokens", Align::Right),
+        ("p50 ms", Align::Right),
+        ("p99 ms", Align::Right),
+        ("texts/s", Align::Right),
+        ("tokens/s", Align::Right),
+        ("USD/million", Align::Right),
+    ];
 
-    /// Texts in a second.
-    pub fn texts_per_second(&self) -> f64 {
-        self.tokens.len() as f64 / self.seconds
-    }
-
-    /// Tokens in a second, padding not counted.
-    pub fn tokens_per_second(&self) -> f64 {
-        self.tokens.iter().sum::<usize>() as f64 / self.seconds
-    }
-
-    /// What a million texts cost on a machine of this price.
-    pub fn usd_per_million_texts(&self, usd_per_hour: f64) -> f64 {
-        usd_per_hour / 3600.0 / self.texts_per_second() * 1e6
+    /// Cells of a table.
+    pub fn cells(&self) -> [String; 8] {
+        let optional = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
+        [
+            self.sent.to_owned(),
+            self.texts.to_string(),
+            format!("{:.1}", self.mean_tokens),
+            optional(self.p50_ms),
+            optional(self.p99_ms),
+            format!("{:.1}", self.texts_per_second),
+            format!("{:.0}", self.tokens_per_second),
+            format!("{:.4}", self.usd_per_million_texts),
+        ]
     }
 }
 
-/// Sends `texts` in each way. `run` answers with the tokens of each text.
-pub async fn all(
-    texts: &[String],
-    run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
-) -> anyhow::Result<Vec<Pass>> {
-    ensure!(!texts.is_empty(), "there are no texts to measure with");
-    // The first batches page memory in.
-    run(texts[..texts.len().min(TEXTS_A_CALL)].to_vec()).await?;
-    let singles: Vec<&[String]> = texts.chunks(1).take(MOST_SINGLES).collect();
-    Ok(vec![
-        one_by_one("one at a time", &singles, &run).await?,
-        one_by_one("batches of 32", &texts.chunks(BATCH).collect::<Vec<_>>(), &run).await?,
-        at_once(texts, &run).await?,
-    ])
+/// Sends texts to a model in each way.
+pub struct Sender {
+    /// The price of the machine, 0 or more.
+    usd_per_hour: f64,
 }
 
-async fn one_by_one(
-    sent: &'static str,
-    calls: &[&[String]],
-    run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
-) -> anyhow::Result<Pass> {
-    let (mut tokens, mut seconds) = (Vec::new(), Vec::with_capacity(calls.len()));
-    for call in calls {
+impl Sender {
+    pub fn new(usd_per_hour: f64) -> anyhow::Result<Self> {
+        let is_price = usd_per_hour.is_finite() && usd_per_hour >= 0.0;
+        ensure!(is_price, "--usd-per-hour is {usd_per_hour}: a price, not below 0, is needed");
+        Ok(Self { usd_per_hour })
+    }
+
+    /// Sends `texts` in each way. `run` answers with the tokens of each text.
+    pub async fn all(
+        &self,
+        texts: &[String],
+        run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
+    ) -> anyhow::Result<Vec<Pass>> {
+        ensure!(!texts.is_empty(), "there are no texts to measure with");
+        // The first batches page memory in.
+        run(texts[..texts.len().min(TEXTS_A_CALL)].to_vec()).await?;
+        let singles = &texts[..texts.len().min(MOST_SINGLES)];
+        Ok(vec![
+            self.one_by_one("one at a time", singles.chunks(1), &run).await?,
+            self.one_by_one("batches of 32", texts.chunks(BATCH), &run).await?,
+            self.at_once(texts, &run).await?,
+        ])
+    }
+
+    async fn one_by_one(
+        &self,
+        sent: &'static str,
+        calls: Chunks<'_, String>,
+        run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
+    ) -> anyhow::Result<Pass> {
+        let (mut tokens, mut seconds) = (Vec::new(), Vec::with_capacity(calls.len()));
+        for call in calls {
+            let begun = Instant::now();
+            tokens.extend(run(call.to_vec()).await?);
+            seconds.push(begun.elapsed().as_secs_f64());
+        }
+        let total = seconds.iter().sum();
+        let [p50, p99] = percentiles(seconds);
+        Ok(Pass { p50_ms: Some(1e3 * p50), p99_ms: Some(1e3 * p99), ..self.pass(sent, tokens, total) })
+    }
+
+    async fn at_once(
+        &self,
+        texts: &[String],
+        run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
+    ) -> anyhow::Result<Pass> {
         let begun = Instant::now();
-        tokens.extend(run(call.to_vec()).await?);
-        seconds.push(begun.elapsed().as_secs_f64());
+        let calls = stream::iter(texts.chunks(TEXTS_A_CALL)).map(|call| run(call.to_vec())).buffered(IN_FLIGHT);
+        let tokens: Vec<anyhow::Result<Vec<usize>>> = calls.collect().await;
+        let seconds = begun.elapsed().as_secs_f64();
+        let tokens = tokens.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
+        Ok(self.pass("all at once", tokens, seconds))
     }
-    let total = seconds.iter().sum();
-    seconds.sort_by(f64::total_cmp);
-    let percentile = |p: usize| Some(1e3 * seconds[(seconds.len() - 1) * p / 100]);
-    Ok(Pass { sent, tokens, p50_ms: percentile(50), p99_ms: percentile(99), seconds: total })
+
+    fn pass(&self, sent: &'static str, tokens: Vec<usize>, seconds: f64) -> Pass {
+        let (n, sum) = (tokens.len() as f64, tokens.iter().sum::<usize>() as f64);
+        Pass {
+            sent,
+            texts: tokens.len(),
+            mean_tokens: sum / n,
+            p50_ms: None,
+            p99_ms: None,
+            texts_per_second: n / seconds,
+            tokens_per_second: sum / seconds,
+            usd_per_million_texts: self.usd_per_hour / 3600.0 * seconds / n * 1e6,
+            seconds,
+            tokens,
+        }
+    }
 }
 
-async fn at_once(
-    texts: &[String],
-    run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
-) -> anyhow::Result<Pass> {
-    let begun = Instant::now();
-    let calls = stream::iter(texts.chunks(TEXTS_A_CALL)).map(|call| run(call.to_vec())).buffered(IN_FLIGHT);
-    let tokens: Vec<anyhow::Result<Vec<usize>>> = calls.collect().await;
-    let seconds = begun.elapsed().as_secs_f64();
-    let tokens = tokens.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
-    Ok(Pass { sent: "all at once", tokens, p50_ms: None, p99_ms: None, seconds })
+/// The median and the 99th percentile of one or more values.
+pub fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
+    values.sort_by(f64::total_cmp);
+    [50, 99].map(|percent| values[(values.len() - 1) * percent / 100])
 }
 
 /// The texts of a file; its bad lines would be no measure of anything.
 pub fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     let texts = input::texts(path)?.into_iter().map(|(place, text)| text.with_context(|| place.to_string()));
     texts.collect()
-}
-
-/// A price that costs can be computed from.
-pub fn check_price(usd_per_hour: f64) -> anyhow::Result<()> {
-    let is_price = usd_per_hour.is_finite() && usd_per_hour >= 0.0;
-    ensure!(is_price, "--usd-per-hour is {usd_per_hour}: a price, not below 0, is needed");
-    Ok(())
 }

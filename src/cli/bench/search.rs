@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use super::passes::percentiles;
 use super::vectors::Vector;
 use crate::compute::stop::Stop;
 use crate::index::{Effort, Index, MAX_EF, Neighbour, Options};
@@ -100,16 +101,15 @@ impl Measure<'_> {
             None => (How::Exact, Effort::Exact, SCANNED),
         };
         let queries = &self.queries[..most.min(self.queries.len())];
-        let Run { hits, mut times, whole } = self.run(effort, queries, self.threads);
-        times.sort_unstable();
-        let microseconds = |percent: usize| 1e6 * times[(times.len() - 1) * percent / 100].as_secs_f64();
+        let Run { hits, times, whole } = self.run(effort, queries, self.threads);
+        let [p50, p99] = percentiles(times.iter().map(Duration::as_secs_f64).collect());
         Row {
             search,
             ef,
             recall: recall(&hits, &truth[..hits.len()]),
             queries_per_second: queries.len() as f64 / whole.as_secs_f64(),
-            p50_us: microseconds(50),
-            p99_us: microseconds(99),
+            p50_us: 1e6 * p50,
+            p99_us: 1e6 * p99,
         }
     }
 

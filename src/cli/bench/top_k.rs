@@ -13,7 +13,6 @@ use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::plot::{self, Point};
 use super::search::{self, How, Measure, Row};
 use super::vectors::Vectors;
 use crate::cli::serve::force_cpu;
@@ -67,7 +66,7 @@ pub struct Args {
     /// Threads that search at once; queries a second are of all of them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=1_024))]
     threads: usize,
-    /// Print JSON instead of a table and a plot
+    /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -226,16 +225,11 @@ impl Report {
             Some(ef) => format!("ef {ef} is the smallest of these walks that finds {wanted}"),
             None => format!("none of these walks finds {wanted}"),
         };
-        writeln!(out, "\n{smallest} (the default: {default})\n")?;
-        plot::lines(&self.recall_name(), &self.points()).iter().try_for_each(|line| writeln!(out, "{line}"))
-    }
-
-    fn recall_name(&self) -> String {
-        format!("recall@{}", self.k)
+        writeln!(out, "\n{smallest} (the default: {default})")
     }
 
     fn table(&self) -> Table {
-        let recall = self.recall_name();
+        let recall = format!("recall@{}", self.k);
         let mut shown = Table::new([
             ("search", Align::Left),
             ("ef", Align::Right),
@@ -254,23 +248,18 @@ impl Report {
                 search.to_owned(),
                 row.ef.map_or("-".to_owned(), |ef| ef.to_string()),
                 format!("{:.4}", row.recall),
-                plot::rate(row.queries_per_second),
-                plot::rate(row.p50_us),
-                plot::rate(row.p99_us),
+                rate(row.queries_per_second),
+                rate(row.p50_us),
+                rate(row.p99_us),
             ]);
         }
         shown
     }
+}
 
-    /// Walks and the exact scan; a scan in place of a walk is no other point than that.
-    fn points(&self) -> Vec<Point> {
-        let point = |row: &Row| Point {
-            name: row.ef.map_or("exact".to_owned(), |ef| ef.to_string()),
-            recall: row.recall,
-            rate: row.queries_per_second,
-        };
-        self.rows.iter().filter(|row| row.search != How::Scan).map(point).collect()
-    }
+/// A number with one decimal where it is small.
+fn rate(rate: f64) -> String {
+    if rate < 99.95 { format!("{rate:.1}") } else { table::count(rate.round() as u64) }
 }
 
 /// On standard error, and nothing where that is no terminal.

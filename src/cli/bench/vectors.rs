@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 
-use super::draw::{self, Random};
+use super::workload::{self, Random};
 use crate::cli::npy;
 use crate::collection::{self, Collection, Store};
 use crate::compute::stop::Stop;
@@ -33,7 +33,7 @@ impl Vectors {
     /// Drawn ones; `queries` come on top of `documents`.
     pub fn drawn(documents: usize, dimensions: usize, queries: Option<usize>, seed: u64) -> Self {
         let queries = queries.unwrap_or(QUERIES.min(documents.div_ceil(10)));
-        let mut stored = draw::vectors(documents + queries, dimensions, &mut Random::new(seed));
+        let mut stored = workload::vectors(documents + queries, dimensions, &mut Random::new(seed));
         let queries = stored.split_off(documents);
         Self { stored, queries }
     }
@@ -44,7 +44,7 @@ impl Vectors {
             let embedding = Embedding::normalized(values).with_context(|| format!("row {row}, counted from 0"))?;
             Ok(Arc::from(embedding.into_values()))
         };
-        let rows = npy::read::read(path)?.into_iter().enumerate().map(unit);
+        let rows = npy::read(path)?.into_iter().enumerate().map(unit);
         let all: Vec<Vector> = rows.collect::<anyhow::Result<_>>().with_context(|| path.display().to_string())?;
         Self::hold_out(all, queries).with_context(|| path.display().to_string())
     }
@@ -123,7 +123,7 @@ mod tests {
     use crate::wire::vector::Values;
 
     fn file(rows: &[Vec<f32>]) -> tempfile::NamedTempFile {
-        let mut npy = Npy::new(Cursor::new(Vec::new()), Element::F32, rows[0].len()).unwrap();
+        let mut npy = Npy::new(Cursor::new(Vec::new()), Element::F32);
         rows.iter().for_each(|row| npy.push(&Values::F32(row.clone())).unwrap());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), npy.finish().unwrap().into_inner()).unwrap();
