@@ -64,7 +64,7 @@ impl Cache {
     }
 
     /// The vector of a text that was looked for before and may be there by now.
-    pub fn get_again(&self, key: &Key) -> Option<Arc<Output>> {
+    pub fn peek(&self, key: &Key) -> Option<Arc<Output>> {
         self.held.as_ref()?.peek(key)
     }
 
@@ -111,7 +111,7 @@ mod tests {
     fn what_was_kept_is_found_and_counted() {
         let cache = Cache::new(BYTES, DIMENSIONS);
         assert!(!ask(&cache, "a") && ask(&cache, "a") && !ask(&cache, "b"));
-        assert!(cache.get_again(&key("a")).is_some() && cache.get_again(&key("c")).is_none());
+        assert!(cache.peek(&key("a")).is_some() && cache.peek(&key("c")).is_none());
         let bytes = 2 * (ENTRY_BYTES + DIMENSIONS * 4);
         assert_eq!(cache.stats(), CacheStats { hits: 1, misses: 2, entries: 2, bytes });
     }
@@ -136,7 +136,7 @@ mod tests {
             in_use.iter().for_each(|text| _ = ask(&cache, text));
         }
         upload("after");
-        let kept = in_use.iter().filter(|text| cache.get_again(&key(text)).is_some()).count();
+        let kept = in_use.iter().filter(|text| cache.peek(&key(text)).is_some()).count();
         assert!(kept >= 45, "{kept} of 50 are left");
     }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
-use super::flights::Found;
+use super::batch_queue::CallTexts;
 use super::key::{Distinct, Key};
-use super::lanes::{Arriving, Lane};
-use super::room::Overloaded;
+use super::lane::Lane;
+use super::single_flight::Lookup;
 use super::text::{ModelFailed, Output, TextError, Truncation};
+use super::token_budget::Overloaded;
 use super::tokenizer::Tokens;
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, Refused, WhenFull};
@@ -25,7 +26,7 @@ const LONG_TOKEN_BYTES: usize = 6;
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a byte of text is expected to cost the tokenizer.
-const TOKENISING_A_BYTE: Duration = Duration::from_nanos(300);
+const TOKENISING_TIME_PER_BYTE: Duration = Duration::from_nanos(300);
 
 impl Shared {
     pub(super) async fn run(
@@ -36,21 +37,21 @@ impl Shared {
         when_full: WhenFull,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
         let Distinct { keys, texts, places } = Distinct::of(&self.keys, prompt, texts).await;
-        let found = self.flights.look(&keys);
+        let found = self.single_flight.look_up(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
         let mut tokenised = self.tokenise(unknown.collect(), prompt, when_full).await?.into_iter();
-        let mut boarding = Vec::new();
+        let mut new_texts = Vec::new();
         let mut take_in = |key| {
             let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
             if tokens.ids.is_empty() {
                 return Err(TextError::NoTokens);
             }
             self.accept(tokens.lengths(), truncation)?;
-            boarding.push((key, tokens));
+            new_texts.push((key, tokens));
             Ok(None)
         };
-        let found: Vec<Result<Option<Found>, TextError>> = keys
+        let found: Vec<Result<Option<Lookup>, TextError>> = keys
             .into_iter()
             .zip(found)
             .map(|(key, found)| match found {
@@ -58,48 +59,48 @@ impl Shared {
                 None => take_in(key),
             })
             .collect();
-        let mut boarded = self.board(boarding, when_full).await?.into_iter();
-        let found: Vec<Result<Found, TextError>> = found
+        let mut submitted = self.submit(new_texts, when_full).await?.into_iter();
+        let found: Vec<Result<Lookup, TextError>> = found
             .into_iter()
-            .map(|found| Ok(found?.unwrap_or_else(|| boarded.next().expect("all that are not found have boarded"))))
+            .map(|found| Ok(found?.unwrap_or_else(|| submitted.next().expect("all that are not found have submitted"))))
             .collect();
 
         let deadline = match when_full {
             WhenFull::Refuse(deadline) => deadline,
             WhenFull::Wait => Deadline::NONE,
         };
-        let flights = found.iter().flatten().filter_map(Found::flight);
-        let call = Arriving { flights, has_deadline: deadline != Deadline::NONE };
+        let flights = found.iter().flatten().filter_map(Lookup::flight);
+        let call = CallTexts { flights, has_deadline: deadline != Deadline::NONE };
         self.scheduler.push(self.lane(&found, when_full), call);
-        let landed = self.landed(found, deadline).await?;
-        Ok(places.into_iter().map(|place| landed[place].clone().map(Arc::unwrap_or_clone)).collect())
+        let outcomes = self.outcomes(found, deadline).await?;
+        Ok(places.into_iter().map(|place| outcomes[place].clone().map(Arc::unwrap_or_clone)).collect())
     }
 
     /// Waits for the texts of a call. Gives the call up as soon as it is sure that its last text comes too late.
-    async fn landed(
+    async fn outcomes(
         &self,
-        found: Vec<Result<Found, TextError>>,
+        found: Vec<Result<Lookup, TextError>>,
         deadline: Deadline,
     ) -> Result<Vec<Result<Arc<Output>, TextError>>, Overloaded> {
-        let mut landed = Vec::with_capacity(found.len());
+        let mut outcomes = Vec::with_capacity(found.len());
         let mut next_check = Instant::now() + CHECK_INTERVAL;
         let mut found = found.into_iter();
         while let Some(one) = found.next() {
-            landed.push(match one {
-                Ok(one) if deadline == Deadline::NONE => one.landed().await.map_err(TextError::from),
+            outcomes.push(match one {
+                Ok(one) if deadline == Deadline::NONE => one.outcome().await.map_err(TextError::from),
                 Ok(one) => loop {
-                    if let Ok(outcome) = timeout_at(next_check, one.landed()).await {
+                    if let Ok(outcome) = timeout_at(next_check, one.outcome()).await {
                         break outcome.map_err(TextError::from);
                     }
                     let rest = std::iter::once(&one).chain(found.as_slice().iter().flatten());
-                    let flights = rest.filter_map(Found::flight).filter(|flight| !flight.has_landed());
-                    self.room.check_rest(flights.map(|flight| flight.tokens.ids.len()).sum(), deadline)?;
+                    let flights = rest.filter_map(Lookup::flight).filter(|flight| !flight.is_complete());
+                    self.token_budget.check_remaining(flights.map(|flight| flight.tokens.ids.len()).sum(), deadline)?;
                     next_check = Instant::now() + CHECK_INTERVAL;
                 },
                 Err(error) => Err(error),
             });
         }
-        Ok(landed)
+        Ok(outcomes)
     }
 
     /// Each call judges for itself a text that it may have in common with another.
@@ -124,10 +125,14 @@ impl Shared {
         }
         let bytes = texts.iter().map(String::len).sum::<usize>() + count * prompt.len();
         let read = texts.iter().map(|text| (prompt.len() + text.len()).min(self.bytes_read())).sum();
-        self.room.foresee(read, self.lane_of(self.room.pace().tokens_of(read), when_full), when_full)?;
+        self.token_budget.precheck(
+            read,
+            self.lane_of(self.token_budget.pace().estimate_tokens(read), when_full),
+            when_full,
+        )?;
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
-        let cost = TOKENISING_A_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
+        let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
         let (tokenizer, prompt) = (Arc::clone(&self.tokenizer), prompt.to_owned());
         let tokenise = move |text: String, _: &Stop| match prompt.as_str() {
             "" => Ok(tokenizer.tokens(&text)?),
@@ -137,7 +142,7 @@ impl Shared {
             Err(Refused::Panicked) => (0..count).map(|_| Err(ModelFailed.into())).collect(),
             tokenised => tokenised?,
         };
-        self.room.pace().counted(read, tokenised.iter().flatten().map(|tokens| tokens.ids.len()).sum());
+        self.token_budget.pace().record_tokens(read, tokenised.iter().flatten().map(|tokens| tokens.ids.len()).sum());
         Ok(tokenised)
     }
 
@@ -147,19 +152,19 @@ impl Shared {
     }
 
     /// Takes room for the texts, and makes flights of them where there is still nothing.
-    async fn board(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Found>, Overloaded> {
+    async fn submit(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Lookup>, Overloaded> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
-        let room = self.room.enter(cost, self.lane_of(cost, when_full), when_full).await?;
-        Ok(self.flights.board(texts, room))
+        let permit = self.token_budget.acquire(cost, self.lane_of(cost, when_full), when_full).await?;
+        Ok(self.single_flight.submit(texts, permit))
     }
 
     /// A call of more than one batch would hold up every small one behind it. What it joined counts
     /// too: those texts go into its lane.
-    fn lane(&self, found: &[Result<Found, TextError>], when_full: WhenFull) -> Lane {
-        let flights = found.iter().flatten().filter_map(Found::flight);
+    fn lane(&self, found: &[Result<Lookup, TextError>], when_full: WhenFull) -> Lane {
+        let flights = found.iter().flatten().filter_map(Lookup::flight);
         let waiting = flights.filter(|flight| !flight.is_taken());
         let tokens: usize = waiting.map(|flight| flight.tokens.ids.len()).sum();
         self.lane_of(tokens, when_full)
@@ -174,10 +179,10 @@ impl Shared {
 mod tests {
     use super::super::cache::Cache;
     use super::super::flight::Job;
-    use super::super::flights::Flights;
     use super::super::key::Keys;
-    use super::super::room::Room;
     use super::super::scheduler::{Scheduler, Work};
+    use super::super::single_flight::SingleFlight;
+    use super::super::token_budget::TokenBudget;
     use super::super::tokenizer::tests::tokenizer;
     use super::*;
     use crate::compute::Pools;
@@ -195,8 +200,8 @@ mod tests {
             keys: Keys::new("model"),
             batch_tokens: 100,
             pools: Pools::new(1),
-            flights: Arc::new(Flights::new(Cache::new(cache_bytes, 1))),
-            room: Arc::new(Room::new(QUEUE_TOKENS)),
+            single_flight: Arc::new(SingleFlight::new(Cache::new(cache_bytes, 1))),
+            token_budget: Arc::new(TokenBudget::new(QUEUE_TOKENS)),
             scheduler: Arc::new(Scheduler::new(100, 1)),
         }
     }
@@ -216,7 +221,7 @@ mod tests {
     /// Goes on with a call until its texts, of which `text` is one, are in the queue.
     async fn queued(call: &mut Call<'_>, shared: &Shared, text: &str) {
         let key = shared.keys.key("", text);
-        while shared.flights.look(&[key])[0].is_none() {
+        while shared.single_flight.look_up(&[key])[0].is_none() {
             assert!(poll!(&mut *call).is_pending());
             tokio::task::yield_now().await;
         }
@@ -226,7 +231,7 @@ mod tests {
     fn take(shared: &Shared) -> Option<Vec<Job>> {
         let team = Arc::default();
         let work = shared.scheduler.take(&team);
-        shared.scheduler.finished(&team);
+        shared.scheduler.finish(&team);
         match work? {
             Work::Batch(batch) => Some(batch.jobs),
             Work::Help(..) => panic!("nobody else has a batch"),
@@ -237,12 +242,16 @@ mod tests {
     fn work(shared: &Shared) -> usize {
         shared.scheduler.close(); // so that no work is no wait
         let batches: Vec<_> = std::iter::from_fn(|| take(shared)).collect();
-        let land = |job: &Job| shared.flights.land(job.flight(), Ok(vec![job.ids().len() as f32]));
-        batches.iter().flatten().map(land).count()
+        let complete = |job: &Job| shared.single_flight.complete(job.flight(), Ok(vec![job.ids().len() as f32]));
+        batches.iter().flatten().map(complete).count()
     }
 
-    fn free_room(shared: &Shared) -> bool {
-        shared.room.enter(QUEUE_TOKENS, Lane::Interactive, REFUSE).now_or_never().is_some_and(|entered| entered.is_ok())
+    fn budget_is_free(shared: &Shared) -> bool {
+        shared
+            .token_budget
+            .acquire(QUEUE_TOKENS, Lane::Interactive, REFUSE)
+            .now_or_never()
+            .is_some_and(|entered| entered.is_ok())
     }
 
     #[tokio::test]
@@ -256,7 +265,7 @@ mod tests {
         let mut third = small(&shared, &["cat"]);
         assert!(poll!(&mut third).is_pending());
         assert_eq!(batch.len(), 1);
-        shared.flights.land(batch[0].flight(), Ok(vec![0.5]));
+        shared.single_flight.complete(batch[0].flight(), Ok(vec![0.5]));
         let vector = vec![Ok(Output { values: vec![0.5], tokens: 3, tokens_total: 3 })];
         assert_eq!(tokio::join!(first, second, third), (Ok(vector.clone()), Ok(vector.clone()), Ok(vector)));
         assert_eq!(work(&shared), 0);
@@ -287,9 +296,9 @@ mod tests {
         queued(&mut first, &shared, "cat").await;
         let mut second = small(&shared, &["cat"]);
         assert!(poll!(&mut second).is_pending());
-        assert!(!free_room(&shared));
+        assert!(!budget_is_free(&shared));
         drop((first, second));
-        assert!(free_room(&shared));
+        assert!(budget_is_free(&shared));
         assert_eq!(work(&shared), 0);
     }
 
@@ -304,7 +313,7 @@ mod tests {
         assert!(poll!(&mut one).is_pending());
         let batch = take(&shared).expect("it is queued");
         assert_eq!(batch.len(), 1);
-        shared.flights.land(batch[0].flight(), Ok(vec![0.5]));
+        shared.single_flight.complete(batch[0].flight(), Ok(vec![0.5]));
         assert_eq!(one.await.unwrap()[0].as_ref().unwrap().values, [0.5]);
         assert_eq!(work(&shared), 59);
         assert_eq!(bulk.await.unwrap()[59].as_ref().unwrap().values, [0.5]);
@@ -313,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn who_joins_needs_no_room() {
         let shared = shared(0);
-        let _others = shared.room.enter(QUEUE_TOKENS - 3, Lane::Interactive, REFUSE).await.unwrap();
+        let _others = shared.token_budget.acquire(QUEUE_TOKENS - 3, Lane::Interactive, REFUSE).await.unwrap();
         let mut first = small(&shared, &["cat"]);
         queued(&mut first, &shared, "cat").await;
         let mut joins = small(&shared, &["cat"]);
@@ -346,9 +355,9 @@ mod tests {
         queued(&mut first, &shared, "cat").await;
         work(&shared);
         let first = first.await;
-        let before = shared.flights.cache_stats();
+        let before = shared.single_flight.cache_stats();
         assert_eq!(small(&shared, &["cat"]).now_or_never(), Some(first));
-        let after = shared.flights.cache_stats();
+        let after = shared.single_flight.cache_stats();
         assert_eq!((after.hits - before.hits, after.misses - before.misses, after.entries), (1, 0, 1));
     }
 }

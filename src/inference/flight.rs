@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::SetOnce;
 
 use super::key::Key;
-use super::room::Space;
+use super::lane::Lane;
 use super::text::{ModelFailed, Output};
+use super::token_budget::TokenPermit;
 use super::tokenizer::Tokens;
 
 /// What became of a text.
@@ -34,6 +35,16 @@ pub enum Stage {
     Taken,
 }
 
+impl From<Lane> for Stage {
+    fn from(lane: Lane) -> Self {
+        match lane {
+            Lane::Short => Self::Short,
+            Lane::Interactive => Self::Interactive,
+            Lane::Bulk => Self::Bulk,
+        }
+    }
+}
+
 /// One text on its way to the model.
 pub struct Flight {
     /// What the text is known by.
@@ -42,16 +53,16 @@ pub struct Flight {
     pub tokens: Tokens,
     stage: AtomicU8,
     /// The room that its tokens take in the queue until it has landed.
-    room: Mutex<Option<Space>>,
+    permit: Mutex<Option<TokenPermit>>,
     outcome: SetOnce<Outcome>,
 }
 
 impl Flight {
     /// A text that waits for the model. It takes the room for its tokens, or what is left, out of its call's.
-    pub fn board(key: Key, tokens: Tokens, room: &mut Space) -> Self {
-        let room = room.split(tokens.ids.len());
+    pub fn new(key: Key, tokens: Tokens, permit: &mut TokenPermit) -> Self {
+        let permit = permit.split(tokens.ids.len());
         let (stage, outcome) = (AtomicU8::new(Stage::New as u8), SetOnce::new());
-        Self { key, tokens, stage, room: Mutex::new(room), outcome }
+        Self { key, tokens, stage, permit: Mutex::new(permit), outcome }
     }
 
     /// Moves on to `stage`; false, and nothing happens, if it has come as far already.
@@ -66,18 +77,18 @@ impl Flight {
     }
 
     /// It is known what became of it.
-    pub fn has_landed(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.outcome.initialized()
     }
 
     /// What became of it, once it is known.
-    pub async fn landed(&self) -> Outcome {
+    pub async fn outcome(&self) -> Outcome {
         self.outcome.wait().await.clone()
     }
 
     /// Tells all who wait what became of it, and frees its room. Only the first time counts.
-    pub fn land(&self, outcome: Outcome) {
-        drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
+    pub fn complete(&self, outcome: Outcome) {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
         // An error means that it has landed before.
         drop(self.outcome.set(outcome));
     }
@@ -106,7 +117,7 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        self.0.land(Err(ModelFailed));
+        self.0.complete(Err(ModelFailed));
     }
 }
 
@@ -119,12 +130,12 @@ pub(super) mod tests {
 
     /// A flight of `n` tokens, with the semaphore that has `n` permits again when its room is free.
     pub fn flight(n: usize) -> (Arc<Flight>, Arc<Semaphore>) {
-        let rooms = Arc::new(Semaphore::new(n));
+        let semaphore = Arc::new(Semaphore::new(n));
         let permits = u32::try_from(n).expect("a test's text is short");
-        let room = Arc::clone(&rooms).try_acquire_many_owned(permits).expect("a new semaphore is free");
-        let mut room = Space::from(room);
+        let permit = Arc::clone(&semaphore).try_acquire_many_owned(permits).expect("a new semaphore is free");
+        let mut permit = TokenPermit::from(permit);
         let (key, tokens) = (Keys::new("").key("", ""), Tokens { ids: vec![7; n], total: n });
-        (Arc::new(Flight::board(key, tokens, &mut room)), rooms)
+        (Arc::new(Flight::new(key, tokens, &mut permit)), semaphore)
     }
 
     #[test]
@@ -139,20 +150,20 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn landing_frees_the_room_and_answers_everyone_once() {
-        let (flight, rooms) = flight(1);
+        let (flight, semaphore) = flight(1);
         let output = Arc::new(Output { values: vec![1.0], tokens: 1, tokens_total: 1 });
         let job = Job::new(Arc::clone(&flight));
-        job.flight().land(Ok(Arc::clone(&output)));
+        job.flight().complete(Ok(Arc::clone(&output)));
         drop(job);
-        assert_eq!(rooms.available_permits(), 1);
-        assert_eq!(tokio::join!(flight.landed(), flight.landed()), (Ok(Arc::clone(&output)), Ok(output)));
+        assert_eq!(semaphore.available_permits(), 1);
+        assert_eq!(tokio::join!(flight.outcome(), flight.outcome()), (Ok(Arc::clone(&output)), Ok(output)));
     }
 
     #[tokio::test]
     async fn a_job_that_is_lost_has_failed() {
-        let (flight, rooms) = flight(1);
+        let (flight, semaphore) = flight(1);
         drop(Job::new(Arc::clone(&flight)));
-        assert_eq!(flight.landed().await, Err(ModelFailed));
-        assert_eq!(rooms.available_permits(), 1);
+        assert_eq!(flight.outcome().await, Err(ModelFailed));
+        assert_eq!(semaphore.available_permits(), 1);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn tokenizer(bytes: &[u8]) {
 }
 
 pub(crate) fn tokenizers() -> Vec<Vec<u8>> {
-    // Found once: a panic in the library.
+    // Lookup once: a panic in the library.
     let decoder = WORDPIECE.replace(r#""decoder": null"#, r#""decoder": {"type": "no such"}"#);
     [WORDPIECE, &*decoder, "The abc, a\u{301}b \u{4e2d}\u{6587} \u{0} abcabc", ""]
         .map(|seed| seed.as_bytes().to_vec())

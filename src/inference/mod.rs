@@ -1,10 +1,10 @@
 //! TEXTS → A ROW OF NUMBERS FOR EACH, through any model: what the embedder and the classifiers share.
 //!
 //! ```text
-//! call ── keys ── tokenise (pool of texts) ── Room ── Scheduler ══ workers ── rows of numbers ── call
+//! call ── keys ── tokenise (pool of texts) ── TokenBudget ── Scheduler ══ workers ── rows of numbers ── call
 //!          │      fair between calls          bounds  three lanes, own thread each,              │
 //!          │      stops with its call         tokens  late batches  no async inside              │
-//!          └── Flights: a text that is on its way for another call, or kept from before ─────────┘
+//!          └── SingleFlight: a text that is on its way for another call, or kept from before ─────────┘
 //! ```
 //!
 //! Invariants: a model never runs on an async thread; everything that waits is counted in tokens
@@ -12,36 +12,37 @@
 //! to that; a call that is dropped (cancelled, past its deadline) leaves no work behind. Knows
 //! nothing of what the numbers mean, which is the caller's.
 
+mod batch_queue;
 mod cache;
 mod call;
 mod flight;
-mod flights;
 pub(crate) mod fuzz;
 mod key;
-mod lanes;
+mod lane;
 mod pace;
-mod room;
 mod scheduler;
 #[cfg(test)]
 mod simulation;
+mod single_flight;
 mod text;
+mod token_budget;
 mod tokenizer;
 mod worker;
 
 use std::sync::Arc;
 
 pub use cache::CacheStats;
-pub use room::Overloaded;
 pub use text::{ModelFailed, Output, TextError, Truncation};
+pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, WhenFull};
 use crate::machine::team::Team;
 use cache::Cache;
-use flights::Flights;
 use key::Keys;
-use room::Room;
 use scheduler::Scheduler;
+use single_flight::SingleFlight;
+use token_budget::TokenBudget;
 use worker::{Worker, run};
 
 /// What turns token ids into numbers. Shared by the threads that run it.
@@ -110,8 +111,8 @@ struct Shared {
     keys: Keys,
     batch_tokens: usize,
     pools: Pools,
-    flights: Arc<Flights>,
-    room: Arc<Room>,
+    single_flight: Arc<SingleFlight>,
+    token_budget: Arc<TokenBudget>,
     scheduler: Arc<Scheduler>,
 }
 
@@ -130,8 +131,8 @@ impl Inference {
         let worker = Worker {
             model,
             scheduler: Arc::clone(&shared.scheduler),
-            flights: Arc::clone(&shared.flights),
-            room: Arc::clone(&shared.room),
+            single_flight: Arc::clone(&shared.single_flight),
+            token_budget: Arc::clone(&shared.token_budget),
         };
         for n in 0..options.workers.max(1) {
             let worker = worker.clone();
@@ -150,7 +151,7 @@ impl Inference {
 
     /// What is kept of earlier texts, and how often it helped.
     pub fn cache_stats(&self) -> CacheStats {
-        self.0.flights.cache_stats()
+        self.0.single_flight.cache_stats()
     }
 
     /// Puts `texts` through the model, each with `prompt` before it: one result each, in order. Dropping the future
@@ -174,8 +175,8 @@ impl Shared {
             keys: Keys::new(fingerprint),
             batch_tokens: options.batch_tokens,
             pools: options.pools.clone(),
-            flights: Arc::new(Flights::new(Cache::new(options.cache_bytes, width))),
-            room: Arc::new(Room::new(options.queue_tokens)),
+            single_flight: Arc::new(SingleFlight::new(Cache::new(options.cache_bytes, width))),
+            token_budget: Arc::new(TokenBudget::new(options.queue_tokens)),
             scheduler: Arc::new(Scheduler::new(options.batch_tokens, workers)),
         }
     }

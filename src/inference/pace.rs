@@ -15,21 +15,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::lanes::{LANES, Lane};
+use super::lane::{LANES, Lane};
 
 /// Tokens that replace what was measured before: a mean over some seconds.
-const TOKENS_OF_MEMORY: f64 = 8_192.0;
+const MEAN_TOKENS: f64 = 8_192.0;
 
 /// Seconds after which most of what lanes were given is forgotten.
-const SECONDS_OF_MEMORY: f64 = 1.0;
+const DECAY_SECONDS: f64 = 1.0;
 
 /// Bytes of a text for each of its tokens, until some were counted.
-const BYTES_A_TOKEN: f64 = 4.0;
+const BYTES_PER_TOKEN: f64 = 4.0;
 
 /// The part of its time that a call may need by estimate. The speed of a machine that is shared changes while a call
 /// waits. Simulated with speeds between a third of it and all of it, 0.7 lets 95 % to 99 % of the work be of use, 0.9
 /// about 90 %.
-const TIME_TO_USE: f64 = 0.7;
+const USABLE_TIME: f64 = 0.7;
 
 /// The speed of a model, and the tokens that wait for it.
 pub struct Pace {
@@ -52,7 +52,7 @@ struct Measured {
     /// Tokens per second that each lane was given lately, at `given_at`.
     given: [f64; LANES],
     given_at: Instant,
-    bytes_a_token: f64,
+    bytes_per_token: f64,
 }
 
 impl Measured {
@@ -68,11 +68,11 @@ impl Measured {
         if self.tokens == 0.0 { 0.0 } else { self.tokens / self.seconds.max(1e-6) }
     }
 
-    fn rate_of(&self, lane: Lane, now: Instant) -> f64 {
+    fn lane_rate(&self, lane: Lane, now: Instant) -> f64 {
         let age = now.saturating_duration_since(self.given_at).as_secs_f64();
         let others = self.given.iter().sum::<f64>() - self.given[lane as usize];
-        let left = self.rate() - others * (-age / SECONDS_OF_MEMORY).exp();
-        left.max(self.rate() * lane.sure_share())
+        let left = self.rate() - others * (-age / DECAY_SECONDS).exp();
+        left.max(self.rate() * lane.guaranteed_share())
     }
 }
 
@@ -87,43 +87,43 @@ impl Pace {
             counted: now,
             given: [0.0; LANES],
             given_at: now,
-            bytes_a_token: BYTES_A_TOKEN,
+            bytes_per_token: BYTES_PER_TOKEN,
         };
         Self { measured: Mutex::new(measured), waiting: Default::default() }
     }
 
     /// A worker begins a batch.
-    pub fn begins(&self, now: Instant) {
+    pub fn batch_started(&self, now: Instant) {
         let mut measured = self.lock();
         measured.count_seconds(now);
         measured.busy += 1;
     }
 
     /// A worker has put a batch of `tokens`, cut from `lane`, through the model.
-    pub fn ends(&self, tokens: usize, lane: Lane, now: Instant) {
+    pub fn batch_finished(&self, tokens: usize, lane: Lane, now: Instant) {
         let tokens = tokens as f64;
         let mut measured = self.lock();
         measured.count_seconds(now);
         measured.busy = measured.busy.saturating_sub(1);
-        let kept = 1.0 - (tokens / TOKENS_OF_MEMORY).min(0.5);
+        let kept = 1.0 - (tokens / MEAN_TOKENS).min(0.5);
         measured.tokens = measured.tokens * kept + tokens;
         measured.seconds = measured.seconds * kept + std::mem::take(&mut measured.seconds_since);
         let age = now.saturating_duration_since(measured.given_at).as_secs_f64();
-        measured.given = measured.given.map(|given| given * (-age / SECONDS_OF_MEMORY).exp());
-        measured.given[lane as usize] += tokens / SECONDS_OF_MEMORY;
+        measured.given = measured.given.map(|given| given * (-age / DECAY_SECONDS).exp());
+        measured.given[lane as usize] += tokens / DECAY_SECONDS;
         measured.given_at = now;
     }
 
     /// Tells how many tokens a text had, of which the model reads `tokens`.
-    pub fn counted(&self, bytes: usize, tokens: usize) {
+    pub fn record_tokens(&self, bytes: usize, tokens: usize) {
         let mut measured = self.lock();
         let of_these = bytes as f64 / tokens.max(1) as f64;
-        measured.bytes_a_token += (tokens as f64 / TOKENS_OF_MEMORY).min(0.5) * (of_these - measured.bytes_a_token);
+        measured.bytes_per_token += (tokens as f64 / MEAN_TOKENS).min(0.5) * (of_these - measured.bytes_per_token);
     }
 
     /// Tokens that so many bytes should have.
-    pub fn tokens_of(&self, bytes: usize) -> usize {
-        (bytes as f64 / self.lock().bytes_a_token.max(0.1)) as usize
+    pub fn estimate_tokens(&self, bytes: usize) -> usize {
+        (bytes as f64 / self.lock().bytes_per_token.max(0.1)) as usize
     }
 
     /// Tokens per second of all workers, at least 1.
@@ -133,20 +133,20 @@ impl Pace {
 
     /// How long a call takes whose new texts have `tokens`. Nothing where it would be alone, or nothing was measured
     /// yet: such a call is tried.
-    pub fn time_of(&self, tokens: usize, lane: Lane, now: Instant) -> Duration {
+    pub fn estimate_time(&self, tokens: usize, lane: Lane, now: Instant) -> Duration {
         if self.waiting.iter().all(|waiting| waiting.load(Ordering::Relaxed) == 0) {
             return Duration::ZERO;
         }
-        seconds((self.waiting(lane) + tokens) as f64 / self.lock().rate_of(lane, now))
+        seconds((self.waiting(lane) + tokens) as f64 / self.lock().lane_rate(lane, now))
     }
 
     /// Tells if a call that takes `needed` should be begun where `left` is left to its deadline.
     pub fn is_in_time(needed: Duration, left: Duration) -> bool {
-        needed <= left.mul_f64(TIME_TO_USE)
+        needed <= left.mul_f64(USABLE_TIME)
     }
 
     /// How long `tokens` take if all workers compute nothing else.
-    pub fn least_time_of(&self, tokens: usize) -> Duration {
+    pub fn estimate_time_alone(&self, tokens: usize) -> Duration {
         seconds(tokens as f64 / self.lock().rate())
     }
 
@@ -156,12 +156,12 @@ impl Pace {
     }
 
     /// Tokens have come into a lane.
-    pub fn came(&self, tokens: usize, lane: Lane) {
+    pub fn add_waiting(&self, tokens: usize, lane: Lane) {
         self.waiting[lane as usize].fetch_add(tokens, Ordering::Relaxed);
     }
 
     /// Tokens have left a lane: they were computed, or nobody waits for them any more.
-    pub fn left(&self, tokens: usize, lane: Lane) {
+    pub fn remove_waiting(&self, tokens: usize, lane: Lane) {
         self.waiting[lane as usize].fetch_sub(tokens, Ordering::Relaxed);
     }
 
@@ -203,24 +203,24 @@ pub(super) mod tests {
     #[test]
     fn a_call_takes_as_long_as_the_tokens_before_it_in_its_lane() {
         let (pace, now) = idle();
-        assert_eq!(pace.time_of(9_000, Lane::Bulk, now), Duration::ZERO, "alone, it is tried");
-        pace.came(3_000, Lane::Interactive);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Bulk, now)), 1.0);
-        pace.came(5_000, Lane::Bulk);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Bulk, now)), 6.0);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Interactive, now)), 4.0);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Short, now)), 1.0);
-        pace.left(5_000, Lane::Bulk);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Bulk, now)), 1.0);
+        assert_eq!(pace.estimate_time(9_000, Lane::Bulk, now), Duration::ZERO, "alone, it is tried");
+        pace.add_waiting(3_000, Lane::Interactive);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 1.0);
+        pace.add_waiting(5_000, Lane::Bulk);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 6.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Interactive, now)), 4.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Short, now)), 1.0);
+        pace.remove_waiting(5_000, Lane::Bulk);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 1.0);
     }
 
     #[test]
     fn before_the_first_batch_nothing_is_too_late() {
         let now = Instant::now();
         let pace = Pace::new(now);
-        pace.came(1_000, Lane::Bulk);
-        assert_eq!(pace.time_of(1_000, Lane::Bulk, now), Duration::ZERO);
-        assert_eq!(pace.least_time_of(1_000), Duration::ZERO);
+        pace.add_waiting(1_000, Lane::Bulk);
+        assert_eq!(pace.estimate_time(1_000, Lane::Bulk, now), Duration::ZERO);
+        assert_eq!(pace.estimate_time_alone(1_000), Duration::ZERO);
     }
 
     #[test]
@@ -230,34 +230,34 @@ pub(super) mod tests {
         let pace = Pace::new(begun);
         // Two workers, each with 500 tokens a second; then nobody for a minute.
         for second in 0..100 {
-            (0..2).for_each(|_| pace.begins(at(1_000 * second)));
-            (0..2).for_each(|_| pace.ends(500, Lane::Short, at(1_000 * second + 1_000)));
+            (0..2).for_each(|_| pace.batch_started(at(1_000 * second)));
+            (0..2).for_each(|_| pace.batch_finished(500, Lane::Short, at(1_000 * second + 1_000)));
         }
-        pace.begins(at(160_000));
-        pace.ends(1_000, Lane::Short, at(161_000));
+        pace.batch_started(at(160_000));
+        pace.batch_finished(1_000, Lane::Short, at(161_000));
         assert!((pace.rate() / 1_000.0 - 1.0).abs() < 0.07, "{}", pace.rate());
     }
 
     #[test]
     fn a_call_counts_what_other_lanes_are_given_and_is_sure_of_its_share() {
         let (pace, now) = idle();
-        pace.came(1_000, Lane::Bulk);
-        pace.ends(400, Lane::Short, now);
+        pace.add_waiting(1_000, Lane::Bulk);
+        pace.batch_finished(400, Lane::Short, now);
         pace.set_rate(1_000.0);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Bulk, now)), 3.3, "600 tokens per second are left");
-        pace.ends(9_000, Lane::Short, now);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 3.3, "600 tokens per second are left");
+        pace.batch_finished(9_000, Lane::Short, now);
         pace.set_rate(1_000.0);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Bulk, now)), 8.0, "a quarter of all");
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Short, now)), 1.0, "its own are not counted");
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 8.0, "a quarter of all");
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Short, now)), 1.0, "its own are not counted");
         let later = now + Duration::from_secs(60);
-        assert_eq!(rounded(pace.time_of(1_000, Lane::Bulk, later)), 2.0, "those of a minute ago are over");
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, later)), 2.0, "those of a minute ago are over");
     }
 
     #[test]
     fn tokens_are_foreseen_from_the_bytes_of_earlier_texts() {
         let pace = Pace::new(Instant::now());
-        assert_eq!(pace.tokens_of(4_000), 1_000);
-        (0..100).for_each(|_| pace.counted(2_000, 1_000));
-        assert_eq!((pace.tokens_of(4_000) as f64 / 100.0).round(), 20.0);
+        assert_eq!(pace.estimate_tokens(4_000), 1_000);
+        (0..100).for_each(|_| pace.record_tokens(2_000, 1_000));
+        assert_eq!((pace.estimate_tokens(4_000) as f64 / 100.0).round(), 20.0);
     }
 }

@@ -2,15 +2,16 @@
 //!
 //! A batch is cut when a worker becomes free and not before, so it holds the best of what is waiting
 //! at that moment. What goes into it is decided in `lanes`; how much may wait, before a text gets
-//! here (see `Room`). A worker for which nothing is left helps one that has a batch, until there is
+//! here (see `TokenBudget`). A worker for which nothing is left helps one that has a batch, until there is
 //! news: a text arrives, a batch is finished.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::batch_queue::{Batch, BatchQueue, CallTexts};
 use super::flight::Flight;
-use super::lanes::{Arriving, Batch, Lane, Lanes};
+use super::lane::Lane;
 use crate::machine::team::Team;
 
 /// The lanes between calls and workers.
@@ -22,7 +23,7 @@ pub struct Scheduler {
 }
 
 struct State {
-    lanes: Lanes,
+    queue: BatchQueue,
     /// The workers that have a batch.
     leading: Vec<Leading>,
     closed: bool,
@@ -41,35 +42,35 @@ const MOST_HELPERS: usize = 3;
 pub enum Work {
     /// One job or more, through the model together.
     Batch(Batch),
-    /// Its share of another's batch, while the count of [`Scheduler::news`] is this; then [`Scheduler::left`].
+    /// Its share of another's batch, while the count of [`Scheduler::news`] is this; then [`Scheduler::stop_helping`].
     Help(Arc<Team>, u64),
 }
 
 impl Scheduler {
     /// `batch_tokens`: the most tokens in one batch, padding included. `workers`: threads that call [`take`](Self::take).
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
-        let state = State { lanes: Lanes::new(batch_tokens, workers), leading: Vec::new(), closed: false };
+        let state = State { queue: BatchQueue::new(batch_tokens, workers), leading: Vec::new(), closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), news: AtomicU64::new(0) }
     }
 
-    /// Adds the texts of a call to a lane, in order (see [`Lanes::push`]).
-    pub fn push<'a, I: IntoIterator<Item = &'a Arc<Flight>>>(&self, lane: Lane, call: Arriving<I>) {
-        let Arriving { flights, has_deadline } = call;
+    /// Adds the texts of a call to a lane, in order (see [`BatchQueue::push`]).
+    pub fn push<'a, I: IntoIterator<Item = &'a Arc<Flight>>>(&self, lane: Lane, call: CallTexts<I>) {
+        let CallTexts { flights, has_deadline } = call;
         let mut flights = flights.into_iter().peekable();
         if flights.peek().is_none() {
             return; // all that the call asked for is kept: no worker is to wake for it
         }
         let mut state = self.lock();
-        state.lanes.push(lane, Arriving { flights, has_deadline }, Instant::now());
+        state.queue.push(lane, CallTexts { flights, has_deadline }, Instant::now());
         self.tell(state);
     }
 
     /// Waits for work. `None` once closed and empty. A worker that gets a batch leads `team` until it says
-    /// [`finished`](Self::finished).
+    /// [`finish`](Self::finish).
     pub fn take(&self, team: &Arc<Team>) -> Option<Work> {
         let mut state = self.lock();
         loop {
-            if let Some(batch) = state.lanes.cut(Instant::now()) {
+            if let Some(batch) = state.queue.next_batch(Instant::now()) {
                 state.leading.push(Leading { team: Arc::clone(team), helpers: 0 });
                 self.tell(state);
                 return Some(Work::Batch(batch));
@@ -86,14 +87,14 @@ impl Scheduler {
     }
 
     /// The batch that `team` was led through is done.
-    pub fn finished(&self, team: &Arc<Team>) {
+    pub fn finish(&self, team: &Arc<Team>) {
         let mut state = self.lock();
         state.leading.retain(|leading| !Arc::ptr_eq(&leading.team, team));
         self.tell(state);
     }
 
     /// A worker that helped `team` does so no more.
-    pub fn left(&self, team: &Arc<Team>) {
+    pub fn stop_helping(&self, team: &Arc<Team>) {
         let mut state = self.lock();
         // The batch may be finished, and another begun since, which nobody has come to help yet.
         if let Some(leading) = state.leading.iter_mut().find(|leading| Arc::ptr_eq(&leading.team, team)) {
@@ -138,8 +139,8 @@ mod tests {
         }
     }
 
-    fn alone(flight: &Arc<Flight>) -> Arriving<[&Arc<Flight>; 1]> {
-        Arriving { flights: [flight], has_deadline: false }
+    fn alone(flight: &Arc<Flight>) -> CallTexts<[&Arc<Flight>; 1]> {
+        CallTexts { flights: [flight], has_deadline: false }
     }
 
     #[test]
@@ -165,10 +166,10 @@ mod tests {
         let (second, _) = flight(3);
         scheduler.push(Lane::Interactive, alone(&second));
         assert_ne!(news, scheduler.news(), "work of its own");
-        scheduler.left(&helped);
+        scheduler.stop_helping(&helped);
         assert_eq!(batch(scheduler.take(&helper)), Some(1));
-        scheduler.finished(&leader);
-        scheduler.finished(&helper);
+        scheduler.finish(&leader);
+        scheduler.finish(&helper);
         scheduler.close();
         assert!(scheduler.take(&helper).is_none(), "nobody is left to help");
     }
@@ -180,7 +181,7 @@ mod tests {
         scheduler.push(Lane::Interactive, alone(&caller));
         scheduler.close();
         assert_eq!(batch(scheduler.take(&team)), Some(1));
-        scheduler.finished(&team);
+        scheduler.finish(&team);
         assert!(scheduler.take(&team).is_none());
     }
 }

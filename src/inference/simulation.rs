@@ -1,4 +1,4 @@
-//! Lanes, batches and admission under overload, with a clock that is only a number.
+//! BatchQueue, batches and admission under overload, with a clock that is only a number.
 //!
 //! Clients without a pause send calls of 1, 16 and 256 texts with a deadline of two seconds to two workers: many times
 //! the work that these can do. Another client sends a text four times a second and waits for as long as it takes. The
@@ -9,9 +9,10 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::batch_queue::{Batch, BatchQueue, CallTexts};
 use super::flight::Flight;
 use super::flight::tests::flight;
-use super::lanes::{Arriving, Batch, Lane, Lanes};
+use super::lane::Lane;
 use super::pace::Pace;
 
 const WORKERS: usize = 2;
@@ -47,7 +48,7 @@ struct Simulation<S> {
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sent: u64,
-    lanes: Lanes,
+    queue: BatchQueue,
     pace: Pace,
     idle: usize,
     batches: Vec<Option<Batch>>,
@@ -88,7 +89,7 @@ fn simulate(seconds: u64, speed: impl Fn(u64) -> f64) -> Results {
         now: 0,
         events: BinaryHeap::new(),
         sent: 0,
-        lanes: Lanes::new(BATCH_TOKENS, WORKERS),
+        queue: BatchQueue::new(BATCH_TOKENS, WORKERS),
         pace: Pace::new(zero),
         idle: WORKERS,
         batches: Vec::new(),
@@ -134,7 +135,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
         let lengths: Vec<usize> = (0..n).map(|text| 20 + (text * 5 + client) % 7).collect();
         let tokens = lengths.iter().sum();
         let lane = Lane::of(tokens, BATCH_TOKENS);
-        let needed = self.pace.time_of(tokens, lane, self.instant());
+        let needed = self.pace.estimate_time(tokens, lane, self.instant());
         if client != PATIENT && !Pace::is_in_time(needed, Duration::from_millis(DEADLINE)) {
             self.result.refused += 1;
             return self.at(self.now + 50 + self.pause(), Event::Arrives { client });
@@ -142,8 +143,8 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
         let texts: Vec<_> = lengths.into_iter().map(|tokens| flight(tokens).0).collect();
         let call = self.calls.len();
         self.call_of.extend(texts.iter().map(|text| (Arc::as_ptr(text), call)));
-        self.pace.came(tokens, lane);
-        self.lanes.push(lane, Arriving { flights: &texts, has_deadline: client != PATIENT }, self.instant());
+        self.pace.add_waiting(tokens, lane);
+        self.queue.push(lane, CallTexts { flights: &texts, has_deadline: client != PATIENT }, self.instant());
         self.calls.push(Call { client, lane, begun: self.now, texts, tokens, left: tokens });
         if client != PATIENT {
             self.at(self.now + CHECK_INTERVAL, Event::Check { call });
@@ -153,10 +154,10 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
 
     fn work(&mut self) {
         while self.idle > 0
-            && let Some(batch) = self.lanes.cut(self.instant())
+            && let Some(batch) = self.queue.next_batch(self.instant())
         {
             self.idle -= 1;
-            self.pace.begins(self.instant());
+            self.pace.batch_started(self.instant());
             let tokens: usize = batch.jobs.iter().map(|job| job.ids().len()).sum();
             let seconds = tokens as f64 / TOKENS_A_SECOND / (self.speed)(self.now / 1_000);
             self.at(self.now + 1 + (seconds * 1_000.0) as u64, Event::Ends { batch: self.batches.len() });
@@ -169,7 +170,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
         let Batch { lane, jobs } = self.batches[batch].take().expect("a batch ends once");
         let lengths: Vec<usize> = jobs.iter().map(|job| job.ids().len()).collect();
         self.result.computed += lengths.iter().sum::<usize>();
-        self.pace.ends(lengths.iter().sum(), lane, self.instant());
+        self.pace.batch_finished(lengths.iter().sum(), lane, self.instant());
         for (job, tokens) in jobs.iter().zip(lengths) {
             let number = self.call_of.remove(&std::ptr::from_ref(job.flight())).expect("a text has a call");
             let call = &mut self.calls[number];
@@ -177,7 +178,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
                 continue; // its caller has left
             }
             call.left -= tokens;
-            self.pace.left(tokens, call.lane);
+            self.pace.remove_waiting(tokens, call.lane);
             if call.left == 0 {
                 let Call { client, begun, tokens, .. } = *call;
                 call.texts.clear();
@@ -199,12 +200,12 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
             return;
         }
         let left = (call.begun + DEADLINE).saturating_sub(self.now);
-        if left > 0 && self.pace.least_time_of(call.left) <= Duration::from_millis(left) {
+        if left > 0 && self.pace.estimate_time_alone(call.left) <= Duration::from_millis(left) {
             return self.at(self.now + CHECK_INTERVAL.min(left), Event::Check { call: number });
         }
         call.texts.clear();
         let client = call.client;
-        self.pace.left(call.left, call.lane);
+        self.pace.remove_waiting(call.left, call.lane);
         self.result.late += 1;
         self.at(self.now + 50 + self.pause(), Event::Arrives { client });
     }
@@ -227,12 +228,13 @@ fn nearly_all_work_is_answered_in_time_while_clients_send_many_times_what_can_be
 fn large_calls_are_let_in_where_small_ones_leave_them_time() {
     let now = Instant::now();
     let pace = Pace::new(now);
-    let is_in_time = |tokens, lane, now| Pace::is_in_time(pace.time_of(tokens, lane, now), Duration::from_secs(2));
-    pace.came(400, Lane::Interactive);
+    let is_in_time =
+        |tokens, lane, now| Pace::is_in_time(pace.estimate_time(tokens, lane, now), Duration::from_secs(2));
+    pace.add_waiting(400, Lane::Interactive);
     pace.set_rate(9_000.0);
     assert!(is_in_time(6_000, Lane::Bulk, now));
     // As much as the model can do, in small calls.
-    pace.ends(9_000, Lane::Interactive, now);
+    pace.batch_finished(9_000, Lane::Interactive, now);
     pace.set_rate(9_000.0);
     assert!(!is_in_time(6_000, Lane::Bulk, now) && is_in_time(400, Lane::Interactive, now));
     assert!(is_in_time(6_000, Lane::Bulk, now + Duration::from_secs(30)), "they have left");

@@ -9,11 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::flights::Flights;
-use super::lanes::Batch;
-use super::room::Room;
+use super::batch_queue::Batch;
 use super::scheduler::{Scheduler, Work};
+use super::single_flight::SingleFlight;
 use super::text::ModelFailed;
+use super::token_budget::TokenBudget;
 use super::{Model, Run};
 use crate::machine::priority;
 
@@ -25,9 +25,9 @@ pub struct Worker {
     /// Where its batches come from.
     pub scheduler: Arc<Scheduler>,
     /// Where they land.
-    pub flights: Arc<Flights>,
+    pub single_flight: Arc<SingleFlight>,
     /// Who is told how fast it is.
-    pub room: Arc<Room>,
+    pub token_budget: Arc<TokenBudget>,
 }
 
 /// Why a batch has no rows.
@@ -54,11 +54,11 @@ impl Worker {
             match work {
                 Work::Batch(batch) => {
                     self.batch(&batch, &mut model);
-                    self.scheduler.finished(&team);
+                    self.scheduler.finish(&team);
                 }
                 Work::Help(leader, news) => {
                     leader.help(|| news != self.scheduler.news());
-                    self.scheduler.left(&leader);
+                    self.scheduler.stop_helping(&leader);
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Worker {
 
     fn batch(&self, batch: &Batch, model: &mut Run) {
         let ids: Vec<&[u32]> = batch.jobs.iter().map(|job| job.ids()).collect();
-        self.room.pace().begins(Instant::now());
+        self.token_budget.pace().batch_started(Instant::now());
         let rows = match logged(model, &ids) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed its neighbours, or memory did not do for all of them.
@@ -76,9 +76,9 @@ impl Worker {
             }
             Err(failed) => vec![Err(failed)],
         };
-        self.room.pace().ends(ids.iter().map(|ids| ids.len()).sum(), batch.lane, Instant::now());
+        self.token_budget.pace().batch_finished(ids.iter().map(|ids| ids.len()).sum(), batch.lane, Instant::now());
         for (job, row) in batch.jobs.iter().zip(rows) {
-            self.flights.land(job.flight(), row);
+            self.single_flight.complete(job.flight(), row);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::lanes::Lane;
+use super::lane::Lane;
 use super::pace::Pace;
 use crate::compute::{Deadline, Refused, WhenFull};
 
@@ -68,15 +68,15 @@ const LEAST_RETRY: Duration = Duration::from_millis(50);
 const SURE_TOKENS: f64 = 0.75;
 
 /// The room for tokens, and how fast it empties.
-pub struct Room {
+pub struct TokenBudget {
     limit: usize,
     unary: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     pace: Arc<Pace>,
 }
 
-/// Room that a call, or one of its texts, takes until it is dropped.
-pub struct Space {
+/// TokenBudget that a call, or one of its texts, takes until it is dropped.
+pub struct TokenPermit {
     permit: OwnedSemaphorePermit,
     /// Tokens that wait because of it; `None` where nobody counts them.
     counted: Option<Counted>,
@@ -88,7 +88,7 @@ struct Counted {
     tokens: usize,
 }
 
-impl Space {
+impl TokenPermit {
     /// Takes the room of a text of `tokens`, or what is left, out of it.
     pub fn split(&mut self, tokens: usize) -> Option<Self> {
         let permit = self.permit.split(tokens.min(self.permit.num_permits()))?;
@@ -101,7 +101,7 @@ impl Space {
     }
 }
 
-impl From<OwnedSemaphorePermit> for Space {
+impl From<OwnedSemaphorePermit> for TokenPermit {
     fn from(permit: OwnedSemaphorePermit) -> Self {
         Self { permit, counted: None }
     }
@@ -109,12 +109,12 @@ impl From<OwnedSemaphorePermit> for Space {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.pace.left(self.tokens, self.lane);
+        self.pace.remove_waiting(self.tokens, self.lane);
     }
 }
 
-impl Room {
-    /// Room for `queue_tokens` of unary calls and as much for streams.
+impl TokenBudget {
+    /// TokenBudget for `queue_tokens` of unary calls and as much for streams.
     pub fn new(queue_tokens: usize) -> Self {
         let limit = queue_tokens.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
@@ -131,13 +131,13 @@ impl Room {
     }
 
     /// Refuses a call that will be too late, before its texts of `bytes` are tokenised.
-    pub fn foresee(&self, bytes: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
-        let tokens = (self.pace.tokens_of(bytes) as f64 * SURE_TOKENS) as usize;
+    pub fn precheck(&self, bytes: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
+        let tokens = (self.pace.estimate_tokens(bytes) as f64 * SURE_TOKENS) as usize;
         self.check(tokens, lane, when_full)
     }
 
     /// Takes room for a call of `tokens`. A call larger than all the room there is gets in when it is alone.
-    pub async fn enter(&self, tokens: usize, lane: Lane, when_full: WhenFull) -> Result<Space, Overloaded> {
+    pub async fn acquire(&self, tokens: usize, lane: Lane, when_full: WhenFull) -> Result<TokenPermit, Overloaded> {
         self.check(tokens, lane, when_full)?;
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
         let permit = match when_full {
@@ -149,15 +149,15 @@ impl Room {
                 entered.expect("the semaphore is never closed")
             }
         };
-        self.pace.came(tokens, lane);
-        Ok(Space { permit, counted: Some(Counted { pace: Arc::clone(&self.pace), lane, tokens }) })
+        self.pace.add_waiting(tokens, lane);
+        Ok(TokenPermit { permit, counted: Some(Counted { pace: Arc::clone(&self.pace), lane, tokens }) })
     }
 
     /// Refuses to go on with a call of which `tokens` are still to be computed, where they could not be in time even if
     /// the model had nothing else to do. Others get its time.
-    pub fn check_rest(&self, tokens: usize, deadline: Deadline) -> Result<(), Overloaded> {
+    pub fn check_remaining(&self, tokens: usize, deadline: Deadline) -> Result<(), Overloaded> {
         let Some(left) = deadline.left() else { return Ok(()) };
-        let needed = self.pace.least_time_of(tokens);
+        let needed = self.pace.estimate_time_alone(tokens);
         if needed <= left {
             return Ok(());
         }
@@ -168,7 +168,7 @@ impl Room {
     fn check(&self, wanted: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
         let WhenFull::Refuse(deadline) = when_full else { return Ok(()) };
         let Some(left) = deadline.left() else { return Ok(()) };
-        let needed = self.pace.time_of(wanted, lane, Instant::now());
+        let needed = self.pace.estimate_time(wanted, lane, Instant::now());
         if Pace::is_in_time(needed, left) {
             return Ok(());
         }
@@ -191,31 +191,31 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_room_refuses_with_a_time_from_the_measured_rate() {
-        let room = Room::new(1000);
-        room.pace().set_rate(100.0);
-        let _inside = room.enter(900, Lane::Interactive, REFUSE).await.unwrap();
-        let refused = room.enter(300, Lane::Interactive, REFUSE).await.err();
+        let budget = TokenBudget::new(1000);
+        budget.pace().set_rate(100.0);
+        let _inside = budget.acquire(900, Lane::Interactive, REFUSE).await.unwrap();
+        let refused = budget.acquire(300, Lane::Interactive, REFUSE).await.err();
         let retry_after = Duration::from_secs(2);
         assert_eq!(refused, Some(Overloaded::Full { queued: 900, wanted: 300, limit: 1000, retry_after }));
-        assert!(room.enter(100, Lane::Interactive, REFUSE).await.is_ok());
+        assert!(budget.acquire(100, Lane::Interactive, REFUSE).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_call_larger_than_the_room_gets_in_alone() {
-        let room = Room::new(1000);
-        let alone = room.enter(5000, Lane::Interactive, REFUSE).await.unwrap();
-        assert!(room.enter(1, Lane::Interactive, REFUSE).await.is_err());
+        let budget = TokenBudget::new(1000);
+        let alone = budget.acquire(5000, Lane::Interactive, REFUSE).await.unwrap();
+        assert!(budget.acquire(1, Lane::Interactive, REFUSE).await.is_err());
         drop(alone);
-        let _small = room.enter(1, Lane::Interactive, REFUSE).await.unwrap();
-        assert!(room.enter(5000, Lane::Interactive, REFUSE).await.is_err());
+        let _small = budget.acquire(1, Lane::Interactive, REFUSE).await.unwrap();
+        assert!(budget.acquire(5000, Lane::Interactive, REFUSE).await.is_err());
     }
 
     #[tokio::test]
     async fn streams_wait_and_never_take_the_room_of_unary_calls() {
-        let room = Room::new(10);
-        let stream = room.enter(10, Lane::Interactive, WhenFull::Wait).await.unwrap();
-        assert!(room.enter(10, Lane::Interactive, REFUSE).await.is_ok());
-        let mut waiting = std::pin::pin!(room.enter(1, Lane::Interactive, WhenFull::Wait));
+        let budget = TokenBudget::new(10);
+        let stream = budget.acquire(10, Lane::Interactive, WhenFull::Wait).await.unwrap();
+        assert!(budget.acquire(10, Lane::Interactive, REFUSE).await.is_ok());
+        let mut waiting = std::pin::pin!(budget.acquire(1, Lane::Interactive, WhenFull::Wait));
         assert!(futures::poll!(&mut waiting).is_pending());
         drop(stream);
         assert!(waiting.await.is_ok());
@@ -223,41 +223,41 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_done_by_its_deadline_is_refused_at_once() {
-        let room = Room::new(100_000);
-        room.pace().set_rate(1_000.0);
+        let budget = TokenBudget::new(100_000);
+        budget.pace().set_rate(1_000.0);
         let within = |seconds| WhenFull::Refuse(Deadline::at(Instant::now() + Duration::from_secs(seconds)));
-        let before = room.enter(8_000, Lane::Bulk, REFUSE).await.unwrap();
-        let refused = room.enter(2_000, Lane::Bulk, within(5)).await.err();
+        let before = budget.acquire(8_000, Lane::Bulk, REFUSE).await.unwrap();
+        let refused = budget.acquire(2_000, Lane::Bulk, within(5)).await.err();
         assert!(matches!(refused, Some(Overloaded::TooLate { queued: 8_000, wanted: 2_000, .. })), "{refused:?}");
         let retry_after = refused.and_then(|refused| refused.retry_after()).unwrap();
         assert!(retry_after > Duration::from_secs(4) && retry_after < Duration::from_secs(6), "{retry_after:?}");
-        assert!(room.foresee(8_000, Lane::Bulk, within(5)).is_err(), "before it is tokenised too");
-        assert!(room.enter(2_000, Lane::Bulk, within(60)).await.is_ok());
-        assert!(room.enter(2_000, Lane::Interactive, within(5)).await.is_ok(), "the other lane is free");
-        assert!(room.enter(2_000, Lane::Bulk, REFUSE).await.is_ok(), "without a deadline it waits");
+        assert!(budget.precheck(8_000, Lane::Bulk, within(5)).is_err(), "before it is tokenised too");
+        assert!(budget.acquire(2_000, Lane::Bulk, within(60)).await.is_ok());
+        assert!(budget.acquire(2_000, Lane::Interactive, within(5)).await.is_ok(), "the other lane is free");
+        assert!(budget.acquire(2_000, Lane::Bulk, REFUSE).await.is_ok(), "without a deadline it waits");
         drop(before);
-        assert!(room.enter(2_000, Lane::Bulk, within(5)).await.is_ok(), "those before it have left");
+        assert!(budget.acquire(2_000, Lane::Bulk, within(5)).await.is_ok(), "those before it have left");
     }
 
     #[tokio::test]
     async fn a_call_is_given_up_when_its_rest_alone_would_be_too_late() {
-        let room = Room::new(100_000);
+        let budget = TokenBudget::new(100_000);
         let within = |seconds| Deadline::at(Instant::now() + Duration::from_secs(seconds));
-        assert_eq!(room.check_rest(1_000_000, within(1)), Ok(()), "nothing was measured yet");
-        room.pace().set_rate(1_000.0);
-        assert_eq!(room.check_rest(2_000, within(3)), Ok(()));
-        assert_eq!(room.check_rest(1_000_000, Deadline::NONE), Ok(()));
-        let given_up = room.check_rest(4_000, within(3)).unwrap_err();
+        assert_eq!(budget.check_remaining(1_000_000, within(1)), Ok(()), "nothing was measured yet");
+        budget.pace().set_rate(1_000.0);
+        assert_eq!(budget.check_remaining(2_000, within(3)), Ok(()));
+        assert_eq!(budget.check_remaining(1_000_000, Deadline::NONE), Ok(()));
+        let given_up = budget.check_remaining(4_000, within(3)).unwrap_err();
         assert!(matches!(given_up, Overloaded::TooLate { wanted: 4_000, .. }), "{given_up:?}");
     }
 
     #[tokio::test]
     async fn room_that_a_text_frees_is_no_longer_waited_for() {
-        let room = Room::new(100);
-        let mut call = room.enter(90, Lane::Bulk, REFUSE).await.unwrap();
+        let budget = TokenBudget::new(100);
+        let mut call = budget.acquire(90, Lane::Bulk, REFUSE).await.unwrap();
         let texts: Vec<_> = (0..3).filter_map(|_| call.split(30)).collect();
-        assert_eq!((texts.len(), room.pace().waiting(Lane::Bulk)), (3, 90));
+        assert_eq!((texts.len(), budget.pace().waiting(Lane::Bulk)), (3, 90));
         drop(texts);
-        assert_eq!((room.pace().waiting(Lane::Bulk), room.unary.available_permits()), (0, 100));
+        assert_eq!((budget.pace().waiting(Lane::Bulk), budget.unary.available_permits()), (0, 100));
     }
 }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::flight::{Flight, Job, Stage};
+use super::lane::{LANES, Lane};
 
 /// Batches of other lanes that are cut while a lane has work, before it goes next: small calls are
 /// answered first, and a bulk load still keeps a quarter of the machine.
@@ -41,52 +42,8 @@ const LEAST_BATCH_TOKENS: usize = 128;
 /// Entries below which a lane is not swept: they are a few tens of kilobytes.
 const LEAST_SWEEP: usize = 1024;
 
-/// The queue that a call waits in. Those before it are served first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lane {
-    /// Calls of at most a quarter of a batch.
-    Short,
-    /// Calls of at most one batch.
-    Interactive,
-    /// Streams, uploads and larger calls.
-    Bulk,
-}
-
-/// The number of lanes.
-pub const LANES: usize = 3;
-
-impl Lane {
-    const ALL: [Self; LANES] = [Self::Short, Self::Interactive, Self::Bulk];
-
-    /// The lane of a call of `tokens` that somebody waits for.
-    pub fn of(tokens: usize, batch_tokens: usize) -> Self {
-        match tokens {
-            _ if tokens <= batch_tokens / 4 => Self::Short,
-            _ if tokens <= batch_tokens => Self::Interactive,
-            _ => Self::Bulk,
-        }
-    }
-
-    /// The part of the batches that it has at least, while it has work and whatever waits in the others. By
-    /// [`MOST_PASSED_OVER`] the batches are short, short, bulk, interactive, and again, while all have work.
-    pub fn sure_share(self) -> f64 {
-        match self {
-            Self::Short => 0.5,
-            Self::Interactive | Self::Bulk => 0.25,
-        }
-    }
-
-    fn stage(self) -> Stage {
-        match self {
-            Self::Short => Stage::Short,
-            Self::Interactive => Stage::Interactive,
-            Self::Bulk => Stage::Bulk,
-        }
-    }
-}
-
 /// The texts of a call, on their way into a lane.
-pub struct Arriving<I> {
+pub struct CallTexts<I> {
     /// The texts, in order.
     pub flights: I,
     /// The call has a deadline: it is of no use to begin it and not to finish it.
@@ -102,8 +59,8 @@ pub struct Batch {
 }
 
 /// The texts that wait, by lane.
-pub struct Lanes {
-    queues: [Queue; LANES],
+pub struct BatchQueue {
+    lanes: [LaneQueue; LANES],
     batch_tokens: usize,
     workers: usize,
     /// Batches of other lanes since a lane that has work was served.
@@ -114,11 +71,11 @@ pub struct Lanes {
     calls: u64,
 }
 
-impl Lanes {
+impl BatchQueue {
     /// `batch_tokens`: the most tokens in one batch, padding included. `workers`: how many share out what waits.
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
         Self {
-            queues: Default::default(),
+            lanes: Default::default(),
             batch_tokens,
             workers: workers.max(1),
             passed_over: [0; LANES],
@@ -129,15 +86,15 @@ impl Lanes {
 
     /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane is entered into this one too,
     /// and goes with whichever comes first; other repetitions change nothing.
-    pub fn push<'a, I>(&mut self, lane: Lane, call: Arriving<I>, now: Instant)
+    pub fn push<'a, I>(&mut self, lane: Lane, call: CallTexts<I>, now: Instant)
     where
         I: IntoIterator<Item = &'a Arc<Flight>>,
     {
         self.calls += 1;
         let number = (call.has_deadline && lane != Lane::Short).then_some(self.calls);
-        for flight in call.flights.into_iter().filter(|flight| flight.advance(lane.stage())) {
+        for flight in call.flights.into_iter().filter(|flight| flight.advance(lane.into())) {
             let tokens = flight.tokens.ids.len();
-            self.queues[lane as usize].push(Entry {
+            self.lanes[lane as usize].push(Entry {
                 flight: Arc::downgrade(flight),
                 call: number,
                 tokens,
@@ -147,13 +104,13 @@ impl Lanes {
     }
 
     /// The next batch; `None` if nothing waits.
-    pub fn cut(&mut self, now: Instant) -> Option<Batch> {
+    pub fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         loop {
-            let lane = self.next(now)?;
-            let queue = &mut self.queues[lane as usize];
+            let lane = self.next_lane(now)?;
+            let queue = &mut self.lanes[lane as usize];
             // What is there is shared out between the workers, so that none is idle while another has a long batch.
             let budget = queue.tokens.div_ceil(self.workers).max(LEAST_BATCH_TOKENS).min(self.batch_tokens);
-            let jobs = queue.cut(budget);
+            let jobs = queue.take_batch(budget);
             if jobs.is_empty() {
                 continue; // all callers left just now, and their entries are gone
             }
@@ -165,8 +122,8 @@ impl Lanes {
     }
 
     /// The lane to be served next. Counts the batch as one by which the others that have work are passed over.
-    fn next(&mut self, now: Instant) -> Option<Lane> {
-        let oldest = self.queues.each_mut().map(Queue::oldest);
+    fn next_lane(&mut self, now: Instant) -> Option<Lane> {
+        let oldest = self.lanes.each_mut().map(LaneQueue::oldest);
         let has_work = |lane: &Lane| oldest[*lane as usize].is_some();
         let first = Lane::ALL.into_iter().find(has_work)?;
         let bulk_patience_ends = oldest[Lane::Bulk as usize].is_some_and(|arrived| {
@@ -187,7 +144,7 @@ impl Lanes {
 
 /// One lane, oldest first.
 #[derive(Default)]
-struct Queue {
+struct LaneQueue {
     entries: VecDeque<Entry>,
     /// Tokens of all entries. Those of callers who left, or that went with the other lane, count until
     /// their entry is met: a batch may be too large for an even share, and never larger than a batch
@@ -215,7 +172,7 @@ impl Entry {
     }
 }
 
-impl Queue {
+impl LaneQueue {
     fn push(&mut self, entry: Entry) {
         if self.entries.len() >= self.sweep_at.max(LEAST_SWEEP) {
             self.entries.retain(|entry| entry.waiting().is_some());
@@ -250,7 +207,7 @@ impl Queue {
 
     /// Takes the oldest and those nearest to it in length, call by call where calls are finished one after another, while
     /// the padded batch, its longest length times its size, fits `budget`. The oldest goes even if it is larger alone.
-    fn cut(&mut self, budget: usize) -> Vec<Job> {
+    fn take_batch(&mut self, budget: usize) -> Vec<Job> {
         let mut window: Vec<(Entry, Arc<Flight>)> = Vec::new();
         while window.len() < WINDOW
             && let Some(entry) = self.pop()
@@ -260,7 +217,7 @@ impl Queue {
             }
         }
         let candidates: Vec<_> = window.iter().map(|(entry, _)| (entry.call, entry.tokens)).collect();
-        let chosen = with_the_first(&candidates, budget);
+        let chosen = choose_batch(&candidates, budget);
         let mut batch = Vec::new();
         for ((entry, flight), chosen) in window.into_iter().zip(chosen).rev() {
             if chosen {
@@ -277,7 +234,7 @@ impl Queue {
 
 /// Tells which of `candidates` (calls and tokens) go together: the first, and those nearest to it in length that fit with
 /// it. Where the first one's call is to be finished first, its texts come before those of the next call, and so on.
-fn with_the_first(candidates: &[(Option<u64>, usize)], budget: usize) -> Vec<bool> {
+fn choose_batch(candidates: &[(Option<u64>, usize)], budget: usize) -> Vec<bool> {
     let mut chosen = vec![false; candidates.len()];
     let Some(&(first_call, first_tokens)) = candidates.first() else { return chosen };
     let mut order: Vec<usize> = (0..candidates.len()).collect();
@@ -302,15 +259,15 @@ mod tests {
     use super::super::flight::tests::flight;
     use super::*;
 
-    fn fill(lanes: &mut Lanes, lane: Lane, lengths: &[usize], now: Instant) -> Vec<Arc<Flight>> {
+    fn fill(queue: &mut BatchQueue, lane: Lane, lengths: &[usize], now: Instant) -> Vec<Arc<Flight>> {
         let flights: Vec<_> = lengths.iter().map(|&n| flight(n).0).collect();
-        lanes.push(lane, patient(&flights), now);
+        queue.push(lane, patient(&flights), now);
         flights
     }
 
     /// The texts of a call without a deadline.
-    fn patient<I>(flights: I) -> Arriving<I> {
-        Arriving { flights, has_deadline: false }
+    fn patient<I>(flights: I) -> CallTexts<I> {
+        CallTexts { flights, has_deadline: false }
     }
 
     fn lengths(batch: Option<Batch>) -> Vec<usize> {
@@ -319,22 +276,22 @@ mod tests {
 
     #[test]
     fn like_lengths_go_together_and_the_oldest_goes_first() {
-        let (mut lanes, now) = (Lanes::new(300, 1), Instant::now());
-        let _callers = fill(&mut lanes, Lane::Bulk, &[100, 5, 101, 6, 99, 4], now);
-        assert_eq!(lengths(lanes.cut(now)), [100, 101]);
-        assert_eq!(lengths(lanes.cut(now)), [5, 6, 4]);
-        assert_eq!(lengths(lanes.cut(now)), [99]);
+        let (mut queue, now) = (BatchQueue::new(300, 1), Instant::now());
+        let _callers = fill(&mut queue, Lane::Bulk, &[100, 5, 101, 6, 99, 4], now);
+        assert_eq!(lengths(queue.next_batch(now)), [100, 101]);
+        assert_eq!(lengths(queue.next_batch(now)), [5, 6, 4]);
+        assert_eq!(lengths(queue.next_batch(now)), [99]);
     }
 
     #[test]
     fn a_text_unlike_all_others_is_not_passed_over() {
-        let (mut lanes, now) = (Lanes::new(100, 1), Instant::now());
-        let mut callers = fill(&mut lanes, Lane::Bulk, &[50, 50, 3], now);
+        let (mut queue, now) = (BatchQueue::new(100, 1), Instant::now());
+        let mut callers = fill(&mut queue, Lane::Bulk, &[50, 50, 3], now);
         let mut batches = 0;
         // Texts of the popular length keep coming.
         while !callers[2].is_taken() {
-            callers.extend(fill(&mut lanes, Lane::Bulk, &[50, 50, 50, 50], now));
-            assert!(lanes.cut(now).is_some());
+            callers.extend(fill(&mut queue, Lane::Bulk, &[50, 50, 50, 50], now));
+            assert!(queue.next_batch(now).is_some());
             batches += 1;
         }
         assert_eq!(batches, 2);
@@ -342,11 +299,11 @@ mod tests {
 
     #[test]
     fn a_batch_keeps_to_the_budget_with_its_padding_unless_one_text_alone_is_larger() {
-        let (mut lanes, now) = (Lanes::new(256, 1), Instant::now());
+        let (mut queue, now) = (BatchQueue::new(256, 1), Instant::now());
         let mut lengths_in = vec![512, 30, 200, 31, 90, 90, 90, 1, 64, 64, 64, 64, 64];
-        let _callers = fill(&mut lanes, Lane::Bulk, &lengths_in, now);
+        let _callers = fill(&mut queue, Lane::Bulk, &lengths_in, now);
         let mut seen = Vec::new();
-        while let Some(batch) = lanes.cut(now) {
+        while let Some(batch) = queue.next_batch(now) {
             let sizes = lengths(Some(batch));
             let padded = sizes.iter().max().unwrap() * sizes.len();
             assert!(padded <= 256 || sizes.len() == 1, "{sizes:?}");
@@ -355,123 +312,118 @@ mod tests {
         seen.sort_unstable();
         lengths_in.sort_unstable();
         assert_eq!(seen, lengths_in);
-        assert_eq!(lanes.queues[Lane::Bulk as usize].tokens, 0);
+        assert_eq!(queue.lanes[Lane::Bulk as usize].tokens, 0);
     }
 
     #[test]
     fn waiting_work_is_shared_out_between_idle_workers() {
-        let (mut lanes, now) = (Lanes::new(4096, 2), Instant::now());
-        let _callers = fill(&mut lanes, Lane::Interactive, &[64; 16], now);
-        assert_eq!(lengths(lanes.cut(now)).len(), 8);
+        let (mut queue, now) = (BatchQueue::new(4096, 2), Instant::now());
+        let _callers = fill(&mut queue, Lane::Interactive, &[64; 16], now);
+        assert_eq!(lengths(queue.next_batch(now)).len(), 8);
     }
 
     #[test]
     fn small_calls_go_first_and_bulk_has_every_fourth_batch() {
-        let (mut lanes, now) = (Lanes::new(10, 1), Instant::now());
-        let _bulk = fill(&mut lanes, Lane::Bulk, &[71; 2], now);
-        let _interactive = fill(&mut lanes, Lane::Interactive, &[70; 6], now);
-        let order: Vec<usize> = (0..8).flat_map(|_| lengths(lanes.cut(now))).collect();
+        let (mut queue, now) = (BatchQueue::new(10, 1), Instant::now());
+        let _bulk = fill(&mut queue, Lane::Bulk, &[71; 2], now);
+        let _interactive = fill(&mut queue, Lane::Interactive, &[70; 6], now);
+        let order: Vec<usize> = (0..8).flat_map(|_| lengths(queue.next_batch(now))).collect();
         assert_eq!(order, [70, 70, 70, 71, 70, 70, 70, 71]);
     }
 
     #[test]
     fn short_calls_go_before_all_others_and_each_lane_has_its_sure_share() {
-        let (mut lanes, now) = (Lanes::new(10, 1), Instant::now());
-        let _bulk = fill(&mut lanes, Lane::Bulk, &[73; 9], now);
-        let _interactive = fill(&mut lanes, Lane::Interactive, &[72; 9], now);
-        let _short = fill(&mut lanes, Lane::Short, &[71; 9], now);
-        let order: Vec<usize> = (0..9).flat_map(|_| lengths(lanes.cut(now))).collect();
+        let (mut queue, now) = (BatchQueue::new(10, 1), Instant::now());
+        let _bulk = fill(&mut queue, Lane::Bulk, &[73; 9], now);
+        let _interactive = fill(&mut queue, Lane::Interactive, &[72; 9], now);
+        let _short = fill(&mut queue, Lane::Short, &[71; 9], now);
+        let order: Vec<usize> = (0..9).flat_map(|_| lengths(queue.next_batch(now))).collect();
         assert_eq!(order, [71, 71, 71, 73, 72, 71, 71, 73, 72]);
     }
 
     #[test]
     fn a_call_with_a_deadline_is_finished_before_the_next_one_begins() {
-        let (mut lanes, now) = (Lanes::new(110, 1), Instant::now());
+        let (mut queue, now) = (BatchQueue::new(110, 1), Instant::now());
         let calls: Vec<Vec<_>> =
             (0..2).map(|call| [50, 54, 52, 51].iter().map(|n| flight(n + call).0).collect()).collect();
         for call in &calls {
-            lanes.push(Lane::Bulk, Arriving { flights: call, has_deadline: true }, now);
+            queue.push(Lane::Bulk, CallTexts { flights: call, has_deadline: true }, now);
         }
-        assert_eq!(lengths(lanes.cut(now)), [50, 51]);
-        assert_eq!(lengths(lanes.cut(now)), [54, 52]);
-        assert_eq!(lengths(lanes.cut(now)), [51, 52]);
-        assert_eq!(lengths(lanes.cut(now)), [55, 53]);
-    }
-
-    #[test]
-    fn a_call_is_in_the_lane_of_its_size() {
-        let lanes = [0, 25, 26, 100, 101].map(|tokens| Lane::of(tokens, 100));
-        assert_eq!(lanes, [Lane::Short, Lane::Short, Lane::Interactive, Lane::Interactive, Lane::Bulk]);
+        assert_eq!(lengths(queue.next_batch(now)), [50, 51]);
+        assert_eq!(lengths(queue.next_batch(now)), [54, 52]);
+        assert_eq!(lengths(queue.next_batch(now)), [51, 52]);
+        assert_eq!(lengths(queue.next_batch(now)), [55, 53]);
     }
 
     #[test]
     fn bulk_goes_next_when_its_patience_ends_and_then_waits_again() {
-        let (mut lanes, begun) = (Lanes::new(10, 1), Instant::now());
+        let (mut queue, begun) = (BatchQueue::new(10, 1), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
-        let _bulk = fill(&mut lanes, Lane::Bulk, &[71; 9], begun);
-        let _interactive = fill(&mut lanes, Lane::Interactive, &[70; 9], begun);
+        let _bulk = fill(&mut queue, Lane::Bulk, &[71; 9], begun);
+        let _interactive = fill(&mut queue, Lane::Interactive, &[70; 9], begun);
         // One worker whose batches take 300 ms each.
-        let order: Vec<usize> = (0..6).flat_map(|n| lengths(lanes.cut(at(300 * n)))).collect();
+        let order: Vec<usize> = (0..6).flat_map(|n| lengths(queue.next_batch(at(300 * n)))).collect();
         assert_eq!(order, [70, 70, 71, 70, 71, 70]);
         // A backlog that is older than the patience does not keep small calls waiting.
-        assert_eq!(lengths(lanes.cut(at(60_000))), [71]);
-        assert_eq!(lengths(lanes.cut(at(60_001))), [70]);
+        assert_eq!(lengths(queue.next_batch(at(60_000))), [71]);
+        assert_eq!(lengths(queue.next_batch(at(60_001))), [70]);
     }
 
     #[test]
     fn work_that_nobody_waits_for_is_not_done() {
-        let (mut lanes, now) = (Lanes::new(1024, 1), Instant::now());
-        let mut callers = fill(&mut lanes, Lane::Bulk, &[20, 21, 22, 23], now);
+        let (mut queue, now) = (BatchQueue::new(1024, 1), Instant::now());
+        let mut callers = fill(&mut queue, Lane::Bulk, &[20, 21, 22, 23], now);
         callers.remove(2);
         callers.remove(0);
-        assert_eq!(lengths(lanes.cut(now)), [21, 23]);
-        drop(fill(&mut lanes, Lane::Interactive, &[5; 3], now));
-        assert!(lanes.cut(now).is_none());
-        assert_eq!((lanes.queues[Lane::Interactive as usize].tokens, lanes.queues[Lane::Bulk as usize].tokens), (0, 0));
+        assert_eq!(lengths(queue.next_batch(now)), [21, 23]);
+        drop(fill(&mut queue, Lane::Interactive, &[5; 3], now));
+        assert!(queue.next_batch(now).is_none());
+        assert_eq!((queue.lanes[Lane::Interactive as usize].tokens, queue.lanes[Lane::Bulk as usize].tokens), (0, 0));
     }
 
     #[test]
     fn a_caller_who_leaves_frees_the_room_at_once_however_deep_in_the_queue() {
-        let (mut lanes, now) = (Lanes::new(64, 1), Instant::now());
-        let _before = fill(&mut lanes, Lane::Bulk, &[60; 2000], now);
-        let (deep, rooms) = flight(60);
-        lanes.push(Lane::Bulk, patient([&deep]), now);
-        assert_eq!(rooms.available_permits(), 0);
+        let (mut queue, now) = (BatchQueue::new(64, 1), Instant::now());
+        let _before = fill(&mut queue, Lane::Bulk, &[60; 2000], now);
+        let (deep, semaphore) = flight(60);
+        queue.push(Lane::Bulk, patient([&deep]), now);
+        assert_eq!(semaphore.available_permits(), 0);
         drop(deep);
-        assert_eq!(rooms.available_permits(), 60);
+        assert_eq!(semaphore.available_permits(), 60);
     }
 
     #[test]
     fn what_callers_who_left_leave_behind_is_bounded() {
-        let (mut lanes, now) = (Lanes::new(64, 1), Instant::now());
-        let _waiting = fill(&mut lanes, Lane::Bulk, &[9; 3000], now);
+        let (mut queue, now) = (BatchQueue::new(64, 1), Instant::now());
+        let _waiting = fill(&mut queue, Lane::Bulk, &[9; 3000], now);
         for _ in 0..100 {
-            drop(fill(&mut lanes, Lane::Bulk, &[7; 1000], now));
+            drop(fill(&mut queue, Lane::Bulk, &[7; 1000], now));
             // 1000 of those that leave were there when it was swept.
             assert!(
-                lanes.queues[Lane::Bulk as usize].entries.len() <= 2 * (3000 + 1000),
+                queue.lanes[Lane::Bulk as usize].entries.len() <= 2 * (3000 + 1000),
                 "{} entries",
-                lanes.queues[Lane::Bulk as usize].entries.len()
+                queue.lanes[Lane::Bulk as usize].entries.len()
             );
         }
-        let counted: usize = lanes.queues[Lane::Bulk as usize].entries.iter().map(|entry| entry.tokens).sum();
-        assert_eq!(lanes.queues[Lane::Bulk as usize].tokens, counted);
+        let counted: usize = queue.lanes[Lane::Bulk as usize].entries.iter().map(|entry| entry.tokens).sum();
+        assert_eq!(queue.lanes[Lane::Bulk as usize].tokens, counted);
     }
 
     #[test]
     fn a_bulk_text_that_a_small_call_wants_too_overtakes_and_is_computed_once() {
-        let (mut lanes, now) = (Lanes::new(10, 1), Instant::now());
-        let bulk = fill(&mut lanes, Lane::Bulk, &[50, 51, 52], now);
-        lanes.push(Lane::Interactive, patient([&bulk[2]]), now);
-        lanes.push(Lane::Interactive, patient([&bulk[2]]), now);
-        lanes.push(Lane::Bulk, patient([&bulk[2]]), now);
+        let (mut queue, now) = (BatchQueue::new(10, 1), Instant::now());
+        let bulk = fill(&mut queue, Lane::Bulk, &[50, 51, 52], now);
+        queue.push(Lane::Interactive, patient([&bulk[2]]), now);
+        queue.push(Lane::Interactive, patient([&bulk[2]]), now);
+        queue.push(Lane::Bulk, patient([&bulk[2]]), now);
         assert_eq!(
-            (lanes.queues[Lane::Interactive as usize].entries.len(), lanes.queues[Lane::Bulk as usize].entries.len()),
+            (queue.lanes[Lane::Interactive as usize].entries.len(), queue.lanes[Lane::Bulk as usize].entries.len()),
             (1, 3)
         );
-        let order: Vec<usize> = std::iter::from_fn(|| lanes.cut(now)).flat_map(|batch| lengths(Some(batch))).collect();
+        let order: Vec<usize> =
+            std::iter::from_fn(|| queue.next_batch(now)).flat_map(|batch| lengths(Some(batch))).collect();
         assert_eq!(order, [52, 50, 51]);
-        lanes.push(Lane::Interactive, patient(&bulk), now);
-        assert!(lanes.cut(now).is_none(), "what a worker has is not queued again");
+        queue.push(Lane::Interactive, patient(&bulk), now);
+        assert!(queue.next_batch(now).is_none(), "what a worker has is not queued again");
     }
 }
