@@ -212,7 +212,7 @@ async fn records_that_are_wrong_are_refused_by_their_lines_and_the_others_stored
             b"{\"id\":\"a\",\"text\":\"t\",\"id\":\"b\"}\n{\"id\":\"c\",\"text\":\"t\"}\n",
             &[],
             &["c"],
-            &[":1: ", "stands twice"],
+            &[":1: ", "occurs twice"],
         ),
         (
             "x.jsonl",
