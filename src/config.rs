@@ -2,7 +2,7 @@
 //!
 //! One table names every setting. A setting `max_texts` is the flag `--max-texts`, the environment variable
 //! `COGNATE_MAX_TEXTS` and the key `max_texts` of the TOML file; the first of them that is given is used. All mistakes
-//! are reported together. Reading one value from these sources is left to [`reader`].
+//! are reported together. Reading one value from these sources is left to `config/reader.rs`.
 
 mod classifiers;
 mod flags;

@@ -6,7 +6,7 @@ use super::budget::{Quota, Usage};
 use super::disk;
 use crate::index;
 
-/// Settings of a [`Store`].
+/// Settings of a [`Store`](super::Store).
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The data directory; `None`: documents are in memory alone, and gone with the process.

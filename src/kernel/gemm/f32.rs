@@ -4,7 +4,7 @@
 //! innermost loop reads one stream. Columns are filled with zeros to whole panels, and so is the bias. [`Matrix`]
 //! has space for them in every row, so no tile has a ragged edge.
 //!
-//! A row of the result has the same bits whatever rows are computed with it (see [`tile`](super::tile)).
+//! A row of the result has the same bits whatever rows are computed with it (see `gemm/tile.rs`).
 
 use std::ops::Range;
 
