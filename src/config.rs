@@ -22,7 +22,6 @@ use memory::MemorySettings;
 pub use memory::Shares;
 use reader::Reader;
 use settings::SEPARATOR;
-pub use settings::{SETTINGS, Setting};
 
 use crate::budget::ByteBudget;
 use crate::collection::Quota;
@@ -253,7 +252,7 @@ fn available_threads() -> usize {
 mod tests {
     use std::io::Write;
 
-    use super::settings::variable;
+    use super::settings::{SETTINGS, variable};
     use super::*;
 
     fn flags(given: &[(&'static str, &str)]) -> Flags {

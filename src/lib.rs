@@ -18,26 +18,66 @@
 //! known to [`wire`], [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and [`config`]; hnsw_rs to
 //! one file of [`index`]; hf-hub to one file of [`model`]; ort and rten to one file of [`onnx`] each. ARCHITECTURE.md
 //! has the invariants and the path of each call.
+//!
+//! # For programs that embed it
+//!
+//! [`Client`] talks to a server. [`Index`] finds neighbours among vectors, [`Embedder`] makes vectors of texts, and
+//! [`Store`] keeps documents with both; [`serve`] puts an [`Engine`] of them behind the API. Each works without the
+//! next one:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use cognate::compute::stop::Stop;
+//! use cognate::index::{Effort, Index, Options};
+//!
+//! let index = Index::new(2, Options::default());
+//! let slots = index.insert(&[Arc::from([1.0, 0.0]), Arc::from([0.6, 0.8])]);
+//! let nearest = index.search(&[0.0, 1.0], 1, Effort::Exact, &Stop::new())?;
+//! assert_eq!(nearest[0].slot, slots[1]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = cognate::connect("127.0.0.1:50051", &cognate::client::Options::default()).await?;
+//! let info = client.info(cognate::wire::InfoRequest {}).await?;
+//! println!("{info:?}");
+//! # Ok(())
+//! # }
+//! ```
 
-#![deny(unsafe_code)]
-
-pub mod budget;
 pub mod classifier;
-pub mod cli;
 pub mod client;
 pub mod collection;
 pub mod compute;
-pub mod config;
 pub mod embedder;
+pub mod index;
+pub mod model;
+pub mod server;
+pub mod wire;
+
+pub use budget::ByteBudget;
+pub use client::{Client, connect};
+pub use collection::Store;
+pub use embedder::Embedder;
+pub use index::Index;
+pub use rpc::{About, Engine, Limits};
+pub use server::serve;
+
+mod budget;
+mod config;
+mod inference;
+mod onnx;
+mod rpc;
+mod telemetry;
+
+// For the binary, the benches and the fuzz targets of this repository. They may change with any version.
+#[doc(hidden)]
+pub mod cli;
 #[doc(hidden)]
 pub mod fuzz;
-pub mod index;
-pub mod inference;
+#[doc(hidden)]
 pub mod kernel;
+#[doc(hidden)]
 pub mod machine;
-pub mod model;
-pub mod onnx;
-pub mod rpc;
-pub mod server;
-pub mod telemetry;
-pub mod wire;

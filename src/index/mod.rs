@@ -83,7 +83,10 @@ pub enum Effort {
     Exact,
     /// Walk the graph and keep the best `ef` candidates, or as many as [`Options::ef_search`] says; at
     /// least k. All vectors are compared where that is cheaper.
-    Graph { ef: Option<usize> },
+    Graph {
+        /// Candidates that the search keeps.
+        ef: Option<usize>,
+    },
 }
 
 /// Unit vectors of one length, searchable while they come and go.

@@ -21,6 +21,7 @@ const BATCH: usize = 64;
 /// A vector that was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {
+    /// The vector that was found.
     pub slot: Slot,
     /// Cosine similarity to the query, -1 to 1.
     pub score: f32,

@@ -13,6 +13,7 @@ use super::Origin;
 
 /// The reason why no model was found for a name.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum LocateError {
     /// The name is a path without a model.
     #[error("{}", no_model(.path, .reason))]
@@ -45,6 +46,7 @@ pub struct Attempt {
 
 /// The reason why a source gives no model.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum Reason {
     /// The directory does not exist.
     #[error("no such directory")]
@@ -92,6 +94,7 @@ pub enum Reason {
 
 /// The reason why a model that was found cannot be used.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum CardError {
     /// A required file is missing.
     #[error("{path} is missing{hint}", path = .path.display())]

@@ -109,6 +109,7 @@ impl std::fmt::Display for Origin {
 
 /// A step of [`locate`], for a caller that shows progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the comment of each variant names its fields")]
 pub enum Event<'a> {
     /// A source is asked. `place` is its path, address or package.
     Asking { origin: Origin, place: &'a str },

@@ -18,7 +18,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 const CONTROL: Rate = Rate { burst: 2000.0, each_second: 100.0 };
 /// Frames that a stream earns: window updates for its answer, a ping, a priority.
 const EARNED_BY_STREAM: f64 = 4.0;
-/// Bytes sent that earn one frame. Clients acknowledge each DATA frame twice, and the shortest have about 100 bytes.
+/// Frames that a DATA frame of an answer earns, however short: clients acknowledge each of them. grpc-core and grpc-go
+/// send a WINDOW_UPDATE for the stream, one for the connection, and a PING that measures the bandwidth.
+const EARNED_BY_DATA: f64 = 3.0;
+/// Bytes sent that earn one frame more: clients that take a long frame in pieces acknowledge the pieces.
 const BYTES_FOR_A_FRAME: f64 = 256.0;
 
 /// Stream resets at once, and in each second, by either side. Clients reset the streams that they cancel.
@@ -121,13 +124,13 @@ impl<IO> Counted<IO> {
     }
 
     fn written(&mut self, bytes: &[u8]) {
-        let Self { outgoing, resets, .. } = self;
-        outgoing.walk(bytes, |header| {
-            if header.kind == kind::RST_STREAM {
-                resets.spend();
-            }
+        let Self { outgoing, control, resets, .. } = self;
+        outgoing.walk(bytes, |header| match header.kind {
+            kind::RST_STREAM => resets.spend(),
+            kind::DATA if header.length > 0 => control.earn(EARNED_BY_DATA),
+            _ => {}
         });
-        self.control.earn(bytes.len() as f64 / BYTES_FOR_A_FRAME);
+        control.earn(bytes.len() as f64 / BYTES_FOR_A_FRAME);
     }
 
     fn check(&mut self, now: Instant) {
@@ -317,18 +320,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sent_bytes_earn_the_frames_that_acknowledge_them() {
+    async fn answers_earn_the_frames_that_acknowledge_them_however_short_they_are() {
+        // An `UploadResponse` has 20 bytes; clients answer each frame with up to three.
+        assert!(!flooded_by_acknowledging(20, 3).await);
+        assert!(!flooded_by_acknowledging(1500, 6).await);
+        assert!(flooded_by_acknowledging(20, 6).await);
+        assert!(flooded_by_acknowledging(0, 1).await, "DATA without data earns nothing");
+    }
+
+    /// Returns true if a client floods that answers each of 5,000 DATA frames of `bytes` with `frames` of its own.
+    async fn flooded_by_acknowledging(bytes: usize, frames: usize) -> bool {
         let (client, server) = tokio::io::duplex(1 << 20);
         let (mut reader, mut writer) = tokio::io::split(client);
         let (mut counted, seen) = Counted::new(server);
         writer.write_all(&[0; PREFACE_BYTES]).await.unwrap();
         let mut buffer = vec![0; 1 << 16];
         for _ in 0..5000 {
-            counted.write_all(&frame(kind::DATA, 0, 1500)).await.unwrap();
+            if seen.flooded() {
+                return true;
+            }
+            counted.write_all(&frame(kind::DATA, 0, bytes)).await.unwrap();
             let _ = reader.read(&mut buffer).await.unwrap();
-            writer.write_all(&[frame(8, 0, 4), frame(8, 0, 4)].concat()).await.unwrap();
+            writer.write_all(&frame(8, 0, 4).repeat(frames)).await.unwrap();
             let _ = counted.read(&mut buffer).await.unwrap();
         }
-        assert!(!seen.flooded());
+        seen.flooded()
     }
 }

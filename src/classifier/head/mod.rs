@@ -73,6 +73,7 @@ pub struct Label {
 
 /// Why something is no head.
 #[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum HeadError {
     /// Not JSON, or a field is missing or of another type.
     #[error("no head: {0}")]

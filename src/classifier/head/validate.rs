@@ -39,6 +39,7 @@ pub struct TrainOptions {
 
 /// Why there is nothing to train.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum TrainError {
     /// Nothing to tell apart.
     #[error("too few labels: {0}, and at least 2 are needed")]

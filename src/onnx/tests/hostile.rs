@@ -1,5 +1,6 @@
 //! Graphs that are damaged or wrong, and inputs that do not fit a graph.
 
+use super::super::error::RunError;
 use super::*;
 
 pub fn hostile_graphs_are_refused_with_one_line(runtime: &Runtime) {

@@ -10,6 +10,7 @@ mod written;
 
 use std::path::{Path, PathBuf};
 
+use super::error::RunError;
 use super::*;
 use fixtures::*;
 use hostile::*;
