@@ -57,7 +57,7 @@ impl Encoding {
         };
         match unpacked {
             Ok(Some(pieces)) => Ok(pieces),
-            Ok(None) => Err(Refusal::TooLarge { bytes: None, limit: limit }),
+            Ok(None) => Err(Refusal::TooLarge { bytes: None, limit }),
             Err(error) => Err(Refusal::Damaged { encoding: self.name(), reason: error.to_string() }),
         }
     }

@@ -81,7 +81,7 @@ impl Kernel for Trusted {
 /// As [`Tile::compute`], with `ROWS` rows and `VECTORS` vectors.
 #[inline(always)]
 unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Tile) {
-    // SAFETY of all pointer steps: rows, vectors and depth are those of the matrices that the caller guarantees.
+    // SAFETY: rows, vectors and depth are those of the matrices that the caller guarantees.
     unsafe {
         let mut start = [s.splat(0.0); VECTORS];
         if !tile.start.is_null() {

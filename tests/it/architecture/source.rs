@@ -408,7 +408,7 @@ impl Reader<'_> {
             Found::Item(place) if !passed_on => Target::File(self.sources.modules[&place].file.clone()),
             Found::Item(_) | Found::Module(_) => Target::Signpost,
         };
-        let module = self.from_the_root(path);
+        let module = self.root_module_of(path);
         // A single name that is no import is a variable, or of this file.
         if matches!(&to, Target::File(file) if file == self.file) || (to == Target::Signpost && module.is_none()) {
             return;
@@ -418,7 +418,7 @@ impl Reader<'_> {
     }
 
     /// The module of the crate's root that a path begins with.
-    fn from_the_root(&self, path: &[String]) -> Option<String> {
+    fn root_module_of(&self, path: &[String]) -> Option<String> {
         match path.first()?.as_str() {
             "crate" | "cognate" => path.get(1).cloned(),
             "super" => {

@@ -71,7 +71,7 @@ unsafe fn sized<S: Simd, const ROWS: usize>(s: S, tile: Tile) {
     let width = VECTORS * S::LANES;
     let (mut x, mut w, mut ahead) = (tile.x, tile.w, tile.ahead);
     let mut sums = [[s.no_words(); VECTORS]; ROWS];
-    // SAFETY of all pointer steps: rows and words are those of the matrices that the caller guarantees.
+    // SAFETY: rows and words are those of the matrices that the caller guarantees.
     unsafe {
         // Wrapping steps, as in the f32 tile.
         for _ in 0..tile.words {
