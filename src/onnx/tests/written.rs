@@ -1,8 +1,8 @@
 //! Tiny graphs that are written here, for properties that no fixture has.
 
+use super::super::error::RunError;
 use super::wire::Value::{Int, Ints};
 use super::wire::{Attribute, Elem, GraphBytes};
-use super::super::error::RunError;
 use super::*;
 
 /// Makes a graph that looks up a row for each token: 2 numbers, the first of which is the token.
