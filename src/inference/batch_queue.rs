@@ -1,19 +1,18 @@
-//! Chooses the texts that go through the model next, and together; without locks, threads or a clock.
+//! The batch queue: holds the texts that wait for the model, and forms batches of them. It uses no locks, threads or
+//! clock.
 //!
-//! There are three lanes, by the size of calls. A small call overtakes larger ones, because it delays them little. Inside
-//! a lane calls keep their order. A batch is the oldest text of a lane with those nearest to it in length, up to a budget
-//! of tokens. Larger calls with a deadline are an exception: their texts are taken call by call, so that few calls are
-//! half done when their time is over.
+//! There are three lanes, by the size of calls. A small call overtakes larger ones, because it delays them little.
+//! Calls keep their order inside a lane. A batch is the oldest text of a lane with the texts nearest to it in length,
+//! up to a budget of tokens. Larger calls with a deadline are an exception: their texts are taken call by call, so that
+//! few calls are half done at their deadline.
 //!
-//! No text is passed over for ever. Inside a lane the oldest always leads the batch, so a text waits
-//! for no more batches than texts stood before it, whatever their lengths. Between the lanes a lane that has work is
-//! passed over at most [`MOST_PASSED_OVER`] times, and once more where another is due too. Bulk has its turn by time
-//! as well ([`BULK_PATIENCE`]).
+//! Every text gets its turn. The oldest text of a lane always leads the batch, so a text waits for at most one batch
+//! for each text before it, whatever their lengths. A lane that has work is passed over at most [`MOST_PASSED_OVER`]
+//! times, and once more if another lane is due too. Bulk also has a turn by time ([`BULK_PATIENCE`]).
 //!
-//! The cost of a batch is bounded by [`WINDOW`], not by what waits: entries are looked at from the
-//! front only. Those whose callers have left are dropped when they are met, and all of them when
-//! they may be half of a lane; their tokens and their room were free when the caller left (see
-//! [`Flight`]).
+//! The cost of a batch is bounded by [`WINDOW`], whatever the length of the queue: entries are read from the front
+//! only. An entry whose callers have left is dropped when it is read. All of them are dropped when they may be half of
+//! a lane. Their tokens went back to the token budget when the callers left (see [`Flight`]).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -22,31 +21,31 @@ use std::time::{Duration, Instant};
 use super::flight::{Flight, Job, Stage};
 use super::lane::{LANES, Lane};
 
-/// Batches of other lanes that are cut while a lane has work, before it goes next: small calls are
-/// answered first, and a bulk load still keeps a quarter of the machine.
+/// The number of batches of other lanes after which a lane that has work goes next. Small calls are answered first, and
+/// a bulk load still keeps a quarter of the machine.
 const MOST_PASSED_OVER: usize = 3;
 
-/// Bulk work that saw no batch of its lane for so long goes next, whatever its share. Counted from
-/// its lane's last batch and not from its arrival: a long backlog is always old, and would go before
-/// every small call. 500 ms: three batches of a busy core take longer than that, and a stream that
-/// is answered twice a second is seen to move; a small call waits for one batch more, twice a second.
+/// The time without a batch after which the bulk lane goes next, whatever its share. It is counted from the lane's last
+/// batch, not from the arrival of its oldest text: a long backlog is always old, and would go before every small call.
+/// 500 ms: three batches of a busy core take longer than that. A stream that is answered twice a second is seen to
+/// move, and small calls wait for one batch more, twice a second.
 const BULK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How far behind the oldest text of a lane others of like length are looked for.
+/// The number of entries from the front of a lane that are candidates for a batch.
 const WINDOW: usize = 512;
 
-/// Below so many tokens a batch is not divided between idle workers: the fixed cost of a pass
-/// through the model outweighs what is gained.
+/// The least tokens of a batch that is divided between idle workers. Below it the fixed cost of a run of the model
+/// outweighs the gain.
 const LEAST_BATCH_TOKENS: usize = 128;
 
-/// Entries below which a lane is not swept: they are a few tens of kilobytes.
+/// The least entries of a lane that is swept. Fewer take a few tens of kilobytes at most.
 const LEAST_SWEEP: usize = 1024;
 
-/// The texts of a call, on their way into a lane.
+/// The texts of a call, as they enter a lane.
 pub struct CallTexts<I> {
     /// The texts, in order.
     pub flights: I,
-    /// The call has a deadline: it is of no use to begin it and not to finish it.
+    /// The call has a deadline: its texts are wasted work unless all of them are done in time.
     pub has_deadline: bool,
 }
 
@@ -54,25 +53,26 @@ pub struct CallTexts<I> {
 pub struct Batch {
     /// The lane that they waited in.
     pub lane: Lane,
-    /// The texts; never none.
+    /// The texts; at least one.
     pub jobs: Vec<Job>,
 }
 
-/// The texts that wait, by lane.
+/// The texts that wait for the model, by lane.
 pub struct BatchQueue {
     lanes: [LaneQueue; LANES],
     batch_tokens: usize,
     workers: usize,
-    /// Batches of other lanes since a lane that has work was served.
+    /// For each lane that has work, the batches of other lanes since its last one.
     passed_over: [usize; LANES],
-    /// When the last bulk batch was cut.
+    /// The time of the last bulk batch.
     bulk_served: Option<Instant>,
-    /// Calls that have arrived.
+    /// The number of calls so far.
     calls: u64,
 }
 
 impl BatchQueue {
-    /// `batch_tokens`: the most tokens in one batch, padding included. `workers`: how many share out what waits.
+    /// Creates an empty queue. `batch_tokens`: the most tokens in one batch, padding included. `workers`: the threads
+    /// that share the waiting texts.
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
         Self {
             lanes: Default::default(),
@@ -84,8 +84,8 @@ impl BatchQueue {
         }
     }
 
-    /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane is entered into this one too,
-    /// and goes with whichever comes first; other repetitions change nothing.
+    /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane enters this one too, and goes
+    /// with the lane that is served first. A flight that is here already, or in an earlier lane, stays as it is.
     pub fn push<'a, I>(&mut self, lane: Lane, call: CallTexts<I>, now: Instant)
     where
         I: IntoIterator<Item = &'a Arc<Flight>>,
@@ -103,12 +103,13 @@ impl BatchQueue {
         }
     }
 
-    /// The next batch; `None` if nothing waits.
+    /// Takes the next batch; `None` if nothing waits.
     pub fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         loop {
             let lane = self.next_lane(now)?;
             let queue = &mut self.lanes[lane as usize];
-            // What is there is shared out between the workers, so that none is idle while another has a long batch.
+            // The waiting tokens are shared between the workers, so that no worker is idle while another has a long
+            // batch.
             let budget = queue.tokens.div_ceil(self.workers).max(LEAST_BATCH_TOKENS).min(self.batch_tokens);
             let jobs = queue.take_batch(budget);
             if jobs.is_empty() {
@@ -121,7 +122,7 @@ impl BatchQueue {
         }
     }
 
-    /// The lane to be served next. Counts the batch as one by which the others that have work are passed over.
+    /// Returns the lane to serve next. Counts the batch for the other lanes that have work: it passes them over.
     fn next_lane(&mut self, now: Instant) -> Option<Lane> {
         let oldest = self.lanes.each_mut().map(LaneQueue::oldest);
         let has_work = |lane: &Lane| oldest[*lane as usize].is_some();
@@ -142,31 +143,30 @@ impl BatchQueue {
     }
 }
 
-/// One lane, oldest first.
+/// The entries of one lane, oldest first.
 #[derive(Default)]
 struct LaneQueue {
     entries: VecDeque<Entry>,
-    /// Tokens of all entries. Those of callers who left, or that went with the other lane, count until
-    /// their entry is met: a batch may be too large for an even share, and never larger than a batch
-    /// may be.
+    /// Tokens of all entries. An entry whose callers left, or whose text went with another lane, counts until it is
+    /// read. So a batch may be larger than an even share, and never larger than `batch_tokens` allows.
     tokens: usize,
-    /// The number of entries at which those without a caller are swept out. Twice what was left
-    /// the last time, so that a sweep costs each entry a constant and memory stays within twice
-    /// what the room lets in, even if calls come and leave faster than batches are cut.
+    /// The number of entries at which those without a caller are dropped. It is twice the number left by the last
+    /// sweep, so a sweep costs a constant for each entry. Memory stays within twice what the token budget admits, even
+    /// if calls come and leave faster than batches are formed.
     sweep_at: usize,
 }
 
 struct Entry {
     flight: Weak<Flight>,
-    /// The number of its call, if that is finished before the next one begins.
+    /// The number of the call, if that call is finished before the next one begins.
     call: Option<u64>,
-    /// Here too, for when the flight is gone.
+    /// Tokens of the text. The entry has them too, because the flight may be gone.
     tokens: usize,
     arrived: Instant,
 }
 
 impl Entry {
-    /// The flight, if somebody waits for it and no worker has it.
+    /// Returns the flight, if a caller waits for it and no worker has it.
     fn waiting(&self) -> Option<Arc<Flight>> {
         self.flight.upgrade().filter(|flight| !flight.is_taken())
     }
@@ -194,7 +194,7 @@ impl LaneQueue {
         self.entries.push_front(entry);
     }
 
-    /// When the oldest that somebody waits for arrived.
+    /// Returns the arrival of the oldest text that a caller waits for.
     fn oldest(&mut self) -> Option<Instant> {
         while let Some(entry) = self.entries.front() {
             if entry.waiting().is_some() {
@@ -205,8 +205,9 @@ impl LaneQueue {
         None
     }
 
-    /// Takes the oldest and those nearest to it in length, call by call where calls are finished one after another, while
-    /// the padded batch, its longest length times its size, fits `budget`. The oldest goes even if it is larger alone.
+    /// Takes the oldest text and those nearest to it in length, while the padded batch (its longest length times its
+    /// size) fits `budget`. Calls that are finished one after another are taken call by call. The oldest text goes even
+    /// if it alone exceeds the budget.
     fn take_batch(&mut self, budget: usize) -> Vec<Job> {
         let mut window: Vec<(Entry, Arc<Flight>)> = Vec::new();
         while window.len() < WINDOW
@@ -232,8 +233,9 @@ impl LaneQueue {
     }
 }
 
-/// Tells which of `candidates` (calls and tokens) go together: the first, and those nearest to it in length that fit with
-/// it. Where the first one's call is to be finished first, its texts come before those of the next call, and so on.
+/// Marks the members of a batch among `candidates` (calls and tokens): the first, and those nearest to it in length
+/// that fit with it. If the call of the first is to be finished first, its texts come before those of the next call,
+/// and so on.
 fn choose_batch(candidates: &[(Option<u64>, usize)], budget: usize) -> Vec<bool> {
     let mut chosen = vec![false; candidates.len()];
     let Some(&(first_call, first_tokens)) = candidates.first() else { return chosen };
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn like_lengths_go_together_and_the_oldest_goes_first() {
+    fn similar_lengths_go_together_and_the_oldest_text_goes_first() {
         let (mut queue, now) = (BatchQueue::new(300, 1), Instant::now());
         let _callers = fill(&mut queue, Lane::Bulk, &[100, 5, 101, 6, 99, 4], now);
         assert_eq!(lengths(queue.next_batch(now)), [100, 101]);
@@ -284,11 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn a_text_unlike_all_others_is_not_passed_over() {
+    fn a_text_of_a_rare_length_is_not_passed_over() {
         let (mut queue, now) = (BatchQueue::new(100, 1), Instant::now());
         let mut callers = fill(&mut queue, Lane::Bulk, &[50, 50, 3], now);
         let mut batches = 0;
-        // Texts of the popular length keep coming.
+        // Texts of the common length keep coming.
         while !callers[2].is_taken() {
             callers.extend(fill(&mut queue, Lane::Bulk, &[50, 50, 50, 50], now));
             assert!(queue.next_batch(now).is_some());
@@ -298,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_keeps_to_the_budget_with_its_padding_unless_one_text_alone_is_larger() {
+    fn a_padded_batch_keeps_to_the_budget_unless_one_text_alone_exceeds_it() {
         let (mut queue, now) = (BatchQueue::new(256, 1), Instant::now());
         let mut lengths_in = vec![512, 30, 200, 31, 90, 90, 90, 1, 64, 64, 64, 64, 64];
         let _callers = fill(&mut queue, Lane::Bulk, &lengths_in, now);
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_work_is_shared_out_between_idle_workers() {
+    fn waiting_work_is_shared_between_idle_workers() {
         let (mut queue, now) = (BatchQueue::new(4096, 2), Instant::now());
         let _callers = fill(&mut queue, Lane::Interactive, &[64; 16], now);
         assert_eq!(lengths(queue.next_batch(now)).len(), 8);
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn short_calls_go_before_all_others_and_each_lane_has_its_sure_share() {
+    fn short_calls_go_before_all_others_and_each_lane_has_its_guaranteed_share() {
         let (mut queue, now) = (BatchQueue::new(10, 1), Instant::now());
         let _bulk = fill(&mut queue, Lane::Bulk, &[73; 9], now);
         let _interactive = fill(&mut queue, Lane::Interactive, &[72; 9], now);
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_with_a_deadline_is_finished_before_the_next_one_begins() {
+    fn the_next_call_begins_when_a_call_with_a_deadline_has_all_its_texts_in_batches() {
         let (mut queue, now) = (BatchQueue::new(110, 1), Instant::now());
         let calls: Vec<Vec<_>> =
             (0..2).map(|call| [50, 54, 52, 51].iter().map(|n| flight(n + call).0).collect()).collect();
@@ -364,13 +366,13 @@ mod tests {
         // One worker whose batches take 300 ms each.
         let order: Vec<usize> = (0..6).flat_map(|n| lengths(queue.next_batch(at(300 * n)))).collect();
         assert_eq!(order, [70, 70, 71, 70, 71, 70]);
-        // A backlog that is older than the patience does not keep small calls waiting.
+        // A backlog that is older than the patience does not delay small calls.
         assert_eq!(lengths(queue.next_batch(at(60_000))), [71]);
         assert_eq!(lengths(queue.next_batch(at(60_001))), [70]);
     }
 
     #[test]
-    fn work_that_nobody_waits_for_is_not_done() {
+    fn a_text_whose_callers_left_is_not_computed() {
         let (mut queue, now) = (BatchQueue::new(1024, 1), Instant::now());
         let mut callers = fill(&mut queue, Lane::Bulk, &[20, 21, 22, 23], now);
         callers.remove(2);
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_who_leaves_frees_the_room_at_once_however_deep_in_the_queue() {
+    fn a_caller_who_leaves_frees_its_tokens_at_once_however_deep_in_the_queue() {
         let (mut queue, now) = (BatchQueue::new(64, 1), Instant::now());
         let _before = fill(&mut queue, Lane::Bulk, &[60; 2000], now);
         let (deep, semaphore) = flight(60);
@@ -393,12 +395,12 @@ mod tests {
     }
 
     #[test]
-    fn what_callers_who_left_leave_behind_is_bounded() {
+    fn the_entries_of_callers_who_left_are_bounded() {
         let (mut queue, now) = (BatchQueue::new(64, 1), Instant::now());
         let _waiting = fill(&mut queue, Lane::Bulk, &[9; 3000], now);
         for _ in 0..100 {
             drop(fill(&mut queue, Lane::Bulk, &[7; 1000], now));
-            // 1000 of those that leave were there when it was swept.
+            // 1000 of those that leave were there at the sweep.
             assert!(
                 queue.lanes[Lane::Bulk as usize].entries.len() <= 2 * (3000 + 1000),
                 "{} entries",
@@ -424,6 +426,6 @@ mod tests {
             std::iter::from_fn(|| queue.next_batch(now)).flat_map(|batch| lengths(Some(batch))).collect();
         assert_eq!(order, [52, 50, 51]);
         queue.push(Lane::Interactive, patient(&bulk), now);
-        assert!(queue.next_batch(now).is_none(), "what a worker has is not queued again");
+        assert!(queue.next_batch(now).is_none(), "a text that a worker has is not queued again");
     }
 }

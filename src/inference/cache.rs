@@ -1,8 +1,8 @@
-//! Vectors that were computed before, by the keys of their texts; bounded in bytes.
+//! The cache of vectors by the keys of their texts. It is bounded in bytes.
 //!
-//! The policy is quick_cache's, near to S3-FIFO: a text that was asked for once passes through a
-//! small part of the cache, and only one that is asked for again gets into the large part. So an
-//! upload of any size leaves the texts that are in use where they are.
+//! The policy is quick_cache's, which is close to S3-FIFO. A text that is asked for once passes through a small part of
+//! the cache. Only a text that is asked for again gets into the large part. So an upload of any size does not displace
+//! the texts that are in use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,27 +13,27 @@ use quick_cache::sync::Cache as Bounded;
 use super::key::Key;
 use super::text::Output;
 
-/// What an entry takes beside its values: the key, the lengths, and 96 bytes for the counters of the
-/// `Arc`, the links and the place in the hash table.
+/// The bytes of an entry without its values: the key, the lengths, and 96 bytes for the counters of the `Arc`, the
+/// links and the slot in the hash table.
 const ENTRY_BYTES: usize = size_of::<Key>() + size_of::<Output>() + 96;
 
-/// What a cache holds, and how often it helped.
+/// The contents of a cache, and how often it helped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
-    /// Texts that were looked for and there.
+    /// Look-ups that found the text.
     pub hits: u64,
-    /// Texts that were looked for and not there.
+    /// Look-ups that did not find the text.
     pub misses: u64,
-    /// Texts that are there.
+    /// Texts in the cache.
     pub entries: usize,
-    /// Their bytes.
+    /// Bytes of these texts.
     pub bytes: usize,
 }
 
-/// Texts and their vectors.
+/// Vectors by the keys of their texts.
 pub struct Cache {
-    /// Nothing, where there is no cache.
-    held: Option<Bounded<Key, Arc<Output>, RealBytes>>,
+    /// The entries; `None` if there is no cache.
+    entries: Option<Bounded<Key, Arc<Output>, RealBytes>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -48,40 +48,40 @@ impl Weighter<Key, Arc<Output>> for RealBytes {
 }
 
 impl Cache {
-    /// A cache of at most `bytes` for vectors of about `dimensions`; no cache if `bytes` is 0.
+    /// Creates a cache of at most `bytes` for vectors of about `dimensions`; no cache if `bytes` is 0.
     pub fn new(bytes: usize, dimensions: usize) -> Self {
         let about = bytes / (ENTRY_BYTES + dimensions * size_of::<f32>());
-        let held = (bytes > 0).then(|| Bounded::with_weighter(about.max(1), bytes as u64, RealBytes));
-        Self { held, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        let entries = (bytes > 0).then(|| Bounded::with_weighter(about.max(1), bytes as u64, RealBytes));
+        Self { entries, hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
-    /// The vector of a text, if it is there. Counts, and makes the text stay.
+    /// Looks up the vector of a text. Counts the look-up, and marks the text as used.
     pub fn get(&self, key: &Key) -> Option<Arc<Output>> {
-        let found = self.held.as_ref()?.get(key);
+        let found = self.entries.as_ref()?.get(key);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
-    /// The vector of a text that was looked for before and may be there by now.
+    /// Looks up the vector of a text again, without counting. It may have been computed since the first look-up.
     pub fn peek(&self, key: &Key) -> Option<Arc<Output>> {
-        self.held.as_ref()?.peek(key)
+        self.entries.as_ref()?.peek(key)
     }
 
-    /// Keeps a vector, for as long as its text is asked for.
+    /// Stores a vector, which stays while its text is asked for.
     pub fn insert(&self, key: Key, output: &Arc<Output>) {
-        if let Some(held) = &self.held {
-            held.insert(key, Arc::clone(output));
+        if let Some(entries) = &self.entries {
+            entries.insert(key, Arc::clone(output));
         }
     }
 
-    /// What it holds, and how often it helped.
+    /// The contents, and how often the cache helped.
     pub fn stats(&self) -> CacheStats {
         CacheStats {
             hits: self.hits.load(Ordering::Relaxed),
             misses: self.misses.load(Ordering::Relaxed),
-            entries: self.held.as_ref().map_or(0, Bounded::len),
-            bytes: self.held.as_ref().map_or(0, |held| held.weight() as usize),
+            entries: self.entries.as_ref().map_or(0, Bounded::len),
+            bytes: self.entries.as_ref().map_or(0, |entries| entries.weight() as usize),
         }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_found_and_counted() {
+    fn a_stored_vector_is_found_and_counted() {
         let cache = Cache::new(BYTES, DIMENSIONS);
         assert!(!ask(&cache, "a") && ask(&cache, "a") && !ask(&cache, "b"));
         assert!(cache.peek(&key("a")).is_some() && cache.peek(&key("c")).is_none());
@@ -126,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_upload_does_not_flush_what_is_in_use() {
+    fn a_huge_upload_does_not_displace_texts_in_use() {
         let cache = Cache::new(BYTES, DIMENSIONS);
         let in_use: Vec<String> = (0..50).map(|n| format!("in use {n}")).collect();
         let upload = |name: &str| (0..20_000).for_each(|n| _ = ask(&cache, &format!("{name} {n}")));
         upload("before");
-        // Asked for, and asked for again before it is forgotten.
+        // Each is asked for again before the cache drops it.
         for _ in 0..3 {
             in_use.iter().for_each(|text| _ = ask(&cache, text));
         }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn none_at_all_is_a_cache_that_never_has_anything() {
+    fn a_cache_of_no_bytes_never_holds_anything() {
         let cache = Cache::new(0, DIMENSIONS);
         assert!(!ask(&cache, "a") && !ask(&cache, "a"));
         assert_eq!(cache.stats(), CacheStats::default());

@@ -1,4 +1,4 @@
-//! The way of one call: its texts to keys, new ones to tokens and into the queue, and vectors back.
+//! The path of one call: its texts become keys, new texts become tokens and enter the queue, and vectors come back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +16,16 @@ use super::tokenizer::Tokens;
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, Refused, WhenFull};
 
-/// Texts of a call that are tokenised at the priority of short ones: about 10 ms.
+/// The bytes of a call up to which its texts are tokenised in the pool for texts: about 10 ms.
 const SHORT_BYTES: usize = 32 * 1024;
 
-/// Bytes of a token in a text of long words.
+/// The bytes of a token in a text of long words.
 const LONG_TOKEN_BYTES: usize = 6;
 
-/// How often a call with a deadline looks if it can still be done in time.
+/// The interval in which a call with a deadline checks that it can still be done in time.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a byte of text is expected to cost the tokenizer.
+/// The expected time that the tokenizer takes for a byte of text.
 const TOKENISING_TIME_PER_BYTE: Duration = Duration::from_nanos(300);
 
 impl Shared {
@@ -36,18 +36,18 @@ impl Shared {
         truncation: Truncation,
         when_full: WhenFull,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        let Distinct { keys, texts, places } = Distinct::of(&self.keys, prompt, texts).await;
+        let Distinct { keys, texts, positions } = Distinct::of(&self.keys, prompt, texts).await;
         let found = self.single_flight.look_up(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
         let mut tokenised = self.tokenise(unknown.collect(), prompt, when_full).await?.into_iter();
         let mut new_texts = Vec::new();
-        let mut take_in = |key| {
+        let mut check_new = |key| {
             let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
             if tokens.ids.is_empty() {
                 return Err(TextError::NoTokens);
             }
-            self.accept(tokens.lengths(), truncation)?;
+            self.check_length(tokens.lengths(), truncation)?;
             new_texts.push((key, tokens));
             Ok(None)
         };
@@ -55,14 +55,14 @@ impl Shared {
             .into_iter()
             .zip(found)
             .map(|(key, found)| match found {
-                Some(found) => self.accept(found.lengths(), truncation).map(|()| Some(found)),
-                None => take_in(key),
+                Some(found) => self.check_length(found.lengths(), truncation).map(|()| Some(found)),
+                None => check_new(key),
             })
             .collect();
         let mut submitted = self.submit(new_texts, when_full).await?.into_iter();
         let found: Vec<Result<Lookup, TextError>> = found
             .into_iter()
-            .map(|found| Ok(found?.unwrap_or_else(|| submitted.next().expect("all that are not found have submitted"))))
+            .map(|found| Ok(found?.unwrap_or_else(|| submitted.next().expect("every unknown text was submitted"))))
             .collect();
 
         let deadline = match when_full {
@@ -73,10 +73,10 @@ impl Shared {
         let call = CallTexts { flights, has_deadline: deadline != Deadline::NONE };
         self.scheduler.push(self.lane(&found, when_full), call);
         let outcomes = self.outcomes(found, deadline).await?;
-        Ok(places.into_iter().map(|place| outcomes[place].clone().map(Arc::unwrap_or_clone)).collect())
+        Ok(positions.into_iter().map(|at| outcomes[at].clone().map(Arc::unwrap_or_clone)).collect())
     }
 
-    /// Waits for the texts of a call. Gives the call up as soon as it is sure that its last text comes too late.
+    /// Waits for the texts of a call. Gives the call up as soon as it is certain that its last text will be too late.
     async fn outcomes(
         &self,
         found: Vec<Result<Lookup, TextError>>,
@@ -103,16 +103,16 @@ impl Shared {
         Ok(outcomes)
     }
 
-    /// Each call judges for itself a text that it may have in common with another.
-    fn accept(&self, (tokens, tokens_total): (usize, usize), truncation: Truncation) -> Result<(), TextError> {
+    /// Checks the length of a text for one call. Calls that share a text may differ in their truncation.
+    fn check_length(&self, (tokens, tokens_total): (usize, usize), truncation: Truncation) -> Result<(), TextError> {
         if truncation == Truncation::Reject && tokens_total > tokens {
             return Err(TextError::TooLong { tokens_total, max_tokens: self.tokenizer.max_tokens() });
         }
         Ok(())
     }
 
-    /// Tokens of each text. Many or long texts give way to short ones, in the pool for bulk work; between two texts it
-    /// is asked whether the caller has gone.
+    /// Tokenises texts. Many or long texts go to the pool for bulk work, where they give way to short ones. The work
+    /// stops between two texts when the caller leaves.
     async fn tokenise(
         &self,
         texts: Vec<String>,
@@ -125,11 +125,8 @@ impl Shared {
         }
         let bytes = texts.iter().map(String::len).sum::<usize>() + count * prompt.len();
         let read = texts.iter().map(|text| (prompt.len() + text.len()).min(self.bytes_read())).sum();
-        self.token_budget.precheck(
-            read,
-            self.lane_of(self.token_budget.pace().estimate_tokens(read), when_full),
-            when_full,
-        )?;
+        let lane = self.lane_of(self.token_budget.pace().estimate_tokens(read), when_full);
+        self.token_budget.precheck(read, lane, when_full)?;
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
@@ -146,12 +143,12 @@ impl Shared {
         Ok(tokenised)
     }
 
-    /// Bytes of a text that the model reads, by estimate: its length in tokens of more than usual length.
+    /// Estimates the most bytes of a text that the model reads, as its length in long tokens.
     fn bytes_read(&self) -> usize {
         self.tokenizer.max_tokens() * LONG_TOKEN_BYTES
     }
 
-    /// Takes room for the texts, and makes flights of them where there is still nothing.
+    /// Takes a permit for new texts and submits them. A text that another call has submitted meanwhile is shared.
     async fn submit(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Lookup>, Overloaded> {
         if texts.is_empty() {
             return Ok(Vec::new());
@@ -161,8 +158,8 @@ impl Shared {
         Ok(self.single_flight.submit(texts, permit))
     }
 
-    /// A call of more than one batch would hold up every small one behind it. What it joined counts
-    /// too: those texts go into its lane.
+    /// Returns the lane of a call. A call of more than one batch would hold up every small call behind it. Texts that
+    /// it shares with other calls count too, because they enter its lane.
     fn lane(&self, found: &[Result<Lookup, TextError>], when_full: WhenFull) -> Lane {
         let flights = found.iter().flatten().filter_map(Lookup::flight);
         let waiting = flights.filter(|flight| !flight.is_taken());
@@ -193,7 +190,7 @@ mod tests {
 
     const QUEUE_TOKENS: usize = 1000;
 
-    /// An embedder that reads 8 tokens of a text, without workers: [`work`] does what they would.
+    /// An embedder that reads 8 tokens of a text and has no workers: [`work`] takes their part.
     fn shared(cache_bytes: usize) -> Shared {
         Shared {
             tokenizer: Arc::new(tokenizer(8)),
@@ -218,7 +215,7 @@ mod tests {
         call(shared, texts, Truncation::End, REFUSE)
     }
 
-    /// Goes on with a call until its texts, of which `text` is one, are in the queue.
+    /// Polls a call until `text`, one of its texts, is in the queue.
     async fn queued(call: &mut Call<'_>, shared: &Shared, text: &str) {
         let key = shared.keys.key("", text);
         while shared.single_flight.look_up(&[key])[0].is_none() {
@@ -227,7 +224,7 @@ mod tests {
         }
     }
 
-    /// The next batch, if there is one.
+    /// Takes the next batch, if there is one.
     fn take(shared: &Shared) -> Option<Vec<Job>> {
         let team = Arc::default();
         let work = shared.scheduler.take(&team);
@@ -238,9 +235,9 @@ mod tests {
         }
     }
 
-    /// Computes what is queued: the vector of a text is its number of tokens. Returns how many there were.
+    /// Computes the queued texts and returns their number. The vector of a text is its number of tokens.
     fn work(shared: &Shared) -> usize {
-        shared.scheduler.close(); // so that no work is no wait
+        shared.scheduler.close(); // so that a worker does not wait for more work
         let batches: Vec<_> = std::iter::from_fn(|| take(shared)).collect();
         let complete = |job: &Job| shared.single_flight.complete(job.flight(), Ok(vec![job.ids().len() as f32]));
         batches.iter().flatten().map(complete).count()
@@ -255,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_text_that_is_queued_or_computed_is_joined_and_all_get_the_same_vector() {
+    async fn calls_share_a_text_that_is_queued_or_computed_and_get_the_same_vector() {
         let shared = shared(0);
         let mut first = small(&shared, &["cat"]);
         queued(&mut first, &shared, "cat").await;
@@ -282,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_who_leaves_takes_nothing_from_the_other_and_the_last_takes_all() {
+    async fn a_call_that_is_dropped_takes_nothing_from_others_and_the_last_one_frees_everything() {
         let shared = shared(0);
         let mut first = small(&shared, &["cat", "cats"]);
         queued(&mut first, &shared, "cat").await;
@@ -303,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_call_does_not_wait_behind_the_bulk_whose_text_it_joined() {
+    async fn a_small_call_does_not_wait_behind_the_bulk_call_whose_text_it_shares() {
         let shared = shared(0);
         let texts: Vec<String> = (0..60).map(|n| format!("cat {n}")).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -320,35 +317,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_joins_needs_no_room() {
+    async fn a_call_that_shares_a_flight_needs_no_tokens_of_the_budget() {
         let shared = shared(0);
         let _others = shared.token_budget.acquire(QUEUE_TOKENS - 3, Lane::Interactive, REFUSE).await.unwrap();
         let mut first = small(&shared, &["cat"]);
         queued(&mut first, &shared, "cat").await;
-        let mut joins = small(&shared, &["cat"]);
-        assert!(poll!(&mut joins).is_pending());
+        let mut sharing = small(&shared, &["cat"]);
+        assert!(poll!(&mut sharing).is_pending());
         assert!(small(&shared, &["cats"]).await.is_err());
         assert_eq!(work(&shared), 1);
-        assert!(joins.await.is_ok());
+        assert!(sharing.await.is_ok());
     }
 
     #[tokio::test]
-    async fn each_call_judges_the_length_of_a_common_text_for_itself() {
+    async fn each_call_judges_the_length_of_a_shared_text_for_itself() {
         let shared = shared(1 << 20);
         let long = "cat ".repeat(10);
         let mut cut = small(&shared, &[&long]);
         queued(&mut cut, &shared, &long).await;
         let strict = || call(&shared, &[&long], Truncation::Reject, REFUSE);
         let too_long = Ok(vec![Err(TextError::TooLong { tokens_total: 12, max_tokens: 8 })]);
-        assert_eq!(strict().now_or_never().as_ref(), Some(&too_long), "while it is on its way");
+        assert_eq!(strict().now_or_never().as_ref(), Some(&too_long), "while it is in flight");
         work(&shared);
         let output = Output { values: vec![8.0], tokens: 8, tokens_total: 12 };
         assert_eq!(cut.await, Ok(vec![Ok(output)]));
-        assert_eq!(strict().now_or_never(), Some(too_long), "when it is kept");
+        assert_eq!(strict().now_or_never(), Some(too_long), "when it is cached");
     }
 
     #[tokio::test]
-    async fn a_text_that_is_kept_is_answered_at_once_and_counted() {
+    async fn a_cached_text_is_answered_at_once_and_counted() {
         let shared = shared(1 << 20);
         let mut first = small(&shared, &["cat"]);
         assert!(poll!(&mut first).is_pending());

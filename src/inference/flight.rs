@@ -1,9 +1,8 @@
-//! A text on its way to the model, and those who wait for it.
+//! A text on its way to the model, shared by the calls that wait for it.
 //!
-//! Invariant: a flight lives as long as somebody waits for it or a worker computes it. Callers and
-//! workers hold it strongly, the lanes of the scheduler only weakly. So a call that is dropped frees
-//! its tokens and its room at once, however deep they are in the queue; what it leaves there is an
-//! empty shell that weighs nothing but itself.
+//! Invariant: a flight lives as long as a caller waits for it or a worker computes it. Callers and workers hold it
+//! strongly, the lanes of the batch queue only weakly. So a call that is dropped returns its tokens to the token budget
+//! at once, however deep they are in the queue. Only an empty entry stays there.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +15,10 @@ use super::text::{ModelFailed, Output};
 use super::token_budget::TokenPermit;
 use super::tokenizer::Tokens;
 
-/// What became of a text.
+/// The result of a text: the vector, or the failure of the model.
 pub type Outcome = Result<Arc<Output>, ModelFailed>;
 
-/// How far a flight has come; it never goes back.
+/// The stages of a flight, in order. A flight never goes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
@@ -27,11 +26,11 @@ pub enum Stage {
     New,
     /// In the bulk lane.
     Bulk,
-    /// In the interactive lane, and perhaps still in the bulk lane, as a shell.
+    /// In the interactive lane. Its entry in the bulk lane, if there is one, is empty.
     Interactive,
-    /// In the lane for short calls, and perhaps still in others, as a shell.
+    /// In the short lane. Its entries in other lanes, if there are any, are empty.
     Short,
-    /// A worker has it, or had it.
+    /// Taken by a worker; it may be complete.
     Taken,
 }
 
@@ -47,59 +46,60 @@ impl From<Lane> for Stage {
 
 /// One text on its way to the model.
 pub struct Flight {
-    /// What the text is known by.
+    /// The key of the text.
     pub key: Key,
     /// The text as the model reads it.
     pub tokens: Tokens,
     stage: AtomicU8,
-    /// The room that its tokens take in the queue until it has landed.
+    /// The permit for its tokens, held until it is complete.
     permit: Mutex<Option<TokenPermit>>,
     outcome: SetOnce<Outcome>,
 }
 
 impl Flight {
-    /// A text that waits for the model. It takes the room for its tokens, or what is left, out of its call's.
+    /// Creates a flight. It takes the permit for its tokens, or the rest if that is less, out of the permit of its
+    /// call.
     pub fn new(key: Key, tokens: Tokens, permit: &mut TokenPermit) -> Self {
         let permit = permit.split(tokens.ids.len());
         let (stage, outcome) = (AtomicU8::new(Stage::New as u8), SetOnce::new());
         Self { key, tokens, stage, permit: Mutex::new(permit), outcome }
     }
 
-    /// Moves on to `stage`; false, and nothing happens, if it has come as far already.
+    /// Moves on to `stage`. Returns false, and does nothing, if the flight has come as far already.
     pub fn advance(&self, stage: Stage) -> bool {
-        // Relaxed: only the scheduler's lanes move a flight, under their lock.
+        // Relaxed: only the batch queue moves a flight, under the lock of the scheduler.
         self.stage.fetch_max(stage as u8, Ordering::Relaxed) < stage as u8
     }
 
-    /// A worker has it, or had it.
+    /// True from the moment when a worker takes the flight.
     pub fn is_taken(&self) -> bool {
         self.stage.load(Ordering::Relaxed) == Stage::Taken as u8
     }
 
-    /// It is known what became of it.
+    /// True when the outcome is known.
     pub fn is_complete(&self) -> bool {
         self.outcome.initialized()
     }
 
-    /// What became of it, once it is known.
+    /// Waits for the outcome.
     pub async fn outcome(&self) -> Outcome {
         self.outcome.wait().await.clone()
     }
 
-    /// Tells all who wait what became of it, and frees its room. Only the first time counts.
+    /// Gives the outcome to all callers, and frees the permit. Only the first outcome counts.
     pub fn complete(&self, outcome: Outcome) {
         drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // An error means that it has landed before.
+        // An error means that the flight was complete before.
         drop(self.outcome.set(outcome));
     }
 }
 
-/// A flight in the hands of a worker. Should the worker be lost, nobody waits for ever: a job that is
-/// dropped before it landed has failed.
+/// A flight that a worker has taken. A job that is dropped before it is complete has failed, so no caller waits for
+/// ever if a worker is lost.
 pub struct Job(Arc<Flight>);
 
 impl Job {
-    /// The flight, which its caller has moved to [`Stage::Taken`].
+    /// Wraps a flight. The caller has moved it to [`Stage::Taken`].
     pub fn new(flight: Arc<Flight>) -> Self {
         Self(flight)
     }
@@ -109,7 +109,7 @@ impl Job {
         &self.0
     }
 
-    /// Its token ids; never empty.
+    /// The token ids of the text; at least one.
     pub fn ids(&self) -> &[u32] {
         &self.0.tokens.ids
     }
@@ -128,7 +128,7 @@ pub(super) mod tests {
     use super::super::key::Keys;
     use super::*;
 
-    /// A flight of `n` tokens, with the semaphore that has `n` permits again when its room is free.
+    /// A flight of `n` tokens, and the semaphore that has `n` permits again when the permit of the flight is free.
     pub fn flight(n: usize) -> (Arc<Flight>, Arc<Semaphore>) {
         let semaphore = Arc::new(Semaphore::new(n));
         let permits = u32::try_from(n).expect("a test's text is short");
@@ -139,7 +139,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_flight_goes_forward_only() {
+    fn a_flight_never_goes_back_to_an_earlier_stage() {
         let (flight, _) = flight(1);
         assert!(flight.advance(Stage::Bulk) && !flight.advance(Stage::Bulk));
         assert!(flight.advance(Stage::Interactive) && !flight.advance(Stage::Bulk));
@@ -149,7 +149,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn landing_frees_the_room_and_answers_everyone_once() {
+    async fn completion_frees_the_permit_and_answers_every_caller_once() {
         let (flight, semaphore) = flight(1);
         let output = Arc::new(Output { values: vec![1.0], tokens: 1, tokens_total: 1 });
         let job = Job::new(Arc::clone(&flight));
@@ -160,7 +160,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_is_lost_has_failed() {
+    async fn a_job_that_is_dropped_has_failed() {
         let (flight, semaphore) = flight(1);
         drop(Job::new(Arc::clone(&flight)));
         assert_eq!(flight.outcome().await, Err(ModelFailed));

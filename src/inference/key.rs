@@ -1,20 +1,17 @@
-//! What a text is known by, so that equal texts are recognised: the digest of what the model reads
-//! of it, together with the model.
+//! The key of a text: a digest of the model and of the text as the model reads it. Equal texts have equal keys.
 //!
-//! SHA-256, whole: whoever could construct two texts with one key could make others receive a wrong
-//! vector, and nobody can. So no secret is needed, and it costs a thousandth of what the model does:
-//! a microsecond or two for a kilobyte.
+//! It is the whole SHA-256. If a client could construct two texts with one key, others would receive a wrong vector;
+//! nobody can. So no secret is needed. The cost is a microsecond or two for a kilobyte, a thousandth of the model's.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use sha2::{Digest, Sha256};
 
-/// Bytes that are digested on an async thread before it looks after its other calls: less than half
-/// a millisecond's work.
+/// The bytes that are digested on an async thread before it turns to other calls: less than half a millisecond of work.
 const STRETCH_BYTES: usize = 64 * 1024;
 
-/// Name of a text and a model. Equal keys have equal vectors.
+/// The key of a text for a model. Equal keys have equal vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
@@ -22,14 +19,14 @@ pub struct Key([u8; 32]);
 pub struct Keys(Sha256);
 
 impl Keys {
-    /// Keys for the model of this fingerprint.
+    /// Creates the keys for the model of this fingerprint.
     pub fn new(fingerprint: &str) -> Self {
         let length = (fingerprint.len() as u64).to_le_bytes();
         Self(Sha256::new().chain_update(length).chain_update(fingerprint))
     }
 
-    /// The key of `text` behind `prompt`. Where one ends and the other begins is not in it: the model
-    /// does not see that either.
+    /// Returns the key of `text` behind `prompt`. The boundary between them is not part of the key, because the model
+    /// does not see it either.
     pub fn key(&self, prompt: &str, text: &str) -> Key {
         Key(self.0.clone().chain_update(prompt).chain_update(text).finalize().into())
     }
@@ -37,19 +34,19 @@ impl Keys {
 
 /// The texts of a call, each once.
 pub struct Distinct {
-    /// The key of each text.
+    /// The keys of the distinct texts.
     pub keys: Vec<Key>,
-    /// The texts, in the order in which they first come.
+    /// The distinct texts, in the order of their first occurrence.
     pub texts: Vec<String>,
     /// For each text of the call, its position among the distinct ones.
-    pub places: Vec<usize>,
+    pub positions: Vec<usize>,
 }
 
 impl Distinct {
-    /// Finds the distinct ones among `texts`, which all stand behind `prompt`.
+    /// Finds the distinct texts. All of them stand behind `prompt`.
     pub async fn of(keys: &Keys, prompt: &str, texts: Vec<String>) -> Self {
-        let mut distinct = Self { keys: Vec::new(), texts: Vec::new(), places: Vec::with_capacity(texts.len()) };
-        let mut place_of = HashMap::new();
+        let mut distinct = Self { keys: Vec::new(), texts: Vec::new(), positions: Vec::with_capacity(texts.len()) };
+        let mut position_of = HashMap::new();
         let mut stretch = 0;
         for text in texts {
             stretch += text.len();
@@ -58,12 +55,12 @@ impl Distinct {
                 stretch = 0;
             }
             let key = keys.key(prompt, &text);
-            distinct.places.push(match place_of.entry(key) {
-                Entry::Occupied(place) => *place.get(),
-                Entry::Vacant(place) => {
+            distinct.positions.push(match position_of.entry(key) {
+                Entry::Occupied(position) => *position.get(),
+                Entry::Vacant(entry) => {
                     distinct.keys.push(key);
                     distinct.texts.push(text);
-                    *place.insert(distinct.keys.len() - 1)
+                    *entry.insert(distinct.keys.len() - 1)
                 }
             });
         }
@@ -76,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_names_what_the_model_reads_and_the_model() {
+    fn a_key_identifies_the_model_and_the_text_that_it_reads() {
         let keys = Keys::new("model");
         assert_eq!(keys.key("", "text"), Keys::new("model").key("", "text"));
         assert_eq!(keys.key("query: ", "text"), keys.key("", "query: text"));
@@ -86,11 +83,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn texts_that_repeat_are_kept_once_and_found_again() {
+    async fn repeated_texts_are_kept_once_and_found_by_position() {
         let texts = ["b", "a", "b", "", "a"].map(str::to_owned).to_vec();
         let distinct = Distinct::of(&Keys::new("model"), "", texts).await;
         assert_eq!(distinct.texts, ["b", "a", ""]);
-        assert_eq!(distinct.places, [0, 1, 0, 2, 1]);
+        assert_eq!(distinct.positions, [0, 1, 0, 2, 1]);
         assert_eq!(distinct.keys.len(), 3);
     }
 }

@@ -1,16 +1,20 @@
-//! TEXTS → A ROW OF NUMBERS FOR EACH, through any model: what the embedder and the classifiers share.
+//! TEXTS → A ROW OF NUMBERS FOR EACH, through any model. The embedder and the classifiers share it.
 //!
 //! ```text
 //! call ── keys ── tokenise (pool of texts) ── TokenBudget ── Scheduler ══ workers ── rows of numbers ── call
-//!          │      fair between calls          bounds  three lanes, own thread each,              │
-//!          │      stops with its call         tokens  late batches  no async inside              │
-//!          └── SingleFlight: a text that is on its way for another call, or kept from before ─────────┘
+//!          │      fair between calls          bounds the     batch queue  own thread each,              │
+//!          │      stops with its call         waiting        with three   no async inside               │
+//!          │                                  tokens         lanes                                      │
+//!          └── SingleFlight: a text that is on its way for another call, or cached ─────────────────────┘
 //! ```
 //!
-//! Invariants: a model never runs on an async thread; everything that waits is counted in tokens
-//! and bounded; a text's row does not depend on what it is batched with, as far as the model keeps
-//! to that; a call that is dropped (cancelled, past its deadline) leaves no work behind. Knows
-//! nothing of what the numbers mean, which is the caller's.
+//! Invariants:
+//! - A model never runs on an async thread.
+//! - Everything that waits is counted in tokens and bounded.
+//! - The row of a text does not depend on the other texts of its batch, as far as the model ensures that.
+//! - A call that is dropped (cancelled, or past its deadline) leaves no work behind.
+//!
+//! The meaning of the numbers is left to the caller.
 
 mod batch_queue;
 mod cache;
@@ -45,59 +49,59 @@ use single_flight::SingleFlight;
 use token_budget::TokenBudget;
 use worker::{Worker, run};
 
-/// What turns token ids into numbers. Shared by the threads that run it.
+/// A model that turns token ids into numbers. The threads that run it share it.
 pub trait Model: Send + Sync + 'static {
-    /// A way to run it in one thread. Threads that help `team` may share its work.
+    /// Prepares the model for one thread. Threads that help `team` may share its work.
     fn for_thread(&self, team: Arc<Team>) -> Run;
 }
 
-/// Runs batches in one thread, with memory of its own: `[texts][width]`. A batch is the token ids of each text, none
-/// empty.
+/// A function that runs batches in one thread, with memory of its own. A batch is the token ids of each text, none of
+/// them empty; the result is `[texts][width]`.
 pub type Run = Box<dyn FnMut(&[&[u32]]) -> Result<Vec<Vec<f32>>, RunError>>;
 
-/// Why a batch could not be computed.
+/// The reason why a batch could not be computed.
 pub type RunError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How texts are queued, batched and kept.
+/// Settings of the queue, the batches and the cache.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Threads that run the model, a batch each.
+    /// The number of threads that run the model, each on its own batch.
     pub workers: usize,
-    /// The most tokens in one batch, padding included. Higher: fewer passes through the model, and a small call waits
-    /// longer behind a batch that has begun.
+    /// The most tokens in one batch, padding included. A higher number means fewer runs of the model, and a small call
+    /// waits longer behind a batch that has begun.
     pub batch_tokens: usize,
-    /// Tokens of unary calls that may wait; beyond it they are refused. As many again for streams.
+    /// The most tokens of unary calls that wait; further calls are refused. Streams have another budget of this size.
     pub queue_tokens: usize,
-    /// Memory for rows of texts that were computed before. 0: each is computed again.
+    /// The memory for rows of earlier texts. 0: every text is computed again.
     pub cache_bytes: usize,
     /// The pools that tokenise texts.
     pub pools: Pools,
 }
 
-/// A model with what is needed to feed it texts.
+/// A model with everything that it needs to take texts.
 pub struct Parts {
-    /// What its threads are called.
+    /// The name of its threads.
     pub name: &'static str,
-    /// Names everything that decides its numbers.
+    /// A digest of everything that decides its numbers.
     pub fingerprint: String,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// The model itself.
     pub model: Arc<dyn Model>,
-    /// Numbers of a row.
+    /// The numbers in a row.
     pub width: usize,
 }
 
-/// Why a model cannot be run.
+/// The reasons why a model cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Its tokenizer fails on a plain sentence.
+    /// The tokenizer fails on a plain sentence.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// A worker thread could not be started.
     #[error("cannot start a worker thread: {0}")]
     Thread(std::io::Error),
-    /// The model was loaded and does not work.
+    /// The model was loaded, but fails the self-test.
     #[error("the model failed its self-test: {0}")]
     SelfTest(String),
 }
@@ -123,7 +127,7 @@ impl Drop for Shared {
 }
 
 impl Inference {
-    /// Puts a text through the model and starts the workers.
+    /// Tests the model on a text and starts the workers.
     pub fn start(parts: Parts, options: &Options) -> Result<Self, StartError> {
         self_test(&parts)?;
         let Parts { name, fingerprint, tokenizer, model, width } = parts;
@@ -144,18 +148,18 @@ impl Inference {
         Ok(Self(Arc::new(shared)))
     }
 
-    /// Tokens of a text that the model reads.
+    /// The most tokens of a text that the model reads.
     pub fn max_tokens(&self) -> usize {
         self.0.tokenizer.max_tokens()
     }
 
-    /// What is kept of earlier texts, and how often it helped.
+    /// The contents of the cache, and how often it helped.
     pub fn cache_stats(&self) -> CacheStats {
         self.0.single_flight.cache_stats()
     }
 
-    /// Puts `texts` through the model, each with `prompt` before it: one result each, in order. Dropping the future
-    /// abandons what has not begun.
+    /// Puts `texts` through the model, each behind `prompt`, and returns one result each, in order. Dropping the future
+    /// abandons all work that has not begun.
     pub async fn run(
         &self,
         texts: Vec<String>,

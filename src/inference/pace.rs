@@ -1,13 +1,14 @@
-//! Measures how fast the model is, and foresees how long a call takes.
+//! The pace of a model: measures its speed, and estimates the time of a call.
 //!
 //! ```text
 //! time = (tokens before it in its lane + its own) / tokens per second of its lane
 //! tokens per second of a lane = those of the model − those that other lanes were given in the last second,
-//!                               and at least the share that the lane is sure of
+//!                               but at least the guaranteed share of the lane
 //! ```
-//! The model's tokens per second are counted by the clock on the wall while at least one worker has a batch. So they hold
-//! what no count of cores tells: other programs on the machine, threads that share a core. Calls of a lane keep their
-//! order (`lanes.rs`), so nothing that comes later stands before a call, but for the other lanes' share.
+//! The model's tokens per second are counted by wall-clock time in which at least one worker has a batch. So they
+//! include effects that a count of cores misses: other programs on the machine, and threads that share a core. Calls
+//! keep their order inside a lane (`batch_queue.rs`), so a later call delays an earlier one only through the share of
+//! another lane.
 //!
 //! The time comes from the caller, so that tests need no clock.
 
@@ -17,18 +18,18 @@ use std::time::{Duration, Instant};
 
 use super::lane::{LANES, Lane};
 
-/// Tokens that replace what was measured before: a mean over some seconds.
+/// The tokens after which older measurements are replaced: a mean over some seconds.
 const MEAN_TOKENS: f64 = 8_192.0;
 
-/// Seconds after which most of what lanes were given is forgotten.
+/// The seconds after which most of what lanes were given is forgotten.
 const DECAY_SECONDS: f64 = 1.0;
 
-/// Bytes of a text for each of its tokens, until some were counted.
+/// The bytes of a token, until some texts were counted.
 const BYTES_PER_TOKEN: f64 = 4.0;
 
-/// The part of its time that a call may need by estimate. The speed of a machine that is shared changes while a call
-/// waits. Simulated with speeds between a third of it and all of it, 0.7 lets 95 % to 99 % of the work be of use, 0.9
-/// about 90 %.
+/// The part of the time to its deadline that a call may need by estimate. A shared machine may slow down while a call
+/// waits. In simulations with speeds between a third and all of the measured one, 95 % to 99 % of the work is useful at
+/// 0.7, and about 90 % at 0.9.
 const USABLE_TIME: f64 = 0.7;
 
 /// The speed of a model, and the tokens that wait for it.
@@ -39,17 +40,17 @@ pub struct Pace {
 }
 
 struct Measured {
-    /// Tokens that were computed, the older the less.
+    /// Tokens that were computed. Older ones count less.
     tokens: f64,
-    /// Seconds in which at least one worker had a batch, the older the less.
+    /// Seconds in which at least one worker had a batch. Older ones count less.
     seconds: f64,
     /// Such seconds since the last batch ended.
     seconds_since: f64,
-    /// Workers that have a batch.
+    /// The number of workers that have a batch.
     busy: usize,
-    /// Until when seconds were counted.
+    /// The time until which seconds are counted.
     counted: Instant,
-    /// Tokens per second that each lane was given lately, at `given_at`.
+    /// Tokens per second that each lane was given lately, as of `given_at`.
     given: [f64; LANES],
     given_at: Instant,
     bytes_per_token: f64,
@@ -63,7 +64,7 @@ impl Measured {
         self.counted = now;
     }
 
-    /// Tokens per second of all workers; 0: nothing was computed yet.
+    /// Tokens per second of all workers; 0 before the first batch.
     fn rate(&self) -> f64 {
         if self.tokens == 0.0 { 0.0 } else { self.tokens / self.seconds.max(1e-6) }
     }
@@ -77,7 +78,7 @@ impl Measured {
 }
 
 impl Pace {
-    /// Nothing was measured yet.
+    /// Creates a pace without measurements.
     pub fn new(now: Instant) -> Self {
         let measured = Measured {
             tokens: 0.0,
@@ -92,14 +93,14 @@ impl Pace {
         Self { measured: Mutex::new(measured), waiting: Default::default() }
     }
 
-    /// A worker begins a batch.
+    /// Records that a worker begins a batch.
     pub fn batch_started(&self, now: Instant) {
         let mut measured = self.lock();
         measured.count_seconds(now);
         measured.busy += 1;
     }
 
-    /// A worker has put a batch of `tokens`, cut from `lane`, through the model.
+    /// Records that a worker has put a batch of `tokens` from `lane` through the model.
     pub fn batch_finished(&self, tokens: usize, lane: Lane, now: Instant) {
         let tokens = tokens as f64;
         let mut measured = self.lock();
@@ -114,14 +115,15 @@ impl Pace {
         measured.given_at = now;
     }
 
-    /// Tells how many tokens a text had, of which the model reads `tokens`.
+    /// Records that texts of `bytes` have `tokens`.
     pub fn record_tokens(&self, bytes: usize, tokens: usize) {
         let mut measured = self.lock();
-        let of_these = bytes as f64 / tokens.max(1) as f64;
-        measured.bytes_per_token += (tokens as f64 / MEAN_TOKENS).min(0.5) * (of_these - measured.bytes_per_token);
+        let bytes_per_token = bytes as f64 / tokens.max(1) as f64;
+        measured.bytes_per_token +=
+            (tokens as f64 / MEAN_TOKENS).min(0.5) * (bytes_per_token - measured.bytes_per_token);
     }
 
-    /// Tokens that so many bytes should have.
+    /// Estimates the tokens of `bytes`.
     pub fn estimate_tokens(&self, bytes: usize) -> usize {
         (bytes as f64 / self.lock().bytes_per_token.max(0.1)) as usize
     }
@@ -131,8 +133,8 @@ impl Pace {
         self.lock().rate().max(1.0)
     }
 
-    /// How long a call takes whose new texts have `tokens`. Nothing where it would be alone, or nothing was measured
-    /// yet: such a call is tried.
+    /// Estimates the time of a call whose new texts have `tokens`. It is zero if no other call waits, or if nothing was
+    /// measured yet: the call is tried.
     pub fn estimate_time(&self, tokens: usize, lane: Lane, now: Instant) -> Duration {
         if self.waiting.iter().all(|waiting| waiting.load(Ordering::Relaxed) == 0) {
             return Duration::ZERO;
@@ -140,27 +142,27 @@ impl Pace {
         seconds((self.waiting(lane) + tokens) as f64 / self.lock().lane_rate(lane, now))
     }
 
-    /// Tells if a call that takes `needed` should be begun where `left` is left to its deadline.
+    /// Tells if a call that takes `needed` should begin when `left` remains to its deadline.
     pub fn is_in_time(needed: Duration, left: Duration) -> bool {
         needed <= left.mul_f64(USABLE_TIME)
     }
 
-    /// How long `tokens` take if all workers compute nothing else.
+    /// Estimates the time of `tokens` if all workers compute nothing else.
     pub fn estimate_time_alone(&self, tokens: usize) -> Duration {
         seconds(tokens as f64 / self.lock().rate())
     }
 
-    /// Tokens that wait in a lane or are computed from it.
+    /// The tokens of a lane that wait or are computed.
     pub fn waiting(&self, lane: Lane) -> usize {
         self.waiting[lane as usize].load(Ordering::Relaxed)
     }
 
-    /// Tokens have come into a lane.
+    /// Adds tokens to a lane.
     pub fn add_waiting(&self, tokens: usize, lane: Lane) {
         self.waiting[lane as usize].fetch_add(tokens, Ordering::Relaxed);
     }
 
-    /// Tokens have left a lane: they were computed, or nobody waits for them any more.
+    /// Removes tokens from a lane: they were computed, or nobody waits for them any more.
     pub fn remove_waiting(&self, tokens: usize, lane: Lane) {
         self.waiting[lane as usize].fetch_sub(tokens, Ordering::Relaxed);
     }
@@ -171,7 +173,8 @@ impl Pace {
     }
 }
 
-/// Nothing for what is no number of seconds: what is divided by a rate that was not measured yet.
+/// Converts a number of seconds. The result is zero if there is no such duration, as after a division by an unknown
+/// rate.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
@@ -181,14 +184,14 @@ pub(super) mod tests {
     use super::*;
 
     impl Pace {
-        /// Measures so many tokens per second, of no lane.
+        /// Sets the measured tokens per second, without tokens of any lane.
         pub fn set_rate(&self, rate: f64) {
             let mut measured = self.lock();
             (measured.tokens, measured.seconds) = (rate, 1.0);
         }
     }
 
-    /// A model of 1,000 tokens per second, and a time.
+    /// A pace of 1,000 tokens per second, and a time.
     fn idle() -> (Pace, Instant) {
         let now = Instant::now();
         let pace = Pace::new(now);
@@ -201,9 +204,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_call_takes_as_long_as_the_tokens_before_it_in_its_lane() {
+    fn a_call_takes_as_long_as_its_tokens_and_those_before_it_in_its_lane() {
         let (pace, now) = idle();
-        assert_eq!(pace.estimate_time(9_000, Lane::Bulk, now), Duration::ZERO, "alone, it is tried");
+        assert_eq!(pace.estimate_time(9_000, Lane::Bulk, now), Duration::ZERO, "a call alone is tried");
         pace.add_waiting(3_000, Lane::Interactive);
         assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 1.0);
         pace.add_waiting(5_000, Lane::Bulk);
@@ -224,11 +227,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn batches_of_several_workers_at_a_time_are_one_speed() {
+    fn batches_of_several_workers_at_a_time_are_measured_as_one_speed() {
         let begun = Instant::now();
         let at = |ms| begun + Duration::from_millis(ms);
         let pace = Pace::new(begun);
-        // Two workers, each with 500 tokens a second; then nobody for a minute.
+        // Two workers, each with 500 tokens per second; then a minute without work.
         for second in 0..100 {
             (0..2).for_each(|_| pace.batch_started(at(1_000 * second)));
             (0..2).for_each(|_| pace.batch_finished(500, Lane::Short, at(1_000 * second + 1_000)));
@@ -239,7 +242,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_call_counts_what_other_lanes_are_given_and_is_sure_of_its_share() {
+    fn an_estimate_subtracts_the_rate_of_other_lanes_down_to_the_guaranteed_share() {
         let (pace, now) = idle();
         pace.add_waiting(1_000, Lane::Bulk);
         pace.batch_finished(400, Lane::Short, now);
@@ -247,14 +250,18 @@ pub(super) mod tests {
         assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 3.3, "600 tokens per second are left");
         pace.batch_finished(9_000, Lane::Short, now);
         pace.set_rate(1_000.0);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 8.0, "a quarter of all");
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Short, now)), 1.0, "its own are not counted");
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 8.0, "a quarter of the rate is guaranteed");
+        assert_eq!(
+            rounded(pace.estimate_time(1_000, Lane::Short, now)),
+            1.0,
+            "the lane's own tokens are not subtracted"
+        );
         let later = now + Duration::from_secs(60);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, later)), 2.0, "those of a minute ago are over");
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, later)), 2.0, "tokens of a minute ago are forgotten");
     }
 
     #[test]
-    fn tokens_are_foreseen_from_the_bytes_of_earlier_texts() {
+    fn tokens_are_estimated_from_the_bytes_of_earlier_texts() {
         let pace = Pace::new(Instant::now());
         assert_eq!(pace.estimate_tokens(4_000), 1_000);
         (0..100).for_each(|_| pace.record_tokens(2_000, 1_000));

@@ -1,9 +1,9 @@
-//! Between calls and workers: the lanes behind a lock, and a bell that wakes workers.
+//! The scheduler between calls and workers: puts the batch queue behind a lock, and wakes workers.
 //!
-//! A batch is cut when a worker becomes free and not before, so it holds the best of what is waiting
-//! at that moment. What goes into it is decided in `lanes`; how much may wait, before a text gets
-//! here (see `TokenBudget`). A worker for which nothing is left helps one that has a batch, until there is
-//! news: a text arrives, a batch is finished.
+//! A batch is formed when a worker becomes free and not before, so it is the best choice among the texts that wait at
+//! that moment. `batch_queue` chooses its texts, and `token_budget` bounds the waiting tokens before a text gets here.
+//! A worker without a batch helps one that has a batch, until something changes: a text arrives, or a batch is
+//! finished.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,12 +14,12 @@ use super::flight::Flight;
 use super::lane::Lane;
 use crate::machine::team::Team;
 
-/// The lanes between calls and workers.
+/// The batch queue and the workers that take from it.
 pub struct Scheduler {
     state: Mutex<State>,
     changed: Condvar,
-    /// Counts what a worker that helps must look up for.
-    news: AtomicU64,
+    /// Counts the changes at which a worker that helps must look for other work.
+    changes: AtomicU64,
 }
 
 struct State {
@@ -34,23 +34,24 @@ struct Leading {
     helpers: usize,
 }
 
-/// Workers that help one other at most. A step of a short text is ten microseconds of work for one core: more threads
-/// would wait for each other longer than they compute.
+/// The most workers that help another one. A step of a short text takes one core ten microseconds: more threads would
+/// wait for each other longer than they compute.
 const MOST_HELPERS: usize = 3;
 
-/// What a worker does next.
+/// The next work of a worker.
 pub enum Work {
-    /// One job or more, through the model together.
+    /// A batch of at least one job.
     Batch(Batch),
-    /// Its share of another's batch, while the count of [`Scheduler::news`] is this; then [`Scheduler::stop_helping`].
+    /// A share of another worker's batch, while [`Scheduler::changes`] is this; then [`Scheduler::stop_helping`].
     Help(Arc<Team>, u64),
 }
 
 impl Scheduler {
-    /// `batch_tokens`: the most tokens in one batch, padding included. `workers`: threads that call [`take`](Self::take).
+    /// Creates an empty scheduler. `batch_tokens`: the most tokens in one batch, padding included. `workers`: the
+    /// threads that call [`take`](Self::take).
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
         let state = State { queue: BatchQueue::new(batch_tokens, workers), leading: Vec::new(), closed: false };
-        Self { state: Mutex::new(state), changed: Condvar::new(), news: AtomicU64::new(0) }
+        Self { state: Mutex::new(state), changed: Condvar::new(), changes: AtomicU64::new(0) }
     }
 
     /// Adds the texts of a call to a lane, in order (see [`BatchQueue::push`]).
@@ -58,26 +59,26 @@ impl Scheduler {
         let CallTexts { flights, has_deadline } = call;
         let mut flights = flights.into_iter().peekable();
         if flights.peek().is_none() {
-            return; // all that the call asked for is kept: no worker is to wake for it
+            return; // all texts of the call are complete: no worker needs to wake
         }
         let mut state = self.lock();
         state.queue.push(lane, CallTexts { flights, has_deadline }, Instant::now());
-        self.tell(state);
+        self.notify(state);
     }
 
-    /// Waits for work. `None` once closed and empty. A worker that gets a batch leads `team` until it says
-    /// [`finish`](Self::finish).
+    /// Waits for work; `None` once the scheduler is closed and empty. A worker that gets a batch leads `team` until it
+    /// calls [`finish`](Self::finish).
     pub fn take(&self, team: &Arc<Team>) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if let Some(batch) = state.queue.next_batch(Instant::now()) {
                 state.leading.push(Leading { team: Arc::clone(team), helpers: 0 });
-                self.tell(state);
+                self.notify(state);
                 return Some(Work::Batch(batch));
             }
             if let Some(leading) = state.leading.iter_mut().find(|leading| leading.helpers < MOST_HELPERS) {
                 leading.helpers += 1;
-                return Some(Work::Help(Arc::clone(&leading.team), self.news()));
+                return Some(Work::Help(Arc::clone(&leading.team), self.changes()));
             }
             if state.closed {
                 return None;
@@ -86,43 +87,43 @@ impl Scheduler {
         }
     }
 
-    /// The batch that `team` was led through is done.
+    /// Ends the batch through which `team` was led.
     pub fn finish(&self, team: &Arc<Team>) {
         let mut state = self.lock();
         state.leading.retain(|leading| !Arc::ptr_eq(&leading.team, team));
-        self.tell(state);
+        self.notify(state);
     }
 
-    /// A worker that helped `team` does so no more.
+    /// Ends the help of one worker for `team`.
     pub fn stop_helping(&self, team: &Arc<Team>) {
         let mut state = self.lock();
-        // The batch may be finished, and another begun since, which nobody has come to help yet.
+        // The batch may be finished, and the next one begun, before anybody helps with it.
         if let Some(leading) = state.leading.iter_mut().find(|leading| Arc::ptr_eq(&leading.team, team)) {
             leading.helpers = leading.helpers.saturating_sub(1);
         }
     }
 
-    /// Changes with everything that workers must look up for.
-    pub fn news(&self) -> u64 {
-        self.news.load(Ordering::Relaxed)
+    /// A counter that grows with every change at which workers must look for other work.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
-    /// Lets workers finish what is queued and stop.
+    /// Lets workers finish the queued texts and stop.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        self.tell(state);
+        self.notify(state);
     }
 
-    /// Wakes whoever waits or helps, to look at what has changed.
-    fn tell(&self, state: MutexGuard<'_, State>) {
-        self.news.fetch_add(1, Ordering::Relaxed);
+    /// Wakes the workers that wait or help, so that they see the change.
+    fn notify(&self, state: MutexGuard<'_, State>) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
         drop(state);
         self.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; were it so, the queues themselves are still whole.
+        // Nothing panics while it holds the lock. Even after a panic the queues themselves are whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_waits_is_woken_by_work() {
+    fn a_waiting_worker_is_woken_by_work() {
         let scheduler = Scheduler::new(1024, 1);
         let (caller, _) = flight(3);
         std::thread::scope(|threads| {
@@ -155,17 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_without_a_batch_helps_one_that_has_until_there_is_news() {
+    fn a_worker_without_a_batch_helps_one_that_has_a_batch_until_something_changes() {
         let scheduler = Scheduler::new(1024, 2);
         let (leader, helper) = (Arc::default(), Arc::default());
         let (first, _) = flight(3);
         scheduler.push(Lane::Interactive, alone(&first));
         assert_eq!(batch(scheduler.take(&leader)), Some(1));
-        let Some(Work::Help(helped, news)) = scheduler.take(&helper) else { panic!("there is someone to help") };
-        assert!(Arc::ptr_eq(&helped, &leader) && news == scheduler.news());
+        let Some(Work::Help(helped, seen)) = scheduler.take(&helper) else { panic!("there is someone to help") };
+        assert!(Arc::ptr_eq(&helped, &leader) && seen == scheduler.changes());
         let (second, _) = flight(3);
         scheduler.push(Lane::Interactive, alone(&second));
-        assert_ne!(news, scheduler.news(), "work of its own");
+        assert_ne!(seen, scheduler.changes(), "work of its own");
         scheduler.stop_helping(&helped);
         assert_eq!(batch(scheduler.take(&helper)), Some(1));
         scheduler.finish(&leader);
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_lets_workers_finish_what_is_queued() {
+    fn closing_lets_workers_finish_the_queued_texts() {
         let (scheduler, team) = (Scheduler::new(1024, 1), Arc::default());
         let (caller, _) = flight(3);
         scheduler.push(Lane::Interactive, alone(&caller));

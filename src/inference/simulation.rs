@@ -1,8 +1,8 @@
-//! BatchQueue, batches and admission under overload, with a clock that is only a number.
+//! A simulation of lanes, batches and admission under overload. Its clock is only a number.
 //!
-//! Clients without a pause send calls of 1, 16 and 256 texts with a deadline of two seconds to two workers: many times
-//! the work that these can do. Another client sends a text four times a second and waits for as long as it takes. The
-//! workers' speed is a function of time: a machine that is shared is sometimes slow.
+//! Clients send calls of 1, 16 and 256 texts without a pause and with a deadline of two seconds, to two workers: many
+//! times the work that these can do. Another client sends a text four times a second and waits for each answer without
+//! a deadline. The speed of the workers is a function of time, because a shared machine is sometimes slow.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -35,7 +35,7 @@ struct Call {
     client: usize,
     lane: Lane,
     begun: u64,
-    /// The texts, as long as somebody waits for them.
+    /// The texts; empty when the caller has left.
     texts: Vec<Arc<Flight>>,
     tokens: usize,
     left: usize,
@@ -44,7 +44,7 @@ struct Call {
 struct Simulation<S> {
     speed: S,
     zero: Instant,
-    /// Milliseconds.
+    /// The time in milliseconds.
     now: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sent: u64,
@@ -59,13 +59,14 @@ struct Simulation<S> {
 
 #[derive(Debug, Default)]
 struct Results {
-    /// Tokens that were computed, and those of them that were answered in time.
+    /// Tokens that were computed.
     computed: usize,
+    /// Tokens that were answered in time.
     useful: usize,
     answered: usize,
     refused: usize,
     late: usize,
-    /// Milliseconds of the patient client's calls.
+    /// The milliseconds of each call of the patient client.
     patient: Vec<u64>,
 }
 
@@ -80,7 +81,7 @@ impl Results {
     }
 }
 
-/// Simulates `seconds`; `speed` is a part of the full speed, at a second.
+/// Simulates `seconds`. `speed` returns the fraction of the full speed at a second.
 fn simulate(seconds: u64, speed: impl Fn(u64) -> f64) -> Results {
     let zero = Instant::now();
     let mut simulation = Simulation {
@@ -97,7 +98,7 @@ fn simulate(seconds: u64, speed: impl Fn(u64) -> f64) -> Results {
         call_of: HashMap::new(),
         result: Results::default(),
     };
-    // The speed is known before the attack begins.
+    // The speed is known before the overload begins.
     simulation.pace.set_rate(TOKENS_A_SECOND * WORKERS as f64 * (simulation.speed)(0));
     (0..=CLIENTS).for_each(|client| simulation.at(1_000 + client as u64, Event::Arrives { client }));
     while let Some(Reverse((now, _, event))) = simulation.events.pop().filter(|event| event.0.0 < seconds * 1_000) {
@@ -125,7 +126,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
         (self.sent.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) % below
     }
 
-    /// Time in which a client does something else.
+    /// The time in which a client does something else.
     fn pause(&self) -> u64 {
         5 + self.random(15)
     }
@@ -212,7 +213,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
 }
 
 #[test]
-fn nearly_all_work_is_answered_in_time_while_clients_send_many_times_what_can_be_done() {
+fn nearly_all_work_is_answered_in_time_while_clients_send_many_times_the_work_that_can_be_done() {
     let mut at_full_speed = simulate(20, |_| 1.0);
     assert!(at_full_speed.goodput() > 0.9 && at_full_speed.patient_median() < 150, "{at_full_speed:?}");
     let mut at_half_speed = simulate(20, |_| 0.5);
@@ -225,7 +226,7 @@ fn nearly_all_work_is_answered_in_time_while_clients_send_many_times_what_can_be
 }
 
 #[test]
-fn large_calls_are_let_in_where_small_ones_leave_them_time() {
+fn large_calls_are_admitted_if_small_ones_leave_them_time() {
     let now = Instant::now();
     let pace = Pace::new(now);
     let is_in_time =
@@ -233,7 +234,7 @@ fn large_calls_are_let_in_where_small_ones_leave_them_time() {
     pace.add_waiting(400, Lane::Interactive);
     pace.set_rate(9_000.0);
     assert!(is_in_time(6_000, Lane::Bulk, now));
-    // As much as the model can do, in small calls.
+    // Small calls take all the speed of the model.
     pace.batch_finished(9_000, Lane::Interactive, now);
     pace.set_rate(9_000.0);
     assert!(!is_in_time(6_000, Lane::Bulk, now) && is_in_time(400, Lane::Interactive, now));

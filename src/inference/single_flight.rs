@@ -1,13 +1,14 @@
-//! Texts that are on their way or were before, by their keys: a text that is asked for again joins
-//! its flight, or gets the vector that is kept.
+//! Single flight: each text is computed once. A call for a text that is on its way shares its flight, and a call for a
+//! text that was computed before gets the vector from the cache.
 //!
-//! Invariant: a text that lands is kept first and taken from the table then, and who looks under the
-//! table's lock looks there first: no moment is between the two at which it would be computed again.
+//! Invariant: a complete text enters the cache before it leaves the table of flights. A new submission searches the
+//! table and then the cache under the lock of the table. So there is no moment at which a text is in neither and would
+//! be computed again.
 //!
-//! Whoever asks holds the flight, the table only points at it. So one caller who leaves takes nothing
-//! from the others, and the text is dropped when the last one has left. Who joins takes no room in
-//! the queue, as nothing is added to it: a crowd that asks for one text is not refused. The room is
-//! the flight's own and held until it lands, even when the caller who paid for it has left.
+//! Callers hold a flight strongly, the table weakly. One caller who leaves takes nothing from the others, and the text
+//! is dropped when the last one has left. A call that shares a flight takes no tokens of the budget, because it adds
+//! nothing to the queue: a crowd that asks for one text is not refused. The permit belongs to the flight until it is
+//! complete, even if the caller who paid for it has left.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,14 +20,14 @@ use super::text::{ModelFailed, Output};
 use super::token_budget::TokenPermit;
 use super::tokenizer::Tokens;
 
-/// Entries below which the table is not swept: they are a few tens of kilobytes.
+/// The least entries of a table that is swept. Fewer take a few tens of kilobytes at most.
 const LEAST_SWEEP: usize = 1024;
 
-/// What there is of a text.
+/// The state of a text that is known.
 pub enum Lookup {
-    /// It is on its way.
+    /// The text is on its way.
     InFlight(Arc<Flight>),
-    /// It has been computed before.
+    /// The text was computed before.
     Cached(Arc<Output>),
 }
 
@@ -39,7 +40,7 @@ impl Lookup {
         }
     }
 
-    /// Its flight, if it is on its way.
+    /// The flight, if the text is on its way.
     pub fn flight(&self) -> Option<&Arc<Flight>> {
         match self {
             Self::InFlight(flight) => Some(flight),
@@ -47,7 +48,7 @@ impl Lookup {
         }
     }
 
-    /// Its vector, once it is known.
+    /// Waits for the vector.
     pub async fn outcome(&self) -> Outcome {
         match self {
             Self::InFlight(flight) => flight.outcome().await,
@@ -56,7 +57,7 @@ impl Lookup {
     }
 }
 
-/// The flights of one model, and what became of earlier ones.
+/// The flights of one model, and the cache of earlier results.
 pub struct SingleFlight {
     table: Mutex<Table>,
     cache: Cache,
@@ -65,20 +66,19 @@ pub struct SingleFlight {
 #[derive(Default)]
 struct Table {
     flights: HashMap<Key, Weak<Flight>>,
-    /// The number of entries at which those that everyone has left are swept out: twice what was
-    /// left the last time.
+    /// The number of entries at which those without a caller are removed: twice the number left by the last sweep.
     sweep_at: usize,
 }
 
 impl SingleFlight {
-    /// No flights yet. `cache`: where vectors are kept.
+    /// Creates a table without flights. `cache` gets the vectors of complete texts.
     pub fn new(cache: Cache) -> Self {
         Self { table: Mutex::default(), cache }
     }
 
-    /// What there is of each text, to be held by whoever waits for it.
+    /// Looks up each text. The caller holds the flights that it waits for.
     pub fn look_up(&self, keys: &[Key]) -> Vec<Option<Lookup>> {
-        // The cache first, which has no lock that all calls share. What lands in between, `board` finds.
+        // The cache first: it has no lock that all calls share. `submit` finds the texts that complete meanwhile.
         let mut found: Vec<_> = keys.iter().map(|key| self.cache.get(key).map(Lookup::Cached)).collect();
         if found.iter().any(Option::is_none) {
             let table = self.lock();
@@ -89,11 +89,11 @@ impl SingleFlight {
         found
     }
 
-    /// What there is of each text by now, in order, or else a new flight, which takes its room out of
-    /// the call's. `room`: enough for all of them.
+    /// Looks up each text again, in order, and makes a flight of each that is still unknown. A new flight takes the
+    /// permit for its tokens out of `permit`, which suffices for all of them.
     pub fn submit(&self, texts: Vec<(Key, Tokens)>, mut permit: TokenPermit) -> Vec<Lookup> {
         let mut table = self.lock();
-        // The last text first: a call that is larger than all the room there is holds it to its end.
+        // The last text first: a call that exceeds the whole token budget holds all of it until little is left.
         let mut submitted: Vec<_> = texts
             .into_iter()
             .rev()
@@ -111,24 +111,24 @@ impl SingleFlight {
         submitted
     }
 
-    /// Ends a flight with what the model made of it.
+    /// Completes a flight with the result of the model.
     pub fn complete(&self, flight: &Flight, values: Result<Vec<f32>, ModelFailed>) {
         let outcome = values.map(|values| Arc::new(Output::new(values, &flight.tokens)));
         if let Ok(output) = &outcome {
             self.cache.insert(flight.key, output);
         }
-        // Others of its key there are none: it was in the table as long as anyone held it.
+        // The table has no other flight of this key: the flight was in the table as long as anyone held it.
         self.lock().flights.remove(&flight.key);
         flight.complete(outcome);
     }
 
-    /// What is kept, and how often it helped.
+    /// The contents of the cache, and how often it helped.
     pub fn cache_stats(&self) -> CacheStats {
         self.cache.stats()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        // Nothing panics while it holds the lock; were it so, the table itself is still whole.
+        // Nothing panics while it holds the lock. Even after a panic the table itself is whole.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,15 +172,15 @@ mod tests {
         found.flight().expect("it is on its way")
     }
 
-    /// Texts of 10 tokens each, in a room of 100.
+    /// Submits texts of 10 tokens each, with permits of `semaphore`, which has 100.
     fn submit(single_flight: &SingleFlight, semaphore: &Arc<Semaphore>, texts: &[&str]) -> Vec<Lookup> {
         let wanted: Vec<_> = texts.iter().map(|text| (key(text), Tokens { ids: vec![7; 10], total: 12 })).collect();
-        let permit = Arc::clone(semaphore).try_acquire_many_owned(10 * texts.len() as u32).expect("there is room");
+        let permit = Arc::clone(semaphore).try_acquire_many_owned(10 * texts.len() as u32).expect("permits are left");
         single_flight.submit(wanted, permit.into())
     }
 
     #[tokio::test]
-    async fn whoever_joins_gets_the_same_vector_and_takes_no_room() {
+    async fn a_call_that_shares_a_flight_gets_the_same_vector_and_takes_no_tokens() {
         let (single_flight, semaphore) = without_cache();
         let mut one = submit(&single_flight, &semaphore, &["a", "b"]);
         let mut other = submit(&single_flight, &semaphore, &["b", "c"]);
@@ -193,11 +193,11 @@ mod tests {
         let output = Arc::new(Output { values: vec![1.5], tokens: 10, tokens_total: 12 });
         assert_eq!(tokio::join!(b.outcome(), b_again.outcome()), (Ok(Arc::clone(&output)), Ok(output)));
         assert_eq!(semaphore.available_permits(), 80);
-        assert!(look_up(&single_flight, "b").is_none(), "it has landed");
+        assert!(look_up(&single_flight, "b").is_none(), "it is complete");
     }
 
     #[test]
-    fn what_landed_while_a_call_was_on_its_way_to_the_queue_is_not_computed_again() {
+    fn a_text_that_completes_between_look_up_and_submission_is_not_computed_again() {
         let (single_flight, semaphore) = (SingleFlight::new(Cache::new(1 << 20, 1)), Arc::new(Semaphore::new(100)));
         let first = submit(&single_flight, &semaphore, &["a"]);
         single_flight.complete(flight(&first[0]), Ok(vec![1.5]));
@@ -205,12 +205,12 @@ mod tests {
             matches!(&submit(&single_flight, &semaphore, &["a"])[0], Lookup::Cached(output) if output.values == [1.5])
         );
         assert_eq!(semaphore.available_permits(), 100);
-        // Only the first look of a call counts.
+        // Only the first look-up of a call counts.
         assert_eq!((single_flight.cache_stats().hits, single_flight.cache_stats().misses), (0, 0));
     }
 
     #[test]
-    fn a_failure_is_not_kept() {
+    fn a_failure_is_not_cached() {
         let (single_flight, semaphore) = (SingleFlight::new(Cache::new(1 << 20, 1)), Arc::new(Semaphore::new(100)));
         let first = submit(&single_flight, &semaphore, &["a"]);
         single_flight.complete(flight(&first[0]), Err(ModelFailed));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_flies_on_until_the_last_who_waits_has_left() {
+    fn a_flight_lives_until_its_last_caller_has_left() {
         let (single_flight, semaphore) = without_cache();
         let first = submit(&single_flight, &semaphore, &["a"]);
         let second = look_up(&single_flight, "a");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_larger_than_the_room_holds_it_until_little_is_left() {
+    fn a_call_larger_than_the_token_budget_holds_it_until_little_is_left() {
         let (single_flight, semaphore) = (without_cache().0, Arc::new(Semaphore::new(15)));
         let wanted: Vec<_> = ["a", "b", "c"].map(|text| (key(text), Tokens { ids: vec![7; 10], total: 10 })).into();
         let mut call = single_flight.submit(wanted, Arc::clone(&semaphore).try_acquire_many_owned(15).unwrap().into());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_callers_who_left_leave_behind_is_bounded() {
+    fn the_entries_of_callers_who_left_are_bounded() {
         let (single_flight, semaphore) = without_cache();
         for n in 0..5000 {
             drop(submit(&single_flight, &semaphore, &[&n.to_string()]));

@@ -1,21 +1,21 @@
-//! What a caller says of a text, and what it gets for it.
+//! The types that a caller passes for a text, and gets for it.
 
 use super::tokenizer::{TokenizerError, Tokens};
 
-/// What happens to a text of more than `max_tokens` tokens.
+/// The treatment of a text of more than `max_tokens` tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Truncation {
-    /// Its end is cut off.
+    /// The end of the text is cut off.
     #[default]
     End,
-    /// It is an error.
+    /// The text is an error.
     Reject,
 }
 
-/// One text through the model.
+/// The result of the model for one text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
-    /// What the model made of it, `[width]`, finite.
+    /// The row that the model computed: `[width]`, finite.
     pub values: Vec<f32>,
     /// Tokens that the model read.
     pub tokens: usize,
@@ -24,22 +24,22 @@ pub struct Output {
 }
 
 impl Output {
-    /// `values` are what the model made of `tokens`.
+    /// Wraps the `values` that the model computed for `tokens`.
     pub(super) fn new(values: Vec<f32>, tokens: &Tokens) -> Self {
         let (tokens, tokens_total) = tokens.lengths();
         Self { values, tokens, tokens_total }
     }
 }
 
-/// The model failed on a batch; the cause is in the log.
+/// The failure of the model on a batch. The log has the cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the model failed")]
 pub struct ModelFailed;
 
-/// Why one text has no output.
+/// The reasons why a text has no output.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TextError {
-    /// It is longer than the model reads, and the caller wanted no cut.
+    /// The text is longer than the model reads, and the caller wanted no truncation.
     #[error("{tokens_total} tokens exceed the model's limit of {max_tokens}")]
     TooLong {
         /// Tokens of the text, or a lower bound above the limit.
@@ -47,13 +47,13 @@ pub enum TextError {
         /// The model's limit.
         max_tokens: usize,
     },
-    /// There is nothing for the model to read: its tokenizer adds no special tokens, and finds none in the text.
+    /// The text has no tokens: the tokenizer adds no special tokens, and finds none in the text.
     #[error("the text has no tokens")]
     NoTokens,
-    /// The tokenizer failed on it.
+    /// The tokenizer failed on the text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The model failed; the cause is in the log.
+    /// The model failed; the log has the cause.
     #[error(transparent)]
     Model(#[from] ModelFailed),
 }

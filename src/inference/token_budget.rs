@@ -1,9 +1,9 @@
-//! How many tokens may wait for the model.
+//! The token budget: bounds the tokens that wait for the model, and admits calls.
 //!
-//! Unary calls and streams have separate room, so that a bulk load never makes a small call fail:
-//! a unary call that finds no room is refused with the time after which there should be some; a
-//! stream waits, and HTTP/2 flow control makes its client wait too. A unary call that could not be done by its deadline
-//! is refused too: work for it would be taken from calls that can.
+//! Unary calls and streams have separate budgets, so a bulk load never makes a small call fail. A unary call that finds
+//! no free tokens is refused, with the time after which there should be some. A stream waits, and HTTP/2 flow control
+//! makes its client wait too. A unary call that cannot be done by its deadline is refused as well: its work would take
+//! time from calls that can be done.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use super::lane::Lane;
 use super::pace::Pace;
 use crate::compute::{Deadline, Refused, WhenFull};
 
-/// A call that is not let in: try again later.
+/// The reasons why a call is not admitted. The client may try again later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Overloaded {
-    /// There is no room for its tokens.
+    /// The token budget has no free tokens for the call.
     #[error("{queued} tokens are waiting for the model and {wanted} more exceed the limit of {limit}")]
     Full {
         /// Tokens of unary calls that wait or are computed.
@@ -26,31 +26,31 @@ pub enum Overloaded {
         wanted: usize,
         /// `queue_tokens`.
         limit: usize,
-        /// When there should be room, from the measured speed of the model.
+        /// The time until there should be free tokens, by the measured speed of the model.
         retry_after: Duration,
     },
-    /// It would end after the caller's deadline.
+    /// The call would end after its deadline.
     #[error(
         "the deadline is in {left:?}, and with {queued} tokens waiting for the model {wanted} more need about {needed:?}: \
          send fewer texts at a time, or try again later"
     )]
     TooLate {
-        /// Tokens that wait before it.
+        /// Tokens that wait before the call.
         queued: usize,
-        /// Its own.
+        /// Tokens of the call.
         wanted: usize,
-        /// How long it would take.
+        /// The estimated time of the call.
         needed: Duration,
-        /// How long its caller waits.
+        /// The time until the deadline.
         left: Duration,
     },
-    /// Its texts cannot be tokenised now.
+    /// The texts cannot be tokenised now.
     #[error(transparent)]
     Tokenising(#[from] Refused),
 }
 
 impl Overloaded {
-    /// When to try again, where that may help.
+    /// The time after which to try again, if that may help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Full { retry_after, .. } => Some(*retry_after),
@@ -60,14 +60,14 @@ impl Overloaded {
     }
 }
 
-/// The soonest that it is worth trying again.
+/// The shortest time after which to try again.
 const LEAST_RETRY: Duration = Duration::from_millis(50);
 
-/// The part of the tokens that a call should have by its bytes, which it is judged by before they are counted: languages
-/// differ in the bytes of a token.
+/// The part of the estimated tokens that a call is judged by before its tokens are counted. It allows for languages,
+/// which differ in the bytes of a token.
 const SURE_TOKENS: f64 = 0.75;
 
-/// The room for tokens, and how fast it empties.
+/// The tokens that may wait for the model, and the speed at which they are computed.
 pub struct TokenBudget {
     limit: usize,
     unary: Arc<Semaphore>,
@@ -75,46 +75,46 @@ pub struct TokenBudget {
     pace: Arc<Pace>,
 }
 
-/// TokenBudget that a call, or one of its texts, takes until it is dropped.
+/// A permit for the tokens of a call, or of one of its texts. Dropping it gives them back.
 pub struct TokenPermit {
     permit: OwnedSemaphorePermit,
-    /// Tokens that wait because of it; `None` where nobody counts them.
-    counted: Option<Counted>,
+    /// The tokens that wait because of it; `None` if nobody counts them.
+    waiting: Option<WaitingTokens>,
 }
 
-struct Counted {
+struct WaitingTokens {
     pace: Arc<Pace>,
     lane: Lane,
     tokens: usize,
 }
 
 impl TokenPermit {
-    /// Takes the room of a text of `tokens`, or what is left, out of it.
+    /// Splits off the permit of a text of `tokens`, or the rest if that is less.
     pub fn split(&mut self, tokens: usize) -> Option<Self> {
         let permit = self.permit.split(tokens.min(self.permit.num_permits()))?;
-        let counted = self.counted.as_mut().map(|counted| {
-            let tokens = tokens.min(counted.tokens);
-            counted.tokens -= tokens;
-            Counted { pace: Arc::clone(&counted.pace), lane: counted.lane, tokens }
+        let waiting = self.waiting.as_mut().map(|waiting| {
+            let tokens = tokens.min(waiting.tokens);
+            waiting.tokens -= tokens;
+            WaitingTokens { pace: Arc::clone(&waiting.pace), lane: waiting.lane, tokens }
         });
-        Some(Self { permit, counted })
+        Some(Self { permit, waiting })
     }
 }
 
 impl From<OwnedSemaphorePermit> for TokenPermit {
     fn from(permit: OwnedSemaphorePermit) -> Self {
-        Self { permit, counted: None }
+        Self { permit, waiting: None }
     }
 }
 
-impl Drop for Counted {
+impl Drop for WaitingTokens {
     fn drop(&mut self) {
         self.pace.remove_waiting(self.tokens, self.lane);
     }
 }
 
 impl TokenBudget {
-    /// TokenBudget for `queue_tokens` of unary calls and as much for streams.
+    /// Creates a budget of `queue_tokens` for unary calls, and another of the same size for streams.
     pub fn new(queue_tokens: usize) -> Self {
         let limit = queue_tokens.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
@@ -125,7 +125,7 @@ impl TokenBudget {
         }
     }
 
-    /// What was measured of the model.
+    /// The measured speed of the model, and the tokens that wait.
     pub fn pace(&self) -> &Pace {
         &self.pace
     }
@@ -136,25 +136,25 @@ impl TokenBudget {
         self.check(tokens, lane, when_full)
     }
 
-    /// Takes room for a call of `tokens`. A call larger than all the room there is gets in when it is alone.
+    /// Takes a permit for a call of `tokens`. A call that exceeds the whole budget is admitted when it is alone.
     pub async fn acquire(&self, tokens: usize, lane: Lane, when_full: WhenFull) -> Result<TokenPermit, Overloaded> {
         self.check(tokens, lane, when_full)?;
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
         let permit = match when_full {
             WhenFull::Refuse(_) => {
-                Arc::clone(&self.unary).try_acquire_many_owned(permits).map_err(|_| self.overloaded(tokens))?
+                Arc::clone(&self.unary).try_acquire_many_owned(permits).map_err(|_| self.full(tokens))?
             }
             WhenFull::Wait => {
-                let entered = Arc::clone(&self.streams).acquire_many_owned(permits).await;
-                entered.expect("the semaphore is never closed")
+                let permit = Arc::clone(&self.streams).acquire_many_owned(permits).await;
+                permit.expect("the semaphore is never closed")
             }
         };
         self.pace.add_waiting(tokens, lane);
-        Ok(TokenPermit { permit, counted: Some(Counted { pace: Arc::clone(&self.pace), lane, tokens }) })
+        Ok(TokenPermit { permit, waiting: Some(WaitingTokens { pace: Arc::clone(&self.pace), lane, tokens }) })
     }
 
-    /// Refuses to go on with a call of which `tokens` are still to be computed, where they could not be in time even if
-    /// the model had nothing else to do. Others get its time.
+    /// Refuses to continue a call that would be too late even if the model computed nothing else. `tokens` of it are
+    /// still to be computed. Other calls get the time.
     pub fn check_remaining(&self, tokens: usize, deadline: Deadline) -> Result<(), Overloaded> {
         let Some(left) = deadline.left() else { return Ok(()) };
         let needed = self.pace.estimate_time_alone(tokens);
@@ -175,7 +175,7 @@ impl TokenBudget {
         Err(Overloaded::TooLate { queued: self.pace.waiting(lane), wanted, needed, left })
     }
 
-    fn overloaded(&self, wanted: usize) -> Overloaded {
+    fn full(&self, wanted: usize) -> Overloaded {
         let queued = self.limit - self.unary.available_permits();
         let excess = (queued + wanted).saturating_sub(self.limit).min(queued);
         let retry_after = Duration::from_secs_f64((excess as f64 / self.pace.rate()).clamp(0.05, 60.0));
@@ -190,7 +190,7 @@ mod tests {
     const REFUSE: WhenFull = WhenFull::Refuse(Deadline::NONE);
 
     #[tokio::test]
-    async fn a_full_room_refuses_with_a_time_from_the_measured_rate() {
+    async fn a_full_budget_refuses_with_a_time_from_the_measured_rate() {
         let budget = TokenBudget::new(1000);
         budget.pace().set_rate(100.0);
         let _inside = budget.acquire(900, Lane::Interactive, REFUSE).await.unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_larger_than_the_room_gets_in_alone() {
+    async fn a_call_larger_than_the_budget_is_admitted_alone() {
         let budget = TokenBudget::new(1000);
         let alone = budget.acquire(5000, Lane::Interactive, REFUSE).await.unwrap();
         assert!(budget.acquire(1, Lane::Interactive, REFUSE).await.is_err());
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn streams_wait_and_never_take_the_room_of_unary_calls() {
+    async fn streams_wait_and_never_take_the_tokens_of_unary_calls() {
         let budget = TokenBudget::new(10);
         let stream = budget.acquire(10, Lane::Interactive, WhenFull::Wait).await.unwrap();
         assert!(budget.acquire(10, Lane::Interactive, REFUSE).await.is_ok());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_done_by_its_deadline_is_refused_at_once() {
+    async fn a_call_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
         let budget = TokenBudget::new(100_000);
         budget.pace().set_rate(1_000.0);
         let within = |seconds| WhenFull::Refuse(Deadline::at(Instant::now() + Duration::from_secs(seconds)));
@@ -231,12 +231,12 @@ mod tests {
         assert!(matches!(refused, Some(Overloaded::TooLate { queued: 8_000, wanted: 2_000, .. })), "{refused:?}");
         let retry_after = refused.and_then(|refused| refused.retry_after()).unwrap();
         assert!(retry_after > Duration::from_secs(4) && retry_after < Duration::from_secs(6), "{retry_after:?}");
-        assert!(budget.precheck(8_000, Lane::Bulk, within(5)).is_err(), "before it is tokenised too");
+        assert!(budget.precheck(8_000, Lane::Bulk, within(5)).is_err(), "it is refused before it is tokenised, too");
         assert!(budget.acquire(2_000, Lane::Bulk, within(60)).await.is_ok());
         assert!(budget.acquire(2_000, Lane::Interactive, within(5)).await.is_ok(), "the other lane is free");
         assert!(budget.acquire(2_000, Lane::Bulk, REFUSE).await.is_ok(), "without a deadline it waits");
         drop(before);
-        assert!(budget.acquire(2_000, Lane::Bulk, within(5)).await.is_ok(), "those before it have left");
+        assert!(budget.acquire(2_000, Lane::Bulk, within(5)).await.is_ok(), "the calls before it have left");
     }
 
     #[tokio::test]
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_that_a_text_frees_is_no_longer_waited_for() {
+    async fn tokens_that_a_text_gives_back_no_longer_count_as_waiting() {
         let budget = TokenBudget::new(100);
         let mut call = budget.acquire(90, Lane::Bulk, REFUSE).await.unwrap();
         let texts: Vec<_> = (0..3).filter_map(|_| call.split(30)).collect();

@@ -1,32 +1,33 @@
-//! Text to token ids, cut to what the model reads.
+//! Turns a text into token ids, at most as many as the model reads.
 //!
-//! The tokenizer file's own truncation and padding are switched off: for several published models
-//! they contradict the model card, and padding is the encoder's business. Length comes from the card.
+//! Truncation and padding of the tokenizer file are switched off: for several published models they contradict the
+//! model card, and padding is left to the encoder. The length comes from the card.
 
 use std::panic::catch_unwind;
 
 use tokenizers::{PostProcessor, TruncationDirection};
 
-/// A text of more bytes than this for each token that the model reads is tokenised only up to
-/// there, and further only if that was not enough tokens. 16: English has 4 to 5 bytes a token.
+/// The bytes for each token that the model reads, up to which a text is tokenised at first. More of the text is
+/// tokenised only if that gave too few tokens. 16: English has 4 to 5 bytes a token.
 const BYTES_PER_TOKEN: usize = 16;
 
-/// Tokens past `max_tokens` that must be seen before the rest of a text is left unread. The cut may split a word, and
-/// what is left of the word may have other tokens than the whole.
+/// The tokens past `max_tokens` that must be seen before the rest of a text is left unread. The cut may split a word,
+/// and the rest of that word may have other tokens than the whole word.
 ///
-/// WordPiece (BERT, MPNet): the longest word that its vocabulary spells out has 100 characters, so no token before the
-/// margin is of a split word. Unigram (XLM-RoBERTa) and byte-level BPE (RoBERTa) spell out words of any length, and
-/// all of a text without spaces is one word; but two ends of one beginning share their tokens up to a few before they
-/// part. What can carry on through the margin is a run that repeats itself for thousands of bytes.
+/// WordPiece (BERT, MPNet): the longest word that the vocabulary spells out has 100 characters, so no token before the
+/// margin belongs to a split word. Unigram (XLM-RoBERTa) and byte-level BPE (RoBERTa) spell out words of any length,
+/// and a text without spaces is one word. But two words with the same beginning share their tokens up to a few before
+/// the point where they differ. Only a run that repeats itself for thousands of bytes can carry a difference through
+/// the margin.
 const MARGIN_TOKENS: usize = 128;
 
 /// A text as the model reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// At most `max_tokens` ids, special tokens included.
+    /// The token ids, at most `max_tokens`, special tokens included.
     pub ids: Vec<u32>,
-    /// Tokens of the whole text, special tokens included; a lower bound above `max_tokens` where
-    /// the end of the text was not read.
+    /// The number of tokens of the whole text, special tokens included. If the end of the text was not read, it is a
+    /// lower bound above `max_tokens`.
     pub total: usize,
 }
 
@@ -37,47 +38,47 @@ impl Tokens {
     }
 }
 
-/// How a model reads a text.
+/// The way in which a model reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Tokens that it reads, special tokens included.
+    /// The most tokens that it reads, special tokens included.
     pub max_tokens: usize,
-    /// It wants lower case, whatever its tokenizer does.
+    /// The text is put into lower case first, whatever the tokenizer does.
     pub lowercase: bool,
-    /// What is kept of a text that is too long.
+    /// The part of a long text that is kept.
     pub kept: Kept,
 }
 
-/// The part of a text that is kept where it is too long.
+/// The part of a text that is kept if it is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kept {
-    /// Its first tokens.
+    /// The first tokens.
     #[default]
     Beginning,
-    /// Its last tokens.
+    /// The last tokens.
     End,
 }
 
-/// A tokenizer file and a length.
+/// A tokenizer of a model, with its length.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     reading: Reading,
-    /// Special tokens around one text.
+    /// The number of special tokens around one text.
     added: usize,
 }
 
-/// Why a tokenizer cannot be used.
+/// The reasons why a tokenizer cannot be used, or fails on a text.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum TokenizerError {
     /// The file is not a tokenizer.
     #[error("not a tokenizer file: {0}")]
     Malformed(String),
-    /// There is no room for text beside the special tokens.
+    /// The special tokens leave no tokens for text.
     #[error("max_tokens is {max_tokens}, but the special tokens alone are {added}")]
     NoRoom {
-        /// The model's length.
+        /// The length of the model.
         max_tokens: usize,
-        /// Special tokens around one text.
+        /// The number of special tokens around one text.
         added: usize,
     },
     /// The tokenizer failed on a text.
@@ -85,11 +86,11 @@ pub enum TokenizerError {
     Text(String),
 }
 
-/// `tokenizers` panics on a file whose decoder is none that it knows.
+/// Reads a tokenizer file. `tokenizers` panics on a file whose decoder it does not know.
 fn read(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
     match catch_unwind(|| tokenizers::Tokenizer::from_bytes(json)) {
         Ok(read) => read.map_err(|error| error.to_string()),
-        Err(_) => Err("a part of it has a form that no tokenizer has".to_owned()),
+        Err(_) => Err("a part of it has a form that the tokenizer library does not know".to_owned()),
     }
 }
 
@@ -107,17 +108,17 @@ impl Tokenizer {
         Ok(Self { inner, reading, added })
     }
 
-    /// The greatest number of a token, added tokens included; none where there are no tokens.
+    /// The greatest id of a token, added tokens included; `None` if there are no tokens.
     pub fn last_token(&self) -> Option<u32> {
         self.inner.get_vocab(true).into_values().max()
     }
 
-    /// Tokens of a text that the model reads.
+    /// The most tokens of a text that the model reads.
     pub fn max_tokens(&self) -> usize {
         self.reading.max_tokens
     }
 
-    /// Tokens of `text`. Costs time linear in what has to be read of the text, not in its length.
+    /// Tokenises `text`. The time is linear in the part of the text that has to be read, not in its length.
     pub fn tokens(&self, text: &str) -> Result<Tokens, TokenizerError> {
         let fail = |e: tokenizers::Error| TokenizerError::Text(e.to_string());
         let lowered;
@@ -144,7 +145,7 @@ impl Tokenizer {
         Ok(Tokens { ids: encoding.get_ids().to_vec(), total })
     }
 
-    /// About `bytes` of the part of `text` that is kept, whole characters.
+    /// Returns about `bytes` of `text`, from the side that is kept, in whole characters.
     fn part<'a>(&self, text: &'a str, bytes: usize) -> &'a str {
         match self.reading.kept {
             Kept::Beginning => &text[..text.floor_char_boundary(bytes)],

@@ -1,9 +1,9 @@
 //! The threads that run a model.
 //!
-//! Each leads a team of its own through its batches; one that has nothing to do helps another.
+//! Each worker leads a team of its own through its batches. A worker without a batch helps another.
 //!
-//! Invariant: an error or a panic inside the model ends a batch, not the worker; every job that a
-//! worker took lands.
+//! Invariant: an error or a panic inside the model ends a batch, not the worker. Every job that a worker takes is
+//! completed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use super::token_budget::TokenBudget;
 use super::{Model, Run};
 use crate::machine::priority;
 
-/// What a worker works with, all of it shared with the others.
+/// A worker. All its parts are shared with the other workers.
 #[derive(Clone)]
 pub struct Worker {
     /// The model.
     pub model: Arc<dyn Model>,
-    /// Where its batches come from.
+    /// The source of its batches.
     pub scheduler: Arc<Scheduler>,
-    /// Where they land.
+    /// The table in which it completes texts.
     pub single_flight: Arc<SingleFlight>,
-    /// Who is told how fast it is.
+    /// The budget whose pace it measures.
     pub token_budget: Arc<TokenBudget>,
 }
 
-/// Why a batch has no rows.
+/// The reasons why a batch has no rows.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
-    /// The model said so.
+    /// The model returned an error.
     #[error("{0}")]
     Failed(super::RunError),
-    /// There is nothing that one could say of a text with them.
+    /// The rows are of no use.
     #[error("it gave values that are not finite")]
     NotFinite,
-    /// It has a mistake.
+    /// The model has a bug.
     #[error("it panicked")]
     Panicked,
 }
@@ -56,8 +56,8 @@ impl Worker {
                     self.batch(&batch, &mut model);
                     self.scheduler.finish(&team);
                 }
-                Work::Help(leader, news) => {
-                    leader.help(|| news != self.scheduler.news());
+                Work::Help(leader, seen) => {
+                    leader.help(|| seen != self.scheduler.changes());
                     self.scheduler.stop_helping(&leader);
                 }
             }
@@ -69,7 +69,7 @@ impl Worker {
         self.token_budget.pace().batch_started(Instant::now());
         let rows = match logged(model, &ids) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
-            // One text may have failed its neighbours, or memory did not do for all of them.
+            // One text may have failed the others, or the memory was too small for all of them.
             Err(_) if ids.len() > 1 => {
                 let mut alone = |ids| logged(model, &[ids])?.pop().ok_or(ModelFailed);
                 ids.iter().map(|ids| alone(ids)).collect()
@@ -90,7 +90,7 @@ fn logged(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelFaile
     })
 }
 
-/// One batch; a panic inside the model is an error of the batch.
+/// Runs the model on one batch. A panic inside the model becomes an error of the batch.
 pub fn run(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, BatchError> {
     match catch_unwind(AssertUnwindSafe(|| model(batch))) {
         Ok(Ok(rows)) if rows.iter().flatten().all(|v| v.is_finite()) => Ok(rows),

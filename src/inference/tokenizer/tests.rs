@@ -1,4 +1,4 @@
-//! The kinds of tokenizer that the models have, each with a vocabulary of a few words, and how texts are cut.
+//! Tests of the truncation of texts, with each kind of tokenizer that the models have, on a vocabulary of a few words.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ fn reading(max_tokens: usize) -> Reading {
     Reading { max_tokens, lowercase: false, kept: Kept::Beginning }
 }
 
-/// A WordPiece tokenizer of five words, with the truncation and padding that must not count.
+/// A WordPiece tokenizer of six tokens. Its file has truncation and padding, which must be ignored.
 pub fn tokenizer(max_tokens: usize) -> Tokenizer {
     let json = json!({
         "version": "1.0",
@@ -29,7 +29,7 @@ pub fn tokenizer(max_tokens: usize) -> Tokenizer {
     Tokenizer::new(json.to_string().as_bytes(), reading(max_tokens)).expect("a valid tokenizer")
 }
 
-/// `<s>`, `<pad>`, `</s>` and `<unk>`, as RoBERTa's family numbers them.
+/// The tokens `<s>`, `<pad>`, `</s>` and `<unk>`, with the ids of RoBERTa's family.
 fn special_tokens() -> Value {
     let token = |(id, content): (usize, &&str)| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
@@ -38,7 +38,7 @@ fn special_tokens() -> Value {
     ["<s>", "<pad>", "</s>", "<unk>"].iter().enumerate().map(token).collect()
 }
 
-/// XLM-RoBERTa's kind: the likeliest cut of a word into pieces.
+/// A tokenizer of XLM-RoBERTa's kind: the most likely division of a word into pieces.
 fn unigram(max_tokens: usize) -> Tokenizer {
     let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
     let named = |token: &str, id: u32| json!({"id": token, "ids": [id], "tokens": [token]});
@@ -67,7 +67,7 @@ fn unigram(max_tokens: usize) -> Tokenizer {
     Tokenizer::new(json.to_string().as_bytes(), reading(max_tokens)).expect("a valid tokenizer")
 }
 
-/// RoBERTa's kind: bytes, merged pair by pair.
+/// A tokenizer of RoBERTa's kind: bytes, merged pair by pair.
 fn byte_pairs(max_tokens: usize) -> Tokenizer {
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
@@ -109,7 +109,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_end_of_a_long_text_has_the_tokens_that_it_has_in_the_whole_where_words_end(
+    fn the_end_of_a_long_text_of_words_has_the_last_tokens_of_the_whole_text(
         spaced in "([abc]{1,30} ){300,400}[abc]", max_tokens in 3usize..100,
     ) {
         for tokenizer in [unigram(max_tokens), byte_pairs(max_tokens)] {
@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn the_head_of_a_long_text_has_the_tokens_that_it_has_in_the_whole_also_without_spaces(
+    fn the_beginning_of_a_long_text_has_the_first_tokens_of_the_whole_text_even_without_spaces(
         text in "[abc]{2500,6000}", spaced in "([abc]{1,30} ){300,400}", max_tokens in 3usize..100,
     ) {
         for tokenizer in [unigram(max_tokens), byte_pairs(max_tokens)] {
@@ -140,7 +140,7 @@ proptest! {
 }
 
 #[test]
-fn the_files_own_padding_and_truncation_do_not_count() {
+fn padding_and_truncation_of_the_file_are_ignored() {
     let tokens = tokenizer(64).tokens("Cats cat cats").unwrap();
     assert_eq!(tokens.ids, [1, 4, 5, 4, 4, 5, 2]);
     assert_eq!(tokens.total, 7);
@@ -148,7 +148,7 @@ fn the_files_own_padding_and_truncation_do_not_count() {
 }
 
 #[test]
-fn a_long_text_keeps_its_head_and_both_special_tokens() {
+fn a_long_text_keeps_its_beginning_and_both_special_tokens() {
     let tokens = tokenizer(5).tokens("cat cats cat cat").unwrap();
     assert_eq!(tokens.ids, [1, 4, 4, 5, 2]);
     assert_eq!(tokens.total, 7);
@@ -156,7 +156,7 @@ fn a_long_text_keeps_its_head_and_both_special_tokens() {
 }
 
 #[test]
-fn a_model_that_reads_the_end_of_a_long_text_gets_it_and_both_special_tokens() {
+fn a_model_that_reads_the_end_of_a_long_text_gets_the_end_and_both_special_tokens() {
     let json = serde_json::to_vec(&tokenizer(8).inner).unwrap();
     let from_end = |max_tokens| Reading { max_tokens, lowercase: false, kept: Kept::End };
     let short = Tokenizer::new(&json, from_end(5)).unwrap();
@@ -194,7 +194,7 @@ fn a_cut_inside_a_character_is_moved_to_its_start() {
 }
 
 #[test]
-fn a_length_without_room_for_text_is_refused() {
+fn a_length_that_only_special_tokens_fill_is_refused() {
     let json = serde_json::to_vec(&tokenizer(8).inner).unwrap();
     assert!(matches!(Tokenizer::new(&json, reading(2)), Err(TokenizerError::NoRoom { max_tokens: 2, added: 2 })));
 }
