@@ -3,15 +3,13 @@
 mod classify;
 mod embed;
 mod passes;
+mod report;
 mod search;
 mod top_k;
 mod vectors;
 mod workload;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
-
-use serde::Serialize;
 
 /// Measures this machine: latency, throughput, cost, recall
 #[derive(Debug, clap::Args)]
@@ -34,20 +32,4 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Classify(args) => classify::run(args).await,
         Command::TopK(args) => tokio::task::spawn_blocking(move || top_k::run(&args)).await?,
     }
-}
-
-/// Prints a report: as JSON, or as `shown` writes it for people.
-fn print<R: Serialize>(
-    report: &R,
-    json: bool,
-    shown: impl FnOnce(&R, &mut io::StdoutLock<'static>) -> io::Result<()>,
-) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, report)?;
-        writeln!(out)?;
-    } else {
-        shown(report, &mut out)?;
-    }
-    Ok(())
 }

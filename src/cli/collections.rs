@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use super::connection::Connection;
 use super::json;
-use super::say;
+use super::stderr::say;
 use super::table::{self, Align, Table};
 use crate::client::Client;
 use crate::wire::metadata;

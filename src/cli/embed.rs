@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::json;
 use super::new_file::NewFile;
 use super::npy::{Element, Npy};
-use super::say;
+use super::stderr::say;
 use super::texts::{self, Feed, Given, Text};
 use crate::client::item_error;
 use crate::wire::vector::{self, Values};

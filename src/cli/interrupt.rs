@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use tokio::sync::oneshot;
 
-use super::new_file;
+use super::unfinished;
 
 /// True if [`end`] or [`first`] handles the signals.
 static HANDLED: AtomicBool = AtomicBool::new(false);
@@ -47,7 +47,7 @@ pub fn first() -> oneshot::Receiver<Status> {
 }
 
 fn abandon(status: Status) -> ! {
-    new_file::remove_unfinished();
+    unfinished::remove_all();
     exit(status.into())
 }
 

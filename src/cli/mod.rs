@@ -21,17 +21,21 @@ mod npy;
 mod restore;
 mod serve;
 mod similarity;
+mod stderr;
 mod table;
 mod texts;
 mod top_k;
 mod train_head;
+mod unfinished;
 mod upload;
 mod verify;
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use stderr::say;
 
 /// Text to vectors, similarity, nearest neighbours and labels: one gRPC server with a local model.
 ///
@@ -85,11 +89,6 @@ pub fn main() -> ExitCode {
         say(&format!("error: {}", sentence(&error)));
         ExitCode::from(2)
     })
-}
-
-/// Prints a line on standard error. If that cannot be written, nobody reads it.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Joins an error and its causes, and leaves out a cause that the text before it quotes already.

@@ -7,18 +7,15 @@
 
 mod destination;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 
 use self::destination::Destination;
 use super::interrupt;
-
-/// Files that a signal must remove.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+use super::unfinished::UnfinishedFile;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -27,15 +24,7 @@ pub struct NewFile {
     /// Name for messages.
     shown: String,
     /// `None`: the file is written into directly.
-    renaming: Option<Renaming>,
-}
-
-/// The rename of a finished file from its temporary name.
-#[derive(Debug)]
-struct Renaming {
-    destination: PathBuf,
-    partial: PathBuf,
-    finished: bool,
+    unfinished: Option<UnfinishedFile>,
 }
 
 #[derive(Debug)]
@@ -48,7 +37,7 @@ impl NewFile {
     /// Begins the file that will be at `path`.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let mut shown = path.display().to_string();
-        let (to, renaming) = match Destination::of(path)? {
+        let (to, unfinished) = match Destination::of(path)? {
             Destination::Stdout => {
                 "standard output".clone_into(&mut shown);
                 (Target::Stdout(io::stdout()), None)
@@ -59,17 +48,15 @@ impl NewFile {
             }
             Destination::File { path: destination, replaced } => {
                 interrupt::end();
-                let (file, partial) = begin(&destination)?;
-                // From here on the file is removed unless it is finished.
-                let renaming = Renaming { destination, partial, finished: false };
+                let (file, unfinished) = UnfinishedFile::begin(destination)?;
                 if let Some(replaced) = replaced {
                     let kept = replaced.keep(&file);
-                    kept.with_context(|| format!("cannot give {} the mode of {shown}", renaming.partial.display()))?;
+                    kept.with_context(|| format!("cannot give {} the mode of {shown}", unfinished.partial.display()))?;
                 }
-                (Target::File(file), Some(renaming))
+                (Target::File(file), Some(unfinished))
             }
         };
-        Ok(Self { to: BufWriter::with_capacity(1 << 20, to), shown, renaming })
+        Ok(Self { to: BufWriter::with_capacity(1 << 20, to), shown, unfinished })
     }
 
     /// Refuses a path with an existing regular file.
@@ -81,7 +68,7 @@ impl NewFile {
 
     /// True for a pipe or a device: its reader gets the bytes at once, and they cannot be changed later.
     pub fn is_stream(&self) -> bool {
-        self.renaming.is_none()
+        self.unfinished.is_none()
     }
 
     /// True if the file is the standard output of this process, which then must not carry anything else.
@@ -93,71 +80,10 @@ impl NewFile {
     pub fn finish(mut self) -> anyhow::Result<()> {
         let shown = &self.shown;
         self.to.flush().with_context(|| format!("cannot write {shown}"))?;
-        let (Some(renaming), Target::File(file)) = (&mut self.renaming, self.to.get_ref()) else { return Ok(()) };
+        let (Some(unfinished), Target::File(file)) = (&mut self.unfinished, self.to.get_ref()) else { return Ok(()) };
         file.sync_all().with_context(|| format!("cannot write {shown}"))?;
-        renaming.rename().with_context(|| format!("cannot finish {shown}"))?;
-        sync_directory(&renaming.destination).with_context(|| format!("cannot sync the directory of {shown}"))
-    }
-}
-
-/// Removes all unfinished files. For the end of the process.
-pub fn remove_unfinished() {
-    // Stays locked: no file may be begun or renamed any more.
-    let unfinished = std::mem::ManuallyDrop::new(UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner));
-    for partial in unfinished.iter() {
-        let _ = fs::remove_file(partial);
-    }
-}
-
-/// Creates a file beside `destination`. It is readable by its owner alone if it replaces another, whose mode it gets
-/// later.
-fn begin(destination: &Path) -> anyhow::Result<(File, PathBuf)> {
-    let mut options = File::options();
-    // `create_new`, so that two commands with the same file do not write into each other, and no link is followed.
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    if destination.exists() {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
-    for n in 0.. {
-        let suffix = if n == 0 { String::new() } else { format!("-{n}") };
-        let partial = destination.with_added_extension(format!("{}{suffix}.partial", std::process::id()));
-        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        match options.open(&partial) {
-            Ok(file) => {
-                unfinished.push(partial.clone());
-                return Ok((file, partial));
-            }
-            // The name belongs to a killed process with our id, or to another file of ours.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && n < 100 => {}
-            Err(error) => {
-                return Err(error).with_context(|| {
-                    format!("cannot make {} (a file is written beside its destination first)", partial.display())
-                });
-            }
-        }
-    }
-    unreachable!("the last of the hundred tries returned")
-}
-
-impl Renaming {
-    fn rename(&mut self) -> io::Result<()> {
-        let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        fs::rename(&self.partial, &self.destination)?;
-        unfinished.retain(|partial| *partial != self.partial);
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Renaming {
-    fn drop(&mut self) {
-        if !self.finished {
-            let mut unfinished = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner);
-            // Its name marks it as partial, in case it cannot be removed.
-            let _ = fs::remove_file(&self.partial);
-            unfinished.retain(|partial| *partial != self.partial);
-        }
+        unfinished.rename().with_context(|| format!("cannot finish {shown}"))?;
+        sync_directory(&unfinished.destination).with_context(|| format!("cannot sync the directory of {shown}"))
     }
 }
 
@@ -221,6 +147,8 @@ fn sync_directory(file: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names(directory: &Path) -> Vec<String> {

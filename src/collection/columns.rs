@@ -15,10 +15,10 @@ pub(super) mod evaluate;
 mod fields;
 mod numbers;
 mod postings;
+mod span;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
@@ -27,15 +27,9 @@ use serde_json::{Map, Value};
 
 use super::filter::{Finite, Path, Scalar};
 use super::groups::Groups;
+use cost::{VALUE_BYTES, Values, text_bytes};
 use fields::{FieldId, Fields, ROOT};
 use postings::Postings;
-
-/// Bytes of an entry in the map of values, beside its text and its postings: the map's nodes are between six
-/// elevenths and three quarters full (measured: 93 bytes where values come in order, 74 in any order).
-const VALUE_BYTES: usize = 83;
-
-/// Bytes that a short text takes beyond its length: allocators round up.
-const TEXT_BYTES: usize = 8;
 
 /// The metadata of a collection's documents, by position in the index.
 #[derive(Default)]
@@ -44,7 +38,7 @@ pub(super) struct Columns {
     all: RoaringBitmap,
     fields: Fields,
     /// Documents by the value of a field, or of an element of it.
-    values: BTreeMap<(FieldId, Scalar), Postings>,
+    values: Values,
     /// Bytes of the map of values.
     value_bytes: usize,
 }
@@ -159,7 +153,7 @@ impl Columns {
     /// are added together may share new fields and values, which this counts for each; their real growth is known
     /// afterwards.
     pub(super) fn cost_of(&self, metadata: Option<&Map<String, Value>>) -> usize {
-        cost::of(self, metadata)
+        cost::of(&self.fields, &self.values, metadata)
     }
 
     /// Number of fields, those in objects included.
@@ -250,12 +244,5 @@ fn each_object<'m>(value: &'m Value, see: &mut impl FnMut(&'m Map<String, Value>
         Value::Object(inner) => see(inner),
         Value::Array(elements) => elements.iter().for_each(|element| each_object(element, see)),
         _ => {}
-    }
-}
-
-fn text_bytes(scalar: &Scalar) -> usize {
-    match scalar {
-        Scalar::Text(text) if !text.is_empty() => text.len() + TEXT_BYTES,
-        _ => 0,
     }
 }

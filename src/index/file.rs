@@ -10,7 +10,7 @@
 //! Invariants: a file has its name only when it is complete and synced; it never changes; it is deleted when the last
 //! reader of a segment that was replaced is gone.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder};
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -205,7 +205,7 @@ fn write(path: &Path, dimensions: usize, parts: &SegmentParts, members: &[Member
     header[..5].copy_from_slice(&counts);
     header[5] = u64::from(checksum(&counts, sections));
 
-    let mut out = Aligned { out: BufWriter::new(new_file(path)?), at: 0 };
+    let mut out = Aligned { out: BufWriter::new(files::create_private(path)?), at: 0 };
     out.write(bytemuck::cast_slice(&header))?;
     for section in sections {
         out.align()?;
@@ -222,14 +222,6 @@ fn make_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
-}
-
-pub(super) fn new_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 fn checksum(counts: &[u64; 5], sections: [&[u8]; 7]) -> u32 {

@@ -11,8 +11,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::file::new_file;
 use super::recall::{Kind, LEVELS};
+use crate::machine::files;
 
 const MAGIC: &[u8; 8] = b"cogrecl\x01";
 const BYTES: usize = 24;
@@ -39,7 +39,7 @@ impl Learned {
     pub(super) fn write(self, directory: &Path) -> io::Result<()> {
         let new = directory.join(NEW_FILE);
         let _ = fs::remove_file(&new);
-        let mut file = new_file(&new)?;
+        let mut file = files::create_private(&new)?;
         file.write_all(&self.encode())?;
         file.sync_all()?;
         fs::rename(&new, directory.join(FILE))

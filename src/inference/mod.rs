@@ -23,6 +23,7 @@ mod flight;
 pub(crate) mod fuzz;
 mod key;
 mod lane;
+mod model;
 mod pace;
 mod scheduler;
 #[cfg(test)]
@@ -36,31 +37,18 @@ mod worker;
 use std::sync::Arc;
 
 pub use cache::CacheStats;
+pub use model::{Model, Run};
 pub use text::{ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, WhenFull};
-use crate::machine::team::Team;
 use cache::Cache;
 use key::Keys;
 use scheduler::Scheduler;
 use single_flight::SingleFlight;
 use token_budget::TokenBudget;
 use worker::{Worker, run};
-
-/// A model that turns token ids into numbers. The threads that run it share it.
-pub trait Model: Send + Sync + 'static {
-    /// Prepares the model for one thread. Threads that help `team` may share its work.
-    fn for_thread(&self, team: Arc<Team>) -> Run;
-}
-
-/// A function that runs batches in one thread, with memory of its own. A batch is the token ids of each text, none of
-/// them empty; the result is `[texts][width]`.
-pub type Run = Box<dyn FnMut(&[&[u32]]) -> Result<Vec<Vec<f32>>, RunError>>;
-
-/// The reason why a batch could not be computed.
-pub type RunError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Settings of the queue, the batches and the cache.
 #[derive(Debug, Clone)]

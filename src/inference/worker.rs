@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch_queue::Batch;
+use super::model::{Model, Run, RunError};
 use super::scheduler::{Scheduler, Work};
 use super::single_flight::SingleFlight;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
-use super::{Model, Run};
 use crate::machine::priority;
 
 /// A worker. All its parts are shared with the other workers.
@@ -35,7 +35,7 @@ pub struct Worker {
 pub enum BatchError {
     /// The model returned an error.
     #[error("{0}")]
-    Failed(super::RunError),
+    Failed(RunError),
     /// The rows are of no use.
     #[error("it gave values that are not finite")]
     NotFinite,

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use super::simd::{Kernel, Simd, run, run_words, word};
-use super::tiles;
+use super::tiles::Tiles;
 use crate::machine::cpu::Level;
 
 /// Independent chains of operations: they hide a latency of four to five cycles on two ports, and fit into sixteen
@@ -18,7 +18,7 @@ const STEPS: usize = 20_000;
 /// alone: the best rate within `time`. Fused multiply-adds count as two operations. With tiles, the rate is a third
 /// of that of bf16 products, because three of them replace one of f32 (see [`super::gemm::bf16x3`]).
 pub fn flops(level: Level, time: Duration) -> f64 {
-    match tiles::of(level) {
+    match Tiles::of(level) {
         Some(tiles) => {
             let shaped = tiles.shape();
             best(time, || shaped.multiply_bf16(STEPS / 4)) / 3.0
@@ -29,7 +29,7 @@ pub fn flops(level: Level, time: Duration) -> f64 {
 
 /// Operations per second of the byte dot product that [`super::gemm::int8`] uses.
 pub fn byte_ops(level: Level, time: Duration) -> f64 {
-    match tiles::of(level) {
+    match Tiles::of(level) {
         Some(tiles) => {
             let shaped = tiles.shape();
             best(time, || shaped.multiply_bytes(STEPS / 4))

@@ -10,9 +10,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod dispatch;
 mod portable;
 
-use crate::machine::cpu::Level;
+pub use dispatch::{run, run_words};
 
 /// The operations of one instruction set on vectors of [`Simd::LANES`] f32.
 pub trait Simd: Copy {
@@ -130,46 +131,6 @@ pub trait Kernel {
     type Output;
     /// Computes the result. Implementations are `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
-}
-
-/// Runs `kernel` with the instructions of `level`, or portable code if this machine lacks them. The kernel must not
-/// use VNNI or tiles: levels that differ only in these share the code.
-pub fn run<K: Kernel>(level: Level, kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
-    match level {
-        Level::Avx512 | Level::Avx512Vnni | Level::Amx => {
-            if let Some(simd) = avx512::Avx512::<false>::detect() {
-                return simd.call(kernel);
-            }
-        }
-        Level::Avx2Fma | Level::AvxVnni => {
-            if let Some(simd) = avx2::Avx2Fma::<false>::detect() {
-                return simd.call(kernel);
-            }
-        }
-        Level::Portable | Level::Neon => {}
-    }
-    let _ = level;
-    portable::Portable.call(kernel)
-}
-
-/// Runs a kernel that computes dot products of small integers; otherwise as [`run`].
-pub fn run_words<K: Kernel>(level: Level, kernel: K) -> K::Output {
-    #[cfg(target_arch = "x86_64")]
-    match level {
-        Level::Avx512Vnni | Level::Amx => {
-            if let Some(simd) = avx512::Avx512::<true>::detect() {
-                return simd.call(kernel);
-            }
-        }
-        Level::AvxVnni => {
-            if let Some(simd) = avx2::Avx2Fma::<true>::detect() {
-                return simd.call(kernel);
-            }
-        }
-        Level::Avx512 | Level::Avx2Fma | Level::Portable | Level::Neon => {}
-    }
-    run(level, kernel)
 }
 
 #[cfg(test)]

@@ -16,8 +16,6 @@ pub(super) use absent::{Shaped, Tiles};
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::{Shaped, Tiles};
 
-use crate::machine::cpu::Level;
-
 /// Rows and columns of the sums of a block.
 pub(super) const BLOCK: usize = 32;
 /// Rows of a tile.
@@ -47,11 +45,6 @@ pub(super) struct Block {
     pub ahead: *const i32,
     /// At least 1.
     pub ahead_lines: usize,
-}
-
-/// The tiles of a level, if it has them.
-pub(super) fn of(level: Level) -> Option<Tiles> {
-    if level == Level::Amx { Tiles::detect() } else { None }
 }
 
 /// Cuts rows into blocks: (first row, rows).

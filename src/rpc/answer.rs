@@ -124,6 +124,12 @@ impl<S: Stream<Item = Result<Answer, Status>>> HttpBody for Sending<S> {
     }
 }
 
+/// Returns the answer if it fits in a message.
+pub fn bounded<M: Message>(answer: M, limits: &Limits) -> Result<M, Failure> {
+    check(answer.encoded_len(), limits)?;
+    Ok(answer)
+}
+
 #[cfg(test)]
 mod tests {
     use futures::stream;

@@ -22,7 +22,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::admission::CallPermit;
-use super::connection::{Peer, Served};
+use super::peer::{Peer, Served};
 use super::progress::Progress;
 use super::request::{Expected, MIN_PROGRESS, Messages};
 use super::unpack::Encoding;

@@ -6,7 +6,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,14 +17,11 @@ use http::Request;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
-use tonic::service::Routes;
 
 use super::accept::ConnectionPermit;
 use super::call;
 use super::frames::{Counted, Seen};
-use super::methods::CallLimiters;
-use super::request::{ClientTimeouts, Memory};
-use crate::budget::ByteBudget;
+use super::peer::{Peer, Served};
 
 /// HTTP/2 flow-control windows. 256 KiB keep a stream of documents flowing over a network with a few milliseconds of
 /// latency. 1 MiB is the most memory that a connection costs while none of it is read.
@@ -54,84 +50,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shortest interval between two checks of a connection.
 const MIN_PAUSE: Duration = Duration::from_millis(200);
-
-/// The settings of connections and their calls.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Bytes of one message in either direction, decompressed.
-    pub max_message_bytes: usize,
-    /// The time limits for the client of a call.
-    pub client_timeouts: ClientTimeouts,
-    /// Time for the first frame of a connection. Higher: slower networks can connect, and silent connections stay
-    /// longer.
-    pub handshake_timeout: Duration,
-    /// Time that a connection may have no call. Higher: clients that call rarely reconnect less often, and unused
-    /// connections stay longer.
-    pub connection_idle_timeout: Duration,
-}
-
-/// The state that all connections share.
-#[derive(Debug)]
-pub struct Served {
-    /// The services.
-    pub routes: Routes,
-    /// The limits of concurrent calls.
-    pub limiters: CallLimiters,
-    /// The memory of requests.
-    pub memory: Memory,
-    /// The settings.
-    pub options: Options,
-}
-
-/// The other end of a connection.
-#[derive(Debug)]
-pub struct Peer {
-    /// The number of the connection.
-    pub id: u64,
-    /// The memory that its requests may take.
-    pub memory: ByteBudget,
-    begun: Instant,
-    calls: AtomicUsize,
-    last_call_ms: AtomicU64,
-}
-
-impl Peer {
-    fn new(memory: ByteBudget) -> Arc<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            memory,
-            begun: Instant::now(),
-            calls: AtomicUsize::new(0),
-            last_call_ms: AtomicU64::new(0),
-        })
-    }
-
-    /// Counts a call until the result is dropped.
-    pub fn begin_call(self: &Arc<Self>) -> ActiveCall {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        ActiveCall(Arc::clone(self))
-    }
-
-    /// The time since the last call ended; zero during a call.
-    fn idle_for(&self) -> Duration {
-        if self.calls.load(Ordering::Relaxed) > 0 {
-            return Duration::ZERO;
-        }
-        self.begun.elapsed().saturating_sub(Duration::from_millis(self.last_call_ms.load(Ordering::Relaxed)))
-    }
-}
-
-/// A call in progress.
-#[derive(Debug)]
-pub struct ActiveCall(Arc<Peer>);
-
-impl Drop for ActiveCall {
-    fn drop(&mut self) {
-        self.0.last_call_ms.store(self.0.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Serves a connection until it ends. `stop` becomes true when the server stops: then calls in progress continue, and
 /// new ones are not accepted.

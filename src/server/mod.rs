@@ -10,6 +10,7 @@ mod connection;
 mod frames;
 mod methods;
 mod open_files;
+mod peer;
 mod progress;
 mod request;
 mod timeout;
@@ -28,15 +29,15 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use accept::Limits as ConnectionLimits;
-pub use connection::Options as ConnectionOptions;
 pub use open_files::default_connections;
+pub use peer::Options as ConnectionOptions;
 pub use request::ClientTimeouts;
 
 use crate::budget::ByteBudget;
 use crate::rpc::{Api, Engine, Service};
 use crate::wire;
-use connection::Served;
 use methods::CallLimiters;
+use peer::Served;
 use request::Memory;
 
 /// The service name of health checks, in addition to the empty one.

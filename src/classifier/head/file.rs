@@ -18,12 +18,9 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
-use super::{Head, HeadError, Label, MadeFor, Training};
-
-/// What the file says it is.
-pub const FORMAT: &str = "cognate-head";
-/// The version that is written, and read.
-pub const VERSION: u64 = 1;
+use super::error::{FORMAT, HeadError, VERSION};
+use super::training::Training;
+use super::{Head, Label, MadeFor};
 
 /// What every version begins with.
 #[derive(Deserialize)]

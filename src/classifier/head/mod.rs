@@ -8,19 +8,22 @@
 //! them and files are left to others.
 
 mod confusion;
+mod error;
 mod examples;
 mod file;
 mod folds;
 mod regression;
+mod training;
 mod validate;
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 pub use confusion::{Confusion, Score};
+pub use error::HeadError;
 pub use examples::{ClassWeights, Examples};
+pub use training::Training;
 pub use validate::{TrainError, TrainOptions, Trained, train};
 
 use crate::kernel::dot;
@@ -43,21 +46,6 @@ pub struct MadeFor {
     pub fingerprint: String,
 }
 
-/// How a head came about.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Training {
-    /// As in [`TrainOptions`].
-    pub l2: f64,
-    /// How much an example counted.
-    pub class_weights: ClassWeights,
-    /// Folds of the cross-validation.
-    pub folds: usize,
-    /// Share of the examples that cross-validation labelled right, 0 to 1.
-    pub accuracy: f64,
-    /// What dealt the folds.
-    pub seed: u64,
-}
-
 /// One label, and what speaks for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Label {
@@ -69,39 +57,6 @@ pub struct Label {
     pub bias: f32,
     /// `[dimensions]`
     pub weights: Vec<f32>,
-}
-
-/// Why something is no head.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the message of each error names its fields")]
-pub enum HeadError {
-    /// Not JSON, or a field is missing or of another type.
-    #[error("no head: {0}")]
-    Json(serde_json::Error),
-    /// Some other JSON.
-    #[error("format is {0:?}, and must be {expected:?}", expected = file::FORMAT)]
-    Format(String),
-    /// Of a later release.
-    #[error("version is {0}, and must be {expected}", expected = file::VERSION)]
-    Version(u64),
-    /// Nothing to tell apart.
-    #[error("labels has {0} of them, and must have at least 2")]
-    TooFewLabels(usize),
-    /// A text or a list that must not be empty.
-    #[error("{0} is empty")]
-    Empty(String),
-    /// Two labels that nobody could tell apart.
-    #[error("labels[{second}].name is {name:?}, as is that of labels[{first}], and must be its own")]
-    Repeated { name: String, first: usize, second: usize },
-    /// A label's weights are not as many as the dimensions.
-    #[error("labels[{label}].weights has {found} values, and must have {dimensions}: the dimensions")]
-    Weights { label: usize, found: usize, dimensions: usize },
-    /// NaN or infinite.
-    #[error("{field} is {value}, and must be finite")]
-    NotFinite { field: String, value: f32 },
-    /// A number out of bounds.
-    #[error("{field} is {value}, and must be {limit}")]
-    OutOfBounds { field: &'static str, value: f64, limit: &'static str },
 }
 
 impl Head {
@@ -188,19 +143,6 @@ impl Head {
                 let first = self.labels.iter().position(|other| other.name == label.name).unwrap_or(0);
                 return Err(HeadError::Repeated { name: label.name.clone(), first, second: i });
             }
-        }
-        Ok(())
-    }
-}
-
-impl Training {
-    fn check(&self) -> Result<(), HeadError> {
-        let out = |field, value, limit| Err(HeadError::OutOfBounds { field, value, limit });
-        if !(self.l2 > 0.0 && self.l2.is_finite()) {
-            return out("training.l2", self.l2, "above 0");
-        }
-        if !(0.0..=1.0).contains(&self.accuracy) {
-            return out("training.accuracy", self.accuracy, "from 0 to 1");
         }
         Ok(())
     }

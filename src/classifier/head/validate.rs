@@ -13,8 +13,9 @@ use thiserror::Error;
 
 use super::confusion::Confusion;
 use super::examples::{ClassWeights, Examples};
+use super::folds;
 use super::regression::{self, CLOSE, EXACT, Fit, Fitter, L2};
-use super::{Training, folds};
+use super::training::Training;
 
 /// Penalties tried, as scikit-learn's C = 1 / (l2 · examples), which means the same for any number of examples: from
 /// weights near 0 to nearly free ones. The loss of held-out examples falls and then rises with C. So the first C that

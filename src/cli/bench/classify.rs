@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             report.rows.extend(measure(&sender, classifier, &texts).await?);
         }
     }
-    super::print(&report, args.json, |report, out| report.write(out))?;
+    super::report::print(&report, args.json, |report, out| report.write(out))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -98,7 +98,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             report.rows.push(Row { workload, pass, share_of_peak });
         }
     }
-    super::print(&report, args.json, |report, out| report.write(out))?;
+    super::report::print(&report, args.json, |report, out| report.write(out))?;
     Ok(ExitCode::SUCCESS)
 }
 

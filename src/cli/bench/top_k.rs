@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         default_ef: index.quality().ef_search,
         rows,
     };
-    super::print(&report, args.json, |report, out| report.write(out))?;
+    super::report::print(&report, args.json, |report, out| report.write(out))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,8 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::super::input::Location;
-use super::super::{say, table};
+use super::super::stderr::say;
+use super::super::table;
 use super::bookmark::{Mark, Position};
 
 /// Rejected records that are printed on standard error; more are only counted.

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::super::{say, table};
+use super::super::stderr::say;
+use super::super::table;
 use super::Args;
 use super::bookmark::{Bookmark, EarlierLoad, Mark, Position};
 use crate::client::{self, Client, reader};

@@ -5,8 +5,8 @@
 
 use std::io::{self, BufRead};
 
-use super::lines::{KEPT_BYTES, Line};
-use super::{Error, MAX_RECORD_BYTES};
+use super::error::Error;
+use super::lines::{KEPT_BYTES, Line, MAX_RECORD_BYTES};
 
 /// The elements of the array in `input`, each as a [`Line`] with the line on which it begins.
 pub(super) fn elements(input: impl BufRead) -> impl Iterator<Item = Result<Line, Error>> {

@@ -5,11 +5,14 @@ use std::io::BufRead;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
+use super::error::{Bad, Error};
+use super::notes::Notes;
 use super::number::{self, Double, LargeNumbers};
+use super::options::Options;
+use super::record::{Parsed, Record};
 use super::rows::{Row, RowReader};
 use super::syntax::shortened;
 use super::types::Type;
-use super::{Bad, Error, Notes, Options, Parsed, Record};
 use crate::wire::Document;
 
 /// The records after the header.

@@ -2,7 +2,9 @@
 
 use std::io::BufRead;
 
-use super::{Error, Format, Options, syntax};
+use super::error::Error;
+use super::options::{Format, Options};
+use super::syntax;
 
 /// The layout of JSON in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The errors of records that are not documents, and of files that are not read to their end.
 
-use super::MAX_RECORD_BYTES;
+use super::lines::MAX_RECORD_BYTES;
 use super::syntax::shortened;
 
 /// The reason why a record is not a document.

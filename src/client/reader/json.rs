@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
+use super::error::Bad;
 use super::number::{self as numbers, Double, LargeNumbers};
+use super::options::Options;
+use super::record::Parsed;
 use super::syntax::{self, Node, shortened};
-use super::{Bad, Options, Parsed};
 use crate::wire::metadata::MAX_DEPTH;
 use crate::wire::{Document, Vector};
 

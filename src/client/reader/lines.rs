@@ -2,7 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::MAX_RECORD_BYTES;
+/// The longest record that is read, in bytes. A longer one is more likely a file of another format than a document.
+pub const MAX_RECORD_BYTES: usize = 64 << 20;
 
 /// A line without its end (`\n` or `\r\n`).
 #[derive(Debug, PartialEq)]

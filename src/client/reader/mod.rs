@@ -14,169 +14,29 @@ pub(crate) mod fuzz;
 mod ids;
 mod json;
 mod lines;
+mod notes;
 mod number;
+mod options;
+mod record;
 mod rows;
 mod syntax;
 mod types;
 
 use std::io::BufRead;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 pub use detect::is_json_object;
 pub use error::{Bad, Error};
 pub use ids::MadeUpIds;
+pub use lines::MAX_RECORD_BYTES;
 pub use number::LargeNumbers;
+pub use options::{Format, Options};
+pub use record::{Record, Remarks};
 pub use types::{Type, Types};
 
 use self::detect::Layout;
+use self::notes::Notes;
+use self::record::Parsed;
 use crate::wire::Document;
-
-/// The longest record that is read, in bytes. A longer one is more likely a file of another format than a document.
-pub const MAX_RECORD_BYTES: usize = 64 << 20;
-
-/// The format of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object on each line: `id`, `text`, `metadata`, `vector`; any other field is added to the metadata. Or
-    /// one array of these objects.
-    Jsonl,
-    /// Comma-separated values with a header: `id`, `text`; any other column becomes metadata.
-    Csv,
-    /// Tab-separated values with a header.
-    Tsv,
-    /// Each line is a text; empty lines are skipped.
-    Lines,
-}
-
-impl Format {
-    /// Returns the format by the extension: `.jsonl`, `.ndjson` or `.json`; `.csv`; `.tsv` or `.tab`; otherwise plain
-    /// lines.
-    pub fn of(path: &Path) -> Self {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
-        match extension.as_deref().and_then(|extension| extension.to_str()) {
-            Some("jsonl" | "ndjson" | "json") => Self::Jsonl,
-            Some("csv") => Self::Csv,
-            Some("tsv" | "tab") => Self::Tsv,
-            _ => Self::Lines,
-        }
-    }
-
-    /// Returns true if the format has a header with column names.
-    pub fn has_columns(self) -> bool {
-        matches!(self, Self::Csv | Self::Tsv)
-    }
-}
-
-/// The options for reading a file.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The format.
-    pub format: Format,
-    /// True if the user set the format: then lines that look like another format are accepted as plain text.
-    pub format_is_given: bool,
-    /// The flag that sets the format, for messages.
-    pub format_flag: Option<&'static str>,
-    /// The rule for the ids of records without one.
-    pub made_up_ids: MadeUpIds,
-    /// The column or field with the id, which must exist. `None`: `id`, if it exists.
-    pub id_column: Option<String>,
-    /// The column or field with the text, which must exist. `None`: `text`.
-    pub text_column: Option<String>,
-    /// The separator of the fields of a CSV file; `None`: the format's own.
-    pub delimiter: Option<u8>,
-    /// True if quotes enclose the fields of a CSV file; otherwise they are part of the text.
-    pub has_quotes: bool,
-    /// The types of CSV columns.
-    pub types: Types,
-    /// The treatment of whole numbers that metadata cannot hold.
-    pub large_numbers: LargeNumbers,
-    /// Records that end within this number of bytes are skipped, but their lines are counted. 0: none are skipped.
-    pub after_bytes: u64,
-}
-
-impl Options {
-    /// The options for a file with the usual names. `stem` is the name of the file in generated ids.
-    pub fn new(format: Format, stem: impl Into<String>) -> Self {
-        Self {
-            format,
-            format_is_given: false,
-            format_flag: None,
-            made_up_ids: MadeUpIds::ByContent { stem: stem.into() },
-            id_column: None,
-            text_column: None,
-            delimiter: None,
-            has_quotes: true,
-            types: Types::default(),
-            large_numbers: LargeNumbers::default(),
-            after_bytes: 0,
-        }
-    }
-
-    fn id_column(&self) -> &str {
-        self.id_column.as_deref().unwrap_or("id")
-    }
-
-    fn text_column(&self) -> &str {
-        self.text_column.as_deref().unwrap_or("text")
-    }
-}
-
-/// One record of a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Record {
-    /// The line on which it begins, from 1.
-    pub line: u64,
-    /// Bytes of the input up to its end, with the line end if there is one.
-    pub end: u64,
-    /// The text of the record in the file, without its line end; only a part if it is too long.
-    pub raw: String,
-    /// The document, or the reason why there is none.
-    pub document: Result<Document, Bad>,
-    /// The changes from the record to the document.
-    pub remarks: Remarks,
-}
-
-/// The parts of a document that were generated or changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Remarks {
-    /// True if the record has no id, so one was generated.
-    pub made_up_id: bool,
-    /// The count of metadata numbers that are stored differently from the file, by the rule of [`LargeNumbers`].
-    pub large_numbers: u32,
-}
-
-impl Record {
-    fn new(line: u64, end: u64, raw: Vec<u8>, parsed: Result<Parsed, Bad>) -> Self {
-        let raw = String::from_utf8(raw).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
-        let (document, remarks) = match parsed {
-            Ok(Parsed { document, remarks }) => (Ok(document), remarks),
-            Err(bad) => (Err(bad), Remarks::default()),
-        };
-        Self { line, end, raw, document, remarks }
-    }
-}
-
-/// A document with its remarks.
-#[derive(Debug)]
-struct Parsed {
-    document: Document,
-    remarks: Remarks,
-}
-
-impl Parsed {
-    /// The document with this id, or with a generated one if the record has none.
-    fn new(id: Option<String>, mut document: Document, line: u64, options: &Options) -> Self {
-        let made_up_id = id.is_none();
-        document.id = id.unwrap_or_else(|| options.made_up_ids.id(line, &document));
-        Self { document, remarks: Remarks { made_up_id, large_numbers: 0 } }
-    }
-
-    fn with_large_numbers(mut self, large_numbers: u32) -> Self {
-        self.remarks.large_numbers = large_numbers;
-        self
-    }
-}
 
 /// The records of a file, in order. An `Err` is the last item.
 pub struct Records<'i> {
@@ -187,7 +47,7 @@ pub struct Records<'i> {
 impl Records<'_> {
     /// Returns the notes about the whole file since the last call.
     pub fn notes(&self) -> Vec<String> {
-        std::mem::take(&mut self.notes.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.notes.take()
     }
 }
 
@@ -196,16 +56,6 @@ impl Iterator for Records<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.records.next()
-    }
-}
-
-/// Notes about a file, added by the reader of its format.
-#[derive(Debug, Clone, Default)]
-struct Notes(Arc<Mutex<Vec<String>>>);
-
-impl Notes {
-    fn add(&self, note: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 }
 
@@ -297,20 +147,6 @@ mod tests {
 
     fn records(input: &str, format: Format) -> Vec<Record> {
         read(input.as_bytes(), &by_line(format)).unwrap().map(Result::unwrap).collect()
-    }
-
-    #[test]
-    fn the_extension_decides_the_format() {
-        for (path, format) in [
-            ("a/b.jsonl", Format::Jsonl),
-            ("b.NDJSON", Format::Jsonl),
-            ("b.csv", Format::Csv),
-            ("b.TSV", Format::Tsv),
-            ("b.txt", Format::Lines),
-            ("b", Format::Lines),
-        ] {
-            assert_eq!(Format::of(Path::new(path)), format, "{path}");
-        }
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use std::io::{self, BufRead};
 
-use super::{Error, MAX_RECORD_BYTES};
+use super::error::Error;
+use super::lines::MAX_RECORD_BYTES;
 
 /// A row that is not blank.
 #[derive(Debug, Default, PartialEq)]

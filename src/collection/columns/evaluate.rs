@@ -16,6 +16,7 @@ use super::Columns;
 use super::fields::FieldId;
 use super::numbers::Numbers;
 use super::postings::{Postings, Union};
+use super::span::Span;
 use crate::collection::filter::{Bounds, Filter, Finite, Path, Scalar};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -59,15 +60,6 @@ where
     G: Deref<Target: Corpus>,
 {
     Evaluation { lock, stop, fields: HashMap::new(), copied: 0 }.of(filter)
-}
-
-/// An interval of numbers. Each end may be included or excluded.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Span {
-    from: Finite,
-    without_from: bool,
-    to: Finite,
-    with_to: bool,
 }
 
 struct Evaluation<'e, L> {
@@ -240,43 +232,4 @@ fn merged(bounds: Vec<Bounds>) -> Vec<Span> {
         }
     }
     merged
-}
-
-impl Span {
-    const ALL: Self = Self { from: Finite::MIN, without_from: false, to: Finite::MAX, with_to: true };
-
-    fn of(bounds: Bounds) -> Self {
-        let (from, without_from) = match bounds.lower() {
-            Bound::Included(from) => (from, false),
-            Bound::Excluded(from) => (from, true),
-            Bound::Unbounded => (Finite::MIN, false),
-        };
-        let (to, with_to) = match bounds.upper() {
-            Bound::Included(to) => (to, true),
-            Bound::Excluded(to) => (to, false),
-            Bound::Unbounded => (Finite::MAX, true),
-        };
-        Self { from, without_from, to, with_to }
-    }
-
-    /// True if nothing lies between this span and `next`, which does not begin before it.
-    fn reaches(self, next: Self) -> bool {
-        next.from < self.to || next.from == self.to && (self.with_to || !next.without_from)
-    }
-
-    fn bounds(self) -> (Bound<Finite>, Bound<Finite>) {
-        (
-            if self.without_from { Bound::Excluded(self.from) } else { Bound::Included(self.from) },
-            if self.with_to { Bound::Included(self.to) } else { Bound::Excluded(self.to) },
-        )
-    }
-
-    pub(super) fn ends_before(&self, x: f64) -> bool {
-        self.to.get() < x || self.to.get() == x && !self.with_to
-    }
-
-    pub(super) fn contains(&self, x: f64) -> bool {
-        let above = self.from.get() < x || self.from.get() == x && !self.without_from;
-        above && !x.is_nan() && !self.ends_before(x)
-    }
 }

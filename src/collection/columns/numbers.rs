@@ -5,8 +5,8 @@
 
 use roaring::RoaringBitmap;
 
-use super::evaluate::Span;
 use super::postings::{Postings, Union};
+use super::span::Span;
 use crate::collection::filter::Finite;
 use crate::compute::stop::{Stop, Stopped};
 

@@ -1,6 +1,7 @@
 //! Tests of columns against plain evaluation, and of their counted bytes.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::json;

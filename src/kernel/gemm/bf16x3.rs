@@ -39,13 +39,13 @@ pub struct LinearBf16x3 {
 impl LinearBf16x3 {
     /// True if the level has tiles: then its linear layers should be of this type.
     pub fn is_for(level: Level) -> bool {
-        crate::kernel::tiles::of(level).is_some()
+        Tiles::of(level).is_some()
     }
 
     /// Splits and packs `weight`, [outputs, inputs] row-major as PyTorch stores it, and `bias`, `[outputs]`. All
     /// numbers are finite. `None` if the level has no tiles. Panics if the lengths disagree.
     pub fn pack(level: Level, weight: &[f32], bias: &[f32]) -> Option<Self> {
-        let tiles = crate::kernel::tiles::of(level)?;
+        let tiles = Tiles::of(level)?;
         let outputs = bias.len();
         let inputs = weight.len().checked_div(outputs).unwrap_or(0);
         assert_eq!(weight.len(), outputs * inputs, "a weight is [outputs, inputs]");

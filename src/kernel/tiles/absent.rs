@@ -3,6 +3,7 @@
 use std::mem::MaybeUninit;
 
 use super::{Block, Sums};
+use crate::machine::cpu::Level;
 
 /// An empty type.
 #[derive(Clone, Copy)]
@@ -12,7 +13,7 @@ pub(in crate::kernel) enum Tiles {}
 pub(in crate::kernel) enum Shaped {}
 
 impl Tiles {
-    pub(in crate::kernel) fn detect() -> Option<Self> {
+    pub(in crate::kernel) fn of(_: Level) -> Option<Self> {
         None
     }
 

@@ -18,14 +18,14 @@ const WEIGHT_STRIDE: usize = 4 * BLOCK;
 const STEP_WEIGHTS: usize = TILE_ROWS * WEIGHT_STRIDE;
 
 /// Proof that the processor has AMX for bytes and bf16, and that the system lets this process use it. Only
-/// [`Tiles::detect`] makes one.
+/// [`Tiles::of`] makes one.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Tiles(());
 
 impl Tiles {
-    /// Makes the proof if [`Level::Amx`] is supported.
-    pub(in crate::kernel) fn detect() -> Option<Self> {
-        Level::Amx.is_supported().then_some(Self(()))
+    /// The tiles of a level, if it has them and this machine supports it.
+    pub(in crate::kernel) fn of(level: Level) -> Option<Self> {
+        (level == Level::Amx && level.is_supported()).then_some(Self(()))
     }
 
     /// Sets the shape of this thread's tiles.

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 use super::dequantise::PENDING;
-use super::{LinearInt8, Product};
+use super::product::Product;
 use crate::kernel::gemm::panels::NEAR;
 use crate::kernel::gemm::quantise::GROUP;
 use crate::kernel::simd::{Kernel, Simd};
@@ -31,6 +31,7 @@ impl Kernel for Blocks<'_> {
         assert!(layer.width == BLOCK && layer.word == 4, "a panel is a block wide, and a word has four bytes");
         let shaped = self.tiles.shape();
         let (panel_words, groups) = (layer.panel_words(), x.groups());
+        let steps = panel_words / STEP_WORDS;
         let blocks = row_blocks(x.rows()).count();
         let lines = (STEP_WORDS / 16).div_ceil(blocks.max(1));
         let mut sums = [const { MaybeUninit::<Sums<i32>>::uninit() }; PENDING];
@@ -42,7 +43,7 @@ impl Kernel for Blocks<'_> {
                 for group in (0..groups).step_by(PENDING) {
                     let count = PENDING.min(groups - group);
                     for (g, sums) in (group..group + count).zip(&mut sums) {
-                        let (from, to) = (g * GROUP_STEPS, layer.steps().min((g + 1) * GROUP_STEPS));
+                        let (from, to) = (g * GROUP_STEPS, steps.min((g + 1) * GROUP_STEPS));
                         let block = Block {
                             x: x.words_from(first).as_ptr().wrapping_add(from * STEP_BYTES / 4),
                             x_stride: 4 * x.stride(),
@@ -65,12 +66,5 @@ impl Kernel for Blocks<'_> {
         }
         // Kept until here, because tiles keep their shape from block to block.
         drop::<Shaped>(shaped);
-    }
-}
-
-impl LinearInt8 {
-    /// Number of steps over the inputs.
-    fn steps(&self) -> usize {
-        self.panel_words() / STEP_WORDS
     }
 }

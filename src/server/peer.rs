@@ -1,0 +1,90 @@
+//! The two ends of a connection, as its calls see them: the state that all connections share, and the client.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tonic::service::Routes;
+
+use super::methods::CallLimiters;
+use super::request::{ClientTimeouts, Memory};
+use crate::budget::ByteBudget;
+
+/// The settings of connections and their calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Bytes of one message in either direction, decompressed.
+    pub max_message_bytes: usize,
+    /// The time limits for the client of a call.
+    pub client_timeouts: ClientTimeouts,
+    /// Time for the first frame of a connection. Higher: slower networks can connect, and silent connections stay
+    /// longer.
+    pub handshake_timeout: Duration,
+    /// Time that a connection may have no call. Higher: clients that call rarely reconnect less often, and unused
+    /// connections stay longer.
+    pub connection_idle_timeout: Duration,
+}
+
+/// The state that all connections share.
+#[derive(Debug)]
+pub struct Served {
+    /// The services.
+    pub routes: Routes,
+    /// The limits of concurrent calls.
+    pub limiters: CallLimiters,
+    /// The memory of requests.
+    pub memory: Memory,
+    /// The settings.
+    pub options: Options,
+}
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// The number of the connection.
+    pub id: u64,
+    /// The memory that its requests may take.
+    pub memory: ByteBudget,
+    begun: Instant,
+    calls: AtomicUsize,
+    last_call_ms: AtomicU64,
+}
+
+impl Peer {
+    pub(super) fn new(memory: ByteBudget) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            memory,
+            begun: Instant::now(),
+            calls: AtomicUsize::new(0),
+            last_call_ms: AtomicU64::new(0),
+        })
+    }
+
+    /// Counts a call until the result is dropped.
+    pub fn begin_call(self: &Arc<Self>) -> ActiveCall {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        ActiveCall(Arc::clone(self))
+    }
+
+    /// The time since the last call ended; zero during a call.
+    pub(super) fn idle_for(&self) -> Duration {
+        if self.calls.load(Ordering::Relaxed) > 0 {
+            return Duration::ZERO;
+        }
+        self.begun.elapsed().saturating_sub(Duration::from_millis(self.last_call_ms.load(Ordering::Relaxed)))
+    }
+}
+
+/// A call in progress.
+#[derive(Debug)]
+pub struct ActiveCall(Arc<Peer>);
+
+impl Drop for ActiveCall {
+    fn drop(&mut self) {
+        self.0.last_call_ms.store(self.0.begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
