@@ -1,9 +1,9 @@
-//! Decides up to which size an exact scan is as good as a graph, and when a search with a filter walks the graph.
+//! Decides the size up to which an exact scan is as good as a graph, and the share of matches at which a search with a
+//! filter walks the graph.
 //!
-//! Queries a second say little without the share of true neighbours found, so recall@10 is printed beside each graph
-//! search. Vectors are generated; the neighbours of real texts are harder to find. COGNATE_VECTORS=FILE.npy, as
-//! `cognate embed -o` writes it, brings real ones for the searches with a filter. Searches without a filter are measured
-//! by `cognate bench top-k`.
+//! Queries a second are meaningless without recall, so recall@10 is printed beside each graph search. Vectors are
+//! generated. The neighbours of real texts are harder to find. COGNATE_VECTORS=FILE.npy, as `cognate embed -o` writes
+//! it, replaces them by real ones for the searches with a filter. `cognate bench top-k` measures searches without one.
 
 #[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
 #[path = "../src/cli/bench/workload.rs"]
@@ -30,7 +30,7 @@ fn vectors(n: usize) -> Vec<Arc<[f32]>> {
 }
 
 fn find(index: &Index, query: &[f32], effort: Effort) -> Vec<Neighbour> {
-    index.search(query, K, effort, &Stop::never()).expect("nobody stops it")
+    index.search(query, K, effort, &Stop::never()).expect("the search is not stopped")
 }
 
 fn exact(index: &Index, queries: &[Arc<[f32]>]) -> Vec<Vec<Neighbour>> {
@@ -75,18 +75,18 @@ fn search(c: &mut Criterion) {
     }
 }
 
-/// The vectors of COGNATE_VECTORS, else drawn ones.
+/// The vectors of COGNATE_VECTORS, or random ones.
 fn given() -> Vec<Arc<[f32]>> {
     let Some(path) = std::env::var_os("COGNATE_VECTORS") else { return vectors(20_000 + QUERIES) };
     let file = std::fs::read(&path).expect("COGNATE_VECTORS names a file");
-    // Magic, version 1.0 and the length of the header come before the header.
+    // The magic number, version 1.0 and the length of the header precede the header.
     let header = 10 + usize::from(u16::from_le_bytes([file[8], file[9]]));
     let values: Vec<f32> =
         file[header..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     values.chunks_exact(DIMENSIONS).map(Arc::from).collect()
 }
 
-/// Which documents match: any, those nearest to the query, or those farthest from it.
+/// The documents that match: random ones, those nearest to the query, or those farthest from it.
 const CHOICES: [&str; 3] = ["any", "near", "far"];
 
 fn filtered(_: &mut Criterion) {
@@ -101,7 +101,7 @@ fn filtered(_: &mut Criterion) {
     println!("{}x{DIMENSIONS}: sealed in {seconds:.1} s, {bytes} bytes a vector", stored.len());
     let queries = &queries[..100];
     println!(
-        "{}x{DIMENSIONS}, k {K}, {} queries: share, what matches, recall@{K}, ms planned, ms exact",
+        "{}x{DIMENSIONS}, k {K}, {} queries: share, matches, recall@{K}, ms planned, ms exact",
         stored.len(),
         queries.len()
     );
@@ -127,14 +127,14 @@ fn filtered(_: &mut Criterion) {
                     })
                     .collect();
                 keyed.sort_by(|a, b| a.0.total_cmp(&b.0));
-                let among: RoaringBitmap = keyed[..n].iter().map(|(_, place)| *place).collect();
+                let among: RoaringBitmap = keyed[..n].iter().map(|(_, index)| *index).collect();
                 let begin = Instant::now();
                 let hits = black_box(index.search_among(query, K, Effort::Graph { ef: None }, &among, &stop))
-                    .expect("nobody stops it");
+                    .expect("the search is not stopped");
                 planned += begin.elapsed();
                 let begin = Instant::now();
-                let truth =
-                    black_box(index.search_among(query, K, Effort::Exact, &among, &stop)).expect("nobody stops it");
+                let truth = black_box(index.search_among(query, K, Effort::Exact, &among, &stop))
+                    .expect("the search is not stopped");
                 exact += begin.elapsed();
                 wanted += truth.len();
                 found += truth.iter().filter(|hit| hits.contains(hit)).count();

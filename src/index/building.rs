@@ -1,10 +1,10 @@
-//! A segment in the making, in steps of a few milliseconds, but for its beginning and what lies between its stages.
+//! Building of a segment, in steps of a few milliseconds. The beginning and the changes of stage take longer.
 //!
 //! ```text
-//! codes, twins ─► links one by one (hnsw_rs) ─► layout ─► repair, layout (twice) ─► parts of a segment
+//! codes, duplicates ─► links one by one (hnsw_rs) ─► layout ─► repair, layout (twice) ─► parts of a segment
 //! ```
-//! One piece each: the codes of all vectors; a layout; the links of what is out of reach, and the audit of that. For 100,000
-//! vectors that is a tenth of a second or so.
+//! These steps are not divided: the codes of all vectors; a layout; the links to unreachable nodes, and the check of
+//! them. For 100,000 vectors that is about a tenth of a second.
 
 use std::sync::Arc;
 
@@ -16,19 +16,20 @@ use super::graph::repair::Repair;
 use super::graph::searchable::Graph;
 use super::parts::{Member, SegmentParts};
 
-/// Candidates of the coarse graph. It only has to lead somewhere near: its links are all chosen anew, and 8 are too few.
+/// efConstruction of the coarse graph. All its links are chosen again, so it only has to lead near; 8 are too few.
 const COARSE_EF: usize = 16;
-/// Candidates of a first choice, which makes the walks of the second good. One choice alone costs more at equal recall.
+/// Candidates of a first choice of links, which improves the walks of the second. One choice costs more at equal
+/// recall.
 const FIRST_EF: usize = 32;
-/// Points of the highest layers that walks may begin at: enough to lie near any query.
+/// Entry points, from the highest layers: enough that one lies near any query.
 const ENTRIES: usize = 256;
-/// Vectors linked in a step.
+/// Vectors linked in one step.
 const STEP: usize = 8;
 
-/// Work that is not finished.
+/// A segment that is not finished.
 pub(super) struct Building {
     members: Vec<Member>,
-    /// By point: the members that have its codes.
+    /// The members that share the codes of each point.
     by_point: Members,
     ef_construction: usize,
     stage: Stage,
@@ -39,7 +40,7 @@ enum Stage {
         codes: Arc<Codes>,
         builder: Builder,
     },
-    /// `points`: by node, its number in `duplicates`. `then`: the choices of links that follow, first the last.
+    /// `points`: the point of each node. `then`: the `ef` of the choices of links that follow, the last one first.
     Repairing {
         graph: Graph,
         points: Vec<u32>,
@@ -53,7 +54,7 @@ enum Stage {
 }
 
 impl Building {
-    /// Of these vectors; each node's links are chosen of `ef_construction` candidates.
+    /// Begins a segment of these vectors. The links of each node are chosen from `ef_construction` candidates.
     pub(super) fn new(dimensions: usize, ef_construction: usize, members: Vec<Member>) -> Building {
         let mut distinct = Distinct::new(dimensions);
         members.iter().for_each(|member| {
@@ -65,7 +66,7 @@ impl Building {
         Building { members, by_point, ef_construction, stage: Stage::Linking { codes, builder } }
     }
 
-    /// Some of the work, on some threads where it can be shared; false if none was left.
+    /// Does a part of the work, on several threads if it can be shared; false if none was left.
     pub(super) fn step(&mut self, threads: usize) -> bool {
         let went_on = match &mut self.stage {
             Stage::Linking { builder, .. } => builder.insert_some(STEP),
@@ -85,7 +86,7 @@ impl Building {
             }
             Stage::Repairing { graph, points, repair, then } => {
                 let (links, added) = repair.finish(&graph);
-                tracing::debug!(vectors = graph.len(), added, "links to what was out of reach");
+                tracing::debug!(vectors = graph.len(), added, "linked unreachable nodes");
                 let first: Vec<u32> = (0..graph.entries() as u32).collect();
                 let order = breadth_first(&links, &first);
                 let points = order.iter().map(|&node| points[node as usize]).collect();
@@ -96,7 +97,7 @@ impl Building {
         true
     }
 
-    /// The parts of the segment, and its vectors in their order. Does what is left of the work.
+    /// Does the rest of the work, and returns the parts of the segment and its vectors in their order.
     pub(super) fn finish(mut self) -> (SegmentParts, Vec<Member>) {
         while self.step(1) {}
         let Stage::Done { graph, points } = self.stage else { unreachable!("there is no step left") };
@@ -121,7 +122,7 @@ fn repairing(graph: Graph, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
         None => {
             let unreachable = graph.unreachable();
             if unreachable > 0 {
-                tracing::error!(unreachable, of = graph.len(), "walks miss what a segment of the index holds");
+                tracing::error!(unreachable, of = graph.len(), "a segment of the index has unreachable nodes");
             }
             Stage::Done { graph, points }
         }

@@ -1,14 +1,15 @@
-//! Segments beside the store: written once, mapped, and never needed. What is missing or damaged is built again of the
-//! vectors, which are somebody else's to keep.
+//! Segment files beside the store: written once, mapped, and never required. A missing or damaged file is built again
+//! from the vectors, which others keep.
 //!
 //! ```text
-//! header: eight u64 ─► codes ─► links ─► scales ─► sums ─► starts ─► digests ─► keys ─► f32 rows     each from a multiple of 64
+//! header: eight u64 ─► codes ─► links ─► scales ─► sums ─► starts ─► digests ─► keys ─► f32 rows
+//! each section begins at a multiple of 64 bytes
 //! ```
-//! Numbers are in the machine's own order; a file of another order has another magic number, and is no file of ours. The
-//! checksum covers all but the f32 rows: each of those is compared with the vector that its owner brings.
+//! Numbers are in the byte order of the machine. A file of the other order has another magic number and is refused. The
+//! checksum covers everything except the f32 rows, which are compared with the vectors that the caller inserts.
 //!
-//! Invariants: a file has its name only when it is complete and synced; it never changes; it is deleted when the last
-//! reader of a segment that was replaced is gone.
+//! Invariants: a file has its name only when it is complete and synced. It never changes. When a segment is replaced,
+//! its last reader deletes the file.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufWriter, Write};
@@ -30,28 +31,28 @@ use crate::kernel::dot_i8::{BLOCK, Block};
 use crate::machine::files;
 use crate::machine::mapping::Mapping;
 
-/// "cognate" and the version of what follows.
+/// "cognate" and the version of the format.
 const MAGIC: u64 = u64::from_be_bytes(*b"cognate\x01");
-/// Where parts may begin: a cache line, and what [`Block`] needs.
+/// The alignment of sections: a cache line, which [`Block`] also needs.
 const ALIGN: usize = 64;
 const HEADER_BYTES: usize = 64;
 
 const EXTENSION: &str = "segment";
 const NEW_EXTENSION: &str = "new";
 
-/// Where an index may keep its segments.
+/// The place where an index may store its segments.
 pub struct SegmentStorage {
-    /// Of its own; made if there is none.
+    /// A directory for this index alone. It is created if it is missing.
     pub directory: PathBuf,
-    /// Whether there is room for a file of so many bytes.
+    /// Tells if there is space for a file of this many bytes.
     pub has_room: Box<dyn Fn(u64) -> bool + Send + Sync>,
 }
 
-/// Where an index keeps its segments.
+/// The segment files of an index.
 pub(super) struct Files {
     storage: SegmentStorage,
     dimensions: usize,
-    /// Of the next file.
+    /// The number of the next file.
     number: AtomicU64,
     discarded: AtomicBool,
 }
@@ -59,12 +60,12 @@ pub(super) struct Files {
 /// A segment in a file.
 pub(super) struct Stored {
     pub(super) parts: SegmentParts,
-    /// By vector: what its owner calls it.
+    /// The caller's key of each vector.
     pub(super) keys: Column<u64>,
     pub(super) rows: Arc<StoredRows>,
 }
 
-/// Where each part of a file is.
+/// The byte range of each section of a file.
 struct Layout {
     blocks: Range<usize>,
     links: Range<usize>,
@@ -77,7 +78,7 @@ struct Layout {
 }
 
 impl Layout {
-    /// `None`: there are not so many bytes in the world.
+    /// The layout for these counts. `None` on overflow.
     fn new(dimensions: usize, vectors: usize, nodes: usize) -> Option<Layout> {
         let mut end = HEADER_BYTES;
         let mut part = |values: usize, of: usize| {
@@ -99,13 +100,13 @@ impl Layout {
 }
 
 impl Files {
-    /// The directory, made if there is none, and the segments in it, newest first. Removes what is damaged, what is not
-    /// finished, and what has another number of dimensions; says so.
+    /// Opens the directory, created if it is missing, and the segments in it, newest first. Removes files that are
+    /// damaged, unfinished or of another number of dimensions, and logs a warning for each damaged one.
     pub(super) fn open(storage: SegmentStorage, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
         let directory = &storage.directory;
         make_directory(directory)?;
         if !files::is_directory(directory) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is a link, or no directory"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a directory, found a link or a file"));
         }
         let mut numbers = Vec::new();
         for entry in fs::read_dir(directory)? {
@@ -126,7 +127,7 @@ impl Files {
             match read(&path, dimensions) {
                 Ok(stored) => found.push(stored),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a part of the index is built anew");
+                    tracing::warn!(path = %path.display(), %error, "an index segment is unreadable and is built again");
                     fs::remove_file(&path)?;
                 }
             }
@@ -144,7 +145,7 @@ impl Files {
         let (new, path) = (self.path(number, NEW_EXTENSION), self.path(number, EXTENSION));
         let written = write(&new, self.dimensions, parts, members).and_then(|()| fs::rename(&new, &path));
         if self.are_discarded() {
-            // Whoever did that meanwhile may have found the directory not empty.
+            // The other thread may have found the directory not empty.
             self.discard();
         }
         if let Err(error) = written {
@@ -154,18 +155,18 @@ impl Files {
         read(&path, self.dimensions)
     }
 
-    /// Deletes the directory, as far as nobody reads from it, and writes nothing more there.
+    /// Deletes the directory and its files, except mapped files where the system forbids it, and ends all writing.
     pub(super) fn discard(&self) {
         self.discarded.store(true, Ordering::Relaxed);
         let _ = fs::remove_dir_all(&self.storage.directory);
     }
 
-    /// What an earlier process learned here.
+    /// The search settings that an earlier process learned, if they can be read.
     pub(super) fn learned(&self) -> Option<Learned> {
         Learned::read(&self.storage.directory)
     }
 
-    /// Keeps what was learned. That it cannot be kept costs another process what it takes to learn it.
+    /// Stores the learned search settings. A failure costs the next process only the time to learn them again.
     pub(super) fn save_learned(&self, learned: Learned) {
         if self.are_discarded() || !(self.storage.has_room)(size_of::<Learned>() as u64) {
             return;
@@ -173,11 +174,11 @@ impl Files {
         if let Err(error) = learned.write(&self.storage.directory)
             && !self.are_discarded()
         {
-            tracing::debug!(%error, "what was learned of searches is not kept");
+            tracing::debug!(%error, "the learned search settings cannot be stored");
         }
     }
 
-    /// Whether it was discarded.
+    /// True after [`Files::discard`].
     pub(super) fn are_discarded(&self) -> bool {
         self.discarded.load(Ordering::Relaxed)
     }
@@ -216,7 +217,7 @@ fn write(path: &Path, dimensions: usize, parts: &SegmentParts, members: &[Member
     out.out.into_inner()?.sync_all()
 }
 
-/// Vectors tell what their texts are about: directories and files are their user's alone.
+/// Creates a directory for its user alone, because vectors reveal the subject of their texts.
 fn make_directory(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
@@ -248,28 +249,28 @@ impl<W: Write> Aligned<W> {
     }
 }
 
-/// What is wrong with a file.
+/// An error that says why a file is damaged.
 fn damaged(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Reads a file, all but its rows, and checks it.
+/// Reads a file and checks everything except its rows.
 fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
     let file = Arc::new(Mapping::of(&files::open_to_read(path)?)?);
-    let header = file.get(..HEADER_BYTES).ok_or_else(|| damaged("it is shorter than its header"))?;
+    let header = file.get(..HEADER_BYTES).ok_or_else(|| damaged("it is shorter than a header"))?;
     let header: &[u64] = bytemuck::cast_slice(header);
     let [magic, of_dimensions, vectors, nodes, entries, checksum_of_file, ..] = *header else {
-        return Err(damaged("it is shorter than its header"));
+        return Err(damaged("it is shorter than a header"));
     };
     if magic != MAGIC {
-        return Err(damaged("it is no segment that this version reads"));
+        return Err(damaged("it is not a segment of this version"));
     }
     if of_dimensions != dimensions as u64 {
         return Err(damaged("its vectors have another number of dimensions"));
     }
     let layout = Layout::new(dimensions, vectors as usize, nodes as usize);
     let layout = layout.filter(|layout| layout.rows.end == file.len());
-    let layout = layout.ok_or_else(|| damaged("its length is not what its header says"))?;
+    let layout = layout.ok_or_else(|| damaged("its length differs from its header"))?;
     let ranges =
         [&layout.blocks, &layout.links, &layout.scales, &layout.sums, &layout.starts, &layout.digests, &layout.keys];
     let counts = [magic, of_dimensions, vectors, nodes, entries];
@@ -279,7 +280,7 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
     let starts: Column<u32> = column(&file, &layout.starts);
     let digests: Column<[u32; 2]> = column(&file, &layout.digests);
     let lists: Column<[u32; DEGREE]> = column(&file, &layout.links);
-    // A program that wrote nonsense with its checksum must not lead a walk astray.
+    // A faulty program may have written invalid links with a correct checksum. They must not lead a walk astray.
     let is_node = |node: u32| u64::from(node) < nodes;
     let is_sound = entries <= nodes
         && vectors <= u64::from(u32::MAX)
@@ -289,7 +290,7 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
         && digests.iter().all(|&[_, node]| is_node(node))
         && lists.iter().flatten().all(|&target| target == NONE || is_node(target));
     if !is_sound {
-        return Err(damaged("its links lead nowhere"));
+        return Err(damaged("its links point to missing nodes"));
     }
     let codes = Codes::of_parts(
         dimensions,
@@ -305,7 +306,7 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
     })
 }
 
-/// The bytes of a file with the checksum that they should have; `None`: no checksum makes them a file.
+/// The bytes of a file with a corrected checksum. `None`: the length is wrong, and no checksum can make it valid.
 pub(super) fn with_its_checksum(mut bytes: Vec<u8>, dimensions: usize) -> Option<Vec<u8>> {
     let word = |n: usize| Some(u64::from_ne_bytes(bytes.get(8 * n..8 * n + 8)?.try_into().ok()?));
     let counts = [MAGIC, dimensions as u64, word(2)?, word(3)?, word(4)?];
@@ -322,7 +323,7 @@ pub(super) fn with_its_checksum(mut bytes: Vec<u8>, dimensions: usize) -> Option
     Some(bytes)
 }
 
-/// A file of vectors that are all zero, without links between them.
+/// A file of vectors that are all zero, without links.
 pub(super) fn nothing_stored(dimensions: usize, vectors: usize) -> Vec<u8> {
     let layout = Layout::new(dimensions, vectors, vectors).expect("few vectors have a layout");
     let mut bytes = vec![0; layout.rows.end];

@@ -1,4 +1,4 @@
-//! Files of segments of any bytes, as a damaged disk has them.
+//! Reads segment files of arbitrary bytes, as a damaged disk may contain them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,8 +7,8 @@ use super::file::{Files, SegmentStorage, nothing_stored, with_its_checksum};
 
 const DIMENSIONS: usize = 8;
 
-/// A file's bytes, once as they are, and once with the checksum that they should have. What is taken can be read to its
-/// last row.
+/// Opens the bytes as a file, once unchanged and once with a correct checksum. Every row of an accepted file must be
+/// readable.
 pub(crate) fn segment(bytes: &[u8]) {
     let directory = std::env::temp_dir().join(format!("cognate-fuzz-{}", std::process::id()));
     open(&directory, bytes);

@@ -1,24 +1,24 @@
-//! A graph of vectors, from building to walking.
+//! An HNSW-like graph of vectors: building it and searching it.
 //!
 //! ```text
-//! vectors ─► codes, twins ─► build (hnsw_rs) ─► repair, connect ─► layout ─► frozen ─► walks
+//! vectors ─► codes, duplicates ─► build (hnsw_rs) ─► repair, connect ─► layout ─► searchable ─► walks
 //! ```
 //!
 //! | file | |
 //! |---|---|
 //! | `column` | values in memory or in a mapped file |
 //! | `codes` | vectors as bytes |
-//! | `duplicates` | equal codes are one point |
-//! | `build` | the coarse graph; the only file that knows `hnsw_rs` |
+//! | `duplicates` | vectors with equal codes share a node |
+//! | `build` | the coarse graph; the only file that uses `hnsw_rs` |
 //! | `links` | lists of links in a flat array |
-//! | `select` | which candidates become links |
+//! | `select` | the choice of links among candidates |
 //! | `repair` | better links, chosen by walks through the coarse graph |
-//! | `connect` | no node out of reach |
+//! | `connect` | links to unreachable nodes |
 //! | `layout` | the order of nodes in memory |
 //! | `beam` | the best candidates of a walk |
 //! | `searchable` | the finished graph and its search |
-//! | `filtered` | its search for nodes that match |
-//! | `crowd` | whether a walk may have missed much |
+//! | `filtered` | its search for nodes that match a filter |
+//! | `crowd` | the test that a walk may have missed much |
 
 mod beam;
 pub(super) mod build;

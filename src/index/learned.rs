@@ -1,10 +1,11 @@
-//! What an index learned of its searches, kept beside its segments: a file of 24 bytes.
+//! The search settings that an index learned from its queries, kept beside its segments in a file of 24 bytes.
 //!
-//! It is a cache like all of the directory: a file that is missing, damaged or of another version is ignored, and what it
-//! said is learned again.
+//! The file is a cache like the rest of the directory. A file that is missing, damaged or of another version is
+//! ignored, and its content is learned again.
 //!
 //! ```text
-//! 0 magic and version, 8 bytes   8 levels by kind, 4 bytes, 255: unknown   12 mostly in crowds   13 zeros   20 crc32 of 0..20
+//! 0 magic and version, 8 bytes   8 levels by kind, 4 bytes, 255: unknown   12 mostly in crowds   13 zeros   20 crc32
+//! of 0..20
 //! ```
 
 use std::fs;
@@ -20,22 +21,22 @@ const UNKNOWN: u8 = u8::MAX;
 const FILE: &str = "recall";
 const NEW_FILE: &str = "recall.new";
 
-/// What the latest queries showed.
+/// The result of checking the latest queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Learned {
-    /// By kind of search: the level of its number of candidates; `None`: unknown.
+    /// The level of `ef` for each kind of search; `None`: unknown.
     pub(super) levels: [Option<u8>; Kind::COUNT],
-    /// Most searches end in a crowd.
+    /// True if most searches end in a crowd.
     pub(super) mostly_in_crowds: bool,
 }
 
 impl Learned {
-    /// What an earlier process wrote in that directory, if it can be read.
+    /// Reads the file of an earlier process in that directory, if it is valid.
     pub(super) fn read(directory: &Path) -> Option<Learned> {
         Learned::decode(&fs::read(directory.join(FILE)).ok()?)
     }
 
-    /// Replaces what is written in that directory.
+    /// Replaces the file in that directory.
     pub(super) fn write(self, directory: &Path) -> io::Result<()> {
         let new = directory.join(NEW_FILE);
         let _ = fs::remove_file(&new);
@@ -71,7 +72,7 @@ mod tests {
     const LEARNED: Learned = Learned { levels: [Some(3), None, Some(12), Some(0)], mostly_in_crowds: true };
 
     #[test]
-    fn what_was_written_is_read_again() {
+    fn a_written_file_is_read_again() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Learned::read(directory.path()), None);
         for learned in [Learned::default(), LEARNED] {

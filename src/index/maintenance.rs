@@ -1,11 +1,13 @@
-//! What is done behind the searches' back: sealing what came, merging what is sealed.
+//! Background work beside the searches: sealing the write buffer and merging segments.
 //!
-//! One thread at a time does it, in steps of some milliseconds, so that it can stop in time and serve several indexes in
-//! turn. Some steps are one piece and take longer, with the size of the segment: its codes at the beginning, what
-//! `building` names, and at the end the writing of its file, 2 KB a vector, synced and checked. It locks rows for moments only, some thousand of them at a time: searches and inserts never wait for more.
+//! One thread at a time does it, in steps of some milliseconds, so that it can stop in time and serve several indexes
+//! in turn. Some steps are not divided, and take longer for larger segments: the codes at the beginning, the steps that
+//! `building` names, and at the end writing the file, 2 KB a vector, which is synced and checked. The rows are locked
+//! for some thousand of them at a time: searches and inserts never wait for more.
 //!
-//! The number of segments stays small: alike ones are merged, four of them while vectors come in, so that each is built
-//! anew seldom, and any two when they have stopped. Segments that remain differ in size by more than [`ALIKE`] times.
+//! The number of segments stays small. Segments of similar size are merged: four of them while vectors are inserted, so
+//! that each vector is seldom linked again, and any two when inserts have stopped. Segments that remain differ in size
+//! by more than [`ALIKE`] times.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,52 +21,52 @@ use super::segment::Segment;
 use super::slot::Slot;
 use crate::machine::priority::CAN_LOWER;
 
-/// A segment is built anew when one of so many of its vectors was removed: dead points cost each walk their
-/// share of the time.
+/// A segment is built again when one in this many of its vectors is removed: dead nodes cost each walk their share of
+/// the time.
 const DEAD_SHARE: usize = 5;
-/// Segments of which none is so many times larger than the smallest are alike.
+/// Segments are of similar size if none is more than this many times larger than the smallest.
 const ALIKE: usize = 8;
-/// So many alike segments are merged while vectors come in.
+/// The number of similar segments that are merged while vectors are inserted.
 const FAN: usize = 4;
-/// No vector came for so long: they have stopped.
+/// Inserts have stopped when none came for this time.
 const QUIET: Duration = Duration::from_secs(1);
-/// Then a tail of one of so many of what is sealed otherwise is sealed too.
+/// When inserts have stopped, the write buffer is sealed at this fraction of its usual size.
 const QUIET_SHARE: usize = 4;
-/// Rows that one hold of the lock covers: a fraction of a millisecond.
+/// Rows for which the lock is held at one time: a fraction of a millisecond.
 const ROWS_PER_HOLD: usize = 4_096;
 
-/// What is to be done next.
+/// The next piece of work.
 enum Task {
-    /// Too few vectors are left for a graph to pay.
+    /// Drop the segments: too few vectors are left for a graph to pay.
     GiveUp,
-    /// A new segment of the tail.
+    /// Build a segment from the write buffer.
     Seal,
-    /// One segment of these.
+    /// Build one segment from these.
     Merge(Vec<Arc<Segment>>),
 }
 
-/// A segment in the making, which nobody searches yet.
+/// A segment that is being built. No search uses it yet.
 struct SegmentJob {
     building: Building,
     instead_of: Vec<Arc<Segment>>,
 }
 
-/// What the maintaining thread remembers between two steps.
+/// The state of maintenance between two steps.
 #[derive(Default)]
 pub(super) struct Maintenance {
     job: Option<SegmentJob>,
 }
 
 impl Index {
-    /// Whether there is work for [`Index::maintain_for`].
+    /// True if there is work for [`Index::maintain_for`].
     #[cfg(test)]
     pub(super) fn needs_maintenance(&self) -> bool {
         let at_work = super::lock(&self.maintenance).job.is_some();
         at_work || self.next_task(&self.rows(), false).is_some()
     }
 
-    /// Does maintenance for about so long, or until there is none; true if there is more. To be called
-    /// from one background thread; a second caller waits for the first.
+    /// Does maintenance for about this time, or until no work is left; true if there is more. To be called from one
+    /// background thread; a second caller waits for the first.
     pub fn maintain_for(&self, budget: Duration) -> bool {
         let until = Instant::now() + budget;
         let mut maintenance = super::lock(&self.maintenance);
@@ -76,17 +78,17 @@ impl Index {
         false
     }
 
-    /// Does all maintenance there is, the last merges at once. Blocks for as long as it takes: half a minute or so
-    /// for 100,000 new vectors.
+    /// Does all maintenance, including the last merges. Blocks until it is done: about half a minute for 100,000 new
+    /// vectors.
     pub fn maintain(&self) {
         let mut maintenance = super::lock(&self.maintenance);
         while self.step(&mut maintenance, true) {}
     }
 
-    /// `settle`: nothing more is awaited.
+    /// The next task. `settle`: no more inserts are expected.
     fn next_task(&self, rows: &RowTable, settle: bool) -> Option<Task> {
         let mut segments: Vec<Arc<Segment>> = rows.segments().to_vec();
-        // Half, so that a collection around the limit does not build graphs over and over.
+        // Half, so that a collection near the limit does not build graphs again and again.
         if !segments.is_empty() && rows.live() <= self.graph_above() / 2 {
             return Some(Task::GiveUp);
         }
@@ -109,7 +111,7 @@ impl Index {
         (alike >= if quiet { 2 } else { FAN }).then_some(Task::Merge(segments))
     }
 
-    /// Does one piece of work; false if there is none.
+    /// Does one step of work; false if no work is left.
     fn step(&self, maintenance: &mut Maintenance, settle: bool) -> bool {
         if let Some(mut job) = maintenance.job.take() {
             if job.building.step(self.threads()) {
@@ -140,7 +142,8 @@ impl Index {
         true
     }
 
-    /// One while documents are embedded. Else all cores, if that holds nobody up, or half of them.
+    /// The number of threads to use: one while documents are embedded; otherwise all cores if the priority can be
+    /// lowered, or half of them.
     fn threads(&self) -> usize {
         let quiet = self.rows().inserted().is_none_or(|last| last.elapsed() >= QUIET);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -151,7 +154,7 @@ impl Index {
         }
     }
 
-    /// A segment of the slots that live; if none does, what named them goes at once.
+    /// Begins a segment of the live slots. If none is live, installs an empty result at once.
     fn begin<'s>(
         &self,
         maintenance: &mut Maintenance,
@@ -170,7 +173,7 @@ impl Index {
         }
     }
 
-    /// In a file if this index has some and it can be written, else in memory.
+    /// The finished segment: in a file if the index has files and writing succeeds, otherwise in memory.
     fn segment(&self, parts: SegmentParts, members: Vec<Member>) -> Segment {
         let slots = members.iter().map(|member| member.slot).collect();
         let Some(files) = self.files.as_ref().filter(|files| !files.are_discarded()) else {
@@ -180,14 +183,14 @@ impl Index {
             Ok(Stored { parts, rows, .. }) => Segment::new(parts, slots, Some(rows)),
             Err(error) => {
                 if !files.are_discarded() {
-                    tracing::warn!(%error, "a part of the index stays in memory: it cannot be written");
+                    tracing::warn!(%error, "a segment of the index stays in memory: it cannot be written");
                 }
                 Segment::new(parts, slots, None)
             }
         }
     }
 
-    /// Puts segments in the place of others, or of what the tail names.
+    /// Replaces segments, or the slots of the write buffer, by new segments.
     pub(super) fn install(&self, new: &[Arc<Segment>], instead_of: &[Arc<Segment>]) {
         for segment in new {
             let all = segment.slots().len();
@@ -200,7 +203,7 @@ impl Index {
     }
 }
 
-/// Nobody will search them.
+/// Lets the files of replaced segments be deleted.
 fn forget(segments: &[Arc<Segment>]) {
     segments.iter().filter_map(|segment| segment.rows()).for_each(|rows| rows.make_obsolete());
 }

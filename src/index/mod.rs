@@ -1,29 +1,29 @@
-//! VECTORS → NEIGHBOURS: unit vectors, and the nearest of them to a query.
+//! VECTORS → NEIGHBOURS: an index of unit vectors that finds the nearest of them to a query.
 //!
-//! Synchronous, `Send + Sync`; knows nothing of texts, ids or the wire.
+//! Synchronous, `Send + Sync`. It knows nothing of texts, ids or the wire.
 //!
 //! ```text
-//! insert ──► rows, tail ──(maintain: seal)──► segment ──(maintain: merge)──► fewer, larger segments ──► files
-//! search  =  scan of the tail's codes  ∪  a walk through each segment, the best compared by their f32 rows
-//!            less than min(k, live) hits, a small index, or Exact: scan of all codes
+//! insert ──► rows, write buffer ──(maintain: seal)──► segment ──(maintain: merge)──► fewer, larger segments ──► files
+//! search  =  scan of the write buffer's codes  ∪  a walk through each segment; the best are compared by f32 rows
+//!            fewer than min(k, live) hits, a small index, or Exact: scan of all codes
 //! ```
 //!
-//! Promises, whatever the state of the segments: what `insert` returned is found, what `remove` was told is
-//! not, and a search has exactly min(k, live) hits with true scores, in order. Only *which* hits is
+//! Guarantees in every state of the segments: a search finds each vector that `insert` returned, and none that
+//! `remove` was given. It returns exactly min(k, live) hits with true scores, in order. Only the *choice* of hits is
 //! approximate, with [`Effort::Graph`] in an index large enough for a graph.
 //!
 //! | file | |
 //! |---|---|
-//! | `options` | what can be chosen |
-//! | `search` | a query's way to its hits |
-//! | `row_table`, `slot`, `vector` | which vectors live, under which slot, and where each lies |
-//! | `write_buffer` | those that no segment holds |
-//! | `recall`, `learned` | what searches by graph miss, how hard they look therefore, and where that is kept |
+//! | `options` | the settings |
+//! | `search` | the path of a query to its hits |
+//! | `row_table`, `slot`, `vector` | the live vectors, their slots and their memory |
+//! | `write_buffer` | the vectors that are in no segment yet |
+//! | `recall`, `learned` | measured recall, the `ef` that it leads to, and the file that keeps it |
 //! | `scan` | scores, their order, the best k |
-//! | `segment` | a part that is finished: a graph, and whose vectors are in it |
-//! | `building`, `parts` | how it is made, step by step |
-//! | `file`, `stored_rows`, `restore` | where it is kept, and how the next process takes it up |
-//! | `graph` | how such a graph is built, repaired, laid out and walked |
+//! | `segment` | a finished part of the index: a graph, and the slots of its vectors |
+//! | `building`, `parts` | building a segment, step by step |
+//! | `file`, `stored_rows`, `restore` | files of segments, and reading them at the next start |
+//! | `graph` | building, repairing, laying out and walking a graph |
 //! | `maintenance` | sealing and merging, in the background |
 
 mod building;
@@ -70,33 +70,33 @@ use restore::Restoring;
 use roaring::RoaringBitmap;
 use row_table::RowTable;
 
-/// Vectors of the tail that are compared with each query: a tenth of a millisecond at most.
+/// The most vectors in the write buffer before it is sealed. Each query is compared with all of them: a tenth of a
+/// millisecond at most.
 const SEAL_ABOVE: usize = 4_096;
 
-/// The most candidates that are of use: beyond it an exact scan of a hundred thousand is as quick.
+/// The largest useful `ef`: beyond it an exact scan of a hundred thousand vectors is as quick.
 pub const MAX_EF: usize = 4_096;
 
-/// How hard to search.
+/// The effort of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
     /// Compare with all vectors.
     Exact,
-    /// Walk the graph and keep the best `ef` candidates, or as many as [`Options::ef_search`] says; at
-    /// least k. All vectors are compared where that is cheaper.
+    /// Walk the graph and keep the best candidates. All vectors are compared if that is cheaper.
     Graph {
-        /// Candidates that the search keeps.
+        /// The number of candidates to keep, at least k. `None`: [`Options::ef_search`].
         ef: Option<usize>,
     },
 }
 
-/// Unit vectors of one length, searchable while they come and go.
+/// Unit vectors of one dimension that can be searched while vectors are added and removed.
 pub struct Index {
     dimensions: usize,
     options: Options,
     rows: RwLock<RowTable>,
-    /// Held by whoever does maintenance.
+    /// Held by the thread that does maintenance.
     maintenance: Mutex<Maintenance>,
-    /// Where segments are kept; `None`: in memory alone.
+    /// The files of the segments; `None`: they are in memory only.
     files: Option<Files>,
     /// Segments of an earlier process, until [`Index::restored`].
     restoring: Mutex<Option<Restoring>>,
@@ -107,7 +107,7 @@ impl Index {
     /// An empty index in memory, for vectors of `dimensions` components.
     ///
     /// # Panics
-    /// If there are none or more than [`MAX_DIMENSIONS`].
+    /// If `dimensions` is 0 or more than [`MAX_DIMENSIONS`].
     pub fn new(dimensions: usize, options: Options) -> Index {
         Index {
             dimensions,
@@ -120,10 +120,12 @@ impl Index {
         }
     }
 
-    /// An empty index that keeps its segments, with their vectors, in a directory of its own, mapped into memory. It has
-    /// the graphs that an earlier process left there as soon as the vectors are inserted again with their keys, and
-    /// [`Index::restored`] was called; until then there are no searches. The directory is a cache: what is missing
-    /// there is built again, and what cannot be written stays in memory.
+    /// An empty index that keeps its segments, with their vectors, in mapped files of a directory of its own.
+    ///
+    /// The caller inserts the vectors of an earlier process again, with their keys, and then calls [`Index::restored`].
+    /// Afterwards the index has the graphs that the earlier process left in the directory. It must not be searched
+    /// before. The directory is a cache: a missing part is built again, and a part that cannot be written stays in
+    /// memory.
     ///
     /// # Panics
     /// As [`Index::new`].
@@ -137,25 +139,26 @@ impl Index {
                 index.restoring = Mutex::new(Some(Restoring::new(stored)));
             }
             Err(error) => {
-                tracing::warn!(directory = %directory.display(), %error, "the index is not kept: it is built anew at each start");
+                let directory = directory.display();
+                tracing::warn!(%directory, %error, "the index cannot be stored here: each start builds it again");
             }
         }
         index
     }
 
-    /// Adds vectors of length 1 and returns their slots, in order. All of them are found by each search
-    /// that begins after this returns. Cheap: the graph follows with [`Index::maintain_for`], and
-    /// [`Index::pending`] says how far it is behind.
+    /// Adds vectors of length 1 and returns their slots, in order. Each search that begins after this returns finds
+    /// all of them. Cheap: [`Index::maintain_for`] adds them to a graph later, and [`Index::pending`] returns the
+    /// number that still waits for it.
     ///
     /// # Panics
-    /// If a vector has not the index's number of dimensions.
+    /// If a vector has another number of dimensions than the index.
     pub fn insert(&self, vectors: &[Arc<[f32]>]) -> Vec<Slot> {
         let keyed: Vec<(u64, Arc<[f32]>)> = vectors.iter().map(|vector| (0, Arc::clone(vector))).collect();
         self.insert_keyed(&keyed)
     }
 
-    /// As [`Index::insert`], of vectors with the keys by which they are known again: each vector that ever was has one of
-    /// its own.
+    /// As [`Index::insert`], with a key for each vector, by which the next process recognises it. No two vectors have
+    /// the same key, not even if one of them is removed.
     ///
     /// # Panics
     /// As [`Index::insert`].
@@ -191,30 +194,29 @@ impl Index {
         slots
     }
 
-    /// All vectors of an earlier process have come.
+    /// Ends restoring: all vectors of an earlier process are inserted.
     pub fn restored(&self) {
         let Some(restoring) = lock(&self.restoring).take() else { return };
         self.install(&restoring.into_segments(), &[]);
     }
 
-    /// Deletes what is stored: the index is not to be used again.
+    /// Deletes the stored files. The index must not be used again.
     pub fn discard(&self) {
         self.files.iter().for_each(Files::discard);
     }
 
-    /// Forgets all vectors: the index is not to be used again, and whoever still holds it holds no memory by that.
+    /// Frees the memory of all vectors, even if others still hold the index. It must not be used again.
     pub fn clear(&self) {
         let rows = std::mem::replace(&mut *self.rows_mut(), RowTable::new(self.dimensions));
-        // Not under the lock: freeing a million rows takes a while.
+        // Dropped without the lock: freeing a million rows takes a while.
         drop(rows);
-        // Who does maintenance just now finds nothing to go on with.
+        // If maintenance runs just now, it finds nothing to continue with.
         if let Ok(mut maintenance) = self.maintenance.try_lock() {
             *maintenance = Maintenance::default();
         }
     }
 
-    /// Removes vectors: no search that begins after this returns finds them. Slots that are not live
-    /// are passed over.
+    /// Removes vectors: no search that begins after this returns finds them. Slots that are not live are ignored.
     pub fn remove(&self, slots: &[Slot]) {
         let mut rows = self.rows_mut();
         for &slot in slots {
@@ -232,41 +234,41 @@ impl Index {
         self.dimensions
     }
 
-    /// Live vectors.
+    /// The number of live vectors.
     pub fn len(&self) -> usize {
         self.rows().live()
     }
 
-    /// Whether no vector is live.
+    /// True if no vector is live.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Vectors that a segment should hold and none does yet. Each search compares with all of them: 10,000
-    /// cost it a tenth of a millisecond. Where inserts outrun maintenance, slow them down by this number.
+    /// The number of vectors that should be in a segment and are not yet. Each search compares with all of them: 10,000
+    /// take a tenth of a millisecond. If inserts outrun maintenance, slow them down by this number.
     pub fn pending(&self) -> usize {
         let rows = self.rows();
         let waiting = rows.write_buffer().slots().len();
         if rows.live() > self.graph_above() && waiting > self.seal_above() { waiting } else { 0 }
     }
 
-    /// How well searches find that say nothing about it.
+    /// Recall of searches that set no `ef`.
     pub fn quality(&self) -> Quality {
         self.audit.quality(self.width(false))
     }
 
-    /// A query of length 1, with the places that its filter left, that [`Index::audit`] may answer again: of those that are
-    /// asked with [`Effort::Graph`] and no `ef`, each once.
+    /// Records a query of length 1, with the slot indices that pass its filter. [`Index::audit`] may answer it again.
+    /// To be called once for each query with [`Effort::Graph`] and no `ef`.
     pub fn sample(&self, query: &[f32], among: Option<&RoaringBitmap>) {
         self.check(query);
         self.audit.sample(query, among);
     }
 
-    /// Answers one of the latest samples as clients are answered, and exactly, for [`Index::quality`], and learns how many candidates
-    /// it needs; false if none waits. Takes as long as some scans.
+    /// Answers one recorded query again, as for a client and exactly, for [`Index::quality`], and learns its `ef`.
+    /// False if no query waits. Takes the time of several scans.
     pub fn audit(&self) -> bool {
         let Some(sample) = self.audit.next() else { return false };
-        // Nobody raises the flag, so that nothing is left out.
+        // The flag is never raised, so the check is complete.
         if let Ok(seen) = self.check_sample(&sample, &Stop::never()) {
             let learned = self.audit.note(&seen, self.options.ef_search.is_none());
             if let (Some(learned), Some(files)) = (learned, &self.files) {
@@ -276,38 +278,38 @@ impl Index {
         true
     }
 
-    /// Whether it should check more queries than one now and then: it knows too little of how well they find, or they find too little.
+    /// True if more than an occasional query should be checked: recall is not well known yet, or it is too low.
     pub fn is_learning(&self) -> bool {
         self.audit.is_learning()
     }
 
-    /// Memory of vectors and segments in bytes, an estimate. A segment that is being built to replace others is not
-    /// counted, and what is mapped neither.
+    /// The memory of vectors and segments in bytes, estimated. It includes no segment that is being built to replace
+    /// others, and no mapped files.
     pub fn bytes(&self) -> usize {
         let rows = self.rows();
         let segments: usize = rows.segments().iter().map(|segment| segment.bytes()).sum();
         rows.bytes() + segments
     }
 
-    /// Bytes of the files that are mapped into memory: of these, what is used stays there as long as there is room.
+    /// Bytes of the files that are mapped into memory. The pages in use stay in memory while there is space for them.
     pub fn mapped_bytes(&self) -> usize {
         self.rows().segments().iter().map(|segment| segment.mapped_bytes()).sum()
     }
 
-    /// The tail becomes a segment when it has more vectors than this.
+    /// The write buffer becomes a segment when it has more vectors than this.
     fn seal_above(&self) -> usize {
         SEAL_ABOVE.min(self.graph_above())
     }
 
-    /// There are segments in an index of more live vectors than this.
+    /// An index of more live vectors than this has segments.
     fn graph_above(&self) -> usize {
-        // In one dimension all vectors are two.
+        // One dimension has only two unit vectors.
         if self.dimensions > 1 { self.options.exact_below } else { usize::MAX }
     }
 
     fn check(&self, vector: &[f32]) {
-        assert_eq!(vector.len(), self.dimensions, "a vector of another number of dimensions than the index");
-        debug_assert!((crate::kernel::norm(vector) - 1.0).abs() < 1e-3, "a vector that is not of length 1");
+        assert_eq!(vector.len(), self.dimensions, "the vector and the index differ in their number of dimensions");
+        debug_assert!((crate::kernel::norm(vector) - 1.0).abs() < 1e-3, "the vector does not have length 1");
     }
 
     fn rows(&self) -> RwLockReadGuard<'_, RowTable> {
@@ -319,7 +321,7 @@ impl Index {
     }
 }
 
-/// A panic under a lock of this module leaves what it guards usable: each change is a few assignments.
+/// Locks a mutex. A panic under a lock of this module leaves the data usable: each change is a few assignments.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,5 @@
-//! The material of a segment: the vectors it is made of, and what was made of them. A process builds it, a file stores it,
-//! and a [`Segment`](super::segment::Segment) adds the slots of this process.
+//! The data of a segment: the vectors it is built from, and the result. A process builds it, a file stores it, and a
+//! [`Segment`](super::segment::Segment) adds the slots of this process.
 
 use std::ops::Range;
 
@@ -8,20 +8,20 @@ use super::graph::searchable::Graph;
 use super::slot::Slot;
 use super::vector::Vector;
 
-/// A vector that a segment is made of.
+/// A vector that a segment is built from.
 pub(super) struct Member {
     pub(super) slot: Slot,
-    /// What its caller calls it.
+    /// The caller's key.
     pub(super) key: u64,
     pub(super) vector: Vector,
 }
 
-/// What does not depend on the process that made it. Vectors are numbered in the order of their nodes.
+/// The part of a segment that does not depend on the process. Vectors are numbered in the order of their nodes.
 pub(super) struct SegmentParts {
     pub(super) graph: Graph,
-    /// By node: its first vector; and the number of vectors at last. Vectors with equal codes have one node.
+    /// The first vector of each node, and at the end the number of vectors. Vectors with equal codes share a node.
     pub(super) starts: Column<u32>,
-    /// Digest of a node's codes, and the node: in order.
+    /// The digest of each node's codes, with the node, sorted.
     pub(super) digests: Column<[u32; 2]>,
 }
 

@@ -1,13 +1,13 @@
-//! Recall that is known: some of the real queries are answered a second time, exactly, in the background.
+//! Measured recall: a sample of the real queries is answered a second time, exactly, in the background.
 //!
 //! ```text
-//! search ─► sample ─► queries that wait ─(Index::audit)─► as clients are answered, and exactly ─► recall
-//!                                        └► by ever wider walks ─► the level that finds TARGET, for each kind of search
+//! search ─► sample ─► queries that wait ─(Index::audit)─► answered as for a client, and exactly ─► recall
+//!                                        └► by walks of increasing ef ─► the level that finds TARGET, by kind
 //! ```
-//! A hit that is as near as the worst of the true ones is a true one. Where nobody names candidates, their number begins
-//! with what the size of the index needs ([`ef_of_size`]), and is then what the collection's own queries
-//! need. Kinds of searches are told apart, because they need different numbers: with a filter and without, in a crowd
-//! (`graph/crowd.rs`) and outside. What was learned is kept over a restart (`learned.rs`).
+//! A hit is true if it is as near as the worst of the true hits. If no caller sets `ef`, it begins with the value for
+//! the size of the index ([`ef_of_size`]), and then follows the needs of the collection's own queries. Kinds of
+//! searches need different values and are kept apart: with a filter and without, in a crowd
+//! (`graph/crowd.rs`) and outside. The result survives a restart (`learned.rs`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,62 +20,62 @@ use super::learned::Learned;
 use super::scan::Neighbour;
 use super::search::Width;
 
-/// Neighbours that are looked for: recall@10 is what others publish.
+/// The k of checked searches: recall@10 is the usual measure.
 pub(super) const K: usize = 10;
-/// Share of the true neighbours that is to be found, of [`FULL`].
+/// The share of the true neighbours that should be found, in parts of [`FULL`].
 const TARGET: usize = 980;
 const FULL: usize = 1_000;
-/// Queries that wait to be answered exactly; more are passed over.
+/// The most queries that wait to be checked. Further ones are not recorded.
 const WAITING: usize = 16;
-/// Of these, queries with a filter: each holds a bit for each vector.
+/// The most queries with a filter among them: each holds one bit for each vector.
 const WAITING_FILTERED: usize = 4;
-/// Latest queries that count.
+/// The number of latest queries that recall is computed from.
 const WINDOW: usize = 256;
 
-/// Numbers of candidates that are tried: each is √2 times the one before, from [`ef_of_size`] to 64 times that.
+/// The number of `ef` levels. Each is √2 times the one before, from [`ef_of_size`] to 64 times that.
 pub(super) const LEVELS: usize = 13;
-/// The level that searches in a crowd begin with: 16 times [`ef_of_size`], where a graph of 65,000 texts or less is scanned.
+/// The first level in a crowd: 16 times [`ef_of_size`]. With this `ef` a graph of at most 65,000 texts is scanned.
 const CROWD_LEVEL: u8 = 8;
-/// Queries of one kind that count for its level.
+/// The number of latest queries of a kind that decide its level.
 const KIND_WINDOW: usize = 64;
-/// As many queries of a kind may raise its level. To lower it takes [`KIND_WINDOW`].
+/// The number of queries of a kind that may raise its level. To lower it takes [`KIND_WINDOW`].
 const FEW: usize = 8;
-/// As many checked queries say that recall is good enough, so that one more each second will do.
+/// The number of checked queries after which a good recall is trusted, and one check each second is enough.
 const CONFIDENT: usize = 32;
 
-/// How well an index finds, as far as is known.
+/// The measured recall of an index.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quality {
-    /// Candidates of a search that names none: of most searches that were checked.
+    /// The `ef` of a search that sets none: that of most checked searches.
     pub ef_search: usize,
-    /// Share of the true 10 nearest that such searches found, 0 to 1; `None`: none was checked yet.
+    /// The share of the true 10 nearest that these searches found, 0 to 1; `None`: none was checked yet.
     pub recall: Option<f32>,
-    /// Searches that were checked for it: the latest 256.
+    /// The number of searches that were checked for it: at most the latest 256.
     pub checked: usize,
 }
 
-/// Candidates with which 98 of 100 true neighbours are found, by the size of a part of the index that has one graph: 128 for 100,000 texts as
-/// MiniLM embeds them, about 370 for a million that were made of them (docs/performance.md).
+/// The `ef` that finds 98 of 100 true neighbours in a graph of this size: 128 for 100,000 texts as MiniLM embeds them,
+/// about 370 for a million that were made from them (docs/performance.md).
 pub(super) fn ef_of_size(vectors: usize) -> usize {
     let hundred_thousands = vectors as f64 / 1e5;
     (128.0 * hundred_thousands.powf(0.44)).clamp(64.0, 1_024.0) as usize
 }
 
-/// Candidates of a level, where level 0 has `least`.
+/// The `ef` of a level, if level 0 has `least`.
 pub(super) fn ef_of_level(least: usize, level: usize) -> usize {
     let whole = least << (level / 2).min(16);
     let ef = if level.is_multiple_of(2) { whole } else { (whole as f64 * std::f64::consts::SQRT_2) as usize };
     ef.min(MAX_EF).max(least)
 }
 
-/// A query that is to be answered again.
+/// A recorded query, to be answered again.
 pub(super) struct Sample {
     pub(super) query: Box<[f32]>,
-    /// The places that its filter left.
+    /// The slot indices that pass its filter.
     pub(super) among: Option<RoaringBitmap>,
 }
 
-/// A kind of searches.
+/// A kind of search, with its own `ef`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) filtered: bool,
@@ -83,44 +83,44 @@ pub(super) struct Kind {
 }
 
 impl Kind {
-    /// How many there are.
+    /// The number of kinds.
     pub(super) const COUNT: usize = 4;
 
     fn number(self) -> usize {
         usize::from(self.filtered) + 2 * usize::from(self.in_crowd)
     }
 
-    /// The level where nothing is known.
+    /// The level before any query is checked.
     fn first_level(number: usize) -> u8 {
         if number >= 2 { CROWD_LEVEL } else { 0 }
     }
 }
 
-/// What an answered query showed.
+/// The result of a checked query.
 pub(super) struct Seen {
     pub(super) wanted: usize,
     pub(super) found: usize,
-    /// Where walks answered it: which kind of search it was, and how many hits each level finds.
+    /// The kind of search and the hits that each level finds, if walks answered the query.
     pub(super) walked: Option<(Kind, [u8; LEVELS])>,
 }
 
-/// What is known of an index.
+/// The check of searches: waiting queries and results.
 pub(super) struct Audit {
     waiting: Mutex<VecDeque<Sample>>,
     known: Mutex<Known>,
-    /// The level of each kind, a byte each: searches wait for nobody.
+    /// The level of each kind, one byte each. Searches read it without a lock.
     levels: AtomicU32,
 }
 
 struct Known {
-    /// The latest queries: neighbours wanted and found, and whether in a crowd.
+    /// The latest queries: neighbours wanted, neighbours found, and true if in a crowd.
     latest: VecDeque<(usize, usize, bool)>,
     kinds: [VecDeque<(u8, [u8; LEVELS])>; Kind::COUNT],
     learned: Learned,
 }
 
 impl Known {
-    /// Of [`FULL`].
+    /// Recall in parts of [`FULL`].
     fn recall(&self) -> Option<usize> {
         let (wanted, found) = self.latest.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         (found * FULL).checked_div(wanted)
@@ -130,7 +130,7 @@ impl Known {
         usize::from(levels(&self.learned)[kind.number()])
     }
 
-    /// The level that the latest queries of a kind need, if that is another one than it has.
+    /// The level that the latest queries of a kind need, if it differs from the present one.
     fn better_level(&self, kind: Kind) -> Option<u8> {
         let latest = &self.kinds[kind.number()];
         let wanted: usize = latest.iter().map(|(wanted, _)| usize::from(*wanted)).sum();
@@ -145,14 +145,14 @@ impl Known {
 }
 
 impl Audit {
-    /// With what an earlier process learned.
+    /// A check that begins with the settings of an earlier process.
     pub(super) fn new(learned: Learned) -> Audit {
         let known = Known { latest: VecDeque::new(), kinds: Default::default(), learned };
         let levels = AtomicU32::new(u32::from_le_bytes(levels(&learned)));
         Audit { waiting: Mutex::default(), known: Mutex::new(known), levels }
     }
 
-    /// A query that is about to be answered with as many candidates as nobody named. Costs next to nothing, unless it is taken.
+    /// Records a query that sets no `ef`, if there is space for it. Otherwise it costs next to nothing.
     pub(super) fn sample(&self, query: &[f32], among: Option<&RoaringBitmap>) {
         let mut waiting = match self.waiting.try_lock() {
             Ok(waiting) => waiting,
@@ -166,13 +166,13 @@ impl Audit {
         }
     }
 
-    /// A query to be answered again.
+    /// Takes the next query to be answered again.
     pub(super) fn next(&self) -> Option<Sample> {
         super::lock(&self.waiting).pop_front()
     }
 
-    /// What a query that was answered again showed. `may_learn`: the number of candidates is its own choice.
-    /// Returns what was learned, if that is news.
+    /// Records the result of a checked query. `may_learn`: the index may choose `ef`. Returns the learned settings if
+    /// they changed.
     pub(super) fn note(&self, seen: &Seen, may_learn: bool) -> Option<Learned> {
         if seen.wanted == 0 {
             return None;
@@ -194,7 +194,7 @@ impl Audit {
             }
             if let Some(level) = known.better_level(kind) {
                 if usize::from(level) > known.level(kind) {
-                    // What was found with fewer candidates says nothing any more.
+                    // Results with a smaller `ef` no longer count.
                     known.latest.clear();
                 }
                 known.learned.levels[kind.number()] = Some(level);
@@ -204,20 +204,20 @@ impl Audit {
         (known.learned != before).then_some(known.learned)
     }
 
-    /// Whether more than a query each second should be checked: too few were, or they found too little.
+    /// True if more than one query each second should be checked: too few were, or they found too little.
     pub(super) fn is_learning(&self) -> bool {
         let known = super::lock(&self.known);
         known.latest.len() < CONFIDENT || known.recall().is_some_and(|recall| recall < TARGET)
     }
 
-    /// How wide walks are, with a filter or without, in an index that needs `least` candidates at least.
+    /// The width of walks, with a filter or without, in an index that needs an `ef` of at least `least`.
     pub(super) fn width(&self, least: usize, filtered: bool) -> Width {
         let levels = self.levels.load(Ordering::Relaxed).to_le_bytes();
         let ef = |in_crowd| ef_of_level(least, usize::from(levels[Kind { filtered, in_crowd }.number()]));
         Width { ef: ef(false), in_crowd: ef(true).max(ef(false)) }
     }
 
-    /// With these widths.
+    /// The measured recall, with the `ef` from this width.
     pub(super) fn quality(&self, width: Width) -> Quality {
         let known = super::lock(&self.known);
         Quality {
@@ -228,12 +228,12 @@ impl Audit {
     }
 }
 
-/// By kind of search.
+/// The level of each kind of search.
 fn levels(learned: &Learned) -> [u8; Kind::COUNT] {
     std::array::from_fn(|number| learned.levels[number].unwrap_or(Kind::first_level(number)))
 }
 
-/// How many of the true nearest were found.
+/// The number of true nearest neighbours among the hits.
 pub(super) fn true_hits(hits: &[Neighbour], exact: &[Neighbour]) -> usize {
     let Some(worst) = exact.last() else { return 0 };
     hits.iter().filter(|hit| hit.score >= worst.score).count().min(exact.len())
@@ -255,7 +255,7 @@ mod tests {
         Audit::new(Learned::default())
     }
 
-    /// A query of which each level below `needed` finds half.
+    /// A result in which each level below `needed` finds half.
     fn seen(audit: &Audit, kind: Kind, needed: usize) -> Seen {
         let found = std::array::from_fn(|level| if level < needed { 5 } else { 10 });
         let level = super::super::lock(&audit.known).level(kind);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn recall_is_of_the_latest_queries_and_an_empty_index_says_nothing() {
+    fn recall_is_that_of_the_latest_queries_and_an_empty_index_does_not_count() {
         let audit = audit();
         let width = Width::of(64);
         assert_eq!(audit.quality(width), Quality { ef_search: 64, recall: None, checked: 0 });
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_queries_raise_the_candidates_to_what_they_need_and_many_lower_them() {
+    fn a_few_queries_raise_ef_to_the_level_they_need_and_many_lower_it() {
         let audit = audit();
         for n in 1..FEW {
             assert_eq!(audit.note(&seen(&audit, PLAIN, 6), true), None, "after {n}");
@@ -293,13 +293,13 @@ mod tests {
         let learned = audit.note(&seen(&audit, PLAIN, 6), true).expect("enough were seen");
         assert_eq!(learned.levels, [Some(6), None, None, None]);
         assert_eq!((audit.width(64, false).ef, audit.width(64, true).ef), (512, 64));
-        assert_eq!(audit.quality(Width::of(512)).recall, None, "what was found with fewer says nothing any more");
+        assert_eq!(audit.quality(Width::of(512)).recall, None, "results with a smaller ef no longer count");
         let lowered = (0..2 * KIND_WINDOW).find_map(|_| audit.note(&seen(&audit, PLAIN, 0), true));
         assert_eq!(lowered.expect("they need fewer").levels[0], Some(0));
     }
 
     #[test]
-    fn searches_in_crowds_have_a_number_of_their_own_and_are_told_of_where_they_are_most() {
+    fn searches_in_crowds_have_their_own_ef_which_is_reported_if_they_are_the_majority() {
         let audit = audit();
         assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 1_024 });
         (0..KIND_WINDOW).for_each(|_| {
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_was_told_its_candidates_learns_none() {
+    fn an_index_with_a_fixed_ef_learns_none() {
         let audit = audit();
         (0..WINDOW).for_each(|_| {
             audit.note(&seen(&audit, PLAIN, LEVELS), false);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_level_finds_is_looked_for_with_the_most_candidates_and_is_not_forgotten() {
+    fn queries_that_no_level_satisfies_get_the_largest_ef_and_still_count() {
         let audit = audit();
         (0..FEW).for_each(|_| {
             audit.note(&seen(&audit, PLAIN, LEVELS), true);
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_wait_up_to_a_bound_and_few_of_them_have_a_filter() {
+    fn a_bounded_number_of_queries_waits_and_few_of_them_have_a_filter() {
         let (audit, all) = (audit(), RoaringBitmap::from_iter(0..100));
         (0..100).for_each(|n| audit.sample(&[n as f32], Some(&all)));
         (0..100).for_each(|n| audit.sample(&[n as f32], None));
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn larger_indexes_take_more_candidates() {
+    fn larger_indexes_have_a_larger_ef() {
         assert_eq!([1_000, 100_000, 1_000_000, 1 << 40].map(ef_of_size), [64, 128, 352, 1_024]);
         assert_eq!([0, 1, 2, 3, 12].map(|level| ef_of_level(64, level)), [64, 90, 128, 181, 4_096]);
         assert_eq!(ef_of_level(1_024, 12), MAX_EF);

@@ -1,4 +1,5 @@
-//! Segments of an earlier process, whose vectors come one by one until [`Index::restored`](super::Index::restored).
+//! Segments of an earlier process, whose vectors are inserted one by one until
+//! [`Index::restored`](super::Index::restored).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,15 +9,15 @@ use super::segment::Segment;
 use super::slot::Slot;
 use super::vector::Vector;
 
-/// Segments whose vectors are awaited.
+/// Segments that wait for their vectors.
 pub(super) struct Restoring {
     segments: Vec<(Stored, Vec<Slot>)>,
-    /// Where the vector of a key is: which segment, which of its vectors.
+    /// The segment and the row of each key.
     by_key: HashMap<u64, (usize, usize)>,
 }
 
 impl Restoring {
-    /// Newest first: where two have a key, a crash came before the older one was deleted.
+    /// Takes segments, newest first. Two of them have the same key if a crash came before the older one was deleted.
     pub(super) fn new(stored: Vec<Stored>) -> Restoring {
         let mut by_key = HashMap::with_capacity(stored.iter().map(|stored| stored.keys.len()).sum());
         for (segment, stored) in stored.iter().enumerate() {
@@ -24,14 +25,14 @@ impl Restoring {
                 by_key.entry(key).or_insert((segment, vector));
             }
         }
-        let of_nobody = |stored: Stored| {
+        let without_slots = |stored: Stored| {
             let slots = vec![Slot::NONE; stored.keys.len()];
             (stored, slots)
         };
-        Restoring { segments: stored.into_iter().map(of_nobody).collect(), by_key }
+        Restoring { segments: stored.into_iter().map(without_slots).collect(), by_key }
     }
 
-    /// Where a segment has that vector of that key, bit for bit, and nobody took it yet.
+    /// Finds a vector by its key, if the segment's row is equal bit for bit. Each row is found once.
     pub(super) fn find(&mut self, key: u64, vector: &[f32]) -> Option<(Vector, SegmentRow)> {
         let (segment, number) = self.by_key.remove(&key)?;
         let rows = &self.segments[segment].0.rows;
@@ -39,12 +40,12 @@ impl Restoring {
         is_same.then(|| (Vector::stored(rows, number), SegmentRow { segment, number }))
     }
 
-    /// The vector found there is that slot's.
+    /// Assigns a slot to a row that [`Restoring::find`] returned.
     pub(super) fn assign(&mut self, row: &SegmentRow, slot: Slot) {
         self.segments[row.segment].1[row.number] = slot;
     }
 
-    /// The segments that hold somebody's vectors; files of others are deleted.
+    /// The segments that have at least one slot. Deletes the files of the others.
     pub(super) fn into_segments(self) -> Vec<Arc<Segment>> {
         let is_of_use = |slots: &[Slot]| slots.iter().any(|slot| *slot != Slot::NONE);
         let mut of_use = Vec::new();
@@ -59,7 +60,7 @@ impl Restoring {
     }
 }
 
-/// A vector of a segment that is awaited.
+/// A row of one of the segments.
 pub(super) struct SegmentRow {
     segment: usize,
     number: usize,

@@ -1,10 +1,10 @@
-//! Which vectors live, under which slot, and which of them a segment holds.
+//! The live vectors, the slot of each, and the segment that holds it.
 //!
-//! Invariant: every live slot is either held by one of `segments` or named in `write_buffer`, and by one of them only. All of
-//! this is behind one lock, so that a search sees the segments together with the tail that belongs to them.
+//! Invariant: every live slot is either held by one of `segments` or listed in `write_buffer`, exactly once. One lock
+//! guards all of this, so a search sees the segments together with the write buffer that belongs to them.
 //!
-//! Rows are shared, not copied: whoever asked keeps a removed row alive as long as it needs it, while its slot is free
-//! at once. A slot's generation tells its next user from its last.
+//! Rows are shared and never copied: a caller may keep a removed row as long as it needs it, while its slot is free at
+//! once. The generation of a slot tells its next user from its last.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use super::vector::Vector;
 use super::write_buffer::WriteBuffer;
 
 struct RowEntry {
-    /// `None`: free.
+    /// The vector; `None`: the entry is free.
     row: Option<Vector>,
-    /// What its caller calls it.
+    /// The caller's key.
     key: u64,
     generation: u32,
-    /// Which vector of its segment it is.
+    /// The number of the vector in its segment.
     vector: u32,
-    /// Who holds the row; `None`: it is in the tail.
+    /// The segment that holds the row; `None`: the row is in the write buffer.
     segment: Option<Arc<Segment>>,
 }
 
@@ -35,13 +35,13 @@ pub(super) struct RowTable {
     free: Vec<u32>,
     live: usize,
     write_buffer: WriteBuffer,
-    /// Live slots that are not named in the tail: those of `segments`. A little less while a new segment takes over its
-    /// vectors, which count when it is installed, if some of them are removed meanwhile.
+    /// Live slots that are in segments and not in the write buffer. The number is a little too small while a new
+    /// segment takes over its vectors, if some of them are removed meanwhile: they are counted when it is installed.
     sealed: usize,
-    /// Rows that have memory of their own.
+    /// The number of rows that have memory of their own.
     in_memory: usize,
     segments: Arc<[Arc<Segment>]>,
-    /// When a vector came last.
+    /// The time of the last insert.
     inserted: Option<Instant>,
 }
 
@@ -60,7 +60,7 @@ impl RowTable {
         }
     }
 
-    /// A new slot for a row, to be added to the tail or held by a segment.
+    /// Makes a slot for a row, which the caller then adds to the write buffer or to a segment.
     pub(super) fn insert(&mut self, key: u64, row: Vector) -> Slot {
         self.live += 1;
         self.in_memory += usize::from(row.is_in_memory());
@@ -75,13 +75,13 @@ impl RowTable {
         Slot { index, generation: 0 }
     }
 
-    /// Vectors came just now, with these codes.
+    /// Adds new slots with their codes to the write buffer.
     pub(super) fn add_to_write_buffer(&mut self, slots: &[Slot], codes: &Codes) {
         self.inserted = Some(Instant::now());
         self.write_buffer.append(slots, codes);
     }
 
-    /// False if the slot was not live.
+    /// Removes a slot; false if it was not live.
     pub(super) fn remove(&mut self, slot: Slot) -> bool {
         if !self.is_live(slot) {
             return false;
@@ -96,8 +96,8 @@ impl RowTable {
             self.sealed = self.sealed.saturating_sub(1);
         }
         self.free.push(slot.index);
-        // Replacing documents over and over must not make the tail grow; half of it may be stale, so
-        // that a removal costs O(1) on average.
+        // Replacing documents again and again must not make the write buffer grow. Half of it may be stale, so that
+        // a removal costs O(1) on average.
         if self.write_buffer.slots().len() > 2 * self.live.saturating_sub(self.sealed) + 64 {
             let entries = &self.entries;
             self.write_buffer.retain(|slot| live_row(entries, slot).is_some());
@@ -117,7 +117,7 @@ impl RowTable {
         self.live
     }
 
-    /// The live slots at some places, with their rows.
+    /// The live slots with these indices, and their rows.
     pub(super) fn at_indices(&self, indices: impl Iterator<Item = u32>) -> impl Iterator<Item = (Slot, &Vector)> {
         indices.filter_map(|index| {
             let entry = self.entries.get(index as usize)?;
@@ -125,7 +125,7 @@ impl RowTable {
         })
     }
 
-    /// What a segment is made of: the live ones of some slots.
+    /// The live ones of these slots, as members of a new segment.
     pub(super) fn members(&self, slots: &[Slot]) -> impl Iterator<Item = Member> {
         slots.iter().filter_map(|&slot| {
             let vector = self.get(slot)?.clone();
@@ -133,7 +133,7 @@ impl RowTable {
         })
     }
 
-    /// The slots that no segment holds, oldest first; removed ones that are still listed are among them.
+    /// The slots that no segment holds, oldest first. Some may be removed already.
     pub(super) fn write_buffer(&self) -> &WriteBuffer {
         &self.write_buffer
     }
@@ -142,22 +142,22 @@ impl RowTable {
         &self.segments
     }
 
-    /// When a vector came last.
+    /// The time of the last insert.
     pub(super) fn inserted(&self) -> Option<Instant> {
         self.inserted
     }
 
-    /// Memory in bytes, without the segments: an estimate.
+    /// The memory in bytes, without the segments, estimated.
     pub(super) fn bytes(&self) -> usize {
-        /// Beside its components: two counters, and the allocator's own.
+        /// Bytes of a row beside its components: two counters, and the allocator's own.
         const ROW_OVERHEAD: usize = 16 + 16;
         self.entries.capacity() * size_of::<RowEntry>()
             + self.in_memory * (self.dimensions * size_of::<f32>() + ROW_OVERHEAD)
             + self.write_buffer.bytes()
     }
 
-    /// Lets a segment hold some of its vectors, which others hold or the tail names: to be done with all of them, in
-    /// pieces, before [`RowTable::install`].
+    /// Moves vectors to a segment from the write buffer or from other segments. To be called for all vectors of the
+    /// segment, in pieces, before [`RowTable::install`].
     pub(super) fn hold(&mut self, segment: &Arc<Segment>, vectors: Range<usize>) {
         for vector in vectors {
             let slot = segment.slots()[vector];
@@ -175,7 +175,8 @@ impl RowTable {
         }
     }
 
-    /// Puts segments, which hold all that they are made of, in the place of others and of the tail's slots that they hold.
+    /// Adds segments, which already hold their vectors, removes those they replace, and removes their slots from the
+    /// write buffer.
     pub(super) fn install(&mut self, new: &[Arc<Segment>], instead_of: &[Arc<Segment>]) {
         let kept = self.segments.iter().filter(|held| !instead_of.iter().any(|old| Arc::ptr_eq(held, old)));
         self.segments = kept.chain(new).cloned().collect();
@@ -185,7 +186,8 @@ impl RowTable {
         self.sealed = self.live - self.write_buffer.slots().len();
     }
 
-    /// Names all live slots in the tail again, with their rows in memory: no segment is left, and nobody reads its file.
+    /// Moves all live slots to the write buffer, with their rows in memory. Afterwards there is no segment, and no row
+    /// is read from a file.
     pub(super) fn give_up_segments(&mut self) {
         let mut codes = Codes::new(self.dimensions);
         let mut slots = Vec::new();
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_slot_stays_removed_when_its_place_is_used_again() {
+    fn a_removed_slot_stays_removed_when_its_index_is_reused() {
         let mut rows = rows();
         let first = insert(&mut rows, 1.0);
         assert!(rows.remove(first));
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tail_does_not_grow_with_replacements() {
+    fn the_write_buffer_does_not_grow_with_replacements() {
         let mut rows = rows();
         let mut slot = insert(&mut rows, 1.0);
         for i in 0..10_000 {
@@ -258,19 +260,19 @@ mod tests {
         assert_eq!(live_buffered(&rows), [slot]);
     }
 
-    /// A segment of all of some slots, held by nobody yet.
+    /// A segment of these slots that holds none of them yet.
     fn segment_of(rows: &RowTable, slots: &[Slot]) -> Arc<Segment> {
         let (parts, members) = Building::new(2, 8, rows.members(slots).collect()).finish();
         Arc::new(Segment::new(parts, members.iter().map(|member| member.slot).collect(), None))
     }
 
     #[test]
-    fn removals_while_a_segment_takes_over_do_not_each_go_through_the_tail() {
+    fn removals_while_a_segment_takes_over_do_not_each_scan_the_write_buffer() {
         let mut rows = rows();
         let slots: Vec<Slot> = (0..1_000).map(|n| insert(&mut rows, n as f32)).collect();
         let segment = segment_of(&rows, &slots);
         rows.hold(&segment, 0..900);
-        // Held or not, half of the tail may be stale before it is gone through.
+        // Half of the write buffer may be stale before it is scanned, taken over or not.
         for slot in segment.slots().iter().step_by(3) {
             rows.remove(*slot);
             assert_eq!(rows.write_buffer().slots().len(), 1_000);
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_while_its_segment_was_built_is_not_counted_as_held() {
+    fn vectors_removed_while_their_segment_was_built_are_not_counted_as_held() {
         let mut rows = rows();
         let slots: Vec<Slot> = (0..4).map(|n| insert(&mut rows, n as f32)).collect();
         let segment = segment_of(&rows, &slots);
@@ -303,7 +305,7 @@ mod tests {
         assert_eq!(
             (rows.segments().len(), live_buffered(&rows).len()),
             (0, live + 1),
-            "what it held is in the write buffer again"
+            "the segment's vectors are in the write buffer again"
         );
     }
 }

@@ -1,11 +1,11 @@
-//! The exact answer: compare with every vector, keep the best. Also the one place that says what a score is and how
-//! hits are ordered.
+//! The exact answer: compare with every vector and keep the best. Only this file defines the score and the order of
+//! hits.
 //!
 //! ```text
-//! all codes ─► sieve: estimate + bound reaches the k-th best estimate - bound ─► candidates ─► f32 ─► best k
+//! all codes ─► candidate filter: estimate + bound reaches the k-th best estimate - bound ─► f32 rows ─► best k
 //! ```
-//! A row's codes are a quarter of its f32 values, and few rows pass the sieve. In an exact search the bound holds
-//! always ([`OwnQuery::bound`]), so the answer is that of a scan of all f32 rows.
+//! The codes of a row are a quarter of its f32 values, and few rows pass the filter. In an exact search the bound
+//! always holds ([`OwnQuery::bound`]), so the answer equals that of a scan of all f32 rows.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -18,7 +18,7 @@ use crate::kernel::dot;
 /// Rows scored in one call.
 const BATCH: usize = 64;
 
-/// A vector that was found.
+/// A vector found by a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Neighbour {
     /// The vector that was found.
@@ -27,12 +27,12 @@ pub struct Neighbour {
     pub score: f32,
 }
 
-/// What a search finds.
+/// The result of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Nearest {
-    /// Best first; of equal scores, the lowest slots.
+    /// The hits, best first; hits of equal score by slot, ascending.
     pub hits: Vec<Neighbour>,
-    /// Others with exactly the score of the last hit, in no order.
+    /// Other vectors with exactly the score of the last hit, in no order.
     pub tied: Vec<Slot>,
 }
 
@@ -40,20 +40,20 @@ pub struct Nearest {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     pub(super) slot: Slot,
-    /// Its cosine to the query, as its codes say.
+    /// Its cosine to the query, estimated from codes.
     pub(super) estimate: f32,
-    /// What that is off by at most, or very nearly so.
+    /// The largest error of the estimate: always, or nearly always ([`Margin`]).
     pub(super) error: f32,
 }
 
 impl Candidate {
-    /// The most that its cosine may be.
+    /// The largest cosine that it may have.
     pub(super) fn reach(&self) -> f32 {
         self.estimate + self.error
     }
 }
 
-/// Cosine of two unit vectors. Rounding may leave their dot product a little outside of -1 to 1.
+/// The cosine of two unit vectors. Rounding may put their dot product a little outside -1 to 1.
 pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
     #[cfg(test)]
     COMPARED.set(COMPARED.get() + 1);
@@ -62,30 +62,30 @@ pub(super) fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 #[cfg(test)]
 thread_local! {
-    /// Rows that this thread compared with a query.
+    /// The number of rows that this thread compared with a query.
     pub(crate) static COMPARED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Best first: score descending, then slot ascending. A total order, also for a NaN that a caller's
-/// broken query would make.
+/// Orders hits, best first: score descending, then slot ascending. It is a total order even for a NaN from an invalid
+/// query.
 pub(super) fn best_first(a: &Neighbour, b: &Neighbour) -> Ordering {
     b.score.total_cmp(&a.score).then(a.slot.cmp(&b.slot))
 }
 
-/// What estimates may be off by.
+/// The error that is assumed of estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Margin {
-    /// The most that is possible.
+    /// The largest possible error.
     Bound,
-    /// Four standard deviations. Far from the query, where thousands of vectors have nearly one score, few pass.
+    /// Four standard deviations. Far from the query, thousands of vectors have nearly the same score; few of them pass.
     Likely,
 }
 
-/// Of vectors with estimates, those that may be among the best `k`. Each is to be offered once.
+/// A filter that keeps the vectors that may be among the best `k`, by their estimates. Each must be offered once.
 pub(super) struct CandidateFilter {
     k: usize,
     margin: Margin,
-    /// The best `k` of what each has at least, the worst of them on top.
+    /// The best `k` lower bounds, the worst of them on top.
     least: BinaryHeap<Reverse<Least>>,
     kept: Vec<Candidate>,
 }
@@ -112,7 +112,7 @@ impl CandidateFilter {
         CandidateFilter { k, margin, least: BinaryHeap::new(), kept: Vec::new() }
     }
 
-    /// What `k` vectors have at least.
+    /// The score that `k` vectors are known to reach.
     fn floor(&self) -> f32 {
         match self.least.peek() {
             Some(Reverse(Least(floor))) if self.least.len() == self.k => *floor,
@@ -132,7 +132,8 @@ impl CandidateFilter {
         }
     }
 
-    /// Offers the rows of a range that may be among the best: for each row, those of its `slots` that are `wanted`.
+    /// Offers the rows of a range that may be among the best. For each row it offers those of its `slots` that are
+    /// `wanted`.
     pub(super) fn scan<S: IntoIterator<Item = Slot>>(
         &mut self,
         codes: &Codes,
@@ -163,7 +164,7 @@ impl CandidateFilter {
         }
     }
 
-    /// What passed so far and may still be among the best, in no order.
+    /// The vectors that passed and may still be among the best, in no order.
     pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let floor = self.floor();
         self.kept.iter().copied().filter(move |candidate| candidate.reach() >= floor)
@@ -192,12 +193,12 @@ impl PartialEq for ByRank {
 
 impl Eq for ByRank {}
 
-/// The best `k` of what is pushed. Each slot is to be pushed once.
+/// The best `k` hits. Each slot must be pushed once.
 pub(super) struct Best {
     k: usize,
-    /// The worst of the kept on top.
+    /// The kept hits, the worst on top.
     kept: BinaryHeap<ByRank>,
-    /// Others that score as much as the worst of `k`.
+    /// Other slots with the score of the worst kept hit.
     tied: Vec<Slot>,
 }
 
@@ -226,12 +227,12 @@ impl Best {
         }
     }
 
-    /// The score of the worst, if there are `k`.
+    /// The score of the worst kept hit, if there are `k`.
     pub(super) fn bar(&self) -> Option<f32> {
         self.kept.peek().filter(|_| self.kept.len() == self.k).map(|worst| worst.0.score)
     }
 
-    /// What was kept, best first, and what is as good as the last.
+    /// The kept hits, best first, and the slots that tie with the last.
     pub(super) fn into_nearest(self) -> Nearest {
         Nearest { hits: self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect(), tied: self.tied }
     }

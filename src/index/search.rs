@@ -1,16 +1,15 @@
-//! A query's way to its hits: through the graphs (`walks`), or past all codes (`scans`), and by the f32 rows of what is
-//! left.
+//! The path of a query to its hits: through the graphs (`walks`) or through all codes (`scans`), and then a comparison
+//! of the candidates by their f32 rows.
 //!
-//! Invariants: exactly min(k, live and at the places that are asked for) hits, with true scores, in order. A search
-//! costs about as much as a scan at most, and a walk that may look no farther before it: a walk is given up where a
-//! scan would have cost as much.
+//! Invariants: a search returns exactly min(k, live vectors in `among`) hits, with true scores, in order. It costs at
+//! most about a scan, plus a walk that reached its limit before: a walk ends when a scan would have cost as much.
 //!
 //! A score is the cosine of two f32 vectors. Candidates are found by their codes and compared by their f32 rows, best
-//! estimate first, until an estimate is so far below the k-th score that it cannot matter. In an exact scan that
-//! distance is a bound which always holds. In a walk, and in a scan that takes the place of a walk, it is four standard
+//! estimate first. The comparison ends when the next estimate is too far below the k-th score. In an exact scan this
+//! distance is a bound that always holds. In a walk, and in a scan that replaces a walk, it is four standard
 //! deviations.
 //!
-//! Vectors that tie with the last hit are returned beside the hits, so that equal scores cost one search. The caller
+//! Vectors that tie with the last hit are returned beside the hits, so equal scores need only one search. The caller
 //! picks the lowest ids, which the index does not know.
 
 mod scans;
@@ -26,28 +25,28 @@ use super::slot::Slot;
 use super::{Effort, Index};
 use crate::compute::stop::{Stop, Stopped};
 
-/// A walk for k hits keeps so many times k candidates at least: the far half of what it keeps is where it misses most.
+/// A walk for k hits keeps at least this many times k candidates: it misses most in the far half of its candidates.
 const CANDIDATES_PER_HIT: usize = 2;
 
-/// Candidates that are put in order at first. The last of them also tells whether the hits lie in a crowd (`walks`), so
-/// that a search for fewer hits looks no less hard.
+/// Candidates that are sorted at first. The last of them also tells if the hits lie in a crowd (`walks`), so that a
+/// search for fewer hits makes no less effort.
 const FIRST: usize = 32;
 
-/// What is looked for.
+/// A search.
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
-    /// Of length 1, `[dimensions]`.
+    /// The query vector of length 1, `[dimensions]`.
     pub vector: &'a [f32],
-    /// Hits wanted.
+    /// The number of hits wanted.
     pub k: usize,
-    /// How hard to look.
+    /// The effort of the search.
     pub effort: Effort,
-    /// Only vectors at these places; `None`: all. A place that changes hands meanwhile is one of these with its old
-    /// vector or its new one.
+    /// The slot indices of the vectors to search; `None`: all. If the vector of an index is replaced during the search,
+    /// the search sees its old vector or its new one.
     pub among: Option<&'a RoaringBitmap>,
 }
 
-/// A query on its way.
+/// A query with its codes, during a search.
 struct Asked<'a> {
     vector: &'a [f32],
     codes: OwnQuery,
@@ -56,32 +55,32 @@ struct Asked<'a> {
     stop: &'a Stop,
 }
 
-/// How many candidates walks keep.
+/// The `ef` of walks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Width {
-    /// At first.
+    /// `ef` of the first walk.
     pub(super) ef: usize,
-    /// Where the walk ended in a crowd, of which it may have missed much.
+    /// `ef` of a second walk, if the first ended in a crowd and may have missed much.
     pub(super) in_crowd: usize,
 }
 
-/// What was found, and how.
+/// The hits, and the way they were found.
 pub(super) struct Answer {
     pub(super) nearest: Nearest,
     pub(super) how: How,
 }
 
-/// How a query was answered.
+/// The way in which a query was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum How {
-    /// Exactly.
+    /// By an exact scan.
     Scan,
-    /// By walks. `in_crowd`: some hits are of a crowd.
+    /// By walks. `in_crowd`: some hits lie in a crowd.
     Walks { in_crowd: bool },
 }
 
 impl Width {
-    /// The same wherever a walk ends.
+    /// A width with the same `ef` for both walks.
     pub(super) fn of(ef: usize) -> Width {
         Width { ef, in_crowd: ef }
     }
@@ -98,22 +97,21 @@ impl Asked<'_> {
 }
 
 impl Index {
-    /// The nearest live vectors to a query of length 1, best first: exactly min(k, live). Hits of equal
-    /// score are in the order of their slots.
+    /// Finds the live vectors nearest to a query of length 1, best first: exactly min(k, live). Hits of equal score are
+    /// in the order of their slots.
     ///
-    /// A hit may be removed between this call and the caller's use of it; its slot then names nothing,
-    /// and never another vector.
+    /// A hit may be removed before the caller uses it. Its slot then has no vector, and never another one.
     ///
     /// # Panics
-    /// If the query has not the index's number of dimensions.
+    /// If the query has another number of dimensions than the index.
     pub fn search(&self, query: &[f32], k: usize, effort: Effort, stop: &Stop) -> Result<Vec<Neighbour>, Stopped> {
         Ok(self.nearest(&Query { vector: query, k, effort, among: None }, stop)?.hits)
     }
 
-    /// As [`Index::search`], among the vectors at some places: exactly min(k, live ones among them).
+    /// As [`Index::search`], for vectors with these slot indices: exactly min(k, live ones among them).
     ///
     /// # Panics
-    /// If the query has not the index's number of dimensions.
+    /// If the query has another number of dimensions than the index.
     pub fn search_among(
         &self,
         query: &[f32],
@@ -125,11 +123,11 @@ impl Index {
         Ok(self.nearest(&Query { vector: query, k, effort, among: Some(among) }, stop)?.hits)
     }
 
-    /// The nearest live vectors, and those that are as near as the last of them: of equal scores, the caller may prefer
-    /// others.
+    /// Finds the nearest live vectors, and those that tie with the last of them, from which the caller may choose by
+    /// its own order.
     ///
     /// # Panics
-    /// If the query has not the index's number of dimensions.
+    /// If the query has another number of dimensions than the index.
     pub fn nearest(&self, query: &Query<'_>, stop: &Stop) -> Result<Nearest, Stopped> {
         let width = match query.effort {
             Effort::Exact => None,
@@ -139,7 +137,7 @@ impl Index {
         Ok(self.answer(query, width, stop)?.nearest)
     }
 
-    /// As [`Index::nearest`], by walks of some width, or exactly.
+    /// As [`Index::nearest`], by walks of this width, or exactly.
     pub(super) fn answer(&self, query: &Query<'_>, width: Option<Width>, stop: &Stop) -> Result<Answer, Stopped> {
         let &Query { vector, k, among, .. } = query;
         self.check(vector);
@@ -155,12 +153,12 @@ impl Index {
         Ok(Answer { nearest: self.by_scan(&asked)?, how: How::Scan })
     }
 
-    /// Candidates of a query that names none.
+    /// The width for a query that sets no `ef`.
     pub(super) fn usual_width(&self, query: &Query<'_>) -> Width {
         self.width(query.among.is_some()).at_least(CANDIDATES_PER_HIT.saturating_mul(query.k))
     }
 
-    /// Candidates of a search for few hits that names none, with a filter or without.
+    /// The width for a search of few hits that sets no `ef`, with a filter or without.
     pub(super) fn width(&self, filtered: bool) -> Width {
         match self.options.ef_search {
             Some(ef) => Width::of(ef),
@@ -168,13 +166,13 @@ impl Index {
         }
     }
 
-    /// Candidates that are enough for texts, by the size of the largest graph.
+    /// The `ef` that is enough for texts, from the size of the largest graph.
     pub(super) fn least_ef(&self) -> usize {
         let largest = self.rows().segments().iter().map(|segment| segment.live()).max();
         ef_of_size(largest.unwrap_or(0))
     }
 
-    /// Answers a sample as clients are answered, exactly, and by ever wider walks until all is found.
+    /// Answers a recorded query as for a client, exactly, and by walks with increasing `ef` until all hits are found.
     pub(super) fn check_sample(&self, sample: &Sample, stop: &Stop) -> Result<Seen, Stopped> {
         let Sample { query, among } = sample;
         let query = Query { vector: query, k: recall::K, effort: Effort::Exact, among: among.as_ref() };
@@ -197,14 +195,14 @@ impl Index {
         Ok(Seen { wanted, found, walked: Some((kind, by_level)) })
     }
 
-    /// Whether a search with so many candidates compares with all vectors.
+    /// True if a search with this `ef` compares with all vectors.
     pub fn scans(&self, ef: usize) -> bool {
         let rows = self.rows();
         rows.segments().is_empty() || rows.live() <= self.options.scan_rows_per_ef.saturating_mul(ef).max(ef)
     }
 }
 
-/// Puts the `count` candidates that may be nearest first, in order.
+/// Moves the `count` candidates of the highest possible cosine to the front, sorted.
 fn sort_first(candidates: &mut [Candidate], count: usize) {
     let by_reach = |a: &Candidate, b: &Candidate| b.reach().total_cmp(&a.reach());
     if count < candidates.len() {
@@ -213,8 +211,8 @@ fn sort_first(candidates: &mut [Candidate], count: usize) {
     candidates[..count].sort_unstable_by(by_reach);
 }
 
-/// The best `k` of candidates, by their f32 rows; those that do not live are passed over. Afterwards the first `k`, and
-/// the first [`FIRST`], are in order of what they may be: most others are never compared.
+/// The best `k` of the candidates by their f32 rows. Removed vectors are skipped. Afterwards the first `k`, and the
+/// first [`FIRST`], are sorted by their highest possible cosine. Most others are never compared.
 fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
     let mut best = Best::new(k);
     let mut rest = candidates;
@@ -224,7 +222,7 @@ fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate
         sort_first(rest, count);
         let (first, others) = rest.split_at_mut(count);
         for candidate in first {
-            // Those that follow are farther than k others, whatever their estimates are off by.
+            // All that follow are farther than k others, even with the errors of their estimates.
             if best.bar().is_some_and(|bar| candidate.reach() < bar) {
                 return best.into_nearest();
             }

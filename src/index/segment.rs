@@ -1,8 +1,8 @@
-//! A part of the index that is finished: a graph over vectors, and whose they are.
+//! A finished part of the index: a graph over vectors, and their slots.
 //!
-//! Invariant: nothing in it changes but which vectors live. Removed ones stay as stepping stones until the segment is
-//! merged; walks pass through them and keep none of them. Of an index that is stored, all but the slots is a mapped
-//! file.
+//! Invariant: nothing in it changes except the set of live vectors. Removed vectors stay as stepping stones until the
+//! segment is merged. Walks pass through them and keep none of them. If the index is stored, everything except the
+//! slots is in a mapped file.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -21,63 +21,64 @@ use super::slot::Slot;
 use super::stored_rows::StoredRows;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Bits of a word.
+/// Bits in a word of `removed`.
 const BITS: usize = u64::BITS as usize;
-/// Rows that are scanned between two questions whether the caller has gone: a fraction of a millisecond.
+/// Rows that are scanned between two checks of the stop flag: a fraction of a millisecond.
 const ROWS_PER_CHECK: u32 = 8_192;
 
 thread_local! {
-    /// Memory of this thread's walks.
+    /// Scratch memory for this thread's walks.
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Some vectors of an index, with a graph.
+/// Vectors of an index, with a graph.
 pub(super) struct Segment {
     parts: SegmentParts,
-    /// By vector.
+    /// The slot of each vector.
     slots: Vec<Slot>,
     live: AtomicUsize,
-    /// By vector, a bit each: it was removed.
+    /// One bit for each vector, set when it is removed.
     removed: Box<[AtomicU64]>,
     /// The f32 rows by vector, if they are stored.
     rows: Option<Arc<StoredRows>>,
 }
 
-/// A walk through a segment's graph.
+/// The parameters of a walk through a segment's graph.
 #[derive(Clone, Copy)]
 pub(super) struct Walk<'a> {
     pub(super) query: &'a OwnQuery,
-    /// Hits are at these places only.
+    /// Only vectors with these slot indices may be hits.
     pub(super) among: Option<&'a RoaringBitmap>,
     pub(super) bounds: Bounds<'a>,
 }
 
-/// How a walk ended.
+/// The end of a walk.
 pub(super) enum Walked {
-    /// Nothing nearer is within reach. The surroundings say whether much may have been missed; `None`: nothing was.
+    /// The walk can reach nothing nearer. The surroundings tell if much may have been missed; `None`: nothing was
+    /// missed.
     Complete(Option<Surroundings>),
-    /// It would cost more than a scan: nothing was added.
+    /// It would cost more than a scan. No candidate was added.
     LimitReached,
 }
 
 impl Segment {
-    /// `slots` by vector.
+    /// A segment whose vectors have these slots, in order.
     pub(super) fn new(parts: SegmentParts, slots: Vec<Slot>, rows: Option<Arc<StoredRows>>) -> Segment {
         let removed = (0..slots.len().div_ceil(BITS)).map(|_| AtomicU64::new(0)).collect();
         Segment { parts, live: AtomicUsize::new(slots.len()), removed, slots, rows }
     }
 
-    /// Whose vectors it was made of, by vector.
+    /// The slot of each vector that it was built from.
     pub(super) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// How many of them live.
+    /// The number of live vectors.
     pub(super) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
-    /// A vector was removed. Under the lock of the rows.
+    /// Marks a vector as removed. To be called under the lock of the rows.
     pub(super) fn mark_removed(&self, vector: usize) {
         let bit = 1 << (vector % BITS);
         if self.removed[vector / BITS].fetch_or(bit, Ordering::Relaxed) & bit == 0 {
@@ -85,7 +86,8 @@ impl Segment {
         }
     }
 
-    /// Whether a vector lives and is at one of these places. One that another segment took over lives here for ever.
+    /// True if a vector is live and its slot index is in `among`. A vector that another segment took over stays live
+    /// here.
     #[inline]
     fn counts(&self, vector: usize, among: Option<&RoaringBitmap>) -> bool {
         self.removed[vector / BITS].load(Ordering::Relaxed) >> (vector % BITS) & 1 == 0
@@ -97,12 +99,12 @@ impl Segment {
         self.rows.as_ref()
     }
 
-    /// Number of nodes.
+    /// The number of nodes.
     pub(super) fn nodes(&self) -> u32 {
         self.parts.graph.len() as u32
     }
 
-    /// Memory in bytes, without the rows and what is mapped.
+    /// The memory in bytes, without the rows and mapped parts.
     pub(super) fn bytes(&self) -> usize {
         let SegmentParts { graph, starts, digests } = &self.parts;
         let vectors = self.slots.capacity() * size_of::<Slot>() + size_of_val(&*self.removed);
@@ -114,11 +116,11 @@ impl Segment {
         self.rows.as_ref().map_or(0, |rows| rows.file_bytes())
     }
 
-    /// Adds candidates to `found`: those with the query's own codes, and the best that a walk finds.
+    /// Adds candidates to `found`: the vectors with the codes of the query, and the best that a walk finds.
     pub(super) fn walk(&self, walk: &Walk<'_>, found: &mut Vec<Candidate>) -> Result<Walked, Stopped> {
         let Walk { query, among, bounds } = *walk;
         let graph = &self.parts.graph;
-        // A walk may end beside a point that is well linked: whoever asks with a vector that is stored gets it.
+        // A walk may miss the point itself. A query that equals a stored vector must find that vector.
         let digest = query.digest();
         let digests = &*self.parts.digests;
         let same = digests.partition_point(|[other, _]| *other < digest);
@@ -143,7 +145,7 @@ impl Segment {
         })
     }
 
-    /// Puts the vectors of some nodes that are wanted and may be among the best into the sieve.
+    /// Offers the vectors of these nodes that are wanted and may be among the best to the candidate filter.
     pub(super) fn scan(
         &self,
         nodes: Range<u32>,
@@ -155,7 +157,7 @@ impl Segment {
         filter.scan(self.parts.graph.codes(), nodes, query, slots, wanted);
     }
 
-    /// As [`Segment::scan`], of all vectors that live and are at one of these places.
+    /// As [`Segment::scan`], for all live vectors whose slot index is in `among`.
     pub(super) fn scan_all(
         &self,
         query: &OwnQuery,
@@ -172,7 +174,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Its graph is sound, each vector belongs to one node, and each node is found by the digest of its codes.
+    /// Asserts that the graph is sound, each vector belongs to one node, and the digest of its codes finds each node.
     #[cfg(test)]
     pub(super) fn assert_sound(&self) {
         let SegmentParts { graph, starts, digests } = &self.parts;

@@ -1,5 +1,4 @@
-//! The f32 rows of a segment's file: shared by all that read one, and the file goes with the last of them where it is
-//! obsolete.
+//! The f32 rows of a segment's file, shared by all their readers. The last reader of an obsolete file deletes it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +11,10 @@ use crate::machine::mapping::Mapping;
 pub(super) struct StoredRows {
     file: Arc<Mapping>,
     path: PathBuf,
-    /// Where the first row begins.
+    /// The byte at which the first row begins.
     from: usize,
     dimensions: usize,
-    /// Nobody will read it at the next start.
+    /// True if the next start does not need the file.
     is_obsolete: AtomicBool,
 }
 
@@ -35,7 +34,7 @@ impl StoredRows {
         self.file.len()
     }
 
-    /// Deletes the file when nobody reads it any more.
+    /// Lets the last reader delete the file.
     pub(super) fn make_obsolete(&self) {
         self.is_obsolete.store(true, Ordering::Relaxed);
     }
@@ -44,7 +43,7 @@ impl StoredRows {
 impl Drop for StoredRows {
     fn drop(&mut self) {
         if *self.is_obsolete.get_mut() {
-            // What cannot be deleted is found to be of no use at the next start.
+            // If the file cannot be deleted, the next start finds it useless and deletes it.
             let _ = fs::remove_file(&self.path);
         }
     }

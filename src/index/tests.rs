@@ -1,4 +1,4 @@
-//! The index against a plain reference, in states that only its face can bring about.
+//! Comparison of the index with a plain reference, through its public functions.
 
 mod among;
 mod concurrent;
@@ -19,18 +19,18 @@ use crate::kernel::dot::dot_plain;
 use crate::kernel::normalize;
 
 impl Index {
-    /// As [`Index::search`], for a caller who stays.
+    /// As [`Index::search`], for a caller that does not stop it.
     fn find(&self, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
-        self.search(query, k, effort, &Stop::never()).expect("nobody stops it")
+        self.search(query, k, effort, &Stop::never()).expect("the search is not stopped")
     }
 
-    /// As [`Index::search_among`], for a caller who stays.
+    /// As [`Index::search_among`], for a caller that does not stop it.
     fn find_among(&self, query: &[f32], k: usize, effort: Effort, among: &RoaringBitmap) -> Vec<Neighbour> {
-        self.search_among(query, k, effort, among, &Stop::never()).expect("nobody stops it")
+        self.search_among(query, k, effort, among, &Stop::never()).expect("the search is not stopped")
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// Random numbers by SplitMix64 (Steele, Lea and Flood, 2014).
 struct Random(u64);
 
 impl Random {
@@ -46,7 +46,7 @@ impl Random {
         (self.next() % n as u64) as usize
     }
 
-    /// Roughly normal: the sum of four uniform numbers.
+    /// A roughly normal number: the sum of four uniform ones.
     fn normal(&mut self) -> f32 {
         (0..4).map(|_| self.next() as f32 / u64::MAX as f32 - 0.5).sum()
     }
@@ -65,7 +65,7 @@ impl Random {
     }
 }
 
-/// Vectors around a few centers, which is how texts lie.
+/// Vectors around a few centres, as texts lie.
 fn clustered(random: &mut Random, n: usize, dimensions: usize, clusters: usize) -> Vec<Arc<[f32]>> {
     let centers: Vec<_> = (0..clusters).map(|_| random.unit(dimensions)).collect();
     let spread = 1.5 / (dimensions as f32).sqrt();
@@ -82,7 +82,7 @@ fn small_graph() -> Options {
 
 const GRAPH: Effort = Effort::Graph { ef: None };
 
-/// What the index should hold.
+/// The vectors that the index should hold.
 #[derive(Default)]
 struct Model(HashMap<Slot, Arc<[f32]>>);
 
@@ -105,7 +105,7 @@ impl Model {
         }
         if effort == Effort::Exact {
             for (hit, best) in hits.iter().zip(self.scores(query)) {
-                assert!((f64::from(hit.score) - best).abs() < 1e-5, "{hit:?} where {best} is to be had");
+                assert!((f64::from(hit.score) - best).abs() < 1e-5, "{hit:?}, expected a score of {best}");
             }
         }
     }
@@ -208,7 +208,7 @@ proptest! {
 }
 
 #[test]
-fn an_index_of_none_one_or_two_vectors_answers() {
+fn an_index_of_zero_one_or_two_vectors_answers() {
     for exact_below in [0, 100] {
         let index = Index::new(3, Options { exact_below, ..small_graph() });
         let (x, y): (Arc<[f32]>, Arc<[f32]>) = (Arc::from([1.0, 0.0, 0.0]), Arc::from([0.0, 1.0, 0.0]));
@@ -228,7 +228,7 @@ fn an_index_of_none_one_or_two_vectors_answers() {
     }
 }
 
-/// Each segment is sound, and each live slot is in one of them or in the tail, and in one only.
+/// Asserts that each segment is sound, and that each live slot is in exactly one segment or in the write buffer.
 fn assert_sound(index: &Index) {
     let rows = index.rows();
     let mut named: Vec<Slot> = rows.write_buffer().slots().to_vec();
@@ -243,7 +243,7 @@ fn assert_sound(index: &Index) {
 }
 
 #[test]
-fn a_thousand_identical_vectors_hide_nobody() {
+fn a_thousand_identical_vectors_hide_no_other() {
     let random = &mut Random(5);
     let same = random.unit(16);
     let mut vectors = clustered(random, 1_500, 16, 10);
@@ -259,7 +259,7 @@ fn a_thousand_identical_vectors_hide_nobody() {
     for (vector, slot) in vectors.iter().zip(&slots).filter(|(vector, _)| **vector != same) {
         assert_eq!(index.find(vector, 1, GRAPH)[0].slot, *slot);
     }
-    // The identical vectors stay findable one by one as others of them go.
+    // Each identical vector can still be found after others of them are removed.
     index.remove(&firsts);
     assert_eq!(index.find(&same, 1, GRAPH)[0].slot, slots[80]);
     assert_eq!(index.find(&same, 960, GRAPH).iter().filter(|hit| hit.score > 0.9999).count(), 960);
@@ -280,7 +280,7 @@ fn one_thread_makes_the_same_graph_each_time() {
 }
 
 #[test]
-fn a_crowd_of_nearly_identical_vectors_hides_nobody() {
+fn a_crowd_of_nearly_identical_vectors_hides_no_other() {
     let random = &mut Random(6);
     let same = random.unit(16);
     let mut vectors = clustered(random, 1_000, 16, 10);

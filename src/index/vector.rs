@@ -1,4 +1,4 @@
-//! A vector of the index, wherever it lies.
+//! A vector of the index, in memory or in a file.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::stored_rows::StoredRows;
 
-/// `[dimensions]`, of length 1. Cheap to clone, and stays what it is after its slot was removed.
+/// A vector of length 1, `[dimensions]`. Cheap to clone. It stays valid after its slot is removed.
 #[derive(Clone)]
 pub struct Vector(Values);
 
@@ -17,12 +17,12 @@ enum Values {
 }
 
 impl Vector {
-    /// The row of that number in a segment's file.
+    /// A row of a segment's file.
     pub(super) fn stored(rows: &Arc<StoredRows>, number: usize) -> Vector {
         Vector(Values::File(Arc::clone(rows), number as u32))
     }
 
-    /// Whether it has memory of its own.
+    /// True if it has memory of its own.
     pub(super) fn is_in_memory(&self) -> bool {
         matches!(self.0, Values::Memory(_))
     }

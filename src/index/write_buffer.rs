@@ -1,13 +1,13 @@
-//! The vectors that no segment holds: few, and each query is compared with the codes of all of them.
+//! The vectors that no segment holds yet. They are few, and each query is compared with the codes of all of them.
 
 use super::graph::codes::{Codes, OwnQuery};
 use super::scan::CandidateFilter;
 use super::slot::Slot;
 
-/// One of so many places is used: the memory is not worth keeping.
+/// Memory is given back when less than one part in this many is used.
 const SPARSE: usize = 4;
 
-/// Slots with their codes, oldest first. May name removed ones.
+/// Slots with their codes, oldest first. Some may be removed already.
 pub(super) struct WriteBuffer {
     slots: Vec<Slot>,
     codes: Codes,
@@ -33,7 +33,7 @@ impl WriteBuffer {
         self.slots.capacity() * size_of::<Slot>() + self.codes.bytes()
     }
 
-    /// Keeps some, in their order, and gives back memory where few are left.
+    /// Keeps the chosen slots in their order, and gives back memory if few are left.
     pub(super) fn retain(&mut self, keep: impl Fn(Slot) -> bool) {
         let slots = &self.slots;
         self.codes.retain(|row| keep(slots[row as usize]));
@@ -44,7 +44,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Puts those that are wanted and may be among the best into the sieve.
+    /// Offers the slots that are wanted and may be among the best to the candidate filter.
     pub(super) fn scan(&self, query: &OwnQuery, filter: &mut CandidateFilter, wanted: impl Fn(Slot) -> bool) {
         filter.scan(&self.codes, 0..self.codes.len() as u32, query, |row| [self.slots[row as usize]], wanted);
     }

@@ -1,37 +1,38 @@
-//! The best candidates of a walk, in order, and which of them were not looked at yet.
+//! The best candidates of a walk, in order, and a mark on those that were expanded.
 //!
-//! One sorted array instead of the paper's two heaps: what falls out of the best `ef` is never looked at, so the queue
-//! of candidates is a part of the list of results; inserting moves some hundred bytes within the first cache.
+//! One sorted array replaces the two heaps of the HNSW paper. A candidate that drops out of the best `ef` is never
+//! expanded, so the candidate queue is a part of the result list. An insertion moves some hundred bytes in the first
+//! cache.
 
-/// Bits of a key, highest first: 32 for the score, best = least; 31 for the node; 1 for "looked at".
+/// A candidate as bits, highest first: 32 for the score, best = least; 31 for the node; 1 for "expanded".
 pub(super) type Key = u64;
 
-/// Nodes are below this: a key has 31 bits for them.
+/// The limit of node numbers: a key has 31 bits for them.
 pub const MAX_NODES: usize = 1 << 31;
 
 #[derive(Default)]
 pub(super) struct Beam {
     keys: Vec<Key>,
     ef: usize,
-    /// Keys before this one were looked at.
+    /// All keys before this one are expanded.
     next: usize,
 }
 
 impl Beam {
-    /// Empty, for the best `ef`.
+    /// Empties the beam, for the best `ef`.
     pub(super) fn reset(&mut self, ef: usize) {
         self.keys.clear();
         self.keys.reserve(ef + 1);
         (self.ef, self.next) = (ef, 0);
     }
 
-    /// Makes room for more.
+    /// Raises `ef`.
     pub(super) fn widen(&mut self, ef: usize) {
         self.keys.reserve((ef + 1).saturating_sub(self.keys.len()));
         self.ef = ef;
     }
 
-    /// Takes a node, which was not offered before, if it is among the best.
+    /// Takes a node if it is among the best. It must not have been offered before.
     #[inline]
     pub(super) fn offer(&mut self, node: u32, score: f32) {
         let key = key(node, score);
@@ -47,7 +48,7 @@ impl Beam {
         self.next = self.next.min(at);
     }
 
-    /// The best node that was not looked at; it now is.
+    /// The best node that is not expanded. It is marked as expanded.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u32, f32)> {
         while let Some(key) = self.keys.get_mut(self.next) {
@@ -60,29 +61,29 @@ impl Beam {
         None
     }
 
-    /// What [`Beam::pop`] would return now.
+    /// The node that [`Beam::pop`] would return now.
     #[inline]
     pub(super) fn peek(&self) -> Option<u32> {
         self.keys[self.next.min(self.keys.len())..].iter().find(|&key| key & 1 == 0).map(|&key| node(key))
     }
 
-    /// The last of the best `ef`, if there are as many.
+    /// The last of the best `ef`, if the beam is full.
     #[inline]
     pub(super) fn last(&self) -> Option<Key> {
         self.keys.last().copied().filter(|_| self.keys.len() >= self.ef)
     }
 
-    /// All kept, best first: node and score.
+    /// All kept nodes with their scores, best first.
     pub(super) fn kept(&self) -> impl Iterator<Item = (u32, f32)> {
         self.keys.iter().map(|&key| (node(key), score(key)))
     }
 }
 
-/// The key of a node that was not looked at.
+/// The key of a node that is not expanded.
 #[inline]
 pub(super) fn key(node: u32, score: f32) -> Key {
     let bits = score.to_bits();
-    // Ascending integers for descending floats.
+    // Integers ascend as floats descend.
     let rank = if bits >> 31 == 0 { bits ^ 0x7fff_ffff } else { bits };
     u64::from(rank) << 32 | u64::from(node) << 1
 }
@@ -106,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_best_are_kept_in_order_and_each_is_looked_at_once(
+        fn the_best_are_kept_in_order_and_each_is_expanded_once(
             (scores, ef) in (prop::collection::vec(-1.5f32..1.5, 0..100), 1usize..40),
         ) {
             let mut beam = Beam::default();

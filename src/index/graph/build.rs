@@ -1,12 +1,12 @@
-//! The coarse graph: `hnsw_rs` (Malkov and Yashunin, 2016) as a builder only. The only file that knows that crate.
+//! The coarse graph, built by `hnsw_rs` (Malkov and Yashunin, 2016). Only this file uses that crate, and only to build.
 //!
-//! - A point of the crate is a handle, one `u32`: a row of [`Codes`].
-//! - It panics on distances that are NaN or negative: [`CodeDistance`] makes neither.
-//! - It wants 16 layers, and inserting next to searches may deadlock: nothing searches here.
-//! - Equal rows would fill each other's lists and bar the way to the rest: rows are distinct, see `duplicates`.
-//! - It leaves points without a link to them, and prunes by distance alone: see `repair`.
+//! - A point of the crate is one `u32`: a row of [`Codes`].
+//! - It panics on distances that are NaN or negative: [`CodeDistance`] returns neither.
+//! - It needs 16 layers, and an insert beside a search may deadlock: nothing searches here.
+//! - Equal rows would fill each other's lists and block the path to other rows: rows are distinct, see `duplicates`.
+//! - It leaves points unreachable, and prunes by distance alone: see `repair`.
 //!
-//! One thread inserts, so that the same rows make the same graph each time.
+//! One thread inserts, so that the same rows give the same graph each time.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use hnsw_rs::prelude::{Distance, Hnsw};
 use super::codes::Codes;
 use super::links::{DEGREE, Links};
 
-/// Layers the crate wants.
+/// The number of layers that the crate needs.
 const MAX_LAYERS: usize = 16;
-/// Links in the upper layers; twice as many in the lowest.
+/// M of the paper: links of a node in the upper layers; twice this number in layer 0.
 const M: usize = DEGREE / 2;
 
-/// `1 - estimated cosine`: 0 to about 2, never NaN, never negative.
+/// The distance `1 - estimated cosine`: 0 to about 2, never NaN, never negative.
 struct CodeDistance(Arc<Codes>);
 
 impl Distance<u32> for CodeDistance {
@@ -29,18 +29,18 @@ impl Distance<u32> for CodeDistance {
     }
 }
 
-/// A graph in the making.
+/// A graph that is being built.
 pub struct Builder {
     hnsw: Hnsw<'static, u32, CodeDistance>,
     rows: usize,
     inserted: usize,
 }
 
-/// What the builder leaves.
+/// The result of the builder.
 pub struct Coarse {
-    /// Links of the lowest layer, by row.
+    /// The links of layer 0, by row.
     pub links: Links,
-    /// Rows of the highest layers, highest first: where walks may begin.
+    /// Entry points: rows of the highest layers, highest first.
     pub tops: Vec<u32>,
 }
 
@@ -52,7 +52,7 @@ impl Builder {
         Builder { hnsw, rows, inserted: 0 }
     }
 
-    /// Inserts up to `count` more rows; whether there are more. About 0.1 ms each.
+    /// Inserts up to `count` more rows, about 0.1 ms each; true if more are left.
     pub fn insert_some(&mut self, count: usize) -> bool {
         for row in self.inserted..self.rows.min(self.inserted + count) {
             self.hnsw.insert_slice((&[row as u32], row));
@@ -61,7 +61,7 @@ impl Builder {
         self.inserted < self.rows
     }
 
-    /// The links, and `tops` rows to begin at.
+    /// The links, and up to `tops` entry points.
     pub fn finish(self, tops: usize) -> Coarse {
         let mut links = Links::new(self.rows);
         let points = self.hnsw.get_point_indexation();

@@ -1,57 +1,60 @@
-//! Vectors as bytes: what a walk reads instead of f32, a quarter of the memory.
+//! Vectors as bytes: walks read these instead of f32, a quarter of the memory.
 //!
 //! ```text
 //! code[i] = round(x[i] / scale)      scale = max |x| / 127      cosine(a, b) ≈ Σ code_a·code_b · scale_a · scale_b
 //! ```
-//! Invariant: a row never changes; rows are numbered in the order they were pushed. The error of an estimate has no
-//! bias and is about 0.001 for text embeddings; who wants true scores computes them from the f32 rows.
+//! Invariant: a row never changes, and rows are numbered in the order of `push`. The error of an estimate has no bias
+//! and is about 0.001 for text embeddings. A caller that needs true scores computes them from the f32 rows.
 
 use super::column::Column;
 use crate::kernel::dot_i8::{BLOCK, Block, CodeRows, MAX_DIMENSIONS, Query, dot_i8, score_rows};
 
-/// What f32 arithmetic with a few thousand components of a unit vector may add, in an estimate and in a true score.
+/// The error of f32 arithmetic with a few thousand components of a unit vector, in an estimate and in a true score.
 const F32_ERROR: f32 = 1e-5;
 
-/// [rows, dimensions] codes, one row after the other.
+/// Codes of vectors, [rows, dimensions], row by row.
 pub struct Codes {
     dimensions: usize,
-    /// Blocks of a row.
+    /// The number of blocks of a row.
     stride: usize,
     /// [rows, stride]
     blocks: Column<Block>,
-    /// By row: value of a code 1.
+    /// The value of code 1 in each row.
     scales: Column<f32>,
-    /// By row: Σ codes.
+    /// The sum of the codes of each row.
     sums: Column<i32>,
 }
 
 impl Codes {
-    /// No rows yet, of `dimensions` components each.
+    /// Codes of no rows yet, for vectors of `dimensions` components.
     ///
     /// # Panics
-    /// If there are none or more than [`MAX_DIMENSIONS`].
+    /// If `dimensions` is 0 or more than [`MAX_DIMENSIONS`].
     pub fn new(dimensions: usize) -> Codes {
         assert!((1..=MAX_DIMENSIONS).contains(&dimensions), "codes have 1 to {MAX_DIMENSIONS} dimensions");
         let stride = dimensions.div_ceil(BLOCK);
         Codes { dimensions, stride, blocks: Column::default(), scales: Column::default(), sums: Column::default() }
     }
 
-    /// Codes that were made before: `[rows, blocks of a row]`, `[rows]`, `[rows]`.
+    /// Codes from existing arrays: `[rows, blocks of a row]`, `[rows]`, `[rows]`.
     ///
     /// # Panics
     /// If the shapes disagree.
     pub fn of_parts(dimensions: usize, blocks: Column<Block>, scales: Column<f32>, sums: Column<i32>) -> Codes {
         let stride = dimensions.div_ceil(BLOCK);
-        assert!(blocks.len() == scales.len() * stride && sums.len() == scales.len(), "columns of as many rows");
+        assert!(
+            blocks.len() == scales.len() * stride && sums.len() == scales.len(),
+            "the arrays must have the same number of rows"
+        );
         Codes { dimensions, stride, blocks, scales, sums }
     }
 
-    /// `[rows, blocks of a row]`, `[rows]`, `[rows]`: what [`Codes::of_parts`] takes.
+    /// The arrays that [`Codes::of_parts`] takes: `[rows, blocks of a row]`, `[rows]`, `[rows]`.
     pub fn parts(&self) -> (&[Block], &[f32], &[i32]) {
         (&self.blocks, &self.scales, &self.sums)
     }
 
-    /// As [`Codes::new`], with room for `rows`.
+    /// As [`Codes::new`], with capacity for `rows`.
     pub fn with_capacity(dimensions: usize, rows: usize) -> Codes {
         let mut codes = Codes::new(dimensions);
         codes.reserve(rows);
@@ -64,12 +67,12 @@ impl Codes {
         self.sums.to_mut().reserve_exact(rows);
     }
 
-    /// Appends a vector, finite, `[dimensions]`; returns its row.
+    /// Appends a finite vector, `[dimensions]`, and returns its row.
     ///
     /// # Panics
     /// If it has another number of dimensions.
     pub fn push(&mut self, vector: &[f32]) -> u32 {
-        assert_eq!(vector.len(), self.dimensions, "a vector of another number of dimensions than the codes");
+        assert_eq!(vector.len(), self.dimensions, "the vector and the codes differ in their number of dimensions");
         let row = u32::try_from(self.scales.len()).expect("four billion rows do not fit into memory");
         let (start, blocks) = (self.blocks.len(), self.blocks.to_mut());
         blocks.resize(start + self.stride, Block::ZERO);
@@ -79,22 +82,22 @@ impl Codes {
         row
     }
 
-    /// Appends all rows of others of as many dimensions.
+    /// Appends all rows of other codes with the same number of dimensions.
     pub fn append(&mut self, others: &Codes) {
-        assert_eq!(others.dimensions, self.dimensions, "codes of another number of dimensions");
+        assert_eq!(others.dimensions, self.dimensions, "both codes must have the same number of dimensions");
         self.blocks.to_mut().extend_from_slice(&others.blocks);
         self.scales.to_mut().extend_from_slice(&others.scales);
         self.sums.to_mut().extend_from_slice(&others.sums);
     }
 
-    /// Gives back memory that no row needs.
+    /// Gives back unused memory.
     pub fn shrink_to_fit(&mut self) {
         self.blocks.to_mut().shrink_to_fit();
         self.scales.to_mut().shrink_to_fit();
         self.sums.to_mut().shrink_to_fit();
     }
 
-    /// Keeps some rows, which move together.
+    /// Keeps the chosen rows and closes the gaps between them.
     pub fn retain(&mut self, mut keep: impl FnMut(u32) -> bool) {
         let stride = self.stride;
         let (blocks, scales, sums) = (self.blocks.to_mut(), self.scales.to_mut(), self.sums.to_mut());
@@ -114,14 +117,14 @@ impl Codes {
         sums.truncate(kept);
     }
 
-    /// Takes the last row away.
+    /// Removes the last row.
     pub(super) fn pop(&mut self) {
         self.scales.to_mut().pop();
         self.sums.to_mut().pop();
         self.blocks.to_mut().truncate(self.scales.len() * self.stride);
     }
 
-    /// Some rows, in the order given.
+    /// The rows that `order` lists, in that order.
     pub fn reordered(&self, order: &[u32]) -> Codes {
         let mut codes = Codes::with_capacity(self.dimensions, order.len());
         for &row in order {
@@ -132,28 +135,28 @@ impl Codes {
         codes
     }
 
-    /// Number of rows.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         self.scales.len()
     }
 
-    /// Blocks of a row.
+    /// The number of blocks of a row.
     pub fn blocks(&self) -> usize {
         self.stride
     }
 
-    /// Memory in bytes; of what is mapped, none.
+    /// The memory in bytes. Mapped parts take none.
     pub fn bytes(&self) -> usize {
         self.blocks.bytes() + self.scales.bytes() + self.sums.bytes()
     }
 
-    /// f32 value of a code 1 of a row.
+    /// The value of code 1 in a row.
     #[inline]
     pub fn scale(&self, row: u32) -> f32 {
         self.scales[row as usize]
     }
 
-    /// Estimated cosine of two rows.
+    /// The estimated cosine of two rows.
     #[inline]
     pub fn similarity(&self, a: u32, b: u32) -> f32 {
         let dot = dot_i8(self.blocks_of(b), self.blocks_of(a), self.sums[a as usize]);
@@ -166,7 +169,7 @@ impl Codes {
         Query { blocks: self.blocks_of(row), sum: self.sums[row as usize], scale: self.scales[row as usize] }
     }
 
-    /// Estimated cosines of the query with some rows: `out[i]` with row `which[i]`.
+    /// Estimates the cosines of the query with these rows: `out[i]` with row `which[i]`.
     #[inline]
     pub fn score(&self, query: Query<'_>, which: &[u32], out: &mut [f32]) {
         score_rows(query, CodeRows { blocks: &self.blocks, scales: &self.scales }, which, out);
@@ -178,20 +181,20 @@ impl Codes {
         &self.blocks[row as usize * self.stride..][..self.stride]
     }
 
-    /// Equal for rows of equal codes.
+    /// A digest of the codes of a row. Rows with equal codes have equal digests.
     pub fn digest(&self, row: u32) -> u32 {
         digest(self.blocks_of(row))
     }
 }
 
-/// A query's own codes.
+/// A query with its codes.
 pub struct OwnQuery {
     blocks: Vec<Block>,
     sum: i32,
     scale: f32,
-    /// Length of what the codes leave of the vector.
+    /// The length of the difference between the vector and its codes.
     rounding: f32,
-    /// Σ |components| as the codes say.
+    /// Σ |components| of the codes' values.
     l1: f32,
 }
 
@@ -211,47 +214,49 @@ impl OwnQuery {
         OwnQuery { blocks, sum, scale, rounding: rounding.sqrt(), l1 }
     }
 
-    /// Blocks of its codes.
+    /// The number of blocks of its codes.
     pub fn blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    /// The digest of a row that has these codes.
+    /// The digest of its codes, equal to that of a row with the same codes.
     pub fn digest(&self) -> u32 {
         digest(&self.blocks)
     }
 
-    /// What an estimate with a row of length 1 and that scale is off by at most. Of a query a with codes q and a row b with
-    /// codes r: `|a·b - q·r| ≤ |a - q|·|b| + Σ |q|·|b - r|`, and a component of b - r is half a step at most.
+    /// The largest error of an estimate with a row of length 1 and this scale. For a query a with codes q and a row b
+    /// with codes r: `|a·b - q·r| ≤ |a - q|·|b| + Σ |q|·|b - r|`. A component of b - r is at most half a step.
     #[inline]
     pub fn bound(&self, scale: f32) -> f32 {
         1.001 * self.rounding + 0.5 * self.l1 * scale + F32_ERROR
     }
 
-    /// What an estimate with a row of length 1 and that scale is off by, very nearly always: four standard deviations. Where each
-    /// component of a query a is off by up to half a step q, and of a row b by half a step r, evenly and by chance, the variances
-    /// are q²/12 and r²/12, and `Σ (a + δ)(b + ε) - Σ ab = Σ aε + Σ bδ + Σ δε` has |a|²·r²/12 + |b|²·q²/12, and n·q²·r²/144, which
-    /// is some thousandths of that at most and left out.
+    /// An error that an estimate with a row of length 1 and this scale hardly ever exceeds: four standard deviations.
+    ///
+    /// Each component of the query a has an error of up to half a step q, and each of the row b up to half a step r. If
+    /// the errors are even and independent, their variances are q²/12 and r²/12. Then
+    /// `Σ (a + δ)(b + ε) - Σ ab = Σ aε + Σ bδ + Σ δε` has the variance |a|²·r²/12 + |b|²·q²/12 + n·q²·r²/144. The last
+    /// term is at most some thousandths of the others, and is left out.
     #[inline]
     pub fn error(&self, scale: f32) -> f32 {
         4.0 * ((self.scale * self.scale + scale * scale) / 12.0).sqrt()
     }
 
-    /// As kernels take it.
+    /// The query in the form that kernels take.
     pub fn query(&self) -> Query<'_> {
         Query { blocks: &self.blocks, sum: self.sum, scale: self.scale }
     }
 }
 
-/// Of a few among a million rows equal by chance: whoever needs to know compares the codes.
+/// The digest of codes. May collide for a few among a million rows; compare the codes to be sure.
 fn digest(blocks: &[Block]) -> u32 {
     crc32fast::hash(bytemuck::cast_slice(blocks))
 }
 
-/// Scale and Σ codes.
+/// Quantises a vector into blocks, and returns its scale and the sum of its codes.
 fn quantise(vector: &[f32], blocks: &mut [Block]) -> (f32, i32) {
     let greatest = vector.iter().fold(0.0f32, |greatest, x| greatest.max(x.abs()));
-    // Zeros, and what is so small that its steps would not be normal numbers, are codes 0.
+    // Zeros, and values so small that their steps are not normal numbers, have code 0.
     let inverse = if greatest > 1e-30 { 127.0 / greatest } else { 0.0 };
     let mut sum = 0;
     for (chunk, block) in vector.chunks(BLOCK).zip(blocks) {
@@ -273,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_estimate_is_off_by_no_more_than_half_a_step_of_each_component(
+        fn the_error_of_an_estimate_is_at_most_half_a_step_of_each_component(
             (a, b) in (1usize..1600).prop_flat_map(|n| {
                 let vector = || prop::collection::vec(-1.0f32..1.0, n);
                 (vector(), vector())
@@ -288,7 +293,8 @@ mod tests {
             let (sa, sb) = (step(&a), step(&b));
             let allowed = 0.5 * (sa * l1(&b) + sb * l1(&a)) + 0.25 * sa * sb * a.len() as f64;
             let estimate = f64::from(codes.similarity(0, 1));
-            prop_assert!((estimate - exact).abs() <= allowed * 1.001 + 1e-6, "{estimate} for {exact}, allowed {allowed}");
+            let off = (estimate - exact).abs();
+            prop_assert!(off <= allowed * 1.001 + 1e-6, "{estimate} for {exact}, allowed {allowed}");
             let own = OwnQuery::new(&a);
             let mut out = [0.0; 2];
             codes.score(own.query(), &[1, 0], &mut out);
@@ -296,9 +302,9 @@ mod tests {
         }
 
         #[test]
-        fn no_estimate_is_off_by_more_than_its_bound(
+        fn no_estimate_exceeds_its_bound(
             (mut a, mut b) in (1usize..1600).prop_flat_map(|n| {
-                // Some components many times as large as the others.
+                // Some components are many times larger than the others.
                 let vector = || prop::collection::vec((-1.0f32..1.0).prop_map(|x| x * x * x * x * x), n);
                 (vector(), vector())
             }),
@@ -314,9 +320,10 @@ mod tests {
             prop_assert!(off <= f64::from(bound), "{off} of at most {bound}");
         }
 
-        /// A hundredth of the estimates may be off by more: that it is one of 16,000 holds for sums of many, and is chance.
+        /// One estimate in a hundred may exceed the error. The expected share, one in 16,000, holds for sums of many
+        /// terms.
         #[test]
-        fn few_estimates_are_off_by_more_than_four_standard_deviations(
+        fn few_estimates_have_an_error_above_four_standard_deviations(
             (spread_a, spread_b) in (0i32..6, 0i32..6),
             n in 32usize..800,
             seed in 1u64..u64::MAX,
@@ -329,7 +336,7 @@ mod tests {
                 state ^= state << 17;
                 (state >> 40) as f32 / (1 << 23) as f32 - 1.0
             };
-            // The greater the spread, the larger are some components, and the scale with them.
+            // A greater spread makes some components larger, and the scale with them.
             let mut vector = |spread: i32| {
                 let mut v: Vec<f32> = (0..n).map(|_| random() * random().powi(spread)).collect();
                 normalize(&mut v).map(|_| v)
@@ -349,7 +356,7 @@ mod tests {
         }
 
         #[test]
-        fn rows_that_are_kept_stay_what_they_were(keep in prop::collection::vec(any::<bool>(), 0..40)) {
+        fn retained_rows_do_not_change(keep in prop::collection::vec(any::<bool>(), 0..40)) {
             let row = |n: usize| vec![1.0, n as f32, -3.0];
             let mut codes = Codes::new(3);
             (0..keep.len()).for_each(|n| { codes.push(&row(n)); });

@@ -1,4 +1,4 @@
-//! Values one after the other: in memory of their own while they are made, in a mapped file when they are finished.
+//! A contiguous array of values: in memory while it is built, in a mapped file when it is finished.
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use bytemuck::Pod;
 
 use crate::machine::mapping::Mapping;
 
-/// Read as a slice.
+/// An array that is read as a slice.
 #[derive(Clone)]
 pub enum Column<T> {
     Owned(Vec<T>),
-    /// Bytes of a file, as many as whole values have, where a `T` may begin.
+    /// Bytes of a file: a whole number of values, aligned for `T`.
     Mapped(Arc<Mapping>, Range<usize>),
 }
 
@@ -40,7 +40,7 @@ impl<T: Pod> Deref for Column<T> {
 }
 
 impl<T: Pod> Column<T> {
-    /// The values to be changed; what is mapped is copied first.
+    /// The values for changes. Mapped values are copied first.
     pub fn to_mut(&mut self) -> &mut Vec<T> {
         if let Self::Mapped(..) = self {
             *self = Self::Owned(self.to_vec());
@@ -51,7 +51,7 @@ impl<T: Pod> Column<T> {
         }
     }
 
-    /// Memory of its own, in bytes: mapped ones have none.
+    /// The memory in bytes. Mapped values take none.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Owned(values) => values.capacity() * size_of::<T>(),

@@ -1,14 +1,14 @@
-//! No node out of reach: links to those that no way leads to.
+//! Links to unreachable nodes, so that every node can be reached.
 //!
-//! Invariant: after [`connect`] a way of links leads from node 0 to every node. A link that is on the way to some
-//! node (of the tree that the audit walked) is never taken away again, so the work ends.
+//! Invariant: after [`connect`] a path of links leads from node 0 to every node. A link on the path to a node (in the
+//! tree that the audit built) is never removed, so the work ends.
 
 use super::codes::Codes;
 use super::links::{DEGREE, Links, NONE};
 
 /// Adds links until every node can be reached from node 0; returns how many.
 ///
-/// The nearest reached node with room gets the link, or gives up a link that no way needs.
+/// The nearest reached node with a free place gets the link, or replaces a link that no path needs.
 pub fn connect(codes: &Codes, links: &mut Links) -> usize {
     let mut tree = Tree::of(links);
     let mut added = 0;
@@ -22,20 +22,20 @@ pub fn connect(codes: &Codes, links: &mut Links) -> usize {
     added
 }
 
-/// Nodes that cannot be reached from node 0: none after [`connect`], which whoever made a graph checks by this.
+/// The number of nodes that cannot be reached from node 0. After [`connect`] it must be 0: the builder checks this.
 pub fn unreachable(links: &Links) -> usize {
     Tree::of(links).parent.iter().filter(|&&parent| parent == NONE).count()
 }
 
-/// Ways from node 0.
+/// A tree of paths from node 0.
 struct Tree {
-    /// By node: where the way to it comes from; `NONE`: it was not reached.
+    /// The node before each node on the path to it; `NONE`: it is not reached.
     parent: Vec<u32>,
     open: Vec<u32>,
 }
 
 impl Tree {
-    /// All ways from node 0, if there is one.
+    /// The tree of all nodes that node 0 reaches, if the graph has a node.
     fn of(links: &Links) -> Tree {
         let mut tree = Tree { parent: vec![NONE; links.len()], open: Vec::new() };
         if !links.is_empty() {
@@ -44,7 +44,7 @@ impl Tree {
         tree
     }
 
-    /// Follows all links from a node that can be reached from `parent`.
+    /// Adds a node that `parent` reaches, and follows all its links.
     fn reach(&mut self, node: u32, parent: u32, links: &Links) {
         self.parent[node as usize] = parent;
         self.open.push(node);
@@ -70,7 +70,7 @@ fn link_to(codes: &Codes, links: &mut Links, tree: &Tree, node: u32) -> u32 {
         if links.push(from, node) {
             return from;
         }
-        // The last is the farthest.
+        // The last link is the farthest.
         let spare = |place: &usize| tree.parent[links.places(from)[*place] as usize] != from;
         if let Some(place) = (0..DEGREE).rev().find(spare) {
             links.replace(from, place, node);

@@ -1,34 +1,37 @@
-//! Tells whether a walk may have missed much: it did where many more nodes lie hardly farther from the query than the
+//! The test for a crowd: a walk may have missed hits if many more nodes are hardly farther from the query than the
 //! hits.
 //!
-//! Where hits stand out, a walk finds them. Where thousands of nodes are nearly as near, because the query resembles
-//! nothing that is stored, or because vectors have no order at all, links lead no nearer to the query than by chance,
-//! and a walk of few candidates misses hits. The expansion rate (Karger and Ruhl, 2002) tells the two apart: how many
-//! times more nodes there are within a slightly larger distance. It is estimated from the entries of the graph, which
-//! are a random sample of its nodes, and which every walk compares with its query anyway.
+//! A walk finds hits that stand out. A query that resembles no stored vector, or vectors in random directions, have
+//! thousands of nodes at nearly the same distance. Links then lead nearer to the query only by chance, and a walk with
+//! few candidates misses hits. The expansion rate (Karger and Ruhl, 2002) distinguishes the two cases: the factor by
+//! which the number of nodes grows within a slightly larger distance.
 //!
-//! Invariant: the distance is that of the hits of the whole search, so all graphs are judged alike. The last candidate
-//! of one walk says less: where a cluster is smaller than what the walk keeps, it lies far outside of it.
+//! It is estimated from the entry points of the graph. They are a random sample of its nodes, and every walk compares
+//! them with its query anyway.
+//!
+//! Invariant: the distance is that of the hits of the whole search, so all graphs are judged by the same distance. The
+//! last candidate of one walk is no measure: if a cluster is smaller than `ef`, it lies far outside the cluster.
 
 use super::searchable::Scratch;
 
-/// The larger distance, in parts of the distance of the hits. Distances are 1 - cosine. Neighbourhoods of 20
-/// dimensions, as embeddings of texts have them, hold 4 times as many nodes within it; of 100 dimensions, 1,000 times.
+/// The larger distance, as a multiple of the distance of the hits. Distances are 1 - cosine. A neighbourhood of 20
+/// dimensions, which is usual for embeddings of texts, has 4 times as many nodes within it; one of 100 dimensions has
+/// 1,000 times as many.
 const FARTHER: f32 = 1.15;
-/// The nodes near the hits, as a multiple of the nodes that all walks looked at: from here on it is a crowd.
+/// The number of nodes near the hits, as a multiple of the nodes that all walks expanded, at which they are a crowd.
 const TIMES: usize = 2;
-/// As [`TIMES`], of one graph and its walk. More, because a whole cluster may lie in one graph.
+/// As [`TIMES`], for one graph and its walk. It is larger because a whole cluster may lie in one graph.
 const TIMES_OF_ONE: usize = 8;
-/// Entries that must lie near the hits at least: fewer are chance.
+/// The smallest number of entry points near the hits that is more than chance.
 const AT_LEAST: usize = 8;
 
 /// The sample of a graph's nodes that a walk compared with its query.
 pub struct Surroundings {
-    /// Estimated cosines of the entries.
+    /// The estimated cosines of the entry points.
     entries: Vec<f32>,
-    /// Nodes that the walk looked at.
+    /// The number of nodes that the walk expanded.
     expanded: usize,
-    /// Nodes of the graph.
+    /// The number of nodes of the graph.
     nodes: usize,
 }
 
@@ -38,7 +41,7 @@ impl Scratch {
         self.walk.beam.kept()
     }
 
-    /// The surroundings of the last walk, through a graph of so many nodes. `None`: it kept all that there are.
+    /// The surroundings of the last walk, in a graph of this many nodes. `None`: it kept every node it could reach.
     pub fn surroundings(&self, nodes: usize) -> Option<Surroundings> {
         self.walk.beam.last()?;
         Some(Surroundings { entries: self.walk.entries.clone(), expanded: self.walk.expanded, nodes })
@@ -46,14 +49,14 @@ impl Scratch {
 }
 
 impl Surroundings {
-    /// Entries of that cosine at least.
+    /// The number of entry points of at least this cosine.
     fn near(&self, least: f32) -> usize {
         self.entries.iter().filter(|&&entry| entry >= least).count()
     }
 }
 
-/// Whether there is a crowd around hits of that cosine, of which the walks may have missed some: in one graph, or in
-/// all of them together.
+/// True if hits of this cosine lie in a crowd, of which the walks may have missed some: in one graph, or in all of them
+/// together.
 pub fn is_crowd<'s>(walks: impl Iterator<Item = &'s Surroundings>, cosine: f32) -> bool {
     let least = least_cosine(cosine);
     let (mut all_entries, mut all_nodes, mut all_expanded) = (0, 0, 0);
@@ -70,7 +73,7 @@ pub fn is_crowd<'s>(walks: impl Iterator<Item = &'s Surroundings>, cosine: f32) 
     all_entries >= AT_LEAST && all_nodes >= TIMES * all_expanded
 }
 
-/// The least cosine that is hardly farther than another.
+/// The lowest cosine that is hardly farther than this one.
 pub fn least_cosine(cosine: f32) -> f32 {
     1.0 - FARTHER * (1.0 - cosine)
 }

@@ -1,31 +1,31 @@
-//! Vectors with equal codes are one node: as many nodes they would fill each other's links.
+//! Vectors with equal codes share one node. As separate nodes they would fill each other's links.
 //!
-//! Invariant: every vector pushed belongs to exactly one point, and no two points have equal codes.
+//! Invariant: every vector belongs to exactly one point, and no two points have equal codes.
 
 use std::collections::HashMap;
 
 use super::codes::Codes;
 
-/// Distinct codes, and which vectors have them.
+/// Distinct codes, and the vectors that have them.
 pub struct Distinct {
     codes: Codes,
-    /// By point: the first vector that has its codes.
+    /// The first vector with the codes of each point.
     firsts: Vec<u32>,
-    /// By point: the others.
+    /// The other vectors of a point.
     duplicates: HashMap<u32, Vec<u32>>,
-    /// Digest to the points that have it.
+    /// The points that have a digest.
     by_digest: HashMap<u32, Vec<u32>>,
     vectors: u32,
 }
 
 impl Distinct {
-    /// Nothing yet, of `dimensions` components each.
+    /// An empty set, for vectors of `dimensions` components.
     pub fn new(dimensions: usize) -> Distinct {
         let codes = Codes::new(dimensions);
         Distinct { codes, firsts: Vec::new(), duplicates: HashMap::new(), by_digest: HashMap::new(), vectors: 0 }
     }
 
-    /// Adds a vector; vectors are numbered as they come. Returns its point.
+    /// Adds a vector and returns its point. Vectors are numbered in the order of these calls.
     pub fn push(&mut self, vector: &[f32]) -> u32 {
         let number = self.vectors;
         self.vectors += 1;
@@ -42,13 +42,13 @@ impl Distinct {
         point
     }
 
-    /// The points' codes, and who has them.
+    /// The codes of the points, and the vectors that have them.
     pub fn into_parts(self) -> (Codes, Members) {
         (self.codes, Members { firsts: self.firsts, duplicates: self.duplicates })
     }
 }
 
-/// Which vectors a point stands for.
+/// The vectors of each point.
 pub struct Members {
     firsts: Vec<u32>,
     duplicates: HashMap<u32, Vec<u32>>,

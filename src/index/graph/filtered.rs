@@ -1,13 +1,13 @@
-//! A walk for the nearest of those nodes that match, through all of them.
+//! A walk for the nearest nodes that match a filter, through all nodes.
 //!
 //! ```text
-//! frontier: nodes met and not looked at, whether they match or not      kept: the best `ef` that match
-//! loop: best of the frontier ─► its unseen neighbours ─► frontier; those that match ─► kept
-//! end:  the best of the frontier is worse than the last of `ef` kept, or too many nodes were looked at
+//! frontier: nodes that are visited and not expanded, matching or not      kept: the best `ef` that match
+//! loop: best of the frontier ─► its unvisited neighbours ─► frontier; those that match ─► kept
+//! end:  the best of the frontier is worse than the last of `ef` kept, or too many nodes were expanded
 //! ```
-//! Nodes that do not match are stepping stones and take no place among those that are kept, so that the walk goes on
-//! through a neighbourhood of which nothing matches (as hnswlib's filtered search does; compare ACORN by Patel et al., 2024).
-//! Such a neighbourhood may be large: the caller says how many nodes the walk may look at, and scans where that is not enough.
+//! Nodes that do not match are stepping stones and are not kept, so the walk passes through a neighbourhood without any
+//! match (as the filtered search of hnswlib does; compare ACORN by Patel et al., 2024). This neighbourhood may be
+//! large: the caller limits the number of expanded nodes, and scans if that is not enough.
 
 use std::cmp::Reverse;
 
@@ -16,32 +16,32 @@ use super::codes::OwnQuery;
 use super::searchable::{Graph, Scratch, Visited};
 use crate::compute::stop::{Stop, Stopped};
 
-/// Nodes that are looked at between two questions whether the caller has gone: less than a millisecond.
+/// Nodes that are expanded between two checks of the stop flag: less than a millisecond.
 const EXPANSIONS_PER_CHECK: usize = 256;
 
-/// How far a walk goes.
+/// The limits of a walk.
 #[derive(Clone, Copy)]
 pub struct Bounds<'a> {
-    /// Nodes that match and are kept. Higher: better recall, linear cost.
+    /// Matching nodes that are kept. Higher: better recall, linear cost.
     pub ef: usize,
-    /// Nodes that are looked at.
+    /// The most nodes that are expanded.
     pub max_expansions: usize,
-    /// Raised when the caller has gone.
+    /// The flag that is raised when the caller is gone.
     pub stop: &'a Stop,
 }
 
-/// How a walk ended.
+/// The end of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Nothing nearer is within reach.
+    /// The walk can reach nothing nearer.
     Complete,
-    /// It looked at as many nodes as it might.
+    /// It expanded as many nodes as it may.
     LimitReached,
 }
 
 impl Graph {
-    /// Looks for the nodes nearest to a query that match; [`Scratch::kept`] has them. `matches` is asked at most once
-    /// for each node, and only for those that are near enough.
+    /// Searches the nearest nodes that match; [`Scratch::kept`] returns them. `matches` is called at most once for each
+    /// node, and only for nodes that are near enough.
     ///
     /// # Panics
     /// If the query has another number of dimensions.
@@ -52,7 +52,11 @@ impl Graph {
         matches: impl Fn(u32) -> bool,
         scratch: &mut Scratch,
     ) -> Result<End, Stopped> {
-        assert_eq!(query.blocks(), self.codes().blocks(), "a query of another number of dimensions than the graph");
+        assert_eq!(
+            query.blocks(),
+            self.codes().blocks(),
+            "the query and the graph differ in their number of dimensions"
+        );
         let (query, lists, walk) = (query.query(), self.links().lists(), &mut scratch.walk);
         self.enter(query, self.entries(), bounds.ef, walk);
         let starts: Vec<Key> = walk.beam.kept().map(|(node, score)| key(node, score)).collect();
@@ -98,7 +102,7 @@ mod tests {
     use super::*;
     use crate::index::graph::codes::Codes;
 
-    /// Nodes on an arc, each linked to the next ones on both sides.
+    /// A graph of nodes on an arc, each linked to the next ones on both sides.
     fn arc(nodes: u32) -> Graph {
         let mut codes = Codes::new(2);
         let mut links = Links::new(nodes as usize);
@@ -124,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_goes_through_what_does_not_match() {
+    fn a_walk_passes_through_nodes_that_do_not_match() {
         let graph = arc(3_000);
         assert_eq!(found(&graph, 10, usize::MAX, |node| node >= 2_000), (Some(2_000), End::Complete));
         assert_eq!(found(&graph, 10, usize::MAX, |_| false), (None, End::Complete));
     }
 
     #[test]
-    fn a_walk_that_may_look_no_farther_says_so() {
+    fn a_walk_reports_that_it_reached_its_limit() {
         let graph = arc(3_000);
         assert_eq!(found(&graph, 10, 50, |node| node >= 2_000), (None, End::LimitReached));
     }

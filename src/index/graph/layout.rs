@@ -1,9 +1,9 @@
-//! In which order nodes lie in memory: those that a walk meets together side by side.
+//! The order of nodes in memory: nodes that a walk visits together lie side by side.
 
 use super::links::Links;
 
-/// Nodes in an order for [`super::searchable::Graph`]: `first` ones, then the others, each after a node that links to
-/// it where there is one (breadth first), so that neighbours share pages.
+/// The order of nodes for [`super::searchable::Graph`]: `first`, then the others breadth first, each after a node that
+/// links to it if there is one. Neighbours then share pages.
 pub fn breadth_first(links: &Links, first: &[u32]) -> Vec<u32> {
     let mut placed = vec![false; links.len()];
     let mut order = Vec::with_capacity(links.len());

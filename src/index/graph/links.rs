@@ -1,18 +1,18 @@
-//! Links of all nodes in one flat array: a node's list is two cache lines, found by arithmetic.
+//! The links of all nodes in one flat array. The list of a node is two cache lines, at a computed address.
 //!
-//! Invariant: a list has at most [`DEGREE`] targets, all of them nodes, none twice, none the node itself; unused
-//! places are at its end and hold [`NONE`].
+//! Invariant: a list has at most [`DEGREE`] targets. They are nodes, all different, and none is the node itself. Unused
+//! places are at the end and hold [`NONE`].
 
 use std::ops::Range;
 
 use super::column::Column;
 
-/// Most links of a node (2·M of the HNSW paper for M = 16).
+/// The most links of a node (2·M of the HNSW paper for M = 16).
 pub const DEGREE: usize = 32;
-/// No node.
+/// The value of an unused place.
 pub const NONE: u32 = u32::MAX;
 
-/// [nodes, DEGREE]
+/// The links of all nodes, [nodes, DEGREE].
 #[derive(Clone, Default)]
 pub struct Links(Column<[u32; DEGREE]>);
 
@@ -22,28 +22,28 @@ impl Links {
         Links(vec![[NONE; DEGREE]; nodes].into())
     }
 
-    /// Links that were made before.
+    /// Links from existing lists.
     pub fn of_lists(lists: Column<[u32; DEGREE]>) -> Links {
         Links(lists)
     }
 
-    /// All places of all nodes.
+    /// The lists of all nodes, unused places included.
     #[inline]
     pub fn lists(&self) -> &[[u32; DEGREE]] {
         &self.0
     }
 
-    /// Number of nodes.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no nodes.
+    /// True if there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All places of a node, unused ones at the end.
+    /// The list of a node, with unused places at the end.
     #[inline]
     pub fn places(&self, node: u32) -> &[u32; DEGREE] {
         &self.0[node as usize]
@@ -55,7 +55,7 @@ impl Links {
         &places[..places.iter().position(|&target| target == NONE).unwrap_or(DEGREE)]
     }
 
-    /// Adds a link where there is room; false if there is none. An existing link is left alone.
+    /// Adds a link; false if the list is full. An existing link stays.
     pub fn push(&mut self, node: u32, target: u32) -> bool {
         let used = self.of(node).len();
         if node == target || self.of(node).contains(&target) {
@@ -67,12 +67,12 @@ impl Links {
         used < DEGREE
     }
 
-    /// Puts a link in the place of another.
+    /// Replaces a link by another.
     pub fn replace(&mut self, node: u32, place: usize, target: u32) {
         self.0.to_mut()[node as usize][place] = target;
     }
 
-    /// The lists of some nodes, to be filled.
+    /// The lists of these nodes, for changes.
     pub fn some_mut(&mut self, nodes: Range<usize>) -> &mut [[u32; DEGREE]] {
         &mut self.0.to_mut()[nodes]
     }
@@ -85,7 +85,7 @@ impl Links {
         Links(order.iter().map(|&old| self.places(old).each_ref().map(renamed)).collect::<Vec<_>>().into())
     }
 
-    /// Memory in bytes; of what is mapped, none.
+    /// The memory in bytes. Mapped lists take none.
     pub fn bytes(&self) -> usize {
         self.0.bytes()
     }

@@ -1,12 +1,12 @@
-//! Makes a good graph of a coarse one: links chosen anew for each node from what a walk finds near it.
+//! Repair of a coarse graph: new links for each node, chosen from the nodes that a walk finds near it.
 //!
 //! ```text
-//! 1. each node by itself: walk of `ef` through the coarse graph ∪ its coarse links ──► choose
-//! 2. each node by itself: chosen links ∪ links to it                               ──► all, or choose where too many
-//! 3. whatever cannot be reached from the first node is linked (`connect`)
+//! 1. each node alone: walk of `ef` through the coarse graph ∪ its coarse links ──► choose
+//! 2. each node alone: chosen links ∪ links to it                               ──► all, or choose if too many
+//! 3. each node that cannot be reached from the first node gets a link (`connect`)
 //! ```
-//! A builder that inserts one by one can only choose among what was there before, and `hnsw_rs` prunes reverse links
-//! by distance alone. Invariant: the result depends on the coarse graph alone, not on the number of threads.
+//! An incremental builder can only choose among earlier nodes, and `hnsw_rs` prunes reverse links by distance alone.
+//! Invariant: the result depends on the coarse graph only, and not on the number of threads.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -15,29 +15,30 @@ use super::links::{DEGREE, Links};
 use super::searchable::{Graph, Scratch};
 use super::select::Select;
 
-/// Nodes that a thread takes in a step: some milliseconds.
+/// The number of nodes that a thread takes at a time: some milliseconds.
 const PIECE: usize = 16;
 
-/// Better links for the nodes of a graph in the making, each chosen of `ef` that a walk finds near it.
+/// Better links for the nodes of a graph that is being built, each chosen from `ef` candidates of a walk.
 pub struct Repair {
     ef: usize,
-    /// By node: what it chose by itself.
+    /// The links that each node chose alone.
     chosen: Links,
-    /// When all have chosen: by node, who chose it, and both together.
+    /// After the choice of all nodes: the reverse links, and both kinds joined.
     joined: Option<(Reverse, Links)>,
     /// Nodes before this one have their links.
     next: usize,
-    /// By thread.
+    /// One workspace for each thread.
     workspaces: Vec<Workspace>,
 }
 
 impl Repair {
-    /// Of a graph of so many nodes.
+    /// Begins the repair of a graph with this many nodes.
     pub fn new(nodes: usize, ef: usize) -> Repair {
         Repair { ef, chosen: Links::new(nodes), joined: None, next: 0, workspaces: Vec::new() }
     }
 
-    /// Some of the work, on some threads; false if none was left. `graph` is the same in each step.
+    /// Does a part of the work on up to `threads` threads; false if none was left. `graph` must be the same in each
+    /// step.
     pub fn step(&mut self, graph: &Graph, threads: usize) -> bool {
         if self.next == graph.len() {
             if self.joined.is_some() {
@@ -68,7 +69,8 @@ impl Repair {
         true
     }
 
-    /// The links, when all steps are done: by node as it was, and no node is out of reach; and how many of them it took for that.
+    /// The links after all steps, in the numbering of the coarse graph, and the number of links that were added to
+    /// reach every node.
     pub fn finish(self, graph: &Graph) -> (Links, usize) {
         let (_, mut links) = self.joined.unwrap_or_else(|| unreachable!("a step says whether there is one more"));
         let added = super::connect::connect(graph.codes(), &mut links);
@@ -76,7 +78,7 @@ impl Repair {
     }
 }
 
-/// Memory of one thread.
+/// Scratch memory of one thread.
 #[derive(Default)]
 struct Workspace {
     scratch: Scratch,
@@ -125,13 +127,13 @@ fn join_reverse(
         workspace.chosen.extend(workspace.candidates.iter().map(|candidate| candidate.0));
     } else {
         Select { codes: graph.codes() }.choose(node, &mut workspace.candidates, &mut workspace.chosen);
-        // What was left out lies in a direction that is taken, but a node with few links to it needs each of them.
+        // A rejected candidate lies in a direction that is taken. But a node with few links to it needs each of them.
         fill(&workspace.candidates, &mut workspace.chosen);
     }
     list[..workspace.chosen.len()].copy_from_slice(&workspace.chosen);
 }
 
-/// Adds the nearest candidates that were not chosen, as long as there is room.
+/// Adds the nearest candidates that were not chosen, until the list is full.
 fn fill(candidates: &[(u32, f32)], chosen: &mut Vec<u32>) {
     let diverse = chosen.len();
     for &(candidate, _) in candidates {
@@ -144,8 +146,8 @@ fn fill(candidates: &[(u32, f32)], chosen: &mut Vec<u32>) {
     }
 }
 
-/// Calls `fill` for each of the nodes with its list, on as many threads as there are pieces of them. Where a thread cannot
-/// be had, the others do its work.
+/// Calls `fill` for each node with its list, on up to one thread for each piece. If a thread cannot be started, the
+/// others do its work.
 fn each_piece(
     nodes: Range<usize>,
     lists: &mut [[u32; DEGREE]],
@@ -164,16 +166,16 @@ fn each_piece(
     std::thread::scope(|scope| {
         for workspace in others {
             if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, || work_off(workspace)) {
-                tracing::debug!(%error, "the index is built by fewer threads");
+                tracing::debug!(%error, "a thread did not start; the others build the index");
             }
         }
         work_off(mine);
     });
 }
 
-/// By node: the nodes that link to it.
+/// The nodes that link to each node.
 struct Reverse {
-    /// Where a node's list begins; one more than nodes.
+    /// The begin of each node's list; one entry more than nodes.
     starts: Vec<u32>,
     sources: Vec<u32>,
 }

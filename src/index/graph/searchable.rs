@@ -1,12 +1,12 @@
-//! A finished graph, laid out for walks: codes and links by node, in an order that keeps near nodes near.
+//! A finished graph, laid out for walks: codes and links by node, in an order that keeps near nodes close in memory.
 //!
 //! ```text
-//! search: best of the entries, and node 0 ─► beam
-//!         loop: best node not looked at ─► its unseen neighbours, all scored in one call ─► beam
+//! search: best of the entry points, and node 0 ─► beam
+//!         loop: best node that is not expanded ─► its unvisited neighbours, all scored in one call ─► beam
 //! ```
-//! Invariant: nodes are numbered 0..len; the first [`Graph::entries`] are where walks begin; from node 0 every node
-//! can be reached (see `connect`). Nothing changes after it is made. Scores are estimates: the caller, who has the f32
-//! rows, computes true ones for the best. Equal vectors are the caller's matter too: see `duplicates`.
+//! Invariant: nodes are numbered 0..len. The first [`Graph::entries`] are the entry points. Every node can be reached
+//! from node 0 (see `connect`). A finished graph never changes. Scores are estimates: the caller, who has the f32 rows,
+//! computes true scores for the best. The caller also handles equal vectors: see `duplicates`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,20 +16,20 @@ use super::codes::{Codes, OwnQuery};
 use super::links::{DEGREE, Links, NONE};
 use crate::kernel::dot_i8::{Query, prefetch};
 
-/// Walks begin at the best so many of the entries: more than one, because entries are few and the nearest one may
-/// lie behind a ridge.
+/// Walks begin at this many of the best entry points. One is not enough: entry points are few, and the nearest one may
+/// have no short path to the query.
 const STARTS: usize = 4;
-/// Entries that are scored in one call.
+/// Entry points that are scored in one call.
 const ENTRY_BATCH: usize = 64;
 
-/// A graph that walks read.
+/// A finished graph.
 pub struct Graph {
     codes: Codes,
     links: Links,
     entries: usize,
 }
 
-/// Memory of a walk, one for each thread that searches; fits graphs of any size.
+/// Scratch memory for walks, one for each thread that searches. It fits graphs of any size.
 #[derive(Default)]
 pub struct Scratch {
     pub(super) walk: Walk,
@@ -38,22 +38,22 @@ pub struct Scratch {
 #[derive(Default)]
 pub(super) struct Walk {
     pub(super) beam: Beam,
-    /// By node: the walk that met it last.
+    /// The last walk that visited each node.
     visited: Vec<u8>,
     walk: u8,
     batch: Vec<u32>,
     scores: Vec<f32>,
-    /// Nodes looked at, with their scores, where they are asked for.
+    /// Expanded nodes with their scores, if the caller needs them.
     trail: Vec<(u32, f32)>,
-    /// Nodes that were met and not looked at yet, where they are not the same as those that are kept: see `filtered`.
+    /// Visited nodes that are not expanded, if they differ from those in the beam: see `filtered`.
     pub(super) frontier: BinaryHeap<Reverse<Key>>,
-    /// Scores of all entries.
+    /// The scores of all entry points.
     pub(super) entries: Vec<f32>,
-    /// Nodes looked at.
+    /// The number of expanded nodes.
     pub(super) expanded: usize,
 }
 
-/// Nodes that a walk meets for the first time, with their scores, and where it puts them.
+/// Nodes that a walk visits for the first time, with their scores, and the queues that take them.
 pub(super) struct Visited<'w> {
     pub(super) nodes: &'w [u32],
     pub(super) scores: &'w [f32],
@@ -62,30 +62,37 @@ pub(super) struct Visited<'w> {
 }
 
 impl Graph {
-    /// Lays out a graph: `order[node]` is a node's number in `codes` and `links`; walks begin at the first `entries`.
+    /// Lays out a graph: `order[node]` is a node's number in `codes` and `links`. The first `entries` are entry points.
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
     pub fn new(codes: &Codes, links: &Links, order: &[u32], entries: usize) -> Graph {
-        assert!(codes.len() == links.len() && codes.len() == order.len(), "codes, links and a place for each node");
+        assert!(
+            codes.len() == links.len() && codes.len() == order.len(),
+            "codes, links and order must have the same length"
+        );
         Graph::of_parts(codes.reordered(order), links.reordered(order), entries)
     }
 
-    /// A graph of no nodes.
+    /// A graph without nodes.
     pub fn empty() -> Graph {
         Graph::of_parts(Codes::new(1), Links::new(0), 0)
     }
 
-    /// A graph that was laid out before.
+    /// A graph from parts that are already laid out.
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
     pub fn of_parts(codes: Codes, links: Links, entries: usize) -> Graph {
-        assert!(codes.len() == links.len() && codes.len() < MAX_NODES && entries <= codes.len(), "entries are nodes");
+        assert!(
+            codes.len() == links.len() && codes.len() < MAX_NODES && entries <= codes.len(),
+            "codes and links must have the same length, and entry points must be nodes"
+        );
         Graph { codes, links, entries }
     }
 
-    /// The same nodes with other links, in another order: `links` by node as of now, `order` as in [`Graph::new`].
+    /// A graph of the same nodes with other links, in another order: `links` in the present numbering, `order` as in
+    /// [`Graph::new`].
     ///
     /// # Panics
     /// If the parts disagree on the number of nodes.
@@ -93,42 +100,42 @@ impl Graph {
         Graph::new(&self.codes, links, order, self.entries)
     }
 
-    /// Number of nodes.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.codes.len()
     }
 
-    /// Walks begin at nodes below this.
+    /// The number of entry points: nodes below this.
     pub fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Codes by node.
+    /// The codes of each node.
     pub fn codes(&self) -> &Codes {
         &self.codes
     }
 
-    /// Links by node.
+    /// The links of each node.
     pub fn links(&self) -> &Links {
         &self.links
     }
 
-    /// Memory in bytes; of what is mapped, none.
+    /// The memory in bytes. Mapped parts take none.
     pub fn bytes(&self) -> usize {
         self.codes.bytes() + self.links.bytes()
     }
 
-    /// Looks for the nodes nearest to a query: [`Scratch::kept`] has `ef` of them, or
-    /// all that a walk reaches. Higher `ef`: better recall, linear cost.
+    /// Searches the nodes nearest to a query: [`Scratch::kept`] returns `ef` of them, or all that a walk reaches.
+    /// Higher `ef`: better recall, linear cost.
     ///
     /// # Panics
     /// If the query has another number of dimensions.
     pub fn search(&self, query: &OwnQuery, ef: usize, scratch: &mut Scratch) {
-        assert_eq!(query.blocks(), self.codes.blocks(), "a query of another number of dimensions than the graph");
+        assert_eq!(query.blocks(), self.codes.blocks(), "the query and the graph differ in their number of dimensions");
         self.walk::<false>(query.query(), self.entries, ef, &mut scratch.walk);
     }
 
-    /// What a walk from node 0 to `node` looked at, and the best `ef` it met: some twice.
+    /// The nodes that a walk from node 0 to `node` expands, and the best `ef` that it visits. Some occur twice.
     pub(super) fn path_to<'s>(
         &self,
         node: u32,
@@ -139,12 +146,12 @@ impl Graph {
         scratch.walk.beam.kept().chain(scratch.walk.trail.iter().copied())
     }
 
-    /// Nodes that no way leads to: none, unless the program is wrong.
+    /// The number of nodes that no path leads to. It is 0 unless the program is wrong.
     pub fn unreachable(&self) -> usize {
         super::connect::unreachable(&self.links)
     }
 
-    /// Every node can be reached, and links are to other nodes, each once.
+    /// Asserts that every node can be reached, and that links are to other nodes, each once.
     #[cfg(test)]
     pub fn assert_sound(&self) {
         assert_eq!(self.unreachable(), 0);
@@ -154,7 +161,7 @@ impl Graph {
             let count = targets.len();
             targets.sort_unstable();
             targets.dedup();
-            assert_eq!(targets.len(), count, "no link twice");
+            assert_eq!(targets.len(), count, "a link occurs twice");
         }
     }
 
@@ -166,7 +173,7 @@ impl Graph {
             if TRAIL {
                 walk.trail.push((node, score));
             }
-            // The next one looked at, unless a neighbour of this one is better.
+            // The next node to be expanded, unless a neighbour of this one is better.
             if let Some(next) = walk.beam.peek() {
                 prefetch(&lists[next as usize]);
             }
@@ -175,7 +182,7 @@ impl Graph {
         }
     }
 
-    /// Begins a walk at the best of the first `starts` nodes, and at node 0: they are in the beam, which is for the best `ef`.
+    /// Begins a walk: puts the best of the first `starts` nodes, and node 0, into the beam for the best `ef`.
     pub(super) fn enter(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
         walk.begin(self.len());
         let Walk { beam, visited, walk: this, batch, scores, entries, .. } = walk;
@@ -189,17 +196,18 @@ impl Graph {
         }
         beam.kept().for_each(|(node, _)| visited[node as usize] = *this);
         beam.widen(ef);
-        // The others may have no way to a node that the first one has a way to. Where much is better, it is never looked at.
+        // The other entry points may have no path to a node that node 0 has a path to. If many nodes are better than
+        // node 0, it is never expanded.
         if let Some(&score) = entries.first()
             && std::mem::replace(&mut visited[0], *this) != *this
         {
             beam.offer(0, score);
         }
-        // Places for the neighbours of a node, one to spare: a node that was met before is written and not counted.
+        // Space for the neighbours of a node, and one more: a node that was visited before is written and not counted.
         batch.resize(DEGREE + 1, 0);
     }
 
-    /// Those nodes of a list of links that were not met before.
+    /// Visits the nodes of a list of links that were not visited before.
     #[inline(always)]
     pub(super) fn visit<'w>(&self, query: Query<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Visited<'w> {
         let Walk { beam, visited, walk: this, batch, scores, frontier, .. } = walk;
@@ -218,7 +226,7 @@ impl Graph {
 }
 
 impl Walk {
-    /// No node was met.
+    /// Begins a new walk, in which no node is visited.
     fn begin(&mut self, nodes: usize) {
         if self.visited.len() < nodes || self.walk == u8::MAX {
             self.visited.clear();

@@ -1,6 +1,6 @@
-//! Which of the nodes near one become its links: the nearest, but not several in one direction.
+//! The choice of a node's links: the nearest candidates, but not several in one direction.
 //!
-//! Algorithm 4 of Malkov and Yashunin (2016): a candidate is left out if a chosen one is nearer to it than the node is.
+//! Algorithm 4 of Malkov and Yashunin (2016): a candidate is rejected if a chosen one is nearer to it than the node is.
 //!
 //! ```text
 //! candidates by distance d(node, c) = 1 - cosine;  c is chosen unless some chosen s has  d(s, c) < d(node, c)
@@ -9,15 +9,15 @@
 use super::codes::Codes;
 use super::links::DEGREE;
 
-/// Chooses links out of candidates.
+/// Chooses links from candidates.
 #[derive(Clone, Copy)]
 pub(super) struct Select<'a> {
     pub(super) codes: &'a Codes,
 }
 
 impl Select<'_> {
-    /// Sorts candidates of `node` (numbers and estimated cosines, the node itself and repetitions allowed), and leaves
-    /// in `chosen` at most [`DEGREE`] of them, nearest first.
+    /// Sorts the candidates of `node`, and leaves at most [`DEGREE`] of them in `chosen`, nearest first. Candidates are
+    /// nodes with estimated cosines. They may include the node itself and repetitions.
     pub(super) fn choose(self, node: u32, candidates: &mut Vec<(u32, f32)>, chosen: &mut Vec<u32>) {
         candidates.retain(|&(candidate, _)| candidate != node);
         candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));

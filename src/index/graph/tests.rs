@@ -1,4 +1,4 @@
-//! What holds for the pieces together, whatever the data.
+//! Properties of the whole graph, for any data.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::repair::Repair;
 use super::searchable::{Graph, Scratch};
 use crate::kernel::{dot, normalize};
 
-/// Numbers of a seed (Steele et al., 2014, "SplitMix64").
+/// Random numbers from a seed (Steele et al., 2014, "SplitMix64").
 struct Random(u64);
 
 impl Random {
@@ -25,7 +25,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// About normal: the sum of a few.
+    /// A roughly normal number: the sum of four uniform ones.
     fn component(&mut self) -> f32 {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).sum()
     }
@@ -34,7 +34,7 @@ impl Random {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Shape {
     Even,
-    /// Few clusters, far from each other, of vectors almost equal.
+    /// Few clusters, far from each other, of nearly equal vectors.
     Clustered,
     /// Few vectors, many times each.
     Repeated,
@@ -92,7 +92,7 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn every_vector_can_be_reached_and_is_found_whatever_the_data(
+    fn every_vector_of_any_data_can_be_reached_and_is_found(
         shape in prop::sample::select(vec![Shape::Even, Shape::Clustered, Shape::Repeated, Shape::Opposed]),
         n in prop_oneof![0usize..5, 5usize..700],
         dimensions in prop::sample::select(vec![2usize, 3, 63, 64, 65, 384, 1536]),
@@ -105,7 +105,7 @@ proptest! {
         let mut stood_for: Vec<u32> = members.concat();
         stood_for.sort_unstable();
         prop_assert!(stood_for.iter().copied().eq(0..n as u32), "every vector has one node");
-        // A walk as wide as the graph meets all of it.
+        // A walk with the graph's size as `ef` visits all of it.
         let mut scratch = Scratch::default();
         if let Some(query) = vectors.first() {
             graph.search(&OwnQuery::new(query), n, &mut scratch);
@@ -115,7 +115,7 @@ proptest! {
 }
 
 #[test]
-fn the_number_of_threads_that_repair_does_not_change_the_graph() {
+fn the_number_of_repair_threads_does_not_change_the_graph() {
     let vectors = vectors(Shape::Even, 900, 48, 7);
     let (one, of_one) = made_of(&vectors, 48, 32, 1);
     let (three, of_three) = made_of(&vectors, 48, 32, 3);
@@ -125,7 +125,8 @@ fn the_number_of_threads_that_repair_does_not_change_the_graph() {
 
 #[test]
 fn a_walk_finds_nearly_all_of_the_nearest() {
-    // Within a cluster cosines differ by less than codes can tell (about 0.001), so a hit is what is as good but for that.
+    // Cosines in a cluster differ by less than the error of codes (about 0.001), so a hit counts if it is as good
+    // within that error.
     for (shape, error, least) in [(Shape::Even, 0.0, 0.95), (Shape::Clustered, 2e-3, 0.95), (Shape::Opposed, 0.0, 0.95)]
     {
         let (n, dimensions, seed) = (3_000, 24, 11);
@@ -149,13 +150,13 @@ fn a_walk_finds_nearly_all_of_the_nearest() {
 }
 
 #[test]
-fn islands_are_linked_and_full_nodes_give_up_only_links_that_no_way_needs() {
+fn islands_are_linked_and_full_nodes_give_up_only_links_that_no_path_needs() {
     let mut codes = Codes::new(8);
     vectors(Shape::Even, 200, 8, 3).iter().for_each(|v| {
         codes.push(v);
     });
     let mut links = Links::new(200);
-    // A clique that is full, and nodes that nothing links to.
+    // A full clique, and nodes without links to them.
     for node in 0..33u32 {
         let others: Vec<u32> = (0..33).filter(|&other| other != node).collect();
         others.iter().for_each(|&other| {

@@ -1,7 +1,7 @@
-//! The exact answer: all codes, or the f32 rows of those that match where they are few.
+//! The exact answer: a scan of all codes, or of the f32 rows of the matching vectors if they are few.
 //!
-//! Invariant: the lock on the rows is held for some thousand rows at a time, so that inserts and removals wait a
-//! fraction of a millisecond.
+//! Invariant: the rows are locked for some thousand of them at a time, so that inserts and removals wait a fraction of
+//! a millisecond.
 
 use std::sync::Arc;
 
@@ -10,24 +10,24 @@ use super::super::scan::{Best, CandidateFilter, Margin, Nearest, cosine};
 use super::{Asked, best_of};
 use crate::compute::stop::Stopped;
 
-/// Rows that one hold of the lock covers in a long scan: a fraction of a millisecond, which is what an insert or
-/// removal may have to wait.
+/// Rows for which the lock is held at one time in a long scan: a fraction of a millisecond, the longest wait of an
+/// insert or removal.
 const ROWS_PER_HOLD: usize = 8_192;
-/// A scan whose hits were removed while it ran is repeated so often before it holds the lock throughout.
+/// Attempts of a scan whose hits were removed while it ran, before it holds the lock throughout.
 const SCANS: usize = 3;
 
-/// Codes that are scanned in the time in which one f32 row is looked up and compared, about: 20 ns each, against 110 to
-/// 320 ns among 100,000 vectors of 384 dimensions (benches/index.rs). Where those that match lie far from the query,
-/// more rows pass the sieve, and the scan is slower than that.
+/// Codes that are scanned in about the time of one f32 row, lookup and comparison: 20 ns each, against 110 to 320 ns
+/// among 100,000 vectors of 384 dimensions (benches/index.rs). If the matching vectors lie far from the query, more
+/// rows pass the candidate filter, and the scan is slower than that.
 const CODES_PER_ROW: usize = 6;
 
-/// What an exact search among `matching` of `live` vectors costs, in codes that are scanned.
+/// The cost of an exact search among `matching` of `live` vectors, in scanned codes.
 pub(super) fn cost(matching: usize, live: usize) -> usize {
     matching.saturating_mul(CODES_PER_ROW).min(live)
 }
 
 impl Index {
-    /// The nearest, exactly, in the cheaper of two ways.
+    /// Finds the nearest exactly, in the cheaper of two ways.
     pub(super) fn by_scan(&self, asked: &Asked<'_>) -> Result<Nearest, Stopped> {
         if let Some(among) = asked.among {
             let (matching, live) = (among.len() as usize, self.len());
@@ -44,8 +44,8 @@ impl Index {
         Ok(held.expect("nothing is removed while the lock is held"))
     }
 
-    /// Compares with all codes. With pauses there is no answer if a vector that was among the best was removed
-    /// meanwhile, because it may have kept others out.
+    /// Compares with all codes. [`Hold::Batches`] gives no answer if a vector among the best was removed meanwhile,
+    /// because it may have excluded others.
     fn of_codes(&self, asked: &Asked<'_>, hold: Hold) -> Result<Option<Nearest>, Stopped> {
         let mut rows = self.rows();
         let segments = Arc::clone(rows.segments());
@@ -67,7 +67,7 @@ impl Index {
         Ok(all_live.then(|| best_of(&rows, asked.vector, asked.k, &mut candidates)))
     }
 
-    /// Compares with the f32 rows at some places.
+    /// Compares with the f32 rows of these slot indices.
     fn of_rows(&self, asked: &Asked<'_>, mut places: impl Iterator<Item = u32>) -> Result<Nearest, Stopped> {
         let mut best = Best::new(asked.k);
         let mut some: Vec<u32> = Vec::with_capacity(ROWS_PER_HOLD);
@@ -84,11 +84,11 @@ impl Index {
     }
 }
 
-/// How long the lock on the rows is held.
+/// The time for which the rows are locked.
 #[derive(Clone, Copy)]
 enum Hold {
-    /// For some rows, and again for the next ones.
+    /// Locked for a batch of rows, and again for the next one.
     Batches,
-    /// From the first row to the last.
+    /// Locked from the first row to the last.
     Throughout,
 }

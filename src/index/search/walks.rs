@@ -1,16 +1,16 @@
-//! The answer by graph: the tail's codes, and of each segment what a walk finds, or a scan where a walk would cost
-//! more.
+//! The approximate answer: a scan of the write buffer's codes, and a walk through each segment, or a scan if a walk
+//! would cost more.
 //!
 //! ```text
 //! each segment: few nodes, or few of them match ─► scan
-//!               else walk of width ef ─► looked at too many nodes ─► scan
-//! hits in a crowd of some segment ─► wider walk, or scan, of all segments that have something near
+//!               else walk of width ef ─► expanded too many nodes ─► scan
+//! hits in a crowd of a segment ─► wider walk, or scan, of all segments with something near
 //! ```
-//! Invariant: each segment brings its share. Hits of one say nothing of what another holds.
+//! Invariant: each segment contributes. The hits of one segment tell nothing about another.
 //!
-//! Invariant: of two searches with walks of the same width and k up to [`FIRST`], the one with the smaller k finds no
-//! fewer of the nearest. Both judge the same rank of their candidates. The smaller k has some of the other's
-//! candidates, so what it judges is as far or farther, and it sees a crowd wherever the other sees one.
+//! Invariant: of two searches with the same width and k up to [`FIRST`], the one with the smaller k finds no fewer of
+//! the nearest. Both judge the candidate of the same rank. The search with the smaller k has a part of the other's
+//! candidates, so its judged candidate is at least as far, and it detects a crowd if the other one does.
 
 use std::sync::Arc;
 
@@ -22,37 +22,37 @@ use super::super::segment::{Segment, Walk, Walked};
 use super::{Answer, Asked, FIRST, How, Width, best_of, scans};
 use crate::compute::stop::Stopped;
 
-/// One search, on its way through the segments.
+/// The state of one search of the segments.
 struct Pass<'a> {
     index: &'a Index,
     asked: &'a Asked<'a>,
-    /// One of so many live vectors is asked for.
+    /// One in this many live vectors matches.
     one_of: usize,
-    /// The best of what was scanned.
+    /// The best of the scanned vectors.
     filter: CandidateFilter,
-    /// The segments that were not.
+    /// The segments that were walked through.
     walked: Vec<WalkedSegment<'a>>,
 }
 
-/// A segment that was walked through.
+/// The result of a walk through a segment.
 struct WalkedSegment<'a> {
     segment: &'a Segment,
     found: Vec<Candidate>,
     surroundings: Option<Surroundings>,
 }
 
-/// The result of a search so far.
+/// The result of a search up to now.
 struct BestSoFar {
     nearest: Nearest,
-    /// There are as many hits as there can be.
+    /// True if there are as many hits as possible.
     is_complete: bool,
-    /// The estimated cosine by which a crowd is told: of the last hit, or of the last of [`FIRST`] candidates where k
-    /// is less. `None`: there are fewer candidates.
+    /// The estimated cosine that the test for a crowd uses: of the last hit, or of the last of [`FIRST`] candidates if
+    /// k is less. `None`: there are fewer candidates.
     judged: Option<f32>,
 }
 
 impl Index {
-    /// `None`: the exact scan is cheaper, or vectors were removed meanwhile and too few are left.
+    /// Answers by walks. `None`: an exact scan is cheaper, or vectors were removed meanwhile and too few are left.
     pub(super) fn by_walks(&self, asked: &Asked<'_>, width: Width) -> Result<Option<Answer>, Stopped> {
         let rows = self.rows();
         let segments = Arc::clone(rows.segments());
@@ -64,7 +64,7 @@ impl Index {
         if segments.is_empty() || scan <= walk.max(width.ef) {
             return Ok(None);
         }
-        // The tail before the segments, under the lock that names both: a vector is in one of them.
+        // The write buffer is scanned under the lock that gave the segments: each vector is in one of them.
         let mut filter = CandidateFilter::new(asked.k, Margin::Likely);
         rows.write_buffer().scan(&asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
         drop(rows);
@@ -87,7 +87,7 @@ impl Index {
 }
 
 impl<'a> Pass<'a> {
-    /// Walks through a segment, or scans it where that is cheaper.
+    /// Walks through a segment, or scans it if that is cheaper.
     fn search_segment(&mut self, segment: &'a Segment, ef: usize) -> Result<(), Stopped> {
         let Asked { codes, among, stop, .. } = self.asked;
         let nodes = segment.nodes() as usize;
@@ -103,7 +103,7 @@ impl<'a> Pass<'a> {
         segment.scan_all(codes, *among, stop, &mut self.filter)
     }
 
-    /// The best of what was found so far.
+    /// The best of all that was found up to now.
     fn best(&self) -> BestSoFar {
         let Asked { vector, k, among, .. } = *self.asked;
         let mut candidates: Vec<Candidate> = self.filter.candidates().collect();
@@ -115,12 +115,12 @@ impl<'a> Pass<'a> {
         BestSoFar { is_complete: nearest.hits.len() == k.min(most), nearest, judged }
     }
 
-    /// Whether walks may have missed hits of that cosine.
+    /// True if walks may have missed hits of this cosine.
     fn is_in_crowd(&self, cosine: f32) -> bool {
         is_crowd(self.walked.iter().filter_map(|walked| walked.surroundings.as_ref()), cosine)
     }
 
-    /// Takes out the segments in which a walk found something of about that cosine and may have missed more.
+    /// Removes and returns the segments in which a walk found something of about this cosine and may have missed more.
     fn take_near(&mut self, cosine: f32) -> Vec<&'a Segment> {
         let least = least_cosine(cosine);
         let is_near = |walked: &mut WalkedSegment<'_>| {

@@ -1,26 +1,26 @@
-//! Searches among some vectors only: as good at every share, and wherever those lie.
+//! Searches of the vectors that pass a filter: recall is as good at every share, and at any distance from the query.
 
 use super::*;
 
-/// Which vectors a filter lets through.
+/// The vectors that pass a filter.
 #[derive(Debug, Clone, Copy)]
 enum Choice {
-    /// Any, whatever the query.
+    /// Random vectors.
     Uncorrelated,
-    /// Those nearest to the query, and so much more.
+    /// The vectors nearest to the query.
     Near,
-    /// Those farthest from it.
+    /// The vectors farthest from the query.
     Far,
 }
 
 #[test]
-fn a_search_among_some_finds_the_nearest_of_them_at_every_share_wherever_they_lie() {
+fn a_filtered_search_finds_the_nearest_matches_at_every_share_and_distance() {
     const VECTORS: usize = 10_000;
     const K: usize = 10;
     let random = &mut Random(31);
     let all = clustered(random, VECTORS + 20, 24, 40);
     let (stored, queries) = all.split_at(VECTORS);
-    // Scans are made cheap to avoid, so that walks are tried at small shares too.
+    // This option avoids scans, so that walks are tested at small shares too.
     let index = Index::new(24, Options { exact_below: 100, scan_rows_per_ef: 1, ..Options::default() });
     let slots = index.insert(stored);
     index.maintain();

@@ -4,18 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 
-/// Rounds in which vectors come and go.
+/// Rounds in which vectors are inserted and removed.
 const ROUNDS: usize = 30;
-/// The round of vectors that stay.
+/// The round of vectors that are never removed.
 const STAYS: usize = usize::MAX;
 
 #[test]
-fn a_search_sees_every_state_whole_while_four_threads_change_it() {
+fn a_search_sees_only_whole_states_while_four_threads_change_them() {
     hammer(&Index::new(16, options()));
 }
 
 #[test]
-fn a_search_sees_every_state_whole_while_rows_move_into_files() {
+fn a_search_sees_only_whole_states_while_rows_move_into_files() {
     let directory = tempfile::tempdir().unwrap();
     let storage = SegmentStorage { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
     let index = Index::stored(16, options(), storage);
@@ -28,10 +28,10 @@ fn options() -> Options {
     Options { exact_below: 200, ..small_graph() }
 }
 
-/// A vector, and the round that takes it away.
+/// A vector, and the round that removes it.
 type Known = (Arc<[f32]>, usize);
 
-/// All vectors that ever were, and the rounds that are over.
+/// All vectors that were ever inserted, and the number of finished rounds.
 #[derive(Default)]
 struct History {
     vectors: RwLock<HashMap<Slot, Known>>,
@@ -40,14 +40,14 @@ struct History {
 
 impl History {
     fn insert(&self, index: &Index, vectors: &[Arc<[f32]>], round: usize) -> Vec<Slot> {
-        // Locked first: who finds one of them knows it.
+        // Locked before the insert: a thread that finds one of them must know it.
         let mut known = self.vectors.write().unwrap();
         let slots = index.insert(vectors);
         known.extend(slots.iter().copied().zip(vectors.iter().map(|vector| (Arc::clone(vector), round))));
         slots
     }
 
-    /// Searches, and checks each hit: its score, its place, and that it was not gone before the search began.
+    /// Searches, and checks each hit: its score, its order, and that it was not removed before the search began.
     fn search(&self, index: &Index, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
         let over = self.over.load(Ordering::Acquire);
         let hits = index.find(query, k, effort);
@@ -65,7 +65,7 @@ impl History {
 
 fn hammer(index: &Index) {
     let (stop, searches, history) = (AtomicBool::new(false), AtomicUsize::new(0), History::default());
-    // These stay all the time: they are always found.
+    // These are never removed and must always be found.
     let kept = clustered(&mut Random(1), 400, 16, 8);
     let kept_slots = history.insert(index, &kept, STAYS);
     std::thread::scope(|scope| {
@@ -96,7 +96,7 @@ fn hammer(index: &Index) {
             let vectors = clustered(random, 60, 16, 8);
             let slots = history.insert(index, &vectors, round);
             let query = random.unit(16);
-            // Seen at once when it was inserted, gone at once when it was removed.
+            // A vector is found at once after it is inserted, and no more after it is removed.
             assert!(history.search(index, &vectors[0], 1, GRAPH)[0].score > 0.9999);
             std::thread::sleep(Duration::from_millis(10));
             index.remove(&slots);

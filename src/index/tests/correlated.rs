@@ -1,5 +1,5 @@
-//! Recall where what counts does not lie evenly around the query: filters that leave out its neighbourhood, or all but
-//! it, and vectors that were removed there; whatever the order in which the vectors came.
+//! Recall if the matching vectors do not lie evenly around the query: filters that exclude its neighbourhood, or all
+//! but it, and removals there, in any order of insertion.
 
 use super::*;
 
@@ -22,19 +22,19 @@ enum Choice {
     OwnCluster,
     HalfOfAll,
     HalfOfOthers,
-    /// The half that is nearer to the first centre: nearly all near some queries, nearly none near others.
+    /// The half nearer to the first centre: nearly all vectors near some queries, nearly none near others.
     OneSide,
 }
 
 const CHOICES: [Choice; 6] =
     [Choice::All, Choice::NotOwnCluster, Choice::OwnCluster, Choice::HalfOfAll, Choice::HalfOfOthers, Choice::OneSide];
 
-/// Vectors of clusters in several segments, and where each is.
+/// Vectors of clusters in several segments, with the cluster of each.
 struct Stored {
     index: Index,
     vectors: Vec<Arc<[f32]>>,
     slots: Vec<Slot>,
-    /// By vector.
+    /// The cluster of each vector.
     clusters: Vec<usize>,
 }
 
@@ -48,7 +48,7 @@ impl Stored {
         }
         let vectors: Vec<_> =
             of.iter().map(|&cluster| random.near(&centres[cluster], 0.6 / (DIMENSIONS as f32).sqrt())).collect();
-        // Scans are made costly, so that walks are tried, and of a tenth of a segment at most.
+        // This option makes scans costly, so that walks are tried, of at most a tenth of a segment.
         let options = Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() };
         let index = Index::new(DIMENSIONS, options);
         let mut slots = Vec::new();
@@ -58,11 +58,11 @@ impl Stored {
                 index.maintain_for(Duration::ZERO);
             }
         }
-        assert!(index.rows().segments().len() > 1, "the query's cluster is to lie in one of several segments");
+        assert!(index.rows().segments().len() > 1, "the query's cluster must lie in one of several segments");
         Stored { index, vectors, slots, clusters: of }
     }
 
-    /// The places that a choice leaves to a query like vector `n`.
+    /// The slot indices that a choice leaves to a query like vector `n`.
     fn among(&self, choice: Choice, n: usize, centre: &[f32]) -> Option<RoaringBitmap> {
         let own = self.clusters[n];
         let counts = |other: usize| match choice {
@@ -73,11 +73,11 @@ impl Stored {
             Choice::HalfOfOthers => self.clusters[other] != own && other.is_multiple_of(2),
             Choice::OneSide => dot_plain(&self.vectors[other], centre) > 0.0,
         };
-        let places = (0..VECTORS).filter(|&other| counts(other)).map(|other| self.slots[other].index());
-        if let Choice::All = choice { None } else { Some(places.collect()) }
+        let indices = (0..VECTORS).filter(|&other| counts(other)).map(|other| self.slots[other].index());
+        if let Choice::All = choice { None } else { Some(indices.collect()) }
     }
 
-    /// Share of the true hits that queries like stored vectors find.
+    /// The share of the true hits that queries like stored vectors find.
     fn recall(&self, choice: Choice, queries: &[usize], centre: &[f32], seed: u64) -> f64 {
         let (mut found, mut wanted) = (0, 0);
         for &n in queries {
@@ -96,7 +96,7 @@ impl Stored {
 }
 
 #[test]
-fn hits_are_found_wherever_they_lie_in_any_order_of_loading_and_after_deletions() {
+fn hits_are_found_in_any_cluster_after_any_order_of_loading_and_after_removals() {
     let seed = 41;
     let random = &mut Random(seed);
     for order in [Order::ClusterByCluster, Order::Shuffled] {
@@ -108,7 +108,7 @@ fn hits_are_found_wherever_they_lie_in_any_order_of_loading_and_after_deletions(
             println!("{order:?}, {choice:?}: recall {recall:.4}");
             assert!(recall >= 0.95, "recall@{K} {recall}, {order:?}, {choice:?}, seed {seed}");
         }
-        // Each query's own cluster goes but for the vector itself, and no maintenance follows.
+        // Each query's own cluster is removed except the vector itself, and no maintenance follows.
         let gone: Vec<Slot> = (0..VECTORS)
             .filter(|n| !queries.contains(n) && queries.iter().any(|q| stored.clusters[*q] == stored.clusters[*n]))
             .map(|n| stored.slots[n])
@@ -123,7 +123,7 @@ fn hits_are_found_wherever_they_lie_in_any_order_of_loading_and_after_deletions(
 }
 
 #[test]
-fn queries_that_resemble_nothing_find_what_there_is_at_once() {
+fn queries_that_resemble_no_vector_find_the_nearest_in_one_search() {
     let seed = 43;
     let random = &mut Random(seed);
     let dimensions = 256;
@@ -150,7 +150,7 @@ fn queries_that_resemble_nothing_find_what_there_is_at_once() {
 }
 
 #[test]
-fn queries_far_from_all_clusters_find_what_there_is_and_a_larger_k_finds_nothing_nearer() {
+fn queries_far_from_all_clusters_find_the_nearest_and_a_larger_k_finds_nothing_nearer() {
     let seed = 59;
     let random = &mut Random(seed);
     let dimensions = 256;
@@ -167,7 +167,7 @@ fn queries_far_from_all_clusters_find_what_there_is_and_a_larger_k_finds_nothing
             index.maintain_for(Duration::ZERO);
         }
     }
-    assert_eq!(index.rows().segments().len(), 3, "hits are to lie in several segments");
+    assert_eq!(index.rows().segments().len(), 3, "hits must lie in several segments");
     let near: Vec<_> = (0..40).map(|_| near_one(random)).collect();
     let far: Vec<_> = (0..40).map(|_| random.unit(dimensions)).collect();
     let (mut found, mut nearer) = (0, 0);
@@ -190,7 +190,7 @@ fn queries_far_from_all_clusters_find_what_there_is_and_a_larger_k_finds_nothing
 }
 
 #[test]
-fn texts_are_no_crowd() {
+fn clusters_of_texts_are_not_a_crowd() {
     let seed = 47;
     let random = &mut Random(seed);
     let all = clustered(random, 12_100, 24, 60);
@@ -208,7 +208,7 @@ fn texts_are_no_crowd() {
 }
 
 #[test]
-fn a_search_ends_when_its_caller_has_gone() {
+fn a_search_ends_when_its_caller_is_gone() {
     let random = &mut Random(53);
     let index = Index::new(16, small_graph());
     let slots = index.insert(&clustered(random, 2_000, 16, 10));

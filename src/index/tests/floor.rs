@@ -1,16 +1,16 @@
-//! How much is found at least, whatever the data.
+//! Lower limits of recall, for any data.
 
 use super::*;
 
 #[derive(Debug, Clone, Copy)]
 enum Shape {
-    /// As texts lie.
+    /// Clusters, as texts lie.
     Clustered,
     /// Few vectors, many times each, among others.
     Repeated,
-    /// Each with its opposite.
+    /// Each vector with its opposite.
     Opposed,
-    /// Fewer than a walk keeps.
+    /// Fewer vectors than a walk keeps.
     Tiny,
 }
 
@@ -43,14 +43,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
-    fn walks_find_nearly_all_of_what_a_scan_finds(
+    fn walks_find_nearly_all_hits_of_a_scan(
         shape in prop::sample::select(vec![Shape::Clustered, Shape::Repeated, Shape::Opposed, Shape::Tiny]),
         dimensions in prop::sample::select(vec![2usize, 3, 16, 100, 384, 768, 1_536]),
         seed in any::<u64>(),
     ) {
         let random = &mut Random(seed);
         let vectors = vectors(shape, dimensions, random);
-        // Two segments and a tail; nothing is scanned that could be walked.
+        // Two segments and a write buffer; segments are walked and never scanned.
         let index = Index::new(dimensions, Options { exact_below: 2, scan_rows_per_ef: 0, ..Options::default() });
         let parts: Vec<_> = vectors.chunks(vectors.len().div_ceil(3)).collect();
         for part in &parts[..2] {
@@ -60,7 +60,8 @@ proptest! {
             }
         }
         index.insert(parts[2]);
-        prop_assert_eq!((index.rows().segments().len(), index.rows().write_buffer().slots().len()), (2, parts[2].len()));
+        prop_assert_eq!(index.rows().segments().len(), 2);
+        prop_assert_eq!(index.rows().write_buffer().slots().len(), parts[2].len());
         let ef = if let Shape::Tiny = shape { 10 } else { index.width(false).ef };
         prop_assert!(!index.scans(ef));
         let effort = Effort::Graph { ef: Some(ef) };
@@ -93,12 +94,12 @@ fn the_graph_finds_nearly_all_neighbours_and_each_vector_finds_itself() {
     }
     let recall = recall_at_10(&index, queries, GRAPH);
     assert!(recall > 0.97, "recall@10 {recall}, seed {seed}");
-    // Fewer candidates find less: the walk is what was measured.
+    // A smaller ef finds less: the measurement was of a walk.
     let poor = recall_at_10(&index, queries, Effort::Graph { ef: Some(10) });
     assert!(poor < recall, "recall@10 {poor} at ef 10, {recall} at the default, seed {seed}");
 }
 
-/// Answers as many queries without any order, as a minute of traffic brings.
+/// Answers this many random queries, as a minute of traffic brings.
 fn ask(index: &Index, queries: usize, random: &mut Random) {
     for _ in 0..queries {
         index.sample(&random.unit(index.dimensions()), None);
@@ -107,8 +108,8 @@ fn ask(index: &Index, queries: usize, random: &mut Random) {
 }
 
 #[test]
-fn an_index_that_finds_too_little_looks_harder_after_a_few_queries_and_remembers_it() {
-    // Vectors without any order: the hardest to find.
+fn an_index_that_finds_too_little_raises_ef_after_a_few_queries_and_remembers_it() {
+    // Random vectors are the hardest to find.
     let random = &mut Random(23);
     let vectors: Vec<_> = (0..6_000).map(|n| (n, random.unit(48))).collect();
     let directory = tempfile::tempdir().unwrap();
@@ -123,7 +124,7 @@ fn an_index_that_finds_too_little_looks_harder_after_a_few_queries_and_remembers
     let index = start();
     let at_first = index.quality();
     assert_eq!((at_first.recall, at_first.checked), (None, 0));
-    assert!(!index.audit() && index.is_learning(), "nobody asked anything");
+    assert!(!index.audit() && index.is_learning(), "no query was recorded");
     ask(&index, 60, random);
     let learned = index.quality();
     assert!(learned.ef_search > at_first.ef_search && learned.recall.unwrap() >= 0.95, "{learned:?}");
@@ -134,7 +135,7 @@ fn an_index_that_finds_too_little_looks_harder_after_a_few_queries_and_remembers
     assert!(index.quality().recall.unwrap() >= 0.95, "{:?}", index.quality());
     drop(index);
     std::fs::write(directory.path().join("recall"), b"not what was written").unwrap();
-    assert_eq!(start().quality(), at_first, "a damaged file is as none");
+    assert_eq!(start().quality(), at_first, "a damaged file is ignored");
 }
 
 #[test]
@@ -152,11 +153,11 @@ fn searches_with_a_filter_are_checked_too() {
     }
     let quality = index.quality();
     assert!(quality.checked == 80 && quality.recall.unwrap() >= 0.95, "{quality:?}");
-    assert_eq!(index.width(false), plain, "what they need says nothing of searches without a filter");
+    assert_eq!(index.width(false), plain, "filtered searches do not change searches without a filter");
 }
 
 #[test]
-fn an_index_that_was_told_how_hard_to_look_says_what_that_finds_and_keeps_to_it() {
+fn an_index_with_a_fixed_ef_reports_its_recall_and_keeps_the_ef() {
     let random = &mut Random(29);
     let vectors: Vec<_> = (0..2_000).map(|_| random.unit(48)).collect();
     let index = Index::new(48, Options { ef_search: Some(10), ..small_graph() });

@@ -1,9 +1,9 @@
-//! What removed vectors leave behind: nothing, after some maintenance.
+//! Memory of removed vectors: some maintenance frees all of it.
 
 use super::*;
 
 #[test]
-fn building_anew_frees_what_the_graph_kept_of_removed_vectors() {
+fn a_new_graph_frees_the_memory_of_removed_vectors() {
     let random = &mut Random(3);
     let vectors = clustered(random, 600, 24, 5);
     let weak: Vec<_> = vectors.iter().map(Arc::downgrade).collect();
@@ -21,7 +21,7 @@ fn building_anew_frees_what_the_graph_kept_of_removed_vectors() {
     assert!(weak[200..].iter().all(|row| row.upgrade().is_some()));
     assert!(index.bytes() < full * 4 / 5, "{} of {full} bytes", index.bytes());
     let fresh = index.insert(&clustered(random, 200, 24, 5));
-    assert!(fresh.iter().all(|slot| slot.index() < 600), "places are used again");
+    assert!(fresh.iter().all(|slot| slot.index() < 600), "slot indices are reused");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_small_index_makes_no_graph_and_a_shrunken_one_gives_it_up() {
 }
 
 #[test]
-fn a_tail_of_removed_vectors_alone_is_no_work_for_ever() {
+fn a_write_buffer_of_removed_vectors_does_not_cause_endless_work() {
     let random = &mut Random(24);
     let index = Index::new(8, Options { exact_below: 50, ..small_graph() });
     index.insert(&clustered(random, 60, 8, 2));

@@ -1,4 +1,4 @@
-//! An index that keeps its segments: what the next process has, and what it makes of files that are missing or damaged.
+//! A stored index: the vectors of the next process, and the handling of missing and damaged files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use super::*;
 /// Vectors by key, as their owner keeps them.
 type Owner = BTreeMap<u64, Arc<[f32]>>;
 
-/// The index that a process starts with.
+/// Starts a process: opens the index and inserts the vectors of the owner.
 fn start(directory: &Path, dimensions: usize, owner: &Owner) -> (Index, HashMap<u64, Slot>) {
     let storage = SegmentStorage { directory: directory.to_owned(), has_room: Box::new(|_| true) };
     start_with(storage, dimensions, owner)
@@ -47,9 +47,9 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 100, ..ProptestConfig::default() })]
 
-    /// Inserts, removals, a little maintenance and restarts in any order; the owner's vectors are what there is.
+    /// Inserts, removals, a little maintenance and restarts in any order leave exactly the owner's vectors.
     #[test]
-    fn the_next_process_has_what_the_owner_has(
+    fn the_next_process_has_the_vectors_of_the_owner(
         steps in prop::collection::vec((0u8..6, 1usize..60), 1..40),
         dimensions in prop_oneof![Just(1usize), Just(2), Just(17), Just(384)],
         seed in any::<u64>(),
@@ -61,7 +61,7 @@ proptest! {
         for (step, n) in steps {
             match step {
                 0 | 1 => {
-                    let new: Vec<(u64, Arc<[f32]>)> = clustered(random, n, dimensions, 3).into_iter().zip(next..).map(|(v, key)| (key, v)).collect();
+                    let new: Vec<(u64, Arc<[f32]>)> = (next..).zip(clustered(random, n, dimensions, 3)).collect();
                     next += n as u64;
                     slots.extend(new.iter().map(|(key, _)| *key).zip(index.insert_keyed(&new)));
                     owner.extend(new);
@@ -92,7 +92,7 @@ fn owner_of(n: usize, seed: u64) -> Owner {
 }
 
 #[test]
-fn a_restart_builds_nothing_again_and_its_rows_have_no_memory_of_their_own() {
+fn after_a_restart_nothing_is_built_again_and_rows_take_no_memory_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let owner = owner_of(900, 1);
     let (index, _) = start(directory.path(), 24, &owner);
@@ -108,18 +108,18 @@ fn a_restart_builds_nothing_again_and_its_rows_have_no_memory_of_their_own() {
     assert!(index.bytes() < in_memory + 900 * 60 && index.mapped_bytes() > in_memory + 900 * DEGREE_BYTES);
     // A row outlives its slot, its segment and its file.
     let kept = index.vector(slots[&7]).unwrap();
-    // Few are left: they have no graph, and none is read from the file, which goes with the last who reads it.
+    // Few vectors are left. They have no graph, and their rows are in memory. The last reader deletes the file.
     let (stay, go): (Vec<u64>, Vec<u64>) = owner.keys().copied().partition(|key| key % 90 == 0);
     index.remove(&go.iter().map(|key| slots[key]).collect::<Vec<_>>());
     index.maintain();
     assert_eq!((index.len(), index.mapped_bytes()), (stay.len(), 0));
     assert_eq!(kept[..], owner[&7][..]);
-    assert_eq!(files(directory.path()).len(), 1, "as long as somebody reads from it");
+    assert_eq!(files(directory.path()).len(), 1, "the file stays while a row is in use");
     drop(kept);
     assert!(files(directory.path()).is_empty());
 }
 
-/// Of a node's links.
+/// Bytes of a node's links.
 const DEGREE_BYTES: usize = 128;
 
 #[cfg(unix)]
@@ -136,8 +136,8 @@ fn directories_and_files_are_readable_by_their_user_only() {
     assert_eq!([&data.path().join("index"), &directory, file].map(|path| mode(path)), [0o700, 0o700, 0o600]);
 }
 
-/// Where a file of so many vectors of 24 dimensions has what a checksum is of: not in what is filled up to a multiple of 64, and not
-/// in its rows, which are compared with the owner's.
+/// The byte ranges that the checksum covers, in a file of this many vectors of 24 dimensions. They exclude the padding
+/// to a multiple of 64, and the rows, which are compared with the owner's.
 fn checked_bytes(file: &[u8], vectors: usize) -> Vec<Range<usize>> {
     let nodes = u64::from_ne_bytes(file[24..32].try_into().unwrap()) as usize;
     // Codes, links, scales, sums, starts, digests, keys.
@@ -153,7 +153,7 @@ fn checked_bytes(file: &[u8], vectors: usize) -> Vec<Range<usize>> {
 }
 
 #[test]
-fn damaged_files_are_built_again_and_nothing_is_lost() {
+fn damaged_files_are_built_again_and_no_vector_is_lost() {
     let directory = tempfile::tempdir().unwrap();
     let (mut owner, random) = (owner_of(400, 3), &mut Random(4));
     let (index, _) = start(directory.path(), 24, &owner);
@@ -162,11 +162,11 @@ fn damaged_files_are_built_again_and_nothing_is_lost() {
     let [file] = &files(directory.path())[..] else { panic!("one segment, one file") };
     let whole = fs::read(file).unwrap();
     let damage: [(&str, &dyn Fn() -> Vec<u8>); 5] = [
-        ("nothing is left", &Vec::new),
-        ("its end is missing", &|| whole[..whole.len() - 1].to_vec()),
+        ("it is empty", &Vec::new),
+        ("its last byte is missing", &|| whole[..whole.len() - 1].to_vec()),
         ("it is something else", &|| vec![7; whole.len()]),
-        ("something follows", &|| [&whole[..], &[0]].concat()),
-        ("it is shorter than its header", &|| whole[..20].to_vec()),
+        ("it has one byte more", &|| [&whole[..], &[0]].concat()),
+        ("it is shorter than a header", &|| whole[..20].to_vec()),
     ];
     let rows_from = whole.len() - 400 * 24 * size_of::<f32>();
     let checked = checked_bytes(&whole, 400);
@@ -176,7 +176,7 @@ fn damaged_files_are_built_again_and_nothing_is_lost() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         let refused = checked.iter().any(|part| part.contains(&at));
-        (format!("byte {at} is another"), bytes, refused, usize::from(at >= rows_from))
+        (format!("byte {at} is changed"), bytes, refused, usize::from(at >= rows_from))
     });
     let all = damage.iter().map(|(what, bytes)| ((*what).to_owned(), bytes(), true, 0));
     for (what, bytes, refused, rows) in all.chain(flipped) {
@@ -184,22 +184,22 @@ fn damaged_files_are_built_again_and_nothing_is_lost() {
         files(directory.path()).iter().for_each(|path| fs::remove_file(path).unwrap());
         fs::write(file, bytes).unwrap();
         let (index, slots) = start(directory.path(), 24, &owner);
-        // All that is not taken from the file is in the tail.
+        // All vectors that are not read from the file are in the write buffer.
         let missing = if refused { 400 } else { rows };
         assert_eq!((index.mapped_bytes() == 0, index.rows().write_buffer().slots().len()), (refused, missing));
         check(&index, &slots, &owner, &mut Random(5));
         index.maintain();
         check(&index, &slots, &owner, &mut Random(6));
     }
-    // Of another model: the owner's vectors differ, whatever their keys.
+    // With another model the owner's vectors differ, even if their keys are equal.
     owner = owner_of(400, 7);
     let (index, slots) = start(directory.path(), 24, &owner);
     check(&index, &slots, &owner, random);
-    assert!(files(directory.path()).is_empty(), "nobody's vectors are forgotten");
+    assert!(files(directory.path()).is_empty(), "files without an owner's vectors are deleted");
 }
 
 #[test]
-fn what_a_crash_left_beside_its_successor_is_of_no_use_and_goes() {
+fn files_that_a_crash_left_beside_their_successor_are_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let mut owner = owner_of(200, 8);
     let (index, _) = start(directory.path(), 24, &owner);
@@ -220,7 +220,7 @@ fn what_a_crash_left_beside_its_successor_is_of_no_use_and_goes() {
 }
 
 #[test]
-fn an_index_whose_directory_cannot_be_written_is_in_memory() {
+fn an_index_whose_directory_cannot_be_written_stays_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -228,14 +228,14 @@ fn an_index_whose_directory_cannot_be_written_is_in_memory() {
     let (index, slots) = start(&file, 24, &owner);
     index.maintain();
     check(&index, &slots, &owner, &mut Random(12));
-    // One where there is no room.
+    // A directory without free space.
     let full = directory.path().join("full");
     let storage = SegmentStorage { directory: full.clone(), has_room: Box::new(|bytes| bytes < 1_000) };
     let (index, slots) = start_with(storage, 24, &owner);
     index.maintain();
     check(&index, &slots, &owner, &mut Random(14));
     assert!(files(&full).is_empty());
-    // One that goes away meanwhile.
+    // A directory that is deleted meanwhile.
     let gone = directory.path().join("gone");
     let (index, slots) = start(&gone, 24, &owner);
     index.discard();
@@ -245,7 +245,7 @@ fn an_index_whose_directory_cannot_be_written_is_in_memory() {
 }
 
 #[test]
-fn a_file_that_is_written_while_the_index_is_discarded_goes_too() {
+fn a_file_that_is_written_while_the_index_is_discarded_is_deleted() {
     let data = tempfile::tempdir().unwrap();
     let directory = data.path().join("gone");
     let index = Arc::new(std::sync::OnceLock::<std::sync::Weak<Index>>::new());
@@ -254,7 +254,7 @@ fn a_file_that_is_written_while_the_index_is_discarded_goes_too() {
         move |_| {
             let index = index.get().and_then(std::sync::Weak::upgrade).unwrap();
             index.discard();
-            // As if the file had been there when the directory was to be removed.
+            // Simulates a file that is there when the directory is removed.
             fs::create_dir_all(&directory).unwrap();
             true
         }
