@@ -31,8 +31,8 @@ pub enum Overloaded {
     },
     /// The call would end after its deadline.
     #[error(
-        "the deadline is in {left:?}, and with {queued} tokens waiting for the model {wanted} more need about {needed:?}: \
-         send fewer texts at a time, or try again later"
+        "the deadline is in {left:?}, and with {queued} tokens waiting for the model {wanted} more need about \
+         {needed:?}: send fewer texts at a time, or try again later"
     )]
     TooLate {
         /// Tokens that wait before the call.

@@ -1,15 +1,16 @@
-//! The rules of ARCHITECTURE.md about who uses whom, checked on the sources.
+//! Checks the rules of ARCHITECTURE.md about the uses between modules, on the sources.
 //!
-//! **No circles among files.** A file uses another if it imports an item that the other defines, or names one by its path.
-//! `mod child;`, the import of a whole module and `pub use` are signposts, and no uses: who names an item through them uses
-//! the file that defines it. So a child may use its parent, or the parent its child, and not both; a `mod.rs` that only
-//! declares and passes on is in no circle. Code that is compiled for tests alone may look everywhere.
+//! **No circles among files.** A file uses another if it imports an item that the other defines, or names one by its
+//! path. `mod child;`, the import of a whole module and `pub use` are signposts, not uses: a file that names an item
+//! through them uses the file that defines the item. So a child may use its parent, or the parent its child, but not
+//! both. A `mod.rs` that only declares and passes on is in no circle. Code that is compiled for tests alone may use
+//! every file.
 //!
-//! **Arrows** among the modules of the crate's root, **doors** of other crates, and the homes of `unsafe`: here tests count
-//! too. Arrows and doors are read from the tables of ARCHITECTURE.md, so that the two cannot disagree; a row that nobody
+//! **Arrows** among the root's modules, **doors** of other crates, and the homes of `unsafe`: here tests count too.
+//! Arrows and doors are read from the tables of ARCHITECTURE.md, so that the two cannot disagree. A row that nothing
 //! needs is a fault.
 //!
-//! `rules` is tested on made-up sources that break each rule, `source` on ways to name things.
+//! `made_up` tests `rules` on made-up sources that break each rule. `source` has tests for the ways to name things.
 
 mod made_up;
 mod rules;

@@ -1,4 +1,4 @@
-//! `cognate bench`: what it prints can be read by people and by programs.
+//! `cognate bench`: people and programs can read its output.
 
 use std::process::Command;
 
@@ -48,7 +48,7 @@ fn a_wrong_price_and_a_missing_file_are_named() {
     assert!(code == Some(2) && err.contains("no/such/file.txt"), "{err}");
 }
 
-/// The rows of a report, its numbers checked.
+/// Parses the rows of a report and checks their numbers.
 fn rows(report: &Value) -> Vec<(Option<u64>, f64)> {
     let of = |row: &Value| {
         let number = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row}"));
@@ -113,7 +113,7 @@ async fn searches_of_ones_own_collection_and_file_are_measured() {
     let report: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["source"], &report["name"]), (&"collection".into(), &"parcels".into()));
     assert_eq!((&report["documents"], &report["dimensions"]), (&35.into(), &384.into()));
-    // So few are scanned.
+    // Only a few documents are scanned.
     assert!(rows(&report).iter().all(|(_, recall)| *recall == 1.0), "{report}");
     assert_eq!(report["rows"][0]["search"], "scan");
 

@@ -1,6 +1,7 @@
-//! `Classify` and `ClassifyStream`: the right numbers from any graph, ranked as asked, and errors in their place.
+//! `Classify` and `ClassifyStream`: the right numbers from any graph, the ranking of the request, and errors in their
+//! place.
 //!
-//! By rten, which is in every binary; `onnx_runtime.rs` holds the other runtime to the same numbers.
+//! The runtime is rten, which is in every binary. `onnx_runtime.rs` holds the other runtime to the same numbers.
 
 use cognate::wire::classify_result::Result as Outcome;
 use cognate::wire::{
@@ -13,16 +14,16 @@ use tonic_types::StatusExt;
 use crate::harness::{Server, wrong_fields};
 use crate::installed::repository;
 
-/// What two computations of the same graph may differ by. Logits are between -7 and 4.
+/// The greatest difference between two computations of the same graph. Logits are between -7 and 4.
 const TOLERANCE: f32 = 1e-4;
 
-/// What a graph gives for a text; `tests/fixtures/README.md` says how it was made.
+/// The output of a graph for a text; `tests/fixtures/README.md` describes its origin.
 #[derive(serde::Deserialize)]
 pub struct Golden {
     model: String,
     text: String,
     ids: Vec<u32>,
-    /// By float64 where there is one, otherwise by ONNX Runtime.
+    /// From float64 if there is such a graph, otherwise from ONNX Runtime.
     logits: Vec<f32>,
     logits_f64: Option<Vec<f32>>,
     scores: Option<Vec<f32>>,
@@ -71,7 +72,7 @@ fn error(result: &ClassifyResult) -> (i32, &str) {
     }
 }
 
-/// Scores in the order of the classifier's labels.
+/// Returns the scores in the order of the classifier's labels.
 fn in_order(scores: &[LabelScore], labels: &[String]) -> Vec<f32> {
     let score =
         |label: &String| scores.iter().find(|score| score.label == *label).expect("every label is listed").score;
@@ -84,7 +85,7 @@ fn assert_near(a: &[f32], b: &[f32], tolerance: f32, what: &str) {
     assert!(difference <= tolerance, "{what}: {difference} apart, {a:?} {b:?}");
 }
 
-/// Every graph of `tests/fixtures` gives the scores of the golden file.
+/// Checks that every graph of `tests/fixtures` gives the scores of the golden file.
 pub async fn assert_agrees_with_the_golden_file(server: &Server) {
     let golden: Vec<Golden> = include_str!("../fixtures/golden.jsonl")
         .split('\n')
@@ -165,7 +166,7 @@ async fn labels_are_ranked_counted_and_filtered_as_asked() {
         (0, &all.label)
     );
 
-    // Scores of one label alone sum to 1; of several they are each by itself.
+    // The scores of single-label classifiers sum to 1. Those of multi-label ones are independent.
     let sum = |model: &'static str| {
         let server = &server;
         async move {
@@ -249,7 +250,7 @@ async fn a_text_that_is_too_large_or_too_long_is_an_error_in_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_that_the_graph_fails_on_leaves_its_neighbours_classified() {
-    // The graph has 64 positions, and the configuration says more than a start tries.
+    // The graph has 64 positions. The configuration says more than a start tries.
     let folder = tempfile::tempdir().unwrap();
     let sound = repository().join("tests/fixtures/distilbert");
     for file in ["model.onnx", "tokenizer.json"] {
@@ -297,7 +298,7 @@ async fn a_stream_answers_in_order_and_outlives_wrong_texts_and_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_with_a_time_and_lets_streams_wait() {
     let server = Server::start(&["--queue-tokens", "64", "--embed-cache-bytes", "0"]).await;
-    // A call that is larger than the room gets in alone; what comes meanwhile is refused.
+    // A call that exceeds the token budget is admitted alone. Calls that come meanwhile are refused.
     let texts: Vec<String> = (0..1000).map(|n| format!("ticket number {n} about nothing in particular")).collect();
     let large = ClassifyRequest { texts: texts.clone(), ..Default::default() };
     let mut refused = 0;
@@ -354,7 +355,7 @@ fn a_classifier_that_cannot_be_served_ends_the_start_with_the_reason() {
         ("nothing_at_all", ["nothing_at_all", ""]),
     ] {
         let classifier = format!("broken={}", folder.join(name).display());
-        // The measurement starts classifiers as the server does, and no other model.
+        // The measurement starts classifiers as the server does, without the embedding model.
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cognate"));
         command.args(["bench", "classify", "--texts", "1", "--onnx-runtime", "rten", "--classifier", &classifier]);
         let output = command.output().expect("the binary was built with the tests");

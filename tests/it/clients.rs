@@ -1,7 +1,7 @@
-//! Clients nobody here wrote: grpcurl, which knows the service by reflection alone, and Python's grpcio
-//! with stubs generated from `proto/`. Both ends of the other tests are tonic and could be wrong in the
-//! same way; these could not. They are installed once per target directory, from the Go module proxy and
-//! from PyPI, in the versions pinned here and in `tests/clients/requirements.txt`.
+//! Independent clients: grpcurl, which learns the service by reflection alone, and Python's grpcio with stubs generated
+//! from `proto/`. In the other tests both ends are tonic and could be wrong in the same way; here they cannot. The
+//! clients are installed once per target directory, from the Go module proxy and from PyPI, in the versions pinned here
+//! and in `tests/clients/requirements.txt`.
 
 use std::process::{Command, Output};
 
@@ -11,7 +11,7 @@ use crate::harness::Server;
 use crate::installed::{grpcurl, install, python, repository, run, stderr, target_dir};
 
 const SERVICE: &str = "cognate.v1.Cognate";
-/// In the order of `grpcurl list`. Each is called below.
+/// The methods in the order of `grpcurl list`. Each is called below.
 const RPCS: [&str; 16] = [
     "Backup",
     "Classify",
@@ -42,21 +42,21 @@ impl Grpcurl {
         Self { server: Server::start(&[]).await }
     }
 
-    /// `grpcurl -plaintext FLAGS ADDRESS WORDS < stdin`
+    /// Runs `grpcurl -plaintext FLAGS ADDRESS WORDS < stdin`.
     fn run(&self, flags: &[&str], words: &[&str], stdin: String) -> Output {
         let mut command = Command::new(grpcurl());
         command.args(["-plaintext", "-max-time", "300"]).args(flags).arg(self.server.addr.to_string()).args(words);
         run(&mut command, stdin).expect("grpcurl was installed")
     }
 
-    /// What `grpcurl -plaintext ADDRESS WORDS` prints.
+    /// Returns the output of `grpcurl -plaintext ADDRESS WORDS`.
     fn text(&self, words: &[&str]) -> String {
         let output = self.run(&[], words, String::new());
         assert!(output.status.success(), "{words:?}: {}\n{}", stderr(&output), self.server.log());
         String::from_utf8(output.stdout).expect("grpcurl prints UTF-8")
     }
 
-    /// `grpcurl -plaintext -d REQUEST ADDRESS METHOD`: one request, one response.
+    /// Runs `grpcurl -plaintext -d REQUEST ADDRESS METHOD`: one request, one response.
     fn call(&self, method: &str, request: Value) -> Value {
         let output = self.run(&["-d", &request.to_string()], &[method], String::new());
         assert!(output.status.success(), "{method} {request}: {}\n{}", stderr(&output), self.server.log());
@@ -69,7 +69,7 @@ impl Grpcurl {
         self.call(&format!("{SERVICE}/{rpc}"), request)
     }
 
-    /// `grpcurl -plaintext -d @ ADDRESS METHOD < requests.jsonl`: one request a line.
+    /// Runs `grpcurl -plaintext -d @ ADDRESS METHOD < requests.jsonl`: one request a line.
     fn stream(&self, rpc: &str, requests: impl Iterator<Item = Value>) -> Vec<Value> {
         let lines: String = requests.map(|request| format!("{request}\n")).collect();
         let output = self.run(&["-d", "@"], &[&format!("{SERVICE}/{rpc}")], lines);
@@ -77,7 +77,7 @@ impl Grpcurl {
         messages(&output)
     }
 
-    /// What grpcurl prints of a call that must fail.
+    /// Returns the output of grpcurl for a call that must fail.
     fn error(&self, rpc: &str, request: Value) -> String {
         let output = self.run(&["-d", &request.to_string()], &[&format!("{SERVICE}/{rpc}")], String::new());
         assert!(!output.status.success(), "{rpc} {request} was answered");
@@ -93,7 +93,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// An integer. JSON has 64-bit ones as strings, and grpcurl leaves out what is 0.
+/// Reads an integer. JSON has 64-bit ones as strings, and grpcurl leaves out 0.
 fn integer(value: &Value) -> u64 {
     match value {
         Value::Null => 0,
@@ -111,7 +111,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-/// The `id` of each.
+/// Returns the `id` of each item.
 fn ids(value: &Value) -> Vec<&str> {
     list(value).iter().map(|item| item["id"].as_str().expect("an id")).collect()
 }
@@ -230,7 +230,7 @@ async fn grpcurl_compares_texts_and_ranks_candidates() {
     let hits = list(&response["results"][0]["hits"]);
     assert_eq!(hits.len(), 2);
     assert_eq!(hits[0]["text"], "a train");
-    // Position 0 is printed: the field is optional, so 0 is not the same as none.
+    // Position 0 is printed: the field is optional, so 0 differs from an absent value.
     assert_eq!(hits[0]["candidate"], 0);
 }
 

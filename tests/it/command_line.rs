@@ -52,7 +52,7 @@ async fn a_port_in_use_is_named() {
     assert!(text.contains(&addr) && text.contains("--addr"), "{text}");
 }
 
-/// Runs a client command against a server; its standard output, line by line as JSON.
+/// Runs a client command against a server. Returns its standard output, line by line as JSON.
 fn client(server: &Server, args: &[&str]) -> (Option<i32>, Vec<serde_json::Value>) {
     let output = cognate(&[args, &["--addr", &server.addr.to_string(), "--json"]].concat());
     let lines = String::from_utf8(output.stdout.clone()).unwrap();

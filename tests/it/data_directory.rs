@@ -1,10 +1,10 @@
-//! The data directory: its user's alone, and nothing in it is opened through a link.
+//! The data directory: it belongs to its user alone, and nothing in it is opened through a link.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Starts a server that must not start, and returns what it said.
+/// Starts a server that must not start, and returns its messages.
 fn refused(directory: &Path) -> String {
     let Output { status, stderr, .. } = Command::new(env!("CARGO_BIN_EXE_cognate"))
         .args(["serve", "--addr", "127.0.0.1:0", "--data-dir"])

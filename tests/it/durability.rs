@@ -1,4 +1,4 @@
-//! What `committed` promises: on disk, through a kill, and never half.
+//! The promise of `committed`: documents are on disk, survive a kill, and are there whole or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,12 +15,12 @@ use tonic::transport::Channel;
 
 use crate::harness::{Server, document, upload};
 
-/// The directory as a flag's value.
+/// Returns the directory as the value of a flag.
 fn flag(directory: &tempfile::TempDir) -> &str {
     directory.path().to_str().expect("temporary directories have plain names")
 }
 
-/// A document with a vector of its own, so that nothing is embedded.
+/// Creates a document with a vector of its own, so that nothing is embedded.
 fn with_vector(id: &str, text: &str, seed: u32) -> Document {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     let values = (0..384)
@@ -32,7 +32,7 @@ fn with_vector(id: &str, text: &str, seed: u32) -> Document {
     Document { vector: Some(Vector { values, ..Vector::default() }), ..document(id, text) }
 }
 
-/// Every document of a collection: id to text.
+/// Returns every document of a collection: id to text.
 async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut page_token = String::new();
@@ -57,7 +57,7 @@ async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTre
     }
 }
 
-/// The id of the document that is nearest to itself, for each id.
+/// Returns, for each id, the id of the document that is nearest to it.
 async fn nearest(client: &mut CognateClient<Channel>, collection: &str, ids: &[String]) -> Vec<String> {
     let queries = ids.iter().map(|id| Query { query: Some(Asked::Id(id.clone())) }).collect();
     let request = TopKRequest { collection: collection.to_owned(), queries, k: 1, ..TopKRequest::default() };
@@ -66,7 +66,7 @@ async fn nearest(client: &mut CognateClient<Channel>, collection: &str, ids: &[S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_is_there_after_a_kill_and_what_was_deleted_is_not() {
+async fn acknowledged_documents_are_there_after_a_kill_and_deleted_ones_are_not() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&["--data-dir", flag(&directory)]).await;
     let mut client = server.client().await;
@@ -130,7 +130,7 @@ async fn a_damaged_file_ends_the_start_with_what_to_do_and_is_left_alone() {
     let file = directory.path().join("documents.redb");
     let mut bytes = std::fs::read(&file).unwrap();
     let text = b"a text that is easily found";
-    // Replaced pages keep their old contents: every copy is changed.
+    // Replaced pages keep their old contents, so every copy is changed.
     let places: Vec<usize> = (0..bytes.len() - text.len()).filter(|&at| bytes[at..].starts_with(text)).collect();
     assert!(places.len() >= 50);
     places.iter().for_each(|&at| bytes[at] ^= 1);
@@ -167,16 +167,16 @@ async fn uploads_at_one_time_to_one_collection_lose_nothing_and_share_commits() 
     assert_eq!(contents(&mut server.client().await, "c").await, before);
 }
 
-/// What a client knows of a collection: the acknowledged state, and what is on its way.
+/// The knowledge of a client about a collection: the acknowledged state, and the operation in progress.
 #[derive(Default)]
 struct Oracle {
     known: BTreeMap<String, String>,
-    /// What each document may have become if the operation that has no answer took effect.
+    /// The states that each document may have if the operation without an answer took effect.
     perhaps: BTreeMap<String, Option<String>>,
 }
 
 impl Oracle {
-    /// Compares with what is there after a restart, and takes that for known.
+    /// Compares with the contents after a restart, and takes these as known.
     fn check(&mut self, found: BTreeMap<String, String>, round: usize, seed: u32) {
         let at = format!("kill {round}, seed {seed}");
         let ids: BTreeSet<&String> = self.known.keys().chain(found.keys()).collect();
@@ -186,7 +186,7 @@ impl Oracle {
             let allowed = was == is || perhaps.is_some_and(|perhaps| perhaps.as_ref() == is);
             assert!(allowed, "{at}: {id} was {was:?}, is {is:?}, and could have become {perhaps:?}");
         }
-        // A message is one chunk, and a chunk is one commit: all of it, or nothing.
+        // A message is one chunk, and a chunk is one commit: it is there whole or not at all.
         let applied = |(id, after): (&String, &Option<String>)| found.get(id) == after.as_ref();
         let count = self.perhaps.iter().filter(|&change| applied(change)).count();
         let unchanged = |(id, _): &(&String, &Option<String>)| found.get(*id) == self.known.get(*id);
@@ -197,8 +197,8 @@ impl Oracle {
     }
 }
 
-/// Changes the collection until the server is gone. Everything that is asked for is noted before, and what is answered
-/// after.
+/// Changes the collection until the server is gone. Notes each operation before it is sent, and its result after it is
+/// answered.
 async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, random: &mut impl FnMut(u32) -> u32) {
     loop {
         oracle.perhaps.clear();
@@ -239,7 +239,7 @@ async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, rando
     }
 }
 
-/// `COGNATE_KILLS` says how often; a release takes 500.
+/// `COGNATE_KILLS` sets the number of kills; a release takes 500.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a start of the server for each kill; .ci/run has a step for it"]
 async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
@@ -258,7 +258,7 @@ async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
     let mut oracle = Oracle::default();
     for round in 0..kills {
         if random(5) == 0 {
-            // In the middle of a start: of reading, of the repair after the kill before.
+            // Kills it during a start: while it reads, or repairs after the kill before.
             let server = Server::spawn(&flags);
             tokio::time::sleep(Duration::from_millis(random(300).into())).await;
             server.kill();
@@ -285,7 +285,7 @@ async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
     assert!(!oracle.known.is_empty(), "nothing was ever stored");
 }
 
-/// Runs a command of the command line: its exit code and all that it said.
+/// Runs a command of the command line. Returns its exit code and its whole output.
 fn cognate(args: &[&str]) -> (Option<i32>, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_cognate")).args(args).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -351,14 +351,14 @@ async fn verify_names_each_damaged_document() {
     assert!(code != Some(0) && said.contains("documents.redb") && said.contains("damaged"), "{said}");
 }
 
-/// What fails here is the growth of the file: a process may be told how large its files may become.
+/// Here the growth of the file fails: a process can be given a limit for the size of its files.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fails_ends_uploads_and_says_so_while_all_that_was_acknowledged_is_served() {
     use tonic_health::pb::health_check_response::ServingStatus;
     let directory = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new("sh");
-    // Ignored, the signal becomes an error of the write.
+    // When the signal is ignored, the write returns an error.
     let script = "trap '' XFSZ; ulimit -f 8192; exec \"$@\"";
     command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_cognate"), "serve", "--addr", "127.0.0.1:0"]);
     command.args(["--data-dir", flag(&directory), "--min-free-bytes", "1MiB"]);
@@ -382,7 +382,7 @@ async fn a_disk_that_fails_ends_uploads_and_says_so_while_all_that_was_acknowled
     assert!(refused.message().contains("documents.redb accepts no writes until a restart"), "{refused:?}");
     assert!(!acknowledged.is_empty());
 
-    // Reads go on. Of what was refused chunks may be there, whole.
+    // Reads continue. Whole chunks of the refused upload may be there.
     let here = contents(&mut client, "c").await;
     assert!(acknowledged.iter().all(|(id, text)| here.get(id) == Some(text)));
     let ids: Vec<String> = acknowledged.keys().take(100).cloned().collect();

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use crate::harness::{Server, dot, wrong_fields};
 
-/// What the reference implementation gives in f64; `tests/golden/README.md` says how it was made.
+/// The output of the reference implementation in f64; `tests/golden/README.md` describes its origin.
 #[derive(serde::Deserialize)]
 pub struct Golden {
     pub text: String,
@@ -189,7 +189,7 @@ async fn a_text_that_many_ask_for_at_once_and_later_has_the_same_bits_for_all() 
     let client = server.client().await;
     let calls = (0..32).map(|n| {
         let mut client = client.clone();
-        // In some calls behind another text, and twice.
+        // In some calls the text stands behind another one, and twice.
         let other = format!("a text of call {n}");
         let texts = if n % 2 == 0 { vec![text] } else { vec![other.as_str(), text, text] };
         let request = request(&texts);
@@ -227,7 +227,7 @@ async fn wrong_requests_name_their_field() {
 async fn a_stream_answers_in_order_and_outlives_wrong_texts_and_requests() {
     let server = Server::start(&["--max-text-bytes", "1000", "--max-texts", "40"]).await;
     let mut client = server.client().await;
-    // Long and short requests mixed, so that later ones are ready first.
+    // Long and short requests are mixed, so that later ones are ready first.
     let lengths = [40, 1, 30, 2, 1];
     let mut requests: Vec<EmbedRequest> = lengths
         .iter()

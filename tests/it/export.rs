@@ -1,4 +1,4 @@
-//! Exports: one moment of a collection, and lines that make the same collection again.
+//! Exports: one moment of a collection, in lines that create the same collection again.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -20,7 +20,7 @@ fn succeeded(output: Output) -> String {
     String::from_utf8(output.stdout).expect("JSON is UTF-8")
 }
 
-/// A document with a vector of its own, so that nothing is embedded.
+/// Creates a document with a vector of its own, so that nothing is embedded.
 fn version(n: u32, version: u32) -> Document {
     let values = (0..384).map(|d| ((n * 31 + version * 17 + d * 7) % 101) as f32 - 50.0).collect();
     let vector = cognate::wire::Vector { values, ..Default::default() };
@@ -46,7 +46,7 @@ fn whole(collection: &str) -> ExportRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_one_moment_of_a_collection_that_changes_meanwhile() {
     const DOCUMENTS: u32 = 3_000;
-    // Small messages, so that the export takes many.
+    // Messages are small, so that the export takes many.
     let server = Server::start(&["--max-message-bytes", "512KiB"]).await;
     let mut client = server.client().await;
     let all = |v| (0..DOCUMENTS).map(move |n| version(n, v)).collect::<Vec<_>>();
@@ -72,7 +72,7 @@ async fn an_export_is_one_moment_of_a_collection_that_changes_meanwhile() {
                 let part = part.unwrap();
                 assert_eq!(part.total, u64::from(DOCUMENTS));
                 messages += 1;
-                // Documents go on changing between the messages.
+                // Documents keep changing between the messages.
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                 for document in part.documents {
                     versions.push(document.text[8..].parse::<u32>().unwrap());
@@ -87,7 +87,7 @@ async fn an_export_is_one_moment_of_a_collection_that_changes_meanwhile() {
         moments
     };
     let ((), moments) = futures::join!(replacing, exporting);
-    // Documents are replaced in the order of their ids, so what is a moment has new ones first and old ones behind.
+    // Documents are replaced in the order of their ids, so at any moment new ones come first and old ones after them.
     for versions in &moments {
         let changes = versions.windows(2).filter(|pair| pair[0] != pair[1]).count();
         let falls_by_one = versions.windows(2).all(|pair| pair[0] == pair[1] || pair[0] == pair[1] + 1);
@@ -129,7 +129,7 @@ async fn an_export_keeps_to_its_filter_and_goes_on_when_its_collection_is_gone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_exported_and_uploaded_again_is_the_same_collection_to_the_bit() {
+async fn an_export_that_is_uploaded_again_makes_the_same_collection_to_the_bit() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     let metadata =
@@ -230,7 +230,7 @@ async fn an_interrupted_export_leaves_nothing_half_done() {
     }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.jsonl");
-    // Neither SIGINT nor SIGHUP: a shell has them ignored where the tests run in the background.
+    // Not SIGINT or SIGHUP: a shell may ignore them for tests that run in the background.
     for _ in 0..3 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
         command.args(["export", "c", "--with-vectors", "--addr", &server.addr.to_string(), "--output"]).arg(&file);
@@ -241,7 +241,7 @@ async fn an_interrupted_export_leaves_nothing_half_done() {
         }
         assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
         let code = child.wait().unwrap().code();
-        // The whole file, if the signal came too late.
+        // The file is whole if the signal came too late.
         let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert!(left.is_empty() || (code == Some(0) && left == ["c.jsonl"]), "{code:?}, {left:?}");
         let _ = std::fs::remove_file(&file);

@@ -1,5 +1,5 @@
-//! Files that users load: each record becomes the document that it says, or is refused by its line with the reason.
-//! What a file, a flag or a message says is never passed over in silence.
+//! Files that users load: each record becomes the document that it describes, or is refused by its line with the
+//! reason. No content of a file, a flag or a message is ignored in silence.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,7 +23,7 @@ fn run(args: &[&str], input: &[u8]) -> Output {
     child.wait_with_output().expect("it ends")
 }
 
-/// Where files lie, and a server to load them into.
+/// A directory for files, and a server to load them into.
 struct Desk {
     server: Server,
     addr: String,
@@ -31,7 +31,7 @@ struct Desk {
     loads: std::cell::Cell<usize>,
 }
 
-/// What became of a load.
+/// The result of a load.
 struct Loaded {
     code: Option<i32>,
     said: String,
@@ -45,7 +45,7 @@ impl Desk {
         Self { server, addr, folder: tempfile::tempdir().unwrap(), loads: 0.into() }
     }
 
-    /// A file in a directory of its own.
+    /// Writes a file in a directory of its own.
     fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         self.loads.set(self.loads.get() + 1);
         let directory = self.folder.path().join(self.loads.get().to_string());
@@ -96,7 +96,7 @@ fn metadata_of(document: &Document) -> Value {
 async fn numbers_keep_their_digits_as_ids_and_are_not_changed_as_metadata() {
     let desk = Desk::new().await;
     let ids = ["100000000000000000001", "100000000000000000002", "1", "1.0", "1e0", "-0", "0", "007"];
-    // The last is no number in JSON.
+    // The last one is not a number in JSON.
     let lines: Vec<String> = ids.iter().map(|id| format!("{{\"id\": {id}, \"text\": \"t\"}}")).collect();
     let loaded = desk.load("x.jsonl", lines.join("\n").as_bytes(), &[]);
     assert_eq!(loaded.code, Some(1));
@@ -132,7 +132,7 @@ async fn a_made_up_id_never_takes_the_place_of_another_document() {
     let second = desk.load_into("stdin", "-", b"another line one\n", &[]);
     assert_eq!((first.code, second.code), (Some(0), Some(0)));
     assert_eq!(desk.ids(&second).await.len(), 3);
-    // The same again is the same.
+    // Loading the file again changes nothing.
     desk.load_into("stdin", "-", b"line one\nline two\n", &[]);
     assert_eq!(desk.ids(&second).await.len(), 3);
 
@@ -148,7 +148,7 @@ async fn a_made_up_id_never_takes_the_place_of_another_document() {
     let blank = b"id,text\nx:3,explicit\n,blank\n";
     let loaded = desk.load("x.csv", blank, &[]);
     assert_eq!((loaded.code, desk.ids(&loaded).await.len()), (Some(0), 2));
-    // Where the user's own choice makes two ids equal, it is said.
+    // If the user's own choice makes two ids equal, the command says so.
     let loaded = desk.load("x.csv", blank, &["--id-prefix", "x"]);
     assert!(loaded.said.contains("the id of an earlier record") && loaded.said.contains("x:3"), "{}", loaded.said);
     let loaded = desk.load("x.csv", b"id,text\na,one\nb,two\na,three\n", &[]);
@@ -157,7 +157,7 @@ async fn a_made_up_id_never_takes_the_place_of_another_document() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_cannot_be_read_as_it_is_meant_is_refused_in_a_sentence_and_nothing_of_it_is_stored() {
+async fn a_file_that_cannot_be_read_as_intended_is_refused_in_a_sentence_and_none_of_it_is_stored() {
     let desk = Desk::new().await;
     let utf16: Vec<u8> = "id,text\na,one\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let utf16 = [b"\xff\xfe".to_vec(), utf16].concat();
@@ -252,7 +252,7 @@ async fn records_that_are_wrong_are_refused_by_their_lines_and_the_others_stored
             assert!(loaded.said.contains(reason), "{reason} is not in: {}", loaded.said);
         }
     }
-    // What cannot be told apart behind an open quote is not stored at all, and the load has failed.
+    // Records behind an open quote cannot be told apart. None of them is stored, and the load fails.
     let loaded = desk.load("x.csv", b"id,text\na,one\nb,\"two\nc,three\nd,four\n", &[]);
     assert_eq!((loaded.code, desk.ids(&loaded).await), (Some(2), vec!["a".to_owned()]));
     assert!(loaded.said.contains("line 3: a quote is opened and never closed"), "{}", loaded.said);
@@ -367,13 +367,13 @@ async fn an_interrupted_upload_says_what_is_committed() {
     while desk.ids(&collection).await.len() < 3 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
-    // The server has said so too by the time that it answers the next call but one.
+    // The server has reported it too before it answers the next call but one.
     for _ in 0..2 {
         desk.ids(&collection).await;
     }
-    // Not SIGINT, which a shell has ignored where the tests run in the background.
+    // Not SIGINT: a shell ignores it for tests that run in the background.
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    // Its input stays open all the while.
+    // The input stays open all the while.
     let output = child.wait_with_output().unwrap();
     drop(input);
     assert_eq!(output.status.code(), Some(143));

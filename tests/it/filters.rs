@@ -1,4 +1,4 @@
-//! Filters as text: what `TopK`, `ListDocuments` and `DeleteDocuments` do with them.
+//! Filters as text in `TopK`, `ListDocuments` and `DeleteDocuments`.
 
 use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::filter::{Condition, Equals, Exists, In, List, Range};
@@ -21,7 +21,8 @@ fn value(kind: Kind) -> Value {
     Value { kind: Some(kind) }
 }
 
-/// 300 documents with vectors of their own, every third in English, of the years 2000 to 2009, one of them with a note.
+/// Creates 300 documents with vectors of their own: every third in English, years 2000 to 2009, one of them with a
+/// note.
 async fn library(server: &Server) -> CognateClient<Channel> {
     let mut client = server.client().await;
     let documents = (0..300u32).map(|n| {
@@ -104,18 +105,18 @@ async fn a_filter_as_text_does_what_the_message_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_matches_is_listed_in_the_order_of_ids_page_by_page() {
+async fn matching_documents_are_listed_in_the_order_of_ids_page_by_page() {
     let server = Server::start(&[]).await;
     let mut client = library(&server).await;
     let even: Vec<String> = (0..300).filter(|n| n % 2 == 0).map(|n| format!("d{n:03}")).collect();
     assert_eq!(listed(&mut client, "year in (2000, 2002, 2004, 2006, 2008)").await, even);
-    // Few enough to be looked up one by one.
+    // The matches are few enough to be looked up one by one.
     let few: Vec<String> = (0..300).filter(|n| n % 30 == 9).map(|n| format!("d{n:03}")).collect();
     assert_eq!(listed(&mut client, "year = 2009 and lang = en").await, few);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_that_matches_is_deleted_and_nothing_else() {
+async fn exactly_the_matching_documents_are_deleted() {
     let server = Server::start(&[]).await;
     let mut client = library(&server).await;
     let delete = |filter: &str| DeleteDocumentsRequest {
@@ -150,7 +151,7 @@ async fn a_mistake_in_a_filter_is_told_by_its_place() {
     assert!(refused(&"(".repeat(60_000)).await.message().contains("nested more than 32 deep"));
 }
 
-/// Documents whose ids say what is in them, with vectors of their own.
+/// Creates documents with vectors of their own, whose ids tell their contents.
 async fn odd_keys(server: &Server) -> CognateClient<Channel> {
     let mut client = server.client().await;
     let number = |n: f64| value(Kind::NumberValue(n));

@@ -1,15 +1,15 @@
-//! What fuzzers found once, and a few thousand steps away from what is right. `tests/fuzz/run` goes further.
+//! Earlier findings of fuzzers, and a few thousand mutations of valid input. `tests/fuzz/run` goes further.
 
 use std::fs;
 use std::path::Path;
 
 use cognate::fuzz::TARGETS;
 
-/// Changed copies of each seed.
+/// The number of mutated copies of each seed.
 const COPIES: usize = 300;
 
 #[test]
-fn what_a_fuzzer_found_once_is_read() {
+fn earlier_findings_of_fuzzers_are_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/regressions");
     for target in TARGETS {
         for entry in fs::read_dir(root.join(target.name)).into_iter().flatten() {
@@ -44,7 +44,7 @@ fn each_target_has_a_file_for_the_fuzzer() {
     }
 }
 
-/// Not a test: writes the seeds where `COGNATE_FUZZ_SEEDS` says.
+/// Writes the seeds into the directory `COGNATE_FUZZ_SEEDS`. This is not a test.
 #[test]
 #[ignore = "writes files for tests/fuzz/run"]
 fn seeds_are_written() {
@@ -71,7 +71,7 @@ impl Random {
     }
 }
 
-/// A copy with some bytes changed, taken out, said twice, or another seed's.
+/// Returns a copy with some bytes changed, removed, repeated, or taken from another seed.
 fn changed(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {

@@ -1,4 +1,4 @@
-//! A server for a test: the binary as a child process, and stubs that speak to it.
+//! A server for a test: the binary as a child process, and stubs that call it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::{BadRequest, StatusExt};
 
-/// How long a first start may take: the model may have to be fetched.
+/// The time that a first start may take: the model may have to be fetched.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A running server; killed when dropped.
@@ -45,13 +45,13 @@ impl Server {
         Self::of(command)
     }
 
-    /// As a crash would have it: SIGKILL, now.
+    /// Kills the server at once with SIGKILL, as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("the server runs");
         self.child.wait().expect("it can be waited for");
     }
 
-    /// The server's process.
+    /// Returns the id of the server's process.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
@@ -72,7 +72,7 @@ impl Server {
         let mut first = String::new();
         stdout.read_line(&mut first).expect("stdout can be read");
         let addr = first.trim().rsplit(' ').next().and_then(|addr| addr.parse().ok());
-        // Read on, so that a chatty child is never blocked.
+        // Keeps reading, so that a child with much output is never blocked.
         std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
         let Some(addr) = addr else {
             child.wait().ok();
@@ -94,7 +94,7 @@ impl Server {
         }
     }
 
-    /// What the health service says of `service`.
+    /// Returns the health of `service`.
     pub async fn health(&self, service: &str) -> Result<ServingStatus, tonic::Code> {
         let channel = self.channel().await.map_err(|_| tonic::Code::Unavailable)?;
         let request = HealthCheckRequest { service: service.to_owned() };
@@ -107,18 +107,18 @@ impl Server {
         endpoint.connect().await
     }
 
-    /// A client with a connection of its own.
+    /// Creates a client with a connection of its own.
     pub async fn client(&self) -> CognateClient<Channel> {
         let channel = self.channel().await.unwrap_or_else(|error| panic!("{error:?}; log:\n{}", self.log()));
         CognateClient::new(channel).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20)
     }
 
-    /// What the server logged so far.
+    /// Returns the log of the server so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until the server has logged `words`: its lines arrive a little after its answers.
+    /// Waits until the server has logged `words`. Log lines arrive a little after the answers.
     pub async fn has_logged(&self, words: &str) {
         let logged = async {
             while !self.log().contains(words) {
@@ -134,7 +134,7 @@ impl Server {
         self.signal("-TERM");
     }
 
-    /// Sends a signal, as `kill` names it.
+    /// Sends a signal by its name for `kill`.
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
@@ -151,12 +151,12 @@ impl Server {
         panic!("the server did not end; its log:\n{}", self.log());
     }
 
-    /// Peak resident memory in bytes, where the system tells.
+    /// Returns the peak resident memory in bytes, if the system reports it.
     pub fn peak_bytes(&self) -> Option<usize> {
         self.memory_of("VmHWM:")
     }
 
-    /// Resident memory in bytes, where the system tells.
+    /// Returns the resident memory in bytes, if the system reports it.
     pub fn resident_bytes(&self) -> Option<usize> {
         self.memory_of("VmRSS:")
     }
@@ -175,12 +175,12 @@ impl Drop for Server {
     }
 }
 
-/// A document with a text.
+/// Creates a document with a text.
 pub fn document(id: &str, text: &str) -> Document {
     Document { id: id.to_owned(), text: text.to_owned(), ..Document::default() }
 }
 
-/// Texts that no call has asked for before: those that are known or under way cost the server nothing.
+/// Creates texts that no call has asked for before. Known texts, and those in flight, cost the server nothing.
 pub fn new_texts(n: usize, words: usize) -> Vec<String> {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
     let text = |_| format!("{} {}", ASKED.fetch_add(1, Ordering::Relaxed), "word ".repeat(words));
@@ -203,7 +203,7 @@ pub async fn upload_all(
     responses.collect::<Result<Vec<_>, _>>().await
 }
 
-/// The fields that a status names as wrong.
+/// Returns the fields that a status names as wrong.
 pub fn wrong_fields(status: &Status) -> Vec<String> {
     let details = status.get_details_bad_request().unwrap_or(BadRequest { field_violations: vec![] });
     details.field_violations.into_iter().map(|violation| violation.field).collect()

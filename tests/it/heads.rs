@@ -1,4 +1,4 @@
-//! Heads on the embedding: made by `cognate train-head`, served beside the vectors that they read.
+//! Heads on the embedding: `cognate train-head` makes them, and they are served beside the vectors that they read.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use crate::classify::{classification, request};
 use crate::embed::values;
 use crate::harness::Server;
 
-/// What is said of each subject.
+/// Sentences about each subject.
 const EXAMPLES: [(&str, [&str; 8]); 3] = [
     (
         "billing",
@@ -127,7 +127,7 @@ async fn a_head_of_another_models_vectors_is_refused() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2));
     assert!(text.contains("tickets cannot be served") && text.contains("all-MiniLM-L6-v2"), "{text}");
-    // Near vectors are enough for a head, if that is what is wanted.
+    // Near vectors suffice for a head if the user wants that.
     let mixed =
         Server::start(&["--precision", "int8", "--allow-precision-mix", "true", "--classifier", &classifier]).await;
     let answer = mixed.client().await.classify(request("", &["Refund me"])).await.unwrap().into_inner();

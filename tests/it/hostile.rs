@@ -1,4 +1,4 @@
-//! Clients that send what no client should, or vanish: each gets its answer, and the server stays well.
+//! Clients that send invalid data or vanish: each gets its answer, and the server stays healthy.
 
 use std::io::Write;
 use std::marker::PhantomData;
@@ -15,7 +15,7 @@ use tonic::{Code, Request, Status};
 
 use crate::harness::{Server, document, new_texts, upload};
 
-/// Sends the given bytes as a message, and reads any answer as bytes.
+/// A codec that sends the given bytes as a message, and reads any answer as bytes.
 #[derive(Default)]
 pub struct Raw(PhantomData<()>);
 
@@ -61,7 +61,7 @@ async fn raw(server: &Server, rpc: &str, message: impl Into<Bytes>) -> Result<By
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_that_are_no_messages_are_the_callers_fault() {
+async fn malformed_messages_are_the_callers_fault() {
     let server = Server::start(&[]).await;
     let invalid_utf8 = [&[0x0a, 4][..], &[0xff, 0xfe, 0x80, 0x41]].concat();
     let longer_than_it_is = vec![0x0a, 0x7f, b'a'];
@@ -86,7 +86,7 @@ async fn fields_of_a_later_version_are_ignored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nesting_without_end_is_refused() {
     let server = Server::start(&[]).await;
-    // TopKRequest.filter = 10, Filter.not = 3, again and again.
+    // TopKRequest.filter = 10, then Filter.not = 3, again and again.
     let mut filter = Vec::new();
     for _ in 0..5000 {
         let mut outer = vec![0x1a];
@@ -128,11 +128,11 @@ async fn compressed_requests_are_understood() {
 async fn clients_that_vanish_leave_a_healthy_server() {
     let server = Server::start(&[]).await;
     for round in 0..3 {
-        // In the middle of a unary call …
+        // During a unary call …
         let long = EmbedRequest { texts: new_texts(200, 250), ..Default::default() };
         let mut client = server.client().await;
         let call = tokio::spawn(async move { client.embed(long).await });
-        // … of a stream of texts …
+        // … a stream of texts …
         let mut client = server.client().await;
         let texts = || EmbedRequest { texts: new_texts(50, 100), ..Default::default() };
         let stream = tokio::spawn(async move {
@@ -141,7 +141,7 @@ async fn clients_that_vanish_leave_a_healthy_server() {
             while responses.next().await.is_some() {}
             Ok::<_, Status>(())
         });
-        // … of an upload whose client sends on but reads nothing …
+        // … an upload whose client keeps sending but reads nothing …
         let mut client = server.client().await;
         let (send, receive) = tokio::sync::mpsc::channel(1);
         let upload_stream = tokio::spawn(async move {
@@ -154,7 +154,7 @@ async fn clients_that_vanish_leave_a_healthy_server() {
             let message = UploadRequest { collection: "c".into(), documents };
             tokio::time::timeout(Duration::from_secs(5), send.send(message)).await.ok();
         }
-        // … and of a handshake.
+        // … and a handshake.
         let mut half_open = TcpStream::connect(server.addr).unwrap();
         half_open.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0").unwrap();
         call.abort();

@@ -1,4 +1,4 @@
-//! Programs that nobody here wrote, for tests that need them: installed once per target directory, from the Go module
+//! Independent programs for tests that need them. They are installed once per target directory, from the Go module
 //! proxy and from PyPI, in the versions that are pinned here and in `tests/*/requirements.txt`.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock};
 
 const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
 
-/// One Python at a time: tests run in parallel, and several want the same.
+/// A lock for Python's installation: tests run in parallel, and several need the same one.
 static TURN: Mutex<()> = Mutex::new(());
 
 pub fn target_dir() -> &'static Path {
@@ -24,7 +24,7 @@ pub fn repository() -> &'static Path {
 pub fn run(command: &mut Command, stdin: String) -> std::io::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut pipe = child.stdin.take().expect("stdin is piped");
-    // A client that ends early closes the pipe; its exit code and output tell why.
+    // A client that ends early closes the pipe. Its exit code and output tell the reason.
     let writer = std::thread::spawn(move || pipe.write_all(stdin.as_bytes()).ok());
     let output = child.wait_with_output();
     writer.join().expect("the writer does not panic");
@@ -35,7 +35,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Runs a step of an installation; where it cannot, the test fails and says what to install.
+/// Runs a step of an installation. If that fails, the test fails and says what to install.
 pub fn install(command: &mut Command, needs: &str) {
     let output = run(command, String::new()).unwrap_or_else(|error| {
         let program = command.get_program().display();
@@ -44,7 +44,7 @@ pub fn install(command: &mut Command, needs: &str) {
     assert!(output.status.success(), "{command:?} failed; this test needs {needs}:\n{}", stderr(&output));
 }
 
-/// The path of grpcurl, installed by the first test that asks.
+/// Returns the path of grpcurl. The first test that asks installs it.
 pub fn grpcurl() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| {
@@ -64,7 +64,7 @@ pub fn grpcurl() -> &'static Path {
     })
 }
 
-/// The Python of a virtual environment with what `tests/{of}/requirements.txt` names.
+/// Returns the Python of a virtual environment with the packages of `tests/{of}/requirements.txt`.
 pub fn python(of: &str) -> PathBuf {
     const NEEDS: &str = "Python 3.10 or later with its venv module (Debian: python3-venv) and a PyPI that pip reaches";
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -72,7 +72,7 @@ pub fn python(of: &str) -> PathBuf {
     let wanted = fs::read_to_string(&requirements).expect("the requirements are in the repository");
     let folder = target_dir().join("python").join(of);
     let binary = folder.join("bin/python");
-    // Written last: an installation that was broken off, or of other versions, is made anew.
+    // It is written last. An interrupted installation, or one of other versions, is made anew.
     let marker = folder.join("installed.txt");
     if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
         install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS);

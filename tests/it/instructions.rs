@@ -1,4 +1,4 @@
-//! `--cpu`: lower instructions than the machine's best, which other machines have to do with.
+//! `--cpu`: instruction sets below the machine's best, as other machines have them.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ async fn every_lower_level_of_instructions_gives_the_same_vectors() {
 }
 
 #[test]
-fn instructions_that_the_machine_lacks_end_the_start_with_those_it_has() {
+fn missing_instructions_end_the_start_with_those_that_the_machine_has() {
     let foreign = if cfg!(target_arch = "aarch64") { Level::Avx512 } else { Level::Neon };
     let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
     let ended =

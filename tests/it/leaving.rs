@@ -19,10 +19,10 @@ use crate::harness::{Server, document, new_texts, upload, upload_all};
 const DIMENSIONS: usize = 384;
 const DOCUMENTS: usize = 6_000;
 
-/// Times that are looked before the server is said to be busy for good: half a minute.
+/// The number of checks before the server counts as busy for good: half a minute.
 const LOOKS: usize = 60;
 
-/// The n-th of some vectors without any order.
+/// Returns the n-th of a set of pseudo-random vectors.
 fn vector(n: usize) -> Vector {
     let component = |i: usize| {
         let mixed = ((n * DIMENSIONS + i) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -40,7 +40,7 @@ async fn fill(client: &mut CognateClient<Channel>) {
     upload_all(client, (0..DOCUMENTS).step_by(400).map(message).collect()).await.unwrap();
 }
 
-/// As much as one call may ask for: a hundred searches for a thousand hits that differ.
+/// The largest search that one call may ask for: a hundred queries for a thousand diverse hits.
 fn heavy_search() -> TopKRequest {
     TopKRequest {
         collection: "many".to_owned(),
@@ -52,15 +52,15 @@ fn heavy_search() -> TopKRequest {
     }
 }
 
-/// Time of processors that the server has used, in hundredths of a second; `None` where the system does not tell.
+/// Returns the CPU time that the server has used, in hundredths of a second; `None` if the system does not report it.
 fn processor_time(server: &Server) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.process())).ok()?;
-    // The name of the program, in brackets, may have blanks in it.
+    // The name of the program, in brackets, may contain spaces.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
 }
 
-/// Threads of the server.
+/// Returns the number of the server's threads.
 fn threads(server: &Server) -> Option<usize> {
     Some(fs::read_dir(format!("/proc/{}/task", server.process())).ok()?.count())
 }
@@ -105,7 +105,7 @@ async fn searches_end_with_their_callers_and_take_few_threads() {
 async fn texts_of_callers_who_left_are_not_tokenised() {
     let server = Server::start(&[]).await;
     let client = server.client().await;
-    // Nothing that the model reads, so that all of it is gone through.
+    // The model reads nothing of it, so the tokenizer goes through all of it.
     let blank = |n: usize| format!("{}{n}", " ".repeat(200_000));
     let calls = (0..40).map(|n| {
         let mut client = client.clone();
@@ -144,7 +144,7 @@ async fn documents_are_stored_and_collections_listed_while_searches_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_done_by_its_deadline_is_refused_at_once_and_small_calls_go_on() {
+async fn a_call_that_cannot_be_done_by_its_deadline_is_refused_at_once_and_small_calls_go_on() {
     let server = Server::start(&["--queue-tokens", "100000000"]).await;
     let client = server.client().await;
     client.clone().embed(EmbedRequest { texts: new_texts(8, 50), ..Default::default() }).await.unwrap();

@@ -1,4 +1,4 @@
-//! Starting, stopping, and what health says meanwhile.
+//! Starting and stopping, and the health meanwhile.
 
 use std::process::Command;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn texts(n: usize, words: usize) -> EmbedRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn until_the_model_is_ready_health_says_so_and_calls_are_unavailable() {
-    // A hub that takes the question and never answers: the model is looked for until that is given up.
+    // A hub that accepts the request and never answers. The search for the model ends when that is given up.
     let hub = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let cache = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
@@ -71,7 +71,7 @@ async fn a_stop_finishes_accepted_calls_and_takes_no_new_ones() {
         }
     };
     assert!(refused);
-    // What was accepted goes on: the stream too, until its client ends it.
+    // Accepted calls continue, and so does the stream, until its client ends it.
     send.send(texts(2, 2)).await.unwrap();
     assert_eq!(responses.next().await.unwrap().unwrap().results.len(), 2);
     assert_eq!(call.await.unwrap().unwrap().into_inner().results.len(), 200);

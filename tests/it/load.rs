@@ -1,4 +1,4 @@
-//! Too much at once: refused with a time to come back, or waited for, and never fallen over.
+//! Overload: the server refuses calls with a time to come back, or lets them wait, and never fails.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn one_call_too_many_is_refused_while_info_still_answers() {
 async fn work_past_its_deadline_is_dropped_with_the_call() {
     let server = Server::start(&["--queue-tokens", "1000000"]).await;
     let mut client = server.client().await;
-    // Minutes of work, if it were done.
+    // Minutes of work, if all of it were done.
     let calls = (0..3).map(|_| {
         let mut client = client.clone();
         async move {
@@ -73,8 +73,8 @@ async fn work_past_its_deadline_is_dropped_with_the_call() {
         }
     });
     for answer in futures::future::join_all(calls).await {
-        // tonic's client has a timer of its own, which calls the same end CANCELLED. A call that comes after others may
-        // be refused at once: it could not be done in time.
+        // tonic's client has a timer of its own, which reports the same end as CANCELLED. A call that comes after
+        // others may be refused at once, because it could not be done in time.
         let code = answer.unwrap_err().code();
         assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted), "{code:?}");
     }
@@ -88,7 +88,7 @@ async fn memory_stays_bounded_while_a_client_sends_all_it_can() {
     let mut client = server.client().await;
     client.embed(texts(8, 250)).await.unwrap();
     let Some(before) = server.peak_bytes() else { return };
-    // A gigabyte is offered; the server takes what it can work on.
+    // A gigabyte is offered. The server takes what it can process.
     let requests = tokio_stream::iter(std::iter::repeat_with(|| texts(16, 40_000)).take(300));
     let mut responses = client.embed_stream(requests).await.unwrap().into_inner();
     let first = tokio::time::timeout(Duration::from_secs(120), responses.next()).await;

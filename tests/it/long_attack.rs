@@ -1,8 +1,8 @@
-//! All attacks at once against one server, for an hour or as long as `COGNATE_ATTACK_MINUTES` says:
+//! All attacks at once against one server, for an hour or for `COGNATE_ATTACK_MINUTES`:
 //! `cargo test --release --test it -- --ignored attacks --nocapture`. A minute of it is part of `.ci/run`.
 //!
-//! What must hold all the time: the server lives, health and small calls are answered, its memory stays below the
-//! figure that `Info` names, and it is idle when the attackers have left.
+//! All the time the server must live, answer health checks and small calls, and keep its memory below the figure that
+//! `Info` reports. It must be idle when the attackers have left.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use crate::raw::{Raw, frame, goaways_after, message, promise};
 
 const SERVICE: &str = "/cognate.v1.Cognate/";
 
-/// How long the attacks go on.
+/// Returns the duration of the attacks.
 fn duration() -> Duration {
     let minutes = std::env::var("COGNATE_ATTACK_MINUTES").ok().map(|text| text.parse::<f64>().expect("a number"));
     Duration::from_secs_f64(minutes.unwrap_or(60.0) * 60.0)
@@ -40,7 +40,7 @@ fn search(queries: usize) -> TopKRequest {
     }
 }
 
-/// As many ranges as a filter may have, and far more.
+/// Creates a filter of `n` ranges: as many as allowed, or far more.
 fn ranges(n: usize) -> Filter {
     let range = |n: usize| Filter {
         condition: Some(Condition::Range(Range { path: Some("n".into()), gte: Some(n as f64), ..Default::default() })),
@@ -48,7 +48,7 @@ fn ranges(n: usize) -> Filter {
     Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) }
 }
 
-/// One message of each kind that cost gigabytes or minutes once, by method.
+/// Returns one message of each kind that once cost gigabytes or minutes, by method.
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
     let diverse = TopKRequest { diversity: 0.9, ..search(100) };
     let filtered = |n| TopKRequest { filter: Some(ranges(n)), k: 10, ..search(100) };
@@ -70,7 +70,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Sends every message over a connection of its own, and leaves: some at once, some after a while.
+/// Sends every message over a connection of its own, and leaves: sometimes at once, sometimes later.
 async fn send_and_leave(server: &Server) {
     let sent = messages().into_iter().enumerate().map(async |(n, (method, bytes))| {
         let mut connection = Raw::connect(server, 1 << 20).await;
@@ -81,7 +81,7 @@ async fn send_and_leave(server: &Server) {
     futures::future::join_all(sent).await;
 }
 
-/// Promises messages, sends half of them, and opens streams that are never used; leaves after two seconds.
+/// Announces messages, sends half of them, and opens streams that are never used. Leaves after two seconds.
 async fn hold(server: &Server) {
     let mut held = Vec::new();
     for _ in 0..4 {
@@ -105,14 +105,14 @@ async fn flood(server: &Server) {
     }
 }
 
-/// Fills a collection, begins to export it, deletes it under the export, and takes nothing more.
+/// Fills a collection, begins to export it, deletes it during the export, and reads nothing more.
 async fn refill(server: &Server) {
     let mut client = server.client().await;
     let text = "x".repeat(100_000);
     let document = |n| Document { vector: Some(vector(n)), ..document(&n.to_string(), &text) };
     let part =
         |first| UploadRequest { collection: "held".into(), documents: (first..first + 50).map(document).collect() };
-    // A full store refuses some of them: exports that are still open keep the older ones.
+    // A full store refuses some of them: open exports keep the older ones.
     let _ = upload_all(&mut client, (0..200).step_by(50).map(part).collect()).await;
     let export = client.export(ExportRequest { collection: "held".into(), ..Default::default() }).await;
     let _ = client.delete_collection(DeleteCollectionRequest { name: "held".into() }).await;
@@ -120,7 +120,8 @@ async fn refill(server: &Server) {
     drop(export);
 }
 
-/// What a well-behaved client sees until `end`: milliseconds of each health check and of each small call, sorted.
+/// Observes the server as a well-behaved client until `end`. Returns the sorted milliseconds of health checks and of
+/// small calls.
 async fn bystander(server: &Server, end: Instant) -> [Vec<u128>; 2] {
     let (mut client, mut checks, mut calls) = (server.client().await, Vec::new(), Vec::new());
     while Instant::now() < end {
@@ -131,7 +132,7 @@ async fn bystander(server: &Server, end: Instant) -> [Vec<u128>; 2] {
         let request = EmbedRequest { texts: new_texts(1, 3), ..Default::default() };
         match timeout(Duration::from_secs(30), client.embed(request)).await.expect("an answer comes") {
             Ok(answer) => assert_eq!(answer.into_inner().results.len(), 1),
-            // All places may be taken for moments; the client is told when to come back.
+            // All calls may be taken for moments. The client is told when to come back.
             Err(status) => assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}"),
         }
         calls.push(begun.elapsed().as_millis());

@@ -1,5 +1,5 @@
-//! Behaviour of the whole product: the real binary with the real model on a port of its own, spoken
-//! to through generated stubs. One file for each behaviour.
+//! The behaviour of the whole product: the real binary with the real model on a port of its own, called through
+//! generated stubs. There is one file for each behaviour.
 
 mod architecture;
 mod bench;

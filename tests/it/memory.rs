@@ -1,4 +1,4 @@
-//! What the server may take is bounded, and what it takes is counted.
+//! The memory of the server is bounded, and all of it is counted.
 
 use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::{
@@ -12,8 +12,8 @@ use tonic_types::StatusExt;
 
 use super::harness::{Server, document, upload};
 
-/// Documents of 128 KiB with vectors of their own, so that nothing is embedded. 8 MiB are more than the windows of a
-/// connection hold.
+/// Creates documents of 128 KiB with vectors of their own, so that nothing is embedded. 8 MiB exceed the windows of a
+/// connection.
 fn large(n: usize) -> Vec<Document> {
     let text = "x".repeat(128 << 10);
     (0..n).map(|n| Document { vector: Some(vector(n)), ..document(&format!("d{n:04}"), &text) }).collect()
@@ -33,7 +33,7 @@ async fn storage(client: &mut CognateClient<Channel>) -> Storage {
     client.info(InfoRequest {}).await.unwrap().into_inner().storage.expect("it is always there")
 }
 
-/// Resident memory once it changes no more.
+/// Waits until the resident memory is stable, and returns it.
 async fn settled(server: &Server) -> Option<usize> {
     let mut last = server.resident_bytes()?;
     for _ in 0..50 {
@@ -47,7 +47,7 @@ async fn settled(server: &Server) -> Option<usize> {
     Some(last)
 }
 
-/// 4,500 keys that no other document has.
+/// Creates a document with 4,500 keys that no other document has.
 fn own_keys(n: usize) -> Document {
     let fields: serde_json::Map<_, _> = (0..4_500).map(|key| (format!("{n:03}{key:05}"), 1.into())).collect();
     let metadata = Some(cognate::wire::metadata::from_json(&fields));
@@ -55,10 +55,10 @@ fn own_keys(n: usize) -> Document {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_documents_with_keys_of_their_own_count_for_is_what_they_take() {
+async fn documents_with_keys_of_their_own_count_as_much_memory_as_they_take() {
     let server = Server::start(&["--max-stored-bytes", "1GiB", "--max-collection-fields", "none"]).await;
     let mut client = server.client().await;
-    // The first take what loading the model has left to the allocator.
+    // The first ones take the memory that loading the model has left to the allocator.
     let each = 150;
     for n in 0..each {
         upload(&mut client, "keys", vec![own_keys(n)]).await;
@@ -70,25 +70,25 @@ async fn what_documents_with_keys_of_their_own_count_for_is_what_they_take() {
     let (Some(empty), Some(full)) = (empty, settled(&server).await) else { return };
     let counted = (storage(&mut client).await.memory_bytes - counted_empty) as f64;
     let taken = full.saturating_sub(empty) as f64;
-    // Beside a quarter, what the allocator keeps of what came and went.
+    // A quarter more, for memory that the allocator keeps after use.
     let noise = f64::from(16 << 20);
     assert!(taken <= 1.25 * counted + noise && counted <= 1.25 * taken + noise, "{counted} of {taken} bytes");
 }
 
 #[tokio::test]
-async fn memory_that_loading_the_model_took_for_a_while_is_left_to_documents() {
+async fn memory_that_only_loading_the_model_took_is_left_to_documents() {
     let server = Server::start(&[]).await;
     server.has_logged("memory is divided").await;
     let log = server.log();
     let field = log.split_once(" process=").expect("the log line has the field").1;
     let process: usize = field.split_whitespace().next().unwrap().parse().unwrap();
-    // The weights take 90 MB and the vocabulary 15 MB. The load takes twice as much on its way: 311 MB were counted
-    // before it was given back, 170 MB after.
+    // The weights take 90 MB and the vocabulary 15 MB. The load takes twice as much for a time: 311 MB were counted
+    // before that was returned, 170 MB after.
     assert!(process < 240 << 20, "{process} bytes are left out of what documents may take");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_open_export_keeps_of_a_deleted_collection_is_counted_until_the_export_ends() {
+async fn documents_of_a_deleted_collection_count_until_the_exports_that_keep_them_end() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     fill(&mut client, "c").await;
@@ -139,7 +139,7 @@ async fn one_backup_is_held_at_a_time_and_its_space_is_free_when_its_call_ends()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_without_room_says_how_much_it_needs() {
     let directory = tempfile::tempdir().unwrap();
-    // More than any disk has, less what documents need.
+    // More than any disk has, less the need of documents.
     let server =
         Server::start(&["--data-dir", directory.path().to_str().unwrap(), "--min-free-bytes", "8000000GiB"]).await;
     let refused = server.client().await.backup(BackupRequest {}).await.unwrap_err();

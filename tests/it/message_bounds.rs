@@ -1,5 +1,5 @@
-//! Bounds of messages: what a request may turn into, how large answers, pages and errors get. Each case is a message
-//! that cost gigabytes once, or an answer that its client could not read.
+//! Bounds of messages: the memory of a decoded request, and the size of answers, pages and errors. Each case is a
+//! message that once cost gigabytes, or an answer that its client could not read.
 
 use bytes::Bytes;
 use cognate::wire::{
@@ -16,13 +16,13 @@ use tonic_types::StatusExt;
 use crate::harness::{Server, document, upload, upload_all, wrong_fields};
 use crate::hostile::Raw;
 
-/// What clients read at most where nobody tells them otherwise.
+/// The largest message that clients read by default.
 const STOCK_BYTES: usize = 4 << 20;
 
-/// What any of these cases may add to a server's peak: a few messages of 16 MiB.
+/// The most that any of these cases may add to a server's peak: a few messages of 16 MiB.
 const LITTLE: usize = 150 << 20;
 
-/// Sends messages as they are, compressed, and returns what comes back.
+/// Sends messages as they are, compressed, and returns the stream of answers.
 async fn stream(server: &Server, rpc: &str, messages: Vec<Vec<u8>>) -> Result<Streaming<Bytes>, Status> {
     let grpc = tonic::client::Grpc::new(server.channel().await.unwrap());
     let mut grpc = grpc.send_compressed(CompressionEncoding::Gzip).max_decoding_message_size(64 << 20);
@@ -32,7 +32,7 @@ async fn stream(server: &Server, rpc: &str, messages: Vec<Vec<u8>>) -> Result<St
     Ok(grpc.streaming(Request::new(messages), path, Raw::default()).await?.into_inner())
 }
 
-/// The status that a stream ends with, after any answers.
+/// Returns the status that a stream ends with, after any answers.
 async fn end_of(server: &Server, rpc: &str, messages: Vec<Vec<u8>>) -> Status {
     let mut answers = match stream(server, rpc, messages).await {
         Ok(answers) => answers,
@@ -47,7 +47,7 @@ async fn end_of(server: &Server, rpc: &str, messages: Vec<Vec<u8>>) -> Status {
     }
 }
 
-/// How much the server's peak grew, where the system tells.
+/// The growth of the server's peak since a moment, if the system reports it.
 struct Growth<'s>(&'s Server, Option<usize>);
 
 impl<'s> Growth<'s> {
@@ -235,7 +235,7 @@ async fn pages_fit_what_a_stock_client_reads_and_hold_every_document_once() {
         });
         upload(&mut client, "large", documents.collect()).await;
     }
-    // Without a limit of its own: tonic reads 4 MiB then, as all others do.
+    // The request has no limit: tonic reads 4 MiB then, as all clients do.
     let mut stock = cognate::wire::cognate_client::CognateClient::new(server.channel().await.unwrap());
     let (mut ids, mut page_token) = (Vec::new(), String::new());
     loop {

@@ -1,5 +1,5 @@
-//! Model directories as other tools write them: settings that decide a vector count, and files that are broken are
-//! named. On a tiny BERT with weights by a formula.
+//! Model directories as other tools write them: settings that decide a vector take effect, and broken files are named.
+//! The model is a tiny BERT with weights by a formula.
 
 use std::collections::HashMap;
 use std::fs;
@@ -36,7 +36,7 @@ fn tokenizer(lowercase: bool) -> Value {
     })
 }
 
-/// Numbers that repeat themselves nowhere near.
+/// Returns numbers without a short period.
 fn tensor(seed: usize, shape: &[usize]) -> Tensor {
     let count = shape.iter().product::<usize>();
     let values: Vec<f32> = (0..count).map(|i| ((i * 37 + seed * 101) as f32 * 0.7).sin() * 0.4).collect();
@@ -68,7 +68,7 @@ fn weights() -> HashMap<String, Tensor> {
     shapes.into_iter().enumerate().map(|(seed, (name, shape))| (name, tensor(seed, &shape))).collect()
 }
 
-/// A whole model whose tokenizer lowercases, in its file and in its settings.
+/// Writes a whole model whose tokenizer lowercases, in its file and in its settings.
 fn model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path();
@@ -113,7 +113,7 @@ async fn fingerprint(server: &Server) -> String {
     server.client().await.info(InfoRequest {}).await.unwrap().into_inner().model.expect("a model").fingerprint
 }
 
-/// What the server says when it cannot start with this model: the last line, which holds all of it.
+/// Returns the last line that the server prints when it cannot start with this model. It holds the whole message.
 fn refusal(directory: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
     command.args(["serve", "--in-memory", "--addr", "127.0.0.1:0"]).args(flags(directory));
@@ -134,7 +134,7 @@ async fn the_settings_of_a_tokenizer_decide_its_tokens_and_the_fingerprint() {
     assert_eq!(results.iter().map(|result| result.tokens).collect::<Vec<_>>(), [4, 4, 4]);
     assert_eq!(vector(&results[0]), vector(&results[1]));
 
-    // The file says so, and its class lowercases unless the settings say otherwise.
+    // The file says so, and its class lowercases unless the settings differ.
     write(folder.path(), "tokenizer.json", &tokenizer(false));
     write(folder.path(), "tokenizer_config.json", &json!({"tokenizer_class": "BertTokenizer"}));
     let by_class = serve(folder.path()).await;

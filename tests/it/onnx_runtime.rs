@@ -1,5 +1,5 @@
-//! ONNX Runtime, where its library is: as Python's wheel brings it, found by its path. The same numbers as rten, for
-//! classifiers and for the embedding model itself.
+//! ONNX Runtime, if its library is there: here it comes from Python's wheel and is found by its path. It gives the same
+//! numbers as rten, for classifiers and for the embedding model itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -66,7 +66,7 @@ async fn an_embedding_model_as_a_graph_gives_the_reference_vectors_by_either_run
 
 #[test]
 #[ignore = "needs Python and PyPI: cargo test -- --ignored"]
-fn a_library_that_is_none_ends_the_start_with_the_reason() {
+fn a_file_that_is_not_a_library_ends_the_start_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let whole = std::fs::read_dir(library()).unwrap().map(|entry| entry.unwrap().path());
     let whole =

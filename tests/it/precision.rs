@@ -5,8 +5,8 @@ use cognate::wire::{EmbedRequest, InfoRequest};
 use crate::embed::{golden, values};
 use crate::harness::{Server, dot};
 
-/// Cosine to the reference that every golden text has, and that they have in the mean. The texts far below the mean
-/// are "?", "..." and "I": three tokens, of which each one's rounding counts.
+/// The least cosine to the reference of each golden text, and the least mean. The texts far below the mean are "?",
+/// "..." and "I": they have three tokens, so the rounding of each one counts.
 const LEAST_COSINE: f32 = 0.996;
 const MEAN_COSINE: f32 = 0.9993;
 

@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: for clients that do what no gRPC library does.
+//! HTTP/2 by hand: clients that do what no gRPC library does.
 
 use std::io::{Read, Write};
 use std::net::TcpStream as BlockingStream;
@@ -16,22 +16,22 @@ use crate::harness::Server;
 /// A connection without gRPC.
 pub struct Raw {
     send: SendRequest<Bytes>,
-    /// How the connection ended.
+    /// The end of the connection.
     pub closed: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub http: u16,
-    /// `None` where there is none.
+    /// The gRPC status; `None` if there is none.
     pub grpc: Option<i32>,
     pub message: String,
     pub bytes: usize,
 }
 
 impl Raw {
-    /// Connects; each stream may be sent `window` bytes ahead.
+    /// Connects. The server may send `window` bytes ahead on each stream.
     pub async fn connect(server: &Server, window: u32) -> Self {
         let stream = TcpStream::connect(server.addr).await.unwrap();
         let mut builder = h2::client::Builder::new();
@@ -53,16 +53,16 @@ impl Raw {
         send.send_request(request.header("te", "trailers").body(()).unwrap(), false).expect("a request can be sent")
     }
 
-    /// Calls `path` with `body`, to its end.
+    /// Calls `path` with `body`, and waits for its end.
     pub async fn call(&mut self, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Outcome {
         let (response, mut stream) = self.begin(path, headers).await;
-        // An error means that the answer did not wait for it.
+        // An error means that the answer came before the whole body.
         let _ = stream.send_data(body.into(), true);
         outcome(response).await
     }
 }
 
-/// What a call comes to: its answer is read as far as the windows allow.
+/// Reads the answer of a call as far as the windows allow.
 pub async fn outcome(response: ResponseFuture) -> Outcome {
     let response = tokio::time::timeout(Duration::from_secs(60), response).await.expect("an answer comes").unwrap();
     let (head, body) = response.into_parts();
@@ -88,21 +88,21 @@ async fn rest(mut body: RecvStream) -> (usize, HeaderMap) {
     (bytes, body.trailers().await.ok().flatten().unwrap_or_default())
 }
 
-/// A message with the head that gRPC gives it.
+/// Returns a message behind the header that gRPC gives it.
 pub fn message(flag: u8, bytes: &[u8]) -> Vec<u8> {
     let mut message = promise(flag, bytes.len());
     message.extend(bytes);
     message
 }
 
-/// The head of a message of so many bytes.
+/// Returns the header of a message of `length` bytes.
 pub fn promise(flag: u8, length: usize) -> Vec<u8> {
     let mut head = vec![flag];
     head.extend(u32::try_from(length).unwrap().to_be_bytes());
     head
 }
 
-/// An HTTP/2 frame.
+/// Returns an HTTP/2 frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
@@ -111,8 +111,8 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Sends what every connection begins with and then `flood`, as far as the server takes it, and returns the codes of
-/// all GOAWAY frames that come back until the connection ends.
+/// Sends the preface of a connection and then `flood`, as far as the server takes it. Returns the codes of all GOAWAY
+/// frames until the connection ends.
 pub fn goaways_after(server: &Server, flood: &[u8]) -> Vec<u32> {
     let mut stream = BlockingStream::connect(server.addr).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -131,7 +131,7 @@ pub fn goaways_after(server: &Server, flood: &[u8]) -> Vec<u32> {
     });
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     stream.write_all(&frame(4, 0, 0, &[])).unwrap();
-    // An error means that the server has had enough.
+    // An error means that the server has closed the connection.
     let _ = stream.write_all(flood);
     let bytes = reading.join().unwrap();
     let (mut rest, mut codes) = (&bytes[..], Vec::new());

@@ -1,4 +1,4 @@
-//! Reflection, for clients without stubs: both versions describe the service and all it needs.
+//! Reflection, for clients without stubs: both versions describe the service and all its messages.
 
 use prost::Message;
 use prost_types::FileDescriptorProto;
@@ -27,7 +27,7 @@ const RPCS: [&str; 16] = [
     "Backup",
 ];
 
-/// Asks one version of reflection for the services and for the file of ours.
+/// Asks one version of reflection for the services and for our file.
 macro_rules! ask {
     ($version:ident, $server:expr) => {{
         use $version::server_reflection_client::ServerReflectionClient;

@@ -1,4 +1,4 @@
-//! A load that broke goes on where it stopped, and ends as one that did not break.
+//! A load that broke resumes where it stopped, and ends like one that did not break.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn loaded(output: &Output) -> (Value, Option<i32>, String) {
     (serde_json::from_str(last).unwrap(), output.status.code(), stderr)
 }
 
-/// A server on this address, once more.
+/// Starts a server on this address again.
 async fn start_at(addr: &str, directory: &Path) -> Server {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
     command.args(["serve", "--addr", addr, "--data-dir"]).arg(directory);
@@ -45,10 +45,10 @@ fn notes(state: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_a_crash_of_the_server_broke_goes_on_and_ends_as_an_unbroken_one() {
+async fn a_load_broken_by_a_crash_of_the_server_goes_on_and_ends_as_an_unbroken_one() {
     let folder = tempfile::tempdir().unwrap();
     let (file, state, data) = (folder.path().join("f.csv"), folder.path().join("state"), folder.path().join("data"));
-    // Records over two lines, and without ids: they are named by their lines, which must be right behind the break.
+    // Records span two lines and have no ids. They are named by their lines, which must be right after the break.
     let records = new_texts(RECORDS, 25).into_iter().map(|text| format!("\"{text},\nand a second line\",n\r\n"));
     fs::write(&file, "text,kind\r\n".to_owned() + &records.collect::<String>()).unwrap();
     let load = |collection: &str| {
@@ -97,7 +97,7 @@ async fn a_load_that_a_crash_of_the_server_broke_goes_on_and_ends_as_an_unbroken
     assert_eq!(unbroken.iter().filter(|byte| **byte == b'\n').count(), RECORDS);
     assert!(resumed == unbroken, "the same ids, texts, metadata and vectors");
 
-    // The note of the first try again, and a collection that is not what it was then.
+    // The note of the first try is restored, but the collection has changed since.
     fs::write(&noted[0], note).unwrap();
     let gone = DeleteCollectionRequest { name: "c".to_owned() };
     server.client().await.delete_collection(gone).await.unwrap();

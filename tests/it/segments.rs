@@ -1,4 +1,4 @@
-//! Searches through segments: in a collection that is too large to compare with all of it, over the wire, and after a crash.
+//! Searches through segments: in a collection too large for an exact scan, over the wire, and after a crash.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use tonic::transport::Channel;
 
 use crate::harness::{Server, upload_all};
 
-/// More than the 10,000 that have no graph, by so few that those that come after it was begun are no segment of their own.
+/// More than the 10,000 that have no graph, but so few more that the later ones do not become a segment of their own.
 const N: usize = 10_400;
 const CLUSTERS: usize = 60;
 const DIMENSIONS: usize = 384;
-/// What a segment on two busy cores may take, several times.
+/// Several times the time that a segment takes on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// SplitMix64 (Steele, Lea and Flood, 2014), as a number from -1 to 1.
@@ -29,7 +29,7 @@ fn noise(seed: u64) -> f32 {
     ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
 }
 
-/// The n-th of vectors that lie around some, as texts do.
+/// Returns the n-th of a set of vectors in clusters, as texts have them.
 fn vector(n: usize) -> Vector {
     let component = |i: usize| {
         let around = noise((n % CLUSTERS * DIMENSIONS + i) as u64);
@@ -57,7 +57,7 @@ async fn collection(client: &mut CognateClient<Channel>) -> Collection {
     response.collections.into_iter().next().unwrap()
 }
 
-/// The collection, when it is as it should become.
+/// Waits until the collection is in the expected state.
 async fn until(client: &mut CognateClient<Channel>, what: &str, is: impl Fn(&Collection) -> bool) -> Collection {
     let begun = Instant::now();
     loop {
@@ -81,7 +81,7 @@ async fn nearest(client: &mut CognateClient<Channel>, of: &[usize], k: u32, exac
     client.top_k(request).await.unwrap().into_inner().results.into_iter().map(|result| result.hits).collect()
 }
 
-/// The files of all indexes, with the moment when each was written.
+/// Returns the files of all indexes, with the time when each was written.
 fn files(data: &Path) -> Vec<(PathBuf, SystemTime)> {
     let list = |directory: PathBuf| fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let files = list(data.join("index")).flat_map(list);
@@ -103,7 +103,7 @@ async fn a_graph_finds_what_a_scan_finds_says_how_well_and_outlives_a_crash() {
     for (&n, hits) in stored.iter().zip(nearest(&mut client, &stored, 1, false).await) {
         assert!(hits[0].id == id(n) && hits[0].score > 0.9999, "{n}: {hits:?}");
     }
-    // Of vectors that nobody has.
+    // Searches with vectors that no document has.
     let others: Vec<usize> = (N..N + 100).collect();
     let (walked, scanned) =
         (nearest(&mut client, &others, 10, false).await, nearest(&mut client, &others, 10, true).await);

@@ -220,7 +220,7 @@ async fn one_query_that_fails_leaves_its_neighbours_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_not_found_by_name() {
+async fn a_missing_collection_or_document_is_not_found_by_name() {
     let server = Server::start(&[]).await;
     let mut client = animals(&server).await;
     let status = client.top_k(search(vec![by_id("nobody")], 1)).await.unwrap_err();

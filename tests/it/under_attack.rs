@@ -1,4 +1,4 @@
-//! Clients that mean harm: each is bounded, and the others are answered meanwhile.
+//! Clients with bad intent: each is bounded, and the others are answered meanwhile.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,7 +30,7 @@ const RESOURCE_EXHAUSTED: Option<i32> = Some(8);
 const OUT_OF_RANGE: Option<i32> = Some(11);
 const UNIMPLEMENTED: Option<i32> = Some(12);
 
-/// The window of clients that take what they asked for.
+/// The window of clients that read their answers.
 const WINDOW: u32 = 1 << 20;
 
 fn embed(texts: usize) -> Vec<u8> {
@@ -96,7 +96,7 @@ async fn a_stream_on_which_nothing_is_sent_ends_and_one_in_use_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn those_who_hold_all_they_can_leave_places_health_and_info_to_others() {
+async fn clients_that_hold_all_they_can_leave_places_health_and_info_to_others() {
     let server = Server::start(&["--max-calls", "16"]).await;
     let mut held = Vec::new();
     let mut attackers = [Raw::connect(&server, 0).await, Raw::connect(&server, 0).await];
@@ -106,7 +106,7 @@ async fn those_who_hold_all_they_can_leave_places_health_and_info_to_others() {
             held.push((response, stream));
         }
     }
-    // Answered only when all before it are known to the server.
+    // It is answered when the server knows of all before it.
     for attacker in &mut attackers {
         let refused = attacker.call("/cognate.v1.Cognate/Nothing", &[], vec![]).await;
         assert!(matches!(refused.grpc, RESOURCE_EXHAUSTED | UNIMPLEMENTED), "{refused:?}");
@@ -170,7 +170,7 @@ async fn half_messages_and_promises_take_no_more_memory_than_the_budget() {
         }
         attackers.push(attacker);
     }
-    // Long enough for all that is sent to arrive, and for those without memory to be refused.
+    // Long enough for all bytes to arrive, and for calls without memory to be refused.
     let mut refused = 0;
     while refused == 0 {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -184,14 +184,14 @@ async fn half_messages_and_promises_take_no_more_memory_than_the_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_say_nothing_or_have_nothing_to_do_are_closed() {
+async fn silent_and_idle_connections_are_closed() {
     let server = Server::start(&["--handshake-timeout", "500ms", "--connection-idle-timeout", "1s"]).await;
     for beginning in [&b""[..], b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut silent = TcpStream::connect(server.addr).unwrap();
         silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         silent.write_all(beginning).unwrap();
         let mut got = Vec::new();
-        // Its end may be a reset, but no time-out.
+        // It may end with a reset, but not with a time-out.
         if let Err(error) = silent.read_to_end(&mut got) {
             assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "still open after {beginning:?}");
         }
@@ -200,7 +200,7 @@ async fn connections_that_say_nothing_or_have_nothing_to_do_are_closed() {
     let closed = tokio::time::timeout(Duration::from_secs(30), idle.closed).await;
     assert!(closed.expect("an idle connection is closed").unwrap().is_ok(), "and in order");
 
-    // One that has a call stays.
+    // A connection that has a call stays.
     let mut busy = Raw::connect(&server, WINDOW).await;
     let (response, mut stream) = busy.begin(EMBED_STREAM, &[]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -210,7 +210,7 @@ async fn connections_that_say_nothing_or_have_nothing_to_do_are_closed() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn when_no_connection_is_left_the_log_says_so_and_those_there_are_answered() {
+async fn the_log_says_that_no_connection_is_left_and_open_ones_are_answered() {
     let of_limit = |files: u32, flags: &[&str]| {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_cognate")]);
@@ -230,7 +230,7 @@ async fn when_no_connection_is_left_the_log_says_so_and_those_there_are_answered
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(server.log().lines().count() < 30, "{}", server.log());
         drop(many);
-        // Their places are free when the server has seen that they are gone.
+        // Their places are free when the server sees that they are gone.
         let again = async {
             while server.health("").await != Ok(ServingStatus::Serving) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -248,7 +248,7 @@ async fn floods_of_frames_end_in_a_goaway_and_not_in_the_log() {
     // `:method POST, :scheme http, :path /`, and the end of the request.
     let headers = |n: u32| frame(1, 5, 2 * n + 1, &[0x83, 0x86, 0x84]);
     let reset = |n: u32| frame(3, 0, 2 * n + 1, &[0, 0, 0, 8]);
-    // Without a path: a mistake, for which the server resets the stream.
+    // The path is missing: a mistake, for which the server resets the stream.
     let malformed = |n: u32| frame(1, 5, 2 * n + 1, &[0x83, 0x86]);
     let many = |each: &dyn Fn(u32) -> Vec<u8>| (0..30_000).flat_map(each).collect::<Vec<u8>>();
     let floods: [(&str, Vec<u8>); 6] = [
@@ -269,7 +269,7 @@ async fn floods_of_frames_end_in_a_goaway_and_not_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_not_grpc_or_no_message_are_the_callers_fault() {
+async fn requests_without_grpc_or_a_valid_message_are_the_callers_fault() {
     let server = Server::start(&[]).await;
     let mut raw = Raw::connect(&server, WINDOW).await;
     let ok = embed(1);
@@ -282,7 +282,7 @@ async fn requests_that_are_not_grpc_or_no_message_are_the_callers_fault() {
     let negative = raw.call(EMBED, &[("grpc-timeout", "-1S")], message(0, &ok)).await;
     assert_eq!(negative.grpc, INVALID_ARGUMENT, "{negative:?}");
 
-    // The same text: its vector is known by now.
+    // The text is the same: its vector is cached by now.
     let too_late = raw.call(EMBED, &[("grpc-timeout", "0n")], message(0, &ok)).await;
     assert_eq!(too_late.grpc, DEADLINE_EXCEEDED, "{too_late:?}");
 
@@ -309,7 +309,7 @@ async fn requests_that_are_not_grpc_or_no_message_are_the_callers_fault() {
     }
     let large = zstd::encode_all(&vec![0; (16 << 20) + 1][..], 3).unwrap();
     assert_eq!(raw.call(EMBED, &zstd, message(1, &large)).await.grpc, OUT_OF_RANGE);
-    // Several messages of a stream in any pieces, compressed or not.
+    // Several messages of a stream, in any pieces, compressed or not.
     let text = EmbedRequest { texts: vec!["word ".repeat(40_000)], ..Default::default() }.encode_to_vec();
     let packed = zstd::encode_all(&text[..], 3).unwrap();
     let (response, mut stream) = raw.begin(EMBED_STREAM, &zstd).await;

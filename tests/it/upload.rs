@@ -1,4 +1,4 @@
-//! `Upload`: what is committed is there, what is wrong is reported, and a broken stream leaves both true.
+//! `Upload`: committed documents are there, wrong ones are reported, and both hold when a stream breaks.
 
 use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::query::Query as By;
@@ -94,7 +94,7 @@ async fn a_document_with_a_known_id_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_equal_ids_in_one_message_the_last_stays() {
+async fn the_last_of_equal_ids_in_one_message_stays() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     let last = upload(&mut client, "c", vec![document("a", "first"), document("a", "second")]).await;
@@ -171,7 +171,7 @@ async fn a_stream_has_one_collection_with_a_proper_name() {
         let status = upload_all(&mut client, messages).await.unwrap_err();
         assert_eq!((status.code(), wrong_fields(&status)), (Code::InvalidArgument, vec!["collection".to_owned()]));
     }
-    // What came before the wrong message was committed.
+    // The documents before the wrong message were committed.
     assert_eq!(ids(&mut client, "c").await, ["00000"]);
 }
 

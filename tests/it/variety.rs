@@ -1,4 +1,4 @@
-//! Hits of `TopK` that differ: by diversity, and by groups of documents. And many queries in one call.
+//! `TopK` with hits that differ, by diversity and by groups of documents; and many queries in one call.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 
 use crate::harness::{Server, dot, upload, wrong_fields};
 
-/// Documents of the shelf. The n-th is the farther from the first, the greater n is.
+/// The number of documents on the shelf. Their distance from the first grows with their number.
 const N: usize = 300;
 
 fn query(by: By) -> Query {
@@ -30,7 +30,8 @@ fn string(value: &str) -> Value {
     Value { kind: Some(Kind::StringValue(value.to_owned())) }
 }
 
-/// Nine tenths are by Ann, and they come first; each of the others by an author of their own, a few by several or none.
+/// Returns the author: nine tenths are by Ann, and they come first. The others each have an author of their own; a few
+/// have several authors or none.
 fn author(n: usize) -> Option<Value> {
     match n {
         0..270 => Some(string("Ann")),
@@ -40,7 +41,7 @@ fn author(n: usize) -> Option<Value> {
     }
 }
 
-/// What must be alone is told apart by its id.
+/// Returns the group of a hit. A document that must be a group of its own is named by its id.
 fn group_of(hit: &Hit) -> String {
     let n = hit.id[1..].parse().unwrap();
     match author(n).and_then(|value| value.kind) {
@@ -90,12 +91,12 @@ fn ids(hits: &[Hit]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_each_group_the_best_are_found_and_k_hits_whatever_one_group_holds() {
+async fn the_best_of_each_group_are_found_and_k_hits_however_large_one_group_is() {
     let server = Server::start(&[]).await;
     let mut client = shelf(&server).await;
     let all = hits(&mut client, search(N as u32)).await;
     assert_eq!(all.len(), N);
-    // 1 by Ann, 10 by others, 10 that are groups of their own; then up to twice as many of those that have them.
+    // 1 by Ann, 10 by others, 10 that are groups of their own; then up to twice as many of those that have more.
     for (k, size, possible) in [(1, 1, 21), (5, 0, 21), (100, 1, 21), (300, 2, 32), (300, 300, 300)] {
         let grouped = hits(&mut client, by_author(k, size)).await;
         assert_eq!(grouped.len(), possible.min(k as usize), "k {k}, size {size}");
@@ -121,7 +122,7 @@ async fn groups_keep_to_filters_and_the_least_score() {
     let mut client = shelf(&server).await;
     let filter = Condition::Text("book.author = Ann or book.author = 'Bob 140'".to_owned());
     let request = TopKRequest { filter: Some(Filter { condition: Some(filter) }), ..by_author(100, 2) };
-    // A list matches by one of its elements, and is alone.
+    // A list matches by one of its elements, and is a group of its own.
     let expected = ["d000", "d001", "d280", "d281", "d290", "d291", "d292", "d293", "d294"];
     assert_eq!(ids(&hits(&mut client, request).await), expected);
     let all = hits(&mut client, search(N as u32)).await;
@@ -132,7 +133,7 @@ async fn groups_keep_to_filters_and_the_least_score() {
     assert_eq!(hits(&mut client, unknown).await, hits(&mut client, search(7)).await);
 }
 
-/// The formula, word for word, over hits with their vectors, best first.
+/// The formula, applied literally to hits with their vectors, best first.
 fn marginal_relevance(pool: &[Hit], diversity: f32, k: usize) -> Vec<&str> {
     let vector = |hit: &Hit| hit.vector.clone().unwrap().values;
     let mut chosen: Vec<&Hit> = vec![&pool[0]];
@@ -151,7 +152,7 @@ fn marginal_relevance(pool: &[Hit], diversity: f32, k: usize) -> Vec<&str> {
 async fn diversity_chooses_hits_by_marginal_relevance_and_leaves_their_scores() {
     let server = Server::start(&[]).await;
     let mut client = shelf(&server).await;
-    // Beside the documents: scores and cosines to the nearest document would be the same otherwise.
+    // The query is beside the documents: otherwise scores would equal the cosines to the nearest document.
     let mut beside = direction(200);
     beside.values[3] = 0.5;
     let queries = || vec![query(By::Vector(beside.clone()))];
@@ -168,7 +169,7 @@ async fn diversity_chooses_hits_by_marginal_relevance_and_leaves_their_scores() 
             assert_eq!(Some(hit.score), all.iter().find(|other| other.id == hit.id).map(|other| other.score));
         }
     }
-    // Groups first: what is chosen from are the 21 of them.
+    // Groups are formed first: the choice is among these 21.
     let grouped = hits(&mut client, TopKRequest { with_vector: true, ..by_author(100, 1) }).await;
     let varied = hits(&mut client, TopKRequest { diversity: 0.5, ..by_author(5, 1) }).await;
     assert_eq!(ids(&varied), marginal_relevance(&grouped, 0.5, 5));

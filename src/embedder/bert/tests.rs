@@ -44,7 +44,7 @@ fn config(
     }
 }
 
-/// The same configuration for candle-transformers.
+/// The configuration in the form of candle-transformers.
 fn candle(config: &Architecture) -> Config {
     Config {
         vocab_size: config.vocab_size,

@@ -1,4 +1,4 @@
-//! Each rule, seen to fail on a few made-up files, and to hold on their like.
+//! Tests of the rules on a few made-up files: each fails on a breach, and holds otherwise.
 
 use super::rules::{Table, broken_doors, circles, homeless_unsafe, table, turned_arrows};
 use super::source::Sources;
@@ -24,7 +24,7 @@ fn a_circle_through_grouped_imports_is_found_and_told() {
         ("b.rs", "use {crate::c::{C as Renamed}, std::fmt}; pub struct B(Renamed);"),
         ("c.rs", "pub struct C(crate::a::A); pub struct Other;"),
     ]);
-    // The shortest: the other one leads through b.
+    // This is the shortest circle: the other one leads through b.
     assert_eq!(found, ["a.rs uses Other of c.rs, c.rs uses crate::a::A of a.rs"]);
 }
 

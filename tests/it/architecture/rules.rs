@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::source::{Reference, Sources, Target, top_module};
 
-/// A name, and all that belongs to it.
+/// A name, and everything that belongs to it.
 pub type Table = BTreeMap<String, BTreeSet<String>>;
 
-/// The rows of the table in `text` whose head is `head`, by their first cell. Names stand in backticks and the rest is
-/// prose. Crates have the names that code gives them, and paths are those under `src`.
+/// Reads the rows of the table in `text` whose head is `head`, by their first cell. Names stand in backticks; the rest
+/// is prose. Crates have their names in code, and paths are relative to `src`.
 pub fn table(text: &str, head: &str) -> Table {
     let mut lines = text.lines().skip_while(|line| *line != head);
     assert!(lines.next().is_some(), "ARCHITECTURE.md has no table with the head {head}");
@@ -26,7 +26,7 @@ pub fn table(text: &str, head: &str) -> Table {
     table
 }
 
-/// Circles of files: from each group of files that lead to each other, the shortest.
+/// Finds circles of files: the shortest one in each group of files that lead to each other.
 pub fn circles(sources: &Sources) -> Vec<String> {
     let mut graph: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for Reference { from, path, to, is_test, .. } in sources.references() {
@@ -70,7 +70,8 @@ fn shortest_circle(graph: &BTreeMap<String, BTreeMap<String, String>>, start: &s
     None
 }
 
-/// Uses of a module by one that must not, and rows that nobody needs. `arrows`: by module, those that it may use.
+/// Finds uses of a module by one that must not use it, and rows that nothing needs. `arrows`: by module, the modules
+/// that it may use.
 pub fn turned_arrows(sources: &Sources, arrows: &Table) -> Vec<String> {
     let mut unused = arrows.clone();
     let modules = sources.top_modules();
@@ -97,8 +98,8 @@ pub fn turned_arrows(sources: &Sources, arrows: &Table) -> Vec<String> {
     faults
 }
 
-/// Crates that are named outside of their doors, and doors that nobody goes through. `doors`: by crate, the paths under `src` of those
-/// that may name it, files or folders.
+/// Finds crates that are named outside their doors, and doors that nothing uses. `doors`: by crate, the paths under
+/// `src` of the files or folders that may name it.
 pub fn broken_doors(sources: &Sources, doors: &Table) -> Vec<String> {
     let mut unused = doors.clone();
     let mut faults = Vec::new();
@@ -114,13 +115,13 @@ pub fn broken_doors(sources: &Sources, doors: &Table) -> Vec<String> {
     faults
 }
 
-/// Files with `unsafe` outside of its homes, which are modules.
+/// Finds files with `unsafe` outside its homes, which are modules.
 pub fn homeless_unsafe(sources: &Sources, homes: &[&str]) -> Vec<String> {
     let homeless = sources.unsafe_files().into_iter().filter(|file| !homes.contains(&top_module(file)));
     homeless.map(|file| format!("{file} is unsafe")).collect()
 }
 
-/// `door` is the file, a folder around it, or the file of the module that it is a part of.
+/// True if `door` is the file, a folder around it, or the file of a module that contains it.
 fn is_within(file: &str, door: &str) -> bool {
     let module = door.strip_suffix(".rs").map(|module| format!("{module}/"));
     file == door

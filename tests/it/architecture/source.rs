@@ -1,8 +1,8 @@
-//! The sources of the crate, parsed: each file, the modules in it, and what it names of other files and of other crates.
+//! The parsed sources of the crate: each file, the modules in it, and the names that it uses of other files and crates.
 //!
-//! Names are resolved as the compiler resolves them, as far as a crate like ours needs it: `crate::`, `self::`, `super::`,
+//! Names are resolved as the compiler resolves them, as far as our crate needs it: `crate::`, `self::`, `super::`,
 //! grouped and renamed imports, globs, imports of modules, re-exports, and paths in code, macros and attributes. A name
-//! that a macro defines is taken to be in the module whose path it has.
+//! that a macro defines counts as defined in the module of its path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, Meta, UseTree, Visibility};
 
-/// Segments of a path, or of a module's place in the crate.
+/// The segments of a path, or of a module's place in the crate.
 type Names = Vec<String>;
 
 /// The whole crate.
@@ -20,11 +20,11 @@ pub struct Sources {
     modules: BTreeMap<Names, Module>,
 }
 
-/// A module, which may be a part of a file.
+/// A module. It may be a part of a file.
 #[derive(Default)]
 struct Module {
     file: String,
-    /// Only tests are compiled with it.
+    /// True if it is compiled for tests only.
     is_test: bool,
     children: BTreeSet<String>,
     items: BTreeSet<String>,
@@ -33,26 +33,26 @@ struct Module {
     globs: Vec<Names>,
 }
 
-/// Something that a file names.
+/// A name that a file uses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reference {
     /// The file.
     pub from: String,
     /// The path as it is written.
     pub path: String,
-    /// The module that the path names from the crate's root: `kernel` of `crate::kernel::dot`. `None`: the path does not
-    /// begin there, or names another crate.
+    /// The module that the path names from the crate's root: `kernel` of `crate::kernel::dot`. `None`: the path does
+    /// not begin there, or names another crate.
     pub module: Option<String>,
-    /// What the path leads to.
+    /// The item that the path leads to.
     pub to: Target,
-    /// Only tests are compiled with it.
+    /// True if it is compiled for tests only.
     pub is_test: bool,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// An item that this file defines, and that the other one uses.
+    /// An item that this file defines and that the other one uses.
     File(String),
     /// A module, or an item that is passed on by `pub use`: a signpost, which uses nothing itself.
     Signpost,
@@ -67,7 +67,7 @@ enum Found {
 }
 
 impl Sources {
-    /// The files under `src` of the crate at `root`.
+    /// Reads the files under `src` of the crate at `root`.
     pub fn read(root: &Path) -> Self {
         fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -85,7 +85,7 @@ impl Sources {
         Self::parse(texts)
     }
 
-    /// Files by their paths under `src`.
+    /// Parses files, given by their paths under `src`.
     pub fn parse(texts: impl IntoIterator<Item = (String, String)>) -> Self {
         let parsed = texts.into_iter().map(|(file, text)| {
             let code = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -108,7 +108,7 @@ impl Sources {
         self.files.keys().map(|file| top_module(file)).collect()
     }
 
-    /// Everything that files name of each other and of other crates, each once.
+    /// Returns all names that files use of each other and of other crates, each once.
     pub fn references(&self) -> BTreeSet<Reference> {
         let mut references = BTreeSet::new();
         for (file, code) in &self.files {
@@ -120,7 +120,7 @@ impl Sources {
         references
     }
 
-    /// The files that have `unsafe` code, or allow it.
+    /// Returns the files that have `unsafe` code, or allow it.
     pub fn unsafe_files(&self) -> Vec<&str> {
         struct Search(bool);
         impl<'c> Visit<'c> for Search {
@@ -154,7 +154,7 @@ impl Sources {
         self.files.iter().filter(|(_, code)| has_unsafe(code)).map(|(file, _)| file.as_str()).collect()
     }
 
-    /// What only tests declare is a test, with all below it.
+    /// Marks everything below a declaration for tests as for tests too.
     fn spread_tests(&mut self) {
         let tests: Vec<Names> =
             self.modules.iter().filter(|(_, module)| module.is_test).map(|(place, _)| place.clone()).collect();
@@ -163,7 +163,7 @@ impl Sources {
         }
     }
 
-    /// What `path` means in the module at `at`. `asked`: the names that are being resolved, to end in circles of imports.
+    /// Resolves `path` in the module at `at`. `asked`: the names in resolution, so that circles of imports end.
     fn resolve(&self, at: &[String], path: &[String], asked: &mut BTreeSet<(Names, String)>) -> Option<Found> {
         let (first, mut rest) = path.split_first()?;
         let mut found = match first.as_str() {
@@ -179,7 +179,7 @@ impl Sources {
             "Self" => return None,
             name => match self.in_module(at, name, asked) {
                 Some(found) => found,
-                // A name alone is a variable, or the standard library's.
+                // A single name is a variable, or belongs to the standard library.
                 None if rest.is_empty() => return None,
                 None => Found::Crate(name.to_owned()),
             },
@@ -212,14 +212,14 @@ impl Sources {
     }
 }
 
-/// `a/b.rs` and `a/b/mod.rs` are the module a::b.
+/// Returns the module a::b for `a/b.rs` and `a/b/mod.rs`.
 fn place(file: &str) -> Names {
     let stem = file.strip_suffix(".rs").unwrap_or(file);
     let stem = stem.strip_suffix("/mod").unwrap_or(stem);
     if stem == "lib" { Names::new() } else { stem.split('/').map(str::to_owned).collect() }
 }
 
-/// The module of the crate's root that a file belongs to.
+/// Returns the root's module that a file belongs to.
 pub fn top_module(file: &str) -> &str {
     let first = file.split('/').next().unwrap_or(file);
     first.strip_suffix(".rs").unwrap_or(first)
@@ -269,7 +269,7 @@ fn name(item: &Item) -> Option<String> {
     Some(ident.to_string())
 }
 
-/// The paths that a use declaration imports, each with the name it has then; `None`: all that is there.
+/// Returns the paths that a use declaration imports, each with its local name; `None` stands for a glob.
 fn imports(tree: &UseTree, prefix: &mut Names, found: &mut Vec<(Names, Option<String>)>) {
     match tree {
         UseTree::Path(path) => {
@@ -299,11 +299,11 @@ fn imports(tree: &UseTree, prefix: &mut Names, found: &mut Vec<(Names, Option<St
     }
 }
 
-/// The paths among tokens, as they are printed.
+/// Finds the paths among tokens, as they are printed.
 fn paths_in(tokens: &str) -> Vec<Names> {
     let mut paths: Vec<Names> = Vec::new();
     let mut characters = tokens.chars().peekable();
-    // Whether the next name goes on with the last path.
+    // True if the next name continues the last path.
     let mut goes_on = false;
     while let Some(character) = characters.next() {
         match character {
@@ -334,7 +334,7 @@ fn paths_in(tokens: &str) -> Vec<Names> {
             }
             c if c.is_whitespace() => {}
             _ => {
-                // `<T>::name` is nobody's path.
+                // `<T>::name` is not a path to an item.
                 goes_on = false;
                 paths.push(Names::new());
             }
@@ -394,13 +394,13 @@ struct Reader<'s> {
     sources: &'s Sources,
     file: &'s str,
     at: Names,
-    /// How many of what surrounds this are for tests.
+    /// The number of surrounding scopes that are for tests.
     tests: usize,
     found: &'s mut BTreeSet<Reference>,
 }
 
 impl Reader<'_> {
-    /// A path in code; `passed_on`: by `pub use`.
+    /// Records a path in code. `passed_on`: it stands in a `pub use`.
     fn note(&mut self, path: &[String], passed_on: bool) {
         let Some(found) = self.sources.resolve(&self.at, path, &mut BTreeSet::new()) else { return };
         let to = match found {
@@ -409,7 +409,7 @@ impl Reader<'_> {
             Found::Item(_) | Found::Module(_) => Target::Signpost,
         };
         let module = self.root_module_of(path);
-        // A single name that is no import is a variable, or of this file.
+        // A single name that is not an import is a variable, or belongs to this file.
         if matches!(&to, Target::File(file) if file == self.file) || (to == Target::Signpost && module.is_none()) {
             return;
         }
@@ -417,7 +417,7 @@ impl Reader<'_> {
         self.found.insert(Reference { from, path, module, to, is_test: self.tests > 0 });
     }
 
-    /// The module of the crate's root that a path begins with.
+    /// Returns the root's module that a path begins with.
     fn root_module_of(&self, path: &[String]) -> Option<String> {
         match path.first()?.as_str() {
             "crate" | "cognate" => path.get(1).cloned(),
@@ -426,7 +426,7 @@ impl Reader<'_> {
                 let place = &self.at[..self.at.len().checked_sub(up)?];
                 place.first().or(path.get(up)).cloned()
             }
-            // Only the root's own modules begin there without `crate`.
+            // Without `crate`, only the root's own modules begin there.
             first if self.at.is_empty() && self.sources.modules[&self.at].children.contains(first) => {
                 Some(first.to_owned())
             }
@@ -462,7 +462,7 @@ impl<'c> Visit<'c> for Reader<'_> {
                         path.insert(0, "::".to_owned());
                     }
                     match name {
-                        // A module that all is taken of: whatever it is, it is there.
+                        // A glob uses the module, whichever names it takes.
                         None if is_private => reader.note(&[path, vec!["*".to_owned()]].concat(), false),
                         _ => reader.note(&path, !is_private),
                     }
