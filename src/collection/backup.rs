@@ -5,9 +5,8 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::backup_turns::Turn;
 use super::disk;
 use super::store::Store;
 use crate::compute::stop::Stop;
@@ -38,25 +37,6 @@ pub struct Backup {
     /// The whole file, positioned at its beginning.
     pub file: File,
     _turn: Turn,
-}
-
-/// Lets one backup at a time be made or read.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Turns(Arc<AtomicBool>);
-
-struct Turn(Arc<AtomicBool>);
-
-impl Turns {
-    fn take(&self) -> Option<Turn> {
-        let was_taken = self.0.swap(true, Ordering::Acquire);
-        (!was_taken).then(|| Turn(Arc::clone(&self.0)))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
 }
 
 impl Store {

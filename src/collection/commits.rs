@@ -10,11 +10,12 @@
 //! and when searches find the documents. A refused operation leaves nothing behind and fails no other.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::budget::{Exchange, Full, Usage};
-use super::disk::{self, Change, Disk, Put, Record, Rejected};
+use super::budget::{Exchange, Usage};
+use super::commit_queue::{Asker, CommitError, Done, Operation, QueuedOperation};
+use super::disk::{Change, Put, Record};
 use super::distinct::{NewFields, TooManyFields};
 use super::document::{DocId, Document};
 use super::documents::Documents;
@@ -22,69 +23,7 @@ use super::filter::Filter;
 use super::matching::Matching;
 use super::metadata::Metadata;
 use super::single::Collection;
-use crate::compute::stop::{Stop, Stopped};
-
-/// Reasons why an operation changed nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// The collection was deleted while the caller still held it.
-    #[error("the collection was deleted meanwhile")]
-    Deleted,
-    /// A quota does not allow the documents.
-    #[error(transparent)]
-    Full(#[from] Full),
-    /// The caller has gone.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-    /// The disk refused the change.
-    #[error(transparent)]
-    Disk(disk::CommitError),
-}
-
-impl From<disk::CommitError> for CommitError {
-    fn from(error: disk::CommitError) -> Self {
-        match error {
-            disk::CommitError::Rejected(Rejected::NoCollection(_)) => Self::Deleted,
-            other => Self::Disk(other),
-        }
-    }
-}
-
-/// The storage of a collection.
-pub(super) struct OnDisk {
-    pub disk: Arc<Disk>,
-    /// The collection's number there.
-    pub number: u32,
-}
-
-/// Operations that wait, and the lock of the leader.
-#[derive(Default)]
-pub(super) struct GroupCommit {
-    waiting: Mutex<Vec<QueuedOperation>>,
-    /// Locked by the leader. Holds the lowest unused row number.
-    turn: Mutex<u64>,
-}
-
-struct QueuedOperation {
-    operation: Operation,
-    done: Asker,
-}
-
-/// Result of an operation: the documents that it removed, and those that it could not add.
-#[derive(Debug, Clone, Default)]
-struct Done {
-    removed: Vec<DocId>,
-    refused: Vec<TooManyFields>,
-}
-
-/// Channel to the caller of an operation.
-type Asker = SyncSender<Result<Done, CommitError>>;
-
-enum Operation {
-    Put(Vec<Document>),
-    Remove(Vec<DocId>),
-    RemoveMatching(Filter, Stop),
-}
+use crate::compute::stop::Stop;
 
 /// The combined effect of several operations on the collection.
 #[derive(Default)]
@@ -104,13 +43,6 @@ impl Draft {
     fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
         let matches = |document: &Document| filter.matches(&document.content.fields().unwrap_or_default());
         self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(matches)).map(|(id, _)| id)
-    }
-}
-
-impl GroupCommit {
-    /// Makes the queue of a collection whose rows below `next_row` were used.
-    pub(super) fn new(next_row: u64) -> Self {
-        Self { waiting: Mutex::default(), turn: Mutex::new(next_row) }
     }
 }
 

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use roaring::RoaringBitmap;
 
 use super::budget::Usage;
+use super::changes::Changes;
 use super::columns::Columns;
 use super::columns::evaluate::{self, Corpus};
 use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
-use super::matching::Changes;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::Slot;
 

@@ -1,34 +1,15 @@
 //! Exports: the state of a collection at one moment, and the memory that they keep alive.
 //!
 //! An export shares every text and vector with the collection. Documents that are replaced or deleted meanwhile
-//! stay in memory until the export ends, so they stay counted in the budget of all collections until then.
-//!
-//! Invariant: a document that left while exports were open is counted until the last export that was open at that
-//! moment ends. That may be a little too long: an export that is past the document does not hold it any more.
+//! stay in memory until the export ends, so they stay counted in the budget of all collections until then:
+//! `open_exports` counts them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use super::budget::Budget;
 use super::filter::Filter;
 use super::listing::Listed;
 use super::matching::Matching;
+use super::open_exports::{ExportError, Kept};
 use super::single::Collection;
-use crate::compute::stop::{Stop, Stopped};
-
-/// Most open exports of one collection. Each holds a list of all documents.
-const MOST_OPEN: usize = 8;
-
-/// Reasons why an export does not begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ExportError {
-    /// The collection has the most exports that are allowed.
-    #[error("{MOST_OPEN} exports of this collection are in progress, which is the limit: wait for one to end")]
-    TooMany,
-    /// The caller has gone.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-}
+use crate::compute::stop::Stop;
 
 /// The documents of a collection at one moment, in id order. This iterator drops each document that it returned.
 pub struct Export {
@@ -50,45 +31,6 @@ impl Iterator for Export {
 
 impl ExactSizeIterator for Export {}
 
-/// The open exports of one collection, and the bytes that only they keep alive.
-pub(super) struct Exports {
-    budget_of_all: Arc<Budget>,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    next: u64,
-    /// By export number, in the order in which they began: bytes of documents that left while this export was the
-    /// latest.
-    kept: BTreeMap<u64, usize>,
-}
-
-/// Guard: the export is open as long as this lives.
-struct Kept {
-    exports: Arc<Exports>,
-    number: u64,
-    /// Bytes of the export's list.
-    list_bytes: usize,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let mut open = self.exports.lock();
-        let bytes = open.kept.remove(&self.number).unwrap_or(0);
-        // Exports that began earlier hold the same documents.
-        let earlier = open.kept.range_mut(..self.number).next_back();
-        let freed = match earlier {
-            Some((_, kept)) => {
-                *kept += bytes;
-                0
-            }
-            None => bytes,
-        };
-        self.exports.budget_of_all.replace(freed + self.list_bytes, 0);
-    }
-}
-
 impl Collection {
     /// The documents that match, or all of them, as they are now. Blocks while they are listed.
     pub fn export(&self, filter: Option<&Filter>, stop: &Stop) -> Result<Export, ExportError> {
@@ -105,50 +47,11 @@ impl Collection {
     }
 }
 
-impl Exports {
-    pub(super) fn new(budget_of_all: Arc<Budget>) -> Self {
-        Self { budget_of_all, open: Mutex::default() }
-    }
-
-    /// Bytes to keep counted if documents of this size leave now: all of them if an export is open, else 0.
-    pub(super) fn would_keep(&self, bytes: usize) -> usize {
-        if self.lock().kept.is_empty() { 0 } else { bytes }
-    }
-
-    /// Notes that documents of `bytes` left, of which `counted` are still in the budget of all collections. The
-    /// caller ensures that no search or export begins meanwhile.
-    pub(super) fn keep(&self, bytes: usize, counted: usize) {
-        let mut open = self.lock();
-        let kept = match open.kept.last_entry() {
-            Some(mut latest) => {
-                *latest.get_mut() += bytes;
-                bytes
-            }
-            None => 0,
-        };
-        self.budget_of_all.replace(counted, kept);
-    }
-
-    /// Opens an export whose list takes `list_bytes`.
-    fn open(self: &Arc<Self>, list_bytes: usize) -> Result<Kept, ExportError> {
-        let mut open = self.lock();
-        if open.kept.len() >= MOST_OPEN {
-            return Err(ExportError::TooMany);
-        }
-        let number = open.next;
-        open.next += 1;
-        open.kept.insert(number, 0);
-        self.budget_of_all.replace(0, list_bytes);
-        Ok(Kept { exports: Arc::clone(self), number, list_bytes })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::open_exports::MOST_OPEN;
     use super::super::{Content, DocId, Document, Model, Options, Quota, Store, Usage};
     use super::*;
     use crate::kernel::embedding::Embedding;

@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::maintenance_thread::MaintenanceThread;
 use super::single::Collection;
 use crate::machine::priority;
 
@@ -35,26 +36,14 @@ const MOST_REST: Duration = Duration::from_millis(500);
 /// The collections of a store, by name.
 pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
 
-/// Handle that wakes the maintenance thread.
-#[derive(Clone)]
-pub(super) struct MaintenanceThread(SyncSender<()>);
-
-impl MaintenanceThread {
-    /// Starts the thread. If that fails, searches compare with all vectors: correct, and slow.
-    pub(super) fn start(collections: Weak<Collections>) -> Self {
-        let (wake, woken) = sync_channel(1);
-        let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || run(&collections, &woken));
-        if let Err(error) = started {
-            tracing::error!(%error, "cannot start the maintenance thread: searches will compare with all documents");
-        }
-        Self(wake)
+/// Starts the thread. If that fails, searches compare with all vectors: correct, and slow.
+pub(super) fn start(collections: Weak<Collections>) -> MaintenanceThread {
+    let (thread, woken) = MaintenanceThread::new();
+    let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || run(&collections, &woken));
+    if let Err(error) = started {
+        tracing::error!(%error, "cannot start the maintenance thread: searches will compare with all documents");
     }
-
-    /// Announces work.
-    pub(super) fn wake(&self) {
-        // Full: the thread is about to look anyway. Disconnected: the store is gone.
-        let _ = self.0.try_send(());
-    }
+    thread
 }
 
 fn run(collections: &Weak<Collections>, woken: &Receiver<()>) {

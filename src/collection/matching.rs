@@ -1,15 +1,13 @@
 //! Documents that match a filter, kept up to date while documents change.
 //!
-//! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. [`Changes`] notes the
+//! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. [`Changes`](super::changes::Changes) notes the
 //! positions that they change, and the documents there are checked again, one by one, before the result is used.
 //!
-//! So a filter delays no commit, with one exception: it is evaluated under the lock if more than [`REMEMBERED`]
+//! So a filter delays no commit, with one exception: it is evaluated under the lock if more than [`REMEMBERED`](super::changes::REMEMBERED)
 //! changes overtook its evaluation [`ATTEMPTS`] times, or came between two queries of one call.
 //!
 //! Invariant: after `Matching::catch_up` the result is that of the present documents, as long as the same lock is
 //! held.
-
-use std::collections::VecDeque;
 
 use roaring::RoaringBitmap;
 
@@ -19,20 +17,8 @@ use super::filter::Filter;
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Number of remembered changes. A search that catches up takes up to 4 µs for each.
-const REMEMBERED: usize = 4_096;
-
 /// Number of evaluations that changes may overtake. After them, one evaluation keeps the documents locked.
 const ATTEMPTS: usize = 3;
-
-/// The latest changes of a collection's documents.
-#[derive(Default)]
-pub(super) struct Changes {
-    /// Number of changes since the start.
-    total: u64,
-    /// The positions that the latest changes touched, oldest first.
-    latest: VecDeque<u32>,
-}
 
 /// The positions of the documents that match a filter.
 #[derive(Debug, Clone)]
@@ -41,34 +27,6 @@ pub struct Matching {
     positions: RoaringBitmap,
     /// Number of changes that the result includes.
     seen: u64,
-}
-
-impl Changes {
-    /// Notes that the document at this position changed or left.
-    pub(super) fn note(&mut self, position: u32) {
-        self.total += 1;
-        if self.latest.len() == REMEMBERED {
-            self.latest.pop_front();
-        }
-        self.latest.push_back(position);
-    }
-
-    /// Number of changes since the start.
-    pub(super) fn total(&self) -> u64 {
-        self.total
-    }
-
-    /// True if one of these positions may have changed after the first `seen` changes.
-    pub(super) fn touched(&self, positions: &RoaringBitmap, seen: u64) -> bool {
-        self.since(seen).is_none_or(|mut changed| changed.any(|position| positions.contains(position)))
-    }
-
-    /// The positions that changed after the first `seen` changes; `None` if they are no longer remembered.
-    fn since(&self, seen: u64) -> Option<impl Iterator<Item = u32>> {
-        let new = usize::try_from(self.total.checked_sub(seen)?).ok()?;
-        let known = self.latest.len().checked_sub(new)?;
-        Some(self.latest.iter().skip(known).copied())
-    }
 }
 
 impl Matching {
@@ -84,7 +42,7 @@ impl Matching {
 
     /// True if documents changed since.
     pub(super) fn is_behind(&self, here: &Documents) -> bool {
-        self.seen != here.changes().total
+        self.seen != here.changes().total()
     }
 
     /// Brings the positions up to date with the documents, which the caller has locked.
@@ -102,7 +60,7 @@ impl Matching {
         } else {
             self.positions = here.positions(&self.filter, stop)?;
         }
-        self.seen = here.changes().total;
+        self.seen = here.changes().total();
         Ok(())
     }
 
@@ -115,7 +73,7 @@ impl Collection {
     /// Evaluates a filter. A call evaluates it once, and runs `Matching::catch_up` before each use.
     pub fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
         for _ in 0..ATTEMPTS {
-            let seen = self.read().changes().total;
+            let seen = self.read().changes().total();
             let positions = evaluate::matching(filter, &|| self.read(), stop)?;
             let matching = Matching { filter: filter.clone(), positions, seen };
             if !matching.is_outrun(&self.read()) {
@@ -129,7 +87,7 @@ impl Collection {
 impl Documents {
     /// Evaluates a filter while the documents are locked.
     pub(super) fn matching(&self, filter: &Filter, stop: &Stop) -> Result<Matching, Stopped> {
-        Ok(Matching { filter: filter.clone(), positions: self.positions(filter, stop)?, seen: self.changes().total })
+        Ok(Matching { filter: filter.clone(), positions: self.positions(filter, stop)?, seen: self.changes().total() })
     }
 }
 
@@ -140,6 +98,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::changes::REMEMBERED;
     use super::super::filter::text;
     use super::super::{Content, DocId, Document, Model, Options, Store};
     use super::*;

@@ -10,11 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
-use super::commits::{GroupCommit, OnDisk};
+use super::commit_queue::{GroupCommit, OnDisk};
 use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
-use super::exports::Exports;
-use super::maintenance::MaintenanceThread;
+use super::maintenance_thread::MaintenanceThread;
+use super::open_exports::Exports;
 use crate::index::{self, Index, Quality, SegmentStorage, Slot, Vector};
 use crate::machine::allocator;
 

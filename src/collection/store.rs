@@ -9,12 +9,13 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::backup::Turns;
+use super::backup_turns::Turns;
 use super::budget::{Budget, Full, Limit, Quota, Usage};
-use super::commits::OnDisk;
+use super::commit_queue::OnDisk;
 use super::disk::{self, Change, Disk, NewCollection};
 use super::load::{self, OpenError};
-use super::maintenance::{Collections, MaintenanceThread};
+use super::maintenance::{self, Collections};
+use super::maintenance_thread::MaintenanceThread;
 use super::options::Options;
 use super::single::{Collection, New};
 use crate::index::{self, SegmentStorage};
@@ -95,7 +96,7 @@ impl Store {
         let indexes = disk.as_ref().map(|disk| disk.subdirectory(INDEXES)).transpose()?;
         let collections = Arc::<Collections>::default();
         let store = Self {
-            maintenance: MaintenanceThread::start(Arc::downgrade(&collections)),
+            maintenance: maintenance::start(Arc::downgrade(&collections)),
             collections,
             changes: Mutex::default(),
             index: options.index,
