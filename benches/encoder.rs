@@ -24,7 +24,7 @@ use cognate::embedder::bert::cpu::Cpu;
 use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS};
 use cognate::kernel::peak;
 use cognate::machine::cpu;
-use cognate::machine::team::Team;
+use cognate::machine::team::Leader;
 use cognate::model::{Activation, Architecture, Family, Pooling};
 use workload::Random;
 
@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let flop: f64 = texts.iter().map(|ids| architecture(&config).operations(ids.len())).sum();
         let beside = best(rounds.min(2), || candle_embed(&candle, &texts).expect("candle embeds"));
         for precision in [Precision::F32, Precision::Int8] {
-            let backend = backend(precision, Arc::default());
+            let backend = backend(precision, Leader::default());
             let bert = Bert::load(weights(), &architecture(&config), &backend, CPU_BLOCK_TOKENS)?;
             let measured = match precision {
                 Precision::F32 => peak::flops,
@@ -94,7 +94,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for precision in [Precision::F32, Precision::Int8] {
         let bert =
-            Bert::load(weights(), &architecture(&config), &backend(precision, Arc::default()), CPU_BLOCK_TOKENS)?;
+            Bert::load(weights(), &architecture(&config), &backend(precision, Leader::default()), CPU_BLOCK_TOKENS)?;
         for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
             let milliseconds = 1e3 * single(&bert, precision, threads, 100 * rounds);
             println!("{precision:9} one text of 16 tokens on {threads} threads: p50 {milliseconds:.2} ms");
@@ -103,14 +103,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn backend(precision: Precision, team: Arc<Team>) -> Cpu {
-    Cpu::new(cpu::level(), precision, team)
+fn backend(precision: Precision, leader: Leader) -> Cpu {
+    Cpu::new(cpu::level(), precision, leader)
 }
 
 /// The median of the seconds that one short text takes, with `threads - 1` threads helping.
 fn single(bert: &Bert<Cpu>, precision: Precision, threads: usize, times: usize) -> f64 {
-    let (team, over) = (Arc::<Team>::default(), AtomicBool::new(false));
-    let mut scratch = bert.scratch(backend(precision, Arc::clone(&team)));
+    let (leader, over) = (Leader::default(), AtomicBool::new(false));
+    let team = Arc::clone(leader.team());
+    let mut scratch = bert.scratch(backend(precision, leader));
     let ids: Vec<u32> = (0..16).map(|i| i * 61 % 1000).collect();
     thread::scope(|scope| {
         (1..threads).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)))));
@@ -153,7 +154,7 @@ fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
 }
 
 fn embed(bert: &Bert<Cpu>, precision: Precision, texts: &[Vec<u32>]) {
-    let mut scratch = bert.scratch(backend(precision, Arc::default()));
+    let mut scratch = bert.scratch(backend(precision, Leader::default()));
     for batch in texts.chunks(BATCH) {
         let ids: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
         let vectors = bert.pooled(&ids, Pooling::Mean, &mut scratch).expect("ids are below the vocabulary's end");

@@ -8,7 +8,7 @@ use super::{About, Classifier, Works, built_in, scores};
 use crate::compute::Pools;
 use crate::embedder::{Embedder, kept};
 use crate::inference::{self, Inference, Model, Parts, Reading, Run, Tokenizer, TokenizerError};
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 use crate::model::{self, CardError, ClassifierCard, GraphFile, Problem};
 use crate::onnx::{self, Graph, GraphSource, ProbeError, Runtime, Scale, SharedGraph, Wanted};
 
@@ -278,7 +278,7 @@ fn problem(card: &ClassifierCard, graph: &Graph, scores: usize) -> Result<Proble
 struct GraphModel(SharedGraph);
 
 impl Model for GraphModel {
-    fn for_thread(&self, _: Arc<Team>) -> Run {
+    fn for_thread(&self, _: Leader) -> Run {
         let graph = self.0.clone();
         Box::new(move |batch| {
             let mut output = graph.run(batch)?;

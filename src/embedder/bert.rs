@@ -100,15 +100,6 @@ pub struct Scratch<B: Backend> {
     first: B::Rows,
 }
 
-/// The vectors of all tokens after the last layer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hidden {
-    /// `[tokens][hidden_size]`, the sequences one after the other.
-    pub values: Vec<Vec<f32>>,
-    /// Sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
-    pub cu_seqlens: Vec<usize>,
-}
-
 /// An encoder of BERT's family with its weights packed for one device.
 pub struct Bert<B: Backend> {
     hidden_size: usize,
@@ -213,21 +204,6 @@ impl<B: Backend> Bert<B> {
             inner: B::Rows::default(),
             first: B::Rows::default(),
         }
-    }
-
-    /// Computes every token's vector after the last layer. Each sequence has at least one token, and at most as many as
-    /// the model has positions.
-    pub fn forward(&self, sequences: &[&[u32]], scratch: &mut Scratch<B>) -> Result<Hidden, EncodeError> {
-        self.check(sequences)?;
-        let mut hidden = Hidden { values: Vec::new(), cu_seqlens: vec![0] };
-        for block in blocks(sequences, self.block_tokens) {
-            self.embed(block, scratch)?;
-            self.layers.iter().try_for_each(|layer| self.layer(layer, Queries::All, scratch))?;
-            let before = hidden.values.len();
-            hidden.values.extend(scratch.backend.values(&scratch.hidden)?);
-            hidden.cu_seqlens.extend(scratch.sequences.cu_seqlens[1..].iter().map(|start| before + start));
-        }
-        Ok(hidden)
     }
 
     /// Computes one vector for each sequence, `[hidden_size]`, not normalised.

@@ -14,7 +14,7 @@ use super::onnx::OnnxEncoder;
 use super::options::{Backend, Options, Precision};
 use crate::inference::{Model, Run};
 use crate::machine::cpu;
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 use crate::model::{Card, Pooling};
 
 /// A loaded model, shared by the workers.
@@ -77,7 +77,7 @@ impl Encoder {
         };
         Ok(match device {
             Device::Cpu => {
-                let backend = Cpu::new(cpu::level(), precision, Arc::default());
+                let backend = Cpu::new(cpu::level(), precision, Leader::default());
                 let bert = Bert::load(weights, &card.architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
                 Self::Cpu(Arc::new(bert), precision, card.pooling)
             }
@@ -100,12 +100,12 @@ impl Encoder {
 }
 
 impl Model for Encoder {
-    /// Returns a function that computes pooled vectors, `[texts][dimensions]`, not normalised. On a CPU the threads of
-    /// `team` share its work.
-    fn for_thread(&self, team: Arc<Team>) -> Run {
+    /// Returns a function that computes pooled vectors, `[texts][dimensions]`, not normalised. On a CPU the team of
+    /// `leader` shares its work.
+    fn for_thread(&self, leader: Leader) -> Run {
         match self {
             Self::Cpu(bert, precision, pooling) => {
-                running(Arc::clone(bert), Cpu::new(cpu::level(), *precision, team), *pooling)
+                running(Arc::clone(bert), Cpu::new(cpu::level(), *precision, leader), *pooling)
             }
             Self::Accelerator(bert, backend, pooling) => running(Arc::clone(bert), backend.clone(), *pooling),
             Self::Onnx(encoder) => encoder.run(),

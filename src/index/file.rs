@@ -256,7 +256,7 @@ fn damaged(what: &'static str) -> io::Error {
 
 /// Reads a file and checks everything except its rows.
 fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
-    let file = Arc::new(Mapping::of(&files::open_to_read(path)?)?);
+    let file = Arc::new(Mapping::open(path)?);
     let header = file.get(..HEADER_BYTES).ok_or_else(|| damaged("it is shorter than a header"))?;
     let header: &[u64] = bytemuck::cast_slice(header);
     let [magic, of_dimensions, vectors, nodes, entries, checksum_of_file, ..] = *header else {

@@ -43,6 +43,7 @@ pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, WhenFull};
+use crate::machine::team::Leader;
 use cache::Cache;
 use key::Keys;
 use scheduler::Scheduler;
@@ -176,7 +177,7 @@ impl Shared {
 
 fn self_test(parts: &Parts) -> Result<(), StartError> {
     let text = parts.tokenizer.tokens("A model that answers this is ready.")?;
-    let mut model = parts.model.for_thread(Arc::default());
+    let mut model = parts.model.for_thread(Leader::default());
     let problem = match run(&mut model, &[&text.ids]).as_deref() {
         Ok([row]) if row.len() == parts.width => return Ok(()),
         Ok([row]) => format!("it gave {} values for a text, and its configuration says {}", row.len(), parts.width),

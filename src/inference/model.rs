@@ -1,13 +1,11 @@
 //! The interface between a model and the threads that run it.
 
-use std::sync::Arc;
-
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 
 /// A model that turns token ids into numbers. The threads that run it share it.
 pub trait Model: Send + Sync + 'static {
-    /// Prepares the model for one thread. Threads that help `team` may share its work.
-    fn for_thread(&self, team: Arc<Team>) -> Run;
+    /// Prepares the model for one thread. The team of `leader` may share its work.
+    fn for_thread(&self, leader: Leader) -> Run;
 }
 
 /// A function that runs batches in one thread, with memory of its own. A batch is the token ids of each text, none of

@@ -16,6 +16,7 @@ use super::single_flight::SingleFlight;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
 use crate::machine::priority;
+use crate::machine::team::Leader;
 
 /// A worker. All its parts are shared with the other workers.
 #[derive(Clone)]
@@ -48,17 +49,18 @@ impl Worker {
     /// Puts batches through the model until the scheduler closes.
     pub fn run(&self) {
         priority::lower(priority::MODEL);
-        let team = Arc::default();
-        let mut model = self.model.for_thread(Arc::clone(&team));
+        let leader = Leader::default();
+        let team = Arc::clone(leader.team());
+        let mut model = self.model.for_thread(leader);
         while let Some(work) = self.scheduler.take(&team) {
             match work {
                 Work::Batch(batch) => {
                     self.batch(&batch, &mut model);
                     self.scheduler.finish(&team);
                 }
-                Work::Help(leader, seen) => {
-                    leader.help(|| seen != self.scheduler.changes());
-                    self.scheduler.stop_helping(&leader);
+                Work::Help(other, seen) => {
+                    other.help(|| seen != self.scheduler.changes());
+                    self.scheduler.stop_helping(&other);
                 }
             }
         }

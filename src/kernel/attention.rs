@@ -20,7 +20,7 @@ use super::matrix::{Aligned, Matrix, SharedMatrix};
 use super::simd::{Kernel, Simd, run};
 use super::softmax::exponentials;
 use crate::machine::cpu::Level;
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 
 /// Most queries that pass together: four tiles of the greatest height. Their scores for 512 tokens take 115 KB.
 const MOST_QUERIES: usize = 56;
@@ -61,25 +61,33 @@ pub struct Attention<'a> {
 impl Attention<'_> {
     /// Computes `qkv`, which is `layer` of `x`, [tokens, heads · 3 · head_dim]: queries, keys and values of each
     /// head. Then computes the attention `out`, [queries, heads · head_dim], with the heads' results side by side.
-    /// `team` shares the work, one head per part. Panics if a shape is wrong.
-    pub fn of(self, level: Level, team: &Team, layer: &Linear, x: &LayerInput, qkv: &mut Matrix, out: &mut Matrix) {
+    /// The team of `leader` shares the work, one head per part. Panics if a shape is wrong.
+    pub fn of(
+        self,
+        level: Level,
+        leader: &mut Leader,
+        layer: &Linear,
+        x: &LayerInput,
+        qkv: &mut Matrix,
+        out: &mut Matrix,
+    ) {
         let head_columns = 3 * self.head_dim;
         if !head_columns.is_multiple_of(layer.panel()) {
-            layer.apply(team, x, None, qkv);
-            return self.apply(level, team, qkv, out);
+            layer.apply(leader, x, None, qkv);
+            return self.apply(level, leader, qkv, out);
         }
         qkv.reshape(x.f32.rows(), layer.outputs());
         let (qkv, out) = self.shapes(qkv, out);
-        team.share(self.heads, &|head| {
+        leader.share(self.heads, &|head| {
             layer.columns(head * head_columns..(head + 1) * head_columns, x, None, qkv, None);
             self.head(level, head, qkv, out);
         });
     }
 
     /// Computes the attention of an existing `qkv`.
-    fn apply(self, level: Level, team: &Team, qkv: &mut Matrix, out: &mut Matrix) {
+    fn apply(self, level: Level, leader: &mut Leader, qkv: &mut Matrix, out: &mut Matrix) {
         let (qkv, out) = self.shapes(qkv, out);
-        team.share(self.heads, &|head| self.head(level, head, qkv, out));
+        leader.share(self.heads, &|head| self.head(level, head, qkv, out));
     }
 
     /// Checks the shape of `qkv`, and sets that of `out`.
@@ -317,7 +325,7 @@ mod tests {
         let head_dim = qkv.cols() / 3 / heads;
         let mut out = Matrix::default();
         let attention = Attention { cu_seqlens: ends, heads, head_dim, first_only, bias };
-        attention.apply(level, &Team::default(), qkv, &mut out);
+        attention.apply(level, &mut Leader::default(), qkv, &mut out);
         out
     }
 
@@ -378,17 +386,17 @@ mod tests {
                     let (weight, bias) = (filled(3 * hidden, hidden, 1), filled(1, 3 * hidden, 2));
                     let flat: Vec<f32> = (0..3 * hidden).flat_map(|row| weight.row(row).to_vec()).collect();
                     let layer = Linear::pack(level, form, &flat, bias.row(0));
-                    let team = Team::default();
+                    let mut leader = Leader::default();
                     let mut x = LayerInput { f32: filled(40, hidden, 3), ..LayerInput::default() };
                     let (rows, to) = x.target(form);
-                    Epilogue { before: InPlace::Nothing, x: rows, to }.apply(level, &team);
+                    Epilogue { before: InPlace::Nothing, x: rows, to }.apply(level, &mut leader);
                     let (mut qkv, mut whole) = (Matrix::default(), Matrix::default());
                     let attention =
                         Attention { cu_seqlens: &[0, 13, 40], heads, head_dim: dim, first_only: false, bias: None };
-                    layer.apply(&team, &x, None, &mut qkv);
-                    attention.apply(level, &team, &mut qkv, &mut whole);
+                    layer.apply(&mut leader, &x, None, &mut qkv);
+                    attention.apply(level, &mut leader, &mut qkv, &mut whole);
                     let mut fused = Matrix::default();
-                    attention.of(level, &team, &layer, &x, &mut qkv, &mut fused);
+                    attention.of(level, &mut leader, &layer, &x, &mut qkv, &mut fused);
                     (0..40)
                         .for_each(|row| assert_eq!(fused.row(row), whole.row(row), "{level}, {heads} heads of {dim}"));
                 }

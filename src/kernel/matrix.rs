@@ -141,7 +141,7 @@ impl Matrix {
     }
 }
 
-/// A matrix that several threads write at once, never the same element (see `Team`).
+/// A matrix that several threads write at once, never the same element (see `Leader::share`).
 #[derive(Clone, Copy)]
 pub(super) struct SharedMatrix<'a> {
     data: *mut f32,

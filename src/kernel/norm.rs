@@ -59,7 +59,7 @@ mod tests {
     use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
-    use crate::machine::team::Team;
+    use crate::machine::team::Leader;
 
     #[test]
     fn rows_of_every_width_are_normalised_as_in_exact_arithmetic() {
@@ -72,7 +72,7 @@ mod tests {
                 let mut after = filled(3, cols, seed);
                 let norm = LayerNorm::new(gain.clone(), shift.clone(), 1e-5);
                 Epilogue { before: InPlace::Normalise(&norm), x: &mut after, to: Conversion::Nothing }
-                    .apply(level, &Team::default());
+                    .apply(level, &mut Leader::default());
                 for row in 0..3 {
                     let x: Vec<f64> = before.row(row).iter().map(|&x| x.into()).collect();
                     let mean = x.iter().sum::<f64>() / cols as f64;

@@ -6,11 +6,11 @@
 //!
 //! On systems other than Unix these are plain opens: links there need rights that other users do not have.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// The way in which other users can change a directory.
+/// The way in which other users can change a directory or a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposure {
     /// Another user owns it.
@@ -70,17 +70,25 @@ pub fn is_directory(path: &Path) -> bool {
 
 /// Returns how users other than this one can change the content of a directory; `None`: they cannot. The administrator
 /// always can.
-#[cfg(unix)]
 pub fn exposure(directory: &Path) -> io::Result<Option<Exposure>> {
+    std::fs::metadata(directory).map(|found| exposure_of_found(&found))
+}
+
+/// Returns how users other than this one can write a file; `None`: they cannot. The administrator always can.
+pub fn exposure_of_file(file: &File) -> io::Result<Option<Exposure>> {
+    file.metadata().map(|found| exposure_of_found(&found))
+}
+
+#[cfg(unix)]
+fn exposure_of_found(found: &Metadata) -> Option<Exposure> {
     use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(directory)?;
-    Ok(exposure_of(found.uid(), found.mode() & 0o7777, rustix::process::geteuid().as_raw()))
+    exposure_of(found.uid(), found.mode() & 0o7777, rustix::process::geteuid().as_raw())
 }
 
 /// Not known on this system.
 #[cfg(not(unix))]
-pub fn exposure(_: &Path) -> io::Result<Option<Exposure>> {
-    Ok(None)
+fn exposure_of_found(_: &Metadata) -> Option<Exposure> {
+    None
 }
 
 #[cfg(unix)]

@@ -1,24 +1,43 @@
 //! Files mapped into memory: the system reads the pages that are used, and drops them when memory is short.
+//!
+//! A mapping is sound only while nobody changes or shortens its file. Readers would see the change, or the system would
+//! stop the process (SIGBUS). So [`Mapping::open`] maps only a file that other users cannot write, and reads any other
+//! file into memory. It cannot exclude this user's own programs. They do not write there: one process uses a data
+//! directory at a time, under a lock, and never writes again to a file that has its final name. The bytes of a deleted
+//! file stay until its last mapping is dropped.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Deref;
+use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
+
+use super::files;
 
 /// The bytes of a file, at an address that is a multiple of a page.
 pub struct Mapping(Mmap);
 
 impl Mapping {
-    /// Maps all of a file. The caller guarantees that nobody changes or shortens the file while the mapping lives.
-    /// Otherwise readers would see the change, or the system would stop them (SIGBUS), as it does if the disk cannot
-    /// read a page. The only caller, `index/file.rs`, maps files of our own data directory, which one process uses at a
-    /// time under a lock. A file there is complete and synced before it gets its name, and is never written again. Its
-    /// bytes stay after its deletion until the last mapping is dropped.
-    pub fn of(file: &File) -> io::Result<Mapping> {
-        // SAFETY: the type gives only shared slices, and the caller guarantees that the bytes do not change.
-        unsafe { Mmap::map(file) }.map(Mapping)
+    /// Opens a regular file, never through a symbolic link, and maps all of it. A file that other users can write is
+    /// read into memory instead. If the disk cannot read a mapped page later, the system stops the process.
+    pub fn open(path: &Path) -> io::Result<Mapping> {
+        let file = files::open_to_read(path)?;
+        if files::exposure_of_file(&file)?.is_some() {
+            return in_memory(file).map(Mapping);
+        }
+        // SAFETY: the type gives only shared slices. Other users cannot write the file, and this user's programs do not
+        // (see the top of this file).
+        unsafe { Mmap::map(&file) }.map(Mapping)
     }
+}
+
+/// Reads a file into memory of its own.
+fn in_memory(mut file: File) -> io::Result<Mmap> {
+    let bytes = usize::try_from(file.metadata()?.len()).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut memory = MmapMut::map_anon(bytes)?;
+    file.read_exact(&mut memory)?;
+    memory.make_read_only()
 }
 
 impl Deref for Mapping {
@@ -27,5 +46,45 @@ impl Deref for Mapping {
     #[inline]
     fn deref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs::{self, OpenOptions, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_can_write_keeps_its_bytes_in_memory_when_it_changes_and_shrinks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        for mode in [0o660, 0o606, 0o666] {
+            fs::write(&path, "some bytes").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let mapping = Mapping::open(&path).unwrap();
+            fs::write(&path, "other").unwrap();
+            assert_eq!(&*mapping, b"some bytes", "{mode:o}");
+            OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+            assert_eq!(&*mapping, b"some bytes", "{mode:o}");
+            assert!(Mapping::open(&path).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_private_file_is_read_and_stays_after_its_deletion_and_a_link_to_it_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&path, "some bytes").unwrap();
+        symlink(&path, &link).unwrap();
+        for mode in [0o600, 0o644] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(&*Mapping::open(&path).unwrap(), b"some bytes", "{mode:o}");
+        }
+        assert_eq!(Mapping::open(&link).err().map(|error| error.kind()), Some(io::ErrorKind::InvalidInput));
+        let mapping = Mapping::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(&*mapping, b"some bytes");
     }
 }

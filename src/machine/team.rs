@@ -11,17 +11,25 @@
 //! The leader takes the first remaining part, and helpers take the last. So from step to step each thread gets mostly
 //! the same columns, which are in its cache, and mostly continues with a part next to its last one.
 //!
-//! Invariant: a part that was taken is finished before its round ends, and the task outlives the round. The `unsafe`
-//! code below relies on it.
+//! Invariant: a team has one round at a time, because a round borrows the team's only [`Leader`] exclusively. A part that
+//! was taken is finished before its round ends, and the task outlives the round. The `unsafe` code below relies on it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 /// Turns of an empty loop before a waiting thread yields its core: about ten microseconds.
 const SPINS: u32 = 2_000;
 
-/// The meeting point of one leader and any number of helpers.
+/// The right to offer parts to a team of its own. It is not `Clone`, and a team is made with its leader, so a team never
+/// has two.
+#[derive(Default)]
+pub struct Leader {
+    team: Arc<Team>,
+}
+
+/// The meeting point of one [`Leader`] and any number of helpers.
 #[derive(Default)]
 pub struct Team {
     word: AtomicU64,
@@ -48,34 +56,42 @@ const ROUND_SHIFT: u32 = 32;
 /// The most parts of one round.
 pub const MAX_PARTS: usize = u16::MAX as usize;
 
-impl Team {
+impl Leader {
+    /// The team, for threads that help.
+    pub fn team(&self) -> &Arc<Team> {
+        &self.team
+    }
+
     /// Runs `task` for each part in `0..parts`, on this thread and on those that help, and returns when all are
-    /// done. Parts must not depend on each other. Only one thread leads; at most [`MAX_PARTS`] parts.
+    /// done. Parts must not depend on each other. At most [`MAX_PARTS`] parts.
     ///
     /// # Panics
     /// If a part did, when all are done.
-    pub fn share(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
+    pub fn share(&mut self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
         assert!(parts <= MAX_PARTS, "a round has at most {MAX_PARTS} parts");
-        if parts <= 1 || self.helpers.load(Ordering::Relaxed) == 0 {
+        let team = &*self.team;
+        if parts <= 1 || team.helpers.load(Ordering::Relaxed) == 0 {
             (0..parts).for_each(task);
             return;
         }
         let task = Task(task);
-        self.task.store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
-        let round = (self.word.load(Ordering::Relaxed) >> ROUND_SHIFT).wrapping_add(1);
+        team.task.store((&raw const task).cast_mut().cast(), Ordering::Relaxed);
+        team.done.store(0, Ordering::Relaxed);
+        let round = (team.word.load(Ordering::Relaxed) >> ROUND_SHIFT).wrapping_add(1);
         // Release: who takes a part sees the task and the count.
-        self.word.store(round << ROUND_SHIFT | (parts as u64) << END_SHIFT, Ordering::Release);
-        while self.take_part(End::First) {}
+        team.word.store(round << ROUND_SHIFT | (parts as u64) << END_SHIFT, Ordering::Release);
+        while team.take_part(End::First) {}
         let mut spins = 0;
-        while self.done.load(Ordering::Acquire) < parts {
+        while team.done.load(Ordering::Acquire) < parts {
             pause(&mut spins);
         }
-        if self.panicked.swap(false, Ordering::Relaxed) {
+        if team.panicked.swap(false, Ordering::Relaxed) {
             resume_unwind(Box::new("a part of a shared product panicked"));
         }
     }
+}
 
+impl Team {
     /// Takes parts of each round until `leave` returns true; it is called whenever no part is left.
     pub fn help(&self, leave: impl Fn() -> bool) {
         self.helpers.fetch_add(1, Ordering::Relaxed);
@@ -111,7 +127,8 @@ impl Team {
         };
         // SAFETY: the exchange succeeded on the word of this round (rounds differ in their number; one thread would
         // have to sleep through 2^32 of them to mistake it), so its part is not done and the leader is in `share`,
-        // where the task lives until `done` reaches `parts`.
+        // where the task lives until `done` reaches `parts`. No other round replaces the task: `share` borrows the only
+        // leader exclusively.
         let task = unsafe { &*self.task.load(Ordering::Relaxed) };
         if catch_unwind(AssertUnwindSafe(|| task.0(part))).is_err() {
             self.panicked.store(true, Ordering::Relaxed);
@@ -140,7 +157,8 @@ mod tests {
 
     /// Leads `rounds` of `parts` with some helpers, and checks that each part ran once in each round.
     fn every_part_runs_once(helpers: usize, rounds: usize, parts: usize) {
-        let (team, over) = (Team::default(), AtomicBool::new(false));
+        let (mut leader, over) = (Leader::default(), AtomicBool::new(false));
+        let team = Arc::clone(leader.team());
         thread::scope(|scope| {
             for _ in 0..helpers {
                 scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
@@ -150,7 +168,7 @@ mod tests {
             }
             for round in 0..rounds {
                 let runs: Vec<AtomicU32> = (0..parts).map(|_| AtomicU32::new(0)).collect();
-                team.share(parts, &|part| {
+                leader.share(parts, &|part| {
                     runs[part].fetch_add(1, Ordering::Relaxed);
                 });
                 assert!(runs.iter().all(|n| n.load(Ordering::Relaxed) == 1), "round {round} of {parts} parts");
@@ -171,7 +189,8 @@ mod tests {
 
     #[test]
     fn helpers_may_come_and_go_between_any_two_parts() {
-        let (team, over) = (Team::default(), AtomicBool::new(false));
+        let (mut leader, over) = (Leader::default(), AtomicBool::new(false));
+        let team = Arc::clone(leader.team());
         let sum = AtomicUsize::new(0);
         let rounds = if cfg!(miri) { 3 } else { 3_000 };
         thread::scope(|scope| {
@@ -181,7 +200,7 @@ mod tests {
                 }
             });
             for _ in 0..rounds {
-                team.share(5, &|part| {
+                leader.share(5, &|part| {
                     sum.fetch_add(part, Ordering::Relaxed);
                 });
             }
@@ -191,8 +210,39 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_cannot_be_copied() {
+        // `copies` has one meaning for a type that is not `Clone`, and two for one that is: then this does not compile.
+        trait Copies<Meaning> {
+            fn copies() {}
+        }
+        impl<T> Copies<()> for T {}
+        impl<T: Clone> Copies<u8> for T {}
+        <Leader as Copies<_>>::copies();
+    }
+
+    #[test]
+    fn a_round_within_a_part_belongs_to_another_team() {
+        let (mut leader, over) = (Leader::default(), AtomicBool::new(false));
+        let team = Arc::clone(leader.team());
+        let sum = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
+            for _ in 0..20 {
+                leader.share(4, &|part| {
+                    Leader::default().share(3, &|within| {
+                        sum.fetch_add(10 * part + within, Ordering::Relaxed);
+                    });
+                });
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 20 * (10 * 6 * 3 + 3 * 4));
+    }
+
+    #[test]
     fn a_panicking_part_fails_the_round_after_all_others_and_the_team_stays_usable() {
-        let (team, over) = (Team::default(), AtomicBool::new(false));
+        let (mut leader, over) = (Leader::default(), AtomicBool::new(false));
+        let team = Arc::clone(leader.team());
         thread::scope(|scope| {
             scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)));
             while team.helpers.load(Ordering::Relaxed) == 0 {
@@ -200,14 +250,14 @@ mod tests {
             }
             let done = AtomicUsize::new(0);
             let panicked = catch_unwind(AssertUnwindSafe(|| {
-                team.share(9, &|part| {
+                leader.share(9, &|part| {
                     assert_ne!(part, 4, "the part that fails");
                     done.fetch_add(1, Ordering::Relaxed);
                 })
             }));
             assert!(panicked.is_err());
             assert_eq!(done.load(Ordering::Relaxed), 8);
-            team.share(3, &|_| {
+            leader.share(3, &|_| {
                 done.fetch_add(1, Ordering::Relaxed);
             });
             assert_eq!(done.load(Ordering::Relaxed), 11);

@@ -106,14 +106,14 @@ impl Backend for Accelerator {
         Ok(Bias { by_distance: self.table(all, distances.len())?, tokens })
     }
 
-    fn embed(&self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut Rows) -> Result<()> {
+    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut Rows) -> Result<()> {
         let words = tokens.words.index_select(&self.indices(tokens.ids.to_vec())?, 0)?;
         let places = tokens.positions.index_select(&self.indices(tokens.places.to_vec())?, 0)?;
         *out = self.normalise(&(words + places)?, norm)?;
         Ok(())
     }
 
-    fn linear_activate(&self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
+    fn linear_activate(&mut self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
         let y = self.project(layer, x)?;
         *out = Rows(Some(match activation {
             Activation::Gelu => y.gelu_erf()?,
@@ -124,7 +124,7 @@ impl Backend for Accelerator {
     }
 
     fn linear_add_norm(
-        &self,
+        &mut self,
         layer: &Linear,
         x: &Rows,
         residual: &Rows,
@@ -136,7 +136,7 @@ impl Backend for Accelerator {
         Ok(())
     }
 
-    fn attention(&self, step: SelfAttention<'_, Self>, x: &Rows, _: &mut Rows, out: &mut Rows) -> Result<()> {
+    fn attention(&mut self, step: SelfAttention<'_, Self>, x: &Rows, _: &mut Rows, out: &mut Rows) -> Result<()> {
         let SelfAttention { qkv, sequences, queries, bias } = step;
         let &Sequences { heads, head_dim, .. } = sequences;
         let count = sequences.cu_seqlens.len() - 1;

@@ -41,7 +41,7 @@ pub enum Queries {
 /// A device. Each worker has its own, with the memory that its steps need.
 ///
 /// `Rows` are activations, [rows, columns]. Each step sets the shape of its `out`.
-pub trait Backend: Clone {
+pub trait Backend: Sized {
     /// Activations in the memory of the device.
     type Rows: Default;
     /// A packed table of vectors.
@@ -70,10 +70,10 @@ pub trait Backend: Clone {
     ) -> Result<Self::Bias>;
 
     /// Computes `out = LayerNorm(words[id] + positions[place])` for each token.
-    fn embed(&self, tokens: Tokens<'_, Self>, norm: &Self::Norm, out: &mut Self::Rows) -> Result<()>;
+    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: &Self::Norm, out: &mut Self::Rows) -> Result<()>;
     /// Computes `out = activation(x · Wᵀ + b)`.
     fn linear_activate(
-        &self,
+        &mut self,
         layer: &Self::Linear,
         x: &Self::Rows,
         activation: Activation,
@@ -81,7 +81,7 @@ pub trait Backend: Clone {
     ) -> Result<()>;
     /// Computes `out = LayerNorm(x · Wᵀ + b + residual)`.
     fn linear_add_norm(
-        &self,
+        &mut self,
         layer: &Self::Linear,
         x: &Self::Rows,
         residual: &Self::Rows,
@@ -91,7 +91,7 @@ pub trait Backend: Clone {
     /// Computes `q, k, v = x · Wᵀ + b`, then `out = softmax(q kᵀ / √head_dim + bias) v` for each sequence and head. A
     /// query has one row, with its heads side by side. `qkv` is scratch memory.
     fn attention(
-        &self,
+        &mut self,
         step: SelfAttention<'_, Self>,
         x: &Self::Rows,
         qkv: &mut Self::Rows,

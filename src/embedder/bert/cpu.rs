@@ -3,8 +3,6 @@
 //! Activations are f32. For int8, an activation that a linear layer reads next is also quantised as soon as it is made,
 //! while its row is in the first-level cache. Attention, residuals and normalisations stay in f32.
 
-use std::sync::Arc;
-
 use candle_core::Result;
 
 use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
@@ -16,15 +14,14 @@ use crate::kernel::gemm::epilogue::{Epilogue, InPlace};
 use crate::kernel::gemm::linear::{LayerInput, Linear, NumberFormat};
 use crate::kernel::norm::LayerNorm;
 use crate::machine::cpu::Level;
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 
 /// The CPU of a worker.
-#[derive(Clone)]
 pub struct Cpu {
     level: Level,
     /// The form in which linear layers read activations.
     form: NumberFormat,
-    team: Arc<Team>,
+    leader: Leader,
 }
 
 /// A table of vectors.
@@ -42,19 +39,19 @@ impl Table {
 }
 
 impl Cpu {
-    /// Chooses the instructions, the arithmetic and the threads that help.
-    pub fn new(level: Level, precision: Precision, team: Arc<Team>) -> Self {
+    /// Chooses the instructions, the arithmetic and the team that helps.
+    pub fn new(level: Level, precision: Precision, leader: Leader) -> Self {
         let form = match precision {
             Precision::F32 => NumberFormat::of_f32(level),
             Precision::Int8 => NumberFormat::Int8,
         };
-        Self { level, form, team }
+        Self { level, form, leader }
     }
 
     /// Applies `before` to the rows, and converts them to the form that linear layers read.
-    fn epilogue(&self, before: InPlace<'_>, rows: &mut LayerInput) {
+    fn epilogue(&mut self, before: InPlace<'_>, rows: &mut LayerInput) {
         let (x, to) = rows.target(self.form);
-        Epilogue { before, x, to }.apply(self.level, &self.team);
+        Epilogue { before, x, to }.apply(self.level, &mut self.leader);
     }
 }
 
@@ -87,7 +84,7 @@ impl Backend for Cpu {
         Ok(attention::Bias::new(heads, head_dim, tokens, of))
     }
 
-    fn embed(&self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut LayerInput) -> Result<()> {
+    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut LayerInput) -> Result<()> {
         out.f32.reshape(tokens.ids.len(), tokens.words.columns);
         for (i, (&id, &place)) in tokens.ids.iter().zip(tokens.places).enumerate() {
             let (word, place) = (tokens.words.row(id), tokens.positions.row(place));
@@ -98,31 +95,31 @@ impl Backend for Cpu {
     }
 
     fn linear_activate(
-        &self,
+        &mut self,
         layer: &Linear,
         x: &LayerInput,
         activation: Activation,
         out: &mut LayerInput,
     ) -> Result<()> {
-        layer.activate(self.level, &self.team, x, activation, self.form, out);
+        layer.activate(self.level, &mut self.leader, x, activation, self.form, out);
         Ok(())
     }
 
     fn linear_add_norm(
-        &self,
+        &mut self,
         layer: &Linear,
         x: &LayerInput,
         residual: &LayerInput,
         norm: &LayerNorm,
         out: &mut LayerInput,
     ) -> Result<()> {
-        layer.apply(&self.team, x, Some(&residual.f32), &mut out.f32);
+        layer.apply(&mut self.leader, x, Some(&residual.f32), &mut out.f32);
         self.epilogue(InPlace::Normalise(norm), out);
         Ok(())
     }
 
     fn attention(
-        &self,
+        &mut self,
         step: SelfAttention<'_, Self>,
         x: &LayerInput,
         qkv: &mut LayerInput,
@@ -131,7 +128,7 @@ impl Backend for Cpu {
         let &Sequences { ref cu_seqlens, heads, head_dim } = step.sequences;
         let first_only = step.queries == Queries::First;
         let attention = Attention { cu_seqlens, heads, head_dim, first_only, bias: step.bias };
-        attention.of(self.level, &self.team, step.qkv, x, &mut qkv.f32, &mut out.f32);
+        attention.of(self.level, &mut self.leader, step.qkv, x, &mut qkv.f32, &mut out.f32);
         self.epilogue(InPlace::Nothing, out);
         Ok(())
     }

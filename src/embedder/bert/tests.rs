@@ -19,7 +19,7 @@ use crate::kernel::embedding::Embedding;
 use crate::kernel::gemm::linear::NumberFormat;
 use crate::kernel::matrix::filled;
 use crate::machine::cpu::{self, Level};
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 use crate::model::{Activation::*, Family};
 
 fn config(
@@ -118,16 +118,42 @@ fn slices(sequences: &[Vec<u32>]) -> Vec<&[u32]> {
 }
 
 fn at(level: Level) -> Cpu {
-    Cpu::new(level, Precision::F32, Arc::default())
+    Cpu::new(level, Precision::F32, Leader::default())
 }
 
 fn load<B: Backend>(weights: HashMap<String, Tensor>, config: &Architecture, backend: &B) -> Bert<B> {
     Bert::load(builder(weights), config, backend, CPU_BLOCK_TOKENS).expect("weights are complete")
 }
 
+/// The vectors of all tokens after the last layer.
+#[derive(Debug, PartialEq)]
+struct Hidden {
+    /// `[tokens][hidden_size]`, the sequences one after the other.
+    values: Vec<Vec<f32>>,
+    /// Sequence i has the rows `cu_seqlens[i] .. cu_seqlens[i + 1]`.
+    cu_seqlens: Vec<usize>,
+}
+
 /// Computes every token's vector with new scratch memory.
-fn hidden<B: Backend>(bert: &Bert<B>, backend: &B, sequences: &[Vec<u32>]) -> Hidden {
-    bert.forward(&slices(sequences), &mut bert.scratch(backend.clone())).expect("ids are valid")
+fn hidden<B: Backend>(bert: &Bert<B>, backend: B, sequences: &[Vec<u32>]) -> Hidden {
+    hidden_in(&mut bert.scratch(backend), bert, sequences)
+}
+
+/// Computes every token's vector.
+fn hidden_in<B: Backend>(scratch: &mut Scratch<B>, bert: &Bert<B>, sequences: &[Vec<u32>]) -> Hidden {
+    let sequences = slices(sequences);
+    bert.check(&sequences).expect("ids are valid");
+    let mut hidden = Hidden { values: Vec::new(), cu_seqlens: vec![0] };
+    for block in blocks(&sequences, bert.block_tokens) {
+        bert.embed(block, scratch).expect("the device computes");
+        for layer in &bert.layers {
+            bert.layer(layer, Queries::All, scratch).expect("the device computes");
+        }
+        let before = hidden.values.len();
+        hidden.values.extend(scratch.backend.values(&scratch.hidden).expect("the device computes"));
+        hidden.cu_seqlens.extend(scratch.sequences.cu_seqlens[1..].iter().map(|start| before + start));
+    }
+    hidden
 }
 
 /// The tolerance of a hidden value; the greatest are about 4. It covers rounding, and on tiles the part of each product
@@ -137,10 +163,10 @@ fn tolerance(level: Level) -> f32 {
 }
 
 /// Returns the greatest difference from candle-transformers, which computes one sequence at a time.
-fn worst_difference<B: Backend>(config: &Architecture, seed: u64, backend: &B, sequences: &[Vec<u32>]) -> f32 {
+fn worst_difference<B: Backend>(config: &Architecture, seed: u64, backend: B, sequences: &[Vec<u32>]) -> f32 {
     let weights = weights(config, seed);
     let reference = BertModel::load(builder(weights.clone()), &candle(config)).expect("weights are complete");
-    let hidden = hidden(&load(weights, config, backend), backend, sequences);
+    let hidden = hidden(&load(weights, config, &backend), backend, sequences);
     assert_eq!(hidden.cu_seqlens.len(), sequences.len() + 1);
     let mut worst = 0.0f32;
     for (ids, ends) in sequences.iter().zip(hidden.cu_seqlens.windows(2)) {
@@ -169,10 +195,10 @@ fn every_token_is_that_of_candle_transformers_after_every_layer_at_every_level_a
         for layers in 0..=config.num_hidden_layers {
             let config = Architecture { num_hidden_layers: layers, ..config.clone() };
             for level in Level::supported() {
-                let worst = worst_difference(&config, seed, &at(level), &sequences);
+                let worst = worst_difference(&config, seed, at(level), &sequences);
                 assert!(worst <= tolerance(level), "{level}, {layers} layers, seed {seed}: off by {worst:e}");
             }
-            let worst = worst_difference(&config, seed, &Accelerator::new(Device::Cpu), &sequences);
+            let worst = worst_difference(&config, seed, Accelerator::new(Device::Cpu), &sequences);
             assert!(worst <= 1e-5, "candle, {layers} layers, seed {seed}: off by {worst:e}");
         }
     }
@@ -184,7 +210,7 @@ fn the_longest_sequence_and_hundreds_of_single_tokens_are_those_of_candle_transf
     let singles: Vec<_> = (0..300).map(|i| sequence(1, i)).collect();
     for level in Level::supported() {
         for sequences in [&[sequence(512, 3)][..], &singles] {
-            let worst = worst_difference(&config, 6, &at(level), sequences);
+            let worst = worst_difference(&config, 6, at(level), sequences);
             assert!(worst <= tolerance(level), "{level}: off by {worst:e}");
         }
     }
@@ -198,8 +224,8 @@ fn the_prefix_bert_and_the_names_gamma_and_beta_are_understood() {
         let name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
         (format!("bert.{name}"), tensor.clone())
     });
-    let (backend, ids) = (at(cpu::level()), [sequence(9, 1)]);
-    let hidden = |weights| hidden(&load(weights, &config, &backend), &backend, &ids);
+    let ids = [sequence(9, 1)];
+    let hidden = |weights| hidden(&load(weights, &config, &at(cpu::level())), at(cpu::level()), &ids);
     assert_eq!(hidden(plain.clone()), hidden(old.collect()));
 }
 
@@ -222,10 +248,9 @@ fn a_weight_of_another_shape_and_heads_that_do_not_divide_are_refused() {
 #[test]
 fn bad_sequences_are_errors_that_name_them() {
     let config = config(32, 2, 64, 1, Gelu);
-    let backend = at(cpu::level());
-    let bert = load(weights(&config, 1), &config, &backend);
+    let bert = load(weights(&config, 1), &config, &at(cpu::level()));
     let error = |ids: &[&[u32]]| {
-        bert.pooled(ids, Pooling::Mean, &mut bert.scratch(backend.clone())).err().map(|error| error.to_string())
+        bert.pooled(ids, Pooling::Mean, &mut bert.scratch(at(cpu::level()))).err().map(|error| error.to_string())
     };
     assert_eq!(error(&[&[1], &[]]).as_deref(), Some("sequence 1 is empty"));
     assert_eq!(error(&[&[1; 65]]).as_deref(), Some("sequence 0 has 65 tokens, the model has 64 positions"));
@@ -260,18 +285,18 @@ proptest! {
         let sequences: Vec<_> = lengths.iter().zip(0..).map(|(&n, i)| sequence(n, i)).collect();
         for level in Level::supported() {
             for precision in [Precision::F32, Precision::Int8] {
-                let backend = Cpu::new(level, precision, Arc::default());
-                let bert = load(weights(&config, seed), &config, &backend);
-                let mut used = bert.scratch(backend.clone());
+                let backend = || Cpu::new(level, precision, Leader::default());
+                let bert = load(weights(&config, seed), &config, &backend());
+                let mut used = bert.scratch(backend());
                 for pooling in [Pooling::Mean, Pooling::Cls] {
                     let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
                     for (ids, vector) in sequences.iter().zip(&together) {
-                        let fresh = &mut bert.scratch(backend.clone());
+                        let fresh = &mut bert.scratch(backend());
                         let alone = bert.pooled(&[ids], pooling, fresh).expect("ids are valid");
                         prop_assert_eq!(&alone[0], vector, "{} {} {:?}", level, precision, pooling);
                     }
                 }
-                let hidden = hidden(&bert, &backend, &sequences);
+                let hidden = hidden(&bert, backend(), &sequences);
                 let cls = bert.pooled(&slices(&sequences), Pooling::Cls, &mut used).expect("ids are valid");
                 for (&start, vector) in hidden.cu_seqlens.iter().zip(&cls) {
                     prop_assert_eq!(&hidden.values[start], vector, "the shorter last layer");
@@ -287,14 +312,16 @@ fn threads_that_help_change_no_bit() {
     let sequences: Vec<_> = [1, 40, 7, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
     for level in Level::supported() {
         for precision in [Precision::F32, Precision::Int8] {
-            let (team, over) = (Arc::<Team>::default(), AtomicBool::new(false));
-            let backend = Cpu::new(level, precision, Arc::clone(&team));
+            let (leader, over) = (Leader::default(), AtomicBool::new(false));
+            let team = Arc::clone(leader.team());
+            let backend = Cpu::new(level, precision, leader);
             let bert = load(weights(&config, 3), &config, &backend);
-            let alone = hidden(&bert, &Cpu::new(level, precision, Arc::default()), &sequences);
+            let alone = hidden(&bert, Cpu::new(level, precision, Leader::default()), &sequences);
+            let mut scratch = bert.scratch(backend);
             std::thread::scope(|scope| {
                 (0..2).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Relaxed)))));
                 for _ in 0..20 {
-                    assert_eq!(hidden(&bert, &backend, &sequences), alone, "{level} {precision}");
+                    assert_eq!(hidden_in(&mut scratch, &bert, &sequences), alone, "{level} {precision}");
                 }
                 over.store(true, Relaxed);
             });
@@ -308,7 +335,7 @@ fn int8_says_nearly_what_f32_says() {
     let sequences: Vec<_> = [1, 2, 9, 33, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
     for level in Level::supported() {
         let pooled = |precision| {
-            let backend = Cpu::new(level, precision, Arc::default());
+            let backend = Cpu::new(level, precision, Leader::default());
             let bert = load(weights(&config, 4), &config, &backend);
             bert.pooled(&slices(&sequences), Pooling::Mean, &mut bert.scratch(backend)).expect("ids are valid")
         };

@@ -161,13 +161,14 @@ mod tests {
     use super::*;
     use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
-    use crate::machine::team::Team;
+    use crate::machine::team::Leader;
 
     const LEVEL: Level = Level::Amx;
 
     fn split(x: &mut Matrix) -> SplitBf16 {
         let mut split = SplitBf16::default();
-        Epilogue { before: InPlace::Nothing, x, to: Conversion::SplitBf16(&mut split) }.apply(LEVEL, &Team::default());
+        Epilogue { before: InPlace::Nothing, x, to: Conversion::SplitBf16(&mut split) }
+            .apply(LEVEL, &mut Leader::default());
         split
     }
 

@@ -10,7 +10,7 @@ use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::kernel::norm::LayerNorm;
 use crate::kernel::simd::{Kernel, Simd, run_words};
 use crate::machine::cpu::Level;
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 
 /// Rows per part of a shared epilogue: a few microseconds.
 const ROWS_A_PART: usize = 4;
@@ -47,11 +47,11 @@ pub enum Conversion<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Runs the epilogue. `team` shares the work.
-    pub fn apply(self, level: Level, team: &Team) {
+    /// Runs the epilogue. The team of `leader` shares the work.
+    pub fn apply(self, level: Level, leader: &mut Leader) {
         let (rows, cols) = (self.x.rows(), self.x.cols());
         let pass = ColumnEpilogue::new(level, self.before, self.x, self.to);
-        team.share(rows.div_ceil(ROWS_A_PART), &|part| {
+        leader.share(rows.div_ceil(ROWS_A_PART), &|part| {
             pass.apply(part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART), 0..cols);
         });
     }
@@ -157,23 +157,24 @@ mod tests {
     #[test]
     fn what_comes_before_is_done_in_place_and_to_what_is_made_of_it() {
         for level in cpu::Level::supported() {
-            let team = Team::default();
+            let mut leader = Leader::default();
             let norm = LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12);
             let (mut x, mut expected) = (filled(9, 150, 1), filled(9, 150, 1));
             Epilogue { before: InPlace::Normalise(&norm), x: &mut expected, to: Conversion::Nothing }
-                .apply(level, &team);
+                .apply(level, &mut leader);
             let (mut q, mut p) = (Quantised::default(), SplitBf16::default());
-            Epilogue { before: InPlace::Normalise(&norm), x: &mut x, to: Conversion::Int8(&mut q) }.apply(level, &team);
+            Epilogue { before: InPlace::Normalise(&norm), x: &mut x, to: Conversion::Int8(&mut q) }
+                .apply(level, &mut leader);
             (0..9).for_each(|row| assert_eq!(x.row(row), expected.row(row)));
             let (_, got) = quantise::tests::restored(level, &q, 8, 149);
             assert!((got - expected.row(8)[149]).abs() < 0.02);
             let mut x = filled(9, 150, 1);
             Epilogue { before: InPlace::Normalise(&norm), x: &mut x, to: Conversion::SplitBf16(&mut p) }
-                .apply(level, &team);
+                .apply(level, &mut leader);
             let (high, low) = split_bf16::tests::restored(&p, 8, 149);
             assert!((high + low - expected.row(8)[149]).abs() < 1e-4);
             Epilogue { before: InPlace::Activate(Activation::Relu), x: &mut x, to: Conversion::Nothing }
-                .apply(level, &team);
+                .apply(level, &mut leader);
             assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));
         }
     }

@@ -59,11 +59,11 @@ mod tests {
     use crate::kernel::gemm::quantise::tests::restored;
     use crate::kernel::matrix::filled;
     use crate::machine::cpu::{self, Level};
-    use crate::machine::team::Team;
+    use crate::machine::team::Leader;
 
     fn quantised(level: Level, x: &mut Matrix) -> Quantised {
         let mut q = Quantised::default();
-        Epilogue { before: InPlace::Nothing, x, to: Conversion::Int8(&mut q) }.apply(level, &Team::default());
+        Epilogue { before: InPlace::Nothing, x, to: Conversion::Int8(&mut q) }.apply(level, &mut Leader::default());
         q
     }
 

@@ -15,7 +15,7 @@ use super::split_bf16::SplitBf16;
 use crate::kernel::activation::Activation;
 use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::machine::cpu::Level;
-use crate::machine::team::Team;
+use crate::machine::team::Leader;
 
 /// The number format that linear layers read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,23 +98,23 @@ impl Linear {
         }
     }
 
-    /// Computes `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs]; y becomes [rows, outputs]. `team`
-    /// shares the work. Panics if a shape is wrong.
-    pub fn apply(&self, team: &Team, x: &LayerInput, residual: Option<&Matrix>, y: &mut Matrix) {
+    /// Computes `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs]; y becomes [rows, outputs]. The team of
+    /// `leader` shares the work. Panics if a shape is wrong.
+    pub fn apply(&self, leader: &mut Leader, x: &LayerInput, residual: Option<&Matrix>, y: &mut Matrix) {
         y.reshape(x.f32.rows(), self.outputs());
         let y = y.shared();
         // Enough parts, so that no thread waits long for the last one.
         const MOST_PARTS: usize = 12;
         let size = self.outputs().div_ceil(MOST_PARTS).next_multiple_of(self.panel());
-        self.share(team, size, &|columns| self.columns(columns, x, residual, y, None));
+        self.share(leader, size, &|columns| self.columns(columns, x, residual, y, None));
     }
 
-    /// Computes `out = activation(x · Wᵀ + b)`, in f32 and in the format of the next layer. `team` shares the work.
+    /// Computes `out = activation(x · Wᵀ + b)`, in f32 and in the format of the next layer. The team of `leader` shares the work.
     /// Panics if a shape is wrong.
     pub fn activate(
         &self,
         level: Level,
-        team: &Team,
+        leader: &mut Leader,
         x: &LayerInput,
         activation: Activation,
         form: NumberFormat,
@@ -125,15 +125,15 @@ impl Linear {
         let pass = ColumnEpilogue::new(level, InPlace::Activate(activation), y, to);
         // A group has its own quantisation parameters, so it needs no other column. It is whole panels at every
         // level.
-        self.share(team, GROUP, &|columns| {
+        self.share(leader, GROUP, &|columns| {
             self.columns(columns, x, None, pass.x(), Some(&pass));
         });
     }
 
     /// Shares the columns among the team, `size` per part.
-    fn share(&self, team: &Team, size: usize, part: &(dyn Fn(Range<usize>) + Sync)) {
+    fn share(&self, leader: &mut Leader, size: usize, part: &(dyn Fn(Range<usize>) + Sync)) {
         let outputs = self.outputs();
-        team.share(outputs.div_ceil(size.max(1)), &|i| part(i * size..outputs.min((i + 1) * size)));
+        leader.share(outputs.div_ceil(size.max(1)), &|i| part(i * size..outputs.min((i + 1) * size)));
     }
 
     /// Computes some columns of [`Linear::apply`], from a multiple of [`Linear::panel`] to another one or the last

@@ -181,7 +181,7 @@ pub(in crate::kernel) mod tests {
     use crate::kernel::matrix::filled;
     use crate::kernel::simd::{Kernel, run_words};
     use crate::machine::cpu::{self, Level};
-    use crate::machine::team::Team;
+    use crate::machine::team::Leader;
 
     /// The byte of an element, and its dequantised value.
     pub(in crate::kernel) fn restored(level: Level, q: &Quantised, row: usize, col: usize) -> (u8, f32) {
@@ -212,7 +212,7 @@ pub(in crate::kernel) mod tests {
                 x.row_mut(3).fill(0.25);
                 let mut q = Quantised::default();
                 Epilogue { before: InPlace::Nothing, x: &mut x, to: Conversion::Int8(&mut q) }
-                    .apply(level, &Team::default());
+                    .apply(level, &mut Leader::default());
                 for row in 0..7 {
                     for (g, group) in x.row(row).chunks(GROUP).enumerate() {
                         let least = group.iter().copied().fold(f32::INFINITY, f32::min);

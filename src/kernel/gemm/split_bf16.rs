@@ -105,7 +105,7 @@ pub(in crate::kernel) mod tests {
     use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
     use crate::machine::cpu;
-    use crate::machine::team::Team;
+    use crate::machine::team::Leader;
 
     /// Both parts of an element.
     pub(in crate::kernel) fn restored(split: &SplitBf16, row: usize, col: usize) -> (f32, f32) {
@@ -125,7 +125,7 @@ pub(in crate::kernel) mod tests {
             for level in cpu::Level::supported() {
                 let mut split = SplitBf16::default();
                 Epilogue { before: InPlace::Nothing, x: &mut x, to: Conversion::SplitBf16(&mut split) }
-                    .apply(level, &Team::default());
+                    .apply(level, &mut Leader::default());
                 for row in 0..7 {
                     for (col, &value) in x.row(row).iter().enumerate() {
                         let (high, low) = restored(&split, row, col);
