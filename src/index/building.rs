@@ -15,6 +15,7 @@ use super::graph::layout::breadth_first;
 use super::graph::repair::Repair;
 use super::graph::searchable::Graph;
 use super::parts::{Member, SegmentParts};
+use super::segment::Segment;
 
 /// efConstruction of the coarse graph. All its links are chosen again, so it only has to lead near; 8 are too few.
 const COARSE_EF: usize = 16;
@@ -33,6 +34,13 @@ pub(super) struct Building {
     by_point: Members,
     ef_construction: usize,
     stage: Stage,
+}
+
+/// A segment that is being built. No search uses it yet.
+pub(super) struct SegmentJob {
+    pub(super) building: Building,
+    /// The segments that it replaces.
+    pub(super) instead_of: Vec<Arc<Segment>>,
 }
 
 enum Stage {

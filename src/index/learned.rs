@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::recall::{Kind, LEVELS};
+use super::ef::{Kind, LEVELS};
 use crate::machine::files;
 
 const MAGIC: &[u8; 8] = b"cogrecl\x01";

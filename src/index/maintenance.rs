@@ -13,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Index;
-use super::building::Building;
+use super::building::{Building, SegmentJob};
 use super::file::Stored;
+use super::lock::lock;
 use super::parts::{Member, SegmentParts};
 use super::row_table::RowTable;
 use super::segment::Segment;
@@ -45,23 +46,11 @@ enum Task {
     Merge(Vec<Arc<Segment>>),
 }
 
-/// A segment that is being built. No search uses it yet.
-struct SegmentJob {
-    building: Building,
-    instead_of: Vec<Arc<Segment>>,
-}
-
-/// The state of maintenance between two steps.
-#[derive(Default)]
-pub(super) struct Maintenance {
-    job: Option<SegmentJob>,
-}
-
 impl Index {
     /// True if there is work for [`Index::maintain_for`].
     #[cfg(test)]
     pub(super) fn needs_maintenance(&self) -> bool {
-        let at_work = super::lock(&self.maintenance).job.is_some();
+        let at_work = lock(&self.segment_job).is_some();
         at_work || self.next_task(&self.rows(), false).is_some()
     }
 
@@ -69,8 +58,8 @@ impl Index {
     /// background thread; a second caller waits for the first.
     pub fn maintain_for(&self, budget: Duration) -> bool {
         let until = Instant::now() + budget;
-        let mut maintenance = super::lock(&self.maintenance);
-        while self.step(&mut maintenance, false) {
+        let mut job = lock(&self.segment_job);
+        while self.step(&mut job, false) {
             if Instant::now() >= until {
                 return true;
             }
@@ -81,8 +70,8 @@ impl Index {
     /// Does all maintenance, including the last merges. Blocks until it is done: about half a minute for 100,000 new
     /// vectors.
     pub fn maintain(&self) {
-        let mut maintenance = super::lock(&self.maintenance);
-        while self.step(&mut maintenance, true) {}
+        let mut job = lock(&self.segment_job);
+        while self.step(&mut job, true) {}
     }
 
     /// The next task. `settle`: no more inserts are expected.
@@ -112,10 +101,10 @@ impl Index {
     }
 
     /// Does one step of work; false if no work is left.
-    fn step(&self, maintenance: &mut Maintenance, settle: bool) -> bool {
-        if let Some(mut job) = maintenance.job.take() {
+    fn step(&self, current: &mut Option<SegmentJob>, settle: bool) -> bool {
+        if let Some(mut job) = current.take() {
             if job.building.step(self.threads()) {
-                maintenance.job = Some(job);
+                *current = Some(job);
             } else {
                 let (parts, members) = job.building.finish();
                 let segment = Arc::new(self.segment(parts, members));
@@ -133,10 +122,10 @@ impl Index {
             }
             Some(Task::Seal) => {
                 let slots = self.rows().write_buffer().slots().to_vec();
-                self.begin(maintenance, [&*slots], Vec::new());
+                self.begin(current, [&*slots], Vec::new());
             }
             Some(Task::Merge(segments)) => {
-                self.begin(maintenance, segments.iter().map(|segment| segment.slots()), segments.clone());
+                self.begin(current, segments.iter().map(|segment| segment.slots()), segments.clone());
             }
         }
         true
@@ -157,7 +146,7 @@ impl Index {
     /// Begins a segment of the live slots. If none is live, installs an empty result at once.
     fn begin<'s>(
         &self,
-        maintenance: &mut Maintenance,
+        current: &mut Option<SegmentJob>,
         of: impl IntoIterator<Item = &'s [Slot]>,
         instead_of: Vec<Arc<Segment>>,
     ) {
@@ -169,7 +158,7 @@ impl Index {
             self.install(&[], &instead_of);
         } else {
             let building = Building::new(self.dimensions, self.options.ef_construction, members);
-            maintenance.job = Some(SegmentJob { building, instead_of });
+            *current = Some(SegmentJob { building, instead_of });
         }
     }
 

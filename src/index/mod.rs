@@ -18,7 +18,8 @@
 //! | `search` | the path of a query to its hits |
 //! | `row_table`, `slot`, `vector` | the live vectors, their slots and their memory |
 //! | `write_buffer` | the vectors that are in no segment yet |
-//! | `recall`, `learned` | measured recall, the `ef` that it leads to, and the file that keeps it |
+//! | `ef` | the `ef` of searches that set none |
+//! | `recall`, `learned` | measured recall, the level of `ef` that it leads to, and the file that keeps it |
 //! | `scan` | scores, their order, the best k |
 //! | `segment` | a finished part of the index: a graph, and the slots of its vectors |
 //! | `building`, `parts` | building a segment, step by step |
@@ -27,10 +28,12 @@
 //! | `maintenance` | sealing and merging, in the background |
 
 mod building;
+mod ef;
 mod file;
 pub(crate) mod fuzz;
 mod graph;
 mod learned;
+mod lock;
 mod maintenance;
 mod options;
 mod parts;
@@ -47,8 +50,9 @@ mod tests;
 mod vector;
 mod write_buffer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use ef::MAX_EF;
 pub use file::SegmentStorage;
 pub use options::Options;
 pub use recall::Quality;
@@ -61,10 +65,11 @@ pub use vector::Vector;
 
 use crate::compute::stop::Stop;
 pub use crate::kernel::dot_i8::MAX_DIMENSIONS;
+use building::SegmentJob;
 use file::Files;
 use graph::codes::Codes;
 use learned::Learned;
-use maintenance::Maintenance;
+use lock::lock;
 use recall::Audit;
 use restore::Restoring;
 use roaring::RoaringBitmap;
@@ -73,9 +78,6 @@ use row_table::RowTable;
 /// The most vectors in the write buffer before it is sealed. Each query is compared with all of them: a tenth of a
 /// millisecond at most.
 const SEAL_ABOVE: usize = 4_096;
-
-/// The largest useful `ef`: beyond it an exact scan of a hundred thousand vectors is as quick.
-pub const MAX_EF: usize = 4_096;
 
 /// The effort of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +96,8 @@ pub struct Index {
     dimensions: usize,
     options: Options,
     rows: RwLock<RowTable>,
-    /// Held by the thread that does maintenance.
-    maintenance: Mutex<Maintenance>,
+    /// The segment in the making. Locked by the thread that does maintenance.
+    segment_job: Mutex<Option<SegmentJob>>,
     /// The files of the segments; `None`: they are in memory only.
     files: Option<Files>,
     /// Segments of an earlier process, until [`Index::restored`].
@@ -113,7 +115,7 @@ impl Index {
             dimensions,
             options,
             rows: RwLock::new(RowTable::new(dimensions)),
-            maintenance: Mutex::default(),
+            segment_job: Mutex::default(),
             files: None,
             restoring: Mutex::default(),
             audit: Audit::new(Learned::default()),
@@ -211,8 +213,8 @@ impl Index {
         // Dropped without the lock: freeing a million rows takes a while.
         drop(rows);
         // If maintenance runs just now, it finds nothing to continue with.
-        if let Ok(mut maintenance) = self.maintenance.try_lock() {
-            *maintenance = Maintenance::default();
+        if let Ok(mut job) = self.segment_job.try_lock() {
+            *job = None;
         }
     }
 
@@ -319,9 +321,4 @@ impl Index {
     fn rows_mut(&self) -> RwLockWriteGuard<'_, RowTable> {
         self.rows.write().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Locks a mutex. A panic under a lock of this module leaves the data usable: each change is a few assignments.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 //!                                        └► by walks of increasing ef ─► the level that finds TARGET, by kind
 //! ```
 //! A hit is true if it is as near as the worst of the true hits. If no caller sets `ef`, it begins with the value for
-//! the size of the index ([`ef_of_size`]), and then follows the needs of the collection's own queries. Kinds of
+//! the size of the index ([`ef_of_size`](super::ef::ef_of_size)), and then follows the needs of the collection's own queries. Kinds of
 //! searches need different values and are kept apart: with a filter and without, in a crowd
 //! (`graph/crowd.rs`) and outside. The result survives a restart (`learned.rs`).
 
@@ -15,10 +15,10 @@ use std::sync::{Mutex, TryLockError};
 
 use roaring::RoaringBitmap;
 
-use super::MAX_EF;
+use super::ef::{Kind, LEVELS, Width, ef_of_level};
 use super::learned::Learned;
+use super::lock::lock;
 use super::scan::Neighbour;
-use super::search::Width;
 
 /// The k of checked searches: recall@10 is the usual measure.
 pub(super) const K: usize = 10;
@@ -32,10 +32,6 @@ const WAITING_FILTERED: usize = 4;
 /// The number of latest queries that recall is computed from.
 const WINDOW: usize = 256;
 
-/// The number of `ef` levels. Each is √2 times the one before, from [`ef_of_size`] to 64 times that.
-pub(super) const LEVELS: usize = 13;
-/// The first level in a crowd: 16 times [`ef_of_size`]. With this `ef` a graph of at most 65,000 texts is scanned.
-const CROWD_LEVEL: u8 = 8;
 /// The number of latest queries of a kind that decide its level.
 const KIND_WINDOW: usize = 64;
 /// The number of queries of a kind that may raise its level. To lower it takes [`KIND_WINDOW`].
@@ -54,46 +50,11 @@ pub struct Quality {
     pub checked: usize,
 }
 
-/// The `ef` that finds 98 of 100 true neighbours in a graph of this size: 128 for 100,000 texts as MiniLM embeds them,
-/// about 370 for a million that were made from them (docs/performance.md).
-pub(super) fn ef_of_size(vectors: usize) -> usize {
-    let hundred_thousands = vectors as f64 / 1e5;
-    (128.0 * hundred_thousands.powf(0.44)).clamp(64.0, 1_024.0) as usize
-}
-
-/// The `ef` of a level, if level 0 has `least`.
-pub(super) fn ef_of_level(least: usize, level: usize) -> usize {
-    let whole = least << (level / 2).min(16);
-    let ef = if level.is_multiple_of(2) { whole } else { (whole as f64 * std::f64::consts::SQRT_2) as usize };
-    ef.min(MAX_EF).max(least)
-}
-
 /// A recorded query, to be answered again.
 pub(super) struct Sample {
     pub(super) query: Box<[f32]>,
     /// The slot indices that pass its filter.
     pub(super) among: Option<RoaringBitmap>,
-}
-
-/// A kind of search, with its own `ef`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
-    pub(super) filtered: bool,
-    pub(super) in_crowd: bool,
-}
-
-impl Kind {
-    /// The number of kinds.
-    pub(super) const COUNT: usize = 4;
-
-    fn number(self) -> usize {
-        usize::from(self.filtered) + 2 * usize::from(self.in_crowd)
-    }
-
-    /// The level before any query is checked.
-    fn first_level(number: usize) -> u8 {
-        if number >= 2 { CROWD_LEVEL } else { 0 }
-    }
 }
 
 /// The result of a checked query.
@@ -168,7 +129,7 @@ impl Audit {
 
     /// Takes the next query to be answered again.
     pub(super) fn next(&self) -> Option<Sample> {
-        super::lock(&self.waiting).pop_front()
+        lock(&self.waiting).pop_front()
     }
 
     /// Records the result of a checked query. `may_learn`: the index may choose `ef`. Returns the learned settings if
@@ -177,7 +138,7 @@ impl Audit {
         if seen.wanted == 0 {
             return None;
         }
-        let mut known = super::lock(&self.known);
+        let mut known = lock(&self.known);
         let before = known.learned;
         let in_crowd = seen.walked.is_some_and(|(kind, _)| kind.in_crowd);
         known.latest.push_back((seen.wanted, seen.found.min(seen.wanted), in_crowd));
@@ -206,7 +167,7 @@ impl Audit {
 
     /// True if more than one query each second should be checked: too few were, or they found too little.
     pub(super) fn is_learning(&self) -> bool {
-        let known = super::lock(&self.known);
+        let known = lock(&self.known);
         known.latest.len() < CONFIDENT || known.recall().is_some_and(|recall| recall < TARGET)
     }
 
@@ -219,7 +180,7 @@ impl Audit {
 
     /// The measured recall, with the `ef` from this width.
     pub(super) fn quality(&self, width: Width) -> Quality {
-        let known = super::lock(&self.known);
+        let known = lock(&self.known);
         Quality {
             ef_search: if known.learned.mostly_in_crowds { width.in_crowd } else { width.ef },
             recall: known.recall().map(|recall| recall as f32 / FULL as f32),
@@ -258,7 +219,7 @@ mod tests {
     /// A result in which each level below `needed` finds half.
     fn seen(audit: &Audit, kind: Kind, needed: usize) -> Seen {
         let found = std::array::from_fn(|level| if level < needed { 5 } else { 10 });
-        let level = super::super::lock(&audit.known).level(kind);
+        let level = lock(&audit.known).level(kind);
         Seen { wanted: 10, found: usize::from(found[level]), walked: Some((kind, found)) }
     }
 
@@ -341,12 +302,5 @@ mod tests {
         let waiting: Vec<Sample> = (0..100).map_while(|_| audit.next()).collect();
         assert_eq!(waiting.len(), WAITING);
         assert_eq!(waiting.iter().filter(|sample| sample.among.is_some()).count(), WAITING_FILTERED);
-    }
-
-    #[test]
-    fn larger_indexes_have_a_larger_ef() {
-        assert_eq!([1_000, 100_000, 1_000_000, 1 << 40].map(ef_of_size), [64, 128, 352, 1_024]);
-        assert_eq!([0, 1, 2, 3, 12].map(|level| ef_of_level(64, level)), [64, 90, 128, 181, 4_096]);
-        assert_eq!(ef_of_level(1_024, 12), MAX_EF);
     }
 }

@@ -17,8 +17,9 @@ mod walks;
 
 use roaring::RoaringBitmap;
 
+use super::ef::{Kind, LEVELS, Width, ef_of_level, ef_of_size};
 use super::graph::codes::OwnQuery;
-use super::recall::{self, Kind, Sample, Seen, ef_of_size};
+use super::recall::{self, Sample, Seen};
 use super::row_table::RowTable;
 use super::scan::{Best, Candidate, Nearest, Neighbour, cosine};
 use super::slot::Slot;
@@ -55,15 +56,6 @@ struct Asked<'a> {
     stop: &'a Stop,
 }
 
-/// The `ef` of walks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Width {
-    /// `ef` of the first walk.
-    pub(super) ef: usize,
-    /// `ef` of a second walk, if the first ended in a crowd and may have missed much.
-    pub(super) in_crowd: usize,
-}
-
 /// The hits, and the way they were found.
 pub(super) struct Answer {
     pub(super) nearest: Nearest,
@@ -77,17 +69,6 @@ pub(super) enum How {
     Scan,
     /// By walks. `in_crowd`: some hits lie in a crowd.
     Walks { in_crowd: bool },
-}
-
-impl Width {
-    /// A width with the same `ef` for both walks.
-    pub(super) fn of(ef: usize) -> Width {
-        Width { ef, in_crowd: ef }
-    }
-
-    fn at_least(self, ef: usize) -> Width {
-        Width { ef: self.ef.max(ef), in_crowd: self.in_crowd.max(ef) }
-    }
 }
 
 impl Asked<'_> {
@@ -182,9 +163,9 @@ impl Index {
         let (wanted, found) = (exact.len(), true_hits(&usual));
         let How::Walks { in_crowd } = usual.how else { return Ok(Seen { wanted, found, walked: None }) };
         let least = self.least_ef();
-        let mut by_level = [wanted as u8; recall::LEVELS];
+        let mut by_level = [wanted as u8; LEVELS];
         for (level, by_level) in by_level.iter_mut().enumerate() {
-            let answer = self.answer(&query, Some(Width::of(recall::ef_of_level(least, level))), stop)?;
+            let answer = self.answer(&query, Some(Width::of(ef_of_level(least, level))), stop)?;
             let found = true_hits(&answer);
             if found == wanted {
                 break;

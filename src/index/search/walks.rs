@@ -15,11 +15,12 @@
 use std::sync::Arc;
 
 use super::super::Index;
+use super::super::ef::Width;
 use super::super::graph::crowd::{Surroundings, is_crowd, least_cosine};
 use super::super::graph::filtered::Bounds;
 use super::super::scan::{Candidate, CandidateFilter, Margin, Nearest};
 use super::super::segment::{Segment, Walk, Walked};
-use super::{Answer, Asked, FIRST, How, Width, best_of, scans};
+use super::{Answer, Asked, FIRST, How, best_of, scans};
 use crate::compute::stop::Stopped;
 
 /// The state of one search of the segments.
