@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use fastrand::Rng;
 use serde_json::json;
 
 use super::*;
@@ -16,24 +17,9 @@ const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensi
 /// Content of a document of the map. Its vector and metadata follow from this number.
 type Said = u32;
 
-/// xorshift64 (Marsaglia, 2003).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u32) -> u32 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 33) as u32 % n
-    }
-}
-
 fn embedding(said: Said) -> Embedding {
-    let mut random = Random(u64::from(said) * 2 + 1);
-    for _ in 0..4 {
-        random.below(1); // The first numbers of near seeds are alike.
-    }
-    Embedding::normalized((0..8).map(|_| random.below(1_000) as f32 - 499.5).collect()).unwrap()
+    let mut random = Rng::with_seed(said.into());
+    Embedding::normalized((0..8).map(|_| random.f32() - 0.5).collect()).unwrap()
 }
 
 fn document(id: &str, said: Said) -> Document {
@@ -74,7 +60,7 @@ fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
 
 fn a_walk(operations: usize, seed: u64) {
     println!("seed {seed}");
-    let random = &mut Random(seed | 1);
+    let random = &mut Rng::with_seed(seed);
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let mut map: BTreeMap<String, Said> = BTreeMap::new();
@@ -83,7 +69,7 @@ fn a_walk(operations: usize, seed: u64) {
     while done < operations {
         let at = format!("after {done} operations, seed {seed}");
         let collection = store.get("c", MODEL).unwrap();
-        match random.below(1_000) {
+        match random.u32(..1_000) {
             0..=4 => {
                 drop(collection);
                 drop(store);
@@ -98,7 +84,7 @@ fn a_walk(operations: usize, seed: u64) {
                 done += 1;
             }
             6..=20 => {
-                let n = random.below(10);
+                let n = random.u32(..10);
                 let filter = filter::text::parse(&format!("n = {n} and even exists")).unwrap();
                 let expected: Vec<String> =
                     map.iter().filter(|(_, said)| *said % 10 == n).map(|(id, _)| id.clone()).collect();
@@ -108,8 +94,8 @@ fn a_walk(operations: usize, seed: u64) {
                 done += expected.len().max(1);
             }
             21..=300 => {
-                let ids: Vec<DocId> = (0..random.below(8) + 1)
-                    .map(|_| DocId::new(&format!("d{:04}", random.below(3_000))).unwrap())
+                let ids: Vec<DocId> = (0..random.u32(..8) + 1)
+                    .map(|_| DocId::new(&format!("d{:04}", random.u32(..3_000))).unwrap())
                     .collect();
                 let removed = collection.remove(&ids).unwrap();
                 let expected = ids.iter().filter(|id| map.remove(id.as_str()).is_some());
@@ -117,7 +103,7 @@ fn a_walk(operations: usize, seed: u64) {
                 done += ids.len();
             }
             301..=400 => {
-                let Some((id, &said)) = map.iter().nth(random.below(map.len().max(1) as u32) as usize) else {
+                let Some((id, &said)) = map.iter().nth(random.usize(..map.len().max(1))) else {
                     continue;
                 };
                 let search = Search::nearest(3, Effort::Graph { ef: None });
@@ -131,8 +117,8 @@ fn a_walk(operations: usize, seed: u64) {
                 done += 1;
             }
             _ => {
-                let documents: Vec<Document> = (0..random.below(24) + 1)
-                    .map(|_| (format!("d{:04}", random.below(3_000)), random.below(u32::MAX)))
+                let documents: Vec<Document> = (0..random.u32(..24) + 1)
+                    .map(|_| (format!("d{:04}", random.u32(..3_000)), random.u32(..u32::MAX)))
                     .map(|(id, said)| {
                         map.insert(id.clone(), said);
                         document(&id, said)

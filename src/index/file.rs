@@ -11,7 +11,7 @@
 //! Invariants: a file has its name only when it is complete and synced. It never changes. When a segment is replaced,
 //! its last reader deletes the file.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,8 @@ impl Files {
     /// damaged, unfinished or of another number of dimensions, and logs a warning for each damaged one.
     pub(super) fn open(storage: SegmentStorage, dimensions: usize) -> io::Result<(Files, Vec<Stored>)> {
         let directory = &storage.directory;
-        make_directory(directory)?;
+        // Vectors reveal the content of their texts: directories and files belong to their user alone.
+        files::make_private_directories(directory)?;
         if !files::is_directory(directory) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected a directory, found a link or a file"));
         }
@@ -215,14 +216,6 @@ fn write(path: &Path, dimensions: usize, parts: &SegmentParts, members: &[Member
     out.align()?;
     members.iter().try_for_each(|member| out.write(bytemuck::cast_slice(&member.vector)))?;
     out.out.into_inner()?.sync_all()
-}
-
-/// Creates a directory for its user alone, because vectors reveal the subject of their texts.
-fn make_directory(path: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)
 }
 
 fn checksum(counts: &[u64; 5], sections: [&[u8]; 7]) -> u32 {

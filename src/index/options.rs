@@ -1,7 +1,7 @@
 //! The settings of an index, each documented by its consequence.
 
 /// The balance of speed, memory and recall of an index. The defaults find on average 98 of 100 true neighbours among
-/// 100,000 vectors of MiniLM (benches/index.rs measures others).
+/// 100,000 vectors of MiniLM (`cognate bench top-k` measures others).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// efConstruction: candidates for the links of a vector. More: better recall at the same search cost, linear cost

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
 use proptest::prelude::*;
 use roaring::RoaringBitmap;
 
@@ -30,25 +31,21 @@ impl Index {
     }
 }
 
-/// Random numbers by SplitMix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
+/// Random vectors and choices of a seed.
+struct Random(Rng);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+    fn new(seed: u64) -> Self {
+        Self(Rng::with_seed(seed))
     }
 
     fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        self.0.usize(..n)
     }
 
     /// A roughly normal number: the sum of four uniform ones.
     fn normal(&mut self) -> f32 {
-        (0..4).map(|_| self.next() as f32 / u64::MAX as f32 - 0.5).sum()
+        (0..4).map(|_| self.0.f32() - 0.5).sum()
     }
 
     fn unit(&mut self, dimensions: usize) -> Arc<[f32]> {
@@ -144,7 +141,7 @@ proptest! {
         exact_below in prop_oneof![Just(0usize), 1usize..60],
         seed in any::<u64>(),
     ) {
-        let random = &mut Random(seed);
+        let random = &mut Random::new(seed);
         let index = Index::new(dimensions, Options { exact_below, ..small_graph() });
         let mut model = Model::default();
         let mut order: Vec<Slot> = Vec::new();
@@ -244,7 +241,7 @@ fn assert_sound(index: &Index) {
 
 #[test]
 fn a_thousand_identical_vectors_hide_no_other() {
-    let random = &mut Random(5);
+    let random = &mut Random::new(5);
     let same = random.unit(16);
     let mut vectors = clustered(random, 1_500, 16, 10);
     for i in 0..1_000 {
@@ -267,8 +264,8 @@ fn a_thousand_identical_vectors_hide_no_other() {
 
 #[test]
 fn one_thread_makes_the_same_graph_each_time() {
-    let vectors = clustered(&mut Random(21), 1_500, 16, 8);
-    let queries = clustered(&mut Random(22), 50, 16, 8);
+    let vectors = clustered(&mut Random::new(21), 1_500, 16, 8);
+    let queries = clustered(&mut Random::new(22), 50, 16, 8);
     let answers = || {
         let index = Index::new(16, Options { ef_construction: 20, ..small_graph() });
         index.insert(&vectors);
@@ -281,7 +278,7 @@ fn one_thread_makes_the_same_graph_each_time() {
 
 #[test]
 fn a_crowd_of_nearly_identical_vectors_hides_no_other() {
-    let random = &mut Random(6);
+    let random = &mut Random::new(6);
     let same = random.unit(16);
     let mut vectors = clustered(random, 1_000, 16, 10);
     for i in 0..600 {

@@ -200,20 +200,14 @@ impl SharedMatrix<'_> {
     }
 }
 
-/// [rows, cols] of pseudo-random numbers in [-1, 1), the same for the same seed (SplitMix64).
+/// [rows, cols] of pseudo-random numbers in [-1, 1), the same for the same seed.
 #[cfg(test)]
 pub(crate) fn filled(rows: usize, cols: usize, seed: u64) -> Matrix {
     let mut matrix = Matrix::default();
     matrix.reshape(rows, cols);
-    let mut state = seed;
+    let mut random = fastrand::Rng::with_seed(seed);
     for row in 0..rows {
-        for x in matrix.row_mut(row) {
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            *x = ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        }
+        matrix.row_mut(row).fill_with(|| 2.0 * random.f32() - 1.0);
     }
     matrix
 }

@@ -6,7 +6,7 @@
 //!
 //! On systems other than Unix these are plain opens: links there need rights that other users do not have.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -36,6 +36,23 @@ pub fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, no_follow());
     let file = options.open(path).map_err(|error| if is_link(&error) { not_a_file() } else { error })?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_a_file()) }
+}
+
+/// Makes a file to read and write, for its user alone. A file or a link of that name is an error.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes a directory and the missing ones above it, for their user alone.
+pub fn make_private_directories(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 fn not_a_file() -> io::Error {

@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::request::Received;
 use super::status::Failure;
-use super::{Engine, parse, size};
+use super::{Engine, parse, size, vector};
 use crate::compute::WhenFull;
 use crate::inference::{Output, TextError};
 use crate::kernel::embedding::Embedding;
@@ -40,12 +40,5 @@ pub async fn similarity(engine: &Engine, request: Received<wire::SimilarityReque
 /// The unit vectors of the texts. A failure names its text: an item of `a` or, from `n_a` on, of `b`.
 fn embeddings(pooled: Vec<Result<Output, TextError>>, n_a: usize) -> Result<Vec<Embedding>, Failure> {
     let path = |n: usize| if n < n_a { format!("a[{n}]") } else { format!("b[{}]", n - n_a) };
-    pooled
-        .into_iter()
-        .enumerate()
-        .map(|(n, pooled)| {
-            let pooled = pooled.map_err(|error| Failure::text(path(n), &error))?;
-            Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
-        })
-        .collect()
+    pooled.into_iter().enumerate().map(|(n, pooled)| vector::of_text(pooled, || path(n))).collect()
 }

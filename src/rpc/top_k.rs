@@ -203,11 +203,7 @@ async fn vectors(
         .collect();
     let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, when_full).await?.into_iter();
     let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
-        Query::Text(_) => {
-            let pooled = embedded.next().ok_or(Failure::Internal)?;
-            let pooled = pooled.map_err(|error| Failure::text(format!("queries[{n}].text"), &error))?;
-            Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
-        }
+        Query::Text(_) => vector::of_text(embedded.next().ok_or(Failure::Internal)?, || format!("queries[{n}].text")),
         Query::Vector(vector) => Ok(vector),
         Query::Id(id) => {
             let collection = collection.as_ref().ok_or(Failure::Internal)?;
@@ -227,11 +223,7 @@ async fn candidate_vectors(
     when_full: WhenFull,
 ) -> Result<Vec<Embedding>, Failure> {
     let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, when_full).await?;
-    let vector = |(n, pooled): (usize, Result<crate::inference::Output, _>)| {
-        let pooled = pooled.map_err(|error| Failure::text(format!("candidates[{n}]"), &error))?;
-        Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
-    };
-    pooled.into_iter().enumerate().map(vector).collect()
+    pooled.into_iter().enumerate().map(|(n, pooled)| vector::of_text(pooled, || format!("candidates[{n}]"))).collect()
 }
 
 /// The expected cost of one query; the pool corrects it by measurement.

@@ -268,9 +268,7 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
                 Some(given) => given,
                 None => {
                     let pooled = pooled.next().ok_or(Failure::Internal)?;
-                    let pooled =
-                        pooled.map_err(|error| Failure::text(format!("documents[{}].text", item.index), &error))?;
-                    Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))?
+                    vector::of_text(pooled, || format!("documents[{}].text", item.index))?
                 }
             };
             Ok(Document { id, content: Arc::new(content), embedding })

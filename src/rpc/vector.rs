@@ -1,6 +1,7 @@
 //! Checks the vectors of requests: they must have the model's length, finite values and a direction.
 
 use super::status::Failure;
+use crate::inference::{Output, TextError};
 use crate::kernel::embedding::Embedding;
 use crate::wire::vector::{Malformed, Values};
 use crate::wire::{self, Vector, VectorFormat};
@@ -53,6 +54,12 @@ fn direction(field: &str, scale: f32) -> Result<f32, Failure> {
         return Err(Failure::invalid(format!("{field}.scale"), format!("{scale} is not a finite number")));
     }
     Ok(if scale < 0.0 { -1.0 } else { 1.0 })
+}
+
+/// The unit vector of an embedded text. `field` is the text's name in a failure.
+pub fn of_text(pooled: Result<Output, TextError>, field: impl FnOnce() -> String) -> Result<Embedding, Failure> {
+    let pooled = pooled.map_err(|error| Failure::text(field(), &error))?;
+    Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
 }
 
 #[cfg(test)]

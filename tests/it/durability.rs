@@ -22,13 +22,8 @@ fn flag(directory: &tempfile::TempDir) -> &str {
 
 /// Creates a document with a vector of its own, so that nothing is embedded.
 fn with_vector(id: &str, text: &str, seed: u32) -> Document {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    let values = (0..384)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect();
+    let mut random = fastrand::Rng::with_seed(seed.into());
+    let values = (0..384).map(|_| 2.0 * random.f32() - 1.0).collect();
     Document { vector: Some(Vector { values, ..Vector::default() }), ..document(id, text) }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use cognate::fuzz::TARGETS;
+use fastrand::Rng;
 
 /// The number of mutated copies of each seed.
 const COPIES: usize = 300;
@@ -23,7 +24,7 @@ fn seeds_and_bytes_that_are_almost_seeds_are_read() {
     for target in TARGETS {
         let seeds = (target.seeds)();
         assert!(!seeds.is_empty(), "{}", target.name);
-        let mut random = Random(7);
+        let mut random = Rng::with_seed(7);
         for seed in &seeds {
             (target.read)(seed);
             for _ in 0..COPIES {
@@ -58,37 +59,24 @@ fn seeds_are_written() {
     }
 }
 
-/// Splitmix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) % n.max(1) as u64) as usize
-    }
-}
-
 /// Returns a copy with some bytes changed, removed, repeated, or taken from another seed.
-fn changed(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+fn changed(seed: &[u8], seeds: &[Vec<u8>], random: &mut Rng) -> Vec<u8> {
     let mut bytes = seed.to_vec();
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len() + 1);
-        let end = at + random.below(bytes.len() - at + 1).min(16);
-        match random.below(5) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'.'][random.below(7)],
+    for _ in 0..=random.usize(..4) {
+        let at = random.usize(..=bytes.len());
+        let end = at + random.usize(..=bytes.len() - at).min(16);
+        match random.usize(..5) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << random.usize(..8),
+            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'.'][random.usize(..7)],
             2 => drop(bytes.drain(at..end)),
             3 => {
                 let again = bytes[at..end].to_vec();
                 bytes.splice(at..at, again);
             }
             _ => {
-                let other = &seeds[random.below(seeds.len())];
+                let other = &seeds[random.usize(..seeds.len())];
                 bytes.truncate(at);
-                bytes.extend(&other[random.below(other.len() + 1)..]);
+                bytes.extend(&other[random.usize(..=other.len())..]);
             }
         }
     }

@@ -24,11 +24,8 @@ const LOOKS: usize = 60;
 
 /// Returns the n-th of a set of pseudo-random vectors.
 fn vector(n: usize) -> Vector {
-    let component = |i: usize| {
-        let mixed = ((n * DIMENSIONS + i) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f32 / (1 << 23) as f32 - 1.0
-    };
-    Vector { values: (0..DIMENSIONS).map(component).collect(), ..Default::default() }
+    let mut random = fastrand::Rng::with_seed(n as u64);
+    Vector { values: (0..DIMENSIONS).map(|_| 2.0 * random.f32() - 1.0).collect(), ..Default::default() }
 }
 
 async fn fill(client: &mut CognateClient<Channel>) {

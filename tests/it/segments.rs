@@ -21,21 +21,15 @@ const DIMENSIONS: usize = 384;
 /// Several times the time that a segment takes on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// SplitMix64 (Steele, Lea and Flood, 2014), as a number from -1 to 1.
-fn noise(seed: u64) -> f32 {
-    let z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
-}
-
 /// Returns the n-th of a set of vectors in clusters, as texts have them.
 fn vector(n: usize) -> Vector {
-    let component = |i: usize| {
-        let around = noise((n % CLUSTERS * DIMENSIONS + i) as u64);
-        around + 0.8 * noise((1_000_000 + n * DIMENSIONS + i) as u64)
+    let noise = |seed: usize| {
+        let mut random = fastrand::Rng::with_seed(seed as u64);
+        std::iter::repeat_with(move || 2.0 * random.f32() - 1.0)
     };
-    Vector { values: (0..DIMENSIONS).map(component).collect(), ..Default::default() }
+    let component = |(around, own): (f32, f32)| around + 0.8 * own;
+    let values = noise(n % CLUSTERS).zip(noise(1_000_000 + n)).map(component).take(DIMENSIONS).collect();
+    Vector { values, ..Default::default() }
 }
 
 fn id(n: usize) -> String {

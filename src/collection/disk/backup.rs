@@ -11,6 +11,7 @@ use super::handle::Disk;
 use super::open::{self, Directory, OpenError};
 use super::options::Options;
 use super::snapshot::{ReadError, Snapshot};
+use crate::machine::files;
 
 /// Reasons why a backup was not made.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +116,7 @@ pub fn restore(backup: &Path, to: &Path, options: &Options) -> Result<(), Restor
 
 fn copy_checked(backup: &Path, to: &Path, options: &Options) -> Result<(), RestoreError> {
     let mut from = File::open(backup).map_err(|error| OpenError::io(backup, "open", error))?;
-    let mut file = open::new_file(to).map_err(|error| OpenError::io(to, "make", error))?;
+    let mut file = files::create_private(to).map_err(|error| OpenError::io(to, "make", error))?;
     let copied = io::copy(&mut from, &mut file).and_then(|_| file.sync_all());
     copied.map_err(|error| OpenError::io(to, "write", error))?;
     let database = open::open(to, options.cache_bytes).map_err(|error| error.at(backup))?;

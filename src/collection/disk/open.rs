@@ -216,7 +216,7 @@ impl Directory {
 
 /// Creates a file with its tables. The name must be free.
 pub(super) fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
-    let file = new_file(path).map_err(|error| OpenError::io(path, "make", error))?;
+    let file = files::create_private(path).map_err(|error| OpenError::io(path, "make", error))?;
     let backend = FileBackend::new(file).map_err(|error| OpenError::database(path, error))?;
     let database = Builder::new()
         .set_cache_size(cache_bytes)
@@ -270,10 +270,7 @@ fn failed(path: &Path, doing: &'static str, error: redb::Error) -> OpenError {
 /// Parents that existed are synced, so that the new directory survives a power cut.
 fn make_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
-    let mut builder = std::fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)?;
+    files::make_private_directories(path)?;
     missing.into_iter().filter_map(Path::parent).try_for_each(|parent| sync_directory(or_here(parent)))
 }
 
@@ -301,14 +298,6 @@ fn remedy(path: &Path, shared: &Exposure) -> String {
         Exposure::Writable { .. } => format!("`chmod go-w {path}`"),
     };
     format!("{own}, or give a directory in it, for example {path}/cognate, which is made for this user alone")
-}
-
-pub(super) fn new_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// The parent of a relative path: the present directory if it names none.

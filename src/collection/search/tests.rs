@@ -199,12 +199,8 @@ fn a_query_is_checked_if_it_names_no_effort_and_so_is_each_round_of_groups() {
 #[test]
 fn groups_that_fill_the_neighbourhood_hide_nothing_behind_them() {
     const PER_GROUP: usize = 200;
-    // Knuth's MMIX generator.
-    let mut state = 7u64;
-    let mut random = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut random = || random.f32() - 0.5;
     let centres: Vec<Vec<f32>> = (0..40).map(|_| (0..32).map(|_| random()).collect()).collect();
     let documents: Vec<Said> = (0..40 * PER_GROUP)
         .map(|n| {

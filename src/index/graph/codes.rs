@@ -326,16 +326,10 @@ mod tests {
         fn few_estimates_have_an_error_above_four_standard_deviations(
             (spread_a, spread_b) in (0i32..6, 0i32..6),
             n in 32usize..800,
-            seed in 1u64..u64::MAX,
+            seed: u64,
         ) {
-            let mut state = seed;
-            let mut random = || {
-                // Marsaglia's xorshift (2003).
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-            };
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut random = || 2.0 * random.f32() - 1.0;
             // A greater spread makes some components larger, and the scale with them.
             let mut vector = |spread: i32| {
                 let mut v: Vec<f32> = (0..n).map(|_| random() * random().powi(spread)).collect();

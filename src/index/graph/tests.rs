@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::build::Builder;
@@ -13,23 +14,6 @@ use super::links::Links;
 use super::repair::Repair;
 use super::searchable::{Graph, Scratch};
 use crate::kernel::{dot, normalize};
-
-/// Random numbers from a seed (Steele et al., 2014, "SplitMix64").
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A roughly normal number: the sum of four uniform ones.
-    fn component(&mut self) -> f32 {
-        (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0).sum()
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Shape {
@@ -43,10 +27,11 @@ enum Shape {
 }
 
 fn vectors(shape: Shape, n: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
+    // About normal: the sum of a few.
+    let mut component = || (0..4).map(|_| 2.0 * random.f32() - 1.0).sum::<f32>();
     let mut fresh = |around: Option<&[f32]>, spread: f32| {
-        let mut v: Vec<f32> =
-            (0..dimensions).map(|i| random.component() * spread + around.map_or(0.0, |c| c[i])).collect();
+        let mut v: Vec<f32> = (0..dimensions).map(|i| component() * spread + around.map_or(0.0, |c| c[i])).collect();
         if normalize(&mut v).is_err() {
             v[0] = 1.0;
         }

@@ -17,7 +17,7 @@ enum Choice {
 fn a_filtered_search_finds_the_nearest_matches_at_every_share_and_distance() {
     const VECTORS: usize = 10_000;
     const K: usize = 10;
-    let random = &mut Random(31);
+    let random = &mut Random::new(31);
     let all = clustered(random, VECTORS + 20, 24, 40);
     let (stored, queries) = all.split_at(VECTORS);
     // This option avoids scans, so that walks are tested at small shares too.
@@ -32,7 +32,7 @@ fn a_filtered_search_finds_the_nearest_matches_at_every_share_and_distance() {
                 let mut order: Vec<usize> = (0..VECTORS).collect();
                 let similarity = |&i: &usize| dot_plain(&stored[i], query);
                 match choice {
-                    Choice::Uncorrelated => order.sort_by_cached_key(|_| random.next()),
+                    Choice::Uncorrelated => order.sort_by_cached_key(|_| random.0.u64(..)),
                     Choice::Near => order.sort_by(|a, b| similarity(b).total_cmp(&similarity(a))),
                     Choice::Far => order.sort_by(|a, b| similarity(a).total_cmp(&similarity(b))),
                 }

@@ -66,7 +66,7 @@ impl History {
 fn hammer(index: &Index) {
     let (stop, searches, history) = (AtomicBool::new(false), AtomicUsize::new(0), History::default());
     // These are never removed and must always be found.
-    let kept = clustered(&mut Random(1), 400, 16, 8);
+    let kept = clustered(&mut Random::new(1), 400, 16, 8);
     let kept_slots = history.insert(index, &kept, STAYS);
     std::thread::scope(|scope| {
         let background = scope.spawn(|| {
@@ -80,7 +80,7 @@ fn hammer(index: &Index) {
         for thread in 0..3 {
             let (stop, searches, history, kept, kept_slots) = (&stop, &searches, &history, &kept, &kept_slots);
             scope.spawn(move || {
-                let random = &mut Random(100 + thread);
+                let random = &mut Random::new(100 + thread);
                 while !stop.load(Ordering::Relaxed) {
                     let i = random.below(kept.len());
                     let effort = if random.below(10) == 0 { Effort::Exact } else { GRAPH };
@@ -91,7 +91,7 @@ fn hammer(index: &Index) {
                 }
             });
         }
-        let random = &mut Random(2);
+        let random = &mut Random::new(2);
         for round in 0..ROUNDS {
             let vectors = clustered(random, 60, 16, 8);
             let slots = history.insert(index, &vectors, round);

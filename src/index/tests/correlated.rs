@@ -44,7 +44,7 @@ impl Stored {
         let centres: Vec<_> = (0..clusters).map(|_| random.unit(DIMENSIONS)).collect();
         let mut of: Vec<usize> = (0..VECTORS).map(|n| n / PER_CLUSTER).collect();
         if order == Order::Shuffled {
-            (1..VECTORS).for_each(|n| of.swap(n, random.below(n + 1)));
+            random.0.shuffle(&mut of);
         }
         let vectors: Vec<_> =
             of.iter().map(|&cluster| random.near(&centres[cluster], 0.6 / (DIMENSIONS as f32).sqrt())).collect();
@@ -98,7 +98,7 @@ impl Stored {
 #[test]
 fn hits_are_found_in_any_cluster_after_any_order_of_loading_and_after_removals() {
     let seed = 41;
-    let random = &mut Random(seed);
+    let random = &mut Random::new(seed);
     for order in [Order::ClusterByCluster, Order::Shuffled] {
         let stored = Stored::new(order, random);
         let centre = random.unit(DIMENSIONS);
@@ -125,7 +125,7 @@ fn hits_are_found_in_any_cluster_after_any_order_of_loading_and_after_removals()
 #[test]
 fn queries_that_resemble_no_vector_find_the_nearest_in_one_search() {
     let seed = 43;
-    let random = &mut Random(seed);
+    let random = &mut Random::new(seed);
     let dimensions = 256;
     let vectors: Vec<_> = (0..8_000).map(|_| random.unit(dimensions)).collect();
     let index = Index::new(dimensions, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
@@ -192,7 +192,7 @@ fn queries_far_from_all_clusters_find_the_nearest_and_a_larger_k_finds_nothing_n
 #[test]
 fn clusters_of_texts_are_not_a_crowd() {
     let seed = 47;
-    let random = &mut Random(seed);
+    let random = &mut Random::new(seed);
     let all = clustered(random, 12_100, 24, 60);
     let (stored, queries) = all.split_at(12000);
     let index = Index::new(24, Options { exact_below: 500, scan_rows_per_ef: 10, ..Options::default() });
@@ -209,7 +209,7 @@ fn clusters_of_texts_are_not_a_crowd() {
 
 #[test]
 fn a_search_ends_when_its_caller_is_gone() {
-    let random = &mut Random(53);
+    let random = &mut Random::new(53);
     let index = Index::new(16, small_graph());
     let slots = index.insert(&clustered(random, 2_000, 16, 10));
     index.maintain();

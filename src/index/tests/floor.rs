@@ -48,7 +48,7 @@ proptest! {
         dimensions in prop::sample::select(vec![2usize, 3, 16, 100, 384, 768, 1_536]),
         seed in any::<u64>(),
     ) {
-        let random = &mut Random(seed);
+        let random = &mut Random::new(seed);
         let vectors = vectors(shape, dimensions, random);
         // Two segments and a write buffer; segments are walked and never scanned.
         let index = Index::new(dimensions, Options { exact_below: 2, scan_rows_per_ef: 0, ..Options::default() });
@@ -83,7 +83,7 @@ proptest! {
 #[test]
 fn the_graph_finds_nearly_all_neighbours_and_each_vector_finds_itself() {
     let seed = 11;
-    let random = &mut Random(seed);
+    let random = &mut Random::new(seed);
     let vectors = clustered(random, 3_200, 48, 40);
     let (vectors, queries) = vectors.split_at(3_000);
     let index = Index::new(48, Options { exact_below: 500, scan_rows_per_ef: 0, ..Options::default() });
@@ -110,7 +110,7 @@ fn ask(index: &Index, queries: usize, random: &mut Random) {
 #[test]
 fn an_index_that_finds_too_little_raises_ef_after_a_few_queries_and_remembers_it() {
     // Random vectors are the hardest to find.
-    let random = &mut Random(23);
+    let random = &mut Random::new(23);
     let vectors: Vec<_> = (0..6_000).map(|n| (n, random.unit(48))).collect();
     let directory = tempfile::tempdir().unwrap();
     let start = || {
@@ -140,7 +140,7 @@ fn an_index_that_finds_too_little_raises_ef_after_a_few_queries_and_remembers_it
 
 #[test]
 fn searches_with_a_filter_are_checked_too() {
-    let random = &mut Random(27);
+    let random = &mut Random::new(27);
     let vectors: Vec<_> = (0..6_000).map(|_| random.unit(48)).collect();
     let index = Index::new(48, Options { ef_search: None, ..small_graph() });
     let slots = index.insert(&vectors);
@@ -158,7 +158,7 @@ fn searches_with_a_filter_are_checked_too() {
 
 #[test]
 fn an_index_with_a_fixed_ef_reports_its_recall_and_keeps_the_ef() {
-    let random = &mut Random(29);
+    let random = &mut Random::new(29);
     let vectors: Vec<_> = (0..2_000).map(|_| random.unit(48)).collect();
     let index = Index::new(48, Options { ef_search: Some(10), ..small_graph() });
     index.insert(&vectors);

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_new_graph_frees_the_memory_of_removed_vectors() {
-    let random = &mut Random(3);
+    let random = &mut Random::new(3);
     let vectors = clustered(random, 600, 24, 5);
     let weak: Vec<_> = vectors.iter().map(Arc::downgrade).collect();
     let index = Index::new(24, small_graph());
@@ -26,7 +26,7 @@ fn a_new_graph_frees_the_memory_of_removed_vectors() {
 
 #[test]
 fn replacing_everything_again_and_again_keeps_memory_bounded() {
-    let random = &mut Random(4);
+    let random = &mut Random::new(4);
     let index = Index::new(8, small_graph());
     let mut slots = index.insert(&clustered(random, 300, 8, 4));
     index.maintain();
@@ -43,7 +43,7 @@ fn replacing_everything_again_and_again_keeps_memory_bounded() {
 
 #[test]
 fn a_small_index_makes_no_graph_and_a_shrunken_one_gives_it_up() {
-    let random = &mut Random(9);
+    let random = &mut Random::new(9);
     let index = Index::new(8, Options { exact_below: 100, ..small_graph() });
     let slots = index.insert(&clustered(random, 100, 8, 4));
     assert!(!index.needs_maintenance());
@@ -61,7 +61,7 @@ fn a_small_index_makes_no_graph_and_a_shrunken_one_gives_it_up() {
 
 #[test]
 fn a_write_buffer_of_removed_vectors_does_not_cause_endless_work() {
-    let random = &mut Random(24);
+    let random = &mut Random::new(24);
     let index = Index::new(8, Options { exact_below: 50, ..small_graph() });
     index.insert(&clustered(random, 60, 8, 2));
     index.maintain();

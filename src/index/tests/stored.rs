@@ -55,7 +55,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let directory = tempfile::tempdir().unwrap();
-        let random = &mut Random(seed);
+        let random = &mut Random::new(seed);
         let (mut owner, mut next) = (Owner::new(), 0u64);
         let (mut index, mut slots) = start(directory.path(), dimensions, &owner);
         for (step, n) in steps {
@@ -88,7 +88,7 @@ proptest! {
 }
 
 fn owner_of(n: usize, seed: u64) -> Owner {
-    (0..).zip(clustered(&mut Random(seed), n, 24, 6)).collect()
+    (0..).zip(clustered(&mut Random::new(seed), n, 24, 6)).collect()
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn after_a_restart_nothing_is_built_again_and_rows_take_no_memory_of_their_own()
     let owner = owner_of(900, 1);
     let (index, _) = start(directory.path(), 24, &owner);
     index.maintain();
-    let query = Random(2).unit(24);
+    let query = Random::new(2).unit(24);
     let found = index.find(&query, 20, GRAPH);
     drop(index);
     let (index, slots) = start(directory.path(), 24, &owner);
@@ -155,7 +155,7 @@ fn checked_bytes(file: &[u8], vectors: usize) -> Vec<Range<usize>> {
 #[test]
 fn damaged_files_are_built_again_and_no_vector_is_lost() {
     let directory = tempfile::tempdir().unwrap();
-    let (mut owner, random) = (owner_of(400, 3), &mut Random(4));
+    let (mut owner, random) = (owner_of(400, 3), &mut Random::new(4));
     let (index, _) = start(directory.path(), 24, &owner);
     index.maintain();
     drop(index);
@@ -187,9 +187,9 @@ fn damaged_files_are_built_again_and_no_vector_is_lost() {
         // All vectors that are not read from the file are in the write buffer.
         let missing = if refused { 400 } else { rows };
         assert_eq!((index.mapped_bytes() == 0, index.rows().write_buffer().slots().len()), (refused, missing));
-        check(&index, &slots, &owner, &mut Random(5));
+        check(&index, &slots, &owner, &mut Random::new(5));
         index.maintain();
-        check(&index, &slots, &owner, &mut Random(6));
+        check(&index, &slots, &owner, &mut Random::new(6));
     }
     // With another model the owner's vectors differ, even if their keys are equal.
     owner = owner_of(400, 7);
@@ -206,7 +206,7 @@ fn files_that_a_crash_left_beside_their_successor_are_deleted() {
     index.maintain();
     let [old] = &files(directory.path())[..] else { panic!("one segment, one file") };
     let copy = fs::read(old).unwrap();
-    let more: Vec<(u64, Arc<[f32]>)> = (200..).zip(clustered(&mut Random(9), 200, 24, 6)).collect();
+    let more: Vec<(u64, Arc<[f32]>)> = (200..).zip(clustered(&mut Random::new(9), 200, 24, 6)).collect();
     index.insert_keyed(&more);
     owner.extend(more);
     index.maintain();
@@ -215,7 +215,7 @@ fn files_that_a_crash_left_beside_their_successor_are_deleted() {
     fs::write(directory.path().join("0000000009.new"), "half").unwrap();
     assert_eq!(files(directory.path()).len(), 3);
     let (index, slots) = start(directory.path(), 24, &owner);
-    check(&index, &slots, &owner, &mut Random(10));
+    check(&index, &slots, &owner, &mut Random::new(10));
     assert_eq!((files(directory.path()).len(), index.rows().segments().len()), (1, 1));
 }
 
@@ -227,20 +227,20 @@ fn an_index_whose_directory_cannot_be_written_stays_in_memory() {
     let owner = owner_of(200, 11);
     let (index, slots) = start(&file, 24, &owner);
     index.maintain();
-    check(&index, &slots, &owner, &mut Random(12));
+    check(&index, &slots, &owner, &mut Random::new(12));
     // A directory without free space.
     let full = directory.path().join("full");
     let storage = SegmentStorage { directory: full.clone(), has_room: Box::new(|bytes| bytes < 1_000) };
     let (index, slots) = start_with(storage, 24, &owner);
     index.maintain();
-    check(&index, &slots, &owner, &mut Random(14));
+    check(&index, &slots, &owner, &mut Random::new(14));
     assert!(files(&full).is_empty());
     // A directory that is deleted meanwhile.
     let gone = directory.path().join("gone");
     let (index, slots) = start(&gone, 24, &owner);
     index.discard();
     index.maintain();
-    check(&index, &slots, &owner, &mut Random(13));
+    check(&index, &slots, &owner, &mut Random::new(13));
     assert!(!gone.exists());
 }
 
@@ -265,5 +265,5 @@ fn a_file_that_is_written_while_the_index_is_discarded_is_deleted() {
     index.set(Arc::downgrade(&made)).unwrap();
     made.maintain();
     assert!(!directory.exists());
-    check(&made, &slots, &owner_of(200, 16), &mut Random(17));
+    check(&made, &slots, &owner_of(200, 16), &mut Random::new(17));
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use super::super::{CommitError, Rejected};
-use super::model::{Model, Random};
+use super::model::Model;
 use super::*;
 
 #[test]
@@ -37,11 +39,11 @@ fn batches_and_restarts(restarts: u32) -> usize {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     println!("seed {seed}");
     let directory = tempfile::tempdir().unwrap();
-    let (mut random, mut model) = (Random(seed), Model::new(seed));
+    let (mut random, mut model) = (Rng::with_seed(seed), Model::new(seed));
     let mut changes = 0;
     for _ in 0..restarts {
         let disk = Disk::open(directory.path(), options()).unwrap();
-        for _ in 0..random.below(120) {
+        for _ in 0..random.u64(..120) {
             let batch = model.step();
             changes += batch.len();
             disk.commit(batch).unwrap();

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::model::{Model, Random, assert_whole_batches};
+use fastrand::Rng;
+
+use super::model::{Model, assert_whole_batches};
 use super::*;
 
 const DIRECTORY: &str = "COGNATE_DISK_CRASH_DIRECTORY";
@@ -50,11 +52,11 @@ fn a_process_that_is_killed_at_any_moment_loses_nothing_acknowledged() {
     println!("seed {seed}");
     let kills = std::env::var(KILLS).map_or(25, |kills| kills.parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let (mut stored, mut compactions) = (0, 0);
     for kill in 0..kills {
         let Said { submitted, acknowledged, compacted } =
-            kill_after(directory.path(), seed, Duration::from_millis(random.below(300)));
+            kill_after(directory.path(), seed, Duration::from_millis(random.u64(..300)));
         let disk = Disk::open(directory.path(), compacting()).unwrap();
         let here = assert_whole_batches(seed, &contents(&disk.snapshot().unwrap()).unwrap());
         assert!(

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use fastrand::Rng;
 use redb::Database;
 
 use super::super::{OpenError, restore, schema};
-use super::model::Random;
 use super::*;
 
 fn refused(directory: &Path) -> OpenError {
@@ -169,15 +169,15 @@ fn a_truncated_file_is_refused() {
 fn a_flipped_bit_is_refused_or_changes_nothing() {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     println!("seed {seed}");
-    let mut random = Random(seed);
+    let mut random = Rng::with_seed(seed);
     let (bytes, before) = closed();
     let mut refused = 0;
     for n in 0..200 {
         let mut bytes = bytes.clone();
         // Every second bit is in the header and the first pages.
         let within = if n % 2 == 0 { 512 } else { bytes.len() as u64 };
-        let at = usize::try_from(random.below(within)).unwrap();
-        bytes[at] ^= 1 << random.below(8);
+        let at = random.usize(..usize::try_from(within).unwrap());
+        bytes[at] ^= 1 << random.u64(..8);
         refused += usize::from(!all_or_error(&bytes, &before, &format!("seed {seed}, byte {at}")));
     }
     assert!(refused > 20, "{refused} of 200 were found");

@@ -3,9 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use fastrand::Rng;
 use redb::StorageBackend;
-
-use super::model::Random;
 
 /// A disk. Clones share its state.
 #[derive(Debug, Clone, Default)]
@@ -63,20 +62,20 @@ impl Medium {
     }
 
     /// Content after a power cut: all that was synced, and arbitrary sectors of later operations.
-    pub fn after_power_cut(&self, random: &mut Random) -> Vec<u8> {
+    pub fn after_power_cut(&self, random: &mut Rng) -> Vec<u8> {
         let state = self.0.lock().unwrap();
         let mut image = state.synced.clone();
-        let share = random.below(5);
+        let share = random.u64(..5);
         for op in &state.unsynced {
-            if random.below(4) >= share {
+            if random.u64(..4) >= share {
                 continue;
             }
             match op {
                 Op::Length(length) => image.resize(*length, 0),
                 Op::Write(at, bytes) => {
-                    let torn = random.below(4) == 0;
+                    let torn = random.u64(..4) == 0;
                     for (n, sector) in bytes.chunks(SECTOR).enumerate() {
-                        if !torn || random.below(2) == 0 {
+                        if !torn || random.bool() {
                             write(&mut image, at + n * SECTOR, sector);
                         }
                     }

@@ -3,25 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use fastrand::Rng;
+
 use super::{Change, Contents, NewCollection, Put, Record};
-
-/// splitmix64: small and good enough.
-#[derive(Clone)]
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
 
 /// State of a disk after `batches` batches.
 #[derive(Clone, Default)]
@@ -59,20 +43,20 @@ impl Model {
 
     /// The next batch: puts, replacements and removals, sometimes a created or deleted collection, and the counter.
     pub fn step(&mut self) -> Vec<Change> {
-        let mut random = Random(self.seed ^ (self.batches << 20));
+        let mut random = Rng::with_seed(self.seed ^ (self.batches << 20));
         self.batches += 1;
         let mut batch = Vec::new();
         self.replace(COUNTER, "count", &self.batches.to_string(), &mut random, &mut batch);
-        let name = format!("collection {}", random.below(3));
-        match random.below(20) {
+        let name = format!("collection {}", random.u64(..3));
+        match random.u64(..20) {
             0 => self.delete(&name, &mut batch),
             _ => {
-                for _ in 0..=random.below(8) {
-                    let id = format!("id {}", random.below(60));
-                    if random.below(4) == 0 {
+                for _ in 0..=random.u64(..8) {
+                    let id = format!("id {}", random.u64(..60));
+                    if random.u64(..4) == 0 {
                         self.remove(&name, &id, &mut batch);
                     } else {
-                        let text = "lorem ipsum ".repeat(usize::try_from(random.below(120)).unwrap());
+                        let text = "lorem ipsum ".repeat(random.usize(..120));
                         self.replace(&name, &id, &text, &mut random, &mut batch);
                     }
                 }
@@ -81,7 +65,7 @@ impl Model {
         batch
     }
 
-    fn replace(&mut self, name: &str, id: &str, text: &str, random: &mut Random, batch: &mut Vec<Change>) {
+    fn replace(&mut self, name: &str, id: &str, text: &str, random: &mut Rng, batch: &mut Vec<Change>) {
         self.remove(name, id, batch);
         let next_number = &mut self.next_number;
         let collection = self.collections.entry(name.to_owned()).or_insert_with(|| {
@@ -91,9 +75,9 @@ impl Model {
             batch.push(Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 16 }));
             Collection { number, next_row: 0, rows: BTreeMap::new() }
         });
-        let vector: Vec<f32> = (0..16).map(|_| f32::from_bits(u32::try_from(random.next() >> 32).unwrap())).collect();
-        let metadata = (random.below(2) == 0).then_some(r#"{"lang":"en"}"#);
-        let version = random.next();
+        let vector: Vec<f32> = (0..16).map(|_| f32::from_bits(random.u32(..))).collect();
+        let metadata = (random.bool()).then_some(r#"{"lang":"en"}"#);
+        let version = random.u64(..);
         let row = collection.next_row;
         let record = Record { id, text, metadata, version, vector: &vector };
         batch.push(Change::Put(Put::new(collection.number, row, &record)));

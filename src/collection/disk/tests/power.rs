@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use fastrand::Rng;
 use proptest::prelude::*;
 use redb::Builder;
 
 use super::super::open::Directory;
 use super::super::{CommitError, schema};
 use super::medium::{Fault, Medium};
-use super::model::{Model, Random, assert_whole_batches};
+use super::model::{Model, assert_whole_batches};
 use super::*;
 
 const EIO: i32 = 5;
@@ -24,10 +25,10 @@ fn disk(medium: &Medium) -> Option<Disk> {
 }
 
 /// Submits batches, some at a time, until one is refused. Returns the number of acknowledged ones.
-fn run(disk: &Disk, model: &mut Model, batches: u64, random: &mut Random) -> (u64, Option<CommitError>) {
+fn run(disk: &Disk, model: &mut Model, batches: u64, random: &mut Rng) -> (u64, Option<CommitError>) {
     let mut acknowledged = model.batches;
     while model.batches < batches {
-        let together = 1 + random.below(5);
+        let together = 1 + random.u64(..5);
         let pending: Vec<_> = (0..together).map(|_| disk.submit(model.step())).collect();
         for pending in pending {
             match pending.wait() {
@@ -55,7 +56,7 @@ proptest! {
 
     #[test]
     fn a_power_cut_at_any_moment_loses_nothing_acknowledged(seed: u64, cut in 0u64..420, second_cut in 0u64..80) {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let medium = Medium::default();
         let first = disk(&medium).unwrap();
         medium.fail(Fault { at: cut, error: EIO, lasts: true });
@@ -73,7 +74,7 @@ proptest! {
 
     #[test]
     fn a_failing_operation_stops_the_writes_and_loses_nothing(seed: u64, at in 0u64..420, full: bool, lasts: bool) {
-        let mut random = Random(seed);
+        let mut random = Rng::with_seed(seed);
         let medium = Medium::default();
         let first = disk(&medium).unwrap();
         prop_assert!(first.has_room(1));
