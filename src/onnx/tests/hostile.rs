@@ -33,18 +33,14 @@ pub fn every_beginning_of_a_graph_is_refused(runtime: &Runtime) {
 /// A graph with random bytes in it gives an error or a graph, and never ends the process.
 pub fn a_damaged_graph_is_no_end(runtime: &Runtime) {
     let whole = std::fs::read(fixtures().join("hostile/nan/model.onnx")).unwrap();
-    let mut state = 7_u64;
-    let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % below
-    };
+    let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..300 {
         let mut bytes = whole.clone();
         // The structure is at both ends, and weights between them.
         for _ in 0..4 {
-            let place = random(3_000);
-            let place = if random(2) == 0 { place } else { bytes.len() - 1 - place };
-            bytes[place] = random(256) as u8;
+            let place = random.usize(..3_000);
+            let place = if random.bool() { place } else { bytes.len() - 1 - place };
+            bytes[place] = random.u8(..);
         }
         if let Ok(mut graph) = Graph::load(runtime, GraphSource::Memory(&bytes), Wanted::Logits) {
             let _ = run(&mut graph, &batch(&[3, 1]));
