@@ -152,7 +152,7 @@ fn queries_that_resemble_no_vector_find_the_nearest_in_one_search() {
 #[test]
 fn queries_far_from_all_clusters_find_the_nearest_and_a_larger_k_finds_nothing_nearer() {
     let seed = 59;
-    let random = &mut Random(seed);
+    let random = &mut Random::new(seed);
     let dimensions = 256;
     let centres: Vec<_> = (0..150).map(|_| random.unit(dimensions)).collect();
     let near_one = |random: &mut Random| {
