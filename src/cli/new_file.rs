@@ -16,6 +16,7 @@ use anyhow::{Context, ensure};
 use self::destination::Destination;
 use super::interrupt;
 use super::unfinished::UnfinishedFile;
+use crate::machine::files;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -83,7 +84,8 @@ impl NewFile {
         let (Some(unfinished), Target::File(file)) = (&mut self.unfinished, self.to.get_ref()) else { return Ok(()) };
         file.sync_all().with_context(|| format!("cannot write {shown}"))?;
         unfinished.rename().with_context(|| format!("cannot finish {shown}"))?;
-        sync_directory(&unfinished.destination).with_context(|| format!("cannot sync the directory of {shown}"))
+        let directory = files::directory_of(&unfinished.destination);
+        files::sync_directory(directory).with_context(|| format!("cannot sync the directory of {shown}"))
     }
 }
 
@@ -137,12 +139,6 @@ fn cut_off(error: io::Error) -> io::Error {
         ErrorKind::BrokenPipe => io::Error::other("its reader ended before all of it was written"),
         _ => error,
     }
-}
-
-/// Syncs the directory, so that the new name survives a power cut.
-fn sync_directory(file: &Path) -> io::Result<()> {
-    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]

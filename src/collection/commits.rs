@@ -143,7 +143,7 @@ impl Collection {
         Ok(Done { removed, refused })
     }
 
-    /// GroupCommit to disk, then makes the changes visible to searches.
+    /// Commits to disk, then makes the changes visible to searches.
     fn store(
         &self,
         after: BTreeMap<DocId, Option<Document>>,

@@ -6,6 +6,26 @@
 //! and these operations must be `#[inline(always)]`: a function that is not inlined is compiled without the
 //! instruction set.
 
+/// An instruction on values only, in a function of a token.
+#[cfg(target_arch = "x86_64")]
+macro_rules! op {
+    ($instruction:expr) => {
+        // SAFETY: the token `self` exists, so the processor has these instructions, and no memory is touched.
+        unsafe { $instruction }
+    };
+}
+
+/// Operations of [`Simd`] that are one instruction on vectors.
+#[cfg(target_arch = "x86_64")]
+macro_rules! operations {
+    ($($name:ident($($x:ident),*) = $instruction:expr;)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($x: Self::V),*) -> Self::V {
+            op!($instruction)
+        }
+    )*};
+}
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

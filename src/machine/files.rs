@@ -55,6 +55,16 @@ pub fn make_private_directories(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// The directory that holds the last name of a path: the present one if the path is only a name.
+pub fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Syncs a directory, so that a rename in it survives a power cut. Windows cannot do this, and does not need it.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
 fn not_a_file() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "expected a regular file, found a symbolic link or something else")
 }

@@ -81,8 +81,8 @@ impl Disk {
             return Err(error);
         }
         std::fs::rename(&partial, to).map_err(io(to, "rename the finished backup to"))?;
-        let directory = open::or_here(to.parent().unwrap_or(to));
-        open::sync_directory(directory).map_err(io(directory, "sync"))
+        let directory = files::directory_of(to);
+        files::sync_directory(directory).map_err(io(directory, "sync"))
     }
 
     fn write_backup(&self, partial: &Path, go_on: &dyn Fn() -> bool) -> Result<(), BackupError> {

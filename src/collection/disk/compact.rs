@@ -19,6 +19,7 @@ use super::draft::RowId;
 use super::shared::Shared;
 use super::snapshot::Snapshot;
 use super::{rows, schema, space};
+use crate::machine::files;
 
 /// Most rows that may change during a copy; bringing it up to date with them takes half a second. A collection that
 /// changes faster is not compacted until it is quieter.
@@ -105,7 +106,7 @@ impl Compaction {
             std::fs::rename(from, to).map(|()| database).map_err(|error| error.to_string())
         });
         match replaced {
-            Ok(database) => match super::open::sync_directory(&shared.directory.path) {
+            Ok(database) => match files::sync_directory(&shared.directory.path) {
                 Ok(()) => Outcome::Replaced(database),
                 Err(error) => Outcome::Unknown(error),
             },

@@ -12,6 +12,7 @@ use super::open::{self, OpenError};
 use super::record::Damage;
 use super::snapshot::{ReadError, Snapshot};
 use super::{rows, schema, space};
+use crate::machine::files;
 
 /// Bytes of records per transaction, held in memory. Four times as much is not faster.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -69,7 +70,7 @@ impl Copy<'_> {
         // Other processes may have taken the space meanwhile.
         made.map_err(|error| match error {
             CopyError::Write { is_full: true, path, .. } => {
-                let free = space::free(self.directory()).unwrap_or(0);
+                let free = space::free(files::directory_of(self.to)).unwrap_or(0);
                 DiskFull { path, free, needed }.into()
             }
             other => other,
@@ -93,13 +94,9 @@ impl Copy<'_> {
         Ok(database)
     }
 
-    fn directory(&self) -> &Path {
-        open::or_here(self.to.parent().unwrap_or(self.to))
-    }
-
     /// Checks the free space. Returns the bytes that must be free.
     fn room(&self, snapshot: &Snapshot) -> Result<u64, CopyError> {
-        let path = self.directory();
+        let path = files::directory_of(self.to);
         let free = space::free(path).map_err(|error| OpenError::io(path, "find the free space of", error))?;
         let needed = space::packed(snapshot.catalog().record_bytes()).saturating_add(self.min_free_bytes);
         if free >= needed { Ok(needed) } else { Err(DiskFull { path: path.to_owned(), free, needed }.into()) }

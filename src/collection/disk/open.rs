@@ -3,7 +3,7 @@
 //! A new file gets its tables under another name, and is renamed when they are on disk. So a data file is complete
 //! from its first moment, and an empty or foreign file is never taken for a new one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -193,7 +193,7 @@ impl Directory {
     /// Renames the new file to the data file, and syncs the directory so that it survives a power cut.
     pub(super) fn install(&self) -> io::Result<()> {
         std::fs::rename(&self.new_file, &self.file)?;
-        sync_directory(&self.path)
+        files::sync_directory(&self.path)
     }
 
     /// Opens the data file, and creates it if it is missing.
@@ -271,7 +271,7 @@ fn failed(path: &Path, doing: &'static str, error: redb::Error) -> OpenError {
 fn make_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
     files::make_private_directories(path)?;
-    missing.into_iter().filter_map(Path::parent).try_for_each(|parent| sync_directory(or_here(parent)))
+    missing.into_iter().map(files::directory_of).try_for_each(files::sync_directory)
 }
 
 /// True if the name exists, even as a dangling link.
@@ -298,14 +298,4 @@ fn remedy(path: &Path, shared: &Exposure) -> String {
         Exposure::Writable { .. } => format!("`chmod go-w {path}`"),
     };
     format!("{own}, or give a directory in it, for example {path}/cognate, which is made for this user alone")
-}
-
-/// The parent of a relative path: the present directory if it names none.
-pub(super) fn or_here(parent: &Path) -> &Path {
-    if parent.as_os_str().is_empty() { Path::new(".") } else { parent }
-}
-
-/// Syncs a directory, so that a rename in it is durable. Windows cannot do this, and does not need it.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }

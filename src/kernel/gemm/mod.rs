@@ -18,3 +18,6 @@ mod panels;
 pub mod quantise;
 pub mod split_bf16;
 pub(super) mod tile;
+
+#[cfg(test)]
+mod tests;

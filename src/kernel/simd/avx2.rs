@@ -30,14 +30,6 @@ fn compiled_with_vnni<K: Kernel, const VNNI: bool>(kernel: K, simd: Avx2Fma<VNNI
     kernel.run(simd)
 }
 
-/// An instruction of this set on values only.
-macro_rules! op {
-    ($instruction:expr) => {
-        // SAFETY: `self` exists, so the processor has these instructions, and no memory is touched.
-        unsafe { $instruction }
-    };
-}
-
 /// A mask of all ones in the first `n` lanes.
 #[inline(always)]
 fn first(n: usize) -> __m256i {
@@ -117,44 +109,15 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
     }
 
-    #[inline(always)]
-    fn add(self, a: Self::V, b: Self::V) -> Self::V {
-        op!(_mm256_add_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
-        op!(_mm256_sub_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
-        op!(_mm256_mul_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn div(self, a: Self::V, b: Self::V) -> Self::V {
-        op!(_mm256_div_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn mul_add(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        op!(_mm256_fmadd_ps(a, b, c))
-    }
-
-    #[inline(always)]
-    fn min(self, a: Self::V, b: Self::V) -> Self::V {
-        op!(_mm256_min_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn max(self, a: Self::V, b: Self::V) -> Self::V {
-        op!(_mm256_max_ps(a, b))
-    }
-
-    #[inline(always)]
-    fn round(self, v: Self::V) -> Self::V {
-        op!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v))
+    operations! {
+        add(a, b) = _mm256_add_ps(a, b);
+        sub(a, b) = _mm256_sub_ps(a, b);
+        mul(a, b) = _mm256_mul_ps(a, b);
+        div(a, b) = _mm256_div_ps(a, b);
+        mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
+        min(a, b) = _mm256_min_ps(a, b);
+        max(a, b) = _mm256_max_ps(a, b);
+        round(v) = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
     }
 
     #[inline(always)]

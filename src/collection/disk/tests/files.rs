@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use fastrand::Rng;
-use redb::Database;
+use redb::{Database, WriteTransaction};
 
 use super::super::{OpenError, restore, schema};
 use super::*;
@@ -104,16 +104,23 @@ fn a_file_of_somebody_else_is_refused_and_left_alone() {
     assert!(matches!(refused(directory.path()), OpenError::NotOurs { .. }));
 }
 
+/// A closed disk with `rows` documents, changed by something else.
+fn changed(rows: u64, change: impl FnOnce(&WriteTransaction)) -> tempfile::TempDir {
+    let (directory, disk) = filled(rows);
+    drop(disk);
+    let database = Database::open(directory.path().join("documents.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&transaction);
+    transaction.commit().unwrap();
+    directory
+}
+
 #[test]
 fn a_file_of_another_schema_is_refused_with_both_numbers() {
     for found in [0, schema::VERSION + 1] {
-        let (directory, disk) = filled(1);
-        drop(disk);
-        let database = Database::open(directory.path().join("documents.redb")).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction.open_table(schema::NUMBERS).unwrap().insert("schema", found).unwrap();
-        transaction.commit().unwrap();
-        drop(database);
+        let directory = changed(1, |transaction| {
+            transaction.open_table(schema::NUMBERS).unwrap().insert("schema", found).unwrap();
+        });
         let error = refused(directory.path());
         assert!(matches!(error, OpenError::OtherSchema { supported: schema::VERSION, found: f, .. } if f == found));
     }
@@ -185,19 +192,13 @@ fn a_flipped_bit_is_refused_or_changes_nothing() {
 
 #[test]
 fn a_record_that_is_wrong_behind_right_page_checksums_is_found_and_named() {
-    let (directory, disk) = filled(5);
-    drop(disk);
-    let database = Database::open(directory.path().join("documents.redb")).unwrap();
-    let transaction = database.begin_write().unwrap();
-    {
+    let directory = changed(5, |transaction| {
         let mut rows = transaction.open_table(schema::rows("rows/0")).unwrap();
         let mut piece = rows.remove((3, 1)).unwrap().unwrap().value().to_vec();
         piece[100] ^= 1;
         rows.insert((3, 1), piece.as_slice()).unwrap();
         rows.remove((4, 1)).unwrap();
-    }
-    transaction.commit().unwrap();
-    drop(database);
+    });
     let disk = Disk::open(directory.path(), options()).unwrap();
     let error = contents(&disk.snapshot().unwrap()).unwrap_err();
     assert!(matches!(&error, ReadError::Damaged { row: 3, collection, .. } if collection == "c"), "{error}");
@@ -209,13 +210,9 @@ fn a_record_that_is_wrong_behind_right_page_checksums_is_found_and_named() {
 
 #[test]
 fn a_record_that_is_missing_is_found_by_the_count() {
-    let (directory, disk) = filled(5);
-    drop(disk);
-    let database = Database::open(directory.path().join("documents.redb")).unwrap();
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(schema::rows("rows/0")).unwrap().retain_in((2, 0)..(3, 0), |_, _| false).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
+    let directory = changed(5, |transaction| {
+        transaction.open_table(schema::rows("rows/0")).unwrap().retain_in((2, 0)..(3, 0), |_, _| false).unwrap();
+    });
     let disk = Disk::open(directory.path(), options()).unwrap();
     let error = contents(&disk.snapshot().unwrap()).unwrap_err();
     assert!(matches!(error, ReadError::Missing { expected: 5, found: 4, .. }), "{error}");

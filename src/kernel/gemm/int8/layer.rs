@@ -94,7 +94,7 @@ impl LinearInt8 {
 }
 
 /// The nearest number in -127..=127. A group of zeros has scale 0.
-pub(super) fn quantised_weight(w: f32, scale: f32) -> i16 {
+pub(in crate::kernel::gemm) fn quantised_weight(w: f32, scale: f32) -> i16 {
     if scale > 0.0 { (w / scale).round_ties_even().clamp(-127.0, 127.0) as i16 } else { 0 }
 }
 
