@@ -28,11 +28,6 @@ impl Deadline {
     pub fn left(self) -> Option<Duration> {
         self.0.map(|instant| instant.saturating_duration_since(Instant::now()))
     }
-
-    /// Returns true if something that starts now and takes `needed` ends too late.
-    pub fn is_before(self, needed: Duration) -> bool {
-        self.left().is_some_and(|left| left < needed)
-    }
 }
 
 #[cfg(test)]
@@ -40,10 +35,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_longer_than_the_time_left_misses_the_deadline() {
-        let deadline = Deadline::at(Instant::now() + Duration::from_secs(60));
-        assert!(deadline.is_before(Duration::from_secs(61)) && !deadline.is_before(Duration::from_secs(30)));
-        assert!(!Deadline::NONE.is_before(Duration::MAX));
+    fn no_time_is_left_at_the_deadline_and_after_it() {
+        assert_eq!(Deadline::NONE.left(), None);
         assert_eq!(Deadline::at(Instant::now()).left(), Some(Duration::ZERO));
     }
 }

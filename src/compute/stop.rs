@@ -15,10 +15,6 @@ pub struct Stop(Arc<AtomicBool>);
 #[error("the caller has left")]
 pub struct Stopped;
 
-/// Raises the flag when it is dropped. The future that waits for a computation holds it.
-#[derive(Debug)]
-pub struct StopOnDrop(Stop);
-
 impl Stop {
     /// A flag that is never raised, for computations without a caller.
     pub fn never() -> Self {
@@ -39,17 +35,6 @@ impl Stop {
     pub fn check(&self) -> Result<(), Stopped> {
         if self.is_raised() { Err(Stopped) } else { Ok(()) }
     }
-
-    /// Returns a guard that raises this flag when it is dropped.
-    pub fn on_drop(&self) -> StopOnDrop {
-        StopOnDrop(self.clone())
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.raise();
-    }
 }
 
 #[cfg(test)]
@@ -57,12 +42,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropping_the_guard_stops_every_clone() {
+    fn a_raised_flag_stops_every_clone() {
         let stop = Stop::never();
         let seen = stop.clone();
-        let guard = stop.on_drop();
         assert_eq!(seen.check(), Ok(()));
-        drop(guard);
+        stop.raise();
         assert_eq!(seen.check(), Err(Stopped));
     }
 }

@@ -65,12 +65,6 @@ pub fn dot_i8(a: &[Block], b: &[Block], b_sum: i32) -> i32 {
     biased - 128 * b_sum
 }
 
-/// Computes [`dot_i8`] according to the formula: the reference.
-pub fn dot_i8_plain(a: &[Block], b: &[Block]) -> i32 {
-    let codes = |x: &[Block]| x.iter().flat_map(|block| block.0).map(|u| i32::from(u) - 128).collect::<Vec<_>>();
-    codes(a).iter().zip(codes(b)).map(|(x, y)| x * y).sum()
-}
-
 /// Estimates dot products of the query with some rows: `out[i] = Σ codes · both scales` for row `which[i]`.
 ///
 /// # Panics
@@ -333,7 +327,6 @@ mod tests {
             let n = a.len().div_ceil(BLOCK);
             let (a_blocks, b_blocks) = (blocks(&a, n), blocks(&b, n));
             let exact: i32 = a.iter().zip(&b).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum();
-            prop_assert_eq!(dot_i8_plain(&a_blocks, &b_blocks), exact);
             prop_assert_eq!(dot_i8(&a_blocks, &b_blocks, sum(&b_blocks)), exact);
             for level in Level::supported() {
                 // SAFETY: the level is supported and the lengths are equal.
