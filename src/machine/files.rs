@@ -129,15 +129,6 @@ fn exposure_of(owner: u32, mode: u32, user: u32) -> Option<Exposure> {
     (mode & OTHERS_WRITE != 0).then_some(Exposure::Writable { mode })
 }
 
-/// Makes a new file that only its user can read.
-pub fn create_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::symlink;
