@@ -20,6 +20,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::error::Reason;
 use super::layout::{Kind, MODULES};
+use super::options::MAIN;
 use staging::Staging;
 
 /// A whole model in the cache.
@@ -103,7 +104,7 @@ impl Cache {
         {
             return Err(Reason::Disk { path: directory, source });
         }
-        self.write_reference_if_absent(id, super::MAIN, revision)?;
+        self.write_reference_if_absent(id, MAIN, revision)?;
         Ok(Snapshot { revision: revision.to_owned(), directory })
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Files;
 use super::architecture::{self, Architecture};
+use super::digest;
 use super::error::CardError;
 use super::fingerprint::{self, Fields, ONNX, PRECISIONS};
 use super::layout::Layout;
@@ -71,7 +72,7 @@ impl Card {
         )?;
         let reading = Reading::read(&settings, &tokenizer, &architecture)?;
         let prompts = Prompts::read(&files.directory, &layout)?;
-        let weights = fingerprint::weights(&layout.weights)?;
+        let weights = digest::of_files(&layout.weights)?;
         check_weights(files, &layout, &weights)?;
         let fields = Fields {
             weights: &weights,
@@ -291,10 +292,10 @@ mod tests {
     #[test]
     fn weights_with_another_digest_are_refused_with_both_digests_and_what_to_do() {
         let directory = model();
-        let expected = super::super::DEFAULT_WEIGHTS_SHA256;
+        let expected = super::super::default_model::DEFAULT_WEIGHTS_SHA256;
         let files = Files { weights_sha256: Some(expected), ..Files::in_directory(directory.path()) };
         let error = Card::read(&files, "f32").unwrap_err().to_string();
-        let found = fingerprint::file(&directory.path().join("model.safetensors")).unwrap();
+        let found = digest::of_file(&directory.path().join("model.safetensors")).unwrap();
         for part in ["model.safetensors is damaged", expected, &found, "delete this file", "cognate model fetch"] {
             assert!(error.contains(part), "{part}: {error}");
         }

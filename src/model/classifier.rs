@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::error::CardError;
 use super::file::{parse, read_json_if_present};
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
-use super::{Files, Kind, fingerprint, layout};
+use super::{Files, Kind, digest, layout};
 
 /// The maximum tokens of a text if no file has a length: the length with which BERT and its relatives were trained.
 const USUAL_TOKENS: usize = 512;
@@ -132,7 +132,7 @@ impl ClassifierCard {
         Ok(Self {
             id: files.id.clone(),
             revision: files.revision.clone(),
-            fingerprint: [fingerprint::weights(&graph)?, tokenizer.digest].concat(),
+            fingerprint: [digest::of_files(&graph)?, tokenizer.digest].concat(),
             labels: labels(&config, &path)?,
             problem: problem(&config, &path)?,
             problem_is_given: config.problem_type.is_some(),
@@ -159,7 +159,7 @@ impl ClassifierCard {
         Ok(Self {
             id: id.to_owned(),
             revision: env!("CARGO_PKG_VERSION").to_owned(),
-            fingerprint: [graph, tokenizer].map(fingerprint::bytes).concat(),
+            fingerprint: [graph, tokenizer].map(digest::of_bytes).concat(),
             labels: labels(&config, path)?,
             problem: problem(&config, path)?,
             problem_is_given: config.problem_type.is_some(),

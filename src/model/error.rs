@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::Origin;
+use super::origin::Origin;
 
 /// The reason why no model was found for a name.
 #[derive(Debug, Error)]

@@ -14,8 +14,10 @@ use tokio::time::Instant;
 
 use super::cache::{Cache, Snapshot};
 use super::error::{LocateError, Reason};
+use super::layout;
 use super::layout::Kind;
-use super::{Event, Options, layout};
+use super::options::Options;
+use super::origin::Event;
 
 /// Time for the first answer. A reachable hub answers well within it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);

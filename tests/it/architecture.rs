@@ -38,6 +38,11 @@ fn assert_none(faults: &[String]) {
 }
 
 #[test]
+fn no_file_uses_itself_by_way_of_others() {
+    assert_none(&rules::circles(&Sources::read(root())));
+}
+
+#[test]
 fn modules_use_each_other_as_architecture_md_says() {
     assert_none(&rules::turned_arrows(&Sources::read(root()), &table(&document(), ARROWS)));
 }

@@ -1,41 +1,12 @@
 //! Tokens that settings add to a vocabulary or change. The tokenizer finds them in a text before it does anything else.
 
-use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Head, SettingsFile};
+use super::settings::{Added, Head, SettingsFile};
 use crate::model::error::CardError;
 use crate::model::file::read_json_if_present;
-
-/// An added token without its id, which follows from the vocabulary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Added {
-    pub content: String,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    #[serde(default = "yes")]
-    normalized: bool,
-    #[serde(default)]
-    special: bool,
-}
-
-/// The default of `normalized`, as in Python's `AddedToken`.
-fn yes() -> bool {
-    true
-}
-
-impl Added {
-    fn special(content: String) -> Self {
-        Self { content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }
-    }
-}
 
 /// A token that the settings want.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,18 +14,6 @@ pub(super) struct Wanted {
     pub token: Added,
     /// The token has a role: `cls_token` for example.
     pub role: bool,
-}
-
-/// The token's name in a fingerprint.
-impl fmt::Display for Added {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { content, single_word, lstrip, rstrip, normalized, special } = self;
-        write!(f, "{content:?}")?;
-        for flag in [single_word, lstrip, rstrip, normalized, special] {
-            f.write_str(if *flag { "1" } else { "0" })?;
-        }
-        Ok(())
-    }
 }
 
 /// The settings that name tokens with a role.

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Change, Head, Settings, SettingsFile};
+use super::settings::{Change, Head, Settings, SettingsFile};
 use crate::model::error::CardError;
 
 /// Classes with a WordPiece tokenizer and BERT's settings.
