@@ -11,4 +11,6 @@ pub mod files;
 pub mod mapping;
 pub mod memory;
 pub mod priority;
+#[cfg(test)]
+pub mod skipped;
 pub mod team;

@@ -20,6 +20,9 @@ use tonic_types::{BadRequest, StatusExt};
 /// The time that a first start may take: the model may have to be fetched.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// The reason to skip what looks at the memory, threads or processor time of the server.
+pub const NO_PROC: &str = "this system has no /proc";
+
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,

@@ -15,8 +15,9 @@ use cognate::wire::{
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Server, document, new_texts, upload_all};
+use crate::harness::{NO_PROC, Server, document, new_texts, upload_all};
 use crate::raw::{Raw, frame, goaways_after, message, promise};
+use crate::skipped::skipped;
 
 const SERVICE: &str = "/cognate.v1.Cognate/";
 
@@ -174,7 +175,7 @@ async fn attacks_of_all_kinds_for_long_take_no_more_than_the_settings_imply() {
             println!("peak {} MiB, of {} MiB that Info names", peak >> 20, limits.max_resident_bytes >> 20);
             assert!(peak as u64 <= limits.max_resident_bytes, "{peak} bytes, and Info names {limits:?}");
         }
-        None => println!("memory skipped: this system does not tell the peak of a process"),
+        None => skipped(NO_PROC),
     }
     crate::leaving::until_idle(&server).await;
     let request = EmbedRequest { texts: new_texts(1, 3), ..Default::default() };

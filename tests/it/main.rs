@@ -33,6 +33,8 @@ mod reflection;
 mod resume;
 mod segments;
 mod similarity;
+#[path = "../../src/machine/skipped.rs"]
+mod skipped;
 mod top_k;
 mod under_attack;
 mod upload;

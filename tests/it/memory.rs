@@ -10,7 +10,8 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use super::harness::{Server, document, upload};
+use super::harness::{NO_PROC, Server, document, upload};
+use crate::skipped::skipped;
 
 /// Creates documents of 128 KiB with vectors of their own, so that nothing is embedded. 8 MiB exceed the windows of a
 /// connection.
@@ -67,7 +68,7 @@ async fn documents_with_keys_of_their_own_count_as_much_memory_as_they_take() {
     for n in each..2 * each {
         assert_eq!(upload(&mut client, "keys", vec![own_keys(n)]).await.committed, 1);
     }
-    let (Some(empty), Some(full)) = (empty, settled(&server).await) else { return };
+    let (Some(empty), Some(full)) = (empty, settled(&server).await) else { return skipped(NO_PROC) };
     let counted = (storage(&mut client).await.memory_bytes - counted_empty) as f64;
     let taken = full.saturating_sub(empty) as f64;
     // A quarter more, for memory that the allocator keeps after use.

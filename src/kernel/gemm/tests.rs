@@ -8,6 +8,7 @@ use super::quantise::GROUP;
 use super::quantise::tests::restored;
 use crate::kernel::matrix::{Matrix, filled};
 use crate::machine::cpu::Level;
+use crate::machine::skipped::skipped;
 use crate::machine::team::Leader;
 
 /// (rows, outputs, inputs) that end within tiles, panels, groups and words, and at their ends.
@@ -32,6 +33,9 @@ const SHAPES: [(usize, usize, usize); 15] = [
 /// All levels of this machine, each with the formats that have a product there.
 fn products() -> impl Iterator<Item = (Level, NumberFormat)> {
     let formats = [NumberFormat::F32, NumberFormat::SplitBf16, NumberFormat::Int8];
+    if !Level::supported().any(LinearBf16x3::is_for) {
+        skipped("this CPU has no AMX: split bf16 is not examined");
+    }
     let all = Level::supported().flat_map(move |level| formats.map(|format| (level, format)));
     all.filter(|&(level, format)| format != NumberFormat::SplitBf16 || LinearBf16x3::is_for(level))
 }
