@@ -27,6 +27,7 @@ use crate::budget::ByteBudget;
 use crate::collection::Quota;
 use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
+use crate::machine::cores;
 use crate::machine::cpu::Level;
 use crate::{classifier, collection, embedder, index, model, onnx, rpc, server, telemetry};
 
@@ -88,7 +89,7 @@ impl Config {
 impl Reader<'_> {
     fn config(&mut self) -> Config {
         let defaults = (rpc::Limits::default(), index::Options::default());
-        let threads = self.get("threads", |s| auto(s, |s| whole(s, 1, 1024))).unwrap_or_else(available_threads);
+        let threads = self.get("threads", |s| auto(s, |s| whole(s, 1, 1024))).unwrap_or_else(cores::available);
         let memory = self.memory();
         let limits = rpc::Limits {
             max_texts: self.get("max_texts", |s| whole(s, 1, 65_536)),
@@ -115,6 +116,7 @@ impl Reader<'_> {
             ef_construction: self
                 .get("ef_construction", |s| auto(s, |s| whole(s, 8, 4096)))
                 .unwrap_or(defaults.1.ef_construction),
+            threads,
             ..defaults.1
         };
         // hf-hub does not read this variable; Python's library does.
@@ -243,11 +245,6 @@ impl Reader<'_> {
     }
 }
 
-/// Cores that this process may use: the cgroup's quota and the affinity mask are respected.
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -271,6 +268,12 @@ mod tests {
         assert_eq!(config.addr.to_string(), "127.0.0.1:50051");
         assert_eq!(config.model.source, model::DEFAULT_MODEL);
         assert!(config.embedder.threads >= 1);
+    }
+
+    #[test]
+    fn the_number_of_threads_is_that_of_the_model_and_of_graphs() {
+        let config = Config::resolve(&flags(&[("threads", "3")]), nothing).unwrap();
+        assert_eq!((config.embedder.threads, config.store.index.threads), (3, 3));
     }
 
     #[test]

@@ -33,23 +33,29 @@ const SHARE: usize = 10;
 /// graph) may take seconds, and vectors that come meanwhile are compared with each query.
 const MOST_REST: Duration = Duration::from_millis(500);
 
+/// Time that one thread works on a graph before another may.
+const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
+
+/// Number of vectors missing from the graph at which commits begin to wait for it. A search compares with all of
+/// them: 50,000 cost it about a millisecond.
+const FAR_BEHIND: usize = 50_000;
+
 /// The collections of a store, by name.
 pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
 
 /// Starts the thread. If that fails, searches compare with all vectors: correct, and slow.
-pub(super) fn start(collections: Weak<Collections>) -> MaintenanceThread {
+pub(super) fn start(collections: Weak<Collections>, cores: usize) -> MaintenanceThread {
     let (thread, woken) = MaintenanceThread::new();
-    let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || run(&collections, &woken));
+    let started = std::thread::Builder::new().name("index".to_owned()).spawn(move || run(&collections, &woken, cores));
     if let Err(error) = started {
         tracing::error!(%error, "cannot start the maintenance thread: searches will compare with all documents");
     }
     thread
 }
 
-fn run(collections: &Weak<Collections>, woken: &Receiver<()>) {
+fn run(collections: &Weak<Collections>, woken: &Receiver<()>, cores: usize) {
     priority::lower(priority::BACKGROUND);
     let (mut checked, mut turn) = (Instant::now(), 0);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     while woken.recv_timeout(REST) != Err(RecvTimeoutError::Disconnected) {
         loop {
             let Some(collections) = collections.upgrade() else { return };
@@ -70,6 +76,42 @@ fn run(collections: &Weak<Collections>, woken: &Receiver<()>) {
                 std::thread::sleep(rest_after(begun.elapsed(), cores));
             }
         }
+    }
+}
+
+impl Collection {
+    /// Does graph work for one turn; true if more is left.
+    pub(super) fn maintain(&self) -> bool {
+        !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
+    }
+
+    /// Checks one of the latest searches, for [`Collection::quality`]; false if none waits.
+    pub(super) fn audit(&self) -> bool {
+        !self.read().deleted && self.index.audit()
+    }
+
+    /// Checks one of the latest searches if recall is little known or too low.
+    pub(super) fn learn(&self) -> bool {
+        self.index.is_learning() && self.audit()
+    }
+
+    /// Does all graph work. Blocks until it is done.
+    pub(super) fn finish_graph(&self) {
+        self.index.maintain();
+    }
+
+    /// Wakes the maintenance thread. If the graph is far behind, sleeps for a turn: in that time the thread links
+    /// more vectors than a commit usually brings.
+    pub(super) fn wake_maintenance(&self) {
+        self.maintenance.wake();
+        if self.is_far_behind() {
+            std::thread::sleep(MAINTENANCE_TURN);
+        }
+    }
+
+    /// True if the graph lacks too many vectors: then commits must wait for it.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.index.pending() > FAR_BEHIND
     }
 }
 

@@ -7,7 +7,6 @@
 //! are on disk (if the store is) and searchable. A search waits for commits only while they swap pointers, and
 //! never for disk or graph work. This module knows nothing of messages or of the model.
 
-mod audit;
 mod backup;
 mod backup_turns;
 mod budget;
@@ -37,6 +36,7 @@ mod single;
 mod store;
 #[cfg(test)]
 mod tests;
+mod unfound;
 
 pub use backup::{Backup, BackupError};
 pub use budget::{Full, Limit, Quota, Usage};

@@ -7,7 +7,6 @@
 //! the order of changes.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
 use super::commit_queue::{GroupCommit, OnDisk};
@@ -26,13 +25,6 @@ const ENTRY_BYTES: usize = 112;
 /// of positions, which grows by doubling, links, and tables.
 const GRAPH_BYTES: usize = 288;
 
-/// Time that one thread works on a graph before another may.
-const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
-
-/// Number of vectors missing from the graph at which commits begin to wait for it. A search compares with all of
-/// them: 50,000 cost it about a millisecond.
-const FAR_BEHIND: usize = 50_000;
-
 /// Documents of one model, searchable by vector.
 pub struct Collection {
     name: String,
@@ -50,7 +42,7 @@ pub struct Collection {
     pub(super) group_commit: GroupCommit,
     /// The collection on disk; `None`: it is in memory alone.
     pub(super) on_disk: Option<OnDisk>,
-    maintenance: MaintenanceThread,
+    pub(super) maintenance: MaintenanceThread,
 }
 
 /// Parameters of a new collection.
@@ -192,40 +184,6 @@ impl Collection {
     /// Tells the index that all stored documents are loaded.
     pub(super) fn loaded(&self) {
         self.index.restored();
-    }
-
-    /// Does graph work for one turn; true if more is left.
-    pub(super) fn maintain(&self) -> bool {
-        !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
-    }
-
-    /// Checks one of the latest searches, for [`Collection::quality`]; false if none waits.
-    pub(super) fn audit(&self) -> bool {
-        !self.read().deleted && self.index.audit()
-    }
-
-    /// Checks one of the latest searches if recall is little known or too low.
-    pub(super) fn learn(&self) -> bool {
-        self.index.is_learning() && self.audit()
-    }
-
-    /// Does all graph work. Blocks until it is done.
-    pub(super) fn finish_graph(&self) {
-        self.index.maintain();
-    }
-
-    /// Wakes the maintenance thread. If the graph is far behind, sleeps for a turn: in that time the thread links
-    /// more vectors than a commit usually brings.
-    pub(super) fn wake_maintenance(&self) {
-        self.maintenance.wake();
-        if self.is_far_behind() {
-            std::thread::sleep(MAINTENANCE_TURN);
-        }
-    }
-
-    /// True if the graph lacks too many vectors: then commits must wait for it.
-    pub(super) fn is_far_behind(&self) -> bool {
-        self.index.pending() > FAR_BEHIND
     }
 
     /// Usage of a document with all that belongs to it. Excludes the columns, which documents share.

@@ -96,7 +96,7 @@ impl Store {
         let indexes = disk.as_ref().map(|disk| disk.subdirectory(INDEXES)).transpose()?;
         let collections = Arc::<Collections>::default();
         let store = Self {
-            maintenance: maintenance::start(Arc::downgrade(&collections)),
+            maintenance: maintenance::start(Arc::downgrade(&collections), options.index.threads.max(1)),
             collections,
             changes: Mutex::default(),
             index: options.index,

@@ -80,7 +80,8 @@ pub const SETTINGS: &[Setting] = &[
         "threads",
         "N",
         "auto",
-        "Worker threads of the model on a CPU; auto follows the container's quota, more threads than that are slower",
+        "Worker threads of the model on a CPU, and threads that build graphs; auto follows the container's quota, \
+         more threads than that are slower",
     ),
     setting(
         "batch_tokens",

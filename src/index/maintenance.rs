@@ -131,14 +131,14 @@ impl Index {
         true
     }
 
-    /// The number of threads to use: one while documents are embedded; otherwise all cores if the priority can be
-    /// lowered, or half of them.
+    /// The number of threads to use: one while documents are embedded; otherwise all that the
+    /// options allow if the priority can be lowered, or half of them.
     fn threads(&self) -> usize {
         let quiet = self.rows().inserted().is_none_or(|last| last.elapsed() >= QUIET);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let most = self.options.threads.max(1);
         match (quiet, CAN_LOWER) {
-            (true, true) => cores,
-            (true, false) => (cores / 2).max(1),
+            (true, true) => most,
+            (true, false) => (most / 2).max(1),
             (false, _) => 1,
         }
     }
@@ -195,4 +195,18 @@ impl Index {
 /// Lets the files of replaced segments be deleted.
 fn forget(segments: &[Arc<Segment>]) {
     segments.iter().filter_map(|segment| segment.rows()).for_each(|rows| rows.make_obsolete());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::Options;
+
+    #[test]
+    fn a_quiet_index_builds_with_the_threads_of_its_options_and_a_busy_one_with_one() {
+        let index = Index::new(2, Options { threads: 6, ..Options::default() });
+        assert_eq!(index.threads(), if CAN_LOWER { 6 } else { 3 });
+        index.insert(&[[1.0, 0.0].into()]);
+        assert_eq!(index.threads(), 1);
+    }
 }

@@ -1,5 +1,7 @@
 //! The settings of an index, each documented by its consequence.
 
+use crate::machine::cores;
+
 /// The balance of speed, memory and recall of an index. The defaults find on average 98 of 100 true neighbours among
 /// 100,000 vectors of MiniLM (`cognate bench top-k` measures others).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Options {
     /// A search compares with all vectors if there are fewer than this for each candidate kept (`ef`). A walk would
     /// then cost more than a scan of their codes, and find less.
     pub scan_rows_per_ef: usize,
+    /// The threads that build a graph while no vectors come in. More: merges end sooner, and leave less to others.
+    pub threads: usize,
 }
 
 impl Default for Options {
@@ -26,6 +30,7 @@ impl Default for Options {
             exact_below: 10_000,
             // Among 100,000 vectors of 384 dimensions a walk of 128 takes 0.16 ms, and a scan of 10,000 0.1 ms.
             scan_rows_per_ef: 64,
+            threads: cores::available(),
         }
     }
 }

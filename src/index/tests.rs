@@ -74,7 +74,7 @@ fn clustered(random: &mut Random, n: usize, dimensions: usize, clusters: usize) 
 }
 
 fn small_graph() -> Options {
-    Options { ef_construction: 60, ef_search: Some(32), exact_below: 8, scan_rows_per_ef: 0 }
+    Options { ef_construction: 60, ef_search: Some(32), exact_below: 8, scan_rows_per_ef: 0, ..Options::default() }
 }
 
 const GRAPH: Effort = Effort::Graph { ef: None };

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub mod allocator;
+pub mod cores;
 pub mod cpu;
 pub mod files;
 pub mod mapping;

@@ -54,6 +54,8 @@ pub struct Measure<'a> {
     pub k: usize,
     /// That search at once.
     pub threads: usize,
+    /// That find the true neighbours.
+    pub cores: usize,
     pub bar: &'a ProgressBar,
 }
 
@@ -78,8 +80,7 @@ impl Measure<'_> {
     /// A row for each of `efs`, and the exact scan as the last.
     pub fn all(&self, efs: &[usize]) -> Vec<Row> {
         self.bar.set_message(format!("comparing {} queries with all vectors", self.queries.len()));
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let truth = self.run(Effort::Exact, self.queries, cores).hits;
+        let truth = self.run(Effort::Exact, self.queries, self.cores).hits;
         let mut rows: Vec<Option<Row>> = vec![None; efs.len() + 1];
         for round in 1..=ROUNDS {
             self.bar.set_message(format!("searching, round {round} of {ROUNDS}"));
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(index.pending(), 0);
         for threads in [1, 3] {
             let bar = ProgressBar::hidden();
-            let measure = Measure { index: &index, queries: &queries, k: 10, threads, bar: &bar };
+            let measure = Measure { index: &index, queries: &queries, k: 10, threads, cores: 2, bar: &bar };
             let rows = measure.all(&[10, 100, 200]);
             let of: Vec<_> = rows.iter().map(|row| (row.search, row.ef)).collect();
             let expected =

@@ -134,7 +134,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     bar.set_message(format!("building an index of {} vectors", table::count(documents as u64)));
     let (index, built) = search::build(stored, dimensions, options);
     let bytes = index.bytes();
-    let measure = Measure { index: &index, queries, k: args.k, threads: args.threads, bar: &bar };
+    let measure =
+        Measure { index: &index, queries, k: args.k, threads: args.threads, cores: options.threads, bar: &bar };
     let rows = measure.all(&efs);
     bar.finish_and_clear();
 
