@@ -181,7 +181,6 @@ fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Documen
                 id: id.as_str(),
                 text: &document.content.text,
                 metadata: document.content.metadata.as_ref().map(Metadata::as_json),
-                version: row,
                 vector: document.embedding.values(),
             };
             changes.push(Change::Put(Put::new(number, row, &record)));

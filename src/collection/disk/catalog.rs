@@ -4,7 +4,6 @@
 //! CRC-32 of its number and the JSON.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -31,11 +30,19 @@ pub(super) struct Entry {
     pub(super) name: String,
     pub(super) fingerprint: String,
     pub(super) dimensions: usize,
-    pub(super) created_unix_ms: u64,
     /// The lowest unused row number.
     pub(super) next_row: u64,
     pub(super) rows: u64,
     pub(super) record_bytes: u64,
+}
+
+/// An entry as it is stored.
+#[derive(Serialize)]
+struct Sealed<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    /// The time of creation once. Nothing reads it, but earlier versions refuse an entry without it.
+    created_unix_ms: u64,
 }
 
 /// Reasons why the catalog could not be read.
@@ -154,12 +161,10 @@ impl Catalog {
 
     /// Adds a collection.
     pub(super) fn create(&mut self, new: &NewCollection) {
-        let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let entry = Entry {
             name: new.name.clone(),
             fingerprint: new.fingerprint.clone(),
             dimensions: new.dimensions,
-            created_unix_ms: u64::try_from(created.as_millis()).unwrap_or(u64::MAX),
             next_row: 0,
             rows: 0,
             record_bytes: 0,
@@ -208,7 +213,7 @@ impl Catalog {
 }
 
 fn seal(number: u32, entry: &Entry) -> Vec<u8> {
-    let json = serde_json::to_vec(entry).expect("strings and integers are always JSON");
+    let json = serde_json::to_vec(&Sealed { entry, created_unix_ms: 0 }).expect("strings and integers are always JSON");
     let mut sealed = checksum(number, &json).to_le_bytes().to_vec();
     sealed.extend(json);
     sealed
@@ -228,4 +233,24 @@ fn checksum(number: u32, json: &[u8]) -> u32 {
     hasher.update(&number.to_le_bytes());
     hasher.update(json);
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_of_an_earlier_version_is_read_and_earlier_versions_read_ours() {
+        let json = r#"{"name":"c","fingerprint":"f","dimensions":4,"created_unix_ms":17,"next_row":3,"rows":2,"record_bytes":9}"#;
+        let mut sealed = checksum(7, json.as_bytes()).to_le_bytes().to_vec();
+        sealed.extend(json.as_bytes());
+        let entry = unseal(7, &sealed).unwrap();
+        assert_eq!((entry.name.as_str(), entry.next_row, entry.rows, entry.record_bytes), ("c", 3, 2, 9));
+        let ours = seal(7, &entry);
+        assert_eq!(unseal(7, &ours), Ok(entry));
+        let ours: serde_json::Value = serde_json::from_slice(&ours[4..]).unwrap();
+        let theirs: serde_json::Value = serde_json::from_str(json).unwrap();
+        let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        assert_eq!(keys(&ours), keys(&theirs));
+    }
 }

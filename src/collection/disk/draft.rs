@@ -85,7 +85,7 @@ mod tests {
     }
 
     fn put(collection: u32, row: u64, vector: &[f32]) -> Change {
-        let record = Record { id: "a", text: "", metadata: None, version: 1, vector };
+        let record = Record { id: "a", text: "", metadata: None, vector };
         Change::Put(Put::new(collection, row, &record))
     }
 

@@ -16,6 +16,6 @@ pub(crate) fn record(bytes: &[u8]) {
 }
 
 pub(crate) fn records() -> Vec<Vec<u8>> {
-    let record = |metadata| Record { id: "id", text: "a text", metadata, version: 3, vector: &[0.6, 0.8] };
+    let record = |metadata| Record { id: "id", text: "a text", metadata, vector: &[0.6, 0.8] };
     [None, Some("{\"a\": 1}")].map(|metadata| encode(COLLECTION, ROW, &record(metadata))).into()
 }

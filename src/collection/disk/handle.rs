@@ -30,7 +30,7 @@ pub struct Disk {
 
 /// A batch on its way to the disk. It gets there even if nobody waits for it.
 #[must_use = "the batch is on disk only when `wait` says so"]
-pub struct Pending {
+pub(super) struct Pending {
     answer: Receiver<Result<(), CommitError>>,
     /// The data file, for messages.
     path: PathBuf,
@@ -83,10 +83,11 @@ impl Disk {
         self.submit(batch).wait()
     }
 
-    /// Appends a batch to the queue, and waits only while the queue is full. Batches are stored in this order. A
+    /// Appends a batch to the queue without waiting for its sync, for [`commit`](Self::commit) and for tests of crashes,
+    /// which keep several batches in flight. Waits only while the queue is full. Batches are stored in this order. A
     /// batch may remove a row that an earlier one adds, without waiting for it: if the earlier one is refused, this
     /// one is rejected, because the row is missing.
-    pub fn submit(&self, batch: Vec<Change>) -> Pending {
+    pub(super) fn submit(&self, batch: Vec<Change>) -> Pending {
         let (done, answer) = sync_channel(1);
         let pending = Pending { answer, path: self.shared.directory.file.clone() };
         let queue = self.queue.as_ref().expect("the queue is there until the disk is dropped");
@@ -157,7 +158,7 @@ impl Drop for Disk {
 
 impl Pending {
     /// Waits until the batch is synced or refused.
-    pub fn wait(self) -> Result<(), CommitError> {
+    pub(super) fn wait(self) -> Result<(), CommitError> {
         self.answer.recv().unwrap_or_else(|_| {
             let reason = "the thread that writes has ended".into();
             Err(WritesStopped { path: self.path, reason }.into())

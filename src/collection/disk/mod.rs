@@ -1,7 +1,7 @@
 //! THE DISK: the storage that makes `committed` mean "survives a crash, a kill and a power cut".
 //!
 //! ```text
-//! commit, submit ──► bounded queue ──► one writer thread ──► one transaction for all that wait ──► fsync ──► answers
+//! commit ──► bounded queue ──► one writer thread ──► one transaction for all that wait ──► fsync ──► answers
 //!                                       │ between batches: purge of dropped collections, compaction
 //! snapshot ──► load, backup, verify, export: a consistent view that commits do not disturb
 //! ```
@@ -54,7 +54,7 @@ pub use backup::{BackupError, RestoreError, restore};
 pub use change::{Change, NewCollection, Put};
 pub use copy::CopyError;
 pub use failure::{CommitError, DiskFull, Rejected, VerifyError, WritesStopped};
-pub use handle::{Disk, Pending};
+pub use handle::Disk;
 pub use open::OpenError;
 pub use options::Options;
 pub use record::{Damage, Record};

@@ -1,10 +1,10 @@
 //! The encoding of a document, with a checksum of our own.
 //!
 //! ```text
-//! crc32 u32 | version u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
+//! crc32 u32 | unused u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
 //! ```
 //!
-//! Numbers are little endian. The checksum covers collection and row too, so it detects a record in the wrong
+//! Numbers are little endian. The unused number was a version once: writers set it to the row, and readers ignore it. The checksum covers collection and row too, so it detects a record in the wrong
 //! place. Unlike redb's page checksums, it is computed where the document is made and checked where it is used, so
 //! it also detects faults of memory and code in between.
 
@@ -17,8 +17,6 @@ pub struct Record<'a> {
     pub text: &'a str,
     /// The metadata as JSON; `None` if the document came without.
     pub metadata: Option<&'a str>,
-    /// The version. The disk gives it no meaning.
-    pub version: u64,
     /// The vector, of the collection's length; bit for bit as written.
     pub vector: &'a [f32],
 }
@@ -53,7 +51,7 @@ pub(super) fn encode(collection: u32, row: u64, record: &Record<'_>) -> Vec<u8> 
     let mut out = Vec::with_capacity(bytes);
     out.extend([0; 4]);
     let metadata_bytes = record.metadata.map_or(NONE, |json| json.len() as u64);
-    for number in [record.version, record.id.len() as u64, record.text.len() as u64, metadata_bytes] {
+    for number in [row, record.id.len() as u64, record.text.len() as u64, metadata_bytes] {
         out.extend(number.to_le_bytes());
     }
     out.extend(record.vector.iter().flat_map(|x| x.to_le_bytes()));
@@ -75,7 +73,7 @@ pub(super) fn check(collection: u32, row: u64, bytes: &[u8]) -> Result<(), Damag
 /// Decodes bytes that passed [`check`]. `vector` receives the floats.
 pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, vector: &'a mut Vec<f32>) -> Result<Record<'a>, Damage> {
     let rest = bytes.get(4..).ok_or(Damage::Form)?;
-    let (version, rest) = number(rest)?;
+    let (_unused, rest) = number(rest)?;
     let (id_bytes, rest) = number(rest)?;
     let (text_bytes, rest) = number(rest)?;
     let (metadata_bytes, rest) = number(rest)?;
@@ -92,7 +90,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, vector: &'a mut Vec
     vector.clear();
     let (floats, _) = floats.as_chunks();
     vector.extend(floats.iter().map(|float| f32::from_le_bytes(*float)));
-    Ok(Record { id, text, metadata, version, vector })
+    Ok(Record { id, text, metadata, vector })
 }
 
 fn checksum(collection: u32, row: u64, rest: &[u8]) -> u32 {
@@ -124,23 +122,22 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written(
             id in ".{1,20}", text in ".{0,60}", metadata in prop::option::of(".{0,60}"),
-            version: u64, vector: Vec<u32>, row: u64,
+            vector: Vec<u32>, row: u64,
         ) {
             let vector: Vec<f32> = vector.into_iter().map(f32::from_bits).collect();
-            let record = Record { id: &id, text: &text, metadata: metadata.as_deref(), version, vector: &vector };
+            let record = Record { id: &id, text: &text, metadata: metadata.as_deref(), vector: &vector };
             let bytes = encode(3, row, &record);
             prop_assert_eq!(check(3, row, &bytes), Ok(()));
             let mut floats = Vec::new();
             let read = decode(&bytes, vector.len(), &mut floats).unwrap();
-            prop_assert_eq!((read.id, read.text), (record.id, record.text));
-            prop_assert_eq!((read.metadata, read.version), (record.metadata, version));
+            prop_assert_eq!((read.id, read.text, read.metadata), (record.id, record.text, record.metadata));
             let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(read.vector), bits(&vector), "not even the payload of a NaN changes");
         }
 
         #[test]
         fn one_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
-            let record = Record { id: "a", text: "some text", metadata: None, version: 1, vector: &[0.5; 8] };
+            let record = Record { id: "a", text: "some text", metadata: None, vector: &[0.5; 8] };
             let mut bytes = encode(1, 2, &record);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
@@ -156,8 +153,23 @@ mod tests {
     }
 
     #[test]
+    fn a_record_keeps_the_bytes_of_earlier_versions_and_any_unused_number_is_read() {
+        let record = Record { id: "a", text: "b", metadata: Some("{}"), vector: &[1.0] };
+        let mut bytes = encode(1, 2, &record);
+        let mut stored = vec![0x3f, 0x54, 0x54, 0xbb];
+        for number in [2u64, 1, 1, 2] {
+            stored.extend(number.to_le_bytes());
+        }
+        stored.extend(1.0f32.to_le_bytes());
+        stored.extend(b"ab{}");
+        assert_eq!(bytes, stored);
+        bytes[4..12].fill(0xff);
+        assert_eq!(decode(&bytes, 1, &mut Vec::new()), Ok(record));
+    }
+
+    #[test]
     fn a_record_in_the_place_of_another_is_found() {
-        let bytes = encode(1, 2, &Record { id: "a", text: "", metadata: None, version: 1, vector: &[1.0] });
+        let bytes = encode(1, 2, &Record { id: "a", text: "", metadata: None, vector: &[1.0] });
         for (collection, row) in [(1, 3), (2, 2)] {
             assert!(matches!(check(collection, row, &bytes), Err(Damage::Checksum { .. })));
         }

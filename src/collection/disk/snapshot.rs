@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
@@ -33,8 +32,6 @@ pub struct StoredCollection {
     pub fingerprint: String,
     /// Length of its vectors.
     pub dimensions: usize,
-    /// Time of creation.
-    pub created: SystemTime,
     /// Number of documents.
     pub rows: u64,
     /// The lowest unused row number.
@@ -214,7 +211,6 @@ fn stored(number: u32, entry: &Entry) -> StoredCollection {
         name: entry.name.clone(),
         fingerprint: entry.fingerprint.clone(),
         dimensions: entry.dimensions,
-        created: UNIX_EPOCH + Duration::from_millis(entry.created_unix_ms),
         rows: entry.rows,
         next_row: entry.next_row,
         record_bytes: entry.record_bytes,

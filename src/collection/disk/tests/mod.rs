@@ -14,8 +14,8 @@ use std::ops::ControlFlow;
 
 use super::{Change, Disk, NewCollection, Options, Put, ReadError, Record, Snapshot};
 
-/// A document, as read: id, text, metadata, version, bits of the vector.
-type Read = (String, String, Option<String>, u64, Vec<u32>);
+/// A document, as read: id, text, metadata, bits of the vector.
+type Read = (String, String, Option<String>, Vec<u32>);
 
 /// All documents of a disk, by collection and row.
 type Contents = BTreeMap<String, BTreeMap<u64, Read>>;
@@ -27,7 +27,7 @@ fn contents(snapshot: &Snapshot) -> Result<Contents, ReadError> {
         snapshot.read(collection.number, |row, record| {
             let bits = record.vector.iter().map(|x| x.to_bits()).collect();
             let metadata = record.metadata.map(str::to_owned);
-            rows.insert(row, (record.id.to_owned(), record.text.to_owned(), metadata, record.version, bits));
+            rows.insert(row, (record.id.to_owned(), record.text.to_owned(), metadata, bits));
             ControlFlow::Continue(())
         })?;
     }
@@ -46,7 +46,7 @@ fn create(number: u32, name: &str) -> Change {
 
 fn put(collection: u32, row: u64, text: &str) -> Change {
     let id = format!("id {row}");
-    let record = Record { id: &id, text, metadata: Some(r#"{"a":1}"#), version: 7, vector: &[0.5, -0.5, 0.5, 0.5] };
+    let record = Record { id: &id, text, metadata: Some(r#"{"a":1}"#), vector: &[0.5, -0.5, 0.5, 0.5] };
     Change::Put(Put::new(collection, row, &record))
 }
 

@@ -77,14 +77,13 @@ impl Model {
         });
         let vector: Vec<f32> = (0..16).map(|_| f32::from_bits(random.u32(..))).collect();
         let metadata = (random.bool()).then_some(r#"{"lang":"en"}"#);
-        let version = random.u64(..);
         let row = collection.next_row;
-        let record = Record { id, text, metadata, version, vector: &vector };
+        let record = Record { id, text, metadata, vector: &vector };
         batch.push(Change::Put(Put::new(collection.number, row, &record)));
         collection.next_row += 1;
         collection.rows.insert(id.to_owned(), row);
         let bits = vector.iter().map(|x| x.to_bits()).collect();
-        let read = (id.to_owned(), text.to_owned(), metadata.map(str::to_owned), version, bits);
+        let read = (id.to_owned(), text.to_owned(), metadata.map(str::to_owned), bits);
         self.contents.entry(name.to_owned()).or_default().insert(row, read);
     }
 
