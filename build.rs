@@ -1,4 +1,4 @@
-//! Compiles the proto in Rust (no protoc) to the client's stubs, and to the descriptor set that reflection serves.
+//! Compiles the proto, in Rust and without protoc, to the client's stubs and to the descriptor set for reflection.
 
 use std::{env, fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .extern_path(".google.rpc", "::tonic_types::pb")
         .bytes(".cognate.v1.Vector.data")
-        // The server's side is `rpc::Service`, which leaves messages undecoded until they are paid for.
+        // The server has no stubs: `rpc::Service` decodes a message only after its bytes have been reserved.
         .build_server(false)
         .build_transport(true)
         .compile_fds(files)?;

@@ -1,14 +1,14 @@
-"""What one careless or hostile client costs everybody else: memory, silence and refusals of a server under attack.
+"""Measures the harm that one careless or hostile client does to all others: memory, delays and refusals of a server.
 
     python3 -m venv target/attacks
     target/attacks/bin/pip install -r tests/clients/requirements.txt h2 numpy psutil
     target/attacks/bin/python benches/attacks.py target/release/cognate [ANOTHER_BINARY] [--only NAME] [-- FLAGS]
 
-Each attack runs against a server of its own. While it lasts, a second process asks the health service twenty times a
-second and embeds a short text four times a second, as a well-behaved client would. Printed for each attack: the peak of
-the server's resident memory above its idle value, the 99th percentile of health checks, the median of single embeds
-(both in milliseconds, with failures counted), the seconds until the server is idle again after the attack has left, and
-what the attacker saw. With two binaries each attack runs against both, one after the other, for a table of before and
+Each attack runs against its own server. During the attack, a second process behaves like a good client: it asks the
+health service twenty times per second and embeds a short text four times per second. The table has one row for each
+attack: the peak of the server's resident memory above its idle value, the 99th percentile of health checks and the median
+of single embeds in milliseconds, the number of failures, the seconds until the server is idle after the attack, and the
+attacker's view. With two binaries, each attack runs against both, one after the other, for a comparison of before and
 after. Linux only: memory and threads are read from /proc.
 """
 
@@ -42,7 +42,7 @@ DIMENSIONS = 384
 
 
 def stubs():
-    """The generated messages and stubs, made in a temporary folder."""
+    """Returns the generated messages and stubs, made in a temporary folder."""
     import grpc_tools
     from grpc_tools import protoc
 
@@ -62,7 +62,7 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 
 class Server:
-    """A server of its own for one attack."""
+    """A server for one attack."""
 
     def __init__(self, binary, flags, descriptors=None):
         with socket.socket() as free:
@@ -86,7 +86,7 @@ class Server:
                 time.sleep(0.05)
 
     def fresh(self):
-        """A stub on a connection that nothing else uses."""
+        """Returns a stub with its own connection."""
         own = [("grpc.use_local_subchannel_pool", 1)]
         return pb_grpc.CognateStub(grpc.insecure_channel(self.addr, options=UNLIMITED + own))
 
@@ -104,7 +104,7 @@ class Server:
 
 
 def bystander(addr, stop, out):
-    """A well-behaved client in a process of its own: milliseconds of health checks and of single embeds."""
+    """Behaves like a good client, in its own process: times health checks and single embeds in milliseconds."""
     channel = grpc.insecure_channel(addr)
     health, stub = health_pb2_grpc.HealthStub(channel), pb_grpc.CognateStub(channel)
     checks, embeds, failed, n = [], [], 0, 0
@@ -128,7 +128,7 @@ def bystander(addr, stop, out):
 
 
 class Raw:
-    """One HTTP/2 connection by hand, for what no gRPC library does."""
+    """An HTTP/2 connection that does things that no gRPC library does."""
 
     def __init__(self, addr, window=None):
         host, port = addr.split(":")
@@ -155,7 +155,7 @@ class Raw:
         return stream
 
     def send(self, stream, data, patience=2.0):
-        """Sends as much as the windows let through within `patience` seconds; returns the bytes sent."""
+        """Sends as much as the windows allow within `patience` seconds. Returns the number of bytes sent."""
         sent, end = 0, time.time() + patience
         while sent < len(data) and time.time() < end and not self.closed:
             room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(data) - sent)
@@ -168,7 +168,7 @@ class Raw:
         return sent
 
     def read(self, seconds):
-        """Takes what has come, and answers what HTTP/2 wants answered."""
+        """Reads the data that has arrived, and sends the answers that HTTP/2 requires."""
         self.socket.settimeout(max(seconds, 0.001))
         try:
             data = self.socket.recv(1 << 16)
@@ -214,7 +214,7 @@ def fill(server, collection, documents):
 
 
 def outcome(call):
-    """How a call ended, in one word, and how long it took."""
+    """Runs a call, and returns its end in one word and its time."""
     begin = time.time()
     try:
         call()
@@ -290,7 +290,7 @@ def varint(n):
 
 @attack()
 def unknown_classifier(server):
-    """1,000 texts for a classifier whose name has a mebibyte."""
+    """1,000 texts for a classifier with a name of 1 MiB."""
     request = pb.ClassifyRequest(texts=["x"] * 1000, model="m" * MIB)
     return outcome(lambda: list(server.fresh().ClassifyStream(iter([request] * 4), timeout=30)))
 
@@ -324,14 +324,14 @@ def many_documents(server):
         document.metadata.update({"n": i, "g": i % 7})
         documents.append(document)
     fill(server, "many", documents)
-    # What is computed afterwards is the attack's, and not the graph's.
+    # Work that is measured afterwards must belong to the attack, not to the graph.
     while any(c.unindexed for c in server.stub.ListCollections(pb.ListCollectionsRequest()).collections):
         time.sleep(0.5)
     time.sleep(3)
 
 
 def neighbours_meanwhile(server, calls):
-    """Runs the calls, and beside them a write to the collection and a list of all collections."""
+    """Runs the calls, and at the same time writes to the collection and lists all collections."""
     results = {}
     spare = vector(random_vectors(1, 9)[0])
     write = [pb.UploadRequest(collection="many", documents=[pb.Document(id="new", vector=spare)])]
@@ -373,7 +373,7 @@ def diverse_hits(server):
 
 @attack(prepare=many_documents)
 def reset_searches(server):
-    """144 such calls, each reset as soon as it has been sent."""
+    """144 calls with such a filter, each reset as soon as it is sent."""
     queries = [pb.Query(vector=vector(v)) for v in random_vectors(100, 3)]
     request = pb.TopKRequest(collection="many", queries=queries, k=1000, diversity=0.5)
     message = frame(request.SerializeToString())
@@ -394,7 +394,7 @@ def reset_searches(server):
 
 @attack()
 def half_messages(server):
-    """16 connections with 4 streams each that send 16 MiB but for the last byte."""
+    """16 connections with 4 streams each, which send all of 16 MiB except the last byte."""
     message = frame(b"\x0a" + varint(16 * MIB - 64) + bytes(16 * MIB - 64))[:-1]
     sent = [0] * 16
     connections = [Raw(server.addr) for _ in range(16)]
@@ -426,7 +426,7 @@ def promised_messages(server):
 
 @attack()
 def held_places(server):
-    """Two connections that hold every place of max_calls with requests that never come."""
+    """Two connections that use up max_calls with requests that never arrive."""
     connections = [Raw(server.addr) for _ in range(2)]
     opened = 0
     for connection in connections:
@@ -443,7 +443,7 @@ def held_places(server):
 
 @attack(prepare=large_texts)
 def answers_not_taken(server):
-    """Exports behind a zero window with a deadline of a second: are they open after four?"""
+    """Exports behind a zero window with a deadline of one second: counts those still open after four."""
     connection = Raw(server.addr, window=0)
     request = frame(pb.ExportRequest(collection="large").SerializeToString())
     streams = []
@@ -462,7 +462,7 @@ def answers_not_taken(server):
 
 @attack()
 def blank_texts(server):
-    """60 texts of 256 KiB of blanks over 8 connections, left after five seconds."""
+    """60 texts of 256 KiB of blanks over 8 connections, abandoned after five seconds."""
     requests = [pb.EmbedRequest(texts=[" " * 262_000 + str(i)]) for i in range(60)]
     stubs_ = [server.fresh() for _ in range(8)]
     codes = []
@@ -472,7 +472,7 @@ def blank_texts(server):
 
 @attack(descriptors=256)
 def no_descriptors(server):
-    """372 connections where there are 256 descriptors."""
+    """372 connections to a server with 256 descriptors."""
     begin = sum(server.ps.cpu_times()[:2])
     connections = []
     for _ in range(372):
@@ -487,7 +487,7 @@ def no_descriptors(server):
 
 @attack()
 def silent_connections(server):
-    """3,000 connections that send nothing: how many are open after 15 s?"""
+    """3,000 connections that send nothing: counts those still open after 15 s."""
     connections = []
     for _ in range(3000):
         try:
@@ -516,7 +516,7 @@ def health_watches(server):
 
 @attack()
 def control_floods(server):
-    """PING, its acknowledgement and SETTINGS, each as fast as the connection takes them, for two seconds each."""
+    """PING, its acknowledgement and SETTINGS, each for two seconds at the full speed of the connection."""
     ping = struct.pack(">IBBI", 8 << 8 | 6, 0, 0, 0)[0:9] + bytes(8)
     acknowledgement = struct.pack(">IBBI", 8 << 8 | 6, 1, 0, 0)[0:9] + bytes(8)
     settings = struct.pack(">IBBI", 0 << 8 | 4, 0, 0, 0)[0:9]
@@ -537,7 +537,7 @@ def control_floods(server):
 
 @attack()
 def provoked_resets(server):
-    """30,000 streams that are reset for a broken request: a content length that does not hold."""
+    """30,000 streams that are reset because their content length is wrong."""
     connection = Raw(server.addr)
     opened = 0
     try:
@@ -556,7 +556,7 @@ def provoked_resets(server):
 
 @attack()
 def rare_fields(server):
-    """400 documents with 4,500 metadata fields each that no other has."""
+    """400 documents, each with 4,500 metadata fields of its own."""
     vectors = random_vectors(400)
     refused = 0
     before = server.resident()
@@ -572,7 +572,7 @@ def rare_fields(server):
 
 @attack()
 def held_exports(server):
-    """Exports held open by a zero window while their collection is deleted and filled again, ten times."""
+    """Exports that a zero window holds open while their collection is deleted and filled again, ten times."""
     connections = []
     for round_ in range(10):
         vectors = random_vectors(250, round_)
@@ -593,7 +593,7 @@ def held_exports(server):
 
 @attack()
 def many_collections(server):
-    """33,000 collections, then a list of them."""
+    """33,000 collections, and then a list of them."""
     codes = {}
     for i in range(33_000):
         try:
@@ -607,9 +607,9 @@ def many_collections(server):
 
 @attack()
 def overload(server):
-    """Ten times what the server can do, for 20 seconds, each call with a deadline of two seconds."""
+    """Ten times the load that the server can bear, for 20 seconds. Each call has a deadline of two seconds."""
     texts = [f"text number {i} of those that are embedded under load, long enough to cost something" for i in range(4096)]
-    # A number behind each makes it new. Without it a text has 19 tokens, with it 24.
+    # A number at the end makes each text new. A text has 19 tokens without the number, and 24 with it.
     new = lambda texts, rng: [f"{text} {rng.integers(1 << 30)}" for text in texts]
     used = lambda: sum(server.ps.cpu_times()[:2])
     begin, rng = used(), np.random.default_rng(64)
@@ -636,7 +636,7 @@ def overload(server):
                 answered[n] += code == "OK"
 
     together(64, run)
-    # By the server's own processor time: its clients share the machine with it.
+    # The rate is per second of the server's processor time, because the clients share its machine.
     goodput = counts["OK"] / (used() - begin) / capacity
     calls = ", ".join(f"{count} of {n}" for n, count in answered.items())
     return f"goodput {goodput:.0%} of {capacity:.0f} texts for a second of processor; {counts}; calls answered: {calls} texts"
@@ -668,7 +668,7 @@ def measure(binary, name, flags):
     except (grpc.RpcError, OSError, psutil.Error) as error:
         seen = f"{type(error).__name__}: {str(error)[:80]}"
     begin, busy = time.time(), 0.0
-    # Idle again: less than a fifth of a core, beside the bystander's own calls.
+    # The server is idle when it uses less than a fifth of a core beyond the calls of the bystander.
     while server.process.poll() is None and busy < 60:
         used = server.ps.cpu_percent(interval=0.5)
         busy = time.time() - begin

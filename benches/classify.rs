@@ -1,12 +1,12 @@
-//! Decides whether the wire may cost what it costs when short texts are classified: 10,000 support tickets over a real
-//! server, one in a call, 32 in a call, and in a stream.
+//! Measures the cost of the wire for the classification of short texts: 10,000 support tickets go to a real server, one
+//! in a call, 32 in a call, and in a stream.
 //!
-//! `cargo bench --bench classify`; `COGNATE_CLASSIFIER=NAME=PLACE`, `COGNATE_ONNX_RUNTIME` and the other variables of the
-//! server choose what is measured. The client shares the machine's cores with the server; scores of earlier texts are
-//! not kept. The best of three rounds, which take turns.
+//! Run `cargo bench --bench classify`. The variables of the server, for example `COGNATE_CLASSIFIER=NAME=PLACE` and
+//! `COGNATE_ONNX_RUNTIME`, choose the classifier. The client shares the machine's cores with the server. The cache of
+//! scores is off. The methods take turns in three rounds, and the best round of each counts.
 
 mod server;
-#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
@@ -19,14 +19,14 @@ use server::Server;
 use tonic::transport::Channel;
 use workload::tickets;
 
-/// What clouds ask for 2 cores, about.
+/// The approximate price of 2 cores in a cloud, USD per hour.
 const USD_PER_HOUR: f64 = 0.10;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
+    // Without `--bench`, `cargo test` is the caller: a few texts show that the bench runs.
     let measuring = std::env::args().any(|arg| arg == "--bench");
     let (rounds, n) = if measuring { (3, 10_000) } else { (1, 100) };
     let texts = tickets(n);
@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
         let name = &classifier.name;
         let mut best = [f64::INFINITY; 3];
         for _ in 0..rounds {
-            // One in a call, a tenth of the texts: what is wanted is the time of a call.
+            // Calls of one text are slow, and a tenth of the texts is enough to know the time of a call.
             let alone = &texts[..n / 10];
             best[0] = best[0].min(calls(&mut client, name, alone, 1).await? / alone.len() as f64);
             best[1] = best[1].min(calls(&mut client, name, &texts, 32).await? / n as f64);
@@ -71,7 +71,7 @@ fn requests(model: &str, texts: &[String], texts_a_call: usize) -> Vec<ClassifyR
     texts.chunks(texts_a_call).map(request).collect()
 }
 
-/// Seconds for all, one call after the other.
+/// Returns the seconds for all texts, one call after the other.
 async fn calls(client: &mut CognateClient<Channel>, model: &str, texts: &[String], texts_a_call: usize) -> Result<f64> {
     let requests = requests(model, texts, texts_a_call);
     let begun = Instant::now();
@@ -81,7 +81,7 @@ async fn calls(client: &mut CognateClient<Channel>, model: &str, texts: &[String
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// Seconds for all, in one stream of 64 texts a request.
+/// Returns the seconds for all texts in one stream, with 64 texts in a request.
 async fn streamed(client: &mut CognateClient<Channel>, model: &str, texts: &[String]) -> Result<f64> {
     let requests = requests(model, texts, 64);
     let begun = Instant::now();

@@ -1,13 +1,13 @@
-//! Decides what belongs into the encoder: texts and tokens per second on short and long texts in each precision, as a
-//! share of what the machine's multipliers could do (measured here first) and beside candle's own `BertModel`; and the
-//! latency of a single short text, alone and shared out among threads.
+//! Measures the encoder: texts and tokens per second of short and long texts in each precision, and the latency of a
+//! single short text on one and on several threads. Rates are compared with the machine's peak, which is measured first,
+//! and with candle's own `BertModel`.
 //!
-//! `cargo bench --bench encoder`. The model has the shape of all-MiniLM-L6-v2 and random weights; token ids are
-//! made up. Every thread works by itself; batches of 32 texts, sorted by length, which is padding's best case.
-//! Rates are the best of several rounds, so that a neighbour's load does least harm. `COGNATE_CPU` names a lower level
-//! of instructions.
+//! Run `cargo bench --bench encoder`. The model has the shape of all-MiniLM-L6-v2 and random weights, and the token ids
+//! are made up. Every thread works alone on batches of 32 texts, sorted by length, which is the best case for padding. The
+//! best of several rounds counts, because other processes can only slow a round down. `COGNATE_CPU` names a lower
+//! instruction level.
 
-#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
@@ -34,7 +34,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BATCH: usize = 32;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Without `--bench` it is `cargo test` that calls: one short round shows that it runs.
+    // Without `--bench`, `cargo test` is the caller: one short round shows that the bench runs.
     let rounds = if std::env::args().any(|arg| arg == "--bench") { 5 } else { 1 };
     let config = Config {
         vocab_size: 1000,
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let variables = VarMap::new();
     let weights = || VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-    // candle's loader draws the weights that it does not find; ours then reads the same ones.
+    // The loader of candle draws the weights that it does not find. Our encoder then reads the same weights.
     let candle = BertModel::load(weights(), &config)?;
     if let Ok(name) = std::env::var("COGNATE_CPU") {
         cpu::force(cpu::Level::from_name(&name).ok_or("COGNATE_CPU names no level")?)?;
@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             };
             for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
                 let (mut peak, mut seconds) = (0.0f64, f64::INFINITY);
-                // In turns, so that both see the same neighbours.
+                // They take turns, so that other processes disturb both equally.
                 for _ in 0..rounds {
                     let time = Duration::from_millis(100);
                     peak = peak.max(on_each(threads, || measured(cpu::level(), time)).into_iter().sum());
@@ -107,7 +107,7 @@ fn backend(precision: Precision, leader: Leader) -> Cpu {
     Cpu::new(cpu::level(), precision, leader)
 }
 
-/// The median of the seconds that one short text takes, with `threads - 1` threads helping.
+/// Returns the median of the seconds that one short text takes on `threads` threads.
 fn single(bert: &Bert<Cpu>, precision: Precision, threads: usize, times: usize) -> f64 {
     let (leader, over) = (Leader::default(), AtomicBool::new(false));
     let team = Arc::clone(leader.team());
@@ -129,7 +129,7 @@ fn single(bert: &Bert<Cpu>, precision: Precision, threads: usize, times: usize) 
     })
 }
 
-/// The same sizes for our encoder.
+/// Returns the same sizes for our encoder.
 fn architecture(config: &Config) -> Architecture {
     Architecture {
         family: Family::Bert,
@@ -146,7 +146,7 @@ fn architecture(config: &Config) -> Architecture {
     }
 }
 
-/// `count` texts of `mean` tokens, give or take two thirds.
+/// Returns `count` texts of `mean` tokens, plus or minus two thirds.
 fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
     let mut random = Random::new(1);
     let lengths: Vec<_> = (0..count).map(|_| mean / 3 + random.below(4 * mean / 3 + 1)).collect();
@@ -177,7 +177,7 @@ fn candle_embed(model: &BertModel, texts: &[Vec<u32>]) -> candle_core::Result<()
     Ok(())
 }
 
-/// The least seconds that `f` took.
+/// Returns the shortest time of `f` in seconds.
 fn best(rounds: usize, mut f: impl FnMut()) -> f64 {
     let once = |_| {
         let start = Instant::now();
@@ -187,7 +187,7 @@ fn best(rounds: usize, mut f: impl FnMut()) -> f64 {
     (0..rounds).map(once).fold(f64::INFINITY, f64::min)
 }
 
-/// What `f` returned on each of `threads` threads at once.
+/// Runs `f` on `threads` threads at once, and returns the results.
 fn on_each<T: Send>(threads: usize, f: impl Fn() -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(&f)).collect();

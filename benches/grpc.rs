@@ -1,11 +1,12 @@
-//! Decides whether the wire may cost what it costs: texts per second by `EmbedStream`, and by `Embed` with 64 texts in
-//! a call, over a real server on this machine, beside the encoder without a network (`cognate bench embed`).
+//! Measures the cost of the wire: texts per second by `EmbedStream`, and by `Embed` with 64 texts in a call, from a real
+//! server on this machine, compared with the encoder without a network (`cognate bench embed`).
 //!
-//! `cargo bench --bench grpc`. Server and in-process run take turns, the best of each is compared; the client shares
-//! the machine's cores with the server, as it would in a container of one pod. The cache of vectors is off.
+//! Run `cargo bench --bench grpc`. The server and the run without a network take turns, and the best rounds are
+//! compared. The client shares the machine's cores with the server, like two containers of one pod. The cache of vectors
+//! is off.
 
 mod server;
-#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
@@ -26,7 +27,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
+    // Without `--bench`, `cargo test` is the caller: a few texts show that the bench runs.
     let measuring = std::env::args().any(|arg| arg == "--bench");
     let (rounds, share) = if measuring { (5, 1) } else { (1, 64) };
     let workloads = workload::short_and_long();
@@ -55,7 +56,7 @@ fn requests(texts: &[String]) -> Vec<EmbedRequest> {
     texts.chunks(TEXTS_A_CALL).map(request).collect()
 }
 
-/// Texts per second.
+/// Returns the texts per second.
 async fn stream_all(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
     let requests = requests(texts);
     let begun = Instant::now();
@@ -68,7 +69,7 @@ async fn stream_all(mut client: CognateClient<Channel>, texts: &[String]) -> Res
     Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Texts per second.
+/// Returns the texts per second.
 async fn call_all(client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
     let requests = requests(texts);
     let begun = Instant::now();
@@ -81,7 +82,7 @@ async fn call_all(client: CognateClient<Channel>, texts: &[String]) -> Result<f6
     Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Texts per second of `cognate bench embed` with calls enough in flight.
+/// Returns the texts per second of `cognate bench embed` with several calls in flight.
 fn in_process(precision: &str, texts: &[String]) -> Result<f64> {
     let file = tempfile::Builder::new().suffix(".txt").tempfile()?;
     std::fs::write(file.path(), texts.join("\n"))?;

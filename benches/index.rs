@@ -1,11 +1,11 @@
-//! Decides the size up to which an exact scan is as good as a graph, and the share of matches at which a search with a
-//! filter walks the graph.
+//! Finds the size up to which an exact scan is as fast as a graph, and the share of matches from which a search with a
+//! filter should walk the graph.
 //!
-//! Queries a second are meaningless without recall, so recall@10 is printed beside each graph search. Vectors are
-//! generated. The neighbours of real texts are harder to find. COGNATE_VECTORS=FILE.npy, as `cognate embed -o` writes
-//! it, replaces them by real ones for the searches with a filter. `cognate bench top-k` measures searches without one.
+//! Queries per second are meaningless without recall, so recall@10 is printed beside each graph search. The vectors are
+//! generated; the neighbours of real texts are harder to find. For searches with a filter, COGNATE_VECTORS=FILE.npy
+//! replaces them by real vectors of `cognate embed -o`. `cognate bench top-k` measures searches without a filter.
 
-#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
@@ -24,7 +24,7 @@ const DIMENSIONS: usize = 384;
 const K: usize = 10;
 const QUERIES: usize = 1_000;
 
-/// Generated vectors.
+/// Returns generated vectors.
 fn vectors(n: usize) -> Vec<Arc<[f32]>> {
     workload::vectors(n, DIMENSIONS, &mut Random::new(42))
 }
@@ -75,7 +75,7 @@ fn search(c: &mut Criterion) {
     }
 }
 
-/// The vectors of COGNATE_VECTORS, or random ones.
+/// Returns the vectors of COGNATE_VECTORS, or random vectors.
 fn given() -> Vec<Arc<[f32]>> {
     let Some(path) = std::env::var_os("COGNATE_VECTORS") else { return vectors(20_000 + QUERIES) };
     let file = std::fs::read(&path).expect("COGNATE_VECTORS names a file");
@@ -86,7 +86,7 @@ fn given() -> Vec<Arc<[f32]>> {
     values.chunks_exact(DIMENSIONS).map(Arc::from).collect()
 }
 
-/// The documents that match: random ones, those nearest to the query, or those farthest from it.
+/// The documents that match: random documents, those nearest to the query, or those farthest from it.
 const CHOICES: [&str; 3] = ["any", "near", "far"];
 
 fn filtered(_: &mut Criterion) {

@@ -1,10 +1,10 @@
-"""Searches of Cognate beside hnswlib, faiss and usearch: the same vectors, one search thread, one run.
+"""Compares searches of Cognate with hnswlib, faiss and usearch: the same vectors, one search thread, one run.
 
 python3 -m venv target/peers && target/peers/bin/pip install numpy hnswlib faiss-cpu usearch
 cargo build --release
-target/peers/bin/python benches/index_peers.py VECTORS.npy      # as `cognate embed -o VECTORS.npy` writes it
+target/peers/bin/python benches/index_peers.py VECTORS.npy      # made by `cognate embed -o VECTORS.npy`
 
-The last 1,000 rows are the queries, recall@10 is measured against an exact scan, and each rate is the best of five
+The last 1,000 rows are the queries. An exact scan gives the true neighbours for recall@10. Each rate is the best of five
 rounds. Cognate is measured before and after the others. Rates at equal recall are interpolated between neighbouring
 measurements.
 """
@@ -38,7 +38,7 @@ cores = os.cpu_count()
 
 
 def recall(found):
-    # As near as the worst of the true ones is true: some texts are there twice.
+    # A hit as near as the worst true neighbour counts as true, because some texts occur twice.
     hits = np.take_along_axis(scores, np.asarray(found, dtype=np.int64), axis=1)
     return float((hits >= worst[:, None] - 1e-6).mean())
 
@@ -65,7 +65,7 @@ def peer(build, search):
 
 
 def at(walks, wanted):
-    """The rate at a recall, or none where it was not reached."""
+    """Returns the rate at a recall, or None if it was not reached."""
     walks = sorted(walks)
     for (low, fast), (high, slow) in zip(walks, walks[1:]):
         if low <= wanted <= high:

@@ -1,5 +1,5 @@
-//! Decides: which dot product runs on which machine, and what a similarity matrix made of dot products
-//! costs against one made by a matrix product.
+//! Compares the dot products of all instruction levels, and the cost of a similarity matrix by dot products with its
+//! cost by a matrix product.
 
 use std::hint::black_box;
 
@@ -13,7 +13,7 @@ fn row(seed: usize, dimensions: usize) -> Vec<f32> {
 
 fn dot_384(c: &mut Criterion) {
     let mut group = c.benchmark_group("dot_384");
-    // One multiplication and one addition for each component.
+    // Each component needs one multiplication and one addition.
     group.throughput(Throughput::Elements(2 * 384));
     let (a, b) = (row(1, 384), row(2, 384));
     for level in Level::supported() {

@@ -1,12 +1,13 @@
-"""Is the memory that a server counts the memory that it takes?
+"""Compares the memory that a server counts for its documents with the memory that it takes.
 
     python3 -m venv target/memory
     target/memory/bin/pip install -r tests/clients/requirements.txt numpy psutil
     target/memory/bin/python benches/memory.py target/release/cognate [--only SHAPE] [--on-disk] [-- FLAGS]
 
-For each shape of documents a server of its own, with few documents so that no graph is built, or with `graphs` for one
-that builds them. The last three quarters of the documents are measured. Printed: what `ListCollections` counts, how much the resident memory grew, the ratio, and the peak
-while documents came. Documents bring their own vectors: the model computes nothing. Linux only.
+Each shape of documents gets its own server. Most shapes have so few documents that no graph is built; `graphs` has enough
+for graphs. The last three quarters of the documents are measured. Each row has the count of `ListCollections`, the growth
+of the resident memory, their ratio, and the peak during the upload. Documents bring their own vectors, so the model
+computes nothing. Linux only.
 """
 
 import argparse
@@ -29,7 +30,7 @@ DIMENSIONS = 384
 
 
 def stubs():
-    """The generated messages and stubs, made in a temporary folder."""
+    """Returns the generated messages and stubs, made in a temporary folder."""
     import grpc_tools
     from grpc_tools import protoc
 
@@ -57,7 +58,7 @@ def nested(depth, n):
     return {f"k{n}": nested(depth - 1, n)} if depth else n
 
 
-# A name, how many documents, and what the document of a number has: text, metadata.
+# The name of a shape, the number of documents, and a function from a document's number to its text and metadata.
 SHAPES = {
     "nothing": (9_900, lambda n: ("", None)),
     "text": (9_900, lambda n: ("a short text of some words " * 4, None)),
@@ -104,7 +105,7 @@ class Server:
         return self.ps.memory_info().rss
 
     def settled(self):
-        """Resident memory once nothing is built any more, and the allocator has given back what it will."""
+        """Waits until no graph is being built and the allocator has returned memory, and reads the resident memory."""
         while sum(one.unindexed for one in self.stub.ListCollections(pb.ListCollectionsRequest()).collections):
             time.sleep(0.2)
         last = self.resident()
@@ -122,7 +123,7 @@ class Server:
 
 
 def documents(shape, first, last, rng):
-    """Messages of about a megabyte."""
+    """Yields messages of about a megabyte."""
     message, size = pb.UploadRequest(collection="c"), 0
     for n in range(first, last):
         text, metadata = shape(n)
@@ -143,7 +144,7 @@ def measure(binary, flags, name):
     n_documents, shape = SHAPES[name]
     server = Server(binary, flags)
     try:
-        # The first quarter brings what is allocated once, and what the model was loaded with is given back by then.
+        # Memory that is allocated once is there after the first quarter, and the memory for loading the model is free again.
         def upload(first, last):
             peak = 0
             for answer in server.stub.Upload(documents(shape, first, last, np.random.default_rng(first))):

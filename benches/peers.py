@@ -1,12 +1,12 @@
-"""ONNX Runtime on the texts of `cognate bench embed`, for a comparison on the same machine in the same hour.
+"""Measures ONNX Runtime on the texts of `cognate bench embed`, for a comparison on the same machine.
 
     python3 -m venv target/peers && target/peers/bin/pip install numpy onnxruntime tokenizers
     target/peers/bin/python benches/peers.py TOKENIZER.json MODEL.onnx... [--threads 2]
 
-Each model gets its best case: texts sorted by length into batches of 32, so that little is padded. Tokenising, mean
-pooling and normalising are counted, as they are in ours. One text at a time is p50 and p99 of the first 400 short ones.
-The graphs are those that the model's repository publishes in `onnx/`, or any export with its inputs; int8 is a graph
-quantised by ONNX Runtime (`onnxruntime.quantization.quantize_dynamic`, per channel).
+Each model gets its best case: texts are sorted by length into batches of 32, so that there is little padding. The times
+include tokenising, mean pooling and normalising, as in `cognate bench embed`. "One at a time" is p50 and p99 of the first
+400 short texts. Use the graphs from the folder `onnx/` of the model's repository, or any export with the same inputs. For
+int8, quantise a graph with ONNX Runtime (`onnxruntime.quantization.quantize_dynamic`, per channel).
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Model:
         self.tokenizer = tokenizer
 
     def embed(self, texts):
-        """Unit vectors [texts, dimensions], and how many tokens that took."""
+        """Returns unit vectors [texts, dimensions], and the number of tokens."""
         ids = [encoding.ids for encoding in self.tokenizer.encode_batch(texts)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         vectors = [None] * len(ids)

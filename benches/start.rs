@@ -1,9 +1,10 @@
-//! Decides whether a start may read all documents: seconds from a data directory to collections that answer, for 100,000
-//! and 1,000,000 documents with a text and metadata of three fields, and what such a document takes on disk.
+//! Measures the start of a server that reads all documents: the seconds until the collections answer, with 100,000 and
+//! with 1,000,000 documents. Each document has a text and three metadata fields. Its bytes on disk are printed too.
 //!
-//! `cargo bench --bench start`; it needs 2 GB of disk and 6 GB of memory. The model is not counted: it is loaded afterwards, in about a second.
+//! Run `cargo bench --bench start`. It needs 2 GB of disk and 6 GB of memory. The time does not include the model, which is
+//! loaded afterwards in about a second.
 
-#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
@@ -22,7 +23,7 @@ const BATCH: usize = 1_000;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    // Without `--bench` it is `cargo test` that calls: a few documents show that it runs.
+    // Without `--bench`, `cargo test` is the caller: a few documents show that the bench runs.
     let measuring = std::env::args().any(|arg| arg == "--bench");
     let sizes: &[usize] = if measuring { &[100_000, 1_000_000] } else { &[2_000] };
     println!("{:>10} {:>12} {:>10} {:>12} {:>12}", "documents", "stored/s", "open, s", "opened/s", "bytes each");
@@ -30,7 +31,7 @@ fn main() -> Result<()> {
         let directory = tempfile::tempdir()?;
         let options = Options {
             directory: Some(directory.path().to_owned()),
-            // No graph: it is made after a start, and here it would take the time of what is measured.
+            // No graph is built: a server builds it after the start, and here it would slow down the measurement.
             index: index::Options { exact_below: usize::MAX, ..index::Options::default() },
             ..Options::default()
         };

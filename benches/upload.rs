@@ -1,13 +1,13 @@
-//! Decides what durability and indexing may cost: texts per second by `Upload` into a data directory, and in memory,
-//! beside those that `EmbedStream` turns into vectors and nothing else. The graph follows: how long after the last
-//! commit it has all documents is printed too.
+//! Measures the cost of durability and indexing: texts per second by `Upload` into a data directory and into memory,
+//! compared with `EmbedStream`, which only computes vectors. The graph is completed later: the time from the last commit
+//! until it has all documents is printed too.
 //!
-//! `cargo bench --bench upload`. The three take turns on servers of their own, the best of each is compared; the client
-//! shares the machine's cores with the server. The cache of vectors is off. `COGNATE_CORPUS=FILE` brings texts, one on a
-//! line; else they are made of the example's, enough for a graph.
+//! Run `cargo bench --bench upload`. The three methods take turns, each on its own server, and the best rounds are
+//! compared. The client shares the machine's cores with the server. The cache of vectors is off. `COGNATE_CORPUS=FILE`
+//! names a file with one text on each line. By default the texts are made from the example, enough of them for a graph.
 
 mod server;
-#[allow(dead_code, unused_imports, reason = "a part of it is for other benches")]
+#[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]
 mod workload;
 
@@ -25,7 +25,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    // Without `--bench` it is `cargo test` that calls: a few texts show that it runs.
+    // Without `--bench`, `cargo test` is the caller: a few texts show that the bench runs.
     let measuring = std::env::args().any(|arg| arg == "--bench");
     let mut texts = texts()?;
     if !measuring {
@@ -63,7 +63,7 @@ fn texts() -> Result<Vec<String>> {
     Ok(all.concat())
 }
 
-/// Texts per second.
+/// Returns the texts per second.
 async fn embed(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
     let request = |texts: &[String]| EmbedRequest { texts: texts.to_vec(), ..EmbedRequest::default() };
     let requests: Vec<EmbedRequest> = texts.chunks(TEXTS_A_MESSAGE).map(request).collect();
@@ -77,7 +77,7 @@ async fn embed(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f
     Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Texts per second, until the last is committed.
+/// Returns the texts per second until the last one is committed.
 async fn upload(mut client: CognateClient<Channel>, texts: &[String]) -> Result<f64> {
     let document =
         |(n, text): (usize, &String)| Document { id: n.to_string(), text: text.clone(), ..Document::default() };
@@ -94,7 +94,7 @@ async fn upload(mut client: CognateClient<Channel>, texts: &[String]) -> Result<
     Ok(texts.len() as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// How long the graph of the only collection takes from now on.
+/// Waits until the graph of the only collection is complete, and returns the time that this took.
 async fn indexed(mut client: CognateClient<Channel>) -> Result<Duration> {
     let begun = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! A server for a bench: the binary as a child process, and a client of it.
+//! A server for a bench: the binary in a child process, and its client.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,14 +10,14 @@ use tonic::transport::Channel;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// A server on a free port, which ends with this value.
+/// A server on a free port. It ends when this value is dropped.
 pub struct Server {
     child: Child,
     addr: String,
 }
 
 impl Server {
-    /// Runs `cognate serve` with these flags and without its cache of vectors.
+    /// Runs `cognate serve` with these flags and without the cache of vectors.
     pub fn start(flags: &[&str]) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
         command.args(["serve", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
@@ -28,7 +28,7 @@ impl Server {
         Ok(Self { child, addr: format!("http://{addr}") })
     }
 
-    /// A client, when the model is ready.
+    /// Waits until the model is ready, and returns a client.
     pub async fn client(&self) -> Result<CognateClient<Channel>> {
         let mut client = CognateClient::connect(self.addr.clone()).await?.max_decoding_message_size(1 << 30);
         loop {
@@ -46,7 +46,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It is over either way.
+        // An error changes nothing: the bench is over.
         _ = self.child.kill();
         _ = self.child.wait();
     }

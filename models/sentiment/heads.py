@@ -1,11 +1,11 @@
-"""How many examples a head on the embedding needs: `cognate train-head` on the texts that train.py trains with, judged on
-those that it holds out.
+"""Measures the number of examples that a head on the embedding needs. `cognate train-head` gets texts from the training
+split of train.py, and its heads are tested on the test split.
 
     pip install -r models/sentiment/requirements.txt
     python models/sentiment/heads.py target/release/cognate
 
-Prints a row for each number of examples of each label. What `train-head` says by cross-validation stands beside what the
-held-out texts say. Three draws of examples for each number: with few of them it matters which.
+Prints a row for each number of examples per label: the accuracy that `train-head` found by cross-validation, and the
+figures on the held-out texts. Each number has three draws, because with few examples their choice matters.
 """
 
 import csv
@@ -25,7 +25,7 @@ DRAWS = 3
 
 
 class Server:
-    """`cognate serve` on a free port, with these flags."""
+    """Runs `cognate serve` on a free port, with these flags."""
 
     def __init__(self, binary, *flags):
         fixed = [binary, "serve", "--addr", "127.0.0.1:0", "--in-memory", "--log", "error", "--embed-cache-bytes", "256MiB"]
@@ -51,13 +51,13 @@ def write(path, texts):
 
 
 def draw(texts, per_label, seed):
-    """So many examples of each label."""
+    """Draws `count` examples of each label."""
     order = random.Random(seed).sample(texts, len(texts))
     return [text for label in range(3) for text in [t for t in order if t.label == label][:per_label]]
 
 
 def judged(binary, head, file, test):
-    """Accuracy and macro-F1 of a head on the held-out texts."""
+    """Returns accuracy and macro-F1 of a head on the held-out texts."""
     with Server(binary, "--classifier", f"head={head}") as address:
         command = [binary, "classify", "--file", file, "--top", "1", "--json", "--addr", address]
         lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\n")

@@ -1,9 +1,9 @@
 """Makes every file of this folder from the human ratings in the Python package vaderSentiment.
 
-A text becomes tokens, a token becomes a short vector of learned numbers and one rated number (the valence that VADER's lexicon
-gives the word), a convolution looks at two neighbours at a time ("not good", "very bad"), and the largest and the mean response
-of each filter decide. The network is trained in JAX, written by hand as an ONNX graph, and every figure of the model card is
-measured by running that graph.
+A text becomes tokens. A token becomes a short vector of learned numbers and one rated number, the valence of the word in
+VADER's lexicon. A convolution reads two neighbours at a time ("not good", "very bad"). The largest and the mean response of each
+filter decide. The network is trained in JAX and written by hand as an ONNX graph. Every figure of the model card is measured
+by running that graph.
 
     pip install -r requirements.txt
     python train.py               # writes model.onnx, tokenizer.json, config.json, metrics.json, golden.jsonl, LICENSE
@@ -12,7 +12,7 @@ measured by running that graph.
 
 import os
 
-# One thread: sums are then always made in the same order, and the same seed gives the same weights.
+# With one thread, sums always have the same order, and the same seed gives the same weights.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
@@ -48,7 +48,7 @@ LABELS = ["negative", "neutral", "positive"]
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
 MAX_TOKENS = 256
 
-# Our name of each rated set, and its file in the package.
+# Our name for each rated set, and its file in the package.
 SOURCES = {
     "tweets": "tweets_GroundTruth.txt",
     "products": "amazonReviewSnippets_GroundTruth.txt",
@@ -64,24 +64,24 @@ FOLDS, TEST_FOLDS, VALIDATION_FOLDS = 20, range(0, 3), range(3, 6)
 @dataclasses.dataclass
 class Text:
     source: str
-    group: str  # texts of one review or one article share it, and never end up on two sides of the split
-    rating: float  # mean over the raters, -4 to 4
+    group: str  # the same for all texts of one review or one article, which all go to the same side of the split
+    rating: float  # the mean over the raters, -4 to 4
     text: str
     fold: int = -1
 
     @property
     def label(self):
-        """The mean rating, rounded: below half a step from 0 the raters saw neither."""
+        """Returns the class of the mean rating. Less than half a step from 0 is neutral."""
         return NEGATIVE if self.rating <= -0.5 else POSITIVE if self.rating >= 0.5 else NEUTRAL
 
 
 def download():
-    """The source archive of the package, through pip: the wheel does not carry the rated texts."""
+    """Downloads the source archive of the package through pip. The wheel does not contain the rated texts."""
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", PACKAGE, "--dest", folder]
         subprocess.run(pip, check=True)
         archive = next(pathlib.Path(folder).glob("*.tar.gz")).read_bytes()
-    assert hashlib.sha256(archive).hexdigest() == SDIST_SHA256, "another archive than the one this model was made from"
+    assert hashlib.sha256(archive).hexdigest() == SDIST_SHA256, "the archive differs from the one that this model was made from"
     files = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as outer:
         for member in outer.getmembers():
@@ -104,7 +104,7 @@ def read_texts(files):
 
 
 def assign_folds(texts):
-    """Spreads whole groups over the folds so that each fold has its share of each class of each source."""
+    """Divides whole groups between the folds. Each fold gets its share of each class of each source."""
     shuffle = random.Random(SEED)
     for source in SOURCES:
         groups = collections.defaultdict(list)
@@ -126,7 +126,7 @@ def assign_folds(texts):
 
 
 def split(texts):
-    """(train, validation, test); a text that also occurs in the test split is dropped from the others, likewise validation."""
+    """Returns (train, validation, test). A text of the test split is dropped from the others, and one of validation from train."""
     words = lambda text: " ".join(re.findall(r"\w+", text.text.lower()))
     test = [t for t in texts if t.fold in TEST_FOLDS]
     seen = {words(t) for t in test}
@@ -138,7 +138,7 @@ def split(texts):
 
 
 def read_lexicon(files):
-    """Word or emoticon, in lower case -> mean human rating, -4 to 4."""
+    """Returns a map from a word or emoticon in lower case to its mean human rating, -4 to 4."""
     lexicon = {}
     for line in files["vader_lexicon.txt"].decode().splitlines():
         word, rating = line.split("\t")[:2]
@@ -168,13 +168,13 @@ def normalizer():
 
 
 def emoticons(lexicon):
-    """The lexicon's emoticons, longest first, without those that paths, code and numbered lists are full of: `:\\`, `:[`, `8)`."""
+    """Returns the lexicon's emoticons, longest first, without those that are common in paths, code and lists: `:\\`, `:[`, `8)`."""
     wanted = (w for w in lexicon if re.fullmatch(r"[:;=<>][^\s\[\]{}\\]*([^\w\s\[\]{}\\]|[dpoxc3])", w))
     return sorted(wanted, key=lambda w: (-len(w), w))
 
 
 def pre_tokenizer(emoticons):
-    """Words, numbers, emoticons and runs of marks; any other character stands alone. No look-around: every regex engine agrees."""
+    """Returns a pattern of words, numbers, emoticons, runs of marks, and other single characters. It needs no look-around."""
     escaped = (re.sub(r"[.*+?()|^$]", r"\\\g<0>", e) + (r"\b" if e[-1].isalnum() else "") for e in emoticons)
     pattern = "|".join([*escaped, r"[!?]+", r"\.\.+", r"\p{L}+", r"\p{N}+", r"[^\s\p{L}\p{N}]"])
     return pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
@@ -188,7 +188,7 @@ def build_tokenizer(train, lexicon, files):
     count = collections.Counter(word for t in train for word in words(t.text))
 
     ratings = {word: rating for word, rating in lexicon.items() if words(word) == [word]}
-    # An emoji has no rating of its own: it gets the sum of its name's words ("smiling face with heart-eyes").
+    # An emoji has no rating. It gets the sum of the ratings of the words in its name ("smiling face with heart-eyes").
     for line in files["emoji_utf8_lexicon.txt"].decode().splitlines():
         emoji, name = line.split("\t")
         rated = [ratings[word] for word in words(name) if word in ratings]
@@ -210,7 +210,7 @@ def build_tokenizer(train, lexicon, files):
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=64))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normal, pieces
     tokenizer.add_special_tokens(SPECIAL)
-    # [CLS] in front: a text without a single word still has one token.
+    # [CLS] comes first, so that a text without words still has one token.
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A", pair="[CLS] $A $B:1", special_tokens=[("[CLS]", START)])
     return tokenizer, {tokenizer.token_to_id(word): rating for word, rating in ratings.items()}
 
@@ -224,30 +224,30 @@ def encode(tokenizer, texts):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Chosen on the validation split; see the card."""
+    """The settings, chosen on the validation split; see the card."""
 
     members: int = 2  # networks trained from different seeds; their logits are averaged
-    learned: int = 12  # learned numbers per token and member, beside its rating
+    learned: int = 12  # learned numbers per token and member, in addition to its rating
     filters: int = 64
-    width: int = 2  # tokens that a filter sees
+    width: int = 2  # tokens that a filter reads
     epochs: int = 4
     batch: int = 64
     rate: float = 3e-3
     decay: float = 0.02
-    softness: float = 0.25  # standard deviation of the noise assumed in a mean rating; 0 would be hard labels
-    balance: float = 0.8  # 0: each text weighs the same; 1: each class does
-    lexicon_weight: float = 1.0  # a word of the lexicon as a text of its own, against 1 for a rated text
+    softness: float = 0.25  # assumed standard deviation of the noise in a mean rating; 0 gives hard labels
+    balance: float = 0.8  # 0: all texts have the same weight; 1: all classes have the same weight
+    lexicon_weight: float = 1.0  # weight of a word of the lexicon as a text of its own; a rated text has 1
     drop_features: float = 0.5
-    drop_learned: float = 0.2  # hides a token's learned numbers, leaves its rating: the rating must do for words never seen
+    drop_learned: float = 0.2  # share of tokens whose learned numbers are hidden in training, as for unseen words, which only have a rating
     drop_token: float = 0.1
 
 
 SETTINGS = Settings()
-LENGTHS = [4, 16, 24, 32, 64]  # training batches are padded to one of these; longer texts are cut, while training only
+LENGTHS = [4, 16, 24, 32, 64]  # training batches are padded to one of these lengths; in training only, longer texts are cut
 
 
 def soft_label(rating):
-    """Probability of each class if the mean rating is off by normal noise."""
+    """Computes the probability of each class if the mean rating has normal noise."""
     below = lambda limit: 0.5 * (1 + math.erf((limit - rating) / (SETTINGS.softness * math.sqrt(2))))
     return [below(-0.5), below(0.5) - below(-0.5), 1 - below(0.5)]
 
@@ -261,7 +261,7 @@ def padded(rows, length):
 
 
 def forward(weights, rating, ids, mask, key):
-    """Training pass of one member. ids, mask: [batch, length]; returns logits [batch, 3]."""
+    """Runs the training pass of one member. ids, mask: [batch, length]. Returns logits [batch, 3]."""
     s = SETTINGS
     keep_learned, keep_token, keep_feature = jax.random.split(key, 3)
     kept = lambda key, drop, shape: jax.random.bernoulli(key, 1 - drop, shape).astype(jnp.float32)
@@ -277,7 +277,7 @@ def forward(weights, rating, ids, mask, key):
 
 
 def train_member(seed, rating, rows, targets, importance):
-    """AdamW with warm-up and cosine decay. rows: token ids; targets: [n, 3]; importance: [n]."""
+    """Trains by AdamW with warm-up and cosine decay. rows: token ids; targets: [n, 3]; importance: [n]."""
     s = SETTINGS
     rng = np.random.default_rng(seed)
     normal = lambda spread, *shape: rng.normal(0, spread, shape).astype(np.float32)
@@ -325,7 +325,7 @@ def train_member(seed, rating, rows, targets, importance):
 
 
 def train_network(tokenizer, ratings, texts):
-    """Returns the members' weights and the rating of every token, halved: near the size of the learned numbers."""
+    """Returns the members' weights, and the halved rating of every token, which is about as large as the learned numbers."""
     s = SETTINGS
     rating = np.zeros(tokenizer.get_vocab_size(), np.float32)
     rating[list(ratings)] = np.array(list(ratings.values())) / 2
@@ -339,7 +339,7 @@ def train_network(tokenizer, ratings, texts):
     rows += [[START, token] for token in ratings]
     targets += [soft_label(r) for r in ratings.values()]
     importance += [s.lexicon_weight] * len(ratings)
-    # A text without words says nothing, nor do words in a script that the vocabulary does not have.
+    # A text without words is neutral, and so are words in a script that is not in the vocabulary.
     rows += [[START] + [UNKNOWN] * (i % 5) for i in range(50)]
     targets += [[0.02, 0.96, 0.02]] * 50
     importance += [1.0] * 50
@@ -352,10 +352,10 @@ def train_network(tokenizer, ratings, texts):
 
 
 def build_graph(members, rating):
-    """The members side by side in one network: their numbers per token in one table, their filters in one convolution.
+    """Joins the members in one network: one table has their numbers per token, and one convolution their filters.
 
-    Padding cannot be felt: masked tokens are zero vectors, as is what lies beyond the ends of a text, and after Relu a masked
-    response of zero changes neither the largest nor the sum.
+    Padding has no effect. Masked tokens are zero vectors, like the positions beyond the ends of a text. After Relu, a masked
+    response of zero changes neither the largest response nor the sum.
     """
     s, n = SETTINGS, len(members)
     table = np.concatenate([*(m["embedding"] for m in members), rating[:, None]], axis=1)
@@ -413,7 +413,7 @@ def build_graph(members, rating):
 
 
 class Classifier:
-    """The finished files, run as a user would run them."""
+    """The finished files. They are run as a user would run them."""
 
     def __init__(self, tokenizer, model):
         options = onnxruntime.SessionOptions()
@@ -435,7 +435,7 @@ class Classifier:
 
 # ---- Figures and checks ----------------------------------------------------------------------------------------------------
 
-# Made up for the card, before any model was tried on them, and never used to choose anything.
+# These texts were written for the card before any model was tried, and no choice was made with them.
 TICKETS = [
     (NEGATIVE, "I was charged twice and nobody answers."),
     (NEGATIVE, "The app crashes every time I open a report."),
@@ -501,7 +501,7 @@ def by_thresholds(compound, low, high):
 
 
 def tune_thresholds(texts):
-    """The thresholds with the best sum of accuracy and macro-F1 on these texts."""
+    """Returns the thresholds with the best sum of accuracy and macro-F1 on these texts."""
     compound, gold = vader([t.text for t in texts]), [t.label for t in texts]
     grid = [i / 20 for i in range(-18, 19)]
     total = lambda pair: sum(scores(gold, by_thresholds(compound, *pair)).values())
@@ -509,7 +509,7 @@ def tune_thresholds(texts):
 
 
 def check(classifier, texts):
-    """What the server relies on."""
+    """Checks the properties that the server relies on."""
     rows = encode(classifier.tokenizer, texts)
     close = lambda a, b: float(np.abs(a - b).max()) < 1e-6
     for row in rows[:40]:
@@ -558,7 +558,7 @@ def write_golden(classifier):
 
 
 def validate(train, validation, lexicon, files):
-    """What the settings were chosen by. Does not look at the test split."""
+    """Prints the figures that the settings were chosen by. It does not use the test split."""
     tokenizer, ratings = build_tokenizer(train, lexicon, files)
     members, rating = train_network(tokenizer, ratings, train)
     classifier = Classifier(tokenizer, build_graph(members, rating))

@@ -1,4 +1,4 @@
-//! `cognate bench`: what this machine gives, before anyone decides on it.
+//! `cognate bench`: measures a machine before you decide to use it.
 
 mod classify;
 mod embed;

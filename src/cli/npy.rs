@@ -1,8 +1,8 @@
-//! Writes and reads NumPy arrays of vectors, a row each (format 1.0 of numpy.lib.format).
+//! Writes and reads NumPy arrays with one vector in each row (format 1.0 of numpy.lib.format).
 //!
-//! The number of rows is known at the end, and the header is written again then. Until that, the file is a valid array
-//! of no rows. Crates for this format bring a parser for every Python literal that a header may have; one kind of array
-//! is needed here.
+//! The number of rows is known only at the end, so the header is then written again. Until then, the file is a valid
+//! array without rows. Crates for this format parse every Python literal that a header may have. This module needs one
+//! kind of array.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -12,17 +12,17 @@ use anyhow::{Context, bail, ensure};
 
 use crate::wire::vector::Values;
 
-/// The length of a header that is written: a multiple of 64, with room for the longest shape.
+/// The length of a written header: a multiple of 64, with enough space for the longest shape.
 const HEADER_BYTES: usize = 128;
 
 /// The type of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Element {
-    /// 4 bytes, little-endian.
+    /// A 32-bit float, little-endian.
     F32,
-    /// 2 bytes, little-endian.
+    /// A 16-bit float, little-endian.
     F16,
-    /// 8 dimensions of a binary vector, for `numpy.unpackbits`.
+    /// A byte with 8 dimensions of a binary vector, for `numpy.unpackbits`.
     Bits,
 }
 
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    /// The bytes that stand for an element of a missing vector: NaN, or zero where the type has no NaN.
+    /// Returns an element of a missing vector: NaN, or zero if the type has no NaN.
     fn missing(self) -> Vec<u8> {
         match self {
             Self::F32 => f32::NAN.to_le_bytes().to_vec(),
@@ -45,12 +45,12 @@ impl Element {
     }
 }
 
-/// An array that grows.
+/// A writer of one array.
 #[derive(Debug)]
 pub struct Npy<W> {
     out: W,
     element: Element,
-    /// Bytes of each row; 0 until the first vector.
+    /// The number of bytes of each row; 0 before the first vector.
     row_bytes: usize,
     rows: u64,
 }
@@ -61,14 +61,14 @@ impl<W: Write + Seek> Npy<W> {
         Self { out, element, row_bytes: 0, rows: 0 }
     }
 
-    /// Adds a vector, which must be of the array's element and as long as those before it.
+    /// Adds a vector. It must have the element type of the array and the length of the vectors before it.
     pub fn push(&mut self, values: &Values) -> io::Result<()> {
         let (element, row) = match values {
             Values::F32(values) => (Element::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
             Values::F16(values) => (Element::F16, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
             Values::Binary { bytes, .. } => (Element::Bits, bytes.clone()),
             Values::Int8 { .. } => {
-                return Err(invalid("int8 vectors have a scale each, and an array has no place for it"));
+                return Err(invalid("int8 vectors have a scale each, which a .npy file cannot store"));
             }
         };
         if self.row_bytes == 0 {
@@ -92,7 +92,7 @@ impl<W: Write + Seek> Npy<W> {
     /// Writes the number of rows into the header.
     pub fn finish(mut self) -> io::Result<W> {
         if self.row_bytes == 0 {
-            return Err(invalid("no text has a vector, so no array was written"));
+            return Err(invalid("no array was written, because no text has a vector"));
         }
         self.out.seek(SeekFrom::Start(0))?;
         self.write_header(self.rows)?;
@@ -111,7 +111,7 @@ impl<W: Write + Seek> Npy<W> {
         header.extend((HEADER_BYTES as u16 - 10).to_le_bytes());
         header
             .extend(format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}").bytes());
-        // The longest, with two numbers of 20 digits, is 10 + 59 + 40 bytes.
+        // The longest header, with two numbers of 20 digits, has 10 + 59 + 40 bytes.
         header.resize(HEADER_BYTES - 1, b' ');
         header.push(b'\n');
         self.out.write_all(&header)
@@ -122,7 +122,7 @@ fn invalid(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
-/// Reads the rows of an array of float32, as [`Npy`] writes it and `numpy.save` does.
+/// Reads the rows of an array of float32 from a file of [`Npy`] or of `numpy.save`.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Vec<f32>>> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
@@ -130,12 +130,13 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Vec<f32>>> {
     rows(BufReader::new(file), bytes).with_context(|| shown.to_string())
 }
 
-/// `bytes`: of the whole file. Nothing is allocated for a row before the file is known to have it.
+/// Reads the rows from a stream. `bytes` is the length of the whole file. It is compared with the header before memory
+/// for rows is allocated.
 fn rows(mut from: impl Read, bytes: u64) -> anyhow::Result<Vec<Vec<f32>>> {
     let mut begin = [0; 8];
-    from.read_exact(&mut begin).context("it is no .npy file: it has no header")?;
-    ensure!(begin.starts_with(b"\x93NUMPY"), "it is no .npy file: it does not begin as one");
-    // Version 1 has two bytes for the header's length, the later ones have four.
+    from.read_exact(&mut begin).context("it is not an .npy file: it is shorter than a header")?;
+    ensure!(begin.starts_with(b"\x93NUMPY"), "it is not an .npy file: the magic number at its beginning is missing");
+    // Version 1 has two bytes for the length of the header. Later versions have four.
     let mut length = [0; 4];
     let length_bytes = if begin[6] == 1 { 2 } else { 4 };
     from.read_exact(&mut length[..length_bytes]).context("its header is cut off")?;
@@ -148,7 +149,7 @@ fn rows(mut from: impl Read, bytes: u64) -> anyhow::Result<Vec<Vec<f32>>> {
     let row_bytes = columns.checked_mul(4).filter(|&bytes| bytes > 0).context("its rows are empty")?;
     ensure!(
         rows.checked_mul(row_bytes) == usize::try_from(here).ok(),
-        "its header names {rows} rows of {row_bytes} bytes, and it has {here} bytes of them"
+        "its header promises {rows} rows of {row_bytes} bytes, and {here} bytes follow it"
     );
     let mut row = vec![0; row_bytes];
     (0..rows)
@@ -159,7 +160,7 @@ fn rows(mut from: impl Read, bytes: u64) -> anyhow::Result<Vec<Vec<f32>>> {
         .collect()
 }
 
-/// Rows and columns that a header names, if it is one of float32 in rows.
+/// Reads the numbers of rows and columns from a header. The elements must be float32, stored by rows.
 fn shape(header: &str) -> anyhow::Result<[usize; 2]> {
     let value = |key: &str| {
         let (_, rest) = header.split_once(&format!("'{key}':")).with_context(|| format!("its header has no {key}"))?;
@@ -168,15 +169,15 @@ fn shape(header: &str) -> anyhow::Result<[usize; 2]> {
     let descr = value("descr")?;
     if !descr.starts_with("'<f4'") {
         let kind = descr.split(',').next().unwrap_or_default();
-        bail!("its elements are {kind}, and '<f4', float32, is needed");
+        bail!("its elements are {kind}, and must be '<f4', float32");
     }
-    ensure!(value("fortran_order")?.starts_with("False"), "it is stored by columns, and rows are needed");
+    ensure!(value("fortran_order")?.starts_with("False"), "it is stored by columns, and must be stored by rows");
     let numbers = value("shape")?.trim_start_matches('(').split_once(')').context("the shape has no end")?.0;
     let sizes: Vec<Option<usize>> =
         numbers.split(',').map(str::trim).filter(|size| !size.is_empty()).map(|size| size.parse().ok()).collect();
     match sizes[..] {
         [Some(rows), Some(columns)] => Ok([rows, columns]),
-        _ => bail!("its shape is ({numbers}), and (rows, columns) is needed"),
+        _ => bail!("its shape is ({numbers}), and must be (rows, columns)"),
     }
 }
 
@@ -278,8 +279,8 @@ mod tests {
         let whole = written(&[vec![1.0, 2.0]]);
         let half = String::from_utf8_lossy(&whole[10..HEADER_BYTES]).replace("<f4", "<f2");
         assert!(shape(&half).unwrap_err().to_string().contains("its elements are '<f2'"));
-        assert!(failure(b"{\"text\": \"one\"}").contains("no .npy file"));
-        assert!(failure(&whole[..whole.len() - 1]).contains("1 rows of 8 bytes, and it has 7"));
+        assert!(failure(b"{\"text\": \"one\"}").contains("not an .npy file"));
+        assert!(failure(&whole[..whole.len() - 1]).contains("1 rows of 8 bytes, and 7"));
         for (shape, reason) in
             [("(5,)", "its shape is (5,)"), ("(2, 3, 4)", "its shape is (2, 3, 4)"), ("(2", "no end")]
         {

@@ -1,6 +1,6 @@
-//! How often each label was taken for each: what the quality of a classifier is read from.
+//! The confusion matrix of a classifier, and the measures of quality that follow from it.
 
-/// Counts of (label, prediction).
+/// The number of examples for each pair of label and prediction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confusion {
     n_labels: usize,
@@ -8,16 +8,16 @@ pub struct Confusion {
     counts: Vec<usize>,
 }
 
-/// How well one label is told from the others. All but `support` are from 0 to 1.
+/// The quality of the predictions of one label. All fields but `support` are from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// Of the predictions of the label, how many are right; 0 if it was never predicted.
+    /// The share of the predictions of this label that are right; 0 if it was never predicted.
     pub precision: f64,
-    /// Of the examples of the label, how many were found; 0 if it has none.
+    /// The share of the examples of this label that were predicted as it; 0 if it has no examples.
     pub recall: f64,
-    /// 2·precision·recall / (precision + recall), and 0 where both are.
+    /// 2·precision·recall / (precision + recall); 0 if both are 0.
     pub f1: f64,
-    /// Examples of the label.
+    /// The number of examples of this label.
     pub support: usize,
 }
 
@@ -25,7 +25,7 @@ impl Confusion {
     /// Counts pairs of label and prediction, both below `n_labels`.
     ///
     /// # Panics
-    /// If a label is not.
+    /// Panics if a label or a prediction is too large.
     pub fn new(n_labels: usize, pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         let mut counts = vec![0; n_labels * n_labels];
         for (label, prediction) in pairs {
@@ -35,49 +35,49 @@ impl Confusion {
         Self { n_labels, counts }
     }
 
-    /// For each label, how often each was predicted: `n_labels` rows of `n_labels` counts.
+    /// The matrix: a row for each label, with the count of each prediction. `n_labels` rows of `n_labels` counts.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[usize]> {
         (0..self.n_labels).map(|label| &self.counts[label * self.n_labels..][..self.n_labels])
     }
 
-    /// Share of predictions that are right, 0 to 1; 0 if there are none.
+    /// The share of predictions that are right, 0 to 1; 0 without predictions.
     pub fn accuracy(&self) -> f64 {
         let right: usize = self.rows().enumerate().map(|(label, row)| row[label]).sum();
         share(right, self.total())
     }
 
-    /// Share of the most frequent label: the accuracy of always answering it.
+    /// The share of the most frequent label. A classifier that always answers this label has this accuracy.
     pub fn baseline(&self) -> f64 {
         let largest = self.rows().map(|row| row.iter().sum()).max().unwrap_or(0);
         share(largest, self.total())
     }
 
-    /// Mean F1 of the labels, each counting as much as another; 0 if there are none.
+    /// The mean F1 of the labels, all with the same weight; 0 without labels.
     pub fn macro_f1(&self) -> f64 {
         let scores = self.scores();
         if scores.is_empty() { 0.0 } else { scores.iter().map(|score| score.f1).sum::<f64>() / scores.len() as f64 }
     }
 
-    /// For each label, how well it is told from the others.
+    /// The quality of each label.
     pub fn scores(&self) -> Vec<Score> {
         let score = |(label, row): (usize, &[usize])| {
             let right = row[label];
             let support: usize = row.iter().sum();
             let predicted: usize = self.rows().map(|row| row[label]).sum();
-            // 2PR / (P + R) with the numerators of P and R cancelled: no 0/0 where nothing is right.
+            // 2PR / (P + R) with the numerators of P and R cancelled: it is never 0/0 when nothing is right.
             let f1 = share(2 * right, predicted + support);
             Score { precision: share(right, predicted), recall: share(right, support), f1, support }
         };
         self.rows().enumerate().map(score).collect()
     }
 
-    /// All predictions.
+    /// The number of predictions.
     pub fn total(&self) -> usize {
         self.counts.iter().sum()
     }
 }
 
-/// part / whole; 0 of nothing.
+/// part / whole; 0 if `whole` is 0.
 fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn scores_are_those_of_scikit_learn() {
-        // sklearn.metrics.classification_report of the same pairs.
+        // From sklearn.metrics.classification_report of the same pairs.
         let labels = [0, 0, 0, 1, 1, 2, 2, 2, 2];
         let predictions = [0, 1, 0, 1, 2, 2, 2, 0, 2];
         let confusion = Confusion::new(3, labels.into_iter().zip(predictions));

@@ -1,41 +1,41 @@
-//! The reasons why a file is not a head, or the parts of one do not fit each other.
+//! The reasons why a file is not a head, or why the parts of a head do not fit each other.
 
 use thiserror::Error;
 
-/// What the file says it is.
+/// The value of the field `format` in every head file.
 pub const FORMAT: &str = "cognate-head";
-/// The version that is written, and read.
+/// The version of the format that this release reads and writes.
 pub const VERSION: u64 = 1;
 
-/// Why something is no head.
+/// A file or a set of parts is not a head.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum HeadError {
-    /// Not JSON, or a field is missing or of another type.
-    #[error("no head: {0}")]
+    /// The file is not JSON, or a field is missing or has another type.
+    #[error("this is not a head: {0}")]
     Json(serde_json::Error),
-    /// Some other JSON.
+    /// The file is JSON of another format.
     #[error("format is {0:?}, and must be {expected:?}", expected = FORMAT)]
     Format(String),
-    /// Of a later release.
+    /// Another release wrote the file.
     #[error("version is {0}, and must be {expected}", expected = VERSION)]
     Version(u64),
-    /// Nothing to tell apart.
-    #[error("labels has {0} of them, and must have at least 2")]
+    /// A head chooses between labels, and here it has no choice.
+    #[error("labels has {0} entries, and must have at least 2")]
     TooFewLabels(usize),
-    /// A text or a list that must not be empty.
-    #[error("{0} is empty")]
+    /// A text or a list is empty.
+    #[error("{0} is empty, and must not be")]
     Empty(String),
-    /// Two labels that nobody could tell apart.
-    #[error("labels[{second}].name is {name:?}, as is that of labels[{first}], and must be its own")]
+    /// Two labels have the same name.
+    #[error("labels[{first}].name and labels[{second}].name are both {name:?}, and names must differ")]
     Repeated { name: String, first: usize, second: usize },
-    /// A label's weights are not as many as the dimensions.
-    #[error("labels[{label}].weights has {found} values, and must have {dimensions}: the dimensions")]
+    /// The number of a label's weights is not the number of dimensions.
+    #[error("labels[{label}].weights has {found} values, and must have one for each of the {dimensions} dimensions")]
     Weights { label: usize, found: usize, dimensions: usize },
-    /// NaN or infinite.
+    /// A number is NaN or infinite.
     #[error("{field} is {value}, and must be finite")]
     NotFinite { field: String, value: f32 },
-    /// A number out of bounds.
+    /// A number is out of bounds.
     #[error("{field} is {value}, and must be {limit}")]
     OutOfBounds { field: &'static str, value: f64, limit: &'static str },
 }

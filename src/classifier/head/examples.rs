@@ -1,4 +1,4 @@
-//! Labelled vectors, and the weight of each in a fit.
+//! Labelled vectors, and the weight of each vector in a fit.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,14 +14,14 @@ pub struct Examples<'a> {
 }
 
 impl<'a> Examples<'a> {
-    /// `vectors`: [examples, dimensions] f32, row-major, of about unit length; `labels`: `[examples]`, each below
-    /// `n_labels`.
+    /// Joins vectors and labels. `vectors`: [examples, dimensions] f32, row-major, of about unit length. `labels`:
+    /// `[examples]`, each below `n_labels`.
     ///
     /// # Panics
-    /// If the lengths do not fit, a label is not below `n_labels`, a value is not finite, or there is no example.
+    /// Panics if the lengths do not fit, a label is not below `n_labels`, a value is not finite, or no example is given.
     pub fn new(vectors: &'a [f32], dimensions: usize, labels: &'a [usize], n_labels: usize) -> Self {
-        assert!(!labels.is_empty() && dimensions > 0, "an example and a dimension");
-        assert_eq!(vectors.len(), labels.len() * dimensions, "a vector for each label");
+        assert!(!labels.is_empty() && dimensions > 0, "there is at least one example and one dimension");
+        assert_eq!(vectors.len(), labels.len() * dimensions, "each label has a vector");
         assert!(labels.iter().all(|&label| label < n_labels), "labels are below {n_labels}");
         assert!(vectors.iter().all(|x| x.is_finite()), "vectors are finite");
         Self { vectors, dimensions, labels, n_labels }
@@ -32,20 +32,20 @@ impl<'a> Examples<'a> {
     }
 }
 
-/// The weight of an example.
+/// The rule for the weight of an example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassWeights {
-    /// The same for all: where the text leaves a doubt, frequent labels are preferred.
+    /// All examples have the same weight. The head prefers frequent labels for doubtful texts.
     #[default]
     Equal,
-    /// In inverse proportion to the frequency of its label: all labels count the same. For examples whose frequencies
-    /// differ from those of future texts, or where rare labels matter most.
+    /// The weight is in inverse proportion to the frequency of the label, so all labels have the same weight. This suits
+    /// examples whose frequencies differ from those of future texts, and tasks in which rare labels matter most.
     Balanced,
 }
 
 impl ClassWeights {
-    /// The weight of each of `rows` in a mean over them: 0 or more, 1 in total.
+    /// Gives each of `rows` its weight in a mean over them. A weight is 0 or more, and their sum is 1.
     pub(super) fn terms(self, examples: &Examples<'_>, rows: &[usize]) -> Vec<Term> {
         let labels = examples.labels;
         let mut counts = vec![0usize; examples.n_labels];
@@ -59,14 +59,14 @@ impl ClassWeights {
     }
 }
 
-/// An example in a weighted mean.
+/// One example of a weighted mean.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Term {
-    /// Its position among the [`Examples`].
+    /// The position of the example among the [`Examples`].
     pub row: usize,
-    /// Below the number of labels.
+    /// The label, below the number of labels.
     pub label: usize,
-    /// 0 or more.
+    /// The weight, 0 or more.
     pub weight: f64,
 }
 

@@ -1,4 +1,4 @@
-//! A head as JSON: small, readable, and the same bytes for the same head.
+//! Reads and writes heads as JSON. A file is small and readable. The same head always gives the same bytes.
 //!
 //! ```json
 //! {
@@ -10,8 +10,8 @@
 //!   "labels": [{"name": "spam", "examples": 20, "bias": 0.1, "weights": [384 numbers]}, …]
 //! }
 //! ```
-//! Numbers are as short as gives the same f32 again: about 12 bytes a weight. A reader ignores fields it does not
-//! know; what an older reader must not ignore gets a new version.
+//! A number has the fewest digits that read back as the same f32: about 12 bytes for a weight. A reader ignores fields
+//! that it does not know. A change that an older reader must not ignore gets a new version.
 
 use std::io::{self, Write};
 
@@ -22,7 +22,7 @@ use super::error::{FORMAT, HeadError, VERSION};
 use super::training::Training;
 use super::{Head, Label, MadeFor};
 
-/// What every version begins with.
+/// The fields that every version has.
 #[derive(Deserialize)]
 struct Kind {
     format: String,
@@ -49,9 +49,9 @@ impl Head {
     /// Reads a head from the bytes of a file.
     ///
     /// # Errors
-    /// Names the field, its value and the limit; of what is not JSON, or lacks a field, also the line.
+    /// The error names the field, its value and the limit. If the bytes are not JSON or lack a field, it names the line.
     pub fn from_json(bytes: &[u8]) -> Result<Self, HeadError> {
-        // First what it is: another version may have other fields.
+        // Format and version come first: another version may have other fields.
         let Kind { format, version } = serde_json::from_slice(bytes).map_err(HeadError::Json)?;
         if format != FORMAT {
             return Err(HeadError::Format(format));
@@ -65,7 +65,7 @@ impl Head {
         Ok(head)
     }
 
-    /// The bytes of its file, which end with a line.
+    /// Returns the bytes of the head's file. They end with a line break.
     pub fn to_json(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut serializer = Serializer::with_formatter(&mut bytes, Lines(PrettyFormatter::new()));
@@ -77,7 +77,7 @@ impl Head {
     }
 }
 
-/// A line for each field, a list on one: a label's weights are read as one thing.
+/// Writes each field on a line of its own, and a list on one line: people read a label's weights as one thing.
 struct Lines(PrettyFormatter<'static>);
 
 impl Formatter for Lines {
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// What is said of a head with one field changed, `path` as of [`Value::pointer`].
+    /// Returns the error of a head with one field changed. `path` is as in [`Value::pointer`].
     fn mistake(path: &str, value: Value) -> String {
         let mut json: Value = serde_json::from_slice(&head().to_json()).unwrap();
         *json.pointer_mut(path).unwrap() = value;
@@ -192,27 +192,27 @@ mod tests {
     fn a_mistake_is_named_with_its_field_value_and_limit() {
         assert_eq!(mistake("/format", json!("onnx")), r#"format is "onnx", and must be "cognate-head""#);
         assert_eq!(mistake("/version", json!(2)), "version is 2, and must be 1");
-        assert_eq!(mistake("/made_for/fingerprint", json!("")), "made_for.fingerprint is empty");
+        assert_eq!(mistake("/made_for/fingerprint", json!("")), "made_for.fingerprint is empty, and must not be");
         assert_eq!(mistake("/dimensions", json!(0)), "dimensions is 0, and must be at least 1");
-        assert_eq!(mistake("/dimensions", json!(3)), "labels[0].weights has 2 values, and must have 3: the dimensions");
+        assert_eq!(mistake("/dimensions", json!(3)), "labels[0].weights has 2 values, and must have one for each of the 3 dimensions");
         assert_eq!(
             mistake("/labels/1/weights", json!([1])),
-            "labels[1].weights has 1 values, and must have 2: the dimensions"
+            "labels[1].weights has 1 values, and must have one for each of the 2 dimensions"
         );
-        assert_eq!(mistake("/labels", json!([])), "labels has 0 of them, and must have at least 2");
-        assert_eq!(mistake("/labels/1/name", json!("")), "labels[1].name is empty");
+        assert_eq!(mistake("/labels", json!([])), "labels has 0 entries, and must have at least 2");
+        assert_eq!(mistake("/labels/1/name", json!("")), "labels[1].name is empty, and must not be");
         assert_eq!(
             mistake("/labels/1/name", json!("spam")),
-            r#"labels[1].name is "spam", as is that of labels[0], and must be its own"#
+            r#"labels[0].name and labels[1].name are both "spam", and names must differ"#
         );
         let large = mistake("/labels/0/weights/1", json!(1e39));
-        assert!(large.starts_with("no head: number out of range at line 1"), "{large}");
+        assert!(large.starts_with("this is not a head: number out of range at line 1"), "{large}");
         assert_eq!(mistake("/training/l2", json!(0)), "training.l2 is 0, and must be above 0");
         assert_eq!(mistake("/training/accuracy", json!(1.5)), "training.accuracy is 1.5, and must be from 0 to 1");
         let missing = mistake("/labels/0", json!({"name": "a"}));
-        assert!(missing.starts_with("no head: missing field `examples` at line 1"), "{missing}");
+        assert!(missing.starts_with("this is not a head: missing field `examples` at line 1"), "{missing}");
         let null = mistake("/labels/0/bias", Value::Null);
-        assert!(null.starts_with("no head: invalid type: null, expected f32 at line 1"), "{null}");
+        assert!(null.starts_with("this is not a head: invalid type: null, expected f32 at line 1"), "{null}");
     }
 
     #[test]

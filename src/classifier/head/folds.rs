@@ -1,17 +1,17 @@
-//! Which examples are held out together.
+//! Divides examples into folds for cross-validation.
 //!
-//! Examples of one group (the same text, say) are in one fold: a head that has seen a text would otherwise be asked
-//! for it. Of each label, every fold has as many groups as another, give or take one.
+//! All examples of one group, for example of the same text, are in one fold. Otherwise a head would be tested on a text
+//! that it was trained on. The numbers of a label's groups in two folds differ by at most one.
 
-/// Deals examples into `k` folds; returns each example's, below `k`.
+/// Deals examples into `k` folds, and returns the fold of each example, below `k`.
 ///
-/// `labels` and `groups` are `[examples]`, labels below `n_labels`, groups any numbers. A group that has several labels
-/// counts for its most frequent, of equals for the first. The same arguments give the same folds.
+/// `labels` and `groups` are `[examples]`, labels below `n_labels`, groups any numbers. A group with several labels counts
+/// for its most frequent label, and for the first of several that are as frequent. The same arguments give the same folds.
 pub fn deal(labels: &[usize], groups: &[usize], n_labels: usize, k: usize, seed: u64) -> Vec<usize> {
     let groups = Groups::new(labels, groups, n_labels);
     let mut random = SplitMix64(seed);
     let mut fold_of = vec![0; groups.label_of.len()];
-    // Goes on from label to label, so that what is left over does not always fall to the first folds.
+    // The next label continues at the next fold. Otherwise the first folds would get the remainder of every label.
     let mut next = 0;
     for mut members in groups.of_labels(n_labels) {
         random.shuffle(&mut members);
@@ -23,7 +23,7 @@ pub fn deal(labels: &[usize], groups: &[usize], n_labels: usize, k: usize, seed:
     groups.of_example.iter().map(|&group| fold_of[group]).collect()
 }
 
-/// How many groups count for each label: `[n_labels]`, of arguments as for [`deal`].
+/// Counts the groups of each label: `[n_labels]`. The arguments are as for [`deal`].
 pub fn sizes(labels: &[usize], groups: &[usize], n_labels: usize) -> Vec<usize> {
     Groups::new(labels, groups, n_labels).of_labels(n_labels).iter().map(Vec::len).collect()
 }
@@ -52,7 +52,7 @@ impl Groups {
         Self { of_example, label_of: counts.iter().map(|counts| most(counts)).collect() }
     }
 
-    /// For each label, its groups.
+    /// Returns the groups of each label.
     fn of_labels(&self, n_labels: usize) -> Vec<Vec<usize>> {
         let mut members = vec![Vec::new(); n_labels];
         for (group, &label) in self.label_of.iter().enumerate() {
@@ -62,14 +62,14 @@ impl Groups {
     }
 }
 
-/// Where the largest is, of equals the first.
+/// Returns the position of the largest count, the first of several.
 fn most(counts: &[usize]) -> usize {
     let largest = counts.iter().max();
     counts.iter().position(|count| Some(count) == largest).unwrap_or(0)
 }
 
-/// Random numbers of a seed (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014): 64 bits of
-/// state, enough to deal cards, and the same on every machine and in every version.
+/// A pseudo-random number generator with 64 bits of state (Steele, Lea and Flood, Fast splittable pseudorandom number
+/// generators, 2014). It is good enough to deal examples. A seed gives the same numbers on every machine, in every version.
 pub(super) struct SplitMix64(pub u64);
 
 impl SplitMix64 {
@@ -81,14 +81,15 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// Below `n`, which is not 0: the high half of the product (Lemire, 2019), without the rejection that would even
-    /// out a bias of n / 2⁶⁴.
+    /// Returns a number below `n`, which is not 0: the high half of a product (Lemire, 2019). The rejection step is left
+    /// out, so the bias is n / 2⁶⁴.
     fn below(&mut self, n: usize) -> usize {
         let product = u128::from(self.next()) * n as u128;
         usize::try_from(product >> 64).expect("below a usize")
     }
 
-    /// Every order is as likely (Fisher and Yates; Knuth, The Art of Computer Programming, volume 2, algorithm P).
+    /// Shuffles a list. All orders have the same probability (Fisher and Yates; Knuth, The Art of Computer Programming,
+    /// volume 2, algorithm P).
     fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
@@ -102,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    /// (label, group) of examples: groups of one label and, at times, of several.
+    /// Examples as (label, group). Some groups have several labels.
     fn examples() -> impl Strategy<Value = Vec<(usize, usize)>> {
         prop::collection::vec((0usize..4, 0usize..40), 1..120)
     }
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn numbers_of_a_seed_are_those_of_the_authors_implementation() {
-        // prng.di.unimi.it/splitmix64.c with the state 1234567.
+        // From prng.di.unimi.it/splitmix64.c with the state 1234567.
         let mut random = SplitMix64(1_234_567);
         assert_eq!([random.next(), random.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
@@ -173,7 +174,7 @@ mod tests {
             random.shuffle(&mut items);
             *counts.entry(items).or_insert(0) += 1;
         }
-        // 1,000 each; the standard deviation is 29.
+        // 1,000 of each are expected; the standard deviation is 29.
         assert!(counts.len() == 6 && counts.values().all(|count| (850..1_150).contains(count)), "{counts:?}");
     }
 }

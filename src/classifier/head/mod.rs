@@ -1,11 +1,11 @@
-//! A classifier made of labelled examples: a multinomial logistic regression on the embedder's unit vectors.
+//! A classifier that is trained on labelled examples: a multinomial logistic regression on the embedder's unit vectors.
 //!
 //! ```text
 //! labelled texts ─ embedder ─► Examples ─ validate::train ─► Trained ─► Head ─ file ─► JSON ─► Head ─► logits
 //! ```
-//! Training is pure: the same vectors, options and seed give the same head, whatever the number of threads. A [`Head`]
-//! cannot be wrong: its labels differ, its numbers are finite, and all rows have its dimensions. Reading texts, embedding
-//! them and files are left to others.
+//! Training is pure: the same vectors, options and seed give the same head with any number of threads. A [`Head`] is
+//! always valid: its labels differ, its numbers are finite, and all rows have its dimensions. Other modules read texts,
+//! embed them, and open files.
 
 mod confusion;
 mod error;
@@ -28,7 +28,7 @@ pub use validate::{TrainError, TrainOptions, Trained, train};
 
 use crate::kernel::dot;
 
-/// Labels by the logits W·x + b.
+/// A linear classifier of embeddings. The logits of its labels are W·x + b.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Head {
     made_for: MadeFor,
@@ -37,33 +37,33 @@ pub struct Head {
     labels: Vec<Label>,
 }
 
-/// The embedding model whose vectors a head understands: another's mean something else.
+/// The embedding model that a head belongs to. The vectors of another model have another meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeFor {
-    /// Hub id or directory, for people.
+    /// The hub id or the directory of the model, for people.
     pub model: String,
-    /// Equal for models of comparable vectors: what decides.
+    /// The fingerprint of the model. Models with comparable vectors have the same one, and only it is compared.
     pub fingerprint: String,
 }
 
-/// One label, and what speaks for it.
+/// One label with its row of the regression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Label {
-    /// What it is called.
+    /// The name of the label.
     pub name: String,
-    /// How many examples it was learnt from.
+    /// The number of examples that the label was learnt from.
     pub examples: usize,
-    /// Its logit for a vector of zeros.
+    /// The logit of the label for a vector of zeros.
     pub bias: f32,
     /// `[dimensions]`
     pub weights: Vec<f32>,
 }
 
 impl Head {
-    /// Joins the parts of a head; its dimensions are those of the first label's weights.
+    /// Joins the parts of a head. Its dimensions are those of the first label's weights.
     ///
     /// # Errors
-    /// Names the field that cannot be, its value and the limit.
+    /// The error names the field that is not valid, its value and the limit.
     pub fn new(made_for: MadeFor, training: Training, labels: Vec<Label>) -> Result<Self, HeadError> {
         let dimensions = labels.first().map_or(0, |label| label.weights.len());
         let head = Self { made_for, dimensions, training, labels };
@@ -71,16 +71,16 @@ impl Head {
         Ok(head)
     }
 
-    /// The head that training made. `names`: `[labels]`.
+    /// Makes a head from the result of a training. `names`: `[labels]`.
     ///
     /// # Errors
-    /// A name is empty or occurs twice, or what it was made for has no name.
+    /// A name is empty or occurs twice, or the name or the fingerprint of the model is empty.
     ///
     /// # Panics
-    /// If the names are not as many as the labels.
+    /// Panics unless there is one name for each label.
     pub fn trained(made_for: MadeFor, names: &[String], trained: &Trained) -> Result<Self, HeadError> {
         let Trained { fit, training, confusion } = trained;
-        assert_eq!(names.len(), fit.bias.len(), "a name for each label");
+        assert_eq!(names.len(), fit.bias.len(), "each label has a name");
         let of_labels = fit.weights.chunks_exact(fit.weights.len() / names.len()).zip(&fit.bias);
         let labels = names.iter().zip(confusion.rows()).zip(of_labels).map(|((name, row), (weights, &bias))| Label {
             name: name.clone(),
@@ -91,32 +91,32 @@ impl Head {
         Self::new(made_for, *training, labels.collect())
     }
 
-    /// One logit for each label: the higher, the likelier; their softmax is the probabilities.
-    /// `embedding`: `[dimensions]`, of unit length.
+    /// Computes one logit for each label. A higher logit is more probable; the softmax of the logits gives the
+    /// probabilities. `embedding`: `[dimensions]`, of unit length.
     ///
     /// # Panics
-    /// If it has other dimensions.
+    /// Panics if the embedding has other dimensions than the head.
     pub fn logits(&self, embedding: &[f32]) -> Vec<f32> {
-        assert_eq!(embedding.len(), self.dimensions, "a vector of the head's dimensions");
+        assert_eq!(embedding.len(), self.dimensions, "the embedding has the head's dimensions");
         self.labels.iter().map(|label| dot(&label.weights, embedding) + label.bias).collect()
     }
 
-    /// The model whose vectors it understands.
+    /// The embedding model that the head belongs to.
     pub fn made_for(&self) -> &MadeFor {
         &self.made_for
     }
 
-    /// Length of a vector, 1 or more.
+    /// The number of dimensions, 1 or more.
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
 
-    /// How it came about.
+    /// The record of the training.
     pub fn training(&self) -> &Training {
         &self.training
     }
 
-    /// 2 or more, in the order of the logits.
+    /// The labels, 2 or more, in the order of the logits.
     pub fn labels(&self) -> &[Label] {
         &self.labels
     }

@@ -6,67 +6,68 @@
 //! ∇²f·V    = Σᵢ wᵢ·(pᵢ∘uᵢ − pᵢ·(pᵢᵀuᵢ))·(xᵢ, 1)ᵀ + l2·V          uᵢ = V·(xᵢ, 1)
 //! ```
 //! (Bishop, Pattern Recognition and Machine Learning, 2006, section 4.3.4.) The last column of W is the bias, which has
-//! no penalty. Conjugate gradients solve each Newton step approximately, and the step is halved until f decreases
-//! enough (Nocedal and Wright, Numerical Optimization, 2nd ed., 2006, algorithm 7.1). f is convex and nothing is
-//! random: the same examples give the same bits.
+//! no penalty. Conjugate gradients solve each Newton step approximately. The step is then halved until f decreases
+//! enough (Nocedal and Wright, Numerical Optimization, 2nd ed., 2006, algorithm 7.1). f is convex, and the fit uses no
+//! random numbers: the same examples give the same bits.
 //!
-//! Embeddings of one model share a large mean. The points are stored without it. Only the bias changes
-//! (W·x + b = W·(x − m) + (b + W·m)), and conjugate gradients need fewer steps.
+//! Embeddings of one model share a large mean m. It is subtracted from the points, because conjugate gradients then need
+//! fewer steps. Only the bias changes: W·x + b = W·(x − m) + (b + W·m).
 
 use std::ops::RangeInclusive;
 
 use super::examples::{ClassWeights, Examples, Term};
 
-/// Penalties that can be asked for. Below them, weights of examples that can be separated grow without end; above them,
-/// weights are 0.
+/// The range of valid penalties. With a smaller penalty, the weights grow without bound if the examples can be separated.
+/// With a larger one, all weights are 0.
 pub const L2: RangeInclusive<f64> = 1e-9..=1e6;
 
-/// Length of the gradient at which a fit that is kept ends. f is then within its square / (2·l2) of the minimum.
+/// The length of the gradient at which the final fit ends. f is then at most length² / (2·l2) above its minimum.
 pub(super) const EXACT: f64 = 1e-6;
-/// The same for the fits of cross-validation: losses of penalties differ by more, and few predictions change.
+/// The length of the gradient at which a fit of cross-validation ends. It is larger, because the losses of two penalties
+/// differ by more, and few predictions change.
 pub(super) const CLOSE: f64 = 1e-3;
 
-/// Points that are computed together, so that each row of parameters that is loaded serves them all.
+/// The number of points that are computed together. A row of parameters is loaded once for all of them.
 const BLOCK: usize = 8;
-/// Newton steps: a fit needs 5 to 15.
+/// The most Newton steps of a fit. A fit needs 5 to 15.
 const STEPS: usize = 100;
-/// Conjugate gradient iterations of a step: with a small penalty, a fit needs some hundred in its last steps.
+/// The most conjugate gradient iterations of a Newton step. With a small penalty, the last steps need about a hundred.
 const CG_ITERATIONS: usize = 1_000;
-/// Share of the decrease that the slope promises which a step must reach (Nocedal and Wright, page 33).
+/// The share of the decrease predicted by the slope that a step must reach (Nocedal and Wright, page 33).
 const SUFFICIENT: f64 = 1e-4;
-/// The shortest part of a step that is tried.
+/// The smallest part of a step that the line search tries.
 const SHORTEST: f64 = 1e-9;
 
-/// A fitted regression: logits are W·x + b.
+/// A fitted regression. Its logits are W·x + b.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     /// [labels, dimensions], row-major
     pub weights: Vec<f64>,
     /// `[labels]`
     pub bias: Vec<f64>,
-    /// The gradient came within the tolerance. If not, the fit is slightly off.
+    /// The gradient reached the tolerance. If not, the fit is slightly inexact.
     pub converged: bool,
 }
 
 impl Fit {
-    /// One logit for each label. `vector`: `[dimensions]`.
+    /// Computes one logit for each label. `vector`: `[dimensions]`.
     pub fn logits(&self, vector: &[f32]) -> Vec<f64> {
         let dot = |w: &[f64]| w.iter().zip(vector).map(|(w, &x)| w * f64::from(x)).sum::<f64>();
         self.weights.chunks_exact(vector.len()).zip(&self.bias).map(|(w, b)| dot(w) + b).collect()
     }
 
-    /// The most likely label, of equals the first.
+    /// Returns the label with the highest logit, the first of several.
     pub fn predict(&self, vector: &[f32]) -> usize {
         let logits = self.logits(vector);
         (1..logits.len()).fold(0, |best, label| if logits[label] > logits[best] { label } else { best })
     }
 }
 
-/// Fits parts of some examples.
+/// Fits regressions to subsets of some examples.
 pub(super) struct Fitter<'a> {
     pub examples: Examples<'a>,
     pub class_weights: ClassWeights,
-    /// `[dimensions]`, of all examples
+    /// `[dimensions]`, the mean of all examples
     mean: Vec<f64>,
     /// [examples, dimensions + 1], row-major: the vectors less their mean, and a 1 for the bias.
     points: Vec<f64>,
@@ -84,8 +85,8 @@ impl<'a> Fitter<'a> {
         Self { examples, class_weights, mean, points }
     }
 
-    /// Fits the examples in `rows`, from `nearby` or from zeros, until the gradient is no longer than `tolerance`. A
-    /// label without examples gets a logit far below the others.
+    /// Fits the examples in `rows`, starting at `nearby` or at zeros, until the length of the gradient is at most
+    /// `tolerance`. A label without examples gets a logit far below the others.
     pub fn fit(&self, rows: &[usize], l2: f64, nearby: Option<&Fit>, tolerance: f64) -> Fit {
         let (n_labels, stride) = (self.examples.n_labels, self.examples.dimensions + 1);
         let terms = &self.class_weights.terms(&self.examples, rows);
@@ -103,13 +104,13 @@ impl<'a> Fitter<'a> {
         self.unpack(&here.parameters, length(&here.gradient) <= tolerance)
     }
 
-    /// Parameters for points without their mean.
+    /// Converts a fit to parameters for points without their mean.
     fn pack(&self, fit: &Fit) -> Vec<f64> {
         let of_label = fit.weights.chunks_exact(self.mean.len()).zip(&fit.bias);
         of_label.flat_map(|(w, b)| w.iter().copied().chain([b + dot(w, &self.mean)])).collect()
     }
 
-    /// The inverse of [`pack`](Self::pack).
+    /// Converts parameters back to a fit: the inverse of [`pack`](Self::pack).
     fn unpack(&self, parameters: &[f64], converged: bool) -> Fit {
         let of_label = parameters.chunks_exact(self.mean.len() + 1).filter_map(<[f64]>::split_last);
         let bias = of_label.clone().map(|(b, w)| b - dot(w, &self.mean)).collect();
@@ -127,7 +128,7 @@ struct Objective<'a> {
     l2: f64,
 }
 
-/// f at some parameters.
+/// The value of f at some parameters, with the probabilities.
 struct Place {
     parameters: Vec<f64>,
     value: f64,
@@ -148,7 +149,7 @@ impl Objective<'_> {
         Place { parameters, value, gradient, probabilities }
     }
 
-    /// Goes one Newton step. `None`: no step decreases f by more than rounding.
+    /// Takes one Newton step. `None`: no step decreases f by more than rounding.
     fn descend(&self, here: &Place) -> Option<Place> {
         let step = self.newton_step(here);
         let slope = dot(&here.gradient, &step);
@@ -165,7 +166,7 @@ impl Objective<'_> {
         None
     }
 
-    /// Solves ∇²f·step = −∇f, the more exactly the shorter the gradient is (Nocedal and Wright, section 7.1).
+    /// Solves ∇²f·step = −∇f. The shorter the gradient, the more exact the solution (Nocedal and Wright, section 7.1).
     fn newton_step(&self, here: &Place) -> Vec<f64> {
         let gradient = length(&here.gradient);
         let enough = gradient * gradient.sqrt().min(0.5);
@@ -176,7 +177,7 @@ impl Objective<'_> {
             let turned = self.curvature(here, &direction);
             let bend = dot(&direction, &turned);
             if bend <= 0.0 {
-                break; // f is convex: this is rounding
+                break; // f is convex, so this is a rounding error
             }
             let part = left / bend;
             add(&mut step, part, &direction);
@@ -191,7 +192,7 @@ impl Objective<'_> {
         step
     }
 
-    /// ∇²f·direction.
+    /// Computes ∇²f·direction.
     fn curvature(&self, here: &Place, direction: &[f64]) -> Vec<f64> {
         self.sum(direction, |i, _, u| {
             let p = &here.probabilities[i * self.n_labels..][..self.n_labels];
@@ -200,7 +201,7 @@ impl Objective<'_> {
         })
     }
 
-    /// Σᵢ wᵢ·vᵢ·(xᵢ, 1)ᵀ + l2·M, where `to_factors` turns M·(xᵢ, 1) of the i-th term into vᵢ.
+    /// Computes Σᵢ wᵢ·vᵢ·(xᵢ, 1)ᵀ + l2·M. `to_factors` turns M·(xᵢ, 1) of the i-th term into vᵢ.
     fn sum(&self, matrix: &[f64], mut to_factors: impl FnMut(usize, &Term, &mut [f64])) -> Vec<f64> {
         let bias = self.stride - 1;
         let mut sum: Vec<f64> = matrix.iter().map(|m| self.l2 * m).collect();
@@ -224,7 +225,7 @@ impl Objective<'_> {
     }
 }
 
-/// Cross-entropy of logits for a label; turns the logits into their softmax.
+/// Computes the cross-entropy of logits for a label, and replaces the logits by their softmax.
 pub(super) fn loss(logits: &mut [f64], label: usize) -> f64 {
     // The largest becomes 0, so that no power overflows and their sum is 1 or more.
     let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -238,7 +239,7 @@ pub(super) fn loss(logits: &mut [f64], label: usize) -> f64 {
     sum.ln() - wanted
 }
 
-/// Sums in lanes, which the compiler keeps in vector registers.
+/// Computes a dot product. It sums in lanes, which the compiler keeps in vector registers.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let ((a, a_last), (b, b_last)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0; 8];
@@ -258,7 +259,7 @@ fn length(a: &[f64]) -> f64 {
     squares(a).sqrt()
 }
 
-/// to += factor · a.
+/// Computes to += factor · a.
 fn add(to: &mut [f64], factor: f64, a: &[f64]) {
     to.iter_mut().zip(a).for_each(|(to, a)| *to += factor * a);
 }

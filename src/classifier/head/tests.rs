@@ -1,9 +1,9 @@
-//! A head as a whole, and what the tests of its parts share.
+//! Tests of a whole head, and helpers that the tests of its parts share.
 
 use super::*;
 
-/// Unit vectors about one centre for each label, [n, dimensions], and their labels, each in turn. `noise` 0: the
-/// centres themselves.
+/// Returns unit vectors [n, dimensions] around one centre for each label, and their labels in turn. With `noise` 0 the
+/// vectors are the centres.
 pub(super) fn cloud(n: usize, dimensions: usize, n_labels: usize, noise: f64, seed: u64) -> (Vec<f32>, Vec<usize>) {
     let mut random = folds::SplitMix64(seed);
     let mut uniform = move || (random.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
@@ -19,7 +19,7 @@ pub(super) fn cloud(n: usize, dimensions: usize, n_labels: usize, noise: f64, se
     (vectors, labels)
 }
 
-/// `label-0` and so on.
+/// Returns the names `label-0`, `label-1` and so on.
 pub(super) fn names(n_labels: usize) -> Vec<String> {
     (0..n_labels).map(|label| format!("label-{label}")).collect()
 }
@@ -36,7 +36,7 @@ pub(super) fn made_for() -> MadeFor {
 }
 
 #[test]
-fn a_trained_head_answers_as_its_fit_and_tells_of_its_training() {
+fn a_trained_head_answers_as_its_fit_and_records_its_training() {
     let (vectors, labels) = cloud(60, 8, 3, 0.8, 1);
     let examples = examples::Examples::new(&vectors, 8, &labels, 3);
     let groups: Vec<usize> = (0..60).collect();
@@ -64,8 +64,8 @@ fn names_that_are_empty_or_repeated_make_no_head() {
     let trained = validate::train(&examples, &groups, &names(2), &Default::default()).unwrap();
     let message =
         |names: [&str; 2]| Head::trained(made_for(), &names.map(str::to_owned), &trained).unwrap_err().to_string();
-    assert_eq!(message(["", "b"]), "labels[0].name is empty");
-    assert_eq!(message(["b", "b"]), r#"labels[1].name is "b", as is that of labels[0], and must be its own"#);
+    assert_eq!(message(["", "b"]), "labels[0].name is empty, and must not be");
+    assert_eq!(message(["b", "b"]), r#"labels[0].name and labels[1].name are both "b", and names must differ"#);
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn a_number_that_is_not_finite_makes_no_head() {
 }
 
 #[test]
-#[should_panic(expected = "a vector of the head's dimensions")]
-fn a_vector_of_other_dimensions_is_a_mistake() {
+#[should_panic(expected = "the embedding has the head's dimensions")]
+fn a_vector_of_other_dimensions_panics() {
     let labels = vec![label("a", 0.0, vec![1.0, 0.0]), label("b", 0.0, vec![0.0, 1.0])];
     Head::new(made_for(), TRAINING, labels).unwrap().logits(&[1.0]);
 }

@@ -1,22 +1,22 @@
-//! The record of a training: its options and its result, as a head and its file hold them.
+//! The record of a training: its options and its result. A head and its file contain it.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::HeadError;
 use super::examples::ClassWeights;
 
-/// How a head came about.
+/// The options and the result of a training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Training {
-    /// As in [`TrainOptions`](super::TrainOptions).
+    /// The penalty, as in [`TrainOptions`](super::TrainOptions).
     pub l2: f64,
-    /// How much an example counted.
+    /// The rule for the weight of an example.
     pub class_weights: ClassWeights,
-    /// Folds of the cross-validation.
+    /// The number of folds of the cross-validation.
     pub folds: usize,
-    /// Share of the examples that cross-validation labelled right, 0 to 1.
+    /// The share of the examples that cross-validation labelled right, 0 to 1.
     pub accuracy: f64,
-    /// What dealt the folds.
+    /// The seed of the folds.
     pub seed: u64,
 }
 

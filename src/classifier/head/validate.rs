@@ -1,13 +1,14 @@
-//! Chooses the penalty by cross-validation, and says how good a head is on texts that it has not seen.
+//! Chooses the penalty by cross-validation, and estimates the quality of a head on unseen texts.
 //!
 //! ```text
 //! for each of k folds, for each penalty:     fit the other folds; loss and predictions on the fold
 //! head:                                      fit all with the penalty of the least loss
-//! accuracy:                                  for each fold, the predictions with the penalty of the least loss on the others
+//! accuracy:                                  for each fold: take the penalty with the least loss on the other folds,
+//!                                            and its predictions on this fold
 //! ```
-//! A penalty chosen by the losses of a fold would flatter its predictions there (Cawley and Talbot, On over-fitting in
-//! model selection, JMLR 11, 2010). So the choice for a fold leaves out its own loss. All predictions together make
-//! the [`Confusion`]. The fits of one penalty run at the same time.
+//! If the loss on a fold took part in the choice of its penalty, the predictions on this fold would look too good (Cawley
+//! and Talbot, On over-fitting in model selection, JMLR 11, 2010). So the choice for a fold leaves out its own loss. All
+//! predictions together make the [`Confusion`]. The fits of one penalty run at the same time.
 
 use thiserror::Error;
 
@@ -17,61 +18,61 @@ use super::folds;
 use super::regression::{self, CLOSE, EXACT, Fit, Fitter, L2};
 use super::training::Training;
 
-/// Penalties tried, as scikit-learn's C = 1 / (l2 · examples), which means the same for any number of examples: from
-/// weights near 0 to nearly free ones. The loss of held-out examples falls and then rises with C. So the first C that
-/// is worse ends the search, before the fits that take longest.
+/// The penalties that are tried, as scikit-learn's C = 1 / (l2 · examples). C has the same meaning for any number of
+/// examples. The list goes from weights near 0 to nearly free ones. The loss of held-out examples falls and then rises
+/// with C. So the first C that is worse ends the search, before the slowest fits.
 const STRENGTHS: [f64; 11] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0];
 
-/// Folds if every label has as many texts. Kohavi (A study of cross-validation, 1995) found 5 to 10 to be good.
+/// The number of folds, unless a label has fewer texts. Kohavi (A study of cross-validation, 1995) found 5 to 10 good.
 const FOLDS: usize = 5;
 
-/// How to train.
+/// The options of a training.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrainOptions {
-    /// λ in mean cross-entropy + λ/2·|W|², from 1e-9 to 1e6; the bias is free. Higher: smaller weights, less
-    /// certain answers, less trust in few examples. scikit-learn's `C` is 1 / (λ · examples). `None`: chosen by
-    /// cross-validation.
+    /// The penalty: λ in mean cross-entropy + λ/2·|W|², from 1e-9 to 1e6. The bias has no penalty. Higher: smaller
+    /// weights, less certain answers, less trust in few examples. scikit-learn's `C` is 1 / (λ · examples). `None`:
+    /// cross-validation chooses.
     pub l2: Option<f64>,
-    /// How much an example counts, in fits and where penalties are compared.
+    /// The rule for the weight of an example, in fits and in the comparison of penalties.
     pub class_weights: ClassWeights,
-    /// Decides which examples are held out together.
+    /// The seed of the folds.
     pub seed: u64,
 }
 
-/// Why there is nothing to train.
+/// The examples or the options do not allow a training.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum TrainError {
-    /// Nothing to tell apart.
+    /// A head chooses between labels, and here it has no choice.
     #[error("too few labels: {0}, and at least 2 are needed")]
     TooFewLabels(usize),
-    /// What is held out would be unknown, or nothing could be held out.
+    /// A label needs one text to train on and one to hold out.
     #[error("label {name:?} has too few different texts: {n_texts}, and at least 2 are needed")]
     TooFewTexts { name: String, n_texts: usize },
-    /// A penalty out of bounds.
+    /// The penalty is out of bounds.
     #[error("l2 is {0}, and must be from {least:e} to {most:e}", least = L2.start(), most = L2.end())]
     Penalty(f64),
 }
 
-/// What training gives.
+/// The result of a training.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// Fitted to all examples.
+    /// The fit to all examples.
     pub fit: Fit,
-    /// The penalty that was given or chosen, and the rest for the record.
+    /// The options, with the penalty that was given or chosen, and the accuracy.
     pub training: Training,
-    /// Labels and predictions, each by a fit that had not seen the text, its penalty included.
+    /// The labels and predictions of all examples. Neither the fit nor the choice of the penalty used the predicted text.
     pub confusion: Confusion,
 }
 
-/// Fits a head and validates it. `groups`: `[examples]`, equal for examples of the same text, which are held out
-/// together; `names`: `[labels]`.
+/// Fits a head and validates it. `groups`: `[examples]`; examples of the same text have the same group and are held out
+/// together. `names`: `[labels]`.
 ///
 /// # Errors
-/// Fewer than 2 labels, a label with fewer than 2 different texts, or a penalty that is out of bounds.
+/// The examples have fewer than 2 labels, a label has fewer than 2 different texts, or the penalty is out of bounds.
 ///
 /// # Panics
-/// If `groups` or `names` are not as many as the examples and their labels.
+/// Panics unless `groups` has one entry for each example and `names` one for each label.
 pub fn train(
     examples: &Examples<'_>,
     groups: &[usize],
@@ -79,8 +80,8 @@ pub fn train(
     options: &TrainOptions,
 ) -> Result<Trained, TrainError> {
     let Examples { labels, n_labels, .. } = *examples;
-    assert_eq!(groups.len(), labels.len(), "a group for each example");
-    assert_eq!(names.len(), n_labels, "a name for each label");
+    assert_eq!(groups.len(), labels.len(), "each example has a group");
+    assert_eq!(names.len(), n_labels, "each label has a name");
     if n_labels < 2 {
         return Err(TrainError::TooFewLabels(n_labels));
     }
@@ -108,14 +109,14 @@ pub fn train(
     Ok(Trained { fit, training, confusion })
 }
 
-/// The examples of a fold, and the others.
+/// The examples of one fold, and all others.
 struct Fold {
     others: Vec<usize>,
     held: Vec<usize>,
 }
 
 impl Fold {
-    /// `fold_of`: `[examples]`, each below `n_folds`.
+    /// Divides the examples. `fold_of`: `[examples]`, each below `n_folds`.
     fn all(fold_of: &[usize], n_folds: usize) -> Vec<Self> {
         let fold = |n| {
             let (held, others) = (0..fold_of.len()).partition(|&row| fold_of[row] == n);
@@ -125,23 +126,23 @@ impl Fold {
     }
 }
 
-/// One penalty, tried on all folds.
+/// The results of one penalty on all folds.
 struct Trial {
-    /// scikit-learn's C.
+    /// The penalty, as scikit-learn's C.
     strength: f64,
     folds: Vec<Outcome>,
 }
 
-/// A fit to the other folds, judged by a fold.
+/// The result of a fit to the other folds on one fold.
 struct Outcome {
     fit: Fit,
-    /// Mean loss on the fold, times its examples.
+    /// The mean loss on the fold, multiplied by the number of its examples.
     loss: f64,
-    /// (label, prediction) of each of its examples.
+    /// (label, prediction) of each example of the fold.
     predictions: Vec<(usize, usize)>,
 }
 
-/// Tries strengths in order while the loss falls.
+/// Tries penalties in order while the loss falls.
 fn try_strengths(fitter: &Fitter<'_>, folds: &[Fold], strengths: &[f64]) -> Vec<Trial> {
     let mut trials: Vec<Trial> = Vec::with_capacity(strengths.len());
     for &strength in strengths {
@@ -177,13 +178,13 @@ fn outcome(fitter: &Fitter<'_>, fold: &Fold, strength: f64, nearby: Option<&Fit>
 }
 
 impl Trial {
-    /// The sum over all folds but `without`.
+    /// Sums the losses of all folds but `without`.
     fn loss(&self, without: Option<usize>) -> f64 {
         self.folds.iter().enumerate().filter(|(n, _)| Some(*n) != without).map(|(_, fold)| fold.loss).sum()
     }
 }
 
-/// The position of the trial with the least loss, of equals the first.
+/// Returns the position of the trial with the least loss, the first of several.
 fn best(trials: &[Trial], without: Option<usize>) -> usize {
     let loss = |n: usize| trials[n].loss(without);
     (1..trials.len()).fold(0, |best, n| if loss(n) < loss(best) { n } else { best })
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_far_apart_are_told_apart() {
+    fn clusters_far_apart_are_classified_without_errors() {
         for (n, dimensions, n_labels) in [(6, 16, 3), (10, 32, 5), (60, 16, 3), (100, 64, 10)] {
             let (vectors, labels) = cloud(n, dimensions, n_labels, 0.1, n as u64);
             let examples = Examples::new(&vectors, dimensions, &labels, n_labels);
@@ -214,9 +215,9 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_mean_nothing_are_not_told_apart_even_if_their_texts_repeat() {
-        // Every text four times, always with its label: known by heart unless all four are held out. Were each a
-        // group of its own, accuracy would be 1.
+    fn random_labels_are_not_predicted_even_if_their_texts_repeat() {
+        // Every text occurs four times with the same label. If each were a group of its own, the other three would
+        // give the label away, and accuracy would be 1.
         let (vectors, _) = cloud(100, 64, 1, 1.0, 3);
         let (_, labels) = cloud(100, 1, 2, 1.0, 0);
         let vectors: Vec<f32> = vectors.chunks_exact(64).flat_map(|vector| vector.repeat(4)).collect();
@@ -226,7 +227,7 @@ mod tests {
         let accuracy = |groups: &[usize]| {
             train(&examples, groups, &names(2), &TrainOptions::default()).unwrap().confusion.accuracy()
         };
-        // 100 texts: the standard deviation is 0.05.
+        // With 100 texts the standard deviation is 0.05.
         let honest = accuracy(&by_text);
         assert!((0.3..0.7).contains(&honest), "{honest}");
         assert!(accuracy(&all_differ(400)) > 0.9);
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_trained_on_is_named() {
+    fn an_error_names_the_reason_why_training_is_impossible() {
         let (vectors, labels) = cloud(6, 4, 2, 0.5, 1);
         let message = |labels: &[usize], n_labels, groups: &[usize], l2| {
             let options = TrainOptions { l2, ..TrainOptions::default() };
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(message(&[0; 6], 1, &groups, None), "too few labels: 1, and at least 2 are needed");
         let one = r#"label "label-1" has too few different texts: 1, and at least 2 are needed"#;
         assert_eq!(message(&[0, 0, 1, 0, 0, 0], 2, &groups, None), one);
-        // Three examples of one text.
+        // These are three examples of one text.
         assert_eq!(message(&labels, 2, &[0, 9, 2, 9, 4, 9], None), one);
         assert_eq!(
             message(&labels, 3, &groups, None),
@@ -295,7 +296,7 @@ mod tests {
         fn every_example_is_predicted_once_whatever_the_texts_and_labels(
             more in prop::collection::vec((0usize..3, 0usize..12), 0..30), seed: u64,
         ) {
-            // Two texts of each label, and others that may have any.
+            // Each label has two texts, and further texts have any label.
             let (labels, groups): (Vec<_>, Vec<_>) = (0..6).map(|i| (i % 3, 100 + i)).chain(more).unzip();
             let n = labels.len();
             let (vectors, _) = cloud(n, 5, 3, 1.0, seed);

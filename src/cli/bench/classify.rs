@@ -1,6 +1,6 @@
-//! `cognate bench classify`: classifiers without a network, by each runtime that is there.
+//! `cognate bench classify`: measures classifiers without a network, with each runtime that is installed.
 //!
-//! Tokenising is counted; scores kept from earlier texts are not: that cache is off. The server adds the wire, which
+//! The times include tokenising. The cache of scores is off. A server adds the cost of the wire, which
 //! `cargo bench --bench classify` measures.
 
 use std::io::{self, Write};
@@ -22,19 +22,19 @@ use crate::inference::Truncation;
 use crate::onnx::{Choice, Runtime};
 use crate::telemetry;
 
-/// Generated texts: enough for a rate that lasts for seconds.
+/// The default number of generated texts: enough for a measurement of seconds.
 const TEXTS: usize = 10_000;
 
-/// Measures classifiers on this machine, by each ONNX runtime: latency, texts a second, cost
+/// Measures classifiers on this machine with each ONNX runtime: latency, texts per second, cost
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Texts to measure with: lines, JSONL or CSV by its extension; without it, generated support tickets
+    /// File of texts to measure with: lines, JSONL or CSV by its extension; by default, generated support tickets
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Generate so many tickets
+    /// Number of support tickets to generate
     #[arg(long, value_name = "N", default_value_t = TEXTS, conflicts_with = "file")]
     texts: usize,
-    /// What the machine costs, for the cost of a million texts; 0.10 is about what clouds ask for 2 cores
+    /// Price of the machine, for the cost of a million texts; 0.10 is about the price of 2 cores in a cloud
     #[arg(long, value_name = "USD", default_value_t = 0.10)]
     usd_per_hour: f64,
     /// Print JSON instead of a table
@@ -44,7 +44,7 @@ pub struct Args {
     flags: Flags,
 }
 
-/// What was measured.
+/// The results.
 #[derive(Serialize)]
 struct Report {
     version: &'static str,
@@ -53,7 +53,7 @@ struct Report {
     rows: Vec<Row>,
 }
 
-/// One way of sending the texts to one classifier.
+/// The result of one way of sending the texts to one classifier.
 #[derive(Serialize)]
 struct Row {
     classifier: String,
@@ -86,11 +86,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The graphs with each runtime that is there, or the one that was asked for, and then the heads. Blocks.
+/// Loads the graphs with each installed runtime, or with the one in the configuration, and then the heads. Blocks.
 fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
     let (heads, graphs): (Vec<_>, Vec<_>) =
         config.classifier.specs.drain(..).partition(|spec| matches!(spec.source, ClassifierSource::Head(_)));
-    anyhow::ensure!(!(heads.is_empty() && graphs.is_empty()), "there is no classifier to measure: see --classifier");
+    anyhow::ensure!(!(heads.is_empty() && graphs.is_empty()), "no classifier to measure: name one by --classifier");
     let runtimes = match config.onnx.runtime {
         Choice::Auto => vec![Choice::OnnxRuntime, Choice::Rten],
         one => vec![one],
@@ -101,7 +101,7 @@ fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
             let mut onnx = config.onnx.clone();
             onnx.runtime = runtime;
             if config.onnx.runtime == Choice::Auto && Runtime::find(&onnx).is_err() {
-                continue; // it is not installed
+                continue; // this runtime is not installed
             }
             let mut config = Config { onnx, ..config.clone() };
             config.classifier.specs.clone_from(&graphs);

@@ -1,9 +1,7 @@
-//! `cognate bench embed`: the encoder without a network, in the three ways that people use it.
+//! `cognate bench embed`: measures the encoder without a network, with the three kinds of calls of [`super::passes`].
 //!
-//! One text at a time is what a user waits for; batches of 32, one after the other, are what most clients send; the
-//! whole corpus with calls enough in flight is what a load sustains. Tokenising is counted; vectors kept from earlier
-//! texts are not: that cache is off. What the machine could do at most is measured first, by the same instructions on
-//! registers alone, so that the share is of this machine at this hour.
+//! The times include tokenising. The cache of vectors is off. The machine's peak is measured first, by the same
+//! instructions on registers alone. So the share of the peak refers to this machine in its present state.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,16 +24,17 @@ use crate::machine::cpu;
 use crate::model::Architecture;
 use crate::telemetry;
 
-/// How long each peak is looked for.
+/// The time that each peak is measured for.
 const PEAK_TIME: Duration = Duration::from_millis(300);
 
-/// Measures the encoder on this machine: latency, texts a second, share of the machine's peak, cost
+/// Measures the encoder on this machine: latency, texts per second, share of the machine's peak, cost
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Texts to measure with: lines, JSONL or CSV by its extension; without it, short and long ones from a dictionary
+    /// File of texts to measure with: lines, JSONL or CSV by its extension; by default, short and long texts from a
+    /// dictionary
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// What the machine costs, for the cost of a million texts; 0.10 is about what clouds ask for 2 cores
+    /// Price of the machine, for the cost of a million texts; 0.10 is about the price of 2 cores in a cloud
     #[arg(long, value_name = "USD", default_value_t = 0.10)]
     usd_per_hour: f64,
     /// Print JSON instead of a table
@@ -45,7 +44,7 @@ pub struct Args {
     flags: Flags,
 }
 
-/// What was measured.
+/// The results.
 #[derive(Serialize)]
 struct Report {
     version: &'static str,
@@ -54,20 +53,20 @@ struct Report {
     device: String,
     cpu: &'static str,
     threads: usize,
-    /// Operations a second of all threads together, two to each multiply-add.
+    /// The operations per second of all threads together. A multiply-add counts as two.
     peak_f32_flops: f64,
     peak_int8_ops: f64,
     usd_per_hour: f64,
     rows: Vec<Row>,
 }
 
-/// One way of sending one workload.
+/// The result of one way of sending one workload.
 #[derive(Serialize)]
 struct Row {
     workload: &'static str,
     #[serde(flatten)]
     pass: Pass,
-    /// Of the peak in the model's precision, 0 to 1; none on an accelerator.
+    /// The share of the peak in the model's precision, 0 to 1. `None` on an accelerator.
     share_of_peak: Option<f64>,
 }
 
@@ -122,7 +121,7 @@ impl Report {
         Ok((report, card.architecture, embedder))
     }
 
-    /// The peak that the model's products are measured by.
+    /// Returns the peak of the instructions that the model's products use.
     fn peak(&self) -> Option<f64> {
         (self.device == "cpu").then(|| {
             let is_int8 = self.precision == Precision::Int8.to_string();
@@ -153,7 +152,7 @@ impl Report {
     }
 }
 
-/// The sum of what `measure` says on each of `threads` threads at once.
+/// Runs `measure` on `threads` threads at once, and sums the results.
 fn on_all(threads: usize, measure: impl Fn() -> f64 + Sync) -> f64 {
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(&measure)).collect();

@@ -1,8 +1,9 @@
-//! Sends texts through a model in the three ways that people use it, and measures each: for `bench embed` and
-//! `bench classify`.
+//! Sends texts through a model in the three ways of real clients, and measures each way. `bench embed` and
+//! `bench classify` use it.
 //!
-//! One text at a time is what a user waits for; batches of 32, one after the other, are what most clients send; all of
-//! them with calls enough in flight is what a load or a stream sustains.
+//! - One text at a time gives the latency that a user sees.
+//! - Batches of 32, one after the other, are the usual calls of a client.
+//! - All texts with several calls in flight give the throughput of a loaded server or of a stream.
 
 use std::path::Path;
 use std::slice::Chunks;
@@ -15,37 +16,37 @@ use serde::Serialize;
 use crate::cli::input;
 use crate::cli::table::Align;
 
-/// Texts of a batch.
+/// The number of texts of a batch.
 const BATCH: usize = 32;
-/// Calls in flight while all texts are sent, and texts in each.
+/// The number of calls in flight while all texts are sent, and the number of texts of each call.
 const IN_FLIGHT: usize = 8;
 const TEXTS_A_CALL: usize = 64;
-/// Texts that are sent one at a time; more would not move the percentiles.
+/// The most texts that are sent one at a time. More would not change the percentiles.
 const MOST_SINGLES: usize = 400;
 
-/// What one way of sending took.
+/// The result of one way of sending the texts.
 #[derive(Debug, Serialize)]
 pub struct Pass {
     pub sent: &'static str,
     pub texts: usize,
     pub mean_tokens: f64,
-    /// Of one call; none where calls overlap.
+    /// The median latency of a call. `None` if calls overlap.
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     pub texts_per_second: f64,
-    /// Padding is not counted.
+    /// The tokens per second, without padding.
     pub tokens_per_second: f64,
     pub usd_per_million_texts: f64,
-    /// From the first text to the last answer.
+    /// The time from the first text to the last answer.
     #[serde(skip)]
     pub seconds: f64,
-    /// Of each text.
+    /// The number of tokens of each text.
     #[serde(skip)]
     pub tokens: Vec<usize>,
 }
 
 impl Pass {
-    /// The columns of [`cells`](Self::cells).
+    /// The columns of the table, in the order of [`cells`](Self::cells).
     pub const COLUMNS: [(&'static str, Align); 8] = [
         ("sent", Align::Left),
         ("n", Align::Right),
@@ -57,7 +58,7 @@ impl Pass {
         ("USD/million", Align::Right),
     ];
 
-    /// Cells of a table.
+    /// Returns the row of the table.
     pub fn cells(&self) -> [String; 8] {
         let optional = |value: Option<f64>| value.map_or("-".into(), |v| format!("{v:.2}"));
         [
@@ -73,27 +74,27 @@ impl Pass {
     }
 }
 
-/// Sends texts to a model in each way.
+/// Measures a model: sends texts in each way.
 pub struct Sender {
-    /// The price of the machine, 0 or more.
+    /// The price of the machine in USD per hour, 0 or more.
     usd_per_hour: f64,
 }
 
 impl Sender {
     pub fn new(usd_per_hour: f64) -> anyhow::Result<Self> {
         let is_price = usd_per_hour.is_finite() && usd_per_hour >= 0.0;
-        ensure!(is_price, "--usd-per-hour is {usd_per_hour}: a price, not below 0, is needed");
+        ensure!(is_price, "--usd-per-hour is {usd_per_hour}, and must be a price of 0 or more");
         Ok(Self { usd_per_hour })
     }
 
-    /// Sends `texts` in each way. `run` answers with the tokens of each text.
+    /// Sends `texts` in each way. `run` returns the number of tokens of each text.
     pub async fn all(
         &self,
         texts: &[String],
         run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
     ) -> anyhow::Result<Vec<Pass>> {
-        ensure!(!texts.is_empty(), "there are no texts to measure with");
-        // The first batches page memory in.
+        ensure!(!texts.is_empty(), "the file has no texts to measure with");
+        // The first batches are slower: they map memory.
         run(texts[..texts.len().min(TEXTS_A_CALL)].to_vec()).await?;
         let singles = &texts[..texts.len().min(MOST_SINGLES)];
         Ok(vec![
@@ -150,13 +151,13 @@ impl Sender {
     }
 }
 
-/// The median and the 99th percentile of one or more values.
+/// Computes the median and the 99th percentile of one or more values.
 pub fn percentiles(mut values: Vec<f64>) -> [f64; 2] {
     values.sort_by(f64::total_cmp);
     [50, 99].map(|percent| values[(values.len() - 1) * percent / 100])
 }
 
-/// The texts of a file; its bad lines would be no measure of anything.
+/// Reads the texts of a file. A bad line is an error, because a measurement without it would be wrong.
 pub fn read(path: &Path) -> anyhow::Result<Vec<String>> {
     let texts = input::texts(path)?.into_iter().map(|(place, text)| text.with_context(|| place.to_string()));
     texts.collect()

@@ -1,10 +1,10 @@
-//! Reports of a measurement: JSON for programs, a table for people.
+//! Prints the report of a measurement: JSON for programs, a table for people.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Prints a report: as JSON, or as `shown` writes it for people.
+/// Prints a report as JSON, or as the table that `shown` writes.
 pub(super) fn print<R: Serialize>(
     report: &R,
     json: bool,

@@ -1,8 +1,8 @@
-//! Builds an index and searches it at several `ef`: how many of the true neighbours are found, and how fast.
+//! Builds an index, searches it with several `ef`, and measures recall and speed.
 //!
-//! The truth is the exact scan of the same index. Every `ef` is timed in several rounds, and the best counts, since
-//! neighbours on the machine only ever slow it down; a round goes through all of them, so that whoever disturbs for
-//! some seconds does not spoil all rounds of one.
+//! The true neighbours come from the exact scan of the same index. Every `ef` is timed in several rounds, and the best
+//! round counts, because other processes can only slow a search down. A round goes through all `ef`. So a disturbance of
+//! some seconds does not affect all rounds of one `ef`.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -15,59 +15,59 @@ use super::vectors::Vector;
 use crate::compute::stop::Stop;
 use crate::index::{Effort, Index, MAX_EF, Neighbour, Options};
 
-/// Times that each effort is measured.
+/// The number of rounds.
 pub const ROUNDS: usize = 5;
-/// Queries that the scan is timed with: it takes some milliseconds for each, and always the same.
+/// The number of queries that time the exact scan. A scan takes some milliseconds, and all scans take the same time.
 const SCANNED: usize = 100;
 
-/// How queries are answered.
+/// The method that answers a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum How {
-    /// By a walk through the graph.
+    /// A walk through the graph.
     Graph,
-    /// By a scan, which the index takes to be cheaper than a walk at this `ef`.
+    /// A scan, because the index estimates that it is cheaper than a walk with this `ef`.
     Scan,
-    /// By a scan, since the true neighbours were asked for.
+    /// A scan that computes the true neighbours.
     Exact,
 }
 
-/// One effort, measured.
+/// The results of one `ef`, or of the exact scan.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub search: How,
-    /// None for the exact scan.
+    /// The `ef`. `None` for the exact scan.
     pub ef: Option<usize>,
-    /// Of the true neighbours, 0 to 1.
+    /// The share of the true neighbours that were found, 0 to 1.
     pub recall: f64,
-    /// Of all threads together, in the best round.
+    /// The rate of all threads together, in the best round.
     pub queries_per_second: f64,
-    /// Of one query, in the same round.
+    /// The median time of a query, in the same round.
     pub p50_us: f64,
     pub p99_us: f64,
 }
 
-/// An index to be measured.
+/// A measurement of an index.
 pub struct Measure<'a> {
     pub index: &'a Index,
     pub queries: &'a [Vector],
     pub k: usize,
-    /// That search at once.
+    /// The number of threads that search at the same time.
     pub threads: usize,
     /// That find the true neighbours.
     pub cores: usize,
     pub bar: &'a ProgressBar,
 }
 
-/// Queries, answered.
+/// The answers to some queries, with their times.
 struct Run {
     hits: Vec<Vec<Neighbour>>,
-    /// Of each query.
+    /// The time of each query.
     times: Vec<Duration>,
     whole: Duration,
 }
 
-/// An index of these vectors with all its graphs, and how long that took.
+/// Builds an index of these vectors with all its graphs, and returns the time that it took.
 pub fn build(vectors: &[Vector], dimensions: usize, options: &Options) -> (Index, Duration) {
     let begun = Instant::now();
     let index = Index::new(dimensions, options.clone());
@@ -77,7 +77,7 @@ pub fn build(vectors: &[Vector], dimensions: usize, options: &Options) -> (Index
 }
 
 impl Measure<'_> {
-    /// A row for each of `efs`, and the exact scan as the last.
+    /// Measures each of `efs`, and the exact scan as the last row.
     pub fn all(&self, efs: &[usize]) -> Vec<Row> {
         self.bar.set_message(format!("comparing {} queries with all vectors", self.queries.len()));
         let truth = self.run(Effort::Exact, self.queries, self.cores).hits;
@@ -95,7 +95,7 @@ impl Measure<'_> {
         rows.into_iter().flatten().collect()
     }
 
-    /// One round. `None`: the exact scan.
+    /// Measures one `ef` in one round. `None`: the exact scan.
     fn row(&self, ef: Option<usize>, truth: &[Vec<Neighbour>]) -> Row {
         let (search, effort, most) = match ef {
             Some(ef) => (self.how(ef), Effort::Graph { ef: Some(ef) }, self.queries.len()),
@@ -118,11 +118,11 @@ impl Measure<'_> {
         if self.index.scans(ef.max(self.k)) { How::Scan } else { How::Graph }
     }
 
-    /// Searches for all queries, shared out among threads.
+    /// Answers all queries, divided between threads.
     fn run(&self, effort: Effort, queries: &[Vector], threads: usize) -> Run {
         let search = |query: &Vector| {
             let begun = Instant::now();
-            let hits = self.index.search(query, self.k, effort, &Stop::never()).expect("nobody stops it");
+            let hits = self.index.search(query, self.k, effort, &Stop::never()).expect("the search is never stopped");
             (hits, begun.elapsed())
         };
         let begun = Instant::now();
@@ -130,7 +130,7 @@ impl Measure<'_> {
         let (hits, times) = std::thread::scope(|scope| {
             let running: Vec<_> = shares.map(|share| scope.spawn(|| share.iter().map(search).unzip())).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, (Vec<_>, Vec<_>)>| thread.join();
-            let done = running.into_iter().map(|thread| join(thread).expect("a search of checked vectors is plain"));
+            let done = running.into_iter().map(|thread| join(thread).expect("a search of checked vectors does not panic"));
             let (hits, times): (Vec<_>, Vec<_>) = done.unzip();
             (hits.concat(), times.concat())
         });
@@ -138,14 +138,14 @@ impl Measure<'_> {
     }
 }
 
-/// The least `ef` of a walk whose recall is at least `wanted`.
+/// Returns the smallest `ef` of a walk whose recall is at least `wanted`.
 pub fn smallest_ef(rows: &[Row], wanted: f64) -> Option<usize> {
     let reach = rows.iter().filter(|row| row.search == How::Graph && row.recall >= wanted);
     reach.filter_map(|row| row.ef).min()
 }
 
-/// Neighbours found among the true ones. One that is as near as the last of these counts too: of equal texts any may be
-/// found.
+/// Computes the share of the true neighbours that were found. A hit as near as the last true neighbour counts too: the
+/// index may return any of several equal texts.
 fn recall(hits: &[Vec<Neighbour>], truth: &[Vec<Neighbour>]) -> f64 {
     let found = |(hits, truth): (&Vec<Neighbour>, &Vec<Neighbour>)| {
         let bar = truth.last().map_or(f32::INFINITY, |last| last.score);
@@ -156,10 +156,10 @@ fn recall(hits: &[Vec<Neighbour>], truth: &[Vec<Neighbour>]) -> f64 {
     hits.iter().zip(truth).map(found).sum::<usize>() as f64 / wanted.max(1) as f64
 }
 
-/// What `--ef` may be.
+/// The range of valid values of `--ef`.
 pub const EF: RangeInclusive<usize> = 1..=MAX_EF;
 
-/// The `ef`s that are measured where none are named: six, each twice the one before, from the first that holds `k`.
+/// Returns the default values of `--ef`: up to six powers of two, from the first that is at least `k`.
 pub fn usual_efs(k: usize) -> Vec<usize> {
     let first = k.next_power_of_two().max(16);
     (0..6).map(|doubled| first << doubled).filter(|ef| EF.contains(ef)).collect()
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn of_vectors_that_are_equally_near_any_counts() {
+    fn any_of_several_equally_near_vectors_counts_as_found() {
         let index = Index::new(2, Options::default());
         let slots = index.insert(&[[1.0, 0.0], [0.6, 0.8], [0.6, 0.8], [0.0, 1.0]].map(Vector::from));
         let at = |place: usize, score| Neighbour { slot: slots[place], score };

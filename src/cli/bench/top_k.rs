@@ -1,7 +1,6 @@
-//! `cognate bench top-k`: recall and speed of searches by `ef`, without a server and without a model.
+//! `cognate bench top-k`: measures recall and speed of searches by `ef`, without a server and without a model.
 //!
-//! What is measured is the index that a server searches, with the options that it would have; filters, texts and
-//! metadata are left out.
+//! It measures the index of a server, with the options of a server. Filters, texts and metadata are left out.
 
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -21,13 +20,13 @@ use crate::config::{Config, IndexFlags};
 use crate::index::MAX_DIMENSIONS;
 use crate::machine::cpu;
 
-/// The recall that is asked of an `ef`: what the default one gives among 100,000 vectors of MiniLM.
+/// The recall that `smallest_ef` must reach. The default `ef` reaches it with 100,000 vectors of MiniLM.
 const WANTED: f64 = 0.98;
 
-/// Measures searches: recall and queries a second by ef, beside the exact scan
+/// Measures searches: recall and queries per second by ef, beside the exact scan
 #[derive(Debug, clap::Args)]
 #[command(
-    // Without a collection other vectors would be measured, and the mistake seen minutes later.
+    // Without a collection, generated vectors would be measured, and the user would notice minutes later.
     mut_arg("data_dir", |arg| arg.requires("collection")),
     after_help = "Queries are held out: they are vectors of the same kind that are not in the index.
 
@@ -37,33 +36,34 @@ Examples:
   cognate bench top-k --vectors vectors.npy --k 100 --ef 100,200,400"
 )]
 pub struct Args {
-    /// Search the vectors of this collection, in a data directory that no server uses; queries are any of its documents
+    /// Search the vectors of this collection, in a data directory that no server uses; queries are a random part of
+    /// them
     #[arg(long, short, value_name = "NAME", conflicts_with = "vectors")]
     collection: Option<String>,
-    /// Search the vectors of this file, as `cognate embed --output FILE.npy` writes it; its last rows are the queries
+    /// Search the vectors of this file, made by `cognate embed --output FILE.npy`; its last rows are the queries
     #[arg(long, value_name = "FILE")]
     vectors: Option<PathBuf>,
-    /// Search so many generated vectors
+    /// Number of generated vectors to search, if there is neither a collection nor a file
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = whole(1..=100_000_000))]
     #[arg(conflicts_with_all = ["collection", "vectors"])]
     documents: usize,
-    /// Components of a generated vector
+    /// Dimensions of a generated vector
     #[arg(long, value_name = "N", default_value_t = 384, value_parser = whole(2..=MAX_DIMENSIONS))]
     #[arg(conflicts_with_all = ["collection", "vectors"])]
     dimensions: usize,
-    /// Decides which vectors are generated, or which documents are queries
+    /// Seed of the generated vectors, or of the choice of queries
     #[arg(long, value_name = "N", default_value_t = 42, conflicts_with = "vectors")]
     seed: u64,
-    /// Queries [default: 1000, or a tenth of the vectors if that is less]
+    /// Number of queries [default: 1000, or a tenth of the vectors if that is less]
     #[arg(long, value_name = "N", value_parser = whole(1..=1_000_000))]
     queries: Option<usize>,
-    /// Hits for each query
+    /// Number of hits for each query
     #[arg(long, short, value_name = "N", default_value_t = 10, value_parser = whole(search::EF))]
     k: usize,
-    /// Candidates kept while the graph is walked, each number a measurement [default: 16 to 512, doubled]
+    /// Numbers of candidates that a walk keeps; each is measured [default: six powers of two, from 16 if k is not more]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = whole(search::EF))]
     ef: Vec<usize>,
-    /// Threads that search at once; queries a second are of all of them
+    /// Number of threads that search at the same time; queries per second count all of them
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole(1..=1_024))]
     threads: usize,
     /// Print JSON instead of a table
@@ -73,7 +73,7 @@ pub struct Args {
     flags: IndexFlags,
 }
 
-/// Reads a number that must be in a range.
+/// Returns a parser for a number in a range.
 fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
     move |text| {
         let number = text.parse().ok().filter(|number| range.contains(number));
@@ -81,7 +81,7 @@ fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String>
     }
 }
 
-/// Where the vectors are from.
+/// The source of the vectors.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "snake_case", tag = "source")]
 enum Source {
@@ -90,14 +90,14 @@ enum Source {
     Collection { name: String, seed: u64 },
 }
 
-/// What was measured.
+/// The results.
 #[derive(Debug, Serialize)]
 struct Report {
     version: &'static str,
     cpu: &'static str,
     #[serde(flatten)]
     source: Source,
-    /// Vectors in the index.
+    /// The number of vectors in the index.
     documents: usize,
     dimensions: usize,
     queries: usize,
@@ -106,16 +106,16 @@ struct Report {
     ef_construction: usize,
     build_seconds: f64,
     bytes_per_vector: f64,
-    /// What the index adds to the vector in f32.
+    /// The bytes that the index needs in addition to the vector in f32.
     bytes_per_vector_beside_f32: f64,
-    /// How often each row was measured.
+    /// The number of times that each row was measured.
     rounds: usize,
     recall_wanted: f64,
-    /// The least of the measured walks that reaches it; none if none does.
+    /// The smallest measured `ef` that reaches this recall, if one does.
     smallest_ef: Option<usize>,
-    /// What a server takes where a request names none.
+    /// The `ef` of a request that names none.
     default_ef: usize,
-    /// The last is the exact scan.
+    /// One row for each `ef`, and the exact scan as the last.
     rows: Vec<Row>,
 }
 
@@ -128,7 +128,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let (source, vectors) = args.vectors(&config, &bar)?;
     let Vectors { stored, queries } = &vectors;
     let (documents, dimensions) = (stored.len(), vectors.dimensions());
-    ensure!(args.k <= documents, "--k is {}, and there are {documents} vectors to search", args.k);
+    ensure!(args.k <= documents, "--k is {}, and must be at most {documents}, the number of vectors", args.k);
 
     let options = &config.store.index;
     bar.set_message(format!("building an index of {} vectors", table::count(documents as u64)));
@@ -163,14 +163,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 impl Args {
-    /// The `ef`s to measure, ascending.
+    /// Returns the `ef`s to measure in ascending order.
     fn efs(&self) -> anyhow::Result<Vec<usize>> {
         let mut efs = if self.ef.is_empty() { search::usual_efs(self.k) } else { self.ef.clone() };
         efs.sort_unstable();
         efs.dedup();
         let too_few = efs.iter().find(|&&ef| ef < self.k);
         if let Some(ef) = too_few {
-            anyhow::bail!("--ef has {ef}, and --k is {}: a walk keeps at least k candidates", self.k);
+            anyhow::bail!("--ef has {ef}, and must be at least --k, {}", self.k);
         }
         Ok(efs)
     }
@@ -182,7 +182,7 @@ impl Args {
             Ok((Source::File { path: path.clone() }, Vectors::of_file(path, self.queries)?))
         } else if let Some(name) = &self.collection {
             let directory = config.store.directory.as_ref();
-            let directory = directory.context("in_memory is true: no data directory has the --collection")?;
+            let directory = directory.context("--collection needs a data directory, and in_memory is true")?;
             bar.set_message(format!("reading {}", directory.display()));
             let vectors = Vectors::of_collection(directory, name, self.queries, seed)?;
             Ok((Source::Collection { name: name.clone(), seed }, vectors))
@@ -206,7 +206,7 @@ impl Report {
         writeln!(out, "cognate {}  {source}  ({}, {threads})", self.version, self.cpu)?;
         writeln!(
             out,
-            "{} vectors of {} dimensions, {} bytes each, {} beside the row in f32",
+            "{} vectors of {} dimensions, {} bytes each, {} in addition to the row in f32",
             count(self.documents),
             self.dimensions,
             count(self.bytes_per_vector.round() as usize),
@@ -218,13 +218,13 @@ impl Report {
         if self.rows.iter().all(|row| row.search != How::Graph) {
             return writeln!(
                 out,
-                "\nso few vectors are all compared, at any ef: each search finds the true neighbours"
+                "\nevery search compared all vectors, because there are few, and found the true neighbours"
             );
         }
         let (wanted, default) = (self.recall_wanted, self.default_ef);
         let smallest = match self.smallest_ef {
-            Some(ef) => format!("ef {ef} is the smallest of these walks that finds {wanted}"),
-            None => format!("none of these walks finds {wanted}"),
+            Some(ef) => format!("ef {ef} is the smallest with a recall of at least {wanted}"),
+            None => format!("no ef has a recall of at least {wanted}"),
         };
         writeln!(out, "\n{smallest} (the default: {default})")
     }
@@ -258,12 +258,12 @@ impl Report {
     }
 }
 
-/// A number with one decimal where it is small.
+/// Formats a rate, with one decimal if it is small.
 fn rate(rate: f64) -> String {
     if rate < 99.95 { format!("{rate:.1}") } else { table::count(rate.round() as u64) }
 }
 
-/// On standard error, and nothing where that is no terminal.
+/// Returns a spinner on standard error. It shows nothing if standard error is not a terminal.
 fn progress() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}").expect("the template is a constant"));

@@ -1,7 +1,7 @@
-//! What is searched, and what for: unit vectors, some of which are queries and not among the others.
+//! Vectors to search, and held-out vectors as queries. All have unit length.
 //!
-//! A vector that is in the index has links to its neighbours and finds them at once, even where it does not count as a
-//! hit itself. So queries are held out: they are searched for as the vector of a new text would be.
+//! A vector in the index has links to its neighbours. A search for it would find them at once, even if the vector itself
+//! did not count as a hit. So queries are not in the index: they are searched for like the vector of a new text.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use crate::compute::stop::Stop;
 use crate::index::MAX_DIMENSIONS;
 use crate::kernel::embedding::Embedding;
 
-/// Queries where no number is given, unless a tenth of the vectors is less.
+/// The default number of queries, unless a tenth of the vectors is less.
 const QUERIES: usize = 1_000;
-/// Documents that one hold of a collection's lock covers.
+/// The number of documents that are read under one hold of a collection's lock.
 const BATCH: usize = 1_024;
 
 /// A vector of length 1.
 pub type Vector = Arc<[f32]>;
 
-/// Vectors, all of as many dimensions.
+/// Vectors to search, and queries. All have the same number of dimensions.
 pub struct Vectors {
     pub stored: Vec<Vector>,
     pub queries: Vec<Vector>,
 }
 
 impl Vectors {
-    /// Drawn ones; `queries` come on top of `documents`.
+    /// Draws vectors. `queries` are drawn in addition to `documents`.
     pub fn drawn(documents: usize, dimensions: usize, queries: Option<usize>, seed: u64) -> Self {
         let queries = queries.unwrap_or(QUERIES.min(documents.div_ceil(10)));
         let mut stored = workload::vectors(documents + queries, dimensions, &mut Random::new(seed));
@@ -38,7 +38,7 @@ impl Vectors {
         Self { stored, queries }
     }
 
-    /// Those of a file; its last rows are the queries.
+    /// Reads the vectors of a file. Its last rows are the queries.
     pub fn of_file(path: &Path, queries: Option<usize>) -> anyhow::Result<Self> {
         let unit = |(row, values)| {
             let embedding = Embedding::normalized(values).with_context(|| format!("row {row}, counted from 0"))?;
@@ -49,10 +49,10 @@ impl Vectors {
         Self::hold_out(all, queries).with_context(|| path.display().to_string())
     }
 
-    /// Those of a collection in a data directory that no server uses; the queries are any of its documents.
+    /// Reads the vectors of a collection in a data directory that no server uses. The queries are chosen at random.
     pub fn of_collection(directory: &Path, name: &str, queries: Option<usize>, seed: u64) -> anyhow::Result<Self> {
-        // Opening would make one.
-        ensure!(directory.is_dir(), "--data-dir: {} is no directory", directory.display());
+        // Opening the store would create the directory.
+        ensure!(directory.is_dir(), "--data-dir: {} is not a directory", directory.display());
         let store = open(directory.to_owned())?;
         let collections = store.list();
         let collection = collections.iter().find(|collection| collection.name() == name).with_context(|| {
@@ -65,17 +65,17 @@ impl Vectors {
         Self::hold_out(all, queries).with_context(|| format!("collection {name:?}"))
     }
 
-    /// Components of each vector.
+    /// The number of dimensions of each vector.
     pub fn dimensions(&self) -> usize {
         self.queries.first().map_or(0, |vector| vector.len())
     }
 
-    /// The last of `all` become the queries.
+    /// Makes the last of `all` the queries.
     fn hold_out(mut all: Vec<Vector>, queries: Option<usize>) -> anyhow::Result<Self> {
         let queries = queries.unwrap_or(QUERIES.min(all.len() / 10).max(1));
         ensure!(
             queries < all.len(),
-            "--queries is {queries}, of {} vectors: at least one must be left to search",
+            "--queries is {queries}, and must be less than {}, the number of vectors",
             all.len()
         );
         let queries = all.split_off(all.len() - queries);
@@ -83,13 +83,13 @@ impl Vectors {
         let dimensions = vectors.dimensions();
         ensure!(
             (2..=MAX_DIMENSIONS).contains(&dimensions),
-            "the vectors have {dimensions} dimensions: graphs are built for 2 to {MAX_DIMENSIONS}"
+            "the vectors have {dimensions} dimensions, and an index needs 2 to {MAX_DIMENSIONS}"
         );
         Ok(vectors)
     }
 }
 
-/// All documents of a directory, with what is kept of its indexes: that is the next server's.
+/// Opens all collections of a directory. Stored indexes are kept for the next server.
 fn open(directory: PathBuf) -> anyhow::Result<Store> {
     let options = collection::Options { directory: Some(directory), ..collection::Options::default() };
     Ok(Store::open(options)?)
@@ -106,7 +106,7 @@ fn read(collection: &Collection) -> Vec<Vector> {
     }
 }
 
-/// Any order (Fisher and Yates): ids often follow what documents are about.
+/// Shuffles the vectors (Fisher and Yates), because documents with similar ids are often about similar things.
 fn shuffle(all: &mut [Vector], random: &mut Random) {
     for last in (1..all.len()).rev() {
         all.swap(last, random.below(last + 1));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn refusal(vectors: anyhow::Result<Vectors>) -> String {
-        format!("{:#}", vectors.err().expect("it is refused"))
+        format!("{:#}", vectors.err().expect("the vectors are refused"))
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(vectors.stored, [Vector::from([0.6, 0.8]), Vector::from([0.0, 1.0])]);
         assert_eq!((&vectors.queries[..], vectors.dimensions()), (&[Vector::from([1.0, 0.0])][..], 2));
         let text = refusal(Vectors::of_file(file.path(), Some(3)));
-        assert!(text.contains("--queries is 3, of 3 vectors"), "{text}");
+        assert!(text.contains("--queries is 3, and must be less than 3"), "{text}");
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             assert!(text.contains(&format!("{}: row 1, counted from 0: {reason}", path(&file))), "{text}");
         }
         let text = refusal(Vectors::of_file(file(&[vec![1.0], vec![1.0]]).path(), None));
-        assert!(text.contains("1 dimensions: graphs are built for 2 to 4096"), "{text}");
+        assert!(text.contains("1 dimensions, and an index needs 2 to 4096"), "{text}");
     }
 
     #[test]
@@ -180,6 +180,6 @@ mod tests {
         let text = refusal(Vectors::of_collection(directory.path(), "d", None, 1));
         assert!(text.contains("--collection") && text.ends_with("has no \"d\"; it has c"), "{text}");
         let text = refusal(Vectors::of_collection(&directory.path().join("no"), "c", None, 1));
-        assert!(text.contains("--data-dir") && text.contains("no directory"), "{text}");
+        assert!(text.contains("--data-dir") && text.contains("not a directory"), "{text}");
     }
 }

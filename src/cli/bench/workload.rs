@@ -1,14 +1,14 @@
-//! Texts and vectors to measure with, the same on every machine: for `cognate bench` and for `benches/`, which include
-//! this file. So it uses nothing of this crate. No figure of quality is taken from the texts.
+//! Texts and vectors to measure with, the same on every machine. `cognate bench` and `benches/` use them. Each bench
+//! includes this file, so it uses nothing of this crate. The texts are for speed, not for measures of quality.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-/// WordNet's glosses, as in the demo.
+/// The glosses of WordNet, as in the demo.
 const DICTIONARY: &str = include_str!("../../../examples/reverse-dictionary/words.jsonl");
 
-/// Words with their glosses.
+/// Returns words with their glosses.
 pub fn dictionary() -> Vec<(String, String)> {
     let entry = |line| {
         let entry: Value = serde_json::from_str(line).expect("the bundled dictionary is JSON lines");
@@ -18,7 +18,7 @@ pub fn dictionary() -> Vec<(String, String)> {
     DICTIONARY.lines().map(entry).collect()
 }
 
-/// Texts by what they are called: short ones, and passages of about 120 tokens, ten glosses each.
+/// Returns two named workloads: short texts, and passages of ten glosses or about 120 tokens.
 pub fn short_and_long() -> [(&'static str, Vec<String>); 2] {
     let glosses: Vec<String> = dictionary().into_iter().map(|(_, gloss)| gloss).collect();
     let long = glosses.chunks_exact(10).take(256).map(|ten| ten.join("; ")).collect();
@@ -36,11 +36,11 @@ const CLOSINGS: &str = "Please help.;Thank you!;I want my money back.;How do I c
     This is the third time I write.;Great job, keep it up.;When will it be fixed?;I am very disappointed.;\
     No hurry, just letting you know.;Can somebody call me?;I would recommend you to anyone.;Otherwise I will cancel.";
 
-/// `n` short support tickets, all different: their parts repeat, and their numbers do not.
+/// Returns `n` short support tickets. Their parts repeat, but no two tickets are equal, because each has its own number.
 pub fn tickets(n: usize) -> Vec<String> {
     let [subjects, events, closings] = [SUBJECTS, EVENTS, CLOSINGS].map(|parts| parts.split(';').collect::<Vec<_>>());
     let ticket = |i: usize| {
-        // Strides without a common factor walk through all combinations.
+        // Strides without a common factor visit all combinations.
         let (subject, event, closing) =
             (subjects[i % 12], events[(i / 12 + 5 * i) % 16], closings[(i / 192 + 7 * i) % 12]);
         format!("{subject} {event}. {closing} (order {})", 10_000 + i)
@@ -48,31 +48,31 @@ pub fn tickets(n: usize) -> Vec<String> {
     (0..n).map(ticket).collect()
 }
 
-/// Directions that themes lie around.
+/// The number of directions that themes lie around.
 const TOPICS: usize = 50;
-/// Directions that texts are mixtures of.
+/// The number of directions that texts are mixtures of.
 const THEMES: usize = 300;
-/// Themes of a text, each with a weight.
+/// The number of themes of a text, each with a weight.
 const PARTS: usize = 5;
-/// Length of what a theme adds to its topic, and of what a text adds to its themes.
+/// The length of the noise that a theme adds to its topic, and that a text adds to its themes.
 const THEME_NOISE: f32 = 1.0;
 const TEXT_NOISE: f32 = 0.6;
 
-/// A linear congruential generator (Knuth's MMIX).
+/// A pseudo-random number generator: the linear congruential generator of Knuth's MMIX.
 pub struct Random(u64);
 
 impl Random {
-    /// Seeds that differ by little begin far apart.
+    /// Starts a generator. Similar seeds give different numbers.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// A whole number below `n`, which is at least 1 and fits in 32 bits.
+    /// Returns a whole number below `n`, which is at least 1 and fits in 32 bits.
     pub fn below(&mut self, n: usize) -> usize {
         ((self.next() >> 32).wrapping_mul(n as u64) >> 32) as usize
     }
 
-    /// Uniform in -0.5 to 0.5.
+    /// Returns a number that is uniform in -0.5 to 0.5.
     pub fn noise(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     }
@@ -82,7 +82,7 @@ impl Random {
         self.0
     }
 
-    /// A unit vector around a centre. The noise that is added has about this length in any number of dimensions.
+    /// Returns a unit vector around a centre. The added noise has about this length in any number of dimensions.
     fn near(&mut self, centre: &[f32], length: f32) -> Arc<[f32]> {
         // A component that is uniform in -0.5 to 0.5 has a variance of 1/12.
         let scale = length * (12.0 / centre.len() as f32).sqrt();
@@ -92,11 +92,11 @@ impl Random {
     }
 }
 
-/// `n` unit vectors of this many dimensions, made without a model.
+/// Returns `n` unit vectors, made without a model.
 ///
 /// A text is about several things. Its vector is a mixture of themes, which lie around topics, and some noise. So groups
-/// overlap, as those of texts do. Separate groups would be no test: a walk that ends in the right one has found all
-/// neighbours. Those of real texts are still harder to find: vectors of MiniLM want two to three times the `ef`.
+/// overlap, like the groups of real texts. Separate groups would make the search too easy: a walk that ends in the right
+/// group finds all neighbours. Real texts are still harder: vectors of MiniLM need two to three times the `ef`.
 pub fn vectors(n: usize, dimensions: usize, random: &mut Random) -> Vec<Arc<[f32]>> {
     let nowhere = vec![0.0; dimensions];
     let topics: Vec<_> = (0..TOPICS).map(|_| random.near(&nowhere, 1.0)).collect();
@@ -108,14 +108,14 @@ pub fn vectors(n: usize, dimensions: usize, random: &mut Random) -> Vec<Arc<[f32
             let (theme, weight) = (&themes[random.below(THEMES)], random.noise() + 0.5);
             mixture.iter_mut().zip(theme.iter()).for_each(|(sum, &x)| *sum += weight * x);
         }
-        // Themes that cancel out leave the noise alone.
+        // If the themes cancel out, only the noise is left.
         normalise(&mut mixture);
         random.near(&mixture, TEXT_NOISE)
     };
     (0..n).map(text).collect()
 }
 
-/// Scales to length 1; zeros stay.
+/// Scales a vector to length 1. A vector of zeros stays as it is.
 fn normalise(vector: &mut [f32]) {
     let length = vector.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt() as f32;
     if length > 0.0 {

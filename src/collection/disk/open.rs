@@ -121,7 +121,7 @@ impl OpenError {
         }
     }
 
-    /// The same error about the file that the failing one is a copy of.
+    /// Returns this error with the path of the original, if the failing file is a copy.
     pub(super) fn at(self, original: &Path) -> Self {
         let path = original.to_owned();
         match self {

@@ -63,7 +63,7 @@ impl Memory {
     }
 }
 
-/// The same number of bytes, held in each budget. Dropping it gives them back.
+/// Bytes that are held in each budget, in all the same number. Dropping it returns them.
 #[derive(Debug)]
 pub struct Share {
     connection: Option<Held>,

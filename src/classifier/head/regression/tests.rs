@@ -1,4 +1,4 @@
-//! Fits against plain gradient descent, scikit-learn and differences.
+//! Compares fits with plain gradient descent, and with scikit-learn; checks derivatives by finite differences.
 
 use proptest::prelude::*;
 
@@ -12,7 +12,7 @@ fn fit(examples: &Examples<'_>, l2: f64, class_weights: ClassWeights) -> Fit {
     Fitter::new(*examples, class_weights).fit(&rows, l2, None, EXACT)
 }
 
-/// All numbers of a fit, its bias moved so that it sums to 0: only differences of logits mean anything.
+/// Returns all numbers of a fit. Its bias is shifted so that it sums to 0, because only differences of logits matter.
 fn numbers(fit: &Fit) -> Vec<f64> {
     let mean = fit.bias.iter().sum::<f64>() / fit.bias.len() as f64;
     fit.weights.iter().copied().chain(fit.bias.iter().map(|b| b - mean)).collect()
@@ -22,7 +22,7 @@ fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-/// The plain face of [`fit`]: gradient descent, straight from the formula.
+/// Fits by gradient descent, directly from the formula: the plain version of [`fit`].
 fn descend(examples: &Examples<'_>, l2: f64, steps: usize) -> Fit {
     let Examples { dimensions, labels, n_labels, .. } = *examples;
     let mut fit = Fit { weights: vec![0.0; n_labels * dimensions], bias: vec![0.0; n_labels], converged: true };
@@ -59,7 +59,7 @@ proptest! {
         let fast = fit(&examples, 0.02, EQUAL);
         prop_assert!(fast.converged);
         let error = largest_difference(&numbers(&fast), &numbers(&descend(&examples, 0.02, 4_000)));
-        // A gradient of 1e-6 over the least curvature, l2, and as much again for the descent.
+        // The error of each side is at most the gradient, 1e-6, divided by the least curvature, l2.
         prop_assert!(error <= 2e-4, "off by {error:e}");
     }
 
@@ -78,8 +78,8 @@ proptest! {
 }
 
 #[test]
-fn a_fit_is_that_of_scikit_learn() {
-    // sklearn 1.9.1: LogisticRegression(C=1 / (0.01 * 30), solver="newton-cg", tol=1e-12, class_weight=…).
+fn a_fit_equals_that_of_scikit_learn() {
+    // From sklearn 1.9.1: LogisticRegression(C=1 / (0.01 * 30), solver="newton-cg", tol=1e-12, class_weight=…).
     let mut vectors = Vec::new();
     for i in 0..30 {
         let x: [f64; 4] = std::array::from_fn(|j| {
@@ -113,14 +113,14 @@ fn a_fit_is_that_of_scikit_learn() {
 }
 
 #[test]
-fn what_can_be_separated_does_not_diverge() {
+fn a_fit_of_separable_examples_does_not_diverge() {
     for l2 in [1e-1, 1e-4, 1e-7] {
         let labels: Vec<usize> = (0..40).map(|i| i % 4).collect();
         let vectors: Vec<f32> =
             labels.iter().flat_map(|&label| (0..4).map(move |i| if i == label { 1.0 } else { 0.0 })).collect();
         let fit = fit(&Examples::new(&vectors, 4, &labels, 4), l2, EQUAL);
         assert!(fit.converged, "l2 {l2:e}");
-        // ½·l2·|W|² is no more than the loss at zeros, log 4.
+        // ½·l2·|W|² is at most the loss at zeros, log 4.
         let squares: f64 = fit.weights.iter().map(|w| w * w).sum();
         assert!(l2 / 2.0 * squares <= 4f64.ln(), "l2 {l2:e}: |W|² is {squares}");
         assert!(labels.iter().zip(vectors.chunks(4)).all(|(&label, x)| fit.predict(x) == label), "l2 {l2:e}");
@@ -139,7 +139,7 @@ fn a_label_without_examples_is_not_predicted() {
 }
 
 #[test]
-fn a_fit_ends_in_the_same_place_wherever_it_starts() {
+fn a_fit_does_not_depend_on_its_start() {
     let (vectors, labels) = cloud(50, 10, 3, 1.5, 11);
     let rows: Vec<usize> = (0..50).collect();
     let fitter = Fitter::new(Examples::new(&vectors, 10, &labels, 3), EQUAL);
@@ -171,7 +171,7 @@ proptest! {
             add(&mut parameters, part, &direction);
             objective.at(parameters)
         });
-        // 1e-10 of truncation, and 1e-16 of the value over the step of rounding; in each of up to 50 parameters.
+        // Each of up to 50 parameters adds 1e-10 of truncation, and rounding of 1e-16 of the value divided by the step.
         let tolerance = 5e-7 * (1.0 + scale * scale);
         let slope = (after.value - before.value) / 2e-5;
         prop_assert!((slope - dot(&here.gradient, &direction)).abs() <= tolerance);
@@ -197,7 +197,7 @@ proptest! {
 }
 
 #[test]
-fn logits_of_any_size_overflow_nowhere() {
+fn logits_of_any_size_do_not_overflow() {
     for logits in [[1e4, -1e4, 0.0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4], [1e300, 0.0, -1e300]] {
         for label in 0..3 {
             let mut z = logits;

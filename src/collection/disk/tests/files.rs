@@ -90,7 +90,7 @@ fn a_directory_that_others_can_write_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn a_file_of_somebody_else_is_refused_and_left_alone() {
+fn a_foreign_file_is_refused_and_left_alone() {
     for content in [&b""[..], b"short", &[0; 4096], &[7; 100_000]] {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("documents.redb");
@@ -127,7 +127,7 @@ fn a_file_of_another_schema_is_refused_with_both_numbers() {
 }
 
 #[test]
-fn what_an_interrupted_start_left_does_not_matter() {
+fn leftovers_of_an_interrupted_start_are_ignored() {
     let (directory, disk) = filled(1);
     drop(disk);
     fs::write(directory.path().join("documents.redb.new"), "half").unwrap();
