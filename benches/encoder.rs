@@ -1,10 +1,10 @@
 //! Measures the encoder: texts and tokens per second of short and long texts in each precision, and the latency of a
-//! single short text on one and on several threads. Rates are compared with the machine's peak, which is measured first,
-//! and with candle's own `BertModel`.
+//! single short text on one and on several threads. Rates are compared with the machine's peak, which is measured
+//! first, and with candle's own `BertModel`.
 //!
 //! Run `cargo bench --bench encoder`. The model has the shape of all-MiniLM-L6-v2 and random weights, and the token ids
-//! are made up. Every thread works alone on batches of 32 texts, sorted by length, which is the best case for padding. The
-//! best of several rounds counts, because other processes can only slow a round down. `COGNATE_CPU` names a lower
+//! are made up. Every thread works alone on batches of 32 texts, sorted by length, which is the best case for padding.
+//! The best of several rounds counts, because other processes can only slow a round down. `COGNATE_CPU` names a lower
 //! instruction level.
 
 #[allow(dead_code, unused_imports, reason = "other benches use the rest")]
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The loader of candle draws the weights that it does not find. Our encoder then reads the same weights.
     let candle = BertModel::load(weights(), &config)?;
     if let Ok(name) = std::env::var("COGNATE_CPU") {
-        cpu::force(cpu::Level::from_name(&name).ok_or("COGNATE_CPU names no level")?)?;
+        cpu::force(cpu::Level::from_name(&name).ok_or("COGNATE_CPU is not the name of an instruction level")?)?;
     }
     let cores = thread::available_parallelism()?.get();
     println!("{}, {cores} cores", cpu::level());

@@ -1,9 +1,9 @@
-//! Measures the cost of the wire: texts per second by `EmbedStream`, and by `Embed` with 64 texts in a call, from a real
-//! server on this machine, compared with the encoder without a network (`cognate bench embed`).
+//! Measures the cost of the wire: texts per second by `EmbedStream`, and by `Embed` with 64 texts in a call, from a
+//! real server on this machine, compared with the encoder without a network (`cognate bench embed`).
 //!
 //! Run `cargo bench --bench grpc`. The server and the run without a network take turns, and the best rounds are
-//! compared. The client shares the machine's cores with the server, like two containers of one pod. The cache of vectors
-//! is off.
+//! compared. The client shares the machine's cores with the server, like two containers of one pod. The cache of
+//! vectors is off.
 
 mod server;
 #[allow(dead_code, unused_imports, reason = "other benches use the rest")]

@@ -144,7 +144,8 @@ def measure(binary, flags, name):
     n_documents, shape = SHAPES[name]
     server = Server(binary, flags)
     try:
-        # Memory that is allocated once is there after the first quarter, and the memory for loading the model is free again.
+        # Memory that is allocated once is there after the first quarter, and the memory for loading the model is free
+        # again.
         def upload(first, last):
             peak = 0
             for answer in server.stub.Upload(documents(shape, first, last, np.random.default_rng(first))):

@@ -1,8 +1,8 @@
 //! Measures the start of a server that reads all documents: the seconds until the collections answer, with 100,000 and
 //! with 1,000,000 documents. Each document has a text and three metadata fields. Its bytes on disk are printed too.
 //!
-//! Run `cargo bench --bench start`. It needs 2 GB of disk and 6 GB of memory. The time does not include the model, which is
-//! loaded afterwards in about a second.
+//! Run `cargo bench --bench start`. It needs 2 GB of disk and 6 GB of memory. The time does not include the model,
+//! which is loaded afterwards in about a second.
 
 #[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]

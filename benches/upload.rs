@@ -1,6 +1,6 @@
 //! Measures the cost of durability and indexing: texts per second by `Upload` into a data directory and into memory,
-//! compared with `EmbedStream`, which only computes vectors. The graph is completed later: the time from the last commit
-//! until it has all documents is printed too.
+//! compared with `EmbedStream`, which only computes vectors. The graph is completed later: the time from the last
+//! commit until it has all documents is printed too.
 //!
 //! Run `cargo bench --bench upload`. The three methods take turns, each on its own server, and the best rounds are
 //! compared. The client shares the machine's cores with the server. The cache of vectors is off. `COGNATE_CORPUS=FILE`
@@ -41,7 +41,7 @@ async fn main() -> Result<()> {
         in_memory = in_memory.max(upload(server.client().await?, &texts).await?);
         drop(server);
         let directory = tempfile::tempdir()?;
-        let server = Server::start(&["--data-dir", directory.path().to_str().ok_or("the path is plain")?])?;
+        let server = Server::start(&["--data-dir", directory.path().to_str().ok_or("the path is not UTF-8")?])?;
         on_disk = on_disk.max(upload(server.client().await?, &texts).await?);
         let shown = |rate: f64| format!("{rate:.0} ({:.0} %)", 100.0 * rate / embedded);
         let after = indexed(server.client().await?).await?.as_secs_f32();

@@ -23,8 +23,8 @@ impl Server {
         command.args(["serve", "--addr", "127.0.0.1:0", "--log", "error", "--embed-cache-bytes", "0"]);
         let mut child = command.args(flags).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("it was piped")?).read_line(&mut line)?;
-        let addr = line.split_whitespace().last().ok_or("the server says where it listens")?;
+        BufReader::new(child.stdout.take().ok_or("standard output is not a pipe")?).read_line(&mut line)?;
+        let addr = line.split_whitespace().last().ok_or("the server printed no address")?;
         Ok(Self { child, addr: format!("http://{addr}") })
     }
 

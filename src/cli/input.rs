@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_is_named() {
+    fn a_source_that_cannot_be_opened_is_named() {
         let error = |path: &str| format!("{:#}", InputSource::named(Path::new(path)).open().err().unwrap());
         assert!(error("no/such/file").starts_with("cannot open no/such/file: "));
         assert!(error("/").contains("directory"), "{}", error("/"));

@@ -33,8 +33,8 @@ pub struct UnfinishedFile {
 }
 
 impl UnfinishedFile {
-    /// Creates a file beside `destination`. It is readable by its owner alone if it replaces another, whose mode it gets
-    /// later.
+    /// Creates a file beside `destination`. It is readable by its owner alone if it replaces another, whose mode it
+    /// gets later.
     pub fn begin(destination: PathBuf) -> anyhow::Result<(File, Self)> {
         let mut options = File::options();
         // `create_new`, so that two commands with the same file do not write into each other, and no link is followed.

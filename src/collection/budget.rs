@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_a_lowered_limit_can_be_replaced_and_removed() {
+    fn usage_over_a_lowered_limit_can_be_replaced_and_removed() {
         let budget = Budget::of_all(usage(1, 10));
         *budget.lock() = usage(5, 50);
         budget.exchange(usage(1, 10), usage(1, 10)).unwrap();

@@ -161,7 +161,7 @@ mod tests {
     proptest! {
         /// Uses few directions, so that vectors are alike and have equal worth.
         #[test]
-        fn what_is_chosen_is_what_the_formula_says(
+        fn the_choice_follows_the_formula(
             vectors in prop::collection::vec(prop::collection::vec(-2i8..=2, 3), 0..40),
             query in prop::collection::vec(-1.0f32..1.0, 3),
             lambda in prop_oneof![Just(1.0f32), Just(0.5), 0.001f32..1.0],

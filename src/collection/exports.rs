@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_export_alone_holds_is_counted_until_it_ends() {
+    fn documents_that_only_an_export_holds_are_counted_until_it_ends() {
         let store = store(usize::MAX);
         let collection = collection(&store);
         let empty = store.used().bytes;

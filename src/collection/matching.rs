@@ -1,10 +1,12 @@
 //! Documents that match a filter, kept up to date while documents change.
 //!
-//! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile. [`Changes`](super::changes::Changes) notes the
-//! positions that they change, and the documents there are checked again, one by one, before the result is used.
+//! A filter is evaluated once and used for all queries of a call. Commits go on meanwhile.
+//! [`Changes`](super::changes::Changes) notes the positions that they change, and the documents there are checked
+//! again, one by one, before the result is used.
 //!
-//! So a filter delays no commit, with one exception: it is evaluated under the lock if more than [`REMEMBERED`](super::changes::REMEMBERED)
-//! changes overtook its evaluation [`ATTEMPTS`] times, or came between two queries of one call.
+//! So a filter delays no commit, with one exception: it is evaluated under the lock if more than
+//! [`REMEMBERED`](super::changes::REMEMBERED) changes overtook its evaluation [`ATTEMPTS`] times, or came between two
+//! queries of one call.
 //!
 //! Invariant: after `Matching::catch_up` the result is that of the present documents, as long as the same lock is
 //! held.
@@ -129,7 +131,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn what_matched_before_a_change_matches_after_it_only_if_it_still_does(
+        fn an_updated_result_equals_a_fresh_one(
             steps in prop::collection::vec(prop::collection::vec((0..20u8, 0..4u8), 0..20), 1..6),
             gone in prop::collection::vec(0..20u8, 0..4),
         ) {

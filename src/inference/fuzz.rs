@@ -3,7 +3,18 @@
 use super::tokenizer::{Kept, Reading, Tokenizer};
 
 /// A WordPiece tokenizer of a few words.
-const WORDPIECE: &str = r###"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true}, "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": null, "decoder": null, "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1, "##b": 2, "##c": 3, "the": 4, "ab": 5}}}"###;
+const WORDPIECE: &str = r###"{
+    "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+    "normalizer": {
+        "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+        "lowercase": true
+    },
+    "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": null, "decoder": null,
+    "model": {
+        "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+        "vocab": {"[UNK]": 0, "a": 1, "##b": 2, "##c": 3, "the": 4, "ab": 5}
+    }
+}"###;
 
 /// The length of the model.
 const MAX_TOKENS: usize = 16;

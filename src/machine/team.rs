@@ -11,8 +11,9 @@
 //! The leader takes the first remaining part, and helpers take the last. So from step to step each thread gets mostly
 //! the same columns, which are in its cache, and mostly continues with a part next to its last one.
 //!
-//! Invariant: a team has one round at a time, because a round borrows the team's only [`Leader`] exclusively. A part that
-//! was taken is finished before its round ends, and the task outlives the round. The `unsafe` code below relies on it.
+//! Invariant: a team has one round at a time, because a round borrows the team's only [`Leader`] exclusively. A part
+//! that was taken is finished before its round ends, and the task outlives the round. The `unsafe` code below relies on
+//! it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use std::thread;
 /// Turns of an empty loop before a waiting thread yields its core: about ten microseconds.
 const SPINS: u32 = 2_000;
 
-/// The right to offer parts to a team of its own. It is not `Clone`, and a team is made with its leader, so a team never
-/// has two.
+/// The right to offer parts to a team of its own. It is not `Clone`, and a team is made with its leader, so a team
+/// never has two.
 #[derive(Default)]
 pub struct Leader {
     team: Arc<Team>,

@@ -215,7 +215,10 @@ mod tests {
     #[test]
     fn modules_that_are_not_supported_are_named() {
         let directory = model();
-        let module = |index: usize, name: &str| json!({"idx": index, "name": "", "path": "", "type": format!("sentence_transformers.models.{name}")});
+        let module = |index: usize, name: &str| {
+            let class = format!("sentence_transformers.models.{name}");
+            json!({"idx": index, "name": "", "path": "", "type": class})
+        };
         let modules = |names: &[&str]| names.iter().enumerate().map(|(i, name)| module(i, name)).collect::<Value>();
         for (names, shown) in [
             (&["Transformer", "Pooling", "Dense", "Normalize"][..], "Transformer, Pooling, Dense, Normalize"),

@@ -7,7 +7,7 @@
 //! | name | value |
 //! |---|---|
 //! | `fingerprint` | `1`, the version of this table |
-//! | `weights` | SHA-256 of the weights in hex. Several shards: SHA-256 of their digests in the order of file names. A graph with weights in further files: the same, the graph first |
+//! | `weights` | SHA-256 of the weights in hex. Several files: SHA-256 of their digests, see below |
 //! | `tokenizer` | SHA-256 of `tokenizer.json` in hex, then ` name=value` for each change of the settings beside it |
 //! | `architecture` | the fields of `config.json` that the computation uses, see [`architecture`] |
 //! | `pooling` | `mean` or `cls` |
@@ -15,6 +15,9 @@
 //! | `lowercase` | `true` or `false` |
 //! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |
 //! | `precision` | as given: one of [`PRECISIONS`], or [`ONNX`] |
+//!
+//! The digests of shards follow in the order of file names. The digest of a graph comes before those of its weight
+//! files.
 //!
 //! It does not cover names, revisions, and whether the model's own pipeline normalises: vectors are always compared at
 //! length 1.

@@ -190,7 +190,7 @@ fn offline_no_source_is_asked_and_the_error_lists_all_of_them() {
 }
 
 #[test]
-fn where_every_source_fails_each_gives_its_reason() {
+fn each_failed_source_gives_its_reason() {
     let (_root, sources) = nowhere();
     let (error, asked) = locate_with(&Options::default(), &sources);
     assert_eq!(asked, [Origin::Hub, Origin::Wheel]);

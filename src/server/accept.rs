@@ -123,7 +123,8 @@ pub async fn accept(listener: TcpListener, limits: Limits, serve: impl Fn(TcpStr
                 // No descriptor or no memory is left: an immediate retry would only keep a core busy.
                 if let Some(times) = failures.due() {
                     let open_files = open_files::limit().unwrap_or_default();
-                    tracing::warn!(%error, open_files, times, "connections wait: the system has no descriptor or memory");
+                    let reason = "connections wait: the system has no descriptor or memory";
+                    tracing::warn!(%error, open_files, times, "{reason}");
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);

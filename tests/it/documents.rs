@@ -21,7 +21,8 @@ fn get(ids: &[&str]) -> GetDocumentsRequest {
 async fn documents_come_back_as_they_were_sent() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
-    let json = r#"{"lang": "en", "year": 2020, "score": 0.5, "tags": ["a", "b"], "author": {"name": "Ann"}, "none": null, "ok": true}"#;
+    let json = r#"{"lang": "en", "year": 2020, "score": 0.5, "tags": ["a", "b"],
+        "author": {"name": "Ann"}, "none": null, "ok": true}"#;
     let metadata = cognate::wire::metadata::from_json(
         serde_json::from_str::<serde_json::Value>(json).unwrap().as_object().unwrap(),
     );

@@ -105,7 +105,8 @@ async fn numbers_keep_their_digits_as_ids_and_are_not_changed_as_metadata() {
     expected.sort_unstable();
     assert_eq!(desk.ids(&loaded).await, expected);
 
-    let large = b"{\"id\": \"a\", \"text\": \"t\", \"order\": 7}\n{\"id\": \"b\", \"text\": \"t\", \"order\": 9007199254740993}\n";
+    let large = b"{\"id\": \"a\", \"text\": \"t\", \"order\": 7}\n\
+        {\"id\": \"b\", \"text\": \"t\", \"order\": 9007199254740993}\n";
     let loaded = desk.load("x.jsonl", large, &[]);
     assert_eq!((loaded.code, desk.ids(&loaded).await), (Some(1), vec!["a".to_owned()]));
     assert!(

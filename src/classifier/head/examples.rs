@@ -18,7 +18,8 @@ impl<'a> Examples<'a> {
     /// `[examples]`, each below `n_labels`.
     ///
     /// # Panics
-    /// Panics if the lengths do not fit, a label is not below `n_labels`, a value is not finite, or no example is given.
+    /// Panics if the lengths do not fit, a label is not below `n_labels`, a value is not finite, or no example is
+    /// given.
     pub fn new(vectors: &'a [f32], dimensions: usize, labels: &'a [usize], n_labels: usize) -> Self {
         assert!(!labels.is_empty() && dimensions > 0, "there is at least one example and one dimension");
         assert_eq!(vectors.len(), labels.len() * dimensions, "each label has a vector");
@@ -39,8 +40,8 @@ pub enum ClassWeights {
     /// All examples have the same weight. The head prefers frequent labels for doubtful texts.
     #[default]
     Equal,
-    /// The weight is in inverse proportion to the frequency of the label, so all labels have the same weight. This suits
-    /// examples whose frequencies differ from those of future texts, and tasks in which rare labels matter most.
+    /// The weight is in inverse proportion to the frequency of the label, so all labels have the same weight. This
+    /// suits examples whose frequencies differ from those of future texts, and tasks in which rare labels matter most.
     Balanced,
 }
 

@@ -49,7 +49,8 @@ impl Head {
     /// Reads a head from the bytes of a file.
     ///
     /// # Errors
-    /// The error names the field, its value and the limit. If the bytes are not JSON or lack a field, it names the line.
+    /// The error names the field, its value and the limit. If the bytes are not JSON or lack a field, it names the
+    /// line.
     pub fn from_json(bytes: &[u8]) -> Result<Self, HeadError> {
         // Format and version come first: another version may have other fields.
         let Kind { format, version } = serde_json::from_slice(bytes).map_err(HeadError::Json)?;
@@ -194,7 +195,10 @@ mod tests {
         assert_eq!(mistake("/version", json!(2)), "version is 2, and must be 1");
         assert_eq!(mistake("/made_for/fingerprint", json!("")), "made_for.fingerprint is empty, and must not be");
         assert_eq!(mistake("/dimensions", json!(0)), "dimensions is 0, and must be at least 1");
-        assert_eq!(mistake("/dimensions", json!(3)), "labels[0].weights has 2 values, and must have one for each of the 3 dimensions");
+        assert_eq!(
+            mistake("/dimensions", json!(3)),
+            "labels[0].weights has 2 values, and must have one for each of the 3 dimensions"
+        );
         assert_eq!(
             mistake("/labels/1/weights", json!([1])),
             "labels[1].weights has 1 values, and must have one for each of the 2 dimensions"

@@ -5,8 +5,9 @@
 
 /// Deals examples into `k` folds, and returns the fold of each example, below `k`.
 ///
-/// `labels` and `groups` are `[examples]`, labels below `n_labels`, groups any numbers. A group with several labels counts
-/// for its most frequent label, and for the first of several that are as frequent. The same arguments give the same folds.
+/// `labels` and `groups` are `[examples]`, labels below `n_labels`, groups any numbers. A group with several labels
+/// counts for its most frequent label, and for the first of several that are as frequent. The same arguments give the
+/// same folds.
 pub fn deal(labels: &[usize], groups: &[usize], n_labels: usize, k: usize, seed: u64) -> Vec<usize> {
     let groups = Groups::new(labels, groups, n_labels);
     let mut random = SplitMix64(seed);
@@ -69,7 +70,8 @@ fn most(counts: &[usize]) -> usize {
 }
 
 /// A pseudo-random number generator with 64 bits of state (Steele, Lea and Flood, Fast splittable pseudorandom number
-/// generators, 2014). It is good enough to deal examples. A seed gives the same numbers on every machine, in every version.
+/// generators, 2014). It is good enough to deal examples. A seed gives the same numbers on every machine, in every
+/// version.
 pub(super) struct SplitMix64(pub u64);
 
 impl SplitMix64 {
@@ -81,8 +83,8 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// Returns a number below `n`, which is not 0: the high half of a product (Lemire, 2019). The rejection step is left
-    /// out, so the bias is n / 2⁶⁴.
+    /// Returns a number below `n`, which is not 0: the high half of a product (Lemire, 2019). The rejection step is
+    /// left out, so the bias is n / 2⁶⁴.
     fn below(&mut self, n: usize) -> usize {
         let product = u128::from(self.next()) * n as u128;
         usize::try_from(product >> 64).expect("below a usize")

@@ -10,21 +10,21 @@
 //! enough (Nocedal and Wright, Numerical Optimization, 2nd ed., 2006, algorithm 7.1). f is convex, and the fit uses no
 //! random numbers: the same examples give the same bits.
 //!
-//! Embeddings of one model share a large mean m. It is subtracted from the points, because conjugate gradients then need
-//! fewer steps. Only the bias changes: W·x + b = W·(x − m) + (b + W·m).
+//! Embeddings of one model share a large mean m. It is subtracted from the points, because conjugate gradients then
+//! need fewer steps. Only the bias changes: W·x + b = W·(x − m) + (b + W·m).
 
 use std::ops::RangeInclusive;
 
 use super::examples::{ClassWeights, Examples, Term};
 
-/// The range of valid penalties. With a smaller penalty, the weights grow without bound if the examples can be separated.
-/// With a larger one, all weights are 0.
+/// The range of valid penalties. With a smaller penalty, the weights grow without bound if the examples can be
+/// separated. With a larger one, all weights are 0.
 pub const L2: RangeInclusive<f64> = 1e-9..=1e6;
 
 /// The length of the gradient at which the final fit ends. f is then at most length² / (2·l2) above its minimum.
 pub(super) const EXACT: f64 = 1e-6;
-/// The length of the gradient at which a fit of cross-validation ends. It is larger, because the losses of two penalties
-/// differ by more, and few predictions change.
+/// The length of the gradient at which a fit of cross-validation ends. It is larger, because the losses of two
+/// penalties differ by more, and few predictions change.
 pub(super) const CLOSE: f64 = 1e-3;
 
 /// The number of points that are computed together. A row of parameters is loaded once for all of them.

@@ -6,9 +6,9 @@
 //! accuracy:                                  for each fold: take the penalty with the least loss on the other folds,
 //!                                            and its predictions on this fold
 //! ```
-//! If the loss on a fold took part in the choice of its penalty, the predictions on this fold would look too good (Cawley
-//! and Talbot, On over-fitting in model selection, JMLR 11, 2010). So the choice for a fold leaves out its own loss. All
-//! predictions together make the [`Confusion`]. The fits of one penalty run at the same time.
+//! If the loss on a fold took part in the choice of its penalty, the predictions on this fold would look too good
+//! (Cawley and Talbot, On over-fitting in model selection, JMLR 11, 2010). So the choice for a fold leaves out its own
+//! loss. All predictions together make the [`Confusion`]. The fits of one penalty run at the same time.
 
 use thiserror::Error;
 
@@ -61,7 +61,8 @@ pub struct Trained {
     pub fit: Fit,
     /// The options, with the penalty that was given or chosen, and the accuracy.
     pub training: Training,
-    /// The labels and predictions of all examples. Neither the fit nor the choice of the penalty used the predicted text.
+    /// The labels and predictions of all examples. Neither the fit nor the choice of the penalty used the predicted
+    /// text.
     pub confusion: Confusion,
 }
 

@@ -1,8 +1,8 @@
 //! Builds an index, searches it with several `ef`, and measures recall and speed.
 //!
 //! The true neighbours come from the exact scan of the same index. Every `ef` is timed in several rounds, and the best
-//! round counts, because other processes can only slow a search down. A round goes through all `ef`. So a disturbance of
-//! some seconds does not affect all rounds of one `ef`.
+//! round counts, because other processes can only slow a search down. A round goes through all `ef`. So a disturbance
+//! of some seconds does not affect all rounds of one `ef`.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -130,7 +130,8 @@ impl Measure<'_> {
         let (hits, times) = std::thread::scope(|scope| {
             let running: Vec<_> = shares.map(|share| scope.spawn(|| share.iter().map(search).unzip())).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, (Vec<_>, Vec<_>)>| thread.join();
-            let done = running.into_iter().map(|thread| join(thread).expect("a search of checked vectors does not panic"));
+            let done =
+                running.into_iter().map(|thread| join(thread).expect("a search of checked vectors does not panic"));
             let (hits, times): (Vec<_>, Vec<_>) = done.unzip();
             (hits.concat(), times.concat())
         });

@@ -1,7 +1,7 @@
 //! Vectors to search, and held-out vectors as queries. All have unit length.
 //!
-//! A vector in the index has links to its neighbours. A search for it would find them at once, even if the vector itself
-//! did not count as a hit. So queries are not in the index: they are searched for like the vector of a new text.
+//! A vector in the index has links to its neighbours. A search for it would find them at once, even if the vector
+//! itself did not count as a hit. So queries are not in the index: they are searched for like the vector of a new text.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -36,7 +36,8 @@ const CLOSINGS: &str = "Please help.;Thank you!;I want my money back.;How do I c
     This is the third time I write.;Great job, keep it up.;When will it be fixed?;I am very disappointed.;\
     No hurry, just letting you know.;Can somebody call me?;I would recommend you to anyone.;Otherwise I will cancel.";
 
-/// Returns `n` short support tickets. Their parts repeat, but no two tickets are equal, because each has its own number.
+/// Returns `n` short support tickets. Their parts repeat, but no two tickets are equal, because each has its own
+/// number.
 pub fn tickets(n: usize) -> Vec<String> {
     let [subjects, events, closings] = [SUBJECTS, EVENTS, CLOSINGS].map(|parts| parts.split(';').collect::<Vec<_>>());
     let ticket = |i: usize| {
@@ -94,9 +95,10 @@ impl Random {
 
 /// Returns `n` unit vectors, made without a model.
 ///
-/// A text is about several things. Its vector is a mixture of themes, which lie around topics, and some noise. So groups
-/// overlap, like the groups of real texts. Separate groups would make the search too easy: a walk that ends in the right
-/// group finds all neighbours. Real texts are still harder: vectors of MiniLM need two to three times the `ef`.
+/// A text is about several things. Its vector is a mixture of themes, which lie around topics, and some noise. So
+/// groups overlap, like the groups of real texts. Separate groups would make the search too easy: a walk that ends in
+/// the right group finds all neighbours. Real texts are still harder: vectors of MiniLM need two to three times the
+/// `ef`.
 pub fn vectors(n: usize, dimensions: usize, random: &mut Random) -> Vec<Arc<[f32]>> {
     let nowhere = vec![0.0; dimensions];
     let topics: Vec<_> = (0..TOPICS).map(|_| random.near(&nowhere, 1.0)).collect();

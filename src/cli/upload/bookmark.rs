@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_again_is_forgotten_and_noted_anew() {
+    fn a_load_that_begins_again_is_forgotten_and_recorded_anew() {
         let (folder, file) = loaded();
         let mut again = bookmark(&folder, &file);
         again.find().unwrap();

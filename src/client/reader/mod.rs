@@ -94,8 +94,8 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
                         from_line(line, |text, line| {
                             if text.contains('\r') && !told.replace(true) {
                                 parse_notes.add(format!(
-                                    "line {line} has carriage returns (\\r), which do not end a line here: they are part \
-                                     of the text"
+                                    "line {line} has carriage returns (\\r), which do not end a line here: they are \
+                                     part of the text"
                                 ));
                             }
                             plain(text, line, &options)

@@ -24,7 +24,8 @@ pub struct Record {
 pub struct Remarks {
     /// True if the record has no id, so one was generated.
     pub made_up_id: bool,
-    /// The count of metadata numbers that are stored differently from the file, by the rule of [`LargeNumbers`](super::LargeNumbers).
+    /// The count of metadata numbers that are stored differently from the file, by the rule of
+    /// [`LargeNumbers`](super::LargeNumbers).
     pub large_numbers: u32,
 }
 

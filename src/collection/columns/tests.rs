@@ -122,7 +122,7 @@ fn a_field_of_one_document_costs_one_entry() {
 }
 
 #[test]
-fn what_a_document_will_cost_is_known_to_a_quarter() {
+fn the_cost_of_a_document_is_estimated_to_a_quarter() {
     let mut columns = Columns::default();
     for n in 0..20_000u32 {
         let metadata = json!({

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_rejected_by_name() {
+    fn a_change_that_does_not_fit_is_rejected_by_name() {
         let delete = Change::DeleteCollection { collection: 0 };
         let pair = [1.0, 0.0];
         let no = |collection, row| Err(Rejected::NoRow { collection, row });

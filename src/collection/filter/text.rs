@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_understood() {
+    fn usual_spellings_of_filters_are_understood() {
         assert_eq!(printed("lang=en"), "lang = \"en\"");
         assert_eq!(printed("lang = 'en' AND year>=2020"), "lang = \"en\" and year >= 2020");
         assert_eq!(printed("a=1 or b=2 and not c=3"), "a = 1 or (b = 2 and not c = 3)");
@@ -335,7 +335,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_as_the_same(filter in filters()) {
+        fn a_printed_filter_reads_as_the_same_filter(filter in filters()) {
             let text = filter.to_string();
             prop_assert_eq!(parse(&text), Ok(filter), "{}", text);
         }

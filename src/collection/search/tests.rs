@@ -224,7 +224,7 @@ fn groups_that_fill_the_neighbourhood_hide_nothing_behind_them() {
 }
 
 #[test]
-fn of_thousands_of_copies_the_lowest_ids_are_found_and_each_copy_is_compared_once() {
+fn thousands_of_copies_give_the_lowest_ids_and_each_copy_is_compared_once() {
     let others: Vec<Embedding> = fan(2_000).collect();
     let one = others[1_000].clone();
     let documents: Vec<Said> = others.into_iter().chain(vec![one.clone(); 5_000]).map(|v| (None, v)).collect();

@@ -45,7 +45,7 @@ fn a_collection_of_another_model_is_not_searched() {
 }
 
 #[test]
-fn what_exceeds_the_budget_is_refused_whole_and_deleting_makes_room() {
+fn a_commit_over_the_budget_is_refused_whole_and_deleting_makes_space() {
     let store = store(EMPTY.bytes + 20_000);
     let collection = store.create("c", MODEL).unwrap();
     let mut stored = 0;

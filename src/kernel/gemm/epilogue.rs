@@ -155,7 +155,7 @@ mod tests {
     use crate::machine::cpu;
 
     #[test]
-    fn what_comes_before_is_done_in_place_and_to_what_is_made_of_it() {
+    fn the_step_before_a_conversion_changes_the_matrix_and_the_converted_copy() {
         for level in cpu::Level::supported() {
             let mut leader = Leader::default();
             let norm = LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12);

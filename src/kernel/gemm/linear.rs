@@ -109,8 +109,8 @@ impl Linear {
         self.share(leader, size, &|columns| self.columns(columns, x, residual, y, None));
     }
 
-    /// Computes `out = activation(x · Wᵀ + b)`, in f32 and in the format of the next layer. The team of `leader` shares the work.
-    /// Panics if a shape is wrong.
+    /// Computes `out = activation(x · Wᵀ + b)`, in f32 and in the format of the next layer. The team of `leader` shares
+    /// the work. Panics if a shape is wrong.
     pub fn activate(
         &self,
         level: Level,

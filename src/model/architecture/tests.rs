@@ -141,7 +141,7 @@ fn another_architecture_is_named_even_where_its_sizes_have_other_names() {
 }
 
 #[test]
-fn what_calls_itself_by_a_familys_name_and_is_not_is_refused() {
+fn a_false_name_of_a_family_is_refused() {
     let error = read(json!({"architectures": ["JinaBertForMaskedLM"]})).unwrap_err();
     assert!(error.contains("JinaBertForMaskedLM"), "{error}");
     for (model_type, class) in [

@@ -64,7 +64,7 @@ fn an_incomplete_snapshot_is_not_used_and_the_reason_names_the_file() {
 }
 
 #[test]
-fn where_the_branch_is_incomplete_the_other_name_is_used() {
+fn the_other_name_is_used_if_the_branch_is_incomplete() {
     let (root, cache, directory) = cache_with("other");
     write_reference(root.path(), "main", COMMIT);
     fs::create_dir_all(directory.with_file_name(COMMIT)).unwrap();

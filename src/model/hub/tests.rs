@@ -44,7 +44,8 @@ fn answer(model: &Path, mut stream: &TcpStream) {
     };
     let (status, body) = body.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
     let head = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n\r\n",
+        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\
+         etag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n\r\n",
         body.len(),
         path.replace('/', "_"),
     );

@@ -147,6 +147,7 @@ fn unsafe_away_from_home_is_a_fault() {
 
 #[test]
 fn tables_are_read_by_their_heads() {
-    let text = "# A\n\n| x | y |\n| --- | --- |\n| `a`, `b` | `c`, for a reason, `d` |\n| `e-e` | `src/f-f/`, nothing else |\n\n| `f` | `g` |\n";
+    let text = "# A\n\n| x | y |\n| --- | --- |\n| `a`, `b` | `c`, for a reason, `d` |\n\
+                | `e-e` | `src/f-f/`, nothing else |\n\n| `f` | `g` |\n";
     assert_eq!(table(text, "| x | y |"), rows(&[("a", &["c", "d"]), ("b", &["c", "d"]), ("e_e", &["f-f/"])]));
 }

@@ -10,7 +10,7 @@ use super::model::Model;
 use super::*;
 
 #[test]
-fn what_was_committed_is_there_after_a_restart() {
+fn committed_changes_are_there_after_a_restart() {
     let (directory, disk) = filled(3);
     disk.commit(vec![remove(0, 1), put(0, 3, "")]).unwrap();
     let before = contents(&disk.snapshot().unwrap()).unwrap();

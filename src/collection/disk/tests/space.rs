@@ -46,7 +46,7 @@ fn space_inside_the_file_is_used_even_where_the_disk_is_full() {
 }
 
 #[test]
-fn what_a_few_deletions_freed_on_a_full_disk_is_stored_again_at_once() {
+fn space_freed_by_a_few_deletions_on_a_full_disk_is_used_at_once() {
     let (directory, disk) = filled(3000);
     drop(disk);
     let free = space::free(directory.path()).unwrap();
@@ -153,7 +153,7 @@ fn a_backup_that_nobody_wants_any_more_leaves_nothing() {
 }
 
 #[test]
-fn what_is_no_backup_is_not_restored() {
+fn a_file_that_is_not_a_backup_is_not_restored() {
     let directory = tempfile::tempdir().unwrap();
     let (no_file, target) = (directory.path().join("none"), directory.path().join("target"));
     assert!(matches!(restore(&no_file, &target, &options()), Err(RestoreError::Open(_))));
