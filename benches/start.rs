@@ -66,7 +66,7 @@ fn document(n: usize) -> Result<Document> {
     let metadata = json!({"lang": if n.is_multiple_of(3) { "en" } else { "de" }, "year": 1990 + n % 35, "serial": n});
     let text = format!("What document {n} says is as long as the short texts that people search for.");
     Ok(Document {
-        id: DocId::new(&format!("document-{n:07}")).ok_or("it is not empty")?,
+        id: DocId::new(&format!("document-{n:07}")).ok_or("an id must not be empty")?,
         content: Arc::new(Content::new(text, metadata.as_object())),
         embedding: Embedding::normalized(values)?,
     })

@@ -77,7 +77,7 @@ impl Confusion {
     }
 }
 
-/// part / whole; 0 if `whole` is 0.
+/// Computes part / whole; 0 if `whole` is 0.
 fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }

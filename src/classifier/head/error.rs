@@ -20,7 +20,7 @@ pub enum HeadError {
     /// Another release wrote the file.
     #[error("version is {0}, and must be {expected}", expected = VERSION)]
     Version(u64),
-    /// A head chooses between labels, and here it has no choice.
+    /// The head has fewer than two labels, so it has no choice.
     #[error("labels has {0} entries, and must have at least 2")]
     TooFewLabels(usize),
     /// A text or a list is empty.

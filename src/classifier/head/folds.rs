@@ -6,8 +6,7 @@
 /// Deals examples into `k` folds, and returns the fold of each example, below `k`.
 ///
 /// `labels` and `groups` are `[examples]`, labels below `n_labels`, groups any numbers. A group with several labels
-/// counts for its most frequent label, and for the first of several that are as frequent. The same arguments give the
-/// same folds.
+/// counts for its most frequent label, or for the first of them. The same arguments give the same folds.
 pub fn deal(labels: &[usize], groups: &[usize], n_labels: usize, k: usize, seed: u64) -> Vec<usize> {
     let groups = Groups::new(labels, groups, n_labels);
     let mut random = SplitMix64(seed);

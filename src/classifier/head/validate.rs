@@ -43,10 +43,10 @@ pub struct TrainOptions {
 #[derive(Debug, Clone, PartialEq, Error)]
 #[expect(missing_docs, reason = "the message of each error names its fields")]
 pub enum TrainError {
-    /// A head chooses between labels, and here it has no choice.
+    /// The examples have fewer than two labels, so a head would have no choice.
     #[error("too few labels: {0}, and at least 2 are needed")]
     TooFewLabels(usize),
-    /// A label needs one text to train on and one to hold out.
+    /// A label has fewer than two texts: it needs one to train on and one to hold out.
     #[error("label {name:?} has too few different texts: {n_texts}, and at least 2 are needed")]
     TooFewTexts { name: String, n_texts: usize },
     /// The penalty is out of bounds.

@@ -60,7 +60,7 @@ pub struct Args {
     /// Number of hits for each query
     #[arg(long, short, value_name = "N", default_value_t = 10, value_parser = whole(search::EF))]
     k: usize,
-    /// Numbers of candidates that a walk keeps; each is measured [default: six powers of two, from 16 if k is not more]
+    /// Numbers of candidates that a walk keeps; each is measured [default: 16 to 512, doubling; more for a larger k]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = whole(search::EF))]
     ef: Vec<usize>,
     /// Number of threads that search at the same time; queries per second count all of them
