@@ -1,8 +1,8 @@
 """Makes every file of this folder from the human ratings in the Python package vaderSentiment.
 
 A text becomes tokens. A token becomes a short vector of learned numbers and one rated number, the valence of the word in
-VADER's lexicon. A convolution reads two neighbours at a time ("not good", "very bad"). The largest and the mean response of each
-filter decide. The network is trained in JAX and written by hand as an ONNX graph. Every figure of the model card is measured
+VADER's lexicon. A convolution reads two neighbours at a time ("not good", "very bad"). The largest and the mean response of
+each filter decide. The network is trained in JAX and written by hand as an ONNX graph. Every figure of the model card is measured
 by running that graph.
 
     pip install -r requirements.txt
@@ -238,7 +238,7 @@ class Settings:
     balance: float = 0.8  # 0: all texts have the same weight; 1: all classes have the same weight
     lexicon_weight: float = 1.0  # weight of a word of the lexicon as a text of its own; a rated text has 1
     drop_features: float = 0.5
-    drop_learned: float = 0.2  # share of tokens whose learned numbers are hidden in training, as for unseen words, which only have a rating
+    drop_learned: float = 0.2  # share of tokens whose learned numbers are hidden in training: unseen words only have a rating
     drop_token: float = 0.1
 
 
