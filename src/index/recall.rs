@@ -5,8 +5,8 @@
 //!                                        └► by walks of increasing ef ─► the level that finds TARGET, by kind
 //! ```
 //! A hit is true if it is as near as the worst of the true hits. If no caller sets `ef`, it begins with the value for
-//! the size of the index ([`ef_of_size`](super::ef::ef_of_size)), and then follows the needs of the collection's own queries. Kinds of
-//! searches need different values and are kept apart: with a filter and without, in a crowd
+//! the size of the index ([`ef_of_size`](super::ef::ef_of_size)), and then follows the needs of the collection's own
+//! queries. Kinds of searches need different values and are kept apart: with a filter and without, in a crowd
 //! (`graph/crowd.rs`) and outside. The result survives a restart (`learned.rs`).
 
 use std::collections::VecDeque;

@@ -241,7 +241,8 @@ mod tests {
 
     #[test]
     fn an_entry_of_an_earlier_version_is_read_and_earlier_versions_read_ours() {
-        let json = r#"{"name":"c","fingerprint":"f","dimensions":4,"created_unix_ms":17,"next_row":3,"rows":2,"record_bytes":9}"#;
+        let json = r#"{"name":"c","fingerprint":"f","dimensions":4,"created_unix_ms":17,
+            "next_row":3,"rows":2,"record_bytes":9}"#;
         let mut sealed = checksum(7, json.as_bytes()).to_le_bytes().to_vec();
         sealed.extend(json.as_bytes());
         let entry = unseal(7, &sealed).unwrap();

@@ -83,10 +83,10 @@ impl Disk {
         self.submit(batch).wait()
     }
 
-    /// Appends a batch to the queue without waiting for its sync, for [`commit`](Self::commit) and for tests of crashes,
-    /// which keep several batches in flight. Waits only while the queue is full. Batches are stored in this order. A
-    /// batch may remove a row that an earlier one adds, without waiting for it: if the earlier one is refused, this
-    /// one is rejected, because the row is missing.
+    /// Appends a batch to the queue without waiting for its sync, for [`commit`](Self::commit) and for tests of
+    /// crashes, which keep several batches in flight. Waits only while the queue is full. Batches are stored in this
+    /// order. A batch may remove a row that an earlier one adds, without waiting for it: if the earlier one is refused,
+    /// this one is rejected, because the row is missing.
     pub(super) fn submit(&self, batch: Vec<Change>) -> Pending {
         let (done, answer) = sync_channel(1);
         let pending = Pending { answer, path: self.shared.directory.file.clone() };

@@ -4,9 +4,10 @@
 //! crc32 u32 | unused u64 | id bytes u64 | text bytes u64 | metadata bytes u64 | vector, id, text, metadata
 //! ```
 //!
-//! Numbers are little endian. The unused number was a version once: writers set it to the row, and readers ignore it. The checksum covers collection and row too, so it detects a record in the wrong
-//! place. Unlike redb's page checksums, it is computed where the document is made and checked where it is used, so
-//! it also detects faults of memory and code in between.
+//! Numbers are little endian. The unused number was a version once: writers set it to the row, and readers ignore it.
+//! The checksum covers collection and row too, so it detects a record in the wrong place. Unlike redb's page checksums,
+//! it is computed where the document is made and checked where it is used, so it also detects faults of memory and code
+//! in between.
 
 /// A document, borrowed from its writer's memory or its reader's.
 #[derive(Debug, Clone, Copy, PartialEq)]
