@@ -14,10 +14,8 @@
 //!   wire     generated messages, vectors and metadata in them ──► rpc, client
 //! ```
 //!
-//! Data flows one way: wire → domain → numbers. [`embedder`] and [`index`] do not know each other. tonic and prost are
-//! known to [`wire`], [`rpc`], [`server`] and [`client`]; h2 to [`server`]; clap to [`cli`] and [`config`]; hnsw_rs to
-//! one file of [`index`]; hf-hub to one file of [`model`]; ort and rten to one file of [`onnx`] each. ARCHITECTURE.md
-//! has the invariants and the path of each call.
+//! Data flows one way: wire → domain → numbers. ARCHITECTURE.md has the arrows between the modules, the one place that
+//! knows each large crate, the invariants, and the path of each call.
 //!
 //! # For programs that embed it
 //!

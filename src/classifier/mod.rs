@@ -1,5 +1,5 @@
 //! TEXT → LABELS: ONNX text classifiers, and heads on the embedding. They share the queue, batches and cache of
-//! [`inference`](crate::inference) with the embeddings.
+//! `inference` with the embeddings.
 //!
 //! ```text
 //! Spec ── model::locate ──► ClassifierCard ──► onnx::Graph ──► Inference ──► logits ──► scores ──► labels

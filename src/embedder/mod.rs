@@ -1,5 +1,5 @@
 //! TEXT → UNIT VECTORS: a model of BERT's family on a device, or an ONNX graph, with the queue, batches and cache of
-//! [`inference`].
+//! `inference`.
 //!
 //! Invariants: a text's vector does not depend on the other texts of its batch. Only the model's card decides the
 //! meaning of a vector. This module uses neither collections nor messages of the wire.

@@ -62,7 +62,7 @@ pub struct BatchQueue {
     lanes: [LaneQueue; LANES],
     batch_tokens: usize,
     workers: usize,
-    /// For each lane that has work, the batches of other lanes since its last one.
+    /// The batches of other lanes since the last one of each lane that has work.
     passed_over: [usize; LANES],
     /// The time of the last bulk batch.
     bulk_served: Option<Instant>,

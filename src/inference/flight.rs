@@ -22,15 +22,15 @@ pub type Outcome = Result<Arc<Output>, ModelFailed>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
-    /// In no lane yet.
+    /// The flight is in no lane yet.
     New,
-    /// In the bulk lane.
+    /// The flight is in the bulk lane.
     Bulk,
-    /// In the interactive lane. Its entry in the bulk lane, if there is one, is empty.
+    /// The flight is in the interactive lane. Its entry in the bulk lane, if there is one, is empty.
     Interactive,
-    /// In the short lane. Its entries in other lanes, if there are any, are empty.
+    /// The flight is in the short lane. Its entries in other lanes, if there are any, are empty.
     Short,
-    /// Taken by a worker; it may be complete.
+    /// A worker has taken the flight; it may be complete.
     Taken,
 }
 

@@ -1,21 +1,30 @@
-//! The third source: the hub, or a mirror of it, through hf-hub. Only this file uses that crate.
+//! Gets a model from the hub, or from a mirror of it, through hf-hub. The only file that names that crate.
 //!
-//! hf-hub has no time-outs: a network that drops packets would stop the start for minutes. So a first small request
-//! must be answered soon, and after it bytes must keep coming.
+//! hf-hub 0.5 and not 1.0: from 1.0 on it always brings the client of the hub's chunk store (xet), which took a sixth of
+//! the time of a whole build. The hub serves the same files over plain HTTP.
+//!
+//! hf-hub has no time-outs: a network that swallows packets would hold the start for minutes. So a first small request
+//! must be answered soon, and after it some bytes must keep coming. All files are of the one commit that this request
+//! named, even if the revision moves meanwhile.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+mod environment;
+mod failure;
+mod listing;
+
+use std::path::Path;
 use std::time::Duration;
 
-use hf_hub::progress::{DownloadEvent, FileProgress, Progress, ProgressEvent, ProgressHandler};
-use hf_hub::{HFClient, HFClientBuilder, HFError, HFRepository, RepoTypeModel};
+use hf_hub::api::tokio::{Api, ApiBuilder, ApiError, ApiRepo, Progress};
+use hf_hub::{Cache as HubCache, Repo, RepoType};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::environment::Environment;
+use self::failure::{chain, problem};
+use self::listing::Listing;
 use super::cache::{Cache, Snapshot};
 use super::error::{LocateError, Reason};
 use super::layout;
-use super::layout::Kind;
 use super::options::Options;
 use super::origin::Event;
 
@@ -25,45 +34,45 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without bytes after which a download has failed. It is longer than any pause of a live download.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Attempts after the first one, within `ANSWER_TIMEOUT`: enough for a lost packet.
+/// Attempts after the first for a request that cannot be sent, and for a file whose download breaks off. A later attempt
+/// goes on where the earlier one ended.
 const RETRIES: usize = 2;
 
-/// Tries for a file that another client of the cache (Python) has locked. hf-hub waits 10 s for each, so ten minutes in
-/// all.
-const LOCKED_TRIES: usize = 60;
+/// Another process may hold hf-hub's lock of a file, for which hf-hub waits 5 s: ten minutes in all.
+const LOCKED_TRIES: usize = 120;
 
-/// The hub that the environment describes.
-#[derive(Debug)]
+/// The hub as the environment describes it.
 pub(super) struct Hub {
-    client: HFClient,
+    environment: Environment,
+    api: Api,
     answer_timeout: Duration,
 }
 
 impl Hub {
-    /// Reads endpoint, token and cache from `HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_CACHE` and `HF_HOME`. No request is
-    /// made.
+    /// Endpoint, token and cache from the variables of [`Environment`]; no request is made.
     pub(super) fn from_environment() -> Result<Self, LocateError> {
-        Self::new(HFClient::builder(), ANSWER_TIMEOUT)
+        Self::new(Environment::read(), ANSWER_TIMEOUT)
     }
 
-    fn new(builder: HFClientBuilder, answer_timeout: Duration) -> Result<Self, LocateError> {
-        let client = builder
-            .user_agent(concat!("cognate/", env!("CARGO_PKG_VERSION")))
-            .retry_max_attempts(RETRIES)
+    fn new(environment: Environment, answer_timeout: Duration) -> Result<Self, LocateError> {
+        let api = ApiBuilder::from_cache(HubCache::new(environment.cache.clone()))
+            .with_endpoint(environment.endpoint.clone())
+            .with_token(environment.token.clone())
+            .with_user_agent("cognate", env!("CARGO_PKG_VERSION"))
             .build()
             .map_err(|error| LocateError::Client { problem: chain(&error) })?;
-        Ok(Self { client, answer_timeout })
+        Ok(Self { environment, api, answer_timeout })
     }
 
     pub(super) fn endpoint(&self) -> &str {
-        self.client.endpoint()
+        &self.environment.endpoint
     }
 
     pub(super) fn cache_directory(&self) -> &Path {
-        self.client.cache_dir()
+        &self.environment.cache
     }
 
-    /// Downloads the missing files of a model into the cache. Blocks. `events` gets the bytes.
+    /// Downloads the missing files of a model into the cache. Blocks; `events` gets the bytes.
     pub(super) fn fetch(&self, wanted: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, Reason> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -77,155 +86,133 @@ impl Hub {
 
     async fn download(&self, wanted: &Options, events: &mut dyn FnMut(Event<'_>)) -> Result<Snapshot, Reason> {
         let (id, revision, kind) = (&wanted.source, wanted.revision(), &wanted.kind);
-        let (owner, name) = hf_hub::split_id(id);
-        let repository = self.client.model(owner, name);
-        self.ask(&repository, revision).await?;
-        let directory = transfer(&repository, revision, kind, events).await?;
+        let listing = self.ask(id, revision).await?;
+        let files = listing.matching(&kind.patterns())?;
+        let (at_commit, cached) = self.repository(id, &listing.commit);
+        let directory = cached.pointer_path(&listing.commit);
+        let mut report = Report { done: 0, total: files.iter().map(|file| file.size).sum(), events };
+        for file in &files {
+            if !directory.join(&file.name).exists() {
+                transfer(&at_commit, &file.name, &mut report).await?;
+            }
+            report.finish(file.size);
+        }
+        self.repository(id, revision).1.create_ref(&listing.commit).map_err(|error| Reason::Hub {
+            problem: format!("{revision} cannot be noted in the cache {}: {error}", self.cache_directory().display()),
+        })?;
         kind.check_complete(&directory).map_err(Reason::Incomplete)?;
-        let commit = directory.file_name().and_then(|name| name.to_str()).unwrap_or(revision).to_owned();
         if kind.has_modules() && !directory.join(layout::MODULES).is_file() {
-            Cache::new(self.cache_directory(), kind.clone()).record_absence(id, &commit, layout::MODULES)?;
+            Cache::new(self.cache_directory(), kind.clone()).record_absence(id, &listing.commit, layout::MODULES)?;
         }
-        Ok(Snapshot { revision: commit, directory })
+        Ok(Snapshot { revision: listing.commit, directory })
     }
 
-    /// Checks that the hub answers and has the revision.
-    async fn ask(&self, repository: &HFRepository<RepoTypeModel>, revision: &str) -> Result<(), Reason> {
-        match tokio::time::timeout(self.answer_timeout, repository.revision_exists().revision(revision).send()).await {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Reason::NotOnHub { revision: revision.to_owned() }),
-            Ok(Err(error)) => Err(problem(&error)),
-            Err(_) => Err(Reason::NoAnswer(self.answer_timeout)),
-        }
+    fn repository(&self, id: &str, revision: &str) -> (ApiRepo, hf_hub::CacheRepo) {
+        let repo = Repo::with_revision(id.to_owned(), RepoType::Model, revision.to_owned());
+        (self.api.repo(repo.clone()), HubCache::new(self.environment.cache.clone()).repo(repo))
     }
-}
 
-/// Downloads the files. Returns the folder of the snapshot.
-async fn transfer(
-    repository: &HFRepository<RepoTypeModel>,
-    revision: &str,
-    kind: &Kind,
-    events: &mut dyn FnMut(Event<'_>),
-) -> Result<PathBuf, Reason> {
-    let mut result = Err(Reason::Stalled(STALL_TIMEOUT));
-    for _ in 0..LOCKED_TRIES {
-        let (sender, mut reports) = mpsc::unbounded_channel();
-        let download = repository
-            .snapshot_download()
-            .revision(revision)
-            .allow_patterns(kind.patterns())
-            .progress(Progress::new(Reporter(sender)))
-            .send();
-        tokio::pin!(download);
-        let mut bytes = Bytes::default();
-        let mut alive = Instant::now();
-        // Returns whether bytes have moved: the chunk store reports ten times a second in any case.
-        let mut report = |event| {
-            let moved = bytes.add(&event);
-            if moved {
-                events(Event::Bytes { done: bytes.done(), total: bytes.total });
-            }
-            moved
-        };
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut download => break outcome,
-                Some(event) = reports.recv() => {
-                    if report(event) {
-                        alive = Instant::now();
+    /// The files of a revision, if the hub is there and has it.
+    async fn ask(&self, id: &str, revision: &str) -> Result<Listing, Reason> {
+        let (repository, _) = self.repository(id, revision);
+        let asked = async {
+            let mut failed = 0;
+            loop {
+                match repository.info_request().query(&[("blobs", "true")]).send().await {
+                    Ok(response) if response.status().as_u16() == 404 => {
+                        return Err(Reason::NotOnHub { revision: revision.to_owned() });
                     }
+                    Ok(response) => return listing::read(response.error_for_status().map_err(problem)?).await,
+                    Err(error) if error.is_connect() && failed < RETRIES => failed += 1,
+                    Err(error) => return Err(problem(error)),
                 }
-                () = tokio::time::sleep_until(alive + STALL_TIMEOUT) => return Err(Reason::Stalled(STALL_TIMEOUT)),
             }
         };
-        while let Ok(event) = reports.try_recv() {
-            report(event);
-        }
-        match outcome {
-            Ok(directory) => return Ok(directory),
-            Err(error @ HFError::CacheLockTimeout { .. }) => {
-                events(Event::Waiting);
-                result = Err(problem(&error));
+        tokio::time::timeout(self.answer_timeout, asked).await.unwrap_or(Err(Reason::NoAnswer(self.answer_timeout)))
+    }
+}
+
+/// Downloads one file, again where the connection breaks or another process has the file.
+async fn transfer(repository: &ApiRepo, name: &str, report: &mut Report<'_>) -> Result<(), Reason> {
+    let (mut broken, mut locked) = (0, 0);
+    loop {
+        match attempt(repository, name, report).await? {
+            Ok(()) => return Ok(()),
+            Err(ApiError::LockAcquisition(_)) if locked < LOCKED_TRIES => {
+                locked += 1;
+                (report.events)(Event::Waiting);
             }
-            Err(error) => return Err(problem(&error)),
-        }
-    }
-    result
-}
-
-/// Carries hf-hub's reports to the thread of the caller.
-struct Reporter(mpsc::UnboundedSender<DownloadEvent>);
-
-impl ProgressHandler for Reporter {
-    fn on_progress(&self, event: &ProgressEvent) {
-        if let ProgressEvent::Download(event) = event {
-            // The receiver is gone if the download was given up.
-            self.0.send(event.clone()).ok();
+            // An answer with a status is an answer; only a broken connection may do better the next time.
+            Err(ApiError::RequestError(error)) if error.status().is_none() && broken < RETRIES => broken += 1,
+            Err(error) => return Err(problem(error)),
         }
     }
 }
 
-/// The sum of hf-hub's reports, which come file by file.
-#[derive(Default)]
-struct Bytes {
+/// One attempt, which ends when nothing has moved for [`STALL_TIMEOUT`].
+async fn attempt(repository: &ApiRepo, name: &str, report: &mut Report<'_>) -> Result<Result<(), ApiError>, Reason> {
+    let (sender, mut received) = mpsc::unbounded_channel();
+    let download = repository.download_with_progress(name, Received(sender));
+    tokio::pin!(download);
+    let (mut bytes, mut alive) = (0, Instant::now());
+    loop {
+        tokio::select! {
+            outcome = &mut download => return Ok(outcome.map(drop)),
+            Some(more) = received.recv() => {
+                (bytes, alive) = (bytes + more as u64, Instant::now());
+                report.moved(bytes);
+            }
+            () = tokio::time::sleep_until(alive + STALL_TIMEOUT) => return Err(Reason::Stalled(STALL_TIMEOUT)),
+        }
+    }
+}
+
+/// Carries the bytes that hf-hub's tasks receive to the thread of the caller.
+#[derive(Clone)]
+struct Received(mpsc::UnboundedSender<usize>);
+
+impl Progress for Received {
+    async fn init(&mut self, _size: usize, _filename: &str) {}
+
+    async fn update(&mut self, size: usize) {
+        // The receiver is gone when the download was given up; then nobody wants to know.
+        self.0.send(size).ok();
+    }
+
+    async fn finish(&mut self) {}
+}
+
+/// Sums the bytes of all files for the caller's progress bar.
+struct Report<'a> {
+    /// Bytes of the files that are complete.
+    done: u64,
     total: u64,
-    files: HashMap<String, u64>,
+    events: &'a mut dyn FnMut(Event<'_>),
 }
 
-impl Bytes {
-    /// Adds a report. Returns whether bytes have moved.
-    fn add(&mut self, event: &DownloadEvent) -> bool {
-        let before = (self.done(), self.total);
-        match event {
-            // The whole announces itself first, and then each file. The whole is the largest.
-            DownloadEvent::Start { total_bytes, .. } => self.total = self.total.max(*total_bytes),
-            DownloadEvent::Progress { files } => {
-                for FileProgress { filename, bytes_completed, .. } in files {
-                    self.files.insert(filename.clone(), *bytes_completed);
-                }
-            }
-            // The aggregate counts files of the chunk store, which also report themselves.
-            DownloadEvent::AggregateProgress { .. } | DownloadEvent::Complete => {}
-        }
-        before != (self.done(), self.total)
+impl Report<'_> {
+    /// `bytes` of the present file are there.
+    fn moved(&mut self, bytes: u64) {
+        (self.events)(Event::Bytes { done: (self.done + bytes).min(self.total), total: self.total });
     }
 
-    fn done(&self) -> u64 {
-        self.files.values().sum::<u64>().min(self.total)
+    /// The present file of `size` bytes is complete.
+    fn finish(&mut self, size: u64) {
+        self.moved(size);
+        self.done += size;
     }
-}
-
-/// Describes a failed request.
-fn problem(error: &HFError) -> Reason {
-    let problem = match error {
-        // Its text and that of its cause are the address, twice. The causes below them say what failed.
-        HFError::Request { source, .. } => std::error::Error::source(source).map_or_else(|| chain(source), chain),
-        other => chain(other),
-    };
-    Reason::Hub { problem }
-}
-
-/// Writes an error and its causes in one line. The first says "request error", and the last has the reason.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
 impl Hub {
     /// Makes a hub where nothing listens, with its cache in `cache`.
     pub(super) fn nowhere(cache: &Path) -> Self {
-        let builder = HFClient::builder().endpoint("http://127.0.0.1:1").token("none").cache_dir(cache);
-        Self::new(builder, ANSWER_TIMEOUT).expect("the address is one")
+        Self::at("http://127.0.0.1:1", cache, ANSWER_TIMEOUT)
+    }
+
+    fn at(endpoint: &str, cache: &Path, answer_timeout: Duration) -> Self {
+        let environment = Environment { endpoint: endpoint.to_owned(), cache: cache.to_owned(), token: None };
+        Self::new(environment, answer_timeout).expect("the address is one")
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Options {
     /// The settings of each connection.
     pub connection: ConnectionOptions,
     /// Bytes that requests in transit, decoded messages and answers may take together. Higher: more large calls at a
-    /// time, more memory. The engine shares this budget ([`crate::rpc`]).
+    /// time, more memory. The engine shares this budget ([`Engine`]).
     pub message_budget: ByteBudget,
     /// Time for calls to finish after a stop; then they are cut off.
     pub drain_timeout: Duration,

@@ -7,6 +7,7 @@ mod classify;
 mod clients;
 mod command_line;
 mod data_directory;
+mod documentation;
 mod documents;
 mod durability;
 mod embed;

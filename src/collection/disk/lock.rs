@@ -17,7 +17,7 @@ const LONGEST: u64 = 16;
 
 /// Time to wait for the lock. Its holder may be gone already: the memory of a large process is freed before its
 /// files are closed, and a starting child process has copies of its parent's files until it executes its program.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// Interval of attempts.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
 

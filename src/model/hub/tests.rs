@@ -2,10 +2,12 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::json;
 
+use super::super::layout::Kind;
 use super::super::tests::write_model;
 use super::*;
 
@@ -28,35 +30,40 @@ fn serve(model: PathBuf) -> String {
     address
 }
 
-/// Answers a request as the hub's API does.
+/// One request, one response, as the hub gives it: a list of files, or a range of one file's bytes.
 fn answer(model: &Path, mut stream: &TcpStream) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(request) = lines.next() else { return };
-    let _headers = lines.take_while(|line| !line.is_empty()).count();
-    let mut words = request.split_whitespace();
-    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let target = request.split_whitespace().nth(1).unwrap();
     let path = target.split('?').next().unwrap();
-    let file = path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/")).map(|file| model.join(file));
-    let body = match path {
-        "/api/models/owner/name/revision/main" => Some(json!({"id": "owner/name", "sha": COMMIT}).to_string().into()),
-        path if path == format!("/api/models/owner/name/tree/{COMMIT}") => Some(tree(model).to_string().into()),
-        _ => file.and_then(|file| std::fs::read(file).ok()),
+    let mut about = format!("connection: close\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n", path.replace('/', "_"));
+    let (status, body) = if path == "/api/models/owner/name/revision/main" {
+        ("200 OK", json!({ "id": "owner/name", "sha": COMMIT, "siblings": files(model) }).to_string().into())
+    } else if let Some(file) = path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/"))
+        && let Ok(bytes) = std::fs::read(model.join(file))
+    {
+        let (first, last) = range(&headers);
+        let last = last.min(bytes.len() - 1);
+        about += &format!("content-range: bytes {first}-{last}/{}\r\n", bytes.len());
+        ("206 Partial Content", bytes[first..=last].to_vec())
+    } else {
+        ("404 Not Found", Vec::new())
     };
-    let (status, body) = body.map_or(("404 Not Found", Vec::new()), |body| ("200 OK", body));
-    let head = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\
-         etag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n\r\n",
-        body.len(),
-        path.replace('/', "_"),
-    );
+    let head = format!("HTTP/1.1 {status}\r\n{about}content-length: {}\r\n\r\n", body.len());
     // A client may be gone.
     stream.write_all(head.as_bytes()).ok();
-    if method == "GET" {
-        stream.write_all(&body).ok();
-    }
+    stream.write_all(&body).ok();
 }
 
-fn tree(model: &Path) -> serde_json::Value {
+/// The first and the last byte that a request asks for.
+fn range(headers: &[String]) -> (usize, usize) {
+    let range = headers.iter().find_map(|line| line.strip_prefix("range: bytes=")).expect("hf-hub asks for ranges");
+    let (first, last) = range.split_once('-').unwrap();
+    (first.parse().unwrap(), last.parse().unwrap())
+}
+
+fn files(model: &Path) -> serde_json::Value {
     let mut folders = vec![model.to_owned()];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -66,15 +73,14 @@ fn tree(model: &Path) -> serde_json::Value {
                 continue;
             }
             let name = path.strip_prefix(model).unwrap().to_str().unwrap();
-            files.push(json!({"type": "file", "oid": "0", "size": path.metadata().unwrap().len(), "path": name}));
+            files.push(json!({ "rfilename": name, "size": path.metadata().unwrap().len() }));
         }
     }
     files.into()
 }
 
 fn hub(endpoint: String, cache: &Path) -> Hub {
-    let builder = HFClient::builder().endpoint(endpoint).token("none").cache_dir(cache);
-    Hub::new(builder, ANSWER_TIMEOUT).unwrap()
+    Hub::at(&endpoint, cache, ANSWER_TIMEOUT)
 }
 
 /// Makes a folder with `model/`, a whole model, and `cache/`.
@@ -169,8 +175,8 @@ fn a_hub_that_does_not_answer_is_given_up_soon() {
     let root = folder();
     // The system accepts connections, and the test never does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut hub = hub(format!("http://{}", silent.local_addr().unwrap()), root.path());
-    hub.answer_timeout = Duration::from_millis(200);
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let hub = Hub::at(&address, root.path(), Duration::from_millis(200));
     let started = Instant::now();
     let error = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap_err();
     assert!(matches!(error, Reason::NoAnswer(_)), "{error}");
@@ -193,20 +199,16 @@ async fn fetching_works_from_a_blocking_thread_of_an_async_program() {
 }
 
 #[test]
-fn each_byte_is_counted_once_however_often_it_is_reported() {
-    let file = |filename: &str, bytes_completed| FileProgress {
-        filename: filename.to_owned(),
-        bytes_completed,
-        total_bytes: 50,
-        status: hf_hub::progress::FileStatus::InProgress,
-    };
-    let aggregate = DownloadEvent::AggregateProgress { bytes_completed: 40, total_bytes: 50, bytes_per_sec: None };
-    let mut bytes = Bytes::default();
-    assert!(bytes.add(&DownloadEvent::Start { total_files: 2, total_bytes: 100 }));
-    assert!(bytes.add(&DownloadEvent::Progress { files: vec![file("a", 4)] }));
-    assert!(bytes.add(&DownloadEvent::Progress { files: vec![file("a", 10), file("b", 40)] }));
-    assert!(!bytes.add(&aggregate), "the same bytes");
-    assert!(!bytes.add(&DownloadEvent::Progress { files: vec![file("b", 40)] }), "nothing has moved");
-    assert!(!bytes.add(&DownloadEvent::Start { total_files: 1, total_bytes: 50 }));
-    assert_eq!((bytes.done(), bytes.total), (50, 100));
+fn a_second_fetch_downloads_only_the_files_that_are_missing() {
+    let root = folder();
+    let cache = root.path().join("cache");
+    let hub = hub(serve(root.path().join("model")), &cache);
+    let first = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap();
+    // The hub has another text under the same commit now, which no true hub does: who asks again would see it.
+    std::fs::write(root.path().join("model/config.json"), "changed").unwrap();
+    std::fs::remove_file(first.directory.join("tokenizer.json")).unwrap();
+    let second = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap();
+    assert_eq!(first, second);
+    assert!(second.directory.join("tokenizer.json").exists());
+    assert_ne!(std::fs::read_to_string(second.directory.join("config.json")).unwrap(), "changed");
 }

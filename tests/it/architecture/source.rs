@@ -28,7 +28,7 @@ struct Module {
     is_test: bool,
     children: BTreeSet<String>,
     items: BTreeSet<String>,
-    /// By the name that it has here.
+    /// The imports, by their local names.
     imports: BTreeMap<String, Names>,
     globs: Vec<Names>,
 }

@@ -1,0 +1,53 @@
+//! The documents: every file that they link to or name is there.
+
+use std::path::{Path, PathBuf};
+
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let in_docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let at_the_top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name));
+    at_the_top.into_iter().chain(in_docs.filter(|path| path.extension().is_some_and(|ext| ext == "md"))).collect()
+}
+
+/// The targets of `[text](target)` that are files, relative to the document; anchors are cut off.
+fn links(text: &str) -> impl Iterator<Item = &str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://")).filter_map(|target| target.split('#').next())
+}
+
+/// Names such as `src/main.rs`, relative to the root: in backquotes, of the folders of the sources.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let folders = ["src/", "tests/", "benches/", "docs/", "proto/", "models/", "examples/"];
+    quoted
+        .filter(move |name| folders.iter().any(|folder| name.starts_with(folder)))
+        // Patterns, placeholders, and names with arguments are no names of files.
+        .filter(|name| !name.contains([' ', '*', '<', '{', ':']) && !name.chars().any(|c| c.is_ascii_uppercase()))
+}
+
+#[test]
+fn every_link_and_every_name_of_a_file_leads_to_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let folder = document.parent().unwrap();
+        let linked = links(&text).map(|link| (link, folder.join(link)));
+        for (name, path) in linked.chain(names(&text).map(|name| (name, root.join(name)))) {
+            found += 1;
+            if !path.exists() {
+                missing.push(format!("{}: {name}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
+    assert!(found > 100, "{found}");
+}
+
+#[test]
+fn links_and_names_are_found() {
+    let text = "a [link](docs/x.md#part), [one](https://example.org/), `src/a.rs`, `src/FILE`, `cognate x`, `src/`";
+    assert_eq!(links(text).collect::<Vec<_>>(), ["docs/x.md"]);
+    assert_eq!(names(text).collect::<Vec<_>>(), ["src/a.rs", "src/"]);
+}
