@@ -206,7 +206,7 @@ impl Report {
         writeln!(out, "cognate {}  {source}  ({}, {threads})", self.version, self.cpu)?;
         writeln!(
             out,
-            "{} vectors of {} dimensions, {} bytes each, {} in addition to the row in f32",
+            "{} vectors of {} dimensions, {} bytes each, {} beside the row in f32",
             count(self.documents),
             self.dimensions,
             count(self.bytes_per_vector.round() as usize),

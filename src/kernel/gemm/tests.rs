@@ -64,10 +64,10 @@ fn apply(linear: &Linear, x: &LayerInput, residual: Option<&Matrix>) -> Matrix {
 
 /// The numbers of x that the product reads.
 fn read_x(level: Level, format: NumberFormat, x: &LayerInput, row: usize) -> Vec<f64> {
-    let values = x.f32.row(row).iter().enumerate();
+    let values = x.f32.row(row);
     match format {
-        NumberFormat::Int8 => values.map(|(col, _)| restored(level, &x.int8, row, col).1.into()).collect(),
-        NumberFormat::F32 | NumberFormat::SplitBf16 => values.map(|(_, &x)| x.into()).collect(),
+        NumberFormat::Int8 => (0..values.len()).map(|col| restored(level, &x.int8, row, col).1.into()).collect(),
+        NumberFormat::F32 | NumberFormat::SplitBf16 => values.iter().map(|&x| x.into()).collect(),
     }
 }
 
