@@ -146,8 +146,8 @@ fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, refused_con
             refused_connections,
             %address,
             max_connections_per_address = limits.per_address,
-            "connections of one address are refused: it has max_connections_per_address open; raise it, or \
-             max_connections if it is auto"
+            "connections of one address are refused: it has max_connections_per_address open; raise it, or, if it is \
+             auto, max_connections or the limit of open files that this follows"
         ),
     }
 }
