@@ -146,6 +146,12 @@ def check_a_compressed_call_is_answered_alike(channel, stub):
     assert [len(response.results) for response in stream] == [200]
 
 
+def check_thousands_of_short_messages_are_no_flood(channel, stub):
+    # grpc-core acknowledges each answer with up to three frames.
+    requests = (pb.EmbedRequest(texts=["x"], dimensions=1) for _ in range(6_000))
+    assert sum(1 for _ in stub.EmbedStream(requests, timeout=TIMEOUT)) == 6_000
+
+
 def check_a_stream_is_answered_in_order_and_outlives_wrong_requests(channel, stub):
     def requests():
         for number in range(60):
