@@ -31,7 +31,7 @@
 //!
 //! let index = Index::new(2, Options::default());
 //! let slots = index.insert(&[Arc::from([1.0, 0.0]), Arc::from([0.6, 0.8])]);
-//! let nearest = index.search(&[0.0, 1.0], 1, Effort::Exact, &Stop::new())?;
+//! let nearest = index.search(&[0.0, 1.0], 1, Effort::Exact, &Stop::never())?;
 //! assert_eq!(nearest[0].slot, slots[1]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
