@@ -1,10 +1,10 @@
-//! Gets a model from the hub, or from a mirror of it, through hf-hub. The only file that names that crate.
+//! Gets a model from the hub, or from a mirror of it, through hf-hub. Only this file uses that crate.
 //!
-//! hf-hub 0.5 and not 1.0: from 1.0 on it always brings the client of the hub's chunk store (xet), which took a sixth of
-//! the time of a whole build. The hub serves the same files over plain HTTP.
+//! hf-hub 0.5 and not 1.0: from 1.0 on it always brings the client of the hub's chunk store (xet), a sixth of the time
+//! of a whole build. The hub serves the same files over plain HTTP.
 //!
-//! hf-hub has no time-outs: a network that swallows packets would hold the start for minutes. So a first small request
-//! must be answered soon, and after it some bytes must keep coming. All files are of the one commit that this request
+//! hf-hub has no time-outs: a network that drops packets would stop the start for minutes. So a first small request
+//! must be answered soon, and after it bytes must keep coming. All files belong to the one commit that this request
 //! named, even if the revision moves meanwhile.
 
 mod environment;
@@ -34,8 +34,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time without bytes after which a download has failed. It is longer than any pause of a live download.
 const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Attempts after the first for a request that cannot be sent, and for a file whose download breaks off. A later attempt
-/// goes on where the earlier one ended.
+/// Attempts after the first one, for a request that cannot be sent and for a file whose download breaks off. A later
+/// attempt goes on where the earlier one ended.
 const RETRIES: usize = 2;
 
 /// Another process may hold hf-hub's lock of a file, for which hf-hub waits 5 s: ten minutes in all.
