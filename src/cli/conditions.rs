@@ -3,7 +3,7 @@
 use crate::wire::Filter;
 use crate::wire::filter::{Condition, List};
 
-/// Joins conditions that must all hold; `None` if there are none. The server parses their text.
+/// Joins conditions that must all hold; `None` without conditions. The server parses their text.
 pub fn all(conditions: &[String]) -> Option<Filter> {
     let filter = |text: &String| Filter { condition: Some(Condition::Text(text.clone())) };
     match conditions {

@@ -1,6 +1,6 @@
 //! Gets a model from the hub, or from a mirror of it, through hf-hub. Only this file uses that crate.
 //!
-//! hf-hub 0.5 and not 1.0: from 1.0 on it always brings the client of the hub's chunk store (xet), a sixth of the time
+//! hf-hub 0.5 and not 1.0: from 1.0 on it always brings the client of the hub's chunk store (xet), a tenth of the time
 //! of a whole build. The hub serves the same files over plain HTTP.
 //!
 //! hf-hub has no time-outs: a network that drops packets would stop the start for minutes. So a first small request

@@ -56,7 +56,7 @@ const TOKENIZER: [&str; 7] = [
 /// The settings that matter.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct TransformerSettings {
-    /// The file that was read, or the usual path if there is none.
+    /// The file that was read, or the usual path if no file was found.
     pub path: PathBuf,
     /// Maximum tokens of a text, from the first of `processing_kwargs`, `tokenizer_args` and `max_seq_length` that has
     /// it.

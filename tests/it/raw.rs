@@ -24,7 +24,7 @@ pub struct Raw {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub http: u16,
-    /// The gRPC status; `None` if there is none.
+    /// The gRPC status; `None` if it is missing.
     pub grpc: Option<i32>,
     pub message: String,
     pub bytes: usize,

@@ -1,4 +1,4 @@
-//! A record of a file, with its document or the reason why there is none.
+//! A record of a file, with its document or the error of the record.
 
 use super::error::Bad;
 use super::options::Options;
@@ -13,7 +13,7 @@ pub struct Record {
     pub end: u64,
     /// The text of the record in the file, without its line end; only a part if it is too long.
     pub raw: String,
-    /// The document, or the reason why there is none.
+    /// The document, or the error of the record.
     pub document: Result<Document, Bad>,
     /// The changes from the record to the document.
     pub remarks: Remarks,

@@ -46,7 +46,7 @@ impl Path {
         }
     }
 
-    /// Makes a path of these keys; `None` if there are none.
+    /// Makes a path of these keys; `None` without keys.
     pub fn new(keys: Vec<String>) -> Option<Self> {
         (!keys.is_empty()).then_some(Self(keys))
     }
