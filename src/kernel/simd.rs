@@ -6,22 +6,21 @@
 //! and these operations must be `#[inline(always)]`: a function that is not inlined is compiled without the
 //! instruction set.
 
-/// An instruction on values only, in a function of a token.
-#[cfg(target_arch = "x86_64")]
-macro_rules! op {
-    ($instruction:expr) => {
-        // SAFETY: the token `self` exists, so the processor has these instructions, and no memory is touched.
-        unsafe { $instruction }
-    };
-}
-
-/// Operations of [`Simd`] that are one instruction on vectors.
+/// Defines operations of [`Simd`] by an instruction on values, or with `unsafe` on memory.
 #[cfg(target_arch = "x86_64")]
 macro_rules! operations {
-    ($($name:ident($($x:ident),*) = $instruction:expr;)*) => {$(
+    ($(fn $name:ident($($x:ident: $of:ty),*) -> $result:ty = $instruction:expr;)*) => {$(
         #[inline(always)]
-        fn $name(self, $($x: Self::V),*) -> Self::V {
-            op!($instruction)
+        fn $name(self, $($x: $of),*) -> $result {
+            // SAFETY: the token `self` exists, so the processor has these instructions, and no memory is touched.
+            unsafe { $instruction }
+        }
+    )*};
+    ($(unsafe fn $name:ident($($x:ident: $of:ty),*) $(-> $result:ty)? = $instruction:expr;)*) => {$(
+        #[inline(always)]
+        unsafe fn $name(self, $($x: $of),*) $(-> $result)? {
+            // SAFETY: as above. The caller guarantees the memory, and no alignment is assumed.
+            unsafe { $instruction }
         }
     )*};
 }
@@ -34,6 +33,8 @@ mod dispatch;
 mod portable;
 
 pub use dispatch::{run, run_words};
+
+use crate::machine::cpu::Level;
 
 /// The operations of one instruction set on vectors of [`Simd::LANES`] f32.
 pub trait Simd: Copy {
@@ -56,11 +57,19 @@ pub trait Simd: Copy {
     /// Puts `value` into every lane.
     fn splat(self, value: f32) -> Self::V;
     /// Loads the first `LANES` values; panics if there are fewer.
-    fn load(self, from: &[f32]) -> Self::V;
+    #[inline(always)]
+    fn load(self, from: &[f32]) -> Self::V {
+        // SAFETY: the slice was cut to `LANES` f32.
+        unsafe { self.load_at(from[..Self::LANES].as_ptr()) }
+    }
     /// Loads at most `LANES` values, and `fill` into the lanes after them.
     fn load_or(self, from: &[f32], fill: f32) -> Self::V;
     /// Stores into the first `LANES` elements; panics if there are fewer.
-    fn store(self, v: Self::V, to: &mut [f32]);
+    #[inline(always)]
+    fn store(self, v: Self::V, to: &mut [f32]) {
+        // SAFETY: the slice was cut to `LANES` f32.
+        unsafe { self.store_at(v, to[..Self::LANES].as_mut_ptr()) }
+    }
     /// Stores the first `to.len()` lanes, at most `LANES`.
     fn store_first(self, v: Self::V, to: &mut [f32]);
 
@@ -151,6 +160,30 @@ pub trait Kernel {
     type Output;
     /// Computes the result. Implementations are `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// The size of a level's vectors.
+#[derive(Default)]
+pub(super) struct VectorSize {
+    /// [`Simd::LANES`]
+    pub lanes: usize,
+    /// [`Simd::WORD`]
+    pub word: usize,
+}
+
+impl VectorSize {
+    pub(super) fn of(level: Level) -> Self {
+        run_words(level, Self::default())
+    }
+}
+
+impl Kernel for VectorSize {
+    type Output = Self;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Self {
+        Self { lanes: S::LANES, word: S::WORD }
+    }
 }
 
 #[cfg(test)]

@@ -46,8 +46,3 @@ pub(super) struct Block {
     /// At least 1.
     pub ahead_lines: usize,
 }
-
-/// Cuts rows into blocks: (first row, rows).
-pub(super) fn row_blocks(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..rows).step_by(BLOCK).map(move |first| (first, BLOCK.min(rows - first)))
-}

@@ -8,7 +8,7 @@ use super::split_bf16::{self, SplitBf16};
 use crate::kernel::activation::Activation;
 use crate::kernel::matrix::{Matrix, SharedMatrix};
 use crate::kernel::norm::LayerNorm;
-use crate::kernel::simd::{Kernel, Simd, run_words};
+use crate::kernel::simd::{Kernel, Simd, VectorSize, run_words};
 use crate::machine::cpu::Level;
 use crate::machine::team::Leader;
 
@@ -71,7 +71,7 @@ impl<'a> ColumnEpilogue<'a> {
         let (rows, cols) = (x.rows(), x.cols());
         let to = match to {
             Conversion::Nothing => Target::Nothing,
-            Conversion::Int8(q) => Target::Int8(q.target(rows, cols, run_words(level, WordSize))),
+            Conversion::Int8(q) => Target::Int8(q.target(rows, cols, VectorSize::of(level).word)),
             Conversion::SplitBf16(p) => Target::SplitBf16(p.target(rows, cols)),
         };
         Self { level, before, x: x.shared(), to }
@@ -86,18 +86,6 @@ impl<'a> ColumnEpilogue<'a> {
     /// normalisation needs all of them. No two calls share elements.
     pub(in crate::kernel) fn apply(&self, rows: Range<usize>, columns: Range<usize>) {
         run_words(self.level, Part { rows, columns, before: self.before, x: self.x, to: self.to });
-    }
-}
-
-/// Numbers per word.
-pub(in crate::kernel) struct WordSize;
-
-impl Kernel for WordSize {
-    type Output = usize;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> usize {
-        S::WORD
     }
 }
 

@@ -10,10 +10,12 @@ use super::bf16x3::LinearBf16x3;
 use super::epilogue::{ColumnEpilogue, Conversion, InPlace};
 use super::f32;
 use super::int8::LinearInt8;
+use super::panels::{Layer as _, Product};
 use super::quantise::{GROUP, Quantised};
 use super::split_bf16::SplitBf16;
 use crate::kernel::activation::Activation;
 use crate::kernel::matrix::{Matrix, SharedMatrix};
+use crate::kernel::simd::{run, run_words};
 use crate::machine::cpu::Level;
 use crate::machine::team::Leader;
 
@@ -80,22 +82,23 @@ impl Linear {
         }
     }
 
+    /// Columns of the result, and of a panel.
+    fn columns_and_width(&self) -> (usize, usize) {
+        match self {
+            Self::F32(layer) => (layer.packed().outputs, layer.packed().form.width),
+            Self::SplitBf16(layer) => (layer.packed().outputs, layer.packed().form.width),
+            Self::Int8(layer) => (layer.packed().outputs, layer.packed().form.width),
+        }
+    }
+
     /// Columns of the result.
     pub fn outputs(&self) -> usize {
-        match self {
-            Self::F32(layer) => layer.outputs(),
-            Self::SplitBf16(layer) => layer.outputs(),
-            Self::Int8(layer) => layer.outputs(),
-        }
+        self.columns_and_width().0
     }
 
     /// Columns that are computed together. Parts of the result begin at a multiple of this.
     pub(in crate::kernel) fn panel(&self) -> usize {
-        match self {
-            Self::F32(layer) => layer.panel(),
-            Self::SplitBf16(layer) => layer.panel(),
-            Self::Int8(layer) => layer.panel(),
-        }
+        self.columns_and_width().1
     }
 
     /// Computes `y = x · Wᵀ + b`, plus `residual` if given; x: [rows, inputs]; y becomes [rows, outputs]. The team of
@@ -137,7 +140,7 @@ impl Linear {
     }
 
     /// Computes some columns of [`Linear::apply`], from a multiple of [`Linear::panel`] to another one or the last
-    /// column. The rows of each tile go through `then` while they are in cache.
+    /// column. No other thread uses them. The rows of each tile go through `then` while they are in cache.
     pub(in crate::kernel) fn columns(
         &self,
         columns: Range<usize>,
@@ -147,9 +150,9 @@ impl Linear {
         then: Option<&ColumnEpilogue<'_>>,
     ) {
         match self {
-            Self::F32(layer) => layer.columns(columns, &x.f32, residual, y, then),
-            Self::SplitBf16(layer) => layer.columns(columns, &x.split_bf16, residual, y, then),
-            Self::Int8(layer) => layer.columns(columns, &x.int8, residual, y, then),
+            Self::F32(layer) => run(layer.level, Product { layer, columns, x: &x.f32, residual, y, then }),
+            Self::SplitBf16(layer) => run(Level::Amx, Product { layer, columns, x: &x.split_bf16, residual, y, then }),
+            Self::Int8(layer) => run_words(layer.level, Product { layer, columns, x: &x.int8, residual, y, then }),
         }
     }
 }

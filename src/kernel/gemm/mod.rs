@@ -7,7 +7,7 @@
 //! | `split_bf16`, `quantise` | x as two bf16 or as bytes |
 //! | `epilogue` | activation, norm and quantisation, right after a product |
 //! | `tile` | the register tile of f32, which attention uses too |
-//! | `panels` | rules that the three products share |
+//! | `panels` | packed weights, and the loop over them that the three products share |
 
 pub mod bf16x3;
 pub mod epilogue;

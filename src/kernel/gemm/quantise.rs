@@ -179,21 +179,13 @@ pub(in crate::kernel) mod tests {
     use super::*;
     use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
     use crate::kernel::matrix::filled;
-    use crate::kernel::simd::{Kernel, run_words};
+    use crate::kernel::simd::VectorSize;
     use crate::machine::cpu::{self, Level};
     use crate::machine::team::Leader;
 
     /// The byte of an element, and its dequantised value.
     pub(in crate::kernel) fn restored(level: Level, q: &Quantised, row: usize, col: usize) -> (u8, f32) {
-        struct WordSize;
-        impl Kernel for WordSize {
-            type Output = usize;
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) -> usize {
-                S::WORD
-            }
-        }
-        let word = run_words(level, WordSize);
+        let word = VectorSize::of(level).word;
         // Groups are whole words, so columns are adjacent across groups.
         let bits = q.words_from(row)[col / word] as u32 >> (32 / word * (col % word));
         let number = (bits & (u32::MAX >> (32 - 32 / word))) as u8;

@@ -54,28 +54,13 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
     }
 
     #[inline(always)]
-    fn splat(self, value: f32) -> Self::V {
-        op!(_mm256_set1_ps(value))
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[f32]) -> Self::V {
-        // SAFETY: the slice was cut to eight f32.
-        unsafe { self.load_at(from[..LANES].as_ptr()) }
-    }
-
-    #[inline(always)]
     fn load_or(self, from: &[f32], fill: f32) -> Self::V {
         let mask = first(from.len());
         // SAFETY: lanes outside the mask, beyond the slice, are not read.
-        let v = unsafe { _mm256_maskload_ps(from.as_ptr(), mask) };
-        op!(_mm256_blendv_ps(_mm256_set1_ps(fill), v, _mm256_castsi256_ps(mask)))
-    }
-
-    #[inline(always)]
-    fn store(self, v: Self::V, to: &mut [f32]) {
-        // SAFETY: the slice was cut to eight f32.
-        unsafe { self.store_at(v, to[..LANES].as_mut_ptr()) }
+        unsafe {
+            let v = _mm256_maskload_ps(from.as_ptr(), mask);
+            _mm256_blendv_ps(_mm256_set1_ps(fill), v, _mm256_castsi256_ps(mask))
+        }
     }
 
     #[inline(always)]
@@ -85,98 +70,49 @@ impl<const VNNI: bool> Simd for Avx2Fma<VNNI> {
         unsafe { _mm256_maskstore_ps(to.as_mut_ptr(), mask, v) }
     }
 
-    #[inline(always)]
-    unsafe fn load_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller guarantees eight f32; no alignment is assumed.
-        unsafe { _mm256_loadu_ps(from) }
+    operations! {
+        fn splat(value: f32) -> __m256 = _mm256_set1_ps(value);
+        fn add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
+        fn sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
+        fn mul(a: __m256, b: __m256) -> __m256 = _mm256_mul_ps(a, b);
+        fn div(a: __m256, b: __m256) -> __m256 = _mm256_div_ps(a, b);
+        fn mul_add(a: __m256, b: __m256, c: __m256) -> __m256 = _mm256_fmadd_ps(a, b, c);
+        fn min(a: __m256, b: __m256) -> __m256 = _mm256_min_ps(a, b);
+        fn max(a: __m256, b: __m256) -> __m256 = _mm256_max_ps(a, b);
+        fn round(v: __m256) -> __m256 = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+        fn times_two_to(v: __m256, n: __m256) -> __m256 = {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        };
+        fn sum(v: __m256) -> f32 = {
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        };
+        fn greatest(v: __m256) -> f32 = {
+            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        };
+        fn no_words() -> __m256i = _mm256_setzero_si256();
+        fn dot_words(sum: __m256i, x: __m256i, w: __m256i) -> __m256i =
+            if VNNI { _mm256_dpbusd_avx_epi32(sum, x, w) } else { _mm256_add_epi32(sum, _mm256_madd_epi16(x, w)) };
+        fn to_f32(v: __m256i) -> __m256 = _mm256_cvtepi32_ps(v);
     }
 
-    #[inline(always)]
-    unsafe fn splat_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller guarantees one f32.
-        unsafe { _mm256_broadcastss_ps(_mm_load_ss(from)) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_at(self, v: Self::V, to: *mut f32) {
-        // SAFETY: the caller guarantees eight f32; no alignment is assumed.
-        unsafe { _mm256_storeu_ps(to, v) }
+    operations! {
+        unsafe fn load_at(from: *const f32) -> __m256 = _mm256_loadu_ps(from);
+        unsafe fn splat_at(from: *const f32) -> __m256 = _mm256_broadcastss_ps(_mm_load_ss(from));
+        unsafe fn store_at(v: __m256, to: *mut f32) = _mm256_storeu_ps(to, v);
+        unsafe fn load_words_at(from: *const i32) -> __m256i = _mm256_loadu_si256(from.cast());
+        unsafe fn store_words_at(v: __m256i, to: *mut i32) = _mm256_storeu_si256(to.cast(), v);
+        unsafe fn splat_word_at(from: *const i32) -> __m256i = _mm256_set1_epi32(from.read_unaligned());
     }
 
     #[inline(always)]
     fn prefetch(self, address: *const f32) {
         // SAFETY: a prefetch of an invalid address has no effect.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-    }
-
-    operations! {
-        add(a, b) = _mm256_add_ps(a, b);
-        sub(a, b) = _mm256_sub_ps(a, b);
-        mul(a, b) = _mm256_mul_ps(a, b);
-        div(a, b) = _mm256_div_ps(a, b);
-        mul_add(a, b, c) = _mm256_fmadd_ps(a, b, c);
-        min(a, b) = _mm256_min_ps(a, b);
-        max(a, b) = _mm256_max_ps(a, b);
-        round(v) = _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
-    }
-
-    #[inline(always)]
-    fn times_two_to(self, v: Self::V, n: Self::V) -> Self::V {
-        op!({
-            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-            _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
-        })
-    }
-
-    #[inline(always)]
-    fn sum(self, v: Self::V) -> f32 {
-        op!({
-            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        })
-    }
-
-    #[inline(always)]
-    fn greatest(self, v: Self::V) -> f32 {
-        op!({
-            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn load_words_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller guarantees eight i32; no alignment is assumed.
-        unsafe { _mm256_loadu_si256(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
-        // SAFETY: the caller guarantees eight i32; no alignment is assumed.
-        unsafe { _mm256_storeu_si256(to.cast(), v) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller guarantees one i32.
-        unsafe { _mm256_set1_epi32(from.read_unaligned()) }
-    }
-
-    #[inline(always)]
-    fn no_words(self) -> Self::I {
-        op!(_mm256_setzero_si256())
-    }
-
-    #[inline(always)]
-    fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I {
-        if VNNI { op!(_mm256_dpbusd_avx_epi32(sum, x, w)) } else { op!(_mm256_add_epi32(sum, _mm256_madd_epi16(x, w))) }
-    }
-
-    #[inline(always)]
-    fn to_f32(self, v: Self::I) -> Self::V {
-        op!(_mm256_cvtepi32_ps(v))
     }
 
     #[inline(always)]

@@ -52,26 +52,9 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn splat(self, value: f32) -> Self::V {
-        op!(_mm512_set1_ps(value))
-    }
-
-    #[inline(always)]
-    fn load(self, from: &[f32]) -> Self::V {
-        // SAFETY: the slice was cut to sixteen f32.
-        unsafe { self.load_at(from[..LANES].as_ptr()) }
-    }
-
-    #[inline(always)]
     fn load_or(self, from: &[f32], fill: f32) -> Self::V {
         // SAFETY: lanes outside the mask, beyond the slice, are not read.
         unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(from.len()), from.as_ptr()) }
-    }
-
-    #[inline(always)]
-    fn store(self, v: Self::V, to: &mut [f32]) {
-        // SAFETY: the slice was cut to sixteen f32.
-        unsafe { self.store_at(v, to[..LANES].as_mut_ptr()) }
     }
 
     #[inline(always)]
@@ -80,83 +63,38 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
     }
 
-    #[inline(always)]
-    unsafe fn load_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller guarantees sixteen f32; no alignment is assumed.
-        unsafe { _mm512_loadu_ps(from) }
+    operations! {
+        fn splat(value: f32) -> __m512 = _mm512_set1_ps(value);
+        fn add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        fn sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        fn mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        fn div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fn mul_add(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fn min(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        fn max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        fn round(v: __m512) -> __m512 = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
+        fn times_two_to(v: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(v, n);
+        fn sum(v: __m512) -> f32 = _mm512_reduce_add_ps(v);
+        fn greatest(v: __m512) -> f32 = _mm512_reduce_max_ps(v);
+        fn no_words() -> __m512i = _mm512_setzero_si512();
+        fn dot_words(sum: __m512i, x: __m512i, w: __m512i) -> __m512i =
+            if VNNI { _mm512_dpbusd_epi32(sum, x, w) } else { _mm512_add_epi32(sum, _mm512_madd_epi16(x, w)) };
+        fn to_f32(v: __m512i) -> __m512 = _mm512_cvtepi32_ps(v);
     }
 
-    #[inline(always)]
-    unsafe fn splat_at(self, from: *const f32) -> Self::V {
-        // SAFETY: the caller guarantees one f32.
-        unsafe { _mm512_broadcastss_ps(_mm_load_ss(from)) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_at(self, v: Self::V, to: *mut f32) {
-        // SAFETY: the caller guarantees sixteen f32; no alignment is assumed.
-        unsafe { _mm512_storeu_ps(to, v) }
+    operations! {
+        unsafe fn load_at(from: *const f32) -> __m512 = _mm512_loadu_ps(from);
+        unsafe fn splat_at(from: *const f32) -> __m512 = _mm512_broadcastss_ps(_mm_load_ss(from));
+        unsafe fn store_at(v: __m512, to: *mut f32) = _mm512_storeu_ps(to, v);
+        unsafe fn load_words_at(from: *const i32) -> __m512i = _mm512_loadu_si512(from.cast());
+        unsafe fn store_words_at(v: __m512i, to: *mut i32) = _mm512_storeu_si512(to.cast(), v);
+        unsafe fn splat_word_at(from: *const i32) -> __m512i = _mm512_set1_epi32(from.read_unaligned());
     }
 
     #[inline(always)]
     fn prefetch(self, address: *const f32) {
         // SAFETY: a prefetch of an invalid address has no effect.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(address.cast()) }
-    }
-
-    operations! {
-        add(a, b) = _mm512_add_ps(a, b);
-        sub(a, b) = _mm512_sub_ps(a, b);
-        mul(a, b) = _mm512_mul_ps(a, b);
-        div(a, b) = _mm512_div_ps(a, b);
-        mul_add(a, b, c) = _mm512_fmadd_ps(a, b, c);
-        min(a, b) = _mm512_min_ps(a, b);
-        max(a, b) = _mm512_max_ps(a, b);
-        round(v) = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v);
-        times_two_to(v, n) = _mm512_scalef_ps(v, n);
-    }
-
-    #[inline(always)]
-    fn sum(self, v: Self::V) -> f32 {
-        op!(_mm512_reduce_add_ps(v))
-    }
-
-    #[inline(always)]
-    fn greatest(self, v: Self::V) -> f32 {
-        op!(_mm512_reduce_max_ps(v))
-    }
-
-    #[inline(always)]
-    unsafe fn load_words_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller guarantees sixteen i32; no alignment is assumed.
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_words_at(self, v: Self::I, to: *mut i32) {
-        // SAFETY: the caller guarantees sixteen i32; no alignment is assumed.
-        unsafe { _mm512_storeu_si512(to.cast(), v) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat_word_at(self, from: *const i32) -> Self::I {
-        // SAFETY: the caller guarantees one i32.
-        unsafe { _mm512_set1_epi32(from.read_unaligned()) }
-    }
-
-    #[inline(always)]
-    fn no_words(self) -> Self::I {
-        op!(_mm512_setzero_si512())
-    }
-
-    #[inline(always)]
-    fn dot_words(self, sum: Self::I, x: Self::I, w: Self::I) -> Self::I {
-        if VNNI { op!(_mm512_dpbusd_epi32(sum, x, w)) } else { op!(_mm512_add_epi32(sum, _mm512_madd_epi16(x, w))) }
-    }
-
-    #[inline(always)]
-    fn to_f32(self, v: Self::I) -> Self::V {
-        op!(_mm512_cvtepi32_ps(v))
     }
 
     #[inline(always)]

@@ -35,18 +35,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn load(self, from: &[f32]) -> Self::V {
-        std::array::from_fn(|i| from[i])
-    }
-
-    #[inline(always)]
     fn load_or(self, from: &[f32], fill: f32) -> Self::V {
         std::array::from_fn(|i| from.get(i).copied().unwrap_or(fill))
-    }
-
-    #[inline(always)]
-    fn store(self, v: Self::V, to: &mut [f32]) {
-        to[..LANES].copy_from_slice(&v);
     }
 
     #[inline(always)]
