@@ -1,6 +1,6 @@
 //! `cognate backup`: all collections of a running server, as one local file.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,10 +40,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if is_stdout {
         return Ok(ExitCode::SUCCESS);
     }
-    if args.connection.json {
-        writeln!(io::stdout(), "{}", serde_json::json!({ "file": args.file, "bytes": bytes }))?;
-    } else {
-        writeln!(io::stdout(), "{shown}: {}", table::bytes(bytes))?;
-    }
+    let line = format!("{shown}: {}", table::bytes(bytes));
+    args.connection.print(&serde_json::json!({ "file": args.file, "bytes": bytes }), line)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -78,7 +78,7 @@ const TABLE_ROWS: u64 = 100;
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (client, json) = (args.connection.open().await?, args.connection.json);
+    let (connection, client, json) = (&args.connection, args.connection.open().await?, args.connection.json);
     match args.action.unwrap_or(Action::List) {
         Action::List => print(&list(&client).await?, json)?,
         Action::Create { names } => {
@@ -91,11 +91,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             for name in names {
                 let documents =
                     client.delete_collection(pb::DeleteCollectionRequest { name: name.clone() }).await?.documents;
-                if json {
-                    writeln!(io::stdout(), "{}", json!({ "name": name, "documents": documents }))?;
-                } else {
-                    writeln!(io::stdout(), "removed {name} with {} documents", table::count(documents))?;
-                }
+                let line = format!("removed {name} with {} documents", table::count(documents));
+                connection.print(&json!({ "name": name, "documents": documents }), line)?;
             }
         }
         Action::Documents { with_vector: true, .. } if !json => {
@@ -105,10 +102,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let request = pb::GetDocumentsRequest { collection: name, ids: id, with_vector };
             let found = client.get_documents(request).await?;
             print_documents(&found.documents, json)?;
-            for id in &found.missing {
-                say(&format!("no document {id:?}"));
-            }
-            return Ok(if found.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
+            return Ok(tell_missing(&found.missing));
         }
         Action::Documents { name, limit, with_vector, conditions, .. } => {
             let limit = limit.unwrap_or(if json { u64::MAX } else { TABLE_ROWS });
@@ -120,18 +114,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let request =
                 pb::DeleteDocumentsRequest { collection: name, ids: id, filter: conditions::all(&conditions) };
             let answer = client.delete_documents(request).await?;
-            if json {
-                writeln!(io::stdout(), "{}", json!({ "documents": answer.documents, "missing": answer.missing }))?;
-            } else {
-                writeln!(io::stdout(), "removed {} documents", table::count(answer.documents))?;
-            }
-            for id in &answer.missing {
-                say(&format!("no document {id:?}"));
-            }
-            return Ok(if answer.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) });
+            let line = format!("removed {} documents", table::count(answer.documents));
+            connection.print(&json!({ "documents": answer.documents, "missing": answer.missing }), line)?;
+            return Ok(tell_missing(&answer.missing));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Names the documents that do not exist. Returns the exit code: 0 if there is none.
+fn tell_missing(ids: &[String]) -> ExitCode {
+    ids.iter().for_each(|id| say(&format!("no document {id:?}")));
+    if ids.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 /// Lists all collections, page by page.

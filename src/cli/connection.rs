@@ -1,6 +1,10 @@
 //! The connection of a client command to its server.
 
+use std::fmt;
+use std::io::{self, Write};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::client::{self, Client};
 
@@ -17,6 +21,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Prints a result: as JSON for other programs, or as a line for people.
+    pub fn print(&self, json: &Value, line: impl fmt::Display) -> io::Result<()> {
+        if self.json { writeln!(io::stdout(), "{json}") } else { writeln!(io::stdout(), "{line}") }
+    }
+
     /// Connects. Calls have no time limit.
     pub async fn open(&self) -> Result<Client, client::Error> {
         client::connect(&self.addr, &client::Options::default()).await

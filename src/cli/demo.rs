@@ -6,17 +6,16 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use console::style;
 use futures::stream;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::{classify, serve, similarity, table};
+use super::{classify, progress, serve, similarity, table};
 use crate::client::{self, Client};
 use crate::config::{Config, Flags};
 use crate::telemetry;
@@ -108,10 +107,7 @@ async fn upload(client: &Client) -> anyhow::Result<()> {
         "\n{} {total} definitions from WordNet, through the streaming Upload",
         style("1.").bold()
     )?;
-    let bar = ProgressBar::new(total);
-    let template = "   {bar:40} {pos}/{len} committed, {per_sec}, {eta} left";
-    bar.set_style(ProgressStyle::with_template(template).context("the template is wrong")?);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = progress::bar(total, "   {bar:40} {pos}/{len} committed, {per_sec}, {eta} left");
     let documents = words.into_iter().map(|word| pb::Document {
         id: word.id,
         text: word.text,

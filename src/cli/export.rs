@@ -3,18 +3,16 @@
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use futures::StreamExt;
-use futures::stream::BoxStream;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::connection::Connection;
 use super::new_file::NewFile;
-use super::{conditions, json, table};
-use crate::client;
+use super::{conditions, json, progress, table};
+use crate::client::Answers;
 use crate::wire::{ExportRequest, ExportResponse};
 
 /// Writes a collection as of one moment, one JSON object per line, in the form that `cognate upload` reads
@@ -66,20 +64,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if is_stdout {
         return Ok(ExitCode::SUCCESS);
     }
-    if args.connection.json {
-        writeln!(io::stdout(), "{}", json!({ "file": path, "documents": documents }))?;
-    } else {
-        writeln!(io::stdout(), "{}: {} documents", path.display(), table::count(documents))?;
-    }
+    let line = format!("{}: {} documents", path.display(), table::count(documents));
+    args.connection.print(&json!({ "file": path, "documents": documents }), line)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Writes all parts. Returns the number of documents.
-async fn write(
-    mut parts: BoxStream<'static, Result<ExportResponse, client::Error>>,
-    out: &mut impl Write,
-    bar: &ProgressBar,
-) -> anyhow::Result<u64> {
+async fn write(mut parts: Answers<ExportResponse>, out: &mut impl Write, bar: &ProgressBar) -> anyhow::Result<u64> {
     let (mut written, mut total) = (0, None);
     while let Some(part) = parts.next().await {
         let part = part?;
@@ -98,11 +89,6 @@ async fn write(
     Ok(written)
 }
 
-/// A progress bar on standard error, hidden if that is not a terminal.
 fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let template = "{bar:30} {percent:>3} %  {human_pos} documents  {elapsed}, {eta} left";
-    bar.set_style(ProgressStyle::with_template(template).expect("the template is a constant"));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+    progress::bar(0, "{bar:30} {percent:>3} %  {human_pos} documents  {elapsed}, {eta} left")
 }

@@ -1,6 +1,5 @@
 //! `cognate health`: reports if a server is serving, for people, scripts and a container's health check.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,12 +34,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok(answer) => answer,
         Err(error) => (false, Some(error.to_string())),
     };
-    if args.connection.json {
-        writeln!(io::stdout(), "{}", serde_json::json!({ "serving": serving, "reason": reason }))?;
-    } else {
-        let word = if serving { "serving" } else { "not serving" };
-        writeln!(io::stdout(), "{word}{}", reason.map(|reason| format!(": {reason}")).unwrap_or_default())?;
-    }
+    let word = if serving { "serving" } else { "not serving" };
+    let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let json = serde_json::json!({ "serving": serving, "reason": reason });
+    args.connection.print(&json, format_args!("{word}{because}"))?;
     Ok(if serving { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 

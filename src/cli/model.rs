@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 
+use super::progress;
 use crate::classifier::ClassifierSource;
 use crate::config::{Config, Flags};
 use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError};
@@ -67,9 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Finds a model, with a progress bar if standard error is a terminal. Blocks.
 pub fn fetch(options: &model::Options) -> Result<Files, LocateError> {
-    // The bar hides itself if standard error is not a terminal.
-    let bar = ProgressBar::new_spinner();
-    bar.enable_steady_tick(Duration::from_millis(100));
+    let bar = progress::spinner("{spinner} {msg}");
     let bytes = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
         .expect("the template is valid, which a test checks");
     let located = model::locate(options, &mut |event| match event {

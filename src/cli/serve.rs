@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 
 use super::classifiers::start_classifiers;
 use super::model::fetch;
+use super::signals::Signals;
 use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
 use crate::config::{Config, Flags, Shares};
@@ -214,73 +215,13 @@ fn open_store(options: collection::Options) -> anyhow::Result<Store> {
 
 /// Resolves at the first SIGINT, SIGTERM or SIGHUP. A second one ends the process at once.
 fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
-    let mut interrupts = Signals::new().context("signals cannot be listened for")?;
+    let mut signals = Signals::of_server().context("signals cannot be listened for")?;
     Ok(async move {
-        interrupts.next().await;
+        signals.next().await;
         tokio::spawn(async move {
-            interrupts.next().await;
+            signals.next().await;
             tracing::warn!("stopped at once by a second signal");
             std::process::exit(130);
         });
     })
-}
-
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    /// SIGHUP of a closing terminal. `None` if the process was started to ignore it, as with `nohup`.
-    hangup: Option<tokio::signal::unix::Signal>,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, hangup })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = Self::hung_up(&mut self.hangup) => {}
-        }
-    }
-
-    async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
-        match hangup {
-            Some(hangup) => {
-                hangup.recv().await;
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
-/// True if the process ignores SIGHUP, as far as the system reports it.
-#[cfg(unix)]
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // Bit 0 is signal 1, SIGHUP.
-    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 != 0)
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        // An error means that there is no console for Ctrl-C, which must not stop the server.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
 }

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use futures::StreamExt;
-use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::connection::Connection;
 use super::input::{InputSource, Location};
 use super::new_file::NewFile;
+use super::progress;
 use super::table::{self, Align, Table};
 use super::texts::{self, Feed};
 use crate::classifier::head::{self, ClassWeights, Confusion, Examples, Head, MadeFor, TrainOptions, Trained};
@@ -80,9 +79,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         class_weights: if args.balanced { ClassWeights::Balanced } else { ClassWeights::Equal },
         seed: args.seed,
     };
-    // The bar hides itself if standard error is not a terminal. With a hundred labels, training takes minutes.
-    let bar = ProgressBar::new_spinner().with_message("fitting and validating the head");
-    bar.enable_steady_tick(Duration::from_millis(100));
+    // With a hundred labels, training takes minutes.
+    let bar = progress::spinner("{spinner} fitting and validating the head");
     let (labelled, trained) = tokio::task::spawn_blocking(move || {
         let dimensions = vectors.len() / labelled.texts.len();
         let examples = Examples::new(&vectors, dimensions, &labelled.labels, labelled.names.len());

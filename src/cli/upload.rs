@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,7 +31,7 @@ use self::findings::Seen;
 use self::ledger::Ledger;
 use self::source::Input;
 use super::stderr::say;
-use super::{interrupt, table};
+use super::{interrupt, progress, table};
 use crate::client::{self, item_error};
 
 /// Runs the command.
@@ -142,14 +142,12 @@ fn rejected_file(path: &Path, goes_on: bool) -> anyhow::Result<File> {
 fn progress_bar(inputs: &[Input], begun: u64) -> ProgressBar {
     const COUNTS: &str = "{msg}  {elapsed}";
     let total: Option<u64> = inputs.iter().map(|input| input.bytes).sum();
-    let (bar, template) = match total {
-        Some(bytes) => (ProgressBar::new(bytes), format!("{{bar:30}} {{percent:>3}} %  {COUNTS}, {{eta}} left")),
-        None => (ProgressBar::new_spinner(), format!("{{spinner}} {COUNTS}")),
+    let bar = match total {
+        Some(bytes) => progress::bar(bytes, &format!("{{bar:30}} {{percent:>3}} %  {COUNTS}, {{eta}} left")),
+        None => progress::spinner(&format!("{{spinner}} {COUNTS}")),
     };
-    bar.set_style(ProgressStyle::with_template(&template).expect("the template is a constant"));
     bar.set_position(begun);
     bar.reset_eta();
-    bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 

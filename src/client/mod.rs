@@ -41,6 +41,9 @@ impl Default for Options {
     }
 }
 
+/// The answers to a call, as they arrive.
+pub type Answers<T> = BoxStream<'static, Result<T, Error>>;
+
 /// A connection to a server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -108,10 +111,8 @@ impl Client {
     pub async fn embed_stream(
         &self,
         requests: impl Stream<Item = pb::EmbedRequest> + Send + 'static,
-    ) -> Result<BoxStream<'static, Result<pb::EmbedResponse, Error>>, Error> {
-        let answers = self.rpc.clone().embed_stream(requests).await.map_err(|status| self.failed(status))?.into_inner();
-        let client = self.clone();
-        Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
+    ) -> Result<Answers<pb::EmbedResponse>, Error> {
+        self.answers(self.rpc.clone().embed_stream(requests).await)
     }
 
     /// Classifies a stream of texts: one response for each request, in order. `requests` is read no faster than the
@@ -119,27 +120,18 @@ impl Client {
     pub async fn classify_stream(
         &self,
         requests: impl Stream<Item = pb::ClassifyRequest> + Send + 'static,
-    ) -> Result<BoxStream<'static, Result<pb::ClassifyResponse, Error>>, Error> {
-        let answers = self.rpc.clone().classify_stream(requests).await;
-        let (answers, client) = (answers.map_err(|status| self.failed(status))?.into_inner(), self.clone());
-        Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
+    ) -> Result<Answers<pb::ClassifyResponse>, Error> {
+        self.answers(self.rpc.clone().classify_stream(requests).await)
     }
 
     /// Returns a snapshot of a collection, in parts.
-    pub async fn export(
-        &self,
-        request: pb::ExportRequest,
-    ) -> Result<BoxStream<'static, Result<pb::ExportResponse, Error>>, Error> {
-        let parts = self.rpc.clone().export(request).await.map_err(|status| self.failed(status))?;
-        let client = self.clone();
-        Ok(parts.into_inner().map(move |part| part.map_err(|status| client.failed(status))).boxed())
+    pub async fn export(&self, request: pb::ExportRequest) -> Result<Answers<pb::ExportResponse>, Error> {
+        self.answers(self.rpc.clone().export(request).await)
     }
 
     /// Returns all committed data, as the parts of one file.
-    pub async fn backup(&self) -> Result<BoxStream<'static, Result<pb::BackupResponse, Error>>, Error> {
-        let parts = self.rpc.clone().backup(pb::BackupRequest {}).await.map_err(|status| self.failed(status))?;
-        let client = self.clone();
-        Ok(parts.into_inner().map(move |part| part.map_err(|status| client.failed(status))).boxed())
+    pub async fn backup(&self) -> Result<Answers<pb::BackupResponse>, Error> {
+        self.answers(self.rpc.clone().backup(pb::BackupRequest {}).await)
     }
 
     /// Returns true if `service` is serving, by the gRPC health protocol. The empty name means the whole server.
@@ -157,6 +149,14 @@ impl Client {
             request.set_timeout(timeout);
         }
         request
+    }
+
+    fn answers<T: Send + 'static>(
+        &self,
+        answer: Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>,
+    ) -> Result<Answers<T>, Error> {
+        let (answers, client) = (answer.map_err(|status| self.failed(status))?.into_inner(), self.clone());
+        Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
     }
 
     fn failed(&self, status: tonic::Status) -> Error {

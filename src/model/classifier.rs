@@ -175,7 +175,7 @@ impl ClassifierCard {
 /// Reads labels, `{"0": "negative", "1": "positive"}`, in the order of their numbers.
 fn labels(config: &Config, path: &Path) -> Result<Option<Vec<String>>, CardError> {
     let Some(named) = config.id2label.as_ref().filter(|named| !named.is_empty()) else { return Ok(None) };
-    let malformed = |problem: String| CardError::Malformed { path: path.to_owned(), problem };
+    let malformed = |problem: String| CardError::malformed(path, problem);
     let label = |n: usize| {
         named.get(&n.to_string()).cloned().ok_or_else(|| {
             malformed(format!(
@@ -206,12 +206,7 @@ pub fn check_labels(labels: &[String]) -> Result<(), String> {
 /// Determines the problem as transformers' pipelines do: sigmoids if `config.json` says so, or if there is one label.
 fn problem(config: &Config, path: &Path) -> Result<Problem, CardError> {
     let one_label = config.id2label.as_ref().is_some_and(|labels| labels.len() == 1);
-    let unsupported = |setting, value: &str, supported| CardError::Unsupported {
-        path: path.to_owned(),
-        setting,
-        value: value.to_owned(),
-        supported,
-    };
+    let unsupported = |setting, value, supported| CardError::unsupported(path, setting, value, supported);
     let problem = match config.problem_type.as_deref() {
         Some("multi_label_classification") => Problem::MultiLabel,
         None if one_label => Problem::MultiLabel,

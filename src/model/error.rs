@@ -4,7 +4,7 @@
 //! for each source that was tried, and one for each remedy.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -119,10 +119,7 @@ pub enum CardError {
     Malformed { path: PathBuf, problem: String },
     /// A setting has a value that we do not support.
     #[error("{path}: {setting} is {value}, which is not supported; supported: {supported}", path = .path.display())]
-    Unsupported { path: PathBuf, setting: &'static str, value: String, supported: &'static str },
-    /// A field has a value that we do not support; its name comes from the file.
-    #[error("{path}: {field} is {value}, which is not supported; supported: {supported}", path = .path.display())]
-    UnsupportedField { path: PathBuf, field: String, value: String, supported: &'static str },
+    Unsupported { path: PathBuf, setting: String, value: String, supported: &'static str },
     /// The weights are not those of the requested model.
     #[error(
         "{path} is damaged or replaced: expected sha256 {expected}, found {found}; \
@@ -132,8 +129,23 @@ pub enum CardError {
     WrongWeights { path: PathBuf, found: String, expected: &'static str },
 }
 
+impl CardError {
+    pub(super) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_owned(), problem: problem.into() }
+    }
+
+    pub(super) fn unsupported(
+        path: &Path,
+        setting: impl Into<String>,
+        value: impl Into<String>,
+        supported: &'static str,
+    ) -> Self {
+        Self::Unsupported { path: path.to_owned(), setting: setting.into(), value: value.into(), supported }
+    }
+}
+
 /// Describes a directory without a usable model. A damaged file has its own remedy.
-fn no_model(path: &std::path::Path, reason: &Reason) -> String {
+fn no_model(path: &Path, reason: &Reason) -> String {
     let path = path.display();
     match reason {
         Reason::Incomplete(error) if !matches!(error, CardError::Missing { .. }) => {

@@ -46,8 +46,7 @@ pub(super) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<O
 
 /// Parses JSON that was read from `path`.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, CardError> {
-    serde_json::from_slice(text)
-        .map_err(|error| CardError::Malformed { path: path.to_owned(), problem: error.to_string() })
+    serde_json::from_slice(text).map_err(|error| CardError::malformed(path, error.to_string()))
 }
 
 /// Opens a file and checks its first bytes. Returns them with the file, which is at their end; `None` without a file.

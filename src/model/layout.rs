@@ -69,7 +69,7 @@ impl Kind {
     pub(super) fn check_complete(&self, directory: &Path) -> Result<(), CardError> {
         match self {
             Self::Encoder | Self::OnnxEncoder => match Layout::read(directory, self) {
-                Ok(_) | Err(CardError::Unsupported { .. } | CardError::UnsupportedField { .. }) => Ok(()),
+                Ok(_) | Err(CardError::Unsupported { .. }) => Ok(()),
                 Err(error) => Err(error),
             },
             Self::Classifier(file) => {
@@ -169,7 +169,7 @@ pub(super) fn graph(directory: &Path, file: Option<&str>) -> Result<PathBuf, Car
 /// Finds the graph, followed by its weight files in the order of their names. All of them exist.
 pub(super) fn graph_and_data(directory: &Path, file: Option<&str>) -> Result<Vec<PathBuf>, CardError> {
     let graph = graph(directory, file)?;
-    let names = onnx::external_data(&graph).map_err(|problem| CardError::Malformed { path: graph.clone(), problem })?;
+    let names = onnx::external_data(&graph).map_err(|problem| CardError::malformed(&graph, problem))?;
     let folder = graph.parent().unwrap_or(directory);
     let mut files = vec![graph.clone()];
     for name in names {
@@ -193,12 +193,8 @@ fn refuse_adapter(directory: &Path) -> Result<(), CardError> {
     if !path.exists() {
         return Ok(());
     }
-    Err(CardError::Unsupported {
-        path,
-        setting: "the model",
-        value: "a PEFT adapter on other weights".to_owned(),
-        supported: "whole weights: merge the adapter (merge_and_unload) and save the model",
-    })
+    let supported = "whole weights: merge the adapter (merge_and_unload) and save the model";
+    Err(CardError::unsupported(&path, "the model", "a PEFT adapter on other weights", supported))
 }
 
 /// The modules of a model.
@@ -227,24 +223,16 @@ impl Modules {
             return Ok(Self { transformer: directory.to_owned(), pooling: None, normalizes: false });
         };
         if let Some(module) = modules.iter().find(|module| !module.class.starts_with(LIBRARY)) {
-            return Err(CardError::Unsupported {
-                path,
-                setting: "the type of a module",
-                value: module.class.clone(),
-                supported: "modules of sentence_transformers itself; code that comes with a model is not run",
-            });
+            let supported = "modules of sentence_transformers itself; code that comes with a model is not run";
+            return Err(CardError::unsupported(&path, "the type of a module", &module.class, supported));
         }
         let names: Vec<&str> = modules.iter().map(Module::name).collect();
         let normalizes = match names[..] {
             ["Transformer", "Pooling"] => false,
             ["Transformer", "Pooling", "Normalize"] => true,
             _ => {
-                return Err(CardError::Unsupported {
-                    path,
-                    setting: "the list of modules",
-                    value: names.join(", "),
-                    supported: "Transformer, Pooling, and then Normalize or nothing",
-                });
+                let supported = "Transformer, Pooling, and then Normalize or nothing";
+                return Err(CardError::unsupported(&path, "the list of modules", names.join(", "), supported));
             }
         };
         let transformer = inside(directory, &modules[0].path, &path)?;
@@ -285,7 +273,7 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
     };
     let names: BTreeSet<&String> = index.weight_map.values().collect();
     if names.is_empty() {
-        return Err(CardError::Malformed { path: index_path, problem: "weight_map names no file".to_owned() });
+        return Err(CardError::malformed(&index_path, "weight_map names no file"));
     }
     let mut shards = Vec::with_capacity(names.len());
     for name in names {
@@ -302,6 +290,6 @@ pub(super) fn inside(directory: &Path, relative: &str, named_by: &Path) -> Resul
         Ok(if relative.is_empty() { directory.to_owned() } else { directory.join(relative) })
     } else {
         let problem = format!("the path {relative:?} leads out of the model's directory");
-        Err(CardError::Malformed { path: named_by.to_owned(), problem })
+        Err(CardError::malformed(named_by, problem))
     }
 }

@@ -42,26 +42,19 @@ impl Pooling {
                 "it pools vectors of length {length}, and the model's vectors have length {}",
                 architecture.hidden_size
             );
-            return Err(CardError::Malformed { path: path.clone(), problem });
+            return Err(CardError::malformed(path, problem));
         }
         if config.include_prompt == Some(false) {
-            return Err(CardError::Unsupported {
-                path: path.clone(),
-                setting: "include_prompt",
-                value: "false".to_owned(),
-                supported: "true",
-            });
+            return Err(CardError::unsupported(path, "include_prompt", "false", "true"));
         }
         config.refuse_unknown(path)?;
         match config.modes(path)?.iter().map(String::as_str).collect::<Vec<_>>()[..] {
             ["mean"] => Ok(Self::Mean),
             ["cls"] => Ok(Self::Cls),
-            ref modes => Err(CardError::Unsupported {
-                path: path.clone(),
-                setting: "the pooling mode",
-                value: if modes.is_empty() { "none".to_owned() } else { modes.join(" and ") },
-                supported: "mean or cls, only one of them",
-            }),
+            ref modes => {
+                let value = if modes.is_empty() { "none".to_owned() } else { modes.join(" and ") };
+                Err(CardError::unsupported(path, "the pooling mode", value, "mean or cls, only one of them"))
+            }
         }
     }
 }
@@ -104,12 +97,11 @@ impl PoolingConfig {
         let known = |key: &str| key.strip_prefix(SWITCH).is_some_and(|switch| SWITCHES.contains(&switch));
         // A switch that is off changes nothing.
         match self.other.iter().find(|(key, value)| !known(key) && switch::of(value) != Some(false)) {
-            Some((key, value)) => Err(CardError::UnsupportedField {
-                path: path.to_owned(),
-                field: key.clone(),
-                value: value.to_string(),
-                supported: "pooling_mode (mean or cls) or its older switches, embedding_dimension and include_prompt",
-            }),
+            Some((key, value)) => {
+                let supported =
+                    "pooling_mode (mean or cls) or its older switches, embedding_dimension and include_prompt";
+                Err(CardError::unsupported(path, key, value.to_string(), supported))
+            }
             None => Ok(()),
         }
     }
@@ -124,10 +116,8 @@ impl PoolingConfig {
         let mut switches: BTreeMap<&str, bool> = BTreeMap::from([(MEAN_SWITCH, true)]);
         for (key, value) in &self.other {
             let Some(mode) = key.strip_prefix(SWITCH) else { continue };
-            let on = switch::of(value).ok_or_else(|| CardError::Malformed {
-                path: path.to_owned(),
-                problem: format!("{key} is {value}, and must be true or false"),
-            })?;
+            let on = switch::of(value)
+                .ok_or_else(|| CardError::malformed(path, format!("{key} is {value}, and must be true or false")))?;
             switches.insert(mode, on);
         }
         let on = switches.into_iter().filter(|(_, on)| *on);

@@ -45,7 +45,7 @@ impl Prompts {
         let default = match config.default_prompt_name {
             Some(name) if !prompts.contains_key(&name) => {
                 let problem = format!("default_prompt_name is {name:?}, and prompts has no prompt of that name");
-                return Err(CardError::Malformed { path, problem });
+                return Err(CardError::malformed(&path, problem));
             }
             Some(name) => named(&name),
             None => None,

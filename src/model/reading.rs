@@ -38,7 +38,7 @@ impl Reading {
             let problem = format!(
                 "the maximum length is {length} tokens, and must be at least {LEAST_MAX_TOKENS}, two of them special"
             );
-            return Err(CardError::Malformed { path, problem });
+            return Err(CardError::malformed(&path, problem));
         }
         // There are no vectors beyond the last position.
         Ok(Self { max_tokens: length.min(positions), lowercase: settings.lowercase })

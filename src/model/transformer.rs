@@ -107,12 +107,8 @@ impl TransformerFile {
                 // Padding takes no part in our computation.
                 "unpad_inputs" | "cache_dir" | "backend" => {}
                 _ => {
-                    return Err(self.unsupported(
-                        name,
-                        value,
-                        "max_seq_length, do_lower_case, tokenizer_args and \
-                    processing_kwargs",
-                    ));
+                    let supported = "max_seq_length, do_lower_case, tokenizer_args and processing_kwargs";
+                    return Err(self.unsupported(name, value, supported));
                 }
             }
         }
@@ -206,15 +202,10 @@ impl TransformerFile {
     }
 
     fn malformed(&self, problem: String) -> CardError {
-        CardError::Malformed { path: self.path.clone(), problem }
+        CardError::malformed(&self.path, problem)
     }
 
     fn unsupported(&self, name: &str, value: &Value, supported: &'static str) -> CardError {
-        CardError::UnsupportedField {
-            path: self.path.clone(),
-            field: name.to_owned(),
-            value: value.to_string(),
-            supported,
-        }
+        CardError::unsupported(&self.path, name, value.to_string(), supported)
     }
 }

@@ -6,14 +6,14 @@ use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::search::{self, How, Measure, Row};
 use super::vectors::Vectors;
+use crate::cli::progress;
 use crate::cli::serve::force_cpu;
 use crate::cli::table::{self, Align, Table};
 use crate::config::{Config, IndexFlags};
@@ -124,7 +124,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.flags.0)?;
     let efs = args.efs()?;
     force_cpu(&config)?;
-    let bar = progress();
+    let bar = progress::spinner("{spinner} {msg}  {elapsed}");
     let (source, vectors) = args.vectors(&config, &bar)?;
     let Vectors { stored, queries } = &vectors;
     let (documents, dimensions) = (stored.len(), vectors.dimensions());
@@ -261,12 +261,4 @@ impl Report {
 /// Formats a rate, with one decimal if it is small.
 fn rate(rate: f64) -> String {
     if rate < 99.95 { format!("{rate:.1}") } else { table::count(rate.round() as u64) }
-}
-
-/// Returns a spinner on standard error. It shows nothing if standard error is not a terminal.
-fn progress() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}  {elapsed}").expect("the template is a constant"));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

@@ -65,7 +65,6 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
     let (options, notes) = (options.clone(), Notes::default());
     let layout = detect::layout(&mut input, &options)?;
     let after = options.after_bytes;
-    let is_wanted = move |end: u64| end > after;
     let records: Box<dyn Iterator<Item = Result<Record, Error>> + Send + 'i> = match options.format {
         Format::Csv => {
             let delimiter = options.delimiter.unwrap_or(b',');
@@ -76,32 +75,22 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
             Box::new(csv::records(input, delimiter, options, notes.clone())?)
         }
         Format::Jsonl if layout == Layout::Array => {
-            let elements = array::elements(input).filter(move |line| line.as_ref().map_or(true, |l| is_wanted(l.end)));
+            let elements = array::elements(input).filter(move |line| line.as_ref().map_or(true, |l| l.end > after));
             // A missing element is not a blank line, so it is not skipped.
             Box::new(elements.map(move |line| Ok(from_text(line?, |text, line| json::document(text, line, &options)))))
         }
-        Format::Jsonl => Box::new(
-            lines::lines(input)
-                .filter(move |line| line.as_ref().map_or(true, |line| is_wanted(line.end)))
-                .filter_map(move |line| from_line(line, |text, line| json::document(text, line, &options))),
-        ),
+        Format::Jsonl => Box::new(lines_after(input, after, move |text, line| json::document(text, line, &options))),
         Format::Lines => {
-            let (told, parse_notes) = (std::cell::Cell::new(false), notes.clone());
-            Box::new(
-                lines::lines(input)
-                    .filter(move |line| line.as_ref().map_or(true, |line| is_wanted(line.end)))
-                    .filter_map(move |line| {
-                        from_line(line, |text, line| {
-                            if text.contains('\r') && !told.replace(true) {
-                                parse_notes.add(format!(
-                                    "line {line} has carriage returns (\\r), which do not end a line here: they are \
-                                     part of the text"
-                                ));
-                            }
-                            plain(text, line, &options)
-                        })
-                    }),
-            )
+            let (mut told, notes) = (false, notes.clone());
+            Box::new(lines_after(input, after, move |text, line| {
+                if text.contains('\r') && !std::mem::replace(&mut told, true) {
+                    notes.add(format!(
+                        "line {line} has carriage returns (\\r), which do not end a line here: they are part of the \
+                         text"
+                    ));
+                }
+                plain(text, line, &options)
+            }))
         }
     };
     Ok(Records { records, notes })
@@ -116,16 +105,18 @@ fn plain(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     Ok(Parsed::new(None, document, line, options))
 }
 
-/// Parses a line; `None` for a blank line.
-fn from_line(
-    line: std::io::Result<lines::Line>,
-    parse: impl FnOnce(&str, u64) -> Result<Parsed, Bad>,
-) -> Option<Result<Record, Error>> {
-    match line {
+/// The records of the lines that end after this number of bytes and are not blank.
+fn lines_after(
+    input: impl BufRead,
+    after: u64,
+    mut parse: impl FnMut(&str, u64) -> Result<Parsed, Bad>,
+) -> impl Iterator<Item = Result<Record, Error>> {
+    lines::lines(input).filter_map(move |line| match line {
+        Ok(line) if line.end <= after => None,
         Ok(line) if !line.too_long && line.bytes.trim_ascii().is_empty() => None,
-        Ok(line) => Some(Ok(from_text(line, parse))),
+        Ok(line) => Some(Ok(from_text(line, &mut parse))),
         Err(error) => Some(Err(error.into())),
-    }
+    })
 }
 
 fn from_text(line: lines::Line, parse: impl FnOnce(&str, u64) -> Result<Parsed, Bad>) -> Record {

@@ -72,7 +72,7 @@ impl Altered {
         ] {
             if let Some(value) = value.as_ref().filter(|value| !empty(value)) {
                 let value = value.to_string();
-                return Err(CardError::Unsupported { path: path.to_owned(), setting, value, supported });
+                return Err(CardError::unsupported(path, setting, value, supported));
             }
         }
         Ok(())
@@ -145,12 +145,7 @@ impl Architecture {
 
 /// Determines the family.
 fn family(path: &Path, kind: &Names) -> Result<Family, CardError> {
-    let unsupported = |setting, value: &str| CardError::Unsupported {
-        path: path.to_owned(),
-        setting,
-        value: value.to_owned(),
-        supported: SUPPORTED,
-    };
+    let unsupported = |setting, value: &str| CardError::unsupported(path, setting, value, SUPPORTED);
     let classes = kind.architectures.as_deref().unwrap_or_default();
     let family = match (kind.model_type.as_deref(), classes.first()) {
         (Some(kind), _) => {
@@ -170,12 +165,7 @@ fn family(path: &Path, kind: &Names) -> Result<Family, CardError> {
 impl Config {
     /// Checks the sizes of a family.
     fn parse(self, family: Family, path: &Path) -> Result<Architecture, CardError> {
-        let unsupported = |setting, value: String, supported| CardError::Unsupported {
-            path: path.to_owned(),
-            setting,
-            value,
-            supported,
-        };
+        let unsupported = |setting, value: String, supported| CardError::unsupported(path, setting, value, supported);
         if let Some(positions) = self.position_embedding_type.filter(|positions| positions != "absolute") {
             return Err(unsupported("position_embedding_type", positions, "absolute"));
         }
@@ -209,7 +199,7 @@ impl Config {
             // DistilBERT has no setting for it; the others' default is the same.
             layer_norm_eps: self.layer_norm_eps.unwrap_or(1e-12),
         };
-        architecture.check().map_err(|problem| CardError::Malformed { path: path.to_owned(), problem })?;
+        architecture.check().map_err(|problem| CardError::malformed(path, problem))?;
         Ok(architecture)
     }
 }

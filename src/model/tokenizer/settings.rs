@@ -117,11 +117,11 @@ impl SettingsFile<'_> {
     }
 
     pub(super) fn malformed(&self, problem: String) -> CardError {
-        CardError::Malformed { path: self.path.to_owned(), problem }
+        CardError::malformed(self.path, problem)
     }
 
     pub(super) fn unsupported(&self, setting: &'static str, value: String, supported: &'static str) -> CardError {
-        CardError::Unsupported { path: self.path.to_owned(), setting, value, supported }
+        CardError::unsupported(self.path, setting, value, supported)
     }
 }
 
