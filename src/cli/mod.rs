@@ -7,9 +7,11 @@ mod classify;
 mod collections;
 mod conditions;
 mod connection;
+mod count;
 mod demo;
 mod embed;
 mod export;
+mod facets;
 mod health;
 mod info;
 mod input;
@@ -29,6 +31,7 @@ mod texts;
 mod top_k;
 mod train_head;
 mod unfinished;
+mod update;
 mod upload;
 mod verify;
 
@@ -62,6 +65,9 @@ enum Command {
     Classify(classify::Args),
     TrainHead(train_head::Args),
     Collections(collections::Args),
+    Count(count::Args),
+    Facets(facets::Args),
+    Update(update::Args),
     Export(export::Args),
     Backup(backup::Args),
     Restore(restore::Args),
@@ -118,6 +124,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Classify(args) => classify::run(args).await,
         Command::TrainHead(args) => train_head::run(args).await,
         Command::Collections(args) => collections::run(args).await,
+        Command::Count(args) => count::run(args).await,
+        Command::Facets(args) => facets::run(args).await,
+        Command::Update(args) => update::run(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Info(args) => info::run(args).await,
         Command::Health(args) => health::run(args).await,

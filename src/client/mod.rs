@@ -96,6 +96,12 @@ impl Client {
         get_documents(GetDocumentsRequest) -> GetDocumentsResponse;
         /// Deletes documents by id or by filter.
         delete_documents(DeleteDocumentsRequest) -> DeleteDocumentsResponse;
+        /// Changes the metadata of documents by id or by filter.
+        update_documents(UpdateDocumentsRequest) -> UpdateDocumentsResponse;
+        /// Returns the number of documents.
+        count_documents(CountDocumentsRequest) -> CountDocumentsResponse;
+        /// Returns the most frequent values of metadata fields.
+        facets(FacetsRequest) -> FacetsResponse;
         /// Returns a page of documents.
         list_documents(ListDocumentsRequest) -> ListDocumentsResponse;
         /// Creates an empty collection.

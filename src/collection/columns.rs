@@ -12,12 +12,13 @@
 
 mod cost;
 pub(super) mod evaluate;
+pub(super) mod facet;
 mod fields;
 mod numbers;
 mod postings;
 mod span;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::btree_map::Entry;
 use std::ops::Bound;

@@ -1,4 +1,5 @@
-//! The queue of the group commit: operations that wait for the leader, and the channels to their callers.
+//! The queue of the group commit: operations that wait for the leader, their effects, and the channels to their
+//! callers.
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
@@ -6,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use super::budget::Full;
 use super::disk::{self, Disk, Rejected};
 use super::distinct::TooManyFields;
-use super::document::{DocId, Document};
+use super::document::{Content, DocId, Document};
 use super::filter::Filter;
+use super::patch::{Update, Updated};
 use crate::compute::stop::{Stop, Stopped};
 
 /// Reasons why an operation changed nothing.
@@ -57,11 +59,12 @@ pub(super) struct QueuedOperation {
     pub done: Asker,
 }
 
-/// Result of an operation: the documents that it removed, and those that it could not add.
+/// Result of an operation: the documents that it removed or updated, and those that it could not add.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Done {
     pub removed: Vec<DocId>,
     pub refused: Vec<TooManyFields>,
+    pub updated: Updated,
 }
 
 /// Channel to the caller of an operation.
@@ -72,6 +75,35 @@ pub(super) enum Operation {
     Put(Vec<Document>),
     Remove(Vec<DocId>),
     RemoveMatching(Filter, Stop),
+    Update(Update),
+}
+
+/// The state of a touched document after a commit.
+pub(super) enum After {
+    Removed,
+    /// A new version, with a row and a slot of its own.
+    Stored(Document),
+    /// Other metadata; vector, text, row and slot are the same.
+    Patched(Arc<Content>),
+}
+
+impl After {
+    /// The content; `None`: the document is gone.
+    pub(super) fn content(&self) -> Option<&Arc<Content>> {
+        match self {
+            Self::Removed => None,
+            Self::Stored(document) => Some(&document.content),
+            Self::Patched(content) => Some(content),
+        }
+    }
+
+    /// The same state with other metadata.
+    pub(super) fn patched(before: Option<&Self>, content: Arc<Content>) -> Self {
+        match before {
+            Some(Self::Stored(document)) => Self::Stored(Document { content, ..document.clone() }),
+            Some(Self::Patched(_) | Self::Removed) | None => Self::Patched(content),
+        }
+    }
 }
 
 impl GroupCommit {

@@ -1,7 +1,7 @@
 //! Group commit: one commit for all operations that wait.
 //!
 //! ```text
-//! commit, remove ──► waiting ──► the leader takes all: budget ──► disk, one fsync ──► index, documents ──► answers
+//! commit, remove, update ──► waiting ──► the leader takes all: budget ──► disk, one fsync ──► index, documents ──► answers
 //! ```
 //! A caller that arrives during a commit waits for the lock. Then either its operation is done, or it becomes the
 //! leader and commits all that wait.
@@ -11,13 +11,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::{Exchange, Usage};
-use super::commit_queue::{Asker, CommitError, Done, Operation, QueuedOperation};
+use super::commit_queue::{After, Asker, CommitError, Done, Operation, QueuedOperation};
 use super::disk::{Change, Put, Record};
 use super::distinct::{NewFields, TooManyFields};
-use super::document::{DocId, Document};
+use super::document::{Content, DocId, Document};
 use super::documents::Documents;
 use super::filter::Filter;
 use super::matching::Matching;
@@ -28,8 +28,8 @@ use crate::compute::stop::Stop;
 /// The combined effect of several operations on the collection.
 #[derive(Default)]
 struct Draft {
-    /// Each touched document after the commit; `None`: removed.
-    after: BTreeMap<DocId, Option<Document>>,
+    /// Each touched document after the commit.
+    after: BTreeMap<DocId, After>,
     /// Usage that was exchanged in the budgets.
     exchange: Exchange,
     /// Callers, with their results if the commit succeeds.
@@ -41,8 +41,16 @@ struct Draft {
 impl Draft {
     /// Ids of the draft's documents that match.
     fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
-        let matches = |document: &Document| filter.matches(&document.content.fields().unwrap_or_default());
-        self.after.iter().filter(move |(_, after)| after.as_ref().is_some_and(matches)).map(|(id, _)| id)
+        let matches = |content: &Arc<Content>| filter.matches(&content.fields().unwrap_or_default());
+        self.after.iter().filter(move |(_, after)| after.content().is_some_and(matches)).map(|(id, _)| id)
+    }
+
+    /// The content that a document has after the operations so far; `None`: there is no document.
+    fn content<'d>(&'d self, here: &'d Documents, id: &DocId) -> Option<&'d Arc<Content>> {
+        match self.after.get(id) {
+            Some(after) => after.content(),
+            None => here.by_id.get(id).map(|entry| &entry.content),
+        }
     }
 }
 
@@ -65,7 +73,7 @@ impl Collection {
         self.perform(Operation::RemoveMatching(filter, stop.clone())).map(|done| done.removed)
     }
 
-    fn perform(&self, operation: Operation) -> Result<Done, CommitError> {
+    pub(super) fn perform(&self, operation: Operation) -> Result<Done, CommitError> {
         let (done, answer) = sync_channel(1);
         lock(&self.group_commit.waiting).push(QueuedOperation { operation, done });
         let mut next_row = lock(&self.group_commit.turn);
@@ -101,27 +109,53 @@ impl Collection {
         // This thread is the leader, so nothing changes meanwhile.
         let matching = match &operation {
             Operation::RemoveMatching(filter, stop) => Some(self.matching(filter, stop)?),
-            Operation::Put(_) | Operation::Remove(_) => None,
+            Operation::Put(_) | Operation::Remove(_) | Operation::Update(_) => None,
         };
         let here = self.read();
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        let cost_now = |draft: &Draft, id: &DocId| match draft.after.get(id) {
-            Some(document) => document.as_ref().map(|d| self.cost(&d.id, &d.content)),
-            None => here.by_id.get(id).map(|entry| self.cost(id, &entry.content)),
+        let is_update = matches!(operation, Operation::Update(_));
+        let (after, done) = self.effect(operation, matching, &here, draft);
+        // An update exchanges contents; all else of its documents stays.
+        let usage = |(id, content): (&DocId, &Arc<Content>)| match is_update {
+            true => Usage { documents: 0, bytes: content.bytes() },
+            false => self.cost(id, content),
         };
-        let mut refused = Vec::new();
-        let (after, removed): (BTreeMap<DocId, Option<Document>>, _) = match operation {
+        let freed: Usage = after.keys().filter_map(|id| Some(usage((id, draft.content(&here, id)?)))).sum();
+        let contents = || after.iter().filter_map(|(id, after)| Some((id, after.content()?)));
+        let added = contents().map(usage).sum();
+        let reserved_bytes = contents().map(|(_, content)| here.columns_cost(content)).sum();
+        let kept_bytes = self.exports.would_keep(freed.bytes);
+        let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
+        self.exchange(exchange)?;
+        draft.exchange += exchange;
+        draft.after.extend(after);
+        Ok(done)
+    }
+
+    /// The documents that an operation changes, and its result. `matching`: those that match its filter.
+    fn effect(
+        &self,
+        operation: Operation,
+        matching: Option<Matching>,
+        here: &Documents,
+        draft: &mut Draft,
+    ) -> (BTreeMap<DocId, After>, Done) {
+        let removed = |ids: Vec<DocId>| {
+            let after = ids.iter().map(|id| (id.clone(), After::Removed)).collect();
+            (after, Done { removed: ids, ..Done::default() })
+        };
+        match operation {
             Operation::Put(documents) => {
-                let (admitted, others) = here.admit(&mut draft.fields, self.max_fields, documents);
-                refused = others;
-                (admitted.into_iter().map(|d| (d.id.clone(), Some(d))).collect(), Vec::new())
+                let (admitted, refused) = here.admit(&mut draft.fields, self.max_fields, documents);
+                let after = admitted.into_iter().map(|d| (d.id.clone(), After::Stored(d))).collect();
+                (after, Done { refused, ..Done::default() })
             }
             Operation::Remove(mut ids) => {
                 let mut seen = HashSet::new();
-                ids.retain(|id| seen.insert(id.clone()) && cost_now(draft, id).is_some());
-                (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
+                ids.retain(|id| seen.insert(id.clone()) && draft.content(here, id).is_some());
+                removed(ids)
             }
             Operation::RemoveMatching(filter, _) => {
                 let positions = matching.iter().map(Matching::positions);
@@ -129,64 +163,70 @@ impl Collection {
                 ids.retain(|id| !draft.after.contains_key(id));
                 ids.extend(draft.matching(&filter).cloned());
                 ids.sort_unstable();
-                (ids.iter().map(|id| (id.clone(), None)).collect(), ids)
+                removed(ids)
             }
-        };
-        let freed: Usage = after.keys().filter_map(|id| cost_now(draft, id)).sum();
-        let added: Usage = after.values().flatten().map(|d| self.cost(&d.id, &d.content)).sum();
-        let reserved_bytes = after.values().flatten().map(|d| here.columns_cost(&d.content)).sum();
-        let kept_bytes = self.exports.would_keep(freed.bytes);
-        let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
-        self.exchange(exchange)?;
-        draft.exchange += exchange;
-        draft.after.extend(after);
-        Ok(Done { removed, refused })
+            Operation::Update(update) => {
+                let mut fields = std::mem::take(&mut draft.fields);
+                let admit =
+                    |position, content: &Content| here.admit_one(&mut fields, self.max_fields, position, content);
+                let (patched, updated) = update.apply(|id| draft.content(here, id), admit);
+                draft.fields = fields;
+                let after = |(id, content)| {
+                    let after = After::patched(draft.after.get(&id), content);
+                    (id, after)
+                };
+                (patched.into_iter().map(after).collect(), Done { updated, ..Done::default() })
+            }
+        }
     }
 
     /// Commits to disk, then makes the changes visible to searches.
-    fn store(
-        &self,
-        after: BTreeMap<DocId, Option<Document>>,
-        exchange: Exchange,
-        next_row: &mut u64,
-    ) -> Result<(), CommitError> {
+    fn store(&self, after: BTreeMap<DocId, After>, exchange: Exchange, next_row: &mut u64) -> Result<(), CommitError> {
         if after.is_empty() {
             return Ok(());
         }
         let first_row = *next_row;
         *next_row += after.len() as u64;
         if let Some(on_disk) = &self.on_disk {
-            let changes = changes(on_disk.number, &self.read(), &after, first_row);
+            let changes = self.changes(on_disk.number, &self.read(), &after, first_row);
             on_disk.disk.commit(changes)?;
         }
         let mut here = self.write();
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        let changed = (first_row..).zip(after).map(|(row, (id, document))| (row, id, document)).collect();
+        let changed = (first_row..).zip(after).map(|(row, (id, after))| (row, id, after)).collect();
         self.apply(&mut here, exchange, changed);
         Ok(())
     }
+
+    /// The changes on disk. A new version gets a row number, from `first_row` on; other metadata goes into the row
+    /// that the document has.
+    fn changes(&self, number: u32, here: &Documents, after: &BTreeMap<DocId, After>, first_row: u64) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(2 * after.len());
+        for (row, (id, after)) in (first_row..).zip(after) {
+            let old = here.by_id.get(id);
+            if let After::Patched(content) = after {
+                changes.extend(
+                    old.map(|old| {
+                        Change::Replace(Put::new(number, old.row, &record(id, content, &self.row(old.slot))))
+                    }),
+                );
+                continue;
+            }
+            changes.extend(old.map(|old| Change::Remove { collection: number, row: old.row }));
+            if let After::Stored(document) = after {
+                let record = record(id, &document.content, document.embedding.values());
+                changes.push(Change::Put(Put::new(number, row, &record)));
+            }
+        }
+        changes
+    }
 }
 
-/// The changes on disk. Each touched document gets a row number, from `first_row` on.
-fn changes(number: u32, here: &Documents, after: &BTreeMap<DocId, Option<Document>>, first_row: u64) -> Vec<Change> {
-    let mut changes = Vec::with_capacity(2 * after.len());
-    for (row, (id, document)) in (first_row..).zip(after) {
-        if let Some(old) = here.by_id.get(id) {
-            changes.push(Change::Remove { collection: number, row: old.row });
-        }
-        if let Some(document) = document {
-            let record = Record {
-                id: id.as_str(),
-                text: &document.content.text,
-                metadata: document.content.metadata.as_ref().map(Metadata::as_json),
-                vector: document.embedding.values(),
-            };
-            changes.push(Change::Put(Put::new(number, row, &record)));
-        }
-    }
-    changes
+fn record<'d>(id: &'d DocId, content: &'d Content, vector: &'d [f32]) -> Record<'d> {
+    let metadata = content.metadata.as_ref().map(Metadata::as_json);
+    Record { id: id.as_str(), text: &content.text, metadata, vector }
 }
 
 fn answer(done: &Asker, result: Result<Done, CommitError>) {

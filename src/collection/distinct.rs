@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::columns::Columns;
-use super::document::Document;
+use super::document::{Content, Document};
 use super::filter::Path;
 
 /// A document would bring more fields than its collection may have.
@@ -41,16 +41,23 @@ impl NewFields {
     ) -> (Vec<Document>, Vec<TooManyFields>) {
         let (mut admitted, mut refused) = (Vec::with_capacity(documents.len()), Vec::new());
         for (position, document) in documents.into_iter().enumerate() {
-            match self.of_one(columns, most, &document) {
+            match self.check(columns, most, position, &document.content) {
                 Ok(()) => admitted.push(document),
-                Err(Excess { field, used }) => refused.push(TooManyFields { position, field, used, most }),
+                Err(error) => refused.push(error),
             }
         }
         (admitted, refused)
     }
 
-    fn of_one(&mut self, columns: &Columns, most: usize, document: &Document) -> Result<(), Excess> {
-        let Some(metadata) = document.content.fields() else { return Ok(()) };
+    /// Checks the fields of one document of a commit, and notes the new ones if they are not too many.
+    pub(super) fn check(
+        &mut self,
+        columns: &Columns,
+        most: usize,
+        position: usize,
+        content: &Content,
+    ) -> Result<(), TooManyFields> {
+        let Some(metadata) = content.fields() else { return Ok(()) };
         let mut new = BTreeSet::new();
         columns.new_fields(&metadata, &mut |keys| {
             let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
@@ -61,16 +68,11 @@ impl NewFields {
         let used = columns.n_fields() + self.0.len();
         let room = most.saturating_sub(used);
         if let Some(excess) = new.iter().nth(room) {
-            return Err(Excess { field: shown(excess), used });
+            return Err(TooManyFields { position, field: shown(excess), used, most });
         }
         self.0.extend(new);
         Ok(())
     }
-}
-
-struct Excess {
-    field: String,
-    used: usize,
 }
 
 /// The beginning of a path, for an error message.
@@ -90,7 +92,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::{Collection, Content, DocId, Model, Options, Store};
+    use super::super::{Collection, DocId, Model, Options, Store};
     use super::*;
     use crate::kernel::embedding::Embedding;
 

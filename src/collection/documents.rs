@@ -34,10 +34,10 @@ pub(super) struct Documents {
     pub deleted: bool,
 }
 
-/// One version of a document.
+/// A document.
 pub(super) struct Entry {
     pub slot: Slot,
-    /// Row number on disk. Each version of a document has its own.
+    /// Row number on disk. A document that is replaced gets another one; updated metadata keeps it.
     pub row: u64,
     pub content: Arc<Content>,
 }
@@ -85,12 +85,28 @@ impl Documents {
         new.admit(&self.columns, most, documents)
     }
 
+    /// Checks that a document does not bring more fields than are allowed.
+    pub fn admit_one(
+        &self,
+        new: &mut NewFields,
+        most: usize,
+        position: usize,
+        content: &Content,
+    ) -> Result<(), TooManyFields> {
+        new.check(&self.columns, most, position, content)
+    }
+
     /// Upper bound on the bytes that the columns grow by when a document with this content is added.
     pub fn columns_cost(&self, content: &Content) -> usize {
         match content.fields() {
             Some(fields) => self.columns.cost_of(Some(&fields)),
             None => 0,
         }
+    }
+
+    /// Of some positions one for each document. All that counts documents goes through here.
+    pub fn one_each(&self, positions: RoaringBitmap) -> RoaringBitmap {
+        positions
     }
 
     /// Ids of the documents at some positions.
@@ -124,6 +140,16 @@ impl Documents {
     /// Removes a document. Returns its slot.
     pub fn remove(&mut self, id: &DocId) -> Option<Slot> {
         self.by_id.remove(id).map(|old| self.vacate(&old))
+    }
+
+    /// Gives a document other metadata. It keeps its slot and its row.
+    pub fn patch(&mut self, id: &DocId, content: Arc<Content>) {
+        let Some(entry) = self.by_id.get_mut(id) else { return };
+        let position = entry.slot.index();
+        let before = std::mem::replace(&mut entry.content, content);
+        self.columns.remove(position, before.fields().as_ref());
+        self.columns.insert(position, entry.content.fields().as_ref());
+        self.changes.note(position);
     }
 
     /// Frees the position of a version that is no longer in the map by id. Returns its slot.

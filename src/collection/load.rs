@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::budget::{Exchange, Full, Usage};
+use super::commit_queue::After;
 use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
 use super::document::{Content, DocId, Document};
 use super::metadata::Metadata;
@@ -76,7 +77,7 @@ fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), O
     let added: Usage = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
     let exchange = Exchange { added, ..Exchange::default() };
     collection.exchange(exchange).map_err(OpenError::Full)?;
-    let changed = documents.into_iter().map(|(row, d)| (row, d.id.clone(), Some(d))).collect();
+    let changed = documents.into_iter().map(|(row, d)| (row, d.id.clone(), After::Stored(d))).collect();
     // The columns' bytes are known only afterwards. If they exceed the limit, the next batch is refused.
     collection.apply(&mut collection.write(), exchange, changed);
     Ok(())

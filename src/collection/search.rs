@@ -203,8 +203,8 @@ impl Ranking<'_> {
             if was_last || best.len() >= n {
                 best.sort_by(LocatedHit::best_first); // A graph may find in a later round what an earlier one missed.
                 best.truncate(n);
-                let all_are_there = self.with_documents(|here| best.iter().all(|hit| here.at(hit.slot).is_some()));
-                return Ok(if all_are_there { Ok(best) } else { Err(Changed) });
+                let unchanged = self.with_documents(|here| best.iter().all(|hit| hit.is_unchanged(here)));
+                return Ok(if unchanged { Ok(best) } else { Err(Changed) });
             }
             left = Some(self.with_documents(|here| {
                 let (mut positions, moment) =
@@ -282,6 +282,12 @@ fn found(hits: Vec<LocatedHit>) -> Vec<Hit> {
 }
 
 impl LocatedHit {
+    /// True if the document was neither removed nor updated since it was named.
+    fn is_unchanged(&self, here: &Documents) -> bool {
+        let entry = here.at(self.slot).and_then(|id| here.by_id.get(id));
+        entry.is_some_and(|entry| Arc::ptr_eq(&entry.content, &self.hit.content))
+    }
+
     fn best_first(&self, other: &Self) -> Ordering {
         let (one, other) = (&self.hit, &other.hit);
         other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))

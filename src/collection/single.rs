@@ -9,8 +9,8 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
-use super::commit_queue::{GroupCommit, OnDisk};
-use super::document::{Content, DocId, Document};
+use super::commit_queue::{After, GroupCommit, OnDisk};
+use super::document::{Content, DocId};
 use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
 use super::open_exports::Exports;
@@ -129,9 +129,9 @@ impl Collection {
         self.counts.bytes()
     }
 
-    /// Makes changed documents visible to searches, with their row numbers. `None` removes the document. The budget
-    /// was exchanged before; now the real growth of the columns replaces the reservation.
-    pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<(u64, DocId, Option<Document>)>) {
+    /// Makes changed documents visible to searches, with the rows of new versions. The budget was exchanged before;
+    /// now the real growth of the columns replaces the reservation.
+    pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<(u64, DocId, After)>) {
         let before = here.columns_bytes();
         self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
         self.show(here, changed);
@@ -150,20 +150,25 @@ impl Collection {
     }
 
     /// Makes changed documents visible to searches, all at once.
-    fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, Option<Document>)>) {
-        let vector = |(row, _, document): &(u64, DocId, Option<Document>)| {
-            Some((*row, Arc::from(document.as_ref()?.embedding.values())))
+    fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, After)>) {
+        let vector = |(row, _, after): &(u64, DocId, After)| match after {
+            After::Stored(document) => Some((*row, Arc::from(document.embedding.values()))),
+            After::Patched(_) | After::Removed => None,
         };
         let vectors: Vec<(u64, Arc<[f32]>)> = changed.iter().filter_map(vector).collect();
         let mut slots = self.index.insert_keyed(&vectors).into_iter();
         let mut gone = Vec::new();
-        for (row, id, document) in changed {
-            gone.extend(match document {
-                Some(document) => {
+        for (row, id, after) in changed {
+            gone.extend(match after {
+                After::Stored(document) => {
                     let slot = slots.next().expect("each document has a vector, and each vector a slot");
                     here.put(id, Entry { slot, row, content: document.content })
                 }
-                None => here.remove(&id),
+                After::Patched(content) => {
+                    here.patch(&id, content);
+                    None
+                }
+                After::Removed => here.remove(&id),
             });
         }
         self.index.remove(&gone);

@@ -14,15 +14,21 @@ use crate::kernel::embedding::Embedding;
 
 const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 8 };
 
-/// Content of a document of the map. Its vector and metadata follow from this number.
-type Said = u32;
+/// A document of the map: the number that decides its text, vector and metadata, and the number that an update wrote
+/// into its metadata instead.
+type Said = (u32, Option<u32>);
 
-fn embedding(said: Said) -> Embedding {
+/// The field `n` of a document.
+fn n((said, updated): Said) -> u32 {
+    updated.unwrap_or(said % 10)
+}
+
+fn embedding(said: u32) -> Embedding {
     let mut random = Rng::with_seed(said.into());
     Embedding::normalized((0..8).map(|_| random.f32() - 0.5).collect()).unwrap()
 }
 
-fn document(id: &str, said: Said) -> Document {
+fn document(id: &str, said: u32) -> Document {
     let metadata = json!({"n": said % 10, "even": said.is_multiple_of(2)});
     let content = Content::new(said.to_string(), metadata.as_object());
     Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding: embedding(said) }
@@ -42,7 +48,7 @@ fn open(directory: &Path) -> Store {
 fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
     let listed = collection.list(None, None, usize::MAX, &Stop::never()).unwrap();
     assert_eq!(collection.len(), map.len(), "{at}");
-    for ((id, content, vector), (expected, &said)) in listed.iter().zip(map) {
+    for ((id, content, vector), (expected, &(said, _))) in listed.iter().zip(map) {
         assert_eq!((id.as_str(), &*content.text), (expected.as_str(), &*said.to_string()), "{at}");
         assert!(embedding(said).cosine(&Embedding::restored(vector.to_vec()).unwrap()) > 0.9999, "{at}");
     }
@@ -53,8 +59,13 @@ fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
         .into_iter()
         .map(|d| d.0.to_string())
         .collect();
-    let expected = map.iter().filter(|(_, said)| matches!(*said % 10, 3 | 6 | 8)).map(|(id, _)| id.clone());
-    assert_eq!(matching, expected.collect::<Vec<_>>(), "{at}");
+    let expected = map.iter().filter(|&(_, &it)| n(it) == 3 || (it.0.is_multiple_of(2) && n(it) > 5));
+    assert_eq!(matching, expected.map(|(id, _)| id.clone()).collect::<Vec<_>>(), "{at}");
+    let field = FacetField { by: filter::Path::readings("n").unwrap(), limit: 20 };
+    let query = FacetQuery { filter: None, fields: vec![field], max_bytes: 1_000 };
+    let sum: u64 = map.values().map(|&it| u64::from(n(it))).sum();
+    let numbers = collection.facets(&query, &Stop::never()).unwrap().fields[0].numbers;
+    assert_eq!(numbers.map_or(0.0, |numbers| numbers.mean * numbers.count as f64).round(), sum as f64, "{at}");
     assert_eq!(collection.unfound(), [], "{at}");
 }
 
@@ -84,16 +95,29 @@ fn a_walk(operations: usize, seed: u64) {
                 done += 1;
             }
             6..=20 => {
-                let n = random.u32(..10);
-                let filter = filter::text::parse(&format!("n = {n} and even exists")).unwrap();
+                let which = random.u32(..10);
+                let filter = filter::text::parse(&format!("n = {which} and even exists")).unwrap();
                 let expected: Vec<String> =
-                    map.iter().filter(|(_, said)| *said % 10 == n).map(|(id, _)| id.clone()).collect();
+                    map.iter().filter(|(_, it)| n(**it) == which).map(|(id, _)| id.clone()).collect();
                 let removed = collection.remove_matching(filter, &Stop::never()).unwrap();
                 assert_eq!(removed.iter().map(ToString::to_string).collect::<Vec<_>>(), expected, "{at}");
-                map.retain(|_, said| *said % 10 != n);
+                map.retain(|_, it| n(*it) != which);
                 done += expected.len().max(1);
             }
-            21..=300 => {
+            21..=80 => {
+                let some = |_| DocId::new(&format!("d{:04}", random.u32(..3_000))).unwrap();
+                let ids: Vec<DocId> = (0..8).map(some).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+                let now = random.u32(..10);
+                let fields = json!({"n": now, "absent": null}).as_object().unwrap().clone();
+                let updated = collection.update(&ids, &Arc::new(Patch { fields, max_bytes: 100 }), None).unwrap();
+                assert_eq!((updated.taken, updated.refused.len()), (ids.len(), 0), "{at}");
+                for id in ids.iter().filter(|id| !updated.missing.contains(id)) {
+                    map.get_mut(id.as_str()).unwrap_or_else(|| panic!("{id} is unknown: {at}")).1 = Some(now);
+                }
+                assert!(updated.missing.iter().all(|id| !map.contains_key(id.as_str())), "{at}");
+                done += ids.len();
+            }
+            81..=300 => {
                 let ids: Vec<DocId> = (0..random.u32(..8) + 1)
                     .map(|_| DocId::new(&format!("d{:04}", random.u32(..3_000))).unwrap())
                     .collect();
@@ -103,14 +127,14 @@ fn a_walk(operations: usize, seed: u64) {
                 done += ids.len();
             }
             301..=400 => {
-                let Some((id, &said)) = map.iter().nth(random.usize(..map.len().max(1))) else {
+                let Some((id, &(said, _))) = map.iter().nth(random.usize(..map.len().max(1))) else {
                     continue;
                 };
                 let search = Search::nearest(3, Effort::Graph { ef: None });
                 let found = collection.search(&embedding(said), &search);
                 assert_eq!(found.len(), 3.min(map.len()), "{at}");
                 assert!(
-                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|s| s.to_string() == *f.content.text)),
+                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|(s, _)| s.to_string() == *f.content.text)),
                     "{at}"
                 );
                 assert!(found[0].score > 0.9999, "{id} is not found: {at}");
@@ -120,7 +144,7 @@ fn a_walk(operations: usize, seed: u64) {
                 let documents: Vec<Document> = (0..random.u32(..24) + 1)
                     .map(|_| (format!("d{:04}", random.u32(..3_000)), random.u32(..u32::MAX)))
                     .map(|(id, said)| {
-                        map.insert(id.clone(), said);
+                        map.insert(id.clone(), (said, None));
                         document(&id, said)
                     })
                     .collect();
@@ -173,4 +197,35 @@ fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
     std::fs::remove_dir_all(directory.path().join("index")).unwrap();
     let store = open(directory.path());
     assert_eq!(found(&store), before);
+}
+
+#[test]
+fn updated_documents_keep_their_graph_and_its_files_through_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let collection = store.create("c", MODEL).unwrap();
+    collection.commit((0..600).map(|n| document(&format!("{n:03}"), n)).collect()).unwrap();
+    collection.finish_graph();
+    let files = collection.index_file_bytes();
+    let filter = filter::text::parse("even = true").unwrap();
+    let ids = collection.matching_ids(&filter, &Stop::never()).unwrap();
+    let fields = json!({"even": null, "note": {"by": "an update"}}).as_object().unwrap().clone();
+    let (patch, only, mut taken) = (Arc::new(Patch { fields, max_bytes: 100 }), Arc::new(filter), 0);
+    while taken < ids.len() {
+        let updated = collection.update(&ids[taken..], &patch, Some(&only)).unwrap();
+        assert!(updated.taken <= 8 && updated.documents == updated.taken, "{updated:?}");
+        taken += updated.taken;
+    }
+    let again = collection.update(&ids, &patch, Some(&only)).unwrap();
+    assert_eq!((again.taken, again.documents), (8, 0), "they match no longer");
+    let bytes = collection.bytes();
+    drop((collection, store));
+    let store = open(directory.path());
+    let collection = store.get("c", MODEL).unwrap();
+    assert_eq!((collection.unindexed(), collection.index_file_bytes()), (0, files));
+    // Bitmaps are measured from time to time.
+    assert!(collection.bytes().abs_diff(bytes) < bytes / 100, "{} and {bytes}", collection.bytes());
+    let count = |filter: &str| collection.count(Some(&filter::text::parse(filter).unwrap()), &Stop::never()).unwrap();
+    assert_eq!((count("note.by = 'an update'"), count("even = true"), count("even = false")), (300, 0, 300));
+    assert_eq!(collection.unfound(), []);
 }

@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::measure::{MeasureError, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
-use super::{documents, filter, parse, top_k, upload, vector};
+use super::{documents, facets, filter, parse, top_k, update, upload, vector};
 use crate::wire::metadata;
 use crate::wire::{self, filter::Condition, query};
 
@@ -21,7 +21,7 @@ const MAX_ERROR_BYTES: usize = 4_096;
 pub(crate) fn request(bytes: &[u8]) {
     let Some((kind, message)) = bytes.split_first() else { return };
     let limits = Limits { max_texts: 32, max_text_bytes: 1_000, ..Limits::default() };
-    let failures = match kind % 8 {
+    let failures = match kind % 10 {
         0 => decoded("Embed", message, |request| embed(&request, &limits)),
         1 => decoded("Classify", message, |request| classify(&request, &limits)),
         2 => decoded("Similarity", message, |request| similarity(&request, &limits)),
@@ -29,6 +29,8 @@ pub(crate) fn request(bytes: &[u8]) {
         4 => decoded("Upload", message, |request| upload(request, &limits)),
         5 => decoded("DeleteDocuments", message, |request| delete(request, &limits)),
         6 => decoded("ListDocuments", message, |request| list(request, &limits)),
+        7 => decoded("UpdateDocuments", message, |request| vec![update::parse_update(request, &limits).map(drop)]),
+        8 => decoded("Facets", message, |request| vec![facets::parse_query(request, &limits).map(drop)]),
         _ => decoded("CreateCollection", message, |request| collection(&request, &limits)),
     };
     for failure in failures {
@@ -131,9 +133,17 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let document = wire::Document {
         id: "d".to_owned(),
         text: "a text".to_owned(),
-        metadata: Some(metadata),
+        metadata: Some(metadata.clone()),
         vector: Some(vector.clone()),
     };
+    let update = wire::UpdateDocumentsRequest {
+        collection: name.clone(),
+        ids: texts[..1].to_vec(),
+        filter: None,
+        patch: Some(metadata),
+    };
+    let field = wire::facets_request::Field { path: Some("a.b".to_owned()), limit: Some(3) };
+    let facets = wire::FacetsRequest { collection: name.clone(), filter: Some(not.clone()), fields: vec![field] };
     let query = wire::Query { query: Some(query::Query::Vector(vector)) };
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
@@ -166,7 +176,9 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
-        of(7, wire::CreateCollectionRequest { name }.encode_to_vec()),
+        of(7, update.encode_to_vec()),
+        of(8, facets.encode_to_vec()),
+        of(9, wire::CreateCollectionRequest { name }.encode_to_vec()),
     ]
 }
 

@@ -6,6 +6,9 @@ use crate::wire;
 /// Documents in one message of an upload: with 1,600 bytes each, they fill a message of 16 MiB.
 const MAX_DOCUMENTS_PER_MESSAGE: usize = 10_000;
 
+/// Fields of one call of `Facets`. Each is one walk over its values: 0.1 s for a million different ones.
+const MAX_FACET_FIELDS: usize = 32;
+
 /// The limits of requests. `Info` reports them, except for the constant ones.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -31,6 +34,8 @@ pub struct Limits {
     pub max_filter_values: usize,
     /// Documents on one page.
     pub max_page_size: usize,
+    /// Fields of one call of `Facets`.
+    pub max_facet_fields: usize,
     /// The quota of all collections (enforced by the store).
     pub stored: Quota,
     /// The quota of one collection (enforced by the store).
@@ -64,6 +69,7 @@ impl Default for Limits {
             max_filter_conditions: 1024,
             max_filter_values: 65_536,
             max_page_size: 1000,
+            max_facet_fields: MAX_FACET_FIELDS,
             stored: Usage::UNLIMITED,
             collection: Usage::UNLIMITED,
             max_collections: 10_000,

@@ -166,6 +166,7 @@ impl Measuring<'_> {
         match limit {
             Limit::Texts => self.limits.max_texts,
             Limit::Documents => self.limits.max_documents_per_message,
+            Limit::Facets => self.limits.max_facet_fields,
         }
     }
 }

@@ -75,6 +75,8 @@ pub enum Limit {
     Texts,
     /// Documents of one message of an upload.
     Documents,
+    /// Fields of one call of `Facets`.
+    Facets,
 }
 
 /// The table of this API.
@@ -89,7 +91,8 @@ fn limit(message: &str, field: &str) -> Option<Limit> {
         ("EmbedRequest" | "ClassifyRequest", "texts")
         | ("SimilarityRequest", "a" | "b")
         | ("TopKRequest", "queries" | "candidates")
-        | ("GetDocumentsRequest" | "DeleteDocumentsRequest", "ids") => Some(Limit::Texts),
+        | ("GetDocumentsRequest" | "DeleteDocumentsRequest" | "UpdateDocumentsRequest", "ids") => Some(Limit::Texts),
+        ("FacetsRequest", "fields") => Some(Limit::Facets),
         ("UploadRequest", "documents") => Some(Limit::Documents),
         _ => None,
     }
@@ -324,6 +327,6 @@ mod tests {
 
     #[test]
     fn every_method_of_the_service_is_in_the_table() {
-        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 16);
+        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 19);
     }
 }

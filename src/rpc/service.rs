@@ -22,8 +22,8 @@ use tonic::server::NamedService;
 use super::answer::{Answer, respond};
 use super::request::{Incoming, Received, Requests};
 use super::status::Failure;
-use super::{Api, Engine, Responses, backup, classify, collections, documents, embed, export, info};
-use super::{similarity, top_k, upload};
+use super::{Api, Engine, Responses, backup, classify, collections, count, documents, embed, export, facets, info};
+use super::{similarity, top_k, update, upload};
 use crate::wire;
 
 /// The name of the service.
@@ -95,6 +95,11 @@ impl Call {
             Some("/DeleteDocuments") => {
                 self.unary(async |engine, request| documents::delete(&engine, request).await).await
             }
+            Some("/UpdateDocuments") => {
+                self.unary(async |engine, request| update::update(&engine, request).await).await
+            }
+            Some("/CountDocuments") => self.unary(async |engine, request| count::count(&engine, request).await).await,
+            Some("/Facets") => self.unary(async |engine, request| facets::facets(&engine, request).await).await,
             Some("/ListDocuments") => self.unary(async |engine, request| documents::list(&engine, request).await).await,
             Some("/Export") => self.stream(async |engine, request| export::export(&engine, request).await).await,
             Some("/CreateCollection") => {

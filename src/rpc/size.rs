@@ -6,7 +6,8 @@ use prost::encoding::encoded_len_varint;
 use serde_json::{Map, Value};
 
 use super::limits::Limits;
-use crate::collection::Content;
+use crate::collection::filter::Scalar;
+use crate::collection::{Content, Facet};
 use crate::wire::VectorFormat;
 
 /// Bytes of a page: clients read messages of 4 MiB by default, and the token needs some of them.
@@ -109,6 +110,26 @@ impl Hit<'_> {
 /// Bytes of a `google.protobuf.Struct`.
 fn object(fields: &Map<String, Value>) -> usize {
     fields.iter().map(|(key, of_key)| field(non_empty(key.len()) + entry_value(of_key))).sum()
+}
+
+/// Bytes of a `Facet`, or up to 40 more.
+pub fn facet(path: &str, facet: &Facet) -> usize {
+    const NUMBERS: usize = 3 * 9 + 11;
+    let value = |(scalar, documents): &(Scalar, u64)| field(field(self::scalar(scalar)) + varint(*documents));
+    non_empty(path.len())
+        + varint(facet.documents)
+        + facet.values.iter().map(value).sum::<usize>()
+        + varint(facet.distinct)
+        + facet.numbers.map_or(0, |_| field(NUMBERS))
+}
+
+/// Bytes of a `google.protobuf.Value` that is a scalar.
+fn scalar(of: &Scalar) -> usize {
+    match of {
+        Scalar::Null | Scalar::Bool(_) => 2,
+        Scalar::Number(_) => 9,
+        Scalar::Text(text) => field(text.len()),
+    }
 }
 
 /// Bytes of the value of a map entry. prost omits default values, but a value here always has a kind.

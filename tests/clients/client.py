@@ -256,6 +256,23 @@ def check_upload_by_a_generator_then_search(channel, stub):
 
     got = stub.GetDocuments(pb.GetDocumentsRequest(collection=name, ids=["note-0007", "note-0123"]), timeout=TIMEOUT)
     assert [document.id for document in got.documents] == ["note-0007"] and list(got.missing) == ["note-0123"]
+    half = pb.Filter(text="even = true")
+    count = pb.CountDocumentsRequest(collection=name, filter=half)
+    assert stub.CountDocuments(count, timeout=TIMEOUT).documents == 250
+    fields = [pb.FacetsRequest.Field(path="tags", limit=2), pb.FacetsRequest.Field(path="number")]
+    facets = stub.Facets(pb.FacetsRequest(collection=name, filter=half, fields=fields), timeout=TIMEOUT)
+    tags, numbers = facets.facets
+    assert [(value.value.string_value, value.documents) for value in tags.values] == [("t0", 84), ("t1", 83)], tags
+    assert (facets.documents, tags.distinct, tags.HasField("numbers")) == (250, 3, False), facets
+    assert (numbers.numbers.min, numbers.numbers.max, numbers.numbers.mean) == (0, 498, 249), numbers
+    patch = Struct()
+    patch.update({"even": None, "author": {"name": "Ann"}})
+    update = pb.UpdateDocumentsRequest(collection=name, ids=["note-0007", "note-0123"], patch=patch)
+    updated = stub.UpdateDocuments(update, timeout=TIMEOUT)
+    assert (updated.documents, list(updated.missing), updated.refused) == (1, ["note-0123"], 0), updated
+    (kept,) = stub.GetDocuments(pb.GetDocumentsRequest(collection=name, ids=["note-0007"]), timeout=TIMEOUT).documents
+    assert kept.text == got.documents[0].text
+    assert MessageToDict(kept.metadata) == {"number": 7, "tags": ["t1"], "author": {"name": "Ann"}}, kept
     gone = stub.DeleteDocuments(pb.DeleteDocumentsRequest(collection=name, ids=["note-0042"]), timeout=TIMEOUT)
     assert list(gone.deleted) == ["note-0042"]
     (result,) = top_k(queries=[pb.Query(text=text)], k=1)

@@ -12,22 +12,25 @@ use crate::installed::{grpcurl, install, python, repository, run, stderr, target
 
 const SERVICE: &str = "cognate.v1.Cognate";
 /// The methods in the order of `grpcurl list`. Each is called below.
-const RPCS: [&str; 16] = [
+const RPCS: [&str; 19] = [
     "Backup",
     "Classify",
     "ClassifyStream",
+    "CountDocuments",
     "CreateCollection",
     "DeleteCollection",
     "DeleteDocuments",
     "Embed",
     "EmbedStream",
     "Export",
+    "Facets",
     "GetDocuments",
     "Info",
     "ListCollections",
     "ListDocuments",
     "Similarity",
     "TopK",
+    "UpdateDocuments",
     "Upload",
 ];
 
@@ -283,6 +286,19 @@ async fn grpcurl_uploads_a_pipe_of_lines_and_works_with_the_documents() {
     let exported = grpcurl.cognate("Export", json!({ "collection": "notes", "filter": { "text": "number < 3" } }));
     assert_eq!((ids(&exported["documents"]), integer(&exported["total"])), (vec!["n000", "n001", "n002"], 3));
     assert!(grpcurl.error("Backup", json!({})).contains("Code: FailedPrecondition"), "nothing is on disk");
+    let few = json!({ "text": "number < 3" });
+    let request = json!({ "collection": "notes", "filter": few, "patch": { "tag": ["a", "b"], "number": null } });
+    assert_eq!(grpcurl.cognate("UpdateDocuments", request), json!({ "documents": "3" }));
+    let request = json!({ "collection": "notes", "filter": { "text": "tag = a" } });
+    assert_eq!(grpcurl.cognate("CountDocuments", request), json!({ "documents": "3" }));
+    let fields = json!([{ "path": "tag", "limit": 1 }, { "path": "number", "limit": 0 }]);
+    let facets = grpcurl.cognate("Facets", json!({ "collection": "notes", "fields": fields }));
+    let numbers = json!({ "count": "797", "min": 3, "max": 799, "mean": 401 });
+    let expected = json!({ "documents": "800", "facets": [
+        { "path": "tag", "documents": "3", "values": [{ "value": "a", "documents": "3" }], "distinct": "2" },
+        { "path": "number", "documents": "797", "distinct": "797", "numbers": numbers },
+    ] });
+    assert_eq!(facets, expected);
     let gone = grpcurl.cognate("DeleteDocuments", json!({ "collection": "notes", "ids": ["n321", "nobody"] }));
     assert_eq!(gone, json!({ "deleted": ["n321"], "documents": "1", "missing": ["nobody"] }));
     assert_ne!(search()[0]["id"], "n321");

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cognate::wire::cognate_client::CognateClient;
+use cognate::wire::metadata::{from_json, to_json};
 use cognate::wire::query::Query as Asked;
 use cognate::wire::{
     CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, InfoRequest,
-    ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UploadRequest, Vector,
+    ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UpdateDocumentsRequest, UploadRequest, Vector,
 };
 use futures::StreamExt;
+use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::Channel;
 
@@ -27,7 +29,7 @@ fn with_vector(id: &str, text: &str, seed: u32) -> Document {
     Document { vector: Some(Vector { values, ..Vector::default() }), ..document(id, text) }
 }
 
-/// Returns every document of a collection: id to text.
+/// Returns every document of a collection: id to text and, if it has some, metadata.
 async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let mut page_token = String::new();
@@ -44,7 +46,11 @@ async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTre
             Err(status) if status.code() == Code::NotFound => return all,
             Err(status) => panic!("{status:?}"),
         };
-        all.extend(page.documents.into_iter().map(|document| (document.id, document.text)));
+        let state = |document: Document| {
+            let metadata = document.metadata.map(|metadata| Value::Object(to_json(&metadata).unwrap()));
+            (document.id, document.text + &metadata.map(|metadata| metadata.to_string()).unwrap_or_default())
+        };
+        all.extend(page.documents.into_iter().map(state));
         if page.next_page_token.is_empty() {
             return all;
         }
@@ -197,9 +203,11 @@ impl Oracle {
 async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, random: &mut impl FnMut(u32) -> u32) {
     loop {
         oracle.perhaps.clear();
-        if random(4) == 0 {
-            let ids: Vec<String> =
-                (0..5).map(|_| format!("d{}", random(200))).collect::<BTreeSet<_>>().into_iter().collect();
+        let what = random(8);
+        let n = if what < 2 { 5 } else { 20 };
+        let ids: BTreeSet<String> = (0..n).map(|_| format!("d{}", random(200))).collect();
+        let ids: Vec<String> = ids.into_iter().collect();
+        if what < 2 {
             oracle.perhaps.extend(ids.iter().map(|id| (id.clone(), None)));
             let request = DeleteDocumentsRequest { collection: "c".to_owned(), ids, filter: None };
             match client.delete_documents(request).await {
@@ -207,15 +215,24 @@ async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, rando
                 Err(status) if status.code() == Code::NotFound => {} // no upload yet
                 Err(_) => return,
             }
+        } else if what < 4 {
+            let mark = json!({ "mark": random(1_000_000) });
+            let updated =
+                |text: &String| Some(text.split('{').next().unwrap_or_default().to_owned() + &mark.to_string());
+            let known = ids.iter().filter_map(|id| Some((id.clone(), updated(oracle.known.get(id)?))));
+            oracle.perhaps.extend(known);
+            let patch = mark.as_object().map(from_json);
+            let request = UpdateDocumentsRequest { collection: "c".to_owned(), ids, filter: None, patch };
+            match client.update_documents(request).await {
+                Ok(answer) => assert_eq!(answer.into_inner().documents as usize, oracle.perhaps.len()),
+                Err(status) if status.code() == Code::NotFound => {} // no upload yet
+                Err(_) => return,
+            }
         } else {
-            let documents: BTreeMap<String, Document> = (0..20)
-                .map(|_| {
-                    let (id, text) = (format!("d{}", random(200)), format!("version {}", random(1_000_000)));
-                    (id.clone(), with_vector(&id, &text, random(u32::MAX)))
-                })
-                .collect();
-            oracle.perhaps.extend(documents.iter().map(|(id, d)| (id.clone(), Some(d.text.clone()))));
-            let message = UploadRequest { collection: "c".to_owned(), documents: documents.into_values().collect() };
+            let mut version = |id| with_vector(id, &format!("version {}", random(1_000_000)), random(u32::MAX));
+            let documents: Vec<Document> = ids.iter().map(|id| version(id)).collect();
+            oracle.perhaps.extend(documents.iter().map(|d| (d.id.clone(), Some(d.text.clone()))));
+            let message = UploadRequest { collection: "c".to_owned(), documents };
             let Ok(responses) = client.upload(tokio_stream::iter([message])).await else { return };
             let responses: Vec<_> = responses.into_inner().collect().await;
             if !responses

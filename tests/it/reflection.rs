@@ -8,7 +8,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 16] = [
+const RPCS: [&str; 19] = [
     "Info",
     "Embed",
     "EmbedStream",
@@ -19,6 +19,9 @@ const RPCS: [&str; 16] = [
     "Upload",
     "GetDocuments",
     "DeleteDocuments",
+    "UpdateDocuments",
+    "CountDocuments",
+    "Facets",
     "ListDocuments",
     "Export",
     "CreateCollection",

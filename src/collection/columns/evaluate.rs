@@ -33,7 +33,7 @@ const ASKED_AT_ONCE: usize = 256;
 const LOOKED_UP_AT_ONCE: usize = 512;
 
 /// Positions that a walk passes in a step, for up to 50 ns each.
-const PASSED_AT_ONCE: usize = if cfg!(test) { 2 } else { 16_384 };
+pub(super) const PASSED_AT_ONCE: usize = if cfg!(test) { 2 } else { 16_384 };
 
 /// Values of a field that walks pass before its numbers are copied. The copy costs as much as one walk over all of
 /// them.

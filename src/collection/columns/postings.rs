@@ -163,6 +163,16 @@ impl Postings {
         }
     }
 
+    /// Number of positions that are among some.
+    pub(super) fn n_among(&self, among: &RoaringBitmap) -> u64 {
+        let n = |positions: &[u32]| positions.iter().filter(|&&position| among.contains(position)).count() as u64;
+        match self {
+            Self::One(one) => n(&[*one]),
+            Self::Few(few) => n(few.get()),
+            Self::Many(many) => many.positions.intersection_len(among),
+        }
+    }
+
     pub(super) fn to_bitmap(&self) -> RoaringBitmap {
         match self {
             Self::One(one) => [*one].into_iter().collect(),

@@ -15,6 +15,8 @@ pub enum Change {
     },
     /// Adds a row.
     Put(Put),
+    /// Stores another record under the number of a row that exists.
+    Replace(Put),
     /// Removes a row.
     Remove {
         /// Number of the collection.
@@ -47,8 +49,8 @@ pub struct Put {
 }
 
 impl Put {
-    /// Encodes a document for an unused row number. Rows in ascending order are appended, which is fast and packs
-    /// them well. The encoding happens here, in the caller's thread, and not in the writer's.
+    /// Encodes a document for a row number. New rows in ascending order are appended, which is fast and packs them
+    /// well. The encoding happens here, in the caller's thread, and not in the writer's.
     pub fn new(collection: u32, row: u64, record: &Record<'_>) -> Self {
         Self { collection, row, dimensions: record.vector.len(), bytes: record::encode(collection, row, record) }
     }
@@ -58,7 +60,7 @@ impl Change {
     /// Bytes that the change adds to the file, approximately.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Put(put) => put.bytes.len(),
+            Self::Put(put) | Self::Replace(put) => put.bytes.len(),
             Self::CreateCollection(new) => new.name.len() + new.fingerprint.len() + 256,
             Self::DeleteCollection { .. } | Self::Remove { .. } => 0,
         }
@@ -66,6 +68,6 @@ impl Change {
 
     /// True if the change needs space; the others free some.
     pub(super) fn grows(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::CreateCollection(_))
+        matches!(self, Self::Put(_) | Self::Replace(_) | Self::CreateCollection(_))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::Catalog;
-use super::change::Change;
+use super::change::{Change, Put};
 use super::failure::Rejected;
 
 /// Collection and row number.
@@ -43,13 +43,15 @@ impl<'b> Draft<'b> {
                 }
             }
             Change::Put(put) => {
-                let row_id @ (collection, row) = (put.collection, put.row);
-                let expected = self.dimensions(catalog, collection)?;
-                if put.dimensions != expected {
-                    return Err(Rejected::Dimensions { collection, expected, found: put.dimensions });
-                }
+                let row_id @ (collection, row) = self.fitting(catalog, put)?;
                 if stored || self.removed.contains(&row_id) || !self.put.insert(row_id) {
                     return Err(Rejected::RowTaken { collection, row });
+                }
+            }
+            Change::Replace(put) => {
+                let row_id @ (collection, row) = self.fitting(catalog, put)?;
+                if !self.put.contains(&row_id) && (!stored || self.removed.contains(&row_id)) {
+                    return Err(Rejected::NoRow { collection, row });
                 }
             }
             Change::Remove { collection, row } => {
@@ -65,6 +67,17 @@ impl<'b> Draft<'b> {
         Ok(())
     }
 
+    /// The row of a record whose vector has the length of its collection's.
+    fn fitting(&self, catalog: &Catalog, put: &Put) -> Result<RowId, Rejected> {
+        let (collection, found) = (put.collection, put.dimensions);
+        let expected = self.dimensions(catalog, collection)?;
+        if found == expected {
+            Ok((collection, put.row))
+        } else {
+            Err(Rejected::Dimensions { collection, expected, found })
+        }
+    }
+
     /// Dimensions of an existing collection.
     fn dimensions(&self, catalog: &Catalog, collection: u32) -> Result<usize, Rejected> {
         let created = self.created.get(&collection).map(|(_, dimensions)| *dimensions);
@@ -75,7 +88,7 @@ impl<'b> Draft<'b> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::{NewCollection, Put};
+    use super::super::change::NewCollection;
     use super::super::record::Record;
     use super::*;
 
@@ -89,6 +102,11 @@ mod tests {
         Change::Put(Put::new(collection, row, &record))
     }
 
+    fn replace(collection: u32, row: u64, vector: &[f32]) -> Change {
+        let Change::Put(put) = put(collection, row, vector) else { unreachable!() };
+        Change::Replace(put)
+    }
+
     fn remove(collection: u32, row: u64) -> Change {
         Change::Remove { collection, row }
     }
@@ -100,7 +118,7 @@ mod tests {
         let mut draft = Draft::default();
         batch.iter().try_for_each(|change| {
             let stored = match change {
-                Change::Put(put) => put.collection == 0 && put.row < 5,
+                Change::Put(put) | Change::Replace(put) => put.collection == 0 && put.row < 5,
                 Change::Remove { collection, row } => *collection == 0 && *row < 5,
                 _ => false,
             };
@@ -114,6 +132,8 @@ mod tests {
         let pair = [1.0, 0.0];
         assert_eq!(check(&[create(1, "new"), put(1, 0, &pair), remove(1, 0), put(1, 1, &pair)]), Ok(()));
         assert_eq!(check(&[remove(0, 3), put(0, 5, &pair)]), Ok(()));
+        let replaced = [replace(0, 3, &pair), replace(0, 3, &pair), put(0, 5, &pair), replace(0, 5, &pair)];
+        assert_eq!(check(&replaced), Ok(()));
         assert_eq!(check(&[delete.clone(), create(1, "old"), put(1, 0, &pair)]), Ok(()));
         assert_eq!(check(&[create(1, "new"), Change::DeleteCollection { collection: 1 }, create(2, "new")]), Ok(()));
     }
@@ -134,7 +154,10 @@ mod tests {
         assert_eq!(check(&[put(0, 4, &pair)]), taken(0, 4));
         assert_eq!(check(&[put(0, 9, &pair), put(0, 9, &pair)]), taken(0, 9));
         assert_eq!(check(&[remove(0, 4), put(0, 4, &pair)]), taken(0, 4));
+        assert_eq!(check(&[replace(0, 5, &pair)]), no(0, 5));
+        assert_eq!(check(&[remove(0, 4), replace(0, 4, &pair)]), no(0, 4));
         let short = Err(Rejected::Dimensions { collection: 0, expected: 2, found: 1 });
         assert_eq!(check(&[put(0, 9, &[1.0])]), short);
+        assert_eq!(check(&[replace(0, 4, &[1.0])]), short);
     }
 }

@@ -74,7 +74,7 @@ pub enum Rejected {
         /// The row.
         row: u64,
     },
-    /// A row to be removed does not exist. So a batch that builds on a failed one fails too, and batches may be
+    /// A row to be removed or replaced does not exist. So a batch that builds on a failed one fails too, and batches may be
     /// submitted before earlier ones are answered.
     #[error("collection number {collection} has no row {row}")]
     NoRow {

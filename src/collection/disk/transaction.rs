@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadableTable, WriteTransaction};
 
 use super::catalog::Catalog;
-use super::change::Change;
+use super::change::{Change, Put};
 use super::draft::{Draft, RowId};
 use super::failure::Rejected;
 use super::rows::{self, RowsTable};
@@ -39,7 +39,7 @@ impl<'t> Transaction<'t> {
         let mut draft = Draft::default();
         for change in changes {
             let stored = match change {
-                Change::Put(put) => self.has(put.collection, put.row)?,
+                Change::Put(put) | Change::Replace(put) => self.has(put.collection, put.row)?,
                 Change::Remove { collection, row } => self.has(*collection, *row)?,
                 Change::CreateCollection(_) | Change::DeleteCollection { .. } => false,
             };
@@ -65,17 +65,27 @@ impl<'t> Transaction<'t> {
                 self.tables.remove(collection);
                 self.catalog.delete(*collection);
             }
-            Change::Put(put) => {
-                rows::insert(self.table(put.collection)?, put.row, &put.bytes)?;
-                self.catalog.added(put.collection, put.row, put.bytes.len() as u64);
-                self.touch((put.collection, put.row));
+            Change::Put(put) => self.put(put)?,
+            Change::Replace(put) => {
+                self.remove(put.collection, put.row)?;
+                self.put(put)?;
             }
-            Change::Remove { collection, row } => {
-                let bytes = rows::remove(self.table(*collection)?, *row)?;
-                self.catalog.removed(*collection, bytes);
-                self.touch((*collection, *row));
-            }
+            Change::Remove { collection, row } => self.remove(*collection, *row)?,
         }
+        Ok(())
+    }
+
+    fn put(&mut self, put: &Put) -> Result<(), redb::Error> {
+        rows::insert(self.table(put.collection)?, put.row, &put.bytes)?;
+        self.catalog.added(put.collection, put.row, put.bytes.len() as u64);
+        self.touch((put.collection, put.row));
+        Ok(())
+    }
+
+    fn remove(&mut self, collection: u32, row: u64) -> Result<(), redb::Error> {
+        let bytes = rows::remove(self.table(collection)?, row)?;
+        self.catalog.removed(collection, bytes);
+        self.touch((collection, row));
         Ok(())
     }
 

@@ -41,7 +41,8 @@ impl Model {
         model
     }
 
-    /// The next batch: puts, replacements and removals, sometimes a created or deleted collection, and the counter.
+    /// The next batch: puts, new versions, records with other metadata and removals, sometimes a created or deleted
+    /// collection, and the counter.
     pub fn step(&mut self) -> Vec<Change> {
         let mut random = Rng::with_seed(self.seed ^ (self.batches << 20));
         self.batches += 1;
@@ -53,11 +54,13 @@ impl Model {
             _ => {
                 for _ in 0..=random.u64(..8) {
                     let id = format!("id {}", random.u64(..60));
-                    if random.u64(..4) == 0 {
-                        self.remove(&name, &id, &mut batch);
-                    } else {
-                        let text = "lorem ipsum ".repeat(random.usize(..120));
-                        self.replace(&name, &id, &text, &mut random, &mut batch);
+                    match random.u64(..5) {
+                        0 => self.remove(&name, &id, &mut batch),
+                        1 => self.update(&name, &id, random.usize(..900), &mut batch),
+                        _ => {
+                            let text = "lorem ipsum ".repeat(random.usize(..120));
+                            self.replace(&name, &id, &text, &mut random, &mut batch);
+                        }
                     }
                 }
             }
@@ -85,6 +88,18 @@ impl Model {
         let bits = vector.iter().map(|x| x.to_bits()).collect();
         let read = (id.to_owned(), text.to_owned(), metadata.map(str::to_owned), bits);
         self.contents.entry(name.to_owned()).or_default().insert(row, read);
+    }
+
+    /// Gives a document other metadata, of some size, in the same row.
+    fn update(&mut self, name: &str, id: &str, bytes: usize, batch: &mut Vec<Change>) {
+        let Some(collection) = self.collections.get(name) else { return };
+        let Some(&row) = collection.rows.get(id) else { return };
+        let rows = self.contents.get_mut(name).unwrap();
+        let (_, text, metadata, bits) = rows.get_mut(&row).unwrap();
+        *metadata = Some(format!(r#"{{"note":"{}"}}"#, "x".repeat(bytes)));
+        let vector: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+        let record = Record { id, text, metadata: metadata.as_deref(), vector: &vector };
+        batch.push(Change::Replace(Put::new(collection.number, row, &record)));
     }
 
     fn remove(&mut self, name: &str, id: &str, batch: &mut Vec<Change>) {

@@ -1,0 +1,101 @@
+//! `UpdateDocuments`: changes metadata, commit by commit.
+//!
+//! Invariant: each commit is one piece of work in the pool for storage, so a long update leaves turns to others. When
+//! the caller leaves, the commit that has begun is the last one.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::answer::Answer;
+use super::limits::Limits;
+use super::request::Received;
+use super::status::Failure;
+use super::{Engine, commit, compute, documents, filter, parse};
+use crate::collection::{DocId, Filter, NotPatched, Patch};
+use crate::compute::WhenFull;
+use crate::compute::stop::Stop;
+use crate::wire;
+use crate::wire::metadata;
+
+/// Errors in an answer: with their ids, they stay below the 4 MiB that clients read.
+const MAX_ERRORS: usize = 1_000;
+
+pub async fn update(engine: &Arc<Engine>, request: Received<wire::UpdateDocumentsRequest>) -> Result<Answer, Failure> {
+    let Received { message: request, held, deadline, .. } = request;
+    let (name, limits) = (request.collection.clone(), engine.limits.clone());
+    let collection = documents::collection(engine, &name)?;
+    let of_call = Arc::clone(&collection);
+    let choose = move |stop: &Stop| {
+        let Parsed { chosen, patch } = parse_update(request, &limits)?;
+        let (ids, only) = match chosen {
+            Chosen::Ids(ids) => (ids, None),
+            Chosen::Matching(filter) => (of_call.matching_ids(&filter, stop)?, Some(Arc::new(filter))),
+        };
+        Ok::<_, Failure>((ids, only, Arc::new(patch)))
+    };
+    let (ids, only, patch) = compute(&engine.pools.search, WhenFull::Refuse(deadline), choose).await??;
+    let by_ids = only.is_none();
+    let mut answer = wire::UpdateDocumentsResponse::default();
+    let (ids, mut taken) = (Arc::new(ids), 0);
+    while taken < ids.len() {
+        let (collection, ids, patch, only) =
+            (Arc::clone(&collection), Arc::clone(&ids), Arc::clone(&patch), only.clone());
+        let some = commit(engine, move |_| collection.update(&ids[taken..], &patch, only.as_ref())).await?;
+        let some = some.map_err(|error| Failure::commit(&name, error))?;
+        taken += some.taken;
+        answer.documents += some.documents as u64;
+        answer.refused += some.refused.len() as u64;
+        let room = MAX_ERRORS - answer.errors.len();
+        answer.errors.extend(some.refused.into_iter().take(room).map(error));
+        if by_ids {
+            answer.missing.extend(some.missing.iter().map(|id| id.as_str().to_owned()));
+        }
+    }
+    drop(held);
+    Answer::of(&answer, &engine.limits)
+}
+
+/// A request whose fields are valid.
+pub(super) struct Parsed {
+    chosen: Chosen,
+    patch: Patch,
+}
+
+enum Chosen {
+    /// Each id once.
+    Ids(Vec<DocId>),
+    Matching(Filter),
+}
+
+pub(super) fn parse_update(request: wire::UpdateDocumentsRequest, limits: &Limits) -> Result<Parsed, Failure> {
+    let given = request.patch.ok_or_else(|| Failure::invalid("patch", "is missing: the changes are required"))?;
+    let fields = metadata::to_json(&given).map_err(|error| Failure::invalid("patch", error.to_string()))?;
+    if fields.is_empty() {
+        return Err(Failure::invalid("patch", "has no fields: set those to change, and those to remove to null"));
+    }
+    let patch = Patch { fields, max_bytes: limits.max_metadata_bytes };
+    let (bytes, limit) = (patch.json_bytes(), limits.max_metadata_bytes);
+    if bytes > limit {
+        return Err(Failure::invalid("patch", format!("{bytes} bytes as JSON exceed the limit of {limit}")));
+    }
+    let chosen = match request.filter {
+        Some(_) if !request.ids.is_empty() => {
+            return Err(Failure::invalid("filter", "is set together with ids: set only one of them"));
+        }
+        Some(given) => Chosen::Matching(filter::parse("filter", given, limits)?),
+        None => {
+            let (mut ids, mut seen) = (parse::ids(&request.ids, limits)?, HashSet::new());
+            ids.retain(|id| seen.insert(id.clone()));
+            Chosen::Ids(ids)
+        }
+    };
+    Ok(Parsed { chosen, patch })
+}
+
+fn error((id, reason): (DocId, NotPatched)) -> wire::UpdateError {
+    let failure = match reason {
+        NotPatched::TooLarge { .. } => Failure::invalid("patch", reason.to_string()),
+        NotPatched::TooManyFields(error) => Failure::TooManyFields(error),
+    };
+    wire::UpdateError { id: id.as_str().to_owned(), status: Some(failure.to_item()) }
+}
