@@ -72,7 +72,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::start(&config.telemetry);
     let (ready, is_ready) = oneshot::channel();
     // If the tour has ended, nobody needs the address.
-    let server = serve::serve(config, |addr| _ = ready.send(addr));
+    let server = serve::serve(config, Box::new(|addr| _ = ready.send(addr)));
     let tour = async {
         match is_ready.await {
             Ok(addr) => tour(addr, args.once).await,

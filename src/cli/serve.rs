@@ -1,6 +1,7 @@
 //! `cognate serve`: runs the server until it is told to stop.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -32,12 +33,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.flags)?;
     telemetry::start(&config.telemetry);
     tokio::spawn(telemetry::report_suppressed_lines());
-    serve(config, |_| ()).await?;
+    serve(config, Box::new(|_| ())).await?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Listens, loads the model, and serves until a signal. Calls `ready` with the address once calls are answered.
-pub async fn serve(config: Config, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+// Boxed, because the whole server would be compiled again for another closure.
+pub async fn serve(config: Config, ready: Box<dyn FnOnce(SocketAddr)>) -> anyhow::Result<()> {
     force_cpu(&config)?;
     let listener = server::bind(config.addr).await?;
     let addr = listener.local_addr().context("the listener has no address")?;

@@ -50,7 +50,8 @@ impl Client {
         let limits = Limits::new(info.limits.unwrap_or_default().max_message_bytes, collection);
 
         let oversized = Oversized::default();
-        let messages = Messages::new(collection, Box::pin(documents), limits, oversized.clone());
+        // Boxed, so that the call is compiled for one type of stream.
+        let messages = Messages::new(collection, documents.boxed(), limits, oversized.clone());
         let call = self.rpc.clone().upload(messages).await;
         let mut answers = call.map_err(|status| broken(so_far, self.failed(status)))?.into_inner();
         while let Some(answer) = answers.next().await {

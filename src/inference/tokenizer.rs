@@ -88,7 +88,9 @@ pub enum TokenizerError {
 
 /// Reads a tokenizer file. `tokenizers` panics on a file whose decoder it does not know.
 fn read(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
-    match catch_unwind(|| tokenizers::Tokenizer::from_bytes(json)) {
+    let json = std::str::from_utf8(json).map_err(|error| error.to_string())?;
+    // Not `from_bytes`, which is generic: all of the library's parsers would be compiled again in this crate.
+    match catch_unwind(|| json.parse::<tokenizers::Tokenizer>()) {
         Ok(read) => read.map_err(|error| error.to_string()),
         Err(_) => Err("a part of it has a form that the tokenizer library does not know".to_owned()),
     }

@@ -102,15 +102,11 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
 
     /// Measures and decodes a message.
     async fn open(&self, bytes: Bytes, when_full: WhenFull) -> Result<Next<Q>, Failure> {
-        let (engine, request, n_bytes) = (&*self.engine, self.request, bytes.len());
-        let (limits, measured) = (engine.limits.clone(), bytes.clone());
-        let measured = compute_if_large(engine, n_bytes, when_full, move || measure(request, &measured, &limits));
-        let memory = match measured.await? {
-            Ok(memory) => memory,
-            Err(MeasureError::TooMany(too_many)) => return Ok(Err(too_many)),
-            Err(refused) => return Err(refused.into()),
+        let (engine, n_bytes) = (&*self.engine, bytes.len());
+        let held = match hold_measured(engine, self.request, bytes.clone(), when_full).await? {
+            Ok(held) => held,
+            Err(too_many) => return Ok(Err(too_many)),
         };
-        let held = hold(&engine.messages, n_bytes + memory, when_full).await?;
         let decoded = compute_if_large(engine, n_bytes, when_full, move || Q::decode(bytes)).await?;
         let message = decoded.map_err(|error| Failure::Malformed(format!("the message cannot be read: {error}")))?;
         Ok(Ok(Received { message, bytes: n_bytes, held, deadline: self.deadline }))
@@ -118,6 +114,22 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
 
     async fn message(&mut self) -> Result<Option<Bytes>, Status> {
         self.messages.message().await.map_err(corrected)
+    }
+}
+
+/// Measures a message, and holds the memory that it takes when it is decoded. Apart from [`Incoming::open`], because it
+/// is the same for all messages.
+async fn hold_measured(
+    engine: &Engine,
+    request: usize,
+    bytes: Bytes,
+    when_full: WhenFull,
+) -> Result<Result<Held, TooMany>, Failure> {
+    let (limits, n_bytes) = (engine.limits.clone(), bytes.len());
+    match compute_if_large(engine, n_bytes, when_full, move || measure(request, &bytes, &limits)).await? {
+        Ok(memory) => Ok(Ok(hold(&engine.messages, n_bytes + memory, when_full).await?)),
+        Err(MeasureError::TooMany(too_many)) => Ok(Err(too_many)),
+        Err(refused) => Err(refused.into()),
     }
 }
 

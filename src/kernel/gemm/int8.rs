@@ -17,10 +17,10 @@ mod tile;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::panels::{Form, Layer, Packed, PanelTile, Product};
+use super::panels::{Layer, Packed, PanelTile, Product};
 use super::quantise::{GROUP, Quantised};
 use crate::kernel::simd::Simd;
-use crate::kernel::tiles::{Block, Shaped, TILE_ROWS, Tiles};
+use crate::kernel::tiles::{Block, STEP_BYTES, Shaped, TILE_ROWS, Tiles};
 use dequantise::{Dequantise, PENDING, PendingSums};
 pub use layer::LinearInt8;
 #[cfg(test)]
@@ -54,8 +54,12 @@ impl Layer for LinearInt8 {
         at: PanelTile<'_, i32>,
         (shaped, sums): &mut Self::Scratch,
     ) {
-        let (x, Form { width, inputs, words }) = (product.x, self.packed.form);
-        let (group_steps, x_words) = (GROUP / inputs, words / width);
+        let (x, words) = (product.x, self.packed.form.words);
+        // Steps of a group, and words of x in a step.
+        let (group_steps, x_words) = match shaped {
+            Some(_) => (GROUP / STEP_BYTES, STEP_BYTES / 4),
+            None => (GROUP / S::WORD, 1),
+        };
         let (rows, x_stride, ahead_step) = (at.rows.len(), x.stride(), at.ahead_step);
         for group in (0..x.groups()).step_by(PENDING) {
             let groups = group..x.groups().min(group + PENDING);
