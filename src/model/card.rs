@@ -122,112 +122,109 @@ fn check_weights(files: &Files, layout: &Layout, found: &str) -> Result<(), Card
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use serde_json::{Value, json};
 
-    use super::super::tests::{config, write_json, write_model};
+    use super::super::tests::{TestModel, config, module};
     use super::*;
 
-    fn model() -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        write_model(directory.path());
-        directory
-    }
+    impl TestModel {
+        fn card(&self) -> Result<Card, String> {
+            Card::read(&Files::in_directory(self.path("")), "f32").map_err(|error| error.to_string())
+        }
 
-    fn read(directory: &Path) -> Result<Card, String> {
-        Card::read(&Files::in_directory(directory), "f32").map_err(|error| error.to_string())
-    }
-
-    fn shard(directory: &Path) {
-        fs::remove_file(directory.join("model.safetensors")).unwrap();
-        fs::write(directory.join("model-00001-of-00002.safetensors"), "first").unwrap();
-        fs::write(directory.join("model-00002-of-00002.safetensors"), "second").unwrap();
-        let map = json!({
-            "b.weight": "model-00002-of-00002.safetensors",
-            "a.weight": "model-00001-of-00002.safetensors",
-            "c.weight": "model-00001-of-00002.safetensors",
-        });
-        write_json(&directory.join("model.safetensors.index.json"), &json!({"weight_map": map}));
+        /// The same model with weights in two files.
+        fn sharded(self) -> Self {
+            let map = json!({
+                "b.weight": "model-00002-of-00002.safetensors",
+                "a.weight": "model-00001-of-00002.safetensors",
+                "c.weight": "model-00001-of-00002.safetensors",
+            });
+            self.without("model.safetensors")
+                .with_text("model-00001-of-00002.safetensors", "first")
+                .with_text("model-00002-of-00002.safetensors", "second")
+                .with("model.safetensors.index.json", json!({"weight_map": map}))
+        }
     }
 
     #[test]
     fn a_card_has_the_settings_of_the_files() {
-        let directory = model();
-        let card = read(directory.path()).unwrap();
+        let model = TestModel::new();
+        let card = model.card().unwrap();
         assert_eq!((card.dimensions, card.max_tokens, card.pooling), (32, 48, Pooling::Mean));
         assert_eq!(card.revision, "local");
-        assert_eq!(card.id, directory.path().display().to_string());
-        assert_eq!(card.weights, [directory.path().join("model.safetensors")]);
-        assert_eq!(card.tokenizer, directory.path().join("tokenizer.json"));
+        assert_eq!(card.id, model.path("").display().to_string());
+        assert_eq!(card.weights, [model.path("model.safetensors")]);
+        assert_eq!(card.tokenizer, model.path("tokenizer.json"));
         assert!(card.normalizes && !card.lowercase);
         assert!(card.fingerprint.len() == 32 && card.fingerprint.chars().all(|digit| digit.is_ascii_hexdigit()));
     }
 
     #[test]
     fn the_transformer_may_be_in_a_folder_of_its_own() {
-        let directory = model();
-        let folder = directory.path().join("0_Transformer");
-        fs::create_dir(&folder).unwrap();
+        let modules = json!([module("0_Transformer", "Transformer"), module("1_Pooling", "Pooling")]);
+        let model = TestModel::new().with("modules.json", modules);
+        fs::create_dir(model.path("0_Transformer")).unwrap();
         for file in ["config.json", "tokenizer.json", "model.safetensors", "sentence_bert_config.json"] {
-            fs::rename(directory.path().join(file), folder.join(file)).unwrap();
+            fs::rename(model.path(file), model.path("0_Transformer").join(file)).unwrap();
         }
-        let modules = json!([
-            {"idx": 0, "name": "0", "path": "0_Transformer", "type": "sentence_transformers.models.Transformer"},
-            {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        ]);
-        write_json(&directory.path().join("modules.json"), &modules);
-        let card = read(directory.path()).unwrap();
-        assert_eq!(card.weights, [folder.join("model.safetensors")]);
+        let card = model.card().unwrap();
+        assert_eq!(card.weights, [model.path("0_Transformer/model.safetensors")]);
         assert_eq!(card.max_tokens, 48);
         assert!(!card.normalizes);
     }
 
     #[test]
     fn shards_come_in_the_order_of_their_names() {
-        let directory = model();
-        shard(directory.path());
-        let card = read(directory.path()).unwrap();
+        let card = TestModel::new().sharded().card().unwrap();
         let names: Vec<_> = card.weights.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
         assert_eq!(names, ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]);
     }
 
     #[test]
-    fn a_missing_shard_is_named() {
-        let directory = model();
-        shard(directory.path());
-        fs::remove_file(directory.path().join("model-00002-of-00002.safetensors")).unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("model-00002-of-00002.safetensors is missing, a shard"), "{error}");
-    }
-
-    #[test]
-    fn a_missing_file_is_named_with_what_helps() {
-        let directory = model();
-        fs::remove_file(directory.path().join("model.safetensors")).unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("model.safetensors is missing"), "{error}");
-        fs::write(directory.path().join("pytorch_model.bin"), "").unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("pytorch_model.bin is not read"), "{error}");
+    fn a_model_that_cannot_be_used_is_refused_with_what_helps() {
+        let model = TestModel::new;
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
+        let own_code = json!([{"path": "", "type": "custom_st.Transformer"}, module("1_Pooling", "Pooling")]);
+        let outside = |path| model().with("modules.json", json!([module("", "Transformer"), module(path, "Pooling")]));
+        for (model, parts) in [
+            (
+                model().sharded().without("model-00002-of-00002.safetensors"),
+                &["model-00002-of-00002.safetensors is missing, a shard"][..],
+            ),
+            (model().without("model.safetensors"), &["model.safetensors is missing"]),
+            (
+                model().without("model.safetensors").with_text("pytorch_model.bin", ""),
+                &["model.safetensors is missing", "pytorch_model.bin is not read"],
+            ),
+            (
+                model().with("modules.json", own_code),
+                &["the type of a module is custom_st.Transformer, which is not supported"],
+            ),
+            (
+                model().with("adapter_config.json", json!({"peft_type": "LORA"})),
+                &["adapter_config.json", "merge the adapter"],
+            ),
+            (model().with_text("model.safetensors", pointer), &["model.safetensors is a Git LFS pointer"]),
+            (outside("../1_Pooling"), &["leads out of"]),
+            (outside("/etc"), &["leads out of"]),
+            (outside("a/../../b"), &["leads out of"]),
+        ] {
+            let error = model.card().unwrap_err();
+            assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
+        }
     }
 
     #[test]
     fn modules_that_are_not_supported_are_named() {
-        let directory = model();
-        let module = |index: usize, name: &str| {
-            let class = format!("sentence_transformers.models.{name}");
-            json!({"idx": index, "name": "", "path": "", "type": class})
-        };
-        let modules = |names: &[&str]| names.iter().enumerate().map(|(i, name)| module(i, name)).collect::<Value>();
         for (names, shown) in [
             (&["Transformer", "Pooling", "Dense", "Normalize"][..], "Transformer, Pooling, Dense, Normalize"),
             (&["Transformer"], "Transformer,"),
             (&["Pooling", "Transformer"], "Pooling, Transformer"),
             (&["WordEmbeddings", "Pooling"], "WordEmbeddings, Pooling"),
         ] {
-            write_json(&directory.path().join("modules.json"), &modules(names));
-            let error = read(directory.path()).unwrap_err();
+            let modules = names.iter().map(|name| module("", name)).collect::<Value>();
+            let error = TestModel::new().with("modules.json", modules).card().unwrap_err();
             assert!(error.contains(&format!("the list of modules is {shown}")), "{error}");
         }
     }
@@ -243,62 +240,20 @@ mod tests {
             "tokenizer.json",
             "tokenizer_config.json",
         ] {
-            let directory = model();
-            fs::write(directory.path().join(file), " ").unwrap();
-            let error = read(directory.path()).unwrap_err();
+            let error = TestModel::new().with_text(file, " ").card().unwrap_err();
             assert!(error.contains(&format!("{file} is malformed: EOF")), "{error}");
-            fs::write(directory.path().join(file), "").unwrap();
-            let error = read(directory.path()).unwrap_err();
+            let error = TestModel::new().with_text(file, "").card().unwrap_err();
             assert!(error.contains(&format!("{file} is empty")), "{error}");
         }
     }
 
     #[test]
-    fn modules_of_the_models_own_code_and_adapters_are_refused_by_name() {
-        let directory = model();
-        let modules = json!([
-            {"path": "", "type": "custom_st.Transformer"},
-            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        ]);
-        write_json(&directory.path().join("modules.json"), &modules);
-        let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("the type of a module is custom_st.Transformer, which is not supported"), "{error}");
-        let directory = model();
-        write_json(&directory.path().join("adapter_config.json"), &json!({"peft_type": "LORA"}));
-        let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("adapter_config.json") && error.contains("merge the adapter"), "{error}");
-    }
-
-    #[test]
-    fn a_pointer_in_the_place_of_the_weights_is_named_with_what_to_do() {
-        let directory = model();
-        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n";
-        fs::write(directory.path().join("model.safetensors"), pointer).unwrap();
-        let error = read(directory.path()).unwrap_err();
-        assert!(error.contains("model.safetensors is a Git LFS pointer"), "{error}");
-    }
-
-    #[test]
-    fn a_model_cannot_name_files_outside_itself() {
-        let directory = model();
-        for path in ["../1_Pooling", "/etc", "a/../../b"] {
-            let modules = json!([
-                {"path": "", "type": "sentence_transformers.models.Transformer"},
-                {"path": path, "type": "sentence_transformers.models.Pooling"},
-            ]);
-            write_json(&directory.path().join("modules.json"), &modules);
-            let error = read(directory.path()).unwrap_err();
-            assert!(error.contains("leads out of"), "{error}");
-        }
-    }
-
-    #[test]
     fn weights_with_another_digest_are_refused_with_both_digests_and_what_to_do() {
-        let directory = model();
+        let model = TestModel::new();
         let expected = super::super::default_model::DEFAULT_WEIGHTS_SHA256;
-        let files = Files { weights_sha256: Some(expected), ..Files::in_directory(directory.path()) };
+        let files = Files { weights_sha256: Some(expected), ..Files::in_directory(model.path("")) };
         let error = Card::read(&files, "f32").unwrap_err().to_string();
-        let found = digest::of_file(&directory.path().join("model.safetensors")).unwrap();
+        let found = digest::of_file(&model.path("model.safetensors")).unwrap();
         for part in ["model.safetensors is damaged", expected, &found, "delete this file", "cognate model fetch"] {
             assert!(error.contains(part), "{part}: {error}");
         }
@@ -308,27 +263,23 @@ mod tests {
     fn the_fingerprint_is_the_documented_encoding_and_stays_so() {
         // Computed from the table in fingerprint.rs by another program (Python's hashlib and struct). A change
         // separates every stored collection from its model: give the table a new version first.
-        assert_eq!(read(model().path()).unwrap().fingerprint, "00d16600e92e87df40b8a51a3aa4ed62");
+        assert_eq!(TestModel::new().card().unwrap().fingerprint, "00d16600e92e87df40b8a51a3aa4ed62");
     }
 
     #[test]
     fn the_fingerprint_depends_on_the_content_and_not_on_the_place() {
-        let (one, other) = (model(), model());
-        let mut files = Files::in_directory(other.path());
+        let (one, other) = (TestModel::new(), TestModel::new());
+        let mut files = Files::in_directory(other.path(""));
         files.revision = "another".to_owned();
         let card = Card::read(&files, "f32").unwrap();
-        assert_eq!(read(one.path()).unwrap().fingerprint, card.fingerprint);
+        assert_eq!(one.card().unwrap().fingerprint, card.fingerprint);
         assert_ne!(Card::read(&files, "int8").unwrap().fingerprint, card.fingerprint);
     }
 
     #[test]
     fn each_setting_that_decides_a_vector_changes_the_fingerprint_and_others_do_not() {
-        let original = read(model().path()).unwrap().fingerprint;
-        let changed = |file: &str, content: &str| {
-            let directory = model();
-            fs::write(directory.path().join(file), content).unwrap();
-            read(directory.path()).unwrap().fingerprint
-        };
+        let original = TestModel::new().card().unwrap().fingerprint;
+        let changed = |file: &str, content: &str| TestModel::new().with_text(file, content).card().unwrap().fingerprint;
         let mut seen = vec![original.clone()];
         let with = |key: &str, value: Value| {
             let mut config = config();

@@ -30,9 +30,13 @@ pub(super) fn write_json(path: &Path, value: &Value) {
     fs::write(path, value.to_string()).unwrap();
 }
 
+/// A module of `modules.json`.
+pub(super) fn module(path: &str, name: &str) -> Value {
+    json!({"path": path, "type": format!("sentence_transformers.models.{name}")})
+}
+
 /// Writes a whole model. Its weights are not real, because nothing here reads them.
 pub(super) fn write_model(directory: &Path) {
-    let module = |path: &str, name: &str| json!({"path": path, "type": format!("sentence_transformers.models.{name}")});
     let modules =
         json!([module("", "Transformer"), module("1_Pooling", "Pooling"), module("2_Normalize", "Normalize")]);
     write_json(&directory.join("config.json"), &config());
@@ -57,6 +61,11 @@ impl TestModel {
 
     pub(super) fn with(self, file: &str, content: Value) -> Self {
         write_json(&self.path(file), &content);
+        self
+    }
+
+    pub(super) fn with_text(self, file: &str, content: &str) -> Self {
+        fs::write(self.path(file), content).unwrap();
         self
     }
 

@@ -79,37 +79,55 @@ fn files(model: &Path) -> serde_json::Value {
     files.into()
 }
 
-fn hub(endpoint: String, cache: &Path) -> Hub {
-    Hub::at(&endpoint, cache, ANSWER_TIMEOUT)
+/// A hub with a whole model, and an empty cache.
+struct Played {
+    root: tempfile::TempDir,
+    hub: Hub,
 }
 
-/// Makes a folder with `model/`, a whole model, and `cache/`.
-fn folder() -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
-    write_model(&root.path().join("model"));
-    root
+impl Played {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        write_model(&root.path().join("model"));
+        let hub = Hub::at(&serve(root.path().join("model")), &root.path().join("cache"), ANSWER_TIMEOUT);
+        Self { root, hub }
+    }
+
+    /// The path of a file of the model.
+    fn file(&self, name: &str) -> PathBuf {
+        self.root.path().join("model").join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        std::fs::create_dir_all(self.file(name).parent().unwrap()).unwrap();
+        std::fs::write(self.file(name), content).unwrap();
+    }
+
+    fn fetch(&self) -> Result<Snapshot, Reason> {
+        self.hub.fetch(&named("owner/name", "main"), &mut |_| {})
+    }
+
+    /// The snapshot in the cache.
+    fn cached(&self, kind: Kind) -> Snapshot {
+        Cache::new(self.root.path().join("cache"), kind).find("owner/name", "main", None).unwrap()
+    }
 }
 
 #[test]
 fn a_model_is_downloaded_into_the_cache_without_what_nobody_needs() {
-    let root = folder();
+    let played = Played::new();
     for other in ["onnx/model.onnx", "pytorch_model.bin", "README.md", "onnx/config.json"] {
-        let path = root.path().join("model").join(other);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "not needed").unwrap();
+        played.write(other, "not needed");
     }
-    let cache = root.path().join("cache");
     let mut bytes = Vec::new();
-    let hub = hub(serve(root.path().join("model")), &cache);
-    let snapshot = hub
-        .fetch(&named("owner/name", "main"), &mut |event| {
-            if let Event::Bytes { done, total } = event {
-                bytes.push((done, total));
-            }
-        })
-        .unwrap();
+    let mut note = |event: Event<'_>| {
+        if let Event::Bytes { done, total } = event {
+            bytes.push((done, total));
+        }
+    };
+    let snapshot = played.hub.fetch(&named("owner/name", "main"), &mut note).unwrap();
     assert_eq!(snapshot.revision, COMMIT);
-    assert_eq!(Cache::new(&cache, Kind::Encoder).find("owner/name", "main", None).unwrap(), snapshot);
+    assert_eq!(played.cached(Kind::Encoder), snapshot);
     for other in ["onnx", "pytorch_model.bin", "README.md"] {
         assert!(!snapshot.directory.join(other).exists(), "{other}");
     }
@@ -120,20 +138,16 @@ fn a_model_is_downloaded_into_the_cache_without_what_nobody_needs() {
 
 #[test]
 fn a_classifier_is_downloaded_by_its_graph_and_another_graph_when_it_is_asked_for() {
-    let root = folder();
+    let played = Played::new();
     for file in ["onnx/model.onnx", "onnx/model_quantized.onnx"] {
-        let path = root.path().join("model").join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "a graph").unwrap();
+        played.write(file, "a graph");
     }
-    let cache = root.path().join("cache");
-    let hub = hub(serve(root.path().join("model")), &cache);
     let mut seen = Vec::new();
     for file in [None, Some("onnx/model_quantized.onnx".to_owned())] {
         let kind = Kind::Classifier(file);
         let wanted = Options { kind: kind.clone(), ..named("owner/name", "main") };
-        let snapshot = hub.fetch(&wanted, &mut |_| {}).unwrap();
-        assert_eq!(Cache::new(&cache, kind).find("owner/name", "main", None).unwrap(), snapshot);
+        let snapshot = played.hub.fetch(&wanted, &mut |_| {}).unwrap();
+        assert_eq!(played.cached(kind), snapshot);
         let there = |name: &str| snapshot.directory.join(name).exists();
         assert!(there("tokenizer.json") && there("onnx/model.onnx") && !there("model.safetensors"));
         seen.push(there("onnx/model_quantized.onnx"));
@@ -143,36 +157,32 @@ fn a_classifier_is_downloaded_by_its_graph_and_another_graph_when_it_is_asked_fo
 
 #[test]
 fn a_model_without_modules_is_found_in_the_cache_afterwards() {
-    let root = folder();
-    std::fs::remove_file(root.path().join("model/modules.json")).unwrap();
-    let cache = root.path().join("cache");
-    let hub = hub(serve(root.path().join("model")), &cache);
-    let snapshot = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap();
-    assert_eq!(Cache::new(&cache, Kind::Encoder).find("owner/name", "main", None).unwrap(), snapshot);
+    let played = Played::new();
+    std::fs::remove_file(played.file("modules.json")).unwrap();
+    let snapshot = played.fetch().unwrap();
+    assert_eq!(played.cached(Kind::Encoder), snapshot);
 }
 
 #[test]
 fn a_model_that_the_hub_has_without_safetensors_names_what_is_missing() {
-    let root = folder();
-    std::fs::remove_file(root.path().join("model/model.safetensors")).unwrap();
-    let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
-    let error = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap_err().to_string();
+    let played = Played::new();
+    std::fs::remove_file(played.file("model.safetensors")).unwrap();
+    let error = played.fetch().unwrap_err().to_string();
     assert!(error.contains("model.safetensors is missing"), "{error}");
 }
 
 #[test]
 fn an_unknown_revision_or_model_is_said_so() {
-    let root = folder();
-    let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
+    let played = Played::new();
     for (id, revision) in [("owner/name", "v9"), ("owner/other", "main")] {
-        let error = hub.fetch(&named(id, revision), &mut |_| {}).unwrap_err();
+        let error = played.hub.fetch(&named(id, revision), &mut |_| {}).unwrap_err();
         assert!(matches!(error, Reason::NotOnHub { .. }), "{id} {revision}: {error}");
     }
 }
 
 #[test]
 fn a_hub_that_does_not_answer_is_given_up_soon() {
-    let root = folder();
+    let root = tempfile::tempdir().unwrap();
     // The system accepts connections, and the test never does.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", silent.local_addr().unwrap());
@@ -185,29 +195,26 @@ fn a_hub_that_does_not_answer_is_given_up_soon() {
 
 #[test]
 fn an_unreachable_hub_gives_the_systems_reason() {
-    let root = folder();
+    let root = tempfile::tempdir().unwrap();
     let error = Hub::nowhere(root.path()).fetch(&named("owner/name", "main"), &mut |_| {}).unwrap_err().to_string();
     assert!(error.to_lowercase().contains("refused"), "{error}");
 }
 
 #[tokio::test]
 async fn fetching_works_from_a_blocking_thread_of_an_async_program() {
-    let root = folder();
-    let hub = hub(serve(root.path().join("model")), &root.path().join("cache"));
-    let fetched = tokio::task::spawn_blocking(move || hub.fetch(&named("owner/name", "main"), &mut |_| {}).is_ok());
+    let played = Played::new();
+    let fetched = tokio::task::spawn_blocking(move || played.fetch().is_ok());
     assert!(fetched.await.unwrap());
 }
 
 #[test]
 fn a_second_fetch_downloads_only_the_files_that_are_missing() {
-    let root = folder();
-    let cache = root.path().join("cache");
-    let hub = hub(serve(root.path().join("model")), &cache);
-    let first = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap();
+    let played = Played::new();
+    let first = played.fetch().unwrap();
     // The hub has another text under the same commit now, which no true hub does: who asks again would see it.
-    std::fs::write(root.path().join("model/config.json"), "changed").unwrap();
+    played.write("config.json", "changed");
     std::fs::remove_file(first.directory.join("tokenizer.json")).unwrap();
-    let second = hub.fetch(&named("owner/name", "main"), &mut |_| {}).unwrap();
+    let second = played.fetch().unwrap();
     assert_eq!(first, second);
     assert!(second.directory.join("tokenizer.json").exists());
     assert_ne!(std::fs::read_to_string(second.directory.join("config.json")).unwrap(), "changed");
