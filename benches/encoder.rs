@@ -21,7 +21,7 @@ use candle_nn::{VarBuilder, VarMap};
 use candle_transformers::models::bert::{BertModel, Config};
 use cognate::embedder::Precision;
 use cognate::embedder::bert::cpu::Cpu;
-use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS};
+use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS, Sequence};
 use cognate::kernel::peak;
 use cognate::machine::cpu;
 use cognate::machine::team::Leader;
@@ -118,7 +118,7 @@ fn single(bert: &Bert<Cpu>, precision: Precision, threads: usize, times: usize) 
         let mut seconds: Vec<f64> = (0..times)
             .map(|_| {
                 best(1, || {
-                    let vectors = bert.pooled(&[&ids], Pooling::Mean, &mut scratch);
+                    let vectors = bert.pooled(&[ids.as_slice().into()], Pooling::Mean, &mut scratch);
                     std::hint::black_box(vectors.expect("ids are below the vocabulary's end"));
                 })
             })
@@ -156,7 +156,7 @@ fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
 fn embed(bert: &Bert<Cpu>, precision: Precision, texts: &[Vec<u32>]) {
     let mut scratch = bert.scratch(backend(precision, Leader::default()));
     for batch in texts.chunks(BATCH) {
-        let ids: Vec<&[u32]> = batch.iter().map(Vec::as_slice).collect();
+        let ids: Vec<Sequence<'_>> = batch.iter().map(|ids| ids.as_slice().into()).collect();
         let vectors = bert.pooled(&ids, Pooling::Mean, &mut scratch).expect("ids are below the vocabulary's end");
         std::hint::black_box(vectors);
     }

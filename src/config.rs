@@ -8,6 +8,7 @@ mod classifiers;
 mod flags;
 mod memory;
 mod reader;
+mod rerankers;
 mod settings;
 mod values;
 
@@ -29,7 +30,7 @@ use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::machine::cores;
 use crate::machine::cpu::Level;
-use crate::{classifier, collection, embedder, index, model, onnx, rpc, server, telemetry};
+use crate::{classifier, collection, embedder, index, model, onnx, reranker, rpc, server, telemetry};
 
 /// The settings of a server, in the form that each part takes them.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub embedder: embedder::Options,
     /// The classifiers and their settings.
     pub classifier: classifier::Options,
+    /// The rerankers and their settings.
+    pub reranker: reranker::Options,
     /// The settings of the ONNX runtime.
     pub onnx: onnx::Options,
     /// The settings and quotas of stored collections.
@@ -152,6 +155,7 @@ impl Reader<'_> {
             },
             cpu: self.get("cpu", |s| auto(s, instructions)),
             classifier: self.classifiers(&embedder, &onnx, offline),
+            reranker: self.rerankers(&embedder, &onnx, offline),
             embedder,
             onnx,
             store: collection::Options {
@@ -218,7 +222,8 @@ impl Reader<'_> {
             max_message_bytes,
             disk_cache: collection::disk::Options::default().cache_bytes,
             // Too high a number only makes the other shares a little smaller.
-            classifiers: self.given("classifier").map_or(1, |(names, _)| names.split(SEPARATOR).count()),
+            scorers: self.given("classifier").map_or(1, |(names, _)| names.split(SEPARATOR).count())
+                + self.given("reranker").map_or(0, |(names, _)| names.split(SEPARATOR).count()),
         })
     }
 

@@ -67,6 +67,7 @@ mod budget;
 mod config;
 mod inference;
 mod onnx;
+mod reranker;
 mod rpc;
 mod telemetry;
 

@@ -19,11 +19,11 @@ use std::sync::Arc;
 
 pub use scores::{Selection, probabilities, ranked};
 pub use spec::{BUILT_IN, ClassifierSource, Spec};
-pub use start::{Embeds, Options, StartError};
+pub use start::{Embeds, GraphModel, Options, StartError};
 
 use crate::compute::WhenFull;
 use crate::embedder::{Embedder, InputType};
-use crate::inference::{Inference, Output, Overloaded, TextError, Truncation};
+use crate::inference::{Before, Inference, Output, Overloaded, TextError, Truncation};
 use crate::kernel::embedding::Embedding;
 use crate::model::Problem;
 use head::Head;
@@ -120,7 +120,7 @@ impl Classifier {
     ) -> Result<Vec<Result<Classified, TextError>>, Overloaded> {
         match &self.works {
             Works::Graph(inference) => {
-                let outputs = inference.run(texts, "", truncation, when_full).await?;
+                let outputs = inference.run(texts, Before::Prompt(""), truncation, when_full).await?;
                 Ok(outputs.into_iter().map(|output| output.map(Classified::of_graph)).collect())
             }
             Works::Head(head, embedder) => {

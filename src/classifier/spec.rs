@@ -45,12 +45,11 @@ impl Spec {
         if text == BUILT_IN {
             return Ok(Self { name: BUILT_IN.to_owned(), source: ClassifierSource::BuiltIn, labels: None });
         }
-        let (name, source) = text.split_once('=').filter(|(_, source)| !source.is_empty()).ok_or_else(|| {
+        let (name, source) = model::split_named(text)?.ok_or_else(|| {
             format!(
                 "expected {BUILT_IN}, none, or NAME=PLACE, where PLACE is a directory, a hub id or a file of train-head"
             )
         })?;
-        check_name(name)?;
         Ok(Self { name: name.to_owned(), source: ClassifierSource::parse(source), labels: None })
     }
 
@@ -71,42 +70,8 @@ impl ClassifierSource {
         if Path::new(text).is_file() && !text.ends_with(".onnx") {
             return Self::Head(text.into());
         }
-        let (place, file) = match text.rsplit_once('#') {
-            Some((place, file)) if !Path::new(text).exists() => (place, Some(file.to_owned())),
-            _ => (text, None),
-        };
-        if let (None, Some((folder, file))) = (&file, graph_in_a_folder(place)) {
-            return Self::model(folder, None, Some(file));
-        }
-        match place.rsplit_once('@') {
-            Some((id, revision)) if !Path::new(place).exists() && model::is_hub_id(id) => {
-                Self::model(id, Some(revision.to_owned()), file)
-            }
-            _ => Self::model(place, None, file),
-        }
+        Self::Model(model::Options::at(text, model::Kind::Classifier))
     }
-
-    fn model(source: &str, revision: Option<String>, file: Option<String>) -> Self {
-        let kind = model::Kind::Classifier(file);
-        Self::Model(model::Options { source: source.to_owned(), revision, offline: false, kind })
-    }
-}
-
-/// Splits the path of a graph, `DIR/file.onnx`.
-fn graph_in_a_folder(place: &str) -> Option<(&str, String)> {
-    let path = Path::new(place);
-    let is_graph = path.extension().is_some_and(|extension| extension == "onnx") && path.is_file();
-    let (folder, file) = (path.parent()?.to_str()?, path.file_name()?.to_str()?);
-    is_graph.then(|| (if folder.is_empty() { "." } else { folder }, file.to_owned()))
-}
-
-/// Checks the characters of a name.
-fn check_name(name: &str) -> Result<(), String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || !name.chars().all(allowed) {
-        return Err(format!("{name:?} is not a name; use letters, digits, `-`, `_` and `.`"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -124,13 +89,6 @@ mod tests {
 
     fn parts(source: &str, revision: Option<&str>, file: Option<&str>) -> (String, Option<String>, Option<String>) {
         (source.to_owned(), revision.map(str::to_owned), file.map(str::to_owned))
-    }
-
-    #[test]
-    fn a_place_is_read_with_its_revision_and_its_file() {
-        assert_eq!(source("a=owner/name"), parts("owner/name", None, None));
-        assert_eq!(source("a=owner/name@v1#onnx/m.onnx"), parts("owner/name", Some("v1"), Some("onnx/m.onnx")));
-        assert_eq!(source("a=./x@y/dir#m.onnx"), parts("./x@y/dir", None, Some("m.onnx")));
     }
 
     #[test]

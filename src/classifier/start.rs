@@ -7,7 +7,7 @@ use super::spec::{ClassifierSource, Spec};
 use super::{About, Classifier, Works, built_in, scores};
 use crate::compute::Pools;
 use crate::embedder::{Embedder, kept};
-use crate::inference::{self, Inference, Model, Parts, Reading, Run, Tokenizer, TokenizerError};
+use crate::inference::{self, Inference, Model, Parts, Reading, Run, Sequence, Tokenizer, TokenizerError};
 use crate::machine::team::Leader;
 use crate::model::{self, CardError, ClassifierCard, GraphFile, Problem};
 use crate::onnx::{self, Graph, GraphSource, ProbeError, Runtime, Scale, SharedGraph, Wanted};
@@ -274,14 +274,14 @@ fn problem(card: &ClassifierCard, graph: &Graph, scores: usize) -> Result<Proble
     Ok(of_graph)
 }
 
-/// A graph as the model of the inference. The one worker and the self-test share it.
-struct GraphModel(SharedGraph);
+/// A graph that gives logits, as the model of the inference. The one worker and the self-test share it.
+pub struct GraphModel(pub SharedGraph);
 
 impl Model for GraphModel {
     fn for_thread(&self, _: Leader) -> Run {
         let graph = self.0.clone();
         Box::new(move |batch| {
-            let mut output = graph.run(batch)?;
+            let mut output = graph.run(batch.iter().map(Sequence::typed))?;
             scores::to_logits(&mut output.values, graph.scale());
             let width = output.values.len() / batch.len().max(1);
             Ok(output.values.chunks_exact(width.max(1)).map(<[f32]>::to_vec).collect())

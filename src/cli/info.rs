@@ -1,4 +1,4 @@
-//! `cognate info`: model, classifiers and limits of a server.
+//! `cognate info`: model, classifiers, rerankers and limits of a server.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::connection::Connection;
 use super::table::{self, Align, Table};
-use crate::wire::{Classifier, InfoRequest, InfoResponse, Limits, Model, Storage};
+use crate::wire::{Classifier, InfoRequest, InfoResponse, Limits, Model, Reranker, Storage};
 
-/// Shows a server's version, model, classifiers and limits
+/// Shows a server's version, model, classifiers, rerankers and limits
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -59,6 +59,14 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "free_bytes": storage.free_bytes, "index_file_bytes": storage.index_file_bytes, "recall": storage.recall,
         },
         "classifiers": info.classifiers.iter().map(classifier_json).collect::<Vec<_>>(),
+        "rerankers": info.rerankers.iter().map(reranker_json).collect::<Vec<_>>(),
+    })
+}
+
+fn reranker_json(reranker: &Reranker) -> serde_json::Value {
+    json!({
+        "name": reranker.name, "id": reranker.id, "revision": reranker.revision, "activation": reranker.activation,
+        "max_tokens": reranker.max_tokens, "runtime": reranker.runtime, "precision": reranker.precision,
     })
 }
 
@@ -91,6 +99,11 @@ fn table(info: &InfoResponse) -> Table {
             let ports = format!("{} → {}", classifier.inputs.join("; "), classifier.outputs.join("; "));
             table.row(["  graph", &*table::clean(&ports)]);
         }
+    }
+    for reranker in &info.rerankers {
+        table.row(["reranker", &*table::clean(&format!("{} ({})", reranker.name, reranker.id))]);
+        table.row(["  reads", &*format!("{} tokens of a pair", reranker.max_tokens)]);
+        table.row(["  runs on", &*table::clean(&format!("{} in {}", reranker.runtime, reranker.precision))]);
     }
     storage(&mut table, &info.storage.clone().unwrap_or_default());
     table.row(["limits", ""]);
@@ -180,11 +193,13 @@ mod tests {
             limits: Some(Limits { max_calls: 7, ..Default::default() }),
             storage: Some(Storage { directory: "/data".into(), ..Default::default() }),
             classifiers: vec![Classifier { name: "c".into(), labels: vec!["a".into()], ..Default::default() }],
+            rerankers: vec![Reranker { name: "r".into(), ..Default::default() }],
         };
         let json = json(&info);
         assert_eq!((&json["version"], &json["model"]["dimensions"]), (&"1.2.3".into(), &384.into()));
         assert_eq!((&json["limits"]["max_calls"], &json["storage"]["directory"]), (&7.into(), &"/data".into()));
         assert_eq!((&json["classifiers"][0]["name"], &json["classifiers"][0]["labels"][0]), (&"c".into(), &"a".into()));
+        assert_eq!(json["rerankers"][0]["name"], "r");
         let debug = format!("{info:?}");
         let fields =
             debug.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("max_"));

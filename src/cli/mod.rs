@@ -21,6 +21,7 @@ mod model;
 mod new_file;
 mod npy;
 mod progress;
+mod rerank;
 mod restore;
 mod serve;
 mod signals;
@@ -63,6 +64,7 @@ enum Command {
     Similarity(similarity::Args),
     Embed(embed::Args),
     Classify(classify::Args),
+    Rerank(rerank::Args),
     TrainHead(train_head::Args),
     Collections(collections::Args),
     Count(count::Args),
@@ -122,6 +124,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => tokio::task::spawn_blocking(move || verify::run(&args)).await?,
         Command::Embed(args) => embed::run(args).await,
         Command::Classify(args) => classify::run(args).await,
+        Command::Rerank(args) => rerank::run(args).await,
         Command::TrainHead(args) => train_head::run(args).await,
         Command::Collections(args) => collections::run(args).await,
         Command::Count(args) => count::run(args).await,

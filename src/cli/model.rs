@@ -8,7 +8,7 @@ use indicatif::ProgressStyle;
 use super::progress;
 use crate::classifier::ClassifierSource;
 use crate::config::{Config, Flags};
-use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError};
+use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError, RerankerCard};
 
 /// Fetches a model before it is needed
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Fetch a model onto this machine and print its properties; with --classifier, the classifiers too
+    /// Fetch a model onto this machine and print its properties; with --classifier and --reranker, those too
     Fetch(Fetch),
 }
 
@@ -61,6 +61,16 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         writeln!(out, "from         {}", files.origin)?;
         writeln!(out, "max tokens   {}", card.max_tokens)?;
         writeln!(out, "labels       {}", card.labels.map_or_else(|| "none".to_owned(), |labels| labels.join(", ")))?;
+    }
+    for spec in &config.reranker.specs {
+        let files = fetch(&spec.model)?;
+        let card = RerankerCard::read(&files)?;
+        writeln!(out, "reranker     {} ({})", spec.name, card.id)?;
+        writeln!(out, "revision     {}", card.revision)?;
+        writeln!(out, "directory    {}", files.directory.display())?;
+        writeln!(out, "from         {}", files.origin)?;
+        writeln!(out, "max tokens   {}", card.max_tokens)?;
+        writeln!(out, "activation   {}", card.function)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -18,6 +18,7 @@ use crate::embedder::Embedder;
 use crate::index::MAX_DIMENSIONS;
 use crate::machine::{allocator, cpu, memory};
 use crate::model::{Card, Files, Options as ModelOptions};
+use crate::reranker::{Reranker, Rerankers, Spec};
 use crate::rpc::{About, Engine, Limits};
 use crate::{server, telemetry};
 
@@ -87,9 +88,9 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     let models = async {
         spawn_blocking(move || load_and_tidy(|| load_models(&config))).await.context("loading the models panicked")?
     };
-    let (store, Models { embedder, about, classifiers }) = tokio::try_join!(store, models)?;
+    let (store, Models { embedder, about, classifiers, rerankers }) = tokio::try_join!(store, models)?;
     share_memory(&store, &shares, &mut limits);
-    Ok(Engine { embedder, classifiers, store: Arc::new(store), about, limits, pools, messages })
+    Ok(Engine { embedder, classifiers, rerankers, store: Arc::new(store), about, limits, pools, messages })
 }
 
 /// Loads, and returns what the load freed to the system: [`share_memory`] measures the process right after it.
@@ -120,14 +121,15 @@ fn share_memory(store: &Store, shares: &Shares, limits: &mut Limits) {
     );
 }
 
-/// The model, its description, and the classifiers.
+/// The model, its description, the classifiers and the rerankers.
 struct Models {
     embedder: Embedder,
     about: About,
     classifiers: Classifiers,
+    rerankers: Rerankers,
 }
 
-/// Starts the model, and then the classifiers, some of which read its vectors. Blocks.
+/// Starts the model, and then the classifiers, some of which read its vectors, and the rerankers. Blocks.
 fn load_models(config: &Config) -> anyhow::Result<Models> {
     let (embedder, about) = load_model(config)?;
     let embeds = Embeds { embedder: &embedder, id: &about.id, fingerprints: about.compatible().collect() };
@@ -145,7 +147,31 @@ fn load_models(config: &Config) -> anyhow::Result<Models> {
             "classifier ready"
         );
     }
-    Ok(Models { embedder, about, classifiers })
+    let rerankers = load_rerankers(config)?;
+    Ok(Models { embedder, about, classifiers, rerankers })
+}
+
+/// Fetches the rerankers and starts them, in their order. Blocks.
+fn load_rerankers(config: &Config) -> anyhow::Result<Rerankers> {
+    let start = |spec: &Spec| {
+        let started = || -> anyhow::Result<Reranker> {
+            Ok(Reranker::start(spec, &fetch(&spec.model)?, &config.reranker)?)
+        };
+        let reranker = started().with_context(|| format!("the reranker {} cannot be served", spec.name))?;
+        let about = reranker.about();
+        tracing::info!(
+            reranker = about.name,
+            id = about.id,
+            revision = about.revision,
+            activation = %about.function,
+            max_tokens = about.max_tokens,
+            runtime = about.runtime,
+            precision = about.precision,
+            "reranker ready"
+        );
+        Ok(reranker)
+    };
+    Ok(Rerankers::new(config.reranker.specs.iter().map(start).collect::<anyhow::Result<_>>()?))
 }
 
 /// Refuses a model whose vectors are too long for a collection, before a request finds out.

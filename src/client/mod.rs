@@ -88,6 +88,8 @@ impl Client {
         embed(EmbedRequest) -> EmbedResponse;
         /// Classifies texts.
         classify(ClassifyRequest) -> ClassifyResponse;
+        /// Orders texts by how well they answer a query.
+        rerank(RerankRequest) -> RerankResponse;
         /// Returns cosine similarities of texts.
         similarity(SimilarityRequest) -> SimilarityResponse;
         /// Returns the nearest neighbours of queries.

@@ -5,8 +5,8 @@ use super::settings::SEPARATOR;
 use crate::classifier::{self, ClassifierSource, Spec};
 use crate::{embedder, onnx};
 
-/// Each classifier gets this part of the model's cache, in addition: its rows are short.
-const CACHE_SHARE: usize = 8;
+/// Each classifier and reranker gets this part of the model's cache, in addition: its rows are short.
+pub(super) const CACHE_SHARE: usize = 8;
 
 impl Reader<'_> {
     pub(super) fn classifiers(
@@ -17,12 +17,7 @@ impl Reader<'_> {
     ) -> classifier::Options {
         let mut specs = self.get("classifier", |s| if s == "none" { Ok(Vec::new()) } else { each(s, Spec::parse) });
         let labels = self.get("classifier_labels", |s| each(s, Spec::parse_labels));
-        for (n, spec) in specs.iter().enumerate() {
-            if specs[..n].iter().any(|other| other.name == spec.name) {
-                self.mistakes
-                    .push(format!("classifier names {:?} twice: expected a different name for each", spec.name));
-            }
-        }
+        self.check_names("classifier", specs.iter().map(|spec| &*spec.name));
         for (name, labels) in labels {
             match specs.iter_mut().find(|spec| spec.name == name) {
                 Some(spec) => spec.labels = Some(labels),
@@ -47,8 +42,18 @@ impl Reader<'_> {
     }
 }
 
+impl Reader<'_> {
+    /// Reports the names that a setting has twice.
+    pub(super) fn check_names<'a>(&mut self, setting: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = std::collections::HashSet::new();
+        let twice = names.filter(|name| !seen.insert(*name));
+        let mistake = |name| format!("{setting} names {name:?} twice: expected a different name for each");
+        self.mistakes.extend(twice.map(mistake));
+    }
+}
+
 /// Parses each of the values in order.
-fn each<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+pub(super) fn each<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     let given = s.split(SEPARATOR).map(str::trim).filter(|part| !part.is_empty());
     given.map(|part| parse(part).map_err(|reason| format!("{part:?}: {reason}"))).collect()
 }

@@ -51,7 +51,7 @@ pub struct Shares {
     pub messages: usize,
     /// Vectors of repeated texts.
     pub embed_cache: usize,
-    /// Scores of repeated texts, for all classifiers.
+    /// Scores of repeated texts and pairs, for all classifiers and rerankers.
     pub score_caches: usize,
     /// Pages of the data file.
     pub disk_cache: usize,
@@ -72,8 +72,8 @@ pub struct MemorySettings {
     pub max_message_bytes: usize,
     /// Pages of the data file, if the memory allows.
     pub disk_cache: usize,
-    /// The number of classifiers. Each of them caches an eighth of the model's cache.
-    pub classifiers: usize,
+    /// The number of classifiers and rerankers. Each of them caches an eighth of the model's cache.
+    pub scorers: usize,
 }
 
 impl Shares {
@@ -95,7 +95,7 @@ impl Shares {
             max_message_bytes: given.max_message_bytes,
             messages,
             embed_cache,
-            score_caches: embed_cache / 8 * given.classifiers,
+            score_caches: embed_cache / 8 * given.scorers,
             disk_cache: cache(given.disk_cache),
             stored: given.stored,
         }
@@ -145,7 +145,7 @@ mod tests {
         stored: None,
         max_message_bytes: 16 * MIB,
         disk_cache: 32 * MIB,
-        classifiers: 1,
+        scorers: 1,
     };
 
     #[test]

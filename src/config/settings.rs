@@ -116,6 +116,19 @@ pub const SETTINGS: &[Setting] = &[
         "Labels of a classifier without labels in its configuration, in the order of its scores; repeat for several",
     ),
     setting(
+        "reranker",
+        "NAME=PLACE",
+        "",
+        "Cross-encoder for Rerank and TopK: NAME=DIR or NAME=owner/name[@revision] with safetensors, or with #FILE.onnx \
+         for a graph; repeat for several, the first is the default; each takes the memory of its model",
+    ),
+    setting(
+        "reranker_precision",
+        "PRECISION",
+        "auto",
+        "Arithmetic of rerankers with safetensors: f32, int8, or auto: that of precision",
+    ),
+    setting(
         "onnx_runtime",
         "RUNTIME",
         "auto",

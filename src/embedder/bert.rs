@@ -1,7 +1,7 @@
 //! BERT (Devlin et al., 2019) and its family, over packed sequences, on any device.
 //!
 //! ```text
-//! x = LayerNorm(word[id] + position[p] + type[0])                        [tokens, hidden]
+//! x = LayerNorm(word[id] + position[p] + type[t])                        [tokens, hidden]
 //! each layer:
 //!     q, k, v = x·Wqkvᵀ + b                                              one product
 //!     a = LayerNorm(attention(q, k, v)·Woᵀ + b + x)                      attention per sequence and head
@@ -25,6 +25,7 @@ pub(super) mod relative;
 
 use candle_nn::VarBuilder;
 
+pub use crate::inference::Sequence;
 use crate::kernel::activation::Activation;
 use crate::model::{self, Architecture, Pooling};
 pub use backend::Backend;
@@ -71,6 +72,14 @@ pub enum EncodeError {
         /// Tokens of the longest sequence.
         positions: usize,
     },
+    /// A sequence is a pair, and the model has one token type.
+    #[error("sequence {sequence} has tokens of type 1, the model has {types} token types")]
+    NoSuchType {
+        /// The index of the sequence.
+        sequence: usize,
+        /// Token types of the model.
+        types: usize,
+    },
     /// A token id is not in the vocabulary.
     #[error("sequence {sequence} has token {token}, the vocabulary ends at {vocabulary}")]
     UnknownToken {
@@ -111,9 +120,10 @@ pub struct Bert<B: Backend> {
     block_tokens: usize,
     activation: Activation,
     words: B::Table,
-    /// The sum of the position and of token type 0, which every token of a single text has. The row of the padding
-    /// token is the last.
+    /// For each token type in turn: the sum of each position and the type, and the row of the padding token last.
     positions: B::Table,
+    /// Token types: at most 2, the types of pairs.
+    types: usize,
     /// The padding token, which takes no position.
     padding: Option<u32>,
     norm: B::Norm,
@@ -159,10 +169,13 @@ impl<B: Backend> Bert<B> {
             }
             None => None,
         };
-        let Embeddings { words, mut positions, padding, norm } = checkpoint.embeddings()?;
+        let Embeddings { words, positions, types, padding, norm } = checkpoint.embeddings()?;
         let (padding, place) = padding.map_or((None, Vec::new()), |Padding { token, place }| (Some(token), place));
-        positions.truncate(longest * hidden_size);
-        positions.extend(place);
+        let of_type = |of_type: &Vec<f32>| {
+            let rows = positions[..longest * hidden_size].iter().chain(&place);
+            rows.zip(of_type.iter().cycle()).map(|(position, of_type)| position + of_type).collect::<Vec<f32>>()
+        };
+        let positions = types.iter().flat_map(of_type).collect();
         Ok(Self {
             hidden_size,
             heads,
@@ -176,6 +189,7 @@ impl<B: Backend> Bert<B> {
             },
             words: backend.table(words, hidden_size)?,
             positions: backend.table(positions, hidden_size)?,
+            types: types.len(),
             padding,
             norm: backend.norm(norm, epsilon)?,
             bias,
@@ -209,7 +223,7 @@ impl<B: Backend> Bert<B> {
     /// Computes one vector for each sequence, `[hidden_size]`, not normalised.
     pub fn pooled(
         &self,
-        sequences: &[&[u32]],
+        sequences: &[Sequence<'_>],
         pooling: Pooling,
         scratch: &mut Scratch<B>,
     ) -> Result<Vec<Vec<f32>>, EncodeError> {
@@ -236,14 +250,17 @@ impl<B: Backend> Bert<B> {
     }
 
     /// Checks the lengths and the token ids.
-    fn check(&self, sequences: &[&[u32]]) -> Result<(), EncodeError> {
-        let (positions, vocabulary) = (self.longest, self.vocabulary);
-        for (sequence, ids) in sequences.iter().enumerate() {
+    fn check(&self, sequences: &[Sequence<'_>]) -> Result<(), EncodeError> {
+        let (positions, vocabulary, types) = (self.longest, self.vocabulary, self.types);
+        for (sequence, &Sequence { ids, first }) in sequences.iter().enumerate() {
             if ids.is_empty() {
                 return Err(EncodeError::Empty { sequence });
             }
             if ids.len() > positions {
                 return Err(EncodeError::TooLong { sequence, tokens: ids.len(), positions });
+            }
+            if first < ids.len() && types < 2 {
+                return Err(EncodeError::NoSuchType { sequence, types });
             }
             if let Some(&token) = ids.iter().find(|&&id| id as usize >= vocabulary) {
                 return Err(EncodeError::UnknownToken { sequence, token, vocabulary });
@@ -253,15 +270,15 @@ impl<B: Backend> Bert<B> {
     }
 
     /// Sums the embeddings of a block. Fills `sequences` and `hidden`.
-    fn embed(&self, block: &[&[u32]], scratch: &mut Scratch<B>) -> candle_core::Result<()> {
+    fn embed(&self, block: &[Sequence<'_>], scratch: &mut Scratch<B>) -> candle_core::Result<()> {
         let Scratch { backend, ids, places, sequences, hidden, .. } = scratch;
         ids.clear();
         places.clear();
         sequences.cu_seqlens.clear();
         sequences.cu_seqlens.push(0);
         for sequence in block {
-            ids.extend_from_slice(sequence);
-            places.extend(self.places(sequence));
+            ids.extend_from_slice(sequence.ids);
+            places.extend(self.places(*sequence));
             sequences.cu_seqlens.push(ids.len());
         }
         let tokens = Tokens { words: &self.words, ids, positions: &self.positions, places };
@@ -270,14 +287,16 @@ impl<B: Backend> Bert<B> {
 
     /// Returns each token's row of `positions`. Padding takes no position. A text that spells the padding token has it
     /// among its tokens.
-    fn places(&self, ids: &[u32]) -> impl Iterator<Item = u32> {
+    fn places(&self, Sequence { ids, first }: Sequence<'_>) -> impl Iterator<Item = u32> {
+        let rows = self.longest as u32 + u32::from(self.padding.is_some());
         let mut position = 0;
-        ids.iter().map(move |&id| {
+        ids.iter().enumerate().map(move |(n, &id)| {
+            let of_type = if n < first { 0 } else { rows };
             if self.padding == Some(id) {
-                return self.longest as u32;
+                return of_type + self.longest as u32;
             }
             position += 1;
-            position - 1
+            of_type + position - 1
         })
     }
 
@@ -312,11 +331,14 @@ impl<B: Backend> Layer<B> {
 
 /// Divides a batch into blocks of whole sequences. A block has at most `block_tokens` tokens. A longer sequence is a
 /// block of its own.
-fn blocks<'a>(mut sequences: &'a [&'a [u32]], block_tokens: usize) -> impl Iterator<Item = &'a [&'a [u32]]> {
+fn blocks<'a>(
+    mut sequences: &'a [Sequence<'a>],
+    block_tokens: usize,
+) -> impl Iterator<Item = &'a [Sequence<'a>]> {
     std::iter::from_fn(move || {
         let mut tokens = 0;
-        let fit = sequences.iter().take_while(|ids| {
-            tokens += ids.len();
+        let fit = sequences.iter().take_while(|sequence| {
+            tokens += sequence.ids.len();
             tokens <= block_tokens
         });
         let (block, rest) = sequences.split_at(fit.count().max(1).min(sequences.len()));

@@ -1,7 +1,7 @@
 //! A model on the chosen device, and the state with which each worker thread runs it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
@@ -15,7 +15,7 @@ use super::options::{Backend, Options, Precision};
 use crate::inference::{Model, Run};
 use crate::machine::cpu;
 use crate::machine::team::Leader;
-use crate::model::{Card, Pooling};
+use crate::model::{Architecture, Card, Pooling};
 
 /// A loaded model, shared by the workers.
 pub enum Encoder {
@@ -59,35 +59,11 @@ pub enum LoadError {
 impl Encoder {
     /// Loads the weights onto the device.
     pub fn load(card: &Card, device: &Device, options: &Options) -> Result<Self, LoadError> {
-        let precision = options.precision;
         if let Backend::Onnx(onnx) = &options.backend {
-            return Ok(Self::Onnx(OnnxEncoder::load(card, device, precision, onnx)?));
+            return Ok(Self::Onnx(OnnxEncoder::load(card, device, options.precision, onnx)?));
         }
-        if precision == Precision::Int8 && !device.is_cpu() {
-            return Err(LoadError::CpuOnly);
-        }
-        // Always in the memory of the CPU first: the weights are packed there.
-        let weights = VarBuilder::from_tensors(tensors(&card.weights)?, DType::F32, &Device::Cpu);
-        let misfit = |error: bert::LoadError| LoadError::Weights {
-            path: card.weights.first().cloned().unwrap_or_default(),
-            problem: match &error {
-                bert::LoadError::Weights(error) => plain(error),
-                other => other.to_string(),
-            },
-        };
-        Ok(match device {
-            Device::Cpu => {
-                let backend = Cpu::new(cpu::level(), precision, Leader::default());
-                let bert = Bert::load(weights, &card.architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
-                Self::Cpu(Arc::new(bert), precision, card.pooling)
-            }
-            _ => {
-                let backend = Accelerator::new(device.clone());
-                // Blocks bring nothing here: a batch fits into the memory of the device.
-                let bert = Bert::load(weights, &card.architecture, &backend, usize::MAX).map_err(misfit)?;
-                Self::Accelerator(Arc::new(bert), backend, card.pooling)
-            }
-        })
+        let weights = Weights::read(&card.weights)?;
+        weights.encoder(&card.architecture, card.pooling, device, options.precision)
     }
 
     /// Tries the greatest token id and the longest text. Only an ONNX graph needs it: the others state their limits.
@@ -110,6 +86,55 @@ impl Model for Encoder {
             Self::Accelerator(bert, backend, pooling) => running(Arc::clone(bert), backend.clone(), *pooling),
             Self::Onnx(encoder) => encoder.run(),
         }
+    }
+}
+
+/// The weights of safetensors files, in the memory of the CPU.
+pub struct Weights<'a> {
+    /// The tensors by their names.
+    pub tensors: VarBuilder<'static>,
+    path: &'a Path,
+}
+
+impl<'a> Weights<'a> {
+    /// Reads all tensors.
+    pub fn read(files: &'a [PathBuf]) -> Result<Self, LoadError> {
+        let tensors = VarBuilder::from_tensors(tensors(files)?, DType::F32, &Device::Cpu);
+        Ok(Self { tensors, path: files.first().map_or(Path::new(""), PathBuf::as_path) })
+    }
+
+    /// Packs an encoder for the device. The weights are always packed in the memory of the CPU.
+    pub fn encoder(
+        &self,
+        architecture: &Architecture,
+        pooling: Pooling,
+        device: &Device,
+        precision: Precision,
+    ) -> Result<Encoder, LoadError> {
+        let tensors = self.tensors.clone();
+        let misfit = |error| match error {
+            bert::LoadError::Weights(error) => self.misfit(&error),
+            other => LoadError::Weights { path: self.path.to_owned(), problem: other.to_string() },
+        };
+        Ok(match device {
+            Device::Cpu => {
+                let backend = Cpu::new(cpu::level(), precision, Leader::default());
+                let bert = Bert::load(tensors, architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
+                Encoder::Cpu(Arc::new(bert), precision, pooling)
+            }
+            _ if precision == Precision::Int8 => return Err(LoadError::CpuOnly),
+            _ => {
+                let backend = Accelerator::new(device.clone());
+                // Blocks bring nothing here: a batch fits into the memory of the device.
+                let bert = Bert::load(tensors, architecture, &backend, usize::MAX).map_err(misfit)?;
+                Encoder::Accelerator(Arc::new(bert), backend, pooling)
+            }
+        })
+    }
+
+    /// Makes the error for weights that are missing or have other shapes.
+    pub fn misfit(&self, error: &candle_core::Error) -> LoadError {
+        LoadError::Weights { path: self.path.to_owned(), problem: plain(error) }
     }
 }
 

@@ -1,28 +1,30 @@
 //! TEXT → UNIT VECTORS: a model of BERT's family on a device, or an ONNX graph, with the queue, batches and cache of
-//! `inference`.
+//! `inference`. The cross-encoders of rerankers are here too: they are such models with a head.
 //!
 //! Invariants: a text's vector does not depend on the other texts of its batch. Only the model's card decides the
 //! meaning of a vector. This module uses neither collections nor messages of the wire.
 
 pub mod bert;
+mod cross_encoder;
 mod device;
 mod encoder;
 mod onnx;
 mod options;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use cross_encoder::{CrossEncoder, CrossEncoderError};
 pub use device::{DeviceChoice, DeviceError};
 pub use encoder::LoadError;
 pub use options::{Backend, Options, Precision};
 
 use crate::compute::WhenFull;
 use crate::inference::{
-    self, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError,
+    self, Before, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError,
     Truncation,
 };
-use crate::model::{Card, Prompts, TruncationSide};
+use crate::model::{Architecture, Card, Prompts, TruncationSide};
 use encoder::Encoder;
 
 /// The reason why an embedder does not start.
@@ -40,25 +42,38 @@ pub enum StartError {
         reason: TokenizerError,
     },
     /// The tokenizer has tokens that the model does not have.
-    #[error(
-        "{path} has {tokens} tokens, and the model has vectors for {rows} (vocab_size in config.json); \
-         use the tokenizer that the model was trained with, or resize the model's embeddings and save it again",
-        path = .path.display()
-    )]
-    Vocabulary {
-        /// The tokenizer's file.
-        path: PathBuf,
-        /// The greatest token id, with added tokens, plus one.
-        tokens: usize,
-        /// `vocab_size`
-        rows: usize,
-    },
+    #[error(transparent)]
+    Vocabulary(#[from] VocabularyError),
     /// The model's files cannot be used.
     #[error(transparent)]
     Load(#[from] LoadError),
     /// The computation does not start.
     #[error(transparent)]
     Inference(#[from] inference::StartError),
+}
+
+/// A tokenizer with tokens that the model does not have.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} has {tokens} tokens, and the model has vectors for {rows} (vocab_size in config.json); \
+     use the tokenizer that the model was trained with, or resize the model's embeddings and save it again",
+    path = .path.display()
+)]
+pub struct VocabularyError {
+    /// The tokenizer's file.
+    path: PathBuf,
+    /// The greatest token id, with added tokens, plus one.
+    tokens: usize,
+    /// `vocab_size`
+    rows: usize,
+}
+
+impl VocabularyError {
+    /// Checks that the model has a vector for each token.
+    pub fn check(tokenizer: &Tokenizer, path: &Path, architecture: &Architecture) -> Result<(), Self> {
+        let (tokens, rows) = (tokenizer.last_token().unwrap_or(0) as usize + 1, architecture.vocab_size);
+        if tokens > rows { Err(Self { path: path.to_owned(), tokens, rows }) } else { Ok(()) }
+    }
 }
 
 /// Converts the end at which a text is cut off to the part that is kept.
@@ -98,13 +113,9 @@ impl Embedder {
         let reading = Reading { max_tokens: card.max_tokens, lowercase: card.lowercase, kept };
         let tokenizer = Tokenizer::new(&card.tokenizer_json, reading)
             .map_err(|reason| StartError::Tokenizer { path: card.tokenizer.clone(), reason })?;
-        let last_token = tokenizer.last_token().unwrap_or(0);
-        let (tokens, rows) = (last_token as usize + 1, card.architecture.vocab_size);
-        if tokens > rows {
-            return Err(StartError::Vocabulary { path: card.tokenizer.clone(), tokens, rows });
-        }
+        VocabularyError::check(&tokenizer, &card.tokenizer, &card.architecture)?;
         let model = Encoder::load(card, &device, options)?;
-        model.probe(last_token, card.max_tokens)?;
+        model.probe(tokenizer.last_token().unwrap_or(0), card.max_tokens)?;
         let parts = Parts {
             name: "encode",
             fingerprint: card.fingerprint.clone(),
@@ -149,7 +160,7 @@ impl Embedder {
         truncation: Truncation,
         when_full: WhenFull,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        self.inference.run(texts, self.prompt(input_type), truncation, when_full).await
+        self.inference.run(texts, Before::Prompt(self.prompt(input_type)), truncation, when_full).await
     }
 
     /// Returns the prompt for a kind of text.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 
 use super::options::Precision;
-use crate::inference::Run;
+use crate::inference::{Run, Sequence};
 use crate::model::{Card, Pooling};
 use crate::onnx::{self, Graph, GraphSource, Output, ProbeError, Runtime, RuntimeError, SharedGraph, Wanted};
 
@@ -69,19 +69,19 @@ impl OnnxEncoder {
     /// Returns a function that computes pooled vectors, `[texts][hidden]`, not normalised.
     pub fn run(&self) -> Run {
         let (graph, pooling) = (self.graph.clone(), self.pooling);
-        Box::new(move |batch| Ok(pooled(&graph.run(batch)?, batch, pooling)))
+        Box::new(move |batch| Ok(pooled(&graph.run(batch.iter().map(Sequence::typed))?, batch, pooling)))
     }
 }
 
 /// Makes one vector for each text. `[texts, sequence, hidden]` is pooled to the mean or the first of the text's own
 /// tokens. `[texts, hidden]` is what the graph pooled itself.
-fn pooled(output: &Output, batch: &[&[u32]], pooling: Pooling) -> Vec<Vec<f32>> {
+fn pooled(output: &Output, batch: &[Sequence<'_>], pooling: Pooling) -> Vec<Vec<f32>> {
     let hidden = output.shape.last().copied().unwrap_or(0).max(1);
     let texts = output.values.chunks_exact((output.values.len() / batch.len().max(1)).max(1));
     texts
         .zip(batch)
-        .map(|(rows, ids)| match pooling {
-            Pooling::Mean if output.shape.len() == 3 => mean(rows, hidden, ids.len()),
+        .map(|(rows, text)| match pooling {
+            Pooling::Mean if output.shape.len() == 3 => mean(rows, hidden, text.ids.len()),
             _ => rows[..hidden.min(rows.len())].to_vec(),
         })
         .collect()
@@ -108,7 +108,7 @@ mod tests {
             values: vec![1.0, 2.0, 3.0, 4.0, 90.0, 91.0, 5.0, 6.0, 92.0, 93.0, 94.0, 95.0],
             shape: vec![2, 3, 2],
         };
-        let batch: [&[u32]; 2] = [&[1, 1], &[1]];
+        let batch = [[1, 1].as_slice(), &[1]].map(Sequence::from);
         assert_eq!(pooled(&output, &batch, Pooling::Mean), [[2.0, 3.0], [5.0, 6.0]]);
         assert_eq!(pooled(&output, &batch, Pooling::Cls), [[1.0, 2.0], [5.0, 6.0]]);
     }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn vectors_that_the_graph_pooled_stay_as_they_are() {
         let output = Output { values: vec![1.0, 2.0, 3.0, 4.0], shape: vec![2, 2] };
-        let batch: [&[u32]; 2] = [&[1, 1], &[1]];
+        let batch = [[1, 1].as_slice(), &[1]].map(Sequence::from);
         assert_eq!(pooled(&output, &batch, Pooling::Mean), [[1.0, 2.0], [3.0, 4.0]]);
     }
 }

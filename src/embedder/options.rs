@@ -33,7 +33,7 @@ const ACCELERATOR_BATCH_TOKENS: usize = 16_384;
 
 impl Options {
     /// Returns the settings of the queue and the batches for a device.
-    pub(super) fn inference(&self, device: DeviceChoice) -> inference::Options {
+    pub fn inference(&self, device: DeviceChoice) -> inference::Options {
         let threads = self.threads.max(1);
         let (workers, batch_tokens) = match (&self.backend, device) {
             // The runtime divides a batch among its own threads.

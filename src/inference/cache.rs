@@ -95,7 +95,7 @@ mod tests {
     const BYTES: usize = 1 << 20;
 
     fn key(text: &str) -> Key {
-        Keys::new("model").key("", text)
+        Keys::new("model").key(text)
     }
 
     fn ask(cache: &Cache, text: &str) -> bool {

@@ -1,6 +1,6 @@
 //! The path of one call: its texts become keys, new texts become tokens and enter the queue, and vectors come back.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
@@ -10,9 +10,9 @@ use super::batch_queue::CallTexts;
 use super::key::{Distinct, Key};
 use super::lane::Lane;
 use super::single_flight::Lookup;
-use super::text::{ModelFailed, Output, TextError, Truncation};
+use super::text::{Before, ModelFailed, Output, TextError, Truncation};
 use super::token_budget::Overloaded;
-use super::tokenizer::Tokens;
+use super::tokenizer::{First, Tokenizer, TokenizerError, Tokens};
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, Refused, WhenFull};
 
@@ -32,15 +32,15 @@ impl Shared {
     pub(super) async fn run(
         &self,
         texts: Vec<String>,
-        prompt: &str,
+        before: Before<'_>,
         truncation: Truncation,
         when_full: WhenFull,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        let Distinct { keys, texts, positions } = Distinct::of(&self.keys, prompt, texts).await;
+        let Distinct { keys, texts, positions } = Distinct::of(&self.keys.behind(before), texts).await;
         let found = self.single_flight.look_up(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
-        let mut tokenised = self.tokenise(unknown.collect(), prompt, when_full).await?.into_iter();
+        let mut tokenised = self.tokenise(unknown.collect(), before, when_full).await?.into_iter();
         let mut new_texts = Vec::new();
         let mut check_new = |key| {
             let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
@@ -116,25 +116,22 @@ impl Shared {
     async fn tokenise(
         &self,
         texts: Vec<String>,
-        prompt: &str,
+        before: Before<'_>,
         when_full: WhenFull,
     ) -> Result<Vec<Result<Tokens, TextError>>, Overloaded> {
         let count = texts.len();
         if count == 0 {
             return Ok(Vec::new());
         }
-        let bytes = texts.iter().map(String::len).sum::<usize>() + count * prompt.len();
-        let read = texts.iter().map(|text| (prompt.len() + text.len()).min(self.bytes_read())).sum();
+        let bytes = texts.iter().map(String::len).sum::<usize>() + count * before.len();
+        let read = texts.iter().map(|text| (before.len() + text.len()).min(self.bytes_read())).sum();
         let lane = self.lane_of(self.token_budget.pace().estimate_tokens(read), when_full);
         self.token_budget.precheck(read, lane, when_full)?;
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
-        let (tokenizer, prompt) = (Arc::clone(&self.tokenizer), prompt.to_owned());
-        let tokenise = move |text: String, _: &Stop| match prompt.as_str() {
-            "" => Ok(tokenizer.tokens(&text)?),
-            prompt => Ok(tokenizer.tokens(&format!("{prompt}{text}"))?),
-        };
+        let (tokenizer, beginning) = (Arc::clone(&self.tokenizer), Beginning::of(before));
+        let tokenise = move |text: String, _: &Stop| Ok(beginning.tokens(&tokenizer, &text)?);
         let tokenised: Vec<Result<Tokens, TextError>> = match pool.run_each(when_full, cost, texts, tokenise).await {
             Err(Refused::Panicked) => (0..count).map(|_| Err(ModelFailed.into())).collect(),
             tokenised => tokenised?,
@@ -169,6 +166,33 @@ impl Shared {
 
     fn lane_of(&self, tokens: usize, when_full: WhenFull) -> Lane {
         if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens) }
+    }
+}
+
+/// The beginning of each input of a call, while its texts are tokenised.
+enum Beginning {
+    Prompt(String),
+    /// The first text of pairs. The thread that comes first tokenises it for all of them.
+    First(String, OnceLock<Result<First, TokenizerError>>),
+}
+
+impl Beginning {
+    fn of(before: Before<'_>) -> Self {
+        match before {
+            Before::Prompt(prompt) => Self::Prompt(prompt.to_owned()),
+            Before::First(first) => Self::First(first.to_owned(), OnceLock::new()),
+        }
+    }
+
+    fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Result<Tokens, TokenizerError> {
+        match self {
+            Self::Prompt(prompt) if prompt.is_empty() => tokenizer.tokens(text),
+            Self::Prompt(prompt) => tokenizer.tokens(&format!("{prompt}{text}")),
+            Self::First(first, tokens) => match tokens.get_or_init(|| tokenizer.first(first)) {
+                Ok(first) => tokenizer.pair(first, text),
+                Err(error) => Err(error.clone()),
+            },
+        }
     }
 }
 
@@ -208,7 +232,7 @@ mod tests {
 
     fn call<'a>(shared: &'a Shared, texts: &[&str], truncation: Truncation, when_full: WhenFull) -> Call<'a> {
         let texts = texts.iter().map(|&text| text.to_owned()).collect();
-        shared.run(texts, "", truncation, when_full).boxed_local()
+        shared.run(texts, Before::Prompt(""), truncation, when_full).boxed_local()
     }
 
     fn small<'a>(shared: &'a Shared, texts: &[&str]) -> Call<'a> {
@@ -217,7 +241,7 @@ mod tests {
 
     /// Polls a call until `text`, one of its texts, is in the queue.
     async fn queued(call: &mut Call<'_>, shared: &Shared, text: &str) {
-        let key = shared.keys.key("", text);
+        let key = shared.keys.key(text);
         while shared.single_flight.look_up(&[key])[0].is_none() {
             assert!(poll!(&mut *call).is_pending());
             tokio::task::yield_now().await;
@@ -239,7 +263,7 @@ mod tests {
     fn work(shared: &Shared) -> usize {
         shared.scheduler.close(); // so that a worker does not wait for more work
         let batches: Vec<_> = std::iter::from_fn(|| take(shared)).collect();
-        let complete = |job: &Job| shared.single_flight.complete(job.flight(), Ok(vec![job.ids().len() as f32]));
+        let complete = |job: &Job| shared.single_flight.complete(job.flight(), Ok(vec![job.sequence().ids.len() as f32]));
         batches.iter().flatten().map(complete).count()
     }
 

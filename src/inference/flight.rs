@@ -11,6 +11,7 @@ use tokio::sync::SetOnce;
 
 use super::key::Key;
 use super::lane::Lane;
+use super::model::Sequence;
 use super::text::{ModelFailed, Output};
 use super::token_budget::TokenPermit;
 use super::tokenizer::Tokens;
@@ -109,9 +110,9 @@ impl Job {
         &self.0
     }
 
-    /// The token ids of the text; at least one.
-    pub fn ids(&self) -> &[u32] {
-        &self.0.tokens.ids
+    /// The text as the model reads it.
+    pub fn sequence(&self) -> Sequence<'_> {
+        self.0.tokens.sequence()
     }
 }
 
@@ -134,7 +135,7 @@ pub(super) mod tests {
         let permits = u32::try_from(n).expect("a test's text is short");
         let permit = Arc::clone(&semaphore).try_acquire_many_owned(permits).expect("a new semaphore is free");
         let mut permit = TokenPermit::from(permit);
-        let (key, tokens) = (Keys::new("").key("", ""), Tokens { ids: vec![7; n], total: n });
+        let (key, tokens) = (Keys::new("").key(""), Tokens::of_text(vec![7; n], n));
         (Arc::new(Flight::new(key, tokens, &mut permit)), semaphore)
     }
 

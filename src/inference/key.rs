@@ -1,4 +1,5 @@
-//! The key of a text: a digest of the model and of the text as the model reads it. Equal texts have equal keys.
+//! The key of an input: a digest of the model and of the text, or both texts of a pair, as the model reads them. Equal
+//! inputs have equal keys.
 //!
 //! It is the whole SHA-256. If a client could construct two texts with one key, others would receive a wrong vector;
 //! nobody can. So no secret is needed. The cost is a microsecond or two for a kilobyte, a thousandth of the model's.
@@ -8,14 +9,19 @@ use std::collections::hash_map::Entry;
 
 use sha2::{Digest, Sha256};
 
+use super::text::Before;
+
 /// The bytes that are digested on an async thread before it turns to other calls: less than half a millisecond of work.
 const STRETCH_BYTES: usize = 64 * 1024;
 
-/// The key of a text for a model. Equal keys have equal vectors.
+/// A byte before the first text of a pair. No UTF-8 text has it, so a pair and a single text never share a key.
+const PAIR: [u8; 1] = [0xff];
+
+/// The key of an input for a model. Equal keys have equal vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
-/// Makes the keys of one model.
+/// Makes the keys of one model, or of those of its inputs that begin in the same way.
 pub struct Keys(Sha256);
 
 impl Keys {
@@ -25,10 +31,21 @@ impl Keys {
         Self(Sha256::new().chain_update(length).chain_update(fingerprint))
     }
 
-    /// Returns the key of `text` behind `prompt`. The boundary between them is not part of the key, because the model
-    /// does not see it either.
-    pub fn key(&self, prompt: &str, text: &str) -> Key {
-        Key(self.0.clone().chain_update(prompt).chain_update(text).finalize().into())
+    /// Returns the keys of texts behind `before`. The boundary after a prompt is not part of a key, because the model
+    /// does not see it either. The boundary between the texts of a pair is.
+    pub fn behind(&self, before: Before<'_>) -> Self {
+        let keys = self.0.clone();
+        Self(match before {
+            Before::Prompt(prompt) => keys.chain_update(prompt),
+            Before::First(first) => {
+                keys.chain_update(PAIR).chain_update((first.len() as u64).to_le_bytes()).chain_update(first)
+            }
+        })
+    }
+
+    /// Returns the key of a text.
+    pub fn key(&self, text: &str) -> Key {
+        Key(self.0.clone().chain_update(text).finalize().into())
     }
 }
 
@@ -43,8 +60,8 @@ pub struct Distinct {
 }
 
 impl Distinct {
-    /// Finds the distinct texts. All of them stand behind `prompt`.
-    pub async fn of(keys: &Keys, prompt: &str, texts: Vec<String>) -> Self {
+    /// Finds the distinct texts by their keys.
+    pub async fn of(keys: &Keys, texts: Vec<String>) -> Self {
         let mut distinct = Self { keys: Vec::new(), texts: Vec::new(), positions: Vec::with_capacity(texts.len()) };
         let mut position_of = HashMap::new();
         let mut stretch = 0;
@@ -54,7 +71,7 @@ impl Distinct {
                 tokio::task::yield_now().await;
                 stretch = 0;
             }
-            let key = keys.key(prompt, &text);
+            let key = keys.key(&text);
             distinct.positions.push(match position_of.entry(key) {
                 Entry::Occupied(position) => *position.get(),
                 Entry::Vacant(entry) => {
@@ -75,17 +92,28 @@ mod tests {
     #[test]
     fn a_key_identifies_the_model_and_the_text_that_it_reads() {
         let keys = Keys::new("model");
-        assert_eq!(keys.key("", "text"), Keys::new("model").key("", "text"));
-        assert_eq!(keys.key("query: ", "text"), keys.key("", "query: text"));
-        assert_ne!(keys.key("query: ", "text"), keys.key("", "text"));
-        assert_ne!(keys.key("", "text"), Keys::new("another").key("", "text"));
-        assert_ne!(Keys::new("modelt").key("", "ext"), keys.key("", "text"));
+        let behind = |prompt, text| keys.behind(Before::Prompt(prompt)).key(text);
+        assert_eq!(keys.key("text"), Keys::new("model").key("text"));
+        assert_eq!(behind("query: ", "text"), keys.key("query: text"));
+        assert_ne!(behind("query: ", "text"), keys.key("text"));
+        assert_ne!(keys.key("text"), Keys::new("another").key("text"));
+        assert_ne!(Keys::new("modelt").key("ext"), keys.key("text"));
+    }
+
+    #[test]
+    fn a_key_of_a_pair_covers_both_texts_and_the_boundary_between_them() {
+        let keys = Keys::new("model");
+        let pair = |first, second| keys.behind(Before::First(first)).key(second);
+        assert_eq!(pair("a", "b"), pair("a", "b"));
+        for other in [pair("b", "a"), pair("ab", ""), pair("", "ab"), pair("a", "c"), keys.key("ab")] {
+            assert_ne!(pair("a", "b"), other);
+        }
     }
 
     #[tokio::test]
     async fn repeated_texts_are_kept_once_and_found_by_position() {
         let texts = ["b", "a", "b", "", "a"].map(str::to_owned).to_vec();
-        let distinct = Distinct::of(&Keys::new("model"), "", texts).await;
+        let distinct = Distinct::of(&Keys::new("model"), texts).await;
         assert_eq!(distinct.texts, ["b", "a", ""]);
         assert_eq!(distinct.positions, [0, 1, 0, 2, 1]);
         assert_eq!(distinct.keys.len(), 3);

@@ -1,4 +1,5 @@
-//! TEXTS → A ROW OF NUMBERS FOR EACH, through any model. The embedder and the classifiers share it.
+//! TEXTS, OR PAIRS OF TEXTS → A ROW OF NUMBERS FOR EACH, through any model. The embedder, the classifiers and the
+//! rerankers share it.
 //!
 //! ```text
 //! call ── keys ── tokenise (pool of texts) ── TokenBudget ── Scheduler ══ workers ── rows of numbers ── call
@@ -37,8 +38,8 @@ mod worker;
 use std::sync::Arc;
 
 pub use cache::CacheStats;
-pub use model::{Model, Run};
-pub use text::{ModelFailed, Output, TextError, Truncation};
+pub use model::{Model, Run, Sequence};
+pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
@@ -147,16 +148,16 @@ impl Inference {
         self.0.single_flight.cache_stats()
     }
 
-    /// Puts `texts` through the model, each behind `prompt`, and returns one result each, in order. Dropping the future
+    /// Puts `texts` through the model, each behind `before`, and returns one result each, in order. Dropping the future
     /// abandons all work that has not begun.
     pub async fn run(
         &self,
         texts: Vec<String>,
-        prompt: &str,
+        before: Before<'_>,
         truncation: Truncation,
         when_full: WhenFull,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        self.0.run(texts, prompt, truncation, when_full).await
+        self.0.run(texts, before, truncation, when_full).await
     }
 }
 
@@ -176,9 +177,9 @@ impl Shared {
 }
 
 fn self_test(parts: &Parts) -> Result<(), StartError> {
-    let text = parts.tokenizer.tokens("A model that answers this is ready.")?;
+    let text = parts.tokenizer.sample("A model that answers this is ready.")?;
     let mut model = parts.model.for_thread(Leader::default());
-    let problem = match run(&mut model, &[&text.ids]).as_deref() {
+    let problem = match run(&mut model, &[text.sequence()]).as_deref() {
         Ok([row]) if row.len() == parts.width => return Ok(()),
         Ok([row]) => format!("it gave {} values for a text, and its configuration says {}", row.len(), parts.width),
         Ok(rows) => format!("it gave {} rows for one text", rows.len()),

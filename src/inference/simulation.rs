@@ -159,7 +159,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
         {
             self.idle -= 1;
             self.pace.batch_started(self.instant());
-            let tokens: usize = batch.jobs.iter().map(|job| job.ids().len()).sum();
+            let tokens: usize = batch.jobs.iter().map(|job| job.sequence().ids.len()).sum();
             let seconds = tokens as f64 / TOKENS_A_SECOND / (self.speed)(self.now / 1_000);
             self.at(self.now + 1 + (seconds * 1_000.0) as u64, Event::Ends { batch: self.batches.len() });
             self.batches.push(Some(batch));
@@ -169,7 +169,7 @@ impl<S: Fn(u64) -> f64> Simulation<S> {
     fn ends(&mut self, batch: usize) {
         self.idle += 1;
         let Batch { lane, jobs } = self.batches[batch].take().expect("a batch ends once");
-        let lengths: Vec<usize> = jobs.iter().map(|job| job.ids().len()).collect();
+        let lengths: Vec<usize> = jobs.iter().map(|job| job.sequence().ids.len()).collect();
         self.result.computed += lengths.iter().sum::<usize>();
         self.pace.batch_finished(lengths.iter().sum(), lane, self.instant());
         for (job, tokens) in jobs.iter().zip(lengths) {

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     fn key(text: &str) -> Key {
-        Keys::new("model").key("", text)
+        Keys::new("model").key(text)
     }
 
     fn without_cache() -> (SingleFlight, Arc<Semaphore>) {
@@ -174,7 +174,7 @@ mod tests {
 
     /// Submits texts of 10 tokens each, with permits of `semaphore`, which has 100.
     fn submit(single_flight: &SingleFlight, semaphore: &Arc<Semaphore>, texts: &[&str]) -> Vec<Lookup> {
-        let wanted: Vec<_> = texts.iter().map(|text| (key(text), Tokens { ids: vec![7; 10], total: 12 })).collect();
+        let wanted: Vec<_> = texts.iter().map(|text| (key(text), Tokens::of_text(vec![7; 10], 12))).collect();
         let permit = Arc::clone(semaphore).try_acquire_many_owned(10 * texts.len() as u32).expect("permits are left");
         single_flight.submit(wanted, permit.into())
     }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn a_call_larger_than_the_token_budget_holds_it_until_little_is_left() {
         let (single_flight, semaphore) = (without_cache().0, Arc::new(Semaphore::new(15)));
-        let wanted: Vec<_> = ["a", "b", "c"].map(|text| (key(text), Tokens { ids: vec![7; 10], total: 10 })).into();
+        let wanted: Vec<_> = ["a", "b", "c"].map(|text| (key(text), Tokens::of_text(vec![7; 10], 10))).into();
         let mut call = single_flight.submit(wanted, Arc::clone(&semaphore).try_acquire_many_owned(15).unwrap().into());
         for free in [0, 5, 15] {
             single_flight.complete(flight(&call.remove(0)), Ok(vec![]));

@@ -2,6 +2,23 @@
 
 use super::tokenizer::{TokenizerError, Tokens};
 
+/// The part of an input that stands before each text of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before<'a> {
+    /// A prompt, which the model reads as the beginning of the text. It may be empty.
+    Prompt(&'a str),
+    /// The first text of a pair, of which the text is the second. For models that read pairs.
+    First(&'a str),
+}
+
+impl Before<'_> {
+    /// Its bytes.
+    pub(super) fn len(self) -> usize {
+        let (Self::Prompt(text) | Self::First(text)) = self;
+        text.len()
+    }
+}
+
 /// The treatment of a text of more than `max_tokens` tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Truncation {

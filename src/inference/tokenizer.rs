@@ -1,11 +1,13 @@
-//! Turns a text into token ids, at most as many as the model reads.
+//! Turns a text, or a pair of texts, into token ids, at most as many as the model reads.
 //!
 //! Truncation and padding of the tokenizer file are switched off: for several published models they contradict the
 //! model card, and padding is left to the encoder. The length comes from the card.
 
 use std::panic::catch_unwind;
 
-use tokenizers::{PostProcessor, TruncationDirection};
+use tokenizers::{Encoding, PostProcessor, TruncationDirection};
+
+use super::model::Sequence;
 
 /// The bytes for each token that the model reads, up to which a text is tokenised at first. More of the text is
 /// tokenised only if that gave too few tokens. 16: English has 4 to 5 bytes a token.
@@ -26,12 +28,24 @@ const MARGIN_TOKENS: usize = 128;
 pub struct Tokens {
     /// The token ids, at most `max_tokens`, special tokens included.
     pub ids: Vec<u32>,
+    /// The number of ids of type 0; see [`Sequence::first`].
+    pub first: usize,
     /// The number of tokens of the whole text, special tokens included. If the end of the text was not read, it is a
     /// lower bound above `max_tokens`.
     pub total: usize,
 }
 
 impl Tokens {
+    /// The tokens of a single text.
+    pub fn of_text(ids: Vec<u32>, total: usize) -> Self {
+        Self { first: ids.len(), ids, total }
+    }
+
+    /// The ids as the model reads them.
+    pub fn sequence(&self) -> Sequence<'_> {
+        Sequence { ids: &self.ids, first: self.first }
+    }
+
     /// Tokens that the model reads, and tokens that the text has.
     pub fn lengths(&self) -> (usize, usize) {
         (self.ids.len(), self.total)
@@ -63,9 +77,25 @@ pub enum Kept {
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     reading: Reading,
-    /// The number of special tokens around one text.
+    /// The number of special tokens around an input.
     added: usize,
+    inputs: Inputs,
 }
+
+/// The inputs of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inputs {
+    /// Single texts.
+    Texts,
+    /// Pairs of texts.
+    Pairs {
+        /// The tokens of the second text have type 1, as far as the tokenizer says so. Otherwise all have type 0.
+        typed: bool,
+    },
+}
+
+/// The first text of pairs, as tokens.
+pub struct First(Encoding);
 
 /// The reasons why a tokenizer cannot be used, or fails on a text.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -78,8 +108,25 @@ pub enum TokenizerError {
     NoRoom {
         /// The length of the model.
         max_tokens: usize,
-        /// The number of special tokens around one text.
+        /// The number of special tokens around an input.
         added: usize,
+    },
+    /// The first text of a pair leaves no token for the second.
+    #[error(
+        "{tokens} tokens, special tokens included, leave no room for a second text: the model reads {max_tokens} tokens \
+         of both together"
+    )]
+    FirstTooLong {
+        /// Tokens of the first text and the special tokens, or a lower bound that is too many.
+        tokens: usize,
+        /// The length of the model.
+        max_tokens: usize,
+    },
+    /// The types of a pair's tokens do not tell the second text from the first.
+    #[error("expected the token types 0 for the first text of a pair and 1 for the second, found {types:?}")]
+    Types {
+        /// The types.
+        types: Vec<u32>,
     },
     /// The tokenizer failed on a text.
     #[error("the text cannot be tokenised: {0}")]
@@ -97,17 +144,27 @@ fn read(json: &[u8]) -> Result<tokenizers::Tokenizer, String> {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json` for a model of single texts.
     pub fn new(json: &[u8], reading: Reading) -> Result<Self, TokenizerError> {
+        Self::of(json, reading, Inputs::Texts)
+    }
+
+    /// Reads a `tokenizer.json` for a model of pairs. `typed`: the model gets the token types.
+    pub fn of_pairs(json: &[u8], reading: Reading, typed: bool) -> Result<Self, TokenizerError> {
+        Self::of(json, reading, Inputs::Pairs { typed })
+    }
+
+    fn of(json: &[u8], reading: Reading, inputs: Inputs) -> Result<Self, TokenizerError> {
         let max_tokens = reading.max_tokens;
         let mut inner = read(json).map_err(TokenizerError::Malformed)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
-        let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(false));
+        let is_pair = inputs != Inputs::Texts;
+        let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(is_pair));
         if max_tokens <= added {
             return Err(TokenizerError::NoRoom { max_tokens, added });
         }
-        Ok(Self { inner, reading, added })
+        Ok(Self { inner, reading, added, inputs })
     }
 
     /// The greatest id of a token, added tokens included; `None` if there are no tokens.
@@ -120,9 +177,59 @@ impl Tokenizer {
         self.reading.max_tokens
     }
 
+    /// Tokenises `text` as an input of the model: for a model of pairs, behind a word.
+    pub fn sample(&self, text: &str) -> Result<Tokens, TokenizerError> {
+        match self.inputs {
+            Inputs::Texts => self.tokens(text),
+            Inputs::Pairs { .. } => self.pair(&self.first("Ready?")?, text),
+        }
+    }
+
     /// Tokenises `text`. The time is linear in the part of the text that has to be read, not in its length.
     pub fn tokens(&self, text: &str) -> Result<Tokens, TokenizerError> {
-        let fail = |e: tokenizers::Error| TokenizerError::Text(e.to_string());
+        let mut encoding = self.encode(text, self.reading.kept)?;
+        let total = encoding.len() + self.added;
+        encoding.truncate(self.max_tokens() - self.added, 0, self.left_out());
+        let encoding = self.inner.post_process(encoding, None, true).map_err(fail)?;
+        Ok(Tokens::of_text(encoding.get_ids().to_vec(), total))
+    }
+
+    /// Tokenises the first text of pairs.
+    ///
+    /// # Errors
+    /// [`TokenizerError::FirstTooLong`] if it leaves no room for a second text: only the second is cut.
+    pub fn first(&self, text: &str) -> Result<First, TokenizerError> {
+        let encoding = self.encode(text, Kept::Beginning)?;
+        let (tokens, max_tokens) = (encoding.len() + self.added, self.max_tokens());
+        if tokens >= max_tokens {
+            return Err(TokenizerError::FirstTooLong { tokens, max_tokens });
+        }
+        Ok(First(encoding))
+    }
+
+    /// Tokenises a pair of texts. The second one is cut if both together are too long.
+    pub fn pair(&self, First(first): &First, second: &str) -> Result<Tokens, TokenizerError> {
+        let mut second = self.encode(second, self.reading.kept)?;
+        let around = first.len() + self.added;
+        let total = around + second.len();
+        second.truncate(self.max_tokens() - around, 0, self.left_out());
+        second.take_overflowing();
+        // As in the library's own call with two texts; some post-processors keep these types.
+        second.set_type_ids(vec![1; second.len()]);
+        let encoding = self.inner.post_process(first.clone(), Some(second), true).map_err(fail)?;
+        let (ids, types) = (encoding.get_ids().to_vec(), encoding.get_type_ids());
+        if self.inputs != (Inputs::Pairs { typed: true }) {
+            return Ok(Tokens::of_text(ids, total));
+        }
+        let first = types.iter().take_while(|of_token| **of_token == 0).count();
+        if types[first..].iter().any(|of_token| *of_token != 1) {
+            return Err(TokenizerError::Types { types: types.to_vec() });
+        }
+        Ok(Tokens { ids, first, total })
+    }
+
+    /// Tokenises a text without special tokens, up to the point after which nothing can matter.
+    fn encode(&self, text: &str, kept: Kept) -> Result<Encoding, TokenizerError> {
         let lowered;
         let text = if self.reading.lowercase {
             lowered = text.to_lowercase();
@@ -132,28 +239,34 @@ impl Tokenizer {
         };
         let enough = self.max_tokens() + MARGIN_TOKENS;
         let mut bytes = enough * BYTES_PER_TOKEN;
-        let mut encoding = self.inner.encode_fast(self.part(text, bytes), false).map_err(fail)?;
+        let mut encoding = self.inner.encode_fast(part(text, bytes, kept), false).map_err(fail)?;
         while bytes < text.len() && encoding.len() < enough {
             bytes *= 4;
-            encoding = self.inner.encode_fast(self.part(text, bytes), false).map_err(fail)?;
+            encoding = self.inner.encode_fast(part(text, bytes, kept), false).map_err(fail)?;
         }
-        let total = encoding.len() + self.added;
-        let left_out = match self.reading.kept {
-            Kept::Beginning => TruncationDirection::Right,
-            Kept::End => TruncationDirection::Left,
-        };
-        encoding.truncate(self.max_tokens() - self.added, 0, left_out);
-        let encoding = self.inner.post_process(encoding, None, true).map_err(fail)?;
-        Ok(Tokens { ids: encoding.get_ids().to_vec(), total })
+        Ok(encoding)
     }
 
-    /// Returns about `bytes` of `text`, from the side that is kept, in whole characters.
-    fn part<'a>(&self, text: &'a str, bytes: usize) -> &'a str {
+    /// The side at which a long text is cut off.
+    fn left_out(&self) -> TruncationDirection {
         match self.reading.kept {
-            Kept::Beginning => &text[..text.floor_char_boundary(bytes)],
-            Kept::End => &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..],
+            Kept::Beginning => TruncationDirection::Right,
+            Kept::End => TruncationDirection::Left,
         }
     }
+}
+
+/// Returns about `bytes` of `text`, from the side that is kept, in whole characters.
+fn part(text: &str, bytes: usize, kept: Kept) -> &str {
+    match kept {
+        Kept::Beginning => &text[..text.floor_char_boundary(bytes)],
+        Kept::End => &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..],
+    }
+}
+
+/// Makes the error of the library.
+fn fail(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Text(error.to_string())
 }
 
 #[cfg(test)]

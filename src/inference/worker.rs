@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch_queue::Batch;
-use super::model::{Model, Run, RunError};
+use super::model::{Model, Run, RunError, Sequence};
 use super::scheduler::{Scheduler, Work};
 use super::single_flight::SingleFlight;
 use super::text::ModelFailed;
@@ -67,25 +67,29 @@ impl Worker {
     }
 
     fn batch(&self, batch: &Batch, model: &mut Run) {
-        let ids: Vec<&[u32]> = batch.jobs.iter().map(|job| job.ids()).collect();
+        let inputs: Vec<Sequence<'_>> = batch.jobs.iter().map(|job| job.sequence()).collect();
         self.token_budget.pace().batch_started(Instant::now());
-        let rows = match logged(model, &ids) {
+        let rows = match logged(model, &inputs) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed the others, or the memory was too small for all of them.
-            Err(_) if ids.len() > 1 => {
-                let mut alone = |ids| logged(model, &[ids])?.pop().ok_or(ModelFailed);
-                ids.iter().map(|ids| alone(ids)).collect()
+            Err(_) if inputs.len() > 1 => {
+                let mut alone = |input| logged(model, &[input])?.pop().ok_or(ModelFailed);
+                inputs.iter().map(|input| alone(*input)).collect()
             }
             Err(failed) => vec![Err(failed)],
         };
-        self.token_budget.pace().batch_finished(ids.iter().map(|ids| ids.len()).sum(), batch.lane, Instant::now());
+        self.token_budget.pace().batch_finished(
+            inputs.iter().map(|input| input.ids.len()).sum(),
+            batch.lane,
+            Instant::now(),
+        );
         for (job, row) in batch.jobs.iter().zip(rows) {
             self.single_flight.complete(job.flight(), row);
         }
     }
 }
 
-fn logged(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelFailed> {
+fn logged(model: &mut Run, batch: &[Sequence<'_>]) -> Result<Vec<Vec<f32>>, ModelFailed> {
     run(model, batch).map_err(|error| {
         tracing::error!(%error, texts = batch.len(), "the model failed");
         ModelFailed
@@ -93,7 +97,7 @@ fn logged(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, ModelFaile
 }
 
 /// Runs the model on one batch. A panic inside the model becomes an error of the batch.
-pub fn run(model: &mut Run, batch: &[&[u32]]) -> Result<Vec<Vec<f32>>, BatchError> {
+pub fn run(model: &mut Run, batch: &[Sequence<'_>]) -> Result<Vec<Vec<f32>>, BatchError> {
     match catch_unwind(AssertUnwindSafe(|| model(batch))) {
         Ok(Ok(rows)) if rows.iter().flatten().all(|v| v.is_finite()) => Ok(rows),
         Ok(Ok(_)) => Err(BatchError::NotFinite),

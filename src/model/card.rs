@@ -12,7 +12,7 @@ use super::pooling::Pooling;
 use super::prompts::Prompts;
 use super::reading::Reading;
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
-use super::transformer::TransformerSettings;
+use super::transformer::{Task, TransformerSettings};
 
 /// A model's settings, which are consistent and in bounds, and the paths of its large files.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +60,7 @@ impl Card {
         let layout = Layout::read(&files.directory, &files.kind)?;
         let architecture = Architecture::read(&layout.config)?;
         let pooling = Pooling::read(&layout, &architecture)?;
-        let settings = TransformerSettings::read(&layout.transformer)?;
+        let settings = TransformerSettings::read(&layout.transformer, Task::Vectors)?;
         let class = architecture::Names::read(&layout.config)?;
         let tokenizer = TokenizerFile::read(
             &layout.transformer,

@@ -98,10 +98,10 @@ pub struct ClassifierCard {
 
 /// The fields of `config.json` that matter.
 #[derive(Debug, Default, Deserialize)]
-struct Config {
-    model_type: Option<String>,
-    tokenizer_class: Option<String>,
-    id2label: Option<BTreeMap<String, String>>,
+pub(super) struct Config {
+    pub model_type: Option<String>,
+    pub tokenizer_class: Option<String>,
+    pub id2label: Option<BTreeMap<String, String>>,
     problem_type: Option<String>,
     function_to_apply: Option<String>,
     pad_token_id: Option<u32>,
@@ -118,7 +118,7 @@ impl ClassifierCard {
         let directory = &files.directory;
         let file = match &files.kind {
             Kind::Classifier(file) => file.as_deref(),
-            Kind::Encoder | Kind::OnnxEncoder => None,
+            Kind::Encoder | Kind::OnnxEncoder | Kind::Reranker(_) => None,
         };
         let mut graph = layout::graph_and_data(directory, file)?;
         let path = directory.join("config.json");
@@ -231,12 +231,12 @@ fn has_offset(config: &Config) -> bool {
 }
 
 /// Determines the padding token.
-fn pad_token(config: &Config) -> u32 {
+pub(super) fn pad_token(config: &Config) -> u32 {
     config.pad_token_id.unwrap_or(if has_offset(config) { OFFSET_PADDING } else { 0 })
 }
 
 /// Determines the maximum tokens of a text. `in_tokenizer` is the length in the tokenizer's settings.
-fn max_tokens(config: &Config, in_tokenizer: Option<usize>) -> usize {
+pub(super) fn max_tokens(config: &Config, in_tokenizer: Option<usize>) -> usize {
     let offset = match config.model_type.as_deref() {
         Some(MPNET) => OFFSET_PADDING as usize + 1,
         _ if has_offset(config) => pad_token(config) as usize + 1,

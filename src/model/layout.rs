@@ -15,6 +15,9 @@ use crate::onnx;
 /// The file that lists a model's modules and their folders.
 pub(super) const MODULES: &str = "modules.json";
 
+/// The file with the prompts of an encoder, or the activation function of a reranker.
+pub(super) const SENTENCE_SETTINGS: &str = "config_sentence_transformers.json";
+
 /// The file of the fast tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
@@ -26,7 +29,7 @@ const ADAPTER: &str = "adapter_config.json";
 const ENCODER_SETTINGS: [&str; 10] = [
     ADAPTER,
     "config.json",
-    "config_sentence_transformers.json",
+    SENTENCE_SETTINGS,
     MODULES,
     "sentence_*_config.json",
     "special_tokens_map.json",
@@ -47,6 +50,9 @@ const WEIGHTS: [&str; 4] = [
 /// The usual paths of an exported graph: at the top, or in the folder that the hub's exporters use.
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 
+/// The settings of a reranker that sentence-transformers saved.
+const RERANKER_SETTINGS: [&str; 4] = [ADAPTER, MODULES, SENTENCE_SETTINGS, "sentence_*_config.json"];
+
 /// The files of a classifier beside its graph.
 const CLASSIFIER_SETTINGS: [&str; 5] =
     ["config.json", "special_tokens_map.json", TOKENIZER, "tokenizer_config.json", "vocab.txt"];
@@ -61,6 +67,9 @@ pub enum Kind {
     OnnxEncoder,
     /// Labels from an ONNX graph: from this file of the model, or from the usual one.
     Classifier(Option<String>),
+    /// Scores of pairs: from this ONNX graph of the model, or from its safetensors. A directory without safetensors has
+    /// the usual graph.
+    Reranker(Option<String>),
 }
 
 impl Kind {
@@ -68,7 +77,7 @@ impl Kind {
     /// not help, and reading its card reports the fault.
     pub(super) fn check_complete(&self, directory: &Path) -> Result<(), CardError> {
         match self {
-            Self::Encoder | Self::OnnxEncoder => match Layout::read(directory, self) {
+            Self::Encoder | Self::OnnxEncoder | Self::Reranker(_) => match Layout::read(directory, self) {
                 Ok(_) | Err(CardError::Unsupported { .. }) => Ok(()),
                 Err(error) => Err(error),
             },
@@ -91,6 +100,10 @@ impl Kind {
             Self::OnnxEncoder => [settings(&ENCODER_SETTINGS), graphs(&GRAPHS)].concat(),
             Self::Classifier(None) => [settings(&CLASSIFIER_SETTINGS), graphs(&GRAPHS)].concat(),
             Self::Classifier(Some(file)) => [settings(&CLASSIFIER_SETTINGS), graphs(&[file])].concat(),
+            Self::Reranker(file) => {
+                let weights = file.as_ref().map_or_else(|| settings(&WEIGHTS), |file| graphs(&[file]));
+                [settings(&CLASSIFIER_SETTINGS), settings(&RERANKER_SETTINGS), weights].concat()
+            }
         }
     }
 
@@ -99,12 +112,13 @@ impl Kind {
         match self {
             Self::Encoder | Self::OnnxEncoder => "--model DIR",
             Self::Classifier(_) => "--classifier NAME=DIR",
+            Self::Reranker(_) => "--reranker NAME=DIR",
         }
     }
 
     /// Returns whether modules beside the model describe the pooling, as they do for encoders.
     pub(super) fn has_modules(&self) -> bool {
-        !matches!(self, Self::Classifier(_))
+        !matches!(self, Self::Classifier(_) | Self::Reranker(_))
     }
 }
 
@@ -117,6 +131,8 @@ pub(super) struct Layout {
     pub transformer: PathBuf,
     /// The weights: one file, or shards in the order of their names, or an ONNX graph followed by its weight files.
     pub weights: Vec<PathBuf>,
+    /// The weights are an ONNX graph.
+    pub is_graph: bool,
     /// The pooling module's settings; `None` without a `modules.json`.
     pub pooling: Option<PathBuf>,
     /// The model's own pipeline ends by scaling vectors to length 1.
@@ -126,22 +142,34 @@ pub(super) struct Layout {
 impl Layout {
     /// Finds the files of a model. The error names the one that is missing.
     pub(super) fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
-        let modules = Modules::read(directory)?;
+        let modules = Modules::read(directory, kind)?;
         let config = modules.transformer.join("config.json");
         require(&config, "")?;
         tokenizer(&modules.transformer)?;
-        let weights = match kind {
-            Kind::OnnxEncoder => graph_and_data(&modules.transformer, None)?,
-            _ => {
-                refuse_adapter(&modules.transformer)?;
-                weights(&modules.transformer)?
+        let transformer = &modules.transformer;
+        let file = match kind {
+            Kind::Reranker(file) => file.as_deref(),
+            _ => None,
+        };
+        let is_graph = match kind {
+            Kind::OnnxEncoder => true,
+            Kind::Reranker(None) => {
+                weights(transformer).is_err_and(|error| matches!(error, CardError::Missing { .. }))
+                    && graph(transformer, None).is_ok()
             }
+            _ => file.is_some(),
+        };
+        let weights = if is_graph {
+            graph_and_data(if file.is_some() { directory } else { transformer }, file)?
+        } else {
+            refuse_adapter(transformer)?;
+            weights(transformer)?
         };
         if let Some(pooling) = &modules.pooling {
             require(pooling, "")?;
         }
         let Modules { transformer, pooling, normalizes } = modules;
-        Ok(Self { config, transformer, weights, pooling, normalizes })
+        Ok(Self { config, transformer, weights, is_graph, pooling, normalizes })
     }
 }
 
@@ -216,7 +244,7 @@ struct Module {
 }
 
 impl Modules {
-    fn read(directory: &Path) -> Result<Self, CardError> {
+    fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
         let path = directory.join(MODULES);
         let Some(modules) = read_json_if_present::<Vec<Module>>(&path)? else {
             // sentence-transformers pools a plain transformer by the mean.
@@ -227,17 +255,21 @@ impl Modules {
             return Err(CardError::unsupported(&path, "the type of a module", &module.class, supported));
         }
         let names: Vec<&str> = modules.iter().map(Module::name).collect();
-        let normalizes = match names[..] {
-            ["Transformer", "Pooling"] => false,
-            ["Transformer", "Pooling", "Normalize"] => true,
-            _ => {
-                let supported = "Transformer, Pooling, and then Normalize or nothing";
-                return Err(CardError::unsupported(&path, "the list of modules", names.join(", "), supported));
-            }
+        let unsupported =
+            |supported| Err(CardError::unsupported(&path, "the list of modules", names.join(", "), supported));
+        let normalizes = match (kind, &names[..]) {
+            (Kind::Reranker(_), ["Transformer"]) => false,
+            (Kind::Reranker(_), _) => return unsupported("Transformer alone, as a cross-encoder has it"),
+            (_, ["Transformer", "Pooling"]) => false,
+            (_, ["Transformer", "Pooling", "Normalize"]) => true,
+            _ => return unsupported("Transformer, Pooling, and then Normalize or nothing"),
         };
         let transformer = inside(directory, &modules[0].path, &path)?;
-        let pooling = inside(directory, &modules[1].path, &path)?.join("config.json");
-        Ok(Self { transformer, pooling: Some(pooling), normalizes })
+        let pooling = match modules.get(1) {
+            Some(pooling) => Some(inside(directory, &pooling.path, &path)?.join("config.json")),
+            None => None,
+        };
+        Ok(Self { transformer, pooling, normalizes })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::error::CardError;
 use super::file::read_json_if_present;
-use super::layout::Layout;
+use super::layout::{self, Layout};
 
 /// The prompts that the model wants before a text; `None` for no prompt.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ struct CardConfig {
 impl Prompts {
     /// Reads `config_sentence_transformers.json`.
     pub(super) fn read(directory: &Path, layout: &Layout) -> Result<Self, CardError> {
-        let path = directory.join("config_sentence_transformers.json");
+        let path = directory.join(layout::SENTENCE_SETTINGS);
         let config: CardConfig = read_json_if_present(&path)?.unwrap_or_default();
         if let Some(similarity) = config.similarity_fn_name.filter(|name| name != "cosine" && !layout.normalizes) {
             tracing::warn!(

@@ -51,6 +51,7 @@ mod tests {
 
     use super::super::tests::{TestModel, config};
     use super::super::tokenizer::Beside;
+    use super::super::transformer::Task;
     use super::*;
 
     const LENGTH: &str = "sentence_bert_config.json";
@@ -59,7 +60,7 @@ mod tests {
         fn reading(&self) -> Result<Reading, String> {
             let layout = self.layout();
             let read = || {
-                let settings = TransformerSettings::read(&layout.transformer)?;
+                let settings = TransformerSettings::read(&layout.transformer, Task::Vectors)?;
                 let beside = Beside { settings: settings.tokenizer.clone(), ..Beside::default() };
                 let tokenizer = TokenizerFile::read(&layout.transformer, beside)?;
                 Reading::read(&settings, &tokenizer, &Architecture::read(&layout.config)?)

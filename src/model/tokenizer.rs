@@ -38,6 +38,8 @@ pub(super) struct TokenizerFile {
     pub truncation_side: TruncationSide,
     /// Maximum tokens of a text, if `tokenizer_config.json` has it.
     pub max_tokens: Option<usize>,
+    /// The model gets the types of tokens.
+    pub typed: bool,
 }
 
 /// Settings of a tokenizer outside its own files.
@@ -64,13 +66,15 @@ impl TokenizerFile {
         let settings: Settings =
             serde_json::from_value(Value::Object(fields)).map_err(|error| source.malformed(error.to_string()))?;
         source.refuse(&settings)?;
-        let class = Class::of(settings.tokenizer_class.as_deref().or(beside.class), beside.model_type);
+        let name = settings.tokenizer_class.as_deref().or(beside.class);
+        let class = Class::of(name, beside.model_type);
+        let typed = class::is_typed(&settings, name, beside.model_type);
         let changes = class::changes(class, &head, &settings, &source)?;
         let tokens = added::wanted(directory, &settings.other, &head, &source)?;
         let digest = digest::of_bytes(&bytes);
         let truncation_side = source.truncation_side(&settings, &head)?;
         let max_tokens = source.max_tokens(&settings)?;
-        let mut file = Self { path: path.clone(), json: bytes, digest, truncation_side, max_tokens };
+        let mut file = Self { path: path.clone(), json: bytes, digest, truncation_side, max_tokens, typed };
         file.apply(&changes, &tokens)?;
         if truncation_side == TruncationSide::Left {
             file.digest.push_str(" truncation=left");

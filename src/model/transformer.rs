@@ -53,6 +53,25 @@ const TOKENIZER: [&str; 7] = [
     "truncation_side",
 ];
 
+/// The output of a transformer that its model uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// The vectors of tokens.
+    Vectors,
+    /// The scores of a head.
+    Scores,
+}
+
+impl Task {
+    /// Returns the names of the task, of its output, and of that output in the transformer.
+    fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::Vectors => ["feature-extraction", "token_embeddings", "last_hidden_state"],
+            Self::Scores => ["sequence-classification", "scores", "logits"],
+        }
+    }
+}
+
 /// The settings that matter.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct TransformerSettings {
@@ -69,11 +88,11 @@ pub(super) struct TransformerSettings {
 
 impl TransformerSettings {
     /// Reads the settings of the transformer in `directory`.
-    pub(super) fn read(directory: &Path) -> Result<Self, CardError> {
+    pub(super) fn read(directory: &Path, task: Task) -> Result<Self, CardError> {
         for name in NAMES {
             let path = directory.join(name);
             match read_json_if_present::<Map<String, Value>>(&path)? {
-                Some(fields) if !fields.is_empty() => return TransformerFile { path, fields }.settings(),
+                Some(fields) if !fields.is_empty() => return TransformerFile { path, fields, task }.settings(),
                 _ => {}
             }
         }
@@ -85,6 +104,7 @@ impl TransformerSettings {
 struct TransformerFile {
     path: PathBuf,
     fields: Map<String, Value>,
+    task: Task,
 }
 
 impl TransformerFile {
@@ -92,6 +112,7 @@ impl TransformerFile {
     fn settings(self) -> Result<TransformerSettings, CardError> {
         let mut settings = TransformerSettings { path: self.path.clone(), ..Default::default() };
         let (mut of_processing, mut of_module) = (None, None);
+        let [task, output, _] = self.task.names();
         for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
             match name.as_str() {
                 "max_seq_length" => of_module = Some(self.length(name, value)?),
@@ -101,8 +122,8 @@ impl TransformerFile {
                 "model_args" | "model_kwargs" | "config_args" | "config_kwargs" => {
                     self.only(name, value, &LOADING, "arguments that do not change the computation")?;
                 }
-                "transformer_task" => self.must_be(name, value, "feature-extraction")?,
-                "module_output_name" => self.must_be(name, value, "token_embeddings")?,
+                "transformer_task" => self.must_be(name, value, task)?,
+                "module_output_name" => self.must_be(name, value, output)?,
                 "modality_config" => self.modality(value)?,
                 // Padding takes no part in our computation.
                 "unpad_inputs" | "cache_dir" | "backend" => {}
@@ -161,13 +182,14 @@ impl TransformerFile {
         Ok(length)
     }
 
-    /// Checks that texts go through the model's usual call, which returns token vectors.
+    /// Checks that texts go through the model's usual call, which returns the wanted output.
     fn modality(&self, value: &Value) -> Result<(), CardError> {
         let Some(text) = self.object("modality_config", value)?.get("text") else {
             return Err(self.unsupported("modality_config", value, "a model that takes text"));
         };
         let text = self.object("modality_config.text", text)?;
-        for (key, expected) in [("method", "forward"), ("method_output_name", "last_hidden_state")] {
+        let [_, _, output] = self.task.names();
+        for (key, expected) in [("method", "forward"), ("method_output_name", output)] {
             if let Some(value) = text.get(key).filter(|value| !value.is_null()) {
                 self.must_be(&format!("modality_config.text.{key}"), value, expected)?;
             }

@@ -14,25 +14,32 @@ pub(super) struct Feed {
     ids: Vec<i32>,
     /// 1 for a token, 0 for padding. [texts, sequence]
     mask: Vec<i32>,
-    /// The sentence of a pair that a token belongs to: always the first. [texts, sequence]
+    /// The type of each token: 1 for the second text of a pair, otherwise 0. [texts, sequence]
     types: Vec<i32>,
 }
 
+/// The token ids of a text, and the number of them that have type 0. The others have type 1: the second text of a pair.
+pub type Typed<'a> = (&'a [u32], usize);
+
 impl Feed {
     /// Pads `batch` to the graph's fixed sizes, or else to the longest text. No text is longer than a fixed size.
-    pub(super) fn new(batch: &[&[u32]], pad: u32, signature: &Signature) -> Result<Self, RunError> {
+    pub(super) fn new(batch: &[Typed<'_>], pad: u32, signature: &Signature) -> Result<Self, RunError> {
         let texts = signature.texts.unwrap_or(batch.len());
-        let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
+        let longest = batch.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
         let sequence = signature.sequence.unwrap_or(longest);
         let pad = id(pad)?;
         let (mut ids, mut mask) = (Vec::with_capacity(texts * sequence), Vec::with_capacity(texts * sequence));
-        for text in batch {
-            for token in *text {
+        let mut types = Vec::with_capacity(texts * sequence);
+        for &(text, first) in batch {
+            types.resize(ids.len() + first.min(text.len()), 0);
+            types.resize(ids.len() + text.len(), 1);
+            for token in text {
                 ids.push(id(*token)?);
             }
             ids.resize(ids.len() + sequence - text.len(), pad);
             mask.resize(mask.len() + text.len(), 1);
             mask.resize(ids.len(), 0);
+            types.resize(ids.len(), 0);
         }
         for _ in batch.len()..texts {
             // One token is visible: a softmax over no token divides by zero, which is slow.
@@ -40,7 +47,8 @@ impl Feed {
             ids.resize(ids.len() + sequence, pad);
             mask.resize(ids.len(), 0);
         }
-        Ok(Self { texts, sequence, ids, mask, types: vec![0; texts * sequence] })
+        types.resize(ids.len(), 0);
+        Ok(Self { texts, sequence, ids, mask, types })
     }
 
     /// Returns the values of an input. [texts, sequence]
@@ -56,9 +64,9 @@ impl Feed {
 /// Splits a batch into calls.
 ///
 /// A graph without a mask takes padding for text, so each of its calls has texts of one length.
-pub(super) fn calls<'a, 'b>(batch: &'a [&'b [u32]], signature: &'a Signature) -> impl Iterator<Item = &'a [&'b [u32]]> {
+pub(super) fn calls<'a, 'b>(batch: &'a [Typed<'b>], signature: &'a Signature) -> impl Iterator<Item = &'a [Typed<'b>]> {
     let together = signature.masked();
-    let runs = batch.chunk_by(move |one, next| together || one.len() == next.len());
+    let runs = batch.chunk_by(move |one, next| together || one.0.len() == next.0.len());
     runs.flat_map(|run| run.chunks(signature.texts.unwrap_or(run.len())))
 }
 
@@ -77,7 +85,7 @@ mod tests {
         Signature { inputs: inputs.collect(), output: 0, texts, sequence, width: None }
     }
 
-    const BATCH: [&[u32]; 3] = [&[5], &[6, 7, 8], &[9, 9]];
+    const BATCH: [Typed<'_>; 3] = [(&[5], 1), (&[6, 7, 8], 1), (&[9, 9], 2)];
 
     #[test]
     fn texts_are_padded_to_the_longest_and_the_mask_says_so() {
@@ -85,7 +93,7 @@ mod tests {
         assert_eq!((feed.texts, feed.sequence), (3, 3));
         assert_eq!(feed.of(Role::Ids), [5, 1, 1, 6, 7, 8, 9, 9, 1]);
         assert_eq!(feed.of(Role::Mask), [1, 0, 0, 1, 1, 1, 1, 1, 0]);
-        assert_eq!(feed.of(Role::Types), [0; 9]);
+        assert_eq!(feed.of(Role::Types), [0, 0, 0, 0, 1, 1, 0, 0, 0]);
     }
 
     #[test]
@@ -107,7 +115,7 @@ mod tests {
 
     #[test]
     fn without_a_mask_only_texts_of_one_length_share_a_call() {
-        let batch: [&[u32]; 4] = [&[1, 2], &[3, 4], &[5], &[6, 7]];
+        let batch: [Typed<'_>; 4] = [(&[1, 2], 2), (&[3, 4], 2), (&[5], 1), (&[6, 7], 2)];
         let plain = signature(&[Role::Ids], None, None);
         let sizes: Vec<usize> = calls(&batch, &plain).map(<[_]>::len).collect();
         assert_eq!(sizes, [2, 1, 1]);
@@ -115,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_token_beyond_32_bits_is_an_error() {
-        let error = Feed::new(&[&[u32::MAX]], 0, &signature(&[Role::Ids], None, None)).unwrap_err();
+        let error = Feed::new(&[(&[u32::MAX], 1)], 0, &signature(&[Role::Ids], None, None)).unwrap_err();
         assert!(matches!(error, RunError::Token { token: u32::MAX }));
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use super::data::{WeightFiles, run_precheck};
 use super::error::{LoadError, RunError};
-use super::feed::{Feed, calls};
+use super::feed::{Feed, Typed, calls};
 use super::output::Output;
 use super::port::Port;
 use super::precheck::{Precheck, Scale};
@@ -87,8 +87,13 @@ impl Graph {
     /// Computes the answer for the token ids of each text. A text must have a token, and at most [`Graph::sequence`].
     /// `pad` fills up shorter texts and is masked if the graph takes a mask.
     pub fn run(&mut self, batch: &[&[u32]], pad: u32) -> Result<Output, RunError> {
+        self.run_typed(&batch.iter().map(|ids| (*ids, ids.len())).collect::<Vec<_>>(), pad)
+    }
+
+    /// Computes the same for texts and pairs, whose tokens have types.
+    pub fn run_typed(&mut self, batch: &[Typed<'_>], pad: u32) -> Result<Output, RunError> {
         self.check(batch)?;
-        let longest = batch.iter().map(|text| text.len()).max().unwrap_or(0);
+        let longest = batch.iter().map(|(ids, _)| ids.len()).max().unwrap_or(0);
         let sequence = self.signature.sequence.unwrap_or(longest);
         let mut output = Output { values: Vec::new(), shape: vec![0] };
         for texts in calls(batch, &self.signature) {
@@ -108,9 +113,9 @@ impl Graph {
     }
 
     /// Checks the lengths of the texts.
-    fn check(&self, batch: &[&[u32]]) -> Result<(), RunError> {
+    fn check(&self, batch: &[Typed<'_>]) -> Result<(), RunError> {
         let limit = self.signature.sequence.unwrap_or(usize::MAX);
-        for (text, tokens) in batch.iter().map(|text| text.len()).enumerate() {
+        for (text, tokens) in batch.iter().map(|(ids, _)| ids.len()).enumerate() {
             if tokens == 0 {
                 return Err(RunError::Empty { text });
             }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::RunError;
+use super::feed::Typed;
 use super::graph::Graph;
 use super::output::Output;
 use super::precheck::Scale;
@@ -28,9 +29,10 @@ impl SharedGraph {
         self.scale
     }
 
-    /// Runs a batch when the graph is free; see [`Graph::run`].
-    pub fn run(&self, batch: &[&[u32]]) -> Result<Output, RunError> {
-        self.with(|graph| graph.run(batch, self.pad_token))
+    /// Runs a batch when the graph is free; see [`Graph::run_typed`].
+    pub fn run<'a>(&self, batch: impl IntoIterator<Item = Typed<'a>>) -> Result<Output, RunError> {
+        let batch: Vec<Typed<'a>> = batch.into_iter().collect();
+        self.with(|graph| graph.run_typed(&batch, self.pad_token))
     }
 
     /// Tries the greatest token and the longest text; see [`Graph::probe`].

@@ -42,7 +42,7 @@ pub fn classify_stream(engine: Arc<Engine>, requests: Requests<wire::ClassifyReq
 fn parse<'a>(engine: &'a Engine, request: &wire::ClassifyRequest) -> Result<ClassifyOptions<'a>, Failure> {
     let classifier = engine.classifiers.get(&request.model).ok_or_else(|| {
         let known = engine.classifiers.iter().map(|classifier| classifier.about().name.clone()).collect();
-        Failure::NotFound(Resource::Classifier { name: request.model.clone(), known })
+        Failure::NotFound(Resource::Model { kind: "classifier", name: request.model.clone(), known })
     })?;
     if request.min_score.is_some_and(f32::is_nan) {
         return Err(Failure::invalid("min_score", "is NaN: expected a number"));

@@ -8,6 +8,7 @@ use crate::classifier::Classifiers;
 use crate::collection::{self, Store};
 use crate::compute::Pools;
 use crate::embedder::Embedder;
+use crate::reranker::Rerankers;
 
 /// The parts that answer calls.
 pub struct Engine {
@@ -15,6 +16,8 @@ pub struct Engine {
     pub embedder: Embedder,
     /// The classifiers.
     pub classifiers: Classifiers,
+    /// The rerankers.
+    pub rerankers: Rerankers,
     /// The documents.
     pub store: Arc<Store>,
     /// The description of the model.

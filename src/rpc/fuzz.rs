@@ -21,7 +21,7 @@ const MAX_ERROR_BYTES: usize = 4_096;
 pub(crate) fn request(bytes: &[u8]) {
     let Some((kind, message)) = bytes.split_first() else { return };
     let limits = Limits { max_texts: 32, max_text_bytes: 1_000, ..Limits::default() };
-    let failures = match kind % 10 {
+    let failures = match kind % 11 {
         0 => decoded("Embed", message, |request| embed(&request, &limits)),
         1 => decoded("Classify", message, |request| classify(&request, &limits)),
         2 => decoded("Similarity", message, |request| similarity(&request, &limits)),
@@ -31,6 +31,7 @@ pub(crate) fn request(bytes: &[u8]) {
         6 => decoded("ListDocuments", message, |request| list(request, &limits)),
         7 => decoded("UpdateDocuments", message, |request| vec![update::parse_update(request, &limits).map(drop)]),
         8 => decoded("Facets", message, |request| vec![facets::parse_query(request, &limits).map(drop)]),
+        9 => decoded("Rerank", message, |request| rerank(&request, &limits)),
         _ => decoded("CreateCollection", message, |request| collection(&request, &limits)),
     };
     for failure in failures {
@@ -60,6 +61,14 @@ fn embed(request: &wire::EmbedRequest, limits: &Limits) -> Vec<Result<(), Failur
     vec![
         parse::texts("texts", &request.texts, limits),
         parse::input_type(request.input_type).map(drop),
+        parse::truncation(request.truncation).map(drop),
+    ]
+}
+
+fn rerank(request: &wire::RerankRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    vec![
+        parse::text("query", &request.query, limits),
+        parse::texts("texts", &request.texts, limits),
         parse::truncation(request.truncation).map(drop),
     ]
 }

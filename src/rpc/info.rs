@@ -1,8 +1,7 @@
 //! `Info`: the description of this server.
 
 use super::Engine;
-use crate::classifier::About;
-use crate::wire;
+use crate::{classifier, reranker, wire};
 
 pub fn info(engine: &Engine) -> wire::InfoResponse {
     let about = &engine.about;
@@ -21,10 +20,23 @@ pub fn info(engine: &Engine) -> wire::InfoResponse {
         limits: Some(engine.limits.to_proto()),
         storage: Some(storage(engine)),
         classifiers: engine.classifiers.iter().map(|classifier| self::classifier(classifier.about())).collect(),
+        rerankers: engine.rerankers.iter().map(|reranker| self::reranker(reranker.about())).collect(),
     }
 }
 
-fn classifier(about: &About) -> wire::Classifier {
+fn reranker(about: &reranker::About) -> wire::Reranker {
+    wire::Reranker {
+        name: about.name.clone(),
+        id: about.id.clone(),
+        revision: about.revision.clone(),
+        activation: about.function.to_string(),
+        max_tokens: about.max_tokens as u32,
+        runtime: about.runtime.clone(),
+        precision: about.precision.clone(),
+    }
+}
+
+fn classifier(about: &classifier::About) -> wire::Classifier {
     wire::Classifier {
         name: about.name.clone(),
         id: about.id.clone(),

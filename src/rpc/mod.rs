@@ -26,6 +26,7 @@ mod measure;
 mod parse;
 pub mod refusal;
 mod request;
+mod rerank;
 mod schema;
 mod service;
 mod similarity;

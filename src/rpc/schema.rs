@@ -88,7 +88,7 @@ pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 /// Returns the count limit of a field: all repeated fields of the requests themselves have one.
 fn limit(message: &str, field: &str) -> Option<Limit> {
     match (message.strip_prefix(".cognate.v1.")?, field) {
-        ("EmbedRequest" | "ClassifyRequest", "texts")
+        ("EmbedRequest" | "ClassifyRequest" | "RerankRequest", "texts")
         | ("SimilarityRequest", "a" | "b")
         | ("TopKRequest", "queries" | "candidates")
         | ("GetDocumentsRequest" | "DeleteDocumentsRequest" | "UpdateDocumentsRequest", "ids") => Some(Limit::Texts),
@@ -272,6 +272,7 @@ mod tests {
         for (method, bytes) in [
             ("Embed", size_of::<wire::EmbedRequest>()),
             ("Classify", size_of::<wire::ClassifyRequest>()),
+            ("Rerank", size_of::<wire::RerankRequest>()),
             ("Similarity", size_of::<wire::SimilarityRequest>()),
             ("TopK", size_of::<wire::TopKRequest>()),
             ("Upload", size_of::<wire::UploadRequest>()),
@@ -327,6 +328,6 @@ mod tests {
 
     #[test]
     fn every_method_of_the_service_is_in_the_table() {
-        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 19);
+        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 20);
     }
 }

@@ -23,7 +23,7 @@ use super::answer::{Answer, respond};
 use super::request::{Incoming, Received, Requests};
 use super::status::Failure;
 use super::{Api, Engine, Responses, backup, classify, collections, count, documents, embed, export, facets, info};
-use super::{similarity, top_k, update, upload};
+use super::{rerank, similarity, top_k, update, upload};
 use crate::wire;
 
 /// The name of the service.
@@ -89,6 +89,7 @@ impl Call {
             }
             Some("/TopK") => self.unary(async |engine, request| top_k::top_k(&engine, request).await).await,
             Some("/Classify") => self.unary(async |engine, request| classify::classify(&engine, request).await).await,
+            Some("/Rerank") => self.unary(async |engine, request| rerank::rerank(&engine, request).await).await,
             Some("/ClassifyStream") => self.streams(classify::classify_stream),
             Some("/Upload") => self.streams(upload::upload),
             Some("/GetDocuments") => self.unary(async |engine, request| documents::get(&engine, request).await).await,

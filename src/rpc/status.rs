@@ -108,11 +108,13 @@ pub enum Resource {
         /// The id.
         id: String,
     },
-    /// A classifier.
-    Classifier {
+    /// A classifier or a reranker.
+    Model {
+        /// `classifier` or `reranker`.
+        kind: &'static str,
         /// The name in the request.
         name: String,
-        /// The names of all classifiers.
+        /// The names of all models of the kind.
         known: Vec<String>,
     },
 }
@@ -237,13 +239,13 @@ impl Resource {
                 );
                 format!("{what} document {} in collection {}", shown(id), shown(collection))
             }
-            Self::Classifier { name, known } => {
+            Self::Model { kind, name, known } => {
                 let those = match known.as_slice() {
                     [] => "this server has none".to_owned(),
                     known => format!("this server has {}", known.join(", ")),
                 };
-                details.set_resource_info("classifier", shown_name(name), "", those.clone());
-                format!("{what} classifier {}: {those}", shown(name))
+                details.set_resource_info(*kind, shown_name(name), "", those.clone());
+                format!("{what} {kind} {}: {those}", shown(name))
             }
         }
     }

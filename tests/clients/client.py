@@ -187,6 +187,21 @@ def check_texts_are_classified(channel, stub):
     assert details(rpc_status.from_call(error), ResourceInfo).resource_type == "classifier"
 
 
+def check_texts_are_reranked(channel, stub):
+    texts = ["the package is late again", "refund", "please login"]
+    request = pb.RerankRequest(query="refund", texts=texts, with_text=True, model="bert")
+    results = stub.Rerank(request, timeout=TIMEOUT).results
+    assert sorted(result.index for result in results) == [0, 1, 2], results
+    assert all(result.text == texts[result.index] for result in results), results
+    scores = [result.score for result in results]
+    assert scores == sorted(scores, reverse=True), scores
+    best = stub.Rerank(pb.RerankRequest(query="refund", texts=texts, top_n=1, model="bert"), timeout=TIMEOUT).results
+    assert [result.index for result in best] == [results[0].index] and not best[0].text, best
+    error = failure(lambda: stub.Rerank(pb.RerankRequest(query="a", texts=texts, model="none"), timeout=TIMEOUT))
+    assert error.code() is grpc.StatusCode.NOT_FOUND, error
+    assert details(rpc_status.from_call(error), ResourceInfo).resource_type == "reranker"
+
+
 def check_similarity(channel, stub):
     rows = stub.Similarity(pb.SimilarityRequest(a=ANIMALS, b=["a kitten", "a puppy", "a pony"]), timeout=TIMEOUT).rows
     assert [len(row.scores) for row in rows] == [3] * 4

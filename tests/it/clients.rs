@@ -9,10 +9,11 @@ use serde_json::{Deserializer, Value, json};
 
 use crate::harness::Server;
 use crate::installed::{grpcurl, install, python, repository, run, stderr, target_dir};
+use crate::rerank;
 
 const SERVICE: &str = "cognate.v1.Cognate";
 /// The methods in the order of `grpcurl list`. Each is called below.
-const RPCS: [&str; 19] = [
+const RPCS: [&str; 20] = [
     "Backup",
     "Classify",
     "ClassifyStream",
@@ -28,6 +29,7 @@ const RPCS: [&str; 19] = [
     "Info",
     "ListCollections",
     "ListDocuments",
+    "Rerank",
     "Similarity",
     "TopK",
     "UpdateDocuments",
@@ -42,7 +44,7 @@ struct Grpcurl {
 impl Grpcurl {
     async fn start() -> Self {
         grpcurl(); // before the server, so that it does not wait for an installation
-        Self { server: Server::start(&[]).await }
+        Self { server: rerank::start(&[]).await }
     }
 
     /// Runs `grpcurl -plaintext FLAGS ADDRESS WORDS < stdin`.
@@ -190,6 +192,23 @@ async fn grpcurl_embeds_in_one_call_and_in_a_stream() {
     assert_eq!(error["code"], 3);
     assert_eq!(error["details"][0]["@type"], "type.googleapis.com/google.rpc.BadRequest");
     assert_eq!(error["details"][0]["fieldViolations"][0]["field"], "dimensions");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_reranks() {
+    let grpcurl = Grpcurl::start().await;
+    let texts = ["the package is late again", "refund", "please login"];
+    let request = json!({ "query": "refund", "texts": texts, "topN": 2, "withText": true, "model": "distilbert" });
+    let response = grpcurl.cognate("Rerank", request);
+    let results = list(&response["results"]);
+    assert_eq!(results.len(), 2);
+    assert!(results[0]["score"].as_f64() >= results[1]["score"].as_f64(), "{response}");
+    // An index of 0 is left out of the JSON.
+    let text = |result: &Value| texts[result["index"].as_u64().unwrap_or(0) as usize].to_owned();
+    assert!(results.iter().all(|result| result["text"] == text(result).as_str()), "{response}");
+    let error = grpcurl.error("Rerank", json!({ "query": "a", "texts": ["b"], "model": "none" }));
+    assert!(error.contains("there is no reranker \"none\""), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,7 +385,7 @@ async fn a_python_client_generated_from_the_proto_gets_right_answers() {
     }
     install(protoc.arg("cognate/v1/cognate.proto"), "grpcio-tools, which tests/clients/requirements.txt names");
 
-    let server = Server::start(&[]).await;
+    let server = rerank::start(&[]).await;
     let mut client = Command::new(&python);
     client
         .arg(repository().join("tests/clients/client.py"))

@@ -32,6 +32,7 @@ mod onnx_runtime;
 mod precision;
 mod raw;
 mod reflection;
+mod rerank;
 mod resume;
 mod segments;
 mod similarity;

@@ -8,7 +8,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 19] = [
+const RPCS: [&str; 20] = [
     "Info",
     "Embed",
     "EmbedStream",
@@ -16,6 +16,7 @@ const RPCS: [&str; 19] = [
     "TopK",
     "Classify",
     "ClassifyStream",
+    "Rerank",
     "Upload",
     "GetDocuments",
     "DeleteDocuments",

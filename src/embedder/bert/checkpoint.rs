@@ -10,6 +10,8 @@ use crate::model::{Architecture, Family, RELATIVE_BUCKETS};
 
 /// The weights of a model of a known architecture.
 pub struct Checkpoint<'a> {
+    /// The tensors outside the encoder.
+    outside: VarBuilder<'a>,
     vb: VarBuilder<'a>,
     architecture: &'a Architecture,
     names: &'static Names,
@@ -19,9 +21,11 @@ pub struct Checkpoint<'a> {
 pub struct Embeddings {
     /// [vocab_size, hidden_size]
     pub words: Vec<f32>,
-    /// [positions, hidden_size], starting with the first token's row: the position plus token type 0, which every token
-    /// of a single text has.
+    /// [positions, hidden_size], starting with the first token's row.
     pub positions: Vec<f32>,
+    /// The token types of a text, and of the second text of a pair if the model has a type for it. `[hidden_size]` each;
+    /// zeros in a family without types.
+    pub types: Vec<Vec<f32>>,
     /// The padding token, which takes no position; see [`Architecture::padding`].
     pub padding: Option<Padding>,
     /// The normalisation after the sum.
@@ -33,8 +37,27 @@ pub struct Embeddings {
 pub struct Padding {
     /// The token id.
     pub token: u32,
-    /// `[hidden_size]`, with token type 0.
+    /// `[hidden_size]`
     pub place: Vec<f32>,
+}
+
+/// The head that makes one number of the first token's vector x: `w · f(D x + b) + c`.
+pub struct HeadWeights {
+    /// D and b. [hidden_size, hidden_size]
+    pub dense: Weight,
+    /// f
+    pub function: HeadFunction,
+    /// w and c. [1, hidden_size]
+    pub output: Weight,
+}
+
+/// The function inside a head, a constant of its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadFunction {
+    /// tanh(x)
+    Tanh,
+    /// max(x, 0)
+    Relu,
 }
 
 /// The weights of a layer.
@@ -123,9 +146,9 @@ impl<'a> Checkpoint<'a> {
             Family::DistilBert => &DISTILBERT,
             Family::Mpnet => &MPNET,
         };
-        let inside = vb.pp(names.prefix);
+        let (outside, inside) = (vb.clone(), vb.pp(names.prefix));
         let vb = if inside.contains_tensor("embeddings.word_embeddings.weight") { inside } else { vb };
-        Self { vb, architecture, names }
+        Self { outside, vb, architecture, names }
     }
 
     /// Reads the embeddings.
@@ -134,12 +157,10 @@ impl<'a> Checkpoint<'a> {
         let vb = self.vb.pp("embeddings");
         let table = |name: &str, rows: usize| values(vb.pp(name).get((rows, hidden_size), "weight")?);
         let mut positions = table("position_embeddings", self.architecture.max_position_embeddings)?;
-        if self.architecture.type_vocab_size > 0 {
-            let types = table("token_type_embeddings", self.architecture.type_vocab_size)?;
-            for row in positions.chunks_exact_mut(hidden_size) {
-                row.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
-            }
-        }
+        let types = match self.architecture.type_vocab_size {
+            0 => vec![vec![0.0; hidden_size]],
+            rows => table("token_type_embeddings", rows)?.chunks(hidden_size).take(2).map(<[f32]>::to_vec).collect(),
+        };
         let offset = (self.architecture.position_offset() * hidden_size).min(positions.len());
         let before = positions.drain(..offset);
         // The padding token's row is the last one before the positions.
@@ -147,6 +168,7 @@ impl<'a> Checkpoint<'a> {
         Ok(Embeddings {
             words: table("word_embeddings", self.architecture.vocab_size)?,
             positions,
+            types,
             padding: padding.map(|token| Padding { token, place }),
             norm: self.norm(&vb, "LayerNorm")?,
         })
@@ -176,6 +198,19 @@ impl<'a> Checkpoint<'a> {
         }
         let shape = (RELATIVE_BUCKETS, self.architecture.num_attention_heads);
         values(self.vb.get(shape, "encoder.relative_attention_bias.weight")?).map(Some)
+    }
+
+    /// Reads the head of a model for sequences with one label. BERT's dense layer belongs to its encoder (pooler).
+    pub fn head(&self) -> Result<HeadWeights> {
+        let (n, vb) = (self.architecture.hidden_size, &self.outside);
+        let (dense, function, output) = match self.architecture.family {
+            Family::Bert => (weight(&self.vb, "pooler.dense", n, n)?, HeadFunction::Tanh, "classifier"),
+            Family::DistilBert => (weight(vb, "pre_classifier", n, n)?, HeadFunction::Relu, "classifier"),
+            Family::Roberta | Family::Mpnet => {
+                (weight(vb, "classifier.dense", n, n)?, HeadFunction::Tanh, "classifier.out_proj")
+            }
+        };
+        Ok(HeadWeights { dense, function, output: weight(vb, output, 1, n)? })
     }
 
     /// Reads a normalisation. Checkpoints converted from TensorFlow name its vectors gamma and beta.

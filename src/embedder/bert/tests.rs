@@ -113,8 +113,8 @@ fn sequence(tokens: usize, seed: u32) -> Vec<u32> {
     (0..tokens as u32).map(|i| (i * 31 + seed * 17) % 97).collect()
 }
 
-fn slices(sequences: &[Vec<u32>]) -> Vec<&[u32]> {
-    sequences.iter().map(Vec::as_slice).collect()
+fn slices(sequences: &[Vec<u32>]) -> Vec<Sequence<'_>> {
+    sequences.iter().map(|ids| ids.as_slice().into()).collect()
 }
 
 fn at(level: Level) -> Cpu {
@@ -217,6 +217,32 @@ fn the_longest_sequence_and_hundreds_of_single_tokens_are_those_of_candle_transf
 }
 
 #[test]
+fn the_second_text_of_a_pair_has_the_other_token_type() {
+    let config = config(33, 3, 50, 2, Gelu);
+    let weights = weights(&config, 8);
+    let reference = BertModel::load(builder(weights.clone()), &candle(&config)).expect("weights are complete");
+    let ids = sequence(20, 3);
+    for first in [0, 1, 7, 20] {
+        let row = |values: Vec<u32>| Tensor::new(values, &Device::Cpu).and_then(|t| t.unsqueeze(0)).expect("one row");
+        let types = row((0..20).map(|n| u32::from(n >= first)).collect());
+        let exact = reference.forward(&row(ids.clone()), &types, None).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
+        let exact = exact.expect("the reference computes");
+        let pair = [Sequence { ids: &ids, first }];
+        let vector = |level| {
+            let bert = load(weights.clone(), &config, &at(level));
+            bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(at(level))).expect("the pair is valid").remove(0)
+        };
+        let candle = Accelerator::new(Device::Cpu);
+        let bert = load(weights.clone(), &config, &candle);
+        let by_candle = bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(candle)).expect("the pair is valid").remove(0);
+        for vector in Level::supported().map(vector).chain([by_candle]) {
+            let worst = vector.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst <= 4e-5, "{first} tokens of the first text: off by {worst:e}");
+        }
+    }
+}
+
+#[test]
 fn the_prefix_bert_and_the_names_gamma_and_beta_are_understood() {
     let config = config(32, 2, 64, 1, Gelu);
     let plain = weights(&config, 1);
@@ -250,7 +276,8 @@ fn bad_sequences_are_errors_that_name_them() {
     let config = config(32, 2, 64, 1, Gelu);
     let bert = load(weights(&config, 1), &config, &at(cpu::level()));
     let error = |ids: &[&[u32]]| {
-        bert.pooled(ids, Pooling::Mean, &mut bert.scratch(at(cpu::level()))).err().map(|error| error.to_string())
+        let ids: Vec<Sequence<'_>> = ids.iter().map(|&ids| ids.into()).collect();
+        bert.pooled(&ids, Pooling::Mean, &mut bert.scratch(at(cpu::level()))).err().map(|error| error.to_string())
     };
     assert_eq!(error(&[&[1], &[]]).as_deref(), Some("sequence 1 is empty"));
     assert_eq!(error(&[&[1; 65]]).as_deref(), Some("sequence 0 has 65 tokens, the model has 64 positions"));
@@ -267,7 +294,7 @@ fn blocks_hold_whole_sequences_and_every_one_of_them() {
         let blocks: Vec<_> = blocks(&all, 128).collect();
         assert_eq!(blocks.concat(), all);
         for block in blocks {
-            let tokens: usize = block.iter().map(|ids| ids.len()).sum();
+            let tokens: usize = block.iter().map(|sequence| sequence.ids.len()).sum();
             assert!(block.len() == 1 || tokens <= 128);
         }
     }
@@ -292,7 +319,7 @@ proptest! {
                     let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
                     for (ids, vector) in sequences.iter().zip(&together) {
                         let fresh = &mut bert.scratch(backend());
-                        let alone = bert.pooled(&[ids], pooling, fresh).expect("ids are valid");
+                        let alone = bert.pooled(&[ids.as_slice().into()], pooling, fresh).expect("ids are valid");
                         prop_assert_eq!(&alone[0], vector, "{} {} {:?}", level, precision, pooling);
                     }
                 }

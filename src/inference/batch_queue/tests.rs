@@ -15,7 +15,7 @@ fn patient<I>(flights: I) -> CallTexts<I> {
 }
 
 fn lengths(batch: Option<Batch>) -> Vec<usize> {
-    batch.into_iter().flat_map(|batch| batch.jobs).map(|job| job.ids().len()).collect()
+    batch.into_iter().flat_map(|batch| batch.jobs).map(|job| job.sequence().ids.len()).collect()
 }
 
 #[test]

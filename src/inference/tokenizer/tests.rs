@@ -198,3 +198,53 @@ fn a_length_that_only_special_tokens_fill_is_refused() {
     let json = serde_json::to_vec(&tokenizer(8).inner).unwrap();
     assert!(matches!(Tokenizer::new(&json, reading(2)), Err(TokenizerError::NoRoom { max_tokens: 2, added: 2 })));
 }
+
+/// A tokenizer of pairs with the vocabulary and the post-processor of another one.
+fn of_pairs(tokenizer: &Tokenizer, max_tokens: usize, typed: bool) -> Tokenizer {
+    let json = serde_json::to_vec(&tokenizer.inner).unwrap();
+    Tokenizer::of_pairs(&json, reading(max_tokens), typed).expect("a valid tokenizer")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_pair_is_that_of_the_library_with_the_second_text_cut(
+        first in "(cat |cats |dog ){0,9}", second in "(cat |cats |dog ){0,40}", max_tokens in 5usize..40,
+    ) {
+        for plain in [tokenizer(64), byte_pairs(64)] {
+            let pairs = of_pairs(&plain, max_tokens, true);
+            let strategy = tokenizers::TruncationStrategy::OnlySecond;
+            let mut library = plain.inner.clone();
+            let whole = library.encode((first.as_str(), second.as_str()), true).unwrap();
+            let cut = tokenizers::TruncationParams { max_length: max_tokens, strategy, ..Default::default() };
+            library.with_truncation(Some(cut)).unwrap();
+            let Ok(encoded) = pairs.first(&first) else {
+                // The library cuts the second text to nothing, or fails.
+                let around = library.encode((first.as_str(), ""), true).map_or(usize::MAX, |pair| pair.len());
+                prop_assert!(around >= max_tokens);
+                continue;
+            };
+            let tokens = pairs.pair(&encoded, &second).unwrap();
+            let expected = library.encode((first.as_str(), second.as_str()), true).unwrap();
+            prop_assert_eq!(&tokens.ids, expected.get_ids());
+            prop_assert_eq!(tokens.total, whole.len());
+            let types: Vec<u32> = (0..tokens.ids.len()).map(|n| u32::from(n >= tokens.first)).collect();
+            prop_assert_eq!(&types, expected.get_type_ids());
+            let untyped = of_pairs(&plain, max_tokens, false).pair(&encoded, &second).unwrap();
+            prop_assert_eq!((untyped.first, untyped.ids), (tokens.ids.len(), tokens.ids));
+        }
+    }
+}
+
+#[test]
+fn a_first_text_that_leaves_no_token_is_an_error_and_a_long_second_text_is_not_read_to_its_end() {
+    let pairs = of_pairs(&tokenizer(64), 8, true);
+    let first = pairs.first("cat cats").unwrap();
+    let tokens = pairs.pair(&first, &"cat ".repeat(1_000_000)).unwrap();
+    assert_eq!((tokens.ids.as_slice(), tokens.first), ([1, 4, 4, 5, 2, 4, 4, 2].as_slice(), 5));
+    assert!(tokens.total > 8 && tokens.total < 10_000, "{}", tokens.total);
+    assert!(pairs.first("cat cat cat cat").is_ok());
+    let error = pairs.first("cat cat cat cat cat").err();
+    assert_eq!(error, Some(TokenizerError::FirstTooLong { tokens: 8, max_tokens: 8 }));
+}

@@ -42,7 +42,8 @@ pub(in crate::model) struct Names {
     pub model_type: Option<String>,
     /// The class of the tokenizer, if the configuration names it.
     pub tokenizer_class: Option<String>,
-    architectures: Option<Vec<String>>,
+    /// The classes of the model.
+    pub architectures: Option<Vec<String>>,
 }
 
 impl Names {

@@ -37,6 +37,15 @@ const BYTE_LEVEL: [&str; 8] = [
     "RobertaTokenizer",
 ];
 
+/// Classes that give a model no token types, and their models.
+const WITHOUT_TYPES: [(&str, &str); 5] = [
+    ("CamembertTokenizer", "camembert"),
+    ("DistilBertTokenizer", "distilbert"),
+    ("MPNetTokenizer", "mpnet"),
+    ("RobertaTokenizer", "roberta"),
+    ("XLMRobertaTokenizer", "xlm-roberta"),
+];
+
 /// The class of a model whose settings do not name one, as in transformers.
 const OF_MODELS: [(&str, Class); 17] = [
     ("bert", Class::WordPiece),
@@ -85,6 +94,15 @@ impl Class {
             Self::Other
         }
     }
+}
+
+/// Determines if the model gets the types of tokens, as transformers does: by the settings, or else by the class.
+pub(super) fn is_typed(settings: &Settings, class: Option<&str>, model_type: Option<&str>) -> bool {
+    if let Some(names) = &settings.model_input_names {
+        return names.iter().any(|name| name == "token_type_ids");
+    }
+    let class = class.map(|name| name.strip_suffix("Fast").unwrap_or(name));
+    !WITHOUT_TYPES.iter().any(|(name, model)| class.map_or(Some(*model) == model_type, |class| class == *name))
 }
 
 /// Lists the changes of `settings` to a tokenizer of this class.

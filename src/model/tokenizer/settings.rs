@@ -40,6 +40,7 @@ pub(super) struct Settings {
     /// The older name of `model_max_length`.
     pub(super) max_len: Option<f64>,
     pub(super) fast_tokenizer_files: Option<Vec<String>>,
+    pub(super) model_input_names: Option<Vec<String>>,
     /// All other fields; some of them are tokens.
     #[serde(flatten)]
     pub(super) other: Map<String, Value>,

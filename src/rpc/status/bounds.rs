@@ -132,7 +132,7 @@ mod tests {
             Failure::Invalid((0..20).map(violation).collect()),
             Failure::NotFound(Resource::Collection(name())),
             Failure::NotFound(Resource::Document { collection: name(), id: name() }),
-            Failure::NotFound(Resource::Classifier { name: name(), known: vec![name(); 9] }),
+            Failure::NotFound(Resource::Model { kind: "classifier", name: name(), known: vec![name(); 9] }),
             Failure::OtherModel { name: name(), reason: name() },
             Failure::Stopped(WritesStopped { path: name().into(), reason: name().into() }),
         ]

@@ -6,10 +6,11 @@
 //! Its cause is logged here, or where it happened. Codes and messages are left to [`super`].
 
 use super::{Failure, Resource};
+use crate::rpc::rerank::QUERY;
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
-use crate::inference::{Overloaded, TextError};
+use crate::inference::{Overloaded, TextError, TokenizerError};
 use crate::kernel::embedding::NotAnEmbedding;
 
 impl Failure {
@@ -75,9 +76,10 @@ impl Failure {
         }
     }
 
-    /// The failure to embed the text in `field`.
+    /// The failure of the text in `field`.
     pub fn text(field: impl Into<String>, error: &TextError) -> Self {
         match error {
+            TextError::Tokenizer(TokenizerError::FirstTooLong { .. }) => Self::invalid(QUERY, error.to_string()),
             TextError::TooLong { .. } | TextError::NoTokens | TextError::Tokenizer(_) => {
                 Self::invalid(field, error.to_string())
             }

@@ -1,0 +1,179 @@
+//! `Rerank`: the order of the texts, errors in their place, limits, and deadlines. The numbers of each model are tested
+//! beside the code (`src/reranker/tests.rs`).
+
+use std::time::Duration;
+
+use cognate::wire::rerank_result::Result as Outcome;
+use cognate::wire::{InfoRequest, RerankRequest, RerankResponse, RerankResult, Truncation};
+use tonic::{Code, Request};
+use tonic_types::StatusExt;
+
+use crate::harness::{Server, new_texts, wrong_fields};
+use crate::installed::repository;
+
+/// A pair with the number that transformers computes.
+#[derive(serde::Deserialize)]
+struct Golden {
+    model: String,
+    query: String,
+    text: String,
+    logit: f32,
+}
+
+/// The pairs of a model with this query.
+fn golden(model: &str, query: &str) -> Vec<Golden> {
+    let lines = include_str!("../fixtures/rerankers.jsonl").lines();
+    let all = lines.map(|line| serde_json::from_str::<Golden>(line).expect("a golden line"));
+    all.filter(|line| line.model == model && line.query == query).collect()
+}
+
+/// The flags that serve two tiny cross-encoders, and one of them as an ONNX graph.
+fn flags() -> Vec<String> {
+    let folder = repository().join("tests/fixtures/rerankers");
+    let named = ["bert", "distilbert"].map(|name| format!("{name}={}", folder.join(name).display()));
+    let graph = format!("graph={}#onnx/model.onnx", folder.join("bert").display());
+    let rerankers = named.into_iter().chain([graph]).flat_map(|named| ["--reranker".to_owned(), named]);
+    rerankers.chain(["--onnx-runtime".to_owned(), "rten".to_owned()]).collect()
+}
+
+/// Starts a server with them.
+pub async fn start(more: &[&str]) -> Server {
+    let flags = flags();
+    Server::start(&flags.iter().map(String::as_str).chain(more.iter().copied()).collect::<Vec<_>>()).await
+}
+
+fn request(query: &str, texts: &[&str]) -> RerankRequest {
+    let texts = texts.iter().map(|&text| text.to_owned()).collect();
+    RerankRequest { query: query.to_owned(), texts, ..Default::default() }
+}
+
+async fn rerank(server: &Server, request: RerankRequest) -> RerankResponse {
+    server.client().await.rerank(request).await.unwrap().into_inner()
+}
+
+fn score(result: &RerankResult) -> f32 {
+    match result.result {
+        Some(Outcome::Score(score)) => score,
+        ref other => panic!("no score but {other:?}"),
+    }
+}
+
+fn order(response: &RerankResponse) -> Vec<u32> {
+    response.results.iter().map(|result| result.index).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_come_in_the_order_of_transformers_with_their_scores() {
+    let server = start(&[]).await;
+    for (name, model) in [("bert", "bert"), ("distilbert", "distilbert"), ("graph", "bert")] {
+        let mut lines = golden(model, "refund");
+        let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+        let asked = RerankRequest { model: name.to_owned(), with_text: true, ..request("refund", &texts) };
+        let answer = rerank(&server, asked).await;
+        lines.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        assert_eq!(answer.results.len(), lines.len());
+        for (result, line) in answer.results.iter().zip(&lines) {
+            let expected = if model == "bert" { line.logit } else { 1.0 / (1.0 + (-line.logit).exp()) };
+            assert!((score(result) - expected).abs() < 1e-4, "{name}: {result:?}, not {expected}");
+            assert_eq!(result.text, line.text, "{name}");
+            assert_eq!(result.truncated, result.tokens_total > result.tokens, "{name}");
+        }
+        assert!(answer.results.iter().any(|result| result.truncated), "the last text is too long");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_best_are_counted_and_equal_texts_keep_their_order() {
+    let server = start(&[]).await;
+    let texts = ["late", "good", "late", "thanks", "good"];
+    let all = rerank(&server, request("my order", &texts)).await;
+    assert!(all.results.is_sorted_by(|a, b| score(a) >= score(b)), "{all:?}");
+    let place = |index| order(&all).iter().position(|&other| other == index).unwrap();
+    assert!(place(0) < place(2) && place(1) < place(4), "{all:?}");
+    assert_eq!(score(&all.results[place(0)]), score(&all.results[place(2)]));
+    assert!(all.results.iter().all(|result| result.text.is_empty()), "no text was asked for");
+    let best = rerank(&server, RerankRequest { top_n: 2, ..request("my order", &texts) }).await;
+    assert_eq!(order(&best), order(&all)[..2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_text_is_an_error_with_its_position_behind_the_others() {
+    let server = start(&["--max-text-bytes", "1000"]).await;
+    let (huge, long) = ("x".repeat(1001), "good ".repeat(100));
+    let wrong = RerankRequest { truncation: Truncation::Reject.into(), ..request("refund", &[&huge, "a", &long, "b"]) };
+    let answer = rerank(&server, RerankRequest { top_n: 1, with_text: true, ..wrong }).await;
+    assert_eq!(answer.results.len(), 3, "one best text and two errors");
+    assert!(!answer.results[0].text.is_empty());
+    let errors = answer.results[1..].iter().map(|result| match &result.result {
+        Some(Outcome::Error(status)) => (result.index, status.code, status.message.clone()),
+        other => panic!("{other:?}"),
+    });
+    let errors: Vec<_> = errors.collect();
+    assert_eq!((errors[0].0, errors[1].0, errors[0].1), (0, 2, Code::InvalidArgument as i32));
+    assert!(errors[0].2.contains("texts[0]: 1001 bytes exceed the limit of 1000"), "{errors:?}");
+    assert!(errors[1].2.contains("texts[2]: 104 tokens exceed the model's limit of 64"), "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_requests_name_their_field() {
+    let server = start(&["--max-texts", "2", "--max-text-bytes", "500"]).await;
+    let mut client = server.client().await;
+    let huge = "x".repeat(501);
+    for (wrong, field) in [
+        (request("a", &[]), "texts"),
+        (request("a", &["a", "b", "c"]), "texts"),
+        (request(&huge, &["a"]), "query"),
+        (request(&"good ".repeat(61), &["a", "b"]), "query"),
+        (RerankRequest { truncation: 7, ..request("a", &["a"]) }, "truncation"),
+    ] {
+        let status = client.rerank(wrong).await.unwrap_err();
+        assert_eq!((status.code(), wrong_fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]), "{status:?}");
+    }
+    let status = client.rerank(RerankRequest { model: "none".into(), ..request("a", &["a"]) }).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    let resource = status.get_details_resource_info().expect("the reranker is named");
+    assert_eq!((&*resource.resource_type, &*resource.resource_name), ("reranker", "none"));
+    assert!(status.message().contains("this server has bert, distilbert, graph"), "{}", status.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_reranker_says_so() {
+    let server = Server::start(&[]).await;
+    let status = server.client().await.rerank(request("a", &["a"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    assert!(status.message().contains("this server has none"), "{}", status.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn info_says_what_each_reranker_is() {
+    let server = start(&["--reranker-precision", "int8"]).await;
+    let info = server.client().await.info(InfoRequest {}).await.unwrap().into_inner();
+    let [bert, distilbert, graph] = info.rerankers.as_slice() else { panic!("{info:?}") };
+    assert_eq!((&*bert.name, &*bert.activation, bert.max_tokens), ("bert", "identity", 64));
+    assert_eq!((&*bert.runtime, &*bert.precision, &*bert.revision), ("cpu", "int8", "local"));
+    assert_eq!(distilbert.activation, "sigmoid");
+    assert!(graph.runtime.starts_with("rten ") && graph.precision == "onnx", "{graph:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_cannot_be_done_by_its_deadline_is_refused_or_ends_and_others_are_answered() {
+    let server = start(&["--max-texts", "20000"]).await;
+    let mut client = server.client().await;
+    let texts = |n| RerankRequest { texts: new_texts(n, 40), ..request("refund", &[]) };
+    client.rerank(texts(200)).await.unwrap();
+    let mut hurried = Request::new(texts(20_000));
+    hurried.set_timeout(Duration::from_millis(100));
+    let status = client.rerank(hurried).await.unwrap_err();
+    assert!(matches!(status.code(), Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+    assert_eq!(client.rerank(texts(3)).await.unwrap().into_inner().results.len(), 3);
+}
+
+#[test]
+fn a_server_does_not_start_with_a_reranker_that_is_no_cross_encoder() {
+    let encoder = repository().join("tests/fixtures/bert");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cognate"));
+    command.args(["model", "fetch", "--reranker", &format!("mine={}#onnx/model.onnx", encoder.display())]);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("the number of labels (id2label) is 3"), "{error}");
+}
