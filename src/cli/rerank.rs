@@ -84,7 +84,9 @@ fn write_json(out: &mut impl Write, texts: &[String], results: &[pb::RerankResul
                 "rank": rank, "index": result.index, "score": number(*score), "text": text, "tokens": result.tokens,
                 "tokens_total": result.tokens_total, "truncated": result.truncated,
             }),
-            Some(Reranked::Error(status)) => json!({ "index": result.index, "text": text, "error": item_error(status) }),
+            Some(Reranked::Error(status)) => {
+                json!({ "index": result.index, "text": text, "error": item_error(status) })
+            }
             None => json!({ "index": result.index, "text": text, "error": "neither score nor error" }),
         };
         writeln!(out, "{line}")?;

@@ -154,9 +154,8 @@ fn load_models(config: &Config) -> anyhow::Result<Models> {
 /// Fetches the rerankers and starts them, in their order. Blocks.
 fn load_rerankers(config: &Config) -> anyhow::Result<Rerankers> {
     let start = |spec: &Spec| {
-        let started = || -> anyhow::Result<Reranker> {
-            Ok(Reranker::start(spec, &fetch(&spec.model)?, &config.reranker)?)
-        };
+        let started =
+            || -> anyhow::Result<Reranker> { Ok(Reranker::start(spec, &fetch(&spec.model)?, &config.reranker)?) };
         let reranker = started().with_context(|| format!("the reranker {} cannot be served", spec.name))?;
         let about = reranker.about();
         tracing::info!(

@@ -119,8 +119,8 @@ pub const SETTINGS: &[Setting] = &[
         "reranker",
         "NAME=PLACE",
         "",
-        "Cross-encoder for Rerank and TopK: NAME=DIR or NAME=owner/name[@revision] with safetensors, or with #FILE.onnx \
-         for a graph; repeat for several, the first is the default; each takes the memory of its model",
+        "Cross-encoder for Rerank: NAME=DIR or NAME=owner/name[@revision] with safetensors, or with #FILE.onnx for a \
+         graph; repeat for several, the first is the default; each takes the memory of its model",
     ),
     setting(
         "reranker_precision",

@@ -331,10 +331,7 @@ impl<B: Backend> Layer<B> {
 
 /// Divides a batch into blocks of whole sequences. A block has at most `block_tokens` tokens. A longer sequence is a
 /// block of its own.
-fn blocks<'a>(
-    mut sequences: &'a [Sequence<'a>],
-    block_tokens: usize,
-) -> impl Iterator<Item = &'a [Sequence<'a>]> {
+fn blocks<'a>(mut sequences: &'a [Sequence<'a>], block_tokens: usize) -> impl Iterator<Item = &'a [Sequence<'a>]> {
     std::iter::from_fn(move || {
         let mut tokens = 0;
         let fit = sequences.iter().take_while(|sequence| {

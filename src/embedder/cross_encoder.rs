@@ -1,7 +1,7 @@
-//! A cross-encoder: an encoder of BERT's family that reads both texts of a pair, and a head that makes one number of the
-//! first token's vector.
+//! A cross-encoder: an encoder of BERT's family that reads both texts of a pair, and a head that makes one number of
+//! the first token's vector.
 //!
-//! The head's two layers are computed in f32 on the CPU, in any precision and on any device: they are a ten-thousandth of
+//! The head's two layers are computed in f32 on the CPU, in any precision and on any device: they are a thousandth of
 //! the encoder's work, and decide the score.
 //!
 //! Invariant: a pair's number does not depend on the other pairs of its batch, as for vectors (`bert`).

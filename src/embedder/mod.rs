@@ -21,8 +21,8 @@ pub use options::{Backend, Options, Precision};
 
 use crate::compute::WhenFull;
 use crate::inference::{
-    self, Before, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer, TokenizerError,
-    Truncation,
+    self, Before, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer,
+    TokenizerError, Truncation,
 };
 use crate::model::{Architecture, Card, Prompts, TruncationSide};
 use encoder::Encoder;

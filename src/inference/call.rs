@@ -263,7 +263,8 @@ mod tests {
     fn work(shared: &Shared) -> usize {
         shared.scheduler.close(); // so that a worker does not wait for more work
         let batches: Vec<_> = std::iter::from_fn(|| take(shared)).collect();
-        let complete = |job: &Job| shared.single_flight.complete(job.flight(), Ok(vec![job.sequence().ids.len() as f32]));
+        let complete =
+            |job: &Job| shared.single_flight.complete(job.flight(), Ok(vec![job.sequence().ids.len() as f32]));
         batches.iter().flatten().map(complete).count()
     }
 

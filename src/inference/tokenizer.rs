@@ -113,8 +113,8 @@ pub enum TokenizerError {
     },
     /// The first text of a pair leaves no token for the second.
     #[error(
-        "{tokens} tokens, special tokens included, leave no room for a second text: the model reads {max_tokens} tokens \
-         of both together"
+        "{tokens} tokens, special tokens included, leave no room for a second text: the model reads {max_tokens} of \
+         both together"
     )]
     FirstTooLong {
         /// Tokens of the first text and the special tokens, or a lower bound that is too many.

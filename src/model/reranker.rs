@@ -206,9 +206,8 @@ fn function(config: &Path, head: &Head, saved_path: &Path, saved: Saved) -> Resu
         });
     match given {
         None => Ok(ScoreFunction::Sigmoid),
-        Some((path, setting, class)) => ScoreFunction::parse(&class).ok_or_else(|| {
-            CardError::unsupported(path, setting, class, "torch.nn.Sigmoid and torch.nn.Identity")
-        }),
+        Some((path, setting, class)) => ScoreFunction::parse(&class)
+            .ok_or_else(|| CardError::unsupported(path, setting, class, "torch.nn.Sigmoid and torch.nn.Identity")),
     }
 }
 
@@ -303,7 +302,10 @@ mod tests {
                 "sentence_transformers.activation_fn is my.code.Scale",
             ),
             (saved().with(layout::SENTENCE_SETTINGS, json!({"activation_fn": tanh})), ": activation_fn is torch"),
-            (saved().with(layout::SENTENCE_SETTINGS, json!({"default_prompt_name": "web"})), "default_prompt_name is web"),
+            (
+                saved().with(layout::SENTENCE_SETTINGS, json!({"default_prompt_name": "web"})),
+                "default_prompt_name is web",
+            ),
             (saved().with("modules.json", dense), "the list of modules is Transformer, Dense"),
             (TestModel::new().with("config.json", cross_encoder(json!({}))), "Transformer, Pooling, Normalize"),
             (

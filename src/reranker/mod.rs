@@ -5,8 +5,9 @@
 //! query, texts ──► pairs ──► Inference (queue, batches, cache) ──► a number each (logit) ──► score
 //! ```
 //!
-//! Invariants: a reranker gives one number to a pair, which is checked before the server serves. A pair's number does not
-//! depend on its batch; a graph keeps to that as far as it keeps to its mask. This module uses no messages of the wire.
+//! Invariants: a reranker gives one number to a pair, which is checked before the server serves. A pair's number does
+//! not depend on its batch; a graph keeps to that as far as it keeps to its mask. This module uses no messages of the
+//! wire.
 
 mod spec;
 mod start;

@@ -78,7 +78,12 @@ async fn worst_difference(reranker: &Reranker, model: &str) -> f32 {
     for lines in lines.chunk_by(|a, b| a.query == b.query) {
         let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
         for (line, scored) in lines.iter().zip(score(reranker, &lines[0].query, &texts).await) {
-            assert_eq!((scored.tokens, scored.tokens_total), (line.tokens, line.tokens_total), "{model} {:?}", line.text);
+            assert_eq!(
+                (scored.tokens, scored.tokens_total),
+                (line.tokens, line.tokens_total),
+                "{model} {:?}",
+                line.text
+            );
             worst = worst.max((scored.logit - line.logit).abs());
         }
     }
@@ -243,8 +248,7 @@ fn a_model_without_its_head_is_refused_by_the_name_of_the_tensor() {
 #[test]
 fn pairs_are_ranked_by_number_and_equal_ones_keep_their_order() {
     let scored = |logit| Scored { logit, score: 1.0, tokens: 1, tokens_total: 1 };
-    let mut results: Vec<(usize, Scored)> =
-        [40.0, 50.0, 40.0, -1.0].into_iter().map(scored).enumerate().collect();
+    let mut results: Vec<(usize, Scored)> = [40.0, 50.0, 40.0, -1.0].into_iter().map(scored).enumerate().collect();
     rank(&mut results);
     assert_eq!(results.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 0, 2, 3]);
 }

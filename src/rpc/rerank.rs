@@ -2,14 +2,11 @@
 
 use super::answer::Answer;
 use super::request::Received;
-use super::status::{Failure, MAX_ITEM_BYTES, Resource};
+use super::status::{Failure, MAX_ITEM_BYTES, QUERY, Resource};
 use super::{Engine, each, parse, size};
 use crate::compute::WhenFull;
 use crate::reranker::{Reranker, Scored, rank};
 use crate::wire::{self, rerank_result};
-
-/// The field of a request that has a query which leaves no room for a text.
-pub const QUERY: &str = "query";
 
 /// Bytes of a result without its text: index, score, tokens, tokens_total and truncated.
 const RESULT_BYTES: usize = 6 + 5 + 6 + 6 + 2;

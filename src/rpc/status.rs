@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, pb};
 
 pub(super) use bounds::{MAX_ITEM_BYTES, shown, shown_name};
+pub(super) use causes::QUERY;
 
 use super::refusal::Refusal;
 use crate::collection::{BackupError, ExportError, Full, TooManyFields, disk};

@@ -127,7 +127,11 @@ async fn wrong_requests_name_their_field() {
         (RerankRequest { truncation: 7, ..request("a", &["a"]) }, "truncation"),
     ] {
         let status = client.rerank(wrong).await.unwrap_err();
-        assert_eq!((status.code(), wrong_fields(&status)), (Code::InvalidArgument, vec![field.to_owned()]), "{status:?}");
+        assert_eq!(
+            (status.code(), wrong_fields(&status)),
+            (Code::InvalidArgument, vec![field.to_owned()]),
+            "{status:?}"
+        );
     }
     let status = client.rerank(RerankRequest { model: "none".into(), ..request("a", &["a"]) }).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
@@ -166,6 +170,27 @@ async fn a_call_that_cannot_be_done_by_its_deadline_is_refused_or_ends_and_other
     let status = client.rerank(hurried).await.unwrap_err();
     assert!(matches!(status.code(), Code::ResourceExhausted | Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
     assert_eq!(client.rerank(texts(3)).await.unwrap().into_inner().results.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_prints_the_texts_best_first_and_says_when_one_has_no_score() {
+    let server = start(&["--max-text-bytes", "1000"]).await;
+    let run = |texts: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cognate"));
+        command.args(["rerank", "--json", "--addr", &server.addr.to_string(), "refund"]).args(texts).output().unwrap()
+    };
+    let texts = ["the package is late again", "refund", "please login"];
+    let output = run(&texts);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<serde_json::Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = rerank(&server, request("refund", &texts)).await;
+    let indices: Vec<_> = printed.iter().map(|line| line["index"].as_u64().unwrap() as u32).collect();
+    assert_eq!(indices, order(&expected));
+    assert!(printed.iter().all(|line| line["text"] == texts[line["index"].as_u64().unwrap() as usize]), "{printed:?}");
+    let output = run(&["a", &"x".repeat(1001)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1001 bytes exceed the limit"));
 }
 
 #[test]

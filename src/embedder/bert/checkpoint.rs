@@ -23,8 +23,8 @@ pub struct Embeddings {
     pub words: Vec<f32>,
     /// [positions, hidden_size], starting with the first token's row.
     pub positions: Vec<f32>,
-    /// The token types of a text, and of the second text of a pair if the model has a type for it. `[hidden_size]` each;
-    /// zeros in a family without types.
+    /// The token types of a text, and of the second text of a pair if the model has a type for it. `[hidden_size]`
+    /// each; zeros in a family without types.
     pub types: Vec<Vec<f32>>,
     /// The padding token, which takes no position; see [`Architecture::padding`].
     pub padding: Option<Padding>,

@@ -234,7 +234,8 @@ fn the_second_text_of_a_pair_has_the_other_token_type() {
         };
         let candle = Accelerator::new(Device::Cpu);
         let bert = load(weights.clone(), &config, &candle);
-        let by_candle = bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(candle)).expect("the pair is valid").remove(0);
+        let by_candle =
+            bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(candle)).expect("the pair is valid").remove(0);
         for vector in Level::supported().map(vector).chain([by_candle]) {
             let worst = vector.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst <= 4e-5, "{first} tokens of the first text: off by {worst:e}");

@@ -6,12 +6,14 @@
 //! Its cause is logged here, or where it happened. Codes and messages are left to [`super`].
 
 use super::{Failure, Resource};
-use crate::rpc::rerank::QUERY;
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError, TokenizerError};
 use crate::kernel::embedding::NotAnEmbedding;
+
+/// The field of a query that leaves no room for a text beside it.
+pub const QUERY: &str = "query";
 
 impl Failure {
     /// The failure of a call that asked the store for the collection `name`.

@@ -189,7 +189,9 @@ fn each_family_has_the_same_bits_in_any_batch_with_either_pooling() {
             for pooling in [Pooling::Mean, Pooling::Cls] {
                 let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
                 for (i, (ids, vector)) in sequences.iter().zip(&together).enumerate() {
-                    let alone = bert.pooled(&[ids.as_slice().into()], pooling, &mut bert.scratch(at(level))).expect("ids are valid");
+                    let alone = bert
+                        .pooled(&[ids.as_slice().into()], pooling, &mut bert.scratch(at(level)))
+                        .expect("ids are valid");
                     assert_eq!(&alone[0], vector, "{:?} {level} {pooling:?}", config.family);
                     if pooling == Pooling::Cls {
                         let first = &hidden.values[hidden.cu_seqlens[i]];
