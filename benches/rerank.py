@@ -12,6 +12,7 @@ there is no cache. Client and server share the machine.
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -94,6 +95,10 @@ class Server:
                 assert error.code() is grpc.StatusCode.UNAVAILABLE, error
                 time.sleep(0.1)
 
+    def processor_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
@@ -108,6 +113,7 @@ def main():
         cross_encoder(args.model, pathlib.Path(folder))
         servers = {precision: Server(args.binary, args.model, folder, precision) for precision in ("f32", "int8")}
         milliseconds, tokens = {precision: [] for precision in servers}, []
+        before = {precision: server.processor_seconds() for precision, server in servers.items()}
         for n in range(2 * args.rounds):
             for precision, server in servers.items():
                 some = texts[n * args.texts :][: args.texts]
@@ -115,12 +121,14 @@ def main():
                 answer = server.stub.Rerank(pb.RerankRequest(query=QUERIES[n % len(QUERIES)], texts=some))
                 milliseconds[precision].append(1000 * (time.perf_counter() - begun))
                 tokens += [result.tokens for result in answer.results]
+        seconds = {precision: server.processor_seconds() - before[precision] for precision, server in servers.items()}
         for server in servers.values():
             server.process.kill()
     print(f"{args.texts} pairs of {statistics.mean(tokens):.1f} tokens, {2 * args.rounds} calls")
     for precision, times in milliseconds.items():
         times.sort()
-        print(f"{precision:5} p50 {statistics.median(times):6.1f} ms   best {times[0]:6.1f}   p90 {times[len(times) * 9 // 10]:6.1f}")
+        p50, p90, of_processor = statistics.median(times), times[len(times) * 9 // 10], 1000 * seconds[precision] / len(times)
+        print(f"{precision:5} p50 {p50:6.1f} ms   best {times[0]:6.1f}   p90 {p90:6.1f}   processor time {of_processor:6.1f} ms a call")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ impl Setting {
     /// Returns true if the setting may have several values: a repeated flag, a list in the file, or values with `;`
     /// between them in the environment.
     pub fn repeats(&self) -> bool {
-        matches!(self.key, "classifier" | "classifier_labels")
+        matches!(self.key, "classifier" | "classifier_labels" | "reranker")
     }
 }
 
