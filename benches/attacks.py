@@ -6,10 +6,11 @@
 
 Each attack runs against its own server. During the attack, a second process behaves like a good client: it asks the
 health service twenty times per second and embeds a short text four times per second. The table has one row for each
-attack: the peak of the server's resident memory above its idle value, the 99th percentile of health checks and the median
-of single embeds in milliseconds, the number of failures, the seconds until the server is idle after the attack, and the
-attacker's view. With two binaries, each attack runs against both, one after the other, for a comparison of before and
-after. Linux only: memory and threads are read from /proc.
+attack: the peak of the server's resident memory above its idle value, the 99th percentile of health checks, the median
+of single embeds before the attack, their median and 99th percentile during it (all in milliseconds), the number of
+failures, the seconds until the server is idle after the attack, and the attacker's view. With two binaries, each attack
+runs against both, one after the other, for a comparison of before and after. Linux only: memory and threads are read
+from /proc.
 """
 
 import argparse
@@ -121,7 +122,7 @@ def bystander(addr, stop, out):
                 stub.Embed(pb.EmbedRequest(texts=[f"a short text of a bystander {n}"]), timeout=10)
             except grpc.RpcError:
                 failed += 1
-            embeds.append((time.time() - begin) * 1000)
+            embeds.append((begin, (time.time() - begin) * 1000))
         n += 1
         time.sleep(0.05)
     out.put((checks, embeds, failed))
@@ -652,8 +653,8 @@ def measure(binary, name, flags):
     stop, out = multiprocessing.Event(), multiprocessing.Queue()
     client = multiprocessing.Process(target=bystander, args=(server.addr, stop, out), daemon=True)
     client.start()
-    time.sleep(1)
-    watching = threading.Event()
+    time.sleep(4)
+    attack_begins, watching = time.time(), threading.Event()
 
     def watch():
         nonlocal peak
@@ -678,13 +679,16 @@ def measure(binary, name, flags):
     try:
         checks, embeds, failed = out.get(timeout=30)
     except Exception:
-        checks, embeds, failed = [float("nan")], [float("nan")], -1
+        checks, embeds, failed = [float("nan")], [(time.time(), float("nan"))], -1
     watching.set()
     watcher.join()
     ended = "" if server.process.poll() is None else f" THE SERVER ENDED with {server.process.returncode};"
     server.stop()
-    p99 = sorted(checks)[max(0, -(-len(checks) * 99 // 100) - 1)]
-    figures = f"+{(peak - idle) // MIB} MB | {p99:.0f} ms | {statistics.median(embeds):.0f} ms | {failed} | {busy:.1f} s"
+    p99 = lambda values: sorted(values)[max(0, -(-len(values) * 99 // 100) - 1)]
+    before = statistics.median([ms for at, ms in embeds if at < attack_begins] or [float("nan")])
+    during = [ms for at, ms in embeds if at >= attack_begins] or [float("nan")]
+    single = f"{before:.0f} / {statistics.median(during):.0f} / {p99(during):.0f} ms"
+    figures = f"+{(peak - idle) // MIB} MB | {p99(checks):.0f} ms | {single} | {failed} | {busy:.1f} s"
     return f"| {name} | {figures} |{ended} {seen} |"
 
 
@@ -695,7 +699,7 @@ def main():
     own, _, flags = (" ".join(sys.argv[1:]) + " ").partition(" -- ")
     arguments, flags = parser.parse_args(own.split()), flags.split()
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
-    print("| attack | memory | health p99 | embed median | failed | busy after | seen by the attacker |", flush=True)
+    print("| attack | memory | health p99 | embed before / during / p99 | failed | busy after | seen by the attacker |", flush=True)
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in arguments.only or ATTACKS:
         for binary in arguments.binaries:

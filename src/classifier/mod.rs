@@ -21,7 +21,7 @@ pub use scores::{Selection, probabilities, ranked};
 pub use spec::{BUILT_IN, ClassifierSource, Spec};
 pub use start::{Embeds, GraphModel, Options, StartError};
 
-use crate::compute::WhenFull;
+use crate::compute::Terms;
 use crate::embedder::{Embedder, InputType};
 use crate::inference::{Before, Inference, Output, Overloaded, TextError, Truncation};
 use crate::kernel::embedding::Embedding;
@@ -116,15 +116,16 @@ impl Classifier {
         &self,
         texts: Vec<String>,
         truncation: Truncation,
-        when_full: WhenFull,
+        terms: impl Into<Terms>,
     ) -> Result<Vec<Result<Classified, TextError>>, Overloaded> {
+        let terms = terms.into();
         match &self.works {
             Works::Graph(inference) => {
-                let outputs = inference.run(texts, Before::Prompt(""), truncation, when_full).await?;
+                let outputs = inference.run(texts, Before::Prompt(""), truncation, terms).await?;
                 Ok(outputs.into_iter().map(|output| output.map(Classified::of_graph)).collect())
             }
             Works::Head(head, embedder) => {
-                let outputs = embedder.embed(texts, InputType::Plain, truncation, when_full).await?;
+                let outputs = embedder.embed(texts, InputType::Plain, truncation, terms).await?;
                 Ok(outputs.into_iter().map(|output| Classified::of_head(head, output?)).collect())
             }
         }

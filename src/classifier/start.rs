@@ -225,6 +225,7 @@ impl Options {
         inference::Options {
             // The runtime has its own threads.
             workers: 1,
+            express_worker: false,
             batch_tokens: self.batch_tokens.unwrap_or(BATCH_TOKENS_A_THREAD * self.threads.max(1)),
             queue_tokens: self.queue_tokens,
             cache_bytes: self.cache_bytes,

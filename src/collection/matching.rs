@@ -5,11 +5,13 @@
 //! again, one by one, before the result is used.
 //!
 //! So a filter delays no commit, with one exception: it is evaluated under the lock if more than
-//! [`REMEMBERED`](super::changes::REMEMBERED) changes overtook its evaluation [`ATTEMPTS`] times, or came between two
-//! queries of one call.
+//! [`REMEMBERED`](super::changes::REMEMBERED) changes overtook its evaluation [`ATTEMPTS`] times. If as many came between
+//! two queries of one call, it is evaluated anew as for the first one.
 //!
 //! Invariant: after `Matching::catch_up` the result is that of the present documents, as long as the same lock is
 //! held.
+
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
@@ -84,6 +86,19 @@ impl Collection {
         }
         self.read().matching(filter, stop)
     }
+
+    /// Returns the result of the call's earlier query, or evaluates the filter if there is none that can catch up.
+    pub(super) fn matching_again(
+        &self,
+        earlier: Option<Arc<Matching>>,
+        filter: &Filter,
+        stop: &Stop,
+    ) -> Result<Arc<Matching>, Stopped> {
+        match earlier.filter(|earlier| !earlier.is_outrun(&self.read())) {
+            Some(earlier) => Ok(earlier),
+            None => Ok(Arc::new(self.matching(filter, stop)?)),
+        }
+    }
 }
 
 impl Documents {
@@ -95,8 +110,6 @@ impl Documents {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -155,8 +168,11 @@ mod tests {
         for n in 0..=REMEMBERED {
             put(&collection, &[((n % 7) as u8, (n % 2) as u8)]);
         }
+        let again = collection.matching_again(Some(Arc::new(matching.clone())), &filter, &Stop::never()).unwrap();
+        assert!(!again.is_behind(&collection.read()), "the next query finds it evaluated, before the lock");
         let (updated, fresh) = both(&mut matching, &collection, &filter);
         assert_eq!(updated, fresh);
+        assert_eq!(again.positions(), &fresh);
         collection.delete();
         matching.catch_up(&collection.read(), &Stop::never()).unwrap();
         assert!(matching.positions().is_empty());

@@ -162,10 +162,7 @@ impl Ranking<'_> {
             return Ok(Some(Arc::new(here.matching(filter, self.stop)?)));
         }
         let mut chosen = self.chosen.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut matching = match chosen.take() {
-            Some(matching) => matching,
-            None => Arc::new(self.collection.matching(filter, self.stop)?),
-        };
+        let mut matching = self.collection.matching_again(chosen.take(), filter, self.stop)?;
         self.with_documents(|here| {
             if matching.is_behind(here) { Arc::make_mut(&mut matching).catch_up(here, self.stop) } else { Ok(()) }
         })?;

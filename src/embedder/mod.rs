@@ -19,7 +19,7 @@ pub use device::{DeviceChoice, DeviceError};
 pub use encoder::LoadError;
 pub use options::{Backend, Options, Precision};
 
-use crate::compute::WhenFull;
+use crate::compute::Terms;
 use crate::inference::{
     self, Before, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer,
     TokenizerError, Truncation,
@@ -158,9 +158,9 @@ impl Embedder {
         texts: Vec<String>,
         input_type: InputType,
         truncation: Truncation,
-        when_full: WhenFull,
+        terms: impl Into<Terms>,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        self.inference.run(texts, Before::Prompt(self.prompt(input_type)), truncation, when_full).await
+        self.inference.run(texts, Before::Prompt(self.prompt(input_type)), truncation, terms.into()).await
     }
 
     /// Returns the prompt for a kind of text.

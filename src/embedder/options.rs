@@ -35,6 +35,7 @@ impl Options {
     /// Returns the settings of the queue and the batches for a device.
     pub fn inference(&self, device: DeviceChoice) -> inference::Options {
         let threads = self.threads.max(1);
+        let on_cores = matches!(self.backend, Backend::Candle) && device == DeviceChoice::Cpu;
         let (workers, batch_tokens) = match (&self.backend, device) {
             // The runtime divides a batch among its own threads.
             (Backend::Onnx(_), _) => (1, CPU_BATCH_TOKENS * threads),
@@ -44,6 +45,7 @@ impl Options {
         };
         inference::Options {
             workers,
+            express_worker: on_cores,
             batch_tokens: self.batch_tokens.unwrap_or(batch_tokens),
             queue_tokens: self.queue_tokens,
             cache_bytes: self.cache_bytes,

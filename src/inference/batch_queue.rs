@@ -1,14 +1,15 @@
 //! The batch queue: holds the texts that wait for the model, and forms batches of them. It uses no locks, threads or
 //! clock.
 //!
-//! There are three lanes, by the size of calls. A small call overtakes larger ones, because it delays them little.
-//! Calls keep their order inside a lane. A batch is the oldest text of a lane with the texts nearest to it in length,
+//! There are three lanes by the size of calls. A small call overtakes larger ones, because it delays them little. Before
+//! them is the express lane, for short calls of callers that ask for little while others ask for much ([`Shares`]). A
+//! worker may serve the express lane alone, while all others are busy. Calls keep their order inside a lane. A batch is the oldest text of a lane with the texts nearest to it in length,
 //! up to a budget of tokens. Larger calls with a deadline are an exception: their texts are taken call by call, so that
 //! few calls are half done at their deadline.
 //!
 //! Every text gets its turn. The oldest text of a lane always leads the batch, so a text waits for at most one batch
 //! for each text before it, whatever their lengths. A lane that has work is passed over at most [`MOST_PASSED_OVER`]
-//! times, and once more if another lane is due too. Bulk also has a turn by time ([`BULK_PATIENCE`]).
+//! times, and once more for each other lane that is due too. Bulk also has a turn by time ([`BULK_PATIENCE`]).
 //!
 //! The cost of a batch is bounded by [`WINDOW`], whatever the length of the queue: entries are read from the front
 //! only. An entry whose callers have left is dropped when it is read. All of them are dropped when they may be half of
@@ -20,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use super::flight::{Flight, Job, Stage};
 use super::lane::{LANES, Lane};
+use super::shares::Shares;
+use crate::compute::Caller;
 
 /// The number of batches of other lanes after which a lane that has work goes next. Small calls are answered first, and
 /// a bulk load still keeps a quarter of the machine.
@@ -57,6 +60,18 @@ pub struct Batch {
     pub jobs: Vec<Job>,
 }
 
+impl Batch {
+    /// The tokens of its texts.
+    pub fn tokens(&self) -> usize {
+        self.jobs.iter().map(|job| job.sequence().ids.len()).sum()
+    }
+}
+
+/// The tokens that the worker of the express lane takes for each batch of another worker.
+fn express_tokens(batch_tokens: usize) -> usize {
+    (batch_tokens / 4).max(1)
+}
+
 /// The texts that wait for the model, by lane.
 pub struct BatchQueue {
     lanes: [LaneQueue; LANES],
@@ -68,6 +83,9 @@ pub struct BatchQueue {
     bulk_served: Option<Instant>,
     /// The number of calls so far.
     calls: u64,
+    shares: Shares,
+    /// Tokens that the worker of the express lane may take until another worker takes a batch.
+    express_tokens: usize,
 }
 
 impl BatchQueue {
@@ -81,7 +99,14 @@ impl BatchQueue {
             passed_over: [0; LANES],
             bulk_served: None,
             calls: 0,
+            shares: Shares::new(batch_tokens),
+            express_tokens: express_tokens(batch_tokens),
         }
+    }
+
+    /// Records that a caller asks for `tokens`. Tells if it asks for little while others ask for much.
+    pub fn ask(&mut self, caller: Caller, tokens: usize) -> bool {
+        self.shares.ask(caller, tokens)
     }
 
     /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane enters this one too, and goes
@@ -91,7 +116,7 @@ impl BatchQueue {
         I: IntoIterator<Item = &'a Arc<Flight>>,
     {
         self.calls += 1;
-        let number = (call.has_deadline && lane != Lane::Short).then_some(self.calls);
+        let number = (call.has_deadline && !matches!(lane, Lane::Express | Lane::Short)).then_some(self.calls);
         for flight in call.flights.into_iter().filter(|flight| flight.advance(lane.into())) {
             let tokens = flight.tokens.ids.len();
             self.lanes[lane as usize].push(Entry {
@@ -106,7 +131,9 @@ impl BatchQueue {
     /// Takes the next batch; `None` if nothing waits.
     pub fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         loop {
-            let lane = self.next_lane(now)?;
+            let lane = self.next_lane(now);
+            self.shares.waiting(lane.is_some(), now);
+            let lane = lane?;
             let queue = &mut self.lanes[lane as usize];
             // The waiting tokens are shared between the workers, so that no worker is idle while another has a long
             // batch.
@@ -118,8 +145,29 @@ impl BatchQueue {
             if lane == Lane::Bulk {
                 self.bulk_served = Some(now);
             }
-            return Some(Batch { lane, jobs });
+            let batch = Batch { lane, jobs };
+            self.shares.served(batch.tokens());
+            self.express_tokens = express_tokens(self.batch_tokens);
+            return Some(batch);
         }
+    }
+
+    /// Takes a batch for the worker of the express lane. For each batch of another worker it gets a quarter of a batch:
+    /// the other lanes keep most of the machine.
+    pub fn next_express(&mut self) -> Option<Batch> {
+        if self.express_tokens == 0 {
+            return None;
+        }
+        let jobs = self.lanes[Lane::Express as usize].take_batch(self.express_tokens);
+        let batch = Batch { lane: Lane::Express, jobs };
+        self.shares.served(batch.tokens());
+        self.express_tokens = self.express_tokens.saturating_sub(batch.tokens());
+        (!batch.jobs.is_empty()).then_some(batch)
+    }
+
+    /// True if the worker of the express lane has work.
+    pub fn has_express(&mut self) -> bool {
+        self.express_tokens > 0 && self.lanes[Lane::Express as usize].oldest().is_some()
     }
 
     /// Returns the lane to serve next. Counts the batch for the other lanes that have work: it passes them over.

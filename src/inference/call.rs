@@ -14,7 +14,7 @@ use super::text::{Before, ModelFailed, Output, TextError, Truncation};
 use super::token_budget::Overloaded;
 use super::tokenizer::{First, Tokenizer, TokenizerError, Tokens};
 use crate::compute::stop::Stop;
-use crate::compute::{Deadline, Refused, WhenFull};
+use crate::compute::{Deadline, Refused, Terms, WhenFull};
 
 /// The bytes of a call up to which its texts are tokenised in the pool for texts: about 10 ms.
 const SHORT_BYTES: usize = 32 * 1024;
@@ -28,19 +28,33 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 /// The expected time that the tokenizer takes for a byte of text.
 const TOKENISING_TIME_PER_BYTE: Duration = Duration::from_nanos(300);
 
+/// The treatment of a call, beside its size.
+#[derive(Clone, Copy)]
+struct Class {
+    /// The caller asks for little while others ask for much.
+    is_quiet: bool,
+    when_full: WhenFull,
+}
+
 impl Shared {
     pub(super) async fn run(
         &self,
         texts: Vec<String>,
         before: Before<'_>,
         truncation: Truncation,
-        when_full: WhenFull,
+        terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
         let Distinct { keys, texts, positions } = Distinct::of(&self.keys.behind(before), texts).await;
         let found = self.single_flight.look_up(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
-        let mut tokenised = self.tokenise(unknown.collect(), before, when_full).await?.into_iter();
+        let unknown: Vec<String> = unknown.collect();
+        let is_cached = found.iter().all(|found| matches!(found, Some(Lookup::Cached(_))));
+        let class = Class {
+            is_quiet: !is_cached && self.ask(&unknown, before, terms),
+            when_full: terms.when_full,
+        };
+        let mut tokenised = self.tokenise(unknown, before, class).await?.into_iter();
         let mut new_texts = Vec::new();
         let mut check_new = |key| {
             let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
@@ -59,19 +73,19 @@ impl Shared {
                 None => check_new(key),
             })
             .collect();
-        let mut submitted = self.submit(new_texts, when_full).await?.into_iter();
+        let mut submitted = self.submit(new_texts, class).await?.into_iter();
         let found: Vec<Result<Lookup, TextError>> = found
             .into_iter()
             .map(|found| Ok(found?.unwrap_or_else(|| submitted.next().expect("every unknown text was submitted"))))
             .collect();
 
-        let deadline = match when_full {
+        let deadline = match class.when_full {
             WhenFull::Refuse(deadline) => deadline,
             WhenFull::Wait => Deadline::NONE,
         };
         let flights = found.iter().flatten().filter_map(Lookup::flight);
         let call = CallTexts { flights, has_deadline: deadline != Deadline::NONE };
-        self.scheduler.push(self.lane(&found, when_full), call);
+        self.scheduler.push(self.lane(&found, class), call);
         let outcomes = self.outcomes(found, deadline).await?;
         Ok(positions.into_iter().map(|at| outcomes[at].clone().map(Arc::unwrap_or_clone)).collect())
     }
@@ -117,15 +131,16 @@ impl Shared {
         &self,
         texts: Vec<String>,
         before: Before<'_>,
-        when_full: WhenFull,
+        class: Class,
     ) -> Result<Vec<Result<Tokens, TextError>>, Overloaded> {
+        let when_full = class.when_full;
         let count = texts.len();
         if count == 0 {
             return Ok(Vec::new());
         }
         let bytes = texts.iter().map(String::len).sum::<usize>() + count * before.len();
-        let read = texts.iter().map(|text| (before.len() + text.len()).min(self.bytes_read())).sum();
-        let lane = self.lane_of(self.token_budget.pace().estimate_tokens(read), when_full);
+        let read = self.bytes_to_read(&texts, before);
+        let lane = self.lane_of(self.token_budget.pace().estimate_tokens(read), class);
         self.token_budget.precheck(read, lane, when_full)?;
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
@@ -140,32 +155,41 @@ impl Shared {
         Ok(tokenised)
     }
 
-    /// Estimates the most bytes of a text that the model reads, as its length in long tokens.
-    fn bytes_read(&self) -> usize {
-        self.tokenizer.max_tokens() * LONG_TOKEN_BYTES
+    /// Records what a unary call asks for, and tells if its caller is quiet. Streams do not count: they have a lane and a
+    /// budget of their own.
+    fn ask(&self, unknown: &[String], before: Before<'_>, terms: Terms) -> bool {
+        let tokens = self.token_budget.pace().estimate_tokens(self.bytes_to_read(unknown, before));
+        terms.when_full != WhenFull::Wait && self.scheduler.ask(terms.caller, tokens)
+    }
+
+    /// Estimates the bytes that the model reads of the texts. The most of a text is its length in long tokens.
+    fn bytes_to_read(&self, texts: &[String], before: Before<'_>) -> usize {
+        let most = self.tokenizer.max_tokens() * LONG_TOKEN_BYTES;
+        texts.iter().map(|text| (before.len() + text.len()).min(most)).sum()
     }
 
     /// Takes a permit for new texts and submits them. A text that another call has submitted meanwhile is shared.
-    async fn submit(&self, texts: Vec<(Key, Tokens)>, when_full: WhenFull) -> Result<Vec<Lookup>, Overloaded> {
+    async fn submit(&self, texts: Vec<(Key, Tokens)>, class: Class) -> Result<Vec<Lookup>, Overloaded> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
-        let permit = self.token_budget.acquire(cost, self.lane_of(cost, when_full), when_full).await?;
+        let permit = self.token_budget.acquire(cost, self.lane_of(cost, class), class.when_full).await?;
         Ok(self.single_flight.submit(texts, permit))
     }
 
     /// Returns the lane of a call. A call of more than one batch would hold up every small call behind it. Texts that
     /// it shares with other calls count too, because they enter its lane.
-    fn lane(&self, found: &[Result<Lookup, TextError>], when_full: WhenFull) -> Lane {
+    fn lane(&self, found: &[Result<Lookup, TextError>], class: Class) -> Lane {
         let flights = found.iter().flatten().filter_map(Lookup::flight);
         let waiting = flights.filter(|flight| !flight.is_taken());
         let tokens: usize = waiting.map(|flight| flight.tokens.ids.len()).sum();
-        self.lane_of(tokens, when_full)
+        self.lane_of(tokens, class)
     }
 
-    fn lane_of(&self, tokens: usize, when_full: WhenFull) -> Lane {
-        if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens) }
+    fn lane_of(&self, tokens: usize, class: Class) -> Lane {
+        let Class { is_quiet, when_full } = class;
+        if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens, is_quiet) }
     }
 }
 
@@ -232,7 +256,7 @@ mod tests {
 
     fn call<'a>(shared: &'a Shared, texts: &[&str], truncation: Truncation, when_full: WhenFull) -> Call<'a> {
         let texts = texts.iter().map(|&text| text.to_owned()).collect();
-        shared.run(texts, Before::Prompt(""), truncation, when_full).boxed_local()
+        shared.run(texts, Before::Prompt(""), truncation, when_full.into()).boxed_local()
     }
 
     fn small<'a>(shared: &'a Shared, texts: &[&str]) -> Call<'a> {
@@ -349,7 +373,9 @@ mod tests {
         queued(&mut first, &shared, "cat").await;
         let mut sharing = small(&shared, &["cat"]);
         assert!(poll!(&mut sharing).is_pending());
-        assert!(small(&shared, &["cats"]).await.is_err());
+        let longer: Vec<_> = (0..4).map(|n| format!("{}{n}", "cat ".repeat(9))).collect();
+        let longer: Vec<_> = longer.iter().map(String::as_str).collect();
+        assert!(small(&shared, &longer).await.is_err(), "it has no reserve, as the calls of a few tokens have");
         assert_eq!(work(&shared), 1);
         assert!(sharing.await.is_ok());
     }

@@ -31,6 +31,8 @@ pub enum Stage {
     Interactive,
     /// The flight is in the short lane. Its entries in other lanes, if there are any, are empty.
     Short,
+    /// The flight is in the express lane. Its entries in other lanes, if there are any, are empty.
+    Express,
     /// A worker has taken the flight; it may be complete.
     Taken,
 }
@@ -38,6 +40,7 @@ pub enum Stage {
 impl From<Lane> for Stage {
     fn from(lane: Lane) -> Self {
         match lane {
+            Lane::Express => Self::Express,
             Lane::Short => Self::Short,
             Lane::Interactive => Self::Interactive,
             Lane::Bulk => Self::Bulk,

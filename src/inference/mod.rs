@@ -4,7 +4,7 @@
 //! ```text
 //! call ── keys ── tokenise (pool of texts) ── TokenBudget ── Scheduler ══ workers ── rows of numbers ── call
 //!          │      fair between calls          bounds the     batch queue  own thread each,              │
-//!          │      stops with its call         waiting        with three   no async inside               │
+//!          │      stops with its call         waiting        with four    no async inside               │
 //!          │                                  tokens         lanes                                      │
 //!          └── SingleFlight: a text that is on its way for another call, or cached ─────────────────────┘
 //! ```
@@ -27,6 +27,7 @@ mod lane;
 mod model;
 mod pace;
 mod scheduler;
+mod shares;
 #[cfg(test)]
 mod simulation;
 mod single_flight;
@@ -43,7 +44,7 @@ pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
-use crate::compute::{Pools, WhenFull};
+use crate::compute::{Pools, Terms};
 use crate::machine::team::Leader;
 use cache::Cache;
 use key::Keys;
@@ -57,6 +58,9 @@ use worker::{Worker, run};
 pub struct Options {
     /// The number of threads that run the model, each on its own batch.
     pub workers: usize,
+    /// One more thread, which serves short calls of quiet callers while the workers are busy. It helps where the system
+    /// divides the cores between threads, and not where a device computes one batch after another.
+    pub express_worker: bool,
     /// The most tokens in one batch, padding included. A higher number means fewer runs of the model, and a small call
     /// waits longer behind a batch that has begun.
     pub batch_tokens: usize,
@@ -128,12 +132,13 @@ impl Inference {
             single_flight: Arc::clone(&shared.single_flight),
             token_budget: Arc::clone(&shared.token_budget),
         };
-        for n in 0..options.workers.max(1) {
-            let worker = worker.clone();
-            std::thread::Builder::new()
-                .name(format!("{name}-{n}"))
-                .spawn(move || worker.run())
-                .map_err(StartError::Thread)?;
+        let spawn = |number: &str, run: fn(&Worker)| {
+            let (worker, thread) = (worker.clone(), std::thread::Builder::new().name(format!("{name}-{number}")));
+            thread.spawn(move || run(&worker)).map(drop).map_err(StartError::Thread)
+        };
+        (0..options.workers.max(1)).try_for_each(|n| spawn(&n.to_string(), Worker::run))?;
+        if options.express_worker {
+            spawn("express", Worker::run_express)?;
         }
         Ok(Self(Arc::new(shared)))
     }
@@ -155,9 +160,9 @@ impl Inference {
         texts: Vec<String>,
         before: Before<'_>,
         truncation: Truncation,
-        when_full: WhenFull,
+        terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        self.0.run(texts, before, truncation, when_full).await
+        self.0.run(texts, before, truncation, terms).await
     }
 }
 

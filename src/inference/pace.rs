@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::lane::{LANES, Lane};
+use super::lane::{GUARANTEED_SHARE, LANES, Lane};
 
 /// The tokens after which older measurements are replaced: a mean over some seconds.
 const MEAN_TOKENS: f64 = 8_192.0;
@@ -73,7 +73,7 @@ impl Measured {
         let age = now.saturating_duration_since(self.given_at).as_secs_f64();
         let others = self.given.iter().sum::<f64>() - self.given[lane as usize];
         let left = self.rate() - others * (-age / DECAY_SECONDS).exp();
-        left.max(self.rate() * lane.guaranteed_share())
+        left.max(self.rate() * GUARANTEED_SHARE)
     }
 }
 
@@ -188,6 +188,11 @@ pub(super) mod tests {
         pub fn set_rate(&self, rate: f64) {
             let mut measured = self.lock();
             (measured.tokens, measured.seconds) = (rate, 1.0);
+        }
+
+        /// The number of workers that have a batch.
+        pub fn busy(&self) -> usize {
+            self.lock().busy
         }
     }
 

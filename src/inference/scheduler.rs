@@ -3,7 +3,7 @@
 //! A batch is formed when a worker becomes free and not before, so it is the best choice among the texts that wait at
 //! that moment. `batch_queue` chooses its texts, and `token_budget` bounds the waiting tokens before a text gets here.
 //! A worker without a batch helps one that has a batch, until something changes: a text arrives, or a batch is
-//! finished.
+//! finished. While all workers have a batch, a worker of its own serves the express lane.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,12 +12,15 @@ use std::time::Instant;
 use super::batch_queue::{Batch, BatchQueue, CallTexts};
 use super::flight::Flight;
 use super::lane::Lane;
+use crate::compute::Caller;
 use crate::machine::team::Team;
 
 /// The batch queue and the workers that take from it.
 pub struct Scheduler {
     state: Mutex<State>,
     changed: Condvar,
+    /// Wakes the worker of the express lane.
+    express: Condvar,
     /// Counts the changes at which a worker that helps must look for other work.
     changes: AtomicU64,
 }
@@ -26,7 +29,16 @@ struct State {
     queue: BatchQueue,
     /// The workers that have a batch.
     leading: Vec<Leading>,
+    /// The number of workers, without that of the express lane.
+    workers: usize,
     closed: bool,
+}
+
+impl State {
+    /// True if a text of the express lane would wait for a batch to end.
+    fn needs_express(&mut self) -> bool {
+        self.leading.len() >= self.workers && self.queue.has_express()
+    }
 }
 
 struct Leading {
@@ -50,8 +62,15 @@ impl Scheduler {
     /// Creates an empty scheduler. `batch_tokens`: the most tokens in one batch, padding included. `workers`: the
     /// threads that call [`take`](Self::take).
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
-        let state = State { queue: BatchQueue::new(batch_tokens, workers), leading: Vec::new(), closed: false };
-        Self { state: Mutex::new(state), changed: Condvar::new(), changes: AtomicU64::new(0) }
+        let queue = BatchQueue::new(batch_tokens, workers);
+        let state = State { queue, leading: Vec::new(), workers: workers.max(1), closed: false };
+        let (changed, express) = (Condvar::new(), Condvar::new());
+        Self { state: Mutex::new(state), changed, express, changes: AtomicU64::new(0) }
+    }
+
+    /// Records that a caller asks for `tokens` (see [`BatchQueue::ask`]).
+    pub fn ask(&self, caller: Caller, tokens: usize) -> bool {
+        self.lock().queue.ask(caller, tokens)
     }
 
     /// Adds the texts of a call to a lane, in order (see [`BatchQueue::push`]).
@@ -87,6 +106,20 @@ impl Scheduler {
         }
     }
 
+    /// Waits until all workers have a batch and a text of the express lane waits; `None` once the scheduler is closed.
+    pub fn take_express(&self) -> Option<Batch> {
+        let mut state = self.lock();
+        while !state.closed {
+            if state.needs_express()
+                && let Some(batch) = state.queue.next_express()
+            {
+                return Some(batch);
+            }
+            state = self.express.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
     /// Ends the batch through which `team` was led.
     pub fn finish(&self, team: &Arc<Team>) {
         let mut state = self.lock();
@@ -112,12 +145,16 @@ impl Scheduler {
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
+        self.express.notify_all();
         self.notify(state);
     }
 
     /// Wakes the workers that wait or help, so that they see the change.
-    fn notify(&self, state: MutexGuard<'_, State>) {
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
         self.changes.fetch_add(1, Ordering::Relaxed);
+        if state.needs_express() {
+            self.express.notify_one();
+        }
         drop(state);
         self.changed.notify_all();
     }
@@ -173,6 +210,22 @@ mod tests {
         scheduler.finish(&helper);
         scheduler.close();
         assert!(scheduler.take(&helper).is_none(), "nobody is left to help");
+    }
+
+    #[test]
+    fn the_express_lane_has_a_worker_of_its_own_while_all_others_have_a_batch() {
+        let (scheduler, leader) = (Scheduler::new(1024, 1), Arc::default());
+        let [(busy, _), (quiet, _), (later, _)] = [flight(3), flight(3), flight(3)];
+        scheduler.push(Lane::Interactive, alone(&busy));
+        assert_eq!(batch(scheduler.take(&leader)), Some(1));
+        scheduler.push(Lane::Express, alone(&quiet));
+        assert_eq!(scheduler.take_express().map(|batch| batch.jobs.len()), Some(1));
+        scheduler.finish(&leader);
+        scheduler.push(Lane::Express, alone(&later));
+        assert!(!scheduler.lock().needs_express(), "the other worker is faster");
+        scheduler.close();
+        assert!(scheduler.take_express().is_none());
+        assert_eq!(batch(scheduler.take(&leader)), Some(1));
     }
 
     #[test]

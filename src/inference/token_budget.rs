@@ -1,7 +1,8 @@
 //! The token budget: bounds the tokens that wait for the model, and admits calls.
 //!
 //! Unary calls and streams have separate budgets, so a bulk load never makes a small call fail. A unary call that finds
-//! no free tokens is refused, with the time after which there should be some. A stream waits, and HTTP/2 flow control
+//! no free tokens is refused, with the time after which there should be some. A short call of a quiet caller has a
+//! reserve, so that it is not refused because others have taken all tokens. A stream waits, and HTTP/2 flow control
 //! makes its client wait too. A unary call that cannot be done by its deadline is refused as well: its work would take
 //! time from calls that can be done.
 
@@ -67,10 +68,16 @@ const LEAST_RETRY: Duration = Duration::from_millis(50);
 /// which differ in the bytes of a token.
 const SURE_TOKENS: f64 = 0.75;
 
+/// The reserve of the express lane, as a part of the tokens of unary calls. By default it is 16,384 tokens: hundreds of
+/// short calls.
+const RESERVE: usize = 16;
+
 /// The tokens that may wait for the model, and the speed at which they are computed.
 pub struct TokenBudget {
     limit: usize,
     unary: Arc<Semaphore>,
+    /// Tokens for the express lane when no others are free.
+    reserve: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     pace: Arc<Pace>,
 }
@@ -120,6 +127,7 @@ impl TokenBudget {
         Self {
             limit,
             unary: Arc::new(Semaphore::new(limit)),
+            reserve: Arc::new(Semaphore::new(limit.div_ceil(RESERVE))),
             streams: Arc::new(Semaphore::new(limit)),
             pace: Arc::new(Pace::new(Instant::now())),
         }
@@ -142,7 +150,9 @@ impl TokenBudget {
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
         let permit = match when_full {
             WhenFull::Refuse(_) => {
-                Arc::clone(&self.unary).try_acquire_many_owned(permits).map_err(|_| self.full(tokens))?
+                let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(permits);
+                let reserve = |full| if lane == Lane::Express { take(&self.reserve) } else { Err(full) };
+                take(&self.unary).or_else(reserve).map_err(|_| self.full(tokens))?
             }
             WhenFull::Wait => {
                 let permit = Arc::clone(&self.streams).acquire_many_owned(permits).await;
@@ -208,6 +218,17 @@ mod tests {
         drop(alone);
         let _small = budget.acquire(1, Lane::Interactive, REFUSE).await.unwrap();
         assert!(budget.acquire(5000, Lane::Interactive, REFUSE).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_short_call_of_a_quiet_caller_is_admitted_when_others_have_taken_all_tokens() {
+        let budget = TokenBudget::new(1600);
+        let _others = budget.acquire(1600, Lane::Short, REFUSE).await.unwrap();
+        assert!(budget.acquire(60, Lane::Short, REFUSE).await.is_err());
+        let quiet = budget.acquire(60, Lane::Express, REFUSE).await.unwrap();
+        assert!(budget.acquire(60, Lane::Express, REFUSE).await.is_err(), "the reserve has a bound");
+        drop(quiet);
+        assert!(budget.acquire(60, Lane::Express, REFUSE).await.is_ok());
     }
 
     #[tokio::test]

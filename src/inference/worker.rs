@@ -1,6 +1,7 @@
 //! The threads that run a model.
 //!
-//! Each worker leads a team of its own through its batches. A worker without a batch helps another.
+//! Each worker leads a team of its own through its batches. A worker without a batch helps another. On a CPU one more
+//! worker serves the express lane while the others are busy. Its priority is higher, so it gets a core at once.
 //!
 //! Invariant: an error or a panic inside the model ends a batch, not the worker. Every job that a worker takes is
 //! completed.
@@ -10,7 +11,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch_queue::Batch;
+use super::lane::Lane;
 use super::model::{Model, Run, RunError, Sequence};
+use super::pace::Pace;
 use super::scheduler::{Scheduler, Work};
 use super::single_flight::SingleFlight;
 use super::text::ModelFailed;
@@ -66,9 +69,17 @@ impl Worker {
         }
     }
 
+    /// Puts batches of the express lane through the model until the scheduler closes.
+    pub fn run_express(&self) {
+        let mut model = self.model.for_thread(Leader::default());
+        while let Some(batch) = self.scheduler.take_express() {
+            self.batch(&batch, &mut model);
+        }
+    }
+
     fn batch(&self, batch: &Batch, model: &mut Run) {
         let inputs: Vec<Sequence<'_>> = batch.jobs.iter().map(|job| job.sequence()).collect();
-        self.token_budget.pace().batch_started(Instant::now());
+        let running = Running::start(self.token_budget.pace(), batch);
         let rows = match logged(model, &inputs) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed the others, or the memory was too small for all of them.
@@ -78,14 +89,30 @@ impl Worker {
             }
             Err(failed) => vec![Err(failed)],
         };
-        self.token_budget.pace().batch_finished(
-            inputs.iter().map(|input| input.ids.len()).sum(),
-            batch.lane,
-            Instant::now(),
-        );
+        drop(running);
         for (job, row) in batch.jobs.iter().zip(rows) {
             self.single_flight.complete(job.flight(), row);
         }
+    }
+}
+
+/// A batch in progress, for the pace. A worker that panics ends it too, so it does not count as busy for ever.
+struct Running<'a> {
+    pace: &'a Pace,
+    tokens: usize,
+    lane: Lane,
+}
+
+impl<'a> Running<'a> {
+    fn start(pace: &'a Pace, batch: &Batch) -> Self {
+        pace.batch_started(Instant::now());
+        Self { pace, tokens: batch.tokens(), lane: batch.lane }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.pace.batch_finished(self.tokens, self.lane, Instant::now());
     }
 }
 
@@ -103,5 +130,22 @@ pub fn run(model: &mut Run, batch: &[Sequence<'_>]) -> Result<Vec<Vec<f32>>, Bat
         Ok(Ok(_)) => Err(BatchError::NotFinite),
         Ok(Err(error)) => Err(BatchError::Failed(error)),
         Err(_) => Err(BatchError::Panicked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_in_a_batch_is_not_busy_for_ever() {
+        let pace = Pace::new(Instant::now());
+        let batch = Batch { lane: Lane::Short, jobs: Vec::new() };
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _running = Running::start(&pace, &batch);
+            assert_eq!(pace.busy(), 0, "it is busy: this panics");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(pace.busy(), 0);
     }
 }

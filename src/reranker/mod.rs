@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use spec::Spec;
 pub use start::Options;
 
-use crate::compute::WhenFull;
+use crate::compute::Terms;
 use crate::inference::{Before, Inference, Output, Overloaded, TextError, Truncation};
 use crate::model::ScoreFunction;
 
@@ -95,9 +95,9 @@ impl Reranker {
         query: &str,
         texts: Vec<String>,
         truncation: Truncation,
-        when_full: WhenFull,
+        terms: impl Into<Terms>,
     ) -> Result<Vec<Result<Scored, TextError>>, Overloaded> {
-        let outputs = self.inference.run(texts, Before::First(query), truncation, when_full).await?;
+        let outputs = self.inference.run(texts, Before::First(query), truncation, terms.into()).await?;
         Ok(outputs.into_iter().map(|output| Ok(Scored::of(&output?, self.about.function))).collect())
     }
 }

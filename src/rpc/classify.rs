@@ -9,7 +9,7 @@ use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES, Resource};
 use super::{Engine, Responses, each, parse, size};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
-use crate::compute::WhenFull;
+use crate::compute::{Terms, WhenFull};
 use crate::inference::Truncation;
 use crate::wire::{self, VectorFormat, classify_result};
 
@@ -23,15 +23,15 @@ struct ClassifyOptions<'a> {
 }
 
 pub async fn classify(engine: &Arc<Engine>, request: Received<wire::ClassifyRequest>) -> Result<Answer, Failure> {
-    let when_full = WhenFull::Refuse(request.deadline);
-    answer(engine, request, when_full).await
+    let terms = request.terms();
+    answer(engine, request, terms).await
 }
 
 pub fn classify_stream(engine: Arc<Engine>, requests: Requests<wire::ClassifyRequest>) -> Responses<Answer> {
     each::in_order(requests, move |request: Next<wire::ClassifyRequest>| {
         let engine = Arc::clone(&engine);
         async move {
-            let answer = |request| answer(&engine, request, WhenFull::Wait);
+            let answer = |request| answer(&engine, request, WhenFull::Wait.into());
             let fail = |items: Vec<_>| wire::ClassifyResponse { results: items.into_iter().map(failed).collect() };
             each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }
@@ -69,19 +69,19 @@ fn parse<'a>(engine: &'a Engine, request: &wire::ClassifyRequest) -> Result<Clas
 async fn answer(
     engine: &Arc<Engine>,
     request: Received<wire::ClassifyRequest>,
-    when_full: WhenFull,
+    terms: Terms,
 ) -> Result<Answer, Failure> {
     let Received { message: mut request, held, .. } = request;
     parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
     let texts = std::mem::take(&mut request.texts);
     let options = parse(engine, &request)?;
-    let run = |texts| options.classifier.classify(texts, options.truncation, when_full);
+    let run = |texts| options.classifier.classify(texts, options.truncation, terms);
     let classified = each::text(texts, &engine.limits, run).await?;
     drop(held);
     let limits = engine.limits.clone();
     let max_bytes = classified.len().saturating_mul(options.result_bytes(engine).max(MAX_ITEM_BYTES));
     let of_answer = Arc::clone(engine);
-    Answer::build(engine, max_bytes.min(limits.max_message_bytes), when_full, move || {
+    Answer::build(engine, max_bytes.min(limits.max_message_bytes), terms.when_full, move || {
         let options = parse(&of_answer, &request)?;
         let mut bytes = 0;
         let results = classified.into_iter().map(|result| {

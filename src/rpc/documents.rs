@@ -50,7 +50,7 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
 }
 
 pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, bytes } = request;
+    let Received { message: request, held, deadline, bytes, .. } = request;
     let (name, limits) = (request.collection, engine.limits.clone());
     let collection = collection(engine, &name)?;
     let answer = if let Some(given) = request.filter {
@@ -83,7 +83,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocument
 }
 
 pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, bytes } = request;
+    let Received { message: request, held, deadline, bytes, .. } = request;
     let limits = &engine.limits;
     let collection = collection(engine, &request.collection)?;
     let size = match request.page_size as usize {

@@ -8,7 +8,7 @@ use super::answer::{self, Answer};
 use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES};
 use super::{Engine, Responses, each, parse, size, vector};
-use crate::compute::WhenFull;
+use crate::compute::{Terms, WhenFull};
 use crate::embedder::InputType;
 use crate::inference::{Output, Truncation};
 use crate::kernel::embedding::{Embedding, NotAnEmbedding};
@@ -36,15 +36,15 @@ impl EmbedOptions {
 }
 
 pub async fn embed(engine: &Engine, request: Received<wire::EmbedRequest>) -> Result<Answer, Failure> {
-    let when_full = WhenFull::Refuse(request.deadline);
-    answer(engine, request, when_full).await
+    let terms = request.terms();
+    answer(engine, request, terms).await
 }
 
 pub fn embed_stream(engine: Arc<Engine>, requests: Requests<wire::EmbedRequest>) -> Responses<Answer> {
     each::in_order(requests, move |request: Next<wire::EmbedRequest>| {
         let engine = Arc::clone(&engine);
         async move {
-            let answer = |request| answer(&engine, request, WhenFull::Wait);
+            let answer = |request| answer(&engine, request, WhenFull::Wait.into());
             let fail = |items: Vec<_>| wire::EmbedResponse { results: items.into_iter().map(failed).collect() };
             each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }
@@ -70,20 +70,20 @@ fn parse(engine: &Engine, request: &wire::EmbedRequest) -> Result<EmbedOptions, 
 async fn answer(
     engine: &Engine,
     request: Received<wire::EmbedRequest>,
-    when_full: WhenFull,
+    terms: Terms,
 ) -> Result<Answer, Failure> {
     let Received { message: request, held, .. } = request;
     let options = parse(engine, &request)?;
     let n_sound = request.texts.iter().filter(|text| text.len() <= engine.limits.max_text_bytes).count();
     answer::check(n_sound * options.result_bytes(), &engine.limits)?;
-    let run = |texts| engine.embedder.embed(texts, options.input_type, options.truncation, when_full);
+    let run = |texts| engine.embedder.embed(texts, options.input_type, options.truncation, terms);
     let embedded = each::text(request.texts, &engine.limits, run).await?;
     drop(held);
     let n_failed = embedded.iter().filter(|result| result.is_err()).count();
     let errors = (n_failed * MAX_ITEM_BYTES).min(engine.limits.max_message_bytes);
     let vectors = (embedded.len() - n_failed) * options.result_bytes();
     let max_bytes = (vectors + errors).min(engine.limits.max_message_bytes);
-    Answer::build(engine, max_bytes, when_full, move || {
+    Answer::build(engine, max_bytes, terms.when_full, move || {
         let written = embedded.into_iter().map(|result| result.and_then(|output| write(output, &options)));
         let results = written.map(|result| result.unwrap_or_else(|failure| failed(failure.to_item())));
         Ok(wire::EmbedResponse { results: results.collect() })

@@ -23,7 +23,7 @@ use super::schema::SCHEMA;
 use super::status::Failure;
 use super::{Engine, compute_if_large};
 use crate::budget::{ByteBudget, Held};
-use crate::compute::{Deadline, WhenFull};
+use crate::compute::{Caller, Deadline, Terms, WhenFull};
 
 /// Time that a stream waits for memory before it fails. Without a limit, streams that wait for each other would wait
 /// for ever.
@@ -40,6 +40,15 @@ pub struct Received<Q> {
     pub held: Held,
     /// The caller's deadline.
     pub deadline: Deadline,
+    /// The caller.
+    pub caller: Caller,
+}
+
+impl<Q> Received<Q> {
+    /// The terms of a unary call.
+    pub fn terms(&self) -> Terms {
+        Terms { caller: self.caller, when_full: WhenFull::Refuse(self.deadline) }
+    }
 }
 
 /// The next request of a stream, or the field with too many items to be decoded.
@@ -53,6 +62,7 @@ pub struct Incoming<Q> {
     engine: Arc<Engine>,
     messages: Streaming<Bytes>,
     deadline: Deadline,
+    caller: Caller,
     /// Index of the request in the schema.
     request: usize,
     kind: PhantomData<fn() -> Q>,
@@ -62,13 +72,14 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
     /// The requests of a call of the method at `path`.
     pub fn new(engine: Arc<Engine>, request: http::Request<Body>) -> Result<Self, Status> {
         let (parts, body) = request.into_parts();
-        // The server sets this extension.
+        // The server sets these extensions.
         let deadline = parts.extensions.get::<Deadline>().copied().unwrap_or_default();
+        let caller = parts.extensions.get::<Caller>().copied().unwrap_or_default();
         let request =
             SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("this method does not exist"))?;
         let limit = engine.limits.max_message_bytes;
         let messages = Streaming::new_request(Undecoded, body, encoding(&parts.headers)?, Some(limit));
-        Ok(Self { engine, messages, deadline, request, kind: PhantomData })
+        Ok(Self { engine, messages, deadline, caller, request, kind: PhantomData })
     }
 
     /// Reads the one message of a unary call.
@@ -109,7 +120,7 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
         };
         let decoded = compute_if_large(engine, n_bytes, when_full, move || Q::decode(bytes)).await?;
         let message = decoded.map_err(|error| Failure::Malformed(format!("the message cannot be read: {error}")))?;
-        Ok(Ok(Received { message, bytes: n_bytes, held, deadline: self.deadline }))
+        Ok(Ok(Received { message, bytes: n_bytes, held, deadline: self.deadline, caller: self.caller }))
     }
 
     async fn message(&mut self) -> Result<Option<Bytes>, Status> {

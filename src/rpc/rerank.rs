@@ -4,7 +4,6 @@ use super::answer::Answer;
 use super::request::Received;
 use super::status::{Failure, MAX_ITEM_BYTES, QUERY, Resource};
 use super::{Engine, each, parse, size};
-use crate::compute::WhenFull;
 use crate::reranker::{Reranker, Scored, rank};
 use crate::wire::{self, rerank_result};
 
@@ -12,20 +11,21 @@ use crate::wire::{self, rerank_result};
 const RESULT_BYTES: usize = 6 + 5 + 6 + 6 + 2;
 
 pub async fn rerank(engine: &Engine, request: Received<wire::RerankRequest>) -> Result<Answer, Failure> {
-    let Received { message, held, deadline, .. } = request;
+    let terms = request.terms();
+    let Received { message, held, .. } = request;
     let wire::RerankRequest { query, texts, model, top_n, with_text, truncation } = message;
-    let (limits, when_full) = (&engine.limits, WhenFull::Refuse(deadline));
+    let limits = &engine.limits;
     parse::count("texts", texts.len(), 1, limits.max_texts)?;
     parse::text(QUERY, &query, limits)?;
     let (reranker, truncation) = (find(engine, &model)?, parse::truncation(truncation)?);
 
     let mut kept = if with_text { texts.clone() } else { Vec::new() };
-    let results = each::text(texts, limits, |texts| reranker.score(&query, texts, truncation, when_full)).await?;
+    let results = each::text(texts, limits, |texts| reranker.score(&query, texts, truncation, terms)).await?;
     let (scored, failed) = split(results, top_n as usize)?;
     let text_bytes = |n: usize| kept.get(n).map_or(0, |text| size::field(text.len()));
     let bytes = scored.iter().map(|(n, _)| size::field(RESULT_BYTES + text_bytes(*n))).sum::<usize>()
         + failed.len() * size::field(RESULT_BYTES + MAX_ITEM_BYTES);
-    let answer = Answer::build(engine, bytes, when_full, move || {
+    let answer = Answer::build(engine, bytes, terms.when_full, move || {
         let mut text = |n: usize| kept.get_mut(n).map(std::mem::take).unwrap_or_default();
         let scored = scored.into_iter().map(|(n, scored)| write(n, scored, text(n)));
         let failed = failed.into_iter().map(|(n, failure)| wire::RerankResult {

@@ -4,13 +4,13 @@ use super::answer::{self, Answer};
 use super::request::Received;
 use super::status::Failure;
 use super::{Engine, parse, size, vector};
-use crate::compute::WhenFull;
 use crate::inference::{Output, TextError};
 use crate::kernel::embedding::Embedding;
 use crate::wire;
 
 pub async fn similarity(engine: &Engine, request: Received<wire::SimilarityRequest>) -> Result<Answer, Failure> {
-    let Received { message, held, deadline, .. } = request;
+    let terms = request.terms();
+    let Received { message, held, .. } = request;
     let wire::SimilarityRequest { a, b, input_type, truncation } = message;
     let limits = &engine.limits;
     parse::count("a", a.len(), 1, limits.max_texts)?;
@@ -24,10 +24,9 @@ pub async fn similarity(engine: &Engine, request: Received<wire::SimilarityReque
 
     // Both lists form one batch.
     let texts = a.into_iter().chain(b).collect();
-    let when_full = WhenFull::Refuse(deadline);
-    let pooled = engine.embedder.embed(texts, input_type, truncation, when_full).await?;
+    let pooled = engine.embedder.embed(texts, input_type, truncation, terms).await?;
     drop(held);
-    Answer::build(engine, bytes, when_full, move || {
+    Answer::build(engine, bytes, terms.when_full, move || {
         let mut rows = embeddings(pooled, n_a)?;
         let columns = rows.split_off(n_a);
         let columns = if columns.is_empty() { &rows } else { &columns };

@@ -14,7 +14,7 @@ use super::request::{Received, hold};
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, compute_if_large, filter, parse, vector};
 use crate::collection::{Chosen, Collection, Diversity, DocId, Groups, Search};
-use crate::compute::WhenFull;
+use crate::compute::Terms;
 use crate::compute::stop::{Stop, Stopped};
 use crate::embedder::InputType;
 use crate::index::{Effort, MAX_EF};
@@ -39,8 +39,9 @@ struct Parsed {
 }
 
 pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -> Result<Answer, Failure> {
-    let Received { message, bytes, held, deadline } = request;
-    let (when_full, of_call) = (WhenFull::Refuse(deadline), Arc::clone(engine));
+    let terms = request.terms();
+    let Received { message, bytes, held, .. } = request;
+    let (when_full, of_call) = (terms.when_full, Arc::clone(engine));
     let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, message));
     let Parsed { queries, candidates: texts, collection, search, fields } = parsed.await??;
     let found_bytes = queries.len() * search.k.saturating_mul(FOUND_BYTES);
@@ -48,8 +49,8 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
 
     let (texts, to_embed) = if fields.text { (texts.clone(), texts) } else { (Vec::new(), texts) };
     let (queries, vectors) = try_join!(
-        vectors(engine, queries, collection.clone(), when_full),
-        candidate_vectors(engine, to_embed, when_full)
+        vectors(engine, queries, collection.clone(), terms),
+        candidate_vectors(engine, to_embed, terms)
     )?;
     if let Some(first) = first_failure_of_all(&queries) {
         return Err(first);
@@ -195,13 +196,13 @@ async fn vectors(
     engine: &Engine,
     mut queries: Vec<Result<Query, Failure>>,
     collection: Option<Arc<Collection>>,
-    when_full: WhenFull,
+    terms: Terms,
 ) -> Result<Vec<Result<Embedding, Failure>>, Failure> {
     let texts: Vec<String> = queries
         .iter_mut()
         .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(std::mem::take(text)) } else { None })
         .collect();
-    let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, when_full).await?.into_iter();
+    let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, terms).await?.into_iter();
     let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
         Query::Text(_) => vector::of_text(embedded.next().ok_or(Failure::Internal)?, || format!("queries[{n}].text")),
         Query::Vector(vector) => Ok(vector),
@@ -220,9 +221,9 @@ async fn vectors(
 async fn candidate_vectors(
     engine: &Engine,
     texts: Vec<String>,
-    when_full: WhenFull,
+    terms: Terms,
 ) -> Result<Vec<Embedding>, Failure> {
-    let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, when_full).await?;
+    let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, terms).await?;
     pooled.into_iter().enumerate().map(|(n, pooled)| vector::of_text(pooled, || format!("candidates[{n}]"))).collect()
 }
 

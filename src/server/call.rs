@@ -59,6 +59,7 @@ pub async fn answer(
     // The permit is held until the end of this function.
     let AdmittedCall { _permit, timeout, mut limit, messages } = admitted;
     let mut request = Request::from_parts(head, Body::new(messages));
+    request.extensions_mut().insert(compute::Caller::of_connection(peer.id));
     if let Some(timeout) = timeout {
         // Work that cannot be done by the deadline is refused.
         request.extensions_mut().insert(compute::Deadline::at(began + timeout));

@@ -61,6 +61,30 @@ async fn one_call_too_many_is_refused_while_info_still_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_caller_with_one_short_call_is_answered_before_most_calls_of_a_flood_that_came_earlier() {
+    let server = Server::start(&["--threads", "1"]).await;
+    let mut quiet = server.client().await;
+    let (answered, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..8 {
+        let client = server.client().await;
+        for _ in 0..16 {
+            let (mut client, answered) = (client.clone(), answered.clone());
+            tokio::spawn(async move {
+                let answer = client.embed(texts(1, 60)).await;
+                answered.send(answer.is_ok())
+            });
+        }
+    }
+    assert_eq!(answers.recv().await, Some(true), "the flood has begun");
+    quiet.embed(texts(1, 3)).await.unwrap();
+    let mut earlier = 1;
+    while answers.try_recv().is_ok() {
+        earlier += 1;
+    }
+    assert!(earlier <= 64, "{earlier} of 128 calls were answered first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn work_past_its_deadline_is_dropped_with_the_call() {
     let server = Server::start(&["--queue-tokens", "1000000"]).await;
     let mut client = server.client().await;

@@ -86,6 +86,44 @@ fn short_calls_go_before_all_others_and_each_lane_has_its_guaranteed_share() {
 }
 
 #[test]
+fn a_caller_with_one_call_at_a_time_is_served_within_two_batches_while_64_others_keep_four_each_waiting() {
+    let (mut queue, now) = (BatchQueue::new(512, 1), Instant::now());
+    let call = |queue: &mut BatchQueue, caller| {
+        let is_quiet = queue.ask(Caller::of_connection(caller), 24);
+        let (lane, flight) = (Lane::of(24, 512, is_quiet), flight(24).0);
+        queue.push(lane, patient([&flight]), now);
+        (caller, flight)
+    };
+    let mut flood: Vec<_> = (0..256).map(|n| call(&mut queue, n % 64)).collect();
+    let mut batch = |queue: &mut BatchQueue| {
+        assert!(queue.next_batch(now).is_some());
+        flood.iter_mut().filter(|(_, flight)| flight.is_taken()).for_each(|of_flood| *of_flood = call(queue, of_flood.0));
+    };
+    // At first nobody knows who will ask for much.
+    (0..16).for_each(|_| batch(&mut queue));
+    for round in 0..100 {
+        let (_, quiet) = call(&mut queue, 64);
+        let batches = (0..100).take_while(|_| !quiet.is_taken()).inspect(|_| batch(&mut queue)).count();
+        assert!(batches <= 2, "{batches} batches in round {round}");
+        (0..6).for_each(|_| batch(&mut queue));
+    }
+}
+
+#[test]
+fn the_worker_of_the_express_lane_gets_a_quarter_of_a_batch_for_each_batch_of_others() {
+    let (mut queue, now) = (BatchQueue::new(80, 1), Instant::now());
+    let _short = fill(&mut queue, Lane::Short, &[10; 99], now);
+    let _express = fill(&mut queue, Lane::Express, &[9; 99], now);
+    for _ in 0..3 {
+        assert_eq!(lengths(queue.next_express()), [9, 9]);
+        assert_eq!(lengths(queue.next_express()), [9]);
+        assert!(!queue.has_express() && queue.next_express().is_none());
+        assert!(queue.next_batch(now).is_some() && queue.has_express());
+    }
+    assert_eq!(lengths(queue.next_batch(now)), [10; 8], "the other lanes have their turn");
+}
+
+#[test]
 fn the_next_call_begins_when_a_call_with_a_deadline_has_all_its_texts_in_batches() {
     let (mut queue, now) = (BatchQueue::new(110, 1), Instant::now());
     let calls: Vec<Vec<_>> = (0..2).map(|call| [50, 54, 52, 51].iter().map(|n| flight(n + call).0).collect()).collect();
