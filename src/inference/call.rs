@@ -50,10 +50,7 @@ impl Shared {
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
         let unknown: Vec<String> = unknown.collect();
         let is_cached = found.iter().all(|found| matches!(found, Some(Lookup::Cached(_))));
-        let class = Class {
-            is_quiet: !is_cached && self.ask(&unknown, before, terms),
-            when_full: terms.when_full,
-        };
+        let class = Class { is_quiet: !is_cached && self.ask(&unknown, before, terms), when_full: terms.when_full };
         let mut tokenised = self.tokenise(unknown, before, class).await?.into_iter();
         let mut new_texts = Vec::new();
         let mut check_new = |key| {

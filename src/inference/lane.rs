@@ -27,7 +27,13 @@ impl Lane {
     /// Returns the lane of a unary call of `tokens`, whose caller may be quiet.
     pub fn of(tokens: usize, batch_tokens: usize, is_quiet: bool) -> Self {
         match tokens {
-            _ if tokens <= batch_tokens / 4 => if is_quiet { Self::Express } else { Self::Short },
+            _ if tokens <= batch_tokens / 4 => {
+                if is_quiet {
+                    Self::Express
+                } else {
+                    Self::Short
+                }
+            }
             _ if tokens <= batch_tokens => Self::Interactive,
             _ => Self::Bulk,
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::compute::{Deadline, Pools};
+use crate::compute::{Deadline, Pools, WhenFull};
 use crate::embedder::{self, Backend, DeviceChoice, Precision};
 use crate::model::{Files, Kind};
 use crate::onnx;

@@ -67,11 +67,7 @@ fn parse(engine: &Engine, request: &wire::EmbedRequest) -> Result<EmbedOptions, 
     })
 }
 
-async fn answer(
-    engine: &Engine,
-    request: Received<wire::EmbedRequest>,
-    terms: Terms,
-) -> Result<Answer, Failure> {
+async fn answer(engine: &Engine, request: Received<wire::EmbedRequest>, terms: Terms) -> Result<Answer, Failure> {
     let Received { message: request, held, .. } = request;
     let options = parse(engine, &request)?;
     let n_sound = request.texts.iter().filter(|text| text.len() <= engine.limits.max_text_bytes).count();

@@ -48,10 +48,8 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
 
     let (texts, to_embed) = if fields.text { (texts.clone(), texts) } else { (Vec::new(), texts) };
-    let (queries, vectors) = try_join!(
-        vectors(engine, queries, collection.clone(), terms),
-        candidate_vectors(engine, to_embed, terms)
-    )?;
+    let (queries, vectors) =
+        try_join!(vectors(engine, queries, collection.clone(), terms), candidate_vectors(engine, to_embed, terms))?;
     if let Some(first) = first_failure_of_all(&queries) {
         return Err(first);
     }
@@ -218,11 +216,7 @@ async fn vectors(
     Ok(queries.into_iter().enumerate().map(vector).collect())
 }
 
-async fn candidate_vectors(
-    engine: &Engine,
-    texts: Vec<String>,
-    terms: Terms,
-) -> Result<Vec<Embedding>, Failure> {
+async fn candidate_vectors(engine: &Engine, texts: Vec<String>, terms: Terms) -> Result<Vec<Embedding>, Failure> {
     let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, terms).await?;
     pooled.into_iter().enumerate().map(|(n, pooled)| vector::of_text(pooled, || format!("candidates[{n}]"))).collect()
 }

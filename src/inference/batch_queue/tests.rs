@@ -97,7 +97,10 @@ fn a_caller_with_one_call_at_a_time_is_served_within_two_batches_while_64_others
     let mut flood: Vec<_> = (0..256).map(|n| call(&mut queue, n % 64)).collect();
     let mut batch = |queue: &mut BatchQueue| {
         assert!(queue.next_batch(now).is_some());
-        flood.iter_mut().filter(|(_, flight)| flight.is_taken()).for_each(|of_flood| *of_flood = call(queue, of_flood.0));
+        flood
+            .iter_mut()
+            .filter(|(_, flight)| flight.is_taken())
+            .for_each(|of_flood| *of_flood = call(queue, of_flood.0));
     };
     // At first nobody knows who will ask for much.
     (0..16).for_each(|_| batch(&mut queue));
