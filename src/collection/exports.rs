@@ -52,7 +52,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::open_exports::MOST_OPEN;
-    use super::super::{Content, DocId, Document, Model, Options, Quota, Store, Usage};
+    use super::super::{Content, DocId, Document, Model, Options, Patch, Quota, Store, Usage};
     use super::*;
     use crate::kernel::embedding::Embedding;
 
@@ -88,6 +88,27 @@ mod tests {
         assert!(store.used().bytes >= empty + full + full / 2, "a replaced document is held too");
         assert_eq!(earlier.map(|(id, _, _)| id.to_string()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(store.used().bytes, empty + full / 2);
+    }
+
+    #[test]
+    fn an_update_during_an_export_counts_the_text_twice_and_the_vector_once() {
+        let store = store(usize::MAX);
+        let collection = collection(&store);
+        collection.commit(vec![document("a")]).unwrap();
+        let content = document("a").content.bytes();
+        let patch = |value: u8| {
+            let fields = serde_json::json!({ "n": value }).as_object().unwrap().clone();
+            collection.update(&[DocId::new("a").unwrap()], &Arc::new(Patch { fields, max_bytes: 100 }), None).unwrap()
+        };
+        assert_eq!(patch(1).documents, 1);
+        let before = store.used();
+        let export = collection.export(None, &Stop::never()).unwrap();
+        let list = store.used().bytes - before.bytes;
+        patch(2);
+        let kept = store.used().bytes - before.bytes - list;
+        assert!((content..content + 100).contains(&kept), "{kept} bytes kept, and the text has {content}");
+        drop(export);
+        assert_eq!(store.used(), before);
     }
 
     #[test]

@@ -274,8 +274,8 @@ def check_upload_by_a_generator_then_search(channel, stub):
     half = pb.Filter(text="even = true")
     count = pb.CountDocumentsRequest(collection=name, filter=half)
     assert stub.CountDocuments(count, timeout=TIMEOUT).documents == 250
-    fields = [pb.FacetsRequest.Field(path="tags", limit=2), pb.FacetsRequest.Field(path="number")]
-    facets = stub.Facets(pb.FacetsRequest(collection=name, filter=half, fields=fields), timeout=TIMEOUT)
+    wanted = [pb.FacetsRequest.Field(path="tags", limit=2), pb.FacetsRequest.Field(path="number")]
+    facets = stub.Facets(pb.FacetsRequest(collection=name, filter=half, fields=wanted), timeout=TIMEOUT)
     tags, numbers = facets.facets
     assert [(value.value.string_value, value.documents) for value in tags.values] == [("t0", 84), ("t1", 83)], tags
     assert (facets.documents, tags.distinct, tags.HasField("numbers")) == (250, 3, False), facets

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::filter::{Path, text};
-use super::super::{Document, Model, Options, Store};
+use super::super::{Document, Model, Options, Patch, Store};
 use super::*;
 use crate::index;
 
@@ -277,6 +277,41 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
             }
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_document_that_is_updated_all_the_time_is_found_in_a_state_that_belongs_to_the_answer() {
+    let documents: Vec<Said> = fan(8).map(|vector| (Some(json!("even")), vector)).collect();
+    let collection = collection(&documents, index::Options::default());
+    let ids: Vec<DocId> = (0..4).map(id).collect();
+    let even = Some(text::parse("g = even").unwrap());
+    let searches = [
+        Search { filter: even.clone(), ..Search::nearest(8, Effort::Exact) },
+        Search { groups: Some(by(6)), ..Search::nearest(8, Effort::Exact) },
+        Search { filter: even, groups: Some(by(6)), ..Search::nearest(8, Effort::Exact) },
+    ];
+    std::thread::scope(|threads| {
+        let updates = threads.spawn(|| {
+            for n in 0..600 {
+                let fields = json!({ "g": if n % 2 == 0 { "odd" } else { "even" } }).as_object().unwrap().clone();
+                collection.update(&ids, &Arc::new(Patch { fields, max_bytes: 100 }), None).unwrap();
+            }
+        });
+        while !updates.is_finished() {
+            for search in &searches {
+                let found = collection.search(&documents[0].1, search);
+                let group = |hit: &Hit| hit.content.fields().unwrap()["g"].clone();
+                let even = found.iter().filter(|hit| group(hit) == "even").count();
+                // Four documents change together, and the other four stay even.
+                let expected: &[_] = match (&search.filter, &search.groups) {
+                    (Some(_), None) => &[(4, 4), (8, 8)],
+                    (None, _) => &[(8, 4), (6, 6)],
+                    (Some(_), Some(_)) => &[(4, 4), (6, 6)],
+                };
+                assert!(expected.contains(&(found.len(), even)), "{search:?}: {} hits, {even} even", found.len());
+            }
+        }
     });
 }
 
