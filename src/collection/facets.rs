@@ -2,7 +2,7 @@
 //!
 //! The values are counted by columns while commits go on. If one of the documents to be counted changes meanwhile,
 //! they are counted again. So counting delays no commit, with one exception: after [`ATTEMPTS`] the documents stay
-//! locked while they are counted, 0.1 s for a million different values.
+//! locked while they are counted: 4 ms for 100,000 different values.
 //!
 //! Invariant: all numbers of one answer are exact, and of one moment.
 

@@ -16,7 +16,7 @@ use super::patch::{Patch, Update, Updated};
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 
-/// Most documents of one commit. Searches wait about 5 ms while they change.
+/// Most documents of one commit. Searches wait some milliseconds while they change.
 const COMMIT_DOCUMENTS: usize = if cfg!(test) { 8 } else { 256 };
 
 /// A commit ends with the document that brings it to this many bytes of text and metadata, which are copied.

@@ -6,7 +6,7 @@ use crate::wire;
 /// Documents in one message of an upload: with 1,600 bytes each, they fill a message of 16 MiB.
 const MAX_DOCUMENTS_PER_MESSAGE: usize = 10_000;
 
-/// Fields of one call of `Facets`. Each is one walk over its values: 0.1 s for a million different ones.
+/// Fields of one call of `Facets`. Each is one walk over its values: 4 ms for 100,000 different ones.
 const MAX_FACET_FIELDS: usize = 32;
 
 /// The limits of requests. `Info` reports them, except for the constant ones.
