@@ -32,9 +32,8 @@ mod avx512;
 mod dispatch;
 mod portable;
 
+pub(super) use dispatch::VectorSize;
 pub use dispatch::{run, run_words};
-
-use crate::machine::cpu::Level;
 
 /// The operations of one instruction set on vectors of [`Simd::LANES`] f32.
 pub trait Simd: Copy {
@@ -160,30 +159,6 @@ pub trait Kernel {
     type Output;
     /// Computes the result. Implementations are `#[inline(always)]`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
-}
-
-/// The size of a level's vectors.
-#[derive(Default)]
-pub(super) struct VectorSize {
-    /// [`Simd::LANES`]
-    pub lanes: usize,
-    /// [`Simd::WORD`]
-    pub word: usize,
-}
-
-impl VectorSize {
-    pub(super) fn of(level: Level) -> Self {
-        run_words(level, Self::default())
-    }
-}
-
-impl Kernel for VectorSize {
-    type Output = Self;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Self {
-        Self { lanes: S::LANES, word: S::WORD }
-    }
 }
 
 #[cfg(test)]

@@ -47,3 +47,27 @@ pub fn run_words<K: Kernel>(level: Level, kernel: K) -> K::Output {
     }
     run(level, kernel)
 }
+
+/// The size of a level's vectors.
+#[derive(Default)]
+pub(in crate::kernel) struct VectorSize {
+    /// [`Simd::LANES`]
+    pub lanes: usize,
+    /// [`Simd::WORD`]
+    pub word: usize,
+}
+
+impl VectorSize {
+    pub(in crate::kernel) fn of(level: Level) -> Self {
+        run_words(level, Self::default())
+    }
+}
+
+impl Kernel for VectorSize {
+    type Output = Self;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Self {
+        Self { lanes: S::LANES, word: S::WORD }
+    }
+}
