@@ -11,7 +11,7 @@ mod workload;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cognate::collection::{Content, DocId, Document, Model, Options, Store};
+use cognate::collection::{Content, DocId, Document, Model, Options, Settings, Store};
 use cognate::index;
 use cognate::kernel::embedding::Embedding;
 use serde_json::json;
@@ -36,7 +36,7 @@ fn main() -> Result<()> {
             ..Options::default()
         };
         let store = Store::open(options.clone())?;
-        let collection = store.create("c", MODEL)?;
+        let collection = store.create("c", MODEL, Settings::default())?;
         let begun = Instant::now();
         for first in (0..n).step_by(BATCH) {
             collection.commit((first..n.min(first + BATCH)).map(document).collect::<Result<_>>()?)?;
@@ -68,6 +68,6 @@ fn document(n: usize) -> Result<Document> {
     Ok(Document {
         id: DocId::new(&format!("document-{n:07}")).ok_or("an id must not be empty")?,
         content: Arc::new(Content::new(text, metadata.as_object())),
-        embedding: Embedding::normalized(values)?,
+        vectors: Embedding::normalized(values)?.into(),
     })
 }

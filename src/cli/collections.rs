@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use super::connection::Connection;
 use super::json;
+use super::passages::Sizes;
 use super::stderr::say;
 use super::table::{self, Align, Table};
 use crate::client::Client;
@@ -33,6 +34,11 @@ enum Action {
         /// Names: letters, digits, - _ and .
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        #[command(flatten)]
+        sizes: Sizes,
+        /// Cut the end of a long text, instead of making passages of it
+        #[arg(long, conflicts_with_all = ["passage_tokens", "overlap_tokens"])]
+        no_passages: bool,
     },
     /// Delete collections with all their documents
     Delete {
@@ -81,9 +87,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (connection, client, json) = (&args.connection, args.connection.open().await?, args.connection.json);
     match args.action.unwrap_or(Action::List) {
         Action::List => print(&list(&client).await?, json)?,
-        Action::Create { names } => {
+        Action::Create { names, sizes, no_passages } => {
+            let off = pb::Passages { enabled: Some(false), ..pb::Passages::default() };
+            let passages = Some(if no_passages { off } else { sizes.wire() });
             for name in names {
-                let created = client.create_collection(pb::CreateCollectionRequest { name }).await?.collection;
+                let request = pb::CreateCollectionRequest { name, passages };
+                let created = client.create_collection(request).await?.collection;
                 print(created.as_slice(), json)?;
             }
         }
@@ -192,12 +201,16 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
         for collection in collections {
+            let pb::Passages { enabled, max_tokens, overlap_tokens } = collection.passages.unwrap_or_default();
             let line = json!({
                 "name": collection.name, "documents": collection.documents, "dimensions": collection.dimensions,
                 "model_fingerprint": collection.model_fingerprint, "bytes": collection.bytes,
                 "unindexed": collection.unindexed, "index_file_bytes": collection.index_file_bytes,
                 "ef_search": collection.ef_search, "recall": collection.recall,
-                "recall_queries": collection.recall_queries,
+                "recall_queries": collection.recall_queries, "passage_count": collection.passage_count,
+                "passages": {
+                    "enabled": enabled.unwrap_or_default(), "max_tokens": max_tokens, "overlap_tokens": overlap_tokens,
+                },
             });
             writeln!(out, "{line}")?;
         }
@@ -209,6 +222,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
     let mut table = Table::new([
         ("name", Align::Left),
         ("documents", Align::Right),
+        ("passages", Align::Right),
         ("dimensions", Align::Right),
         ("memory", Align::Right),
         ("recall", Align::Right),
@@ -218,6 +232,10 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
         table.row([
             table::clean(&collection.name),
             table::count(collection.documents),
+            match collection.passages.is_some_and(|passages| passages.enabled == Some(true)) {
+                true => table::count(collection.passage_count),
+                false => "off".to_owned(),
+            },
             collection.dimensions.to_string(),
             table::bytes(collection.bytes),
             collection.recall.map_or("-".to_owned(), |recall| format!("{recall:.3}")),

@@ -112,7 +112,7 @@ async fn upload(client: &Client) -> anyhow::Result<()> {
         id: word.id,
         text: word.text,
         metadata: Some(metadata::from_json(&word.metadata)),
-        vector: None,
+        ..pb::Document::default()
     });
     let begun = Instant::now();
     let done = client.upload(COLLECTION, stream::iter(documents), |now| bar.set_position(now.so_far.committed)).await;

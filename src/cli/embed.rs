@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::json;
 use super::new_file::NewFile;
 use super::npy::{Element, Npy};
+use super::passages::Sizes;
 use super::stderr::say;
 use super::texts::{self, Feed, Given, Text};
 use crate::client::item_error;
@@ -48,6 +49,11 @@ pub struct Args {
     /// Report an error for a text that is too long for the model, instead of cutting it
     #[arg(long)]
     reject_truncation: bool,
+    /// Print a vector for each passage of a long text, instead of cutting it; JSON lines only
+    #[arg(long, conflicts_with = "reject_truncation")]
+    passages: bool,
+    #[command(flatten)]
+    sizes: Sizes,
     #[command(flatten)]
     connection: Connection,
 }
@@ -95,6 +101,9 @@ enum InputTypeArg {
 
 /// Runs the command. Exit code 0 if every text has a vector, 1 if not.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    if let (false, Some(flag)) = (args.passages, args.sizes.given()) {
+        bail!("{flag} has no effect without --passages: add that, or leave {flag} out");
+    }
     let client = args.connection.open().await?;
     let info = client.info(pb::InfoRequest {}).await?;
     let limits = info.limits.unwrap_or_default();
@@ -109,8 +118,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         normalize: Some(!args.no_normalize),
         dimensions: args.dimensions,
-        truncation: if args.reject_truncation { pb::Truncation::Reject } else { pb::Truncation::End }.into(),
+        truncation: match args.reject_truncation {
+            true => pb::Truncation::Reject.into(),
+            false => pb::Truncation::Unspecified.into(),
+        },
         format: args.format.wire().into(),
+        passages: args.passages.then(|| args.sizes.wire()),
     };
     let texts = args.given.texts(&limits)?;
     let failure = texts.failure();
@@ -150,6 +163,11 @@ impl Sink {
                 if args.format == FormatArg::Int8 {
                     bail!("int8 vectors have a scale each, which a .npy file cannot store: write JSON lines");
                 }
+                if args.passages {
+                    bail!(
+                        "a .npy file has one row for each text, and a text may have several passages: write JSON lines"
+                    );
+                }
                 let file = NewFile::create(path)?;
                 if file.is_stream() {
                     bail!("{} must be a regular file: an array's header is written last", path.display());
@@ -183,6 +201,13 @@ impl Sink {
     }
 
     fn write(&mut self, text: &str, result: pb::EmbedResult) -> anyhow::Result<()> {
+        if !result.passages.is_empty() {
+            let passages = result.passages.iter().map(json::passage).collect::<anyhow::Result<Vec<_>>>()?;
+            let line = json!({
+                "text": text, "tokens": result.tokens, "tokens_total": result.tokens_total, "passages": passages,
+            });
+            return Ok(self.write_line(&line)?);
+        }
         let vector = match result.result.context("the server answered a text with neither vector nor error")? {
             Embedded::Error(status) => return self.write_error(Some(text), &item_error(&status)),
             Embedded::Vector(vector) => vector,

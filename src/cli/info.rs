@@ -51,7 +51,7 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "max_resident_bytes": limits.max_resident_bytes,
             "max_collection_fields": limits.max_collection_fields,
             "max_filter_conditions": limits.max_filter_conditions,
-            "max_filter_values": limits.max_filter_values,
+            "max_filter_values": limits.max_filter_values, "max_passages": limits.max_passages,
         },
         "storage": {
             "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
@@ -112,6 +112,7 @@ fn table(info: &InfoResponse) -> Table {
         ("a text", table::bytes(limits.max_text_bytes)),
         ("a message", table::bytes(limits.max_message_bytes)),
         ("an id or a name", table::bytes(limits.max_id_bytes.into())),
+        ("passages of a text", table::count(limits.max_passages.into())),
         ("a document's metadata", table::bytes(limits.max_metadata_bytes)),
         ("k", table::count(limits.max_k.into())),
         ("queries times k", table::count(limits.max_hits.into())),

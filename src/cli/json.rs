@@ -5,15 +5,37 @@ use serde_json::{Map, Value, json};
 
 use crate::wire::metadata;
 use crate::wire::vector::{self, Values};
-use crate::wire::{Document, Vector};
+use crate::wire::{Document, Passage, Vector};
 
-/// A document as `{"id", "text", "metadata", "vector"}`; the last two only if present.
+/// A document as `{"id", "text", "metadata", "vector", "passages"}`; the last three only if present.
 pub fn document(document: &Document) -> anyhow::Result<Value> {
     let mut fields = Map::new();
     fields.insert("id".into(), document.id.clone().into());
     fields.insert("text".into(), document.text.clone().into());
     add_metadata(&mut fields, document.metadata.as_ref())?;
     add_vector(&mut fields, document.vector.as_ref())?;
+    if !document.passages.is_empty() {
+        let passages = document.passages.iter().map(passage).collect::<anyhow::Result<_>>()?;
+        fields.insert("passages".into(), Value::Array(passages));
+    }
+    Ok(Value::Object(fields))
+}
+
+/// A passage as `{"start", "end", "score", "text", "vector", "scale"}`; the last four only if present.
+pub fn passage(passage: &Passage) -> anyhow::Result<Value> {
+    let mut fields = Map::new();
+    fields.insert("start".into(), passage.start.into());
+    fields.insert("end".into(), passage.end.into());
+    if passage.score != 0.0 {
+        fields.insert("score".into(), number(passage.score));
+    }
+    if !passage.text.is_empty() {
+        fields.insert("text".into(), passage.text.clone().into());
+    }
+    add_vector(&mut fields, passage.vector.as_ref())?;
+    if let Some(vector) = passage.vector.as_ref().filter(|vector| vector.scale != 0.0) {
+        fields.insert("scale".into(), number(vector.scale));
+    }
     Ok(Value::Object(fields))
 }
 
@@ -82,10 +104,17 @@ mod tests {
             text: "text \"quoted\"\nand more".into(),
             metadata: Some(metadata::from_json(metadata.as_object().unwrap())),
             vector: Some(Vector { values: vec![0.1, -1e-7, 3.0], ..Default::default() }),
+            passages: Vec::new(),
         };
-        let printed = document(&original).unwrap().to_string();
-        let options = Options::new(Format::Jsonl, "f");
-        let record = read(printed.as_bytes(), &options).unwrap().next().unwrap().unwrap();
-        assert_eq!(record.document, Ok(original));
+        let passage =
+            |start, end, vector: &Option<Vector>| Passage { start, end, vector: vector.clone(), ..Default::default() };
+        let passages = vec![passage(0, 4, &original.vector), passage(5, 22, &original.vector)];
+        let of_passages = Document { vector: None, passages, ..original.clone() };
+        for original in [original, of_passages] {
+            let printed = document(&original).unwrap().to_string();
+            let options = Options::new(Format::Jsonl, "f");
+            let record = read(printed.as_bytes(), &options).unwrap().next().unwrap().unwrap();
+            assert_eq!(record.document, Ok(original));
+        }
     }
 }

@@ -20,6 +20,7 @@ mod json;
 mod model;
 mod new_file;
 mod npy;
+mod passages;
 mod progress;
 mod rerank;
 mod restore;

@@ -13,6 +13,7 @@ use super::conditions;
 use super::connection::Connection;
 use super::input;
 use super::json;
+use super::passages;
 use super::table::{self, Align, Table};
 use crate::client::reader::is_json_object;
 use crate::client::{Client, item_error};
@@ -73,6 +74,9 @@ pub struct Args {
     /// Most hits of one group [default: 1]
     #[arg(long, requires = "group_by", value_name = "N")]
     group_size: Option<u32>,
+    /// Show this many of the nearest passages of each hit [default: 1]
+    #[arg(long, value_name = "N", conflicts_with_all = ["candidate", "candidates"])]
+    passages: Option<u32>,
     /// Show each hit's metadata
     #[arg(long, conflicts_with_all = ["candidate", "candidates"])]
     with_metadata: bool,
@@ -103,6 +107,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         diversity: args.diversity,
         group_by: args.group_by.clone().unwrap_or_default(),
         group_size: args.group_size.unwrap_or_default(),
+        passages_per_document: args.passages.unwrap_or_default(),
+        // The texts of the hits have them.
+        with_passage_text: false,
         queries: Vec::new(),
     };
     let mut queries = Queries::new(&args, &client).await?;
@@ -210,6 +217,13 @@ fn print_json(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult) 
             fields.insert("group".into(), metadata::value_to_json(group)?);
         }
         fields.insert("text".into(), hit.text.clone().into());
+        if let Some(passage) = &hit.passage {
+            fields.insert("passage".into(), json::passage(passage)?);
+        }
+        if !hit.passages.is_empty() {
+            let passages = hit.passages.iter().map(json::passage).collect::<anyhow::Result<_>>()?;
+            fields.insert("passages".into(), Value::Array(passages));
+        }
         json::add_metadata(&mut fields, hit.metadata.as_ref())?;
         json::add_vector(&mut fields, hit.vector.as_ref())?;
         writeln!(out, "{}", Value::Object(fields))?;
@@ -227,7 +241,8 @@ fn print_table(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult)
     Ok(writeln!(out)?)
 }
 
-/// Hits as rows: score, bar, group if there is one, id or position, text and metadata.
+/// Hits as rows: score, bar, group if there is one, id or position, text with the passage that matched, and metadata.
+/// Further passages of a hit have rows without an id.
 pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
     let grouped = hits.iter().any(|hit| hit.group.is_some());
     let mut columns = vec![("score", Align::Right), ("", Align::Left), ("id", Align::Left), ("text", Align::Left)];
@@ -237,7 +252,7 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
     let mut table = Table::new(columns);
     for hit in hits {
         let id = hit.candidate.map_or_else(|| table::clean(&hit.id), |position| format!("#{position}"));
-        let mut text = table::clean(&hit.text);
+        let mut text = passages::marked(hit);
         if let Some(metadata) = &hit.metadata {
             let metadata = table::clean(&Value::Object(metadata::to_json(metadata)?).to_string());
             text = format!("{text}  {}", style(metadata).dim());
@@ -247,6 +262,14 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
             row.insert(2, group(hit)?);
         }
         table.row(row);
+        for passage in &hit.passages {
+            let (score, text) = (passage.score, passages::text(hit, passage));
+            let mut row = vec![table::score(score), table::score_bar(score), String::new(), text];
+            if grouped {
+                row.insert(2, String::new());
+            }
+            table.row(row);
+        }
     }
     Ok(table)
 }

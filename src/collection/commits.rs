@@ -9,6 +9,7 @@
 //! Invariants: operations take effect in the order in which they began to wait. An answer comes after the fsync,
 //! and when searches find the documents. A refused operation leaves nothing behind and fails no other.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +19,12 @@ use super::commit_queue::{After, Asker, CommitError, Done, Operation, QueuedOper
 use super::disk::{Change, Put, Record};
 use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
-use super::documents::Documents;
+use super::documents::{Documents, Entry};
 use super::filter::Filter;
 use super::matching::Matching;
 use super::metadata::Metadata;
-use super::single::Collection;
+use super::passages::{Span, Vectors};
+use super::single::{Changed, Collection};
 use crate::compute::stop::Stop;
 
 /// The combined effect of several operations on the collection.
@@ -118,14 +120,19 @@ impl Collection {
         let is_update = matches!(operation, Operation::Update(_));
         let (after, done) = self.effect(operation, matching, &here, draft);
         // An update exchanges contents; all else of its documents stays.
-        let usage = |(id, content): (&DocId, &Arc<Content>)| match is_update {
+        let usage = |id: &DocId, content: &Arc<Content>, n_passages| match is_update {
             true => Usage { documents: 0, bytes: content.bytes() },
-            false => self.cost(id, content),
+            false => self.cost(id, content, n_passages),
         };
-        let freed: Usage = after.keys().filter_map(|id| Some(usage((id, draft.content(&here, id)?)))).sum();
-        let contents = || after.iter().filter_map(|(id, after)| Some((id, after.content()?)));
-        let added = contents().map(usage).sum();
-        let reserved_bytes = contents().map(|(_, content)| here.columns_cost(content)).sum();
+        let n_passages = |id: &DocId, after: Option<&After>| match after {
+            Some(After::Stored(document)) => document.vectors.count(),
+            _ => here.by_id.get(id).map_or(1, |entry| here.n_passages(entry)),
+        };
+        let before = |id| Some(usage(id, draft.content(&here, id)?, n_passages(id, draft.after.get(id))));
+        let freed: Usage = after.keys().filter_map(before).sum();
+        let each = || after.iter().filter_map(|(id, after)| Some((id, after.content()?, n_passages(id, Some(after)))));
+        let added = each().map(|(id, content, n_passages)| usage(id, content, n_passages)).sum();
+        let reserved_bytes = each().map(|(_, content, n_passages)| here.columns_cost(content, n_passages)).sum();
         let kept_bytes = self.exports.would_keep(freed.bytes);
         let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
         self.exchange(exchange)?;
@@ -185,48 +192,64 @@ impl Collection {
         if after.is_empty() {
             return Ok(());
         }
-        let first_row = *next_row;
-        *next_row += after.len() as u64;
+        let mut changed = Vec::with_capacity(after.len());
+        for (id, after) in after {
+            let row = *next_row;
+            if let After::Stored(document) = &after {
+                *next_row += document.vectors.count() as u64;
+            }
+            changed.push(Changed { row, id, after });
+        }
         if let Some(on_disk) = &self.on_disk {
-            let changes = self.changes(on_disk.number, &self.read(), &after, first_row);
+            let changes = self.changes(on_disk.number, &self.read(), &changed);
             on_disk.disk.commit(changes)?;
         }
         let mut here = self.write();
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        let changed = (first_row..).zip(after).map(|(row, (id, after))| (row, id, after)).collect();
         self.apply(&mut here, exchange, changed);
         Ok(())
     }
 
-    /// The changes on disk. A new version gets a row number, from `first_row` on; other metadata goes into the row
-    /// that the document has.
-    fn changes(&self, number: u32, here: &Documents, after: &BTreeMap<DocId, After>, first_row: u64) -> Vec<Change> {
-        let mut changes = Vec::with_capacity(2 * after.len());
-        for (row, (id, after)) in (first_row..).zip(after) {
+    /// The changes on disk. Other metadata goes into the row that the document has.
+    fn changes(&self, number: u32, here: &Documents, changed: &[Changed]) -> Vec<Change> {
+        let mut changes = Vec::with_capacity(2 * changed.len());
+        for Changed { row, id, after } in changed {
             let old = here.by_id.get(id);
             if let After::Patched(content) = after {
-                changes.extend(
-                    old.map(|old| {
-                        Change::Replace(Put::new(number, old.row, &record(id, content, &self.row(old.slot))))
-                    }),
-                );
+                changes.extend(old.map(|old| Change::Replace(self.patched(number, here, (id, old), content))));
                 continue;
             }
             changes.extend(old.map(|old| Change::Remove { collection: number, row: old.row }));
-            if let After::Stored(document) = after {
-                let record = record(id, &document.content, document.embedding.values());
-                changes.push(Change::Put(Put::new(number, row, &record)));
+            if let After::Stored(Document { content, vectors, .. }) = after {
+                let (vectors, spans) = match vectors {
+                    Vectors::Whole(embedding) => (Cow::Borrowed(embedding.values()), Vec::new()),
+                    Vectors::Passages(passages) => {
+                        let floats = passages.iter().flat_map(|(_, embedding)| embedding.values()).copied();
+                        (Cow::Owned(floats.collect()), passages.iter().map(|(span, _)| *span).collect())
+                    }
+                };
+                changes.push(Change::Put(Put::new(number, *row, &record(id, content, &vectors, &spans))));
             }
         }
         changes
     }
+
+    /// The record of a document with other metadata.
+    fn patched(&self, number: u32, here: &Documents, (id, old): (&DocId, &Entry), content: &Content) -> Put {
+        let Some(passages) = here.passages(old) else {
+            return Put::new(number, old.row, &record(id, content, &self.row(old.slot), &[]));
+        };
+        let vectors: Vec<f32> = passages.iter().flat_map(|passage| self.row(passage.slot).to_vec()).collect();
+        let spans: Vec<Span> = passages.iter().map(|passage| passage.span).collect();
+        Put::new(number, old.row, &record(id, content, &vectors, &spans))
+    }
 }
 
-fn record<'d>(id: &'d DocId, content: &'d Content, vector: &'d [f32]) -> Record<'d> {
+fn record<'d>(id: &'d DocId, content: &'d Content, vectors: &'d [f32], spans: &'d [Span]) -> Record<'d> {
     let metadata = content.metadata.as_ref().map(Metadata::as_json);
-    Record { id: id.as_str(), text: &content.text, metadata, vector }
+    Record { id: id.as_str(), text: &content.text, metadata, vectors, spans }
 }
 
 fn answer(done: &Asker, result: Result<Done, CommitError>) {

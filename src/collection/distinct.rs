@@ -92,18 +92,25 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::{Collection, DocId, Model, Options, Store};
+    use super::super::{Collection, DocId, Model, Options, Settings, Store};
     use super::*;
     use crate::kernel::embedding::Embedding;
 
     fn collection(max_collection_fields: usize) -> Arc<Collection> {
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
-        Store::open(Options { max_collection_fields, ..Options::default() }).unwrap().create("c", model).unwrap()
+        Store::open(Options { max_collection_fields, ..Options::default() })
+            .unwrap()
+            .create("c", model, Settings::default())
+            .unwrap()
     }
 
     fn document(id: &str, metadata: &serde_json::Value) -> Document {
         let content = Arc::new(Content::new("", metadata.as_object()));
-        Document { id: DocId::new(id).unwrap(), content, embedding: Embedding::normalized(vec![1.0, 0.0]).unwrap() }
+        Document {
+            id: DocId::new(id).unwrap(),
+            content,
+            vectors: Embedding::normalized(vec![1.0, 0.0]).unwrap().into(),
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A document and its parts: id, content, embedding.
+//! A document and its parts: id, content, vectors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::metadata::Metadata;
-use crate::kernel::embedding::Embedding;
+use super::passages::Vectors;
 use crate::machine::allocator;
 
 /// A document's id: not empty, unique in its collection, ordered by bytes.
@@ -43,8 +43,8 @@ pub struct Document {
     pub id: DocId,
     /// Its content.
     pub content: Arc<Content>,
-    /// The vector that searches compare with.
-    pub embedding: Embedding,
+    /// The vectors that searches compare with.
+    pub vectors: Vectors,
 }
 
 /// Text and metadata of a document. Readers share it, so a search copies no text while it holds the lock.

@@ -1,10 +1,14 @@
 //! The documents of a collection: by id, by position in the index, and by metadata.
 //!
-//! Invariant: the three agree. Each document in the map by id has its position in the list and in the columns, and
+//! A document has a position for each of its passages. Its metadata is in the columns at each of them, so that the
+//! positions that match a filter are those that a search may find. The first one stands for the document where
+//! documents are counted.
+//!
+//! Invariant: the three agree. Each document in the map by id has its positions in the list and in the columns, and
 //! nothing else is there. Each change of a position is noted for filters that were evaluated before it. Vectors,
 //! budgets and locks are left to `Collection`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +22,7 @@ use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
+use super::passages::LocatedPassage;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::Slot;
 
@@ -27,6 +32,10 @@ pub(super) struct Documents {
     pub by_id: BTreeMap<DocId, Entry>,
     /// The document at each position of the index.
     by_position: Vec<Option<(Slot, DocId)>>,
+    /// The passages of the documents that have several, by the position of the first.
+    passages: HashMap<u32, Arc<[LocatedPassage]>>,
+    /// The positions of all passages but the first of each document.
+    further: RoaringBitmap,
     columns: Columns,
     changes: Changes,
     /// The usage of the documents here and their columns, as the budgets count it.
@@ -36,8 +45,10 @@ pub(super) struct Documents {
 
 /// A document.
 pub(super) struct Entry {
+    /// The slot of its vector; of its first passage, if there are several.
     pub slot: Slot,
-    /// Row number on disk. A document that is replaced gets another one; updated metadata keeps it.
+    /// The first row number on disk; there is one for each passage. A document that is replaced gets others; updated
+    /// metadata keeps them.
     pub row: u64,
     pub content: Arc<Content>,
 }
@@ -46,6 +57,7 @@ pub(super) struct Entry {
 #[derive(Default)]
 pub(super) struct Counts {
     documents: AtomicUsize,
+    passages: AtomicUsize,
     bytes: AtomicUsize,
 }
 
@@ -65,7 +77,7 @@ impl Documents {
         &self.changes
     }
 
-    /// Positions of all documents.
+    /// Positions of all passages.
     pub fn all(&self) -> &RoaringBitmap {
         self.columns.all()
     }
@@ -97,21 +109,42 @@ impl Documents {
     }
 
     /// Upper bound on the bytes that the columns grow by when a document with this content is added.
-    pub fn columns_cost(&self, content: &Content) -> usize {
+    pub fn columns_cost(&self, content: &Content, n_passages: usize) -> usize {
         match content.fields() {
-            Some(fields) => self.columns.cost_of(Some(&fields)),
+            Some(fields) => self.columns.cost_of(Some(&fields)) * n_passages,
             None => 0,
         }
     }
 
-    /// Of some positions one for each document. All that counts documents goes through here.
+    /// Of some positions one for each document: all positions of a document must be there, or none.
     pub fn one_each(&self, positions: RoaringBitmap) -> RoaringBitmap {
-        positions
+        positions - &self.further
     }
 
-    /// Ids of the documents at some positions.
+    /// Ids of the documents at some positions, each once: all positions of a document must be there, or none.
     pub fn ids(&self, positions: &RoaringBitmap) -> impl Iterator<Item = &DocId> {
-        positions.iter().filter_map(|position| self.by_position.get(position as usize)?.as_ref()).map(|(_, id)| id)
+        let first = positions.iter().filter(|position| !self.further.contains(*position));
+        first.filter_map(|position| self.by_position.get(position as usize)?.as_ref()).map(|(_, id)| id)
+    }
+
+    /// Number of the documents at some positions.
+    pub fn count(&self, positions: &RoaringBitmap) -> usize {
+        positions.difference_len(&self.further) as usize
+    }
+
+    /// The passages of a document, if it has several.
+    pub fn passages(&self, entry: &Entry) -> Option<&Arc<[LocatedPassage]>> {
+        self.passages.get(&entry.slot.index())
+    }
+
+    /// Number of the document's passages.
+    pub fn n_passages(&self, entry: &Entry) -> usize {
+        self.passages(entry).map_or(1, |passages| passages.len())
+    }
+
+    /// Number of all passages.
+    pub fn all_passages(&self) -> usize {
+        self.by_id.len() + self.further.len() as usize
     }
 
     /// The document of a slot; `None`: the slot was removed.
@@ -125,39 +158,62 @@ impl Documents {
         self.columns.bytes()
     }
 
-    /// Inserts a document. Returns the slot of the version that it replaces.
-    pub fn put(&mut self, id: DocId, entry: Entry) -> Option<Slot> {
-        let at = entry.slot.index() as usize;
-        if self.by_position.len() <= at {
-            self.by_position.resize(at + 1, None);
+    /// Inserts a document, with its passages if it has several. Adds the slots of the version that it replaces to
+    /// `gone`.
+    pub fn put(&mut self, id: DocId, entry: Entry, passages: Vec<LocatedPassage>, gone: &mut Vec<Slot>) {
+        let fields = entry.content.fields();
+        let further = passages.iter().skip(1).map(|passage| passage.slot);
+        for slot in std::iter::once(entry.slot).chain(further.clone()) {
+            let at = slot.index() as usize;
+            if self.by_position.len() <= at {
+                self.by_position.resize(at + 1, None);
+            }
+            self.by_position[at] = Some((slot, id.clone()));
+            self.columns.insert(slot.index(), fields.as_ref());
+            self.changes.note(slot.index());
         }
-        self.by_position[at] = Some((entry.slot, id.clone()));
-        self.columns.insert(entry.slot.index(), entry.content.fields().as_ref());
-        self.changes.note(entry.slot.index());
-        self.by_id.insert(id, entry).map(|old| self.vacate(&old))
+        self.further.extend(further.map(Slot::index));
+        let first = entry.slot.index();
+        if let Some(old) = self.by_id.insert(id, entry) {
+            self.vacate(&old, gone);
+        }
+        if !passages.is_empty() {
+            self.passages.insert(first, passages.into());
+        }
     }
 
-    /// Removes a document. Returns its slot.
-    pub fn remove(&mut self, id: &DocId) -> Option<Slot> {
-        self.by_id.remove(id).map(|old| self.vacate(&old))
+    /// Removes a document. Adds its slots to `gone`.
+    pub fn remove(&mut self, id: &DocId, gone: &mut Vec<Slot>) {
+        if let Some(old) = self.by_id.remove(id) {
+            self.vacate(&old, gone);
+        }
     }
 
-    /// Gives a document other metadata. It keeps its slot and its row.
+    /// Gives a document other metadata. It keeps its slots and its rows.
     pub fn patch(&mut self, id: &DocId, content: Arc<Content>) {
         let Some(entry) = self.by_id.get_mut(id) else { return };
-        let position = entry.slot.index();
         let before = std::mem::replace(&mut entry.content, content);
-        self.columns.remove(position, before.fields().as_ref());
-        self.columns.insert(position, entry.content.fields().as_ref());
-        self.changes.note(position);
+        let (before, after, first) = (before.fields(), entry.content.fields(), entry.slot.index());
+        let further = self.passages.get(&first).into_iter().flat_map(|passages| passages.iter().skip(1));
+        for position in std::iter::once(first).chain(further.map(|passage| passage.slot.index())) {
+            self.columns.remove(position, before.as_ref());
+            self.columns.insert(position, after.as_ref());
+            self.changes.note(position);
+        }
     }
 
-    /// Frees the position of a version that is no longer in the map by id. Returns its slot.
-    fn vacate(&mut self, entry: &Entry) -> Slot {
-        self.by_position[entry.slot.index() as usize] = None;
-        self.columns.remove(entry.slot.index(), entry.content.fields().as_ref());
-        self.changes.note(entry.slot.index());
-        entry.slot
+    /// Frees the positions of a version that is no longer in the map by id.
+    fn vacate(&mut self, entry: &Entry, gone: &mut Vec<Slot>) {
+        let passages = self.passages.remove(&entry.slot.index());
+        let further = passages.iter().flat_map(|passages| passages.iter().skip(1)).map(|passage| passage.slot);
+        let fields = entry.content.fields();
+        for slot in std::iter::once(entry.slot).chain(further) {
+            self.by_position[slot.index() as usize] = None;
+            self.further.remove(slot.index());
+            self.columns.remove(slot.index(), fields.as_ref());
+            self.changes.note(slot.index());
+            gone.push(slot);
+        }
     }
 }
 
@@ -179,13 +235,19 @@ impl Counts {
         self.documents.load(Ordering::Relaxed)
     }
 
+    /// Number of their passages.
+    pub fn passages(&self) -> usize {
+        self.passages.load(Ordering::Relaxed)
+    }
+
     /// Bytes of the documents, as the budgets count them.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Copies the current usage.
-    pub fn note(&self, used: Usage) {
+    pub fn note(&self, used: Usage, passages: usize) {
+        self.passages.store(passages, Ordering::Relaxed);
         self.documents.store(used.documents, Ordering::Relaxed);
         self.bytes.store(used.bytes, Ordering::Relaxed);
     }

@@ -42,7 +42,8 @@ impl Collection {
             matching.catch_up(&here, stop)?;
         }
         let documents = self.listed(&here, matching.as_ref().map(Matching::positions));
-        let kept = self.exports.open(documents.capacity() * size_of::<Listed>())?;
+        let passages: usize = documents.iter().map(|listed| listed.vectors.bytes()).sum();
+        let kept = self.exports.open(documents.capacity() * size_of::<Listed>() + passages)?;
         Ok(Export { documents: documents.into_iter(), _kept: kept })
     }
 }
@@ -52,18 +53,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::open_exports::MOST_OPEN;
-    use super::super::{Content, DocId, Document, Model, Options, Patch, Quota, Store, Usage};
+    use super::super::{Content, DocId, Document, Model, Options, Patch, Quota, Settings, Store, Usage};
     use super::*;
     use crate::kernel::embedding::Embedding;
 
     fn collection(store: &Store) -> Arc<Collection> {
-        store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap()
+        store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default()).unwrap()
     }
 
     fn document(id: &str) -> Document {
         let content = Content::new("text ".repeat(2_000), None);
         let embedding = Embedding::normalized(vec![1.0, 0.0]).unwrap();
-        Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
+        Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: embedding.into() }
     }
 
     fn store(bytes: usize) -> Store {
@@ -86,7 +87,7 @@ mod tests {
         assert!(store.used().bytes >= empty + full, "the other one still holds it");
         collection.commit(vec![document("b")]).unwrap();
         assert!(store.used().bytes >= empty + full + full / 2, "a replaced document is held too");
-        assert_eq!(earlier.map(|(id, _, _)| id.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(earlier.map(|listed| listed.id.to_string()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(store.used().bytes, empty + full / 2);
     }
 

@@ -11,22 +11,41 @@ use roaring::RoaringBitmap;
 use super::document::{Content, DocId};
 use super::documents::{Documents, Entry};
 use super::filter::Filter;
+use super::passages::{LocatedPassage, StoredVectors};
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
-use crate::index::Vector;
 
 /// Below 1 match in 16 documents, the matches are sorted by id; above, all documents are scanned in id order.
 const SELECTIVE: usize = 16;
 
-/// A document with its id, content and unit vector.
-pub type Listed = (DocId, Arc<Content>, Vector);
+/// A document that is listed.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The id.
+    pub id: DocId,
+    /// The content.
+    pub content: Arc<Content>,
+    /// The unit vectors.
+    pub vectors: StoredVectors,
+}
 
 impl Collection {
-    /// Content and vector of a document.
-    pub fn get(&self, id: &DocId) -> Option<(Arc<Content>, Vector)> {
+    /// Content and vectors of a document.
+    pub fn get(&self, id: &DocId) -> Option<Listed> {
         let here = self.read();
         let entry = here.by_id.get(id)?;
-        Some((Arc::clone(&entry.content), self.row(entry.slot)))
+        Some(self.listed_one(&here, (id, entry)))
+    }
+
+    fn listed_one(&self, here: &Documents, (id, entry): (&DocId, &Entry)) -> Listed {
+        let vectors = match here.passages(entry) {
+            None => StoredVectors::Whole(self.row(entry.slot)),
+            Some(passages) => {
+                let vector = |passage: &LocatedPassage| (passage.span, self.row(passage.slot));
+                StoredVectors::Passages(passages.iter().map(vector).collect())
+            }
+        };
+        Listed { id: id.clone(), content: Arc::clone(&entry.content), vectors }
     }
 
     /// The first `limit` documents that match, in id order, starting after the id `after`.
@@ -43,13 +62,13 @@ impl Collection {
             matching.catch_up(&here, stop)?;
         }
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let listed = |(id, entry): (&DocId, &Entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot));
+        let listed = |one| self.listed_one(&here, one);
         let all = here.by_id.range((from, Bound::Unbounded));
         Ok(match matching {
             None => all.take(limit).map(listed).collect(),
             Some(matching) => {
                 let among = matching.positions();
-                if among.len() as usize * SELECTIVE < here.by_id.len() {
+                if here.count(among) * SELECTIVE < here.by_id.len() {
                     let mut ids: Vec<&DocId> =
                         here.ids(among).filter(|id| after.is_none_or(|after| *id > after)).collect();
                     ids.sort_unstable();
@@ -63,11 +82,11 @@ impl Collection {
 
     /// All documents, or those at some positions, in id order.
     pub(super) fn listed(&self, here: &Documents, among: Option<&RoaringBitmap>) -> Vec<Listed> {
-        let size = among.map_or(here.by_id.len(), |among| among.len() as usize);
+        let size = among.map_or(here.by_id.len(), |among| here.count(among));
         let mut listed = Vec::with_capacity(size);
         let is_wanted = |entry: &Entry| among.is_none_or(|among| among.contains(entry.slot.index()));
         let matching = here.by_id.iter().filter(|(_, entry)| is_wanted(entry));
-        listed.extend(matching.map(|(id, entry)| (id.clone(), Arc::clone(&entry.content), self.row(entry.slot))));
+        listed.extend(matching.map(|one| self.listed_one(here, one)));
         listed
     }
 }

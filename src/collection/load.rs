@@ -11,7 +11,8 @@ use super::commit_queue::After;
 use super::disk::{self, ReadError, Record, Snapshot, StoredCollection};
 use super::document::{Content, DocId, Document};
 use super::metadata::Metadata;
-use super::single::Collection;
+use super::passages::{NotPassages, Vectors};
+use super::single::{Changed, Collection};
 use crate::kernel::embedding::Embedding;
 
 /// Documents that are added to the index together.
@@ -74,10 +75,14 @@ pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Sn
 }
 
 fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), OpenError> {
-    let added: Usage = documents.iter().map(|(_, d)| collection.cost(&d.id, &d.content)).sum();
+    let added: Usage = documents.iter().map(|(_, document)| collection.cost_of(document)).sum();
     let exchange = Exchange { added, ..Exchange::default() };
     collection.exchange(exchange).map_err(OpenError::Full)?;
-    let changed = documents.into_iter().map(|(row, d)| (row, d.id.clone(), After::Stored(d))).collect();
+    let changed = |(row, document): (u64, Document)| {
+        let id = document.id.clone();
+        Changed { row, id, after: After::Stored(document) }
+    };
+    let changed = documents.into_iter().map(changed).collect();
     // The columns' bytes are known only afterwards. If they exceed the limit, the next batch is refused.
     collection.apply(&mut collection.write(), exchange, changed);
     Ok(())
@@ -91,6 +96,17 @@ fn document(record: &Record<'_>) -> Result<Document, &'static str> {
     Ok(Document {
         id: DocId::new(record.id).ok_or("its id is empty")?,
         content: Arc::new(Content { text: record.text.into(), metadata }),
-        embedding: Embedding::restored(record.vector.to_vec()).ok_or("its vector is not of length 1")?,
+        vectors: vectors(record)?,
     })
+}
+
+fn vectors(record: &Record<'_>) -> Result<Vectors, &'static str> {
+    let restored = |values: &[f32]| Embedding::restored(values.to_vec()).ok_or("its vector is not of length 1");
+    if record.spans.is_empty() {
+        return restored(record.vectors).map(Vectors::Whole);
+    }
+    let each = record.vectors.chunks_exact(record.vectors.len() / record.spans.len());
+    let passages = record.spans.iter().zip(each).map(|(span, values)| Ok((*span, restored(values)?)));
+    Vectors::of_passages(record.text, passages.collect::<Result<_, &'static str>>()?)
+        .map_err(|_: NotPassages| "its passages are not parts of its text")
 }

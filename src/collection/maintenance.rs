@@ -159,13 +159,15 @@ fn audit_one(all: &[Arc<Collection>], turn: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Model, Options, Store};
+    use super::super::{Model, Options, Settings, Store};
     use super::*;
 
     #[test]
     fn a_panic_ends_a_turn_and_neither_the_thread_nor_the_collection() {
         let store = Store::open(Options::default()).unwrap();
-        let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap();
+        let collection = store
+            .create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default())
+            .unwrap();
         let panics = |collection: &Collection| {
             let _held = collection.write();
             panic!("as a mistake would have it")

@@ -115,13 +115,13 @@ mod tests {
 
     use super::super::changes::REMEMBERED;
     use super::super::filter::text;
-    use super::super::{Content, DocId, Document, Model, Options, Store};
+    use super::super::{Content, DocId, Document, Model, Options, Settings, Store};
     use super::*;
     use crate::kernel::embedding::Embedding;
 
     fn collection() -> Arc<Collection> {
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
-        Store::open(Options::default()).unwrap().create("c", model).unwrap()
+        Store::open(Options::default()).unwrap().create("c", model, Settings::default()).unwrap()
     }
 
     fn put(collection: &Collection, changes: &[(u8, u8)]) {
@@ -129,7 +129,7 @@ mod tests {
             let metadata = json!({ "year": year }).as_object().cloned();
             let embedding = Embedding::normalized(vec![1.0, f32::from(id)]).unwrap();
             let content = Arc::new(Content::new("", metadata.as_ref()));
-            Document { id: DocId::new(&id.to_string()).unwrap(), content, embedding }
+            Document { id: DocId::new(&id.to_string()).unwrap(), content, vectors: embedding.into() }
         };
         collection.commit(changes.iter().map(document).collect()).unwrap();
     }

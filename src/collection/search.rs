@@ -1,7 +1,8 @@
 //! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
 //! The index answers "the nearest `n` among these positions". This module adds ids (which decide between equal
-//! scores), groups, and diverse hits.
+//! scores), groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if some of
+//! a document were found, all of them are compared.
 //!
 //! The index is searched without a lock, so commits do not wait for a search. A short lock then names the hits. If
 //! a document among the hits or the candidates has left its position meanwhile, the search is repeated. After
@@ -14,7 +15,8 @@
 mod tests;
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
@@ -25,9 +27,11 @@ use super::documents::Documents;
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
 use super::matching::Matching;
+use super::passages::{LocatedPassage, Span};
 use super::single::Collection;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
+use crate::kernel::dot;
 use crate::kernel::embedding::Embedding;
 
 /// Parameters of a search.
@@ -45,12 +49,14 @@ pub struct Search {
     pub groups: Option<Groups>,
     /// Demand for hits that differ from each other; `None`: order by score alone.
     pub diversity: Option<Diversity>,
+    /// The most passages that a hit tells of, the nearest one included.
+    pub passages: NonZeroUsize,
 }
 
 impl Search {
     /// A search for the `k` nearest of all documents.
     pub fn nearest(k: usize, effort: Effort) -> Self {
-        Self { k, effort, filter: None, min_score: None, groups: None, diversity: None }
+        Self { k, effort, filter: None, min_score: None, groups: None, diversity: None, passages: NonZeroUsize::MIN }
     }
 }
 
@@ -61,10 +67,14 @@ pub struct Hit {
     pub id: DocId,
     /// The content.
     pub content: Arc<Content>,
-    /// Cosine similarity to the query.
+    /// Cosine similarity to the query, of the nearest passage.
     pub score: f32,
-    /// The unit vector, `[dimensions]`.
+    /// The unit vector of that passage, `[dimensions]`.
     pub vector: Vector,
+    /// The nearest passage; `None`: the document is one passage.
+    pub passage: Option<Span>,
+    /// The next nearest passages with their scores, at most [`Search::passages`] less one.
+    pub others: Vec<(Span, f32)>,
 }
 
 /// State that the queries of one call share: the documents that match its filter. The first query evaluates the
@@ -86,22 +96,28 @@ impl Collection {
     /// The nearest documents: `k`, or all that match if they are fewer. Ordered by descending score, then ascending
     /// id; with [`Search::diversity`], in the order in which they are chosen.
     pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Hit> {
-        let found = self.search_in_call(query, search, &Chosen::default(), &Stop::never());
+        let found = self.search_in_call(std::slice::from_ref(query), search, &Chosen::default(), &Stop::never());
         found.expect("this flag is never raised")
     }
 
     /// Does the same as [`Collection::search`] for one of the queries of a call, until `stop` is raised. `chosen`
-    /// belongs to the call and to this `search`.
+    /// belongs to the call and to this `search`. A query of several vectors finds what is near to one of them.
     pub fn search_in_call(
         &self,
-        query: &Embedding,
+        query: &[Embedding],
         search: &Search,
         chosen: &Chosen,
         stop: &Stop,
     ) -> Result<Vec<Hit>, Stopped> {
-        let ranking = Ranking { collection: self, query: query.values(), search, chosen, stop, held: None };
-        let Some(diversity) = search.diversity else { return ranking.best(search.k) };
-        let pool = ranking.best(diversity.pool(search.k))?;
+        let n = search.diversity.map_or(search.k, |diversity| diversity.pool(search.k));
+        let best = |vector: &Embedding| {
+            Ranking { collection: self, query: vector.values(), search, chosen, stop, held: None }.best(n)
+        };
+        let pool = match query {
+            [one] => best(one)?,
+            several => merged(several.iter().map(best).collect::<Result<_, _>>()?, n, search.groups.as_ref()),
+        };
+        let Some(diversity) = search.diversity else { return Ok(pool) };
         let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score, &*found.vector)).collect();
         let order = diversity.choose(&candidates, search.k, stop)?;
         Ok(order.into_iter().map(|index| pool[index].clone()).collect())
@@ -120,9 +136,11 @@ struct Ranking<'s> {
     held: Option<&'s Documents>,
 }
 
-/// A hit with its slot.
+/// A hit with the slot of the passage that was found.
 struct LocatedHit {
     slot: Slot,
+    /// All passages of the document, if there are several.
+    passages: Option<Arc<[LocatedPassage]>>,
     hit: Hit,
 }
 
@@ -149,8 +167,14 @@ impl Ranking<'_> {
         let chosen = self.chosen()?;
         let among = chosen.as_deref().map(|chosen| Among { positions: chosen.positions(), seen: chosen.seen() });
         match &self.search.groups {
-            None => self.nearest(n, among),
-            Some(groups) => self.best_of_groups(n, groups, among),
+            None if self.collection.is_of_whole_texts() => {
+                let hits = self.nearest(n, among)?;
+                // A document of several passages came meanwhile.
+                Ok(hits.and_then(
+                    |hits| if hits.iter().any(|hit| hit.passages.is_some()) { Err(Changed) } else { Ok(hits) },
+                ))
+            }
+            groups => self.in_rounds(n, groups.as_ref(), among),
         }
     }
 
@@ -169,10 +193,11 @@ impl Ranking<'_> {
         Ok(Some(Arc::clone(chosen.insert(matching))))
     }
 
-    /// Searches in rounds, and keeps of each group as many hits as it may have. Each round excludes the hits of
-    /// earlier rounds and all documents of full groups, even if these are most of the collection. Each round asks
-    /// for twice as many as the one before; otherwise many groups that each fill a round would take as many rounds.
-    fn best_of_groups(self, n: usize, groups: &Groups, among: Option<Among<'_>>) -> Attempt<Vec<LocatedHit>> {
+    /// Searches in rounds, and keeps one hit of each document, and of each group as many as it may have. Each round
+    /// excludes the documents of earlier rounds, with all their passages, and all documents of full groups, even if
+    /// these are most of the collection. Each round asks for twice as many as the one before; otherwise many groups
+    /// that each fill a round would take as many rounds.
+    fn in_rounds(self, n: usize, groups: Option<&Groups>, among: Option<Among<'_>>) -> Attempt<Vec<LocatedHit>> {
         let mut left: Option<(RoaringBitmap, u64)> = among.map(|among| (among.positions.clone(), among.seen));
         let mut best: Vec<LocatedHit> = Vec::new();
         let mut members: BTreeMap<Scalar, usize> = BTreeMap::new();
@@ -181,10 +206,20 @@ impl Ranking<'_> {
             let among = left.as_ref().map(|(positions, seen)| Among { positions, seen: *seen });
             let Ok(round) = self.nearest(at_once, among)? else { return Ok(Err(Changed)) };
             let was_last = round.len() < at_once;
-            let seen: Vec<Slot> = round.iter().map(|hit| hit.slot).collect();
+            let mut seen: Vec<u32> = Vec::with_capacity(round.len());
+            let mut documents = HashSet::with_capacity(round.len());
             let mut full = Vec::new();
             for hit in round {
-                let Some(key) = groups.key(&hit.hit.content) else {
+                if let Some(passages) = &hit.passages {
+                    if !documents.insert(passages[0].slot) {
+                        continue;
+                    }
+                    seen.extend(passages.iter().map(|passage| passage.slot.index()));
+                } else {
+                    seen.push(hit.slot.index());
+                }
+                let Some((groups, key)) = groups.and_then(|groups| Some((groups, groups.key(&hit.hit.content)?)))
+                else {
                     best.push(hit);
                     continue;
                 };
@@ -198,24 +233,55 @@ impl Ranking<'_> {
                 }
             }
             if was_last || best.len() >= n {
-                best.sort_by(LocatedHit::best_first); // A graph may find in a later round what an earlier one missed.
-                best.truncate(n);
-                let unchanged = self.with_documents(|here| best.iter().all(|hit| hit.is_unchanged(here)));
-                return Ok(if unchanged { Ok(best) } else { Err(Changed) });
+                return self.finish(best, n);
             }
             left = Some(self.with_documents(|here| {
                 let (mut positions, moment) =
                     left.take().unwrap_or_else(|| (here.all().clone(), here.changes().total()));
-                for slot in seen {
-                    positions.remove(slot.index());
+                for position in seen {
+                    positions.remove(position);
                 }
-                for key in &full {
+                for (groups, key) in groups.iter().flat_map(|groups| full.iter().map(move |key| (groups, key))) {
                     positions -= here.in_group(groups, key);
                 }
                 (positions, moment)
             }));
             at_once = at_once.saturating_mul(2);
         }
+    }
+
+    /// The best `n` of the hits of all rounds, each by its nearest passage.
+    fn finish(self, mut best: Vec<LocatedHit>, n: usize) -> Attempt<Vec<LocatedHit>> {
+        for hit in &mut best {
+            if let Some(passages) = hit.passages.clone() {
+                self.stop.check()?;
+                let Some(()) = self.score_passages(&mut hit.hit, &passages) else { return Ok(Err(Changed)) };
+            }
+        }
+        best.sort_by(|one, other| best_first(&one.hit, &other.hit)); // A graph may find in a later round what an earlier one missed.
+        best.truncate(n);
+        let unchanged = self.with_documents(|here| best.iter().all(|hit| hit.is_unchanged(here)));
+        Ok(if unchanged { Ok(best) } else { Err(Changed) })
+    }
+
+    /// Compares all passages of a hit with the query: a graph may have found another than the nearest. `None` if the
+    /// document was removed meanwhile.
+    fn score_passages(self, hit: &mut Hit, passages: &[LocatedPassage]) -> Option<()> {
+        let scored = passages.iter().map(|passage| {
+            let vector = self.collection.index.vector(passage.slot)?;
+            Some((dot(self.query, &vector).clamp(-1.0, 1.0), passage.span, vector))
+        });
+        let mut scored = scored.collect::<Option<Vec<(f32, Span, Vector)>>>()?;
+        // The sort is stable: of equal ones the earlier passage comes first.
+        scored.sort_by(|one, other| other.0.total_cmp(&one.0));
+        let least = self.search.min_score;
+        let mut scored = scored.into_iter();
+        (hit.score, hit.passage, hit.vector) =
+            scored.next().map(|(score, span, vector)| (score, Some(span), vector))?;
+        let others = scored.take(self.search.passages.get() - 1);
+        let others = others.take_while(|(score, ..)| least.is_none_or(|least| *score >= least));
+        hit.others = others.map(|(score, span, _)| (span, score)).collect();
+        Some(())
     }
 
     /// The nearest `n` hits with enough score, of all documents or of those at some positions.
@@ -256,12 +322,14 @@ impl Ranking<'_> {
         let named = better.chain(equal.into_iter().map(|(id, slot)| Some((id, slot, last))));
         let hit = |named: Option<(&DocId, Slot, f32)>| {
             let (id, slot, score) = named?;
-            let content = Arc::clone(&here.by_id.get(id)?.content);
-            let hit = Hit { id: id.clone(), content, score, vector: self.collection.row(slot) };
-            Some(LocatedHit { slot, hit })
+            let entry = here.by_id.get(id)?;
+            let (content, passages) = (Arc::clone(&entry.content), here.passages(entry).cloned());
+            let vector = self.collection.row(slot);
+            let hit = Hit { id: id.clone(), content, score, vector, passage: None, others: Vec::new() };
+            Some(LocatedHit { slot, passages, hit })
         };
         let mut hits = named.map(hit).collect::<Option<Vec<LocatedHit>>>()?;
-        hits.sort_by(LocatedHit::best_first);
+        hits.sort_by(|one, other| best_first(&one.hit, &other.hit));
         Some(hits)
     }
 
@@ -284,9 +352,31 @@ impl LocatedHit {
         let entry = here.at(self.slot).and_then(|id| here.by_id.get(id));
         entry.is_some_and(|entry| Arc::ptr_eq(&entry.content, &self.hit.content))
     }
+}
 
-    fn best_first(&self, other: &Self) -> Ordering {
-        let (one, other) = (&self.hit, &other.hit);
-        other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))
-    }
+/// The best `n` hits of several lists, each document once, and of each group as many as it may have. Each list has the
+/// best `n` for one of the vectors of a query, by the same rules.
+fn merged(lists: Vec<Vec<Hit>>, n: usize, groups: Option<&Groups>) -> Vec<Hit> {
+    let mut all: Vec<Hit> = lists.into_iter().flatten().collect();
+    all.sort_by(best_first);
+    let mut documents = HashSet::new();
+    let mut members: BTreeMap<Scalar, usize> = BTreeMap::new();
+    all.retain(|hit| {
+        if !documents.insert(hit.id.clone()) {
+            return false;
+        }
+        let Some((groups, key)) = groups.and_then(|groups| Some((groups, groups.key(&hit.content)?))) else {
+            return true;
+        };
+        let members = members.entry(key).or_default();
+        *members += 1;
+        *members <= groups.size.get()
+    });
+    all.truncate(n);
+    all
+}
+
+/// The order of hits: descending score, then ascending id.
+fn best_first(one: &Hit, other: &Hit) -> Ordering {
+    other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))
 }

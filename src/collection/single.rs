@@ -10,11 +10,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::budget::{Budget, Exchange, Full, Quota, Usage};
 use super::commit_queue::{After, GroupCommit, OnDisk};
-use super::document::{Content, DocId};
+use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
 use super::open_exports::Exports;
+use super::passages::{LocatedPassage, PassageSizes, Span, Vectors};
 use crate::index::{self, Index, Quality, SegmentStorage, Slot, Vector};
+use crate::kernel::embedding::Embedding;
 use crate::machine::allocator;
 
 /// Bytes of a document's entries beside its id and content: the map by id, whose nodes are about two thirds full,
@@ -25,10 +27,15 @@ const ENTRY_BYTES: usize = 112;
 /// of positions, which grows by doubling, links, and tables.
 const GRAPH_BYTES: usize = 288;
 
+/// Bytes of a passage beside its vector, from the second on: its place in the lists of positions and of passages, which
+/// grow by doubling, and in the bitmaps.
+const PASSAGE_BYTES: usize = 96;
+
 /// Documents of one model, searchable by vector.
 pub struct Collection {
     name: String,
     fingerprint: String,
+    passages: Option<PassageSizes>,
     pub(super) index: Index,
     /// Locked for moments: for reading to name hits, for writing to swap entries.
     documents: RwLock<Documents>,
@@ -45,11 +52,21 @@ pub struct Collection {
     pub(super) maintenance: MaintenanceThread,
 }
 
+/// A change of a document.
+pub(super) struct Changed {
+    /// The first row number of a new version.
+    pub row: u64,
+    pub id: DocId,
+    pub after: After,
+}
+
 /// Parameters of a new collection.
 pub(super) struct New<'a> {
     pub name: &'a str,
     pub fingerprint: &'a str,
     pub dimensions: usize,
+    /// The sizes of its passages; `None`: a text is one passage.
+    pub passages: Option<PassageSizes>,
     pub index: index::Options,
     /// Storage for the index's segments; `None`: they are not stored.
     pub index_storage: Option<SegmentStorage>,
@@ -68,6 +85,7 @@ impl Collection {
         Self {
             name: new.name.to_owned(),
             fingerprint: new.fingerprint.to_owned(),
+            passages: new.passages,
             index: match new.index_storage {
                 Some(keep) => Index::stored(new.dimensions, new.index, keep),
                 None => Index::new(new.dimensions, new.index),
@@ -94,6 +112,11 @@ impl Collection {
         &self.fingerprint
     }
 
+    /// The sizes of its passages; `None`: a text is one passage, however long it is.
+    pub fn passages(&self) -> Option<PassageSizes> {
+        self.passages
+    }
+
     /// Length of the vectors.
     pub fn dimensions(&self) -> usize {
         self.index.dimensions()
@@ -104,7 +127,17 @@ impl Collection {
         self.counts.documents()
     }
 
-    /// Number of documents that the graph lacks yet. Searches compare with all of them.
+    /// True if each document is one passage. Never waits for a lock.
+    pub(super) fn is_of_whole_texts(&self) -> bool {
+        self.counts.passages() == self.counts.documents()
+    }
+
+    /// Number of passages: one for each document, and more for long ones. Never waits for a lock.
+    pub fn n_passages(&self) -> usize {
+        self.counts.passages()
+    }
+
+    /// Number of passages that the graph lacks yet. Searches compare with all of them.
     pub fn unindexed(&self) -> usize {
         self.index.pending()
     }
@@ -129,9 +162,9 @@ impl Collection {
         self.counts.bytes()
     }
 
-    /// Makes changed documents visible to searches, with the rows of new versions. The budget was exchanged before;
-    /// now the real growth of the columns replaces the reservation.
-    pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<(u64, DocId, After)>) {
+    /// Makes changed documents visible to searches. The budget was exchanged before; now the real growth of the columns
+    /// replaces the reservation.
+    pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<Changed>) {
         let before = here.columns_bytes();
         self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
         self.show(here, changed);
@@ -146,30 +179,42 @@ impl Collection {
     /// Notes the usage of the documents.
     fn note_used(&self, here: &mut Documents, used: Usage) {
         here.used = used;
-        self.counts.note(used);
+        self.counts.note(used, here.all_passages());
     }
 
     /// Makes changed documents visible to searches, all at once.
-    fn show(&self, here: &mut Documents, changed: Vec<(u64, DocId, After)>) {
-        let vector = |(row, _, after): &(u64, DocId, After)| match after {
-            After::Stored(document) => Some((*row, Arc::from(document.embedding.values()))),
-            After::Patched(_) | After::Removed => None,
+    fn show(&self, here: &mut Documents, changed: Vec<Changed>) {
+        let keyed = |changed: &Changed| {
+            let document = if let After::Stored(document) = &changed.after { Some(document) } else { None };
+            let vectors = document.into_iter().flat_map(|document| document.vectors.iter());
+            let vectors = vectors.map(|(_, embedding)| Arc::from(embedding.values()));
+            (changed.row..).zip(vectors).collect::<Vec<(u64, Arc<[f32]>)>>()
         };
-        let vectors: Vec<(u64, Arc<[f32]>)> = changed.iter().filter_map(vector).collect();
-        let mut slots = self.index.insert_keyed(&vectors).into_iter();
+        let keyed: Vec<(u64, Arc<[f32]>)> = changed.iter().flat_map(keyed).collect();
+        let mut slots = self.index.insert_keyed(&keyed).into_iter();
         let mut gone = Vec::new();
-        for (row, id, after) in changed {
-            gone.extend(match after {
-                After::Stored(document) => {
-                    let slot = slots.next().expect("each document has a vector, and each vector a slot");
-                    here.put(id, Entry { slot, row, content: document.content })
-                }
+        for Changed { row, id, after } in changed {
+            let document = match after {
+                After::Stored(document) => document,
                 After::Patched(content) => {
                     here.patch(&id, content);
-                    None
+                    continue;
                 }
-                After::Removed => here.remove(&id),
-            });
+                After::Removed => {
+                    here.remove(&id, &mut gone);
+                    continue;
+                }
+            };
+            let mut slot = || slots.next().expect("each vector has a slot");
+            let (first, passages) = match &document.vectors {
+                Vectors::Whole(_) => (slot(), Vec::new()),
+                Vectors::Passages(passages) => {
+                    let located = |(span, _): &(Span, Embedding)| LocatedPassage { slot: slot(), span: *span };
+                    let passages: Vec<LocatedPassage> = passages.iter().map(located).collect();
+                    (passages[0].slot, passages)
+                }
+            };
+            here.put(id, Entry { slot: first, row, content: document.content }, passages, &mut gone);
         }
         self.index.remove(&gone);
     }
@@ -192,9 +237,15 @@ impl Collection {
     }
 
     /// Usage of a document with all that belongs to it. Excludes the columns, which documents share.
-    pub(super) fn cost(&self, id: &DocId, content: &Content) -> Usage {
-        let vector = allocator::shared(self.dimensions() * size_of::<f32>()) + self.dimensions();
-        Usage { documents: 1, bytes: ENTRY_BYTES + id.bytes() + content.bytes() + vector + GRAPH_BYTES }
+    pub(super) fn cost(&self, id: &DocId, content: &Content, n_passages: usize) -> Usage {
+        let vector = allocator::shared(self.dimensions() * size_of::<f32>()) + self.dimensions() + GRAPH_BYTES;
+        let passages = vector * n_passages + PASSAGE_BYTES * (n_passages - 1);
+        Usage { documents: 1, bytes: ENTRY_BYTES + id.bytes() + content.bytes() + passages }
+    }
+
+    /// Usage of a document that is to be stored.
+    pub(super) fn cost_of(&self, document: &Document) -> Usage {
+        self.cost(&document.id, &document.content, document.vectors.count())
     }
 
     /// Exchanges usage in the budgets of this collection and of all, or changes nothing.

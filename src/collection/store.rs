@@ -17,6 +17,7 @@ use super::load::{self, OpenError};
 use super::maintenance::{self, Collections};
 use super::maintenance_thread::MaintenanceThread;
 use super::options::Options;
+use super::passages::PassageSizes;
 use super::single::{Collection, New};
 use crate::index::{self, SegmentStorage};
 
@@ -68,6 +69,13 @@ pub struct Model<'a> {
     pub dimensions: usize,
 }
 
+/// The settings of a collection, fixed when it is created.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The sizes of its passages; `None`: a text is one passage.
+    pub passages: Option<PassageSizes>,
+}
+
 /// Collections by name.
 pub struct Store {
     collections: Arc<Collections>,
@@ -117,7 +125,9 @@ impl Store {
                 store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
                 let model =
                     Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
-                let collection = store.collection(&stored.name, model, Some(stored.number), stored.next_row);
+                let settings = Settings { passages: stored.passages };
+                let rows = Some((stored.number, stored.next_row));
+                let collection = store.collection(&stored.name, model, settings, rows);
                 load::fill(&collection, stored, &snapshot)?;
                 store.insert(collection);
             }
@@ -158,15 +168,20 @@ impl Store {
     }
 
     /// Returns the collection of this name, and creates it if it does not exist. Blocks.
-    pub fn get_or_create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-        match self.create(name, model) {
+    pub fn get_or_create(
+        &self,
+        name: &str,
+        model: Model<'_>,
+        settings: Settings,
+    ) -> Result<Arc<Collection>, CollectionError> {
+        match self.create(name, model, settings) {
             Err(CollectionError::Exists) => self.get(name, model),
             created => created,
         }
     }
 
     /// Creates an empty collection. Blocks until it is on disk.
-    pub fn create(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
+    pub fn create(&self, name: &str, model: Model<'_>, settings: Settings) -> Result<Arc<Collection>, CollectionError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.find(name).is_some() {
             return Err(CollectionError::Exists);
@@ -180,10 +195,11 @@ impl Store {
                 name: name.to_owned(),
                 fingerprint: model.fingerprint.to_owned(),
                 dimensions: model.dimensions,
+                passages: settings.passages,
             };
             disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(EMPTY))?;
         }
-        let collection = self.collection(name, model, number, 0);
+        let collection = self.collection(name, model, settings, number.map(|number| (number, 0)));
         collection.loaded();
         Ok(self.insert(collection))
     }
@@ -221,7 +237,9 @@ impl Store {
         collection
     }
 
-    fn collection(&self, name: &str, model: Model<'_>, number: Option<u32>, next_row: u64) -> Collection {
+    /// A collection without documents. `on_disk`: its number, and the lowest unused row number.
+    fn collection(&self, name: &str, model: Model<'_>, settings: Settings, on_disk: Option<(u32, u64)>) -> Collection {
+        let (number, next_row) = (on_disk.map(|(number, _)| number), on_disk.map_or(0, |(_, next_row)| next_row));
         let on_disk = |disk: &Arc<Disk>| Some(OnDisk { disk: Arc::clone(disk), number: number? });
         let keep = |(indexes, disk): (&PathBuf, &Arc<Disk>)| {
             let directory = indexes.join(number?.to_string());
@@ -233,6 +251,7 @@ impl Store {
             name,
             fingerprint: model.fingerprint,
             dimensions: model.dimensions,
+            passages: settings.passages,
             index: self.index.clone(),
             index_storage: self.indexes.as_ref().zip(self.disk.as_ref()).and_then(keep),
             budget: Arc::clone(&self.budget),

@@ -23,15 +23,33 @@ fn n((said, updated): Said) -> u32 {
     updated.unwrap_or(said % 10)
 }
 
-fn embedding(said: u32) -> Embedding {
-    let mut random = Rng::with_seed(said.into());
+fn embedding(said: u32, passage: u32) -> Embedding {
+    let mut random = Rng::with_seed(u64::from(said) << 8 | u64::from(passage));
     Embedding::normalized((0..8).map(|_| random.f32() - 0.5).collect()).unwrap()
+}
+
+/// One document in four has two to four passages.
+fn passages(said: u32) -> u32 {
+    if said % 4 == 1 { 2 + said % 3 } else { 1 }
+}
+
+fn text(said: u32) -> String {
+    said.to_string().repeat(passages(said) as usize)
+}
+
+fn vectors(said: u32) -> Vectors {
+    if passages(said) == 1 {
+        return embedding(said, 0).into();
+    }
+    let length = said.to_string().len() as u32;
+    let passage = |n: u32| (Span { start: n * length, end: (n + 1) * length }, embedding(said, n));
+    Vectors::of_passages(&text(said), (0..passages(said)).map(passage).collect()).unwrap()
 }
 
 fn document(id: &str, said: u32) -> Document {
     let metadata = json!({"n": said % 10, "even": said.is_multiple_of(2)});
-    let content = Content::new(said.to_string(), metadata.as_object());
-    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding: embedding(said) }
+    let content = Content::new(text(said), metadata.as_object());
+    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: vectors(said) }
 }
 
 fn open(directory: &Path) -> Store {
@@ -48,16 +66,19 @@ fn open(directory: &Path) -> Store {
 fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
     let listed = collection.list(None, None, usize::MAX, &Stop::never()).unwrap();
     assert_eq!(collection.len(), map.len(), "{at}");
-    for ((id, content, vector), (expected, &(said, _))) in listed.iter().zip(map) {
-        assert_eq!((id.as_str(), &*content.text), (expected.as_str(), &*said.to_string()), "{at}");
-        assert!(embedding(said).cosine(&Embedding::restored(vector.to_vec()).unwrap()) > 0.9999, "{at}");
+    assert_eq!(collection.n_passages(), map.values().map(|it| passages(it.0) as usize).sum::<usize>(), "{at}");
+    for (listed, (expected, &(said, _))) in listed.iter().zip(map) {
+        assert_eq!((listed.id.as_str(), &*listed.content.text), (expected.as_str(), &*text(said)), "{at}");
+        let stored = listed.vectors.iter().map(|vector| vector.to_vec());
+        let said = (0..passages(said)).map(|passage| embedding(said, passage).into_values());
+        assert!(stored.eq(said), "{at}");
     }
     let filter = filter::text::parse("n = 3 or (even = true and n > 5)").unwrap();
     let matching: Vec<_> = collection
         .list(Some(&filter), None, usize::MAX, &Stop::never())
         .unwrap()
         .into_iter()
-        .map(|d| d.0.to_string())
+        .map(|listed| listed.id.to_string())
         .collect();
     let expected = map.iter().filter(|&(_, &it)| n(it) == 3 || (it.0.is_multiple_of(2) && n(it) > 5));
     assert_eq!(matching, expected.map(|(id, _)| id.clone()).collect::<Vec<_>>(), "{at}");
@@ -75,7 +96,7 @@ fn a_walk(operations: usize, seed: u64) {
     let directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let mut map: BTreeMap<String, Said> = BTreeMap::new();
-    store.create("c", MODEL).unwrap();
+    store.create("c", MODEL, Settings::default()).unwrap();
     let mut done = 0;
     while done < operations {
         let at = format!("after {done} operations, seed {seed}");
@@ -90,7 +111,7 @@ fn a_walk(operations: usize, seed: u64) {
             }
             5 => {
                 assert_eq!(store.delete("c"), Ok(map.len()), "{at}");
-                store.create("c", MODEL).unwrap();
+                store.create("c", MODEL, Settings::default()).unwrap();
                 map.clear();
                 done += 1;
             }
@@ -131,13 +152,16 @@ fn a_walk(operations: usize, seed: u64) {
                     continue;
                 };
                 let search = Search::nearest(3, Effort::Graph { ef: None });
-                let found = collection.search(&embedding(said), &search);
+                let passage = random.u32(..passages(said));
+                let found = collection.search(&embedding(said, passage), &search);
                 assert_eq!(found.len(), 3.min(map.len()), "{at}");
                 assert!(
-                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|(s, _)| s.to_string() == *f.content.text)),
+                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|it| text(it.0) == *f.content.text)),
                     "{at}"
                 );
                 assert!(found[0].score > 0.9999, "{id} is not found: {at}");
+                let ids: std::collections::HashSet<&DocId> = found.iter().map(|hit| &hit.id).collect();
+                assert_eq!(ids.len(), found.len(), "{at}");
                 done += 1;
             }
             _ => {
@@ -171,14 +195,14 @@ fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
     };
     let store = open(directory.path());
     for name in ["a", "b"] {
-        let collection = store.create(name, MODEL).unwrap();
+        let collection = store.create(name, MODEL, Settings::default()).unwrap();
         collection.commit((0..600).map(|n| document(&format!("{name}{n:03}"), n)).collect()).unwrap();
         collection.finish_graph();
         assert!(collection.index_file_bytes() > 600 * 4 * 8);
     }
     let search = Search::nearest(5, Effort::Graph { ef: None });
     let found = |store: &Store| {
-        let found = store.get("a", MODEL).unwrap().search(&embedding(7), &search);
+        let found = store.get("a", MODEL).unwrap().search(&embedding(7, 0), &search);
         found.into_iter().map(|found| (found.id, found.score)).collect::<Vec<_>>()
     };
     let before = found(&store);

@@ -21,7 +21,7 @@ pub use options::{Backend, Options, Precision};
 
 use crate::compute::Terms;
 use crate::inference::{
-    self, Before, CacheStats, Inference, Kept, Output, Overloaded, Parts, Reading, TextError, Tokenizer,
+    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, TextError, Tokenizer,
     TokenizerError, Truncation,
 };
 use crate::model::{Architecture, Card, Prompts, TruncationSide};
@@ -161,6 +161,22 @@ impl Embedder {
         terms: impl Into<Terms>,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
         self.inference.run(texts, Before::Prompt(self.prompt(input_type)), truncation, terms.into()).await
+    }
+
+    /// Cuts `texts` of a kind into passages. Gives each text back.
+    pub async fn cut(
+        &self,
+        texts: Vec<String>,
+        input_type: InputType,
+        sizes: Sizes,
+        when_full: WhenFull,
+    ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
+        self.inference.cut(texts, self.prompt(input_type), sizes, when_full).await
+    }
+
+    /// Returns the tokens that the prompt for a kind of text and the special tokens take of each text.
+    pub fn tokens_around(&self, input_type: InputType) -> usize {
+        self.inference.tokens_around(self.prompt(input_type))
     }
 
     /// Returns the prompt for a kind of text.

@@ -9,6 +9,7 @@ use super::Shared;
 use super::batch_queue::CallTexts;
 use super::key::{Distinct, Key};
 use super::lane::Lane;
+use super::passages::{self, Cut, Sizes};
 use super::single_flight::Lookup;
 use super::text::{Before, ModelFailed, Output, TextError, Truncation};
 use super::token_budget::Overloaded;
@@ -24,6 +25,9 @@ const LONG_TOKEN_BYTES: usize = 6;
 
 /// The interval in which a call with a deadline checks that it can still be done in time.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The expected time that it takes to cut a byte of text into passages: it is tokenised twice.
+const CUTTING_TIME_PER_BYTE: Duration = Duration::from_nanos(1_000);
 
 /// The expected time that the tokenizer takes for a byte of text.
 const TOKENISING_TIME_PER_BYTE: Duration = Duration::from_nanos(300);
@@ -116,10 +120,34 @@ impl Shared {
 
     /// Checks the length of a text for one call. Calls that share a text may differ in their truncation.
     fn check_length(&self, (tokens, tokens_total): (usize, usize), truncation: Truncation) -> Result<(), TextError> {
-        if truncation == Truncation::Reject && tokens_total > tokens {
-            return Err(TextError::TooLong { tokens_total, max_tokens: self.tokenizer.max_tokens() });
+        let max_tokens = self.tokenizer.max_tokens();
+        let (is_too_long, max_tokens) = match truncation {
+            Truncation::End => (false, max_tokens),
+            Truncation::Reject => (tokens_total > tokens, max_tokens),
+            Truncation::RejectAbove(limit) => (tokens_total > limit, limit),
+        };
+        if is_too_long { Err(TextError::TooLong { tokens_total, max_tokens }) } else { Ok(()) }
+    }
+
+    /// Cuts texts into passages, in the pool for bulk work. Gives each text back with its passages.
+    pub(super) async fn cut(
+        &self,
+        texts: Vec<String>,
+        prompt: &str,
+        sizes: Sizes,
+        when_full: WhenFull,
+    ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        let bytes = texts.iter().map(String::len).sum::<usize>() / texts.len();
+        let cost = CUTTING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let (tokenizer, prompt) = (Arc::clone(&self.tokenizer), prompt.to_owned());
+        let cut = move |text: String, stop: &Stop| {
+            let cut = passages::cut(&tokenizer, &prompt, &text, sizes, stop);
+            (text, cut)
+        };
+        Ok(self.pools.bulk.run_each(when_full, cost, texts, cut).await?)
     }
 
     /// Tokenises texts. Many or long texts go to the pool for bulk work, where they give way to short ones. The work

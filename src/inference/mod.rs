@@ -26,6 +26,7 @@ mod key;
 mod lane;
 mod model;
 mod pace;
+mod passages;
 mod scheduler;
 mod shares;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 pub use cache::CacheStats;
 pub use model::{Model, Run, Sequence};
+pub use passages::{Cut, Sizes};
 pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
@@ -163,6 +165,22 @@ impl Inference {
         terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
         self.0.run(texts, before, truncation, terms).await
+    }
+
+    /// Cuts `texts`, each of which stands behind `prompt` in the model, into passages. Gives each text back.
+    pub async fn cut(
+        &self,
+        texts: Vec<String>,
+        prompt: &str,
+        sizes: Sizes,
+        when_full: WhenFull,
+    ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
+        self.0.cut(texts, prompt, sizes, when_full).await
+    }
+
+    /// The tokens that a prompt takes of each text, special tokens included.
+    pub fn tokens_around(&self, prompt: &str) -> usize {
+        self.0.tokenizer.tokens(prompt).map_or(0, |tokens| tokens.total)
     }
 }
 

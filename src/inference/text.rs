@@ -27,6 +27,8 @@ pub enum Truncation {
     End,
     /// The text is an error.
     Reject,
+    /// The text is an error if it has more tokens than this, even if the model reads them.
+    RejectAbove(usize),
 }
 
 /// The result of the model for one text.
@@ -63,6 +65,15 @@ pub enum TextError {
         tokens_total: usize,
         /// The model's limit.
         max_tokens: usize,
+    },
+    /// The text is longer than all passages that it may have.
+    #[error(
+        "the text has more than {max_passages} passages, which is the limit (max_passages): divide it, or let passages \
+         have more tokens"
+    )]
+    TooManyPassages {
+        /// The limit.
+        max_passages: usize,
     },
     /// The text has no tokens: the tokenizer adds no special tokens, and finds none in the text.
     #[error("the text has no tokens")]

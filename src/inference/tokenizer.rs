@@ -3,6 +3,7 @@
 //! Truncation and padding of the tokenizer file are switched off: for several published models they contradict the
 //! model card, and padding is left to the encoder. The length comes from the card.
 
+use std::ops::Range;
 use std::panic::catch_unwind;
 
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
@@ -247,6 +248,20 @@ impl Tokenizer {
         Ok(encoding)
     }
 
+    /// Tokenises the whole of `text` and returns the places of its tokens.
+    pub(super) fn places(&self, text: &str) -> Result<TokenPlaces, TokenizerError> {
+        let lowered = self.reading.lowercase.then(|| text.to_lowercase());
+        let encoding = self.inner.encode(lowered.as_deref().unwrap_or(text), false).map_err(fail)?;
+        let (mut starts, mut ends): (Vec<usize>, Vec<usize>) = encoding.get_offsets().iter().copied().unzip();
+        for places in [&mut starts, &mut ends] {
+            places.sort_unstable();
+            if lowered.is_some() && !text.is_ascii() {
+                before_lowercase(text, places);
+            }
+        }
+        Ok(TokenPlaces { starts, ends })
+    }
+
     /// The side at which a long text is cut off.
     fn left_out(&self) -> TruncationDirection {
         match self.reading.kept {
@@ -267,6 +282,52 @@ fn part(text: &str, bytes: usize, kept: Kept) -> &str {
 /// Makes the error of the library.
 fn fail(error: tokenizers::Error) -> TokenizerError {
     TokenizerError::Text(error.to_string())
+}
+
+/// Turns ascending places in the lower case of a text into places in the text.
+fn before_lowercase(text: &str, places: &mut [usize]) {
+    let mut chars = text.chars();
+    let (mut lowered_at, mut at) = (0, 0);
+    for place in places {
+        while lowered_at < *place
+            && let Some(char) = chars.next()
+        {
+            lowered_at += char.to_lowercase().map(char::len_utf8).sum::<usize>();
+            at += char.len_utf8();
+        }
+        *place = at;
+    }
+}
+
+/// The places of a text's tokens, in bytes and in order. Special tokens have none.
+#[derive(Debug)]
+pub(super) struct TokenPlaces {
+    /// The first byte of each.
+    starts: Vec<usize>,
+    /// The byte after the last of each.
+    ends: Vec<usize>,
+}
+
+impl TokenPlaces {
+    /// The number of tokens.
+    pub(super) fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The first byte of a token, by its number; `None` if there are fewer.
+    pub(super) fn start(&self, number: usize) -> Option<usize> {
+        self.starts.get(number).copied()
+    }
+
+    /// The number of tokens that end at this byte or before.
+    pub(super) fn before(&self, at: usize) -> usize {
+        self.ends.partition_point(|end| *end <= at)
+    }
+
+    /// The number of tokens that touch these bytes.
+    pub(super) fn within(&self, bytes: Range<usize>) -> usize {
+        self.starts.partition_point(|start| *start < bytes.end).saturating_sub(self.before(bytes.start))
+    }
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_has_each_message_after_its_length_and_the_status_at_the_end() {
-        let message = wire::CreateCollectionRequest { name: "a name".into() };
+        let message = wire::CreateCollectionRequest { name: "a name".into(), ..Default::default() };
         let answer = Answer::of(&message, &Limits::default()).unwrap();
         assert_eq!(answer.bytes(), HEADER_BYTES + message.encoded_len());
         let answers = stream::iter([Ok(answer), Err(Failure::Internal.into())]);
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_message_above_the_limit_is_not_encoded() {
         let limits = Limits { max_message_bytes: 10, ..Limits::default() };
-        let message = wire::CreateCollectionRequest { name: "longer than that".into() };
+        let message = wire::CreateCollectionRequest { name: "longer than that".into(), ..Default::default() };
         assert_eq!(Answer::of(&message, &limits).unwrap_err(), Failure::AnswerTooLarge { limit: 10 });
     }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::status::{Failure, shown};
-use super::{Engine, commit, compute, parse};
-use crate::collection::{Collection, Store};
+use super::{Engine, commit, compute, parse, passages};
+use crate::collection::{Collection, Settings, Store};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
+use crate::embedder::InputType;
 use crate::wire;
 
 /// Bytes of a page: the default message limit of clients.
@@ -32,10 +33,11 @@ pub async fn create(
 ) -> Result<wire::CreateCollectionResponse, Failure> {
     let name = request.name;
     parse::collection_name("name", &name, &engine.limits)?;
-    let of_call = Arc::clone(engine);
+    let passages = passages::parse(&request.passages.unwrap_or_default(), &engine.embedder, InputType::Document)?;
+    let (of_call, settings) = (Arc::clone(engine), Settings { passages });
     // The collection is on disk before the call is answered.
     let create = move |_: &Stop| {
-        let made = of_call.store.create(&name, of_call.model());
+        let made = of_call.store.create(&name, of_call.model(), settings);
         made.map_err(|error| Failure::collection(&name, error))
     };
     let made = commit(engine, create).await??;
@@ -115,6 +117,8 @@ fn describe(collection: &Collection) -> wire::Collection {
         ef_search: quality.ef_search as u32,
         recall: quality.recall,
         recall_queries: quality.checked as u32,
+        passages: Some(passages::write(collection.passages())),
+        passage_count: collection.n_passages() as u64,
     }
 }
 
@@ -127,7 +131,7 @@ mod tests {
         let store = Store::open(Options::default()).unwrap();
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
         for n in 0..collections {
-            store.create(&format!("c{n:05}"), model).unwrap();
+            store.create(&format!("c{n:05}"), model, Settings::default()).unwrap();
         }
         store
     }

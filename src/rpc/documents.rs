@@ -8,9 +8,10 @@ use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
 use super::{Engine, commit, compute, compute_if_large, filter, parse};
-use crate::collection::{Collection, Content, DocId};
+use crate::collection::{Collection, DocId, Listed, Span, StoredVectors};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
+use crate::index::Vector;
 use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
 
@@ -29,7 +30,7 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
         let ids = parse::ids(&request.ids, &limits)?;
         let found: Vec<_> = ids.iter().map(|id| collection.get(id)).collect();
         let bytes = ids.iter().zip(&found).map(|(id, found)| match found {
-            Some((content, row)) => size::document(id.as_str(), content, with_vector.then_some(row.len())),
+            Some(listed) => size::document(listed, with_vector),
             None => id.as_str().len(),
         });
         let bytes: usize = bytes.map(size::field).sum();
@@ -40,7 +41,7 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
         let mut response = wire::GetDocumentsResponse::default();
         for (id, found) in ids.iter().zip(found) {
             match found {
-                Some((content, row)) => response.documents.push(document(id, &content, &row, with_vector)),
+                Some(listed) => response.documents.push(document(&listed, with_vector)),
                 None => response.missing.push(id.as_str().to_owned()),
             }
         }
@@ -107,9 +108,7 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
     let list = move |stop: &Stop| {
         // One more than wanted, to see whether there is a next page.
         let mut listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
-        let on_page = listed.iter().take(size).take_while(|(id, content, row)| {
-            page.takes(size::document(id.as_str(), content, with_vector.then_some(row.len())))
-        });
+        let on_page = listed.iter().take(size).take_while(|listed| page.takes(size::document(listed, with_vector)));
         let n = on_page.count();
         let has_more = n < listed.len();
         listed.truncate(n);
@@ -118,12 +117,12 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
     let (listed, has_more, bytes) = compute(&engine.pools.search, when_full, list).await??;
     drop(held);
     let next_page_token = match listed.last() {
-        Some((last, ..)) if has_more => format!("{TOKEN_PREFIX}{}", last.as_str()),
+        Some(last) if has_more => format!("{TOKEN_PREFIX}{}", last.id.as_str()),
         _ => String::new(),
     };
     let bytes = bytes + size::field(next_page_token.len());
     Answer::build(engine, bytes, when_full, move || {
-        let documents = listed.iter().map(|(id, content, row)| document(id, content, row, with_vector)).collect();
+        let documents = listed.iter().map(|listed| document(listed, with_vector)).collect();
         Ok(wire::ListDocumentsResponse { documents, next_page_token })
     })
     .await
@@ -144,11 +143,26 @@ pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
     }
 }
 
-pub(super) fn document(id: &DocId, content: &Content, row: &[f32], with_vector: bool) -> wire::Document {
+pub(super) fn document(listed: &Listed, with_vector: bool) -> wire::Document {
+    let f32_vector = |row: &[f32]| Some(wire::vector::write(row.to_vec(), VectorFormat::F32));
+    let (vector, passages) = match &listed.vectors {
+        _ if !with_vector => (None, Vec::new()),
+        StoredVectors::Whole(row) => (f32_vector(row), Vec::new()),
+        StoredVectors::Passages(passages) => {
+            let passage = |(Span { start, end }, row): &(Span, Vector)| wire::Passage {
+                start: *start,
+                end: *end,
+                vector: f32_vector(row),
+                ..Default::default()
+            };
+            (None, passages.iter().map(passage).collect())
+        }
+    };
     wire::Document {
-        id: id.as_str().to_owned(),
-        text: content.text.to_string(),
-        metadata: content.fields().as_ref().map(metadata::from_json),
-        vector: with_vector.then(|| wire::vector::write(row.to_vec(), VectorFormat::F32)),
+        id: listed.id.as_str().to_owned(),
+        text: listed.content.text.to_string(),
+        metadata: listed.content.fields().as_ref().map(metadata::from_json),
+        vector,
+        passages,
     }
 }

@@ -14,7 +14,7 @@ use super::request::{Next, Received, Requests};
 use super::status::Failure;
 use super::{Engine, Limits, Responses, parse, size};
 use crate::compute::WhenFull;
-use crate::inference::{Overloaded, TextError};
+use crate::inference::TextError;
 
 /// Requests of one stream that are processed at a time. One is computed, one waits behind it so that no worker is idle
 /// in between, and the others hide the latency to the client.
@@ -22,13 +22,14 @@ const STREAM_DEPTH: usize = 4;
 
 /// Passes those of `texts` that are within the limits to `run`, together. Each of the others, and each text for which
 /// `run` fails, gets a failure as its result.
-pub async fn text<T, F>(
+pub async fn text<T, E, F>(
     texts: Vec<String>,
     limits: &Limits,
     run: impl FnOnce(Vec<String>) -> F,
 ) -> Result<Vec<Result<T, Failure>>, Failure>
 where
-    F: Future<Output = Result<Vec<Result<T, TextError>>, Overloaded>>,
+    F: Future<Output = Result<Vec<Result<T, TextError>>, E>>,
+    Failure: From<E>,
 {
     let path = |n: usize| format!("texts[{n}]");
     let check = |(n, text): (usize, &String)| {

@@ -88,8 +88,8 @@ impl<D: Documents> PendingDocuments<D> {
         let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
         let mut message = wire::ExportResponse { documents: Vec::new(), total: self.total };
         let mut bytes = 0;
-        while let Some((id, content, row)) = self.left.peek() {
-            let document = documents::document(id, content, row, self.with_vector);
+        while let Some(listed) = self.left.peek() {
+            let document = documents::document(listed, self.with_vector);
             bytes += document.encoded_len() + 8; // its tag and length
             if bytes > target && !message.documents.is_empty() {
                 break;
@@ -106,14 +106,15 @@ mod tests {
     use std::vec;
 
     use super::*;
-    use crate::collection::{Content, DocId};
+    use crate::collection::{Content, DocId, StoredVectors};
     use crate::compute::Pools;
 
     fn parts(text_bytes: &[usize], max_message_bytes: usize) -> PendingDocuments<vec::IntoIter<Listed>> {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
             let content = Content::new("x".repeat(bytes), None);
-            (id, Arc::new(content), Arc::<[f32]>::from([1.0, 0.0]).into())
+            let vectors = StoredVectors::Whole(Arc::<[f32]>::from([1.0, 0.0]).into());
+            Listed { id, content: Arc::new(content), vectors }
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
         let limits = Limits { max_message_bytes, ..Limits::default() };

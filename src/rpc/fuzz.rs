@@ -144,6 +144,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         text: "a text".to_owned(),
         metadata: Some(metadata.clone()),
         vector: Some(vector.clone()),
+        passages: Vec::new(),
     };
     let update = wire::UpdateDocumentsRequest {
         collection: name.clone(),
@@ -153,7 +154,10 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     };
     let field = wire::facets_request::Field { path: Some("a.b".to_owned()), limit: Some(3) };
     let facets = wire::FacetsRequest { collection: name.clone(), filter: Some(not.clone()), fields: vec![field] };
-    let query = wire::Query { query: Some(query::Query::Vector(vector)) };
+    let passage = |start, end| wire::Passage { start, end, vector: Some(vector.clone()), ..Default::default() };
+    let passages = vec![passage(0, 4), passage(2, 6)];
+    let long = wire::Document { id: "e".to_owned(), vector: None, passages, ..document.clone() };
+    let query = wire::Query { query: Some(query::Query::Vector(vector.clone())) };
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         of(0, wire::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
@@ -173,7 +177,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
-        of(4, wire::UploadRequest { collection: name.clone(), documents: vec![document] }.encode_to_vec()),
+        of(4, wire::UploadRequest { collection: name.clone(), documents: vec![document, long] }.encode_to_vec()),
         of(5, wire::DeleteDocumentsRequest { collection: name.clone(), ids: texts, filter: None }.encode_to_vec()),
         of(
             6,
@@ -187,7 +191,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         ),
         of(7, update.encode_to_vec()),
         of(8, facets.encode_to_vec()),
-        of(9, wire::CreateCollectionRequest { name }.encode_to_vec()),
+        of(9, wire::CreateCollectionRequest { name, ..Default::default() }.encode_to_vec()),
     ]
 }
 

@@ -7,13 +7,16 @@ use super::Limits;
 use super::answer;
 use super::size;
 use super::status::{Failure, MAX_ITEM_BYTES};
-use crate::collection::{Hit, Search};
+use crate::collection::{Hit, Search, Span};
 use crate::kernel::embedding::Embedding;
 use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
 
 /// Bytes that an id, a score and shared content take until the answer is built.
-pub const FOUND_BYTES: usize = 128;
+pub const FOUND_BYTES: usize = 192;
+
+/// Bytes that a further passage of a hit takes until then.
+pub const PASSAGE_BYTES: usize = 16;
 
 /// The fields of hits that were asked for.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +27,8 @@ pub struct Fields {
     pub metadata: bool,
     /// The vector.
     pub vector: bool,
+    /// The texts of passages.
+    pub passage_text: bool,
 }
 
 /// The texts to rank instead of a collection, if any, with their vectors.
@@ -100,14 +105,34 @@ impl HitWriter {
             metadata: metadata.as_ref(),
             dimensions: self.fields.vector.then_some(found.vector.len()),
             group: group.as_ref(),
+            passages: self.passages(found).map(|(span, _, text)| size::field(size::passage(span, text.len()))).sum(),
         };
         hit.bytes()
     }
 
+    /// The passages that a hit tells of, the nearest first, with their scores and the texts that were asked for.
+    fn passages<'h>(&self, found: &'h Hit) -> impl Iterator<Item = (Span, f32, &'h str)> {
+        let Fields { passage_text, .. } = self.fields;
+        let content = &*found.content;
+        let whole = || passage_text.then(|| Span::whole(&content.text));
+        let nearest = found.passage.or_else(whole).map(|span| (span, found.score));
+        nearest.into_iter().chain(found.others.iter().copied()).map(move |(span, score)| {
+            let text = if passage_text { span.of(&content.text).unwrap_or_default() } else { "" };
+            (span, score, text)
+        })
+    }
+
     fn document(&self, found: &Hit) -> wire::Hit {
-        let Fields { text, metadata, vector } = self.fields;
+        let Fields { text, metadata, vector, .. } = self.fields;
         let content = &found.content;
         let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
+        let mut passages = self.passages(found).map(|(Span { start, end }, score, text)| wire::Passage {
+            start,
+            end,
+            score,
+            text: text.to_owned(),
+            vector: None,
+        });
         wire::Hit {
             id: found.id.as_str().to_owned(),
             score: found.score,
@@ -116,6 +141,8 @@ impl HitWriter {
             vector: vector.then(|| wire::vector::write(found.vector.to_vec(), VectorFormat::F32)),
             candidate: None,
             group: group.as_ref().map(metadata::value_from_json),
+            passage: passages.next(),
+            passages: passages.collect(),
         }
     }
 
@@ -127,6 +154,7 @@ impl HitWriter {
             metadata: None,
             dimensions: self.fields.vector.then(|| self.candidates.vectors[n].values().len()),
             group: None,
+            passages: 0,
         };
         hit.bytes() + POSITION
     }
@@ -151,11 +179,10 @@ mod tests {
     use crate::index::Effort;
 
     fn writer(text_bytes: usize) -> HitWriter {
-        let effort = Effort::Graph { ef: None };
-        let search = Search { k: 10, effort, filter: None, min_score: None, groups: None, diversity: None };
+        let search = Search::nearest(10, Effort::Graph { ef: None });
         let texts = vec!["t".repeat(text_bytes); 3];
         let vectors = (0..3).map(|_| Embedding::normalized(vec![1.0, 2.0]).unwrap()).collect();
-        let fields = Fields { text: true, metadata: true, vector: true };
+        let fields = Fields { text: true, metadata: true, vector: true, passage_text: false };
         HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }))
     }
 

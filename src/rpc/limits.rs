@@ -1,5 +1,6 @@
 //! The limits of one request.
 
+use super::passages::MAX_PASSAGES;
 use crate::collection::{Quota, Usage};
 use crate::wire;
 
@@ -105,6 +106,7 @@ impl Limits {
             max_calls: narrow(self.max_calls),
             max_collections: bound(self.max_collections),
             max_collection_fields: bound(self.max_collection_fields),
+            max_passages: narrow(MAX_PASSAGES),
             max_resident_bytes: bound(self.max_resident_bytes),
         }
     }

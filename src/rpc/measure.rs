@@ -319,6 +319,7 @@ mod tests {
             text: "a text".into(),
             metadata: Some(prost_types::Struct { fields: fields.collect() }),
             vector: Some(wire::Vector { values: vec![0.5; 384], ..Default::default() }),
+            passages: Vec::new(),
         };
         let upload = wire::UploadRequest { documents: vec![document; 8_500], ..Default::default() }.encode_to_vec();
         assert!(upload.len() > 14 << 20);

@@ -24,6 +24,7 @@ mod large;
 mod limits;
 mod measure;
 mod parse;
+mod passages;
 pub mod refusal;
 mod request;
 mod rerank;

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::limits::Limits;
 use crate::collection::filter::Scalar;
-use crate::collection::{Content, Facet};
+use crate::collection::{Facet, Listed, Span, StoredVectors};
+use crate::index::Vector;
 use crate::wire::VectorFormat;
 
 /// Bytes of a page: clients read messages of 4 MiB by default, and the token needs some of them.
@@ -72,13 +73,35 @@ pub fn vector(dimensions: usize, format: VectorFormat) -> usize {
     non_empty(bytes) + varint(1) + varint(dimensions as u64) + SCALE
 }
 
-/// Bytes of a `Document`. `dimensions` is set if it has a vector.
-pub fn document(id: &str, content: &Content, dimensions: Option<usize>) -> usize {
-    non_empty(id.len())
+/// Bytes of a `Document`, with its vectors or without.
+pub fn document(listed: &Listed, with_vector: bool) -> usize {
+    let Listed { id, content, vectors } = listed;
+    let vectors = match vectors {
+        _ if !with_vector => 0,
+        StoredVectors::Whole(vector) => field(f32_vector(vector.len())),
+        StoredVectors::Passages(passages) => {
+            let passage = |(span, vector): &(Span, Vector)| span_bytes(*span) + field(f32_vector(vector.len()));
+            passages.iter().map(|one| field(passage(one))).sum()
+        }
+    };
+    non_empty(id.as_str().len())
         + non_empty(content.text.len())
         + content.fields().map_or(0, |metadata| field(object(&metadata)))
-        + dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
+        + vectors
 }
+
+/// Bytes of the place of a `Passage`.
+pub fn span_bytes(span: Span) -> usize {
+    varint(span.start.into()) + varint(span.end.into())
+}
+
+/// Bytes of a `Passage` of a hit whose score is not 0.
+pub fn passage(span: Span, text_bytes: usize) -> usize {
+    span_bytes(span) + SCORE + non_empty(text_bytes)
+}
+
+/// Bytes of a score that is not 0.
+const SCORE: usize = 5;
 
 /// The parts of a `Hit` that decide its size.
 pub struct Hit<'a> {
@@ -92,18 +115,20 @@ pub struct Hit<'a> {
     pub dimensions: Option<usize>,
     /// The value of the group, if the hit has one.
     pub group: Option<&'a Value>,
+    /// Bytes of the passages that it tells of, as fields.
+    pub passages: usize,
 }
 
 impl Hit<'_> {
     /// Bytes of a message whose score is not 0 and that is not a candidate; other messages differ by at most 6 bytes.
     pub fn bytes(&self) -> usize {
-        const SCORE: usize = 5;
         non_empty(self.id.len())
             + SCORE
             + non_empty(self.text.len())
             + self.metadata.map_or(0, |metadata| field(object(metadata)))
             + self.dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
             + self.group.map_or(0, |group| field(value(group)))
+            + self.passages
     }
 }
 
@@ -150,10 +175,14 @@ fn value(of: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message;
     use serde_json::json;
 
+    use super::super::documents;
     use super::*;
+    use crate::collection::{Content, DocId};
     use crate::wire;
     use crate::wire::{metadata, vector};
 
@@ -176,19 +205,19 @@ mod tests {
 
     #[test]
     fn the_size_of_a_document_is_its_encoded_length() {
+        let vector = |n: usize| Vector::from(Arc::<[f32]>::from(vec![0.5; n]));
+        let span = |start, end| Span { start, end };
         for content in contents() {
-            for dimensions in [None, Some(1), Some(31), Some(384), Some(5000)] {
-                let written = wire::Document {
-                    id: "an id".to_owned(),
-                    text: content.text.to_string(),
-                    metadata: content.fields().as_ref().map(metadata::from_json),
-                    vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
-                };
-                assert_eq!(
-                    document("an id", &content, dimensions),
-                    written.encoded_len(),
-                    "{dimensions:?} {content:?}"
-                );
+            for dimensions in [1, 31, 384, 5000] {
+                let passages = Box::new([(span(0, 70), vector(dimensions)), (span(60, 70_000), vector(dimensions))]);
+                for vectors in [StoredVectors::Whole(vector(dimensions)), StoredVectors::Passages(passages)] {
+                    let id = DocId::new("an id").unwrap();
+                    let listed = Listed { id, content: Arc::new(content.clone()), vectors };
+                    for with_vector in [false, true] {
+                        let written = documents::document(&listed, with_vector);
+                        assert_eq!(document(&listed, with_vector), written.encoded_len(), "{dimensions} {listed:?}");
+                    }
+                }
             }
         }
     }
@@ -204,6 +233,10 @@ mod tests {
         }
     }
 
+    fn told(start: u32, end: u32, text: &str) -> wire::Passage {
+        wire::Passage { start, end, score: 0.25, text: text.to_owned(), vector: None }
+    }
+
     #[test]
     fn the_size_of_a_hit_is_its_encoded_length() {
         for content in contents() {
@@ -217,6 +250,12 @@ mod tests {
                     vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
                     candidate: None,
                     group: Some(metadata::value_from_json(&group)),
+                    passage: Some(told(0, 300, "a text")),
+                    passages: vec![told(300, 70_000, "")],
+                };
+                let size = |passage: &wire::Passage| {
+                    let span = Span { start: passage.start, end: passage.end };
+                    field(super::passage(span, passage.text.len()))
                 };
                 let measured = Hit {
                     id: &written.id,
@@ -224,6 +263,7 @@ mod tests {
                     metadata: fields.as_ref(),
                     dimensions,
                     group: Some(&group),
+                    passages: written.passage.iter().chain(&written.passages).map(size).sum(),
                 };
                 assert_eq!(measured.bytes(), written.encoded_len());
             }

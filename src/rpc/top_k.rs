@@ -9,7 +9,7 @@ use futures::try_join;
 
 use super::answer::{self, Answer};
 use super::compute::SEARCH_COST;
-use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits};
+use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits, PASSAGE_BYTES};
 use super::request::{Received, hold};
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, compute_if_large, filter, parse, vector};
@@ -44,7 +44,8 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let (when_full, of_call) = (terms.when_full, Arc::clone(engine));
     let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, message));
     let Parsed { queries, candidates: texts, collection, search, fields } = parsed.await??;
-    let found_bytes = queries.len() * search.k.saturating_mul(FOUND_BYTES);
+    let hit_bytes = FOUND_BYTES + (search.passages.get() - 1) * PASSAGE_BYTES;
+    let found_bytes = queries.len() * search.k.saturating_mul(hit_bytes);
     let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
 
     let (texts, to_embed) = if fields.text { (texts.clone(), texts) } else { (Vec::new(), texts) };
@@ -56,7 +57,7 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let writer = HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }));
     let (limits, counted) = (engine.limits.clone(), writer.clone());
     let (chosen, cost) = (Chosen::default(), cost(&writer.search));
-    let find = move |query: Result<Embedding, Failure>, stop: &Stop| {
+    let find = move |query: Result<Vec<Embedding>, Failure>, stop: &Stop| {
         let found = match (query, &collection) {
             (Err(failure), _) => Err(failure),
             (Ok(query), _) if !counted.candidates.vectors.is_empty() => {
@@ -87,7 +88,12 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
     parse::texts("candidates", &request.candidates, limits)?;
     let k = parse_k(engine, request.k, request.queries.len())?;
     let search = parse_search(&mut request, k, limits)?;
-    let fields = Fields { text: request.with_text, metadata: request.with_metadata, vector: request.with_vector };
+    let fields = Fields {
+        text: request.with_text,
+        metadata: request.with_metadata,
+        vector: request.with_vector,
+        passage_text: request.with_passage_text,
+    };
 
     let queries: Vec<Result<Query, Failure>> =
         request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query)).collect();
@@ -145,7 +151,33 @@ pub(super) fn parse_search(request: &mut wire::TopKRequest, k: usize, limits: &L
     }
     let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
     let (groups, diversity) = (parse_groups(request, limits)?, parse_diversity(request.diversity)?);
-    Ok(Search { k, effort, filter, min_score: request.min_score, groups, diversity })
+    let passages = parse_passages(request, k, limits)?;
+    Ok(Search { k, effort, filter, min_score: request.min_score, groups, diversity, passages })
+}
+
+/// Parses the number of passages of each hit.
+fn parse_passages(request: &wire::TopKRequest, k: usize, limits: &Limits) -> Result<NonZeroUsize, Failure> {
+    let given = [
+        ("passages_per_document", request.passages_per_document > 0),
+        ("with_passage_text", request.with_passage_text),
+    ];
+    let given = given.into_iter().find(|(_, is_set)| *is_set && !request.candidates.is_empty());
+    if let Some((field, _)) = given {
+        let reason = "applies to a collection, but candidates are given, each of which is one text: remove one of them";
+        return Err(Failure::invalid(field, reason));
+    }
+    let (passages, n_queries) = (request.passages_per_document as usize, request.queries.len());
+    if passages > limits.max_k {
+        let reason = format!("{passages} exceeds the limit of {}", limits.max_k);
+        return Err(Failure::invalid("passages_per_document", reason));
+    }
+    if n_queries * k * passages > limits.max_hits {
+        let limit = limits.max_hits;
+        let reason =
+            format!("{n_queries} queries times {k} hits times {passages} passages exceed the limit of {limit}");
+        return Err(Failure::invalid("passages_per_document", reason));
+    }
+    Ok(NonZeroUsize::new(passages).unwrap_or(NonZeroUsize::MIN))
 }
 
 fn parse_groups(request: &wire::TopKRequest, limits: &Limits) -> Result<Option<Groups>, Failure> {
@@ -189,28 +221,32 @@ fn parse_query(engine: &Engine, n: usize, query: wire::Query) -> Result<Query, F
     }
 }
 
-/// The vector of each query. Texts are embedded together, ids are looked up.
+/// The vectors of each query: one, or for an id one for each passage. Texts are embedded together, ids are looked up.
 async fn vectors(
     engine: &Engine,
     mut queries: Vec<Result<Query, Failure>>,
     collection: Option<Arc<Collection>>,
     terms: Terms,
-) -> Result<Vec<Result<Embedding, Failure>>, Failure> {
+) -> Result<Vec<Result<Vec<Embedding>, Failure>>, Failure> {
     let texts: Vec<String> = queries
         .iter_mut()
         .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(std::mem::take(text)) } else { None })
         .collect();
     let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, terms).await?.into_iter();
     let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
-        Query::Text(_) => vector::of_text(embedded.next().ok_or(Failure::Internal)?, || format!("queries[{n}].text")),
-        Query::Vector(vector) => Ok(vector),
+        Query::Text(_) => {
+            let embedded = embedded.next().ok_or(Failure::Internal)?;
+            Ok(vec![vector::of_text(embedded, || format!("queries[{n}].text"))?])
+        }
+        Query::Vector(vector) => Ok(vec![vector]),
         Query::Id(id) => {
             let collection = collection.as_ref().ok_or(Failure::Internal)?;
-            let (_, row) = collection.get(&id).ok_or_else(|| {
+            let found = collection.get(&id).ok_or_else(|| {
                 let (collection, id) = (collection.name().to_owned(), id.as_str().to_owned());
                 Failure::NotFound(Resource::Document { collection, id })
             })?;
-            Embedding::normalized(row.to_vec()).map_err(|error| Failure::of_model(&error))
+            let rows = found.vectors.iter().map(|row| Embedding::normalized(row.to_vec()));
+            rows.collect::<Result<_, _>>().map_err(|error| Failure::of_model(&error))
         }
     };
     Ok(queries.into_iter().enumerate().map(vector).collect())
@@ -236,10 +272,11 @@ fn first_failure_of_all<T>(results: &[Result<T, Failure>]) -> Option<Failure> {
 }
 
 /// The best candidates by position, with their scores.
-fn rank_candidates(query: &Embedding, writer: &HitWriter, stop: &Stop) -> Result<Vec<(usize, f32)>, Stopped> {
+fn rank_candidates(query: &[Embedding], writer: &HitWriter, stop: &Stop) -> Result<Vec<(usize, f32)>, Stopped> {
     stop.check()?;
     let (search, candidates) = (&writer.search, &writer.candidates.vectors);
-    let mut ranked: Vec<(usize, f32)> = candidates.iter().map(|c| query.cosine(c)).enumerate().collect();
+    let score = |candidate: &Embedding| query.iter().map(|vector| vector.cosine(candidate)).fold(f32::MIN, f32::max);
+    let mut ranked: Vec<(usize, f32)> = candidates.iter().map(score).enumerate().collect();
     ranked.retain(|(_, score)| search.min_score.is_none_or(|min| *score >= min));
     // The sort is stable: ties stay in the order of positions.
     ranked.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal));

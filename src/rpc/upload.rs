@@ -8,6 +8,7 @@
 //! is on disk and searches find it. The stream is read only when there is memory for the next message, so memory is
 //! bounded and a fast client waits (backpressure). No work continues after the client has left.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt, future, stream};
@@ -15,15 +16,15 @@ use tonic::Status;
 
 use super::answer::Answer;
 use super::measure::MeasureError;
-use super::request::{Received, Requests};
+use super::passages::{self, MAX_PASSAGES};
+use super::request::{Received, Requests, hold};
 use super::status::{Failure, shown, shown_name};
 use super::{Engine, Limits, Responses, commit, compute_if_large, parse, vector};
 use crate::budget::Held;
-use crate::collection::{Collection, Content, DocId, Document, Metadata};
+use crate::collection::{Collection, Content, DocId, Document, Metadata, PassageSizes, Settings, Span, Vectors};
 use crate::compute::WhenFull;
 use crate::embedder::InputType;
-use crate::inference::Truncation;
-use crate::kernel::embedding::Embedding;
+use crate::inference::{Output, TextError, Truncation};
 use crate::wire;
 use crate::wire::metadata;
 
@@ -40,8 +41,8 @@ const CHUNKS_AHEAD: usize = 16;
 struct Chunk {
     collection: Arc<Collection>,
     items: Vec<Item>,
-    /// The memory of their message.
-    held: Arc<Held>,
+    /// The memory of their message and of the vectors of their passages.
+    held: HeldOfMessage,
 }
 
 /// One document of a chunk.
@@ -59,8 +60,8 @@ struct Item {
 pub(super) struct Checked {
     id: DocId,
     content: Content,
-    /// The client's vector; `None` if it must be computed.
-    embedding: Option<Embedding>,
+    /// The client's vectors; `None` if they must be computed.
+    vectors: Option<Vectors>,
 }
 
 /// A chunk whose documents have vectors or errors.
@@ -71,9 +72,12 @@ struct Embedded {
     /// The origin of each document.
     sent: Vec<Sent>,
     errors: Vec<wire::UploadError>,
-    /// The memory of their message.
-    _held: Arc<Held>,
+    /// The memory of their message and of these vectors.
+    _held: HeldOfMessage,
 }
+
+/// The memory of a message, and of the vectors of its long texts.
+type HeldOfMessage = Arc<[Held; 2]>;
 
 /// The origin of a document in the stream, for messages about it.
 struct Sent {
@@ -135,15 +139,18 @@ fn chunks(
         };
         let found = collection(&engine, reader.collection.take(), &message.collection).await;
         let cut = match found {
-            Ok(collection) => {
-                let part =
-                    MessageDocuments { first: reader.position, documents: message.documents, held: Arc::new(held) };
-                reader.position += part.documents.len() as u64;
-                reader.collection = Some(Arc::clone(&collection));
-                let of_call = Arc::clone(&engine);
-                let cut = move || cut(&of_call, &collection, part);
-                compute_if_large(&engine, bytes, WhenFull::Wait, cut).await
-            }
+            Ok(collection) => match hold_vectors(&engine, &collection, &message.documents).await {
+                Ok(vectors) => {
+                    let held = Arc::new([held, vectors]);
+                    let part = MessageDocuments { first: reader.position, documents: message.documents, held };
+                    reader.position += part.documents.len() as u64;
+                    reader.collection = Some(Arc::clone(&collection));
+                    let of_call = Arc::clone(&engine);
+                    let cut = move || cut(&of_call, &collection, part);
+                    compute_if_large(&engine, bytes, WhenFull::Wait, cut).await
+                }
+                Err(failure) => Err(failure),
+            },
             Err(failure) => Err(failure),
         };
         let cut = match cut {
@@ -177,7 +184,8 @@ async fn collection(
             parse::collection_name("collection", name, &engine.limits)?;
             let (of_call, name) = (Arc::clone(engine), name.to_owned());
             commit(engine, move |_| {
-                let made = of_call.store.get_or_create(&name, of_call.model());
+                let settings = Settings { passages: Some(passages::default_sizes(&of_call.embedder)) };
+                let made = of_call.store.get_or_create(&name, of_call.model(), settings);
                 made.map_err(|error| Failure::collection(&name, error))
             })
             .await?
@@ -190,7 +198,19 @@ struct MessageDocuments {
     /// The position of the first one in the stream.
     first: u64,
     documents: Vec<wire::Document>,
-    held: Arc<Held>,
+    held: HeldOfMessage,
+}
+
+/// Holds the memory that the vectors of a message's long texts may take. It waits here, where the stream is read, so
+/// that the messages before it can go on and give theirs back.
+async fn hold_vectors(engine: &Engine, collection: &Collection, documents: &[wire::Document]) -> Result<Held, Failure> {
+    let texts = documents.iter().filter(|document| document.vector.is_none() && document.passages.is_empty());
+    let passages: usize = match collection.passages() {
+        Some(sizes) => texts.map(|document| passages::expected(document.text.len(), sizes)).sum(),
+        None => 0,
+    };
+    let bytes = passages * engine.embedder.dimensions() * size_of::<f32>();
+    hold(&engine.messages, bytes, WhenFull::Wait).await
 }
 
 fn cut(engine: &Engine, collection: &Arc<Collection>, part: MessageDocuments) -> Vec<Chunk> {
@@ -229,14 +249,38 @@ pub(super) fn check(
         Some(given) => Some(check_metadata(&field("metadata"), given, limits.max_metadata_bytes)?),
         None => None,
     };
-    let embedding = match &document.vector {
-        Some(given) => Some(vector::read(&field("vector"), given, dimensions)?),
+    let vectors = match &document.vector {
+        Some(_) if !document.passages.is_empty() => {
+            return Err(Failure::invalid(field("vector"), "is set together with passages: set only one of them"));
+        }
+        Some(given) => Some(Vectors::Whole(vector::read(&field("vector"), given, dimensions)?)),
+        None if !document.passages.is_empty() => Some(check_passages(&field("passages"), &document, dimensions)?),
         None if document.text.is_empty() => {
             return Err(Failure::invalid(field("text"), "is empty: set text or vector"));
         }
         None => None,
     };
-    Ok(Checked { id, content: Content { text: document.text.into(), metadata }, embedding })
+    Ok(Checked { id, content: Content { text: document.text.into(), metadata }, vectors })
+}
+
+/// Checks the passages of a client.
+fn check_passages(field: &str, document: &wire::Document, dimensions: usize) -> Result<Vectors, Failure> {
+    let count = document.passages.len();
+    if count > MAX_PASSAGES {
+        return Err(Failure::invalid(field, format!("{count} items exceed the limit of {MAX_PASSAGES}")));
+    }
+    let passage = |(n, given): (usize, &wire::Passage)| {
+        let field = |name: &str| format!("{field}[{n}].{name}");
+        let vector = given.vector.as_ref().ok_or_else(|| Failure::invalid(field("vector"), "is missing"))?;
+        let only_in_hits = [("score", given.score != 0.0), ("text", !given.text.is_empty())];
+        if let Some((name, _)) = only_in_hits.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(Failure::invalid(field(name), "is set, but it is only in hits: leave it out"));
+        }
+        let span = Span { start: given.start, end: given.end };
+        Ok((span, vector::read(&field("vector"), vector, dimensions)?))
+    };
+    let passages = document.passages.iter().enumerate().map(passage).collect::<Result<_, Failure>>()?;
+    Vectors::of_passages(&document.text, passages).map_err(|error| Failure::invalid(field, error.to_string()))
 }
 
 fn check_metadata(field: &str, given: &prost_types::Struct, limit: usize) -> Result<Metadata, Failure> {
@@ -256,22 +300,21 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
         .items
         .iter()
         .filter_map(|item| item.state.as_ref().ok())
-        .filter(|checked| checked.embedding.is_none())
+        .filter(|checked| checked.vectors.is_none())
         .map(|checked| checked.content.text.to_string())
         .collect();
-    let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await;
-    let mut pooled = pooled.map_err(Failure::from)?.into_iter();
+    let mut computed = compute_vectors(engine, texts, chunk.collection.passages()).await?.into_iter();
     let (mut documents, mut sent, mut errors) = (Vec::with_capacity(received), Vec::new(), Vec::new());
     for item in chunk.items {
-        let ready = item.state.and_then(|Checked { id, content, embedding }| {
-            let embedding = match embedding {
+        let ready = item.state.and_then(|Checked { id, content, vectors }| {
+            let vectors = match vectors {
                 Some(given) => given,
                 None => {
-                    let pooled = pooled.next().ok_or(Failure::Internal)?;
-                    vector::of_text(pooled, || format!("documents[{}].text", item.index))?
+                    let embedded = computed.next().ok_or(Failure::Internal)?;
+                    of_text(embedded, &content.text, || format!("documents[{}].text", item.index))?
                 }
             };
-            Ok(Document { id, content: Arc::new(content), embedding })
+            Ok(Document { id, content: Arc::new(content), vectors })
         });
         let here = Sent { position: item.position, id: item.id };
         match ready {
@@ -283,6 +326,40 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
         }
     }
     Ok(Embedded { collection: chunk.collection, received, documents, sent, errors, _held: chunk.held })
+}
+
+/// The passages of a text, each with its output.
+type Computed = Result<Vec<(Range<usize>, Output)>, TextError>;
+
+/// Computes the passages of texts: one for each if the collection has none.
+async fn compute_vectors(
+    engine: &Engine,
+    texts: Vec<String>,
+    sizes: Option<PassageSizes>,
+) -> Result<Vec<Computed>, Failure> {
+    let input_type = InputType::Document;
+    let Some(sizes) = sizes else {
+        let outputs = engine.embedder.embed(texts, input_type, Truncation::End, WhenFull::Wait).await?;
+        return Ok(outputs.into_iter().map(|output| Ok(vec![(0..0, output?)])).collect());
+    };
+    let texts = passages::Texts { texts, input_type, sizes };
+    let embedded = passages::embed(engine, texts, WhenFull::Wait.into(), |_| Ok(())).await?;
+    Ok(embedded.into_iter().map(|embedded| Ok(embedded?.passages)).collect())
+}
+
+/// The vectors of a text. `field` is its name in a failure.
+fn of_text(computed: Computed, text: &str, field: impl Fn() -> String) -> Result<Vectors, Failure> {
+    let mut computed = computed.map_err(|error| Failure::text(field(), &error))?;
+    if computed.len() == 1
+        && let Some((_, output)) = computed.pop()
+    {
+        return Ok(Vectors::Whole(vector::of_text(Ok(output), field)?));
+    }
+    let passage = |(bytes, output): (Range<usize>, Output)| {
+        Ok((Span::new(&bytes).ok_or(Failure::Internal)?, vector::of_text(Ok(output), &field)?))
+    };
+    let passages = computed.into_iter().map(passage).collect::<Result<_, Failure>>()?;
+    Vectors::of_passages(text, passages).map_err(|_| Failure::Internal)
 }
 
 /// Commits one chunk after the other, and reports the counts.

@@ -94,11 +94,16 @@ async fn collections_are_made_listed_and_removed() {
     let server = Server::start(&[]).await;
     let mut client = server.client().await;
     for name in ["b", "a"] {
-        let made = client.create_collection(CreateCollectionRequest { name: name.into() }).await.unwrap().into_inner();
+        let made = client
+            .create_collection(CreateCollectionRequest { name: name.into(), ..Default::default() })
+            .await
+            .unwrap()
+            .into_inner();
         let made = made.collection.unwrap();
         assert_eq!((made.name.as_str(), made.documents, made.dimensions), (name, 0, 384));
     }
-    let status = client.create_collection(CreateCollectionRequest { name: "a".into() }).await.unwrap_err();
+    let status =
+        client.create_collection(CreateCollectionRequest { name: "a".into(), ..Default::default() }).await.unwrap_err();
     assert_eq!(status.code(), Code::AlreadyExists);
     assert_eq!(status.get_details_resource_info().unwrap().resource_name, "a");
     upload(&mut client, "a", vec![document("x", "text")]).await;
@@ -118,7 +123,7 @@ async fn collections_are_made_listed_and_removed() {
 async fn wrong_requests_name_their_field() {
     let server = Server::start(&["--max-texts", "2"]).await;
     let mut client = server.client().await;
-    client.create_collection(CreateCollectionRequest { name: "c".into() }).await.unwrap();
+    client.create_collection(CreateCollectionRequest { name: "c".into(), ..Default::default() }).await.unwrap();
     let list = |page_size, page_token: &str| ListDocumentsRequest {
         collection: "c".into(),
         page_size,
@@ -134,7 +139,13 @@ async fn wrong_requests_name_their_field() {
         (client.delete_documents(delete(&[])).await.unwrap_err(), "ids"),
         (client.list_documents(list(1001, "")).await.unwrap_err(), "page_size"),
         (client.list_documents(list(1, "mine")).await.unwrap_err(), "page_token"),
-        (client.create_collection(CreateCollectionRequest { name: ".".into() }).await.unwrap_err(), "name"),
+        (
+            client
+                .create_collection(CreateCollectionRequest { name: ".".into(), ..Default::default() })
+                .await
+                .unwrap_err(),
+            "name",
+        ),
         (client.delete_collection(DeleteCollectionRequest { name: String::new() }).await.unwrap_err(), "name"),
     ];
     for (status, field) in statuses {

@@ -7,15 +7,16 @@ use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::metadata::{from_json, to_json};
 use cognate::wire::query::Query as Asked;
 use cognate::wire::{
-    CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, InfoRequest,
-    ListCollectionsRequest, ListDocumentsRequest, Query, TopKRequest, UpdateDocumentsRequest, UploadRequest, Vector,
+    CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, GetDocumentsRequest,
+    InfoRequest, ListCollectionsRequest, ListDocumentsRequest, Passage, Query, TopKRequest, UpdateDocumentsRequest,
+    UploadRequest, Vector,
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::harness::{Server, document, upload};
+use crate::harness::{Server, document, dot, upload};
 
 /// Returns the directory as the value of a flag.
 fn flag(directory: &tempfile::TempDir) -> &str {
@@ -27,6 +28,41 @@ fn with_vector(id: &str, text: &str, seed: u32) -> Document {
     let mut random = fastrand::Rng::with_seed(seed.into());
     let values = (0..384).map(|_| 2.0 * random.f32() - 1.0).collect();
     Document { vector: Some(Vector { values, ..Vector::default() }), ..document(id, text) }
+}
+
+/// Creates a version of a document whose vectors follow from its seed. One version in three has two to five passages.
+fn version(id: &str, seed: u32) -> Document {
+    let text = format!("version {seed}");
+    if seed % 3 > 0 {
+        return with_vector(id, &text, seed);
+    }
+    let passage = |n: u32| {
+        let vector = with_vector(id, "", seed + 1_000_003 * n).vector;
+        Passage { start: n, end: n + 4, vector, ..Passage::default() }
+    };
+    Document { passages: (0..2 + seed % 4).map(passage).collect(), ..document(id, &text) }
+}
+
+/// Checks that each document of a collection is a version as it was sent, with all its passages and vectors.
+async fn check_versions(client: &mut CognateClient<Channel>, ids: &[String], at: &str) {
+    for ids in ids.chunks(100) {
+        let request = GetDocumentsRequest { collection: "c".to_owned(), ids: ids.to_vec(), with_vector: true };
+        let found = client.get_documents(request).await.unwrap().into_inner().documents;
+        assert_eq!(found.len(), ids.len(), "{at}");
+        for document in found {
+            let seed = document.text.strip_prefix("version ").and_then(|seed| seed.parse().ok()).expect("a version");
+            let sent = version(&document.id, seed);
+            let spans = |document: &Document| document.passages.iter().map(|p| (p.start, p.end)).collect::<Vec<_>>();
+            assert_eq!(spans(&document), spans(&sent), "{at}: {}", document.id);
+            let vectors = |document: &Document| {
+                let passages = document.passages.iter().filter_map(|passage| passage.vector.clone());
+                document.vector.iter().cloned().chain(passages).map(|vector| vector.values).collect::<Vec<_>>()
+            };
+            for (is, was) in vectors(&document).iter().zip(vectors(&sent)) {
+                assert!(dot(is, &was) / dot(&was, &was).sqrt() > 0.9999, "{at}: {}", document.id);
+            }
+        }
+    }
 }
 
 /// Returns every document of a collection: id to text and, if it has some, metadata.
@@ -77,7 +113,7 @@ async fn acknowledged_documents_are_there_after_a_kill_and_deleted_ones_are_not(
     let ids = vec!["d001".to_owned(), "d002".to_owned(), "none".to_owned()];
     let request = DeleteDocumentsRequest { collection: "numbers".to_owned(), ids, filter: None };
     assert_eq!(client.delete_documents(request).await.unwrap().into_inner().deleted, ["d001", "d002"]);
-    let create = |name: &str| CreateCollectionRequest { name: name.to_owned() };
+    let create = |name: &str| CreateCollectionRequest { name: name.to_owned(), ..Default::default() };
     client.create_collection(create("empty")).await.unwrap();
     client.create_collection(create("gone")).await.unwrap();
     client.delete_collection(DeleteCollectionRequest { name: "gone".to_owned() }).await.unwrap();
@@ -229,8 +265,7 @@ async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, rando
                 Err(_) => return,
             }
         } else {
-            let mut version = |id| with_vector(id, &format!("version {}", random(1_000_000)), random(u32::MAX));
-            let documents: Vec<Document> = ids.iter().map(|id| version(id)).collect();
+            let documents: Vec<Document> = ids.iter().map(|id| version(id, random(1_000_000))).collect();
             oracle.perhaps.extend(documents.iter().map(|d| (d.id.clone(), Some(d.text.clone()))));
             let message = UploadRequest { collection: "c".to_owned(), documents };
             let Ok(responses) = client.upload(tokio_stream::iter([message])).await else { return };
@@ -282,7 +317,8 @@ async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
         oracle.check(contents(&mut client, "c").await, round, seed);
         let ids: Vec<String> = oracle.known.keys().cloned().collect();
         if !ids.is_empty() {
-            assert_eq!(nearest(&mut client, "c", &ids).await, ids, "each is found by its own vector");
+            assert_eq!(nearest(&mut client, "c", &ids).await, ids, "each is found by its own vectors");
+            check_versions(&mut client, &ids, &format!("kill {round}, seed {seed}")).await;
         }
         let after = Duration::from_millis(random(400).into());
         let disturbing = async { disturb(&mut client, &mut oracle, &mut random).await };

@@ -42,6 +42,7 @@ async fn library(server: &Server) -> CognateClient<Channel> {
             text: String::new(),
             metadata: Some(Struct { fields: fields.into_iter().collect() }),
             vector: Some(Vector { values, ..Default::default() }),
+            ..Default::default()
         }
     });
     let last = upload(&mut client, "library", documents.collect()).await;
@@ -174,6 +175,7 @@ async fn odd_keys(server: &Server) -> CognateClient<Channel> {
             text: String::new(),
             metadata: Some(Struct { fields: [(key.to_owned(), value)].into() }),
             vector: Some(Vector { values, ..Default::default() }),
+            ..Default::default()
         }
     });
     let last = upload(&mut client, "library", documents.collect()).await;

@@ -29,6 +29,7 @@ mod memory;
 mod message_bounds;
 mod models;
 mod onnx_runtime;
+mod passages;
 mod precision;
 mod raw;
 mod reflection;

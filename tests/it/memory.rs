@@ -153,9 +153,15 @@ async fn collections_have_a_limit_and_are_listed_page_by_page() {
     let server = Server::start(&["--max-collections", "5"]).await;
     let mut client = server.client().await;
     for n in 0..5 {
-        client.create_collection(CreateCollectionRequest { name: format!("c{n}") }).await.unwrap();
+        client
+            .create_collection(CreateCollectionRequest { name: format!("c{n}"), ..Default::default() })
+            .await
+            .unwrap();
     }
-    let refused = client.create_collection(CreateCollectionRequest { name: "c5".to_owned() }).await.unwrap_err();
+    let refused = client
+        .create_collection(CreateCollectionRequest { name: "c5".to_owned(), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let quota = refused.get_details_quota_failure().expect("it names the limit");
     assert_eq!(quota.violations[0].subject, "max_collections");

@@ -237,7 +237,7 @@ async fn deleting_a_collection_ends_the_uploads_into_it() {
     assert_eq!(responses.next().await.unwrap().unwrap().committed, 1);
     let mut other = server.client().await;
     other.delete_collection(DeleteCollectionRequest { name: "c".into() }).await.unwrap();
-    other.create_collection(CreateCollectionRequest { name: "c".into() }).await.unwrap();
+    other.create_collection(CreateCollectionRequest { name: "c".into(), ..Default::default() }).await.unwrap();
     send.send(message("c", numbered(1..2))).await.unwrap();
     assert_eq!(responses.next().await.unwrap().unwrap_err().code(), Code::NotFound);
     assert!(ids(&mut other, "c").await.is_empty());

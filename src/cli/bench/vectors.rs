@@ -100,9 +100,9 @@ fn read(collection: &Collection) -> Vec<Vector> {
     let mut after = None;
     loop {
         let some = collection.list(None, after.as_ref(), BATCH, &Stop::never()).unwrap_or_default();
-        let Some((last, _, _)) = some.last() else { return all };
-        after = Some(last.clone());
-        all.extend(some.iter().map(|(_, _, vector)| Vector::from(&vector[..])));
+        let Some(last) = some.last() else { return all };
+        after = Some(last.id.clone());
+        all.extend(some.iter().flat_map(|listed| listed.vectors.iter()).map(|vector| Vector::from(&vector[..])));
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::cli::npy::{Element, Npy};
-    use crate::collection::{Content, DocId, Document, Model};
+    use crate::collection::{Content, DocId, Document, Model, Settings};
     use crate::wire::vector::Values;
 
     fn file(rows: &[Vec<f32>]) -> tempfile::NamedTempFile {
@@ -160,11 +160,13 @@ mod tests {
     fn queries_are_any_documents_of_a_collection_and_not_searched() {
         let directory = tempfile::tempdir().unwrap();
         let store = open(directory.path().to_owned()).unwrap();
-        let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }).unwrap();
+        let collection = store
+            .create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default())
+            .unwrap();
         let documents = (0..100u8).map(|n| Document {
             id: DocId::new(&format!("{n:03}")).unwrap(),
             content: Arc::new(Content::default()),
-            embedding: Embedding::normalized(vec![f32::from(n), 50.0]).unwrap(),
+            vectors: Embedding::normalized(vec![f32::from(n), 50.0]).unwrap().into(),
         });
         collection.commit(documents.collect()).unwrap();
         let in_order = read(&collection);

@@ -11,12 +11,13 @@ use super::options::Options;
 use super::record::Parsed;
 use super::syntax::{self, Node, shortened};
 use crate::wire::metadata::MAX_DEPTH;
-use crate::wire::{Document, Vector};
+use crate::wire::{Document, Passage, Vector};
 
 type Fields<'t> = Vec<(Cow<'t, str>, Node<'t>)>;
 
-/// Parses `{"id": …, "text": …, "metadata": {…}, "vector": […]}`. One of text and vector is required. Fields with other
-/// names are added to the metadata. A number as id keeps its digits.
+/// Parses `{"id": …, "text": …, "metadata": {…}, "vector": […], "passages": [{"start": …, "end": …, "vector": […]}, …]}`.
+/// One of text and vector is required. Fields with other names are added to the metadata, and so is a field `passages`
+/// that is not a list of such objects. A number as id keeps its digits.
 pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     let node = syntax::parse(text).map_err(|invalid| Bad::NotJson(invalid.to_string()))?;
     let Node::Object(mut fields) = node else { return Err(Bad::NotAnObject) };
@@ -43,6 +44,10 @@ pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parse
         Some(Node::Array(numbers)) => Some(vector(&numbers)?),
         Some(_) => return Err(wrong_type("vector", "a list of numbers")),
     };
+    let passages = match fields.iter().any(|(name, node)| name == "passages" && are_passages(node)) {
+        true => take(&mut fields, "passages").map_or_else(|| Ok(Vec::new()), passages)?,
+        false => Vec::new(),
+    };
     if text.is_none() && vector.is_none() {
         return Err(Bad::Empty);
     }
@@ -53,7 +58,7 @@ pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parse
     };
     let (metadata, large_numbers) = merge(metadata, fields, options.large_numbers)?;
     let metadata = (given || !metadata.fields.is_empty()).then_some(metadata);
-    let document = Document { text: text.unwrap_or_default(), metadata, vector, ..Default::default() };
+    let document = Document { text: text.unwrap_or_default(), metadata, vector, passages, ..Default::default() };
     Ok(Parsed::new(id, document, line, options).with_large_numbers(large_numbers))
 }
 
@@ -61,6 +66,39 @@ pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parse
 fn take<'t>(fields: &mut Fields<'t>, name: &str) -> Option<Node<'t>> {
     let at = fields.iter().position(|(field, _)| field == name)?;
     Some(fields.remove(at).1).filter(|node| *node != Node::Null)
+}
+
+/// The names of a passage's fields.
+const PASSAGE_FIELDS: [&str; 3] = ["start", "end", "vector"];
+
+/// True for a list of objects with the fields of passages, as an export has it.
+fn are_passages(node: &Node<'_>) -> bool {
+    let is_passage = |node: &Node<'_>| match node {
+        Node::Object(fields) => {
+            fields.len() == 3 && PASSAGE_FIELDS.iter().all(|wanted| fields.iter().any(|(name, _)| name == wanted))
+        }
+        _ => false,
+    };
+    matches!(node, Node::Array(items) if !items.is_empty() && items.iter().all(is_passage))
+}
+
+fn passages(node: Node<'_>) -> Result<Vec<Passage>, Bad> {
+    let Node::Array(items) = node else { return Ok(Vec::new()) };
+    let wrong = |n: usize, name: &str, expected| Bad::WrongType { field: format!("passages[{n}].{name}"), expected };
+    let passage = |(n, node): (usize, Node<'_>)| {
+        let Node::Object(mut fields) = node else { return Err(wrong_type("passages", "a list of objects")) };
+        let mut byte = |name| match take(&mut fields, name) {
+            Some(Node::Number(digits)) => digits.parse().map_err(|_| wrong(n, name, "a number of bytes")),
+            _ => Err(wrong(n, name, "a number of bytes")),
+        };
+        let (start, end) = (byte("start")?, byte("end")?);
+        let vector = match take(&mut fields, "vector") {
+            Some(Node::Array(numbers)) => vector(&numbers)?,
+            _ => return Err(wrong(n, "vector", "a list of numbers")),
+        };
+        Ok(Passage { start, end, vector: Some(vector), ..Default::default() })
+    };
+    items.into_iter().enumerate().map(passage).collect()
 }
 
 fn vector(numbers: &[Node<'_>]) -> Result<Vector, Bad> {
@@ -204,7 +242,8 @@ mod tests {
         let read = parse(&json!({ "id": "a", "text": "t", "metadata": { "k": [1, null] }, "vector": [1, -0.5] }));
         let metadata = metadata::from_json(json!({ "k": [1, null] }).as_object().unwrap());
         let vector = Vector { values: vec![1.0, -0.5], ..Default::default() };
-        let expected = Document { id: "a".into(), text: "t".into(), metadata: Some(metadata), vector: Some(vector) };
+        let (metadata, vector) = (Some(metadata), Some(vector));
+        let expected = Document { id: "a".into(), text: "t".into(), metadata, vector, ..Default::default() };
         assert_eq!(read, Ok(expected));
     }
 

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::change::NewCollection;
+use super::change::{NewCollection, Put};
 use super::record::Damage;
-use super::schema::{COLLECTIONS, DROPPED, NEXT_COLLECTION, NUMBERS};
+use super::schema::{self, COLLECTIONS, DROPPED, NEXT_COLLECTION, NUMBERS, SCHEMA};
+use crate::collection::passages::PassageSizes;
 
 /// All collections, and deleted ones that are not purged yet.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub(super) struct Catalog {
     dropped: BTreeSet<u32>,
     /// The lowest number that no collection ever had.
     next: u32,
+    /// The schema of the file.
+    schema: u64,
     /// Numbers whose entries differ from the saved ones.
     changed: BTreeSet<u32>,
 }
@@ -34,6 +37,9 @@ pub(super) struct Entry {
     pub(super) next_row: u64,
     pub(super) rows: u64,
     pub(super) record_bytes: u64,
+    /// The sizes of its passages; `None`: each document is one passage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) passages: Option<PassageSizes>,
 }
 
 /// An entry as it is stored.
@@ -71,7 +77,9 @@ impl Catalog {
         for number in transaction.open_table(DROPPED)?.iter()? {
             catalog.dropped.insert(number?.0.value());
         }
-        let next = transaction.open_table(NUMBERS)?.get(NEXT_COLLECTION)?.map_or(0, |next| next.value());
+        let numbers = transaction.open_table(NUMBERS)?;
+        let next = numbers.get(NEXT_COLLECTION)?.map_or(0, |next| next.value());
+        catalog.schema = numbers.get(SCHEMA)?.map_or(schema::EARLIEST, |schema| schema.value());
         let used = catalog.entries.last_key_value().map_or(0, |(number, _)| number.saturating_add(1));
         catalog.next = u32::try_from(next).unwrap_or(u32::MAX).max(used);
         Ok(catalog)
@@ -94,7 +102,9 @@ impl Catalog {
                 false => drop(dropped.remove(number)?),
             }
         }
-        transaction.open_table(NUMBERS)?.insert(NEXT_COLLECTION, u64::from(self.next))?;
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        numbers.insert(NEXT_COLLECTION, u64::from(self.next))?;
+        numbers.insert(SCHEMA, self.schema)?;
         Ok(())
     }
 
@@ -105,8 +115,16 @@ impl Catalog {
         transaction.open_table(COLLECTIONS)?;
         transaction.open_table(DROPPED)?;
         self.changed = self.entries.keys().chain(&self.dropped).copied().collect();
-        transaction.open_table(NUMBERS)?.insert(NEXT_COLLECTION, u64::from(self.next))?;
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        numbers.insert(NEXT_COLLECTION, u64::from(self.next))?;
+        numbers.insert(SCHEMA, self.schema)?;
+        drop(numbers);
         self.save(transaction)
+    }
+
+    /// Raises the schema of the file, so that versions without passages refuse it.
+    pub(super) fn raise_schema(&mut self) {
+        self.schema = schema::VERSION;
     }
 
     /// The entries of collections that are not deleted, in order of numbers.
@@ -168,6 +186,7 @@ impl Catalog {
             next_row: 0,
             rows: 0,
             record_bytes: 0,
+            passages: new.passages,
         };
         self.entries.insert(new.number, entry);
         self.next = self.next.max(new.number.saturating_add(1));
@@ -192,13 +211,13 @@ impl Catalog {
         self.dropped.clear();
     }
 
-    /// Counts an added row.
-    pub(super) fn added(&mut self, number: u32, row: u64, bytes: u64) {
-        if let Some(entry) = self.entries.get_mut(&number) {
-            entry.next_row = entry.next_row.max(row.saturating_add(1));
+    /// Counts an added document.
+    pub(super) fn added(&mut self, put: &Put) {
+        if let Some(entry) = self.entries.get_mut(&put.collection) {
+            entry.next_row = entry.next_row.max(put.row.saturating_add(put.passages));
             entry.rows += 1;
-            entry.record_bytes += bytes;
-            self.changed.insert(number);
+            entry.record_bytes += put.bytes.len() as u64;
+            self.changed.insert(put.collection);
         }
     }
 

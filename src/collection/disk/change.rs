@@ -1,6 +1,7 @@
 //! The changes that a batch may contain.
 
 use super::record::{self, Record};
+use crate::collection::passages::PassageSizes;
 
 /// One change. A batch of changes is on disk as a whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,22 +38,29 @@ pub struct NewCollection {
     pub fingerprint: String,
     /// Length of its vectors.
     pub dimensions: usize,
+    /// The sizes of its passages; `None`: each document is one passage.
+    pub passages: Option<PassageSizes>,
 }
 
 /// A document, encoded for the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {
     pub(super) collection: u32,
+    /// The first row number of the document.
     pub(super) row: u64,
+    /// The number of its row numbers: one for each passage. The record is stored under the first.
+    pub(super) passages: u64,
     pub(super) dimensions: usize,
     pub(super) bytes: Vec<u8>,
 }
 
 impl Put {
-    /// Encodes a document for a row number. New rows in ascending order are appended, which is fast and packs them
-    /// well. The encoding happens here, in the caller's thread, and not in the writer's.
+    /// Encodes a document for row numbers from `row` on, one for each passage. New rows in ascending order are appended,
+    /// which is fast and packs them well. The encoding happens here, in the caller's thread, and not in the writer's.
     pub fn new(collection: u32, row: u64, record: &Record<'_>) -> Self {
-        Self { collection, row, dimensions: record.vector.len(), bytes: record::encode(collection, row, record) }
+        let passages = record.spans.len().max(1);
+        let dimensions = record.vectors.len() / passages;
+        Self { collection, row, passages: passages as u64, dimensions, bytes: record::encode(collection, row, record) }
     }
 }
 
@@ -63,6 +71,15 @@ impl Change {
             Self::Put(put) | Self::Replace(put) => put.bytes.len(),
             Self::CreateCollection(new) => new.name.len() + new.fingerprint.len() + 256,
             Self::DeleteCollection { .. } | Self::Remove { .. } => 0,
+        }
+    }
+
+    /// True if a file with this change needs [the second schema](super::schema).
+    pub(super) fn has_passages(&self) -> bool {
+        match self {
+            Self::Put(put) | Self::Replace(put) => put.passages > 1,
+            Self::CreateCollection(new) => new.passages.is_some(),
+            Self::DeleteCollection { .. } | Self::Remove { .. } => false,
         }
     }
 

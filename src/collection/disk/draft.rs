@@ -94,11 +94,11 @@ mod tests {
 
     fn create(number: u32, name: &str) -> Change {
         let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-        Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 2 })
+        Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 2, passages: None })
     }
 
     fn put(collection: u32, row: u64, vector: &[f32]) -> Change {
-        let record = Record { id: "a", text: "", metadata: None, vector };
+        let record = Record { id: "a", text: "", metadata: None, vectors: vector, spans: &[] };
         Change::Put(Put::new(collection, row, &record))
     }
 
@@ -114,7 +114,8 @@ mod tests {
     /// Checks a batch against a collection 0, named "old", with rows 0 to 4.
     fn check(batch: &[Change]) -> Result<(), Rejected> {
         let mut catalog = Catalog::default();
-        catalog.create(&NewCollection { number: 0, name: "old".into(), fingerprint: "f".into(), dimensions: 2 });
+        let (name, fingerprint) = ("old".into(), "f".into());
+        catalog.create(&NewCollection { number: 0, name, fingerprint, dimensions: 2, passages: None });
         let mut draft = Draft::default();
         batch.iter().try_for_each(|change| {
             let stored = match change {

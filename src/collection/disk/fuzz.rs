@@ -1,6 +1,7 @@
 //! Fuzz target: records of arbitrary bytes, as a damaged disk has them.
 
-use super::record::{Record, check, decode, encode};
+use super::record::{Numbers, Record, check, decode, encode};
+use crate::collection::passages::Span;
 
 const DIMENSIONS: usize = 2;
 const COLLECTION: u32 = 1;
@@ -12,13 +13,15 @@ const UNREAD: usize = 4 + 8;
 /// Checks that decoded bytes encode to the same bytes, except for the unread ones.
 pub(crate) fn record(bytes: &[u8]) {
     let _ = check(COLLECTION, ROW, bytes);
-    let mut vector = Vec::new();
-    if let Ok(read) = decode(bytes, DIMENSIONS, &mut vector) {
+    let mut numbers = Numbers::default();
+    if let Ok(read) = decode(bytes, DIMENSIONS, &mut numbers) {
         assert_eq!(encode(COLLECTION, ROW, &read)[UNREAD..], bytes[UNREAD..]);
     }
 }
 
 pub(crate) fn records() -> Vec<Vec<u8>> {
-    let record = |metadata| Record { id: "id", text: "a text", metadata, vector: &[0.6, 0.8] };
-    [None, Some("{\"a\": 1}")].map(|metadata| encode(COLLECTION, ROW, &record(metadata))).into()
+    let whole = |metadata| Record { id: "id", text: "a text", metadata, vectors: &[0.6, 0.8], spans: &[] };
+    let spans = &[Span { start: 0, end: 1 }, Span { start: 2, end: 6 }];
+    let passages = Record { vectors: &[0.6, 0.8, 0.8, -0.6], spans, ..whole(None) };
+    [whole(None), whole(Some("{\"a\": 1}")), passages].map(|record| encode(COLLECTION, ROW, &record)).into()
 }

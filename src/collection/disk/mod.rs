@@ -16,6 +16,9 @@
 //! | `dropped` | number | nothing: the collection's rows are still to be purged |
 //! | `rows/N`, one for each collection | row, piece | a part of the row's [record](Record) with its checksum |
 //!
+//! A document takes a row number for each of its passages, and its record is stored under the first. So each vector
+//! has a number that no other vector of the collection ever has.
+//!
 //! Invariants: an answer `Ok` comes after the fsync of the batch's transaction. A batch is on disk as a whole or
 //! not at all. Nothing is written after a disk error, because a failed fsync leaves the state of earlier writes
 //! unknown. Everything read is checked: damage is a named error, and never a silently missing document.

@@ -63,13 +63,15 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// Another version wrote the file.
-    #[error("{path} has schema {found}, and this version reads schema {supported}: use the version that wrote it")]
+    #[error(
+        "{path} has schema {found}, and this version reads schemas up to {supported}: use the version that wrote it"
+    )]
     OtherSchema {
         /// The file.
         path: PathBuf,
         /// The file's schema.
         found: u64,
-        /// The schema that this version reads.
+        /// The latest schema that this version reads.
         supported: u64,
     },
     /// The file's content is wrong.
@@ -250,10 +252,10 @@ pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenErro
     Ok(database)
 }
 
-/// Accepts only the present version. Version 1 is the first, so there is nothing to migrate.
+/// Accepts the present version and those before it, which need no migration.
 fn of_our_schema(path: &Path, found: Option<u64>) -> Result<(), OpenError> {
     match found {
-        Some(schema::VERSION) => Ok(()),
+        Some(schema::EARLIEST..=schema::VERSION) => Ok(()),
         Some(found) => Err(OpenError::OtherSchema { path: path.to_owned(), found, supported: schema::VERSION }),
         None => Err(OpenError::NotOurs { path: path.to_owned() }),
     }

@@ -1,16 +1,25 @@
 //! The tables of the file, and their version.
 //!
-//! A later schema gets a new number here, and the caller of [`found`] migrates or refuses.
+//! | schema | |
+//! | --- | --- |
+//! | 1 | a document has one vector |
+//! | 2 | a document may have several passages, and a collection may have sizes for them |
+//!
+//! A file of schema 1 is read and written as it is. The first change that needs schema 2 raises its number, and from
+//! then on earlier versions refuse it. A later schema gets a new number here, and the caller of [`found`] migrates or
+//! refuses.
 
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
-/// The schema that this version writes and reads.
-pub(super) const VERSION: u64 = 1;
+/// The schema of new files.
+pub(super) const VERSION: u64 = 2;
+/// The earliest schema that is read.
+pub(super) const EARLIEST: u64 = 1;
 
 /// Numbers by name. The presence of this table identifies the file as ours.
 pub(super) const NUMBERS: TableDefinition<&str, u64> = TableDefinition::new("cognate");
 /// Key in [`NUMBERS`]: the schema of the file.
-const SCHEMA: &str = "schema";
+pub(super) const SCHEMA: &str = "schema";
 /// Key in [`NUMBERS`]: the lowest number that no collection ever had.
 pub(super) const NEXT_COLLECTION: &str = "next collection";
 

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::catalog::{Catalog, CatalogError, Entry};
-use super::record::{self, Damage, Record};
+use super::record::{self, Damage, Numbers, Record};
 use super::rows::Joiner;
 use super::schema;
+use crate::collection::passages::PassageSizes;
 
 /// The state that was committed when the snapshot was taken. While it lives, the space of rows that are removed is
 /// not reused.
@@ -38,6 +39,8 @@ pub struct StoredCollection {
     pub next_row: u64,
     /// Bytes of the records.
     pub record_bytes: u64,
+    /// The sizes of its passages; `None`: each document is one passage.
+    pub passages: Option<PassageSizes>,
 }
 
 /// Reasons why something could not be read.
@@ -127,9 +130,9 @@ impl Snapshot {
         mut visit: impl FnMut(u64, Record<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         let entry = self.entry(number)?;
-        let mut vector = Vec::with_capacity(entry.dimensions);
+        let mut numbers = Numbers::default();
         let end = self.scan(number, |row, bytes| {
-            match bytes.and_then(|bytes| record::decode(bytes, entry.dimensions, &mut vector)) {
+            match bytes.and_then(|bytes| record::decode(bytes, entry.dimensions, &mut numbers)) {
                 Ok(record) => visit(row, record).map_break(|()| None),
                 Err(damage) => ControlFlow::Break(Some((row, damage))),
             }
@@ -214,5 +217,6 @@ fn stored(number: u32, entry: &Entry) -> StoredCollection {
         rows: entry.rows,
         next_row: entry.next_row,
         record_bytes: entry.record_bytes,
+        passages: entry.passages,
     }
 }

@@ -50,6 +50,9 @@ impl<'t> Transaction<'t> {
         for change in changes {
             self.make(change)?;
         }
+        if changes.iter().any(Change::has_passages) {
+            self.catalog.raise_schema();
+        }
         Ok(Ok(()))
     }
 
@@ -77,7 +80,7 @@ impl<'t> Transaction<'t> {
 
     fn put(&mut self, put: &Put) -> Result<(), redb::Error> {
         rows::insert(self.table(put.collection)?, put.row, &put.bytes)?;
-        self.catalog.added(put.collection, put.row, put.bytes.len() as u64);
+        self.catalog.added(put);
         self.touch((put.collection, put.row));
         Ok(())
     }

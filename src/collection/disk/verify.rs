@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::failure::VerifyError;
 use super::handle::Disk;
-use super::record::{self, Damage};
+use super::record::{self, Damage, Numbers};
 use super::snapshot::{ReadError, Snapshot, StoredCollection};
 
 /// Most problems that are listed; the others are only counted.
@@ -96,9 +96,9 @@ impl Disk {
 fn verify(snapshot: &Snapshot, collection: StoredCollection, report: &mut Report) -> Result<(), ReadError> {
     let StoredCollection { number, name, dimensions, rows, record_bytes, .. } = collection;
     let mut read = Verified { name: name.clone(), rows: 0, record_bytes: 0 };
-    let mut vector = Vec::with_capacity(dimensions);
+    let mut numbers = Numbers::default();
     let scanned = snapshot.scan::<()>(number, |row, bytes| {
-        match bytes.and_then(|bytes| record::decode(bytes, dimensions, &mut vector).map(|_| bytes.len())) {
+        match bytes.and_then(|bytes| record::decode(bytes, dimensions, &mut numbers).map(|_| bytes.len())) {
             Ok(bytes) => {
                 read.rows += 1;
                 read.record_bytes += bytes as u64;

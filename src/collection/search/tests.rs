@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::filter::{Path, text};
-use super::super::{Document, Model, Options, Patch, Store};
+use super::super::{Document, Model, Options, Patch, Settings, Store, Vectors};
 use super::*;
 use crate::index;
 
@@ -16,19 +16,42 @@ const DIMENSIONS: usize = 3;
 /// A document of the plain ranking: its metadata and its vector.
 type Said = (Option<Value>, Embedding);
 
+/// A document of the plain ranking with a vector for each of its passages.
+type Long = (Option<Value>, Vec<Embedding>);
+
+fn long(documents: &[Said]) -> Vec<Long> {
+    documents.iter().map(|(metadata, vector)| (metadata.clone(), vec![vector.clone()])).collect()
+}
+
 fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
+    collection_of(&long(documents), index)
+}
+
+fn collection_of(documents: &[Long], index: index::Options) -> Arc<Collection> {
     let store = Store::open(Options { index, ..Options::default() }).unwrap();
-    let dimensions = documents.first().map_or(DIMENSIONS, |(_, vector)| vector.values().len());
-    let collection = store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions }).unwrap();
-    let document = |(n, (metadata, embedding)): (usize, &Said)| {
-        let metadata = metadata.as_ref().map(|value| json!({ "g": value }).as_object().unwrap().clone());
-        let content = Arc::new(Content::new("", metadata.as_ref()));
-        Document { id: id(n), content, embedding: embedding.clone() }
-    };
+    let dimensions = documents.first().map_or(DIMENSIONS, |(_, vectors)| vectors[0].values().len());
+    let model = Model { fingerprint: "f", also_compatible: &[], dimensions };
+    let collection = store.create("c", model, Settings::default()).unwrap();
+    let document = |(n, said): (usize, &Long)| document(n, said);
     // In reverse, so that positions and ids are not in the same order.
     collection.commit(documents.iter().enumerate().map(document).rev().collect()).unwrap();
     collection.finish_graph();
     collection
+}
+
+/// A document whose passages are one byte each.
+fn document(n: usize, (metadata, vectors): &Long) -> Document {
+    let metadata = metadata.as_ref().map(|value| json!({ "g": value }).as_object().unwrap().clone());
+    let text = "x".repeat(vectors.len());
+    let vectors = match &vectors[..] {
+        [one] => one.clone().into(),
+        several => {
+            let span = |n: usize| Span { start: n as u32, end: n as u32 + 1 };
+            let passages = several.iter().enumerate().map(|(n, vector)| (span(n), vector.clone()));
+            Vectors::of_passages(&text, passages.collect()).unwrap()
+        }
+    };
+    Document { id: id(n), content: Arc::new(Content::new(text, metadata.as_ref())), vectors }
 }
 
 fn id(n: usize) -> DocId {
@@ -41,8 +64,21 @@ fn by(size: usize) -> Groups {
 
 /// Scores every document, sorts all, and takes the first that are allowed.
 fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, f32)> {
-    let mut ranked: Vec<(usize, f32)> =
-        documents.iter().map(|(_, vector)| query.cosine(vector).clamp(-1.0, 1.0)).enumerate().collect();
+    plain_of(&long(documents), std::slice::from_ref(query), search)
+        .into_iter()
+        .map(|(n, score)| (id(n), score))
+        .collect()
+}
+
+/// The score of a vector for the nearest of the queries.
+fn score(queries: &[Embedding], vector: &Embedding) -> f32 {
+    queries.iter().map(|query| query.cosine(vector).clamp(-1.0, 1.0)).fold(f32::MIN, f32::max)
+}
+
+/// As [`plain`], for documents of several passages and queries of several vectors. Returns positions of documents.
+fn plain_of(documents: &[Long], queries: &[Embedding], search: &Search) -> Vec<(usize, f32)> {
+    let best = |vectors: &[Embedding]| vectors.iter().map(|vector| score(queries, vector)).fold(f32::MIN, f32::max);
+    let mut ranked: Vec<(usize, f32)> = documents.iter().map(|(_, vectors)| best(vectors)).enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut members: HashMap<String, usize> = HashMap::new();
     ranked.retain(|(n, score)| {
@@ -66,12 +102,16 @@ fn plain(documents: &[Said], query: &Embedding, search: &Search) -> Vec<(DocId, 
     });
     if let Some(diversity) = search.diversity {
         ranked.truncate(diversity.pool(search.k));
-        let pool: Vec<(f32, &[f32])> = ranked.iter().map(|(n, score)| (*score, documents[*n].1.values())).collect();
+        let nearest = |n: usize, best: f32| {
+            let mut nearest = queries.iter().flat_map(|query| documents[n].1.iter().map(move |vector| (query, vector)));
+            nearest.find(|(query, vector)| score(std::slice::from_ref(query), vector) == best).unwrap().1
+        };
+        let pool: Vec<(f32, &[f32])> = ranked.iter().map(|&(n, score)| (score, nearest(n, score).values())).collect();
         ranked =
             diversity.choose(&pool, search.k, &Stop::never()).unwrap().into_iter().map(|index| ranked[index]).collect();
     }
     ranked.truncate(search.k);
-    ranked.into_iter().map(|(n, score)| (id(n), score)).collect()
+    ranked
 }
 
 fn found(collection: &Collection, query: &Embedding, search: &Search) -> Vec<(DocId, f32)> {
@@ -126,6 +166,92 @@ proptest! {
             prop_assert_eq!(found(&collection, &query, &search), expected, "{:?}", search);
         }
     }
+}
+
+/// The passages of a document by descending score, then in order, with their spans.
+fn by_score(vectors: &[Embedding], query: &Embedding) -> Vec<(Span, f32)> {
+    let span = |n: usize| Span { start: n as u32, end: n as u32 + 1 };
+    let scored = vectors.iter().enumerate().map(|(n, vector)| (span(n), query.cosine(vector).clamp(-1.0, 1.0)));
+    let mut scored: Vec<(Span, f32)> = scored.collect();
+    scored.sort_by(|one, other| other.1.total_cmp(&one.1));
+    scored
+}
+
+proptest! {
+    #[test]
+    fn a_document_is_found_once_by_its_nearest_passage(
+        documents in prop::collection::vec((value(), prop::collection::vec(vector(), 1..6)), 0..60),
+        later in prop::collection::vec((0..60usize, value(), prop::collection::vec(vector(), 1..6)), 0..8),
+        searches in prop::collection::vec((prop::collection::vec(vector(), 1..4), search(), 1..4usize), 1..8),
+    ) {
+        let mut documents: Vec<Long> = documents;
+        let collection = collection_of(&documents, index::Options::default());
+        for (n, metadata, vectors) in later {
+            let n = n % documents.len().max(1);
+            let said = (metadata, vectors);
+            if n < documents.len() {
+                collection.commit(vec![document(n, &said)]).unwrap();
+                documents[n] = said;
+            }
+        }
+        for (queries, search, passages) in searches {
+            let search = Search { passages: NonZeroUsize::new(passages).unwrap(), ..search };
+            let hits = collection.search_in_call(&queries, &search, &Chosen::default(), &Stop::never()).unwrap();
+            let told: Vec<(DocId, f32)> = hits.iter().map(|hit| (hit.id.clone(), hit.score)).collect();
+            let expected = plain_of(&documents, &queries, &search);
+            prop_assert_eq!(told, expected.iter().map(|&(n, score)| (id(n), score)).collect::<Vec<_>>(), "{:?}", search);
+            for (hit, (n, _)) in hits.iter().zip(expected).filter(|_| queries.len() == 1) {
+                let mut scored = by_score(&documents[n].1, &queries[0]).into_iter();
+                let best = scored.next().unwrap();
+                let whole = documents[n].1.len() == 1;
+                prop_assert_eq!((hit.passage, hit.score), ((!whole).then_some(best.0), best.1));
+                let others = scored.filter(|(_, score)| search.min_score.is_none_or(|least| *score >= least));
+                prop_assert_eq!(&hit.others, &others.take(passages - 1).collect::<Vec<_>>());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_document_whose_hundred_passages_are_all_nearest_leaves_as_many_hits_as_there_can_be() {
+    let directions: Vec<Embedding> = fan(5_000).collect();
+    // Each of the nearest documents has a hundred passages, the others have one.
+    let near = directions[..2_000].chunks(100).map(|vectors| (None, vectors.to_vec()));
+    let documents: Vec<Long> = near.chain(directions[2_000..].iter().map(|one| (None, vec![one.clone()]))).collect();
+    let collection = collection_of(&documents, graphs());
+    let query = &directions[0];
+    for k in [1, 10, 50] {
+        let exact = Search::nearest(k, Effort::Exact);
+        let expected = plain_of(&documents, std::slice::from_ref(query), &exact);
+        let expected: Vec<(DocId, f32)> = expected.into_iter().map(|(n, score)| (id(n), score)).collect();
+        assert_eq!(found(&collection, query, &exact), expected);
+        let walked = found(&collection, query, &Search::nearest(k, Effort::Graph { ef: None }));
+        assert_eq!((walked.len(), &walked[0]), (k, &expected[0]));
+    }
+}
+
+#[test]
+fn a_document_that_becomes_long_during_a_search_is_one_hit() {
+    let directions: Vec<Embedding> = fan(400).collect();
+    let collection =
+        collection_of(&directions.iter().map(|one| (None, vec![one.clone()])).collect::<Vec<_>>(), graphs());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for n in 1.. {
+                let vectors = directions[..1 + n % 5].to_vec();
+                collection.commit(vec![document(0, &(None, vectors))]).unwrap();
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..500 {
+            let hits = found(&collection, &directions[0], &Search::nearest(5, Effort::Exact));
+            assert_eq!(hits.iter().map(|hit| hit.0.clone()).collect::<Vec<_>>(), (0..5).map(id).collect::<Vec<_>>());
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 /// `n` directions, each turned a little more from the first.
@@ -260,7 +386,9 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
                 let metadata = json!({ "g": value(0) }).as_object().cloned();
                 let content = Arc::new(Content::new("", metadata.as_ref()));
-                collection.commit(vec![Document { id: id(0), content, embedding: documents[0].1.clone() }]).unwrap();
+                collection
+                    .commit(vec![Document { id: id(0), content, vectors: documents[0].1.clone().into() }])
+                    .unwrap();
             }
         });
         for _ in 0..300 {
@@ -269,7 +397,7 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
                 // The second query of a call uses the first one's filter result.
                 for _ in 0..2 {
                     let found = collection
-                        .search_in_call(&documents[0].1, search, &chosen, &Stop::never())
+                        .search_in_call(std::slice::from_ref(&documents[0].1), search, &chosen, &Stop::never())
                         .expect("not stopped");
                     let wanted = search.groups.as_ref().map_or(5, |groups| groups.size.get());
                     assert_eq!((found.len(), &found[0].id), (if wanted == 2 { 2 } else { 5 }, &id(0)), "{search:?}");
@@ -323,6 +451,7 @@ fn a_search_that_is_stopped_has_no_answer() {
     stop.raise();
     let search = Search { filter: Some(text::parse("g = even").unwrap()), ..Search::nearest(5, Effort::Exact) };
     for search in [search, Search { diversity: Diversity::new(0.5), ..Search::nearest(5, Effort::Exact) }] {
-        assert!(collection.search_in_call(&documents[0].1, &search, &Chosen::default(), &stop).is_err());
+        let query = std::slice::from_ref(&documents[0].1);
+        assert!(collection.search_in_call(query, &search, &Chosen::default(), &stop).is_err());
     }
 }

@@ -21,7 +21,7 @@ fn store(max_bytes: usize) -> Store {
 fn document(id: &str, angle: f32) -> Document {
     let embedding = Embedding::normalized(vec![angle.cos(), angle.sin()]).unwrap();
     let content = Content::new(format!("at {angle}"), None);
-    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), embedding }
+    Document { id: DocId::new(id).unwrap(), content: Arc::new(content), vectors: embedding.into() }
 }
 
 fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {
@@ -33,13 +33,13 @@ fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {
 #[test]
 fn a_collection_of_another_model_is_not_searched() {
     let store = store(usize::MAX);
-    store.create("c", MODEL).unwrap();
+    store.create("c", MODEL, Settings::default()).unwrap();
     let other = Model { fingerprint: "g", also_compatible: &[], dimensions: 2 };
     let refused = CollectionError::OtherModel { theirs: "f".to_owned(), ours: "g".to_owned() };
     assert_eq!(store.get("c", other).err(), Some(refused.clone()));
-    assert_eq!(store.get_or_create("c", other).err(), Some(refused));
+    assert_eq!(store.get_or_create("c", other, Settings::default()).err(), Some(refused));
     let near = Model { also_compatible: &["f".to_owned()], ..other };
-    assert!(store.get("c", near).is_ok() && store.get_or_create("c", near).is_ok());
+    assert!(store.get("c", near).is_ok() && store.get_or_create("c", near, Settings::default()).is_ok());
     assert_eq!(store.delete("c"), Ok(0));
     assert_eq!(store.get("c", MODEL).err(), Some(CollectionError::Unknown));
 }
@@ -47,7 +47,7 @@ fn a_collection_of_another_model_is_not_searched() {
 #[test]
 fn a_commit_over_the_budget_is_refused_whole_and_deleting_makes_space() {
     let store = store(EMPTY.bytes + 20_000);
-    let collection = store.create("c", MODEL).unwrap();
+    let collection = store.create("c", MODEL, Settings::default()).unwrap();
     let mut stored = 0;
     let full = loop {
         match collection.commit(vec![document(&format!("{stored:03}"), 0.1)]) {
@@ -58,7 +58,7 @@ fn a_commit_over_the_budget_is_refused_whole_and_deleting_makes_space() {
     assert!(matches!(full, CommitError::Full(_)) && stored > 1, "{full:?} after {stored}");
     assert_eq!(collection.len(), stored);
     collection.commit(vec![document("000", 0.2)]).expect("a replacement of the same size fits");
-    assert!(matches!(store.create("d", MODEL), Err(CollectionError::Full(_))));
+    assert!(matches!(store.create("d", MODEL, Settings::default()), Err(CollectionError::Full(_))));
     collection.remove(&[DocId::new("001").unwrap()]).unwrap();
     collection.commit(vec![document("zzz", 0.1)]).expect("a document fits again");
     store.delete("c").unwrap();
@@ -69,14 +69,14 @@ fn a_commit_over_the_budget_is_refused_whole_and_deleting_makes_space() {
 fn one_collection_more_than_the_limit_is_refused_until_one_is_deleted() {
     let store = Store::open(Options { max_collections: 2, ..Options::default() }).unwrap();
     for name in ["a", "b"] {
-        store.create(name, MODEL).unwrap();
+        store.create(name, MODEL, Settings::default()).unwrap();
     }
-    let refused = store.get_or_create("c", MODEL).err().expect("it is one too many");
+    let refused = store.get_or_create("c", MODEL, Settings::default()).err().expect("it is one too many");
     let said = "max_collections: 1 collections more would exceed the limit of 2: 2 are in use";
     assert_eq!(refused.to_string(), said);
-    assert!(store.get_or_create("b", MODEL).is_ok(), "what exists is still had");
+    assert!(store.get_or_create("b", MODEL, Settings::default()).is_ok(), "what exists is still had");
     store.delete("a").unwrap();
-    assert!(store.create("c", MODEL).is_ok());
+    assert!(store.create("c", MODEL, Settings::default()).is_ok());
     let names = |after, limit| store.list_after(after, limit).iter().map(|c| c.name().to_owned()).collect::<Vec<_>>();
     assert_eq!(
         (names(None, 1), names(Some("b"), 9), names(Some("bb"), 9)),
@@ -87,7 +87,7 @@ fn one_collection_more_than_the_limit_is_refused_until_one_is_deleted() {
 #[test]
 fn counts_are_read_while_the_documents_are_locked() {
     let store = store(usize::MAX);
-    let collection = store.create("c", MODEL).unwrap();
+    let collection = store.create("c", MODEL, Settings::default()).unwrap();
     collection.commit(vec![document("a", 0.0), document("b", 1.0)]).unwrap();
     let held = collection.write();
     assert_eq!((collection.len(), collection.bytes()), (2, held.used.bytes));
@@ -101,7 +101,7 @@ fn counts_are_read_while_the_documents_are_locked() {
 #[test]
 fn a_commit_into_a_deleted_collection_is_not_acknowledged() {
     let store = store(usize::MAX);
-    let collection = store.create("c", MODEL).unwrap();
+    let collection = store.create("c", MODEL, Settings::default()).unwrap();
     store.delete("c").unwrap();
     assert!(matches!(collection.commit(vec![document("a", 0.0)]), Err(CommitError::Deleted)));
 }
@@ -109,7 +109,7 @@ fn a_commit_into_a_deleted_collection_is_not_acknowledged() {
 #[test]
 fn equal_scores_come_in_id_order_even_where_k_cuts_through_them() {
     let store = store(usize::MAX);
-    let collection = store.create("c", MODEL).unwrap();
+    let collection = store.create("c", MODEL, Settings::default()).unwrap();
     let documents = (0..500).rev().map(|n| document(&format!("{n:03}"), 1.0)).collect();
     collection.commit(documents).unwrap();
     assert_eq!(ids(&collection, 1.0, 3), ["000", "001", "002"]);
@@ -118,10 +118,10 @@ fn equal_scores_come_in_id_order_even_where_k_cuts_through_them() {
 #[test]
 fn the_last_of_documents_with_one_id_stays() {
     let store = store(usize::MAX);
-    let collection = store.create("c", MODEL).unwrap();
+    let collection = store.create("c", MODEL, Settings::default()).unwrap();
     collection.commit(vec![document("a", 0.0), document("a", 1.0)]).unwrap();
     assert_eq!(collection.len(), 1);
-    assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().0.text.as_ref(), "at 1");
+    assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().content.text.as_ref(), "at 1");
 }
 
 proptest! {
@@ -129,7 +129,7 @@ proptest! {
     #[test]
     fn a_collection_holds_what_a_map_would(steps in prop::collection::vec((0u8..12, 0u8..6, any::<bool>()), 1..80)) {
         let store = store(usize::MAX);
-        let collection = store.create("c", MODEL).unwrap();
+        let collection = store.create("c", MODEL, Settings::default()).unwrap();
         let mut model = BTreeMap::new();
         for (id, angle, keep) in steps {
             let id = format!("d{id:02}");
@@ -141,7 +141,7 @@ proptest! {
                 prop_assert_eq!(!removed.is_empty(), model.remove(&id).is_some());
             }
             let listed = collection.list(None, None, 100, &Stop::never()).unwrap();
-            let listed: Vec<String> = listed.iter().map(|(id, _, _)| id.to_string()).collect();
+            let listed: Vec<String> = listed.iter().map(|listed| listed.id.to_string()).collect();
             prop_assert_eq!(&listed, &model.keys().cloned().collect::<Vec<_>>());
             for angle in 0..6u8 {
                 let with_angle = model.iter().filter(|(_, a)| **a == angle);

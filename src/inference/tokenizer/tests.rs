@@ -29,6 +29,14 @@ pub fn tokenizer(max_tokens: usize) -> Tokenizer {
     Tokenizer::new(json.to_string().as_bytes(), reading(max_tokens)).expect("a valid tokenizer")
 }
 
+impl Tokenizer {
+    /// The same tokenizer for a model that reads lower case.
+    pub fn with_lowercase(mut self) -> Self {
+        self.reading.lowercase = true;
+        self
+    }
+}
+
 /// The tokens `<s>`, `<pad>`, `</s>` and `<unk>`, with the ids of RoBERTa's family.
 fn special_tokens() -> Value {
     let token = |(id, content): (usize, &&str)| {
@@ -39,7 +47,7 @@ fn special_tokens() -> Value {
 }
 
 /// A tokenizer of XLM-RoBERTa's kind: the most likely division of a word into pieces.
-fn unigram(max_tokens: usize) -> Tokenizer {
+pub fn unigram(max_tokens: usize) -> Tokenizer {
     let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
     let named = |token: &str, id: u32| json!({"id": token, "ids": [id], "tokens": [token]});
     let sequence = json!({"Sequence": {"id": "A", "type_id": 0}});
@@ -68,7 +76,7 @@ fn unigram(max_tokens: usize) -> Tokenizer {
 }
 
 /// A tokenizer of RoBERTa's kind: bytes, merged pair by pair.
-fn byte_pairs(max_tokens: usize) -> Tokenizer {
+pub fn byte_pairs(max_tokens: usize) -> Tokenizer {
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": special_tokens(),

@@ -82,9 +82,10 @@ impl Failure {
     pub fn text(field: impl Into<String>, error: &TextError) -> Self {
         match error {
             TextError::Tokenizer(TokenizerError::FirstTooLong { .. }) => Self::invalid(QUERY, error.to_string()),
-            TextError::TooLong { .. } | TextError::NoTokens | TextError::Tokenizer(_) => {
-                Self::invalid(field, error.to_string())
-            }
+            TextError::TooLong { .. }
+            | TextError::TooManyPassages { .. }
+            | TextError::NoTokens
+            | TextError::Tokenizer(_) => Self::invalid(field, error.to_string()),
             TextError::Model(_) => Self::Internal,
         }
     }

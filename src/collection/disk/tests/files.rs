@@ -8,6 +8,7 @@ use redb::{Database, WriteTransaction};
 
 use super::super::{OpenError, restore, schema};
 use super::*;
+use crate::collection::passages::{PassageSizes, Span};
 
 fn refused(directory: &Path) -> OpenError {
     Disk::open(directory, options()).err().expect("it is refused")
@@ -123,6 +124,54 @@ fn a_file_of_another_schema_is_refused_with_both_numbers() {
         });
         let error = refused(directory.path());
         assert!(matches!(error, OpenError::OtherSchema { supported: schema::VERSION, found: f, .. } if f == found));
+    }
+}
+
+#[test]
+fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
+    let schema_of = |directory: &tempfile::TempDir| {
+        let database = Database::open(directory.path().join("documents.redb")).unwrap();
+        schema::found(&database).unwrap()
+    };
+    let old = || {
+        changed(3, |transaction| {
+            transaction.open_table(schema::NUMBERS).unwrap().insert("schema", 1).unwrap();
+        })
+    };
+    let sizes = PassageSizes { max_tokens: 256, overlap_tokens: 32 };
+    let with_passages = NewCollection {
+        number: 1,
+        name: "d".to_owned(),
+        fingerprint: "f".to_owned(),
+        dimensions: 4,
+        passages: Some(sizes),
+    };
+    let spans = &[Span { start: 0, end: 2 }, Span { start: 2, end: 4 }];
+    let long = Record { id: "a", text: "text", metadata: None, vectors: &[0.5; 8], spans };
+    for (change, expected) in [
+        (put(0, 3, "text"), 1),
+        (create(1, "d"), 1),
+        (Change::CreateCollection(with_passages), 2),
+        (Change::Put(Put::new(0, 3, &long)), 2),
+    ] {
+        let directory = old();
+        let disk = Disk::open(directory.path(), options()).unwrap();
+        let before = contents(&disk.snapshot().unwrap()).unwrap();
+        assert_eq!(before["c"].len(), 3, "a file of the first schema is read");
+        disk.commit(vec![change.clone()]).unwrap();
+        // A copy has the schema of its source.
+        let backup = directory.path().join("backup");
+        disk.backup(&backup, &|| true).unwrap();
+        drop(disk);
+        let copied = schema::found(&Database::open(&backup).unwrap()).unwrap();
+        assert_eq!((schema_of(&directory), copied), (Some(expected), Some(expected)), "{change:?}");
+        let disk = Disk::open(directory.path(), options()).unwrap();
+        let collections = disk.snapshot().unwrap().collections();
+        let told: Vec<_> = collections.iter().map(|stored| (&*stored.name, stored.passages, stored.next_row)).collect();
+        match &change {
+            Change::Put(put) => assert_eq!(told, [("c", None, 3 + put.passages)], "a row number for each passage"),
+            _ => assert_eq!(told[1], ("d", (expected == 2).then_some(sizes), 0)),
+        }
     }
 }
 

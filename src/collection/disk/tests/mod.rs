@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 
 use super::{Change, Disk, NewCollection, Options, Put, ReadError, Record, Snapshot};
 
-/// A document, as read: id, text, metadata, bits of the vector.
+/// A document, as read: id, text, metadata, the spans of several passages and the bits of all vectors.
 type Read = (String, String, Option<String>, Vec<u32>);
 
 /// All documents of a disk, by collection and row.
@@ -25,7 +25,8 @@ fn contents(snapshot: &Snapshot) -> Result<Contents, ReadError> {
     for collection in snapshot.collections() {
         let rows = all.entry(collection.name).or_default();
         snapshot.read(collection.number, |row, record| {
-            let bits = record.vector.iter().map(|x| x.to_bits()).collect();
+            let bits = record.spans.iter().flat_map(|span| [span.start, span.end]);
+            let bits = bits.chain(record.vectors.iter().map(|x| x.to_bits())).collect();
             let metadata = record.metadata.map(str::to_owned);
             rows.insert(row, (record.id.to_owned(), record.text.to_owned(), metadata, bits));
             ControlFlow::Continue(())
@@ -41,12 +42,13 @@ fn options() -> Options {
 
 fn create(number: u32, name: &str) -> Change {
     let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-    Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 4 })
+    Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 4, passages: None })
 }
 
 fn put(collection: u32, row: u64, text: &str) -> Change {
     let id = format!("id {row}");
-    let record = Record { id: &id, text, metadata: Some(r#"{"a":1}"#), vector: &[0.5, -0.5, 0.5, 0.5] };
+    let vectors = &[0.5, -0.5, 0.5, 0.5];
+    let record = Record { id: &id, text, metadata: Some(r#"{"a":1}"#), vectors, spans: &[] };
     Change::Put(Put::new(collection, row, &record))
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use fastrand::Rng;
 
 use super::{Change, Contents, NewCollection, Put, Record};
+use crate::collection::passages::Span;
 
 /// State of a disk after `batches` batches.
 #[derive(Clone, Default)]
@@ -75,17 +76,28 @@ impl Model {
             let number = *next_number;
             *next_number += 1;
             let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-            batch.push(Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 16 }));
+            batch.push(Change::CreateCollection(NewCollection {
+                number,
+                name,
+                fingerprint,
+                dimensions: 16,
+                passages: None,
+            }));
             Collection { number, next_row: 0, rows: BTreeMap::new() }
         });
-        let vector: Vec<f32> = (0..16).map(|_| f32::from_bits(random.u32(..))).collect();
+        // A long text has a passage for each twenty words.
+        let passages = (text.len() as u32 / 240).max(1);
+        let vectors: Vec<f32> = (0..16 * passages).map(|_| f32::from_bits(random.u32(..))).collect();
+        let span = |n: u32| Span { start: 240 * n, end: 240 * (n + 1) };
+        let spans: Vec<Span> = if passages > 1 { (0..passages).map(span).collect() } else { Vec::new() };
         let metadata = (random.bool()).then_some(r#"{"lang":"en"}"#);
         let row = collection.next_row;
-        let record = Record { id, text, metadata, vector: &vector };
+        let record = Record { id, text, metadata, vectors: &vectors, spans: &spans };
         batch.push(Change::Put(Put::new(collection.number, row, &record)));
-        collection.next_row += 1;
+        collection.next_row += u64::from(passages);
         collection.rows.insert(id.to_owned(), row);
-        let bits = vector.iter().map(|x| x.to_bits()).collect();
+        let bits = spans.iter().flat_map(|span| [span.start, span.end]);
+        let bits = bits.chain(vectors.iter().map(|x| x.to_bits())).collect();
         let read = (id.to_owned(), text.to_owned(), metadata.map(str::to_owned), bits);
         self.contents.entry(name.to_owned()).or_default().insert(row, read);
     }
