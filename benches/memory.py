@@ -76,6 +76,7 @@ SHAPES = {
     "numbers": (1_000, lambda n: ("", {"list": [n * 1_000 + k for k in range(2_000)]})),
     "same numbers": (1_000, lambda n: ("", {"list": list(range(2_000))})),
     "deep": (9_900, lambda n: ("", nested(25, n))),
+    "passages": (2_000, lambda n: ("a passage of a long text " * 40, {"lang": ["en", "de", "fr"][n % 3]})),
     "graphs": (60_000, lambda n: ("a short text", None)),
 }
 
@@ -122,14 +123,23 @@ class Server:
         self.process.wait()
 
 
+# The passages of each document of the shape "passages".
+PASSAGES = 5
+
+
 def documents(shape, first, last, rng):
     """Yields messages of about a megabyte."""
     message, size = pb.UploadRequest(collection="c"), 0
     for n in range(first, last):
         text, metadata = shape(n)
-        values = rng.standard_normal(DIMENSIONS).astype(np.float32)
         document = message.documents.add(id=f"document-{n}", text=text)
-        document.vector.values.extend((values / np.linalg.norm(values)).tolist())
+        if shape is SHAPES["passages"][1]:
+            vectors = [document.passages.add(start=100 * k, end=100 * k + 150).vector for k in range(PASSAGES)]
+        else:
+            vectors = [document.vector]
+        for vector in vectors:
+            values = rng.standard_normal(DIMENSIONS).astype(np.float32)
+            vector.values.extend((values / np.linalg.norm(values)).tolist())
         if metadata is not None:
             document.metadata.CopyFrom(struct(metadata))
         size += document.ByteSize()

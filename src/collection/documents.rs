@@ -252,3 +252,15 @@ impl Counts {
         self.bytes.store(used.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passages_cost_a_document_of_one_vector_no_memory() {
+        assert_eq!(size_of::<Entry>(), 24);
+        assert_eq!(size_of::<Option<(Slot, DocId)>>(), 24);
+        assert_eq!(size_of::<Content>(), 32);
+    }
+}

@@ -184,13 +184,11 @@ impl Collection {
 
     /// Makes changed documents visible to searches, all at once.
     fn show(&self, here: &mut Documents, changed: Vec<Changed>) {
-        let keyed = |changed: &Changed| {
-            let document = if let After::Stored(document) = &changed.after { Some(document) } else { None };
-            let vectors = document.into_iter().flat_map(|document| document.vectors.iter());
-            let vectors = vectors.map(|(_, embedding)| Arc::from(embedding.values()));
-            (changed.row..).zip(vectors).collect::<Vec<(u64, Arc<[f32]>)>>()
-        };
-        let keyed: Vec<(u64, Arc<[f32]>)> = changed.iter().flat_map(keyed).collect();
+        let keyed = changed.iter().flat_map(|Changed { row, after, .. }| {
+            let document = if let After::Stored(document) = after { Some(document) } else { None };
+            (*row..).zip(document.into_iter().flat_map(|document| document.vectors.iter()))
+        });
+        let keyed: Vec<(u64, Arc<[f32]>)> = keyed.map(|(row, (_, vector))| (row, Arc::from(vector.values()))).collect();
         let mut slots = self.index.insert_keyed(&keyed).into_iter();
         let mut gone = Vec::new();
         for Changed { row, id, after } in changed {

@@ -147,7 +147,11 @@ impl Shared {
             let cut = passages::cut(&tokenizer, &prompt, &text, sizes, stop);
             (text, cut)
         };
-        Ok(self.pools.bulk.run_each(when_full, cost, texts, cut).await?)
+        let count = texts.len();
+        match self.pools.bulk.run_each(when_full, cost, texts, cut).await {
+            Err(Refused::Panicked) => Ok((0..count).map(|_| (String::new(), Err(ModelFailed.into()))).collect()),
+            cut => Ok(cut?),
+        }
     }
 
     /// Tokenises texts. Many or long texts go to the pool for bulk work, where they give way to short ones. The work

@@ -13,7 +13,7 @@ use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
 
 /// Bytes that an id, a score and shared content take until the answer is built.
-pub const FOUND_BYTES: usize = 192;
+pub const FOUND_BYTES: usize = 128;
 
 /// Bytes that a further passage of a hit takes until then.
 pub const PASSAGE_BYTES: usize = 16;

@@ -1,6 +1,5 @@
 //! The limits of one request.
 
-use super::passages::MAX_PASSAGES;
 use crate::collection::{Quota, Usage};
 use crate::wire;
 
@@ -9,6 +8,9 @@ const MAX_DOCUMENTS_PER_MESSAGE: usize = 10_000;
 
 /// Fields of one call of `Facets`. Each is one walk over its values: 4 ms for 100,000 different ones.
 const MAX_FACET_FIELDS: usize = 32;
+
+/// Passages of one text: a text of 256 KiB whose tokens have one byte each has 1,200.
+pub const MAX_PASSAGES: usize = 4_096;
 
 /// The limits of requests. `Info` reports them, except for the constant ones.
 #[derive(Debug, Clone)]

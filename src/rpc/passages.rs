@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use super::Engine;
+use super::limits::MAX_PASSAGES;
 use super::status::Failure;
 use crate::collection::PassageSizes;
 use crate::compute::Terms;
@@ -13,16 +14,14 @@ use crate::embedder::{Embedder, InputType};
 use crate::inference::{Cut, Output, Sizes, TextError, Truncation};
 use crate::wire;
 
-/// The most passages of a text: a text of 256 KiB whose tokens have one byte each has 1,200.
-pub const MAX_PASSAGES: usize = 4_096;
-
 /// The least room for text in a passage, beside the special tokens and the prompt.
 const LEAST_ROOM: usize = 32;
 
 /// The share of a passage that is repeated in the next if the request does not say: the usual eighth.
 const OVERLAP_SHARE: usize = 8;
 
-/// The bytes of a text to a token of it, at least. Only texts of more bytes than this allows can have to be cut.
+/// The most tokens of a byte of text, with a margin: a tokenizer may spell a character of 3 bytes out in 18. Shorter
+/// texts than this allows are not kept to be cut.
 const MOST_TOKENS_PER_BYTE: usize = 8;
 
 /// The sizes for a model if nothing is said about them.

@@ -15,11 +15,11 @@ use futures::{Stream, StreamExt, future, stream};
 use tonic::Status;
 
 use super::answer::Answer;
+use super::limits::MAX_PASSAGES;
 use super::measure::MeasureError;
-use super::passages::{self, MAX_PASSAGES};
 use super::request::{Received, Requests, hold};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Limits, Responses, commit, compute_if_large, parse, vector};
+use super::{Engine, Limits, Responses, commit, compute_if_large, parse, passages, vector};
 use crate::budget::Held;
 use crate::collection::{Collection, Content, DocId, Document, Metadata, PassageSizes, Settings, Span, Vectors};
 use crate::compute::WhenFull;

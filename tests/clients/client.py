@@ -304,6 +304,33 @@ def check_upload_by_a_generator_then_search(channel, stub):
     assert ids == [f"note-{number:04}" for number in range(500) if number not in (42, 123)]
 
 
+def check_a_long_text_is_found_by_its_passage(channel, stub):
+    name = "python-passages"
+    filler = " ".join(f"Train number {n} left the platform late." for n in range(60))
+    sentence = "The octopus opened the jar with its arms."
+    text = f"{filler} {sentence} {filler}"
+    settings = pb.Passages(max_tokens=96, overlap_tokens=0)
+    request = pb.CreateCollectionRequest(name=name, passages=settings)
+    made = stub.CreateCollection(request, timeout=TIMEOUT).collection
+    assert made.passages.enabled and (made.passages.max_tokens, made.passage_count) == (96, 0), made
+    uploads = [pb.UploadRequest(collection=name, documents=[pb.Document(id="long", text=text)])]
+    assert list(stub.Upload(iter(uploads), timeout=TIMEOUT))[-1].committed == 1
+    search = pb.TopKRequest(
+        collection=name, queries=[pb.Query(text=sentence)], k=5, with_passage_text=True, passages_per_document=3
+    )
+    (hit,) = stub.TopK(search, timeout=TIMEOUT).results[0].hits
+    assert sentence in hit.passage.text and abs(hit.passage.score - hit.score) < 1e-6, hit
+    assert text.encode()[hit.passage.start : hit.passage.end].decode() == hit.passage.text
+    scores = [hit.score] + [passage.score for passage in hit.passages]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True), scores
+    (embedded,) = embed(stub, text, input_type=pb.INPUT_TYPE_DOCUMENT, passages=settings)
+    got = stub.GetDocuments(pb.GetDocumentsRequest(collection=name, ids=["long"], with_vector=True), timeout=TIMEOUT)
+    stored = got.documents[0].passages
+    assert [(p.start, p.end) for p in stored] == [(p.start, p.end) for p in embedded.passages]
+    assert all(dot(a.vector.values, b.vector.values) > 1 - 1e-5 for a, b in zip(stored, embedded.passages))
+    stub.DeleteCollection(pb.DeleteCollectionRequest(name=name), timeout=TIMEOUT)
+
+
 def check_candidates_are_ranked_without_a_collection(channel, stub):
     request = pb.TopKRequest(queries=[pb.Query(text="a kitten")], k=4, candidates=ANIMALS[::-1], with_text=True)
     (result,) = stub.TopK(request, timeout=TIMEOUT).results

@@ -258,6 +258,25 @@ async fn grpcurl_compares_texts_and_ranks_candidates() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_finds_a_long_text_by_its_passage() {
+    let grpcurl = Grpcurl::start().await;
+    let settings = json!({ "max_tokens": 96, "overlap_tokens": 0 });
+    let made = grpcurl.cognate("CreateCollection", json!({ "name": "long", "passages": settings }));
+    let told = json!({ "enabled": true, "maxTokens": 96, "overlapTokens": 0 });
+    assert_eq!(made["collection"]["passages"], told);
+    let filler: String = (0..60).map(|n| format!("Train number {n} left the platform late. ")).collect();
+    let text = format!("{filler}The octopus opened the jar. {filler}");
+    let upload = json!({ "collection": "long", "documents": [{ "id": "a", "text": text }] });
+    grpcurl.stream("Upload", std::iter::once(upload));
+    let queries = json!([{ "text": "an octopus" }]);
+    let request = json!({ "collection": "long", "queries": queries, "k": 2, "with_passage_text": true });
+    let response = grpcurl.cognate("TopK", request);
+    let passage = &response["results"][0]["hits"][0]["passage"];
+    assert!(passage["text"].as_str().is_some_and(|text| text.contains("The octopus opened the jar.")), "{response}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
 async fn grpcurl_uploads_a_pipe_of_lines_and_works_with_the_documents() {
     const MESSAGES: usize = 200;
     const PER_MESSAGE: usize = 4;
