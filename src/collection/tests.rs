@@ -227,7 +227,7 @@ fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
 fn updated_documents_keep_their_graph_and_its_files_through_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let collection = store.create("c", MODEL).unwrap();
+    let collection = store.create("c", MODEL, Settings::default()).unwrap();
     collection.commit((0..600).map(|n| document(&format!("{n:03}"), n)).collect()).unwrap();
     collection.finish_graph();
     let files = collection.index_file_bytes();

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::super::columns::tests::metadata;
 use super::super::filter::tests::filters;
 use super::super::filter::{Path, Scalar, text};
-use super::super::{Content, DocId, Document, Model, Numbers, Options, Patch, Store};
+use super::super::{Content, DocId, Document, Model, Numbers, Options, Patch, Settings, Span, Store, Vectors};
 use super::*;
 use crate::kernel::embedding::Embedding;
 
@@ -17,7 +17,7 @@ type Fields = Map<String, Value>;
 
 fn collection() -> Arc<Collection> {
     let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
-    Store::open(Options::default()).unwrap().create("c", model).unwrap()
+    Store::open(Options::default()).unwrap().create("c", model, Settings::default()).unwrap()
 }
 
 fn id(n: u8) -> DocId {
@@ -25,8 +25,14 @@ fn id(n: u8) -> DocId {
 }
 
 fn put(collection: &Collection, n: u8, metadata: Option<&Fields>) {
-    let embedding = Embedding::normalized(vec![1.0, f32::from(n)]).unwrap();
-    let document = Document { id: id(n), content: Arc::new(Content::new("a text", metadata)), embedding };
+    let embedding = |passage| Embedding::normalized(vec![1.0 + f32::from(passage), f32::from(n)]).unwrap();
+    // One document in three has three passages.
+    let passage = |passage: u8| (Span { start: passage.into(), end: 6 }, embedding(passage));
+    let vectors = match n % 3 {
+        0 => Vectors::of_passages("a text", (0..3).map(passage).collect()).unwrap(),
+        _ => embedding(0).into(),
+    };
+    let document = Document { id: id(n), content: Arc::new(Content::new("a text", metadata)), vectors };
     collection.commit(vec![document]).unwrap();
 }
 
@@ -143,7 +149,7 @@ proptest! {
                     if let Some(here) = map.get_mut(&n) {
                         let merged = merge_patch(Value::Object(here.clone()), &Value::Object(fields));
                         *here = merged.as_object().unwrap().clone();
-                        let stored = collection.get(&id(n)).unwrap().0;
+                        let stored = collection.get(&id(n)).unwrap().content;
                         prop_assert_eq!(stored.fields().unwrap_or_default(), here.clone());
                     }
                 }

@@ -109,8 +109,11 @@ impl Model {
         let rows = self.contents.get_mut(name).unwrap();
         let (_, text, metadata, bits) = rows.get_mut(&row).unwrap();
         *metadata = Some(format!(r#"{{"note":"{}"}}"#, "x".repeat(bytes)));
-        let vector: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
-        let record = Record { id, text, metadata: metadata.as_deref(), vector: &vector };
+        // Two numbers of each of several passages, and then all vectors.
+        let (spans, vectors) = bits.split_at(bits.len() % 16);
+        let spans: Vec<Span> = spans.chunks_exact(2).map(|two| Span { start: two[0], end: two[1] }).collect();
+        let vectors: Vec<f32> = vectors.iter().map(|&bits| f32::from_bits(bits)).collect();
+        let record = Record { id, text, metadata: metadata.as_deref(), vectors: &vectors, spans: &spans };
         batch.push(Change::Replace(Put::new(collection.number, row, &record)));
     }
 
