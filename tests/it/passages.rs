@@ -7,12 +7,12 @@ use cognate::wire::query::Query as Asked;
 use cognate::wire::{
     Collection, CreateCollectionRequest, DeleteDocumentsRequest, Document, EmbedRequest, ExportRequest,
     GetDocumentsRequest, Hit, InfoRequest, ListCollectionsRequest, Passage, Passages, Query, TopKRequest, Truncation,
-    Vector, VectorFormat, embed_result,
+    UploadRequest, Vector, VectorFormat, embed_result,
 };
 use futures::StreamExt;
 use tonic::transport::Channel;
 
-use crate::harness::{Server, document, upload, wrong_fields};
+use crate::harness::{Server, document, upload, upload_all, wrong_fields};
 
 /// The sentence that is looked for. It stands in the middle of [`long_text`], far behind what the model reads at once.
 const FOUND: &str = "The octopus opened the jar with its arms and ate the crab inside.";
@@ -258,7 +258,9 @@ async fn settings_and_passages_that_are_wrong_are_refused_by_field() {
         (of(vec![scored, passage(4, 8)]), "passages[0].score"),
         (Document { vector: vector(), ..of(vec![passage(0, 4), passage(4, 8)]) }, "vector"),
     ] {
-        let errors = upload(&mut client, "c", vec![document]).await.errors;
+        let message = UploadRequest { collection: "c".into(), documents: vec![document] };
+        let responses = upload_all(&mut client, vec![message]).await.unwrap();
+        let errors: Vec<_> = responses.into_iter().flat_map(|response| response.errors).collect();
         let message = &errors.first().and_then(|error| error.status.as_ref()).expect("it is refused").message;
         assert!(message.starts_with(&format!("documents[0].{field}: ")), "{message}");
     }
