@@ -19,7 +19,7 @@ pub use device::{DeviceChoice, DeviceError};
 pub use encoder::LoadError;
 pub use options::{Backend, Options, Precision};
 
-use crate::compute::Terms;
+use crate::compute::{Terms, WhenFull};
 use crate::inference::{
     self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, TextError, Tokenizer,
     TokenizerError, Truncation,

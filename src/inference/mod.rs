@@ -46,7 +46,7 @@ pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
-use crate::compute::{Pools, Terms};
+use crate::compute::{Pools, Terms, WhenFull};
 use crate::machine::team::Leader;
 use cache::Cache;
 use key::Keys;
