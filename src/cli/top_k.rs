@@ -26,7 +26,8 @@ use crate::wire::{self as pb, query};
   cognate top-k \"to move through water\" --collection words -k 5
   cognate top-k \"I want my money back\" --candidate Refunds Shipping Passwords
   cognate top-k --id swim.v.01 --collection words --where part_of_speech=noun
-  cognate top-k \"a sound\" --collection words --group-by field --diversity 0.3")]
+  cognate top-k \"a sound\" --collection words --group-by field --diversity 0.3
+  cognate top-k \"to move through water\" --collection words --rerank msmarco")]
 pub struct Args {
     /// Queries; without any and without --id, one query per line of standard input
     #[arg(value_name = "QUERY")]
@@ -77,6 +78,12 @@ pub struct Args {
     /// Show this many of the nearest passages of each hit [default: 1]
     #[arg(long, value_name = "N", conflicts_with_all = ["candidate", "candidates"])]
     passages: Option<u32>,
+    /// Order the best hits anew by this reranker of the server (see `cognate info`)
+    #[arg(long, value_name = "NAME", conflicts_with = "diversity")]
+    rerank: Option<String>,
+    /// Number of best hits that the reranker reads [default: 50]
+    #[arg(long, requires = "rerank", value_name = "N")]
+    rerank_candidates: Option<u32>,
     /// Show each hit's metadata
     #[arg(long, conflicts_with_all = ["candidate", "candidates"])]
     with_metadata: bool,
@@ -110,6 +117,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         passages_per_document: args.passages.unwrap_or_default(),
         // The texts of the hits have them.
         with_passage_text: false,
+        rerank: args
+            .rerank
+            .clone()
+            .map(|model| pb::Rerank { model, candidates: args.rerank_candidates.unwrap_or_default() }),
         queries: Vec::new(),
     };
     let mut queries = Queries::new(&args, &client).await?;

@@ -28,6 +28,7 @@ mod passages;
 pub mod refusal;
 mod request;
 mod rerank;
+mod reranked;
 mod schema;
 mod service;
 mod similarity;

@@ -41,7 +41,7 @@ pub async fn rerank(engine: &Engine, request: Received<wire::RerankRequest>) -> 
 }
 
 /// Finds the reranker that a request names.
-fn find<'a>(engine: &'a Engine, name: &str) -> Result<&'a Reranker, Failure> {
+pub(super) fn find<'a>(engine: &'a Engine, name: &str) -> Result<&'a Reranker, Failure> {
     engine.rerankers.get(name).ok_or_else(|| {
         let known = engine.rerankers.iter().map(|reranker| reranker.about().name.clone()).collect();
         Failure::NotFound(Resource::Model { kind: "reranker", name: name.to_owned(), known })

@@ -11,6 +11,7 @@ use super::answer::{self, Answer};
 use super::compute::SEARCH_COST;
 use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits, PASSAGE_BYTES};
 use super::request::{Received, hold};
+use super::reranked::{Asked, Reranking, Texts};
 use super::status::{Failure, Resource};
 use super::{Engine, Limits, compute_if_large, filter, parse, vector};
 use crate::collection::{Chosen, Collection, Diversity, DocId, Groups, Search};
@@ -36,6 +37,8 @@ struct Parsed {
     collection: Option<Arc<Collection>>,
     search: Search,
     fields: Fields,
+    /// The second step, and the text of each query for it.
+    reranking: Option<(Reranking, Vec<Asked>)>,
 }
 
 pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -> Result<Answer, Failure> {
@@ -43,12 +46,13 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let Received { message, bytes, held, .. } = request;
     let (when_full, of_call) = (terms.when_full, Arc::clone(engine));
     let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, message));
-    let Parsed { queries, candidates: texts, collection, search, fields } = parsed.await??;
+    let Parsed { queries, candidates: texts, collection, search, fields, reranking } = parsed.await??;
     let hit_bytes = FOUND_BYTES + (search.passages.get() - 1) * PASSAGE_BYTES;
     let found_bytes = queries.len() * search.k.saturating_mul(hit_bytes);
     let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
 
-    let (texts, to_embed) = if fields.text { (texts.clone(), texts) } else { (Vec::new(), texts) };
+    let keeps_texts = fields.text || reranking.is_some();
+    let (texts, to_embed) = if keeps_texts { (texts.clone(), texts) } else { (Vec::new(), texts) };
     let (queries, vectors) =
         try_join!(vectors(engine, queries, collection.clone(), terms), candidate_vectors(engine, to_embed, terms))?;
     if let Some(first) = first_failure_of_all(&queries) {
@@ -57,8 +61,9 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let writer = HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }));
     let (limits, counted) = (engine.limits.clone(), writer.clone());
     let (chosen, cost) = (Chosen::default(), cost(&writer.search));
+    let (searched, are_final) = (collection.clone(), reranking.is_none());
     let find = move |query: Result<Vec<Embedding>, Failure>, stop: &Stop| {
-        let found = match (query, &collection) {
+        let found = match (query, &searched) {
             (Err(failure), _) => Err(failure),
             (Ok(query), _) if !counted.candidates.vectors.is_empty() => {
                 Ok(Hits::Candidates(rank_candidates(&query, &counted, stop)?))
@@ -68,11 +73,21 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
             }
             (Ok(_), None) => Ok(Hits::Candidates(Vec::new())),
         };
-        counted.count(&found, &limits)?;
+        if are_final {
+            counted.count(&found, &limits)?;
+        }
         Ok(found)
     };
     let found = engine.pools.search.run_each(when_full, cost, queries, find).await?;
-    let found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+    let mut found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+    if let Some((reranking, asked)) = reranking {
+        let texts = Texts { asked, collection, candidates: Arc::clone(&writer.candidates) };
+        found = reranking.apply(engine, texts, found, terms).await?;
+        if let Some(first) = first_failure_of_all(&found) {
+            return Err(first);
+        }
+        found.iter().try_for_each(|found| writer.count(found, &engine.limits))?;
+    }
     let answer = Answer::build(engine, writer.bytes(), when_full, move || {
         Ok(wire::TopKResponse { results: found.into_iter().map(|found| writer.write(found)).collect() })
     });
@@ -87,7 +102,8 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
     parse::texts("candidates", &request.candidates, limits)?;
     let k = parse_k(engine, request.k, request.queries.len())?;
-    let search = parse_search(&mut request, k, limits)?;
+    let reranking = Reranking::parse(engine, &mut request, k)?;
+    let search = parse_search(&mut request, reranking.as_ref().map_or(k, |step| step.candidates), limits)?;
     let fields = Fields {
         text: request.with_text,
         metadata: request.with_metadata,
@@ -97,8 +113,17 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
 
     let queries: Vec<Result<Query, Failure>> =
         request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query)).collect();
+    let (queries, reranking) = match reranking {
+        Some(step) => {
+            let (queries, asked) = queries.into_iter().enumerate().map(|(n, query)| with_text(n, query)).unzip();
+            (queries, Some((step, asked)))
+        }
+        None => (queries, None),
+    };
     let n_sound = queries.iter().filter(|query| query.is_ok()).count();
-    answer::check(n_sound * min_bytes(fields.text, &search, &request.candidates), limits)?;
+    if reranking.is_none() {
+        answer::check(n_sound * min_bytes(fields.text, &search, &request.candidates), limits)?;
+    }
     let needs_collection =
         request.candidates.is_empty() || queries.iter().any(|query| matches!(query, Ok(Query::Id(_))));
     let collection = if needs_collection {
@@ -108,7 +133,21 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
     } else {
         None
     };
-    Ok(Parsed { queries, candidates: request.candidates, collection, search, fields })
+    Ok(Parsed { queries, candidates: request.candidates, collection, search, fields, reranking })
+}
+
+/// Adds the text of a query for the second step. A vector has none, and is an error.
+fn with_text(n: usize, query: Result<Query, Failure>) -> (Result<Query, Failure>, Asked) {
+    let asked = match &query {
+        Ok(Query::Text(text)) => Asked::Text(text.clone()),
+        Ok(Query::Id(id)) => Asked::Document(id.clone()),
+        Ok(Query::Vector(_)) => {
+            let reason = "has no text, and rerank reads the text of a query: set text or id";
+            return (Err(Failure::invalid(format!("queries[{n}].vector"), reason)), Asked::Text(String::new()));
+        }
+        Err(_) => Asked::Text(String::new()),
+    };
+    (query, asked)
 }
 
 /// The fewest bytes that the texts of candidates take in the answer to a query, known before anything is embedded.

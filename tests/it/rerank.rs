@@ -3,12 +3,17 @@
 
 use std::time::Duration;
 
+use cognate::wire::filter::{Condition, Equals};
+use cognate::wire::query::Query as By;
 use cognate::wire::rerank_result::Result as Outcome;
-use cognate::wire::{InfoRequest, RerankRequest, RerankResponse, RerankResult, Truncation};
+use cognate::wire::{
+    Document, Filter, Hit, InfoRequest, Query, Rerank, RerankRequest, RerankResponse, RerankResult, TopKRequest,
+    TopKResult, Truncation, Vector, metadata,
+};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
-use crate::harness::{Server, new_texts, wrong_fields};
+use crate::harness::{Server, document, new_texts, upload, wrong_fields};
 use crate::installed::repository;
 
 /// A pair with the number that transformers computes.
@@ -201,4 +206,134 @@ fn a_server_does_not_start_with_a_reranker_that_is_no_cross_encoder() {
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("the number of labels (id2label) is 3"), "{error}");
+}
+
+/// A server with a collection of short texts, in groups of four, half of them of the colour red.
+async fn filled() -> Server {
+    let server = start(&[]).await;
+    let words = ["late", "good", "order", "refund", "thanks", "login", "broken", "today", "money", "wrong"];
+    let documents = (0..40).map(|n| {
+        let text = format!("{} {} {}", words[n % 10], words[(n / 2) % 10], words[(n * 7 + 3) % 10]);
+        let fields = serde_json::json!({ "group": n / 4, "colour": if n % 2 == 0 { "red" } else { "blue" } });
+        let metadata = fields.as_object().map(metadata::from_json);
+        Document { metadata, ..document(&format!("{n:02}"), &text) }
+    });
+    upload(&mut server.client().await, "tickets", documents.collect()).await;
+    server
+}
+
+fn search(query: By, k: u32) -> TopKRequest {
+    let queries = vec![Query { query: Some(query) }];
+    TopKRequest { collection: "tickets".to_owned(), queries, k, with_text: true, ..Default::default() }
+}
+
+fn reranked(candidates: u32, request: TopKRequest) -> TopKRequest {
+    TopKRequest { rerank: Some(Rerank { model: "bert".to_owned(), candidates }), ..request }
+}
+
+async fn results(server: &Server, request: TopKRequest) -> Vec<TopKResult> {
+    server.client().await.top_k(request).await.unwrap().into_inner().results
+}
+
+async fn hits(server: &Server, request: TopKRequest) -> Vec<Hit> {
+    results(server, request).await.remove(0).hits
+}
+
+fn ids(hits: &[Hit]) -> Vec<&str> {
+    hits.iter().map(|hit| hit.id.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_best_hits_of_a_search_come_in_the_order_of_the_reranker() {
+    let server = filled().await;
+    let query = || By::Text("my refund is late".to_owned());
+    let found = hits(&server, search(query(), 12)).await;
+    let texts: Vec<&str> = found.iter().map(|hit| hit.text.as_str()).collect();
+    let expected = rerank(&server, request("my refund is late", &texts)).await.results;
+    let ordered = hits(&server, reranked(12, search(query(), 5))).await;
+    let expected: Vec<_> = expected[..5].iter().map(|r| (found[r.index as usize].id.as_str(), score(r))).collect();
+    assert_eq!(ordered.iter().map(|hit| (hit.id.as_str(), hit.score)).collect::<Vec<_>>(), expected);
+    // Of five candidates the same five come, in another order.
+    let few = hits(&server, reranked(3, search(query(), 5))).await;
+    let (mut few, mut nearest) = (ids(&few), ids(&found[..5]));
+    few.sort_unstable();
+    nearest.sort_unstable();
+    assert_eq!(few, nearest);
+    // A document's own text is the query.
+    let by_id = hits(&server, reranked(40, search(By::Id("07".to_owned()), 40))).await;
+    let texts: Vec<&str> = by_id.iter().map(|hit| hit.text.as_str()).collect();
+    let own = &by_id.iter().find(|hit| hit.id == "07").expect("it is a hit").text;
+    assert_eq!(score(&rerank(&server, request(own, &texts[..1])).await.results[0]), by_id[0].score);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_and_groups_hold_and_the_minimum_is_of_the_rerankers_score() {
+    let server = filled().await;
+    let query = || By::Text("money".to_owned());
+    let red = Equals { path: Some("colour".to_owned()), value: Some(metadata::value_from_json(&"red".into())) };
+    let filter = Some(Filter { condition: Some(Condition::Equals(red)) });
+    let found = hits(&server, reranked(0, TopKRequest { filter, ..search(query(), 20) })).await;
+    assert_eq!(found.len(), 20);
+    assert!(found.iter().all(|hit| hit.id.parse::<u32>().unwrap() % 2 == 0), "{found:?}");
+
+    let grouped = TopKRequest { group_by: "group".to_owned(), group_size: 1, ..search(query(), 10) };
+    let plain = hits(&server, grouped.clone()).await;
+    let found = hits(&server, reranked(10, grouped)).await;
+    let (mut plain, mut found_ids) = (ids(&plain), ids(&found));
+    plain.sort_unstable();
+    found_ids.sort_unstable();
+    assert_eq!(found_ids, plain, "the best of each group by the search");
+
+    let least = found[4].score;
+    let some = TopKRequest { min_score: Some(least), ..search(query(), 40) };
+    let some = hits(&server, reranked(40, some)).await;
+    let all = hits(&server, reranked(40, search(query(), 40))).await;
+    assert_eq!(some.len(), all.iter().filter(|hit| hit.score >= least).count());
+    assert!(some.iter().all(|hit| hit.score >= least) && some.len() < all.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn candidates_of_a_request_are_reranked_too() {
+    let server = start(&[]).await;
+    let texts = ["late", "good", "order", "refund"];
+    let candidates = texts.map(str::to_owned).to_vec();
+    let asked = TopKRequest { candidates, with_text: false, ..search(By::Text("today".to_owned()), 3) };
+    let found = hits(&server, reranked(0, TopKRequest { collection: String::new(), ..asked })).await;
+    let expected = rerank(&server, request("today", &texts)).await;
+    assert_eq!(found.iter().filter_map(|hit| hit.candidate).collect::<Vec<_>>(), order(&expected)[..3]);
+    assert!(found.iter().all(|hit| hit.text.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_reranker_cannot_do_is_refused_by_name() {
+    let server = filled().await;
+    let mut client = server.client().await;
+    let query = || By::Text("money".to_owned());
+    let vector = || By::Vector(Vector { values: vec![0.5; 384], ..Default::default() });
+    for (wrong, field) in [
+        (reranked(0, TopKRequest { diversity: 0.5, ..search(query(), 2) }), "diversity"),
+        (reranked(2_000, search(query(), 2)), "rerank.candidates"),
+        (reranked(0, TopKRequest { min_score: Some(f32::NAN), ..search(query(), 2) }), "min_score"),
+        (reranked(0, search(vector(), 2)), "queries[0].vector"),
+        (reranked(0, search(By::Text("good ".repeat(61)), 2)), "queries[0]"),
+    ] {
+        let status = client.top_k(wrong).await.unwrap_err();
+        assert_eq!(
+            (status.code(), wrong_fields(&status)),
+            (Code::InvalidArgument, vec![field.to_owned()]),
+            "{status:?}"
+        );
+    }
+    let unknown = Some(Rerank { model: "none".to_owned(), candidates: 0 });
+    let status = client.top_k(TopKRequest { rerank: unknown, ..search(query(), 2) }).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status:?}");
+    // One wrong query of two is an error in its place.
+    let mut both = reranked(0, search(query(), 2));
+    both.queries.push(Query { query: Some(vector()) });
+    let results = results(&server, both).await;
+    assert_eq!(results[0].hits.len(), 2);
+    assert!(
+        results[1].error.as_ref().is_some_and(|error| error.message.contains("rerank reads the text")),
+        "{results:?}"
+    );
 }
