@@ -44,6 +44,8 @@ pub struct Candidates {
 pub enum Hits {
     /// Documents of a collection.
     Documents(Vec<Hit>),
+    /// Documents of a collection, with their scores by a reranker.
+    Reranked(Vec<(Hit, f32)>),
     /// The positions of candidates, with their scores.
     Candidates(Vec<(usize, f32)>),
 }
@@ -70,6 +72,7 @@ impl HitWriter {
     pub fn count(&self, found: &Result<Hits, Failure>, limits: &Limits) -> Result<(), Failure> {
         let result = match found {
             Ok(Hits::Documents(found)) => found.iter().map(|found| size::field(self.document_bytes(found))).sum(),
+            Ok(Hits::Reranked(found)) => found.iter().map(|(found, _)| size::field(self.document_bytes(found))).sum(),
             Ok(Hits::Candidates(ranked)) => {
                 ranked.iter().map(|&(n, _)| size::field(self.candidate_bytes(n))).sum::<usize>()
             }
@@ -89,6 +92,9 @@ impl HitWriter {
     pub fn write(&self, found: Result<Hits, Failure>) -> wire::TopKResult {
         let hits = match found {
             Ok(Hits::Documents(found)) => found.into_iter().map(|found| self.document(&found)).collect(),
+            Ok(Hits::Reranked(found)) => {
+                found.into_iter().map(|(found, score)| wire::Hit { score, ..self.document(&found) }).collect()
+            }
             Ok(Hits::Candidates(ranked)) => ranked.into_iter().map(|(n, score)| self.candidate(n, score)).collect(),
             Err(failure) => return wire::TopKResult { hits: vec![], error: Some(failure.to_item()) },
         };

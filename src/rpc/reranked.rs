@@ -1,7 +1,7 @@
 //! The second step of `TopK`: the best hits of a search in the order of a reranker.
 //!
 //! The search chooses the hits: `filter` and `group_by` hold as without a reranker, because no hit is added here. The
-//! reranker orders them by the query's text and each hit's text, and decides their scores.
+//! reranker orders them by the query's text and the nearest passage of each hit, and decides their scores.
 
 use std::sync::Arc;
 
@@ -93,13 +93,14 @@ impl Reranking {
     ) -> Result<Result<Hits, TextError>, Failure> {
         Ok(match hits {
             Hits::Documents(hits) => {
-                let texts = hits.iter().map(|hit| &*hit.content.text).collect();
+                let texts = hits.iter().map(text).collect();
                 let scored = self.score(engine, query, texts, terms).await?;
                 scored.map(|scored| {
-                    let set = |(hit, scored): (Hit, Scored)| Hit { score: scored.score, ..hit };
-                    Hits::Documents(self.best(hits, scored).into_iter().map(set).collect())
+                    let best = self.best(hits, scored).into_iter();
+                    Hits::Reranked(best.map(|(hit, scored)| (hit, scored.score)).collect())
                 })
             }
+            done @ Hits::Reranked(_) => Ok(done),
             Hits::Candidates(hits) => {
                 let texts = hits.iter().map(|(n, _)| &*candidates.texts[*n]).collect();
                 let scored = self.score(engine, query, texts, terms).await?;
@@ -135,6 +136,12 @@ impl Reranking {
         hits.truncate(self.k);
         hits
     }
+}
+
+/// The text of a hit: its nearest passage, or the whole text of a document that is one.
+fn text(hit: &Hit) -> &str {
+    let text = &*hit.content.text;
+    hit.passage.and_then(|span| span.of(text)).unwrap_or(text)
 }
 
 /// The texts that a reranker reads beside the hits' own.
