@@ -337,3 +337,19 @@ async fn what_a_reranker_cannot_do_is_refused_by_name() {
         "{results:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_document_is_reranked_by_its_nearest_passage() {
+    let server = start(&[]).await;
+    let long =
+        format!("{}The shop sends a refund for a broken item within a week.", "The weather is good today. ".repeat(90));
+    upload(&mut server.client().await, "tickets", vec![document("long", &long)]).await;
+    let asked = search(By::Text("refund for a broken item".to_owned()), 1);
+    let plain = hits(&server, TopKRequest { with_passage_text: true, ..asked.clone() }).await;
+    let found = hits(&server, reranked(0, TopKRequest { with_passage_text: true, ..asked })).await;
+    let (passage, cosine) = (found[0].passage.clone().unwrap(), plain[0].score);
+    assert!(passage.text.len() < long.len() && passage.text.contains("refund"), "{passage:?}");
+    assert_eq!(passage.score, cosine, "a passage keeps its own score");
+    let expected = rerank(&server, request("refund for a broken item", &[&passage.text])).await;
+    assert_eq!(found[0].score, score(&expected.results[0]));
+}
