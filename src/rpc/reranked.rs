@@ -159,7 +159,7 @@ impl Texts {
     fn of(&self, asked: &Asked) -> Option<String> {
         match asked {
             Asked::Text(text) => Some(text.clone()),
-            Asked::Document(id) => Some(self.collection.as_ref()?.get(id)?.0.text.to_string()),
+            Asked::Document(id) => Some(self.collection.as_ref()?.get(id)?.content.text.to_string()),
         }
     }
 }
