@@ -79,4 +79,6 @@ pub mod fuzz;
 #[doc(hidden)]
 pub mod kernel;
 #[doc(hidden)]
+pub mod lexical;
+#[doc(hidden)]
 pub mod machine;

@@ -12,6 +12,7 @@ use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut};
+use stable_deref_trait::StableDeref;
 
 use super::files;
 
@@ -31,6 +32,9 @@ impl Mapping {
         unsafe { Mmap::map(&file) }.map(Mapping)
     }
 }
+
+// SAFETY: the bytes are mapped, and stay where they are when the value that owns the mapping moves.
+unsafe impl StableDeref for Mapping {}
 
 /// Reads a file into memory of its own.
 fn in_memory(mut file: File) -> io::Result<Mmap> {

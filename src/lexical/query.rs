@@ -1,0 +1,330 @@
+//! The words of a query, and the documents that they find.
+//!
+//! The score is BM25 (Robertson and Zaragoza, 2009) with k1 = 1.2 and b = 0.75:
+//! ```text
+//! Σ over terms of the query: idf · f · (k1 + 1) / (f + k1 · (1 − b + b · length / average length))
+//! idf = ln(1 + (N − n + 0.5) / (n + 0.5))
+//! ```
+//! N, n and the average length count the documents that are not removed, in all parts together. A length above 40 is
+//! rounded down to one of 216 values, so that it takes one byte (tantivy's `fieldnorm`).
+//!
+//! tantivy finds the best documents of a segment by block-max WAND: it skips blocks of postings whose greatest score is
+//! too low. That score is exact for the average length in the segment; the threshold is lowered by as much as the
+//! average of all parts may change it. The scores of the documents that are found are then computed anew, in the order
+//! of the terms, so that they have the same bits whatever the division into parts.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use roaring::RoaringBitmap;
+use tantivy::Term;
+use tantivy::fieldnorm::FieldNormReader;
+use tantivy::query::{
+    Bm25StatisticsProvider, Bm25Weight, BooleanWeight, BoostQuery, EnableScoring, Occur, Query, SumCombiner, TermQuery,
+    Weight,
+};
+use tantivy::schema::{Field, IndexRecordOption};
+
+use super::batch::Batch;
+use super::schema;
+use super::segment::Segment;
+use super::state::{LivePart, Part, State};
+use crate::compute::stop::{Stop, Stopped};
+
+/// Most terms of a query that are searched: the rarest. The cost of a search grows with each.
+pub const MOST_TERMS: usize = 64;
+
+/// Most terms of a query among which the rarest are chosen: the first ones.
+const MOST_LOOKED_UP: usize = 1_024;
+
+/// Documents that are scored between two checks of the stop flag.
+const SCORED_PER_CHECK: u32 = 1_024;
+
+/// Rounding errors of a sum of scores.
+const ROUNDING: f32 = 1.0 - 1e-5;
+
+/// A document that has a term of the query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// The document's key.
+    pub key: u64,
+    /// Its position.
+    pub position: u32,
+    /// Its BM25 score.
+    pub score: f32,
+}
+
+/// A query, and the state of the index that it searches.
+pub struct Question {
+    state: Arc<State>,
+    terms: Vec<WeightedTerm>,
+    average_length: f32,
+    weight: Option<Box<dyn Weight>>,
+}
+
+struct WeightedTerm {
+    text: String,
+    term: Term,
+    weight: Bm25Weight,
+}
+
+/// The statistics of one term.
+struct Statistics {
+    documents: u64,
+    terms: u64,
+    with_term: u64,
+}
+
+impl Bm25StatisticsProvider for Statistics {
+    fn total_num_tokens(&self, _: Field) -> tantivy::Result<u64> {
+        Ok(self.terms)
+    }
+
+    fn total_num_docs(&self) -> tantivy::Result<u64> {
+        Ok(self.documents)
+    }
+
+    fn doc_freq(&self, _: &Term) -> tantivy::Result<u64> {
+        Ok(self.with_term)
+    }
+}
+
+impl Question {
+    /// Prepares a search for these terms, which may repeat.
+    pub(super) fn new(state: Arc<State>, terms: &[String]) -> Self {
+        let (_, fields) = schema::schema();
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for term in terms {
+            if counts.len() < MOST_LOOKED_UP || counts.contains_key(term.as_str()) {
+                *counts.entry(term).or_default() += 1;
+            }
+        }
+        let (documents, total_length) = state.totals();
+        let mut known: Vec<(u64, &str, u32, Term)> = Vec::new();
+        for (text, count) in counts {
+            let term = Term::from_field_text(fields.terms, text);
+            let with_term = state.parts.iter().map(|live| frequency(live, text, &term)).sum();
+            if with_term > 0 {
+                known.push((with_term, text, count, term));
+            }
+        }
+        known.sort_unstable_by_key(|(with_term, text, ..)| (*with_term, *text));
+        known.truncate(MOST_TERMS);
+        let average_length = total_length as f32 / documents as f32;
+        let searcher = state.parts.iter().find_map(|live| live.part.as_segment()).map(Segment::searcher);
+        let mut weights: Vec<(Occur, Box<dyn Weight>)> = Vec::new();
+        let mut weighted = Vec::with_capacity(known.len());
+        for (with_term, text, count, term) in known {
+            if let Some(searcher) = searcher {
+                let statistics = Statistics { documents, terms: total_length, with_term };
+                let scoring = EnableScoring::enabled_from_statistics_provider(&statistics, searcher);
+                let query = TermQuery::new(term.clone(), IndexRecordOption::WithFreqs);
+                let weight = BoostQuery::new(Box::new(query), count as f32).weight(scoring);
+                weights.push((Occur::Should, weight.expect("the field of terms is indexed")));
+            }
+            let weight = Bm25Weight::for_one_term_without_explain(with_term, documents, average_length);
+            weighted.push(WeightedTerm { text: text.to_owned(), term, weight: weight.boost_by(count as f32) });
+        }
+        let weight = match weights.len() {
+            0 => None,
+            1 => weights.pop().map(|(_, weight)| weight),
+            _ => Some(any_of(weights)),
+        };
+        Self { state, terms: weighted, average_length, weight }
+    }
+
+    /// True if no document has a term of the query.
+    pub fn finds_nothing(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// The `n` best documents, or all with a term of the query if they are fewer, of those at some positions: by
+    /// descending score, then ascending key. At the end of the list, the lowest keys of equal scores are there.
+    pub fn best(&self, n: usize, among: Option<&RoaringBitmap>, stop: &Stop) -> Result<Vec<Scored>, Stopped> {
+        let mut best = Best::new(n);
+        for (at, live) in self.state.parts.iter().enumerate() {
+            stop.check()?;
+            let members = live.part.members();
+            let is_wanted = |document: u32| {
+                !live.removed.contains(document)
+                    && among.is_none_or(|among| among.contains(members.position(document)))
+            };
+            best.part = at;
+            match &*live.part {
+                Part::Batch(batch) => self.best_of_batch(batch, &mut best, &is_wanted),
+                Part::Segment(segment) => self.best_of_segment(segment, &mut best, &is_wanted, stop),
+            }
+        }
+        stop.check()?;
+        let mut found = best.into_candidates();
+        found.sort_unstable_by_key(|candidate| (candidate.part, candidate.document));
+        let mut scored = Vec::with_capacity(found.len());
+        for of_part in found.chunk_by(|a, b| a.part == b.part) {
+            let live = &self.state.parts[of_part[0].part];
+            let documents: Vec<u32> = of_part.iter().map(|candidate| candidate.document).collect();
+            let members = live.part.members();
+            let scores = self.scores_in(&live.part, &documents);
+            scored.extend(documents.iter().zip(scores).map(|(&document, score)| Scored {
+                key: members.key(document),
+                position: members.position(document),
+                score,
+            }));
+        }
+        scored.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.key.cmp(&b.key)));
+        Ok(scored)
+    }
+
+    /// The scores of documents by their keys; 0: the document has no term of the query, or was removed.
+    pub fn scores(&self, keys: &[u64]) -> Vec<f32> {
+        let mut found: Vec<(usize, u32, usize)> = Vec::with_capacity(keys.len());
+        for (index, &key) in keys.iter().enumerate() {
+            found.extend(self.state.find(key).map(|(part, document)| (part, document, index)));
+        }
+        found.sort_unstable();
+        found.dedup_by_key(|(part, document, _)| (*part, *document));
+        let mut scores = vec![0.0; keys.len()];
+        for of_part in found.chunk_by(|a, b| a.0 == b.0) {
+            let documents: Vec<u32> = of_part.iter().map(|(_, document, _)| *document).collect();
+            let of_documents = self.scores_in(&self.state.parts[of_part[0].0].part, &documents);
+            of_part.iter().zip(of_documents).for_each(|((.., index), score)| scores[*index] = score);
+        }
+        scores
+    }
+
+    fn best_of_batch(&self, batch: &Batch, best: &mut Best, is_wanted: &dyn Fn(u32) -> bool) {
+        let mut scores = vec![0.0; batch.members.len()];
+        for term in &self.terms {
+            for posting in batch.postings(&term.text) {
+                let code = FieldNormReader::fieldnorm_to_id(batch.members.length(posting.document));
+                scores[posting.document as usize] += term.weight.score(code, posting.frequency);
+            }
+        }
+        for (document, score) in scores.into_iter().enumerate() {
+            best.offer(document as u32, score, is_wanted);
+        }
+    }
+
+    fn best_of_segment(&self, segment: &Segment, best: &mut Best, is_wanted: &dyn Fn(u32) -> bool, stop: &Stop) {
+        let Some(weight) = &self.weight else { return };
+        // If the average length is r times another, the score of a document differs by at most r times, and so may the
+        // greatest score of a block.
+        let ratio = self.average_length / segment.average_length();
+        let lowered = ratio.min(1.0 / ratio) * ROUNDING;
+        let mut scored = 0;
+        segment.above(&**weight, best.bar() * lowered, &mut |document, score| {
+            scored += 1;
+            if scored % SCORED_PER_CHECK == 0 && stop.is_raised() {
+                return f32::INFINITY; // Nothing is above it.
+            }
+            best.offer(document, score, is_wanted);
+            best.bar() * lowered
+        });
+    }
+
+    /// The scores of documents of a part, in order of their numbers.
+    fn scores_in(&self, part: &Part, documents: &[u32]) -> Vec<f32> {
+        let mut scores = vec![0.0; documents.len()];
+        for term in &self.terms {
+            match part {
+                Part::Batch(batch) => {
+                    let postings = batch.postings(&term.text);
+                    for (score, &document) in scores.iter_mut().zip(documents) {
+                        if let Ok(at) = postings.binary_search_by_key(&document, |posting| posting.document) {
+                            let code = FieldNormReader::fieldnorm_to_id(batch.members.length(document));
+                            *score += term.weight.score(code, postings[at].frequency);
+                        }
+                    }
+                }
+                Part::Segment(segment) => segment.frequencies(&term.term, documents, |at, frequency| {
+                    scores[at] += term.weight.score(segment.length_code(documents[at]), frequency);
+                }),
+            }
+        }
+        scores
+    }
+}
+
+/// The number of documents of a part that have a term.
+fn frequency(live: &LivePart, text: &str, term: &Term) -> u64 {
+    match &*live.part {
+        Part::Batch(batch) => {
+            let postings = batch.postings(text);
+            postings.iter().filter(|posting| !live.removed.contains(posting.document)).count() as u64
+        }
+        Part::Segment(segment) => segment.frequency(term, &live.removed),
+    }
+}
+
+fn any_of(weights: Vec<(Occur, Box<dyn Weight>)>) -> Box<dyn Weight> {
+    let sum = Box::new(SumCombiner::default);
+    Box::new(BooleanWeight::with_minimum_number_should_match(weights, 1, true, sum))
+}
+
+/// The best candidates so far.
+struct Best {
+    n: usize,
+    /// The part that is searched now.
+    part: usize,
+    /// The worst on top.
+    candidates: BinaryHeap<Reverse<Candidate>>,
+}
+
+/// A document with the score by which it was found.
+#[derive(Clone, Copy)]
+struct Candidate {
+    score: f32,
+    part: usize,
+    document: u32,
+}
+
+impl Best {
+    fn new(n: usize) -> Self {
+        Self { n, part: 0, candidates: BinaryHeap::new() }
+    }
+
+    /// A candidate must have a higher score than this.
+    fn bar(&self) -> f32 {
+        if self.candidates.len() < self.n {
+            return 0.0;
+        }
+        self.candidates.peek().map_or(f32::INFINITY, |Reverse(worst)| worst.score)
+    }
+
+    /// Takes a document if its score is above the bar and it is wanted.
+    fn offer(&mut self, document: u32, score: f32, is_wanted: &dyn Fn(u32) -> bool) {
+        if score <= self.bar() || !is_wanted(document) {
+            return;
+        }
+        if self.candidates.len() == self.n {
+            self.candidates.pop();
+        }
+        self.candidates.push(Reverse(Candidate { score, part: self.part, document }));
+    }
+
+    fn into_candidates(self) -> Vec<Candidate> {
+        self.candidates.into_iter().map(|Reverse(candidate)| candidate).collect()
+    }
+}
+
+impl Ord for Candidate {
+    /// Better candidates are greater: of a higher score, or earlier.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let place = |candidate: &Self| (candidate.part, candidate.document);
+        self.score.total_cmp(&other.score).then_with(|| place(other).cmp(&place(self)))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
