@@ -6,7 +6,8 @@
 //!   gRPC client ──► rpc ─┤  (wire ↔ domain, errors → codes)
 //!                        ├──► embedder    text → unit vectors ──┐
 //!                        ├──► classifier  text → labels ────────┴► inference: tokens, queue, batches ──► kernel, onnx
-//!                        └──► collection  documents by id ──► index: exact scan, graph ──► kernel
+//!                        └──► collection  documents by id ──┬► index: exact scan, graph ──► kernel
+//!                                                           └► lexical: words, BM25
 //!   model    directory, hub cache, hub, wheel ──► files and card ──► embedder, classifier
 //!   compute  pools of threads for the work of calls, which stops with its caller       budget   bytes on their way
 //!   machine  instructions, teams of threads, priorities, mapped files, memory of the container, the allocator's sizes

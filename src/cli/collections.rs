@@ -12,6 +12,7 @@ use super::json;
 use super::passages::Sizes;
 use super::stderr::say;
 use super::table::{self, Align, Table};
+use super::words;
 use crate::client::Client;
 use crate::wire::metadata;
 use crate::wire::{self as pb, Collection, Document};
@@ -39,6 +40,8 @@ enum Action {
         /// Cut the end of a long text, instead of making passages of it
         #[arg(long, conflicts_with_all = ["passage_tokens", "overlap_tokens"])]
         no_passages: bool,
+        #[command(flatten)]
+        words: words::Index,
     },
     /// Delete collections with all their documents
     Delete {
@@ -87,11 +90,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (connection, client, json) = (&args.connection, args.connection.open().await?, args.connection.json);
     match args.action.unwrap_or(Action::List) {
         Action::List => print(&list(&client).await?, json)?,
-        Action::Create { names, sizes, no_passages } => {
+        Action::Create { names, sizes, no_passages, words } => {
             let off = pb::Passages { enabled: Some(false), ..pb::Passages::default() };
             let passages = Some(if no_passages { off } else { sizes.wire() });
             for name in names {
-                let request = pb::CreateCollectionRequest { name, passages };
+                let request = pb::CreateCollectionRequest { name, passages, lexical: Some(words.wire()) };
                 let created = client.create_collection(request).await?.collection;
                 print(created.as_slice(), json)?;
             }
@@ -201,6 +204,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
         for collection in collections {
+            let lexical = collection.lexical.clone().unwrap_or_default();
             let pb::Passages { enabled, max_tokens, overlap_tokens } = collection.passages.unwrap_or_default();
             let line = json!({
                 "name": collection.name, "documents": collection.documents, "dimensions": collection.dimensions,
@@ -211,6 +215,8 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
                 "passages": {
                     "enabled": enabled.unwrap_or_default(), "max_tokens": max_tokens, "overlap_tokens": overlap_tokens,
                 },
+                "lexical": { "enabled": lexical.enabled.unwrap_or_default(), "language": lexical.language },
+                "lexical_file_bytes": collection.lexical_file_bytes,
             });
             writeln!(out, "{line}")?;
         }
@@ -223,6 +229,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
         ("name", Align::Left),
         ("documents", Align::Right),
         ("passages", Align::Right),
+        ("words", Align::Left),
         ("dimensions", Align::Right),
         ("memory", Align::Right),
         ("recall", Align::Right),
@@ -235,6 +242,11 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
             match collection.passages.is_some_and(|passages| passages.enabled == Some(true)) {
                 true => table::count(collection.passage_count),
                 false => "off".to_owned(),
+            },
+            match &collection.lexical {
+                Some(lexical) if lexical.enabled == Some(true) && lexical.language.is_empty() => "on".to_owned(),
+                Some(lexical) if lexical.enabled == Some(true) => table::clean(&lexical.language),
+                _ => "off".to_owned(),
             },
             collection.dimensions.to_string(),
             table::bytes(collection.bytes),

@@ -125,7 +125,10 @@ async fn upload(client: &Client) -> anyhow::Result<()> {
 
 async fn search(client: &Client) -> anyhow::Result<()> {
     let texts: Vec<&str> = QUERIES.lines().collect();
-    let queries = texts.iter().map(|&text| pb::Query { query: Some(query::Query::Text(text.to_owned())) }).collect();
+    let queries = texts
+        .iter()
+        .map(|&text| pb::Query { query: Some(query::Query::Text(text.to_owned())), ..Default::default() })
+        .collect();
     let request = pb::TopKRequest {
         collection: COLLECTION.to_owned(),
         queries,

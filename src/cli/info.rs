@@ -52,6 +52,7 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "max_collection_fields": limits.max_collection_fields,
             "max_filter_conditions": limits.max_filter_conditions,
             "max_filter_values": limits.max_filter_values, "max_passages": limits.max_passages,
+            "max_query_words": limits.max_query_words,
         },
         "storage": {
             "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
@@ -113,6 +114,7 @@ fn table(info: &InfoResponse) -> Table {
         ("a message", table::bytes(limits.max_message_bytes)),
         ("an id or a name", table::bytes(limits.max_id_bytes.into())),
         ("passages of a text", table::count(limits.max_passages.into())),
+        ("words of a query", table::count(limits.max_query_words.into())),
         ("a document's metadata", table::bytes(limits.max_metadata_bytes)),
         ("k", table::count(limits.max_k.into())),
         ("queries times k", table::count(limits.max_hits.into())),

@@ -36,6 +36,7 @@ mod unfinished;
 mod update;
 mod upload;
 mod verify;
+mod words;
 
 use std::io;
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use super::input;
 use super::json;
 use super::passages;
 use super::table::{self, Align, Table};
+use super::words;
 use crate::client::reader::is_json_object;
 use crate::client::{Client, item_error};
 use crate::wire::metadata;
@@ -27,7 +28,8 @@ use crate::wire::{self as pb, query};
   cognate top-k \"I want my money back\" --candidate Refunds Shipping Passwords
   cognate top-k --id swim.v.01 --collection words --where part_of_speech=noun
   cognate top-k \"a sound\" --collection words --group-by field --diversity 0.3
-  cognate top-k \"to move through water\" --collection words --rerank msmarco")]
+  cognate top-k \"to move through water\" --collection words --rerank msmarco
+  cognate top-k \"error ORA-00942 after an upgrade\" --collection tickets --mode hybrid")]
 pub struct Args {
     /// Queries; without any and without --id, one query per line of standard input
     #[arg(value_name = "QUERY")]
@@ -84,6 +86,8 @@ pub struct Args {
     /// Number of best hits that the reranker reads [default: 50]
     #[arg(long, requires = "rerank", value_name = "N")]
     rerank_candidates: Option<u32>,
+    #[command(flatten)]
+    words: words::Search,
     /// Show each hit's metadata
     #[arg(long, conflicts_with_all = ["candidate", "candidates"])]
     with_metadata: bool,
@@ -121,11 +125,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .rerank
             .clone()
             .map(|model| pb::Rerank { model, candidates: args.rerank_candidates.unwrap_or_default() }),
-        queries: Vec::new(),
+        ..Default::default()
     };
+    args.words.fill(&mut request);
     let mut queries = Queries::new(&args, &client).await?;
     let mut failed = false;
-    while let Some(some) = queries.next().await? {
+    while let Some(mut some) = queries.next().await? {
+        some.iter_mut().for_each(|query| args.words.fill_query(query));
         request.queries = some;
         let results = client.top_k(request.clone()).await?.results;
         let mut out = io::stdout().lock();
@@ -167,7 +173,8 @@ impl Queries {
     async fn new(args: &Args, client: &Client) -> anyhow::Result<Self> {
         let texts = args.queries.iter().cloned().map(query::Query::Text);
         let ids = args.id.iter().cloned().map(query::Query::Id);
-        let given: Vec<pb::Query> = texts.chain(ids).map(|query| pb::Query { query: Some(query) }).collect();
+        let given: Vec<pb::Query> =
+            texts.chain(ids).map(|query| pb::Query { query: Some(query), ..Default::default() }).collect();
         let limits = client.info(pb::InfoRequest {}).await?.limits.unwrap_or_default();
         let input = given.is_empty().then(|| BufReader::new(tokio::io::stdin()).lines());
         // A person who types wants each answer at once.
@@ -194,7 +201,7 @@ impl Queries {
                      extract the texts first, for example with jq -r .text"
                 );
                 if !line.trim().is_empty() {
-                    queries.push(pb::Query { query: Some(query::Query::Text(line.to_owned())) });
+                    queries.push(pb::Query { query: Some(query::Query::Text(line.to_owned())), ..Default::default() });
                 }
             }
         }
@@ -220,6 +227,11 @@ fn print_json(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult) 
         fields.insert(kind.into(), name.into());
         fields.insert("rank".into(), Value::from(rank));
         fields.insert("score".into(), json::number(hit.score));
+        if let Some(pb::Scores { vector, lexical, rerank }) = hit.scores {
+            let parts = [("vector", vector), ("lexical", lexical), ("rerank", rerank)];
+            let given = parts.into_iter().filter_map(|(part, score)| Some((part.to_owned(), json::number(score?))));
+            fields.insert("scores".into(), Value::Object(given.collect()));
+        }
         match hit.candidate {
             Some(position) => fields.insert("candidate".into(), position.into()),
             None => fields.insert("id".into(), hit.id.clone().into()),
@@ -252,14 +264,19 @@ fn print_table(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult)
     Ok(writeln!(out)?)
 }
 
-/// Hits as rows: score, bar, group if there is one, id or position, text with the passage that matched, and metadata.
+/// Hits as rows: score, bar, group if there is one, the parts of the score if it has some, id or position, text with the passage that matched, and metadata.
 /// Further passages of a hit have rows without an id.
 pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
     let grouped = hits.iter().any(|hit| hit.group.is_some());
     let mut columns = vec![("score", Align::Right), ("", Align::Left), ("id", Align::Left), ("text", Align::Left)];
+    let has_parts = hits.iter().any(|hit| hit.scores.is_some());
+    if has_parts {
+        columns.splice(2..2, [("vector", Align::Right), ("words", Align::Right)]);
+    }
     if grouped {
         columns.insert(2, ("group", Align::Left));
     }
+    let best = hits.first().map_or(0.0, |best| best.score);
     let mut table = Table::new(columns);
     for hit in hits {
         let id = hit.candidate.map_or_else(|| table::clean(&hit.id), |position| format!("#{position}"));
@@ -268,7 +285,11 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
             let metadata = table::clean(&Value::Object(metadata::to_json(metadata)?).to_string());
             text = format!("{text}  {}", style(metadata).dim());
         }
-        let mut row = vec![table::score(hit.score), table::score_bar(hit.score), id, text];
+        let bar = table::score_bar(words::bar_share(hit, best));
+        let mut row = vec![table::score(hit.score), bar, id, text];
+        if has_parts {
+            row.splice(2..2, words::parts(hit));
+        }
         if grouped {
             row.insert(2, group(hit)?);
         }
@@ -276,6 +297,9 @@ pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
         for passage in &hit.passages {
             let (score, text) = (passage.score, passages::text(hit, passage));
             let mut row = vec![table::score(score), table::score_bar(score), String::new(), text];
+            if has_parts {
+                row.splice(2..2, [String::new(), String::new()]);
+            }
             if grouped {
                 row.insert(2, String::new());
             }
@@ -308,6 +332,21 @@ mod tests {
         let lines: Vec<_> = console::strip_ansi_codes(&out).lines().map(String::from).collect();
         assert_eq!(lines[1], " 0.7500  ████████████      swim  travel through");
         assert_eq!(lines[2], "-0.1000                    #3    t");
+    }
+
+    #[test]
+    fn the_parts_of_a_score_have_columns_where_there_are_some() {
+        let scores = Some(pb::Scores { vector: Some(0.25), lexical: Some(7.5), rerank: None });
+        let hit = pb::Hit { id: "a".into(), score: 0.35, scores, text: "t".into(), ..Default::default() };
+        let by_words = pb::Scores { lexical: Some(2.0), ..Default::default() };
+        let other = pb::Hit { id: "b".into(), score: 0.1, scores: Some(by_words), ..Default::default() };
+        let mut out = Vec::new();
+        hits(&[hit, other]).unwrap().write(&mut out, None).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let lines: Vec<Vec<_>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["score", "vector", "words", "id", "text"]);
+        assert_eq!(lines[1].last_chunk::<4>(), Some(&["0.2500", "7.5000", "a", "t"]));
+        assert_eq!(lines[2].last_chunk::<2>(), Some(&["2.0000", "b"]));
     }
 
     #[test]

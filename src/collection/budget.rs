@@ -107,7 +107,7 @@ impl Sum for Usage {
 pub(super) struct Exchange {
     pub freed: Usage,
     pub added: Usage,
-    /// Bytes reserved for the columns until their growth is known. An upper bound.
+    /// Bytes reserved for columns and words until their growth is known. An upper bound.
     pub reserved_bytes: usize,
     /// Bytes of `freed` that open exports keep alive. They stay in the budget of all collections.
     pub kept_bytes: usize,

@@ -26,6 +26,7 @@ use super::metadata::Metadata;
 use super::passages::{Span, Vectors};
 use super::single::{Changed, Collection};
 use crate::compute::stop::Stop;
+use crate::lexical::LexicalIndex;
 
 /// The combined effect of several operations on the collection.
 #[derive(Default)]
@@ -132,7 +133,11 @@ impl Collection {
         let freed: Usage = after.keys().filter_map(before).sum();
         let each = || after.iter().filter_map(|(id, after)| Some((id, after.content()?, n_passages(id, Some(after)))));
         let added = each().map(|(id, content, n_passages)| usage(id, content, n_passages)).sum();
-        let reserved_bytes = each().map(|(_, content, n_passages)| here.columns_cost(content, n_passages)).sum();
+        let shared_cost = |content: &Arc<Content>, n_passages| {
+            let words = if is_update { 0 } else { self.words_cost(content) };
+            here.columns_cost(content, n_passages) + words
+        };
+        let reserved_bytes = each().map(|(_, content, n_passages)| shared_cost(content, n_passages)).sum();
         let kept_bytes = self.exports.would_keep(freed.bytes);
         let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
         self.exchange(exchange)?;
@@ -204,11 +209,14 @@ impl Collection {
             let changes = self.changes(on_disk.number, &self.read(), &changed);
             on_disk.disk.commit(changes)?;
         }
+        let words = self.read_words(&changed);
         let mut here = self.write();
         if here.deleted {
             return Err(CommitError::Deleted);
         }
-        self.apply(&mut here, exchange, changed);
+        self.apply(&mut here, exchange, changed, words);
+        drop(here);
+        self.lexical.iter().for_each(LexicalIndex::join_batches);
         Ok(())
     }
 

@@ -38,8 +38,10 @@ pub(super) struct Documents {
     further: RoaringBitmap,
     columns: Columns,
     changes: Changes,
-    /// The usage of the documents here and their columns, as the budgets count it.
+    /// The usage of the documents here, their columns and their words, as the budgets count it.
     pub used: Usage,
+    /// The bytes of the words among them.
+    pub lexical_bytes: usize,
     pub deleted: bool,
 }
 
@@ -151,6 +153,12 @@ impl Documents {
     pub fn at(&self, slot: Slot) -> Option<&DocId> {
         let (owner, id) = self.by_position.get(slot.index() as usize)?.as_ref()?;
         (*owner == slot).then_some(id)
+    }
+
+    /// The document at a position, with its entry; `None`: there is none.
+    pub fn at_position(&self, position: u32) -> Option<(&DocId, &Entry)> {
+        let (_, id) = self.by_position.get(position as usize)?.as_ref()?;
+        Some((id, self.by_id.get(id)?))
     }
 
     /// Bytes that the columns take.

@@ -1,7 +1,8 @@
 //! Loading: turns the records on disk into collections that answer.
 //!
 //! Every record is checked on the way. Graphs are taken from the index files where these hold the same vectors.
-//! Missing parts are built in the background, and until then searches compare with all vectors.
+//! Missing parts are built in the background, and until then searches compare with all vectors. Words that the files
+//! lack are read from the texts before the collection answers.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -82,9 +83,15 @@ fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), O
         let id = document.id.clone();
         Changed { row, id, after: After::Stored(document) }
     };
-    let changed = documents.into_iter().map(changed).collect();
-    // The columns' bytes are known only afterwards. If they exceed the limit, the next batch is refused.
-    collection.apply(&mut collection.write(), exchange, changed);
+    let changed: Vec<Changed> = documents.into_iter().map(changed).collect();
+    let words = collection.read_words(&changed);
+    // The bytes of columns and words are known only afterwards. If they exceed the limit, the next batch is refused.
+    collection.apply(&mut collection.write(), exchange, changed, words);
+    if let Some(lexical) = &collection.lexical {
+        // Without its files all words are read again, and they must not pile up.
+        lexical.join_batches();
+        lexical.seal_if_large();
+    }
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! The maintenance thread: keeps the graphs of all collections of a store up to date.
+//! The maintenance thread: keeps the graphs of all collections of a store up to date, and the segments of their words.
 //!
 //! It wakes with each commit, and once a second for work that became due meanwhile. It gives each collection a
 //! short turn until no work is left. While documents come in it rests between turns, because the model needs the
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::maintenance_thread::MaintenanceThread;
 use super::single::Collection;
+use crate::lexical::LexicalIndex;
 use crate::machine::priority;
 
 /// Interval of checks for unannounced work: merges that become due when no more documents come.
@@ -39,6 +40,9 @@ const MAINTENANCE_TURN: Duration = Duration::from_millis(50);
 /// Number of vectors missing from the graph at which commits begin to wait for it. A search compares with all of
 /// them: 50,000 cost it about a millisecond.
 const FAR_BEHIND: usize = 50_000;
+
+/// Bytes of words that are in no segment yet at which commits begin to wait. A search reads all of them.
+const MOST_UNSEALED_BYTES: usize = 64 << 20;
 
 /// The collections of a store, by name.
 pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
@@ -80,9 +84,14 @@ fn run(collections: &Weak<Collections>, woken: &Receiver<()>, cores: usize) {
 }
 
 impl Collection {
-    /// Does graph work for one turn; true if more is left.
+    /// Works on the graph and on the segments of words, for one turn each; true if more is left.
     pub(super) fn maintain(&self) -> bool {
-        !self.read().deleted && self.index.maintain_for(MAINTENANCE_TURN)
+        if self.read().deleted {
+            return false;
+        }
+        let words_are_left = self.lexical.as_ref().is_some_and(|lexical| lexical.maintain_for(MAINTENANCE_TURN));
+        self.recount_words();
+        self.index.maintain_for(MAINTENANCE_TURN) || words_are_left
     }
 
     /// Checks one of the latest searches, for [`Collection::quality`]; false if none waits.
@@ -109,9 +118,10 @@ impl Collection {
         }
     }
 
-    /// True if the graph lacks too many vectors: then commits must wait for it.
+    /// True if the graph lacks too many vectors, or the segments too many words: then commits must wait.
     pub(super) fn is_far_behind(&self) -> bool {
-        self.index.pending() > FAR_BEHIND
+        let unsealed = self.lexical.as_ref().map_or(0, LexicalIndex::pending_bytes);
+        self.index.pending() > FAR_BEHIND || unsealed > MOST_UNSEALED_BYTES
     }
 }
 

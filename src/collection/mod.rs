@@ -61,6 +61,7 @@ pub use open_exports::ExportError;
 pub use options::Options;
 pub use passages::{NotPassages, PassageSizes, Span, StoredVectors, Vectors};
 pub use patch::{NotPatched, Patch, Updated};
-pub use search::{Chosen, Hit, Search};
+pub use search::fusion::{Fusion, Mode, Scores};
+pub use search::{Asked, Chosen, Hit, Search};
 pub use single::Collection;
 pub use store::{CollectionError, Model, Settings, Store};

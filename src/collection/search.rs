@@ -1,6 +1,6 @@
 //! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
-//! The index answers "the nearest `n` among these positions". This module adds ids (which decide between equal
+//! The index answers "the nearest `n` among these positions"; `words` adds searches by words, and by both. This module adds ids (which decide between equal
 //! scores), groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if some of
 //! a document were found, all of them are compared.
 //!
@@ -12,8 +12,14 @@
 //! found in its old or its new state.
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
+pub(super) mod fusion;
+mod words;
+
+use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroUsize;
@@ -23,7 +29,7 @@ use roaring::RoaringBitmap;
 
 use super::diversity::Diversity;
 use super::document::{Content, DocId};
-use super::documents::Documents;
+use super::documents::{Documents, Entry};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
 use super::matching::Matching;
@@ -33,6 +39,8 @@ use crate::compute::stop::{Stop, Stopped};
 use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
 use crate::kernel::dot;
 use crate::kernel::embedding::Embedding;
+use crate::lexical::Question;
+use fusion::{Mode, Scores};
 
 /// Parameters of a search.
 #[derive(Debug, Clone)]
@@ -43,7 +51,9 @@ pub struct Search {
     pub effort: Effort,
     /// Condition on the documents.
     pub filter: Option<Filter>,
-    /// Least score of a hit.
+    /// The way in which documents are ranked.
+    pub mode: Mode,
+    /// Least score of a hit, as [`Search::mode`] makes it.
     pub min_score: Option<f32>,
     /// Limit on the hits of each group.
     pub groups: Option<Groups>,
@@ -56,7 +66,17 @@ pub struct Search {
 impl Search {
     /// A search for the `k` nearest of all documents.
     pub fn nearest(k: usize, effort: Effort) -> Self {
-        Self { k, effort, filter: None, min_score: None, groups: None, diversity: None, passages: NonZeroUsize::MIN }
+        let mode = Mode::Vector;
+        Self {
+            k,
+            effort,
+            mode,
+            filter: None,
+            min_score: None,
+            groups: None,
+            diversity: None,
+            passages: NonZeroUsize::MIN,
+        }
     }
 }
 
@@ -67,14 +87,26 @@ pub struct Hit {
     pub id: DocId,
     /// The content.
     pub content: Arc<Content>,
-    /// Cosine similarity to the query, of the nearest passage.
+    /// The score that [`Search::mode`] ranks by: cosine similarity to the query, of the nearest passage; or BM25; or
+    /// both, fused.
     pub score: f32,
+    /// The parts of that score, if words have a share of it.
+    pub scores: Scores,
     /// The unit vector of that passage, `[dimensions]`.
     pub vector: Vector,
     /// The nearest passage; `None`: the document is one passage.
     pub passage: Option<Span>,
     /// The next nearest passages with their scores, at most [`Search::passages`] less one.
     pub others: Vec<(Span, f32)>,
+}
+
+/// A query.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'q> {
+    /// Its vectors; none are needed for [`Mode::Lexical`].
+    pub vectors: &'q [Embedding],
+    /// Its words, for [`Mode::Lexical`] and [`Mode::Hybrid`].
+    pub words: &'q str,
 }
 
 /// State that the queries of one call share: the documents that match its filter. The first query evaluates the
@@ -96,7 +128,8 @@ impl Collection {
     /// The nearest documents: `k`, or all that match if they are fewer. Ordered by descending score, then ascending
     /// id; with [`Search::diversity`], in the order in which they are chosen.
     pub fn search(&self, query: &Embedding, search: &Search) -> Vec<Hit> {
-        let found = self.search_in_call(std::slice::from_ref(query), search, &Chosen::default(), &Stop::never());
+        let asked = Asked { vectors: std::slice::from_ref(query), words: "" };
+        let found = self.search_in_call(asked, search, &Chosen::default(), &Stop::never());
         found.expect("this flag is never raised")
     }
 
@@ -104,21 +137,26 @@ impl Collection {
     /// belongs to the call and to this `search`. A query of several vectors finds what is near to one of them.
     pub fn search_in_call(
         &self,
-        query: &[Embedding],
+        Asked { vectors, words }: Asked<'_>,
         search: &Search,
         chosen: &Chosen,
         stop: &Stop,
     ) -> Result<Vec<Hit>, Stopped> {
         let n = search.diversity.map_or(search.k, |diversity| diversity.pool(search.k));
-        let best = |vector: &Embedding| {
-            Ranking { collection: self, query: vector.values(), search, chosen, stop, held: None }.best(n)
+        let best = |query: &[f32]| {
+            Ranking { collection: self, query, words, attempt: None, search, chosen, stop, held: None }.best(n)
         };
-        let pool = match query {
-            [one] => best(one)?,
-            several => merged(several.iter().map(best).collect::<Result<_, _>>()?, n, search.groups.as_ref()),
+        let pool = match vectors {
+            [] => best(&[])?,
+            [one] => best(one.values())?,
+            several => {
+                let lists = several.iter().map(|one| best(one.values())).collect::<Result<_, _>>()?;
+                merged(lists, n, search.groups.as_ref())
+            }
         };
         let Some(diversity) = search.diversity else { return Ok(pool) };
-        let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score, &*found.vector)).collect();
+        let scale = search.mode.scale(pool.first().map_or(0.0, |best| best.score));
+        let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score / scale, &*found.vector)).collect();
         let order = diversity.choose(&candidates, search.k, stop)?;
         Ok(order.into_iter().map(|index| pool[index].clone()).collect())
     }
@@ -129,11 +167,30 @@ impl Collection {
 struct Ranking<'s> {
     collection: &'s Collection,
     query: &'s [f32],
+    words: &'s str,
+    /// The state in which words are searched; `None`: no words are, or no attempt has begun.
+    attempt: Option<&'s WordsOfAttempt>,
     search: &'s Search,
     chosen: &'s Chosen,
     stop: &'s Stop,
     /// The documents, if they are locked for the whole search.
     held: Option<&'s Documents>,
+}
+
+/// The words of a query, in one state of their index.
+struct WordsOfAttempt {
+    question: Question,
+    /// The number of changes of the documents when the state was taken.
+    moment: u64,
+    /// The cosine that others are compared with when scores are fused, once it is known.
+    floor: OnceCell<f32>,
+}
+
+/// The hits of a round, best first.
+struct Round {
+    hits: Vec<LocatedHit>,
+    /// True if a further round would find nothing else.
+    is_last: bool,
 }
 
 /// A hit with the slot of the passage that was found.
@@ -164,17 +221,38 @@ impl Ranking<'_> {
     }
 
     fn attempt(self, n: usize) -> Attempt<Vec<LocatedHit>> {
+        let words = self.words_of_attempt();
+        Ranking { attempt: words.as_ref(), ..self }.attempt_in_state(n)
+    }
+
+    fn attempt_in_state(self, n: usize) -> Attempt<Vec<LocatedHit>> {
         let chosen = self.chosen()?;
         let among = chosen.as_deref().map(|chosen| Among { positions: chosen.positions(), seen: chosen.seen() });
         match &self.search.groups {
+            // Words find a document once.
+            None if self.search.mode == Mode::Lexical => {
+                let Ok(Round { hits, .. }) = self.round(n, among, 0)? else { return Ok(Err(Changed)) };
+                self.finish(hits, n)
+            }
             None if self.collection.is_of_whole_texts() => {
-                let hits = self.nearest(n, among)?;
+                let Ok(Round { hits, .. }) = self.round(n, among, 0)? else { return Ok(Err(Changed)) };
                 // A document of several passages came meanwhile.
-                Ok(hits.and_then(
-                    |hits| if hits.iter().any(|hit| hit.passages.is_some()) { Err(Changed) } else { Ok(hits) },
-                ))
+                let as_before = hits.iter().all(|hit| hit.passages.is_none());
+                Ok(if as_before { Ok(hits) } else { Err(Changed) })
             }
             groups => self.in_rounds(n, groups.as_ref(), among),
+        }
+    }
+
+    /// The best `n` hits by the mode of the search. `seen`: documents that were in earlier rounds.
+    fn round(self, n: usize, among: Option<Among<'_>>, seen: usize) -> Attempt<Round> {
+        match self.search.mode {
+            Mode::Vector => {
+                let hits = self.nearest(n, among)?;
+                Ok(hits.map(|hits| Round { is_last: hits.len() < n, hits }))
+            }
+            Mode::Lexical => self.by_words(n, among),
+            Mode::Hybrid(fusion) => self.by_both(fusion, n, among, seen),
         }
     }
 
@@ -201,13 +279,15 @@ impl Ranking<'_> {
         let mut left: Option<(RoaringBitmap, u64)> = among.map(|among| (among.positions.clone(), among.seen));
         let mut best: Vec<LocatedHit> = Vec::new();
         let mut members: BTreeMap<Scalar, usize> = BTreeMap::new();
-        let mut at_once = n.saturating_mul(2);
+        let (mut at_once, mut seen_before) = (n.saturating_mul(2), 0);
         loop {
             let among = left.as_ref().map(|(positions, seen)| Among { positions, seen: *seen });
-            let Ok(round) = self.nearest(at_once, among)? else { return Ok(Err(Changed)) };
-            let was_last = round.len() < at_once;
-            let mut seen: Vec<u32> = Vec::with_capacity(round.len());
-            let mut documents = HashSet::with_capacity(round.len());
+            let Ok(Round { hits: round, is_last }) = self.round(at_once, among, seen_before)? else {
+                return Ok(Err(Changed));
+            };
+            let n_found = round.len();
+            let mut seen: Vec<u32> = Vec::with_capacity(n_found);
+            let mut documents = HashSet::with_capacity(n_found);
             let mut full = Vec::new();
             for hit in round {
                 if let Some(passages) = &hit.passages {
@@ -232,9 +312,10 @@ impl Ranking<'_> {
                     full.push(key);
                 }
             }
-            if was_last || best.len() >= n {
+            if is_last || best.len() >= n {
                 return self.finish(best, n);
             }
+            seen_before += n_found;
             left = Some(self.with_documents(|here| {
                 let (mut positions, moment) =
                     left.take().unwrap_or_else(|| (here.all().clone(), here.changes().total()));
@@ -250,9 +331,10 @@ impl Ranking<'_> {
         }
     }
 
-    /// The best `n` of the hits of all rounds, each by its nearest passage.
+    /// The best `n` of the hits of all rounds, each with its best passage.
     fn finish(self, mut best: Vec<LocatedHit>, n: usize) -> Attempt<Vec<LocatedHit>> {
-        for hit in &mut best {
+        // A hit by both has its passages already: they decide its score.
+        for hit in best.iter_mut().filter(|_| self.search.mode == Mode::Vector) {
             if let Some(passages) = hit.passages.clone() {
                 self.stop.check()?;
                 let Some(()) = self.score_passages(&mut hit.hit, &passages) else { return Ok(Err(Changed)) };
@@ -260,6 +342,9 @@ impl Ranking<'_> {
         }
         best.sort_by(|one, other| best_first(&one.hit, &other.hit)); // A graph may find in a later round what an earlier one missed.
         best.truncate(n);
+        if self.search.mode == Mode::Lexical {
+            self.choose_passages(&mut best);
+        }
         let unchanged = self.with_documents(|here| best.iter().all(|hit| hit.is_unchanged(here)));
         Ok(if unchanged { Ok(best) } else { Err(Changed) })
     }
@@ -274,7 +359,7 @@ impl Ranking<'_> {
         let mut scored = scored.collect::<Option<Vec<(f32, Span, Vector)>>>()?;
         // The sort is stable: of equal ones the earlier passage comes first.
         scored.sort_by(|one, other| other.0.total_cmp(&one.0));
-        let least = self.search.min_score;
+        let least = self.search.min_score.filter(|_| self.search.mode == Mode::Vector);
         let mut scored = scored.into_iter();
         (hit.score, hit.passage, hit.vector) =
             scored.next().map(|(score, span, vector)| (score, Some(span), vector))?;
@@ -322,15 +407,21 @@ impl Ranking<'_> {
         let named = better.chain(equal.into_iter().map(|(id, slot)| Some((id, slot, last))));
         let hit = |named: Option<(&DocId, Slot, f32)>| {
             let (id, slot, score) = named?;
-            let entry = here.by_id.get(id)?;
-            let (content, passages) = (Arc::clone(&entry.content), here.passages(entry).cloned());
-            let vector = self.collection.row(slot);
-            let hit = Hit { id: id.clone(), content, score, vector, passage: None, others: Vec::new() };
-            Some(LocatedHit { slot, passages, hit })
+            let mut located = self.located(here, id, here.by_id.get(id)?, slot);
+            located.hit.score = score;
+            Some(located)
         };
         let mut hits = named.map(hit).collect::<Option<Vec<LocatedHit>>>()?;
         hits.sort_by(|one, other| best_first(&one.hit, &other.hit));
         Some(hits)
+    }
+
+    /// A hit without a score.
+    fn located(self, here: &Documents, id: &DocId, entry: &Entry, slot: Slot) -> LocatedHit {
+        let (content, passages) = (Arc::clone(&entry.content), here.passages(entry).cloned());
+        let (vector, scores) = (self.collection.row(slot), Scores::default());
+        let hit = Hit { id: id.clone(), content, score: 0.0, scores, vector, passage: None, others: Vec::new() };
+        LocatedHit { slot, passages, hit }
     }
 
     /// Reads the documents under the lock.

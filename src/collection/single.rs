@@ -17,6 +17,7 @@ use super::open_exports::Exports;
 use super::passages::{LocatedPassage, PassageSizes, Span, Vectors};
 use crate::index::{self, Index, Quality, SegmentStorage, Slot, Vector};
 use crate::kernel::embedding::Embedding;
+use crate::lexical::{self, LexicalIndex, Prepared};
 use crate::machine::allocator;
 
 /// Bytes of a document's entries beside its id and content: the map by id, whose nodes are about two thirds full,
@@ -31,12 +32,19 @@ const GRAPH_BYTES: usize = 288;
 /// grow by doubling, and in the bitmaps.
 const PASSAGE_BYTES: usize = 96;
 
+/// Most bytes that the words of a text take until a segment holds them: for each of its bytes, and for the document.
+/// Words of two short parts take 9.5 times as much, each term with its place and its posting.
+const WORDS_BYTES: (usize, usize) = (10, 64);
+
 /// Documents of one model, searchable by vector.
 pub struct Collection {
     name: String,
     fingerprint: String,
     passages: Option<PassageSizes>,
     pub(super) index: Index,
+    /// The words of the texts; `None`: the collection has no lexical index.
+    pub(super) lexical: Option<LexicalIndex>,
+    lexical_options: Option<lexical::Options>,
     /// Locked for moments: for reading to name hits, for writing to swap entries.
     documents: RwLock<Documents>,
     /// Follows `documents`, for readers that must not wait for its lock.
@@ -70,6 +78,10 @@ pub(super) struct New<'a> {
     pub index: index::Options,
     /// Storage for the index's segments; `None`: they are not stored.
     pub index_storage: Option<SegmentStorage>,
+    /// The settings of its lexical index; `None`: it has none.
+    pub lexical: Option<lexical::Options>,
+    /// Storage for its segments; `None`: they are not stored.
+    pub lexical_storage: Option<lexical::Storage>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
     /// Most fields that the documents may have between them.
@@ -90,6 +102,11 @@ impl Collection {
                 Some(keep) => Index::stored(new.dimensions, new.index, keep),
                 None => Index::new(new.dimensions, new.index),
             },
+            lexical: new.lexical.map(|options| match new.lexical_storage {
+                Some(storage) => LexicalIndex::stored(options.language, storage),
+                None => LexicalIndex::new(options.language),
+            }),
+            lexical_options: new.lexical,
             documents: RwLock::default(),
             counts: Counts::default(),
             budget: Budget::of_one(new.quota),
@@ -152,28 +169,77 @@ impl Collection {
         self.index.mapped_bytes()
     }
 
+    /// The settings of its lexical index; `None`: it has none.
+    pub fn lexical(&self) -> Option<lexical::Options> {
+        self.lexical_options
+    }
+
+    /// Bytes of the files of the lexical index, which are mapped into memory.
+    pub fn lexical_file_bytes(&self) -> usize {
+        self.lexical.as_ref().map_or(0, LexicalIndex::mapped_bytes)
+    }
+
     /// True if there are no documents.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Estimated bytes of documents, vectors and graph, as the budgets count them. Never waits for a lock.
+    /// Estimated bytes of documents, vectors, graph and words, as the budgets count them. Never waits for a lock.
     pub fn bytes(&self) -> usize {
         self.counts.bytes()
     }
 
-    /// Makes changed documents visible to searches. The budget was exchanged before; now the real growth of the columns
-    /// replaces the reservation.
-    pub(super) fn apply(&self, here: &mut Documents, exchange: Exchange, changed: Vec<Changed>) {
-        let before = here.columns_bytes();
+    /// Reads the words of changed documents, for [`Collection::apply`]. Takes about as long as to parse the texts.
+    pub(super) fn read_words(&self, changed: &[Changed]) -> Option<Prepared> {
+        let texts = changed.iter().filter_map(|changed| {
+            let After::Stored(document) = &changed.after else { return None };
+            Some((changed.row, &*document.content.text))
+        });
+        Some(self.lexical.as_ref()?.prepare(texts))
+    }
+
+    /// Makes changed documents visible to searches. The budget was exchanged before; now the real growth of columns and
+    /// words replaces the reservation.
+    pub(super) fn apply(
+        &self,
+        here: &mut Documents,
+        exchange: Exchange,
+        changed: Vec<Changed>,
+        words: Option<Prepared>,
+    ) {
         self.exports.keep(exchange.freed.bytes, exchange.kept_bytes);
-        self.show(here, changed);
+        here.used = here.used + exchange.added - exchange.freed;
+        here.used.bytes += exchange.reserved_bytes;
+        let before = here.columns_bytes();
+        self.show(here, changed, words);
         let after = here.columns_bytes();
-        for budget in [&self.budget, &*self.budget_of_all] {
-            budget.replace(before + exchange.reserved_bytes, after);
+        self.recount(here, before + exchange.reserved_bytes, after);
+        self.note_used(here, here.used);
+    }
+
+    /// Counts the words anew, after they were moved into segments.
+    pub(super) fn recount_words(&self) {
+        let Some(lexical) = &self.lexical else { return };
+        if self.read().lexical_bytes == lexical.bytes() {
+            return;
         }
-        let used = here.used + exchange.added - exchange.freed;
-        self.note_used(here, Usage { bytes: used.bytes + after - before, ..used });
+        let mut here = self.write();
+        if !here.deleted {
+            self.recount(&mut here, 0, 0);
+            let used = here.used;
+            self.note_used(&mut here, used);
+        }
+    }
+
+    /// Counts the words, and `after` bytes instead of `before`, regardless of the limits.
+    fn recount(&self, here: &mut Documents, before: usize, after: usize) {
+        let words = self.lexical.as_ref().map_or(0, LexicalIndex::bytes);
+        let (before, after) = (before + here.lexical_bytes, after + words);
+        for budget in [&self.budget, &*self.budget_of_all] {
+            budget.replace(before, after);
+        }
+        here.used.bytes = here.used.bytes + after - before;
+        here.lexical_bytes = words;
     }
 
     /// Notes the usage of the documents.
@@ -183,15 +249,18 @@ impl Collection {
     }
 
     /// Makes changed documents visible to searches, all at once.
-    fn show(&self, here: &mut Documents, changed: Vec<Changed>) {
+    fn show(&self, here: &mut Documents, changed: Vec<Changed>, words: Option<Prepared>) {
         let keyed = changed.iter().flat_map(|Changed { row, after, .. }| {
             let document = if let After::Stored(document) = after { Some(document) } else { None };
             (*row..).zip(document.into_iter().flat_map(|document| document.vectors.iter()))
         });
         let keyed: Vec<(u64, Arc<[f32]>)> = keyed.map(|(row, (_, vector))| (row, Arc::from(vector.values()))).collect();
         let mut slots = self.index.insert_keyed(&keyed).into_iter();
-        let mut gone = Vec::new();
+        let (mut gone, mut gone_rows, mut positions) = (Vec::new(), Vec::new(), Vec::new());
         for Changed { row, id, after } in changed {
+            if !matches!(after, After::Patched(_)) {
+                gone_rows.extend(here.by_id.get(&id).map(|entry| entry.row));
+            }
             let document = match after {
                 After::Stored(document) => document,
                 After::Patched(content) => {
@@ -212,9 +281,17 @@ impl Collection {
                     (passages[0].slot, passages)
                 }
             };
+            positions.push((row, first.index()));
             here.put(id, Entry { slot: first, row, content: document.content }, passages, &mut gone);
         }
         self.index.remove(&gone);
+        if let (Some(lexical), Some(words)) = (&self.lexical, words) {
+            let position = |row: u64| {
+                let at = positions.binary_search_by_key(&row, |(row, _)| *row);
+                positions[at.expect("words are those of the documents that change")].1
+            };
+            lexical.apply(words, position, &gone_rows);
+        }
     }
 
     /// Releases the budget and refuses later commits. Returns the number of documents.
@@ -226,12 +303,21 @@ impl Collection {
         self.note_used(&mut here, Usage::default());
         self.index.discard();
         self.index.clear();
+        self.lexical.iter().for_each(LexicalIndex::discard);
         gone.by_id.len()
     }
 
-    /// Tells the index that all stored documents are loaded.
+    /// Tells the indexes that all stored documents are loaded.
     pub(super) fn loaded(&self) {
         self.index.restored();
+        self.lexical.iter().for_each(LexicalIndex::restored);
+        self.recount_words();
+    }
+
+    /// Upper bound on the bytes of a text's words.
+    pub(super) fn words_cost(&self, content: &Content) -> usize {
+        let (for_each_byte, for_document) = WORDS_BYTES;
+        if self.lexical.is_some() { for_each_byte * content.text.len() + for_document } else { 0 }
     }
 
     /// Usage of a document with all that belongs to it. Excludes the columns, which documents share.

@@ -20,6 +20,7 @@ use super::options::Options;
 use super::passages::PassageSizes;
 use super::single::{Collection, New};
 use crate::index::{self, SegmentStorage};
+use crate::lexical;
 
 /// Usage of an empty collection, so that quotas bound the number of collections too.
 const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
@@ -74,6 +75,8 @@ pub struct Model<'a> {
 pub struct Settings {
     /// The sizes of its passages; `None`: a text is one passage.
     pub passages: Option<PassageSizes>,
+    /// The settings of its lexical index; `None`: it has none, and is searched by vectors alone.
+    pub lexical: Option<lexical::Options>,
 }
 
 /// Collections by name.
@@ -125,7 +128,7 @@ impl Store {
                 store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
                 let model =
                     Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
-                let settings = Settings { passages: stored.passages };
+                let settings = Settings { passages: stored.passages, lexical: stored.lexical };
                 let rows = Some((stored.number, stored.next_row));
                 let collection = store.collection(&stored.name, model, settings, rows);
                 load::fill(&collection, stored, &snapshot)?;
@@ -196,6 +199,7 @@ impl Store {
                 fingerprint: model.fingerprint.to_owned(),
                 dimensions: model.dimensions,
                 passages: settings.passages,
+                lexical: settings.lexical,
             };
             disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(EMPTY))?;
         }
@@ -241,19 +245,24 @@ impl Store {
     fn collection(&self, name: &str, model: Model<'_>, settings: Settings, on_disk: Option<(u32, u64)>) -> Collection {
         let (number, next_row) = (on_disk.map(|(number, _)| number), on_disk.map_or(0, |(_, next_row)| next_row));
         let on_disk = |disk: &Arc<Disk>| Some(OnDisk { disk: Arc::clone(disk), number: number? });
-        let keep = |(indexes, disk): (&PathBuf, &Arc<Disk>)| {
-            let directory = indexes.join(number?.to_string());
+        let storage = |(indexes, disk): (&PathBuf, &Arc<Disk>)| {
             let disk = Arc::downgrade(disk);
             let has_room = move |bytes| disk.upgrade().is_some_and(|disk| disk.has_room(bytes));
-            Some(SegmentStorage { directory, has_room: Box::new(has_room) })
+            let directory = indexes.join(number?.to_string());
+            let of_words = lexical::Storage { directory: directory.clone(), has_room: Box::new(has_room.clone()) };
+            Some((SegmentStorage { directory, has_room: Box::new(has_room) }, of_words))
         };
+        let storage = self.indexes.as_ref().zip(self.disk.as_ref()).and_then(storage);
+        let (index_storage, lexical_storage) = storage.unzip();
         Collection::new(New {
             name,
             fingerprint: model.fingerprint,
             dimensions: model.dimensions,
             passages: settings.passages,
             index: self.index.clone(),
-            index_storage: self.indexes.as_ref().zip(self.disk.as_ref()).and_then(keep),
+            index_storage,
+            lexical: settings.lexical,
+            lexical_storage,
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
             max_fields: self.max_collection_fields,

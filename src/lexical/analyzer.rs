@@ -1,8 +1,11 @@
 //! Text → terms: the words of a text, in the form in which they are stored and looked up.
 //!
-//! A word is what Unicode says (UAX 29), in lower case. `E11.9` is one word, `ORA-00942` is two: both are found as
-//! written. With a language, stop words are left out and the others are stemmed. Documents and queries go the same
-//! way, or they would not meet.
+//! A word is what Unicode says (UAX 29), in lower case. `E11.9` and `numpy.mean` are one word, and their parts are terms
+//! beside it; `ORA-00942` is two words. So all of them are found as written, and `mean` finds `numpy.mean`. With a
+//! language, stop words are left out and the others are stemmed. Documents and queries go the same way, or they would
+//! not meet.
+
+use std::str::Split;
 
 use tantivy::tokenizer::{Stemmer, StopWordFilter, TextAnalyzer, Token, TokenStream, Tokenizer};
 use unicode_segmentation::{UnicodeSegmentation, UnicodeWords};
@@ -44,7 +47,14 @@ struct Words {
 /// One pass over a text.
 struct Pass<'a> {
     words: UnicodeWords<'a>,
+    /// Parts of the last word that are still to come.
+    parts: Option<Split<'a, fn(char) -> bool>>,
     token: &'a mut Token,
+}
+
+/// True between two parts of a word. Apostrophes are not: nobody looks for the t of `can't`.
+fn is_between(c: char) -> bool {
+    !c.is_alphanumeric() && !matches!(c, '\'' | '’')
 }
 
 impl Tokenizer for Words {
@@ -52,14 +62,22 @@ impl Tokenizer for Words {
 
     fn token_stream<'a>(&'a mut self, text: &'a str) -> Pass<'a> {
         self.token.reset();
-        Pass { words: text.unicode_words(), token: &mut self.token }
+        Pass { words: text.unicode_words(), parts: None, token: &mut self.token }
     }
 }
 
 impl TokenStream for Pass<'_> {
     fn advance(&mut self) -> bool {
-        let Some(word) = self.words.next() else { return false };
-        let word = &word[..word.floor_char_boundary(MOST_WORD_BYTES)];
+        let part = self.parts.as_mut().and_then(|parts| parts.find(|part| !part.is_empty()));
+        let word = match part {
+            Some(part) => part,
+            None => {
+                let Some(word) = self.words.next() else { return false };
+                let word = &word[..word.floor_char_boundary(MOST_WORD_BYTES)];
+                self.parts = word.contains(is_between).then(|| word.split(is_between as fn(char) -> bool));
+                word
+            }
+        };
         let text = &mut self.token.text;
         text.clear();
         if word.is_ascii() {
@@ -94,15 +112,19 @@ mod tests {
 
     #[test]
     fn codes_and_words_of_all_scripts_stay_as_written_but_for_case() {
-        assert_eq!(terms(None, "E11.9: ORA-00942, v2.0-rc1!"), ["e11.9", "ora", "00942", "v2.0", "rc1"]);
+        assert_eq!(terms(None, "E11.9: ORA-00942, rc1!"), ["e11.9", "e11", "9", "ora", "00942", "rc1"]);
+        assert_eq!(terms(None, "numpy.mean(_x)"), ["numpy.mean", "numpy", "mean", "_x", "x"]);
         assert_eq!(terms(None, "Größe, ÉTÉ; can't — naïve"), ["größe", "été", "can't", "naïve"]);
-        assert_eq!(terms(None, "東京 タワー 3,50"), ["東", "京", "タワー", "3,50"]);
+        assert_eq!(terms(None, "東京 タワー 3,50"), ["東", "京", "タワー", "3,50", "3", "50"]);
         assert!(terms(None, " -- ... \n").is_empty());
     }
 
     #[test]
     fn a_language_stems_words_and_leaves_its_stop_words_out() {
-        assert_eq!(terms(Some("en"), "The runners were running to E11.9"), ["runner", "were", "run", "e11.9"]);
+        assert_eq!(
+            terms(Some("en"), "The runners were running to E11.9"),
+            ["runner", "were", "run", "e11.9", "e11", "9"]
+        );
         assert_eq!(terms(Some("de"), "die Häuser"), terms(Some("de"), "Häusern"));
         for code in Language::codes() {
             assert!(!terms(Some(code), "x7").is_empty(), "{code}");

@@ -163,9 +163,8 @@ impl Batch {
         terms.sort_unstable();
         for same in terms.chunk_by(|(a, ..), (b, ..)| a == b) {
             let postings = same.iter().flat_map(|&(_, of, number)| {
-                let moved = |posting: &Posting| {
-                    Some(Posting { document: numbers[of][posting.document as usize]?, ..*posting })
-                };
+                let moved =
+                    |posting: &Posting| Some(Posting { document: numbers[of][posting.document as usize]?, ..*posting });
                 batches[of].0.postings_of(number).iter().filter_map(moved).collect::<Vec<_>>()
             });
             let postings: Vec<Posting> = postings.collect();

@@ -84,7 +84,7 @@ impl Files {
 
     /// Makes the directory of a new segment of about this many bytes.
     pub(super) fn begin(&self, bytes: usize) -> io::Result<NewFiles> {
-        if !(self.has_room)(bytes as u64) {
+        if self.are_discarded() || !(self.has_room)(bytes as u64) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.number.fetch_add(1, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //! ```
 //! Locks are held to exchange a state, never while texts are read or segments are written.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -46,6 +47,9 @@ pub struct Prepared {
     /// Documents that an earlier process stored.
     found: Vec<Found>,
 }
+
+/// A state of an index.
+pub struct Snapshot(Arc<State>);
 
 #[cfg(test)]
 impl Prepared {
@@ -166,11 +170,27 @@ impl LexicalIndex {
         state.parts.sort_by_key(|live| live.part.members().range());
     }
 
-    /// The search for the words of a text, in the present state of the index.
-    pub fn question(&self, text: &str) -> Question {
+    /// The present state of the index. Cheap.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot(self.state())
+    }
+
+    /// The search for the words of a text, in a state of this index.
+    pub fn question(&self, Snapshot(state): Snapshot, text: &str) -> Question {
         let mut terms = Vec::new();
         self.analyzer.clone().terms(text, |term| terms.push(term.to_owned()));
-        Question::new(self.state(), &terms)
+        Question::new(state, &terms)
+    }
+
+    /// The number of different terms of the query that a text has.
+    pub fn terms_in(&self, question: &Question, text: &str) -> usize {
+        let mut found = BTreeSet::new();
+        self.analyzer.clone().terms(text, |term| {
+            if question.has(term) && !found.contains(term) {
+                found.insert(term.to_owned());
+            }
+        });
+        found.len()
     }
 
     /// Deletes the stored files. The index must not be used again.

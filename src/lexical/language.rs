@@ -1,5 +1,7 @@
 //! The languages whose words can be reduced to their stems.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tantivy::tokenizer::Language as Stemmed;
 
 /// A language of texts: its words are stemmed, and its stop words are left out where a list of them is known.
@@ -49,5 +51,18 @@ impl Language {
     /// The codes of all languages, in order.
     pub fn codes() -> impl Iterator<Item = &'static str> {
         LANGUAGES.iter().map(|language| language.code)
+    }
+}
+
+impl Serialize for Language {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code)
+    }
+}
+
+impl<'de> Deserialize<'de> for Language {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let code = String::deserialize(deserializer)?;
+        Self::of_code(&code).ok_or_else(|| D::Error::custom(format!("{code:?} is not the code of a known language")))
     }
 }

@@ -109,11 +109,7 @@ impl LexicalIndex {
     }
 
     /// Writes a segment into files if the index has files and that succeeds, otherwise into memory.
-    fn written(
-        &self,
-        bytes: usize,
-        write: impl Fn(Place) -> tantivy::Result<Segment>,
-    ) -> tantivy::Result<Segment> {
+    fn written(&self, bytes: usize, write: impl Fn(Place) -> tantivy::Result<Segment>) -> tantivy::Result<Segment> {
         if let Some(files) = &self.files {
             let begun = files.begin(bytes).map_err(TantivyError::from);
             let written = begun.and_then(|files| write(Place::Files(files)));

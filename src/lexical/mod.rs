@@ -9,7 +9,7 @@
 //!
 //! | file | |
 //! |---|---|
-//! | `language`, `analyzer` | the terms of a text |
+//! | `options`, `language`, `analyzer` | the terms of a text |
 //! | `index` | documents in and out; the states that searches take |
 //! | `state`, `members` | the parts at one moment, and the documents of a part |
 //! | `batch` | a small part in memory: the documents of a few commits |
@@ -26,6 +26,7 @@ mod index;
 mod language;
 mod maintenance;
 mod members;
+mod options;
 mod query;
 mod restoring;
 mod schema;
@@ -35,6 +36,7 @@ mod state;
 mod tests;
 
 pub use files::Storage;
-pub use index::{LexicalIndex, Prepared};
+pub use index::{LexicalIndex, Prepared, Snapshot};
 pub use language::Language;
+pub use options::Options;
 pub use query::{MOST_TERMS, Question, Scored};

@@ -61,6 +61,7 @@ pub struct Question {
     terms: Vec<WeightedTerm>,
     average_length: f32,
     weight: Option<Box<dyn Weight>>,
+    total_idf: f32,
 }
 
 struct WeightedTerm {
@@ -102,15 +103,18 @@ impl Question {
         }
         let (documents, total_length) = state.totals();
         let mut known: Vec<(u64, &str, u32, Term)> = Vec::new();
+        let mut total_idf = 0.0;
         for (text, count) in counts {
             let term = Term::from_field_text(fields.terms, text);
-            let with_term = state.parts.iter().map(|live| frequency(live, text, &term)).sum();
-            if with_term > 0 {
-                known.push((with_term, text, count, term));
+            match state.parts.iter().map(|live| frequency(live, text, &term)).sum() {
+                0 => total_idf += count as f32 * idf(0, documents),
+                with_term => known.push((with_term, text, count, term)),
             }
         }
         known.sort_unstable_by_key(|(with_term, text, ..)| (*with_term, *text));
         known.truncate(MOST_TERMS);
+        total_idf +=
+            known.iter().map(|(with_term, _, count, _)| *count as f32 * idf(*with_term, documents)).sum::<f32>();
         let average_length = total_length as f32 / documents as f32;
         let searcher = state.parts.iter().find_map(|live| live.part.as_segment()).map(Segment::searcher);
         let mut weights: Vec<(Occur, Box<dyn Weight>)> = Vec::new();
@@ -131,12 +135,23 @@ impl Question {
             1 => weights.pop().map(|(_, weight)| weight),
             _ => Some(any_of(weights)),
         };
-        Self { state, terms: weighted, average_length, weight }
+        Self { state, terms: weighted, average_length, weight, total_idf }
     }
 
     /// True if no document has a term of the query.
     pub fn finds_nothing(&self) -> bool {
         self.terms.is_empty()
+    }
+
+    /// The sum of the idf of its terms, each as often as it occurs, also of those that no document has. About the score
+    /// of a document of average length that has each of them once.
+    pub fn total_idf(&self) -> f32 {
+        self.total_idf
+    }
+
+    /// True if this is one of its terms.
+    pub(super) fn has(&self, term: &str) -> bool {
+        self.terms.iter().any(|weighted| weighted.text == term)
     }
 
     /// The `n` best documents, or all with a term of the query if they are fewer, of those at some positions: by
@@ -147,8 +162,7 @@ impl Question {
             stop.check()?;
             let members = live.part.members();
             let is_wanted = |document: u32| {
-                !live.removed.contains(document)
-                    && among.is_none_or(|among| among.contains(members.position(document)))
+                !live.removed.contains(document) && among.is_none_or(|among| among.contains(members.position(document)))
             };
             best.part = at;
             match &*live.part {
@@ -164,7 +178,7 @@ impl Question {
             let live = &self.state.parts[of_part[0].part];
             let documents: Vec<u32> = of_part.iter().map(|candidate| candidate.document).collect();
             let members = live.part.members();
-            let scores = self.scores_in(&live.part, &documents);
+            let scores = self.scores_in(&live.part, &documents, &|_| true);
             scored.extend(documents.iter().zip(scores).map(|(&document, score)| Scored {
                 key: members.key(document),
                 position: members.position(document),
@@ -177,6 +191,21 @@ impl Question {
 
     /// The scores of documents by their keys; 0: the document has no term of the query, or was removed.
     pub fn scores(&self, keys: &[u64]) -> Vec<f32> {
+        self.scores_by(keys, |_| true)
+    }
+
+    /// The part of the scores of documents that comes from codes: terms of at least three characters with a digit. A
+    /// model hardly reads them.
+    pub fn code_scores(&self, keys: &[u64]) -> Vec<f32> {
+        let is_code = |text: &str| text.chars().count() >= 3 && text.chars().any(char::is_numeric);
+        match self.terms.iter().any(|term| is_code(&term.text)) {
+            true => self.scores_by(keys, is_code),
+            false => vec![0.0; keys.len()],
+        }
+    }
+
+    /// The scores of documents by some of the terms.
+    fn scores_by(&self, keys: &[u64], counts: impl Fn(&str) -> bool) -> Vec<f32> {
         let mut found: Vec<(usize, u32, usize)> = Vec::with_capacity(keys.len());
         for (index, &key) in keys.iter().enumerate() {
             found.extend(self.state.find(key).map(|(part, document)| (part, document, index)));
@@ -186,7 +215,7 @@ impl Question {
         let mut scores = vec![0.0; keys.len()];
         for of_part in found.chunk_by(|a, b| a.0 == b.0) {
             let documents: Vec<u32> = of_part.iter().map(|(_, document, _)| *document).collect();
-            let of_documents = self.scores_in(&self.state.parts[of_part[0].0].part, &documents);
+            let of_documents = self.scores_in(&self.state.parts[of_part[0].0].part, &documents, &counts);
             of_part.iter().zip(of_documents).for_each(|((.., index), score)| scores[*index] = score);
         }
         scores
@@ -222,10 +251,10 @@ impl Question {
         });
     }
 
-    /// The scores of documents of a part, in order of their numbers.
-    fn scores_in(&self, part: &Part, documents: &[u32]) -> Vec<f32> {
+    /// The scores of documents of a part by some of the terms, in order of their numbers.
+    fn scores_in(&self, part: &Part, documents: &[u32], counts: &dyn Fn(&str) -> bool) -> Vec<f32> {
         let mut scores = vec![0.0; documents.len()];
-        for term in &self.terms {
+        for term in self.terms.iter().filter(|term| counts(&term.text)) {
             match part {
                 Part::Batch(batch) => {
                     let postings = batch.postings(&term.text);
@@ -243,6 +272,12 @@ impl Question {
         }
         scores
     }
+}
+
+/// The weight of a term that so many of all documents have.
+fn idf(with_term: u64, documents: u64) -> f32 {
+    let without = (documents - with_term) as f32;
+    (1.0 + (without + 0.5) / (with_term as f32 + 0.5)).ln()
 }
 
 /// The number of documents of a part that have a term.

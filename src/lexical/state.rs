@@ -96,13 +96,14 @@ impl State {
         })
     }
 
-    /// Removes documents. Unknown keys are ignored.
+    /// Removes documents, and batches without any. Unknown keys are ignored.
     pub(super) fn remove(&mut self, keys: &[u64]) {
         for &key in keys {
             if let Some((part, number)) = self.find(key) {
                 self.parts[part].remove(number);
             }
         }
+        self.parts.retain(|live| live.live() > 0 || live.at_work || live.part.as_segment().is_some());
     }
 
     /// The number of documents that are not removed, and of their terms.

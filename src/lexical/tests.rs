@@ -46,6 +46,10 @@ fn plain(documents: &Documents, query: &str) -> BTreeMap<u64, f64> {
     scores
 }
 
+fn ask(index: &LexicalIndex, query: &str) -> Question {
+    index.question(index.snapshot(), query)
+}
+
 fn insert(index: &LexicalIndex, documents: &Documents, removed: &[u64]) {
     let prepared = index.prepare(documents.iter().map(|(key, (_, text))| (*key, text.as_str())));
     index.apply(prepared, |key| documents[&key].0, removed);
@@ -53,9 +57,15 @@ fn insert(index: &LexicalIndex, documents: &Documents, removed: &[u64]) {
 }
 
 #[track_caller]
-fn assert_equals_plain(index: &LexicalIndex, documents: &Documents, query: &str, n: usize, among: Option<&RoaringBitmap>) {
+fn assert_equals_plain(
+    index: &LexicalIndex,
+    documents: &Documents,
+    query: &str,
+    n: usize,
+    among: Option<&RoaringBitmap>,
+) {
     let scores = plain(documents, query);
-    let question = index.question(query);
+    let question = ask(index, query);
     let found = question.best(n, among, &Stop::never()).unwrap();
     let wanted = |key: &u64| among.is_none_or(|among| among.contains(documents[key].0));
     let mut expected: Vec<f64> = scores.iter().filter(|(key, _)| wanted(key)).map(|(_, score)| *score).collect();
@@ -182,7 +192,7 @@ proptest! {
             }
         }
         insert(&divided, &rest, &[]);
-        let all = |index: &LexicalIndex| index.question(&query).best(100, None, &Stop::never()).unwrap();
+        let all = |index: &LexicalIndex| ask(index, &query).best(100, None, &Stop::never()).unwrap();
         prop_assert_eq!(all(&whole), all(&divided));
     }
 }
@@ -192,7 +202,7 @@ fn numbered(keys: impl IntoIterator<Item = u64>) -> Documents {
 }
 
 fn count(index: &LexicalIndex, query: &str) -> usize {
-    index.question(query).best(usize::MAX, None, &Stop::never()).unwrap().len()
+    ask(index, query).best(usize::MAX, None, &Stop::never()).unwrap().len()
 }
 
 #[test]
@@ -276,10 +286,10 @@ fn a_raised_flag_ends_a_search_and_few_rare_terms_are_left_of_a_long_query() {
     insert(&index, &BTreeMap::from([(0, (0, all.clone())), (1, (1, "word7 only".to_owned()))]), &[]);
     let stop = Stop::never();
     stop.raise();
-    assert!(index.question("word7").best(1, None, &stop).is_err());
-    let found = index.question(&all).best(9, None, &Stop::never()).unwrap();
+    assert!(ask(&index, "word7").best(1, None, &stop).is_err());
+    let found = ask(&index, &all).best(9, None, &Stop::never()).unwrap();
     assert_eq!(found.iter().map(|one| one.key).collect::<Vec<_>>(), [0]);
-    assert!(index.question("absent").finds_nothing() && !index.question("Only").finds_nothing());
+    assert!(ask(&index, "absent").finds_nothing() && !ask(&index, "Only").finds_nothing());
 }
 
 #[test]
@@ -293,6 +303,6 @@ fn a_large_batch_is_sealed_and_similar_segments_are_merged() {
     let state = index.state();
     assert!(state.parts.len() <= 6, "{} parts", state.parts.len());
     assert_eq!(count(&index, "common"), 40_000);
-    let first = index.question("common").best(3, None, &Stop::never()).unwrap();
+    let first = ask(&index, "common").best(3, None, &Stop::never()).unwrap();
     assert_eq!(first.iter().map(|one| one.key).collect::<Vec<_>>(), [0, 1, 2]);
 }

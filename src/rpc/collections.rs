@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::status::{Failure, shown};
-use super::{Engine, commit, compute, parse, passages};
+use super::{Engine, commit, compute, lexical, parse, passages};
 use crate::collection::{Collection, Settings, Store};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
@@ -34,7 +34,8 @@ pub async fn create(
     let name = request.name;
     parse::collection_name("name", &name, &engine.limits)?;
     let passages = passages::parse(&request.passages.unwrap_or_default(), &engine.embedder, InputType::Document)?;
-    let (of_call, settings) = (Arc::clone(engine), Settings { passages });
+    let lexical = lexical::parse(&request.lexical.unwrap_or_default())?;
+    let (of_call, settings) = (Arc::clone(engine), Settings { passages, lexical });
     // The collection is on disk before the call is answered.
     let create = move |_: &Stop| {
         let made = of_call.store.create(&name, of_call.model(), settings);
@@ -119,6 +120,8 @@ fn describe(collection: &Collection) -> wire::Collection {
         recall_queries: quality.checked as u32,
         passages: Some(passages::write(collection.passages())),
         passage_count: collection.n_passages() as u64,
+        lexical: Some(lexical::write(collection.lexical())),
+        lexical_file_bytes: collection.lexical_file_bytes() as u64,
     }
 }
 

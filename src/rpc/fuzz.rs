@@ -157,7 +157,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let passage = |start, end| wire::Passage { start, end, vector: Some(vector.clone()), ..Default::default() };
     let passages = vec![passage(0, 4), passage(2, 6)];
     let long = wire::Document { id: "e".to_owned(), vector: None, passages, ..document.clone() };
-    let query = wire::Query { query: Some(query::Query::Vector(vector.clone())) };
+    let query = wire::Query { query: Some(query::Query::Vector(vector.clone())), ..Default::default() };
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         of(0, wire::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),

@@ -7,16 +7,19 @@ use super::Limits;
 use super::answer;
 use super::size;
 use super::status::{Failure, MAX_ITEM_BYTES};
-use crate::collection::{Hit, Search, Span};
+use crate::collection::{Hit, Scores, Search, Span};
 use crate::kernel::embedding::Embedding;
 use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
 
 /// Bytes that an id, a score and shared content take until the answer is built.
-pub const FOUND_BYTES: usize = 128;
+pub const FOUND_BYTES: usize = 144;
 
 /// Bytes that a further passage of a hit takes until then.
 pub const PASSAGE_BYTES: usize = 16;
+
+/// Bytes of the parts of a score, with that of a reranker.
+const SCORES_BYTES: usize = 17;
 
 /// The fields of hits that were asked for.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +75,9 @@ impl HitWriter {
     pub fn count(&self, found: &Result<Hits, Failure>, limits: &Limits) -> Result<(), Failure> {
         let result = match found {
             Ok(Hits::Documents(found)) => found.iter().map(|found| size::field(self.document_bytes(found))).sum(),
-            Ok(Hits::Reranked(found)) => found.iter().map(|(found, _)| size::field(self.document_bytes(found))).sum(),
+            Ok(Hits::Reranked(found)) => {
+                found.iter().map(|(found, _)| size::field(self.document_bytes(found) + SCORES_BYTES)).sum()
+            }
             Ok(Hits::Candidates(ranked)) => {
                 ranked.iter().map(|&(n, _)| size::field(self.candidate_bytes(n))).sum::<usize>()
             }
@@ -93,7 +98,7 @@ impl HitWriter {
         let hits = match found {
             Ok(Hits::Documents(found)) => found.into_iter().map(|found| self.document(&found)).collect(),
             Ok(Hits::Reranked(found)) => {
-                found.into_iter().map(|(found, score)| wire::Hit { score, ..self.document(&found) }).collect()
+                found.into_iter().map(|(found, score)| self.reranked(&found, score)).collect()
             }
             Ok(Hits::Candidates(ranked)) => ranked.into_iter().map(|(n, score)| self.candidate(n, score)).collect(),
             Err(failure) => return wire::TopKResult { hits: vec![], error: Some(failure.to_item()) },
@@ -111,6 +116,7 @@ impl HitWriter {
             metadata: metadata.as_ref(),
             dimensions: self.fields.vector.then_some(found.vector.len()),
             group: group.as_ref(),
+            has_scores: found.scores != Scores::default(),
             passages: self.passages(found).map(|(span, _, text)| size::field(size::passage(span, text.len()))).sum(),
         };
         hit.bytes()
@@ -121,7 +127,12 @@ impl HitWriter {
         let Fields { passage_text, .. } = self.fields;
         let content = &*found.content;
         let whole = || passage_text.then(|| Span::whole(&content.text));
-        let nearest = found.passage.or_else(whole).map(|span| (span, found.score));
+        // With words alone no passage is compared with the query's vector.
+        let score = match found.scores {
+            Scores { vector: None, lexical: None } => found.score,
+            Scores { vector, .. } => vector.unwrap_or_default(),
+        };
+        let nearest = found.passage.or_else(whole).map(|span| (span, score));
         nearest.into_iter().chain(found.others.iter().copied()).map(move |(span, score)| {
             let text = if passage_text { span.of(&content.text).unwrap_or_default() } else { "" };
             (span, score, text)
@@ -149,7 +160,15 @@ impl HitWriter {
             group: group.as_ref().map(metadata::value_from_json),
             passage: passages.next(),
             passages: passages.collect(),
+            scores: scores(found.scores),
         }
+    }
+
+    /// A document with the score of a reranker beside those by which it was found.
+    fn reranked(&self, found: &Hit, score: f32) -> wire::Hit {
+        let written = self.document(found);
+        let parts = written.scores.unwrap_or(wire::Scores { vector: Some(found.score), ..Default::default() });
+        wire::Hit { score, scores: Some(wire::Scores { rerank: Some(score), ..parts }), ..written }
     }
 
     fn candidate_bytes(&self, n: usize) -> usize {
@@ -160,6 +179,7 @@ impl HitWriter {
             metadata: None,
             dimensions: self.fields.vector.then(|| self.candidates.vectors[n].values().len()),
             group: None,
+            has_scores: false,
             passages: 0,
         };
         hit.bytes() + POSITION
@@ -175,6 +195,12 @@ impl HitWriter {
             ..wire::Hit::default()
         }
     }
+}
+
+/// The parts of a score, if there are some.
+fn scores(Scores { vector, lexical }: Scores) -> Option<wire::Scores> {
+    let written = wire::Scores { vector, lexical, rerank: None };
+    (written != wire::Scores::default()).then_some(written)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The limits of one request.
 
 use crate::collection::{Quota, Usage};
+use crate::lexical::MOST_TERMS;
 use crate::wire;
 
 /// Documents in one message of an upload: with 1,600 bytes each, they fill a message of 16 MiB.
@@ -109,6 +110,7 @@ impl Limits {
             max_collections: bound(self.max_collections),
             max_collection_fields: bound(self.max_collection_fields),
             max_passages: narrow(MAX_PASSAGES),
+            max_query_words: narrow(MOST_TERMS),
             max_resident_bytes: bound(self.max_resident_bytes),
         }
     }

@@ -21,6 +21,7 @@ mod held_source;
 mod hits;
 mod info;
 mod large;
+mod lexical;
 mod limits;
 mod measure;
 mod parse;

@@ -115,12 +115,15 @@ pub struct Hit<'a> {
     pub dimensions: Option<usize>,
     /// The value of the group, if the hit has one.
     pub group: Option<&'a Value>,
+    /// True if it has the parts of its score.
+    pub has_scores: bool,
     /// Bytes of the passages that it tells of, as fields.
     pub passages: usize,
 }
 
 impl Hit<'_> {
-    /// Bytes of a message whose score is not 0 and that is not a candidate; other messages differ by at most 6 bytes.
+    /// Bytes of a message whose score is not 0, with both parts of it if it has some, and that is not a candidate; other
+    /// messages have up to 11 bytes less, or 6 more.
     pub fn bytes(&self) -> usize {
         non_empty(self.id.len())
             + SCORE
@@ -128,6 +131,7 @@ impl Hit<'_> {
             + self.metadata.map_or(0, |metadata| field(object(metadata)))
             + self.dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
             + self.group.map_or(0, |group| field(value(group)))
+            + if self.has_scores { field(2 * SCORE) } else { 0 }
             + self.passages
     }
 }
@@ -252,6 +256,7 @@ mod tests {
                     group: Some(metadata::value_from_json(&group)),
                     passage: Some(told(0, 300, "a text")),
                     passages: vec![told(300, 70_000, "")],
+                    scores: dimensions.map(|_| wire::Scores { vector: Some(0.5), lexical: Some(2.0), rerank: None }),
                 };
                 let size = |passage: &wire::Passage| {
                     let span = Span { start: passage.start, end: passage.end };
@@ -263,6 +268,7 @@ mod tests {
                     metadata: fields.as_ref(),
                     dimensions,
                     group: Some(&group),
+                    has_scores: dimensions.is_some(),
                     passages: written.passage.iter().chain(&written.passages).map(size).sum(),
                 };
                 assert_eq!(measured.bytes(), written.encoded_len());

@@ -41,6 +41,11 @@ pub enum Failure {
         /// The difference.
         reason: String,
     },
+    /// The collection has no lexical index, and is to be searched by words.
+    NoLexicalIndex {
+        /// The collection.
+        name: String,
+    },
     /// The queue for the model is full.
     Overloaded(Overloaded),
     /// The pool is full, or the call would end after its deadline.
@@ -160,6 +165,12 @@ impl Failure {
             Failure::OtherModel { name, reason } => {
                 details.set_resource_info("collection", shown_name(&name), "", reason.clone());
                 (Code::FailedPrecondition, format!("collection {}: {reason}", shown(&name)))
+            }
+            Failure::NoLexicalIndex { name } => {
+                let reason = "has no lexical index: search it with SEARCH_MODE_VECTOR; or export it with vectors, and \
+                              upload that to a collection that is created with one";
+                details.set_resource_info("collection", shown_name(&name), "", reason);
+                (Code::FailedPrecondition, format!("collection {} {reason}", shown(&name)))
             }
             Failure::Overloaded(overloaded) => {
                 details.set_retry_info(overloaded.retry_after());

@@ -13,8 +13,8 @@ use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits, PASSAGE_BYTE
 use super::request::{Received, hold};
 use super::reranked::{Asked, Reranking, Texts};
 use super::status::{Failure, Resource};
-use super::{Engine, Limits, compute_if_large, filter, parse, vector};
-use crate::collection::{Chosen, Collection, Diversity, DocId, Groups, Search};
+use super::{Engine, Limits, compute_if_large, filter, lexical, parse, vector};
+use crate::collection::{self, Chosen, Collection, Diversity, DocId, Groups, Mode, Search};
 use crate::compute::Terms;
 use crate::compute::stop::{Stop, Stopped};
 use crate::embedder::InputType;
@@ -23,11 +23,25 @@ use crate::inference::Truncation;
 use crate::kernel::embedding::Embedding;
 use crate::wire::{self, query};
 
-/// A parsed query.
-enum Query {
+/// A parsed query, with the words that it is searched by.
+struct Query {
+    meaning: Meaning,
+    words: String,
+}
+
+/// The part of a query that becomes vectors.
+enum Meaning {
     Text(String),
     Vector(Embedding),
     Id(DocId),
+    /// Words are searched alone.
+    None,
+}
+
+/// A query as the collection takes it.
+struct Sought {
+    vectors: Vec<Embedding>,
+    words: String,
 }
 
 /// A parsed request.
@@ -62,14 +76,15 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let (limits, counted) = (engine.limits.clone(), writer.clone());
     let (chosen, cost) = (Chosen::default(), cost(&writer.search));
     let (searched, are_final) = (collection.clone(), reranking.is_none());
-    let find = move |query: Result<Vec<Embedding>, Failure>, stop: &Stop| {
+    let find = move |query: Result<Sought, Failure>, stop: &Stop| {
         let found = match (query, &searched) {
             (Err(failure), _) => Err(failure),
             (Ok(query), _) if !counted.candidates.vectors.is_empty() => {
-                Ok(Hits::Candidates(rank_candidates(&query, &counted, stop)?))
+                Ok(Hits::Candidates(rank_candidates(&query.vectors, &counted, stop)?))
             }
             (Ok(query), Some(collection)) => {
-                Ok(Hits::Documents(collection.search_in_call(&query, &counted.search, &chosen, stop)?))
+                let asked = collection::Asked { vectors: &query.vectors, words: &query.words };
+                Ok(Hits::Documents(collection.search_in_call(asked, &counted.search, &chosen, stop)?))
             }
             (Ok(_), None) => Ok(Hits::Candidates(Vec::new())),
         };
@@ -112,7 +127,7 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
     };
 
     let queries: Vec<Result<Query, Failure>> =
-        request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query)).collect();
+        request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query, search.mode)).collect();
     let (queries, reranking) = match reranking {
         Some(step) => {
             let (queries, asked) = queries.into_iter().enumerate().map(|(n, query)| with_text(n, query)).unzip();
@@ -125,11 +140,15 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
         answer::check(n_sound * min_bytes(fields.text, &search, &request.candidates), limits)?;
     }
     let needs_collection =
-        request.candidates.is_empty() || queries.iter().any(|query| matches!(query, Ok(Query::Id(_))));
+        request.candidates.is_empty() || queries.iter().flatten().any(|query| matches!(query.meaning, Meaning::Id(_)));
     let collection = if needs_collection {
         parse::collection_name("collection", &request.collection, limits)?;
         let found = engine.store.get(&request.collection, engine.model());
-        Some(found.map_err(|error| Failure::collection(&request.collection, error))?)
+        let found = found.map_err(|error| Failure::collection(&request.collection, error))?;
+        if search.mode != Mode::Vector && found.lexical().is_none() {
+            return Err(Failure::NoLexicalIndex { name: request.collection });
+        }
+        Some(found)
     } else {
         None
     };
@@ -139,9 +158,11 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
 /// Adds the text of a query for the second step. A vector has none, and is an error.
 fn with_text(n: usize, query: Result<Query, Failure>) -> (Result<Query, Failure>, Asked) {
     let asked = match &query {
-        Ok(Query::Text(text)) => Asked::Text(text.clone()),
-        Ok(Query::Id(id)) => Asked::Document(id.clone()),
-        Ok(Query::Vector(_)) => {
+        Ok(Query { meaning: Meaning::Text(text), .. } | Query { meaning: Meaning::None, words: text }) => {
+            Asked::Text(text.clone())
+        }
+        Ok(Query { meaning: Meaning::Id(id), .. }) => Asked::Document(id.clone()),
+        Ok(Query { meaning: Meaning::Vector(_), .. }) => {
             let reason = "has no text, and rerank reads the text of a query: set text or id";
             return (Err(Failure::invalid(format!("queries[{n}].vector"), reason)), Asked::Text(String::new()));
         }
@@ -190,8 +211,8 @@ pub(super) fn parse_search(request: &mut wire::TopKRequest, k: usize, limits: &L
     }
     let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
     let (groups, diversity) = (parse_groups(request, limits)?, parse_diversity(request.diversity)?);
-    let passages = parse_passages(request, k, limits)?;
-    Ok(Search { k, effort, filter, min_score: request.min_score, groups, diversity, passages })
+    let (mode, passages) = (lexical::parse_mode(request)?, parse_passages(request, k, limits)?);
+    Ok(Search { k, effort, mode, filter, min_score: request.min_score, groups, diversity, passages })
 }
 
 /// Parses the number of passages of each hit.
@@ -246,39 +267,44 @@ fn parse_diversity(diversity: f32) -> Result<Option<Diversity>, Failure> {
     parsed.map(Some).ok_or_else(|| Failure::invalid("diversity", format!("{diversity} is not between 0 and 1")))
 }
 
-fn parse_query(engine: &Engine, n: usize, query: wire::Query) -> Result<Query, Failure> {
-    match query.query {
+fn parse_query(engine: &Engine, n: usize, query: wire::Query, mode: Mode) -> Result<Query, Failure> {
+    let words = lexical::words(n, &query, mode, &engine.limits)?;
+    let meaning = match query.query {
         None => Err(Failure::invalid(format!("queries[{n}]"), "is empty: set text, vector or id")),
         Some(query::Query::Text(text)) => {
             parse::text(&format!("queries[{n}].text"), &text, &engine.limits)?;
-            Ok(Query::Text(text))
+            Ok(if mode == Mode::Lexical { Meaning::None } else { Meaning::Text(text) })
         }
         Some(query::Query::Vector(given)) => {
-            vector::read(&format!("queries[{n}].vector"), &given, engine.embedder.dimensions()).map(Query::Vector)
+            vector::read(&format!("queries[{n}].vector"), &given, engine.embedder.dimensions()).map(Meaning::Vector)
         }
-        Some(query::Query::Id(id)) => parse::id(&format!("queries[{n}].id"), &id, &engine.limits).map(Query::Id),
-    }
+        Some(query::Query::Id(id)) => parse::id(&format!("queries[{n}].id"), &id, &engine.limits).map(Meaning::Id),
+    }?;
+    Ok(Query { meaning, words })
 }
 
-/// The vectors of each query: one, or for an id one for each passage. Texts are embedded together, ids are looked up.
+/// The vectors of each query with its words: one vector, or for an id one for each passage. Texts are embedded together,
+/// ids are looked up.
 async fn vectors(
     engine: &Engine,
     mut queries: Vec<Result<Query, Failure>>,
     collection: Option<Arc<Collection>>,
     terms: Terms,
-) -> Result<Vec<Result<Vec<Embedding>, Failure>>, Failure> {
-    let texts: Vec<String> = queries
-        .iter_mut()
-        .filter_map(|query| if let Ok(Query::Text(text)) = query { Some(std::mem::take(text)) } else { None })
-        .collect();
+) -> Result<Vec<Result<Sought, Failure>>, Failure> {
+    let text = |query: &mut Query| match &mut query.meaning {
+        Meaning::Text(text) => Some(std::mem::take(text)),
+        _ => None,
+    };
+    let texts: Vec<String> = queries.iter_mut().flatten().filter_map(text).collect();
     let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, terms).await?.into_iter();
-    let vector = |(n, query): (usize, Result<Query, Failure>)| match query? {
-        Query::Text(_) => {
+    let mut vectors_of = |n: usize, meaning: Meaning| match meaning {
+        Meaning::None => Ok(Vec::new()),
+        Meaning::Text(_) => {
             let embedded = embedded.next().ok_or(Failure::Internal)?;
             Ok(vec![vector::of_text(embedded, || format!("queries[{n}].text"))?])
         }
-        Query::Vector(vector) => Ok(vec![vector]),
-        Query::Id(id) => {
+        Meaning::Vector(vector) => Ok(vec![vector]),
+        Meaning::Id(id) => {
             let collection = collection.as_ref().ok_or(Failure::Internal)?;
             let found = collection.get(&id).ok_or_else(|| {
                 let (collection, id) = (collection.name().to_owned(), id.as_str().to_owned());
@@ -288,7 +314,11 @@ async fn vectors(
             rows.collect::<Result<_, _>>().map_err(|error| Failure::of_model(&error))
         }
     };
-    Ok(queries.into_iter().enumerate().map(vector).collect())
+    let sought = |(n, query): (usize, Result<Query, Failure>)| {
+        let Query { meaning, words } = query?;
+        Ok(Sought { vectors: vectors_of(n, meaning)?, words })
+    };
+    Ok(queries.into_iter().enumerate().map(sought).collect())
 }
 
 async fn candidate_vectors(engine: &Engine, texts: Vec<String>, terms: Terms) -> Result<Vec<Embedding>, Failure> {
@@ -300,9 +330,10 @@ async fn candidate_vectors(engine: &Engine, texts: Vec<String>, terms: Terms) ->
 fn cost(search: &Search) -> Duration {
     let exact = if search.effort == Effort::Exact { 4 } else { 0 };
     let groups = if search.groups.is_some() { 4 } else { 0 };
+    let words = if matches!(search.mode, Mode::Hybrid(_)) { 2 } else { 0 };
     // Candidates are compared with those already chosen.
     let diversity = if search.diversity.is_some() { search.k / 4 } else { 0 };
-    SEARCH_COST.saturating_mul(u32::try_from(1 + exact + groups + diversity).unwrap_or(u32::MAX))
+    SEARCH_COST.saturating_mul(u32::try_from(1 + exact + groups + words + diversity).unwrap_or(u32::MAX))
 }
 
 /// Returns the first failure if all results are failures.

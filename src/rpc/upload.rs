@@ -25,6 +25,7 @@ use crate::collection::{Collection, Content, DocId, Document, Metadata, PassageS
 use crate::compute::WhenFull;
 use crate::embedder::InputType;
 use crate::inference::{Output, TextError, Truncation};
+use crate::lexical;
 use crate::wire;
 use crate::wire::metadata;
 
@@ -184,7 +185,10 @@ async fn collection(
             parse::collection_name("collection", name, &engine.limits)?;
             let (of_call, name) = (Arc::clone(engine), name.to_owned());
             commit(engine, move |_| {
-                let settings = Settings { passages: Some(passages::default_sizes(&of_call.embedder)) };
+                let settings = Settings {
+                    passages: Some(passages::default_sizes(&of_call.embedder)),
+                    lexical: Some(lexical::Options::default()),
+                };
                 let made = of_call.store.get_or_create(&name, of_call.model(), settings);
                 made.map_err(|error| Failure::collection(&name, error))
             })

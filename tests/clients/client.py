@@ -304,6 +304,27 @@ def check_upload_by_a_generator_then_search(channel, stub):
     assert ids == [f"note-{number:04}" for number in range(500) if number not in (42, 123)]
 
 
+def check_words_and_vectors_search_together(channel, stub):
+    name = "python-words"
+    made = stub.CreateCollection(pb.CreateCollectionRequest(name=name), timeout=TIMEOUT).collection
+    assert made.lexical.enabled and made.lexical.language == "", made
+    texts = {"table": "ORA-00942: table does not exist", "view": "ORA-00001: constraint violated", "cat": "a cat"}
+    documents = [pb.Document(id=id, text=text) for id, text in texts.items()]
+    uploads = [pb.UploadRequest(collection=name, documents=documents)]
+    assert list(stub.Upload(iter(uploads), timeout=TIMEOUT))[-1].committed == 3
+
+    def search(text, mode):
+        request = pb.TopKRequest(collection=name, queries=[pb.Query(text=text)], k=3, mode=mode)
+        return stub.TopK(request, timeout=TIMEOUT).results[0].hits
+
+    by_words = search("ora-00942", pb.SEARCH_MODE_LEXICAL)
+    assert [hit.id for hit in by_words] == ["table", "view"], by_words
+    assert by_words[0].scores.lexical == by_words[0].score and not by_words[0].scores.HasField("vector")
+    by_both = search("what does 00001 mean", pb.SEARCH_MODE_HYBRID)
+    assert len(by_both) == 3 and by_both[0].id == "view", by_both
+    assert by_both[0].scores.lexical > 0 and by_both[0].scores.HasField("vector")
+
+
 def check_a_long_text_is_found_by_its_passage(channel, stub):
     name = "python-passages"
     filler = " ".join(f"Train number {n} left the platform late." for n in range(60))

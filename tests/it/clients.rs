@@ -258,6 +258,24 @@ async fn grpcurl_compares_texts_and_ranks_candidates() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_searches_by_words_and_by_both() {
+    let grpcurl = Grpcurl::start().await;
+    let made = grpcurl.cognate("CreateCollection", json!({ "name": "errors", "lexical": { "language": "en" } }));
+    assert_eq!(made["collection"]["lexical"], json!({ "enabled": true, "language": "en" }));
+    let texts = [("a", "ORA-00942: table or view does not exist"), ("b", "ORA-00001: unique constraint violated")];
+    let documents: Vec<_> = texts.iter().map(|(id, text)| json!({ "id": id, "text": text })).collect();
+    grpcurl.stream("Upload", std::iter::once(json!({ "collection": "errors", "documents": documents })));
+    for (mode, hits) in [("SEARCH_MODE_LEXICAL", 1), ("SEARCH_MODE_HYBRID", 2)] {
+        let request = json!({ "collection": "errors", "queries": [{ "text": "views 00942" }], "k": 2, "mode": mode });
+        let response = grpcurl.cognate("TopK", request);
+        let found = list(&response["results"][0]["hits"]);
+        assert_eq!((found.len(), &found[0]["id"]), (hits, &json!("a")), "{response}");
+        assert!(found[0]["scores"]["lexical"].as_f64().is_some_and(|score| score > 0.0), "{response}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
 async fn grpcurl_finds_a_long_text_by_its_passage() {
     let grpcurl = Grpcurl::start().await;
     let settings = json!({ "max_tokens": 96, "overlap_tokens": 0 });

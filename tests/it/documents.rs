@@ -43,7 +43,8 @@ async fn deleted_documents_are_found_no_more() {
     let response = client.delete_documents(request).await.unwrap().into_inner();
     assert_eq!((response.deleted, response.missing), (strings(&["d", "a"]), strings(&["nobody"])));
     assert_eq!(client.get_documents(get(&["a", "b"])).await.unwrap().into_inner().missing, ["a"]);
-    let query = cognate::wire::Query { query: Some(cognate::wire::query::Query::Text("bread".into())) };
+    let query =
+        cognate::wire::Query { query: Some(cognate::wire::query::Query::Text("bread".into())), ..Default::default() };
     let request = TopKRequest { collection: "c".into(), queries: vec![query], k: 10, ..Default::default() };
     let hits = client.top_k(request).await.unwrap().into_inner().results.remove(0).hits;
     assert_eq!(hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), ["b"]);

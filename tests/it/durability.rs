@@ -8,8 +8,8 @@ use cognate::wire::metadata::{from_json, to_json};
 use cognate::wire::query::Query as Asked;
 use cognate::wire::{
     CreateCollectionRequest, DeleteCollectionRequest, DeleteDocumentsRequest, Document, GetDocumentsRequest,
-    InfoRequest, ListCollectionsRequest, ListDocumentsRequest, Passage, Query, TopKRequest, UpdateDocumentsRequest,
-    UploadRequest, Vector,
+    InfoRequest, ListCollectionsRequest, ListDocumentsRequest, Passage, Query, SearchMode, TopKRequest,
+    UpdateDocumentsRequest, UploadRequest, Vector,
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -65,6 +65,41 @@ async fn check_versions(client: &mut CognateClient<Channel>, ids: &[String], at:
     }
 }
 
+/// Checks that words find each document by the number in its text, and no version that was replaced or removed.
+/// `known`: id to text, with metadata behind it.
+async fn check_words(client: &mut CognateClient<Channel>, known: &BTreeMap<String, String>, at: &str) {
+    let queries = |texts: &mut dyn Iterator<Item = &String>| {
+        let query = |text: &String| Query { query: Some(Asked::Text(text.clone())), ..Default::default() };
+        texts.map(query).collect::<Vec<_>>()
+    };
+    let text = |known: &String| known.split('{').next().unwrap_or_default().to_owned();
+    let texts: Vec<String> = known.values().map(text).collect();
+    for texts in texts.chunks(100) {
+        let request = TopKRequest {
+            collection: "c".to_owned(),
+            queries: queries(&mut texts.iter()),
+            k: 1,
+            with_text: true,
+            mode: SearchMode::Lexical.into(),
+            ..TopKRequest::default()
+        };
+        let results = client.top_k(request).await.unwrap().into_inner().results;
+        for (text, result) in texts.iter().zip(results) {
+            assert_eq!(result.hits.first().map(|hit| &hit.text), Some(text), "{at}");
+        }
+    }
+    let request = TopKRequest {
+        collection: "c".to_owned(),
+        queries: queries(&mut [&"version".to_owned()].into_iter()),
+        k: 1_000,
+        mode: SearchMode::Lexical.into(),
+        ..TopKRequest::default()
+    };
+    let results = client.top_k(request).await.unwrap().into_inner().results;
+    let ids: BTreeSet<&String> = results[0].hits.iter().map(|hit| &hit.id).collect();
+    assert_eq!(ids, known.keys().collect(), "{at}");
+}
+
 /// Returns every document of a collection: id to text and, if it has some, metadata.
 async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
@@ -96,7 +131,7 @@ async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTre
 
 /// Returns, for each id, the id of the document that is nearest to it.
 async fn nearest(client: &mut CognateClient<Channel>, collection: &str, ids: &[String]) -> Vec<String> {
-    let queries = ids.iter().map(|id| Query { query: Some(Asked::Id(id.clone())) }).collect();
+    let queries = ids.iter().map(|id| Query { query: Some(Asked::Id(id.clone())), ..Default::default() }).collect();
     let request = TopKRequest { collection: collection.to_owned(), queries, k: 1, ..TopKRequest::default() };
     let results = client.top_k(request).await.unwrap().into_inner().results;
     results.into_iter().map(|mut result| result.hits.remove(0).id).collect()
@@ -121,7 +156,7 @@ async fn acknowledged_documents_are_there_after_a_kill_and_deleted_ones_are_not(
     let question = |client: &CognateClient<Channel>| {
         let mut client = client.clone();
         async move {
-            let queries = vec![Query { query: Some(Asked::Text("James Bond".to_owned())) }];
+            let queries = vec![Query { query: Some(Asked::Text("James Bond".to_owned())), ..Default::default() }];
             let request = TopKRequest { collection: "numbers".to_owned(), queries, k: 5, ..TopKRequest::default() };
             client.top_k(request).await.unwrap().into_inner()
         }
@@ -319,6 +354,7 @@ async fn crashes_at_any_moment_lose_nothing_that_was_acknowledged() {
         if !ids.is_empty() {
             assert_eq!(nearest(&mut client, "c", &ids).await, ids, "each is found by its own vectors");
             check_versions(&mut client, &ids, &format!("kill {round}, seed {seed}")).await;
+            check_words(&mut client, &oracle.known, &format!("kill {round}, seed {seed}")).await;
         }
         let after = Duration::from_millis(random(400).into());
         let disturbing = async { disturb(&mut client, &mut oracle, &mut random).await };

@@ -53,7 +53,7 @@ async fn library(server: &Server) -> CognateClient<Channel> {
 fn search(filter: Option<Filter>, k: u32, exact: bool) -> TopKRequest {
     TopKRequest {
         collection: "library".to_owned(),
-        queries: vec![Query { query: Some(By::Id("d000".to_owned())) }],
+        queries: vec![Query { query: Some(By::Id("d000".to_owned())), ..Default::default() }],
         k,
         filter,
         params: Some(SearchParams { exact, ..Default::default() }),
@@ -215,7 +215,7 @@ async fn every_key_is_reached_by_a_path_and_so_are_objects_in_lists() {
         assert_eq!(documents.into_iter().map(|document| document.id).collect::<Vec<_>>(), expected, "{path}");
     }
     for (group_by, groups) in [("a.b", 2), ("\"a.b\"", 1), ("..", 1), ("l.n", 0)] {
-        let by_id = vec![Query { query: Some(By::Id("dot".to_owned())) }];
+        let by_id = vec![Query { query: Some(By::Id("dot".to_owned())), ..Default::default() }];
         let request =
             TopKRequest { queries: by_id, group_by: group_by.to_owned(), group_size: 9, ..search(None, 9, true) };
         let hits = client.top_k(request).await.unwrap().into_inner().results.remove(0).hits;

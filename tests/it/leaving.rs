@@ -42,7 +42,9 @@ async fn fill(client: &mut CognateClient<Channel>) {
 fn heavy_search() -> TopKRequest {
     TopKRequest {
         collection: "many".to_owned(),
-        queries: (0..100).map(|n| Query { query: Some(By::Vector(vector(DOCUMENTS + n))) }).collect(),
+        queries: (0..100)
+            .map(|n| Query { query: Some(By::Vector(vector(DOCUMENTS + n))), ..Default::default() })
+            .collect(),
         k: 1_000,
         diversity: 0.9,
         params: Some(SearchParams { exact: true, ..Default::default() }),

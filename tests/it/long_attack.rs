@@ -32,7 +32,7 @@ fn vector(n: usize) -> Vector {
 }
 
 fn search(queries: usize) -> TopKRequest {
-    let query = |n| Query { query: Some(By::Vector(vector(n))) };
+    let query = |n| Query { query: Some(By::Vector(vector(n))), ..Default::default() };
     TopKRequest {
         collection: "many".into(),
         queries: (0..queries).map(query).collect(),

@@ -44,3 +44,4 @@ mod under_attack;
 mod updates;
 mod upload;
 mod variety;
+mod words;

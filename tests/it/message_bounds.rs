@@ -209,7 +209,8 @@ async fn an_answer_that_is_too_large_is_refused_before_it_is_made() {
         upload(&mut client, "large", documents.collect()).await;
     }
     let growth = Growth::of(&server);
-    let queries = (0..384).map(|n| Query { query: Some(query::Query::Vector(unit(n))) }).collect();
+    let queries =
+        (0..384).map(|n| Query { query: Some(query::Query::Vector(unit(n))), ..Default::default() }).collect();
     let mut request = TopKRequest { collection: "large".into(), queries, k: 64, with_text: true, ..Default::default() };
     let status = client.top_k(request.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
@@ -310,13 +311,13 @@ async fn the_sign_of_an_int8_scale_counts_and_one_that_is_not_finite_is_refused(
     stored.vector = Some(int8(0.0));
     upload(&mut client, "c", vec![stored]).await;
     for (scale, score) in [(0.0, 1.0), (3.0, 1.0), (-3.0, -1.0)] {
-        let queries = vec![Query { query: Some(query::Query::Vector(int8(scale))) }];
+        let queries = vec![Query { query: Some(query::Query::Vector(int8(scale))), ..Default::default() }];
         let request = TopKRequest { collection: "c".into(), queries, k: 1, ..Default::default() };
         let found = client.top_k(request).await.unwrap().into_inner().results[0].hits[0].score;
         assert!((found - score).abs() < 1e-5, "{scale}: {found}");
     }
     for scale in [f32::NAN, f32::INFINITY] {
-        let queries = vec![Query { query: Some(query::Query::Vector(int8(scale))) }];
+        let queries = vec![Query { query: Some(query::Query::Vector(int8(scale))), ..Default::default() }];
         let request = TopKRequest { collection: "c".into(), queries, k: 1, ..Default::default() };
         let status = client.top_k(request).await.unwrap_err();
         assert_eq!(wrong_fields(&status), ["queries[0].vector.scale"], "{status:?}");

@@ -31,7 +31,7 @@ fn long_text() -> String {
 }
 
 fn text_query(text: &str) -> Query {
-    Query { query: Some(Asked::Text(text.to_owned())) }
+    Query { query: Some(Asked::Text(text.to_owned())), ..Default::default() }
 }
 
 fn top_k(query: Query, k: u32) -> TopKRequest {
@@ -93,7 +93,7 @@ async fn a_sentence_in_the_middle_of_a_long_text_is_found_and_shown() {
     assert!(scores.len() == 3 && scores.is_sorted_by(|one, other| one >= other), "{scores:?}");
 
     // Without passages the sentence is cut off.
-    let request = CreateCollectionRequest { name: "cut".into(), passages: Some(off()) };
+    let request = CreateCollectionRequest { name: "cut".into(), passages: Some(off()), ..Default::default() };
     client.create_collection(request).await.unwrap();
     upload(&mut client, "cut", vec![document("long", &long_text())]).await;
     let cut = TopKRequest { collection: "cut".into(), ..top_k(text_query(question), 1) };
@@ -135,7 +135,7 @@ async fn a_document_is_a_query_with_each_of_its_passages() {
         document("bread", "Bread is baked from flour, water and salt."),
     ];
     upload(&mut client, "c", documents.into()).await;
-    let query = Query { query: Some(Asked::Id("long".into())) };
+    let query = Query { query: Some(Asked::Id("long".into())), ..Default::default() };
     let found = hits(&mut client, top_k(query, 3)).await;
     assert!(found[0].id == "long" && found[0].score > 0.9999, "{found:?}");
     let mut others: Vec<&str> = found[1..].iter().map(|hit| hit.id.as_str()).collect();
@@ -168,7 +168,7 @@ async fn passages_survive_a_kill_and_an_export_brings_them_back_bit_for_bit() {
     assert_eq!(exported, [long.clone(), short.clone()]);
     // A collection without passages takes those of a client too.
     for (copy, passages) in [("copy", Passages::default()), ("off", off())] {
-        let request = CreateCollectionRequest { name: copy.into(), passages: Some(passages) };
+        let request = CreateCollectionRequest { name: copy.into(), passages: Some(passages), ..Default::default() };
         client.create_collection(request).await.unwrap();
         assert_eq!(upload(&mut client, copy, exported.clone()).await.committed, 2);
         let ids = vec!["a".to_owned(), "b".to_owned()];
@@ -229,7 +229,7 @@ async fn settings_and_passages_that_are_wrong_are_refused_by_field() {
         (Passages { enabled: Some(false), ..with(64, None) }, "passages.max_tokens"),
         (Passages { enabled: Some(false), ..with(0, Some(1)) }, "passages.overlap_tokens"),
     ] {
-        let request = CreateCollectionRequest { name: "c".into(), passages: Some(passages) };
+        let request = CreateCollectionRequest { name: "c".into(), passages: Some(passages), ..Default::default() };
         assert_eq!(wrong_fields(&client.create_collection(request).await.unwrap_err()), [field], "{passages:?}");
         let request = EmbedRequest { texts: vec!["a".into()], passages: Some(passages), ..Default::default() };
         assert_eq!(wrong_fields(&client.embed(request).await.unwrap_err()), [field], "{passages:?}");
@@ -240,7 +240,10 @@ async fn settings_and_passages_that_are_wrong_are_refused_by_field() {
     assert_eq!(wrong_fields(&client.embed(request).await.unwrap_err()), ["truncation"]);
 
     let passages = Some(with(64, Some(5)));
-    client.create_collection(CreateCollectionRequest { name: "c".into(), passages }).await.unwrap();
+    client
+        .create_collection(CreateCollectionRequest { name: "c".into(), passages, ..Default::default() })
+        .await
+        .unwrap();
     let told = described(&mut client).await.passages;
     assert_eq!(told, Some(Passages { enabled: Some(true), ..with(64, Some(5)) }));
 

@@ -67,7 +67,7 @@ async fn until(client: &mut CognateClient<Channel>, what: &str, is: impl Fn(&Col
 async fn nearest(client: &mut CognateClient<Channel>, of: &[usize], k: u32, exact: bool) -> Vec<Vec<Hit>> {
     let request = TopKRequest {
         collection: "many".to_owned(),
-        queries: of.iter().map(|&n| Query { query: Some(By::Vector(vector(n))) }).collect(),
+        queries: of.iter().map(|&n| Query { query: Some(By::Vector(vector(n))), ..Default::default() }).collect(),
         k,
         params: exact.then(|| SearchParams { exact, ..Default::default() }),
         ..Default::default()

@@ -26,15 +26,15 @@ const TEXTS: [(&str, &str); 6] = [
 ];
 
 fn by_text(text: &str) -> Query {
-    Query { query: Some(By::Text(text.to_owned())) }
+    Query { query: Some(By::Text(text.to_owned())), ..Default::default() }
 }
 
 fn by_id(id: &str) -> Query {
-    Query { query: Some(By::Id(id.to_owned())) }
+    Query { query: Some(By::Id(id.to_owned())), ..Default::default() }
 }
 
 fn by_vector(values: Vec<f32>) -> Query {
-    Query { query: Some(By::Vector(Vector { values, ..Default::default() })) }
+    Query { query: Some(By::Vector(Vector { values, ..Default::default() })), ..Default::default() }
 }
 
 fn search(queries: Vec<Query>, k: u32) -> TopKRequest {

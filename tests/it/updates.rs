@@ -57,7 +57,7 @@ async fn metadata(client: &mut CognateClient<Channel>, id: &str) -> Value {
 
 /// The ids of the documents that a search with a filter finds.
 async fn found(client: &mut CognateClient<Channel>, filter: &str) -> Vec<String> {
-    let queries = vec![Query { query: Some(By::Id("d0000".to_owned())) }];
+    let queries = vec![Query { query: Some(By::Id("d0000".to_owned())), ..Default::default() }];
     let filter = text(filter);
     let request = TopKRequest { collection: "c".to_owned(), queries, k: 1_000, filter, ..Default::default() };
     let hits = client.top_k(request).await.unwrap().into_inner().results.remove(0).hits;

@@ -31,7 +31,7 @@ async fn ids(client: &mut CognateClient<Channel>, collection: &str) -> Vec<Strin
 async fn first_hit(client: &mut CognateClient<Channel>, collection: &str, text: &str) -> (String, f32) {
     let request = TopKRequest {
         collection: collection.to_owned(),
-        queries: vec![Query { query: Some(By::Text(text.to_owned())) }],
+        queries: vec![Query { query: Some(By::Text(text.to_owned())), ..Default::default() }],
         k: 1,
         ..Default::default()
     };

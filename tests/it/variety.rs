@@ -17,7 +17,7 @@ use crate::harness::{Server, dot, upload, wrong_fields};
 const N: usize = 300;
 
 fn query(by: By) -> Query {
-    Query { query: Some(by) }
+    Query { query: Some(by), ..Default::default() }
 }
 
 fn direction(n: usize) -> Vector {

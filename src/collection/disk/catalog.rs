@@ -12,6 +12,7 @@ use super::change::{NewCollection, Put};
 use super::record::Damage;
 use super::schema::{self, COLLECTIONS, DROPPED, NEXT_COLLECTION, NUMBERS, SCHEMA};
 use crate::collection::passages::PassageSizes;
+use crate::lexical;
 
 /// All collections, and deleted ones that are not purged yet.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,9 @@ pub(super) struct Entry {
     /// The sizes of its passages; `None`: each document is one passage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) passages: Option<PassageSizes>,
+    /// The settings of its lexical index; `None`: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lexical: Option<lexical::Options>,
 }
 
 /// An entry as it is stored.
@@ -187,6 +191,7 @@ impl Catalog {
             rows: 0,
             record_bytes: 0,
             passages: new.passages,
+            lexical: new.lexical,
         };
         self.entries.insert(new.number, entry);
         self.next = self.next.max(new.number.saturating_add(1));

@@ -2,6 +2,7 @@
 
 use super::record::{self, Record};
 use crate::collection::passages::PassageSizes;
+use crate::lexical;
 
 /// One change. A batch of changes is on disk as a whole or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +41,8 @@ pub struct NewCollection {
     pub dimensions: usize,
     /// The sizes of its passages; `None`: each document is one passage.
     pub passages: Option<PassageSizes>,
+    /// The settings of its lexical index; `None`: it has none.
+    pub lexical: Option<lexical::Options>,
 }
 
 /// A document, encoded for the disk.
@@ -75,10 +78,10 @@ impl Change {
     }
 
     /// True if a file with this change needs [the second schema](super::schema).
-    pub(super) fn has_passages(&self) -> bool {
+    pub(super) fn needs_second_schema(&self) -> bool {
         match self {
             Self::Put(put) | Self::Replace(put) => put.passages > 1,
-            Self::CreateCollection(new) => new.passages.is_some(),
+            Self::CreateCollection(new) => new.passages.is_some() || new.lexical.is_some(),
             Self::DeleteCollection { .. } | Self::Remove { .. } => false,
         }
     }

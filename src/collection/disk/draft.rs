@@ -94,7 +94,14 @@ mod tests {
 
     fn create(number: u32, name: &str) -> Change {
         let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-        Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 2, passages: None })
+        Change::CreateCollection(NewCollection {
+            number,
+            name,
+            fingerprint,
+            dimensions: 2,
+            passages: None,
+            lexical: None,
+        })
     }
 
     fn put(collection: u32, row: u64, vector: &[f32]) -> Change {
@@ -115,7 +122,7 @@ mod tests {
     fn check(batch: &[Change]) -> Result<(), Rejected> {
         let mut catalog = Catalog::default();
         let (name, fingerprint) = ("old".into(), "f".into());
-        catalog.create(&NewCollection { number: 0, name, fingerprint, dimensions: 2, passages: None });
+        catalog.create(&NewCollection { number: 0, name, fingerprint, dimensions: 2, passages: None, lexical: None });
         let mut draft = Draft::default();
         batch.iter().try_for_each(|change| {
             let stored = match change {

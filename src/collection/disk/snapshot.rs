@@ -11,6 +11,7 @@ use super::record::{self, Damage, Numbers, Record};
 use super::rows::Joiner;
 use super::schema;
 use crate::collection::passages::PassageSizes;
+use crate::lexical;
 
 /// The state that was committed when the snapshot was taken. While it lives, the space of rows that are removed is
 /// not reused.
@@ -41,6 +42,8 @@ pub struct StoredCollection {
     pub record_bytes: u64,
     /// The sizes of its passages; `None`: each document is one passage.
     pub passages: Option<PassageSizes>,
+    /// The settings of its lexical index; `None`: it has none.
+    pub lexical: Option<lexical::Options>,
 }
 
 /// Reasons why something could not be read.
@@ -218,5 +221,6 @@ fn stored(number: u32, entry: &Entry) -> StoredCollection {
         next_row: entry.next_row,
         record_bytes: entry.record_bytes,
         passages: entry.passages,
+        lexical: entry.lexical,
     }
 }

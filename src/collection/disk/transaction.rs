@@ -50,7 +50,7 @@ impl<'t> Transaction<'t> {
         for change in changes {
             self.make(change)?;
         }
-        if changes.iter().any(Change::has_passages) {
+        if changes.iter().any(Change::needs_second_schema) {
             self.catalog.raise_schema();
         }
         Ok(Ok(()))

@@ -54,6 +54,10 @@ fn document(n: usize, (metadata, vectors): &Long) -> Document {
     Document { id: id(n), content: Arc::new(Content::new(text, metadata.as_ref())), vectors }
 }
 
+fn by_vectors(vectors: &[Embedding]) -> Asked<'_> {
+    Asked { vectors, words: "" }
+}
+
 fn id(n: usize) -> DocId {
     DocId::new(&format!("{n:05}")).unwrap()
 }
@@ -196,7 +200,7 @@ proptest! {
         }
         for (queries, search, passages) in searches {
             let search = Search { passages: NonZeroUsize::new(passages).unwrap(), ..search };
-            let hits = collection.search_in_call(&queries, &search, &Chosen::default(), &Stop::never()).unwrap();
+            let hits = collection.search_in_call(by_vectors(&queries), &search, &Chosen::default(), &Stop::never()).unwrap();
             let told: Vec<(DocId, f32)> = hits.iter().map(|hit| (hit.id.clone(), hit.score)).collect();
             let expected = plain_of(&documents, &queries, &search);
             prop_assert_eq!(told, expected.iter().map(|&(n, score)| (id(n), score)).collect::<Vec<_>>(), "{:?}", search);
@@ -397,7 +401,12 @@ fn a_document_that_is_replaced_all_the_time_is_in_every_answer() {
                 // The second query of a call uses the first one's filter result.
                 for _ in 0..2 {
                     let found = collection
-                        .search_in_call(std::slice::from_ref(&documents[0].1), search, &chosen, &Stop::never())
+                        .search_in_call(
+                            by_vectors(std::slice::from_ref(&documents[0].1)),
+                            search,
+                            &chosen,
+                            &Stop::never(),
+                        )
                         .expect("not stopped");
                     let wanted = search.groups.as_ref().map_or(5, |groups| groups.size.get());
                     assert_eq!((found.len(), &found[0].id), (if wanted == 2 { 2 } else { 5 }, &id(0)), "{search:?}");
@@ -452,6 +461,6 @@ fn a_search_that_is_stopped_has_no_answer() {
     let search = Search { filter: Some(text::parse("g = even").unwrap()), ..Search::nearest(5, Effort::Exact) };
     for search in [search, Search { diversity: Diversity::new(0.5), ..Search::nearest(5, Effort::Exact) }] {
         let query = std::slice::from_ref(&documents[0].1);
-        assert!(collection.search_in_call(query, &search, &Chosen::default(), &stop).is_err());
+        assert!(collection.search_in_call(by_vectors(query), &search, &Chosen::default(), &stop).is_err());
     }
 }

@@ -42,7 +42,7 @@ fn options() -> Options {
 
 fn create(number: u32, name: &str) -> Change {
     let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-    Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 4, passages: None })
+    Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 4, passages: None, lexical: None })
 }
 
 fn put(collection: u32, row: u64, text: &str) -> Change {

@@ -82,6 +82,7 @@ impl Model {
                 fingerprint,
                 dimensions: 16,
                 passages: None,
+                lexical: None,
             }));
             Collection { number, next_row: 0, rows: BTreeMap::new() }
         });
