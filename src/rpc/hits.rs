@@ -97,9 +97,7 @@ impl HitWriter {
     pub fn write(&self, found: Result<Hits, Failure>) -> wire::TopKResult {
         let hits = match found {
             Ok(Hits::Documents(found)) => found.into_iter().map(|found| self.document(&found)).collect(),
-            Ok(Hits::Reranked(found)) => {
-                found.into_iter().map(|(found, score)| self.reranked(&found, score)).collect()
-            }
+            Ok(Hits::Reranked(found)) => found.into_iter().map(|(found, score)| self.reranked(&found, score)).collect(),
             Ok(Hits::Candidates(ranked)) => ranked.into_iter().map(|(n, score)| self.candidate(n, score)).collect(),
             Err(failure) => return wire::TopKResult { hits: vec![], error: Some(failure.to_item()) },
         };

@@ -223,7 +223,7 @@ async fn filled() -> Server {
 }
 
 fn search(query: By, k: u32) -> TopKRequest {
-    let queries = vec![Query { query: Some(query) }];
+    let queries = vec![Query { query: Some(query), ..Default::default() }];
     TopKRequest { collection: "tickets".to_owned(), queries, k, with_text: true, ..Default::default() }
 }
 
@@ -329,7 +329,7 @@ async fn what_a_reranker_cannot_do_is_refused_by_name() {
     assert_eq!(status.code(), Code::NotFound, "{status:?}");
     // One wrong query of two is an error in its place.
     let mut both = reranked(0, search(query(), 2));
-    both.queries.push(Query { query: Some(vector()) });
+    both.queries.push(Query { query: Some(vector()), ..Default::default() });
     let results = results(&server, both).await;
     assert_eq!(results[0].hits.len(), 2);
     assert!(
