@@ -17,7 +17,8 @@ use crate::wire;
 /// The least room for text in a passage, beside the special tokens and the prompt.
 const LEAST_ROOM: usize = 32;
 
-/// The share of a passage that is repeated in the next if the request does not say: the usual eighth.
+/// The share of a passage that is repeated in the next if the request does not say: an eighth found the most
+/// documents first (docs/retrieval.md).
 const OVERLAP_SHARE: usize = 8;
 
 /// The most tokens of a byte of text, with a margin: a tokenizer may spell a character of 3 bytes out in 18. Shorter
