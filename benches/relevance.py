@@ -2,8 +2,8 @@
 
     apt-get install wordnet-base
     python3 -m venv target/relevance
-    target/relevance/bin/pip install -r tests/clients/requirements.txt numpy scipy bm25s qdrant-edge-py gensim \\
-        scikit-learn simple-icd-10-cm
+    target/relevance/bin/pip install -r tests/clients/requirements.txt numpy scipy regex bm25s qdrant-edge-py \\
+        gensim scikit-learn simple-icd-10-cm
     target/relevance/bin/python benches/relevance.py target/release/cognate [--only SET] [--peer] [-- FLAGS]
 
 The texts and the judgements come from packages: ICD-10-CM by simple-icd-10-cm, definitions and example sentences by
@@ -337,11 +337,15 @@ class Qdrant:
 
 
 def terms(text):
-    """Words by the rules of Unicode (UAX 29), in lower case."""
+    """Words by the rules of Unicode (UAX 29) in lower case, each followed by its parts if it has several."""
     import regex
 
-    words = regex.split(r"(?wV1)\b", text)
-    return [word.lower() for word in words if any(unicodedata.category(c)[0] in "LN" for c in word)]
+    found = []
+    for word in regex.split(r"(?wV1)\b", text):
+        if any(unicodedata.category(c)[0] in "LN" for c in word):
+            parts = [part for part in regex.split(r"[^\p{Alphabetic}\p{N}'’]+", word) if part]
+            found += [word.lower(), *(part.lower() for part in parts if parts != [word])]
+    return found
 
 
 def compare_bm25(texts, queries, found):
@@ -365,7 +369,7 @@ def lee(server):
     texts = (folder / "lee.cor").read_text("latin1").splitlines()
     people = np.loadtxt(folder / "similarities0-1.txt")
     answer = server.stub.Similarity(pb.SimilarityRequest(a=texts))
-    ours = np.array(answer.scores).reshape(people.shape)
+    ours = np.array([row.scores for row in answer.rows])
     pairs = np.triu_indices(len(texts), 1)
     return stats.pearsonr(ours[pairs], people[pairs])[0], stats.spearmanr(ours[pairs], people[pairs])[0]
 
