@@ -68,6 +68,31 @@ struct WeightedTerm {
     text: String,
     term: Term,
     weight: Bm25Weight,
+    /// As often as the query has the term.
+    idf: f32,
+}
+
+/// What a term adds to the score of a document that has it.
+#[derive(Clone, Copy, PartialEq)]
+enum Adds {
+    /// Its BM25.
+    Bm25,
+    /// Its idf, if it is a code.
+    CodeIdf,
+}
+
+impl WeightedTerm {
+    /// True for a term of at least three characters with a digit.
+    fn is_code(&self) -> bool {
+        self.text.chars().count() >= 3 && self.text.chars().any(char::is_numeric)
+    }
+
+    fn score(&self, adds: Adds, length_code: u8, frequency: u32) -> f32 {
+        match adds {
+            Adds::Bm25 => self.weight.score(length_code, frequency),
+            Adds::CodeIdf => self.idf,
+        }
+    }
 }
 
 /// The statistics of one term.
@@ -128,7 +153,8 @@ impl Question {
                 weights.push((Occur::Should, weight.expect("the field of terms is indexed")));
             }
             let weight = Bm25Weight::for_one_term_without_explain(with_term, documents, average_length);
-            weighted.push(WeightedTerm { text: text.to_owned(), term, weight: weight.boost_by(count as f32) });
+            let idf = count as f32 * idf(with_term, documents);
+            weighted.push(WeightedTerm { text: text.to_owned(), term, weight: weight.boost_by(count as f32), idf });
         }
         let weight = match weights.len() {
             0 => None,
@@ -178,7 +204,7 @@ impl Question {
             let live = &self.state.parts[of_part[0].part];
             let documents: Vec<u32> = of_part.iter().map(|candidate| candidate.document).collect();
             let members = live.part.members();
-            let scores = self.scores_in(&live.part, &documents, &|_| true);
+            let scores = self.scores_in(&live.part, &documents, Adds::Bm25);
             scored.extend(documents.iter().zip(scores).map(|(&document, score)| Scored {
                 key: members.key(document),
                 position: members.position(document),
@@ -191,21 +217,21 @@ impl Question {
 
     /// The scores of documents by their keys; 0: the document has no term of the query, or was removed.
     pub fn scores(&self, keys: &[u64]) -> Vec<f32> {
-        self.scores_by(keys, |_| true)
+        self.scores_by(keys, Adds::Bm25)
     }
 
-    /// The part of the scores of documents that comes from codes: terms of at least three characters with a digit. A
-    /// model hardly reads them.
-    pub fn code_scores(&self, keys: &[u64]) -> Vec<f32> {
-        let is_code = |text: &str| text.chars().count() >= 3 && text.chars().any(char::is_numeric);
-        match self.terms.iter().any(|term| is_code(&term.text)) {
-            true => self.scores_by(keys, is_code),
-            false => vec![0.0; keys.len()],
-        }
+    /// The sum of the idf of the codes that each document has. A code is a term of at least three characters with a
+    /// digit: a model hardly reads it. It is in a document or not, and the length of the document does not matter.
+    pub fn codes(&self, keys: &[u64]) -> Vec<f32> {
+        if self.codes_idf() > 0.0 { self.scores_by(keys, Adds::CodeIdf) } else { vec![0.0; keys.len()] }
     }
 
-    /// The scores of documents by some of the terms.
-    fn scores_by(&self, keys: &[u64], counts: impl Fn(&str) -> bool) -> Vec<f32> {
+    /// The sum of the idf of all codes that a document has: the greatest that [`Question::codes`] may return.
+    pub fn codes_idf(&self) -> f32 {
+        self.terms.iter().filter(|term| term.is_code()).map(|term| term.idf).sum()
+    }
+
+    fn scores_by(&self, keys: &[u64], adds: Adds) -> Vec<f32> {
         let mut found: Vec<(usize, u32, usize)> = Vec::with_capacity(keys.len());
         for (index, &key) in keys.iter().enumerate() {
             found.extend(self.state.find(key).map(|(part, document)| (part, document, index)));
@@ -215,7 +241,7 @@ impl Question {
         let mut scores = vec![0.0; keys.len()];
         for of_part in found.chunk_by(|a, b| a.0 == b.0) {
             let documents: Vec<u32> = of_part.iter().map(|(_, document, _)| *document).collect();
-            let of_documents = self.scores_in(&self.state.parts[of_part[0].0].part, &documents, &counts);
+            let of_documents = self.scores_in(&self.state.parts[of_part[0].0].part, &documents, adds);
             of_part.iter().zip(of_documents).for_each(|((.., index), score)| scores[*index] = score);
         }
         scores
@@ -251,22 +277,22 @@ impl Question {
         });
     }
 
-    /// The scores of documents of a part by some of the terms, in order of their numbers.
-    fn scores_in(&self, part: &Part, documents: &[u32], counts: &dyn Fn(&str) -> bool) -> Vec<f32> {
+    /// The scores of documents of a part, in order of their numbers.
+    fn scores_in(&self, part: &Part, documents: &[u32], adds: Adds) -> Vec<f32> {
         let mut scores = vec![0.0; documents.len()];
-        for term in self.terms.iter().filter(|term| counts(&term.text)) {
+        for term in self.terms.iter().filter(|term| adds == Adds::Bm25 || term.is_code()) {
             match part {
                 Part::Batch(batch) => {
                     let postings = batch.postings(&term.text);
                     for (score, &document) in scores.iter_mut().zip(documents) {
                         if let Ok(at) = postings.binary_search_by_key(&document, |posting| posting.document) {
                             let code = FieldNormReader::fieldnorm_to_id(batch.members.length(document));
-                            *score += term.weight.score(code, postings[at].frequency);
+                            *score += term.score(adds, code, postings[at].frequency);
                         }
                     }
                 }
                 Part::Segment(segment) => segment.frequencies(&term.term, documents, |at, frequency| {
-                    scores[at] += term.weight.score(segment.length_code(documents[at]), frequency);
+                    scores[at] += term.score(adds, segment.length_code(documents[at]), frequency);
                 }),
             }
         }

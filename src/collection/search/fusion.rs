@@ -10,7 +10,7 @@
 //! ```text
 //! cosine + weight · (1 - floor) · (0.8 · max(0, share - 0.6) + 0.1 · codes)
 //! share = BM25 / the sum of the idf of the query's words
-//! codes = the part of BM25 that comes from codes: words of at least three characters with a digit
+//! codes = the sum of the idf of the query's codes that the document has: words of at least three characters with a digit
 //! floor = the 100th greatest cosine
 //! ```
 //! A document keeps its cosine. A share near 1 means that it has all the words of the query; one below 0.6 does not
@@ -27,7 +27,7 @@ const RANK_CONSTANT: f32 = 5.0;
 const SHARE_WEIGHT: f32 = 0.8;
 /// A lower share does not count.
 const LEAST_SHARE: f32 = 0.6;
-/// The weight of BM25 by codes.
+/// The weight of codes.
 const CODES_WEIGHT: f32 = 0.1;
 /// The rank of the hit by vectors whose cosine is the floor.
 pub(super) const FLOOR_RANK: usize = 100;
@@ -81,7 +81,7 @@ pub(super) struct Parts {
     pub(super) lexical: f32,
     /// The rank by words, from 1; `None`: it is not among the candidates by words.
     pub(super) lexical_rank: Option<usize>,
-    /// The part of BM25 that comes from codes.
+    /// The sum of the idf of the codes that it has.
     pub(super) codes: f32,
 }
 

@@ -60,8 +60,8 @@ fn words_of(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
-/// BM25 of each document by some of the words, as its definition says. Texts are short, so that no length is rounded.
-fn bm25(documents: &Documents, query: &str, counts: impl Fn(&str) -> bool) -> HashMap<DocId, f64> {
+/// BM25 of each document, as its definition says. Texts are short, so that no length is rounded.
+fn bm25(documents: &Documents, query: &str) -> HashMap<DocId, f64> {
     let with_words: Vec<(&DocId, Vec<&str>)> = documents
         .iter()
         .map(|(id, plain)| (id, words_of(&plain.text)))
@@ -69,7 +69,7 @@ fn bm25(documents: &Documents, query: &str, counts: impl Fn(&str) -> bool) -> Ha
         .collect();
     let average = with_words.iter().map(|(_, words)| words.len()).sum::<usize>() as f64 / with_words.len() as f64;
     let mut scores = HashMap::new();
-    for word in words_of(query).into_iter().filter(|word| counts(word)) {
+    for word in words_of(query) {
         for (id, words) in &with_words {
             let frequency = words.iter().filter(|other| **other == word).count() as f64;
             if frequency > 0.0 {
@@ -92,7 +92,11 @@ fn idf(documents: &Documents, word: &str) -> f64 {
 fn ranked(documents: &Documents, wanted: &Wanted) -> Vec<(DocId, f64)> {
     let Wanted { words, angle, search } = wanted;
     let is_code = |word: &str| word.len() >= 3 && word.contains(char::is_numeric);
-    let (by_words, codes) = (bm25(documents, words, |_| true), bm25(documents, words, is_code));
+    let by_words = bm25(documents, words);
+    let codes = |plain: &Plain| {
+        let has = |word: &&str| is_code(word) && words_of(&plain.text).contains(word);
+        words_of(words).into_iter().filter(has).map(|word| idf(documents, word)).sum::<f64>()
+    };
     let fields = |plain: &Plain| json!({ "g": plain.group }).as_object().unwrap().clone();
     let allowed = |plain: &Plain| search.filter.as_ref().is_none_or(|filter| filter.matches(&fields(plain)));
     let allowed: Vec<(&DocId, &Plain)> = documents.iter().filter(|(_, plain)| allowed(plain)).collect();
@@ -112,8 +116,7 @@ fn ranked(documents: &Documents, wanted: &Wanted) -> Vec<(DocId, f64)> {
         Mode::Lexical => by_words.get(id).copied(),
         Mode::Hybrid(Fusion::WeightedScores { weight }) => {
             let share = if total_idf > 0.0 { lexical(id) / total_idf } else { 0.0 };
-            let codes = codes.get(id).copied().unwrap_or_default();
-            let of_words = 0.8 * (share - 0.6).max(0.0) + 0.1 * codes;
+            let of_words = 0.8 * (share - 0.6).max(0.0) + 0.1 * codes(plain);
             Some(cosine(plain) + f64::from(weight) * (1.0 - floor).max(0.05) * of_words)
         }
         Mode::Hybrid(Fusion::ReciprocalRanks { weight }) => {

@@ -113,7 +113,7 @@ impl Ranking<'_> {
             vector_rank: Some(seen + depth),
             lexical: of_words,
             lexical_rank: Some(seen + depth),
-            codes: of_words,
+            codes: if of_words > 0.0 { self.attempt.map_or(0.0, |words| words.question.codes_idf()) } else { 0.0 },
         };
         let too_low = self.search.min_score.is_some_and(|least| fusion.score(&last, frame) < least);
         hits.retain(|hit| self.search.min_score.is_none_or(|least| hit.hit.score >= least));
@@ -123,7 +123,7 @@ impl Ranking<'_> {
         Ok(Ok(Round { hits, is_last }))
     }
 
-    /// Finds the scores of the candidates that words did not find among their best, and of all by codes.
+    /// Finds the scores of the candidates that words did not find among their best, and the codes of all.
     fn add_lexical_scores(self, candidates: &mut [Candidate]) {
         let Some(words) = self.attempt else { return };
         let (mut places, mut rows) = (Vec::new(), Vec::new());
@@ -137,7 +137,7 @@ impl Ranking<'_> {
             candidates[place].parts.lexical = score;
         }
         let rows: Vec<u64> = candidates.iter().map(|candidate| candidate.row).collect();
-        for (candidate, codes) in candidates.iter_mut().zip(words.question.code_scores(&rows)) {
+        for (candidate, codes) in candidates.iter_mut().zip(words.question.codes(&rows)) {
             candidate.parts.codes = codes;
         }
     }
