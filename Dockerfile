@@ -20,6 +20,7 @@ COPY build.rs ./
 COPY proto proto
 COPY examples examples
 COPY models models
+COPY docs docs
 COPY src src
 # The real sources must look newer than the empty ones, because cargo compares times.
 RUN touch build.rs src/main.rs src/lib.rs && cargo build --release --locked

@@ -3,6 +3,8 @@
 //! A real server, a real corpus loaded by the real upload, and a request of each kind, shown as a person would see
 //! it.
 
+mod manual;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -91,6 +93,7 @@ async fn tour(addr: SocketAddr, once: bool) -> anyhow::Result<()> {
     let client = client::connect(&addr.to_string(), &client::Options::default()).await?;
     upload(&client).await?;
     search(&client).await?;
+    manual::show(&client, 3).await?;
     compare(&client).await?;
     embed(&client).await?;
     classify(&client).await?;
@@ -170,7 +173,7 @@ async fn search(client: &Client) -> anyhow::Result<()> {
 
 async fn compare(client: &Client) -> anyhow::Result<()> {
     let a = SENTENCES.map(str::to_owned).to_vec();
-    writeln!(std::io::stdout(), "\n{} Similarity: the first sentence to the others", style("3.").bold())?;
+    writeln!(std::io::stdout(), "\n{} Similarity: the first sentence to the others", style("4.").bold())?;
     let request = pb::SimilarityRequest { a: a[..1].to_vec(), b: a[1..].to_vec(), ..Default::default() };
     let rows = client.similarity(request).await?.rows;
     writeln!(std::io::stdout(), "\n   {}", style(format!("“{}”", a[0])).cyan())?;
@@ -188,7 +191,7 @@ async fn embed(client: &Client) -> anyhow::Result<()> {
     writeln!(
         std::io::stdout(),
         "\n{} Embed: {} dimensions from {} tokens",
-        style("4.").bold(),
+        style("5.").bold(),
         vector.values.len(),
         result.tokens
     )?;
@@ -204,14 +207,14 @@ async fn classify(client: &Client) -> anyhow::Result<()> {
         Ok(answer) => answer.results,
         // A demo that was started with `--classifier none` goes on.
         Err(error) => {
-            writeln!(std::io::stdout(), "\n{} Classify: {error}", style("5.").bold())?;
+            writeln!(std::io::stdout(), "\n{} Classify: {error}", style("6.").bold())?;
             return Ok(());
         }
     };
     writeln!(
         std::io::stdout(),
         "\n{} Classify: the sentiment of {} tickets ({:.1?})\n",
-        style("5.").bold(),
+        style("6.").bold(),
         texts.len(),
         begun.elapsed()
     )?;
@@ -228,7 +231,7 @@ async fn classify(client: &Client) -> anyhow::Result<()> {
 
 fn show_what_to_try(addr: SocketAddr) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{} Try it, with any gRPC client:\n", style("6.").bold())?;
+    writeln!(out, "\n{} Try it, with any gRPC client:\n", style("7.").bold())?;
     let query =
         r#"{"collection": "words", "queries": [{"text": "a loud sound in the sky"}], "k": 3, "with_text": true}"#;
     for (message, rpc) in [

@@ -22,6 +22,8 @@ pub enum FormatArg {
     Tsv,
     /// Each line is a text; empty lines are skipped
     Lines,
+    /// The whole file is one text, and its path is the id
+    Whole,
 }
 
 impl From<FormatArg> for Format {
@@ -31,6 +33,7 @@ impl From<FormatArg> for Format {
             FormatArg::Csv => Self::Csv,
             FormatArg::Tsv => Self::Tsv,
             FormatArg::Lines => Self::Lines,
+            FormatArg::Whole => Self::Whole,
         }
     }
 }
@@ -106,6 +109,14 @@ impl InputSource {
         match self {
             Self::Stdin => Format::Lines,
             Self::File(path) => Format::of(path),
+        }
+    }
+
+    /// Id of the text that the whole file is: its path as it was given. `None` for standard input.
+    pub fn whole_id(&self) -> Option<String> {
+        match self {
+            Self::Stdin => None,
+            Self::File(path) => Some(path.to_string_lossy().into_owned()),
         }
     }
 

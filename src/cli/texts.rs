@@ -99,8 +99,8 @@ impl Given {
             return Ok(Texts { stream: ReceiverStream::new(receive), failure });
         };
         let format = self.file_format.map_or_else(|| source.format(), Into::into);
-        if let (reader::Format::Lines, Some(_)) = (format, &self.text_column) {
-            bail!("--text-column has no effect on {source}: plain lines have no columns; set --file-format");
+        if let (false, Some(_)) = (format.has_fields(), &self.text_column) {
+            bail!("--text-column has no effect on {source}: plain text has no columns; set --file-format");
         }
         let options = reader::Options {
             format_is_given: self.file_format.is_some(),

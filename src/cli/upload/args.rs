@@ -18,6 +18,7 @@ Loaded again, it is the same document, and it never replaces another one.
 Examples:
   cognate upload words.jsonl --collection words
   cognate upload reviews.csv --collection reviews --text-column review --id-column review_id --types stars:number
+  cognate upload docs/*.md --collection manual --format whole
   cognate upload million.jsonl --collection corpus --resume   # and again, if it was interrupted
   zcat corpus.jsonl.gz | cognate upload - --format jsonl --collection corpus --rejected rejected.jsonl"
 )]

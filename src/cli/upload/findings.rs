@@ -65,7 +65,7 @@ impl Findings {
         if self.records == 0 && options.after_bytes == 0 {
             lines.push("holds no records".to_owned());
         }
-        if let (true, Some((line, id))) = (options.format != Format::Lines, &self.made_up.first) {
+        if let (true, Some((line, id))) = (options.format.has_fields(), &self.made_up.first) {
             let of = match options.made_up_ids {
                 MadeUpIds::ByContent { .. } => "the file's name, their line and their content",
                 MadeUpIds::ByLine { .. } => "the prefix and their line",

@@ -49,13 +49,13 @@ pub(super) fn open(args: &Args) -> anyhow::Result<Vec<Input>> {
 
 /// Refuses a flag that has no effect on this file.
 fn check_flags(args: &Args, source: &InputSource, format: Format) -> anyhow::Result<()> {
-    let (is_lines, has_columns) = (format == Format::Lines, format.has_columns());
-    let fields = "plain lines have no fields: set --format if it has another format";
+    let (has_no_fields, has_columns) = (!format.has_fields(), format.has_columns());
+    let fields = "plain text has no fields: set --format if it has another format";
     let columns = "it is for CSV and TSV: set --format if the file has another format";
     for (flag, is_given, is_refused, reason) in [
-        ("--id-column", args.id_column.is_some(), is_lines, fields),
-        ("--text-column", args.text_column.is_some(), is_lines, fields),
-        ("--large-numbers", args.large_numbers.is_some(), is_lines, fields),
+        ("--id-column", args.id_column.is_some(), has_no_fields, fields),
+        ("--text-column", args.text_column.is_some(), has_no_fields, fields),
+        ("--large-numbers", args.large_numbers.is_some(), has_no_fields, fields),
         ("--types", args.types.is_some(), !has_columns, columns),
         ("--delimiter", args.delimiter.is_some(), !has_columns, columns),
         ("--no-quotes", args.no_quotes, !has_columns, columns),
@@ -76,6 +76,7 @@ fn open_one(args: &Args, source: &InputSource, format: Format) -> anyhow::Result
     let options = reader::Options {
         format_is_given: args.format.is_some(),
         format_flag: Some("--format"),
+        whole_id: if args.id_prefix.is_none() { source.whole_id() } else { None },
         made_up_ids,
         id_column: args.id_column.clone(),
         text_column: args.text_column.clone(),

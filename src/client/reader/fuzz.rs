@@ -5,11 +5,12 @@ use super::{Format, Options, read};
 /// Reads a file; the first byte selects the format.
 pub(crate) fn file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
-    let format = match kind % 4 {
+    let format = match kind % 5 {
         0 => Format::Jsonl,
         1 => Format::Csv,
         2 => Format::Tsv,
-        _ => Format::Lines,
+        3 => Format::Lines,
+        _ => Format::Whole,
     };
     let Ok(records) = read(content, &Options::new(format, "file")) else { return };
     for record in records.map_while(Result::ok) {
@@ -28,6 +29,7 @@ pub(crate) fn files() -> Vec<Vec<u8>> {
         "\u{1}id,text,lang\na,\"x, \"\"y\"\"\",en\n,y,\nb,c",
         "\u{2}id\ttext\tn\na\tx\t1\n",
         "\u{3}one\r\ntwo\n\n  three",
+        "\u{4}one\r\ntwo",
     ];
     files.map(|file| file.as_bytes().to_vec()).into()
 }

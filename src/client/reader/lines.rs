@@ -1,4 +1,4 @@
-//! Lines of bounded length from any input.
+//! Lines of bounded length from any input, or all of it as one.
 
 use std::io::{self, BufRead, Read};
 
@@ -21,9 +21,28 @@ pub(super) struct Line {
 /// Bytes of a line that are kept if it is too long, so that the user can recognise it.
 pub(super) const KEPT_BYTES: usize = 200;
 
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The lines of `input`, without a byte order mark at its beginning.
 pub(super) fn lines(input: impl BufRead) -> impl Iterator<Item = io::Result<Line>> {
     bounded(input, MAX_RECORD_BYTES)
+}
+
+/// All of `input` as one record, with its line ends, and without a byte order mark. `None` if there is only white space.
+pub(super) fn whole(input: impl BufRead) -> io::Result<Option<Line>> {
+    let mut bytes = Vec::new();
+    // More than the limit, so that a longer input is noticed.
+    input.take(MAX_RECORD_BYTES as u64 + 4).read_to_end(&mut bytes)?;
+    let end = bytes.len() as u64;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    let too_long = bytes.len() > MAX_RECORD_BYTES;
+    if too_long {
+        bytes.truncate(KEPT_BYTES);
+        bytes.shrink_to_fit();
+    }
+    Ok((!bytes.trim_ascii().is_empty()).then_some(Line { number: 1, end, bytes, too_long }))
 }
 
 fn bounded(mut input: impl BufRead, max_bytes: usize) -> impl Iterator<Item = io::Result<Line>> {
@@ -48,8 +67,8 @@ fn next(input: &mut impl BufRead, number: u64, begin: u64, max_bytes: usize) -> 
     if ended {
         bytes.pop_if(|last| *last == b'\r');
     }
-    if number == 1 && bytes.starts_with(b"\xef\xbb\xbf") {
-        bytes.drain(..3);
+    if number == 1 && bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     let too_long = bytes.len() > max_bytes;
     if too_long {

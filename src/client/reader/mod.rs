@@ -1,4 +1,4 @@
-//! Documents from files: JSON lines, a JSON array, CSV, TSV and plain text.
+//! Documents from files: JSON lines, a JSON array, CSV, TSV, lines of plain text, and texts that are a whole file.
 //!
 //! A file is read record by record, so its size does not matter. A record that cannot be used is an error of its own,
 //! and the reading continues. The reading ends early only if the rest cannot be trusted: reading fails, the file is in
@@ -89,20 +89,27 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
                          text"
                     ));
                 }
-                plain(text, line, &options)
+                plain(None, text, line, &options)
+            }))
+        }
+        Format::Whole => {
+            let text = lines::whole(input).transpose().into_iter();
+            let text = text.filter(move |text| text.as_ref().map_or(true, |text| is_wanted(text.end)));
+            Box::new(text.map(move |text| {
+                Ok(from_text(text?, |text, line| plain(options.whole_id.clone(), text, line, &options)))
             }))
         }
     };
     Ok(Records { records, notes })
 }
 
-/// Makes a document from a line of plain text.
-fn plain(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
+/// Makes a document from plain text: a line, or a whole file, which may have an id.
+fn plain(id: Option<String>, text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     if text.contains('\0') {
         return Err(Bad::Nul);
     }
     let document = Document { text: text.to_owned(), ..Default::default() };
-    Ok(Parsed::new(None, document, line, options))
+    Ok(Parsed::new(id, document, line, options))
 }
 
 /// The records of the lines that end after this number of bytes and are not blank.
@@ -147,6 +154,22 @@ mod tests {
         let expected = [(1, "file:1", "first"), (4, "file:4", "fourth"), (5, "file:5", "fifth")]
             .map(|(line, id, text)| (line, Document { id: id.into(), text: text.into(), ..Default::default() }));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_whole_file_is_one_text_with_its_line_ends_and_the_id_that_was_given() {
+        let options = Options { whole_id: Some("docs/a.md".into()), ..Options::new(Format::Whole, "a") };
+        let input = "\u{feff}# Title\r\n\n{\"text\": 1}\n";
+        let records: Vec<Record> = read(input.as_bytes(), &options).unwrap().map(Result::unwrap).collect();
+        let [record] = records.as_slice() else { panic!("one text is one record: {records:?}") };
+        let document = record.document.as_ref().unwrap();
+        assert_eq!((document.id.as_str(), document.text.as_str()), ("docs/a.md", &input[3..]));
+        assert_eq!((record.line, record.end), (1, input.len() as u64));
+        let no_id = Options::new(Format::Whole, "a");
+        for (input, document) in [(&b" \n"[..], None), (b"a\0b", Some(Bad::Nul)), (b"a\xff", Some(Bad::NotUtf8))] {
+            let records = read(input, &no_id).unwrap().map(|record| record.unwrap().document.err());
+            assert_eq!(records.collect::<Vec<_>>(), document.map(Some).into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Format {
     Tsv,
     /// Each line is a text; empty lines are skipped.
     Lines,
+    /// The whole file is one text.
+    Whole,
 }
 
 impl Format {
@@ -31,6 +33,11 @@ impl Format {
             Some("tsv" | "tab") => Self::Tsv,
             _ => Self::Lines,
         }
+    }
+
+    /// Returns true if a record has fields with names, and not only a text.
+    pub fn has_fields(self) -> bool {
+        !matches!(self, Self::Lines | Self::Whole)
     }
 
     /// Returns true if the format has a header with column names.
@@ -48,6 +55,8 @@ pub struct Options {
     pub format_is_given: bool,
     /// The flag that sets the format, for messages.
     pub format_flag: Option<&'static str>,
+    /// The id of the text of [`Format::Whole`]; `None`: one is generated, as for a line.
+    pub whole_id: Option<String>,
     /// The rule for the ids of records without one.
     pub made_up_ids: MadeUpIds,
     /// The column or field with the id, which must exist. `None`: `id`, if it exists.
@@ -73,6 +82,7 @@ impl Options {
             format,
             format_is_given: false,
             format_flag: None,
+            whole_id: None,
             made_up_ids: MadeUpIds::ByContent { stem: stem.into() },
             id_column: None,
             text_column: None,
