@@ -94,7 +94,7 @@ pub fn read<'i>(mut input: impl BufRead + Send + 'i, options: &Options) -> Resul
         }
         Format::Whole => {
             let text = lines::whole(input).transpose().into_iter();
-            let text = text.filter(move |text| text.as_ref().map_or(true, |text| is_wanted(text.end)));
+            let text = text.filter(move |text| text.as_ref().map_or(true, |text| text.end > after));
             Box::new(text.map(move |text| {
                 Ok(from_text(text?, |text, line| plain(options.whole_id.clone(), text, line, &options)))
             }))
