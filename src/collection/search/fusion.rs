@@ -10,7 +10,7 @@
 //! ```text
 //! cosine + weight · (1 - floor) · (0.8 · max(0, share - 0.6) + 0.1 · codes)
 //! share = BM25 / the sum of the idf of the query's words
-//! codes = the sum of the idf of the query's codes that the document has: words of at least three characters with a digit
+//! codes = the sum of the idf of those words of at least three characters with a digit that the document has
 //! floor = the 100th greatest cosine
 //! ```
 //! A document keeps its cosine. A share near 1 means that it has all the words of the query; one below 0.6 does not
