@@ -93,7 +93,7 @@ async fn tour(addr: SocketAddr, once: bool) -> anyhow::Result<()> {
     let client = client::connect(&addr.to_string(), &client::Options::default()).await?;
     upload(&client).await?;
     search(&client).await?;
-    manual::show(&client, 3).await?;
+    manual::show(&client, 3, HITS).await?;
     compare(&client).await?;
     embed(&client).await?;
     classify(&client).await?;

@@ -226,14 +226,14 @@ impl Shared {
 enum Beginning {
     Prompt(String),
     /// The first text of pairs. The thread that comes first tokenises it for all of them.
-    First(String, OnceLock<Result<First, TokenizerError>>),
+    First(String, Box<OnceLock<Result<First, TokenizerError>>>),
 }
 
 impl Beginning {
     fn of(before: Before<'_>) -> Self {
         match before {
             Before::Prompt(prompt) => Self::Prompt(prompt.to_owned()),
-            Before::First(first) => Self::First(first.to_owned(), OnceLock::new()),
+            Before::First(first) => Self::First(first.to_owned(), Box::default()),
         }
     }
 

@@ -44,11 +44,14 @@ struct Words {
     token: Token,
 }
 
+/// The parts of one word.
+type Parts<'a> = Split<'a, fn(char) -> bool>;
+
 /// One pass over a text.
 struct Pass<'a> {
     words: UnicodeWords<'a>,
     /// Parts of the last word that are still to come.
-    parts: Option<Split<'a, fn(char) -> bool>>,
+    parts: Option<Parts<'a>>,
     token: &'a mut Token,
 }
 

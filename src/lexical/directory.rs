@@ -63,7 +63,7 @@ impl Directory for SegmentDirectory {
     fn atomic_write(&self, name: &Path, data: &[u8]) -> io::Result<()> {
         let path = self.path(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => files::create_private(&path)?.write_all(data),
         }
     }

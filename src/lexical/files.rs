@@ -107,7 +107,8 @@ impl Files {
 }
 
 impl NewFiles {
-    pub(super) fn path(&self) -> &Path {
+    /// The directory to write into.
+    pub(super) fn directory(&self) -> &Path {
         &self.new
     }
 

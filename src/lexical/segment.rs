@@ -68,7 +68,7 @@ impl Place {
     fn directory(&self) -> Box<dyn Directory> {
         match self {
             Self::Memory(directory) => Box::new(directory.clone()),
-            Self::Files(files) => Box::new(SegmentDirectory::new(files.path().to_owned())),
+            Self::Files(files) => Box::new(SegmentDirectory::new(files.directory().to_owned())),
         }
     }
 }

@@ -33,7 +33,7 @@ fn with_vector(id: &str, text: &str, seed: u32) -> Document {
 /// Creates a version of a document whose vectors follow from its seed. One version in three has two to five passages.
 fn version(id: &str, seed: u32) -> Document {
     let text = format!("version {seed}");
-    if seed % 3 > 0 {
+    if !seed.is_multiple_of(3) {
         return with_vector(id, &text, seed);
     }
     let passage = |n: u32| {

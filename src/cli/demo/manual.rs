@@ -5,7 +5,6 @@ use std::io::Write;
 use console::style;
 use futures::stream;
 
-use super::HITS;
 use crate::cli::table::{self, Align, Table};
 use crate::client::Client;
 use crate::wire::{self as pb, query};
@@ -26,8 +25,8 @@ const QUESTION: &str = "are my documents safe if the power fails?";
 /// A name that says little to the model.
 const NAME: &str = "min_free_bytes";
 
-/// Uploads the pages, and searches them by meaning and by words.
-pub async fn show(client: &Client, step: u8) -> anyhow::Result<()> {
+/// Uploads the pages, and shows the `k` best by meaning and by words, as this step of the demo.
+pub async fn show(client: &Client, step: u8, k: u32) -> anyhow::Result<()> {
     let documents = PAGES.map(|(page, text)| pb::Document { id: page.into(), text: text.into(), ..Default::default() });
     let done = client.upload(COLLECTION, stream::iter(documents), |_| ()).await.map_err(|broken| broken.cause)?;
     let collections = client.list_collections(pb::ListCollectionsRequest::default()).await?.collections;
@@ -41,7 +40,7 @@ pub async fn show(client: &Client, step: u8) -> anyhow::Result<()> {
         let request = pb::TopKRequest {
             collection: COLLECTION.into(),
             queries: vec![query],
-            k: HITS,
+            k,
             mode: mode.into(),
             with_passage_text: true,
             ..Default::default()
