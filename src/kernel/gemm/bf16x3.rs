@@ -8,7 +8,7 @@
 //! of the splitting, about 2⁻¹⁶ of each product; over a row's hundreds of products the errors cancel like
 //! roundings.
 //!
-//! [`Panels`](super::panels) have steps of 32 inputs: the high parts of a step, then its low parts, in words of two
+//! `Panels` have steps of 32 inputs: the high parts of a step, then its low parts, in words of two
 //! inputs.
 
 use std::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! The linear layer in f32: `y = x · Wᵀ + b`, by the register tile of [`super::tile`].
+//! The linear layer in f32: `y = x · Wᵀ + b`, by the register tile of `tile`.
 
 use super::panels::{Form, Layer, Packed, PanelTile, Product};
 use super::tile::Tile;

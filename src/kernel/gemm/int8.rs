@@ -6,7 +6,7 @@
 //! total[j, g] = scale_w[j, g] · Σ_k w[j, k]
 //! ```
 //! The inner sum is exact, in 32-bit integers, and the same at every level. (That of a group is below 2²³, so its
-//! conversion to f32 is exact too.) [`Panels`](super::panels) have a word of several inputs per lane. `layer` packs W.
+//! conversion to f32 is exact too.) `Panels` have a word of several inputs per lane. `layer` packs W.
 //! The inner sums are computed by vectors (`tile`), or by tiles of AMX: a block of 32 × 32 sums at a time, and while
 //! vector units `dequantise` the sums, the tiles continue with the next block.
 
