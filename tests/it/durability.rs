@@ -245,9 +245,17 @@ struct Oracle {
     known: BTreeMap<String, String>,
     /// The states that each document may have if the operation without an answer took effect.
     perhaps: BTreeMap<String, Option<String>>,
+    /// The number of versions that were sent. No two have equal vectors, so each is the nearest to itself.
+    versions: u32,
 }
 
 impl Oracle {
+    /// The next version of a document.
+    fn version(&mut self, id: &str) -> Document {
+        self.versions += 1;
+        version(id, self.versions)
+    }
+
     /// Compares with the contents after a restart, and takes these as known.
     fn check(&mut self, found: BTreeMap<String, String>, round: usize, seed: u32) {
         let at = format!("kill {round}, seed {seed}");
@@ -300,7 +308,7 @@ async fn disturb(client: &mut CognateClient<Channel>, oracle: &mut Oracle, rando
                 Err(_) => return,
             }
         } else {
-            let documents: Vec<Document> = ids.iter().map(|id| version(id, random(1_000_000))).collect();
+            let documents: Vec<Document> = ids.iter().map(|id| oracle.version(id)).collect();
             oracle.perhaps.extend(documents.iter().map(|d| (d.id.clone(), Some(d.text.clone()))));
             let message = UploadRequest { collection: "c".to_owned(), documents };
             let Ok(responses) = client.upload(tokio_stream::iter([message])).await else { return };

@@ -25,6 +25,9 @@ const QUESTION: &str = "are my documents safe if the power fails?";
 /// A name that says little to the model.
 const NAME: &str = "min_free_bytes";
 
+/// Characters of a passage that are shown.
+const SHOWN: usize = 160;
+
 /// Uploads the pages, and shows the `k` best by meaning and by words, as this step of the demo.
 pub async fn show(client: &Client, step: u8, k: u32) -> anyhow::Result<()> {
     let documents = PAGES.map(|(page, text)| pb::Document { id: page.into(), text: text.into(), ..Default::default() });
@@ -59,7 +62,8 @@ fn hit_table(hits: impl Iterator<Item = pb::Hit>) -> Table {
     for hit in hits {
         let passage = hit.passage.unwrap_or_default();
         let place = format!("{}–{}", table::count(passage.start.into()), table::count(passage.end.into()));
-        shown.row([table::score(hit.score), hit.id, place, passage.text]);
+        let text: String = table::clean(&passage.text).chars().take(SHOWN).collect();
+        shown.row([table::score(hit.score), hit.id, place, text + "…"]);
     }
     shown
 }
