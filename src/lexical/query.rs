@@ -72,7 +72,7 @@ struct WeightedTerm {
     idf: f32,
 }
 
-/// What a term adds to the score of a document that has it.
+/// The addition of a term to the score of a document that has it.
 #[derive(Clone, Copy, PartialEq)]
 enum Adds {
     /// Its BM25.
@@ -300,7 +300,7 @@ impl Question {
     }
 }
 
-/// The weight of a term that so many of all documents have.
+/// The weight of a term (idf), from the number of documents that have it and the number of all.
 fn idf(with_term: u64, documents: u64) -> f32 {
     let without = (documents - with_term) as f32;
     (1.0 + (without + 0.5) / (with_term as f32 + 0.5)).ln()
