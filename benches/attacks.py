@@ -37,28 +37,12 @@ import numpy as np
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from stubs import pb, pb_grpc
+
 MIB = 1 << 20
 DIMENSIONS = 384
 
 
-def stubs():
-    """Returns the generated messages and stubs, made in a temporary folder."""
-    import grpc_tools
-    from grpc_tools import protoc
-
-    out = tempfile.mkdtemp()
-    site = pathlib.Path(grpc.__file__).parent.parent
-    bundled = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    arguments = ["", f"-I{ROOT}/proto", f"-I{bundled}", f"-I{site}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main([*arguments, f"{ROOT}/proto/cognate/v1/cognate.proto"]) == 0
-    sys.path.insert(0, out)
-    from cognate.v1 import cognate_pb2, cognate_pb2_grpc
-
-    return cognate_pb2, cognate_pb2_grpc
-
-
-pb, pb_grpc = stubs()
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 

@@ -11,7 +11,6 @@ computes nothing. Linux only.
 """
 
 import argparse
-import pathlib
 import random
 import socket
 import subprocess
@@ -24,28 +23,10 @@ import numpy as np
 import psutil
 from google.protobuf import struct_pb2
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from stubs import pb, pb_grpc
+
 MIB = 1 << 20
 DIMENSIONS = 384
-
-
-def stubs():
-    """Returns the generated messages and stubs, made in a temporary folder."""
-    import grpc_tools
-    from grpc_tools import protoc
-
-    out = tempfile.mkdtemp()
-    bundled = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    site = pathlib.Path(grpc.__file__).parent.parent
-    arguments = ["", f"-I{ROOT}/proto", f"-I{bundled}", f"-I{site}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main([*arguments, f"{ROOT}/proto/cognate/v1/cognate.proto"]) == 0
-    sys.path.insert(0, out)
-    from cognate.v1 import cognate_pb2, cognate_pb2_grpc
-
-    return cognate_pb2, cognate_pb2_grpc
-
-
-pb, pb_grpc = stubs()
 
 
 def struct(value):

@@ -36,28 +36,12 @@ import warnings
 import grpc
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from stubs import ROOT, pb, pb_grpc
+
 K, BATCH = 10, 64
 GAINS = 1 / np.log2(np.arange(2, K + 2))
 
 
-def stubs():
-    """Returns the generated messages and stubs, made in a temporary folder."""
-    import grpc_tools
-    from grpc_tools import protoc
-
-    out = tempfile.mkdtemp()
-    bundled = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    site = pathlib.Path(grpc.__file__).parent.parent
-    arguments = ["", f"-I{ROOT}/proto", f"-I{bundled}", f"-I{site}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main([*arguments, f"{ROOT}/proto/cognate/v1/cognate.proto"]) == 0
-    sys.path.insert(0, out)
-    from cognate.v1 import cognate_pb2, cognate_pb2_grpc
-
-    return cognate_pb2, cognate_pb2_grpc
-
-
-pb, pb_grpc = stubs()
 MODES = {"vector": pb.SEARCH_MODE_VECTOR, "words": pb.SEARCH_MODE_LEXICAL, "both": pb.SEARCH_MODE_HYBRID}
 
 

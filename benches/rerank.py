@@ -17,7 +17,6 @@ import pathlib
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
@@ -25,25 +24,10 @@ import grpc
 import numpy as np
 from safetensors.numpy import save_file
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from stubs import ROOT, pb, pb_grpc
+
 HIDDEN, INNER, LAYERS, VOCABULARY, POSITIONS = 384, 1536, 6, 30522, 512
 QUERIES = ["to move through water", "a small building for animals", "feeling of great joy", "the study of old coins"]
-
-
-def stubs():
-    """Returns the generated messages and stubs, made in a temporary folder."""
-    import grpc_tools
-    from grpc_tools import protoc
-
-    out = tempfile.mkdtemp()
-    bundled = pathlib.Path(grpc_tools.__file__).parent / "_proto"
-    site = pathlib.Path(grpc.__file__).parent.parent
-    arguments = ["", f"-I{ROOT}/proto", f"-I{bundled}", f"-I{site}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main([*arguments, f"{ROOT}/proto/cognate/v1/cognate.proto"]) == 0
-    sys.path.insert(0, out)
-    from cognate.v1 import cognate_pb2, cognate_pb2_grpc
-
-    return cognate_pb2, cognate_pb2_grpc
 
 
 def cross_encoder(model, out):
@@ -132,5 +116,4 @@ def main():
 
 
 if __name__ == "__main__":
-    pb, pb_grpc = stubs()
     main()

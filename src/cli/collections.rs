@@ -134,7 +134,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Names the documents that do not exist. Returns the exit code: 0 if there is none.
+/// Names the documents that do not exist. Returns the exit code: 0 if all exist.
 fn tell_missing(ids: &[String]) -> ExitCode {
     ids.iter().for_each(|id| say(&format!("no document {id:?}")));
     if ids.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }

@@ -264,8 +264,8 @@ fn print_table(out: &mut impl Write, query: &pb::Query, result: &pb::TopKResult)
     Ok(writeln!(out)?)
 }
 
-/// Hits as rows: score, bar, group if there is one, the parts of the score if it has some, id or position, text with the passage that matched, and metadata.
-/// Further passages of a hit have rows without an id.
+/// Hits as rows: score, bar, group if there is one, the parts of the score if it has some, id or position, text with
+/// the passage that matched, and metadata. Further passages of a hit have rows without an id.
 pub fn hits(hits: &[pb::Hit]) -> anyhow::Result<Table> {
     let grouped = hits.iter().any(|hit| hit.group.is_some());
     let mut columns = vec![("score", Align::Right), ("", Align::Left), ("id", Align::Left), ("text", Align::Left)];

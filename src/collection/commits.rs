@@ -1,7 +1,8 @@
 //! Group commit: one commit for all operations that wait.
 //!
 //! ```text
-//! commit, remove, update ──► waiting ──► the leader takes all: budget ──► disk, one fsync ──► index, documents ──► answers
+//! commit, remove, update ──► waiting ──► the leader takes all
+//!     budget ──► disk, one fsync ──► index, documents ──► answers
 //! ```
 //! A caller that arrives during a commit waits for the lock. Then either its operation is done, or it becomes the
 //! leader and commits all that wait.

@@ -118,7 +118,7 @@ impl Documents {
         }
     }
 
-    /// Of some positions one for each document: all positions of a document must be there, or none.
+    /// Reduces positions to one for each document. They must include all positions of a document, or none.
     pub fn one_each(&self, positions: RoaringBitmap) -> RoaringBitmap {
         positions - &self.further
     }
@@ -155,7 +155,7 @@ impl Documents {
         (*owner == slot).then_some(id)
     }
 
-    /// The document at a position, with its entry; `None`: there is none.
+    /// The document at a position, with its entry; `None`: the position is free.
     pub fn at_position(&self, position: u32) -> Option<(&DocId, &Entry)> {
         let (_, id) = self.by_position.get(position as usize)?.as_ref()?;
         Some((id, self.by_id.get(id)?))

@@ -5,8 +5,8 @@
 //! again, one by one, before the result is used.
 //!
 //! So a filter delays no commit, with one exception: it is evaluated under the lock if more than
-//! [`REMEMBERED`](super::changes::REMEMBERED) changes overtook its evaluation [`ATTEMPTS`] times. If as many came between
-//! two queries of one call, it is evaluated anew as for the first one.
+//! [`REMEMBERED`](super::changes::REMEMBERED) changes overtook its evaluation [`ATTEMPTS`] times. If as many came
+//! between two queries of one call, it is evaluated anew as for the first one.
 //!
 //! Invariant: after `Matching::catch_up` the result is that of the present documents, as long as the same lock is
 //! held.
@@ -87,7 +87,7 @@ impl Collection {
         self.read().matching(filter, stop)
     }
 
-    /// Returns the result of the call's earlier query, or evaluates the filter if there is none that can catch up.
+    /// Returns the result of the call's earlier query, or evaluates the filter if no earlier result can catch up.
     pub(super) fn matching_again(
         &self,
         earlier: Option<Arc<Matching>>,

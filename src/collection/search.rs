@@ -1,8 +1,8 @@
 //! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
-//! The index answers "the nearest `n` among these positions"; `words` adds searches by words, and by both. This module adds ids (which decide between equal
-//! scores), groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if some of
-//! a document were found, all of them are compared.
+//! The index answers "the nearest `n` among these positions"; `words` adds searches by words, and by both. This module
+//! adds ids (which decide between equal scores), groups, and diverse hits. A hit is a document: of several passages
+//! the nearest one decides, and if some of a document were found, all of them are compared.
 //!
 //! The index is searched without a lock, so commits do not wait for a search. A short lock then names the hits. If
 //! a document among the hits or the candidates has left its position meanwhile, the search is repeated. After
@@ -340,7 +340,8 @@ impl Ranking<'_> {
                 let Some(()) = self.score_passages(&mut hit.hit, &passages) else { return Ok(Err(Changed)) };
             }
         }
-        best.sort_by(|one, other| best_first(&one.hit, &other.hit)); // A graph may find in a later round what an earlier one missed.
+        // A graph may find in a later round what an earlier one missed.
+        best.sort_by(|one, other| best_first(&one.hit, &other.hit));
         best.truncate(n);
         if self.search.mode == Mode::Lexical {
             self.choose_passages(&mut best);

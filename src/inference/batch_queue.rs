@@ -1,11 +1,12 @@
 //! The batch queue: holds the texts that wait for the model, and forms batches of them. It uses no locks, threads or
 //! clock.
 //!
-//! There are three lanes by the size of calls. A small call overtakes larger ones, because it delays them little. Before
-//! them is the express lane, for short calls of callers that ask for little while others ask for much ([`Shares`]). A
-//! worker may serve the express lane alone, while all others are busy. Calls keep their order inside a lane. A batch is the oldest text of a lane with the texts nearest to it in length,
-//! up to a budget of tokens. Larger calls with a deadline are an exception: their texts are taken call by call, so that
-//! few calls are half done at their deadline.
+//! There are three lanes by the size of calls. A small call overtakes larger ones, because it delays them little.
+//! Before them is the express lane, for short calls of callers that ask for little while others ask for much
+//! ([`Shares`]). A worker may serve the express lane alone, while all others are busy. Calls keep their order inside a
+//! lane. A batch is the oldest text of a lane with the texts nearest to it in length, up to a budget of tokens. Larger
+//! calls with a deadline are an exception: their texts are taken call by call, so that few calls are half done at
+//! their deadline.
 //!
 //! Every text gets its turn. The oldest text of a lane always leads the batch, so a text waits for at most one batch
 //! for each text before it, whatever their lengths. A lane that has work is passed over at most [`MOST_PASSED_OVER`]

@@ -184,8 +184,8 @@ impl Shared {
         Ok(tokenised)
     }
 
-    /// Records what a unary call asks for, and tells if its caller is quiet. Streams do not count: they have a lane and a
-    /// budget of their own.
+    /// Records what a unary call asks for, and tells if its caller is quiet. Streams do not count: they have a lane
+    /// and a budget of their own.
     fn ask(&self, unknown: &[String], before: Before<'_>, terms: Terms) -> bool {
         let tokens = self.token_budget.pace().estimate_tokens(self.bytes_to_read(unknown, before));
         terms.when_full != WhenFull::Wait && self.scheduler.ask(terms.caller, tokens)

@@ -3,9 +3,9 @@
 //! Each active caller has an account on a virtual clock (Demers, Keshav and Shenker, 1989). The clock counts the tokens
 //! that each of them would have been given by now, if all shared the model evenly. A caller moves its account ahead by
 //! the tokens that it asks for. So the lead of an account over the clock is what its caller asked for beyond its share.
-//! A caller is quiet if its lead is at most half of the mean lead. Few callers are active beside a bulk load, whose tokens
-//! do not count or are soon computed. So a caller is quiet too if its lead is at most its part of a small number of
-//! tokens.
+//! A caller is quiet if its lead is at most half of the mean lead. Few callers are active beside a bulk load, whose
+//! tokens do not count or are soon computed. So a caller is quiet too if its lead is at most its part of a small
+//! number of tokens.
 //!
 //! Tokens count when a call asks for them, also if it is then refused: a caller that is refused a hundred times asked
 //! for more than its share. A lead has a limit. So spare time that a caller used is soon forgotten, and a flood is
@@ -22,8 +22,8 @@ use crate::compute::Caller;
 /// are dropped, and the next tokens decide anew who is quiet.
 const MOST_ACCOUNTS: usize = 4096;
 
-/// The part of the greatest lead that all active callers share: up to its part of it a caller is quiet in any case. Many
-/// callers that ask for the same are not quiet, because each of them would only overtake the others.
+/// The part of the greatest lead that all active callers share: up to its part of it a caller is quiet in any case.
+/// Many callers that ask for the same are not quiet, because each of them would only overtake the others.
 const SMALL_LEADS: f64 = 0.25;
 
 /// The time without a waiting text after which all accounts are dropped. Clients of a flood that read their answers

@@ -2,7 +2,8 @@
 //!
 //! Clients send calls of 1, 16 and 256 texts without a pause and with a deadline of two seconds, to two workers: many
 //! times the work that these can do. Another client sends a text four times a second and waits for each answer without
-//! a deadline. A third worker serves the express lane. The speed of the workers is a function of time, because a shared machine is sometimes slow.
+//! a deadline. A third worker serves the express lane. The speed of the workers is a function of time, because a
+//! shared machine is sometimes slow.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};

@@ -1,8 +1,8 @@
 //! Text → terms: the words of a text, in the form in which they are stored and looked up.
 //!
-//! A word is what Unicode says (UAX 29), in lower case. `E11.9` and `numpy.mean` are one word, and their parts are terms
-//! beside it; `ORA-00942` is two words. So all of them are found as written, and `mean` finds `numpy.mean`. With a
-//! language, stop words are left out and the others are stemmed. Documents and queries go the same way, or they would
+//! A word is what Unicode says (UAX 29), in lower case. `E11.9` and `numpy.mean` are one word, and their parts are
+//! terms beside it; `ORA-00942` is two words. So all of them are found as written, and `mean` finds `numpy.mean`. With
+//! a language, stop words are left out and the others are stemmed. Documents and queries go the same way, or they would
 //! not meet.
 
 use std::str::Split;

@@ -68,7 +68,7 @@ impl Directory for SegmentDirectory {
         }
     }
 
-    /// Does nothing: whoever completes the segment syncs all files.
+    /// Does nothing: all files are synced when the segment is complete.
     fn sync_directory(&self) -> io::Result<()> {
         Ok(())
     }

@@ -72,7 +72,7 @@ impl LexicalIndex {
         }
     }
 
-    /// Does one piece of work; false if there is none, or if it failed.
+    /// Does one piece of work; false if no work is left, or if it failed.
     fn step(&self, settle: bool) -> bool {
         match self.next_task(settle) {
             None => false,

@@ -193,8 +193,8 @@ impl Segment {
         weight.for_each_pruning(threshold, reader, each).expect(CHECKED);
     }
 
-    /// Calls `each` with those of some documents, in order, that have a term: their index in `documents`, and the number
-    /// of times that they have it.
+    /// Calls `each` with those of some documents, in order, that have a term: their index in `documents`, and the
+    /// number of times that they have it.
     pub(super) fn frequencies(&self, term: &Term, documents: &[u32], mut each: impl FnMut(usize, u32)) {
         let Some(mut postings) = self.postings(term, IndexRecordOption::WithFreqs) else { return };
         for (at, &document) in documents.iter().enumerate() {

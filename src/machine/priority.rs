@@ -1,8 +1,8 @@
 //! Scheduling priorities of threads, for machines with more threads than cores.
 
 /// The nice value of a thread that runs the model (nice(2)), except the one for short calls of quiet callers. The model
-/// computes for seconds, a search for a fraction of a millisecond. During an upload, searches took 6 to 7 ms at p99 with
-/// this value, and 11 ms without it.
+/// computes for seconds, a search for a fraction of a millisecond. During an upload, searches took 6 to 7 ms at p99
+/// with this value, and 11 ms without it.
 pub const MODEL: i32 = 10;
 /// The nice value of the maintenance thread, for which no call waits.
 pub const BACKGROUND: i32 = 15;

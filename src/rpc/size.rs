@@ -122,8 +122,8 @@ pub struct Hit<'a> {
 }
 
 impl Hit<'_> {
-    /// Bytes of a message whose score is not 0, with both parts of it if it has some, and that is not a candidate; other
-    /// messages have up to 11 bytes less, or 6 more.
+    /// Bytes of a message whose score is not 0, with both parts of it if it has some, and that is not a candidate;
+    /// other messages have up to 11 bytes less, or 6 more.
     pub fn bytes(&self) -> usize {
         non_empty(self.id.len())
             + SCORE

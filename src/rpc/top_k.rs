@@ -283,8 +283,8 @@ fn parse_query(engine: &Engine, n: usize, query: wire::Query, mode: Mode) -> Res
     Ok(Query { meaning, words })
 }
 
-/// The vectors of each query with its words: one vector, or for an id one for each passage. Texts are embedded together,
-/// ids are looked up.
+/// The vectors of each query with its words: one vector, or for an id one for each passage. Texts are embedded
+/// together, ids are looked up.
 async fn vectors(
     engine: &Engine,
     mut queries: Vec<Result<Query, Failure>>,

@@ -15,9 +15,9 @@ use crate::wire::{Document, Passage, Vector};
 
 type Fields<'t> = Vec<(Cow<'t, str>, Node<'t>)>;
 
-/// Parses `{"id": …, "text": …, "metadata": {…}, "vector": […], "passages": [{"start": …, "end": …, "vector": […]}, …]}`.
-/// One of text and vector is required. Fields with other names are added to the metadata, and so is a field `passages`
-/// that is not a list of such objects. A number as id keeps its digits.
+/// Parses `{"id": …, "text": …, "metadata": {…}, "vector": […], "passages": [{"start": …, "end": …, "vector": […]},
+/// …]}`. One of text and vector is required. Fields with other names are added to the metadata, and so is a field
+/// `passages` that is not a list of such objects. A number as id keeps its digits.
 pub(super) fn document(text: &str, line: u64, options: &Options) -> Result<Parsed, Bad> {
     let node = syntax::parse(text).map_err(|invalid| Bad::NotJson(invalid.to_string()))?;
     let Node::Object(mut fields) = node else { return Err(Bad::NotAnObject) };

@@ -28,7 +28,8 @@ pub(super) fn lines(input: impl BufRead) -> impl Iterator<Item = io::Result<Line
     bounded(input, MAX_RECORD_BYTES)
 }
 
-/// All of `input` as one record, with its line ends, and without a byte order mark. `None` if there is only white space.
+/// All of `input` as one record, with its line ends, and without a byte order mark. `None` if there is only white
+/// space.
 pub(super) fn whole(input: impl BufRead) -> io::Result<Option<Line>> {
     let mut bytes = Vec::new();
     // More than the limit, so that a longer input is noticed.

@@ -39,7 +39,7 @@ pub struct Facet {
     /// The most frequent values with their documents, most frequent first. Of values that are equally frequent the
     /// lower one comes first, in the order of [`Scalar`].
     pub values: Vec<(Scalar, u64)>,
-    /// The numbers among the values; `None`: there are none.
+    /// The numbers among the values; `None`: no value is a number.
     pub numbers: Option<Numbers>,
 }
 

@@ -58,8 +58,9 @@ pub struct Put {
 }
 
 impl Put {
-    /// Encodes a document for row numbers from `row` on, one for each passage. New rows in ascending order are appended,
-    /// which is fast and packs them well. The encoding happens here, in the caller's thread, and not in the writer's.
+    /// Encodes a document for row numbers from `row` on, one for each passage. New rows in ascending order are
+    /// appended, which is fast and packs them well. The encoding happens here, in the caller's thread, and not in the
+    /// writer's.
     pub fn new(collection: u32, row: u64, record: &Record<'_>) -> Self {
         let passages = record.spans.len().max(1);
         let dimensions = record.vectors.len() / passages;

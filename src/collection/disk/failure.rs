@@ -74,8 +74,8 @@ pub enum Rejected {
         /// The row.
         row: u64,
     },
-    /// A row to be removed or replaced does not exist. So a batch that builds on a failed one fails too, and batches may be
-    /// submitted before earlier ones are answered.
+    /// A row to be removed or replaced does not exist. So a batch that builds on a failed one fails too, and batches
+    /// may be submitted before earlier ones are answered.
     #[error("collection number {collection} has no row {row}")]
     NoRow {
         /// The collection's number.

@@ -6,10 +6,10 @@
 //! ```
 //!
 //! Numbers are little endian. The last line is there only for a document of several passages; its length tells their
-//! number. A document of one passage has the bytes that the first schema gave it. The unused number was a version once: writers set it to the row, and readers ignore it.
-//! The checksum covers collection and row too, so it detects a record in the wrong place. Unlike redb's page checksums,
-//! it is computed where the document is made and checked where it is used, so it also detects faults of memory and code
-//! in between.
+//! number. A document of one passage has the bytes that the first schema gave it. The unused number was a version
+//! once: writers set it to the row, and readers ignore it. The checksum covers collection and row too, so it detects a
+//! record in the wrong place. Unlike redb's page checksums, it is computed where the document is made and checked
+//! where it is used, so it also detects faults of memory and code in between.
 
 use crate::collection::passages::Span;
 
@@ -178,7 +178,8 @@ mod tests {
         #[test]
         fn one_flipped_bit_is_found(at in 0usize..1000, bit in 0u8..8) {
             let spans = &[Span { start: 0, end: 4 }, Span { start: 5, end: 9 }];
-            let mut bytes = encode(1, 2, &Record { id: "a", text: "some text", metadata: None, vectors: &[0.5; 8], spans });
+            let record = Record { id: "a", text: "some text", metadata: None, vectors: &[0.5; 8], spans };
+            let mut bytes = encode(1, 2, &record);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             let found = matches!(check(1, 2, &bytes), Err(Damage::Checksum { .. }));

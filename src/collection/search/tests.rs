@@ -200,10 +200,12 @@ proptest! {
         }
         for (queries, search, passages) in searches {
             let search = Search { passages: NonZeroUsize::new(passages).unwrap(), ..search };
-            let hits = collection.search_in_call(by_vectors(&queries), &search, &Chosen::default(), &Stop::never()).unwrap();
+            let asked = by_vectors(&queries);
+            let hits = collection.search_in_call(asked, &search, &Chosen::default(), &Stop::never()).unwrap();
             let told: Vec<(DocId, f32)> = hits.iter().map(|hit| (hit.id.clone(), hit.score)).collect();
             let expected = plain_of(&documents, &queries, &search);
-            prop_assert_eq!(told, expected.iter().map(|&(n, score)| (id(n), score)).collect::<Vec<_>>(), "{:?}", search);
+            let named: Vec<_> = expected.iter().map(|&(n, score)| (id(n), score)).collect();
+            prop_assert_eq!(told, named, "{:?}", search);
             for (hit, (n, _)) in hits.iter().zip(expected).filter(|_| queries.len() == 1) {
                 let mut scored = by_score(&documents[n].1, &queries[0]).into_iter();
                 let best = scored.next().unwrap();
