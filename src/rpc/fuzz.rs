@@ -98,7 +98,7 @@ fn top_k(mut request: wire::TopKRequest, limits: &Limits) -> Vec<Result<(), Fail
 
 fn upload(request: wire::UploadRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
     let documents = request.documents.into_iter().enumerate();
-    documents.map(|(n, document)| upload::check(limits, DIMENSIONS, n, document).map(drop)).collect()
+    documents.map(|(n, document)| upload::document::check(limits, DIMENSIONS, n, document).map(drop)).collect()
 }
 
 fn delete(request: wire::DeleteDocumentsRequest, limits: &Limits) -> Vec<Result<(), Failure>> {

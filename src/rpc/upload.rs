@@ -8,6 +8,8 @@
 //! is on disk and searches find it. The stream is read only when there is memory for the next message, so memory is
 //! bounded and a fast client waits (backpressure). No work continues after the client has left.
 
+pub(super) mod document;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -15,19 +17,18 @@ use futures::{Stream, StreamExt, future, stream};
 use tonic::Status;
 
 use super::answer::Answer;
-use super::limits::MAX_PASSAGES;
 use super::measure::MeasureError;
 use super::request::{Received, Requests, hold};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Limits, Responses, commit, compute_if_large, parse, passages, vector};
+use super::{Engine, Responses, commit, compute_if_large, parse, passages, vector};
 use crate::budget::Held;
-use crate::collection::{Collection, Content, DocId, Document, Metadata, PassageSizes, Settings, Span, Vectors};
+use crate::collection::{Collection, Document, PassageSizes, Settings, Span, Vectors};
 use crate::compute::WhenFull;
 use crate::embedder::InputType;
 use crate::inference::{Output, TextError, Truncation};
 use crate::lexical;
 use crate::wire;
-use crate::wire::metadata;
+use document::{Checked, check};
 
 /// Documents that are embedded, committed and reported together.
 const CHUNK_DOCUMENTS: usize = 64;
@@ -55,14 +56,6 @@ struct Item {
     /// Its id as sent, or the beginning of it.
     id: String,
     state: Result<Checked, Failure>,
-}
-
-/// A document whose fields are valid.
-pub(super) struct Checked {
-    id: DocId,
-    content: Content,
-    /// The client's vectors; `None` if they must be computed.
-    vectors: Option<Vectors>,
 }
 
 /// A chunk whose documents have vectors or errors.
@@ -238,63 +231,6 @@ fn cut(engine: &Engine, collection: &Arc<Collection>, part: MessageDocuments) ->
         chunks.push(chunk);
     }
     chunks
-}
-
-pub(super) fn check(
-    limits: &Limits,
-    dimensions: usize,
-    n: usize,
-    document: wire::Document,
-) -> Result<Checked, Failure> {
-    let field = |name: &str| format!("documents[{n}].{name}");
-    let id = parse::id(&field("id"), &document.id, limits)?;
-    parse::text(&field("text"), &document.text, limits)?;
-    let metadata = match &document.metadata {
-        Some(given) => Some(check_metadata(&field("metadata"), given, limits.max_metadata_bytes)?),
-        None => None,
-    };
-    let vectors = match &document.vector {
-        Some(_) if !document.passages.is_empty() => {
-            return Err(Failure::invalid(field("vector"), "is set together with passages: set only one of them"));
-        }
-        Some(given) => Some(Vectors::Whole(vector::read(&field("vector"), given, dimensions)?)),
-        None if !document.passages.is_empty() => Some(check_passages(&field("passages"), &document, dimensions)?),
-        None if document.text.is_empty() => {
-            return Err(Failure::invalid(field("text"), "is empty: set text or vector"));
-        }
-        None => None,
-    };
-    Ok(Checked { id, content: Content { text: document.text.into(), metadata }, vectors })
-}
-
-/// Checks the passages of a client.
-fn check_passages(field: &str, document: &wire::Document, dimensions: usize) -> Result<Vectors, Failure> {
-    let count = document.passages.len();
-    if count > MAX_PASSAGES {
-        return Err(Failure::invalid(field, format!("{count} items exceed the limit of {MAX_PASSAGES}")));
-    }
-    let passage = |(n, given): (usize, &wire::Passage)| {
-        let field = |name: &str| format!("{field}[{n}].{name}");
-        let vector = given.vector.as_ref().ok_or_else(|| Failure::invalid(field("vector"), "is missing"))?;
-        let only_in_hits = [("score", given.score != 0.0), ("text", !given.text.is_empty())];
-        if let Some((name, _)) = only_in_hits.into_iter().find(|(_, is_set)| *is_set) {
-            return Err(Failure::invalid(field(name), "is set, but it is only in hits: leave it out"));
-        }
-        let span = Span { start: given.start, end: given.end };
-        Ok((span, vector::read(&field("vector"), vector, dimensions)?))
-    };
-    let passages = document.passages.iter().enumerate().map(passage).collect::<Result<_, Failure>>()?;
-    Vectors::of_passages(&document.text, passages).map_err(|error| Failure::invalid(field, error.to_string()))
-}
-
-fn check_metadata(field: &str, given: &prost_types::Struct, limit: usize) -> Result<Metadata, Failure> {
-    let metadata = metadata::to_json(given).map_err(|error| Failure::invalid(field, error.to_string()))?;
-    let metadata = Metadata::new(&metadata);
-    let bytes = metadata.as_json().len();
-    if bytes > limit {
-        return Err(Failure::invalid(field, format!("{bytes} bytes as JSON exceed the limit of {limit}")));
-    }
-    Ok(metadata)
 }
 
 /// Computes the vectors of the documents that have none.
