@@ -1,8 +1,9 @@
 //! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
 //! The index answers "the nearest `n` among these positions"; `words` adds searches by words, and by both; `rounds`
-//! keeps one hit for each document and few for each group. This module adds ids (which decide between equal scores), groups, and diverse hits. A hit is a document: of several passages
-//! the nearest one decides, and if some of a document were found, all of them are compared.
+//! keeps one hit for each document and few for each group. This module adds ids (which decide between equal scores),
+//! groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if some of a
+//! document were found, all of them are compared.
 //!
 //! The index is searched without a lock, so commits do not wait for a search. A short lock then names the hits. If
 //! a document among the hits or the candidates has left its position meanwhile, the search is repeated. After
