@@ -185,6 +185,7 @@ impl Reader<'_> {
                 },
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
+                observers: server::CallObservers::default(),
             },
             allow_precision_mix: self.get("allow_precision_mix", truth),
             memory,

@@ -14,7 +14,7 @@ use futures::future::poll_fn;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{CONTENT_TYPE, HeaderMap};
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Request, Response, StatusCode, request};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
@@ -22,11 +22,13 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::admission::CallPermit;
+use super::methods::Method;
+use super::observed::Observed;
 use super::peer::{Peer, Served};
 use super::progress::Progress;
 use super::request::{Expected, MIN_PROGRESS, Messages};
+use super::timeout;
 use super::unpack::Encoding;
-use super::{methods, timeout};
 use crate::compute;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
@@ -42,7 +44,6 @@ pub async fn answer(
     mut respond: SendResponse<Bytes>,
 ) {
     let _active = peer.begin_call();
-    let began = std::time::Instant::now();
     let (head, body) = request.into_parts();
     if let Some(status) = unsupported(&head) {
         let mut response = Response::new(());
@@ -51,10 +52,18 @@ pub async fn answer(
         let _ = respond.send_response(response, true);
         return;
     }
-    let admitted = match admit(&served, &peer, &head, body, &mut respond).await {
+    // Reports the call at the end of this function.
+    let mut observed = Observed::begin(&served.observers, Method::of(head.uri.path()), &peer);
+    let admitted = match admit(&served, &observed, &head, body, &mut respond).await {
         Ok(admitted) => admitted,
         Err(Ended::Gone) => return,
-        Err(Ended::Failed(failure)) => return refuse(&mut respond, failure),
+        Err(Ended::Failed(failure)) => {
+            let (head, ()) = Status::from(failure).into_http::<()>().into_parts();
+            observed.told(&head.headers);
+            // An error means that the client has left.
+            let _ = respond.send_response(Response::from_parts(head, ()), true);
+            return;
+        }
     };
     // The permit is held until the end of this function.
     let AdmittedCall { _permit, timeout, mut limit, messages } = admitted;
@@ -62,7 +71,7 @@ pub async fn answer(
     request.extensions_mut().insert(compute::Caller::of_connection(peer.id));
     if let Some(timeout) = timeout {
         // Work that cannot be done by the deadline is refused.
-        request.extensions_mut().insert(compute::Deadline::at(began + timeout));
+        request.extensions_mut().insert(compute::Deadline::at(observed.began() + timeout));
     }
     let mut routes = served.routes.clone();
     let response = tokio::select! {
@@ -76,9 +85,13 @@ pub async fn answer(
     };
     let (head, body) = response.into_parts();
     let ends_here = body.is_end_stream();
+    if ends_here {
+        observed.told(&head.headers);
+    }
     let Ok(send) = respond.send_response(Response::from_parts(head, ()), ends_here) else { return };
     if !ends_here {
-        Answer { send, limit, stall: served.options.client_timeouts.stall }.send(body).await;
+        let stall = served.options.client_timeouts.stall;
+        Answer { send, limit, stall, observed: &mut observed }.send(body).await;
     }
 }
 
@@ -93,19 +106,19 @@ struct AdmittedCall {
 /// Admits a call: a stream when it begins, a unary call when its one message has arrived.
 async fn admit(
     served: &Served,
-    peer: &Peer,
+    observed: &Observed<'_>,
     head: &request::Parts,
     body: RecvStream,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<AdmittedCall, Ended> {
-    let path = head.uri.path();
+    let (path, method, peer) = (head.uri.path(), observed.record.method, &observed.record.peer);
     let timeout = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         // This applies even if the answer is known at once.
         return Err(Ended::Failed(Failure::DeadlineExceeded));
     }
-    let stream = methods::is_client_stream(path);
+    let stream = method.is_client_stream();
     let first = if stream { served.limiters.admit(path, peer.id) } else { served.limiters.admit_arriving(peer.id) };
     let first = first.map_err(Ended::Failed)?;
     let mut limit = TimeLimit::new(timeout, Arc::clone(&first.progress));
@@ -117,6 +130,7 @@ async fn admit(
         memory: served.memory.clone(),
         of_connection: peer.memory.clone(),
         progress: Arc::clone(&first.progress),
+        traffic: observed.received(),
     };
     let mut messages = Messages::new(body, expected);
     if stream {
@@ -135,7 +149,7 @@ async fn admit(
 
 /// The HTTP status of a request that is not a gRPC request; `None` for gRPC.
 fn unsupported(head: &request::Parts) -> Option<StatusCode> {
-    if head.method != Method::POST {
+    if head.method != http::Method::POST {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
     }
     let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -148,12 +162,6 @@ fn unsupported(head: &request::Parts) -> Option<StatusCode> {
 /// The compression of the messages. The service refuses an unknown encoding.
 fn encoding(headers: &HeaderMap) -> Option<Encoding> {
     Encoding::from_name(headers.get("grpc-encoding")?.to_str().ok()?)
-}
-
-fn refuse(respond: &mut SendResponse<Bytes>, failure: Failure) {
-    let (head, ()) = Status::from(failure).into_http::<()>().into_parts();
-    // An error means that the client has left.
-    let _ = respond.send_response(Response::from_parts(head, ()), true);
 }
 
 /// Resolves when the client resets the stream, or its connection is gone.
@@ -189,10 +197,11 @@ impl TimeLimit {
 }
 
 /// An answer whose head has been sent.
-struct Answer {
+struct Answer<'a, 'b> {
     send: SendStream<Bytes>,
     limit: TimeLimit,
     stall: Duration,
+    observed: &'a mut Observed<'b>,
 }
 
 /// The reason why a call ends early.
@@ -203,7 +212,7 @@ enum Ended {
     Failed(Failure),
 }
 
-impl Answer {
+impl Answer<'_, '_> {
     async fn send(mut self, body: Body) {
         match self.send_all(body).await {
             Ok(()) => {}
@@ -212,6 +221,7 @@ impl Answer {
                 let mut trailers = HeaderMap::new();
                 // Trailers need no window, so a client that takes no data still gets them.
                 let written = Status::from(failure).add_header(&mut trailers).is_ok();
+                self.observed.told(&trailers);
                 if !written || self.send.send_trailers(trailers).is_err() {
                     self.send.send_reset(Reason::CANCEL);
                 }
@@ -237,6 +247,7 @@ impl Answer {
                 Ok(data) => self.send_data(data).await?,
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
+                        self.observed.told(&trailers);
                         return self.send.send_trailers(trailers).map_err(|_| Ended::Gone);
                     }
                 }
@@ -258,6 +269,7 @@ impl Answer {
                 capacity => capacity,
             };
             let piece = data.split_to(capacity.min(data.len()));
+            self.observed.sent(&piece);
             sent += piece.len();
             self.limit.progress.moved();
             if sent >= MIN_PROGRESS {
@@ -270,7 +282,7 @@ impl Answer {
 
     /// Waits until the client takes more data, or until `stalled`.
     async fn capacity(&mut self, stalled: Instant) -> Result<usize, Ended> {
-        let Self { send, limit, stall } = self;
+        let Self { send, limit, stall, .. } = self;
         tokio::select! {
             capacity = poll_fn(|cx| send.poll_capacity(cx)) => match capacity {
                 Some(Ok(capacity)) => Ok(capacity),
@@ -288,7 +300,7 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn of(method: Method, content_type: &str) -> Option<StatusCode> {
+    fn of(method: http::Method, content_type: &str) -> Option<StatusCode> {
         let request = Request::builder().method(method).header(CONTENT_TYPE, content_type).body(()).unwrap();
         unsupported(&request.into_parts().0)
     }
@@ -296,11 +308,11 @@ mod tests {
     #[test]
     fn other_methods_and_content_types_get_an_http_status() {
         for grpc in ["application/grpc", "application/grpc+proto", "Application/gRPC; charset=utf-8"] {
-            assert_eq!(of(Method::POST, grpc), None, "{grpc}");
+            assert_eq!(of(http::Method::POST, grpc), None, "{grpc}");
         }
         for other in ["application/json", "application/grpc-web", "application/grpc+json", "text/plain", ""] {
-            assert_eq!(of(Method::POST, other), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{other}");
+            assert_eq!(of(http::Method::POST, other), Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "{other}");
         }
-        assert_eq!(of(Method::GET, "application/grpc"), Some(StatusCode::METHOD_NOT_ALLOWED));
+        assert_eq!(of(http::Method::GET, "application/grpc"), Some(StatusCode::METHOD_NOT_ALLOWED));
     }
 }

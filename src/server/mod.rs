@@ -9,6 +9,7 @@ mod call;
 mod connection;
 mod frames;
 mod methods;
+mod observed;
 mod open_files;
 mod peer;
 mod progress;
@@ -29,8 +30,10 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use accept::Limits as ConnectionLimits;
+pub use methods::Method;
+pub use observed::{CallObserver, CallObservers, CallRecord};
 pub use open_files::default_connections;
-pub use peer::Options as ConnectionOptions;
+pub use peer::{Options as ConnectionOptions, Peer};
 pub use request::ClientTimeouts;
 
 use crate::budget::ByteBudget;
@@ -68,6 +71,8 @@ pub struct Options {
     pub message_budget: ByteBudget,
     /// Time for calls to finish after a stop; then they are cut off.
     pub drain_timeout: Duration,
+    /// Those who observe calls.
+    pub observers: CallObservers,
 }
 
 /// The reason why a server did not run, or stopped.
@@ -113,6 +118,7 @@ where
         limiters: CallLimiters::new(options.max_calls),
         memory: Memory::new(&options.message_budget, max_message_bytes),
         options: options.connection,
+        observers: options.observers,
     });
 
     // Every connection has a receiver. The sender learns when the last receiver is dropped.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tonic::service::Routes;
 
 use super::methods::CallLimiters;
+use super::observed::CallObservers;
 use super::request::{ClientTimeouts, Memory};
 use crate::budget::ByteBudget;
 
@@ -37,6 +38,8 @@ pub struct Served {
     pub memory: Memory,
     /// The settings.
     pub options: Options,
+    /// The observers of calls.
+    pub observers: CallObservers,
 }
 
 /// The other end of a connection.

@@ -21,6 +21,7 @@ mod unpacking;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -31,7 +32,9 @@ use tonic::Status;
 
 pub use client_timeouts::{ClientTimeouts, MIN_PROGRESS};
 pub use memory::Memory;
+pub use message::Heads;
 
+use super::observed::Traffic;
 use super::progress::Progress;
 use super::unpack::Encoding;
 use crate::budget::ByteBudget;
@@ -59,6 +62,8 @@ pub struct Expected {
     pub of_connection: ByteBudget,
     /// The progress of the call.
     pub progress: Arc<Progress>,
+    /// Counts what arrives.
+    pub traffic: Arc<Traffic>,
 }
 
 /// The messages of a request, passed on as they become complete.
@@ -70,6 +75,7 @@ pub struct Messages {
     max_message_bytes: usize,
     account: Account,
     client_timer: ClientTimer,
+    traffic: Arc<Traffic>,
     reading: Reading,
     /// Bytes that were read from the body and not yet parsed.
     chunk: Bytes,
@@ -113,8 +119,8 @@ impl From<Broken> for Status {
 impl Messages {
     /// The messages of `body`.
     pub fn new(body: RecvStream, expected: Expected) -> Self {
-        let Expected { stream, encoding, max_message_bytes, client_timeouts, memory, of_connection, progress } =
-            expected;
+        let Expected { client_timeouts, memory, of_connection, progress, .. } = expected;
+        let Expected { stream, encoding, max_message_bytes, traffic, .. } = expected;
         Self {
             body,
             stream,
@@ -122,6 +128,7 @@ impl Messages {
             max_message_bytes,
             account: Account::new(memory, of_connection),
             client_timer: ClientTimer::new(client_timeouts, progress),
+            traffic,
             reading: Reading::Head(Head::default()),
             chunk: Bytes::new(),
             unpacking: None,
@@ -174,6 +181,7 @@ impl Messages {
                 // From now on the budget counts these bytes, and the HTTP/2 window no longer does.
                 let _ = self.body.flow_control().release_capacity(chunk.len());
                 self.client_timer.arrived(chunk.len());
+                self.traffic.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                 self.chunk = chunk;
                 Poll::Ready(Ok(true))
             }
@@ -210,7 +218,7 @@ impl Messages {
             // The usual case: a small message that arrived in one piece, with its head.
             self.complete.push_back(self.chunk.split_to(message));
             self.reading = Reading::Head(Head::default());
-            self.n_messages += 1;
+            self.count_message();
             return Ok(());
         }
         let _ = self.chunk.split_to(n);
@@ -252,8 +260,13 @@ impl Messages {
         let length = pieces.iter().map(Bytes::len).sum();
         self.complete.push_back(Head::of(length));
         self.complete.extend(pieces);
-        self.n_messages += 1;
+        self.count_message();
         self.account.settle(length);
+    }
+
+    fn count_message(&mut self) {
+        self.n_messages += 1;
+        self.traffic.messages.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_between_messages(&self) -> bool {

@@ -69,6 +69,35 @@ impl Head {
     }
 }
 
+/// Finds the heads of messages in their bytes, however these are cut into parts.
+#[derive(Default)]
+pub struct Heads {
+    head: Head,
+    /// Bytes until the next head.
+    skip: usize,
+}
+
+impl Heads {
+    /// The number of heads that end in `part`, which comes after the parts before.
+    pub fn count(&mut self, mut part: &[u8]) -> u64 {
+        let mut heads = 0;
+        loop {
+            let skipped = self.skip.min(part.len());
+            self.skip -= skipped;
+            part = &part[skipped..];
+            if part.is_empty() {
+                return heads;
+            }
+            part = &part[self.head.copy_from(part)..];
+            if self.head.is_complete() {
+                let [_, length @ ..] = std::mem::take(&mut self.head).bytes;
+                self.skip = u32::from_be_bytes(length) as usize;
+                heads += 1;
+            }
+        }
+    }
+}
+
 /// The bytes of a payload that have arrived.
 pub struct Payload {
     /// True if it is compressed.
