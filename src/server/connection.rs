@@ -21,7 +21,8 @@ use tokio::time::{Instant, Sleep};
 use super::accept::ConnectionPermit;
 use super::call;
 use super::frames::{Counted, Seen};
-use super::peer::{Peer, Served};
+use super::peer::Peer;
+use super::served::Served;
 
 /// HTTP/2 flow-control windows. 256 KiB keep a stream of documents flowing over a network with a few milliseconds of
 /// latency. 1 MiB is the most memory that a connection costs while none of it is read.

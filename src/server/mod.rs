@@ -14,6 +14,7 @@ mod open_files;
 mod peer;
 mod progress;
 mod request;
+mod served;
 mod timeout;
 mod unpack;
 
@@ -40,8 +41,8 @@ use crate::budget::ByteBudget;
 use crate::rpc::{Api, Engine, Service};
 use crate::wire;
 use methods::CallLimiters;
-use peer::Served;
 use request::Memory;
+use served::Served;
 
 /// The service name of health checks, in addition to the empty one.
 const SERVICE: &str = "cognate.v1.Cognate";

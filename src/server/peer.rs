@@ -1,15 +1,12 @@
-//! The two ends of a connection, as its calls see them: the state that all connections share, and the client.
+//! The client of a connection, as its calls see it, and the settings of connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::service::Routes;
 
-use super::methods::CallLimiters;
-use super::observed::CallObservers;
-use super::request::{ClientTimeouts, Memory};
+use super::request::ClientTimeouts;
 use crate::budget::ByteBudget;
 
 /// The settings of connections and their calls.
@@ -25,21 +22,6 @@ pub struct Options {
     /// Time that a connection may have no call. Higher: clients that call rarely reconnect less often, and unused
     /// connections stay longer.
     pub connection_idle_timeout: Duration,
-}
-
-/// The state that all connections share.
-#[derive(Debug)]
-pub struct Served {
-    /// The services.
-    pub routes: Routes,
-    /// The limits of concurrent calls.
-    pub limiters: CallLimiters,
-    /// The memory of requests.
-    pub memory: Memory,
-    /// The settings.
-    pub options: Options,
-    /// The observers of calls.
-    pub observers: CallObservers,
 }
 
 /// The other end of a connection.

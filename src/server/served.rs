@@ -1,0 +1,23 @@
+//! The server's end of all connections: the state that their calls share.
+
+use tonic::service::Routes;
+
+use super::methods::CallLimiters;
+use super::observed::CallObservers;
+use super::peer::Options;
+use super::request::Memory;
+
+/// The state that all connections share.
+#[derive(Debug)]
+pub struct Served {
+    /// The services.
+    pub routes: Routes,
+    /// The limits of concurrent calls.
+    pub limiters: CallLimiters,
+    /// The memory of requests.
+    pub memory: Memory,
+    /// The settings.
+    pub options: Options,
+    /// The observers of calls.
+    pub observers: CallObservers,
+}
