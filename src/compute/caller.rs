@@ -7,10 +7,18 @@ use super::deadline::WhenFull;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Caller(u64);
 
+/// The bit that tells the streams of a caller from its other calls.
+const STREAMS: u64 = 1 << 62;
+
 impl Caller {
     /// The caller of a connection.
     pub fn of_connection(id: u64) -> Self {
         Self(id.wrapping_add(1)) // 0 is the default
+    }
+
+    /// The caller that the streams of this one count as. A bulk load does not delay the small calls of its own client.
+    pub fn of_streams(self) -> Self {
+        Self(self.0 ^ STREAMS)
     }
 }
 

@@ -2,28 +2,32 @@
 //! clock.
 //!
 //! There are three lanes by the size of calls. A small call overtakes larger ones, because it delays them little.
-//! Before them is the express lane, for short calls of callers that ask for little while others ask for much
-//! ([`Shares`]). A worker may serve the express lane alone, while all others are busy. Calls keep their order inside a
-//! lane. A batch is the oldest text of a lane with the texts nearest to it in length, up to a budget of tokens. Larger
-//! calls with a deadline are an exception: their texts are taken call by call, so that few calls are half done at
-//! their deadline.
+//! Before them is the express lane, for short calls of quiet callers: those that ask for less than their share
+//! ([`Shares`]). A worker may serve the express lane alone, while all others are busy.
 //!
-//! Every text gets its turn. The oldest text of a lane always leads the batch, so a text waits for at most one batch
+//! Inside a lane callers share the batches evenly. Each text has a turn on the clock of the lane, and the texts of a
+//! caller that asks for much have later turns. Equal callers are served in the order of arrival. A batch is the text
+//! with the first turn and the texts nearest to it in length, up to a budget of tokens. The texts of a unary call have
+//! one turn, and those of a stream one each. Larger calls with a deadline are taken call by call, so that few calls are
+//! half done at their deadline.
+//!
+//! Every text gets its turn. The first text of a lane always leads the batch, so a text waits for at most one batch
 //! for each text before it, whatever their lengths. A lane that has work is passed over at most [`MOST_PASSED_OVER`]
 //! times, and once more for each other lane that is due too. Bulk also has a turn by time ([`BULK_PATIENCE`]).
 //!
-//! The cost of a batch is bounded by [`WINDOW`], whatever the length of the queue: entries are read from the front
-//! only. An entry whose callers have left is dropped when it is read. All of them are dropped when they may be half of
-//! a lane. Their tokens went back to the token budget when the callers left (see [`Flight`]).
+//! The cost of a batch is bounded by [`WINDOW`] and by the number of accounts, whatever the length of the queue:
+//! entries are read from the front only. An entry whose callers have left is dropped when it is read. All of them are
+//! dropped when they may be half of a lane. Their tokens went back to the token budget when the callers left (see
+//! [`Flight`]).
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::flight::{Flight, Job, Stage};
 use super::lane::{LANES, Lane};
-use super::shares::Shares;
-use crate::compute::Caller;
+use super::shares::{Limits, Shares, Turn};
+use crate::compute::{Caller, Deadline, Terms, WhenFull};
 
 /// The number of batches of other lanes after which a lane that has work goes next. Small calls are answered first, and
 /// a bulk load still keeps a quarter of the machine.
@@ -45,12 +49,38 @@ const LEAST_BATCH_TOKENS: usize = 128;
 /// The least entries of a lane that is swept. Fewer take a few tens of kilobytes at most.
 const LEAST_SWEEP: usize = 1024;
 
+/// The tokens by which a caller may be ahead in a lane and still has its turn in the order of arrival, as a part of a
+/// batch. Equal callers differ by the lengths of their texts.
+const ALLOWED_LEAD: f64 = 1.0 / 16.0;
+
+/// The most tokens by which a caller counts as behind its share, as a part of a batch. It is quiet from half of them on.
+/// In simulations, equal callers of texts of different lengths are quiet by turns at a quarter of a batch, and overtake
+/// each other. At a whole batch, a caller of four texts a second is found too late beside a flood of calls of 16 texts.
+const MOST_LAG: f64 = 1.0 / 2.0;
+
+/// The price of a token of a quiet call. A caller that asks for all of its share does not stay quiet.
+const QUIET_PRICE: f64 = 1.25;
+
 /// The texts of a call, as they enter a lane.
 pub struct CallTexts<I> {
+    /// The caller, whose share of the lane the texts use, and the deadline. With a deadline, texts are wasted work
+    /// unless all of them are done in time.
+    pub terms: Terms,
+    /// The tokens that the caller asked for ([`BatchQueue::ask`]).
+    pub asked: usize,
     /// The texts, in order.
     pub flights: I,
-    /// The call has a deadline: its texts are wasted work unless all of them are done in time.
-    pub has_deadline: bool,
+}
+
+/// The standing of a call that was asked for, among the calls that wait.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Standing {
+    /// The tokens that were asked for.
+    pub asked: usize,
+    /// The caller asks for less than its share.
+    pub is_quiet: bool,
+    /// The most tokens of its lane that go to the model before it, by estimate; known for calls with a deadline.
+    pub before: Option<usize>,
 }
 
 /// Texts that go through the model together.
@@ -76,15 +106,16 @@ fn express_tokens(batch_tokens: usize) -> usize {
 /// The texts that wait for the model, by lane.
 pub struct BatchQueue {
     lanes: [LaneQueue; LANES],
+    /// The shares of all lanes together.
+    shares: Shares,
     batch_tokens: usize,
     workers: usize,
     /// The batches of other lanes since the last one of each lane that has work.
     passed_over: [usize; LANES],
     /// The time of the last bulk batch.
     bulk_served: Option<Instant>,
-    /// The number of calls so far.
-    calls: u64,
-    shares: Shares,
+    /// The number of texts so far.
+    texts: u64,
     /// Tokens that the worker of the express lane may take until another worker takes a batch.
     express_tokens: usize,
 }
@@ -94,20 +125,28 @@ impl BatchQueue {
     /// that share the waiting texts.
     pub fn new(batch_tokens: usize, workers: usize) -> Self {
         Self {
-            lanes: Default::default(),
+            lanes: std::array::from_fn(|_| LaneQueue::new()),
+            shares: Shares::new(Limits { lag: batch_tokens as f64 * MOST_LAG, lead: batch_tokens as f64 }),
             batch_tokens,
             workers: workers.max(1),
             passed_over: [0; LANES],
             bulk_served: None,
-            calls: 0,
-            shares: Shares::new(batch_tokens),
+            texts: 0,
             express_tokens: express_tokens(batch_tokens),
         }
     }
 
-    /// Records that a caller asks for `tokens`. Tells if it asks for little while others ask for much.
-    pub fn ask(&mut self, caller: Caller, tokens: usize) -> bool {
-        self.shares.ask(caller, tokens)
+    /// Records that a caller asks for `tokens`, also if the call is refused afterwards: a caller that is refused a
+    /// hundred times asks for more than its share.
+    pub fn ask(&mut self, terms: Terms, tokens: usize) -> Standing {
+        let (caller, is_stream) = account(terms);
+        let (lead, of_call) = (self.shares.lead(caller), tokens as f64);
+        let is_quiet = lead <= self.batch_tokens as f64 * MOST_LAG / -2.0 && lead + of_call <= 0.0;
+        self.shares.charge(caller, if is_quiet { of_call * QUIET_PRICE } else { of_call });
+        let lane = if is_stream { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens, is_quiet) };
+        let running = self.workers * self.batch_tokens;
+        let before = has_deadline(terms).then(|| self.lanes[lane as usize].shares.before(caller, tokens) + running);
+        Standing { asked: tokens, is_quiet, before }
     }
 
     /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane enters this one too, and goes
@@ -116,40 +155,65 @@ impl BatchQueue {
     where
         I: IntoIterator<Item = &'a Arc<Flight>>,
     {
-        self.calls += 1;
-        let number = (call.has_deadline && !matches!(lane, Lane::Express | Lane::Short)).then_some(self.calls);
-        for flight in call.flights.into_iter().filter(|flight| flight.advance(lane.into())) {
+        let CallTexts { terms, asked, flights } = call;
+        let flights: Vec<_> = flights.into_iter().collect();
+        let total: usize = flights.iter().map(|flight| flight.tokens.ids.len()).sum();
+        let (caller, is_stream) = account(terms);
+        self.shares.charge(caller, total as f64 - asked as f64); // what was asked for is an estimate
+        let part_ahead = self.shares.part_ahead(caller, total as f64);
+
+        let allowed = self.batch_tokens as f64 * ALLOWED_LEAD;
+        let queue = &mut self.lanes[lane as usize];
+        let of_call = (queue.shares.turn(caller, allowed), self.texts);
+        let is_whole = has_deadline(terms) && !matches!(lane, Lane::Express | Lane::Short);
+        for flight in flights.into_iter().filter(|flight| flight.advance(lane.into())) {
             let tokens = flight.tokens.ids.len();
-            self.lanes[lane as usize].push(Entry {
+            let turn = if is_stream { queue.shares.turn(caller, allowed) } else { of_call.0 };
+            let entry = Entry {
                 flight: Arc::downgrade(flight),
-                call: number,
+                call: is_whole.then_some(of_call),
                 tokens,
+                ahead: part_ahead * tokens as f64,
                 arrived: now,
-            });
+            };
+            queue.shares.charge(caller, tokens as f64);
+            queue.push((turn, self.texts), entry);
+            self.texts += 1;
+        }
+        self.settle(lane);
+    }
+
+    /// Moves the clocks for the tokens that wait no longer in a lane.
+    fn settle(&mut self, lane: Lane) {
+        let queue = &mut self.lanes[lane as usize];
+        let Gone { tokens, ahead } = std::mem::take(&mut queue.gone);
+        if tokens > 0 {
+            queue.shares.advance(tokens as f64);
+            self.shares.advance(ahead);
         }
     }
 
     /// Takes the next batch; `None` if nothing waits.
     pub fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         loop {
-            let lane = self.next_lane(now);
-            self.shares.waiting(lane.is_some(), now);
-            let lane = lane?;
+            let Some(lane) = self.next_lane(now) else {
+                self.shares.advance(self.batch_tokens as f64); // the model could have computed them
+                return None;
+            };
             let queue = &mut self.lanes[lane as usize];
             // The waiting tokens are shared between the workers, so that no worker is idle while another has a long
             // batch.
             let budget = queue.tokens.div_ceil(self.workers).max(LEAST_BATCH_TOKENS).min(self.batch_tokens);
             let jobs = queue.take_batch(budget);
+            self.settle(lane);
             if jobs.is_empty() {
                 continue; // all callers left just now, and their entries are gone
             }
             if lane == Lane::Bulk {
                 self.bulk_served = Some(now);
             }
-            let batch = Batch { lane, jobs };
-            self.shares.served(batch.tokens());
             self.express_tokens = express_tokens(self.batch_tokens);
-            return Some(batch);
+            return Some(Batch { lane, jobs });
         }
     }
 
@@ -160,20 +224,23 @@ impl BatchQueue {
             return None;
         }
         let jobs = self.lanes[Lane::Express as usize].take_batch(self.express_tokens);
+        self.settle(Lane::Express);
         let batch = Batch { lane: Lane::Express, jobs };
-        self.shares.served(batch.tokens());
         self.express_tokens = self.express_tokens.saturating_sub(batch.tokens());
         (!batch.jobs.is_empty()).then_some(batch)
     }
 
     /// True if the worker of the express lane has work.
     pub fn has_express(&mut self) -> bool {
-        self.express_tokens > 0 && self.lanes[Lane::Express as usize].oldest().is_some()
+        let has_work = self.express_tokens > 0 && self.lanes[Lane::Express as usize].oldest().is_some();
+        self.settle(Lane::Express);
+        has_work
     }
 
     /// Returns the lane to serve next. Counts the batch for the other lanes that have work: it passes them over.
     fn next_lane(&mut self, now: Instant) -> Option<Lane> {
         let oldest = self.lanes.each_mut().map(LaneQueue::oldest);
+        Lane::ALL.into_iter().for_each(|lane| self.settle(lane));
         let has_work = |lane: &Lane| oldest[*lane as usize].is_some();
         let first = Lane::ALL.into_iter().find(has_work)?;
         let bulk_patience_ends = oldest[Lane::Bulk as usize].is_some_and(|arrived| {
@@ -192,10 +259,22 @@ impl BatchQueue {
     }
 }
 
-/// The entries of one lane, oldest first.
-#[derive(Default)]
+/// The account of a call, and whether it is a stream.
+fn account(terms: Terms) -> (Caller, bool) {
+    let is_stream = terms.when_full == WhenFull::Wait;
+    (if is_stream { terms.caller.of_streams() } else { terms.caller }, is_stream)
+}
+
+fn has_deadline(terms: Terms) -> bool {
+    matches!(terms.when_full, WhenFull::Refuse(deadline) if deadline != Deadline::NONE)
+}
+
+/// The entries of one lane, by turn. Those of one turn have the order of arrival.
 struct LaneQueue {
-    entries: VecDeque<Entry>,
+    entries: BTreeMap<(Turn, u64), Entry>,
+    shares: Shares,
+    /// Tokens that left the lane since its clock was moved.
+    gone: Gone,
     /// Tokens of all entries. An entry whose callers left, or whose text went with another lane, counts until it is
     /// read. So a batch may be larger than an even share, and never larger than `batch_tokens` allows.
     tokens: usize,
@@ -205,12 +284,21 @@ struct LaneQueue {
     sweep_at: usize,
 }
 
+#[derive(Default)]
+struct Gone {
+    tokens: usize,
+    /// Those of them by which a caller was ahead of its share.
+    ahead: f64,
+}
+
 struct Entry {
     flight: Weak<Flight>,
-    /// The number of the call, if that call is finished before the next one begins.
-    call: Option<u64>,
+    /// The turn and the number of the call, if that call is finished before the next one begins.
+    call: Option<(Turn, u64)>,
     /// Tokens of the text. The entry has them too, because the flight may be gone.
     tokens: usize,
+    /// Those of them by which the caller was ahead of its share.
+    ahead: f64,
     arrived: Instant,
 }
 
@@ -222,30 +310,48 @@ impl Entry {
 }
 
 impl LaneQueue {
-    fn push(&mut self, entry: Entry) {
+    fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            shares: Shares::new(Limits { lag: 0.0, lead: f64::INFINITY }),
+            tokens: 0,
+            gone: Gone::default(),
+            sweep_at: 0,
+        }
+    }
+
+    fn push(&mut self, turn: (Turn, u64), entry: Entry) {
         if self.entries.len() >= self.sweep_at.max(LEAST_SWEEP) {
-            self.entries.retain(|entry| entry.waiting().is_some());
-            self.tokens = self.entries.iter().map(|entry| entry.tokens).sum();
+            let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.waiting().is_none()).collect();
+            gone.iter().for_each(|(_, entry)| self.leaves(entry));
             self.sweep_at = 2 * self.entries.len();
         }
         self.tokens += entry.tokens;
-        self.entries.push_back(entry);
+        self.entries.insert(turn, entry);
     }
 
-    fn pop(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
+    fn pop(&mut self) -> Option<((Turn, u64), Entry)> {
+        let (turn, entry) = self.entries.pop_first()?;
+        self.leaves(&entry);
+        Some((turn, entry))
+    }
+
+    fn leaves(&mut self, entry: &Entry) {
         self.tokens -= entry.tokens;
-        Some(entry)
+        self.gone.tokens += entry.tokens;
+        self.gone.ahead += entry.ahead;
     }
 
-    fn put_back(&mut self, entry: Entry) {
+    fn put_back(&mut self, turn: (Turn, u64), entry: Entry) {
         self.tokens += entry.tokens;
-        self.entries.push_front(entry);
+        self.gone.tokens -= entry.tokens;
+        self.gone.ahead -= entry.ahead;
+        self.entries.insert(turn, entry);
     }
 
-    /// Returns the arrival of the oldest text that a caller waits for.
+    /// Returns the arrival of the first text that a caller waits for.
     fn oldest(&mut self) -> Option<Instant> {
-        while let Some(entry) = self.entries.front() {
+        while let Some((_, entry)) = self.entries.first_key_value() {
             if entry.waiting().is_some() {
                 return Some(entry.arrived);
             }
@@ -254,30 +360,29 @@ impl LaneQueue {
         None
     }
 
-    /// Takes the oldest text and those nearest to it in length, while the padded batch (its longest length times its
-    /// size) fits `budget`. Calls that are finished one after another are taken call by call. The oldest text goes even
+    /// Takes the first text and those nearest to it in length, while the padded batch (its longest length times its
+    /// size) fits `budget`. Calls that are finished one after another are taken call by call. The first text goes even
     /// if it alone exceeds the budget.
     fn take_batch(&mut self, budget: usize) -> Vec<Job> {
-        let mut window: Vec<(Entry, Arc<Flight>)> = Vec::new();
+        let mut window: Vec<((Turn, u64), Entry, Arc<Flight>)> = Vec::new();
         while window.len() < WINDOW
-            && let Some(entry) = self.pop()
+            && let Some((turn, entry)) = self.pop()
         {
             if let Some(flight) = entry.waiting() {
-                window.push((entry, flight));
+                window.push((turn, entry, flight));
             }
         }
-        let candidates: Vec<_> = window.iter().map(|(entry, _)| (entry.call, entry.tokens)).collect();
+        let candidates: Vec<_> = window.iter().map(|(_, entry, _)| (entry.call, entry.tokens)).collect();
         let chosen = choose_batch(&candidates, budget);
         let mut batch = Vec::new();
-        for ((entry, flight), chosen) in window.into_iter().zip(chosen).rev() {
+        for ((turn, entry, flight), chosen) in window.into_iter().zip(chosen) {
             if chosen {
                 flight.advance(Stage::Taken);
                 batch.push(Job::new(flight));
             } else {
-                self.put_back(entry);
+                self.put_back(turn, entry);
             }
         }
-        batch.reverse();
         batch
     }
 }
@@ -285,14 +390,14 @@ impl LaneQueue {
 /// Marks the members of a batch among `candidates` (calls and tokens): the first, and those nearest to it in length
 /// that fit with it. If the call of the first is to be finished first, its texts come before those of the next call,
 /// and so on.
-fn choose_batch(candidates: &[(Option<u64>, usize)], budget: usize) -> Vec<bool> {
+fn choose_batch(candidates: &[(Option<(Turn, u64)>, usize)], budget: usize) -> Vec<bool> {
     let mut chosen = vec![false; candidates.len()];
     let Some(&(first_call, first_tokens)) = candidates.first() else { return chosen };
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     order.sort_by_key(|&at| {
         let (call, tokens) = candidates[at];
-        let turn = first_call.map(|_| call.unwrap_or(u64::MAX));
-        (turn, tokens.abs_diff(first_tokens)) // stable: the oldest stays first
+        // Texts of calls that need not be finished come last. The sort is stable: the first text stays first.
+        (first_call.map(|_| (call.is_none(), call)), tokens.abs_diff(first_tokens))
     });
     let mut longest = 0;
     for (size, at) in order.into_iter().enumerate() {

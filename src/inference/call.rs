@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Shared;
-use super::batch_queue::CallTexts;
+use super::batch_queue::{CallTexts, Standing};
 use super::key::{Distinct, Key};
 use super::lane::Lane;
+use super::pace::Position;
 use super::passages::{self, Cut, Sizes};
 use super::single_flight::Lookup;
 use super::text::{Before, ModelFailed, Output, TextError, Truncation};
@@ -38,8 +39,7 @@ const TOKENISING_TIME_PER_BYTE: Duration = Duration::from_nanos(300);
 /// The treatment of a call, beside its size.
 #[derive(Clone, Copy)]
 struct Class {
-    /// The caller asks for little while others ask for much.
-    is_quiet: bool,
+    standing: Standing,
     when_full: WhenFull,
 }
 
@@ -57,7 +57,9 @@ impl Shared {
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
         let unknown: Vec<String> = unknown.collect();
         let is_cached = found.iter().all(|found| matches!(found, Some(Lookup::Cached(_))));
-        let class = Class { is_quiet: !is_cached && self.ask(&unknown, before, terms), when_full: terms.when_full };
+        let asked = || self.token_budget.pace().estimate_tokens(self.bytes_to_read(&unknown, before));
+        let standing = if is_cached { Standing::default() } else { self.scheduler.ask(terms, asked()) };
+        let class = Class { standing, when_full: terms.when_full };
         let mut tokenised = self.tokenise(unknown, before, class).await?.into_iter();
         let mut new_texts = Vec::new();
         let mut check_new = |key| {
@@ -88,7 +90,7 @@ impl Shared {
             WhenFull::Wait => Deadline::NONE,
         };
         let flights = found.iter().flatten().filter_map(Lookup::flight);
-        let call = CallTexts { flights, has_deadline: deadline != Deadline::NONE };
+        let call = CallTexts { terms, asked: class.standing.asked, flights };
         self.scheduler.push(self.lane(&found, class), call);
         let outcomes = self.outcomes(found, deadline).await?;
         Ok(positions.into_iter().map(|at| outcomes[at].clone().map(Arc::unwrap_or_clone)).collect())
@@ -173,7 +175,7 @@ impl Shared {
         let bytes = texts.iter().map(String::len).sum::<usize>() + count * before.len();
         let read = self.bytes_to_read(&texts, before);
         let lane = self.lane_of(self.token_budget.pace().estimate_tokens(read), class);
-        self.token_budget.precheck(read, lane, when_full)?;
+        self.token_budget.precheck(read, self.position(lane, class), when_full)?;
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
@@ -185,13 +187,6 @@ impl Shared {
         };
         self.token_budget.pace().record_tokens(read, tokenised.iter().flatten().map(|tokens| tokens.ids.len()).sum());
         Ok(tokenised)
-    }
-
-    /// Records what a unary call asks for, and tells if its caller is quiet. Streams do not count: they have a lane
-    /// and a budget of their own.
-    fn ask(&self, unknown: &[String], before: Before<'_>, terms: Terms) -> bool {
-        let tokens = self.token_budget.pace().estimate_tokens(self.bytes_to_read(unknown, before));
-        terms.when_full != WhenFull::Wait && self.scheduler.ask(terms.caller, tokens)
     }
 
     /// Estimates the bytes that the model reads of the texts. The most of a text is its length in long tokens.
@@ -206,7 +201,8 @@ impl Shared {
             return Ok(Vec::new());
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
-        let permit = self.token_budget.acquire(cost, self.lane_of(cost, class), class.when_full).await?;
+        let position = self.position(self.lane_of(cost, class), class);
+        let permit = self.token_budget.acquire(cost, position, class.when_full).await?;
         Ok(self.single_flight.submit(texts, permit))
     }
 
@@ -220,8 +216,12 @@ impl Shared {
     }
 
     fn lane_of(&self, tokens: usize, class: Class) -> Lane {
-        let Class { is_quiet, when_full } = class;
-        if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens, is_quiet) }
+        let Class { standing, when_full } = class;
+        if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens, standing.is_quiet) }
+    }
+
+    fn position(&self, lane: Lane, class: Class) -> Position {
+        Position { lane, before: class.standing.before }
     }
 }
 

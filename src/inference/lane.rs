@@ -3,7 +3,7 @@
 /// A part of the batch queue. Lanes are listed in the order in which they are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Short calls of quiet callers: those that ask for little while others ask for much (`shares.rs`).
+    /// Short calls of quiet callers: those that ask for less than their share (`shares.rs`).
     Express,
     /// Calls of at most a quarter of a batch.
     Short,

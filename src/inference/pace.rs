@@ -6,9 +6,9 @@
 //!                               but at least the guaranteed share of the lane
 //! ```
 //! The model's tokens per second are counted by wall-clock time in which at least one worker has a batch. So they
-//! include effects that a count of cores misses: other programs on the machine, and threads that share a core. Calls
-//! keep their order inside a lane (`batch_queue.rs`), so a later call delays an earlier one only through the share of
-//! another lane.
+//! include effects that a count of cores misses: other programs on the machine, and threads that share a core. Inside a
+//! lane a call waits only for the texts that have their turn before it (`batch_queue.rs`): tokens of a caller that asks
+//! for much are not before a call of one that asks for little. A later call of another caller may go first.
 //!
 //! The time comes from the caller, so that tests need no clock.
 
@@ -31,6 +31,22 @@ const BYTES_PER_TOKEN: f64 = 4.0;
 /// waits. In simulations with speeds between a third and all of the measured one, 95 % to 99 % of the work is useful at
 /// 0.7, and about 90 % at 0.9.
 const USABLE_TIME: f64 = 0.7;
+
+/// The position of a call in the queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Position {
+    /// Its lane.
+    pub lane: Lane,
+    /// The most tokens of the lane that go before it, if they are known.
+    pub before: Option<usize>,
+}
+
+/// The end of a lane.
+impl From<Lane> for Position {
+    fn from(lane: Lane) -> Self {
+        Self { lane, before: None }
+    }
+}
 
 /// The speed of a model, and the tokens that wait for it.
 pub struct Pace {
@@ -135,11 +151,16 @@ impl Pace {
 
     /// Estimates the time of a call whose new texts have `tokens`. It is zero if no other call waits, or if nothing was
     /// measured yet: the call is tried.
-    pub fn estimate_time(&self, tokens: usize, lane: Lane, now: Instant) -> Duration {
+    pub fn estimate_time(&self, tokens: usize, position: Position, now: Instant) -> Duration {
         if self.waiting.iter().all(|waiting| waiting.load(Ordering::Relaxed) == 0) {
             return Duration::ZERO;
         }
-        seconds((self.waiting(lane) + tokens) as f64 / self.lock().lane_rate(lane, now))
+        seconds((self.waiting_before(position) + tokens) as f64 / self.lock().lane_rate(position.lane, now))
+    }
+
+    /// The tokens that wait or are computed before a call.
+    pub fn waiting_before(&self, position: Position) -> usize {
+        self.waiting(position.lane).min(position.before.unwrap_or(usize::MAX))
     }
 
     /// Tells if a call that takes `needed` should begin when `left` remains to its deadline.
@@ -211,15 +232,15 @@ pub(super) mod tests {
     #[test]
     fn a_call_takes_as_long_as_its_tokens_and_those_before_it_in_its_lane() {
         let (pace, now) = idle();
-        assert_eq!(pace.estimate_time(9_000, Lane::Bulk, now), Duration::ZERO, "a call alone is tried");
+        assert_eq!(pace.estimate_time(9_000, Lane::Bulk.into(), now), Duration::ZERO, "a call alone is tried");
         pace.add_waiting(3_000, Lane::Interactive);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 1.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk.into(), now)), 1.0);
         pace.add_waiting(5_000, Lane::Bulk);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 6.0);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Interactive, now)), 4.0);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Short, now)), 1.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk.into(), now)), 6.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Interactive.into(), now)), 4.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Short.into(), now)), 1.0);
         pace.remove_waiting(5_000, Lane::Bulk);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 1.0);
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk.into(), now)), 1.0);
     }
 
     #[test]
@@ -227,7 +248,7 @@ pub(super) mod tests {
         let now = Instant::now();
         let pace = Pace::new(now);
         pace.add_waiting(1_000, Lane::Bulk);
-        assert_eq!(pace.estimate_time(1_000, Lane::Bulk, now), Duration::ZERO);
+        assert_eq!(pace.estimate_time(1_000, Lane::Bulk.into(), now), Duration::ZERO);
         assert_eq!(pace.estimate_time_alone(1_000), Duration::ZERO);
     }
 
@@ -252,17 +273,25 @@ pub(super) mod tests {
         pace.add_waiting(1_000, Lane::Bulk);
         pace.batch_finished(400, Lane::Short, now);
         pace.set_rate(1_000.0);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 3.3, "600 tokens per second are left");
+        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk.into(), now)), 3.3, "600 tokens per second are left");
         pace.batch_finished(9_000, Lane::Short, now);
         pace.set_rate(1_000.0);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, now)), 8.0, "a quarter of the rate is guaranteed");
         assert_eq!(
-            rounded(pace.estimate_time(1_000, Lane::Short, now)),
+            rounded(pace.estimate_time(1_000, Lane::Bulk.into(), now)),
+            8.0,
+            "a quarter of the rate is guaranteed"
+        );
+        assert_eq!(
+            rounded(pace.estimate_time(1_000, Lane::Short.into(), now)),
             1.0,
             "the lane's own tokens are not subtracted"
         );
         let later = now + Duration::from_secs(60);
-        assert_eq!(rounded(pace.estimate_time(1_000, Lane::Bulk, later)), 2.0, "tokens of a minute ago are forgotten");
+        assert_eq!(
+            rounded(pace.estimate_time(1_000, Lane::Bulk.into(), later)),
+            2.0,
+            "tokens of a minute ago are forgotten"
+        );
     }
 
     #[test]

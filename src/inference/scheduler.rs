@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::batch_queue::{Batch, BatchQueue, CallTexts};
+use super::batch_queue::{Batch, BatchQueue, CallTexts, Standing};
 use super::flight::Flight;
 use super::lane::Lane;
-use crate::compute::Caller;
+use crate::compute::Terms;
 use crate::machine::team::Team;
 
 /// The batch queue and the workers that take from it.
@@ -69,19 +69,19 @@ impl Scheduler {
     }
 
     /// Records that a caller asks for `tokens` (see [`BatchQueue::ask`]).
-    pub fn ask(&self, caller: Caller, tokens: usize) -> bool {
-        self.lock().queue.ask(caller, tokens)
+    pub fn ask(&self, terms: Terms, tokens: usize) -> Standing {
+        self.lock().queue.ask(terms, tokens)
     }
 
     /// Adds the texts of a call to a lane, in order (see [`BatchQueue::push`]).
     pub fn push<'a, I: IntoIterator<Item = &'a Arc<Flight>>>(&self, lane: Lane, call: CallTexts<I>) {
-        let CallTexts { flights, has_deadline } = call;
+        let CallTexts { terms, asked, flights } = call;
         let mut flights = flights.into_iter().peekable();
         if flights.peek().is_none() {
             return; // all texts of the call are complete: no worker needs to wake
         }
         let mut state = self.lock();
-        state.queue.push(lane, CallTexts { flights, has_deadline }, Instant::now());
+        state.queue.push(lane, CallTexts { terms, asked, flights }, Instant::now());
         self.notify(state);
     }
 
@@ -169,6 +169,7 @@ impl Scheduler {
 mod tests {
     use super::super::flight::tests::flight;
     use super::*;
+    use crate::compute::{Deadline, WhenFull};
 
     fn batch(work: Option<Work>) -> Option<usize> {
         match work {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     fn alone(flight: &Arc<Flight>) -> CallTexts<[&Arc<Flight>; 1]> {
-        CallTexts { flights: [flight], has_deadline: false }
+        CallTexts { terms: WhenFull::Refuse(Deadline::NONE).into(), asked: 0, flights: [flight] }
     }
 
     #[test]

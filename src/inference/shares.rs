@@ -1,90 +1,123 @@
-//! The shares of callers: finds callers that ask for little while others ask for much.
+//! The shares of callers: a virtual clock that tells who asked for more than its share, and who for less.
 //!
-//! Each active caller has an account on a virtual clock (Demers, Keshav and Shenker, 1989). The clock counts the tokens
-//! that each of them would have been given by now, if all shared the model evenly. A caller moves its account ahead by
-//! the tokens that it asks for. So the lead of an account over the clock is what its caller asked for beyond its share.
-//! A caller is quiet if its lead is at most half of the mean lead. Few callers are active beside a bulk load, whose
-//! tokens do not count or are soon computed. So a caller is quiet too if its lead is at most its part of a small
-//! number of tokens.
+//! The clock is that of fair queueing (Demers, Keshav and Shenker, 1989). It counts the tokens that each active caller
+//! would have been given by now if all of them shared the model evenly. A caller has an account, which its tokens move
+//! ahead. So the lead of an account over the clock is what its caller asked for beyond its share. Tokens that leave
+//! the queue move the clock: each account that is ahead of it comes nearer by the same number. An account that is
+//! behind the clock belongs to a caller that asked for less than its share.
 //!
-//! Tokens count when a call asks for them, also if it is then refused: a caller that is refused a hundred times asked
-//! for more than its share. A lead has a limit. So spare time that a caller used is soon forgotten, and a flood is
-//! forgotten soon after its end. After a second in which nothing waited, all accounts are dropped.
+//! Each lane of the batch queue has such a clock for the order of its texts (start-time fair queueing; Goyal, Vin and
+//! Cheng, 1996). All lanes together have another, which finds quiet callers (`batch_queue.rs`).
+//!
+//! Invariant: the clock never passes the account that is farthest ahead.
 //!
 //! Plain data, without locks and without a clock of its own.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 use crate::compute::Caller;
 
-/// The most accounts. A client that opens a connection for each call makes an account with each. Beyond this number all
-/// are dropped, and the next tokens decide anew who is quiet.
+/// The most accounts. A client that opens a connection for each call makes an account with each. Beyond this number
+/// those that are not ahead are dropped. If all are ahead, all are dropped.
 const MOST_ACCOUNTS: usize = 4096;
 
-/// The part of the greatest lead that all active callers share: up to its part of it a caller is quiet in any case.
-/// Many callers that ask for the same are not quiet, because each of them would only overtake the others.
-const SMALL_LEADS: f64 = 0.25;
+/// The most tokens of an account beyond its limit that move the clock instead, as a part of the most lag. They are those
+/// of a flood, most of whose calls are refused. In simulations, a caller of few texts is found beside 64 that ask for
+/// twenty times as much each from a sixteenth to a quarter.
+const MOST_EXCESS: f64 = 1.0 / 4.0;
 
-/// The time without a waiting text after which all accounts are dropped. Clients of a flood that read their answers
-/// first leave the queue empty for some milliseconds.
-const FORGET_AFTER: Duration = Duration::from_secs(1);
-
-/// The accounts of the active callers.
+/// The accounts of callers.
 pub struct Shares {
     clock: f64,
-    /// The account of each caller that is ahead of the clock.
     accounts: HashMap<Caller, f64>,
-    /// The sum of all leads.
-    leads: f64,
-    most_lead: f64,
-    /// The time since which nothing waits.
-    empty_since: Option<Instant>,
+    limits: Limits,
 }
 
+/// The tokens by which an account is behind the clock, or ahead of it, at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The most tokens behind the clock. A new caller is half as far behind.
+    pub lag: f64,
+    /// The most tokens ahead of the clock. With a limit, a flood is forgotten soon after its end.
+    pub lead: f64,
+}
+
+/// A time on the clock of shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(u64);
+
 impl Shares {
-    /// Creates shares without accounts, whose leads are at most `most_lead` tokens.
-    pub fn new(most_lead: usize) -> Self {
-        Self { clock: 0.0, accounts: HashMap::new(), leads: 0.0, most_lead: most_lead as f64, empty_since: None }
+    /// Creates shares without accounts.
+    pub fn new(limits: Limits) -> Self {
+        Self { clock: 0.0, accounts: HashMap::new(), limits }
     }
 
-    /// Records that a caller asks for `tokens`, and tells if the caller is quiet.
-    pub fn ask(&mut self, caller: Caller, tokens: usize) -> bool {
+    /// Moves the account of a caller ahead by `tokens`, or back if they are below zero. Tokens beyond the limit move the
+    /// clock a little.
+    pub fn charge(&mut self, caller: Caller, tokens: f64) {
         if self.accounts.len() >= MOST_ACCOUNTS && !self.accounts.contains_key(&caller) {
-            self.forget();
+            self.make_room();
         }
-        let mean = self.leads / self.accounts.len().max(1) as f64;
-        let account = self.accounts.entry(caller).or_insert(self.clock);
-        let before = *account - self.clock;
-        let lead = before + tokens as f64;
-        *account = self.clock + lead.min(self.most_lead);
-        self.leads += lead.min(self.most_lead) - before;
-        let small = self.most_lead * SMALL_LEADS / self.accounts.len() as f64;
-        lead <= small.max(mean / 2.0)
+        let moved = self.clock + self.lead(caller) + tokens;
+        let excess = moved - (self.clock + self.limits.lead);
+        self.advance(excess.min(self.limits.lag * MOST_EXCESS));
+        let (least, most) = (self.clock - self.limits.lag, self.clock + self.limits.lead);
+        self.accounts.insert(caller, moved.clamp(least, most));
     }
 
-    /// Records that a batch of `tokens` goes to the model.
-    pub fn served(&mut self, tokens: usize) {
-        self.clock += tokens as f64 / self.accounts.len().max(1) as f64;
+    /// Moves the clock for `tokens` that left the queue.
+    pub fn advance(&mut self, tokens: f64) {
+        if tokens <= 0.0 {
+            return;
+        }
+        let mut leads: Vec<f64> = self.leads().collect();
+        leads.sort_unstable_by(f64::total_cmp);
+        let (mut advance, mut left) = (0.0, tokens);
+        for (n, lead) in leads.iter().enumerate() {
+            let ahead = (leads.len() - n) as f64;
+            let step = (lead - advance).min(left / ahead);
+            advance += step;
+            left -= step * ahead;
+        }
+        self.clock += advance;
+    }
+
+    /// The tokens by which a caller is ahead of the clock; below zero if it is behind.
+    pub fn lead(&self, caller: Caller) -> f64 {
+        let Some(account) = self.accounts.get(&caller) else { return self.limits.lag / -2.0 };
+        (account - self.clock).max(-self.limits.lag)
+    }
+
+    /// The part of the last `tokens` of a caller by which it is ahead of the clock.
+    pub fn part_ahead(&self, caller: Caller, tokens: f64) -> f64 {
+        let lead = self.lead(caller);
+        if lead >= self.limits.lead { 1.0 } else { (lead / tokens).clamp(0.0, 1.0) }
+    }
+
+    /// The time at which the next text of a caller has its turn. A caller that is ahead by at most `allowed` tokens has
+    /// its turn now.
+    pub fn turn(&self, caller: Caller, allowed: f64) -> Turn {
+        // No time is below zero, so the bits have the order of the numbers.
+        Turn((self.clock + (self.lead(caller) - allowed).max(0.0)).to_bits())
+    }
+
+    /// The tokens that have their turn before the last of the next `tokens` of a caller, if all ask for nothing more.
+    pub fn before(&self, caller: Caller, tokens: usize) -> usize {
+        let own = self.lead(caller).max(0.0) + tokens as f64;
+        self.leads().map(|lead| lead.min(own)).sum::<f64>() as usize
+    }
+
+    fn leads(&self) -> impl Iterator<Item = f64> {
+        self.accounts.values().map(|account| account - self.clock).filter(|lead| *lead > 0.0)
+    }
+
+    fn make_room(&mut self) {
         self.accounts.retain(|_, account| *account > self.clock);
-        self.leads = self.accounts.values().map(|account| account - self.clock).sum();
-    }
-
-    /// Records that texts wait, or that none does.
-    pub fn waiting(&mut self, any: bool, now: Instant) {
-        if !any {
-            self.empty_since.get_or_insert(now);
-        } else if let Some(since) = self.empty_since.take()
-            && now.saturating_duration_since(since) >= FORGET_AFTER
-        {
-            self.forget();
+        if self.accounts.len() >= MOST_ACCOUNTS {
+            // What waits now goes before what comes.
+            self.clock = self.accounts.values().copied().fold(self.clock, f64::max);
+            self.accounts.clear();
         }
-    }
-
-    /// Drops all accounts.
-    fn forget(&mut self) {
-        self.accounts.clear();
-        (self.clock, self.leads) = (0.0, 0.0);
     }
 }
 
@@ -92,91 +125,106 @@ impl Shares {
 mod tests {
     use super::*;
 
-    const MOST_LEAD: usize = 512;
+    /// The limits of a lane.
+    const NONE: Limits = Limits { lag: 0.0, lead: f64::INFINITY };
 
     fn caller(n: u64) -> Caller {
         Caller::of_connection(n)
     }
 
-    fn ask_all(shares: &mut Shares, callers: u64, tokens: usize) {
-        for n in 0..callers {
-            shares.ask(caller(n), tokens);
-        }
-    }
-
-    /// Shares in which `callers` have asked for `tokens` each.
-    fn asked(callers: u64, tokens: usize) -> Shares {
-        let mut shares = Shares::new(MOST_LEAD);
-        ask_all(&mut shares, callers, tokens);
+    /// Shares in which callers have asked for these tokens.
+    fn asked(limits: Limits, tokens: &[usize]) -> Shares {
+        let mut shares = Shares::new(limits);
+        (0..).zip(tokens).for_each(|(n, tokens)| shares.charge(caller(n), *tokens as f64));
         shares
     }
 
-    #[test]
-    fn a_caller_that_asks_for_little_is_quiet_and_those_that_ask_for_much_are_not() {
-        let mut shares = asked(64, 96);
-        assert!(shares.ask(caller(99), 20));
-        assert!((0..64).all(|n| !shares.ask(caller(n), 20)));
+    fn leads(shares: &Shares, callers: u64) -> Vec<f64> {
+        (0..callers).map(|n| shares.lead(caller(n))).collect()
     }
 
     #[test]
-    fn many_callers_that_ask_for_the_same_are_not_quiet() {
-        let mut shares = Shares::new(MOST_LEAD);
-        let quiet = (0..100).chain(0..100).filter(|&n| shares.ask(caller(n), 20));
-        assert!(quiet.count() <= 6, "the first ones are few");
+    fn tokens_that_leave_are_shared_evenly_between_callers_that_are_ahead() {
+        let mut shares = asked(NONE, &[10, 100, 1_000]);
+        shares.advance(15.0);
+        assert_eq!(leads(&shares, 3), [5.0, 95.0, 995.0]);
+        shares.advance(15.0 + 20.0);
+        assert_eq!(leads(&shares, 4), [0.0, 80.0, 980.0, 0.0], "the first one has its tokens");
+        shares.advance(1e9);
+        assert_eq!(leads(&shares, 3), [0.0; 3], "nothing is left, and spare time is not counted");
     }
 
-    #[test]
-    fn a_caller_of_a_short_text_is_quiet_beside_a_call_that_is_almost_done() {
-        let mut shares = asked(1, 4_000);
-        shares.served(2 * MOST_LEAD);
-        assert!(shares.ask(caller(1), 20) && !shares.ask(caller(1), 200));
-    }
-
-    #[test]
-    fn a_caller_stays_quiet_if_it_asks_for_less_than_its_share_of_what_is_computed() {
-        let mut shares = asked(9, 400);
-        for round in 0..1_000 {
-            assert!(shares.ask(caller(99), 20), "round {round}");
-            ask_all(&mut shares, 9, 400);
-            shares.served(250); // 25 for each of the ten
+    /// The plain version: one token after another goes to the caller with the fewest tokens among those that want more.
+    fn given_one_by_one(asked: &[usize], tokens: usize) -> Vec<usize> {
+        let mut given = vec![0; asked.len()];
+        for _ in 0..tokens {
+            let Some(next) = (0..asked.len()).filter(|&n| given[n] < asked[n]).min_by_key(|&n| given[n]) else { break };
+            given[next] += 1;
         }
-        let rounds = (0..1_000).take_while(|_| {
-            ask_all(&mut shares, 9, 400);
-            shares.served(250);
-            shares.ask(caller(99), 40)
-        });
-        assert!(rounds.count() < 30, "it asks for more than its share now");
+        given
     }
 
-    #[test]
-    fn a_flood_is_forgotten_when_others_were_given_its_lead() {
-        let mut shares = asked(1, 1_000_000);
-        let mut batches = 0;
-        // Another caller asks for a lot now.
-        while !shares.ask(caller(0), 1) {
-            shares.ask(caller(1), 600);
-            shares.served(100);
-            batches += 1;
-        }
-        assert!(batches <= 2 * MOST_LEAD / 100, "{batches} batches");
-    }
-
-    #[test]
-    fn accounts_outlast_a_short_time_in_which_nothing_waits() {
-        let (mut shares, begun) = (asked(2, 1_000), Instant::now());
-        for (pause, accounts) in [(10, 2), (1_000, 0)] {
-            shares.waiting(false, begun);
-            shares.waiting(false, begun + Duration::from_millis(pause / 2));
-            shares.waiting(true, begun + Duration::from_millis(pause));
-            assert_eq!(shares.accounts.len(), accounts, "{pause} ms");
+    proptest::proptest! {
+        #[test]
+        fn the_clock_gives_each_caller_what_it_has_if_tokens_go_to_the_one_with_the_fewest(
+            tokens in proptest::collection::vec(0_usize..300, 1..12),
+            steps in proptest::collection::vec(0_usize..400, 0..8),
+        ) {
+            let mut shares = asked(NONE, &tokens);
+            steps.iter().for_each(|step| shares.advance(*step as f64));
+            let given = given_one_by_one(&tokens, steps.iter().sum());
+            for (n, (asked, given)) in tokens.iter().zip(given).enumerate() {
+                let lead = shares.lead(caller(n as u64));
+                assert!((asked.abs_diff(given) as f64 - lead).abs() < 1.001, "caller {n}: {asked} {given} {lead}");
+            }
         }
     }
 
     #[test]
-    fn the_accounts_are_bounded() {
-        let mut shares = asked(10_000, 1_000);
+    fn an_account_stays_within_its_limits() {
+        let mut shares = asked(Limits { lag: 100.0, lead: 500.0 }, &[10, 1_000_000]);
+        assert_eq!(leads(&shares, 3), [-40.0, 500.0, -50.0], "a new one is half as far behind");
+        shares.advance(400.0);
+        assert_eq!(leads(&shares, 3), [-100.0, 100.0, -50.0]);
+        shares.charge(caller(0), 30.0);
+        assert_eq!(shares.lead(caller(0)), -70.0);
+    }
+
+    #[test]
+    fn only_the_tokens_beyond_its_share_count_as_ahead() {
+        for (tokens, part) in [(40, 0.0), (60, 10.0 / 60.0), (100, 0.5), (2_000, 1.0)] {
+            let shares = asked(Limits { lag: 100.0, lead: 500.0 }, &[tokens]);
+            assert_eq!(shares.part_ahead(caller(0), tokens as f64), part);
+        }
+    }
+
+    #[test]
+    fn tokens_beyond_the_limit_move_the_clock_a_little() {
+        let limits = Limits { lag: 100.0, lead: 500.0 };
+        let mut shares = asked(limits, &[550, 550]);
+        assert_eq!(leads(&shares, 3), [500.0, 500.0, -50.0]);
+        shares.charge(caller(2), 60.0);
+        (0..4).for_each(|_| shares.charge(caller(0), 1_000_000.0));
+        let [_, waits, asks_little] = leads(&shares, 3)[..] else { panic!("there are three") };
+        assert!(waits > 440.0 && asks_little < 0.0, "{waits} {asks_little}");
+    }
+
+    #[test]
+    fn a_call_has_only_those_tokens_before_it_that_have_their_turn_first() {
+        let shares = asked(NONE, &[50, 10_000, 300]);
+        assert_eq!(shares.before(caller(9), 100), 50 + 100 + 100);
+        assert_eq!(shares.before(caller(0), 100), 50 + 150 + 150, "its own tokens go before it");
+        assert_eq!(shares.before(caller(1), 100), 10_350);
+    }
+
+    #[test]
+    fn the_accounts_are_bounded_and_those_of_a_flood_of_callers_begin_behind_what_waits() {
+        let mut shares = asked(NONE, &[1_000]);
+        (1..10_000).for_each(|n| shares.charge(caller(n), 10.0));
         assert!(shares.accounts.len() <= MOST_ACCOUNTS);
-        shares.served(MOST_LEAD * MOST_ACCOUNTS);
-        assert_eq!((shares.accounts.len(), shares.leads), (0, 0.0));
+        assert_eq!(shares.clock, 1_010.0);
+        shares.advance(1e9);
+        (0..10_000).for_each(|n| shares.charge(caller(n), 0.0));
+        assert!(shares.accounts.len() <= MOST_ACCOUNTS);
     }
 }

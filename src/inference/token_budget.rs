@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lane::Lane;
-use super::pace::Pace;
+use super::pace::{Pace, Position};
 use crate::compute::{Deadline, Refused, WhenFull};
 
 /// The reasons why a call is not admitted. The client may try again later.
@@ -139,14 +139,21 @@ impl TokenBudget {
     }
 
     /// Refuses a call that will be too late, before its texts of `bytes` are tokenised.
-    pub fn precheck(&self, bytes: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
+    pub fn precheck(&self, bytes: usize, position: Position, when_full: WhenFull) -> Result<(), Overloaded> {
         let tokens = (self.pace.estimate_tokens(bytes) as f64 * SURE_TOKENS) as usize;
-        self.check(tokens, lane, when_full)
+        self.check(tokens, position, when_full)
     }
 
     /// Takes a permit for a call of `tokens`. A call that exceeds the whole budget is admitted when it is alone.
-    pub async fn acquire(&self, tokens: usize, lane: Lane, when_full: WhenFull) -> Result<TokenPermit, Overloaded> {
-        self.check(tokens, lane, when_full)?;
+    pub async fn acquire(
+        &self,
+        tokens: usize,
+        position: impl Into<Position>,
+        when_full: WhenFull,
+    ) -> Result<TokenPermit, Overloaded> {
+        let position = position.into();
+        let lane = position.lane;
+        self.check(tokens, position, when_full)?;
         let permits = u32::try_from(tokens.clamp(1, self.limit)).unwrap_or(u32::MAX);
         let permit = match when_full {
             WhenFull::Refuse(_) => {
@@ -175,14 +182,14 @@ impl TokenBudget {
     }
 
     /// Refuses a call that would end after its deadline.
-    fn check(&self, wanted: usize, lane: Lane, when_full: WhenFull) -> Result<(), Overloaded> {
+    fn check(&self, wanted: usize, position: Position, when_full: WhenFull) -> Result<(), Overloaded> {
         let WhenFull::Refuse(deadline) = when_full else { return Ok(()) };
         let Some(left) = deadline.left() else { return Ok(()) };
-        let needed = self.pace.estimate_time(wanted, lane, Instant::now());
+        let needed = self.pace.estimate_time(wanted, position, Instant::now());
         if Pace::is_in_time(needed, left) {
             return Ok(());
         }
-        Err(Overloaded::TooLate { queued: self.pace.waiting(lane), wanted, needed, left })
+        Err(Overloaded::TooLate { queued: self.pace.waiting_before(position), wanted, needed, left })
     }
 
     fn full(&self, wanted: usize) -> Overloaded {
@@ -252,7 +259,10 @@ mod tests {
         assert!(matches!(refused, Some(Overloaded::TooLate { queued: 8_000, wanted: 2_000, .. })), "{refused:?}");
         let retry_after = refused.and_then(|refused| refused.retry_after()).unwrap();
         assert!(retry_after > Duration::from_secs(4) && retry_after < Duration::from_secs(6), "{retry_after:?}");
-        assert!(budget.precheck(8_000, Lane::Bulk, within(5)).is_err(), "it is refused before it is tokenised, too");
+        assert!(
+            budget.precheck(8_000, Lane::Bulk.into(), within(5)).is_err(),
+            "it is refused before it is tokenised, too"
+        );
         assert!(budget.acquire(2_000, Lane::Bulk, within(60)).await.is_ok());
         assert!(budget.acquire(2_000, Lane::Interactive, within(5)).await.is_ok(), "the other lane is free");
         assert!(budget.acquire(2_000, Lane::Bulk, REFUSE).await.is_ok(), "without a deadline it waits");

@@ -11,7 +11,17 @@ fn fill(queue: &mut BatchQueue, lane: Lane, lengths: &[usize], now: Instant) -> 
 
 /// The texts of a call without a deadline.
 fn patient<I>(flights: I) -> CallTexts<I> {
-    CallTexts { flights, has_deadline: false }
+    CallTexts { terms: unary(0), asked: 0, flights }
+}
+
+/// The terms of a unary call without a deadline.
+fn unary(caller: u64) -> Terms {
+    Terms { caller: Caller::of_connection(caller), when_full: WhenFull::Refuse(Deadline::NONE) }
+}
+
+/// The terms of a stream.
+fn stream(caller: u64) -> Terms {
+    Terms { when_full: WhenFull::Wait, ..unary(caller) }
 }
 
 fn lengths(batch: Option<Batch>) -> Vec<usize> {
@@ -89,9 +99,9 @@ fn short_calls_go_before_all_others_and_each_lane_has_its_guaranteed_share() {
 fn a_caller_with_one_call_at_a_time_is_served_within_two_batches_while_64_others_keep_four_each_waiting() {
     let (mut queue, now) = (BatchQueue::new(512, 1), Instant::now());
     let call = |queue: &mut BatchQueue, caller| {
-        let is_quiet = queue.ask(Caller::of_connection(caller), 24);
+        let Standing { asked, is_quiet, .. } = queue.ask(unary(caller), 24);
         let (lane, flight) = (Lane::of(24, 512, is_quiet), flight(24).0);
-        queue.push(lane, patient([&flight]), now);
+        queue.push(lane, CallTexts { terms: unary(caller), asked, flights: [&flight] }, now);
         (caller, flight)
     };
     let mut flood: Vec<_> = (0..256).map(|n| call(&mut queue, n % 64)).collect();
@@ -113,6 +123,79 @@ fn a_caller_with_one_call_at_a_time_is_served_within_two_batches_while_64_others
 }
 
 #[test]
+fn streams_share_the_bulk_lane_evenly_however_much_one_of_them_has_waiting() {
+    let (mut queue, now) = (BatchQueue::new(10, 1), Instant::now());
+    let mut push = |caller, texts| {
+        let flights: Vec<_> = (0..texts).map(|_| flight(10 + caller as usize).0).collect();
+        queue.push(Lane::Bulk, CallTexts { terms: stream(caller), asked: 0, flights: &flights }, now);
+        flights
+    };
+    let _callers = [push(0, 1_000), push(1, 5), push(2, 3)];
+    let order: Vec<usize> = (0..16).flat_map(|_| lengths(queue.next_batch(now))).collect();
+    let given = |n: usize| [10, 11, 12].map(|tokens| order[..n].iter().filter(|text| **text == tokens).count());
+    assert_eq!((given(9), given(16)), ([3, 3, 3], [8, 5, 3]));
+}
+
+#[test]
+fn a_unary_call_is_not_divided_by_those_of_other_callers() {
+    let (mut queue, now) = (BatchQueue::new(10, 1), Instant::now());
+    let calls: Vec<Vec<_>> = (0..3).map(|call| (0..3).map(|_| flight(20 + call).0).collect()).collect();
+    for (caller, flights) in [(0, &calls[0]), (0, &calls[1]), (1, &calls[2])] {
+        queue.push(Lane::Interactive, CallTexts { terms: unary(caller), asked: 0, flights }, now);
+    }
+    let order: Vec<usize> = (0..9).flat_map(|_| lengths(queue.next_batch(now))).collect();
+    assert_eq!(
+        order,
+        [20, 20, 20, 22, 22, 22, 21, 21, 21],
+        "the other caller goes before the second call of the first"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn callers_that_have_texts_waiting_are_served_in_turn(
+        texts in proptest::collection::vec(1_usize..40, 1..6),
+        arrivals in proptest::collection::vec((0_usize..6, 1_usize..5), 0..20),
+    ) {
+        const TOKENS: usize = 10;
+        let (mut queue, now) = (BatchQueue::new(TOKENS, 1), Instant::now());
+        let mut callers: Vec<Vec<Arc<Flight>>> = vec![Vec::new(); 6];
+        let push = |queue: &mut BatchQueue, callers: &mut Vec<Vec<Arc<Flight>>>, caller: usize, texts: usize| {
+            let flights: Vec<_> = (0..texts).map(|_| flight(TOKENS).0).collect();
+            let terms = stream(caller as u64);
+            queue.push(Lane::Bulk, CallTexts { terms, asked: 0, flights: &flights }, now);
+            callers[caller].extend(flights);
+        };
+        texts.iter().enumerate().for_each(|(caller, texts)| push(&mut queue, &mut callers, caller, *texts));
+        let waits = |caller: &Vec<Arc<Flight>>| caller.iter().any(|flight| !flight.is_taken());
+        let mut arrivals = arrivals.into_iter();
+        // The texts of each caller since a caller began to wait.
+        let mut given = [[0_i32; 6]; 6];
+        loop {
+            let waiting: Vec<bool> = callers.iter().map(waits).collect();
+            let before: Vec<usize> = callers.iter().map(|texts| texts.iter().filter(|text| text.is_taken()).count()).collect();
+            if queue.next_batch(now).is_none() {
+                break;
+            }
+            for (caller, texts) in callers.iter().enumerate() {
+                let taken = texts.iter().filter(|text| text.is_taken()).count() - before[caller];
+                (0..6).for_each(|other| given[other][caller] += taken as i32);
+            }
+            for (caller, waits) in waiting.iter().enumerate() {
+                if !waits {
+                    given[caller] = [0; 6];
+                }
+                let most = *given[caller].iter().max().expect("there are callers");
+                assert!(most - given[caller][caller] <= 2, "{given:?}");
+            }
+            if let Some((caller, texts)) = arrivals.next() {
+                push(&mut queue, &mut callers, caller, texts);
+            }
+        }
+    }
+}
+
+#[test]
 fn the_worker_of_the_express_lane_gets_a_quarter_of_a_batch_for_each_batch_of_others() {
     let (mut queue, now) = (BatchQueue::new(80, 1), Instant::now());
     let _short = fill(&mut queue, Lane::Short, &[10; 99], now);
@@ -129,9 +212,10 @@ fn the_worker_of_the_express_lane_gets_a_quarter_of_a_batch_for_each_batch_of_ot
 #[test]
 fn the_next_call_begins_when_a_call_with_a_deadline_has_all_its_texts_in_batches() {
     let (mut queue, now) = (BatchQueue::new(110, 1), Instant::now());
+    let terms = Terms { when_full: WhenFull::Refuse(Deadline::at(now)), ..unary(0) };
     let calls: Vec<Vec<_>> = (0..2).map(|call| [50, 54, 52, 51].iter().map(|n| flight(n + call).0).collect()).collect();
     for call in &calls {
-        queue.push(Lane::Bulk, CallTexts { flights: call, has_deadline: true }, now);
+        queue.push(Lane::Bulk, CallTexts { terms, asked: 0, flights: call }, now);
     }
     assert_eq!(lengths(queue.next_batch(now)), [50, 51]);
     assert_eq!(lengths(queue.next_batch(now)), [54, 52]);
@@ -189,7 +273,7 @@ fn the_entries_of_callers_who_left_are_bounded() {
             queue.lanes[Lane::Bulk as usize].entries.len()
         );
     }
-    let counted: usize = queue.lanes[Lane::Bulk as usize].entries.iter().map(|entry| entry.tokens).sum();
+    let counted: usize = queue.lanes[Lane::Bulk as usize].entries.values().map(|entry| entry.tokens).sum();
     assert_eq!(queue.lanes[Lane::Bulk as usize].tokens, counted);
 }
 
