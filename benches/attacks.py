@@ -22,9 +22,7 @@ import resource
 import socket
 import statistics
 import struct
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
@@ -37,55 +35,31 @@ import numpy as np
 import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+import serving
 from stubs import pb, pb_grpc
 
 MIB = 1 << 20
 DIMENSIONS = 384
 
 
-UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-
-
-class Server:
+class Server(serving.Server):
     """A server for one attack."""
 
     def __init__(self, binary, flags, descriptors=None):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.addr = f"127.0.0.1:{free.getsockname()[1]}"
         limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))) if descriptors else None
-        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        command = [binary, "serve", "--addr", self.addr, "--in-memory", "--classifier", "none", *flags]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, preexec_fn=limit)
+        super().__init__(binary, ["--in-memory", *flags], limit)
         self.ps = psutil.Process(self.process.pid)
-        self.channel = grpc.insecure_channel(self.addr, options=UNLIMITED)
-        self.stub = pb_grpc.CognateStub(self.channel)
-        end = time.time() + 120
-        while True:
-            try:
-                self.stub.Embed(pb.EmbedRequest(texts=["ready?"]), timeout=5)
-                return
-            except grpc.RpcError:
-                if self.process.poll() is not None or time.time() > end:
-                    raise RuntimeError("the server did not start: " + open(self.log.name).read()[-1000:])
-                time.sleep(0.05)
 
     def fresh(self):
         """Returns a stub with its own connection."""
         own = [("grpc.use_local_subchannel_pool", 1)]
-        return pb_grpc.CognateStub(grpc.insecure_channel(self.addr, options=UNLIMITED + own))
+        return pb_grpc.CognateStub(grpc.insecure_channel(self.addr, options=serving.UNLIMITED + own))
 
     def resident(self):
         try:
             return self.ps.memory_info().rss
         except psutil.Error:
             return 0
-
-    def stop(self):
-        self.channel.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 def bystander(addr, stop, out):

@@ -12,18 +12,16 @@ computes nothing. Linux only.
 
 import argparse
 import random
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 
-import grpc
 import numpy as np
 import psutil
 from google.protobuf import struct_pb2
 
-from stubs import pb, pb_grpc
+import serving
+from stubs import pb
 
 MIB = 1 << 20
 DIMENSIONS = 384
@@ -62,34 +60,17 @@ SHAPES = {
 }
 
 
-class Server:
+class Server(serving.Server):
     def __init__(self, binary, flags):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.addr = f"127.0.0.1:{free.getsockname()[1]}"
-        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        command = [binary, "serve", "--addr", self.addr, "--classifier", "none", *flags]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        super().__init__(binary, flags)
         self.ps = psutil.Process(self.process.pid)
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self.stub = pb_grpc.CognateStub(grpc.insecure_channel(self.addr, options=options))
-        end = time.time() + 120
-        while True:
-            try:
-                self.stub.Embed(pb.EmbedRequest(texts=["ready?"]), timeout=5)
-                return
-            except grpc.RpcError:
-                if self.process.poll() is not None or time.time() > end:
-                    raise RuntimeError("the server did not start: " + open(self.log.name).read()[-1000:])
-                time.sleep(0.05)
 
     def resident(self):
         return self.ps.memory_info().rss
 
     def settled(self):
         """Waits until no graph is being built and the allocator has returned memory, and reads the resident memory."""
-        while sum(one.unindexed for one in self.stub.ListCollections(pb.ListCollectionsRequest()).collections):
-            time.sleep(0.2)
+        self.wait_for_graphs()
         last = self.resident()
         for _ in range(40):
             time.sleep(0.25)
@@ -98,10 +79,6 @@ class Server:
                 return now
             last = now
         return last
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 # The passages of each document of the shape "passages".
@@ -147,8 +124,7 @@ def measure(binary, flags, name):
             while time.time() - begun < 1 or name == "graphs" and time.time() - begun < 25:
                 peak = max(peak, server.resident())
                 time.sleep(0.05)
-            listed = server.stub.ListCollections(pb.ListCollectionsRequest()).collections
-            return server.settled(), next(one for one in listed if one.name == "c"), peak
+            return server.settled(), next(one for one in server.collections() if one.name == "c"), peak
 
         before, few, _ = upload(0, n_documents // 4)
         after, all_of_them, peak = upload(n_documents // 4, n_documents)

@@ -25,21 +25,21 @@ import json
 import pathlib
 import pkgutil
 import re
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import unicodedata
 import warnings
 
-import grpc
 import numpy as np
 
-from stubs import ROOT, pb, pb_grpc
+import serving
+from stubs import ROOT, pb
 
 K, BATCH = 10, 64
 GAINS = 1 / np.log2(np.arange(2, K + 2))
+# Characters between the words of a code.
+JOINERS = "-._/\\:+@"
 
 
 MODES = {"vector": pb.SEARCH_MODE_VECTOR, "words": pb.SEARCH_MODE_LEXICAL, "both": pb.SEARCH_MODE_HYBRID}
@@ -200,27 +200,12 @@ SETS = {
 }
 
 
-class Server:
+class Server(serving.Server):
     """A server with its collections in memory."""
 
     def __init__(self, binary, flags):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            addr = f"127.0.0.1:{free.getsockname()[1]}"
-        self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
-        command = [binary, "serve", "--addr", addr, "--in-memory", "--classifier", "none", *flags]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        self.stub = pb_grpc.CognateStub(grpc.insecure_channel(addr, options=options))
-        end = time.time() + 120
-        while True:
-            try:
-                self.model = self.stub.Info(pb.InfoRequest(), timeout=5).model
-                return
-            except grpc.RpcError:
-                if self.process.poll() is not None or time.time() > end:
-                    raise RuntimeError("the server did not start: " + open(self.log.name).read()[-1000:])
-                time.sleep(0.05)
+        super().__init__(binary, ["--in-memory", *flags])
+        self.model = self.stub.Info(pb.InfoRequest()).model
 
     def load(self, name, texts, passages):
         wanted = pb.Passages(enabled=passages)
@@ -236,11 +221,7 @@ class Server:
             assert not answer.errors, answer.errors[0]
             committed = answer.committed
         assert committed == len(texts), f"{committed} of {len(texts)} documents were committed"
-        while next(one for one in self.collections() if one.name == name).unindexed:
-            time.sleep(0.2)
-
-    def collections(self):
-        return self.stub.ListCollections(pb.ListCollectionsRequest()).collections
+        self.wait_for_graphs()
 
     def search(self, name, queries, mode):
         """Returns for each query the positions of its hits and the hits."""
@@ -261,10 +242,6 @@ class Server:
             )
             rows += [np.frombuffer(result.vector.data, np.float32) for result in answer.results]
         return np.array(rows)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 def measures(found, right):
@@ -321,14 +298,21 @@ class Qdrant:
 
 
 def terms(text):
-    """Words by the rules of Unicode (UAX 29) in lower case, each followed by its parts if it has several."""
+    """The terms of `src/lexical/analyzer.rs`: words by UAX 29 in lower case, their parts, and codes of several words."""
     import regex
 
-    found = []
+    found, start, run_end = [], 0, 0
+    runs = regex.compile(r"[\p{N}\p{Lowercase}\p{Uppercase}._/\\:+@-]*")
     for word in regex.split(r"(?wV1)\b", text):
         if any(unicodedata.category(c)[0] in "LN" for c in word):
+            if start >= run_end:
+                run = runs.match(text, start)[0].rstrip(JOINERS)
+                run_end = start + max(len(run), len(word))
+                if len(run) > len(word) and regex.search(r"\p{N}", run):
+                    found.append(run.strip(JOINERS).lower())
             parts = [part for part in regex.split(r"[^\p{Alphabetic}\p{N}'’]+", word) if part]
             found += [word.lower(), *(part.lower() for part in parts if parts != [word])]
+        start += len(word)
     return found
 
 

@@ -16,15 +16,14 @@ import os
 import pathlib
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 
-import grpc
 import numpy as np
 from safetensors.numpy import save_file
 
-from stubs import ROOT, pb, pb_grpc
+import serving
+from stubs import ROOT, pb
 
 HIDDEN, INNER, LAYERS, VOCABULARY, POSITIONS = 384, 1536, 6, 30522, 512
 QUERIES = ["to move through water", "a small building for animals", "feeling of great joy", "the study of old coins"]
@@ -64,20 +63,11 @@ def cross_encoder(model, out):
         shutil.copy(model / name, out)
 
 
-class Server:
+class Server(serving.Server):
     def __init__(self, binary, model, reranker, precision):
-        flags = ["--in-memory", "--model", str(model), "--classifier", "none", "--embed-cache-bytes", "0"]
-        flags += ["--reranker", f"mini={reranker}", "--reranker-precision", precision]
-        command = [binary, "serve", "--addr", "127.0.0.1:0", *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.stub = pb_grpc.CognateStub(grpc.insecure_channel(self.process.stdout.readline().split()[-1]))
-        while True:
-            try:
-                self.stub.Rerank(pb.RerankRequest(query="ready?", texts=["yes"]))
-                return
-            except grpc.RpcError as error:
-                assert error.code() is grpc.StatusCode.UNAVAILABLE, error
-                time.sleep(0.1)
+        flags = ["--in-memory", "--model", str(model), "--embed-cache-bytes", "0"]
+        super().__init__(binary, flags + ["--reranker", f"mini={reranker}", "--reranker-precision", precision])
+        self.stub.Rerank(pb.RerankRequest(query="ready?", texts=["yes"]))
 
     def processor_seconds(self):
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
@@ -107,7 +97,7 @@ def main():
                 tokens += [result.tokens for result in answer.results]
         seconds = {precision: server.processor_seconds() - before[precision] for precision, server in servers.items()}
         for server in servers.values():
-            server.process.kill()
+            server.stop()
     print(f"{args.texts} pairs of {statistics.mean(tokens):.1f} tokens, {2 * args.rounds} calls")
     for precision, times in milliseconds.items():
         times.sort()

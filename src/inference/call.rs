@@ -43,6 +43,34 @@ struct Class {
     when_full: WhenFull,
 }
 
+impl super::Inference {
+    /// Cuts `texts`, each of which stands behind `prompt` in the model, into passages, in the pool for bulk work. Gives
+    /// each text back with its passages.
+    pub async fn cut(
+        &self,
+        texts: Vec<String>,
+        prompt: &str,
+        sizes: Sizes,
+        when_full: WhenFull,
+    ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = texts.iter().map(String::len).sum::<usize>() / texts.len();
+        let cost = CUTTING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let (tokenizer, prompt) = (Arc::clone(&self.0.tokenizer), prompt.to_owned());
+        let cut = move |text: String, stop: &Stop| {
+            let cut = passages::cut(&tokenizer, &prompt, &text, sizes, stop);
+            (text, cut)
+        };
+        let count = texts.len();
+        match self.0.pools.bulk.run_each(when_full, cost, texts, cut).await {
+            Err(Refused::Panicked) => Ok((0..count).map(|_| (String::new(), Err(ModelFailed.into()))).collect()),
+            cut => Ok(cut?),
+        }
+    }
+}
+
 impl Shared {
     pub(super) async fn run(
         &self,
@@ -132,31 +160,6 @@ impl Shared {
             Truncation::RejectAbove(limit) => (tokens_total > limit, limit),
         };
         if is_too_long { Err(TextError::TooLong { tokens_total, max_tokens }) } else { Ok(()) }
-    }
-
-    /// Cuts texts into passages, in the pool for bulk work. Gives each text back with its passages.
-    pub(super) async fn cut(
-        &self,
-        texts: Vec<String>,
-        prompt: &str,
-        sizes: Sizes,
-        when_full: WhenFull,
-    ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
-        if texts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let bytes = texts.iter().map(String::len).sum::<usize>() / texts.len();
-        let cost = CUTTING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let (tokenizer, prompt) = (Arc::clone(&self.tokenizer), prompt.to_owned());
-        let cut = move |text: String, stop: &Stop| {
-            let cut = passages::cut(&tokenizer, &prompt, &text, sizes, stop);
-            (text, cut)
-        };
-        let count = texts.len();
-        match self.pools.bulk.run_each(when_full, cost, texts, cut).await {
-            Err(Refused::Panicked) => Ok((0..count).map(|_| (String::new(), Err(ModelFailed.into()))).collect()),
-            cut => Ok(cut?),
-        }
     }
 
     /// Tokenises texts. Many or long texts go to the pool for bulk work, where they give way to short ones. The work

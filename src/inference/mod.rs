@@ -46,7 +46,7 @@ pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
 
-use crate::compute::{Pools, Terms, WhenFull};
+use crate::compute::{Pools, Terms};
 use crate::machine::team::Leader;
 use cache::Cache;
 use key::Keys;
@@ -165,17 +165,6 @@ impl Inference {
         terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
         self.0.run(texts, before, truncation, terms).await
-    }
-
-    /// Cuts `texts`, each of which stands behind `prompt` in the model, into passages. Gives each text back.
-    pub async fn cut(
-        &self,
-        texts: Vec<String>,
-        prompt: &str,
-        sizes: Sizes,
-        when_full: WhenFull,
-    ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
-        self.0.cut(texts, prompt, sizes, when_full).await
     }
 
     /// The tokens that a prompt takes of each text, special tokens included.

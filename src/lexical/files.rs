@@ -16,7 +16,7 @@ const NEW_EXTENSION: &str = "new";
 /// The beginning of the name of an index's directory. Behind it stand the version and the language.
 const NAME: &str = "lexical.";
 /// The version of the terms and of the columns in a segment. Segments of another version are built again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The place where an index may store its segments.
 pub struct Storage {

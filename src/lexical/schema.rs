@@ -1,10 +1,8 @@
 //! What a segment holds for each document: its terms, and the columns that the next start reads.
 
-use std::str::Split;
-
 use tantivy::IndexSettings;
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
-use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer, TokenizerManager};
+use tantivy::tokenizer::{TokenizerManager, WhitespaceTokenizer};
 
 /// The terms of a document, one behind the other with [`BETWEEN`] between them.
 pub(super) const TERMS: &str = "terms";
@@ -15,7 +13,7 @@ pub(super) const DIGEST: &str = "digest";
 /// The number of terms of a document.
 pub(super) const LENGTH: &str = "length";
 
-/// Stands between two terms, and in none: no word contains it.
+/// Stands between two terms, and in none: no word has a blank.
 pub(super) const BETWEEN: char = '\n';
 
 const TOKENIZER: &str = "terms";
@@ -52,44 +50,6 @@ pub(super) fn settings() -> IndexSettings {
 
 pub(super) fn tokenizers() -> TokenizerManager {
     let tokenizers = TokenizerManager::default();
-    tokenizers.register(TOKENIZER, TextAnalyzer::from(Joined::default()));
+    tokenizers.register(TOKENIZER, WhitespaceTokenizer::default());
     tokenizers
-}
-
-/// Splits terms that were joined.
-#[derive(Clone, Default)]
-struct Joined {
-    token: Token,
-}
-
-struct Terms<'a> {
-    terms: Split<'a, char>,
-    token: &'a mut Token,
-}
-
-impl Tokenizer for Joined {
-    type TokenStream<'a> = Terms<'a>;
-
-    fn token_stream<'a>(&'a mut self, text: &'a str) -> Terms<'a> {
-        self.token.reset();
-        Terms { terms: text.split(BETWEEN), token: &mut self.token }
-    }
-}
-
-impl TokenStream for Terms<'_> {
-    fn advance(&mut self) -> bool {
-        let Some(term) = self.terms.next() else { return false };
-        self.token.text.clear();
-        self.token.text.push_str(term);
-        self.token.position = self.token.position.wrapping_add(1);
-        true
-    }
-
-    fn token(&self) -> &Token {
-        self.token
-    }
-
-    fn token_mut(&mut self) -> &mut Token {
-        self.token
-    }
 }

@@ -5,7 +5,8 @@
 //!
 //! hf-hub has no time-outs: a network that drops packets would stop the start for minutes. So a first small request
 //! must be answered soon, and after it bytes must keep coming. All files belong to the one commit that this request
-//! named, even if the revision moves meanwhile.
+//! named, even if the revision moves meanwhile. Content that another revision brought into the cache is not downloaded
+//! again.
 
 mod environment;
 mod failure;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 
 use self::environment::Environment;
 use self::failure::{chain, problem};
-use self::listing::Listing;
+use self::listing::{File, Listing};
 use super::cache::{Cache, Snapshot};
 use super::error::{LocateError, Reason};
 use super::layout;
@@ -92,7 +93,7 @@ impl Hub {
         let directory = cached.pointer_path(&listing.commit);
         let mut report = Report { done: 0, total: files.iter().map(|file| file.size).sum(), events };
         for file in &files {
-            if !directory.join(&file.name).exists() {
+            if !directory.join(&file.name).exists() && !link(&cached, file, &directory) {
                 transfer(&at_commit, &file.name, &mut report).await?;
             }
             report.finish(file.size);
@@ -130,6 +131,27 @@ impl Hub {
         };
         tokio::time::timeout(self.answer_timeout, asked).await.unwrap_or(Err(Reason::NoAnswer(self.answer_timeout)))
     }
+}
+
+/// Links a file of a snapshot to its content, if the cache has it. False: it must be downloaded.
+#[cfg(unix)]
+fn link(cached: &hf_hub::CacheRepo, file: &File, snapshot: &Path) -> bool {
+    let Some(digest) = file.digest() else { return false };
+    let is_whole = |content: std::fs::Metadata| content.is_file() && (file.size == 0 || content.len() == file.size);
+    if !cached.blob_path(digest).symlink_metadata().is_ok_and(is_whole) {
+        return false;
+    }
+    let (path, up) = (snapshot.join(&file.name), "../".repeat(file.name.split('/').count() + 1));
+    let folder = std::fs::create_dir_all(path.parent().unwrap_or(snapshot));
+    // Another process may have been faster.
+    let linked = folder.and_then(|()| std::os::unix::fs::symlink(format!("{up}blobs/{digest}"), &path));
+    linked.is_ok() || path.exists()
+}
+
+/// Other systems link only for some users: the file is downloaded again.
+#[cfg(not(unix))]
+fn link(_: &hf_hub::CacheRepo, _: &File, _: &Path) -> bool {
+    false
 }
 
 /// Downloads one file, again where the connection breaks or another process has the file.

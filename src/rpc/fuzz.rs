@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::measure::{MeasureError, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
-use super::{documents, facets, filter, parse, top_k, update, upload, vector};
+use super::{documents, facets, filter, parse, reranked, top_k, update, upload, vector};
 use crate::wire::metadata;
 use crate::wire::{self, filter::Condition, query};
 
@@ -82,11 +82,14 @@ fn similarity(request: &wire::SimilarityRequest, limits: &Limits) -> Vec<Result<
 }
 
 fn top_k(mut request: wire::TopKRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
+    let step = request.rerank.take().map(|given| reranked::parse_step(&given, &mut request, 1, limits));
+    let k = if let Some(Ok((candidates, _))) = step { candidates } else { 1 };
     let mut found = vec![
         parse::count("queries", request.queries.len(), 1, limits.max_texts),
         parse::collection_name("collection", &request.collection, limits),
-        top_k::parse_search(&mut request, 1, limits).map(drop),
+        top_k::parse_search(&mut request, k, limits).map(drop),
     ];
+    found.extend(step.map(|step| step.map(drop)));
     found.extend(request.queries.iter().map(|query| match &query.query {
         Some(query::Query::Vector(given)) => vector::read("queries[0].vector", given, DIMENSIONS).map(drop),
         Some(query::Query::Id(id)) => parse::id("queries[0].id", id, limits).map(drop),
@@ -158,6 +161,15 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let passages = vec![passage(0, 4), passage(2, 6)];
     let long = wire::Document { id: "e".to_owned(), vector: None, passages, ..document.clone() };
     let query = wire::Query { query: Some(query::Query::Vector(vector.clone())), ..Default::default() };
+    let reranked = wire::TopKRequest {
+        queries: vec![wire::Query { query: Some(query::Query::Text(name.clone())), ..Default::default() }],
+        mode: wire::SearchMode::Hybrid.into(),
+        lexical_weight: Some(0.5),
+        min_score: Some(0.1),
+        rerank: Some(wire::Rerank { model: "mini".to_owned(), candidates: 20 }),
+        ..Default::default()
+    };
+    let rerank = wire::RerankRequest { query: name.clone(), texts: texts.clone(), ..Default::default() };
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         of(0, wire::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
@@ -177,6 +189,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
             }
             .encode_to_vec(),
         ),
+        of(3, reranked.encode_to_vec()),
         of(4, wire::UploadRequest { collection: name.clone(), documents: vec![document, long] }.encode_to_vec()),
         of(5, wire::DeleteDocumentsRequest { collection: name.clone(), ids: texts, filter: None }.encode_to_vec()),
         of(
@@ -191,7 +204,8 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         ),
         of(7, update.encode_to_vec()),
         of(8, facets.encode_to_vec()),
-        of(9, wire::CreateCollectionRequest { name, ..Default::default() }.encode_to_vec()),
+        of(9, rerank.encode_to_vec()),
+        of(10, wire::CreateCollectionRequest { name, ..Default::default() }.encode_to_vec()),
     ]
 }
 

@@ -41,15 +41,8 @@ impl Reranking {
     pub fn parse(engine: &Engine, request: &mut wire::TopKRequest, k: usize) -> Result<Option<Self>, Failure> {
         let Some(given) = request.rerank.take() else { return Ok(None) };
         let reranker = rerank::find(engine, &given.model)?.clone();
-        let candidates = candidates(given.candidates as usize, k, request.queries.len(), &engine.limits)?;
-        if request.diversity != 0.0 {
-            let reason = "chooses hits by score and cosine, and rerank orders them: remove one of them";
-            return Err(Failure::invalid("diversity", reason));
-        }
-        if request.min_score.is_some_and(f32::is_nan) {
-            return Err(Failure::invalid("min_score", "is NaN: expected a number"));
-        }
-        Ok(Some(Self { reranker, candidates, k, min_score: request.min_score.take() }))
+        let (candidates, min_score) = parse_step(&given, request, k, &engine.limits)?;
+        Ok(Some(Self { reranker, candidates, k, min_score }))
     }
 
     /// Orders the hits of each query anew. A query that fails keeps its failure.
@@ -162,6 +155,24 @@ impl Texts {
             Asked::Document(id) => Some(self.collection.as_ref()?.get(id)?.content.text.to_string()),
         }
     }
+}
+
+/// Parses the number of hits to score and the least score. Takes `min_score` out of the request.
+pub fn parse_step(
+    given: &wire::Rerank,
+    request: &mut wire::TopKRequest,
+    k: usize,
+    limits: &Limits,
+) -> Result<(usize, Option<f32>), Failure> {
+    let candidates = candidates(given.candidates as usize, k, request.queries.len(), limits)?;
+    if request.diversity != 0.0 {
+        let reason = "chooses hits by score and cosine, and rerank orders them: remove one of them";
+        return Err(Failure::invalid("diversity", reason));
+    }
+    if request.min_score.is_some_and(f32::is_nan) {
+        return Err(Failure::invalid("min_score", "is NaN: expected a number"));
+    }
+    Ok((candidates, request.min_score.take()))
 }
 
 /// Parses the number of hits to score: at least `k`.

@@ -7,8 +7,8 @@ use cognate::wire::filter::{Condition, Equals};
 use cognate::wire::query::Query as By;
 use cognate::wire::rerank_result::Result as Outcome;
 use cognate::wire::{
-    Document, Filter, Hit, InfoRequest, Query, Rerank, RerankRequest, RerankResponse, RerankResult, TopKRequest,
-    TopKResult, Truncation, Vector, metadata,
+    Document, Filter, Hit, InfoRequest, Query, Rerank, RerankRequest, RerankResponse, RerankResult, Scores, SearchMode,
+    TopKRequest, TopKResult, Truncation, Vector, metadata,
 };
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
@@ -290,6 +290,41 @@ async fn filters_and_groups_hold_and_the_minimum_is_of_the_rerankers_score() {
     let all = hits(&server, reranked(40, search(query(), 40))).await;
     assert_eq!(some.len(), all.iter().filter(|hit| hit.score >= least).count());
     assert!(some.iter().all(|hit| hit.score >= least) && some.len() < all.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_by_words_and_by_both_are_reranked_and_keep_the_scores_that_found_them() {
+    let server = filled().await;
+    let words = "my refund is late";
+    for mode in [SearchMode::Lexical, SearchMode::Hybrid] {
+        let of = |k| TopKRequest { mode: mode.into(), ..search(By::Text(words.to_owned()), k) };
+        let found = hits(&server, of(9)).await;
+        let texts: Vec<&str> = found.iter().map(|hit| hit.text.as_str()).collect();
+        let expected = rerank(&server, request(words, &texts)).await.results;
+        let ordered = hits(&server, reranked(9, of(4))).await;
+        assert_eq!((found.len(), ordered.len()), (9, 4), "{mode:?}");
+        for (hit, expected) in ordered.iter().zip(&expected) {
+            let before = &found[expected.index as usize];
+            let scores = before.scores.map(|parts| Scores { rerank: Some(hit.score), ..parts });
+            assert_eq!((&hit.id, hit.score, hit.scores), (&before.id, score(expected), scores), "{mode:?}");
+            assert!(scores.is_some_and(|parts| parts.vector.is_some() == (mode == SearchMode::Hybrid)), "{scores:?}");
+        }
+        assert_ne!(ids(&ordered), ids(&found[..4]), "{mode:?}: the reranker has another order");
+        // The search chooses the candidates: of four the same four come.
+        let (few, mut chosen) = (hits(&server, reranked(1, of(4))).await, ids(&found[..4]));
+        let mut few = ids(&few);
+        few.sort_unstable();
+        chosen.sort_unstable();
+        assert_eq!(few, chosen, "{mode:?}");
+
+        let grouped = TopKRequest { group_by: "group".to_owned(), ..of(6) };
+        let (plain, found) = (hits(&server, grouped.clone()).await, hits(&server, reranked(6, grouped)).await);
+        let (mut plain, mut best) = (ids(&plain), ids(&found));
+        plain.sort_unstable();
+        best.sort_unstable();
+        assert_eq!(best, plain, "{mode:?}: the best of each group by the search");
+        assert!(found.is_sorted_by(|a, b| a.score >= b.score) && found.len() == 6, "{mode:?}: {found:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

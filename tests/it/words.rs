@@ -12,12 +12,15 @@ use tonic::transport::Channel;
 use crate::harness::{Server, document, upload, wrong_fields};
 
 /// Texts with codes that a model hardly tells apart.
-const TEXTS: [(&str, &str); 6] = [
+const TEXTS: [(&str, &str); 9] = [
     ("table", "ORA-00942: table or view does not exist"),
     ("unique", "ORA-00001: unique constraint violated"),
     ("diabetes", "E11.9 Type 2 diabetes mellitus without complications"),
     ("insulin", "E10.9 Type 1 diabetes mellitus without complications"),
     ("article", "Hex bolt, article number 4711-B, zinc plated"),
+    ("leukaemia", "Mature leukaemia (C91.A2), in relapse. See C91 and A2"),
+    ("incident", "INC-2024/17: part KX_4711_B fails at 192.168.0.1"),
+    ("later", "INC-2024/18, after v1.2.3-rc1, on 17 May 2024"),
     ("bread", "Bread is baked from flour, water, yeast and salt"),
 ];
 
@@ -53,9 +56,15 @@ async fn codes_and_names_are_found_as_written_and_by_their_parts() {
     let mut client = filled(&server).await;
     for (query, expected) in [
         ("ora-00942", vec!["table", "unique"]),
+        ("C91.A2", vec!["leukaemia"]),
+        ("INC-2024/17", vec!["incident", "later"]),
+        ("2024/18", vec!["later", "incident"]),
+        ("192.168.0.1", vec!["incident", "insulin"]),
+        ("v1.2.3-rc1", vec!["later", "diabetes"]),
+        ("kx_4711_b", vec!["incident", "article"]),
         ("E11.9", vec!["diabetes", "insulin"]),
         ("e10", vec!["insulin"]),
-        ("4711-B", vec!["article"]),
+        ("4711-B", vec!["article", "incident"]),
         ("absent", vec![]),
         ("...", vec![]),
     ] {

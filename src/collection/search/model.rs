@@ -160,8 +160,6 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     let min_score = prop_oneof![3 => Just(None), 1 => (-0.5f32..1.5).prop_map(Some)];
     (text_of_words(), prop_oneof![Just(0.0f32), Just(3.1)], mode, 1usize..12, filter, size, min_score).prop_map(
         |(words, angle, mode, k, filter, size, min_score)| {
-            // Ranks of later rounds begin where earlier ones ended.
-            let size = size.filter(|_| !matches!(mode, Mode::Hybrid(Fusion::ReciprocalRanks { .. })));
             let groups = size.map(|size| Groups { by: Path::readings("g").unwrap(), size });
             let filter = filter.map(|filter| text::parse(filter).unwrap());
             let search = Search { mode, filter, groups, min_score, ..Search::nearest(k, Effort::Exact) };

@@ -1,6 +1,7 @@
 //! One hit for each document, however many of its passages are near, and a limit on the hits of each group.
 //!
-//! The parent searches for passages. The rounds here exclude what was found, until enough documents are there.
+//! The parent searches for passages. The rounds here exclude what was found, until enough documents are there. Ranks
+//! are among all documents, so a search by ranks excludes nothing at first: it begins again with longer lists.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,10 +10,14 @@ use roaring::RoaringBitmap;
 use super::super::filter::Scalar;
 use super::super::groups::Groups;
 use super::super::passages::{LocatedPassage, Span};
-use super::fusion::Mode;
+use super::fusion::{Fusion, Mode};
 use super::{Among, Attempt, Changed, Hit, LocatedHit, Ranking, Round, best_first};
 use crate::index::Vector;
 use crate::kernel::dot;
+
+/// The hits of a round up to which ranks are exact. Further down they hardly count, and go on from the documents that
+/// earlier rounds have seen.
+const EXACT_RANKS: usize = 4_096;
 
 impl Ranking<'_> {
     /// Searches in rounds, and keeps one hit of each document, and of each group as many as it may have. Each round
@@ -63,6 +68,12 @@ impl Ranking<'_> {
             }
             if is_last || best.len() >= n {
                 return self.finish(best, n);
+            }
+            if at_once < EXACT_RANKS && matches!(self.search.mode, Mode::Hybrid(Fusion::ReciprocalRanks { .. })) {
+                best.clear();
+                members.clear();
+                at_once = at_once.saturating_mul(2);
+                continue;
             }
             seen_before += n_found;
             left = Some(self.with_documents(|here| {

@@ -28,6 +28,29 @@ pub(super) struct File {
     /// Bytes; 0 where a mirror leaves it out.
     #[serde(default)]
     pub size: u64,
+    /// The SHA-1 that git gives it.
+    #[serde(default, rename = "blobId")]
+    git_sha1: Option<String>,
+    /// Present for a large file.
+    #[serde(default)]
+    lfs: Option<LargeFile>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct LargeFile {
+    #[serde(default)]
+    sha256: Option<String>,
+}
+
+impl File {
+    /// The name of its content in the cache, in hexadecimal digits. The hub sends the same as its `ETag`.
+    pub(super) fn digest(&self) -> Option<&str> {
+        let digest = match &self.lfs {
+            Some(large) => large.sha256.as_deref().filter(|digest| digest.len() == 64),
+            None => self.git_sha1.as_deref().filter(|digest| digest.len() == 40),
+        };
+        digest.filter(|digest| digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    }
 }
 
 impl Listing {
@@ -87,6 +110,23 @@ mod tests {
         let chosen = listing.matching(&["config.json".to_owned(), "[0-9]_*/*.{json,txt}".to_owned()]).unwrap();
         assert_eq!(chosen.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), names[..2]);
         assert_eq!(chosen[0].size, 2);
+    }
+
+    #[test]
+    fn a_digest_is_the_sha256_of_a_large_file_and_else_that_of_git() {
+        let (git, large) = ("a1".repeat(20), "b2".repeat(32));
+        for (file, expected) in [
+            (serde_json::json!({ "blobId": git }), Some(&git)),
+            (serde_json::json!({ "blobId": git, "lfs": { "sha256": large } }), Some(&large)),
+            (serde_json::json!({ "blobId": git, "lfs": {} }), None),
+            (serde_json::json!({ "blobId": "../../../../../../../../etc/passwords/12" }), None),
+            (serde_json::json!({}), None),
+        ] {
+            let mut named = file.clone();
+            named["rfilename"] = "f".into();
+            let read: File = serde_json::from_value(named).unwrap();
+            assert_eq!(read.digest(), expected.map(String::as_str), "{file}");
+        }
     }
 
     #[test]

@@ -3,49 +3,63 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::json;
 
+use super::super::digest;
 use super::super::layout::Kind;
 use super::super::tests::write_model;
 use super::*;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// The commit of the revision `next`, which has the same files.
+const NEXT_COMMIT: &str = "76543210fedcba9876543210fedcba9876543210";
+
+/// The paths of files that were asked for.
+type Asked = Arc<Mutex<Vec<String>>>;
 
 fn named(id: &str, revision: &str) -> Options {
     Options { source: id.to_owned(), revision: Some(revision.to_owned()), ..Options::default() }
 }
 
-/// Starts a hub with one model, `owner/name`, whose files are those of a folder.
-fn serve(model: PathBuf) -> String {
+/// Starts a hub with one model, `owner/name`, whose files are those of a folder. Large files are those of weights.
+fn serve(model: PathBuf, asked: Asked) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let model = model.clone();
-            std::thread::spawn(move || answer(&model, &stream.unwrap()));
+            let (model, asked) = (model.clone(), Arc::clone(&asked));
+            std::thread::spawn(move || answer(&model, &asked, &stream.unwrap()));
         }
     });
     address
 }
 
 /// One request, one response, as the hub gives it: a list of files, or a range of one file's bytes.
-fn answer(model: &Path, mut stream: &TcpStream) {
+fn answer(model: &Path, asked: &Asked, mut stream: &TcpStream) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(request) = lines.next() else { return };
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     let target = request.split_whitespace().nth(1).unwrap();
     let path = target.split('?').next().unwrap();
-    let mut about = format!("connection: close\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\n", path.replace('/', "_"));
-    let (status, body) = if path == "/api/models/owner/name/revision/main" {
-        ("200 OK", json!({ "id": "owner/name", "sha": COMMIT, "siblings": files(model) }).to_string().into())
-    } else if let Some(file) = path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/"))
+    let commits = [("main", COMMIT), ("next", NEXT_COMMIT)];
+    let is_of = |prefix: &str, revision: &str| path.strip_prefix(&format!("{prefix}{revision}"));
+    let mut about = "connection: close\r\n".to_owned();
+    let listed = commits.iter().find(|(name, _)| is_of("/api/models/owner/name/revision/", name) == Some(""));
+    let file = commits.iter().find_map(|(_, commit)| Some((commit, is_of("/owner/name/resolve/", commit)?.get(1..)?)));
+    let (status, body) = if let Some((_, commit)) = listed {
+        ("200 OK", json!({ "id": "owner/name", "sha": commit, "siblings": files(model) }).to_string().into())
+    } else if let Some((commit, file)) = file
         && let Ok(bytes) = std::fs::read(model.join(file))
     {
+        asked.lock().unwrap().push(file.to_owned());
         let (first, last) = range(&headers);
         let last = last.min(bytes.len() - 1);
-        about += &format!("content-range: bytes {first}-{last}/{}\r\n", bytes.len());
+        let (total, etag) = (bytes.len(), digest_of(file, &bytes));
+        about += &format!("etag: \"{etag}\"\r\nx-repo-commit: {commit}\r\n");
+        about += &format!("content-range: bytes {first}-{last}/{total}\r\n");
         ("206 Partial Content", bytes[first..=last].to_vec())
     } else {
         ("404 Not Found", Vec::new())
@@ -54,6 +68,12 @@ fn answer(model: &Path, mut stream: &TcpStream) {
     // A client may be gone.
     stream.write_all(head.as_bytes()).ok();
     stream.write_all(&body).ok();
+}
+
+/// The digest by which the hub names a content: SHA-256 of weights, and for the others one as long as that of git.
+fn digest_of(file: &str, bytes: &[u8]) -> String {
+    let digest = digest::of_bytes(bytes);
+    if file.ends_with(".safetensors") { digest } else { digest[..40].to_owned() }
 }
 
 /// The first and the last byte that a request asks for.
@@ -73,7 +93,13 @@ fn files(model: &Path) -> serde_json::Value {
                 continue;
             }
             let name = path.strip_prefix(model).unwrap().to_str().unwrap();
-            files.push(json!({ "rfilename": name, "size": path.metadata().unwrap().len() }));
+            let bytes = std::fs::read(&path).unwrap();
+            let mut file = json!({ "rfilename": name, "size": bytes.len(), "blobId": "a".repeat(40) });
+            match digest_of(name, &bytes) {
+                large if large.len() == 64 => file["lfs"] = json!({ "sha256": large }),
+                small => file["blobId"] = small.into(),
+            }
+            files.push(file);
         }
     }
     files.into()
@@ -83,14 +109,17 @@ fn files(model: &Path) -> serde_json::Value {
 struct Played {
     root: tempfile::TempDir,
     hub: Hub,
+    asked: Asked,
 }
 
 impl Played {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         write_model(&root.path().join("model"));
-        let hub = Hub::at(&serve(root.path().join("model")), &root.path().join("cache"), ANSWER_TIMEOUT);
-        Self { root, hub }
+        let asked = Asked::default();
+        let address = serve(root.path().join("model"), Arc::clone(&asked));
+        let hub = Hub::at(&address, &root.path().join("cache"), ANSWER_TIMEOUT);
+        Self { root, hub, asked }
     }
 
     /// The path of a file of the model.
@@ -218,4 +247,29 @@ fn a_second_fetch_downloads_only_the_files_that_are_missing() {
     assert_eq!(first, second);
     assert!(second.directory.join("tokenizer.json").exists());
     assert_ne!(std::fs::read_to_string(second.directory.join("config.json")).unwrap(), "changed");
+}
+
+#[test]
+fn content_that_another_revision_has_is_not_downloaded_again() {
+    let played = Played::new();
+    let first = played.fetch().unwrap();
+    // One content is damaged, and one is new.
+    let damaged = std::fs::canonicalize(first.directory.join("tokenizer.json")).unwrap();
+    std::fs::write(damaged, "{").unwrap();
+    played.write("config.json", "{\"changed\": true}");
+    played.asked.lock().unwrap().clear();
+    let next = played.hub.fetch(&named("owner/name", "next"), &mut |_| {}).unwrap();
+    let mut asked = std::mem::take(&mut *played.asked.lock().unwrap());
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked, ["config.json", "tokenizer.json"]);
+    for file in ["config.json", "tokenizer.json", "model.safetensors", "1_Pooling/config.json"] {
+        let read = |path: PathBuf| std::fs::read(path).unwrap();
+        assert_eq!(read(next.directory.join(file)), read(played.file(file)), "{file}");
+        assert!(next.directory.join(file).is_symlink(), "{file}");
+    }
+    assert_eq!(
+        next,
+        Cache::new(played.root.path().join("cache"), Kind::Encoder).find("owner/name", "next", None).unwrap()
+    );
 }
