@@ -177,7 +177,9 @@ impl Drop for RunningCall {
         if let Some((_, long)) = &self.workers.settings.long {
             long.forget(&self.call);
         }
-        self.workers.learn(self.cost, self.call.account().total);
+        // A statement of its own: a thread that ends a task takes the lock of the pool first, then that of the account.
+        let total = self.call.account().total;
+        self.workers.learn(self.cost, total);
     }
 }
 

@@ -206,3 +206,23 @@ fn items_are_split_in_order_and_evenly() {
         assert_eq!(parts.concat(), (0..n_items).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_caller_who_leaves_while_a_thread_ends_its_task_blocks_nobody() {
+    // The last result wakes the caller while the thread that sent it still counts its time. Both then take the lock of
+    // the pool and that of the call's account.
+    let (ended, has_ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+        let pool = pool(8, 64);
+        let calls = |pool: Pool| async move {
+            for _ in 0..5000 {
+                pool.run_each(NO_DEADLINE, COST, (0..32).collect(), |n: i32, _| n).await.unwrap();
+            }
+        };
+        let callers: Vec<_> = (0..4).map(|_| runtime.spawn(calls(pool.clone()))).collect();
+        runtime.block_on(join_all(callers)).into_iter().for_each(Result::unwrap);
+        ended.send(()).unwrap();
+    });
+    has_ended.recv_timeout(Duration::from_secs(300)).expect("a call waits for a lock for ever");
+}
