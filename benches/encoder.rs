@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use candle_transformers::models::bert::{BertModel, Config};
-use cognate::embedder::Precision;
 use cognate::embedder::bert::cpu::Cpu;
 use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS, Sequence};
+use cognate::kernel::gemm::linear::NumberFormat;
 use cognate::kernel::peak;
 use cognate::machine::cpu;
 use cognate::machine::team::Leader;
@@ -63,13 +63,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let tokens: usize = texts.iter().map(Vec::len).sum();
         let flop: f64 = texts.iter().map(|ids| architecture(&config).operations(ids.len())).sum();
         let beside = best(rounds.min(2), || candle_embed(&candle, &texts).expect("candle embeds"));
-        for precision in [Precision::F32, Precision::Int8] {
-            let backend = backend(precision, Leader::default());
+        for (precision, form) in forms() {
+            let backend = backend(form, Leader::default());
             let bert = Bert::load(weights(), &architecture(&config), &backend, CPU_BLOCK_TOKENS)?;
-            let measured = match precision {
-                Precision::F32 => peak::flops,
-                Precision::Int8 => peak::byte_ops,
-            };
+            let measured = if form == NumberFormat::Int8 { peak::byte_ops } else { peak::flops };
             for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
                 let (mut peak, mut seconds) = (0.0f64, f64::INFINITY);
                 // They take turns, so that other processes disturb both equally.
@@ -77,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     let time = Duration::from_millis(100);
                     peak = peak.max(on_each(threads, || measured(cpu::level(), time)).into_iter().sum());
                     seconds = seconds.min(best(1, || {
-                        on_each(threads, || embed(&bert, precision, &texts));
+                        on_each(threads, || embed(&bert, form, &texts));
                     }));
                 }
                 let times = threads as f64 / seconds;
@@ -92,26 +89,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    for precision in [Precision::F32, Precision::Int8] {
+    for (precision, form) in forms() {
         let bert =
-            Bert::load(weights(), &architecture(&config), &backend(precision, Leader::default()), CPU_BLOCK_TOKENS)?;
+            Bert::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
         for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
-            let milliseconds = 1e3 * single(&bert, precision, threads, 100 * rounds);
+            let milliseconds = 1e3 * single(&bert, form, threads, 100 * rounds);
             println!("{precision:9} one text of 16 tokens on {threads} threads: p50 {milliseconds:.2} ms");
         }
     }
     Ok(())
 }
 
-fn backend(precision: Precision, leader: Leader) -> Cpu {
-    Cpu::new(cpu::level(), precision, leader)
+/// Returns the precisions with the forms of their activations.
+fn forms() -> [(&'static str, NumberFormat); 2] {
+    [("f32", NumberFormat::of_f32(cpu::level())), ("int8", NumberFormat::Int8)]
+}
+
+fn backend(form: NumberFormat, leader: Leader) -> Cpu {
+    Cpu::new(cpu::level(), form, leader)
 }
 
 /// Returns the median of the seconds that one short text takes on `threads` threads.
-fn single(bert: &Bert<Cpu>, precision: Precision, threads: usize, times: usize) -> f64 {
+fn single(bert: &Bert<Cpu>, form: NumberFormat, threads: usize, times: usize) -> f64 {
     let (leader, over) = (Leader::default(), AtomicBool::new(false));
     let team = Arc::clone(leader.team());
-    let mut scratch = bert.scratch(backend(precision, leader));
+    let mut scratch = bert.scratch(backend(form, leader));
     let ids: Vec<u32> = (0..16).map(|i| i * 61 % 1000).collect();
     thread::scope(|scope| {
         (1..threads).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)))));
@@ -153,8 +155,8 @@ fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
     lengths.into_iter().map(|n| (0..n).map(|_| random.below(vocabulary) as u32).collect()).collect()
 }
 
-fn embed(bert: &Bert<Cpu>, precision: Precision, texts: &[Vec<u32>]) {
-    let mut scratch = bert.scratch(backend(precision, Leader::default()));
+fn embed(bert: &Bert<Cpu>, form: NumberFormat, texts: &[Vec<u32>]) {
+    let mut scratch = bert.scratch(backend(form, Leader::default()));
     for batch in texts.chunks(BATCH) {
         let ids: Vec<Sequence<'_>> = batch.iter().map(|ids| ids.as_slice().into()).collect();
         let vectors = bert.pooled(&ids, Pooling::Mean, &mut scratch).expect("ids are below the vocabulary's end");

@@ -68,7 +68,7 @@ pub const SETTINGS: &[Setting] = &[
         "precision",
         "PRECISION",
         "f32",
-        "Arithmetic of the model: f32, or int8 on a CPU, which is faster (most with VNNI) and nearly as accurate",
+        "Arithmetic of the model: f32; on a CPU int8, faster (most with VNNI) and nearly as accurate; on a GPU f16 or bf16",
     ),
     setting(
         "allow_precision_mix",
@@ -126,7 +126,7 @@ pub const SETTINGS: &[Setting] = &[
         "reranker_precision",
         "PRECISION",
         "auto",
-        "Arithmetic of rerankers with safetensors: f32, int8, or auto: that of precision",
+        "Arithmetic of rerankers with safetensors: f32, int8, f16, bf16, or auto: that of precision",
     ),
     setting(
         "onnx_runtime",

@@ -40,7 +40,26 @@ pub enum DeviceError {
     #[error("{device} cannot be opened: {reason}; use `--device cpu` or `--device auto`")]
     NotThere {
         /// The device.
-        device: String,
+        device: DeviceChoice,
+        /// The driver's error.
+        reason: String,
+    },
+    /// The machine has no card of this number.
+    #[error("this machine has no {device}; its CUDA cards are {}; use one of them, or `--device cpu`", numbers(*cards))]
+    NoSuchCard {
+        /// The device.
+        device: DeviceChoice,
+        /// The cards of the machine, at least one.
+        cards: usize,
+    },
+    /// The machine has no card, no driver for it, or none of CUDA's libraries.
+    #[error(
+        "{device} cannot be opened: CUDA finds no card ({reason}); `nvidia-smi` shows whether the driver does; \
+         use `--device cpu` or `--device auto`"
+    )]
+    NoCard {
+        /// The device.
+        device: DeviceChoice,
         /// The driver's error.
         reason: String,
     },
@@ -100,8 +119,31 @@ impl DeviceChoice {
     fn not_there(self, error: &candle_core::Error) -> DeviceError {
         // Only the first line, because candle appends its backtrace.
         let reason = error.to_string().lines().next().unwrap_or_default().to_owned();
-        DeviceError::NotThere { device: self.to_string(), reason }
+        match (self, cards()) {
+            (Self::Cuda(_), 0) => DeviceError::NoCard { device: self, reason },
+            (Self::Cuda(n), cards) if n >= cards => DeviceError::NoSuchCard { device: self, cards },
+            _ => DeviceError::NotThere { device: self, reason },
+        }
     }
+}
+
+/// Returns the number of CUDA cards.
+#[cfg(feature = "cuda")]
+fn cards() -> usize {
+    let count = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count();
+    count.map_or(0, |count| usize::try_from(count).unwrap_or(0))
+}
+
+/// Returns the number of CUDA cards: none, because this build does not ask for them.
+#[cfg(not(feature = "cuda"))]
+fn cards() -> usize {
+    0
+}
+
+/// Writes the names of this many cards.
+fn numbers(cards: usize) -> String {
+    let name = |n| DeviceChoice::Cuda(n).to_string();
+    if cards == 1 { name(0) } else { format!("{} to {}", name(0), name(cards.saturating_sub(1))) }
 }
 
 #[cfg(test)]
@@ -122,6 +164,21 @@ mod tests {
     #[test]
     fn auto_opens_something() {
         assert_ne!(DeviceChoice::Auto.open().unwrap().1, DeviceChoice::Auto);
+    }
+
+    #[test]
+    fn a_card_that_is_not_there_is_refused_with_those_that_are() {
+        let error = |cards| DeviceError::NoSuchCard { device: DeviceChoice::Cuda(7), cards }.to_string();
+        let expected = "this machine has no cuda:7; its CUDA cards are cuda:0 to cuda:3; use one of them, or `--device cpu`";
+        assert_eq!(error(4), expected);
+        assert!(error(1).contains("its CUDA cards are cuda:0;"), "{}", error(1));
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn a_card_of_another_machine_is_refused_with_the_way_out() {
+        let error = DeviceChoice::Cuda(93).open().unwrap_err().to_string();
+        assert!(error.contains("cuda:93") && error.contains("--device cpu"), "{error}");
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -13,6 +13,7 @@ use super::bert::{self, Bert, CPU_BLOCK_TOKENS};
 use super::onnx::OnnxEncoder;
 use super::options::{Backend, Options, Precision};
 use crate::inference::{Model, Run};
+use crate::kernel::gemm::linear::NumberFormat;
 use crate::machine::cpu;
 use crate::machine::team::Leader;
 use crate::model::{Architecture, Card, Pooling};
@@ -20,7 +21,7 @@ use crate::model::{Architecture, Card, Pooling};
 /// A loaded model, shared by the workers.
 pub enum Encoder {
     /// A model on a CPU.
-    Cpu(Arc<Bert<Cpu>>, Precision, Pooling),
+    Cpu(Arc<Bert<Cpu>>, NumberFormat, Pooling),
     /// A model on an accelerator.
     Accelerator(Arc<Bert<Accelerator>>, Accelerator, Pooling),
     /// An ONNX graph.
@@ -49,8 +50,11 @@ pub enum LoadError {
         problem: String,
     },
     /// The chosen accelerator does not have the chosen arithmetic.
-    #[error("int8 runs on the CPU only; use `--device cpu`, or `--precision f32` on this device")]
+    #[error("int8 runs on the CPU only; use `--device cpu`, or `--precision f32`, `f16` or `bf16` on this device")]
     CpuOnly,
+    /// The CPU does not have the chosen arithmetic.
+    #[error("{0} runs on accelerators only, and the device is the CPU; use `--precision f32` or `--precision int8`")]
+    AcceleratorOnly(Precision),
     /// The ONNX graph cannot be an encoder.
     #[error(transparent)]
     Onnx(#[from] super::onnx::LoadError),
@@ -80,8 +84,8 @@ impl Model for Encoder {
     /// `leader` shares its work.
     fn for_thread(&self, leader: Leader) -> Run {
         match self {
-            Self::Cpu(bert, precision, pooling) => {
-                running(Arc::clone(bert), Cpu::new(cpu::level(), *precision, leader), *pooling)
+            Self::Cpu(bert, form, pooling) => {
+                running(Arc::clone(bert), Cpu::new(cpu::level(), *form, leader), *pooling)
             }
             Self::Accelerator(bert, backend, pooling) => running(Arc::clone(bert), backend.clone(), *pooling),
             Self::Onnx(encoder) => encoder.run(),
@@ -118,15 +122,19 @@ impl<'a> Weights<'a> {
         };
         Ok(match device {
             Device::Cpu => {
-                let backend = Cpu::new(cpu::level(), precision, Leader::default());
+                let level = cpu::level();
+                let form = Cpu::form(level, precision).ok_or(LoadError::AcceleratorOnly(precision))?;
+                let backend = Cpu::new(level, form, Leader::default());
                 let bert = Bert::load(tensors, architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
-                Encoder::Cpu(Arc::new(bert), precision, pooling)
+                Encoder::Cpu(Arc::new(bert), form, pooling)
             }
-            _ if precision == Precision::Int8 => return Err(LoadError::CpuOnly),
             _ => {
-                let backend = Accelerator::new(device.clone());
+                let float = Accelerator::float(precision).ok_or(LoadError::CpuOnly)?;
+                let backend = Accelerator::new(device.clone(), float);
                 // Blocks bring nothing here: a batch fits into the memory of the device.
                 let bert = Bert::load(tensors, architecture, &backend, usize::MAX).map_err(misfit)?;
+                // The workers do not wait for what this thread has asked of the device.
+                device.synchronize().map_err(|error| self.misfit(&error))?;
                 Encoder::Accelerator(Arc::new(bert), backend, pooling)
             }
         })

@@ -26,8 +26,8 @@ pub enum LoadError {
     #[error(transparent)]
     Graph(#[from] onnx::LoadError),
     /// The precision was set, and a graph has its own.
-    #[error("int8 needs `--backend candle`; an ONNX graph keeps the precision it was exported with")]
-    Precision,
+    #[error("{0} needs `--backend candle`; an ONNX graph keeps the precision it was exported with")]
+    Precision(Precision),
     /// The graph does not take every text that its tokenizer and its settings allow.
     #[error("{path} does not fit its tokenizer: {reason}", path = .path.display())]
     Probe {
@@ -50,8 +50,8 @@ impl OnnxEncoder {
         options: &onnx::Options,
     ) -> Result<Self, LoadError> {
         debug_assert!(device.is_cpu(), "another device was refused when it was opened");
-        if precision == Precision::Int8 {
-            return Err(LoadError::Precision);
+        if precision != Precision::F32 {
+            return Err(LoadError::Precision(precision));
         }
         let path = card.weights.first().ok_or(LoadError::NoGraph)?;
         let runtime = Runtime::find(options)?;

@@ -95,6 +95,10 @@ pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     F32,
+    /// 16-bit floats with 11 bits of precision, summed in f32. On an accelerator only.
+    F16,
+    /// 16-bit floats with 8 bits of precision and the range of f32, summed in f32. On an accelerator only.
+    Bf16,
     /// Linear layers multiply bytes and sum in 32 bits; everything else is f32. It is faster, most of all with VNNI,
     /// and nearly as exact (docs/performance.md). On a CPU only.
     Int8,
@@ -106,8 +110,10 @@ impl std::str::FromStr for Precision {
     fn from_str(s: &str) -> Result<Self, String> {
         match s {
             "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            _ => Err("expected f32 or int8".to_owned()),
+            _ => Err("expected f32, int8 on a CPU, or f16 or bf16 on an accelerator".to_owned()),
         }
     }
 }
@@ -116,6 +122,8 @@ impl std::fmt::Display for Precision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
             Self::Int8 => "int8",
         })
     }

@@ -39,7 +39,7 @@ const HEX_DIGITS: usize = 32;
 pub const ONNX: &str = "onnx";
 
 /// The precisions in which an embedder computes.
-pub const PRECISIONS: [&str; 2] = ["f32", "int8"];
+pub const PRECISIONS: [&str; 4] = ["f32", "f16", "bf16", "int8"];
 
 /// Everything that decides a vector.
 #[derive(Clone, Copy)]

@@ -33,6 +33,17 @@ fn a_device_that_is_not_there_fails_the_start_with_the_reason() {
 }
 
 #[test]
+fn a_precision_of_accelerators_fails_the_start_on_a_cpu_with_those_of_a_cpu() {
+    for precision in ["f16", "bf16"] {
+        let flags = ["serve", "--in-memory", "--addr", "127.0.0.1:0", "--device", "cpu", "--precision", precision];
+        let output = cognate(&flags);
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        assert!(text.contains(precision) && text.contains("--precision int8"), "{text}");
+    }
+}
+
+#[test]
 fn a_model_that_is_nowhere_fails_the_start_with_what_was_tried() {
     let output =
         cognate(&["serve", "--in-memory", "--addr", "127.0.0.1:0", "--offline", "--model", "nobody/has-this-model"]);

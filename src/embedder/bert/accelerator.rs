@@ -1,18 +1,52 @@
 //! The steps of the encoder by candle's own operations, on any of candle's devices.
 //!
-//! Linear layers and normalisations work on packed rows, as on a CPU. Attention pads: it gathers the sequences of a
-//! block into [sequences, longest], because such a device is fast at one large product, and gathers the results back.
+//! Linear layers and normalisations work on packed rows, as on a CPU. Attention and the mean pad: they gather the
+//! sequences of a block into [sequences, longest], because such a device is fast at one large product, and attention
+//! gathers its results back.
+//!
+//! Weights and activations are f32, f16 or bf16. Products, softmax, normalisations and the mean sum in f32 in any case.
 
-use candle_core::{Device, IndexOp, Result, Tensor};
+use std::sync::Arc;
+
+use candle_core::{DType, Device, IndexOp, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
 use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
 use super::checkpoint::{Norm, Weight};
+use crate::embedder::Precision;
 use crate::kernel::activation::Activation;
 
-/// A device of candle.
+/// A device of candle, and the type of the numbers that it computes with.
 #[derive(Clone)]
-pub struct Accelerator(Device);
+pub struct Accelerator {
+    device: Device,
+    float: DType,
+    /// The padding of the last block, which all its layers share.
+    padding: Option<Arc<Padding>>,
+}
+
+/// The way from the packed rows of a block to [sequences, longest] and back. It is made once for a block, because each
+/// copy to the device takes as long as a step.
+struct Padding {
+    cu_seqlens: Vec<usize>,
+    /// The sequences of the block.
+    count: usize,
+    /// The tokens of the longest one.
+    longest: usize,
+    /// `None`: all sequences have the same length, so the packed rows are [sequences, longest] already.
+    gaps: Option<Gaps>,
+}
+
+/// The places behind shorter sequences.
+struct Gaps {
+    /// The packed row of each place. Behind a sequence it is the sequence's first row. Any finite row will do, because
+    /// the mask hides it. `[sequences · longest]`
+    rows: Tensor,
+    /// The place of each packed row. `[tokens]`
+    places: Tensor,
+    /// 0 for a token, -∞ behind a sequence. [sequences, 1, 1, longest]
+    mask: Tensor,
+}
 
 /// Activations, [rows, columns]; `None` before the first step.
 #[derive(Default)]
@@ -47,19 +81,59 @@ pub struct Bias {
 }
 
 impl Accelerator {
-    /// Takes a device.
-    pub fn new(device: Device) -> Self {
-        Self(device)
+    /// Returns the type for an arithmetic, or `None` for that of a CPU.
+    pub fn float(precision: Precision) -> Option<DType> {
+        match precision {
+            Precision::F32 => Some(DType::F32),
+            Precision::F16 => Some(DType::F16),
+            Precision::Bf16 => Some(DType::BF16),
+            Precision::Int8 => None,
+        }
+    }
+
+    /// Takes a device, and the type of its numbers.
+    pub fn new(device: Device, float: DType) -> Self {
+        Self { device, float, padding: None }
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Tensor> {
         let len = values.len();
-        Tensor::from_vec(values, len, &self.0)
+        Tensor::from_vec(values, len, &self.device)?.to_dtype(self.float)
     }
 
     fn indices(&self, values: Vec<u32>) -> Result<Tensor> {
         let len = values.len();
-        Tensor::from_vec(values, len, &self.0)
+        Tensor::from_vec(values, len, &self.device)
+    }
+
+    /// Returns the padding of a block.
+    fn padding(&self, sequences: &Sequences) -> Result<Arc<Padding>> {
+        match &self.padding {
+            Some(padding) if padding.cu_seqlens == sequences.cu_seqlens => Ok(Arc::clone(padding)),
+            _ => self.pad(sequences).map(Arc::new),
+        }
+    }
+
+    fn pad(&self, sequences: &Sequences) -> Result<Padding> {
+        let cu_seqlens = sequences.cu_seqlens.clone();
+        let count = cu_seqlens.len() - 1;
+        let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
+        if sequences.rows().all(|rows| rows.len() == longest) {
+            return Ok(Padding { cu_seqlens, count, longest, gaps: None });
+        }
+        let (mut from, mut places, mut mask) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, rows) in sequences.rows().enumerate() {
+            let (start, len) = (rows.start, rows.len());
+            from.extend((0..longest).map(|j| if j < len { start + j } else { start } as u32));
+            places.extend((0..len).map(|j| (i * longest + j) as u32));
+            mask.extend((0..longest).map(|j| if j < len { 0.0 } else { f32::NEG_INFINITY }));
+        }
+        let gaps = Gaps {
+            rows: self.indices(from)?,
+            places: self.indices(places)?,
+            mask: self.vector(mask)?.reshape((count, 1, 1, longest))?,
+        };
+        Ok(Padding { cu_seqlens, count, longest, gaps: Some(gaps) })
     }
 
     fn project(&self, layer: &Linear, x: &Rows) -> Result<Tensor> {
@@ -88,7 +162,7 @@ impl Backend for Accelerator {
 
     fn table(&self, values: Vec<f32>, columns: usize) -> Result<Tensor> {
         let rows = values.len() / columns;
-        Tensor::from_vec(values, (rows, columns), &self.0)
+        Tensor::from_vec(values, (rows, columns), &self.device)?.to_dtype(self.float)
     }
 
     fn pack(&self, Weight { weight, bias }: Weight) -> Result<Linear> {
@@ -139,30 +213,30 @@ impl Backend for Accelerator {
     fn attention(&mut self, step: SelfAttention<'_, Self>, x: &Rows, _: &mut Rows, out: &mut Rows) -> Result<()> {
         let SelfAttention { qkv, sequences, queries, bias } = step;
         let &Sequences { heads, head_dim, .. } = sequences;
-        let count = sequences.cu_seqlens.len() - 1;
-        let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
-        let (mut from, mut hidden, mut kept) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, rows) in sequences.rows().enumerate() {
-            let len = rows.len();
-            // Padding reads the sequence's first row. Any finite row will do, because the mask hides it.
-            from.extend((0..longest).map(|j| if j < len { rows.start + j } else { rows.start } as u32));
-            hidden.extend((0..longest).map(|j| if j < len { 0.0 } else { f32::NEG_INFINITY }));
-            let wanted = if queries == Queries::First { 1 } else { len };
-            kept.extend((0..wanted).map(|j| (i * longest + j) as u32));
-        }
-        let padded = self.project(qkv, x)?.index_select(&self.indices(from)?, 0)?;
-        let padded = padded.reshape((count, longest, heads, 3, head_dim))?;
-        let part = |i: usize| padded.i((.., .., .., i))?.transpose(1, 2)?.contiguous();
-        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-        let scores = (q.matmul(&k.t()?)? / (head_dim as f64).sqrt())?;
+        let padding = self.padding(sequences)?;
+        self.padding = Some(Arc::clone(&padding));
+        let (count, longest) = (padding.count, padding.longest);
+        let rows = padding.spread(self.project(qkv, x)?)?.reshape((count, longest, heads, 3, head_dim))?;
+        let part = |i: usize| rows.i((.., .., .., i))?.transpose(1, 2);
+        let wanted = if queries == Queries::First { 1 } else { longest };
+        // Scaled here, queries have fewer numbers than scores, and f16 does not overflow in the product.
+        let q = (part(0)?.narrow(2, 0, wanted)?.contiguous()? * (1.0 / (head_dim as f64).sqrt()))?;
+        let (k, v) = (part(1)?.contiguous()?, part(2)?.contiguous()?);
+        let scores = q.matmul(&k.t()?)?;
         let scores = match bias {
-            Some(bias) => scores.broadcast_add(&self.scores(bias, longest)?)?,
+            Some(bias) => scores.broadcast_add(&self.scores(bias, longest)?.narrow(2, 0, wanted)?)?,
             None => scores,
         };
-        let hidden = Tensor::from_vec(hidden, (count, 1, 1, longest), &self.0)?;
-        let mixed = softmax_last_dim(&scores.broadcast_add(&hidden)?)?.matmul(&v)?;
-        let rows = mixed.transpose(1, 2)?.reshape((count * longest, heads * head_dim))?;
-        *out = Rows(Some(rows.index_select(&self.indices(kept)?, 0)?));
+        let scores = match &padding.gaps {
+            Some(gaps) => scores.broadcast_add(&gaps.mask)?,
+            None => scores,
+        };
+        let mixed = softmax_last_dim(&scores)?.matmul(&v)?;
+        let mixed = mixed.transpose(1, 2)?.reshape((count * wanted, heads * head_dim))?;
+        *out = Rows(Some(match queries {
+            Queries::All => padding.pack(mixed)?,
+            Queries::First => mixed,
+        }));
         Ok(())
     }
 
@@ -173,13 +247,36 @@ impl Backend for Accelerator {
     }
 
     fn mean(&self, x: &Rows, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
-        let x = x.tensor()?;
-        let means =
-            sequences.rows().map(|rows| x.narrow(0, rows.start, rows.len())?.mean(0)).collect::<Result<Vec<_>>>()?;
-        Tensor::stack(&means, 0)?.to_vec2()
+        let padding = self.padding(sequences)?;
+        let (count, longest) = (padding.count, padding.longest);
+        // A product with 1 / length for each token, and 0 behind the sequence, sums all sequences at once.
+        let share = |len: usize| (0..longest).map(move |j| if j < len { 1.0 / len as f32 } else { 0.0 });
+        let shares = sequences.rows().flat_map(|rows| share(rows.len())).collect::<Vec<_>>();
+        let shares = Tensor::from_vec(shares, (count, 1, longest), &self.device)?;
+        let rows = padding.spread(x.tensor()?.to_dtype(DType::F32)?)?;
+        let columns = rows.dim(1)?;
+        shares.matmul(&rows.reshape((count, longest, columns))?)?.reshape((count, columns))?.to_vec2()
     }
 
     fn values(&self, x: &Rows) -> Result<Vec<Vec<f32>>> {
-        x.tensor()?.to_vec2()
+        x.tensor()?.to_dtype(DType::F32)?.to_vec2()
+    }
+}
+
+impl Padding {
+    /// Spreads packed rows, [tokens, columns] to [sequences · longest, columns].
+    fn spread(&self, packed: Tensor) -> Result<Tensor> {
+        match &self.gaps {
+            Some(gaps) => packed.index_select(&gaps.rows, 0),
+            None => Ok(packed),
+        }
+    }
+
+    /// Packs rows, [sequences · longest, columns] to [tokens, columns].
+    fn pack(&self, spread: Tensor) -> Result<Tensor> {
+        match &self.gaps {
+            Some(gaps) => spread.index_select(&gaps.places, 0),
+            None => Ok(spread),
+        }
     }
 }

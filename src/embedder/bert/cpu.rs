@@ -39,12 +39,17 @@ impl Table {
 }
 
 impl Cpu {
-    /// Chooses the instructions, the arithmetic and the team that helps.
-    pub fn new(level: Level, precision: Precision, leader: Leader) -> Self {
-        let form = match precision {
-            Precision::F32 => NumberFormat::of_f32(level),
-            Precision::Int8 => NumberFormat::Int8,
-        };
+    /// Returns the form in which linear layers read activations, or `None` for an arithmetic of accelerators.
+    pub fn form(level: Level, precision: Precision) -> Option<NumberFormat> {
+        match precision {
+            Precision::F32 => Some(NumberFormat::of_f32(level)),
+            Precision::Int8 => Some(NumberFormat::Int8),
+            Precision::F16 | Precision::Bf16 => None,
+        }
+    }
+
+    /// Chooses the instructions, the form of activations and the team that helps.
+    pub fn new(level: Level, form: NumberFormat, leader: Leader) -> Self {
         Self { level, form, leader }
     }
 

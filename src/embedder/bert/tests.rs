@@ -14,7 +14,6 @@ mod family;
 use super::accelerator::Accelerator;
 use super::cpu::Cpu;
 use super::*;
-use crate::embedder::Precision;
 use crate::kernel::embedding::Embedding;
 use crate::kernel::gemm::linear::NumberFormat;
 use crate::kernel::matrix::filled;
@@ -118,7 +117,7 @@ fn slices(sequences: &[Vec<u32>]) -> Vec<Sequence<'_>> {
 }
 
 fn at(level: Level) -> Cpu {
-    Cpu::new(level, Precision::F32, Leader::default())
+    Cpu::new(level, NumberFormat::of_f32(level), Leader::default())
 }
 
 fn load<B: Backend>(weights: HashMap<String, Tensor>, config: &Architecture, backend: &B) -> Bert<B> {
@@ -198,7 +197,7 @@ fn every_token_is_that_of_candle_transformers_after_every_layer_at_every_level_a
                 let worst = worst_difference(&config, seed, at(level), &sequences);
                 assert!(worst <= tolerance(level), "{level}, {layers} layers, seed {seed}: off by {worst:e}");
             }
-            let worst = worst_difference(&config, seed, Accelerator::new(Device::Cpu), &sequences);
+            let worst = worst_difference(&config, seed, Accelerator::new(Device::Cpu, DType::F32), &sequences);
             assert!(worst <= 1e-5, "candle, {layers} layers, seed {seed}: off by {worst:e}");
         }
     }
@@ -232,7 +231,7 @@ fn the_second_text_of_a_pair_has_the_other_token_type() {
             let bert = load(weights.clone(), &config, &at(level));
             bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(at(level))).expect("the pair is valid").remove(0)
         };
-        let candle = Accelerator::new(Device::Cpu);
+        let candle = Accelerator::new(Device::Cpu, DType::F32);
         let bert = load(weights.clone(), &config, &candle);
         let by_candle =
             bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(candle)).expect("the pair is valid").remove(0);
@@ -312,8 +311,8 @@ proptest! {
         let config = config(52, 4, 75, 2, Gelu);
         let sequences: Vec<_> = lengths.iter().zip(0..).map(|(&n, i)| sequence(n, i)).collect();
         for level in Level::supported() {
-            for precision in [Precision::F32, Precision::Int8] {
-                let backend = || Cpu::new(level, precision, Leader::default());
+            for form in [NumberFormat::of_f32(level), NumberFormat::Int8] {
+                let backend = || Cpu::new(level, form, Leader::default());
                 let bert = load(weights(&config, seed), &config, &backend());
                 let mut used = bert.scratch(backend());
                 for pooling in [Pooling::Mean, Pooling::Cls] {
@@ -321,7 +320,7 @@ proptest! {
                     for (ids, vector) in sequences.iter().zip(&together) {
                         let fresh = &mut bert.scratch(backend());
                         let alone = bert.pooled(&[ids.as_slice().into()], pooling, fresh).expect("ids are valid");
-                        prop_assert_eq!(&alone[0], vector, "{} {} {:?}", level, precision, pooling);
+                        prop_assert_eq!(&alone[0], vector, "{} {:?} {:?}", level, form, pooling);
                     }
                 }
                 let hidden = hidden(&bert, backend(), &sequences);
@@ -339,17 +338,17 @@ fn threads_that_help_change_no_bit() {
     let config = config(96, 3, 384, 2, Gelu);
     let sequences: Vec<_> = [1, 40, 7, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
     for level in Level::supported() {
-        for precision in [Precision::F32, Precision::Int8] {
+        for form in [NumberFormat::of_f32(level), NumberFormat::Int8] {
             let (leader, over) = (Leader::default(), AtomicBool::new(false));
             let team = Arc::clone(leader.team());
-            let backend = Cpu::new(level, precision, leader);
+            let backend = Cpu::new(level, form, leader);
             let bert = load(weights(&config, 3), &config, &backend);
-            let alone = hidden(&bert, Cpu::new(level, precision, Leader::default()), &sequences);
+            let alone = hidden(&bert, Cpu::new(level, form, Leader::default()), &sequences);
             let mut scratch = bert.scratch(backend);
             std::thread::scope(|scope| {
                 (0..2).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Relaxed)))));
                 for _ in 0..20 {
-                    assert_eq!(hidden_in(&mut scratch, &bert, &sequences), alone, "{level} {precision}");
+                    assert_eq!(hidden_in(&mut scratch, &bert, &sequences), alone, "{level} {form:?}");
                 }
                 over.store(true, Relaxed);
             });
@@ -362,12 +361,12 @@ fn int8_says_nearly_what_f32_says() {
     let config = config(160, 5, 300, 3, Gelu);
     let sequences: Vec<_> = [1, 2, 9, 33, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
     for level in Level::supported() {
-        let pooled = |precision| {
-            let backend = Cpu::new(level, precision, Leader::default());
+        let pooled = |form| {
+            let backend = Cpu::new(level, form, Leader::default());
             let bert = load(weights(&config, 4), &config, &backend);
             bert.pooled(&slices(&sequences), Pooling::Mean, &mut bert.scratch(backend)).expect("ids are valid")
         };
-        for (exact, near) in pooled(Precision::F32).into_iter().zip(pooled(Precision::Int8)) {
+        for (exact, near) in pooled(NumberFormat::of_f32(level)).into_iter().zip(pooled(NumberFormat::Int8)) {
             let unit = |v: Vec<f32>| Embedding::normalized(v).expect("a direction");
             let cosine = unit(exact).cosine(&unit(near));
             assert!(cosine > 0.999 && cosine < 0.999_999_9, "{level}: cosine {cosine}");
@@ -377,19 +376,43 @@ fn int8_says_nearly_what_f32_says() {
 
 #[test]
 fn candles_operations_pool_as_the_kernels_do() {
-    fn pooled<B: Backend>(backend: B, pooling: Pooling) -> Vec<Vec<f32>> {
-        let config = config(96, 3, 384, 2, Gelu);
-        let bert = load(weights(&config, 5), &config, &backend);
-        let sequences: Vec<_> = [1, 40, 7, 64].into_iter().map(|n| sequence(n, n as u32)).collect();
-        bert.pooled(&slices(&sequences), pooling, &mut bert.scratch(backend)).expect("ids are valid")
-    }
-
-    for pooling in [Pooling::Mean, Pooling::Cls] {
-        let (kernels, candles) = (pooled(at(cpu::level()), pooling), pooled(Accelerator::new(Device::Cpu), pooling));
+    // With shorter sequences beside the longest, and with none.
+    for (lengths, pooling) in [[1, 40, 7, 64], [9; 4]].into_iter().flat_map(|n| POOLINGS.map(|pooling| (n, pooling))) {
+        let (kernels, candles) =
+            (pooled(at(cpu::level()), lengths, pooling), pooled(by_candle(DType::F32), lengths, pooling));
         assert_eq!((kernels.len(), candles.len()), (4, 4), "{pooling:?}");
         let (kernels, candles) = (kernels.concat(), candles.concat());
         assert_eq!((kernels.len(), candles.len()), (4 * 96, 4 * 96), "{pooling:?}");
         let worst = kernels.iter().zip(&candles).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= 1e-5, "{pooling:?}: off by {worst:e}");
     }
+}
+
+#[test]
+fn f16_says_nearly_what_f32_says_by_candles_operations() {
+    let lengths = [1, 40, 7, 64];
+    for pooling in POOLINGS {
+        let [exact, near] = [DType::F32, DType::F16].map(|float| pooled(by_candle(float), lengths, pooling));
+        assert_ne!(exact, near, "this is f32");
+        for (exact, near) in exact.into_iter().zip(near) {
+            let unit = |v: Vec<f32>| Embedding::normalized(v).expect("a direction");
+            let cosine = unit(exact).cosine(&unit(near));
+            assert!(cosine > 0.9999, "{pooling:?}: cosine {cosine}");
+        }
+    }
+}
+
+const POOLINGS: [Pooling; 2] = [Pooling::Mean, Pooling::Cls];
+
+/// Candle's operations on the CPU, with numbers of this type.
+fn by_candle(float: DType) -> Accelerator {
+    Accelerator::new(Device::Cpu, float)
+}
+
+/// Computes the vectors of four sequences.
+fn pooled<B: Backend>(backend: B, lengths: [usize; 4], pooling: Pooling) -> Vec<Vec<f32>> {
+    let config = config(96, 3, 384, 2, Gelu);
+    let bert = load(weights(&config, 5), &config, &backend);
+    let sequences = lengths.map(|n| sequence(n, n as u32));
+    bert.pooled(&slices(&sequences), pooling, &mut bert.scratch(backend)).expect("ids are valid")
 }

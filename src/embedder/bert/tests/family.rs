@@ -96,7 +96,7 @@ fn assert_agrees(
         let worst = worst(hidden(&load(weights.clone(), config, &at(level)), at(level), sequences));
         assert!(worst <= tolerance(level), "{} at {level}: off by {worst:e}", config.family);
     }
-    let candle = Accelerator::new(Device::Cpu);
+    let candle = Accelerator::new(Device::Cpu, DType::F32);
     let worst = worst(hidden(&load(weights.clone(), config, &candle), candle, sequences));
     assert!(worst <= 1e-5, "{} by candle's operations: off by {worst:e}", config.family);
 }
