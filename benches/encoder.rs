@@ -90,8 +90,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for (precision, form) in forms() {
-        let bert =
-            Bert::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
+        let bert = Bert::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
         for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
             let milliseconds = 1e3 * single(&bert, form, threads, 100 * rounds);
             println!("{precision:9} one text of 16 tokens on {threads} threads: p50 {milliseconds:.2} ms");

@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn a_card_that_is_not_there_is_refused_with_those_that_are() {
         let error = |cards| DeviceError::NoSuchCard { device: DeviceChoice::Cuda(7), cards }.to_string();
-        let expected = "this machine has no cuda:7; its CUDA cards are cuda:0 to cuda:3; use one of them, or `--device cpu`";
+        let expected =
+            "this machine has no cuda:7; its CUDA cards are cuda:0 to cuda:3; use one of them, or `--device cpu`";
         assert_eq!(error(4), expected);
         assert!(error(1).contains("its CUDA cards are cuda:0;"), "{}", error(1));
     }
