@@ -5,9 +5,9 @@
     target/memory/bin/python benches/memory.py target/release/cognate [--only SHAPE] [--on-disk] [-- FLAGS]
 
 Each shape of documents gets its own server. Most shapes have so few documents that no graph is built; `graphs` has enough
-for graphs. The last three quarters of the documents are measured. Each row has the count of `ListCollections`, the growth
-of the resident memory, their ratio, and the peak during the upload. Documents bring their own vectors, so the model
-computes nothing. Linux only.
+for graphs, and `words` for segments of words. The last three quarters of the documents are measured. Each row has the count
+of `ListCollections`, the growth of the resident memory, their ratio, the peak during the upload, and the bytes of words
+in files. Documents bring their own vectors, so the model computes nothing. Linux only.
 """
 
 import argparse
@@ -56,6 +56,7 @@ SHAPES = {
     "same numbers": (1_000, lambda n: ("", {"list": list(range(2_000))})),
     "deep": (9_900, lambda n: ("", nested(25, n))),
     "passages": (2_000, lambda n: ("a passage of a long text " * 40, {"lang": ["en", "de", "fr"][n % 3]})),
+    "words": (30_000, lambda n: (" ".join(f"word{int(rank)}" for rank in 1e4 ** np.random.default_rng(n).random(12)), None)),
     "graphs": (60_000, lambda n: ("a short text", None)),
 }
 
@@ -121,7 +122,7 @@ def measure(binary, flags, name):
                 for error in answer.errors[:1]:
                     print(f"refused: {error}"[:300], file=sys.stderr)
             begun = time.time()
-            while time.time() - begun < 1 or name == "graphs" and time.time() - begun < 25:
+            while time.time() - begun < (25 if name in ("graphs", "words") else 1):
                 peak = max(peak, server.resident())
                 time.sleep(0.05)
             return server.settled(), next(one for one in server.collections() if one.name == "c"), peak
@@ -134,7 +135,8 @@ def measure(binary, flags, name):
             return
         print(
             f"{name:>14} {committed:>7} documents: counted {counted / MIB:7.1f} MiB, taken {grown / MIB:7.1f} MiB, "
-            f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, {counted // committed} bytes each",
+            f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, {counted // committed} bytes each, "
+            f"{all_of_them.lexical_file_bytes // all_of_them.documents} bytes in files of words",
             flush=True,
         )
     finally:

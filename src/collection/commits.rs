@@ -247,7 +247,7 @@ impl Collection {
 
     /// The record of a document with other metadata.
     fn patched(&self, number: u32, here: &Documents, (id, old): (&DocId, &Entry), content: &Content) -> Put {
-        let Some(passages) = here.passages(old) else {
+        let Some(passages) = here.passages(old.slot) else {
             return Put::new(number, old.row, &record(id, content, &self.row(old.slot), &[]));
         };
         let vectors: Vec<f32> = passages.iter().flat_map(|passage| self.row(passage.slot).to_vec()).collect();

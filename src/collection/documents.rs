@@ -134,14 +134,14 @@ impl Documents {
         positions.difference_len(&self.further) as usize
     }
 
-    /// The passages of a document, if it has several.
-    pub fn passages(&self, entry: &Entry) -> Option<&Arc<[LocatedPassage]>> {
-        self.passages.get(&entry.slot.index())
+    /// The passages of a document, if it has several, by the slot of the first.
+    pub fn passages(&self, first: Slot) -> Option<&Arc<[LocatedPassage]>> {
+        self.passages.get(&first.index())
     }
 
     /// Number of the document's passages.
     pub fn n_passages(&self, entry: &Entry) -> usize {
-        self.passages(entry).map_or(1, |passages| passages.len())
+        self.passages(entry.slot).map_or(1, |passages| passages.len())
     }
 
     /// Number of all passages.
@@ -159,6 +159,12 @@ impl Documents {
     pub fn at_position(&self, position: u32) -> Option<(&DocId, &Entry)> {
         let (_, id) = self.by_position.get(position as usize)?.as_ref()?;
         Some((id, self.by_id.get(id)?))
+    }
+
+    /// The first slot of the document at a position; `None`: the position is free.
+    pub fn first_slot(&self, position: u32) -> Option<Slot> {
+        let (slot, id) = self.by_position.get(position as usize)?.as_ref()?;
+        if self.further.contains(position) { Some(self.by_id.get(id)?.slot) } else { Some(*slot) }
     }
 
     /// Bytes that the columns take.

@@ -38,7 +38,7 @@ impl Collection {
     }
 
     fn listed_one(&self, here: &Documents, (id, entry): (&DocId, &Entry)) -> Listed {
-        let vectors = match here.passages(entry) {
+        let vectors = match here.passages(entry.slot) {
             None => StoredVectors::Whole(self.row(entry.slot)),
             Some(passages) => {
                 let vector = |passage: &LocatedPassage| (passage.span, self.row(passage.slot));

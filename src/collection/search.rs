@@ -1,9 +1,9 @@
 //! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
-//! The index answers "the nearest `n` among these positions"; `words` adds searches by words, and by both; `rounds`
-//! keeps one hit for each document and few for each group. This module adds ids (which decide between equal scores),
-//! groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if some of a
-//! document were found, all of them are compared.
+//! The index answers "the nearest `n` among these positions"; `words` adds searches by words, `both` those by words and
+//! vectors; `rounds` keeps one hit for each document and few for each group. This module adds ids (which decide between
+//! equal scores), groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if
+//! some of a document were found, all of them are compared.
 //!
 //! The index is searched without a lock, so commits do not wait for a search. A short lock then names the hits. If
 //! a document among the hits or the candidates has left its position meanwhile, the search is repeated. After
@@ -17,6 +17,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
+mod both;
 pub(super) mod fusion;
 mod rounds;
 mod words;
@@ -279,7 +280,7 @@ impl Ranking<'_> {
         if effort == (Effort::Graph { ef: None }) {
             index.sample(self.query, positions);
         }
-        let mut near = index.nearest(&Query { vector: self.query, k: n, effort, among: positions }, self.stop)?;
+        let mut near = index.nearest(&Query { vector: self.query, k: n, sure: n, effort, among: positions }, self.stop)?;
         if let Some(least) = self.search.min_score {
             let before = near.hits.len();
             near.hits.retain(|hit| hit.score >= least);
@@ -321,7 +322,7 @@ impl Ranking<'_> {
 
     /// A hit without a score.
     fn located(self, here: &Documents, id: &DocId, entry: &Entry, slot: Slot) -> LocatedHit {
-        let (content, passages) = (Arc::clone(&entry.content), here.passages(entry).cloned());
+        let (content, passages) = (Arc::clone(&entry.content), here.passages(entry.slot).cloned());
         let (vector, scores) = (self.collection.row(slot), Scores::default());
         let hit = Hit { id: id.clone(), content, score: 0.0, scores, vector, passage: None, others: Vec::new() };
         LocatedHit { slot, passages, hit }

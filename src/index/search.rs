@@ -26,7 +26,7 @@ use super::slot::Slot;
 use super::{Effort, Index};
 use crate::compute::stop::{Stop, Stopped};
 
-/// A walk for k hits keeps at least this many times k candidates: it misses most in the far half of its candidates.
+/// A walk keeps at least this many candidates for each sure hit: it misses most in the far half of its candidates.
 const CANDIDATES_PER_HIT: usize = 2;
 
 /// Candidates that are sorted at first. The last of them also tells if the hits lie in a crowd (`walks`), so that a
@@ -40,6 +40,9 @@ pub struct Query<'a> {
     pub vector: &'a [f32],
     /// The number of hits wanted.
     pub k: usize,
+    /// The number of the nearest hits for which a walk makes its effort. It may miss more of the others, which cost
+    /// little beside these. More than `k` means `k`.
+    pub sure: usize,
     /// The effort of the search.
     pub effort: Effort,
     /// The slot indices of the vectors to search; `None`: all. If the vector of an index is replaced during the search,
@@ -52,6 +55,7 @@ struct Asked<'a> {
     vector: &'a [f32],
     codes: OwnQuery,
     k: usize,
+    sure: usize,
     among: Option<&'a RoaringBitmap>,
     stop: &'a Stop,
 }
@@ -86,7 +90,7 @@ impl Index {
     /// # Panics
     /// If the query has another number of dimensions than the index.
     pub fn search(&self, query: &[f32], k: usize, effort: Effort, stop: &Stop) -> Result<Vec<Neighbour>, Stopped> {
-        Ok(self.nearest(&Query { vector: query, k, effort, among: None }, stop)?.hits)
+        Ok(self.nearest(&Query { vector: query, k, sure: k, effort, among: None }, stop)?.hits)
     }
 
     /// As [`Index::search`], for vectors with these slot indices: exactly min(k, live ones among them).
@@ -101,7 +105,7 @@ impl Index {
         among: &RoaringBitmap,
         stop: &Stop,
     ) -> Result<Vec<Neighbour>, Stopped> {
-        Ok(self.nearest(&Query { vector: query, k, effort, among: Some(among) }, stop)?.hits)
+        Ok(self.nearest(&Query { vector: query, k, sure: k, effort, among: Some(among) }, stop)?.hits)
     }
 
     /// Finds the nearest live vectors, and those that tie with the last of them, from which the caller may choose by
@@ -120,12 +124,12 @@ impl Index {
 
     /// As [`Index::nearest`], by walks of this width, or exactly.
     pub(super) fn answer(&self, query: &Query<'_>, width: Option<Width>, stop: &Stop) -> Result<Answer, Stopped> {
-        let &Query { vector, k, among, .. } = query;
+        let &Query { vector, k, sure, among, .. } = query;
         self.check(vector);
         if k == 0 {
             return Ok(Answer { nearest: Nearest::default(), how: How::Scan });
         }
-        let asked = Asked { vector, codes: OwnQuery::new(vector), k, among, stop };
+        let asked = Asked { vector, codes: OwnQuery::new(vector), k, sure: sure.min(k), among, stop };
         if let Some(width) = width
             && let Some(answer) = self.by_walks(&asked, width)?
         {
@@ -136,7 +140,8 @@ impl Index {
 
     /// The width for a query that sets no `ef`.
     pub(super) fn usual_width(&self, query: &Query<'_>) -> Width {
-        self.width(query.among.is_some()).at_least(CANDIDATES_PER_HIT.saturating_mul(query.k))
+        let least = CANDIDATES_PER_HIT.saturating_mul(query.sure.min(query.k)).max(query.k);
+        self.width(query.among.is_some()).at_least(least)
     }
 
     /// The width for a search of few hits that sets no `ef`, with a filter or without.
@@ -156,7 +161,7 @@ impl Index {
     /// Answers a recorded query as for a client, exactly, and by walks with increasing `ef` until all hits are found.
     pub(super) fn check_sample(&self, sample: &Sample, stop: &Stop) -> Result<Seen, Stopped> {
         let Sample { query, among } = sample;
-        let query = Query { vector: query, k: recall::K, effort: Effort::Exact, among: among.as_ref() };
+        let query = Query { vector: query, k: recall::K, sure: recall::K, effort: Effort::Exact, among: among.as_ref() };
         let exact = self.answer(&query, None, stop)?.nearest.hits;
         let true_hits = |answer: &Answer| recall::true_hits(&answer.nearest.hits, &exact);
         let usual = self.answer(&query, Some(self.usual_width(&query)), stop)?;

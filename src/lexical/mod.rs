@@ -39,4 +39,4 @@ pub use files::Storage;
 pub use index::{LexicalIndex, Prepared, Snapshot};
 pub use language::Language;
 pub use options::Options;
-pub use query::{MOST_TERMS, Question, Scored};
+pub use query::{MOST_TERMS, Question, Scored, Scores};

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use tantivy::Term;
+use tantivy::postings::TermInfo;
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::query::{
     Bm25StatisticsProvider, Bm25Weight, BooleanWeight, BoostQuery, EnableScoring, Occur, Query, SumCombiner, TermQuery,
@@ -51,8 +52,18 @@ pub struct Scored {
     pub key: u64,
     /// Its position.
     pub position: u32,
-    /// Its BM25 score.
-    pub score: f32,
+    /// Its scores.
+    pub scores: Scores,
+}
+
+/// What the terms of a query are worth in one document.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Scores {
+    /// BM25; 0: the document has no term of the query.
+    pub bm25: f32,
+    /// The sum of the idf of the codes that the document has. A code is a term of at least three characters with a
+    /// digit: a model hardly reads it. It is in a document or not, and the length of the document does not matter.
+    pub codes: f32,
 }
 
 /// A query, and the state of the index that it searches.
@@ -66,33 +77,19 @@ pub struct Question {
 
 struct WeightedTerm {
     text: String,
-    term: Term,
     weight: Bm25Weight,
-    /// As often as the query has the term.
-    idf: f32,
+    /// Its idf as often as the query has it, if it is a code; otherwise 0.
+    code_idf: f32,
+    /// Its place in each part of the state; `None`: the part is a batch, or does not have it.
+    places: Vec<Option<TermInfo>>,
 }
 
-/// The addition of a term to the score of a document that has it.
-#[derive(Clone, Copy, PartialEq)]
-enum Adds {
-    /// Its BM25.
-    Bm25,
-    /// Its idf, if it is a code.
-    CodeIdf,
-}
-
-impl WeightedTerm {
-    /// True for a term of at least three characters with a digit.
-    fn is_code(&self) -> bool {
-        self.text.chars().count() >= 3 && self.text.chars().any(char::is_numeric)
-    }
-
-    fn score(&self, adds: Adds, length_code: u8, frequency: u32) -> f32 {
-        match adds {
-            Adds::Bm25 => self.weight.score(length_code, frequency),
-            Adds::CodeIdf => self.idf,
-        }
-    }
+/// A term with its places in all parts.
+struct KnownTerm<'t> {
+    with_term: u64,
+    text: &'t str,
+    count: u32,
+    places: Vec<Option<TermInfo>>,
 }
 
 /// The statistics of one term.
@@ -127,34 +124,45 @@ impl Question {
             }
         }
         let (documents, total_length) = state.totals();
-        let mut known: Vec<(u64, &str, u32, Term)> = Vec::new();
+        let mut known: Vec<KnownTerm<'_>> = Vec::new();
         let mut total_idf = 0.0;
         for (text, count) in counts {
             let term = Term::from_field_text(fields.terms, text);
-            match state.parts.iter().map(|live| frequency(live, text, &term)).sum() {
+            let mut with_term = 0;
+            let places = state.parts.iter().map(|live| {
+                let (n, place) = find(live, text, &term);
+                with_term += n;
+                place
+            });
+            let places = places.collect();
+            match with_term {
                 0 => total_idf += count as f32 * idf(0, documents),
-                with_term => known.push((with_term, text, count, term)),
+                with_term => known.push(KnownTerm { with_term, text, count, places }),
             }
         }
-        known.sort_unstable_by_key(|(with_term, text, ..)| (*with_term, *text));
+        known.sort_unstable_by_key(|known| (known.with_term, known.text));
         known.truncate(MOST_TERMS);
-        total_idf +=
-            known.iter().map(|(with_term, _, count, _)| *count as f32 * idf(*with_term, documents)).sum::<f32>();
+        total_idf += known.iter().map(|known| known.count as f32 * idf(known.with_term, documents)).sum::<f32>();
         let average_length = total_length as f32 / documents as f32;
         let searcher = state.parts.iter().find_map(|live| live.part.as_segment()).map(Segment::searcher);
         let mut weights: Vec<(Occur, Box<dyn Weight>)> = Vec::new();
         let mut weighted = Vec::with_capacity(known.len());
-        for (with_term, text, count, term) in known {
+        for KnownTerm { with_term, text, count, places } in known {
             if let Some(searcher) = searcher {
                 let statistics = Statistics { documents, terms: total_length, with_term };
                 let scoring = EnableScoring::enabled_from_statistics_provider(&statistics, searcher);
-                let query = TermQuery::new(term.clone(), IndexRecordOption::WithFreqs);
+                let query = TermQuery::new(Term::from_field_text(fields.terms, text), IndexRecordOption::WithFreqs);
                 let weight = BoostQuery::new(Box::new(query), count as f32).weight(scoring);
                 weights.push((Occur::Should, weight.expect("the field of terms is indexed")));
             }
             let weight = Bm25Weight::for_one_term_without_explain(with_term, documents, average_length);
-            let idf = count as f32 * idf(with_term, documents);
-            weighted.push(WeightedTerm { text: text.to_owned(), term, weight: weight.boost_by(count as f32), idf });
+            let code_idf = if is_code(text) { count as f32 * idf(with_term, documents) } else { 0.0 };
+            weighted.push(WeightedTerm {
+                text: text.to_owned(),
+                weight: weight.boost_by(count as f32),
+                code_idf,
+                places,
+            });
         }
         let weight = match weights.len() {
             0 => None,
@@ -201,50 +209,47 @@ impl Question {
         found.sort_unstable_by_key(|candidate| (candidate.part, candidate.document));
         let mut scored = Vec::with_capacity(found.len());
         for of_part in found.chunk_by(|a, b| a.part == b.part) {
-            let live = &self.state.parts[of_part[0].part];
+            let at = of_part[0].part;
             let documents: Vec<u32> = of_part.iter().map(|candidate| candidate.document).collect();
-            let members = live.part.members();
-            let scores = self.scores_in(&live.part, &documents, Adds::Bm25);
-            scored.extend(documents.iter().zip(scores).map(|(&document, score)| Scored {
+            let members = self.state.parts[at].part.members();
+            let scores = self.scores_in(at, &documents);
+            scored.extend(documents.iter().zip(scores).map(|(&document, scores)| Scored {
                 key: members.key(document),
                 position: members.position(document),
-                score,
+                scores,
             }));
         }
-        scored.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.key.cmp(&b.key)));
+        scored.sort_unstable_by(|a, b| b.scores.bm25.total_cmp(&a.scores.bm25).then(a.key.cmp(&b.key)));
         Ok(scored)
     }
 
     /// The scores of documents by their keys; 0: the document has no term of the query, or was removed.
-    pub fn scores(&self, keys: &[u64]) -> Vec<f32> {
-        self.scores_by(keys, Adds::Bm25)
-    }
-
-    /// The sum of the idf of the codes that each document has. A code is a term of at least three characters with a
-    /// digit: a model hardly reads it. It is in a document or not, and the length of the document does not matter.
-    pub fn codes(&self, keys: &[u64]) -> Vec<f32> {
-        if self.codes_idf() > 0.0 { self.scores_by(keys, Adds::CodeIdf) } else { vec![0.0; keys.len()] }
-    }
-
-    /// The sum of the idf of all codes that a document has: the greatest that [`Question::codes`] may return.
-    pub fn codes_idf(&self) -> f32 {
-        self.terms.iter().filter(|term| term.is_code()).map(|term| term.idf).sum()
-    }
-
-    fn scores_by(&self, keys: &[u64], adds: Adds) -> Vec<f32> {
+    pub fn scores(&self, keys: &[u64]) -> Vec<Scores> {
         let mut found: Vec<(usize, u32, usize)> = Vec::with_capacity(keys.len());
         for (index, &key) in keys.iter().enumerate() {
             found.extend(self.state.find(key).map(|(part, document)| (part, document, index)));
         }
         found.sort_unstable();
         found.dedup_by_key(|(part, document, _)| (*part, *document));
-        let mut scores = vec![0.0; keys.len()];
+        let mut scores = vec![Scores::default(); keys.len()];
         for of_part in found.chunk_by(|a, b| a.0 == b.0) {
             let documents: Vec<u32> = of_part.iter().map(|(_, document, _)| *document).collect();
-            let of_documents = self.scores_in(&self.state.parts[of_part[0].0].part, &documents, adds);
-            of_part.iter().zip(of_documents).for_each(|((.., index), score)| scores[*index] = score);
+            let of_documents = self.scores_in(of_part[0].0, &documents);
+            of_part.iter().zip(of_documents).for_each(|((.., index), of_document)| scores[*index] = of_document);
         }
         scores
+    }
+
+    /// The greatest scores that a document may have that is not among the `n` best, of which these are the scores.
+    pub fn most_of_others(&self, best: &[Scored], n: usize) -> Scores {
+        match best.last() {
+            Some(last) if best.len() == n => Scores {
+                // The best were chosen by sums in another order.
+                bm25: last.scores.bm25 / ROUNDING,
+                codes: self.terms.iter().map(|term| term.code_idf).sum(),
+            },
+            _ => Scores::default(),
+        }
     }
 
     fn best_of_batch(&self, batch: &Batch, best: &mut Best, is_wanted: &dyn Fn(u32) -> bool) {
@@ -277,27 +282,43 @@ impl Question {
         });
     }
 
-    /// The scores of documents of a part, in order of their numbers.
-    fn scores_in(&self, part: &Part, documents: &[u32], adds: Adds) -> Vec<f32> {
-        let mut scores = vec![0.0; documents.len()];
-        for term in self.terms.iter().filter(|term| adds == Adds::Bm25 || term.is_code()) {
-            match part {
+    /// The scores of documents of the part at `at`, in order of their numbers.
+    fn scores_in(&self, at: usize, documents: &[u32]) -> Vec<Scores> {
+        let mut scores = vec![Scores::default(); documents.len()];
+        for term in &self.terms {
+            match &*self.state.parts[at].part {
                 Part::Batch(batch) => {
                     let postings = batch.postings(&term.text);
-                    for (score, &document) in scores.iter_mut().zip(documents) {
+                    for (scores, &document) in scores.iter_mut().zip(documents) {
                         if let Ok(at) = postings.binary_search_by_key(&document, |posting| posting.document) {
                             let code = FieldNormReader::fieldnorm_to_id(batch.members.length(document));
-                            *score += term.score(adds, code, postings[at].frequency);
+                            scores.add(term, code, postings[at].frequency);
                         }
                     }
                 }
-                Part::Segment(segment) => segment.frequencies(&term.term, documents, |at, frequency| {
-                    scores[at] += term.score(adds, segment.length_code(documents[at]), frequency);
-                }),
+                Part::Segment(segment) => {
+                    let Some(place) = &term.places[at] else { continue };
+                    segment.frequencies(place, documents, |at, frequency| {
+                        scores[at].add(term, segment.length_code(documents[at]), frequency);
+                    });
+                }
             }
         }
         scores
     }
+}
+
+impl Scores {
+    /// Adds a term that the document has, by the code of the document's length.
+    fn add(&mut self, term: &WeightedTerm, length_code: u8, frequency: u32) {
+        self.bm25 += term.weight.score(length_code, frequency);
+        self.codes += term.code_idf;
+    }
+}
+
+/// True for a term of at least three characters with a digit.
+fn is_code(term: &str) -> bool {
+    term.chars().count() >= 3 && term.chars().any(char::is_numeric)
 }
 
 /// The weight of a term (idf), from the number of documents that have it and the number of all.
@@ -306,14 +327,17 @@ fn idf(with_term: u64, documents: u64) -> f32 {
     (1.0 + (without + 0.5) / (with_term as f32 + 0.5)).ln()
 }
 
-/// The number of documents of a part that have a term.
-fn frequency(live: &LivePart, text: &str, term: &Term) -> u64 {
+/// The number of documents of a part that have a term, and the term's place in a segment.
+fn find(live: &LivePart, text: &str, term: &Term) -> (u64, Option<TermInfo>) {
     match &*live.part {
         Part::Batch(batch) => {
             let postings = batch.postings(text);
-            postings.iter().filter(|posting| !live.removed.contains(posting.document)).count() as u64
+            (postings.iter().filter(|posting| !live.removed.contains(posting.document)).count() as u64, None)
         }
-        Part::Segment(segment) => segment.frequency(term, &live.removed),
+        Part::Segment(segment) => {
+            let place = segment.find(term);
+            (place.as_ref().map_or(0, |place| segment.frequency(place, &live.removed)), place)
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tantivy::directory::{Directory, OwnedBytes, RamDirectory};
 use tantivy::fastfield::{AliveBitSet, write_alive_bitset};
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::indexer::{SingleSegmentIndexWriter, merge_filtered_segments};
-use tantivy::postings::{Postings, SegmentPostings};
+use tantivy::postings::{Postings, SegmentPostings, TermInfo};
 use tantivy::query::Weight;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{
@@ -175,14 +175,24 @@ impl Segment {
         self.postings.total_num_tokens() as f32 / self.members.len() as f32
     }
 
+    /// The place of a term, if a document has it. Removed documents are not left out.
+    pub(super) fn find(&self, term: &Term) -> Option<TermInfo> {
+        self.postings.get_term_info(term).expect(CHECKED)
+    }
+
     /// The number of documents that have a term, without the removed ones.
-    pub(super) fn frequency(&self, term: &Term, removed: &RoaringBitmap) -> u64 {
+    pub(super) fn frequency(&self, term: &TermInfo, removed: &RoaringBitmap) -> u64 {
+        let with_term = u64::from(term.doc_freq);
         if removed.is_empty() {
-            return u64::from(self.postings.doc_freq(term).expect(CHECKED));
+            return with_term;
         }
-        let Some(mut postings) = self.postings(term, IndexRecordOption::Basic) else { return 0 };
-        let with_term = u64::from(self.postings.doc_freq(term).expect(CHECKED));
-        let gone = removed.iter().filter(|&document| seek(&mut postings, document)).count();
+        let mut postings = self.postings(term, IndexRecordOption::Basic);
+        let gone = if with_term < removed.len() {
+            let with_term = std::iter::successors(Some(postings.doc()), |_| Some(postings.advance()));
+            with_term.take_while(|&document| document != TERMINATED).filter(|&one| removed.contains(one)).count()
+        } else {
+            removed.iter().filter(|&document| seek(&mut postings, document)).count()
+        };
         with_term - gone as u64
     }
 
@@ -195,8 +205,8 @@ impl Segment {
 
     /// Calls `each` with those of some documents, in order, that have a term: their index in `documents`, and the
     /// number of times that they have it.
-    pub(super) fn frequencies(&self, term: &Term, documents: &[u32], mut each: impl FnMut(usize, u32)) {
-        let Some(mut postings) = self.postings(term, IndexRecordOption::WithFreqs) else { return };
+    pub(super) fn frequencies(&self, term: &TermInfo, documents: &[u32], mut each: impl FnMut(usize, u32)) {
+        let mut postings = self.postings(term, IndexRecordOption::WithFreqs);
         for (at, &document) in documents.iter().enumerate() {
             if seek(&mut postings, document) {
                 each(at, postings.term_freq());
@@ -209,8 +219,8 @@ impl Segment {
         self.lengths.fieldnorm_id(document)
     }
 
-    fn postings(&self, term: &Term, option: IndexRecordOption) -> Option<SegmentPostings> {
-        self.postings.read_postings(term, option).expect(CHECKED)
+    fn postings(&self, term: &TermInfo, option: IndexRecordOption) -> SegmentPostings {
+        self.postings.read_postings_from_terminfo(term, option).expect(CHECKED)
     }
 
     /// Bytes of memory, without mapped files.

@@ -47,8 +47,8 @@ struct BestSoFar {
     nearest: Nearest,
     /// True if there are as many hits as possible.
     is_complete: bool,
-    /// The estimated cosine that the test for a crowd uses: of the last hit, or of the last of [`FIRST`] candidates if
-    /// k is less. `None`: there are fewer candidates.
+    /// The estimated cosine that the test for a crowd uses: of the last sure hit, or of the last of [`FIRST`]
+    /// candidates if these are fewer. `None`: there are fewer candidates.
     judged: Option<f32>,
 }
 
@@ -106,13 +106,13 @@ impl<'a> Pass<'a> {
 
     /// The best of all that was found up to now.
     fn best(&self) -> BestSoFar {
-        let Asked { vector, k, among, .. } = *self.asked;
+        let Asked { vector, k, sure, among, .. } = *self.asked;
         let mut candidates: Vec<Candidate> = self.filter.candidates().collect();
         self.walked.iter().for_each(|walked| candidates.extend_from_slice(&walked.found));
         let rows = self.index.rows();
         let nearest = best_of(&rows, vector, k, &mut candidates);
         let most = among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
-        let judged = candidates.get(k.max(FIRST) - 1).map(|candidate| candidate.estimate);
+        let judged = candidates.get(sure.max(FIRST) - 1).map(|candidate| candidate.estimate);
         BestSoFar { is_complete: nearest.hits.len() == k.min(most), nearest, judged }
     }
 

@@ -199,7 +199,7 @@ fn clusters_of_texts_are_not_a_crowd() {
     index.insert(stored);
     index.maintain();
     let in_crowd = |query: &&Arc<[f32]>| {
-        let query = Query { vector: query, k: K, effort: GRAPH, among: None };
+        let query = Query { vector: query, k: K, sure: K, effort: GRAPH, among: None };
         let answer = index.answer(&query, Some(index.width(false)), &Stop::never()).unwrap();
         answer.how == search::How::Walks { in_crowd: true }
     };
