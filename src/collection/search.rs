@@ -280,7 +280,8 @@ impl Ranking<'_> {
         if effort == (Effort::Graph { ef: None }) {
             index.sample(self.query, positions);
         }
-        let mut near = index.nearest(&Query { vector: self.query, k: n, sure: n, effort, among: positions }, self.stop)?;
+        let mut near =
+            index.nearest(&Query { vector: self.query, k: n, sure: n, effort, among: positions }, self.stop)?;
         if let Some(least) = self.search.min_score {
             let before = near.hits.len();
             near.hits.retain(|hit| hit.score >= least);

@@ -161,7 +161,8 @@ impl Index {
     /// Answers a recorded query as for a client, exactly, and by walks with increasing `ef` until all hits are found.
     pub(super) fn check_sample(&self, sample: &Sample, stop: &Stop) -> Result<Seen, Stopped> {
         let Sample { query, among } = sample;
-        let query = Query { vector: query, k: recall::K, sure: recall::K, effort: Effort::Exact, among: among.as_ref() };
+        let query =
+            Query { vector: query, k: recall::K, sure: recall::K, effort: Effort::Exact, among: among.as_ref() };
         let exact = self.answer(&query, None, stop)?.nearest.hits;
         let true_hits = |answer: &Answer| recall::true_hits(&answer.nearest.hits, &exact);
         let usual = self.answer(&query, Some(self.usual_width(&query)), stop)?;

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 use tantivy::Term;
-use tantivy::postings::TermInfo;
 use tantivy::fieldnorm::FieldNormReader;
+use tantivy::postings::TermInfo;
 use tantivy::query::{
     Bm25StatisticsProvider, Bm25Weight, BooleanWeight, BoostQuery, EnableScoring, Occur, Query, SumCombiner, TermQuery,
     Weight,

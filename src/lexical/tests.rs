@@ -75,10 +75,15 @@ fn assert_equals_plain(
     let near = |a: f32, b: f64| (f64::from(a) - b).abs() <= 1e-4 * b.max(1.0);
     for (found, expected) in found.iter().zip(expected) {
         let of_document = scores[&found.key];
-        assert!(near(found.scores.bm25, expected) && near(found.scores.bm25, of_document), "{found:?} {expected} {of_document}");
+        assert!(
+            near(found.scores.bm25, expected) && near(found.scores.bm25, of_document),
+            "{found:?} {expected} {of_document}"
+        );
         assert!(wanted(&found.key) && found.position == documents[&found.key].0);
     }
-    assert!(found.is_sorted_by(|a, b| a.scores.bm25 > b.scores.bm25 || (a.scores.bm25 == b.scores.bm25 && a.key < b.key)));
+    assert!(
+        found.is_sorted_by(|a, b| a.scores.bm25 > b.scores.bm25 || (a.scores.bm25 == b.scores.bm25 && a.key < b.key))
+    );
     let keys: Vec<u64> = documents.keys().copied().collect();
     for (key, of_key) in keys.iter().zip(question.scores(&keys)) {
         assert!(near(of_key.bm25, scores.get(key).copied().unwrap_or_default()), "{key}: {of_key:?}");

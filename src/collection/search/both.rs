@@ -65,13 +65,12 @@ impl Ranking<'_> {
         if self.add_cosines(&mut candidates).is_none() {
             return Ok(Err(Changed));
         }
-        let most = self.attempt.map_or(lexical::Scores::default(), |words| words.question.most_of_others(&by_words, depth));
+        let most =
+            self.attempt.map_or(lexical::Scores::default(), |words| words.question.most_of_others(&by_words, depth));
         // One more than wanted, which tells if there are more.
         let (contenders, others) = divided(candidates, n.saturating_add(1), |parts| match parts.lexical_rank {
             Some(_) => [fusion.score(parts, frame); 2],
-            None => {
-                [lexical::Scores::default(), most].map(|scores| fusion.score(&with_words(*parts, scores), frame))
-            }
+            None => [lexical::Scores::default(), most].map(|scores| fusion.score(&with_words(*parts, scores), frame)),
         });
         self.stop.check()?;
         let Some(mut hits) = self.scored(contenders, &others, among, |parts| fusion.score(parts, frame)) else {

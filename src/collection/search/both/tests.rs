@@ -95,9 +95,8 @@ fn plain(collection: &Collection, query: &[f32], words: &str, fusion: Fusion, se
     all.retain(|(_, score, _)| search.min_score.is_none_or(|least| *score >= least));
     all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
     all.truncate(search.k);
-    let bits = |(id, score, parts): (&DocId, f32, Parts)| {
-        (id.clone(), [score, parts.vector, parts.lexical].map(f32::to_bits))
-    };
+    let bits =
+        |(id, score, parts): (&DocId, f32, Parts)| (id.clone(), [score, parts.vector, parts.lexical].map(f32::to_bits));
     all.into_iter().map(bits).collect()
 }
 
