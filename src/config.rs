@@ -30,7 +30,7 @@ use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::machine::cores;
 use crate::machine::cpu::Level;
-use crate::{classifier, collection, embedder, index, model, onnx, reranker, rpc, server, telemetry};
+use crate::{classifier, collection, embedder, index, metrics, model, onnx, reranker, rpc, server, telemetry};
 
 /// The settings of a server, in the form that each part takes them.
 #[derive(Debug, Clone)]
@@ -59,6 +59,8 @@ pub struct Config {
     pub allow_precision_mix: bool,
     /// The shares of the memory.
     pub memory: Shares,
+    /// The settings of metrics.
+    pub metrics: metrics::Options,
     /// The settings of the log.
     pub telemetry: telemetry::Options,
 }
@@ -186,6 +188,11 @@ impl Reader<'_> {
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
                 observers: server::CallObservers::default(),
+                monitor: server::Monitor::default(),
+            },
+            metrics: metrics::Options {
+                addr: self.get("metrics_addr", |s| if s.is_empty() { Ok(None) } else { address(s).map(Some) }),
+                collections: self.get("metrics_collections", |s| whole(s, 0, 10_000)),
             },
             allow_precision_mix: self.get("allow_precision_mix", truth),
             memory,

@@ -67,6 +67,7 @@ pub use server::serve;
 mod budget;
 mod config;
 mod inference;
+mod metrics;
 mod onnx;
 mod reranker;
 mod rpc;

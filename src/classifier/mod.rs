@@ -23,7 +23,7 @@ pub use start::{Embeds, GraphModel, Options, StartError};
 
 use crate::compute::Terms;
 use crate::embedder::{Embedder, InputType};
-use crate::inference::{Before, Inference, Output, Overloaded, TextError, Truncation};
+use crate::inference::{Before, Inference, Output, Overloaded, Stats, TextError, Truncation};
 use crate::kernel::embedding::Embedding;
 use crate::model::Problem;
 use head::Head;
@@ -108,6 +108,14 @@ impl Classifier {
     /// Returns whether results contain the text's vector.
     pub fn embeds(&self) -> bool {
         matches!(self.works, Works::Head(..))
+    }
+
+    /// Returns the work of its model so far; `None` for a head, which uses the embedder.
+    pub(crate) fn stats(&self) -> Option<Stats> {
+        match &self.works {
+            Works::Graph(inference) => Some(inference.stats()),
+            Works::Head(..) => None,
+        }
     }
 
     /// Classifies `texts` and returns one result for each, in order. Dropping the future cancels texts that have not

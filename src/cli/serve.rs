@@ -20,7 +20,7 @@ use crate::machine::{allocator, cpu, memory};
 use crate::model::{Card, Files, Options as ModelOptions};
 use crate::reranker::{Reranker, Rerankers, Spec};
 use crate::rpc::{About, Engine, Limits};
-use crate::{server, telemetry};
+use crate::{metrics, server, telemetry};
 
 /// Runs the server until it is told to stop
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,8 @@ pub async fn serve(config: Config, ready: Box<dyn FnOnce(SocketAddr)>) -> anyhow
     // reading it.
     let _ = writeln!(io::stdout(), "cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
     let stop = stop_signal()?;
-    let options = config.server.clone();
+    let mut options = config.server.clone();
+    let _metrics = metrics::serve(&config.metrics, &mut options).await?;
     server::serve(listener, options, load(config), || ready(addr), stop).await?;
     tracing::info!("stopped");
     Ok(())

@@ -36,6 +36,7 @@ pub(crate) mod passages;
 mod patch;
 mod search;
 mod single;
+mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -64,4 +65,5 @@ pub use patch::{NotPatched, Patch, Updated};
 pub use search::fusion::{Fusion, Mode, Scores};
 pub use search::{Asked, Chosen, Hit, Search};
 pub use single::Collection;
+pub use stats::Searches;
 pub use store::{CollectionError, Model, Settings, Store};

@@ -144,6 +144,7 @@ impl Collection {
         chosen: &Chosen,
         stop: &Stop,
     ) -> Result<Vec<Hit>, Stopped> {
+        self.searches.count(search.mode);
         let n = search.diversity.map_or(search.k, |diversity| diversity.pool(search.k));
         let best = |query: &[f32]| {
             Ranking { collection: self, query, words, attempt: None, search, chosen, stop, held: None }.best(n)

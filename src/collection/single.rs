@@ -15,6 +15,7 @@ use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
 use super::open_exports::Exports;
 use super::passages::{LocatedPassage, PassageSizes, Span, Vectors};
+use super::stats::Counters;
 use crate::index::{self, Index, Quality, SegmentStorage, Slot, Vector};
 use crate::kernel::embedding::Embedding;
 use crate::lexical::{self, LexicalIndex, Prepared};
@@ -54,6 +55,7 @@ pub struct Collection {
     /// Most fields that the documents may have between them.
     pub(super) max_fields: usize,
     pub(super) exports: Arc<Exports>,
+    pub(super) searches: Arc<Counters>,
     pub(super) group_commit: GroupCommit,
     /// The collection on disk; `None`: it is in memory alone.
     pub(super) on_disk: Option<OnDisk>,
@@ -82,6 +84,8 @@ pub(super) struct New<'a> {
     pub lexical: Option<lexical::Options>,
     /// Storage for its segments; `None`: they are not stored.
     pub lexical_storage: Option<lexical::Storage>,
+    /// The counters of searches.
+    pub searches: Arc<Counters>,
     pub budget: Arc<Budget>,
     pub quota: Quota,
     /// Most fields that the documents may have between them.
@@ -101,7 +105,9 @@ impl Collection {
             index: match new.index_storage {
                 Some(keep) => Index::stored(new.dimensions, new.index, keep),
                 None => Index::new(new.dimensions, new.index),
-            },
+            }
+            .counted_by(Arc::clone(&new.searches.of_indexes)),
+            searches: new.searches,
             lexical: new.lexical.map(|options| match new.lexical_storage {
                 Some(storage) => LexicalIndex::stored(options.language, storage),
                 None => LexicalIndex::new(options.language),
@@ -157,6 +163,11 @@ impl Collection {
     /// Number of passages that the graph lacks yet. Searches compare with all of them.
     pub fn unindexed(&self) -> usize {
         self.index.pending()
+    }
+
+    /// Number of segments of the vector index.
+    pub fn segments(&self) -> usize {
+        self.index.segments()
     }
 
     /// Recall of the searches, as measured.

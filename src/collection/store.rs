@@ -19,6 +19,7 @@ use super::maintenance_thread::MaintenanceThread;
 use super::options::Options;
 use super::passages::PassageSizes;
 use super::single::{Collection, New};
+use super::stats::{Counters, Searches};
 use crate::index::{self, SegmentStorage};
 use crate::lexical;
 
@@ -95,6 +96,7 @@ pub struct Store {
     /// Directory of the indexes' files; `None`: they are not stored.
     indexes: Option<PathBuf>,
     pub(super) backups: Turns,
+    searches: Arc<Counters>,
 }
 
 impl Store {
@@ -119,6 +121,7 @@ impl Store {
             directory: options.directory,
             indexes,
             backups: Turns::default(),
+            searches: Arc::default(),
         };
         if let Some(disk) = &store.disk {
             let snapshot = disk.snapshot()?;
@@ -143,6 +146,11 @@ impl Store {
     /// The data directory; `None`: the collections are in memory alone.
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
+    }
+
+    /// Searches in all collections, those that were deleted included.
+    pub fn searches(&self) -> Searches {
+        self.searches.read()
     }
 
     /// Usage of all collections together.
@@ -263,6 +271,7 @@ impl Store {
             index_storage,
             lexical: settings.lexical,
             lexical_storage,
+            searches: Arc::clone(&self.searches),
             budget: Arc::clone(&self.budget),
             quota: self.collection_quota,
             max_fields: self.max_collection_fields,

@@ -12,6 +12,7 @@
 
 mod caller;
 mod deadline;
+mod histogram;
 mod pool;
 mod pools;
 mod queue;
@@ -21,6 +22,7 @@ mod task;
 
 pub use caller::{Caller, Terms};
 pub use deadline::{Deadline, WhenFull};
+pub use histogram::{CALL_TIMES, Distribution, Histogram, SIZES};
 pub use pool::{Options, Pool};
 pub use pools::Pools;
 pub use refused::Refused;

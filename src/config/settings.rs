@@ -44,6 +44,18 @@ pub const SETTINGS: &[Setting] = &[
         "Address to listen on; 0.0.0.0:50051 for all networks, port 0 for a free port",
     ),
     setting(
+        "metrics_addr",
+        "HOST:PORT",
+        "",
+        "Address for scrapes of Prometheus and for probes, by plain HTTP: /metrics, /livez and /readyz; default: none",
+    ),
+    setting(
+        "metrics_collections",
+        "N",
+        "20",
+        "Collections with metrics of their own, the largest ones; the others are counted together",
+    ),
+    setting(
         "model",
         "ID|DIR",
         model::DEFAULT_MODEL,

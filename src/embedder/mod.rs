@@ -21,8 +21,8 @@ pub use options::{Backend, Options, Precision};
 
 use crate::compute::{Terms, WhenFull};
 use crate::inference::{
-    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, TextError, Tokenizer,
-    TokenizerError, Truncation,
+    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, Stats, TextError,
+    Tokenizer, TokenizerError, Truncation,
 };
 use crate::model::{Architecture, Card, Prompts, TruncationSide};
 use encoder::Encoder;
@@ -149,6 +149,11 @@ impl Embedder {
     /// Returns the size of the cache and its hits.
     pub fn cache_stats(&self) -> CacheStats {
         self.inference.cache_stats()
+    }
+
+    /// Returns the work of the model so far, and what waits for it.
+    pub(crate) fn stats(&self) -> Stats {
+        self.inference.stats()
     }
 
     /// Embeds `texts` and returns one result for each, in order: a pooled vector, `[dimensions]`, finite, not

@@ -25,6 +25,7 @@
 //! | `building`, `parts` | building a segment, step by step |
 //! | `file`, `stored_rows`, `restore` | files of segments, and reading them at the next start |
 //! | `graph` | building, repairing, laying out and walking a graph |
+//! | `stats` | counts of searches, for metrics |
 //! | `maintenance` | sealing and merging, in the background |
 
 mod building;
@@ -44,6 +45,7 @@ mod scan;
 mod search;
 mod segment;
 mod slot;
+mod stats;
 mod stored_rows;
 #[cfg(test)]
 mod tests;
@@ -61,6 +63,7 @@ pub(crate) use scan::COMPARED;
 pub use scan::{Nearest, Neighbour};
 pub use search::Query;
 pub use slot::Slot;
+pub use stats::{SearchCounters, Searches};
 pub use vector::Vector;
 
 use crate::compute::stop::Stop;
@@ -103,6 +106,7 @@ pub struct Index {
     /// Segments of an earlier process, until [`Index::restored`].
     restoring: Mutex<Option<Restoring>>,
     audit: Audit,
+    counters: Arc<SearchCounters>,
 }
 
 impl Index {
@@ -119,7 +123,15 @@ impl Index {
             files: None,
             restoring: Mutex::default(),
             audit: Audit::new(Learned::default()),
+            counters: Arc::default(),
         }
+    }
+
+    /// Lets `counters` count the searches of this index, beside those of others.
+    #[must_use]
+    pub fn counted_by(mut self, counters: Arc<SearchCounters>) -> Index {
+        self.counters = counters;
+        self
     }
 
     /// An empty index that keeps its segments, with their vectors, in mapped files of a directory of its own.
@@ -252,6 +264,11 @@ impl Index {
         let rows = self.rows();
         let waiting = rows.write_buffer().slots().len();
         if rows.live() > self.graph_above() && waiting > self.seal_above() { waiting } else { 0 }
+    }
+
+    /// The number of segments.
+    pub fn segments(&self) -> usize {
+        self.rows().segments().len()
     }
 
     /// Recall of searches that set no `ef`.

@@ -34,6 +34,10 @@ pub struct Nearest {
     pub hits: Vec<Neighbour>,
     /// Other vectors with exactly the score of the last hit, in no order.
     pub tied: Vec<Slot>,
+    /// The number of candidates that were found by their codes.
+    pub candidates: usize,
+    /// The number of vectors that were compared by their f32 rows.
+    pub rescored: usize,
 }
 
 /// A vector that may be among the best.
@@ -200,14 +204,17 @@ pub(super) struct Best {
     kept: BinaryHeap<ByRank>,
     /// Other slots with the score of the worst kept hit.
     tied: Vec<Slot>,
+    /// The number of slots that were pushed.
+    pushed: usize,
 }
 
 impl Best {
     pub(super) fn new(k: usize) -> Best {
-        Best { k, kept: BinaryHeap::new(), tied: Vec::new() }
+        Best { k, kept: BinaryHeap::new(), tied: Vec::new(), pushed: 0 }
     }
 
     pub(super) fn push(&mut self, slot: Slot, score: f32) {
+        self.pushed += 1;
         let hit = ByRank(Neighbour { slot, score });
         if self.kept.len() < self.k {
             self.kept.push(hit);
@@ -234,6 +241,7 @@ impl Best {
 
     /// The kept hits, best first, and the slots that tie with the last.
     pub(super) fn into_nearest(self) -> Nearest {
-        Nearest { hits: self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect(), tied: self.tied }
+        let hits = self.kept.into_sorted_vec().into_iter().map(|hit| hit.0).collect();
+        Nearest { hits, tied: self.tied, candidates: 0, rescored: self.pushed }
     }
 }

@@ -23,6 +23,7 @@ use super::recall::{self, Sample, Seen};
 use super::row_table::RowTable;
 use super::scan::{Best, Candidate, Nearest, Neighbour, cosine};
 use super::slot::Slot;
+use super::stats::Way;
 use super::{Effort, Index};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -119,7 +120,16 @@ impl Index {
             Effort::Graph { ef: Some(ef) } => Some(Width::of(ef.max(query.k))),
             Effort::Graph { ef: None } => Some(self.usual_width(query)),
         };
-        Ok(self.answer(query, width, stop)?.nearest)
+        let Answer { nearest, how } = self.answer(query, width, stop)?;
+        let (way, ef) = match (how, width) {
+            (How::Scan, None) => (Way::Exact, 0),
+            (How::Scan, Some(_)) => (Way::Scan, 0),
+            (How::Walks { in_crowd }, width) => {
+                (Way::Walk, width.map_or(0, |width| if in_crowd { width.in_crowd } else { width.ef }))
+            }
+        };
+        self.counters.count(way, ef, &nearest);
+        Ok(nearest)
     }
 
     /// As [`Index::nearest`], by walks of this width, or exactly.
@@ -201,7 +211,8 @@ fn sort_first(candidates: &mut [Candidate], count: usize) {
 /// The best `k` of the candidates by their f32 rows. Removed vectors are skipped. Afterwards the first `k`, and the
 /// first [`FIRST`], are sorted by their highest possible cosine. Most others are never compared.
 fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
-    let mut best = Best::new(k);
+    let (mut best, n_candidates) = (Best::new(k), candidates.len());
+    let nearest = |best: Best| Nearest { candidates: n_candidates, ..best.into_nearest() };
     let mut rest = candidates;
     let mut count = k.max(FIRST);
     while !rest.is_empty() {
@@ -211,7 +222,7 @@ fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate
         for candidate in first {
             // All that follow are farther than k others, even with the errors of their estimates.
             if best.bar().is_some_and(|bar| candidate.reach() < bar) {
-                return best.into_nearest();
+                return nearest(best);
             }
             if let Some(row) = rows.get(candidate.slot) {
                 best.push(candidate.slot, cosine(query, row));
@@ -220,5 +231,5 @@ fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate
         rest = others;
         count = count.saturating_mul(2);
     }
-    best.into_nearest()
+    nearest(best)
 }

@@ -183,7 +183,13 @@ impl Shared {
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
         let (tokenizer, beginning) = (Arc::clone(&self.tokenizer), Beginning::of(before));
-        let tokenise = move |text: String, _: &Stop| Ok(beginning.tokens(&tokenizer, &text)?);
+        let counters = Arc::clone(&self.counters);
+        let tokenise = move |text: String, _: &Stop| {
+            let began = std::time::Instant::now();
+            let tokens = beginning.tokens(&tokenizer, &text);
+            counters.tokenised(began.elapsed());
+            Ok(tokens?)
+        };
         let tokenised: Vec<Result<Tokens, TextError>> = match pool.run_each(when_full, cost, texts, tokenise).await {
             Err(Refused::Panicked) => (0..count).map(|_| Err(ModelFailed.into())).collect(),
             tokenised => tokenised?,

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::SetOnce;
 
@@ -54,6 +55,8 @@ pub struct Flight {
     pub key: Key,
     /// The text as the model reads it.
     pub tokens: Tokens,
+    /// The time at which it was made: it waits since then.
+    pub began: Instant,
     stage: AtomicU8,
     /// The permit for its tokens, held until it is complete.
     permit: Mutex<Option<TokenPermit>>,
@@ -66,7 +69,7 @@ impl Flight {
     pub fn new(key: Key, tokens: Tokens, permit: &mut TokenPermit) -> Self {
         let permit = permit.split(tokens.ids.len());
         let (stage, outcome) = (AtomicU8::new(Stage::New as u8), SetOnce::new());
-        Self { key, tokens, stage, permit: Mutex::new(permit), outcome }
+        Self { key, tokens, began: Instant::now(), stage, permit: Mutex::new(permit), outcome }
     }
 
     /// Moves on to `stage`. Returns false, and does nothing, if the flight has come as far already.

@@ -32,6 +32,7 @@ mod shares;
 #[cfg(test)]
 mod simulation;
 mod single_flight;
+mod stats;
 mod text;
 mod token_budget;
 mod tokenizer;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 pub use cache::CacheStats;
 pub use model::{Model, Run, Sequence};
 pub use passages::{Cut, Sizes};
+pub use stats::Stats;
 pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
 pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
@@ -52,6 +54,7 @@ use cache::Cache;
 use key::Keys;
 use scheduler::Scheduler;
 use single_flight::SingleFlight;
+use stats::Counters;
 use token_budget::TokenBudget;
 use worker::{Worker, run};
 
@@ -114,6 +117,7 @@ struct Shared {
     single_flight: Arc<SingleFlight>,
     token_budget: Arc<TokenBudget>,
     scheduler: Arc<Scheduler>,
+    counters: Arc<Counters>,
 }
 
 impl Drop for Shared {
@@ -133,6 +137,7 @@ impl Inference {
             scheduler: Arc::clone(&shared.scheduler),
             single_flight: Arc::clone(&shared.single_flight),
             token_budget: Arc::clone(&shared.token_budget),
+            counters: Arc::clone(&shared.counters),
         };
         let spawn = |number: &str, run: fn(&Worker)| {
             let (worker, thread) = (worker.clone(), std::thread::Builder::new().name(format!("{name}-{number}")));
@@ -155,6 +160,12 @@ impl Inference {
         self.0.single_flight.cache_stats()
     }
 
+    /// The work so far, and what waits.
+    pub fn stats(&self) -> Stats {
+        let pace = self.0.token_budget.pace();
+        self.0.counters.read(|lane| pace.waiting(lane), self.cache_stats())
+    }
+
     /// Puts `texts` through the model, each behind `before`, and returns one result each, in order. Dropping the future
     /// abandons all work that has not begun.
     pub async fn run(
@@ -164,7 +175,12 @@ impl Inference {
         truncation: Truncation,
         terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        self.0.run(texts, before, truncation, terms).await
+        let results = self.0.run(texts, before, truncation, terms).await;
+        match &results {
+            Ok(results) => self.0.counters.answered(results),
+            Err(_) => self.0.counters.refused(),
+        }
+        results
     }
 
     /// The tokens that a prompt takes of each text, special tokens included.
@@ -184,6 +200,7 @@ impl Shared {
             single_flight: Arc::new(SingleFlight::new(Cache::new(options.cache_bytes, width))),
             token_budget: Arc::new(TokenBudget::new(options.queue_tokens)),
             scheduler: Arc::new(Scheduler::new(options.batch_tokens, workers)),
+            counters: Arc::default(),
         }
     }
 }

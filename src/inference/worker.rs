@@ -16,6 +16,7 @@ use super::model::{Model, Run, RunError, Sequence};
 use super::pace::Pace;
 use super::scheduler::{Scheduler, Work};
 use super::single_flight::SingleFlight;
+use super::stats::Counters;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
 use crate::machine::priority;
@@ -32,6 +33,8 @@ pub struct Worker {
     pub single_flight: Arc<SingleFlight>,
     /// The budget whose pace it measures.
     pub token_budget: Arc<TokenBudget>,
+    /// The counters of the model.
+    pub counters: Arc<Counters>,
 }
 
 /// The reasons why a batch has no rows.
@@ -79,8 +82,10 @@ impl Worker {
 
     fn batch(&self, batch: &Batch, model: &mut Run) {
         let inputs: Vec<Sequence<'_>> = batch.jobs.iter().map(|job| job.sequence()).collect();
+        self.counters.taken(batch);
+        let began = Instant::now();
         let running = Running::start(self.token_budget.pace(), batch);
-        let rows = match logged(model, &inputs) {
+        let rows: Vec<Result<Vec<f32>, ModelFailed>> = match logged(model, &inputs) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed the others, or the memory was too small for all of them.
             Err(_) if inputs.len() > 1 => {
@@ -90,6 +95,7 @@ impl Worker {
             Err(failed) => vec![Err(failed)],
         };
         drop(running);
+        self.counters.computed(rows.len(), rows.iter().filter(|row| row.is_err()).count(), began.elapsed());
         for (job, row) in batch.jobs.iter().zip(rows) {
             self.single_flight.complete(job.flight(), row);
         }

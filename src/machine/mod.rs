@@ -12,6 +12,7 @@ pub mod files;
 pub mod mapping;
 pub mod memory;
 pub mod priority;
+pub mod process;
 #[cfg(test)]
 pub mod skipped;
 pub mod team;

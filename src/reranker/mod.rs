@@ -18,7 +18,7 @@ pub use spec::Spec;
 pub use start::Options;
 
 use crate::compute::Terms;
-use crate::inference::{Before, Inference, Output, Overloaded, TextError, Truncation};
+use crate::inference::{Before, Inference, Output, Overloaded, Stats, TextError, Truncation};
 use crate::model::ScoreFunction;
 
 /// The rerankers of a server, in the configured order. The first one answers calls without a name.
@@ -85,6 +85,11 @@ impl Reranker {
     /// Returns the description.
     pub fn about(&self) -> &About {
         &self.about
+    }
+
+    /// Returns the work of its model so far, and what waits for it.
+    pub fn stats(&self) -> Stats {
+        self.inference.stats()
     }
 
     /// Scores the pair of `query` and each text, in order. If a pair is too long, its text is cut.

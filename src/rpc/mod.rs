@@ -66,6 +66,11 @@ impl Api {
         let _ = self.0.set(Arc::new(engine));
     }
 
+    /// The engine; `None` until it is loaded.
+    pub fn loaded(&self) -> Option<Arc<Engine>> {
+        self.0.get().cloned()
+    }
+
     /// The reason why documents can no longer be stored, if the disk failed.
     pub fn writes_stopped(&self) -> Option<String> {
         Some(self.0.get()?.store.stopped()?.to_string())

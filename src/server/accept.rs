@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
+use super::connection_counts::ConnectionCounts;
 use super::open_files;
 
 /// The first and the longest pause after the system could not give a connection. Each pause doubles the one before.
@@ -43,6 +44,7 @@ enum Refused {
 struct ConnectionLimiter {
     limits: Limits,
     open: Mutex<Open>,
+    counts: Arc<ConnectionCounts>,
 }
 
 #[derive(Debug, Default)]
@@ -63,14 +65,17 @@ impl ConnectionLimiter {
         let address = counted_as(peer);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.limits.connections {
+            self.counts.refuse_in_all();
             return Err(Refused::Full);
         }
         let of_address = open.by_address.entry(address).or_default();
         if *of_address >= self.limits.per_address {
+            self.counts.refuse_of_address();
             return Err(Refused::AddressFull);
         }
         *of_address += 1;
         open.total += 1;
+        self.counts.admit();
         Ok(ConnectionPermit { limiter: Arc::clone(self), address })
     }
 }
@@ -79,6 +84,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut open = self.limiter.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
+        self.limiter.counts.end();
         if let Some(n) = open.by_address.get_mut(&self.address) {
             *n -= 1;
             if *n == 0 {
@@ -97,8 +103,13 @@ fn counted_as(peer: IpAddr) -> IpAddr {
 }
 
 /// Accepts connections for ever, and passes each to `serve`. Dropping the future closes the listener.
-pub async fn accept(listener: TcpListener, limits: Limits, serve: impl Fn(TcpStream, ConnectionPermit)) {
-    let limiter = Arc::new(ConnectionLimiter { limits, open: Mutex::default() });
+pub async fn accept(
+    listener: TcpListener,
+    limits: Limits,
+    counts: Arc<ConnectionCounts>,
+    serve: impl Fn(TcpStream, ConnectionPermit),
+) {
+    let limiter = Arc::new(ConnectionLimiter { limits, open: Mutex::default(), counts });
     let (mut refusals, mut failures) = (Report::default(), Report::default());
     let mut pause = FIRST_PAUSE;
     loop {
@@ -182,7 +193,11 @@ mod tests {
     use super::*;
 
     fn limiter(connections: usize, per_address: usize) -> Arc<ConnectionLimiter> {
-        Arc::new(ConnectionLimiter { limits: Limits { connections, per_address }, open: Mutex::default() })
+        Arc::new(ConnectionLimiter {
+            limits: Limits { connections, per_address },
+            open: Mutex::default(),
+            counts: Arc::default(),
+        })
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -199,6 +214,9 @@ mod tests {
         assert_eq!(limiter.admit(ip("10.0.0.3")).unwrap_err(), Refused::Full);
         drop(first);
         assert!(limiter.admit(ip("10.0.0.1")).is_ok());
+        let counts = &limiter.counts;
+        assert_eq!((counts.accepted(), counts.open()), (4, 2), "the last one was dropped at once");
+        assert_eq!((counts.refused_in_all(), counts.refused_of_address()), (1, 1));
         assert_eq!(limiter.open.lock().unwrap().by_address.len(), 2);
     }
 

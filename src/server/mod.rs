@@ -7,8 +7,10 @@ mod accept;
 mod admission;
 mod call;
 mod connection;
+mod connection_counts;
 mod frames;
 mod methods;
+mod monitor;
 mod observed;
 mod open_files;
 mod peer;
@@ -31,7 +33,9 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use accept::Limits as ConnectionLimits;
+pub use connection_counts::ConnectionCounts;
 pub use methods::Method;
+pub use monitor::{Monitor, Phase};
 pub use observed::{CallObserver, CallObservers, CallRecord};
 pub use open_files::default_connections;
 pub use peer::{Options as ConnectionOptions, Peer};
@@ -74,6 +78,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     /// Those who observe calls.
     pub observers: CallObservers,
+    /// The view of this server for others.
+    pub monitor: Monitor,
 }
 
 /// The reason why a server did not run, or stopped.
@@ -109,7 +115,8 @@ pub async fn serve<E>(
 where
     E: From<ServeError>,
 {
-    let api = Api::default();
+    let monitor = options.monitor;
+    let api = monitor.api().clone();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;
     let max_message_bytes = options.connection.max_message_bytes;
@@ -126,7 +133,8 @@ where
     let (close, closed) = watch::channel(false);
     let accepting = {
         let served = Arc::clone(&served);
-        tokio::spawn(accept::accept(listener, options.connections, move |stream, permit| {
+        let counts = Arc::clone(monitor.connections());
+        tokio::spawn(accept::accept(listener, options.connections, counts, move |stream, permit| {
             tokio::spawn(connection::serve(Arc::clone(&served), stream, permit, closed.clone()));
         }))
     };
@@ -139,6 +147,7 @@ where
     };
     if let Some(engine) = loaded {
         api.open(engine);
+        monitor.enter(Phase::Serving);
         set_health(&health, ServingStatus::Serving).await;
         ready();
         tokio::select! {
@@ -149,6 +158,7 @@ where
 
     let calls = &served.limiters.calls;
     tracing::info!(calls = calls.calls(), "stopping: no new calls, those in progress may finish");
+    monitor.enter(Phase::Stopping);
     set_health(&health, ServingStatus::NotServing).await;
     calls.close();
     drop(accepting);

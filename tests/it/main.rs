@@ -27,6 +27,7 @@ mod load;
 mod long_attack;
 mod memory;
 mod message_bounds;
+mod metrics;
 mod models;
 mod onnx_runtime;
 mod passages;

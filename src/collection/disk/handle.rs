@@ -112,6 +112,7 @@ impl Disk {
         Stats {
             file_bytes: space::allocated(&directory.file).ok(),
             free_bytes: space::free(&directory.path).ok(),
+            min_free_bytes: self.shared.options.min_free_bytes,
             stopped: self.shared.stopped.get().cloned(),
             ..self.shared.counters.read()
         }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::compute::{CALL_TIMES, Distribution, Histogram};
+
 /// Activity and sizes of a disk. Counters start when it is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -12,6 +14,8 @@ pub struct Stats {
     pub record_bytes: u64,
     /// Free bytes of the file system; `None` if the system does not report them.
     pub free_bytes: Option<u64>,
+    /// Free bytes that additions leave.
+    pub min_free_bytes: u64,
     /// Number of collections that are not deleted.
     pub collections: u64,
     /// Number of documents in them.
@@ -25,6 +29,8 @@ pub struct Stats {
     pub transactions: u64,
     /// Number of compactions.
     pub compactions: u64,
+    /// The time of each transaction's commit, which is nearly all in its fsyncs, in nanoseconds.
+    pub commit_times: Distribution,
     /// Reason why writes stopped; `None`: they go on.
     pub stopped: Option<Arc<str>>,
 }
@@ -39,6 +45,16 @@ pub(super) struct Counters {
     pub(super) batches: AtomicU64,
     pub(super) transactions: AtomicU64,
     pub(super) compactions: AtomicU64,
+    pub(super) commit_times: CommitTimes,
+}
+
+/// The times of commits.
+pub(super) struct CommitTimes(pub(super) Histogram);
+
+impl Default for CommitTimes {
+    fn default() -> Self {
+        Self(Histogram::new(CALL_TIMES))
+    }
 }
 
 impl Counters {
@@ -53,6 +69,7 @@ impl Counters {
             batches: get(&self.batches),
             transactions: get(&self.transactions),
             compactions: get(&self.compactions),
+            commit_times: self.commit_times.0.distribution(),
             ..Stats::default()
         }
     }

@@ -186,7 +186,9 @@ impl Writer {
             purge::some(&inner, &mut self.catalog)?;
         }
         self.catalog.save(&inner)?;
+        let began = Instant::now();
         inner.commit()?;
+        self.shared.counters.commit_times.0.record_time(began.elapsed());
         self.shared.counters.batches.fetch_add(stored as u64, Ordering::Relaxed);
         self.shared.counters.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(answers)

@@ -24,6 +24,7 @@ fn shared(cache_bytes: usize) -> Shared {
         single_flight: Arc::new(SingleFlight::new(Cache::new(cache_bytes, 1))),
         token_budget: Arc::new(TokenBudget::new(QUEUE_TOKENS)),
         scheduler: Arc::new(Scheduler::new(100, 1)),
+        counters: Arc::default(),
     }
 }
 
