@@ -26,7 +26,7 @@ use super::Metrics;
 /// Connections at a time. A Prometheus pair, a load balancer and a person have one each.
 const CONNECTIONS: usize = 8;
 /// Time for a request to come and its answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The text format of OpenMetrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
