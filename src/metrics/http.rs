@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-use super::Metrics;
+use super::scrape::Metrics;
 
 /// Connections at a time. A Prometheus pair, a load balancer and a person have one each.
 const CONNECTIONS: usize = 8;

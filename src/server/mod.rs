@@ -36,7 +36,7 @@ pub use accept::Limits as ConnectionLimits;
 pub use connection_counts::ConnectionCounts;
 pub use methods::Method;
 pub use monitor::{Monitor, Phase};
-pub use observed::{CallObserver, CallObservers, CallRecord};
+pub use observed::{CODES, CallObserver, CallObservers, CallRecord};
 pub use open_files::default_connections;
 pub use peer::{Options as ConnectionOptions, Peer};
 pub use request::ClientTimeouts;

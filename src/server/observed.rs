@@ -16,6 +16,27 @@ use super::methods::Method;
 use super::peer::Peer;
 use super::request::Heads;
 
+/// The names of the codes of statuses, in their order, as metrics of gRPC servers usually have them.
+pub const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+
 /// An observer of calls. Its functions run on async threads: they only count, or hand over.
 pub trait CallObserver: Send + Sync {
     /// Notes that a call begins.
@@ -182,6 +203,18 @@ mod tests {
         assert_eq!(record(|call| call.told(&headers("0"))).code, Code::Ok);
         assert_eq!(record(|call| call.told(&headers("8"))).code, Code::ResourceExhausted);
         assert_eq!(record(|call| call.told(&HeaderMap::new())).code, Code::Cancelled);
+    }
+
+    #[test]
+    fn each_code_has_a_name() {
+        let names = (0..CODES.len() as i32).map(|code| format!("{:?}", Code::from_i32(code)));
+        let known = CODES.map(|name| match name {
+            "OK" => "Ok".to_owned(),
+            "Canceled" => "Cancelled".to_owned(),
+            name => name.to_owned(),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), known);
+        assert_eq!(Code::from_i32(CODES.len() as i32), Code::Unknown, "there are no more");
     }
 
     #[test]
