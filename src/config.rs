@@ -10,13 +10,13 @@ mod memory;
 mod reader;
 mod rerankers;
 mod settings;
+mod transport;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use values::{address, auto, bound, duration, instructions, one_of, size, size_or_none, truth, whole};
+use values::{address, auto, bound, duration, instructions, one_of, path, size, size_or_none, truth, whole};
 
 pub use flags::{Flags, IndexFlags};
 use memory::MemorySettings;
@@ -36,7 +36,9 @@ use crate::{classifier, collection, embedder, index, metrics, model, onnx, reran
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The address to listen on.
-    pub addr: SocketAddr,
+    pub addr: server::Address,
+    /// The files of TLS; `None`: the server has no TLS.
+    pub tls: Option<server::TlsOptions>,
     /// The source of the weights.
     pub model: model::Options,
     /// The CPU instructions of all arithmetic; `None`: the best that the machine has.
@@ -147,8 +149,10 @@ impl Reader<'_> {
             cache_bytes: memory.embed_cache,
             pools: Pools::new(threads),
         };
+        let addr = self.get("addr", address);
         Config {
-            addr: self.get("addr", address),
+            tls: self.tls(&addr),
+            addr,
             model: model::Options {
                 source: self.get("model", |s| Ok(s.to_owned())),
                 revision: self.get("revision", |s| Ok(Some(s.to_owned()).filter(|s| !s.is_empty()))),
@@ -176,15 +180,7 @@ impl Reader<'_> {
             server: server::Options {
                 max_calls: limits.max_calls,
                 connections: self.connections(),
-                connection: server::ConnectionOptions {
-                    max_message_bytes: limits.max_message_bytes,
-                    client_timeouts: server::ClientTimeouts {
-                        stall: self.get("stall_timeout", duration),
-                        idle: self.get("stream_idle_timeout", duration),
-                    },
-                    handshake_timeout: self.get("handshake_timeout", duration),
-                    connection_idle_timeout: self.get("connection_idle_timeout", duration),
-                },
+                connection: self.connection(limits.max_message_bytes),
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
                 observers: server::CallObservers::default(),
@@ -202,15 +198,6 @@ impl Reader<'_> {
             },
             limits,
         }
-    }
-
-    /// Reads the limits of connections. Without a setting, the limits of open files and memory decide, and one address
-    /// gets half of the connections.
-    fn connections(&mut self) -> server::ConnectionLimits {
-        let given = self.get("max_connections", |s| auto(s, |s| whole(s, 1, 1_000_000)));
-        let connections = given.unwrap_or_else(server::default_connections);
-        let per_address = self.get("max_connections_per_address", |s| auto(s, |s| whole(s, 1, 1_000_000)));
-        server::ConnectionLimits { connections, per_address: per_address.unwrap_or(connections.div_ceil(2)) }
     }
 
     fn memory(&mut self) -> Shares {
@@ -237,7 +224,7 @@ impl Reader<'_> {
 
     /// The data directory; `None`: collections stay in memory.
     fn data_directory(&mut self) -> Option<PathBuf> {
-        let given = self.get("data_dir", |s| Ok(Some(PathBuf::from(s)).filter(|dir| !dir.as_os_str().is_empty())));
+        let given = self.get("data_dir", path);
         match (self.get("in_memory", truth), given) {
             (true, Some(directory)) => {
                 let directory = directory.display();

@@ -8,5 +8,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // First of all: the server, the client and the hub's client share one provider.
+    rustls::crypto::ring::default_provider().install_default().expect("no other provider is installed before this");
     cognate::cli::main()
 }

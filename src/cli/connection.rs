@@ -2,19 +2,39 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::Value;
 
-use crate::client::{self, Client};
+use crate::client::{self, Client, Key, Tls};
 
 /// Flags of every client command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
     // Global, so that both may follow a subcommand's subcommand.
-    /// Address of the server: HOST:PORT or http://HOST:PORT
+    /// Address of the server: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(long, global = true, env = "COGNATE_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub addr: String,
+    /// Authorities that sign the server's certificate, in PEM; default: those of the system; HOST:PORT means TLS then
+    #[arg(long, global = true, env = "COGNATE_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Certificate of this client, in PEM, for a server that asks for one
+    #[arg(long, global = true, requires = "tls_key", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the client's certificate, in PEM
+    #[arg(long, global = true, requires = "tls_cert", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Name that the server's certificate must have, if it is not the host of the address
+    #[arg(long, global = true, env = "COGNATE_TLS_NAME", value_name = "NAME")]
+    tls_name: Option<String>,
+    /// File with the API key; default: the key in the variable COGNATE_KEY
+    #[arg(long, global = true, env = "COGNATE_KEY_FILE", value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Send the API key to another machine without TLS
+    #[arg(long, global = true)]
+    insecure: bool,
     /// Print one JSON object per line, for other programs
     #[arg(long, global = true)]
     pub json: bool,
@@ -27,12 +47,45 @@ impl Connection {
     }
 
     /// Connects. Calls have no time limit.
-    pub async fn open(&self) -> Result<Client, client::Error> {
-        client::connect(&self.addr, &client::Options::default()).await
+    pub async fn open(&self) -> anyhow::Result<Client> {
+        Ok(client::connect(&self.addr, &self.options()?).await?)
     }
 
     /// Connects. Connecting and each call may take up to `timeout`.
-    pub async fn open_within(&self, timeout: Duration) -> Result<Client, client::Error> {
-        client::connect(&self.addr, &client::Options { connect_timeout: timeout, timeout: Some(timeout) }).await
+    pub async fn open_within(&self, timeout: Duration) -> anyhow::Result<Client> {
+        let options = client::Options { connect_timeout: timeout, timeout: Some(timeout), ..self.options()? };
+        Ok(client::connect(&self.addr, &options).await?)
+    }
+
+    fn options(&self) -> anyhow::Result<client::Options> {
+        // An empty variable counts as not given.
+        let given = |path: &Option<PathBuf>| path.clone().filter(|path| !path.as_os_str().is_empty());
+        let tls = Tls {
+            ca: given(&self.tls_ca),
+            identity: self.tls_cert.clone().zip(self.tls_key.clone()),
+            server_name: self.tls_name.clone().filter(|name| !name.is_empty()),
+        };
+        let tls = Some(tls).filter(|tls| *tls != Tls::default());
+        Ok(client::Options {
+            tls,
+            key: self.key(given(&self.key_file))?,
+            insecure: self.insecure,
+            ..Default::default()
+        })
+    }
+
+    /// The API key: from the file, or from the environment. A flag would show it to everybody on this machine.
+    fn key(&self, file: Option<PathBuf>) -> anyhow::Result<Option<Key>> {
+        let (text, source) = match file {
+            Some(path) => {
+                let name = path.display().to_string();
+                (std::fs::read_to_string(&path).with_context(|| format!("the key file {name} cannot be read"))?, name)
+            }
+            None => match std::env::var("COGNATE_KEY") {
+                Ok(text) if !text.is_empty() => (text, "COGNATE_KEY".to_owned()),
+                _ => return Ok(None),
+            },
+        };
+        Key::parse(&text).map(Some).with_context(|| format!("{source} has no key"))
     }
 }

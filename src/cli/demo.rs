@@ -6,7 +6,6 @@
 mod manual;
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -17,9 +16,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use super::{classify, progress, serve, similarity, table};
+use super::serve::{self, OnHangup};
+use super::{classify, progress, similarity, table};
 use crate::client::{self, Client};
 use crate::config::{Config, Flags};
+use crate::server::Address;
 use crate::telemetry;
 use crate::wire::metadata;
 use crate::wire::{self as pb, classify_result, embed_result, query};
@@ -69,15 +70,16 @@ struct Word {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(!args.flags.give("data_dir"), "demo keeps its dictionary in memory: --data-dir is for `cognate serve`");
     let mut config = Config::load(&args.flags)?;
+    ensure!(config.tls.is_none(), "demo talks to itself without TLS: --tls-cert is for `cognate serve`");
     // The demo's dictionary must not become one of the user's collections.
     config.store.directory = None;
     telemetry::start(&config.telemetry);
     let (ready, is_ready) = oneshot::channel();
     // If the tour has ended, nobody needs the address.
-    let server = serve::serve(config, Box::new(|addr| _ = ready.send(addr)));
+    let server = serve::serve(config, OnHangup::Stop, Box::new(|addr| _ = ready.send(addr)));
     let tour = async {
         match is_ready.await {
-            Ok(addr) => tour(addr, args.once).await,
+            Ok(addr) => tour(&addr, args.once).await,
             // The server ended before it was ready, and reports why.
             Err(_) => std::future::pending().await,
         }
@@ -89,7 +91,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn tour(addr: SocketAddr, once: bool) -> anyhow::Result<()> {
+async fn tour(addr: &Address, once: bool) -> anyhow::Result<()> {
     let client = client::connect(&addr.to_string(), &client::Options::default()).await?;
     upload(&client).await?;
     search(&client).await?;
@@ -229,7 +231,7 @@ async fn classify(client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_what_to_try(addr: SocketAddr) -> std::io::Result<()> {
+fn show_what_to_try(addr: &Address) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{} Try it, with any gRPC client:\n", style("7.").bold())?;
     let query =

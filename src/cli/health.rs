@@ -28,11 +28,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         // A starting server gives no reason; one whose disk failed does.
         let storage = client.info(InfoRequest {}).await.ok().and_then(|info| info.storage);
-        Ok::<_, crate::client::Error>((false, storage.map(|s| s.stopped).filter(|reason| !reason.is_empty())))
+        anyhow::Ok((false, storage.map(|s| s.stopped).filter(|reason| !reason.is_empty())))
     };
     let (serving, reason) = match answer.await {
         Ok(answer) => answer,
-        Err(error) => (false, Some(error.to_string())),
+        Err(error) => (false, Some(format!("{error:#}"))),
     };
     let word = if serving { "serving" } else { "not serving" };
     let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

@@ -1,16 +1,16 @@
 //! `cognate serve`: runs the server until it is told to stop.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::classifiers::start_classifiers;
 use super::model::fetch;
-use super::signals::Signals;
+use super::signals::{self, Signals};
 use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
 use crate::config::{Config, Flags, Shares};
@@ -20,6 +20,7 @@ use crate::machine::{allocator, cpu, memory};
 use crate::model::{Card, Files, Options as ModelOptions};
 use crate::reranker::{Reranker, Rerankers, Spec};
 use crate::rpc::{About, Engine, Limits};
+use crate::server::{Address, Listener, Tls};
 use crate::{metrics, server, telemetry};
 
 /// Runs the server until it is told to stop
@@ -29,25 +30,46 @@ pub struct Args {
     flags: Flags,
 }
 
-/// Serves until SIGINT, SIGTERM or SIGHUP.
+/// Serves until SIGINT or SIGTERM. SIGHUP reloads files.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.flags)?;
     telemetry::start(&config.telemetry);
     tokio::spawn(telemetry::report_suppressed_lines());
-    serve(config, Box::new(|_| ())).await?;
+    serve(config, OnHangup::Reload, Box::new(|_| ())).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The effect of SIGHUP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHangup {
+    /// Files are read again.
+    Reload,
+    /// The server stops.
+    Stop,
 }
 
 /// Listens, loads the model, and serves until a signal. Calls `ready` with the address once calls are answered.
 // Boxed, because the whole server would be compiled again for another closure.
-pub async fn serve(config: Config, ready: Box<dyn FnOnce(SocketAddr)>) -> anyhow::Result<()> {
+pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Address)>) -> anyhow::Result<()> {
     force_cpu(&config)?;
-    let listener = server::bind(config.addr).await?;
-    let addr = listener.local_addr().context("the listener has no address")?;
+    let tls = config.tls.clone().map(Tls::load).transpose().context("TLS cannot be set up")?.map(Arc::new);
+    let listener = Listener::bind(&config.addr, tls.clone()).await?;
+    let addr = listener.address().context("the listener has no address")?;
     // On standard output, alone, for programs that start the server on port 0. Errors are ignored: nobody may be
     // reading it.
     let _ = writeln!(io::stdout(), "cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
-    let stop = stop_signal()?;
+    match &tls {
+        Some(tls) => tracing::info!(%addr, certificate_valid_until = tls.valid_until(), "TLS is on"),
+        None if addr.is_local() => {}
+        None => tracing::warn!(
+            %addr,
+            "texts and answers cross the network unencrypted: set tls_cert and tls_key, or listen on 127.0.0.1 behind a \
+             proxy that has TLS"
+        ),
+    }
+    let (hangup, hangups) = mpsc::channel(1);
+    tokio::spawn(server::reload(tls.into_iter().map(Tls::reloadable).collect(), hangups));
+    let stop = stop_signal((on_hangup == OnHangup::Reload).then_some(hangup))?;
     let mut options = config.server.clone();
     let _metrics = metrics::serve(&config.metrics, &mut options).await?;
     server::serve(listener, options, load(config), || ready(addr), stop).await?;
@@ -241,13 +263,20 @@ fn open_store(options: collection::Options) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-/// Resolves at the first SIGINT, SIGTERM or SIGHUP. A second one ends the process at once.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()> + Send> {
+/// Resolves at the first SIGINT or SIGTERM, or at SIGHUP if that does not reload. A second one ends the process at
+/// once. Keeps `hangup` open until then, so that files are reloaded.
+fn stop_signal(hangup: Option<mpsc::Sender<()>>) -> anyhow::Result<impl Future<Output = ()> + Send> {
     let mut signals = Signals::of_server().context("signals cannot be listened for")?;
+    let mut stop = async move || {
+        while let (Some(hangup), signals::OF_HANGUP) = (&hangup, signals.next().await) {
+            // A reload that waits already will read the files as they are now.
+            let _ = hangup.try_send(());
+        }
+    };
     Ok(async move {
-        signals.next().await;
+        stop().await;
         tokio::spawn(async move {
-            signals.next().await;
+            stop().await;
             tracing::warn!("stopped at once by a second signal");
             std::process::exit(130);
         });

@@ -7,6 +7,9 @@ use std::task::Poll;
 /// Exit status of a process that a signal ended, as shells report it: 128 plus the signal's number.
 pub type Status = u8;
 
+/// The status of SIGHUP.
+pub const OF_HANGUP: Status = 129;
+
 #[cfg(unix)]
 const SIGHUP: i32 = 1;
 
@@ -31,7 +34,7 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
 
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let heard = kinds.into_iter().zip([130, 143, 129]).filter(|(kind, _)| is_heard(kind.as_raw_value()));
+        let heard = kinds.into_iter().zip([130, 143, OF_HANGUP]).filter(|(kind, _)| is_heard(kind.as_raw_value()));
         heard.map(|(kind, status)| Ok((signal(kind)?, status))).collect::<io::Result<_>>().map(Self)
     }
 

@@ -2,9 +2,21 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{BadRequest, RpcStatusExt, StatusExt, pb};
+
+use super::handshake::{chain, explain};
+
+/// The server of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// The address as given.
+    pub address: String,
+    /// The connection has TLS.
+    pub tls: bool,
+}
 
 /// The reason why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +36,34 @@ pub enum Error {
         address: String,
         /// The innermost cause.
         reason: String,
+    },
+    /// The server answers, and TLS fails, or one end has TLS and the other has not.
+    #[error("cannot talk to {address}: {reason}")]
+    Handshake {
+        /// The address as given.
+        address: String,
+        /// The reason, and what to do.
+        reason: &'static str,
+    },
+    /// A file of a certificate or a key cannot be used.
+    #[error("{} cannot be used: {reason}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        reason: String,
+    },
+    /// TLS cannot be set up from the files and the name.
+    #[error("TLS cannot be set up: {reason}; give the two files of one pair, and a host name")]
+    Tls {
+        /// The fault.
+        reason: String,
+    },
+    /// The key would cross a network unencrypted.
+    #[error("the key is not sent to {address} without TLS: call it by https://, or give --insecure to send it anyway")]
+    KeyWithoutTls {
+        /// The address as given.
+        address: String,
     },
     /// The connection was lost in the middle of a call.
     #[error("the connection to {address} was lost: {reason}")]
@@ -55,17 +95,23 @@ impl Error {
         matches!(self, Self::Refused { code: Code::NotFound, .. })
     }
 
-    pub(super) fn connect(address: &str, cause: &(dyn StdError + 'static)) -> Self {
-        Self::Connect { address: address.into(), reason: innermost(cause) }
+    pub(super) fn connect(peer: &Peer, cause: &(dyn StdError + 'static)) -> Self {
+        let address = peer.address.clone();
+        match explain(cause, peer.tls) {
+            Some(reason) => Self::Handshake { address, reason },
+            None => Self::Connect { address, reason: innermost(cause) },
+        }
     }
 
-    pub(super) fn call(address: &str, status: &Status) -> Self {
+    pub(super) fn call(peer: &Peer, status: &Status) -> Self {
+        let address = peer.address.clone();
         // A status from the server has no source; one that tonic made from a broken connection has.
         match status.source() {
-            Some(cause) if chain(cause).any(|error| error.is::<TimeoutExpired>()) => {
-                Self::TimedOut { address: address.into() }
-            }
-            Some(cause) => Self::Lost { address: address.into(), reason: innermost(cause) },
+            Some(cause) if chain(cause).any(|error| error.is::<TimeoutExpired>()) => Self::TimedOut { address },
+            Some(cause) => match explain(cause, peer.tls) {
+                Some(reason) => Self::Handshake { address, reason },
+                None => Self::Lost { address, reason: innermost(cause) },
+            },
             None => Self::Refused { code: status.code(), line: line(status) },
         }
     }
@@ -101,11 +147,6 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
 }
 
-/// The error and its causes.
-fn chain<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&error| error.source())
-}
-
 /// The code's name in the gRPC specification.
 fn name(code: Code) -> &'static str {
     match code {
@@ -137,27 +178,31 @@ mod tests {
 
     use super::*;
 
+    fn peer(address: &str) -> Peer {
+        Peer { address: address.to_owned(), tls: false }
+    }
+
     #[test]
     fn a_refusal_names_its_code_and_each_field_once() {
         let details = ErrorDetails::with_bad_request_violation("k", "0, at least 1");
         let told = Status::with_error_details(Code::InvalidArgument, "k: 0, at least 1", details.clone());
-        assert_eq!(Error::call("a:1", &told).to_string(), "INVALID_ARGUMENT: k: 0, at least 1");
+        assert_eq!(Error::call(&peer("a:1"), &told).to_string(), "INVALID_ARGUMENT: k: 0, at least 1");
         let untold = Status::with_error_details(Code::InvalidArgument, "wrong request", details);
-        assert_eq!(Error::call("a:1", &untold).to_string(), "INVALID_ARGUMENT: wrong request; k: 0, at least 1");
+        assert_eq!(Error::call(&peer("a:1"), &untold).to_string(), "INVALID_ARGUMENT: wrong request; k: 0, at least 1");
     }
 
     #[test]
     fn a_full_queue_says_when_to_try_again() {
         let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1500)));
         let status = Status::with_error_details(Code::ResourceExhausted, "the queue is full", details);
-        let line = Error::call("a:1", &status).to_string();
+        let line = Error::call(&peer("a:1"), &status).to_string();
         assert_eq!(line, "RESOURCE_EXHAUSTED: the queue is full; try again in 1.5 s");
     }
 
     #[test]
     fn a_broken_connection_is_distinguished_from_a_refusal() {
         let status = Status::from_error(Box::new(std::io::Error::other("connection reset by peer")));
-        let line = Error::call("host:1", &status).to_string();
+        let line = Error::call(&peer("host:1"), &status).to_string();
         assert_eq!(line, "the connection to host:1 was lost: connection reset by peer");
     }
 

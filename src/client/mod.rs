@@ -1,26 +1,35 @@
 //! A client of the service, which the client commands, the demo and the tests use.
 //!
 //! It makes the choices that every caller needs: the forms of an address, timeouts, message sizes, the packing of
-//! documents into an upload, and errors in one line. With the server it is the only module that knows tonic. Callers
+//! documents into an upload, TLS, the API key, and errors in one line. With the server it is the only module that knows tonic. Callers
 //! see the messages of [`crate::wire`].
 
 mod address;
 mod error;
+mod handshake;
+mod key;
 mod packing;
 pub mod reader;
+mod tls;
 mod upload;
 
 use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 pub use error::{Error, item_error};
+pub use key::{Key, NotAKey};
+pub use tls::Tls;
 pub use upload::{Broken, Progress, Summary};
 
 use crate::wire::{self as pb, cognate_client::CognateClient};
+use address::Target;
+use error::Peer;
+use key::Authorize;
 
 /// The largest response that is read. The server keeps to its own max_message_bytes, which a client does not know
 /// before its first call. This limit only bounds what a hostile server can make the client hold.
@@ -33,11 +42,17 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The longest wait for the answer to a call, streams excluded. `None`: no limit.
     pub timeout: Option<Duration>,
+    /// The settings of TLS, for an address with TLS. An address without scheme has TLS if this is set.
+    pub tls: Option<Tls>,
+    /// The API key of the calls.
+    pub key: Option<Key>,
+    /// Sends the key to another machine without TLS.
+    pub insecure: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), timeout: None }
+        Self { connect_timeout: Duration::from_secs(5), timeout: None, tls: None, key: None, insecure: false }
     }
 }
 
@@ -47,26 +62,36 @@ pub type Answers<T> = BoxStream<'static, Result<T, Error>>;
 /// A connection to a server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
-    address: String,
+    peer: Peer,
     timeout: Option<Duration>,
-    channel: Channel,
-    rpc: CognateClient<Channel>,
+    channel: Authorized,
+    rpc: CognateClient<Authorized>,
 }
 
-/// Connects to `address`: `host:port` or `http://host:port`.
+/// A channel whose calls carry the key.
+type Authorized = InterceptedService<Channel, Authorize>;
+
+/// Connects to `address`: `host:port`, `http://host:port`, `https://host:port` or `unix:path`.
 pub async fn connect(address: &str, options: &Options) -> Result<Client, Error> {
-    let url = address::parse(address)?;
-    let endpoint = Endpoint::from_shared(url)
+    let Target { url, tls, local } = address::parse(address, options.tls.is_some())?;
+    if options.key.is_some() && !(tls || local || options.insecure) {
+        return Err(Error::KeyWithoutTls { address: address.into() });
+    }
+    let mut endpoint = Endpoint::from_shared(url)
         .map_err(|cause| Error::Address { address: address.into(), reason: cause.to_string() })?
         .connect_timeout(options.connect_timeout)
         .tcp_nodelay(true)
         // Detects a server that vanished without closing the connection, even in a call without timeout.
         .http2_keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));
-    let connecting = endpoint.connect();
-    let channel = connecting.await.map_err(|cause| Error::connect(address, &cause))?;
+    if tls {
+        endpoint = options.tls.clone().unwrap_or_default().apply(endpoint, options.connect_timeout)?;
+    }
+    let peer = Peer { address: address.into(), tls };
+    let channel = endpoint.connect().await.map_err(|cause| Error::connect(&peer, &cause))?;
+    let channel = InterceptedService::new(channel, Authorize(options.key.clone()));
     let rpc = CognateClient::new(channel.clone()).max_decoding_message_size(MAX_RESPONSE_BYTES);
-    Ok(Client { address: address.into(), timeout: options.timeout, channel, rpc })
+    Ok(Client { peer, timeout: options.timeout, channel, rpc })
 }
 
 /// Defines methods for unary calls of the service.
@@ -168,6 +193,6 @@ impl Client {
     }
 
     fn failed(&self, status: tonic::Status) -> Error {
-        Error::call(&self.address, &status)
+        Error::call(&self.peer, &status)
     }
 }

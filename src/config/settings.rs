@@ -39,9 +39,23 @@ pub const SETTINGS: &[Setting] = &[
     setting("config", "FILE", "", "TOML file of settings; flags and environment variables override it"),
     setting(
         "addr",
-        "HOST:PORT",
+        "ADDRESS",
         "127.0.0.1:50051",
-        "Address to listen on; 0.0.0.0:50051 for all networks, port 0 for a free port",
+        "Address to listen on, HOST:PORT or unix:PATH; 0.0.0.0:50051 for all networks, port 0 for a free port",
+    ),
+    setting(
+        "tls_cert",
+        "FILE",
+        "",
+        "Certificate of the server, in PEM; without it there is no TLS; read again on change",
+    ),
+    setting("tls_key", "FILE", "", "Private key of tls_cert, in PEM, without passphrase; others may not read the file"),
+    setting("tls_client_ca", "FILE", "", "Certificates of the authorities that sign client certificates, in PEM"),
+    setting(
+        "tls_client_auth",
+        "AUTH",
+        "required",
+        "Client certificates, with tls_client_ca: required, or optional (a client without one is served too)",
     ),
     setting(
         "metrics_addr",
@@ -206,6 +220,32 @@ pub const SETTINGS: &[Setting] = &[
         "Time without a call after which a connection is asked to close; clients reconnect for their next call",
     ),
     setting(
+        "keepalive_interval",
+        "DURATION",
+        "30s",
+        "Silence after which a client gets a PING; lower: clients that are gone are noticed earlier, more packets",
+    ),
+    setting("keepalive_timeout", "DURATION", "20s", "Time for the answer to a PING; then the connection is closed"),
+    setting(
+        "max_connection_age",
+        "DURATION",
+        "none",
+        "Age at which a connection is asked to close, give or take a tenth, or none; lower: balancers spread clients \
+         sooner, more handshakes",
+    ),
+    setting(
+        "max_connection_age_grace",
+        "DURATION",
+        "none",
+        "Time for the calls of a connection that is asked to close for its age; then they are cut off; none: any time",
+    ),
+    setting(
+        "max_connection_streams",
+        "N",
+        "128",
+        "Calls of one connection at a time; further ones wait in the client; higher: a proxy needs fewer connections",
+    ),
+    setting(
         "stall_timeout",
         "DURATION",
         "30s",
@@ -273,7 +313,7 @@ pub const SETTINGS: &[Setting] = &[
         "drain_timeout",
         "DURATION",
         "30s",
-        "Time for calls to finish after SIGTERM, SIGINT or SIGHUP; then they are cut off",
+        "Time for calls to finish after SIGTERM or SIGINT; then they are cut off",
     ),
     setting(
         "log",

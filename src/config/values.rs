@@ -1,9 +1,11 @@
 //! Parsers of the values of settings. Each error says which value was expected.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::machine::cpu::Level;
+use crate::server::Address;
 
 pub(super) fn auto<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
     if s == "auto" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or auto")) }
@@ -31,9 +33,26 @@ pub(super) fn one_of(s: &str, values: &[&str]) -> Result<String, String> {
     if values.contains(&s) { Ok(s.to_owned()) } else { Err(format!("expected {}", values.join(" or "))) }
 }
 
-pub(super) fn address(s: &str) -> Result<SocketAddr, String> {
-    let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT".to_owned())?;
-    found.next().ok_or_else(|| "the host has no address: expected one that resolves".to_owned())
+pub(super) fn address(s: &str) -> Result<Address, String> {
+    match s.strip_prefix("unix:") {
+        Some("") => Err("expected the path of a socket behind unix:".to_owned()),
+        Some(path) => Ok(Address::Unix(path.strip_prefix("//").unwrap_or(path).into())),
+        None => {
+            let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT or unix:PATH".to_owned())?;
+            let first = found.next().ok_or_else(|| "the host has no address: expected one that resolves".to_owned());
+            first.map(Address::Tcp)
+        }
+    }
+}
+
+/// A path; an empty one is none.
+pub(super) fn path(s: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(PathBuf::from(s)).filter(|path| !path.as_os_str().is_empty()))
+}
+
+/// A value, or `none`.
+pub(super) fn or_none<T>(s: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, String> {
+    if s == "none" { Ok(None) } else { parse(s).map(Some).map_err(|reason| format!("{reason}, or none")) }
 }
 
 /// A level of CPU instructions, by its name. The machine is not asked here, because `model fetch` may prepare another

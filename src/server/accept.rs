@@ -1,18 +1,18 @@
 //! The accept loop. Admits connections up to a limit; closes further ones, and the log says so.
 //!
 //! Invariant: there are never more connections than [`Limits`] allows, in total or from one address, so file
-//! descriptors are left for files. The connections themselves are left to [`super::connection`].
+//! descriptors are left for files. Those of a Unix socket have no address. The connections themselves are left to [`super::connection`].
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
 use super::connection_counts::ConnectionCounts;
+use super::listen::{Incoming, Listener};
 use super::open_files;
 
 /// The first and the longest pause after the system could not give a connection. Each pause doubles the one before.
@@ -36,7 +36,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     Full,
-    AddressFull,
+    AddressFull(IpAddr),
 }
 
 /// Counts the open connections.
@@ -57,23 +57,25 @@ struct Open {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     limiter: Arc<ConnectionLimiter>,
-    address: IpAddr,
+    address: Option<IpAddr>,
 }
 
 impl ConnectionLimiter {
-    fn admit(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionPermit, Refused> {
-        let address = counted_as(peer);
+    fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Result<ConnectionPermit, Refused> {
+        let address = peer.map(counted_as);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.limits.connections {
             self.counts.refuse_in_all();
             return Err(Refused::Full);
         }
-        let of_address = open.by_address.entry(address).or_default();
-        if *of_address >= self.limits.per_address {
-            self.counts.refuse_of_address();
-            return Err(Refused::AddressFull);
+        if let Some(address) = address {
+            let of_address = open.by_address.entry(address).or_default();
+            if *of_address >= self.limits.per_address {
+                self.counts.refuse_of_address();
+                return Err(Refused::AddressFull(address));
+            }
+            *of_address += 1;
         }
-        *of_address += 1;
         open.total += 1;
         self.counts.admit();
         Ok(ConnectionPermit { limiter: Arc::clone(self), address })
@@ -85,10 +87,11 @@ impl Drop for ConnectionPermit {
         let mut open = self.limiter.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
         self.limiter.counts.end();
-        if let Some(n) = open.by_address.get_mut(&self.address) {
+        let Some(address) = self.address else { return };
+        if let Some(n) = open.by_address.get_mut(&address) {
             *n -= 1;
             if *n == 0 {
-                open.by_address.remove(&self.address);
+                open.by_address.remove(&address);
             }
         }
     }
@@ -104,27 +107,23 @@ fn counted_as(peer: IpAddr) -> IpAddr {
 
 /// Accepts connections for ever, and passes each to `serve`. Dropping the future closes the listener.
 pub async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     limits: Limits,
     counts: Arc<ConnectionCounts>,
-    serve: impl Fn(TcpStream, ConnectionPermit),
+    serve: impl Fn(Incoming, ConnectionPermit),
 ) {
     let limiter = Arc::new(ConnectionLimiter { limits, open: Mutex::default(), counts });
     let (mut refusals, mut failures) = (Report::default(), Report::default());
     let mut pause = FIRST_PAUSE;
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok(incoming) => {
                 pause = FIRST_PAUSE;
-                match limiter.admit(peer.ip()) {
-                    Ok(admitted) => {
-                        // Fails only if the connection is already closed; its first read reports that.
-                        let _ = stream.set_nodelay(true);
-                        serve(stream, admitted);
-                    }
+                match limiter.admit(incoming.address().as_ref().map(SocketAddr::ip)) {
+                    Ok(admitted) => serve(incoming, admitted),
                     Err(refused) => {
                         if let Some(refused_connections) = refusals.due() {
-                            report_refusal(refused, limits, peer.ip(), refused_connections);
+                            report_refusal(refused, limits, refused_connections);
                         }
                     }
                 }
@@ -144,7 +143,7 @@ pub async fn accept(
     }
 }
 
-fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, refused_connections: u64) {
+fn report_refusal(refused: Refused, limits: Limits, refused_connections: u64) {
     let open_files = open_files::limit().unwrap_or_default();
     match refused {
         Refused::Full => tracing::warn!(
@@ -153,7 +152,7 @@ fn report_refusal(refused: Refused, limits: Limits, address: IpAddr, refused_con
             open_files,
             "connections are refused: max_connections are open; raise it, or the limit of open files if it is auto"
         ),
-        Refused::AddressFull => tracing::warn!(
+        Refused::AddressFull(address) => tracing::warn!(
             refused_connections,
             %address,
             max_connections_per_address = limits.per_address,
@@ -204,19 +203,24 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn peer(text: &str) -> Option<IpAddr> {
+        Some(ip(text))
+    }
+
     #[test]
     fn an_address_cannot_take_the_connections_of_others() {
         let limiter = limiter(3, 2);
-        let first = limiter.admit(ip("10.0.0.1")).unwrap();
-        let _second = limiter.admit(ip("10.0.0.1")).unwrap();
-        assert_eq!(limiter.admit(ip("10.0.0.1")).unwrap_err(), Refused::AddressFull);
-        let _third = limiter.admit(ip("10.0.0.2")).unwrap();
-        assert_eq!(limiter.admit(ip("10.0.0.3")).unwrap_err(), Refused::Full);
+        let first = limiter.admit(peer("10.0.0.1")).unwrap();
+        let _second = limiter.admit(peer("10.0.0.1")).unwrap();
+        assert_eq!(limiter.admit(peer("10.0.0.1")).unwrap_err(), Refused::AddressFull(ip("10.0.0.1")));
+        let _third = limiter.admit(peer("10.0.0.2")).unwrap();
+        assert_eq!(limiter.admit(peer("10.0.0.3")).unwrap_err(), Refused::Full);
+        assert_eq!(limiter.admit(None).unwrap_err(), Refused::Full);
         drop(first);
-        assert!(limiter.admit(ip("10.0.0.1")).is_ok());
+        assert!(limiter.admit(peer("10.0.0.1")).is_ok());
         let counts = &limiter.counts;
         assert_eq!((counts.accepted(), counts.open()), (4, 2), "the last one was dropped at once");
-        assert_eq!((counts.refused_in_all(), counts.refused_of_address()), (1, 1));
+        assert_eq!((counts.refused_in_all(), counts.refused_of_address()), (2, 1));
         assert_eq!(limiter.open.lock().unwrap().by_address.len(), 2);
     }
 

@@ -1,7 +1,7 @@
 //! One connection: its handshake, its streams and its end.
 //!
 //! Invariants: the server ends a connection that sends no first frame, that has no call for long, whose peer is gone,
-//! or whose peer floods it with frames. A peer that may still read gets a GOAWAY. Each call runs in its own task
+//! that is old, or whose peer floods it with frames. A peer that may still read gets a GOAWAY. Each call runs in its own task
 //! ([`super::call`]), so a connection never computes.
 
 use std::pin::Pin;
@@ -14,24 +14,23 @@ use futures::future::poll_fn;
 use h2::server::{Connection, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use http::Request;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::accept::ConnectionPermit;
 use super::call;
 use super::frames::{Counted, Seen};
-use super::peer::Peer;
+use super::listen::Incoming;
+use super::peer::{Options, Peer};
 use super::served::Served;
+use super::stream::{Remote, Stream};
 
 /// HTTP/2 flow-control windows. 256 KiB keep a stream of documents flowing over a network with a few milliseconds of
 /// latency. 1 MiB is the most memory that a connection costs while none of it is read.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 
-/// Concurrent streams of a connection. The client queues further ones.
-const MAX_STREAMS: u32 = 128;
-/// Bytes of a request's headers.
+/// Bytes of a request's headers. A key, a trace and a client's name have some hundred.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// Streams that may be reset before they are accepted, or because of a client's mistakes, before the connection ends.
 const MAX_ERROR_RESETS: usize = 256;
@@ -40,10 +39,6 @@ const REMEMBERED_RESETS: usize = 256;
 const REMEMBERED_RESET_TIME: Duration = Duration::from_secs(5);
 /// Bytes of an answer that wait for the network.
 const SEND_BUFFER: usize = 256 * 1024;
-
-/// A client that is silent for the interval gets a ping. If it does not answer within the timeout, it is gone.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time for a GOAWAY to be sent, and time after it for a client to close an idle connection.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,42 +49,64 @@ const MIN_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves a connection until it ends. `stop` becomes true when the server stops: then calls in progress continue, and
 /// new ones are not accepted.
-pub async fn serve(served: Arc<Served>, stream: TcpStream, permit: ConnectionPermit, stop: watch::Receiver<bool>) {
+pub async fn serve(served: Arc<Served>, incoming: Incoming, permit: ConnectionPermit, stop: watch::Receiver<bool>) {
     let options = served.options;
+    let handshake_due = Instant::now() + options.handshake_timeout;
+    let handshake = tokio::time::timeout_at(handshake_due, handshake(incoming, &served));
+    let Opened { mut connection, seen, remote } = match handshake.await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(reason)) => return tracing::debug!("a connection ends in its handshake: {reason}"),
+        Err(_) => return tracing::debug!("a connection did not finish its handshake in time"),
+    };
+    let peer = Peer::new(served.memory.of_connection(options.max_message_bytes), remote);
+    let watch = Watch {
+        first_frame_due: Some(handshake_due),
+        close_due: None,
+        cut_due: None,
+        pings: connection.ping_pong(),
+        ping_sent: None,
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        seen,
+        max_age: options.max_age.map(|age| age.mul_f64(jitter(peer.id))),
+        peer: Arc::clone(&peer),
+        options,
+    };
+    // Counts the connection as open until it is over: the server waits until the last receiver is dropped.
+    let open = stop.clone();
+    drive(served, connection, peer, watch, stop).await;
+    drop((permit, open));
+}
+
+/// A factor from 0.9 to 1.1 for the age of a connection, so that connections of one moment do not end in one moment.
+/// Multiples of the golden ratio spread evenly.
+fn jitter(connection: u64) -> f64 {
+    const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
+    0.9 + 0.2 * (connection as f64 * GOLDEN_RATIO).fract()
+}
+
+/// A connection whose handshakes are done.
+struct Opened {
+    connection: Connection<Counted<Stream>, Bytes>,
+    seen: Arc<Seen>,
+    remote: Remote,
+}
+
+/// Does the handshakes of TLS and HTTP/2.
+async fn handshake(incoming: Incoming, served: &Served) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
+    let (stream, remote) = incoming.open(served.tls.as_deref()).await?;
     let (io, seen) = Counted::new(stream);
     let mut builder = h2::server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(served.options.max_streams)
         .max_header_list_size(MAX_HEADER_BYTES)
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .max_pending_accept_reset_streams(MAX_ERROR_RESETS)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .reset_stream_duration(REMEMBERED_RESET_TIME)
         .max_send_buffer_size(SEND_BUFFER);
-    let began = Instant::now();
-    let handshake = tokio::time::timeout(options.handshake_timeout, builder.handshake::<_, Bytes>(io));
-    let mut connection = match handshake.await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, "a connection does not speak HTTP/2"),
-        Err(_) => return tracing::debug!("a connection sent nothing within the handshake timeout"),
-    };
-    let peer = Peer::new(served.memory.of_connection(options.max_message_bytes));
-    let watch = Watch {
-        first_frame_due: Some(began + options.handshake_timeout),
-        close_due: None,
-        pings: connection.ping_pong(),
-        ping_sent: None,
-        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
-        seen,
-        peer: Arc::clone(&peer),
-        idle_timeout: options.connection_idle_timeout,
-    };
-    // Counts the connection as open until it is over: the server waits until the last receiver is dropped.
-    let open = stop.clone();
-    drive(served, connection, peer, watch, stop).await;
-    drop((permit, open));
+    Ok(Opened { connection: builder.handshake(io).await?, seen, remote })
 }
 
 /// An event of a connection. Most events are calls, so they are not boxed.
@@ -111,11 +128,13 @@ enum End {
     Dead,
     /// The connection had no call for long.
     Idle,
+    /// The connection is old.
+    Aged,
 }
 
 async fn drive(
     served: Arc<Served>,
-    mut connection: Connection<Counted<TcpStream>, Bytes>,
+    mut connection: Connection<Counted<Stream>, Bytes>,
     peer: Arc<Peer>,
     mut watch: Watch,
     mut stop: watch::Receiver<bool>,
@@ -153,11 +172,10 @@ async fn drive(
                 stopped = true;
                 connection.graceful_shutdown();
             }
-            Event::End(End::Idle) => {
-                tracing::debug!("a connection without calls is asked to close");
+            Event::End(end @ (End::Idle | End::Aged)) => {
+                tracing::debug!("a connection is asked to close: {end:?}");
                 connection.graceful_shutdown();
-                watch.close_due = Some(Instant::now() + CLOSE_TIMEOUT);
-                watch.timer.as_mut().reset(Instant::now());
+                watch.ask_to_close(end);
             }
             Event::End(End::Dead) => return,
             Event::End(End::Flood) => {
@@ -176,17 +194,30 @@ async fn drive(
 struct Watch {
     /// The time by which the first frame must arrive, until it has.
     first_frame_due: Option<Instant>,
-    /// The time by which a connection must close after it was asked to.
+    /// The time by which a connection must close after it was asked to, unless a call is in progress.
     close_due: Option<Instant>,
+    /// The time by which an old connection must close in any case.
+    cut_due: Option<Instant>,
     pings: Option<PingPong>,
     ping_sent: Option<Instant>,
     timer: Pin<Box<Sleep>>,
     seen: Arc<Seen>,
+    max_age: Option<Duration>,
     peer: Arc<Peer>,
-    idle_timeout: Duration,
+    options: Options,
 }
 
 impl Watch {
+    fn ask_to_close(&mut self, end: End) {
+        let now = Instant::now();
+        self.close_due = Some(now + CLOSE_TIMEOUT);
+        if end == End::Aged {
+            self.max_age = None;
+            self.cut_due = self.options.max_age_grace.map(|grace| now + grace);
+        }
+        self.timer.as_mut().reset(now);
+    }
+
     /// Ready when the connection must end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if self.seen.flooded() {
@@ -216,34 +247,40 @@ impl Watch {
             // A call was in transit when the connection was asked to close.
             self.close_due = Some(now + CLOSE_TIMEOUT);
         }
-        if [self.first_frame_due, self.close_due].into_iter().flatten().any(|due| due <= now) {
+        let limits = [self.first_frame_due, self.close_due, self.cut_due];
+        if limits.into_iter().flatten().any(|due| due <= now) {
             return Err(End::Dead);
         }
+        let Options { keepalive_interval, keepalive_timeout, connection_idle_timeout, .. } = self.options;
         let silent = self.seen.silent_for();
         if let Some(sent) = self.ping_sent
             && silent >= sent.elapsed()
-            && sent + KEEPALIVE_TIMEOUT <= now
+            && sent + keepalive_timeout <= now
         {
             return Err(End::Dead);
         }
         if self.ping_sent.is_none()
-            && silent >= KEEPALIVE_INTERVAL
+            && silent >= keepalive_interval
             && let Some(pings) = &mut self.pings
             && pings.send_ping(Ping::opaque()).is_ok()
         {
             self.ping_sent = Some(now);
         }
         let idle = self.peer.idle_for();
-        if self.close_due.is_none() && idle >= self.idle_timeout {
+        if self.close_due.is_none() && idle >= connection_idle_timeout {
             return Err(End::Idle);
+        }
+        if self.max_age.is_some_and(|age| age <= self.peer.age()) {
+            return Err(End::Aged);
         }
         // A minimum pause, in case clocks disagree: the next check only comes a little later.
         let in_future = |left: Duration| now + left.max(MIN_PAUSE);
         let keepalive = match self.ping_sent {
-            Some(sent) => in_future((sent + KEEPALIVE_TIMEOUT).saturating_duration_since(now)),
-            None => in_future(KEEPALIVE_INTERVAL.saturating_sub(silent)),
+            Some(sent) => in_future((sent + keepalive_timeout).saturating_duration_since(now)),
+            None => in_future(keepalive_interval.saturating_sub(silent)),
         };
-        let idle_due = in_future(self.idle_timeout.saturating_sub(idle));
-        Ok([self.first_frame_due, self.close_due].into_iter().flatten().fold(keepalive.min(idle_due), Instant::min))
+        let idle_due = in_future(connection_idle_timeout.saturating_sub(idle));
+        let age_due = self.max_age.map(|age| in_future(age.saturating_sub(self.peer.age())));
+        Ok(limits.into_iter().chain([age_due]).flatten().fold(keepalive.min(idle_due), Instant::min))
     }
 }

@@ -1,4 +1,4 @@
-//! The listener, and the parts around the service: health, reflection, limits, graceful shutdown.
+//! The listener, and the parts around the service: TLS, health, reflection, limits, reloading, graceful shutdown.
 //!
 //! The port opens before the model is loaded, so that health checks get an answer. Until the model has passed its
 //! self-test, health is `NOT_SERVING` and calls get `UNAVAILABLE`; the same applies while the server drains.
@@ -9,24 +9,27 @@ mod call;
 mod connection;
 mod connection_counts;
 mod frames;
+mod listen;
 mod methods;
 mod monitor;
 mod observed;
 mod open_files;
 mod peer;
 mod progress;
+mod reload;
 mod request;
 mod served;
+mod service_manager;
+mod stream;
 mod timeout;
+mod tls;
 mod unpack;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
@@ -34,12 +37,16 @@ use tonic_health::server::HealthReporter;
 
 pub use accept::Limits as ConnectionLimits;
 pub use connection_counts::ConnectionCounts;
+pub use listen::{Address, BindError, Listener};
 pub use methods::Method;
 pub use monitor::{Monitor, Phase};
 pub use observed::{CODES, CallObserver, CallObservers, CallRecord};
 pub use open_files::default_connections;
 pub use peer::{Options as ConnectionOptions, Peer};
+pub use reload::{Reloadable, run as reload};
 pub use request::ClientTimeouts;
+pub use stream::Remote;
+pub use tls::{Clients as TlsClients, Error as TlsError, Options as TlsOptions, Tls};
 
 use crate::budget::ByteBudget;
 use crate::rpc::{Api, Engine, Service};
@@ -85,28 +92,15 @@ pub struct Options {
 /// The reason why a server did not run, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The server cannot listen on the address.
-    #[error("cannot listen on {addr}: {source}; another server may use this address: choose another with --addr")]
-    Bind {
-        /// The address.
-        addr: SocketAddr,
-        /// The system's error.
-        source: std::io::Error,
-    },
     /// The reflection service cannot be built from the descriptors.
     #[error("the service's descriptors are damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Opens the port; port 0 takes a free one.
-pub async fn bind(addr: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(addr).await.map_err(|source| ServeError::Bind { addr, source })
-}
-
 /// Serves on `listener` until `stop` resolves, then drains. `load` makes the engine while the port is already open; its
 /// error ends the server. `ready` is called once calls are answered.
 pub async fn serve<E>(
-    listener: TcpListener,
+    listener: Listener,
     options: Options,
     load: impl Future<Output = Result<Engine, E>>,
     ready: impl FnOnce(),
@@ -125,6 +119,7 @@ where
         routes: reflection(Routes::new(service).add_service(health_service)).map_err(ServeError::from)?.prepare(),
         limiters: CallLimiters::new(options.max_calls),
         memory: Memory::new(&options.message_budget, max_message_bytes),
+        tls: listener.tls.clone(),
         options: options.connection,
         observers: options.observers,
     });
@@ -134,8 +129,8 @@ where
     let accepting = {
         let served = Arc::clone(&served);
         let counts = Arc::clone(monitor.connections());
-        tokio::spawn(accept::accept(listener, options.connections, counts, move |stream, permit| {
-            tokio::spawn(connection::serve(Arc::clone(&served), stream, permit, closed.clone()));
+        tokio::spawn(accept::accept(listener, options.connections, counts, move |incoming, permit| {
+            tokio::spawn(connection::serve(Arc::clone(&served), incoming, permit, closed.clone()));
         }))
     };
     let accepting = AbortOnDrop(accepting);
@@ -149,6 +144,7 @@ where
         api.open(engine);
         monitor.enter(Phase::Serving);
         set_health(&health, ServingStatus::Serving).await;
+        service_manager::ready();
         ready();
         tokio::select! {
             () = &mut stop => {}
@@ -156,6 +152,7 @@ where
         }
     }
 
+    service_manager::stopping();
     let calls = &served.limiters.calls;
     tracing::info!(calls = calls.calls(), "stopping: no new calls, those in progress may finish");
     monitor.enter(Phase::Stopping);

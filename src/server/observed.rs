@@ -160,6 +160,7 @@ impl Drop for Observed<'_> {
 mod tests {
     use std::sync::Mutex;
 
+    use super::super::stream::Remote;
     use super::*;
     use crate::budget::ByteBudget;
 
@@ -181,7 +182,7 @@ mod tests {
         let seen = Arc::new(Seen::default());
         let mut observers = CallObservers::default();
         observers.add(Arc::clone(&seen) as Arc<dyn CallObserver>);
-        let peer = Peer::new(ByteBudget::new(1));
+        let peer = Peer::new(ByteBudget::new(1), Remote::default());
         let mut observed = Observed::begin(&observers, Method::of("/cognate.v1.Cognate/Embed"), &peer);
         during(&mut observed);
         assert!(seen.0.lock().unwrap().1.is_empty(), "it has not ended");

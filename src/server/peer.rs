@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::request::ClientTimeouts;
+use super::stream::Remote;
 use crate::budget::ByteBudget;
 
 /// The settings of connections and their calls.
@@ -22,6 +23,16 @@ pub struct Options {
     /// Time that a connection may have no call. Higher: clients that call rarely reconnect less often, and unused
     /// connections stay longer.
     pub connection_idle_timeout: Duration,
+    /// Silence after which a client gets a ping. Lower: a client that is gone is noticed earlier, more packets.
+    pub keepalive_interval: Duration,
+    /// Time for the answer to a ping. Higher: slower networks keep their connections.
+    pub keepalive_timeout: Duration,
+    /// Age at which a connection is asked to close, give or take a tenth. Lower: balancers spread clients sooner.
+    pub max_age: Option<Duration>,
+    /// Time for calls in progress after that; then they are cut off.
+    pub max_age_grace: Option<Duration>,
+    /// Concurrent streams of a connection. Higher: a proxy needs fewer connections. The client queues further ones.
+    pub max_streams: u32,
 }
 
 /// The other end of a connection.
@@ -31,17 +42,20 @@ pub struct Peer {
     pub id: u64,
     /// The memory that its requests may take.
     pub memory: ByteBudget,
+    /// Its address and certificate.
+    pub remote: Remote,
     begun: Instant,
     calls: AtomicUsize,
     last_call_ms: AtomicU64,
 }
 
 impl Peer {
-    pub(super) fn new(memory: ByteBudget) -> Arc<Self> {
+    pub(super) fn new(memory: ByteBudget, remote: Remote) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             memory,
+            remote,
             begun: Instant::now(),
             calls: AtomicUsize::new(0),
             last_call_ms: AtomicU64::new(0),
@@ -52,6 +66,11 @@ impl Peer {
     pub fn begin_call(self: &Arc<Self>) -> ActiveCall {
         self.calls.fetch_add(1, Ordering::Relaxed);
         ActiveCall(Arc::clone(self))
+    }
+
+    /// The time since the connection was accepted.
+    pub(super) fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// The time since the last call ended; zero during a call.

@@ -1,11 +1,14 @@
 //! The server's end of all connections: the state that their calls share.
 
+use std::sync::Arc;
+
 use tonic::service::Routes;
 
 use super::methods::CallLimiters;
 use super::observed::CallObservers;
 use super::peer::Options;
 use super::request::Memory;
+use super::tls::Tls;
 
 /// The state that all connections share.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Served {
     pub limiters: CallLimiters,
     /// The memory of requests.
     pub memory: Memory,
+    /// TLS of new connections.
+    pub tls: Option<Arc<Tls>>,
     /// The settings.
     pub options: Options,
     /// The observers of calls.

@@ -13,6 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::harness::{Server, document, new_texts, upload};
+use crate::raw::goaways_after;
 
 fn texts(n: usize, words: usize) -> EmbedRequest {
     EmbedRequest { texts: new_texts(n, words), ..Default::default() }
@@ -82,20 +83,33 @@ async fn a_stop_finishes_accepted_calls_and_takes_no_new_ones() {
 
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminal_that_closes_lets_calls_finish_as_a_stop_does() {
-    let mut server = Server::start(&[]).await;
+async fn sighup_reloads_and_the_server_goes_on() {
+    let server = Server::start(&[]).await;
     let mut client = server.client().await;
     let (send, receive) = tokio::sync::mpsc::channel(1);
     let mut responses = client.embed_stream(ReceiverStream::new(receive)).await.unwrap().into_inner();
     send.send(texts(1, 1)).await.unwrap();
     assert!(responses.next().await.unwrap().is_ok());
     server.signal("-HUP");
-    server.has_logged("stopping").await;
+    server.has_logged("no file that can be reloaded has changed").await;
     send.send(texts(2, 2)).await.unwrap();
     assert_eq!(responses.next().await.unwrap().unwrap().results.len(), 2);
-    drop(send);
-    assert!(responses.next().await.is_none());
-    assert_eq!(server.exit_code().await, Some(0), "{}", server.log());
+    assert_eq!(server.health("").await, Ok(ServingStatus::Serving));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_connection_is_asked_to_close_and_its_calls_go_on_until_the_grace_ends() {
+    let patient = Server::start(&["--max-connection-age", "100ms"]).await;
+    let strict = Server::start(&["--max-connection-age", "100ms", "--max-connection-age-grace", "100ms"]).await;
+    assert_eq!(goaways_after(&strict, &[])[0], 0);
+    for (server, lasts) in [(&patient, true), (&strict, false)] {
+        let (send, receive) = tokio::sync::mpsc::channel(1);
+        let mut responses =
+            server.client().await.embed_stream(ReceiverStream::new(receive)).await.unwrap().into_inner();
+        tokio::time::sleep(Duration::from_secs(1)).await; // many times the age
+        let _ = send.send(texts(1, 1)).await;
+        assert_eq!(responses.next().await.is_some_and(|answer| answer.is_ok()), lasts);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,7 @@ mod segments;
 mod similarity;
 #[path = "../../src/machine/skipped.rs"]
 mod skipped;
+mod tls;
 mod top_k;
 mod under_attack;
 mod updates;

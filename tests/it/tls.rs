@@ -1,0 +1,428 @@
+//! TLS: who is served, what a fault says, and files that change while the server runs.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cognate::client::{self, Client, Key, Options, Tls};
+use cognate::wire::EmbedRequest;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+use crate::harness::Server;
+
+/// An authority, and a directory for what it signs.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    directory: tempfile::TempDir,
+}
+
+/// The files of a certificate and its key.
+#[derive(Clone)]
+struct Pair {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, directory }
+    }
+
+    fn ca(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    /// Signs a certificate for a name that is valid until the end of a year.
+    fn sign(&self, name: &str, year: i32) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        static FILES: AtomicUsize = AtomicUsize::new(0);
+        let file = self.directory.path().join(FILES.fetch_add(1, Ordering::Relaxed).to_string());
+        let pair = Pair { certificate: file.with_extension("crt"), key: file.with_extension("key") };
+        std::fs::write(&pair.certificate, certificate.pem()).unwrap();
+        write_secret(&pair.key, &key.serialize_pem());
+        pair
+    }
+
+    fn valid(&self) -> Pair {
+        self.sign("127.0.0.1", 2999)
+    }
+}
+
+/// Replaces a file at once, readable by its owner alone.
+fn write_secret(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+impl Pair {
+    fn flags(&self) -> [String; 4] {
+        let [certificate, key] = [&self.certificate, &self.key].map(|path| path.to_str().unwrap().to_owned());
+        ["--tls-cert".to_owned(), certificate, "--tls-key".to_owned(), key]
+    }
+
+    /// Puts the content of another pair into these files.
+    fn become_(&self, other: &Self) {
+        for (to, from) in [(&self.certificate, &other.certificate), (&self.key, &other.key)] {
+            write_secret(to, &std::fs::read_to_string(from).unwrap());
+        }
+    }
+}
+
+/// Starts a server with TLS. It answers health checks from the beginning, so the model is not waited for.
+fn serve(pair: &Pair, more: &[&str]) -> Server {
+    let flags = pair.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    Server::spawn(&flags)
+}
+
+fn trusting(ca: &Path) -> Tls {
+    Tls { ca: Some(ca.to_owned()), ..Tls::default() }
+}
+
+async fn connect(address: &str, tls: Option<Tls>) -> Result<Client, client::Error> {
+    client::connect(address, &Options { tls, ..Options::default() }).await
+}
+
+/// Connects, and asks for the health. With TLS 1.3 a client learns only by its first call that it is refused.
+async fn call(server: &Server, tls: Tls) -> Result<(), client::Error> {
+    call_at(&server.addr.to_string(), Some(tls)).await
+}
+
+async fn call_at(address: &str, tls: Option<Tls>) -> Result<(), client::Error> {
+    connect(address, tls).await?.health("").await.map(|_| ())
+}
+
+fn fault(result: Result<(), client::Error>) -> String {
+    result.expect_err("the call is refused").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_trusts_the_authority_is_served_and_another_one_learns_what_to_do() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (server, plain) = (serve(&authority.valid(), &[]), Server::spawn(&[]));
+    call(&server, trusting(&authority.ca())).await.unwrap();
+
+    let untrusted = fault(call(&server, trusting(&other.ca())).await);
+    assert!(untrusted.contains("not trusted") && untrusted.contains("--tls-ca"), "{untrusted}");
+    let https = |host: &str, server: &Server| format!("https://{host}:{}", server.addr.port());
+    let unnamed = fault(call_at(&https("localhost", &server), Some(trusting(&authority.ca()))).await);
+    assert!(unnamed.contains("other names") && unnamed.contains("--tls-name"), "{unnamed}");
+    let named = Tls { server_name: Some("127.0.0.1".to_owned()), ..trusting(&authority.ca()) };
+    call_at(&https("localhost", &server), Some(named)).await.unwrap();
+    let without_tls = fault(call_at(&format!("http://{}", server.addr), None).await);
+    assert!(without_tls.contains("https://"), "{without_tls}");
+    let with_tls = fault(call_at(&https("127.0.0.1", &plain), Some(trusting(&authority.ca()))).await);
+    assert!(with_tls.contains("http://") && with_tls.contains("no TLS"), "{with_tls}");
+    assert!(!plain.log().contains("WARN") && !server.log().contains("WARN"), "{}{}", plain.log(), server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_need_a_certificate_of_the_authority_where_it_is_required() {
+    let (authority, clients, other) = (Authority::new(), Authority::new(), Authority::new());
+    let ca = clients.ca();
+    let with_ca = ["--tls-client-ca", ca.to_str().unwrap()];
+    let required = serve(&authority.valid(), &with_ca);
+    let optional = serve(&authority.valid(), &[&with_ca[..], &["--tls-client-auth", "optional"]].concat());
+    let identity = |pair: Pair| Tls { identity: Some((pair.certificate, pair.key)), ..trusting(&authority.ca()) };
+
+    for server in [&required, &optional] {
+        call(server, identity(clients.valid())).await.unwrap();
+        let foreign = fault(call(server, identity(other.valid())).await);
+        assert!(foreign.contains("does not accept the client certificate"), "{foreign}");
+        let expired = fault(call(server, identity(clients.sign("127.0.0.1", 2020))).await);
+        assert!(expired.contains("has expired"), "{expired}");
+    }
+    let missing = fault(call(&required, trusting(&authority.ca())).await);
+    assert!(missing.contains("asks for a client certificate") && missing.contains("--tls-cert"), "{missing}");
+    call(&optional, trusting(&authority.ca())).await.unwrap();
+}
+
+/// Runs a server that cannot start. Returns its words.
+fn refused_at(address: &str, flags: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+    let output = command.args(["serve", "--in-memory", "--addr", address]).args(flags).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    text
+}
+
+fn refused(flags: &[&str]) -> String {
+    refused_at("127.0.0.1:0", flags)
+}
+
+#[test]
+fn files_that_cannot_be_used_end_the_start_with_their_names_and_the_reason() {
+    let authority = Authority::new();
+    let (good, other) = (authority.valid(), authority.valid());
+    let empty = authority.directory.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let fault_of = |certificate: &Path, key: &Path| {
+        let pair = Pair { certificate: certificate.to_owned(), key: key.to_owned() };
+        refused(&pair.flags().each_ref().map(String::as_str))
+    };
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+
+    let expired = authority.sign("127.0.0.1", 2020);
+    for (text, file, reason) in [
+        (fault_of(&good.certificate, &other.key), &other.key, "is not the key of the first certificate"),
+        (fault_of(&expired.certificate, &expired.key), &expired.certificate, "valid from"),
+        (fault_of(&empty, &good.key), &empty, "has no certificate"),
+        (fault_of(&good.certificate, &empty), &empty, if cfg!(unix) { "others can read" } else { "no private key" }),
+        (fault_of(&good.key, &good.key), &good.key, "has no certificate"),
+        (fault_of(Path::new("missing.crt"), &good.key), &PathBuf::from("missing.crt"), "cannot be read"),
+    ] {
+        assert!(text.contains(&name(file)) && text.contains(reason), "{reason} of {} is not in: {text}", name(file));
+    }
+    let certificate = good.certificate.to_str().unwrap();
+    assert!(refused(&["--tls-cert", certificate]).contains("tls_cert is given without tls_key"));
+    assert!(refused(&["--tls-client-ca", certificate]).contains("client certificates need TLS"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_others_can_read_is_refused_and_one_for_a_group_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let authority = Authority::new();
+    let pair = authority.valid();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    for (mode, accepted) in [(0o644, false), (0o604, false), (0o660, false), (0o640, true), (0o400, true)] {
+        std::fs::set_permissions(&pair.key, PermissionsExt::from_mode(mode)).unwrap();
+        // The address is in use, which ends the start after the files were read.
+        let text = refused_at(&taken, &pair.flags().each_ref().map(String::as_str));
+        assert_eq!(!text.contains(&format!("mode {mode:03o}")), accepted, "{mode:o}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_exchanged_under_load_without_a_failed_call() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let both = old.directory.path().join("both.pem");
+    std::fs::write(&both, old.issuer.pem() + &new.issuer.pem()).unwrap();
+    let pair = old.valid();
+    let server = Arc::new(serve(&pair, &[]));
+    let trusted = trusting(&both);
+    while !connect(&server.addr.to_string(), Some(trusted.clone())).await.unwrap().health("").await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = tokio::task::JoinSet::new();
+    for keeps in [true, true, false, false] {
+        let (server, stop, calls, trusted) = (server.clone(), stop.clone(), calls.clone(), trusted.clone());
+        callers.spawn(async move {
+            let address = server.addr.to_string();
+            let open = async || connect(&address, Some(trusted.clone())).await.unwrap();
+            let mut client = open().await;
+            while !stop.load(Ordering::Relaxed) {
+                if !keeps {
+                    client = open().await;
+                }
+                let request = EmbedRequest { texts: crate::harness::new_texts(1, 3), ..Default::default() };
+                client.embed(request).await.unwrap();
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for (round, authority) in [&new, &old, &new].into_iter().enumerate() {
+        pair.become_(&authority.valid());
+        if round == 1 {
+            server.signal("-HUP");
+        }
+        let begun = std::time::Instant::now();
+        while call(&server, trusting(&authority.ca())).await.is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "not reloaded; log:\n{}", server.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert!(fault(call(&server, trusting(&old.ca())).await).contains("not trusted"));
+    stop.store(true, Ordering::Relaxed);
+    while let Some(caller) = callers.join_next().await {
+        caller.expect("no call failed");
+    }
+    assert!(calls.load(Ordering::Relaxed) > 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_new_pair_is_an_error_in_the_log_and_the_old_one_stays() {
+    let authority = Authority::new();
+    let (pair, other) = (authority.valid(), authority.valid());
+    let server = serve(&pair, &[]);
+    write_secret(&pair.key, &std::fs::read_to_string(&other.key).unwrap());
+    server.has_logged("cannot be reloaded").await;
+    assert!(server.log().contains("is not the key of the first certificate"), "{}", server.log());
+    call(&server, trusting(&authority.ca())).await.unwrap();
+    write_secret(&pair.certificate, &std::fs::read_to_string(&other.certificate).unwrap());
+    server.has_logged("reloaded TLS").await;
+    call(&server, trusting(&authority.ca())).await.unwrap();
+}
+
+/// A client that resumes sessions where it can.
+fn resuming(authority: &Authority, identity: Option<&Pair>) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.issuer.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let chain = vec![CertificateDer::from_pem_file(&pair.certificate).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&pair.key).unwrap()).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    TlsConnector::from(Arc::new(config))
+}
+
+/// Connects, and reads the server's first frame, with which the tickets for resumption come. `None`: refused.
+async fn handshake(server: &Server, connector: &TlsConnector) -> Option<HandshakeKind> {
+    let socket = tokio::net::TcpStream::connect(server.addr).await.unwrap();
+    let mut stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), socket).await.ok()?;
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.ok()?;
+    stream.read_exact(&mut [0; 9]).await.ok()?;
+    stream.get_ref().1.handshake_kind()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_resumed_until_the_files_change() {
+    let authority = Authority::new();
+    let pair = authority.valid();
+    let (server, client) = (serve(&pair, &[]), resuming(&authority, None));
+    assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Full));
+    assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Resumed));
+    pair.become_(&authority.valid());
+    server.has_logged("reloaded TLS").await;
+    assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Full));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_a_removed_authority_is_refused_and_resumes_no_session() {
+    let (authority, clients, successor) = (Authority::new(), Authority::new(), Authority::new());
+    let ca = clients.ca();
+    let server = serve(&authority.valid(), &["--tls-client-ca", ca.to_str().unwrap()]);
+    let client = resuming(&authority, Some(&clients.valid()));
+    for _ in 0..2 {
+        assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Full));
+    }
+    std::fs::write(&ca, successor.issuer.pem()).unwrap();
+    server.has_logged("reloaded TLS").await;
+    assert_eq!(handshake(&server, &client).await, None);
+    let new = resuming(&authority, Some(&successor.valid()));
+    assert_eq!(handshake(&server, &new).await, Some(HandshakeKind::Full));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_is_wrong_or_does_not_end_is_cut_off_quietly() {
+    let authority = Authority::new();
+    let server = serve(&authority.valid(), &["--handshake-timeout", "300ms"]);
+    // A record of TLS that promises 512 bytes, of which two come; and bytes that are no TLS.
+    for bytes in
+        [&[0x16, 3, 1, 2, 0, 1, 0][..], &[0x16], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b""]
+    {
+        let mut stream = std::net::TcpStream::connect(server.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(bytes).unwrap();
+        // The end of the connection, with an alert before it or an error.
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.len() < 64, "{answer:?}");
+    }
+    call(&server, trusting(&authority.ca())).await.unwrap();
+    assert!(!server.log().contains("WARN") && !server.log().contains("ERROR"), "{}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_crosses_a_network_only_with_tls_or_if_that_is_asked_for() {
+    let key = Some(Key::parse("cgn_secret").unwrap());
+    let options = Options { key, connect_timeout: Duration::from_millis(1), ..Options::default() };
+    let refused = client::connect("http://192.0.2.1:50051", &options).await.unwrap_err().to_string();
+    assert!(refused.contains("https://") && refused.contains("--insecure") && !refused.contains("secret"), "{refused}");
+    // The address leads nowhere.
+    for address in ["https://192.0.2.1:50051", "127.0.0.1:1", "unix:/nobody/listens"] {
+        let lost = client::connect(address, &options).await.unwrap_err();
+        assert!(!matches!(lost, client::Error::KeyWithoutTls { .. }), "{lost}");
+    }
+    let insecure = Options { insecure: true, ..options };
+    let lost = client::connect("http://192.0.2.1:50051", &insecure).await.unwrap_err();
+    assert!(matches!(lost, client::Error::Connect { .. }), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_take_their_authority_and_certificate_from_flags() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let (ca, client_ca, pair) = (authority.ca(), clients.ca(), clients.valid());
+    let server = serve(&authority.valid(), &["--tls-client-ca", client_ca.to_str().unwrap()]);
+    let command = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+        command.args(["health", "--addr", &server.addr.to_string(), "--tls-ca", ca.to_str().unwrap()]).args(flags);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let flags = pair.flags();
+    // The model is not awaited, so the server may serve or not; it answers.
+    let answer = command(&flags.each_ref().map(String::as_str));
+    assert!(["serving\n", "not serving\n"].contains(&answer.as_str()), "{answer}");
+    let refused = command(&[]);
+    assert!(refused.contains("asks for a client certificate"), "{refused}");
+}
+
+#[cfg(unix)]
+mod unix_socket {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+    use super::*;
+
+    fn serve(path: &Path) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+        command.args(["serve", "--in-memory", "--addr", &format!("unix:{}", path.display())]);
+        Server::of(command)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_socket_is_private_and_its_file_goes_with_the_server() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        // A server that was killed leaves its socket.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let mut server = serve(&path);
+        let address = format!("unix:{}", path.display());
+        call_at(&address, None).await.unwrap();
+        let file = std::fs::symlink_metadata(&path).unwrap();
+        assert!(file.file_type().is_socket());
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+
+        let second = refused_at(&address, &[]);
+        assert!(second.contains(&address) && second.contains("in use"), "{second}");
+        call_at(&address, None).await.unwrap();
+        server.terminate();
+        assert_eq!(server.exit_code().await, Some(0), "{}", server.log());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_not_removed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = refused_at(&format!("unix:{}", file.path().display()), &[]);
+        assert!(text.contains("no socket") && file.path().exists(), "{text}");
+    }
+}
