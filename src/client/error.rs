@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{BadRequest, RpcStatusExt, StatusExt, pb};
@@ -16,6 +18,23 @@ pub(super) struct Peer {
     pub address: String,
     /// The connection has TLS.
     pub tls: bool,
+    /// A call was answered.
+    pub answered: Arc<AtomicBool>,
+}
+
+impl Peer {
+    /// The probable reason of a connection that was lost before its first answer. The end of the connection may be seen
+    /// before the alert that explains it.
+    fn guess(&self) -> &'static str {
+        match (self.answered.load(Ordering::Relaxed), self.tls) {
+            (true, _) => "",
+            (false, true) => {
+                ", before anything was answered; the server may ask for a client certificate of its authorities: give \
+                 one by --tls-cert and --tls-key"
+            }
+            (false, false) => ", before anything was answered; if the server has TLS, call it by https://",
+        }
+    }
 }
 
 /// The reason why a call has no answer.
@@ -110,7 +129,7 @@ impl Error {
             Some(cause) if chain(cause).any(|error| error.is::<TimeoutExpired>()) => Self::TimedOut { address },
             Some(cause) => match explain(cause, peer.tls) {
                 Some(reason) => Self::Handshake { address, reason },
-                None => Self::Lost { address, reason: innermost(cause) },
+                None => Self::Lost { address, reason: innermost(cause) + peer.guess() },
             },
             None => Self::Refused { code: status.code(), line: line(status) },
         }
@@ -179,7 +198,7 @@ mod tests {
     use super::*;
 
     fn peer(address: &str) -> Peer {
-        Peer { address: address.to_owned(), tls: false }
+        Peer { address: address.to_owned(), tls: false, answered: Arc::new(AtomicBool::new(true)) }
     }
 
     #[test]

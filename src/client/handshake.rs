@@ -35,7 +35,8 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
     use CertificateError as Fault;
 
     match fault {
-        Fault::UnknownIssuer => {
+        // Another key of an authority with the same name.
+        Fault::UnknownIssuer | Fault::BadSignature => {
             "the authority of the server's certificate is not trusted here: give the authority's certificate by --tls-ca"
         }
         Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {

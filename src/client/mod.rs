@@ -13,6 +13,8 @@ pub mod reader;
 mod tls;
 mod upload;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -87,7 +89,7 @@ pub async fn connect(address: &str, options: &Options) -> Result<Client, Error> 
     if tls {
         endpoint = options.tls.clone().unwrap_or_default().apply(endpoint, options.connect_timeout)?;
     }
-    let peer = Peer { address: address.into(), tls };
+    let peer = Peer { address: address.into(), tls, answered: Arc::default() };
     let channel = endpoint.connect().await.map_err(|cause| Error::connect(&peer, &cause))?;
     let channel = InterceptedService::new(channel, Authorize(options.key.clone()));
     let rpc = CognateClient::new(channel.clone()).max_decoding_message_size(MAX_RESPONSE_BYTES);
@@ -100,7 +102,7 @@ macro_rules! unary {
         $(#[$doc])+
         pub async fn $name(&self, request: pb::$request) -> Result<pb::$response, Error> {
             let answer = self.rpc.clone().$name(self.request(request)).await;
-            answer.map(tonic::Response::into_inner).map_err(|status| self.failed(status))
+            self.answered(answer)
         }
     )+};
 }
@@ -171,9 +173,7 @@ impl Client {
     pub async fn health(&self, service: &str) -> Result<bool, Error> {
         let request = self.request(HealthCheckRequest { service: service.into() });
         let answer = HealthClient::new(self.channel.clone()).check(request).await;
-        answer
-            .map(|answer| answer.into_inner().status() == ServingStatus::Serving)
-            .map_err(|status| self.failed(status))
+        self.answered(answer).map(|answer| answer.status() == ServingStatus::Serving)
     }
 
     fn request<T>(&self, message: T) -> tonic::Request<T> {
@@ -188,8 +188,14 @@ impl Client {
         &self,
         answer: Result<tonic::Response<tonic::Streaming<T>>, tonic::Status>,
     ) -> Result<Answers<T>, Error> {
-        let (answers, client) = (answer.map_err(|status| self.failed(status))?.into_inner(), self.clone());
+        let (answers, client) = (self.answered(answer)?, self.clone());
         Ok(answers.map(move |answer| answer.map_err(|status| client.failed(status))).boxed())
+    }
+
+    fn answered<T>(&self, answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Error> {
+        let answer = answer.map_err(|status| self.failed(status))?;
+        self.peer.answered.store(true, Ordering::Relaxed);
+        Ok(answer.into_inner())
     }
 
     fn failed(&self, status: tonic::Status) -> Error {

@@ -70,6 +70,6 @@ impl Client {
             }
         }
         let reason = "the server ended the upload before it was done".to_string();
-        Err(broken(so_far, Error::Lost { address: self.address.clone(), reason }))
+        Err(broken(so_far, Error::Lost { address: self.peer.address.clone(), reason }))
     }
 }

@@ -33,7 +33,8 @@ type Stamp = Option<(u64, Option<SystemTime>, u64)>;
 /// A reloadable with the stamps of its files.
 struct Watched {
     reloadable: Reloadable,
-    /// The stamps when the files were last read.
+    /// The stamps when the files were last read here. Empty at first: a file may have changed since it was read at the
+    /// start.
     read: Vec<Stamp>,
     /// The stamps at the last look.
     seen: Vec<Stamp>,
@@ -41,11 +42,8 @@ struct Watched {
 
 /// Reads again for ever: all of `reloadables` at each message of `hangups`, and those whose files have changed.
 pub async fn run(reloadables: Vec<Reloadable>, mut hangups: mpsc::Receiver<()>) {
-    let watched = reloadables.into_iter().map(|reloadable| {
-        let stamps = stamps(&reloadable);
-        Watched { reloadable, read: stamps.clone(), seen: stamps }
-    });
-    let mut watched: Vec<Watched> = watched.collect();
+    let unread = |reloadable| Watched { reloadable, read: Vec::new(), seen: Vec::new() };
+    let mut watched: Vec<Watched> = reloadables.into_iter().map(unread).collect();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -18,6 +19,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -32,6 +34,10 @@ const HTTP_2: &[u8] = b"h2";
 
 /// Bytes of a file at most. Bundles of all public authorities have 300 KB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// Time and bytes for a client to read why its handshake failed, and to close the connection.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 64 * 1024;
 
 /// Access that a private key may not give: reading by others, and writing by anybody but its owner. The group may read
 /// it, because that is how Kubernetes gives a secret to a container (`fsGroup`).
@@ -70,14 +76,6 @@ pub enum Error {
         path: PathBuf,
         /// The system's error.
         source: io::Error,
-    },
-    /// A file is larger than any file of certificates.
-    #[error("{setting} {} has more than {MAX_FILE_BYTES} bytes: expected certificates or a key in PEM", .path.display())]
-    TooLarge {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
     },
     /// A file does not have what it should have.
     #[error("{setting} {}: {reason}", .path.display())]
@@ -169,11 +167,26 @@ impl Tls {
     /// Does the handshake. Returns the client's certificate in DER, if it has one.
     pub async fn accept(&self, socket: TcpStream) -> io::Result<(TlsStream, Option<Arc<[u8]>>)> {
         let config = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).config);
-        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        let stream = match TlsAcceptor::from(config).accept(socket).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, socket)) => {
+                linger(socket).await;
+                return Err(error);
+            }
+        };
         let certificates = stream.get_ref().1.peer_certificates();
         let certificate = certificates.and_then(<[_]>::first).map(|certificate| Arc::from(certificate.as_ref()));
         Ok((stream, certificate))
     }
+}
+
+/// Lets the alert of a failed handshake arrive. If bytes of the client are unread when a socket is closed, the system
+/// throws away those on their way to it.
+async fn linger(mut socket: TcpStream) {
+    // An error means that the client is gone.
+    let _ = socket.shutdown().await;
+    let (mut rest, mut nowhere) = (socket.take(LINGER_BYTES), tokio::io::sink());
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut rest, &mut nowhere)).await;
 }
 
 impl Loaded {
@@ -237,7 +250,8 @@ fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Error::TooLarge { setting, path: path.to_owned() });
+        let reason = format!("the file has more than {MAX_FILE_BYTES} bytes: expected certificates or a key in PEM");
+        return Err(content(setting, path, reason));
     }
     Ok(bytes)
 }
