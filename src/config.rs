@@ -16,7 +16,7 @@ mod values;
 use std::fmt;
 use std::path::PathBuf;
 
-use values::{address, auto, bound, duration, instructions, one_of, path, size, size_or_none, truth, whole};
+use values::{address, auto, bound, duration, instructions, listener, one_of, path, size, size_or_none, truth, whole};
 
 pub use flags::{Flags, IndexFlags};
 use memory::MemorySettings;
@@ -149,7 +149,7 @@ impl Reader<'_> {
             cache_bytes: memory.embed_cache,
             pools: Pools::new(threads),
         };
-        let addr = self.get("addr", address);
+        let addr = self.get("addr", listener);
         Config {
             tls: self.tls(&addr),
             addr,

@@ -1,6 +1,6 @@
 //! Parsers of the values of settings. Each error says which value was expected.
 
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,15 +33,17 @@ pub(super) fn one_of(s: &str, values: &[&str]) -> Result<String, String> {
     if values.contains(&s) { Ok(s.to_owned()) } else { Err(format!("expected {}", values.join(" or "))) }
 }
 
-pub(super) fn address(s: &str) -> Result<Address, String> {
+pub(super) fn address(s: &str) -> Result<SocketAddr, String> {
+    let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT".to_owned())?;
+    found.next().ok_or_else(|| "the host has no address: expected one that resolves".to_owned())
+}
+
+/// A TCP address, or `unix:` and the path of a socket.
+pub(super) fn listener(s: &str) -> Result<Address, String> {
     match s.strip_prefix("unix:") {
         Some("") => Err("expected the path of a socket behind unix:".to_owned()),
         Some(path) => Ok(Address::Unix(path.strip_prefix("//").unwrap_or(path).into())),
-        None => {
-            let mut found = s.to_socket_addrs().map_err(|_| "expected HOST:PORT or unix:PATH".to_owned())?;
-            let first = found.next().ok_or_else(|| "the host has no address: expected one that resolves".to_owned());
-            first.map(Address::Tcp)
-        }
+        None => address(s).map(Address::Tcp).map_err(|reason| format!("{reason}, or unix:PATH")),
     }
 }
 
