@@ -39,6 +39,10 @@ pub struct Config {
     pub addr: server::Address,
     /// The files of TLS; `None`: the server has no TLS.
     pub tls: Option<server::TlsOptions>,
+    /// The file of the keys; `None`: everybody may do everything.
+    pub keys: Option<PathBuf>,
+    /// Allows keys on a network without TLS.
+    pub insecure: bool,
     /// The source of the weights.
     pub model: model::Options,
     /// The CPU instructions of all arithmetic; `None`: the best that the machine has.
@@ -150,9 +154,17 @@ impl Reader<'_> {
             pools: Pools::new(threads),
         };
         let addr = self.get("addr", listener);
+        let keys = self.get("keys", path);
+        let authentication = server::Authentication {
+            keys: None, // opened when the server starts
+            public_info: self.of_keys("public_info", keys.as_ref()),
+            public_reflection: self.of_keys("public_reflection", keys.as_ref()),
+        };
         Config {
             tls: self.tls(&addr),
             addr,
+            insecure: self.of_keys("insecure", keys.as_ref()),
+            keys,
             model: model::Options {
                 source: self.get("model", |s| Ok(s.to_owned())),
                 revision: self.get("revision", |s| Ok(Some(s.to_owned()).filter(|s| !s.is_empty()))),
@@ -183,6 +195,7 @@ impl Reader<'_> {
                 connection: self.connection(limits.max_message_bytes),
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
+                authentication,
                 observers: server::CallObservers::default(),
                 monitor: server::Monitor::default(),
             },
@@ -198,6 +211,15 @@ impl Reader<'_> {
             },
             limits,
         }
+    }
+
+    /// Reads a setting that is about keys. Without keys it would mean nothing, and is a mistake.
+    fn of_keys(&mut self, key: &'static str, keys: Option<&PathBuf>) -> bool {
+        let is_set = self.get(key, truth);
+        if is_set && keys.is_none() {
+            self.mistakes.push(format!("{key} is true, and there are no keys: set keys, or leave it out"));
+        }
+        is_set
     }
 
     fn memory(&mut self) -> Shares {
@@ -338,6 +360,18 @@ mod tests {
         assert!(text.contains("message_budget is 7340032 bytes, and max_message_bytes is 2097152"), "{text}");
         let config = Config::resolve(&flags(&[("message_budget", "64MiB")]), nothing).unwrap();
         assert_eq!(config.server.message_budget.total(), 64 << 20);
+    }
+
+    #[test]
+    fn what_is_public_or_insecure_applies_to_a_server_with_keys() {
+        for key in ["public_info", "public_reflection", "insecure"] {
+            let text = Config::resolve(&flags(&[(key, "true")]), nothing).unwrap_err().to_string();
+            assert!(text.contains(&format!("{key} is true, and there are no keys")), "{text}");
+        }
+        let config = Config::resolve(&flags(&[("public_info", "true"), ("keys", "keys.toml")]), nothing).unwrap();
+        let authentication = &config.server.authentication;
+        assert!(authentication.public_info && !authentication.public_reflection && authentication.keys.is_none());
+        assert_eq!(config.keys, Some(PathBuf::from("keys.toml")));
     }
 
     #[test]

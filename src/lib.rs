@@ -51,6 +51,7 @@ pub mod client;
 pub mod collection;
 pub mod compute;
 pub mod embedder;
+pub mod identity;
 pub mod index;
 pub mod model;
 pub mod server;
@@ -61,7 +62,7 @@ pub use client::{Client, connect};
 pub use collection::Store;
 pub use embedder::Embedder;
 pub use index::Index;
-pub use rpc::{About, Engine, Limits};
+pub use rpc::{About, Engine, Guarded, Limits};
 pub use server::serve;
 
 mod budget;

@@ -70,6 +70,7 @@ struct Word {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(!args.flags.give("data_dir"), "demo keeps its dictionary in memory: --data-dir is for `cognate serve`");
     let mut config = Config::load(&args.flags)?;
+    ensure!(config.keys.is_none(), "demo talks to itself without a key: --keys is for `cognate serve`");
     ensure!(config.tls.is_none(), "demo talks to itself without TLS: --tls-cert is for `cognate serve`");
     // The demo's dictionary must not become one of the user's collections.
     config.store.directory = None;

@@ -17,6 +17,7 @@ mod info;
 mod input;
 mod interrupt;
 mod json;
+mod keys;
 mod model;
 mod new_file;
 mod npy;
@@ -76,6 +77,7 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Verify(verify::Args),
+    Keys(keys::Args),
     Bench(bench::Args),
     Info(info::Args),
     Health(health::Args),
@@ -124,6 +126,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(args).await,
         Command::Restore(args) => tokio::task::spawn_blocking(move || restore::run(&args)).await?,
         Command::Verify(args) => tokio::task::spawn_blocking(move || verify::run(&args)).await?,
+        Command::Keys(args) => tokio::task::spawn_blocking(move || keys::run(args)).await?,
         Command::Embed(args) => embed::run(args).await,
         Command::Classify(args) => classify::run(args).await,
         Command::Rerank(args) => rerank::run(args).await,

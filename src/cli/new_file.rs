@@ -37,6 +37,15 @@ enum Target {
 impl NewFile {
     /// Begins the file that will be at `path`.
     pub fn create(path: &Path) -> anyhow::Result<Self> {
+        Self::begin(path, false)
+    }
+
+    /// Begins the file that will be at `path`. If it is new, it is for its user alone.
+    pub fn create_private(path: &Path) -> anyhow::Result<Self> {
+        Self::begin(path, true)
+    }
+
+    fn begin(path: &Path, is_private: bool) -> anyhow::Result<Self> {
         let mut shown = path.display().to_string();
         let (to, unfinished) = match Destination::of(path)? {
             Destination::Stdout => {
@@ -49,7 +58,7 @@ impl NewFile {
             }
             Destination::File { path: destination, replaced } => {
                 interrupt::end();
-                let (file, unfinished) = UnfinishedFile::begin(destination)?;
+                let (file, unfinished) = UnfinishedFile::begin(destination, is_private)?;
                 if let Some(replaced) = replaced {
                     let kept = replaced.keep(&file);
                     kept.with_context(|| format!("cannot give {} the mode of {shown}", unfinished.partial.display()))?;

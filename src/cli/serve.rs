@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -15,12 +15,13 @@ use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
 use crate::config::{Config, Flags, Shares};
 use crate::embedder::Embedder;
+use crate::identity::Keys;
 use crate::index::MAX_DIMENSIONS;
 use crate::machine::{allocator, cpu, memory};
 use crate::model::{Card, Files, Options as ModelOptions};
 use crate::reranker::{Reranker, Rerankers, Spec};
 use crate::rpc::{About, Engine, Limits};
-use crate::server::{Address, Listener, Tls};
+use crate::server::{Address, Listener, Reloadable, Tls};
 use crate::{metrics, server, telemetry};
 
 /// Runs the server until it is told to stop
@@ -53,6 +54,7 @@ pub enum OnHangup {
 pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Address)>) -> anyhow::Result<()> {
     force_cpu(&config)?;
     let tls = config.tls.clone().map(Tls::load).transpose().context("TLS cannot be set up")?.map(Arc::new);
+    let keys = open_keys(&config, tls.is_some())?;
     let listener = Listener::bind(&config.addr, tls.clone()).await?;
     let addr = listener.address().context("the listener has no address")?;
     // On standard output, alone, for programs that start the server on port 0. Errors are ignored: nobody may be
@@ -68,13 +70,38 @@ pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Ad
         ),
     }
     let (hangup, hangups) = mpsc::channel(1);
-    tokio::spawn(server::reload(tls.into_iter().map(Tls::reloadable).collect(), hangups));
+    let reloadables = tls.into_iter().map(Tls::reloadable).chain(keys.clone().map(reloadable_keys));
+    tokio::spawn(server::reload(reloadables.collect(), hangups));
     let stop = stop_signal((on_hangup == OnHangup::Reload).then_some(hangup))?;
     let mut options = config.server.clone();
+    options.authentication.keys = keys;
     let _metrics = metrics::serve(&config.metrics, &mut options).await?;
     server::serve(listener, options, load(config), || ready(addr), stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the keys, if there are any. Refuses to let them cross a network that others can listen to.
+fn open_keys(config: &Config, has_tls: bool) -> anyhow::Result<Option<Arc<Keys>>> {
+    let Some(path) = &config.keys else { return Ok(None) };
+    let keys = Arc::new(Keys::open(path)?);
+    ensure!(
+        has_tls || config.addr.is_local() || config.insecure,
+        "keys would cross the network unencrypted to {}: set tls_cert and tls_key, or listen on 127.0.0.1 behind a \
+         proxy that has TLS; --insecure allows it",
+        config.addr
+    );
+    tracing::info!(keys = %path.display(), "callers need a key: {keys}");
+    Ok(Some(keys))
+}
+
+/// Reads the keys again when their file changes.
+fn reloadable_keys(keys: Arc<Keys>) -> Reloadable {
+    Reloadable {
+        name: "the keys",
+        files: vec![keys.path().to_owned()],
+        reload: Box::new(move || keys.reload().map_err(|error| error.to_string())),
+    }
 }
 
 /// Sets the instruction level of the processor, if the configuration names one. Must run before any kernel.
@@ -113,7 +140,7 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     };
     let (store, Models { embedder, about, classifiers, rerankers }) = tokio::try_join!(store, models)?;
     share_memory(&store, &shares, &mut limits);
-    Ok(Engine { embedder, classifiers, rerankers, store: Arc::new(store), about, limits, pools, messages })
+    Ok(Engine { embedder, classifiers, rerankers, store: Arc::new(store).into(), about, limits, pools, messages })
 }
 
 /// Loads, and returns what the load freed to the system: [`share_memory`] measures the process right after it.

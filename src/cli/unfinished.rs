@@ -33,14 +33,14 @@ pub struct UnfinishedFile {
 }
 
 impl UnfinishedFile {
-    /// Creates a file beside `destination`. It is readable by its owner alone if it replaces another, whose mode it
-    /// gets later.
-    pub fn begin(destination: PathBuf) -> anyhow::Result<(File, Self)> {
+    /// Creates a file beside `destination`. It is readable by its owner alone if it is private, or if it replaces
+    /// another, whose mode it gets later.
+    pub fn begin(destination: PathBuf, is_private: bool) -> anyhow::Result<(File, Self)> {
         let mut options = File::options();
         // `create_new`, so that two commands with the same file do not write into each other, and no link is followed.
         options.read(true).write(true).create_new(true);
         #[cfg(unix)]
-        if destination.exists() {
+        if is_private || destination.exists() {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }
         for n in 0.. {

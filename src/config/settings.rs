@@ -70,6 +70,21 @@ pub const SETTINGS: &[Setting] = &[
         "Collections with metrics of their own, the largest ones; the others are counted together",
     ),
     setting(
+        "keys",
+        "FILE",
+        "",
+        "Keys of the callers and what they may do, from `cognate keys create`; read again when it changes; without it \
+         everybody may do everything",
+    ),
+    setting(
+        "insecure",
+        "BOOL",
+        "false",
+        "Allow keys to cross a network without TLS: anybody on the way can read and use them",
+    ),
+    setting("public_info", "BOOL", "false", "Answer Info without a key too: version, models and limits, no paths"),
+    setting("public_reflection", "BOOL", "false", "Answer reflection without a key too, for tools like grpcurl"),
+    setting(
         "model",
         "ID|DIR",
         model::DEFAULT_MODEL,

@@ -79,7 +79,7 @@ impl Shared {
         truncation: Truncation,
         terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        let Distinct { keys, texts, positions } = Distinct::of(&self.keys.behind(before), texts).await;
+        let Distinct { keys, texts, positions } = Distinct::of(&self.keys.of(terms.caller).behind(before), texts).await;
         let found = self.single_flight.look_up(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);

@@ -3,6 +3,9 @@
 //!
 //! It is the whole SHA-256. If a client could construct two texts with one key, others would receive a wrong vector;
 //! nobody can. So no secret is needed. The cost is a microsecond or two for a kilobyte, a thousandth of the model's.
+//!
+//! A principal has keys of its own. Otherwise the time of an answer would tell one tenant which texts another has
+//! embedded.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,12 +13,16 @@ use std::collections::hash_map::Entry;
 use sha2::{Digest, Sha256};
 
 use super::text::Before;
+use crate::compute::Caller;
 
 /// The bytes that are digested on an async thread before it turns to other calls: less than half a millisecond of work.
 const STRETCH_BYTES: usize = 64 * 1024;
 
 /// A byte before the first text of a pair. No UTF-8 text has it, so a pair and a single text never share a key.
 const PAIR: [u8; 1] = [0xff];
+
+/// A byte before the number of a principal. No UTF-8 text has it, nor is it the one of a pair.
+const PRINCIPAL: [u8; 1] = [0xfe];
 
 /// The key of an input for a model. Equal keys have equal vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +36,15 @@ impl Keys {
     pub fn new(fingerprint: &str) -> Self {
         let length = (fingerprint.len() as u64).to_le_bytes();
         Self(Sha256::new().chain_update(length).chain_update(fingerprint))
+    }
+
+    /// Returns the keys of a caller: its own if it is a principal, and else those that all connections share.
+    pub fn of(&self, caller: Caller) -> Self {
+        let keys = self.0.clone();
+        Self(match caller.principal() {
+            Some(principal) => keys.chain_update(PRINCIPAL).chain_update(principal.to_le_bytes()),
+            None => keys,
+        })
     }
 
     /// Returns the keys of texts behind `before`. The boundary after a prompt is not part of a key, because the model
@@ -108,6 +124,16 @@ mod tests {
         for other in [pair("b", "a"), pair("ab", ""), pair("", "ab"), pair("a", "c"), keys.key("ab")] {
             assert_ne!(pair("a", "b"), other);
         }
+    }
+
+    #[test]
+    fn principals_share_no_key_and_connections_share_all() {
+        let keys = Keys::new("model");
+        let of = |caller| keys.of(caller).behind(Before::Prompt("p")).key("text");
+        let plain = keys.behind(Before::Prompt("p")).key("text");
+        assert_eq!((of(Caller::of_connection(1)), of(Caller::default())), (plain, plain));
+        let (a, b) = (of(Caller::of_principal("a")), of(Caller::of_principal("b")));
+        assert!(a != b && a != plain && b != plain && a == of(Caller::of_principal("a")));
     }
 
     #[tokio::test]

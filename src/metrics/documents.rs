@@ -59,7 +59,7 @@ impl Figures {
 
 /// Writes the families of documents. `most_series`: the collections that may have series of their own.
 pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -> fmt::Result {
-    let store = &engine.store;
+    let store = engine.store.unguarded();
     let mut collections: Vec<(String, Figures)> =
         store.list().iter().map(|one| (one.name().to_owned(), Figures::of(one))).collect();
     families.gauge(Family::of("cognate_collections", "Collections."), collections.len() as u64)?;
@@ -128,7 +128,7 @@ fn searches(families: &mut Families<'_>, searches: Searches) -> fmt::Result {
 }
 
 fn disk(families: &mut Families<'_>, engine: &Engine) -> fmt::Result {
-    let Some(disk) = engine.store.disk_stats() else { return Ok(()) };
+    let Some(disk) = engine.store.unguarded().disk_stats() else { return Ok(()) };
     let is_stopped = u64::from(disk.stopped.is_some());
     families.gauge(Family::of("cognate_writes_stopped", "1 after the disk failed, until a restart."), is_stopped)?;
     families

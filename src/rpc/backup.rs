@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures::{Stream, stream};
 use tonic::Status;
 
+use super::access::Access;
 use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
 use super::{Engine, Responses, commit, compute};
@@ -20,10 +21,10 @@ use crate::wire;
 /// Bytes of a part. A client that takes one of them in [`TAKE_TIMEOUT`] may continue.
 const PART_BYTES: usize = 256 << 10;
 
-pub async fn backup(engine: Arc<Engine>) -> Result<Responses<wire::BackupResponse>, Failure> {
-    let (store, pool) = (Arc::clone(&engine.store), engine.pools.storage.clone());
+pub async fn backup(engine: Arc<Engine>, access: Access) -> Result<Responses<wire::BackupResponse>, Failure> {
+    let (store, pool) = (engine.store.clone(), engine.pools.storage.clone());
     // When this call is dropped, the copy stops at once, and its file is removed.
-    let backup = commit(&engine, move |stop| store.backup(stop).map_err(Failure::backup)).await??;
+    let backup = commit(&engine, move |stop| store.backup(&access, stop)).await??;
     let total_bytes = backup.file.metadata().map_err(|error| failed(&error))?.len();
     Ok(Box::pin(parts(pool, HeldSource::new(backup, TAKE_TIMEOUT), total_bytes)))
 }

@@ -9,7 +9,7 @@ use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES, Resource};
 use super::{Engine, Responses, each, parse, size};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
-use crate::compute::{Terms, WhenFull};
+use crate::compute::Terms;
 use crate::inference::Truncation;
 use crate::wire::{self, VectorFormat, classify_result};
 
@@ -31,7 +31,10 @@ pub fn classify_stream(engine: Arc<Engine>, requests: Requests<wire::ClassifyReq
     each::in_order(requests, move |request: Next<wire::ClassifyRequest>| {
         let engine = Arc::clone(&engine);
         async move {
-            let answer = |request| answer(&engine, request, WhenFull::Wait.into());
+            let answer = |request: Received<_>| {
+                let terms = request.terms_of_stream();
+                answer(&engine, request, terms)
+            };
             let fail = |items: Vec<_>| wire::ClassifyResponse { results: items.into_iter().map(failed).collect() };
             each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }

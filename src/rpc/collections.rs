@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use super::access::Access;
+use super::guarded::Guarded;
 use super::status::{Failure, shown};
-use super::{Engine, commit, compute, lexical, parse, passages};
-use crate::collection::{Collection, Settings, Store};
+use super::{Engine, commit, compute, lexical, passages};
+use crate::collection::{Collection, Settings};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
 use crate::embedder::InputType;
@@ -29,24 +31,22 @@ const TOKEN_PREFIX: &str = "after:";
 
 pub async fn create(
     engine: &Arc<Engine>,
+    access: &Access,
     request: wire::CreateCollectionRequest,
 ) -> Result<wire::CreateCollectionResponse, Failure> {
-    let name = request.name;
-    parse::collection_name("name", &name, &engine.limits)?;
+    let name = access.name("name", &request.name, &engine.limits)?;
     let passages = passages::parse(&request.passages.unwrap_or_default(), &engine.embedder, InputType::Document)?;
     let lexical = lexical::parse(&request.lexical.unwrap_or_default())?;
     let (of_call, settings) = (Arc::clone(engine), Settings { passages, lexical });
     // The collection is on disk before the call is answered.
-    let create = move |_: &Stop| {
-        let made = of_call.store.create(&name, of_call.model(), settings);
-        made.map_err(|error| Failure::collection(&name, error))
-    };
+    let create = move |_: &Stop| of_call.store.create(&name, of_call.model(), settings);
     let made = commit(engine, create).await??;
     Ok(wire::CreateCollectionResponse { collection: Some(describe(&made)) })
 }
 
 pub async fn list(
     engine: &Arc<Engine>,
+    access: Access,
     request: wire::ListCollectionsRequest,
 ) -> Result<wire::ListCollectionsResponse, Failure> {
     let after = match request.page_token.as_str() {
@@ -63,18 +63,26 @@ pub async fn list(
         size => size as usize,
     };
     let bytes = PAGE_BYTES.min(engine.limits.max_message_bytes);
-    let store = Arc::clone(&engine.store);
+    let store = engine.store.clone();
     // Thousands of collections take milliseconds to describe.
-    compute(&engine.pools.search, WhenFull::Wait, move |_| page(&store, after, size, bytes)).await
+    compute(&engine.pools.search, WhenFull::Wait, move |_| page(&store, &access, after, Room { size, bytes })).await
 }
 
-/// The first collections after a name: at most `size`, in at most `bytes`, but at least one.
-fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> wire::ListCollectionsResponse {
+/// The room of a page.
+struct Room {
+    /// Collections.
+    size: usize,
+    bytes: usize,
+}
+
+/// The first collections after a name that the caller may use: as many as there is room for, but at least one.
+fn page(store: &Guarded, access: &Access, mut after: Option<String>, room: Room) -> wire::ListCollectionsResponse {
+    let Room { size, bytes } = room;
     let mut page = wire::ListCollectionsResponse::default();
     // The token of the page repeats a name.
     let mut used = TOKEN_BYTES;
     loop {
-        let some = store.list_after(after.as_deref(), BATCH);
+        let (some, next) = store.list_after(access, after.as_deref(), BATCH);
         for collection in &some {
             let described = describe(collection);
             used += described.encoded_len() + FIELD_BYTES;
@@ -85,22 +93,22 @@ fn page(store: &Store, mut after: Option<String>, size: usize, bytes: usize) -> 
             }
             page.collections.push(described);
         }
-        if some.len() < BATCH {
-            return page;
+        match next {
+            Some(name) => after = Some(name),
+            None => return page,
         }
-        after = some.last().map(|collection| collection.name().to_owned());
     }
 }
 
 pub async fn delete(
     engine: &Engine,
+    access: &Access,
     request: wire::DeleteCollectionRequest,
 ) -> Result<wire::DeleteCollectionResponse, Failure> {
-    let name = request.name;
-    parse::collection_name("name", &name, &engine.limits)?;
-    let store = Arc::clone(&engine.store);
+    let name = access.name("name", &request.name, &engine.limits)?;
+    let store = engine.store.clone();
     // Freeing a large collection takes a while.
-    let delete = move |_: &Stop| store.delete(&name).map_err(|error| Failure::collection(&name, error));
+    let delete = move |_: &Stop| store.delete(&name);
     let documents = commit(engine, delete).await??;
     Ok(wire::DeleteCollectionResponse { documents: documents as u64 })
 }
@@ -128,22 +136,23 @@ fn describe(collection: &Collection) -> wire::Collection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collection::{Model, Options};
+    use crate::collection::{Model, Options, Store};
+    use crate::identity::{Patterns, Principal, Role};
 
-    fn store(collections: usize) -> Store {
+    fn store(collections: usize) -> Guarded {
         let store = Store::open(Options::default()).unwrap();
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
         for n in 0..collections {
             store.create(&format!("c{n:05}"), model, Settings::default()).unwrap();
         }
-        store
+        Arc::new(store).into()
     }
 
     /// The names on each page, reached through the tokens.
-    fn pages(store: &Store, size: usize, bytes: usize) -> Vec<Vec<String>> {
+    fn pages(store: &Guarded, access: &Access, size: usize, bytes: usize) -> Vec<Vec<String>> {
         let (mut pages, mut after) = (Vec::new(), None);
         loop {
-            let page = page(store, after, size, bytes);
+            let page = page(store, access, after, Room { size, bytes });
             assert!(page.encoded_len() <= bytes.max(TOKEN_BYTES + 200), "{} bytes", page.encoded_len());
             pages.push(page.collections.into_iter().map(|collection| collection.name).collect());
             match page.next_page_token.strip_prefix(TOKEN_PREFIX) {
@@ -156,11 +165,12 @@ mod tests {
     #[test]
     fn pages_hold_every_collection_once_in_order_and_keep_to_their_size() {
         let store = store(2_500);
-        let all: Vec<String> = store.list().iter().map(|collection| collection.name().to_owned()).collect();
+        let all: Vec<String> = (0..2_500).map(|n| format!("c{n:05}")).collect();
+        let access = Access::to(Principal::anyone());
         for (size, bytes, least) in
             [(usize::MAX, usize::MAX, 1), (usize::MAX, 8_000, 5), (999, usize::MAX, 3), (1_024, 1 << 20, 3)]
         {
-            let pages = pages(&store, size, bytes);
+            let pages = pages(&store, &access, size, bytes);
             assert!(pages.len() >= least && pages.iter().all(|page| page.len() <= size), "{} pages", pages.len());
             assert_eq!(pages.concat(), all);
         }
@@ -168,7 +178,22 @@ mod tests {
 
     #[test]
     fn a_page_is_empty_only_if_there_are_no_collections() {
-        assert_eq!(pages(&store(3), 1, 0).len(), 3);
-        assert_eq!(pages(&store(0), usize::MAX, 1), [Vec::<String>::new()]);
+        let access = Access::to(Principal::anyone());
+        assert_eq!(pages(&store(3), &access, 1, 0).len(), 3);
+        assert_eq!(pages(&store(0), &access, usize::MAX, 1), [Vec::<String>::new()]);
+    }
+
+    #[test]
+    fn pages_show_what_the_caller_may_use_and_are_full_of_it() {
+        let store = store(2_500);
+        let principal = Principal::new("a".to_owned(), Role::Read, Patterns::parse(["c0000*", "c02499"]).unwrap());
+        let mut expected: Vec<String> = (0..10).map(|n| format!("c{n:05}")).collect();
+        expected.push("c02499".to_owned());
+        for size in [1, 4, usize::MAX] {
+            let pages = pages(&store, &Access::to(Arc::new(principal.clone())), size, usize::MAX);
+            assert_eq!(pages.concat(), expected);
+            assert!(pages[..pages.len() - 1].iter().all(|page| page.len() == size), "{pages:?}");
+        }
+        assert_eq!(pages(&store, &Access::to(Principal::nobody()), 4, usize::MAX), [Vec::<String>::new()]);
     }
 }

@@ -9,8 +9,8 @@ use crate::compute::stop::Stop;
 use crate::wire;
 
 pub async fn count(engine: &Engine, request: Received<wire::CountDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, .. } = request;
-    let collection = documents::collection(engine, &request.collection)?;
+    let Received { message: request, held, deadline, access, .. } = request;
+    let collection = documents::collection(engine, &access, &request.collection)?;
     let limits = engine.limits.clone();
     let count = move |stop: &Stop| {
         let filter = request.filter.map(|given| filter::parse("filter", given, &limits)).transpose()?;

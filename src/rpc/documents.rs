@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::access::Access;
 use super::answer::Answer;
 use super::request::Received;
 use super::size::{self, Page};
@@ -22,8 +23,8 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 const TOKEN_PREFIX: &str = "after:";
 
 pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, deadline, bytes, .. } = request;
-    let collection = collection(engine, &request.collection)?;
+    let Received { message: request, deadline, bytes, access, .. } = request;
+    let collection = collection(engine, &access, &request.collection)?;
     let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
     let with_vector = request.with_vector;
     let find = move || {
@@ -51,9 +52,9 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
 }
 
 pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, bytes, .. } = request;
+    let Received { message: request, held, deadline, bytes, access, .. } = request;
     let (name, limits) = (request.collection, engine.limits.clone());
-    let collection = collection(engine, &name)?;
+    let collection = collection(engine, &access, &name)?;
     let answer = if let Some(given) = request.filter {
         if !request.ids.is_empty() {
             return Err(Failure::invalid("filter", "is set together with ids: set only one of them"));
@@ -84,9 +85,9 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocument
 }
 
 pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, bytes, .. } = request;
+    let Received { message: request, held, deadline, bytes, access, .. } = request;
     let limits = &engine.limits;
-    let collection = collection(engine, &request.collection)?;
+    let collection = collection(engine, &access, &request.collection)?;
     let size = match request.page_size as usize {
         0 => DEFAULT_PAGE_SIZE.min(limits.max_page_size),
         n if n > limits.max_page_size => {
@@ -128,9 +129,9 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
     .await
 }
 
-pub(super) fn collection(engine: &Engine, name: &str) -> Result<Arc<Collection>, Failure> {
-    parse::collection_name("collection", name, &engine.limits)?;
-    engine.store.get(name, engine.model()).map_err(|error| Failure::collection(name, error))
+/// Finds the collection that a request names.
+pub(super) fn collection(engine: &Engine, access: &Access, name: &str) -> Result<Arc<Collection>, Failure> {
+    engine.store.get(&access.name("collection", name, &engine.limits)?, engine.model())
 }
 
 pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {

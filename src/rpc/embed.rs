@@ -11,7 +11,7 @@ use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES};
 use super::{Engine, Responses, each, parse, size, vector};
 use crate::collection::PassageSizes;
-use crate::compute::{Terms, WhenFull};
+use crate::compute::Terms;
 use crate::embedder::InputType;
 use crate::inference::{Output, Truncation};
 use crate::kernel::embedding::{Embedding, NotAnEmbedding};
@@ -69,7 +69,10 @@ pub fn embed_stream(engine: Arc<Engine>, requests: Requests<wire::EmbedRequest>)
     each::in_order(requests, move |request: Next<wire::EmbedRequest>| {
         let engine = Arc::clone(&engine);
         async move {
-            let answer = |request| answer(&engine, request, WhenFull::Wait.into());
+            let answer = |request: Received<_>| {
+                let terms = request.terms_of_stream();
+                answer(&engine, request, terms)
+            };
             let fail = |items: Vec<_>| wire::EmbedResponse { results: items.into_iter().map(failed).collect() };
             each::answer_in_place(&engine, request, |request| request.texts.len(), answer, fail).await
         }

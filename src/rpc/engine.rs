@@ -1,11 +1,10 @@
 //! The parts of a process that answer calls.
 
-use std::sync::Arc;
-
+use super::guarded::Guarded;
 use super::limits::Limits;
 use crate::budget::ByteBudget;
 use crate::classifier::Classifiers;
-use crate::collection::{self, Store};
+use crate::collection;
 use crate::compute::Pools;
 use crate::embedder::Embedder;
 use crate::reranker::Rerankers;
@@ -18,8 +17,8 @@ pub struct Engine {
     pub classifiers: Classifiers,
     /// The rerankers.
     pub rerankers: Rerankers,
-    /// The documents.
-    pub store: Arc<Store>,
+    /// The documents, by the rights of callers. An `Arc<Store>` becomes this by `into`.
+    pub store: Guarded,
     /// The description of the model.
     pub about: About,
     /// The limits of requests.

@@ -11,6 +11,7 @@ use futures::{Stream, stream};
 use prost::Message;
 use tonic::Status;
 
+use super::access::Access;
 use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
@@ -24,9 +25,10 @@ const PART_BYTES: usize = 1 << 20;
 
 pub async fn export(
     engine: &Arc<Engine>,
+    access: &Access,
     request: wire::ExportRequest,
 ) -> Result<Responses<wire::ExportResponse>, Failure> {
-    let collection = documents::collection(engine, &request.collection)?;
+    let collection = documents::collection(engine, access, &request.collection)?;
     let (pool, limits) = (&engine.pools.bulk, engine.limits.clone());
     let list = move |stop: &Stop| {
         let filter = request.filter.map(|given| filter::parse("filter", given, &limits)).transpose()?;

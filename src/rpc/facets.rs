@@ -17,8 +17,8 @@ use crate::wire;
 const DEFAULT_LIMIT: usize = 10;
 
 pub async fn facets(engine: &Engine, request: Received<wire::FacetsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, .. } = request;
-    let collection = documents::collection(engine, &request.collection)?;
+    let Received { message: request, held, deadline, access, .. } = request;
+    let collection = documents::collection(engine, &access, &request.collection)?;
     let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
     let find = move |stop: &Stop| {
         let (paths, query) = parse_query(request, &limits)?;

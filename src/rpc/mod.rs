@@ -3,6 +3,7 @@
 //! One file for each rpc: it checks the request (`parse`), asks the domain, and writes the answer. Below `parse`,
 //! values are valid. Errors become gRPC codes only in `status`.
 
+pub mod access;
 mod answer;
 mod backup;
 mod classify;
@@ -17,6 +18,7 @@ mod export;
 mod facets;
 mod filter;
 pub(crate) mod fuzz;
+mod guarded;
 mod held_source;
 mod hits;
 mod info;
@@ -47,6 +49,7 @@ use futures::Stream;
 use tonic::Status;
 
 pub use engine::{About, Engine};
+pub use guarded::Guarded;
 pub use limits::Limits;
 pub use service::Service;
 
@@ -73,7 +76,7 @@ impl Api {
 
     /// The reason why documents can no longer be stored, if the disk failed.
     pub fn writes_stopped(&self) -> Option<String> {
-        Some(self.0.get()?.store.stopped()?.to_string())
+        Some(self.0.get()?.store.unguarded().stopped()?.to_string())
     }
 
     fn engine(&self) -> Result<Arc<Engine>, Failure> {

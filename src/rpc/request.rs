@@ -18,6 +18,7 @@ use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder};
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
+use super::access::Access;
 use super::measure::{MeasureError, TooMany, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
@@ -42,12 +43,19 @@ pub struct Received<Q> {
     pub deadline: Deadline,
     /// The caller.
     pub caller: Caller,
+    /// The collections that the caller may use.
+    pub access: Access,
 }
 
 impl<Q> Received<Q> {
     /// The terms of a unary call.
     pub fn terms(&self) -> Terms {
         Terms { caller: self.caller, when_full: WhenFull::Refuse(self.deadline) }
+    }
+
+    /// The terms of a stream, which waits for room.
+    pub fn terms_of_stream(&self) -> Terms {
+        Terms { caller: self.caller, when_full: WhenFull::Wait }
     }
 }
 
@@ -63,6 +71,7 @@ pub struct Incoming<Q> {
     messages: Streaming<Bytes>,
     deadline: Deadline,
     caller: Caller,
+    access: Access,
     /// Index of the request in the schema.
     request: usize,
     kind: PhantomData<fn() -> Q>,
@@ -75,11 +84,12 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
         // The server sets these extensions.
         let deadline = parts.extensions.get::<Deadline>().copied().unwrap_or_default();
         let caller = parts.extensions.get::<Caller>().copied().unwrap_or_default();
+        let access = Access::of(&parts.extensions);
         let request =
             SCHEMA.request(parts.uri.path()).ok_or_else(|| Status::unimplemented("this method does not exist"))?;
         let limit = engine.limits.max_message_bytes;
         let messages = Streaming::new_request(Undecoded, body, encoding(&parts.headers)?, Some(limit));
-        Ok(Self { engine, messages, deadline, caller, request, kind: PhantomData })
+        Ok(Self { engine, messages, deadline, caller, access, request, kind: PhantomData })
     }
 
     /// Reads the one message of a unary call.
@@ -120,7 +130,8 @@ impl<Q: Message + Default + 'static> Incoming<Q> {
         };
         let decoded = compute_if_large(engine, n_bytes, when_full, move || Q::decode(bytes)).await?;
         let message = decoded.map_err(|error| Failure::Malformed(format!("the message cannot be read: {error}")))?;
-        Ok(Ok(Received { message, bytes: n_bytes, held, deadline: self.deadline, caller: self.caller }))
+        let (deadline, caller, access) = (self.deadline, self.caller, self.access.clone());
+        Ok(Ok(Received { message, bytes: n_bytes, held, deadline, caller, access }))
     }
 
     async fn message(&mut self) -> Result<Option<Bytes>, Status> {

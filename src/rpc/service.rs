@@ -19,15 +19,13 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
 
+use super::access::Access;
 use super::answer::{Answer, respond};
 use super::request::{Incoming, Received, Requests};
 use super::status::Failure;
 use super::{Api, Engine, Responses, backup, classify, collections, count, documents, embed, export, facets, info};
 use super::{rerank, similarity, top_k, update, upload};
 use crate::wire;
-
-/// The name of the service.
-const NAME: &str = "cognate.v1.Cognate";
 
 /// The service, for tonic's router.
 #[derive(Clone)]
@@ -41,7 +39,7 @@ impl Service {
 }
 
 impl NamedService for Service {
-    const NAME: &'static str = NAME;
+    const NAME: &'static str = wire::SERVICE;
 }
 
 impl<B> tower::Service<Request<B>> for Service
@@ -79,9 +77,11 @@ struct Call {
 impl Call {
     /// Answers the call by its path.
     async fn answer(self) -> Result<Response<Body>, Status> {
-        let method = self.request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(NAME));
+        let method = self.request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(wire::SERVICE));
         match method {
-            Some("/Info") => self.small(async |engine, _: wire::InfoRequest| Ok(info::info(&engine))).await,
+            Some("/Info") => {
+                self.small(async |engine, access, _: wire::InfoRequest| Ok(info::info(&engine, &access))).await
+            }
             Some("/Embed") => self.unary(async |engine, request| embed::embed(&engine, request).await).await,
             Some("/EmbedStream") => self.streams(embed::embed_stream),
             Some("/Similarity") => {
@@ -102,17 +102,21 @@ impl Call {
             Some("/CountDocuments") => self.unary(async |engine, request| count::count(&engine, request).await).await,
             Some("/Facets") => self.unary(async |engine, request| facets::facets(&engine, request).await).await,
             Some("/ListDocuments") => self.unary(async |engine, request| documents::list(&engine, request).await).await,
-            Some("/Export") => self.stream(async |engine, request| export::export(&engine, request).await).await,
+            Some("/Export") => {
+                self.stream(async |engine, access, request| export::export(&engine, &access, request).await).await
+            }
             Some("/CreateCollection") => {
-                self.small(async |engine, request| collections::create(&engine, request).await).await
+                self.small(async |engine, access, request| collections::create(&engine, &access, request).await).await
             }
             Some("/ListCollections") => {
-                self.small(async |engine, request| collections::list(&engine, request).await).await
+                self.small(async |engine, access, request| collections::list(&engine, access, request).await).await
             }
             Some("/DeleteCollection") => {
-                self.small(async |engine, request| collections::delete(&engine, request).await).await
+                self.small(async |engine, access, request| collections::delete(&engine, &access, request).await).await
             }
-            Some("/Backup") => self.stream(async |engine, _: wire::BackupRequest| backup::backup(engine).await).await,
+            Some("/Backup") => {
+                self.stream(async |engine, access, _: wire::BackupRequest| backup::backup(engine, access).await).await
+            }
             _ => Err(Status::unimplemented("this method does not exist")),
         }
     }
@@ -130,7 +134,7 @@ impl Call {
     }
 
     /// Handles one request with one answer that is never large.
-    async fn small<Q, A, F>(self, answer: impl FnOnce(Arc<Engine>, Q) -> F) -> Result<Response<Body>, Status>
+    async fn small<Q, A, F>(self, answer: impl FnOnce(Arc<Engine>, Access, Q) -> F) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
         A: Message,
@@ -138,8 +142,8 @@ impl Call {
     {
         let limits = self.engine.limits.clone();
         self.unary(async |engine, request: Received<Q>| {
-            let Received { message, held, .. } = request;
-            let answer = answer(engine, message).await?;
+            let Received { message, held, access, .. } = request;
+            let answer = answer(engine, access, message).await?;
             drop(held);
             Answer::of(&answer, &limits)
         })
@@ -147,15 +151,15 @@ impl Call {
     }
 
     /// Handles one request with a stream of answers, none of them large.
-    async fn stream<Q, A, F>(self, answer: impl FnOnce(Arc<Engine>, Q) -> F) -> Result<Response<Body>, Status>
+    async fn stream<Q, A, F>(self, answer: impl FnOnce(Arc<Engine>, Access, Q) -> F) -> Result<Response<Body>, Status>
     where
         Q: Message + Default + 'static,
         A: Message + 'static,
         F: Future<Output = Result<Responses<A>, Failure>>,
     {
         let (engine, limits) = (Arc::clone(&self.engine), self.engine.limits.clone());
-        let Received { message, held, .. } = self.incoming()?.only().await?;
-        let answers = answer(engine, message).await?;
+        let Received { message, held, access, .. } = self.incoming()?.only().await?;
+        let answers = answer(engine, access, message).await?;
         drop(held);
         Ok(respond(answers.map(move |part| Ok(Answer::of(&part?, &limits)?))))
     }

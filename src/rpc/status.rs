@@ -76,6 +76,13 @@ pub enum Failure {
         /// The time without progress.
         timeout: Duration,
     },
+    /// The caller has shown no valid key and no known certificate.
+    Unauthenticated,
+    /// The caller may not do this.
+    NotAllowed {
+        /// What the call needs, and what the caller has.
+        reason: String,
+    },
     /// The server around the service refused or ended the call.
     Transport(Refusal),
     /// The bytes are not a message, or the number of messages is wrong for the call.
@@ -214,6 +221,14 @@ impl Failure {
                 Code::Aborted,
                 format!("the answer was abandoned: its client took none of it for {} s", timeout.as_secs()),
             ),
+            // One text for all causes: the caller learns nothing about keys that it does not have.
+            Failure::Unauthenticated => (
+                Code::Unauthenticated,
+                "this server needs a valid key: send the header `authorization: Bearer KEY`, or connect with a client \
+                 certificate that it knows"
+                    .to_owned(),
+            ),
+            Failure::NotAllowed { reason } => (Code::PermissionDenied, reason),
             Failure::Transport(refusal) => refusal.describe(&mut details),
             Failure::Malformed(reason) => (Code::InvalidArgument, reason),
             Failure::NoMemory { bytes } => {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures::try_join;
 
+use super::access::Access;
 use super::answer::{self, Answer};
 use super::compute::SEARCH_COST;
 use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits, PASSAGE_BYTES};
 use super::request::{Received, hold};
 use super::reranked::{Asked, Reranking, Texts};
 use super::status::{Failure, Resource};
-use super::{Engine, Limits, compute_if_large, filter, lexical, parse, vector};
+use super::{Engine, Limits, compute_if_large, documents, filter, lexical, parse, vector};
 use crate::collection::{self, Chosen, Collection, Diversity, DocId, Groups, Mode, Search};
 use crate::compute::Terms;
 use crate::compute::stop::{Stop, Stopped};
@@ -57,9 +58,9 @@ struct Parsed {
 
 pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -> Result<Answer, Failure> {
     let terms = request.terms();
-    let Received { message, bytes, held, .. } = request;
+    let Received { message, bytes, held, access, .. } = request;
     let (when_full, of_call) = (terms.when_full, Arc::clone(engine));
-    let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, message));
+    let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, &access, message));
     let Parsed { queries, candidates: texts, collection, search, fields, reranking } = parsed.await??;
     let hit_bytes = FOUND_BYTES + (search.passages.get() - 1) * PASSAGE_BYTES;
     let found_bytes = queries.len() * search.k.saturating_mul(hit_bytes);
@@ -111,7 +112,7 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     answer
 }
 
-fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Parsed, Failure> {
+fn parse_request(engine: &Engine, access: &Access, mut request: wire::TopKRequest) -> Result<Parsed, Failure> {
     let limits = &engine.limits;
     parse::count("queries", request.queries.len(), 1, limits.max_texts)?;
     parse::count("candidates", request.candidates.len(), 0, limits.max_texts)?;
@@ -142,9 +143,7 @@ fn parse_request(engine: &Engine, mut request: wire::TopKRequest) -> Result<Pars
     let needs_collection =
         request.candidates.is_empty() || queries.iter().flatten().any(|query| matches!(query.meaning, Meaning::Id(_)));
     let collection = if needs_collection {
-        parse::collection_name("collection", &request.collection, limits)?;
-        let found = engine.store.get(&request.collection, engine.model());
-        let found = found.map_err(|error| Failure::collection(&request.collection, error))?;
+        let found = documents::collection(engine, access, &request.collection)?;
         if search.mode != Mode::Vector && found.lexical().is_none() {
             return Err(Failure::NoLexicalIndex { name: request.collection });
         }

@@ -21,9 +21,9 @@ use crate::wire::metadata;
 const MAX_ERRORS: usize = 1_000;
 
 pub async fn update(engine: &Arc<Engine>, request: Received<wire::UpdateDocumentsRequest>) -> Result<Answer, Failure> {
-    let Received { message: request, held, deadline, .. } = request;
+    let Received { message: request, held, deadline, access, .. } = request;
     let (name, limits) = (request.collection.clone(), engine.limits.clone());
-    let collection = documents::collection(engine, &name)?;
+    let collection = documents::collection(engine, &access, &name)?;
     let of_call = Arc::clone(&collection);
     let choose = move |stop: &Stop| {
         let Parsed { chosen, patch } = parse_update(request, &limits)?;

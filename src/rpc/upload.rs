@@ -16,14 +16,15 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt, future, stream};
 use tonic::Status;
 
+use super::access::Access;
 use super::answer::Answer;
 use super::measure::MeasureError;
 use super::request::{Received, Requests, hold};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Responses, commit, compute_if_large, parse, passages, vector};
+use super::{Engine, Responses, commit, compute_if_large, passages, vector};
 use crate::budget::Held;
 use crate::collection::{Collection, Document, PassageSizes, Settings, Span, Vectors};
-use crate::compute::WhenFull;
+use crate::compute::{Terms, WhenFull};
 use crate::embedder::InputType;
 use crate::inference::{Output, TextError, Truncation};
 use crate::lexical;
@@ -43,6 +44,7 @@ const CHUNKS_AHEAD: usize = 16;
 struct Chunk {
     collection: Arc<Collection>,
     items: Vec<Item>,
+    terms: Terms,
     /// The memory of their message and of the vectors of their passages.
     held: HeldOfMessage,
 }
@@ -113,7 +115,7 @@ fn chunks(
         if reader.ended {
             return None;
         }
-        let Received { message, bytes, held, .. } = match reader.requests.next().await {
+        let received = match reader.requests.next().await {
             Some(Ok(Ok(received))) => received,
             None if reader.collection.is_some() => return None,
             None => {
@@ -131,12 +133,14 @@ fn chunks(
                 return Some((vec![Err(status)], (reader, engine)));
             }
         };
-        let found = collection(&engine, reader.collection.take(), &message.collection).await;
+        let terms = received.terms_of_stream();
+        let Received { message, bytes, held, access, .. } = received;
+        let found = collection(&engine, &access, reader.collection.take(), &message.collection).await;
         let cut = match found {
             Ok(collection) => match hold_vectors(&engine, &collection, &message.documents).await {
                 Ok(vectors) => {
                     let held = Arc::new([held, vectors]);
-                    let part = MessageDocuments { first: reader.position, documents: message.documents, held };
+                    let part = MessageDocuments { first: reader.position, documents: message.documents, terms, held };
                     reader.position += part.documents.len() as u64;
                     reader.collection = Some(Arc::clone(&collection));
                     let of_call = Arc::clone(&engine);
@@ -162,6 +166,7 @@ fn chunks(
 /// Returns the collection of the stream: the first message names it, and later ones repeat the name or leave it out.
 async fn collection(
     engine: &Arc<Engine>,
+    access: &Access,
     current: Option<Arc<Collection>>,
     name: &str,
 ) -> Result<Arc<Collection>, Failure> {
@@ -175,15 +180,14 @@ async fn collection(
             Err(Failure::invalid("collection", reason))
         }
         None => {
-            parse::collection_name("collection", name, &engine.limits)?;
-            let (of_call, name) = (Arc::clone(engine), name.to_owned());
+            let name = access.name("collection", name, &engine.limits)?;
+            let of_call = Arc::clone(engine);
             commit(engine, move |_| {
                 let settings = Settings {
                     passages: Some(passages::default_sizes(&of_call.embedder)),
                     lexical: Some(lexical::Options::default()),
                 };
-                let made = of_call.store.get_or_create(&name, of_call.model(), settings);
-                made.map_err(|error| Failure::collection(&name, error))
+                of_call.store.get_or_create(&name, of_call.model(), settings)
             })
             .await?
         }
@@ -195,6 +199,7 @@ struct MessageDocuments {
     /// The position of the first one in the stream.
     first: u64,
     documents: Vec<wire::Document>,
+    terms: Terms,
     held: HeldOfMessage,
 }
 
@@ -211,8 +216,8 @@ async fn hold_vectors(engine: &Engine, collection: &Collection, documents: &[wir
 }
 
 fn cut(engine: &Engine, collection: &Arc<Collection>, part: MessageDocuments) -> Vec<Chunk> {
-    let MessageDocuments { first, documents, held } = part;
-    let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new(), held: Arc::clone(&held) };
+    let MessageDocuments { first, documents, terms, held } = part;
+    let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new(), terms, held: Arc::clone(&held) };
     let mut chunks = Vec::new();
     let (mut chunk, mut bytes) = (new_chunk(), 0);
     for (n, document) in documents.into_iter().enumerate() {
@@ -243,7 +248,7 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
         .filter(|checked| checked.vectors.is_none())
         .map(|checked| checked.content.text.to_string())
         .collect();
-    let mut computed = compute_vectors(engine, texts, chunk.collection.passages()).await?.into_iter();
+    let mut computed = compute_vectors(engine, texts, chunk.collection.passages(), chunk.terms).await?.into_iter();
     let (mut documents, mut sent, mut errors) = (Vec::with_capacity(received), Vec::new(), Vec::new());
     for item in chunk.items {
         let ready = item.state.and_then(|Checked { id, content, vectors }| {
@@ -276,14 +281,15 @@ async fn compute_vectors(
     engine: &Engine,
     texts: Vec<String>,
     sizes: Option<PassageSizes>,
+    terms: Terms,
 ) -> Result<Vec<Computed>, Failure> {
     let input_type = InputType::Document;
     let Some(sizes) = sizes else {
-        let outputs = engine.embedder.embed(texts, input_type, Truncation::End, WhenFull::Wait).await?;
+        let outputs = engine.embedder.embed(texts, input_type, Truncation::End, terms).await?;
         return Ok(outputs.into_iter().map(|output| Ok(vec![(0..0, output?)])).collect());
     };
     let texts = passages::Texts { texts, input_type, sizes };
-    let embedded = passages::embed(engine, texts, WhenFull::Wait.into(), |_| Ok(())).await?;
+    let embedded = passages::embed(engine, texts, terms, |_| Ok(())).await?;
     Ok(embedded.into_iter().map(|embedded| Ok(embedded?.passages)).collect())
 }
 

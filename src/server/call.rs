@@ -22,6 +22,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::admission::CallPermit;
+use super::authentication::{EndOfRights, Recognised};
 use super::methods::Method;
 use super::observed::Observed;
 use super::peer::Peer;
@@ -31,6 +32,7 @@ use super::served::Served;
 use super::timeout;
 use super::unpack::Encoding;
 use crate::compute;
+use crate::rpc::access;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 
@@ -55,7 +57,7 @@ pub async fn answer(
     }
     // Reports the call at the end of this function.
     let mut observed = Observed::begin(&served.observers, Method::of(head.uri.path()), &peer);
-    let admitted = match admit(&served, &observed, &head, body, &mut respond).await {
+    let admitted = match admit(&served, &mut observed, Request::from_parts(head, body), &mut respond).await {
         Ok(admitted) => admitted,
         Err(Ended::Gone) => return,
         Err(Ended::Failed(failure)) => {
@@ -67,13 +69,7 @@ pub async fn answer(
         }
     };
     // The permit is held until the end of this function.
-    let AdmittedCall { _permit, timeout, mut limit, messages } = admitted;
-    let mut request = Request::from_parts(head, Body::new(messages));
-    request.extensions_mut().insert(compute::Caller::of_connection(peer.id));
-    if let Some(timeout) = timeout {
-        // Work that cannot be done by the deadline is refused.
-        request.extensions_mut().insert(compute::Deadline::at(observed.began() + timeout));
-    }
+    let AdmittedCall { _permit, mut limit, request } = admitted;
     let mut routes = served.routes.clone();
     let response = tokio::select! {
         response = routes.call(request) => match response {
@@ -99,19 +95,19 @@ pub async fn answer(
 /// A call that holds a permit.
 struct AdmittedCall {
     _permit: CallPermit,
-    timeout: Option<Duration>,
     limit: TimeLimit,
-    messages: Messages,
+    request: Request<Body>,
 }
 
-/// Admits a call: a stream when it begins, a unary call when its one message has arrived.
+/// Admits a call, if its caller may make it: a stream when it begins, a unary call when its one message has arrived.
 async fn admit(
     served: &Served,
-    observed: &Observed<'_>,
-    head: &request::Parts,
-    body: RecvStream,
+    observed: &mut Observed<'_>,
+    request: Request<RecvStream>,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<AdmittedCall, Ended> {
+    let (mut head, body) = request.into_parts();
+    let end_of_rights = recognise(served, observed, &mut head).map_err(Ended::Failed)?;
     let (path, method, peer) = (head.uri.path(), observed.record.method, &observed.record.peer);
     let timeout = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;
@@ -119,10 +115,14 @@ async fn admit(
         // This applies even if the answer is known at once.
         return Err(Ended::Failed(Failure::DeadlineExceeded));
     }
+    if let Some(timeout) = timeout {
+        // Work that cannot be done by the deadline is refused.
+        head.extensions.insert(compute::Deadline::at(observed.began() + timeout));
+    }
     let stream = method.is_client_stream();
     let first = if stream { served.limiters.admit(path, peer.id) } else { served.limiters.admit_arriving(peer.id) };
     let first = first.map_err(Ended::Failed)?;
-    let mut limit = TimeLimit::new(timeout, Arc::clone(&first.progress));
+    let mut limit = TimeLimit::new(timeout, end_of_rights, Arc::clone(&first.progress));
     let expected = Expected {
         stream,
         encoding: encoding(&head.headers),
@@ -135,7 +135,7 @@ async fn admit(
     };
     let mut messages = Messages::new(body, expected);
     if stream {
-        return Ok(AdmittedCall { _permit: first, timeout, limit, messages });
+        return Ok(AdmittedCall { _permit: first, limit, request: Request::from_parts(head, Body::new(messages)) });
     }
     tokio::select! {
         biased;
@@ -145,7 +145,20 @@ async fn admit(
     }
     let permit = served.limiters.admit(path, peer.id).map_err(Ended::Failed)?;
     limit.progress = Arc::clone(&permit.progress);
-    Ok(AdmittedCall { _permit: permit, timeout, limit, messages })
+    Ok(AdmittedCall { _permit: permit, limit, request: Request::from_parts(head, Body::new(messages)) })
+}
+
+/// Recognises the caller and checks that it may call the method, by the head of the request alone. Leaves the principal
+/// in its extensions.
+fn recognise(served: &Served, observed: &mut Observed<'_>, head: &mut request::Parts) -> Result<EndOfRights, Failure> {
+    let record = &mut observed.record;
+    let recognised = served.authentication.recognise(record.method, &record.peer, &mut head.headers)?;
+    let Recognised { principal, caller, end } = recognised;
+    record.principal = principal.shared_name();
+    access::check(head.uri.path(), &principal)?;
+    head.extensions.insert(principal);
+    head.extensions.insert(caller);
+    Ok(end)
 }
 
 /// The HTTP status of a request that is not a gRPC request; `None` for gRPC.
@@ -170,20 +183,22 @@ async fn reset(respond: &mut SendResponse<Bytes>) {
     let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
 }
 
-/// The time limit of a call: the caller's deadline, if it gave one, and the time when others need its permit.
+/// The time limit of a call: the caller's deadline, if it gave one, the end of its rights, and the time when others need
+/// its permit.
 struct TimeLimit {
     deadline: Option<Pin<Box<Sleep>>>,
+    end_of_rights: EndOfRights,
     progress: Arc<Progress>,
 }
 
 impl TimeLimit {
-    fn new(timeout: Option<Duration>, progress: Arc<Progress>) -> Self {
-        Self { deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))), progress }
+    fn new(timeout: Option<Duration>, end_of_rights: EndOfRights, progress: Arc<Progress>) -> Self {
+        Self { deadline: timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout))), end_of_rights, progress }
     }
 
     /// Resolves when the call must end, with the reason.
     async fn over(&mut self) -> Failure {
-        let Self { deadline, progress } = self;
+        let Self { deadline, end_of_rights, progress } = self;
         let passed = async {
             match deadline {
                 Some(sleep) => sleep.as_mut().await,
@@ -192,6 +207,7 @@ impl TimeLimit {
         };
         tokio::select! {
             () = passed => Failure::DeadlineExceeded,
+            () = end_of_rights.reached() => Failure::Unauthenticated,
             () = progress.asked_to_yield() => Failure::Transport(Refusal::GaveWay),
         }
     }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod admission;
+mod authentication;
 mod call;
 mod connection;
 mod connection_counts;
@@ -36,6 +37,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use accept::Limits as ConnectionLimits;
+pub use authentication::Authentication;
 pub use connection_counts::ConnectionCounts;
 pub use listen::{Address, BindError, Listener};
 pub use methods::Method;
@@ -54,9 +56,6 @@ use crate::wire;
 use methods::CallLimiters;
 use request::Memory;
 use served::Served;
-
-/// The service name of health checks, in addition to the empty one.
-const SERVICE: &str = "cognate.v1.Cognate";
 
 /// The service name that tells whether documents can be stored. It is `NOT_SERVING` after a disk failure, while all
 /// other calls are served.
@@ -83,6 +82,8 @@ pub struct Options {
     pub message_budget: ByteBudget,
     /// Time for calls to finish after a stop; then they are cut off.
     pub drain_timeout: Duration,
+    /// The callers that are recognised. Without keys everybody may do everything.
+    pub authentication: Authentication,
     /// Those who observe calls.
     pub observers: CallObservers,
     /// The view of this server for others.
@@ -121,6 +122,7 @@ where
         memory: Memory::new(&options.message_budget, max_message_bytes),
         tls: listener.tls.clone(),
         options: options.connection,
+        authentication: options.authentication,
         observers: options.observers,
     });
 
@@ -211,7 +213,7 @@ async fn watch_writes(health: &HealthReporter, api: &Api) -> Infallible {
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for name in ["", SERVICE, WRITES] {
+    for name in ["", wire::SERVICE, WRITES] {
         health.set_service_status(name, status).await;
     }
 }

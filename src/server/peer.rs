@@ -1,7 +1,7 @@
 //! The client of a connection, as its calls see it, and the settings of connections.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::request::ClientTimeouts;
 use super::stream::Remote;
 use crate::budget::ByteBudget;
+use crate::identity::CertificateNames;
 
 /// The settings of connections and their calls.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,8 @@ pub struct Peer {
     pub memory: ByteBudget,
     /// Its address and certificate.
     pub remote: Remote,
+    /// The names of its certificate, read at the first call.
+    names: OnceLock<CertificateNames>,
     begun: Instant,
     calls: AtomicUsize,
     last_call_ms: AtomicU64,
@@ -56,6 +59,7 @@ impl Peer {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             memory,
             remote,
+            names: OnceLock::new(),
             begun: Instant::now(),
             calls: AtomicUsize::new(0),
             last_call_ms: AtomicU64::new(0),
@@ -66,6 +70,12 @@ impl Peer {
     pub fn begin_call(self: &Arc<Self>) -> ActiveCall {
         self.calls.fetch_add(1, Ordering::Relaxed);
         ActiveCall(Arc::clone(self))
+    }
+
+    /// The names of its certificate, if it has one.
+    pub fn certificate_names(&self) -> Option<&CertificateNames> {
+        let certificate = self.remote.certificate.as_ref()?;
+        Some(self.names.get_or_init(|| CertificateNames::of(certificate)))
     }
 
     /// The time since the connection was accepted.

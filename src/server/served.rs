@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 
+use super::authentication::Authentication;
 use super::methods::CallLimiters;
 use super::observed::CallObservers;
 use super::peer::Options;
@@ -23,6 +24,8 @@ pub struct Served {
     pub tls: Option<Arc<Tls>>,
     /// The settings.
     pub options: Options,
+    /// The callers that are recognised.
+    pub authentication: Authentication,
     /// The observers of calls.
     pub observers: CallObservers,
 }

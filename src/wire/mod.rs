@@ -14,5 +14,8 @@ mod generated {
     tonic::include_proto!("cognate.v1");
 }
 
+/// The full name of the service.
+pub const SERVICE: &str = "cognate.v1.Cognate";
+
 /// The encoded `FileDescriptorSet` of the API and of its imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

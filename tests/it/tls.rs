@@ -426,3 +426,29 @@ mod unix_socket {
         assert!(text.contains("no socket") && file.path().exists(), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_stands_for_the_principal_that_the_keys_file_names() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let keys = clients.directory.path().join("keys.toml");
+    let entry = "[[certificates]]\ncertificate = \"Indexer.example\"\nname = \"indexer\"\nrole = \"read\"\n";
+    write_secret(&keys, &format!("version = 1\n{entry}"));
+    let ca = clients.ca();
+    let flags = ["--tls-client-ca", ca.to_str().unwrap(), "--keys", keys.to_str().unwrap()];
+    let server = serve(&authority.valid(), &flags);
+    let client = async |name: &str| {
+        let Pair { certificate, key } = clients.sign(name, 2999);
+        let tls = Tls { identity: Some((certificate, key)), ..trusting(&authority.ca()) };
+        connect(&server.addr.to_string(), Some(tls)).await.unwrap()
+    };
+    // The model need not be loaded: a caller that is not known is refused before that matters.
+    let is_known = async |client: &Client| {
+        let failure = client.info(InfoRequest {}).await.err().map(|error| error.to_string()).unwrap_or_default();
+        !failure.contains("needs a valid key")
+    };
+    let (indexer, other) = (client("indexer.example").await, client("other.example").await);
+    assert!(is_known(&indexer).await && !is_known(&other).await);
+    write_secret(&keys, &format!("version = 1\n{}", entry.replace("Indexer", "other")));
+    server.has_logged("reloaded the keys").await;
+    assert!(!is_known(&indexer).await && is_known(&other).await);
+}

@@ -6,7 +6,7 @@ use super::super::single_flight::SingleFlight;
 use super::super::token_budget::TokenBudget;
 use super::super::tokenizer::tests::tokenizer;
 use super::*;
-use crate::compute::Pools;
+use crate::compute::{Caller, Pools};
 use futures::future::LocalBoxFuture;
 use futures::{FutureExt, poll};
 
@@ -91,6 +91,30 @@ async fn calls_share_a_text_that_is_queued_or_computed_and_get_the_same_vector()
     let vector = vec![Ok(Output { values: vec![0.5], tokens: 3, tokens_total: 3 })];
     assert_eq!(tokio::join!(first, second, third), (Ok(vector.clone()), Ok(vector.clone()), Ok(vector)));
     assert_eq!(work(&shared), 0);
+}
+
+#[tokio::test]
+async fn a_principal_shares_a_text_with_itself_and_with_nobody_else() {
+    let shared = shared(1 << 20);
+    let keys = |name| shared.keys.of(Caller::of_principal(name));
+    let ask = |name| {
+        let terms = Terms { caller: Caller::of_principal(name), when_full: REFUSE };
+        shared.run(vec!["cat".to_owned()], Before::Prompt(""), Truncation::End, terms).boxed_local()
+    };
+    let mut calls = [ask("a"), ask("a"), ask("b")];
+    for (call, name) in calls.iter_mut().zip(["a", "a", "b"]) {
+        while shared.single_flight.look_up(&[keys(name).key("cat")])[0].is_none() {
+            assert!(poll!(&mut *call).is_pending());
+            tokio::task::yield_now().await;
+        }
+        assert!(poll!(&mut *call).is_pending());
+    }
+    assert_eq!(work(&shared), 2, "one for each principal");
+    for call in calls {
+        assert!(call.await.unwrap()[0].is_ok());
+    }
+    let cached = |name| matches!(shared.single_flight.look_up(&[keys(name).key("cat")])[0], Some(Lookup::Cached(_)));
+    assert!(cached("a") && cached("b") && !cached("c"));
 }
 
 #[tokio::test]
