@@ -55,7 +55,9 @@ impl Metrics {
         match self.monitor.phase() {
             Phase::Starting => Err("not ready: models and collections are being loaded\n"),
             Phase::Stopping => Err("not ready: the server is stopping\n"),
-            Phase::Serving if self.monitor.engine().is_some_and(|engine| engine.store.unguarded().stopped().is_some()) => {
+            Phase::Serving
+                if self.monitor.engine().is_some_and(|engine| engine.store.unguarded().stopped().is_some()) =>
+            {
                 Ok("ready, but the disk failed and no documents can be stored: the log has the reason\n")
             }
             Phase::Serving => Ok("ready\n"),
