@@ -177,10 +177,15 @@ impl Question {
         self.terms.is_empty()
     }
 
-    /// The sum of the idf of its terms, each as often as it occurs, also of those that no document has. About the score
-    /// of a document of average length that has each of them once.
+    /// The sum of the idf of its terms, each as often as it occurs, also of those that no document has, and of its codes
+    /// once more. Without codes it is about the score of a document of average length that has each term once.
     pub fn total_idf(&self) -> f32 {
-        self.total_idf
+        self.total_idf + self.codes_idf()
+    }
+
+    /// The sum of the idf of the codes that documents have: no document has more.
+    fn codes_idf(&self) -> f32 {
+        self.terms.iter().map(|term| term.code_idf).sum()
     }
 
     /// True if this is one of its terms.
@@ -246,7 +251,7 @@ impl Question {
             Some(last) if best.len() == n => Scores {
                 // The best were chosen by sums in another order.
                 bm25: last.scores.bm25 / ROUNDING,
-                codes: self.terms.iter().map(|term| term.code_idf).sum(),
+                codes: self.codes_idf(),
             },
             _ => Scores::default(),
         }

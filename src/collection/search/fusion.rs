@@ -9,14 +9,15 @@
 //! Weighted scores:
 //! ```text
 //! cosine + weight · (1 - floor) · (0.8 · max(0, share - 0.6) + 0.1 · codes)
-//! share = BM25 / the sum of the idf of the query's words
+//! share = BM25 / the sum of the idf of the query's words, that of codes twice
 //! codes = the sum of the idf of those words of at least three characters with a digit that the document has
 //! floor = the 100th greatest cosine
 //! ```
 //! A document keeps its cosine. A share near 1 means that it has all the words of the query; one below 0.6 does not
-//! count, so common words do no harm. A model hardly reads codes, so they count by themselves. The floor makes the
-//! weight of words follow the model, whose cosines may all lie between 0.7 and 1. The constants were chosen on one half
-//! of judged queries and reported on the other (docs/retrieval.md).
+//! count, so common words do no harm. A model hardly reads codes, so they count by themselves. In the share they count
+//! twice below the line: a code alone is no share that counts, and the lengths of documents that have it do not order
+//! them. The floor makes the weight of words follow the model, whose cosines may all lie between 0.7 and 1. The
+//! constants were chosen on one half of judged queries and reported on the other (docs/retrieval.md).
 //!
 //! Both scores are known for every candidate, by whichever it was found.
 
@@ -88,7 +89,7 @@ pub(super) struct Parts {
 /// The numbers that the scores of a query are compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Frame {
-    /// The sum of the idf of its words.
+    /// The sum of the idf of its words, that of codes twice.
     pub(super) total_idf: f32,
     /// The cosine of the hit by vectors at [`FLOOR_RANK`].
     pub(super) floor: f32,

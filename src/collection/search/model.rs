@@ -102,7 +102,9 @@ fn ranked(documents: &Documents, wanted: &Wanted) -> Vec<(DocId, f64)> {
     let allowed: Vec<(&DocId, &Plain)> = documents.iter().filter(|(_, plain)| allowed(plain)).collect();
     let cosine = |plain: &Plain| f64::from(embedding(*angle).cosine(&embedding(plain.angle)).clamp(-1.0, 1.0));
     let floor = allowed.iter().map(|(_, plain)| cosine(plain)).fold(f64::INFINITY, f64::min);
-    let total_idf: f64 = words_of(words).into_iter().map(|word| idf(documents, word)).sum();
+    let is_known = |word: &str| documents.values().any(|plain| words_of(&plain.text).contains(&word));
+    let times = |word: &str| if is_code(word) && is_known(word) { 2.0 } else { 1.0 };
+    let total_idf: f64 = words_of(words).into_iter().map(|word| times(word) * idf(documents, word)).sum();
     let rank = |score: &dyn Fn(&DocId, &Plain) -> f64, of: (&DocId, &Plain)| {
         let before = |other: &&(&DocId, &Plain)| {
             let (a, b) = (score(other.0, other.1), score(of.0, of.1));
