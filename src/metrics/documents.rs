@@ -28,6 +28,9 @@ struct Figures {
     ef: u64,
 }
 
+/// Reads one of the figures.
+type ReadFigure = fn(&Figures) -> u64;
+
 impl Figures {
     fn of(collection: &Collection) -> Self {
         let quality = collection.quality();
@@ -84,7 +87,7 @@ pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -
 
 fn of_collections(families: &mut Families<'_>, collections: &[(String, Figures)]) -> fmt::Result {
     let labels = |name: &str| -> Labels { vec![("collection", name.to_owned().into())] };
-    let gauges: [(Family, fn(&Figures) -> u64); 7] = [
+    let gauges: [(Family, ReadFigure); 7] = [
         (Family::of("cognate_documents", "Documents."), |figures| figures.documents),
         (Family::of("cognate_passages", "Passages of documents: one each, and more for long ones."), |figures| {
             figures.passages

@@ -14,6 +14,11 @@ use crate::rpc::Engine;
 /// The name of the embedding model.
 const EMBEDDER: &str = "default";
 
+/// Reads one of the counts of a model.
+type ReadCount = fn(&Stats) -> u64;
+/// Reads one of its distributions.
+type ReadDistribution = fn(&Stats) -> &Distribution;
+
 /// A model's labels, and its work.
 struct OfModel {
     labels: Labels,
@@ -70,7 +75,7 @@ fn infos(engine: &Engine) -> Vec<Labels> {
 pub fn write(families: &mut Families<'_>, engine: &Engine) -> fmt::Result {
     let models = &models(engine);
     families.infos(Family::of("cognate_model", "The models that are served."), infos(engine))?;
-    let counters: [(&'static str, &'static str, fn(&Stats) -> u64); 8] = [
+    let counters: [(&'static str, &'static str, ReadCount); 8] = [
         ("cognate_requested_texts", "Texts, or pairs, that calls asked for.", |stats| stats.requested_texts),
         ("cognate_computed_texts", "Texts, or pairs, that the model computed.", |stats| stats.computed_texts),
         ("cognate_computed_tokens", "Tokens that the model computed.", |stats| stats.computed_tokens),
@@ -95,7 +100,7 @@ pub fn write(families: &mut Families<'_>, engine: &Engine) -> fmt::Result {
     });
     families
         .counters(Family::seconds("cognate_phase", "Time of all threads in a phase of the model's work."), phases)?;
-    let histograms: [(&'static str, &'static str, fn(&Stats) -> &Distribution); 2] = [
+    let histograms: [(&'static str, &'static str, ReadDistribution); 2] = [
         ("cognate_batch_texts", "Texts in a batch.", |stats| &stats.batch_texts),
         ("cognate_batch_tokens", "Tokens in a batch.", |stats| &stats.batch_tokens),
     ];
