@@ -4,6 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use serde_json::json;
 use super::new_file::NewFile;
 use super::stderr::say;
 use super::table::{self, Align, Table};
+use crate::compute::{Limit, Limits};
 use crate::identity::{self, KeyEntry, KeyFile, KeyId, Moment, NewKey, Patterns, Principal, Role};
 use crate::machine::files;
 
@@ -75,6 +77,16 @@ struct Create {
     /// Date from which the key is refused (2027-01-31, in UTC), or the number of days until then
     #[arg(long, value_name = "DATE|DAYS", value_parser = expiry)]
     expires: Option<Moment>,
+    /// Calls that the caller may have in progress; default of this and the next two: that of the name's other keys, or
+    /// the limits of the server alone
+    #[arg(long, value_name = "N")]
+    max_calls: Option<NonZeroU32>,
+    /// Tokens that may wait for the models or be computed for the caller at a time
+    #[arg(long, value_name = "N")]
+    max_queue_tokens: Option<NonZeroU32>,
+    /// Tokens that the models compute for the caller each second
+    #[arg(long, value_name = "N")]
+    max_tokens_per_second: Option<NonZeroU32>,
 }
 
 /// Runs the command. Blocks.
@@ -88,7 +100,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn create(create: Create) -> anyhow::Result<()> {
-    let Create { file: File { path }, name, role, collections, expires } = create;
+    let Create { file: File { path }, name, role, collections, expires, .. } = create;
+    let limits = Limits {
+        calls: create.max_calls,
+        queue_tokens: create.max_queue_tokens,
+        tokens_per_second: create.max_tokens_per_second,
+    };
     let _lock = lock(&path)?;
     let text = if path.exists() { identity::read_text(&path)? } else { String::new() };
     let file = if text.is_empty() { KeyFile::default() } else { identity::read(&path)? };
@@ -101,7 +118,9 @@ fn create(create: Create) -> anyhow::Result<()> {
         (None, true) => Patterns::all(),
         (_, false) => Patterns::parse(collections.iter().map(String::as_str)).map_err(anyhow::Error::msg)?,
     };
-    let principal = Principal::new(name, role, patterns);
+    let known_limits = known.map(Principal::limits).unwrap_or_default();
+    let limits = if limits == Limits::default() { known_limits } else { limits };
+    let principal = Principal::new(name, role, patterns).with_limits(limits);
     let key = NewKey::generate().context("the system gives no random bits")?;
     let times = (Moment::now(), expires);
     let edited = identity::add(&text, &principal, (key.id, key.digest), times)
@@ -175,7 +194,7 @@ fn list(file: &KeyFile, as_json: bool) -> anyhow::Result<()> {
         for key in &file.keys {
             let line = json!({
                 "name": key.principal.name(), "id": key.id.to_string(), "role": key.principal.role().name(),
-                "collections": key.principal.collections().texts().collect::<Vec<_>>(),
+                "collections": key.principal.collections().texts().collect::<Vec<_>>(), "limits": limits(&key.principal),
                 "created": shown(key.created), "expires": shown(key.expires), "revoked": shown(key.revoked),
                 "valid": key.is_valid(),
             });
@@ -184,7 +203,7 @@ fn list(file: &KeyFile, as_json: bool) -> anyhow::Result<()> {
         for entry in &file.certificates {
             let line = json!({
                 "name": entry.principal.name(), "certificate": entry.certificate(),
-                "role": entry.principal.role().name(),
+                "role": entry.principal.role().name(), "limits": limits(&entry.principal),
                 "collections": entry.principal.collections().texts().collect::<Vec<_>>(),
             });
             writeln!(out, "{line}")?;
@@ -227,6 +246,12 @@ fn list(file: &KeyFile, as_json: bool) -> anyhow::Result<()> {
         ]);
     }
     Ok(table.write(&mut out, table::stdout_width())?)
+}
+
+/// The limits of a principal by name.
+fn limits(principal: &Principal) -> serde_json::Value {
+    let some = Limit::ALL.into_iter().filter_map(|limit| Some((limit.name(), principal.limits().get(limit)?.get())));
+    some.collect()
 }
 
 /// Parses a date, or the number of days from now.

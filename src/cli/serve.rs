@@ -84,7 +84,7 @@ pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Ad
 /// Reads the keys, if there are any. Refuses to let them cross a network that others can listen to.
 fn open_keys(config: &Config, has_tls: bool) -> anyhow::Result<Option<Arc<Keys>>> {
     let Some(path) = &config.keys else { return Ok(None) };
-    let keys = Arc::new(Keys::open(path)?);
+    let keys = Arc::new(Keys::open(path, config.embedder.pools.allowances.clone())?);
     ensure!(
         has_tls || config.addr.is_local() || config.insecure,
         "keys would cross the network unencrypted to {}: set tls_cert and tls_key, or listen on 127.0.0.1 behind a \

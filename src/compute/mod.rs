@@ -10,6 +10,7 @@
 //! Invariants: a pool has a fixed number of threads and a bounded number of calls. The work of a caller who has left is
 //! not started, and running work is told to stop. The pools do not know what they compute.
 
+mod allowance;
 mod caller;
 mod deadline;
 mod histogram;
@@ -20,6 +21,7 @@ mod refused;
 pub mod stop;
 mod task;
 
+pub use allowance::{Allowance, Allowances, CallInProgress, Exceeded, Limit, Limits};
 pub use caller::{Caller, Terms};
 pub use deadline::{Deadline, WhenFull};
 pub use histogram::{CALL_TIMES, Distribution, Histogram, SIZES};

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::allowance::Allowances;
 use super::pool::{Options, Pool};
 use crate::machine::priority;
 
@@ -31,6 +32,8 @@ pub struct Pools {
     pub bulk: Pool,
     /// Work that waits for a disk: commits, new and deleted collections, backups.
     pub storage: Pool,
+    /// The limits of callers, for those who compute.
+    pub allowances: Allowances,
 }
 
 impl Pools {
@@ -50,6 +53,7 @@ impl Pools {
                 long: None,
             }),
             bulk,
+            allowances: Allowances::default(),
         }
     }
 }

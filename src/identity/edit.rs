@@ -8,6 +8,7 @@ use super::key::{Digest, KeyId};
 use super::moment::Moment;
 use super::principal::Principal;
 use super::text::{Mistakes, VERSION};
+use crate::compute::Limits;
 
 /// The beginning of a new file.
 const HEADER: &str = "# Keys of a Cognate server: `cognate keys --help`. It has no secrets, only their SHA-256.\n";
@@ -44,9 +45,11 @@ pub fn add(
     let line_feed = if before.ends_with('\n') { "" } else { "\n" };
     let collections: Vec<String> = principal.collections().texts().map(|pattern| format!("\"{pattern}\"")).collect();
     let expires = expires.map(|expires| format!("expires = \"{expires}\"\n")).unwrap_or_default();
+    let limits = principal.limits();
+    let limits = if limits == Limits::default() { String::new() } else { format!("limits = {{ {limits} }}\n") };
     let text = format!(
         "{before}{line_feed}\n[[keys]]\nname = \"{}\"\nid = \"{id}\"\nsha256 = \"{digest}\"\nrole = \"{}\"\n\
-         collections = [{}]\ncreated = \"{created}\"\n{expires}",
+         collections = [{}]\n{limits}created = \"{created}\"\n{expires}",
         principal.name().unwrap_or_default(),
         principal.role(),
         collections.join(", "),
@@ -84,13 +87,17 @@ pub fn revoke(text: &str, ids: &[KeyId], now: Moment) -> Result<Edited, NotEdite
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::super::key::NewKey;
     use super::super::pattern::Patterns;
     use super::super::principal::Role;
     use super::*;
 
     fn principal(name: &str, role: Role) -> Principal {
-        Principal::new(name.to_owned(), role, Patterns::parse(["team-*", "shared"]).unwrap())
+        let limits =
+            Limits { calls: NonZeroU32::new(4), tokens_per_second: NonZeroU32::new(1_000), ..Limits::default() };
+        Principal::new(name.to_owned(), role, Patterns::parse(["team-*", "shared"]).unwrap()).with_limits(limits)
     }
 
     fn now() -> Moment {

@@ -65,8 +65,12 @@ pub struct KeyFile {
 impl KeyFile {
     /// The principal of this name, if the file has it.
     pub fn principal(&self, name: &str) -> Option<&Principal> {
-        let of_keys = self.keys.iter().map(|key| &key.principal);
-        let mut all = of_keys.chain(self.certificates.iter().map(|entry| &entry.principal));
-        all.find(|principal| principal.name() == Some(name)).map(|principal| &**principal)
+        self.principals().find(|principal| principal.name() == Some(name))
+    }
+
+    /// The principal of each entry.
+    pub fn principals(&self) -> impl Iterator<Item = &Principal> {
+        let of_keys = self.keys.iter().map(|key| &*key.principal);
+        of_keys.chain(self.certificates.iter().map(|entry| &*entry.principal))
     }
 }

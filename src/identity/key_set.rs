@@ -113,11 +113,11 @@ impl KeySet {
         match proof {
             Proof::Key { id, digest } => {
                 let entry = self.keys.get(id).filter(|entry| bool::from(entry.digest.is(digest))).ok_or(())?;
-                let is_usable = entry.is_valid() && *entry.principal == *principal;
+                let is_usable = entry.is_valid() && entry.principal.has_rights_of(principal);
                 if is_usable { Ok(entry.expires) } else { Err(()) }
             }
             Proof::Certificate(san) => {
-                let known = self.certificates.get(san).is_some_and(|known| **known == *principal);
+                let known = self.certificates.get(san).is_some_and(|known| known.has_rights_of(principal));
                 if known { Ok(None) } else { Err(()) }
             }
         }
@@ -202,5 +202,6 @@ mod tests {
         assert!(!still(String::new()) && !still(format!("{entry}revoked = 2026-01-01\n")));
         assert!(!still(format!("{entry}expires = 2001-01-01\n")));
         assert!(!still(entry.replace("\"read\"", "\"write\"")) && !still(format!("{entry}collections = [\"a\"]\n")));
+        assert!(still(format!("{entry}limits = {{ calls = 1 }}\n")), "running calls go on");
     }
 }

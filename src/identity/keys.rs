@@ -13,6 +13,7 @@ use super::entry::KeyFile;
 use super::key_set::{KeySet, Proof};
 use super::principal::Principal;
 use super::stored::{self, NotRead};
+use crate::compute::{Allowance, Allowances, Caller};
 
 pub use super::key_set::Rejected;
 
@@ -25,6 +26,7 @@ pub struct Keys {
     /// The SHA-256 of the text that was read last.
     text: Mutex<[u8; 32]>,
     current: watch::Sender<Arc<KeySet>>,
+    allowances: Allowances,
 }
 
 /// The credentials of a call.
@@ -41,6 +43,10 @@ pub struct Credentials<'a> {
 pub struct Admitted {
     /// The principal.
     pub principal: Arc<Principal>,
+    /// The caller whose share of the machine its calls use.
+    pub caller: Caller,
+    /// What it may use; `None`: it has no limits of its own.
+    pub allowance: Option<Arc<Allowance>>,
     /// The time for which this holds.
     pub validity: Validity,
 }
@@ -52,12 +58,15 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Reads the keys file at `path`.
-    pub fn open(path: &Path) -> Result<Self, NotRead> {
+    /// Reads the keys file at `path`, and keeps the limits of its principals in `allowances`.
+    pub fn open(path: &Path, allowances: Allowances) -> Result<Self, NotRead> {
         let text = stored::read_text(path)?;
-        let set = Arc::new(KeySet::from(stored::parse(path, &text)?));
+        let file = stored::parse(path, &text)?;
         let digest = Sha256::digest(&text).into();
-        Ok(Self { path: path.to_owned(), text: Mutex::new(digest), current: watch::Sender::new(set) })
+        let current = watch::Sender::new(Arc::new(KeySet::from(KeyFile::default())));
+        let keys = Self { path: path.to_owned(), text: Mutex::new(digest), current, allowances };
+        keys.replace(file);
+        Ok(keys)
     }
 
     /// The file.
@@ -80,6 +89,8 @@ impl Keys {
     }
 
     fn replace(&self, file: KeyFile) {
+        let limits = file.principals().filter_map(|principal| Some((principal.name()?, principal.limits())));
+        self.allowances.set(limits);
         self.current.send_replace(Arc::new(file.into()));
     }
 
@@ -94,7 +105,8 @@ impl Keys {
             _ => return Err(Rejected::Missing),
         };
         let validity = Validity { changes, proof, principal: Arc::clone(&principal) };
-        Ok(Admitted { principal, validity })
+        let caller = Caller::of_principal(principal.name().unwrap_or_default());
+        Ok(Admitted { principal, caller, allowance: self.allowances.of(caller), validity })
     }
 }
 
@@ -157,7 +169,8 @@ mod tests {
 
     fn keys(text: &str) -> Keys {
         let set = Arc::new(KeyFile::parse(&format!("version = 1\n{text}")).unwrap().into());
-        Keys { path: PathBuf::new(), text: Mutex::default(), current: watch::Sender::new(set) }
+        let current = watch::Sender::new(set);
+        Keys { path: PathBuf::new(), text: Mutex::default(), current, allowances: Allowances::default() }
     }
 
     fn entry(key: &NewKey, lines: &str) -> String {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use super::pattern::Patterns;
+use crate::compute::Limits;
 
 /// The most bytes of a principal's name. It stands in logs and in labels of metrics.
 pub(super) const MAX_NAME_BYTES: usize = 64;
@@ -58,25 +59,35 @@ pub struct Principal {
     name: Option<Arc<str>>,
     role: Role,
     collections: Patterns,
+    limits: Limits,
 }
 
 impl Principal {
-    /// A principal of this name.
+    /// A principal of this name, without limits.
     pub fn new(name: String, role: Role, collections: Patterns) -> Self {
-        Self { name: Some(name.into()), role, collections }
+        Self { name: Some(name.into()), role, collections, limits: Limits::default() }
+    }
+
+    /// The same principal with other limits.
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    fn without_name(role: Role, collections: Patterns) -> Arc<Self> {
+        Arc::new(Self { name: None, role, collections, limits: Limits::default() })
     }
 
     /// The caller of a server without keys, who may do everything.
     pub fn anyone() -> Arc<Self> {
         static ANYONE: LazyLock<Arc<Principal>> =
-            LazyLock::new(|| Arc::new(Principal { name: None, role: Role::Admin, collections: Patterns::all() }));
+            LazyLock::new(|| Principal::without_name(Role::Admin, Patterns::all()));
         Arc::clone(&ANYONE)
     }
 
     /// The caller of a public method who has shown no key. It may use no collection.
     pub fn nobody() -> Arc<Self> {
         static NOBODY: LazyLock<Arc<Principal>> =
-            LazyLock::new(|| Arc::new(Principal { name: None, role: Role::Read, collections: Patterns::none() }));
+            LazyLock::new(|| Principal::without_name(Role::Read, Patterns::none()));
         Arc::clone(&NOBODY)
     }
 
@@ -98,6 +109,16 @@ impl Principal {
     /// The collections that it may use.
     pub fn collections(&self) -> &Patterns {
         &self.collections
+    }
+
+    /// What it may use of the models and of the calls in progress.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Returns true if the other one has the same name and rights. Their limits may differ.
+    pub fn has_rights_of(&self, other: &Self) -> bool {
+        (&self.name, self.role, &self.collections) == (&other.name, other.role, &other.collections)
     }
 
     /// Returns true if its role includes `role`.

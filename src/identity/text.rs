@@ -18,6 +18,7 @@ use super::key::{Digest, KeyId};
 use super::moment::Moment;
 use super::pattern::Patterns;
 use super::principal::{Principal, Role, check_name};
+use crate::compute::{Limit, Limits};
 
 /// The version of the format.
 pub(super) const VERSION: u8 = 1;
@@ -31,8 +32,9 @@ const MAX_MISTAKES: usize = 20;
 /// The most characters of a wrong value that a mistake quotes.
 const SHOWN: usize = 100;
 
-const KEY_FIELDS: [&str; 8] = ["name", "id", "sha256", "role", "collections", "created", "expires", "revoked"];
-const CERTIFICATE_FIELDS: [&str; 4] = ["name", "certificate", "role", "collections"];
+const KEY_FIELDS: [&str; 9] =
+    ["name", "id", "sha256", "role", "collections", "limits", "created", "expires", "revoked"];
+const CERTIFICATE_FIELDS: [&str; 5] = ["name", "certificate", "role", "collections", "limits"];
 
 /// The mistakes in a keys file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,16 +178,16 @@ impl<'t> Reader<'t> {
     fn principal(&mut self, entry: &Fields<'_, 't>) -> Option<Arc<Principal>> {
         let name = self.needed(entry, "name", |name| check_name(name).map(|()| name.to_owned()));
         let role = self.needed(entry, "role", str::parse::<Role>);
-        let collections = self.collections(entry);
-        let principal = Principal::new(name?, role?, collections?);
+        let (collections, limits) = (self.collections(entry), self.limits(entry));
+        let principal = Principal::new(name?, role?, collections?).with_limits(limits?);
         let name = principal.name().unwrap_or_default().to_owned();
         match self.principals.get(&name) {
             Some(known) if **known == principal => Some(Arc::clone(known)),
             Some(known) => {
-                let (role, collections) = (known.role(), known.collections());
+                let (role, collections, limits) = (known.role(), known.collections(), known.limits());
                 let what = format!(
-                    "{}: {name} has the role {role} and the collections {collections} above: entries of one name are \
-                     one principal, so repeat these, or choose another name",
+                    "{}: {name} has the role {role}, the collections {collections} and the limits {{ {limits} }} \
+                     above: entries of one name are one principal, so repeat these, or choose another name",
                     entry.entry
                 );
                 self.mistake(entry.at, what);
@@ -209,6 +211,30 @@ impl<'t> Reader<'t> {
             None => Err("expected a list of one or more strings".to_owned()),
         };
         parsed.map_err(|reason| self.mistake(found.place.start, format!("{}.collections: {reason}", entry.entry))).ok()
+    }
+
+    /// The limits of an entry; none if it has no such field.
+    fn limits(&mut self, entry: &Fields<'_, 't>) -> Option<Limits> {
+        let Some(found) = entry.by_name.get("limits") else { return Some(Limits::default()) };
+        let (path, at) = (format!("{}.limits", entry.entry), found.place.start);
+        let names = Limit::ALL.map(Limit::name);
+        let Some(table) = found.value.as_table() else {
+            self.mistake(at, format!("{path}: expected {{ {} = N }}, or several of {}", names[0], names.join(", ")));
+            return None;
+        };
+        let (fields, mut limits, mut is_right) = (self.fields(path, at, table, &names), Limits::default(), true);
+        for limit in Limit::ALL {
+            let Some(found) = fields.by_name.get(limit.name()) else { continue };
+            match found.value.as_integer().and_then(|n| n.as_str().parse().ok()) {
+                Some(value) => limits.set(limit, value),
+                None => {
+                    is_right = false;
+                    let what = format!("{}.{limit}: expected a whole number from 1 to {}", fields.entry, u32::MAX);
+                    self.mistake(found.place.start, what);
+                }
+            }
+        }
+        is_right.then_some(limits)
     }
 
     fn moment(&mut self, entry: &Fields<'_, 't>, name: &str) -> Option<Moment> {

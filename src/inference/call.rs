@@ -40,7 +40,7 @@ const TOKENISING_TIME_PER_BYTE: Duration = Duration::from_nanos(300);
 #[derive(Clone, Copy)]
 struct Class {
     standing: Standing,
-    when_full: WhenFull,
+    terms: Terms,
 }
 
 impl super::Inference {
@@ -87,7 +87,7 @@ impl Shared {
         let is_cached = found.iter().all(|found| matches!(found, Some(Lookup::Cached(_))));
         let asked = || self.token_budget.pace().estimate_tokens(self.bytes_to_read(&unknown, before));
         let standing = if is_cached { Standing::default() } else { self.scheduler.ask(terms, asked()) };
-        let class = Class { standing, when_full: terms.when_full };
+        let class = Class { standing, terms };
         let mut tokenised = self.tokenise(unknown, before, class).await?.into_iter();
         let mut new_texts = Vec::new();
         let mut check_new = |key| {
@@ -113,7 +113,7 @@ impl Shared {
             .map(|found| Ok(found?.unwrap_or_else(|| submitted.next().expect("every unknown text was submitted"))))
             .collect();
 
-        let deadline = match class.when_full {
+        let deadline = match terms.when_full {
             WhenFull::Refuse(deadline) => deadline,
             WhenFull::Wait => Deadline::NONE,
         };
@@ -170,10 +170,15 @@ impl Shared {
         before: Before<'_>,
         class: Class,
     ) -> Result<Vec<Result<Tokens, TextError>>, Overloaded> {
-        let when_full = class.when_full;
+        let when_full = class.terms.when_full;
         let count = texts.len();
         if count == 0 {
             return Ok(Vec::new());
+        }
+        if when_full != WhenFull::Wait
+            && let Some(allowance) = self.pools.allowances.of(class.terms.caller)
+        {
+            allowance.check_rate()?;
         }
         let bytes = texts.iter().map(String::len).sum::<usize>() + count * before.len();
         let read = self.bytes_to_read(&texts, before);
@@ -210,9 +215,11 @@ impl Shared {
             return Ok(Vec::new());
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
+        // First those of the caller: a stream that waits for its own limit holds no tokens of others.
+        let of_caller = self.pools.allowances.take_tokens(cost, class.terms).await?;
         let position = self.position(self.lane_of(cost, class), class);
-        let permit = self.token_budget.acquire(cost, position, class.when_full).await?;
-        Ok(self.single_flight.submit(texts, permit))
+        let permit = self.token_budget.acquire(cost, position, class.terms.when_full).await?;
+        Ok(self.single_flight.submit(texts, permit.with_caller(of_caller)))
     }
 
     /// Returns the lane of a call. A call of more than one batch would hold up every small call behind it. Texts that
@@ -225,8 +232,12 @@ impl Shared {
     }
 
     fn lane_of(&self, tokens: usize, class: Class) -> Lane {
-        let Class { standing, when_full } = class;
-        if when_full == WhenFull::Wait { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens, standing.is_quiet) }
+        let Class { standing, terms } = class;
+        if terms.when_full == WhenFull::Wait {
+            Lane::Bulk
+        } else {
+            Lane::of(tokens, self.batch_tokens, standing.is_quiet)
+        }
     }
 
     fn position(&self, lane: Lane, class: Class) -> Position {

@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::lane::Lane;
 use super::pace::{Pace, Position};
-use crate::compute::{Deadline, Refused, WhenFull};
+use crate::compute::{Deadline, Exceeded, Refused, WhenFull};
 
 /// The reasons why a call is not admitted. The client may try again later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Overloaded {
     /// The token budget has no free tokens for the call.
     #[error("{queued} tokens are waiting for the model and {wanted} more exceed the limit of {limit}")]
@@ -48,6 +48,9 @@ pub enum Overloaded {
     /// The texts cannot be tokenised now.
     #[error(transparent)]
     Tokenising(#[from] Refused),
+    /// The caller has used up its own allowance.
+    #[error(transparent)]
+    Allowance(#[from] Exceeded),
 }
 
 impl Overloaded {
@@ -57,6 +60,7 @@ impl Overloaded {
             Self::Full { retry_after, .. } => Some(*retry_after),
             Self::TooLate { needed, left, .. } => Some(needed.saturating_sub(*left).max(LEAST_RETRY)),
             Self::Tokenising(refused) => refused.retry_after(),
+            Self::Allowance(exceeded) => Some(exceeded.retry_after),
         }
     }
 }
@@ -85,6 +89,8 @@ pub struct TokenBudget {
 /// A permit for the tokens of a call, or of one of its texts. Dropping it gives them back.
 pub struct TokenPermit {
     permit: OwnedSemaphorePermit,
+    /// The part of it that counts for the caller's own limit, if it has one.
+    of_caller: Option<OwnedSemaphorePermit>,
     /// The tokens that wait because of it; `None` if nobody counts them.
     waiting: Option<WaitingTokens>,
 }
@@ -96,6 +102,11 @@ struct WaitingTokens {
 }
 
 impl TokenPermit {
+    /// Adds the permit of the caller's own limit.
+    pub fn with_caller(self, of_caller: Option<OwnedSemaphorePermit>) -> Self {
+        Self { of_caller, ..self }
+    }
+
     /// Splits off the permit of a text of `tokens`, or the rest if that is less.
     pub fn split(&mut self, tokens: usize) -> Option<Self> {
         let permit = self.permit.split(tokens.min(self.permit.num_permits()))?;
@@ -104,13 +115,14 @@ impl TokenPermit {
             waiting.tokens -= tokens;
             WaitingTokens { pace: Arc::clone(&waiting.pace), lane: waiting.lane, tokens }
         });
-        Some(Self { permit, waiting })
+        let of_caller = self.of_caller.as_mut().and_then(|permit| permit.split(tokens.min(permit.num_permits())));
+        Some(Self { permit, of_caller, waiting })
     }
 }
 
 impl From<OwnedSemaphorePermit> for TokenPermit {
     fn from(permit: OwnedSemaphorePermit) -> Self {
-        Self { permit, waiting: None }
+        Self { permit, of_caller: None, waiting: None }
     }
 }
 
@@ -167,7 +179,11 @@ impl TokenBudget {
             }
         };
         self.pace.add_waiting(tokens, lane);
-        Ok(TokenPermit { permit, waiting: Some(WaitingTokens { pace: Arc::clone(&self.pace), lane, tokens }) })
+        Ok(TokenPermit {
+            permit,
+            of_caller: None,
+            waiting: Some(WaitingTokens { pace: Arc::clone(&self.pace), lane, tokens }),
+        })
     }
 
     /// Refuses to continue a call that would be too late even if the model computed nothing else. `tokens` of it are

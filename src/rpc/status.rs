@@ -19,7 +19,7 @@ pub(super) use causes::QUERY;
 
 use super::refusal::Refusal;
 use crate::collection::{BackupError, ExportError, Full, TooManyFields, disk};
-use crate::compute::Refused;
+use crate::compute::{Exceeded, Refused};
 use crate::inference::Overloaded;
 
 /// Violations reported at most.
@@ -76,6 +76,8 @@ pub enum Failure {
         /// The time without progress.
         timeout: Duration,
     },
+    /// The caller has used up its own allowance.
+    Exceeded(Exceeded),
     /// The caller has shown no valid key and no known certificate.
     Unauthenticated,
     /// The caller may not do this.
@@ -182,6 +184,10 @@ impl Failure {
             Failure::Overloaded(overloaded) => {
                 details.set_retry_info(overloaded.retry_after());
                 (Code::ResourceExhausted, overloaded.to_string())
+            }
+            Failure::Exceeded(exceeded) => {
+                details.set_retry_info(Some(exceeded.retry_after));
+                (Code::ResourceExhausted, exceeded.to_string())
             }
             Failure::Refused(Refused::Panicked) => return Failure::Internal.parts(),
             Failure::Refused(refused) => {

@@ -37,6 +37,8 @@ pub struct Recognised {
     pub principal: Arc<Principal>,
     /// The caller whose share of the machine the call uses.
     pub caller: compute::Caller,
+    /// What the caller may use; `None`: it has no limits of its own.
+    pub allowance: Option<Arc<compute::Allowance>>,
     /// The end of its rights.
     pub end: EndOfRights,
 }
@@ -60,6 +62,7 @@ impl Authentication {
         let of_connection = |principal| Recognised {
             principal,
             caller: compute::Caller::of_connection(peer.id),
+            allowance: None,
             end: EndOfRights(None),
         };
         let Some(keys) = &self.keys else { return Ok(of_connection(Principal::anyone())) };
@@ -83,8 +86,9 @@ impl Authentication {
             }
         };
         Ok(Recognised {
-            caller: compute::Caller::of_principal(admitted.principal.name().unwrap_or_default()),
             principal: admitted.principal,
+            caller: admitted.caller,
+            allowance: admitted.allowance,
             end: EndOfRights(Some(Box::pin(admitted.validity.over()))),
         })
     }

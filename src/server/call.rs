@@ -1,6 +1,6 @@
 //! One call: its admission, its request, and its answer at the speed of the client.
 //!
-//! Invariants: a call holds its permit until the last byte of its answer is handed to HTTP/2, and its deadline applies
+//! Invariants: a call holds its permits, that of the server and that of its caller, until the last byte of its answer is handed to HTTP/2, and its deadline applies
 //! until then. No more of an answer is handed over than the client's flow-control windows allow. So the server never
 //! waits for a client that takes too little for too long, and can still send it a status.
 
@@ -68,8 +68,8 @@ pub async fn answer(
             return;
         }
     };
-    // The permit is held until the end of this function.
-    let AdmittedCall { _permit, mut limit, request } = admitted;
+    // The permits are held until the end of this function.
+    let AdmittedCall { _permit, _of_caller, mut limit, request } = admitted;
     let mut routes = served.routes.clone();
     let response = tokio::select! {
         response = routes.call(request) => match response {
@@ -92,9 +92,10 @@ pub async fn answer(
     }
 }
 
-/// A call that holds a permit.
+/// A call that holds its permits.
 struct AdmittedCall {
     _permit: CallPermit,
+    _of_caller: Option<compute::CallInProgress>,
     limit: TimeLimit,
     request: Request<Body>,
 }
@@ -107,7 +108,7 @@ async fn admit(
     respond: &mut SendResponse<Bytes>,
 ) -> Result<AdmittedCall, Ended> {
     let (mut head, body) = request.into_parts();
-    let end_of_rights = recognise(served, observed, &mut head).map_err(Ended::Failed)?;
+    let (allowance, end_of_rights) = recognise(served, observed, &mut head).map_err(Ended::Failed)?;
     let (path, method, peer) = (head.uri.path(), observed.record.method, &observed.record.peer);
     let timeout = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;
@@ -134,8 +135,12 @@ async fn admit(
         traffic: observed.received(),
     };
     let mut messages = Messages::new(body, expected);
+    // Like the permit of the server: a stream counts from its beginning, another call when its message is here.
+    let begin = || allowance.as_ref().map(compute::Allowance::begin_call).transpose();
+    let begin = || begin().map_err(|exceeded| Ended::Failed(Failure::Exceeded(exceeded)));
     if stream {
-        return Ok(AdmittedCall { _permit: first, limit, request: Request::from_parts(head, Body::new(messages)) });
+        let request = Request::from_parts(head, Body::new(messages));
+        return Ok(AdmittedCall { _permit: first, _of_caller: begin()?, limit, request });
     }
     tokio::select! {
         biased;
@@ -145,20 +150,25 @@ async fn admit(
     }
     let permit = served.limiters.admit(path, peer.id).map_err(Ended::Failed)?;
     limit.progress = Arc::clone(&permit.progress);
-    Ok(AdmittedCall { _permit: permit, limit, request: Request::from_parts(head, Body::new(messages)) })
+    let request = Request::from_parts(head, Body::new(messages));
+    Ok(AdmittedCall { _permit: permit, _of_caller: begin()?, limit, request })
 }
 
 /// Recognises the caller and checks that it may call the method, by the head of the request alone. Leaves the principal
 /// in its extensions.
-fn recognise(served: &Served, observed: &mut Observed<'_>, head: &mut request::Parts) -> Result<EndOfRights, Failure> {
+fn recognise(
+    served: &Served,
+    observed: &mut Observed<'_>,
+    head: &mut request::Parts,
+) -> Result<(Option<Arc<compute::Allowance>>, EndOfRights), Failure> {
     let record = &mut observed.record;
     let recognised = served.authentication.recognise(record.method, &record.peer, &mut head.headers)?;
-    let Recognised { principal, caller, end } = recognised;
+    let Recognised { principal, caller, allowance, end } = recognised;
     record.principal = principal.shared_name();
     access::check(head.uri.path(), &principal)?;
     head.extensions.insert(principal);
     head.extensions.insert(caller);
-    Ok(end)
+    Ok((allowance, end))
 }
 
 /// The HTTP status of a request that is not a gRPC request; `None` for gRPC.

@@ -23,9 +23,9 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest::ListSer
 use crate::harness::{Server, document};
 
 /// A keys file in a directory of its own, which the command writes.
-struct Keys {
+pub struct Keys {
     _directory: tempfile::TempDir,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 fn cognate(args: &[&str]) -> Output {
@@ -38,7 +38,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Keys {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.toml");
         Self { _directory: directory, path }
@@ -53,26 +53,26 @@ impl Keys {
     }
 
     /// Makes a key, and returns it.
-    fn create(&self, name: &str, role: &str, more: &[&str]) -> String {
+    pub fn create(&self, name: &str, role: &str, more: &[&str]) -> String {
         let output = self.run("create", &[&["--name", name, "--role", role], more].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).trim_end().to_owned()
     }
 
     /// The lines of `keys list --json`.
-    fn list(&self) -> Vec<serde_json::Value> {
+    pub fn list(&self) -> Vec<serde_json::Value> {
         let output = self.run("list", &["--json"]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    async fn server(&self, flags: &[&str]) -> Server {
+    pub async fn server(&self, flags: &[&str]) -> Server {
         Server::start(&[&["--keys", self.flag()], flags].concat()).await
     }
 }
 
 /// A request with a key.
-fn with<T>(key: &str, message: T) -> Request<T> {
+pub fn with<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", MetadataValue::try_from(format!("Bearer {key}")).unwrap());
     request
@@ -279,7 +279,7 @@ async fn wrong_keys_of_all_kinds_get_the_same_answer_and_a_second_key_replaces_t
 }
 
 /// Opens a stream of embeddings, and waits for its first answer.
-async fn stream(
+pub async fn stream(
     server: &Server,
     key: &str,
 ) -> (tokio::sync::mpsc::Sender<wire::EmbedRequest>, tonic::Streaming<wire::EmbedResponse>) {
@@ -292,7 +292,7 @@ async fn stream(
     (sender, answers)
 }
 
-fn embed() -> wire::EmbedRequest {
+pub fn embed() -> wire::EmbedRequest {
     wire::EmbedRequest { texts: vec!["a text".to_owned()], ..Default::default() }
 }
 

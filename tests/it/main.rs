@@ -21,6 +21,7 @@ mod heads;
 mod hostile;
 mod installed;
 mod instructions;
+mod key_limits;
 mod keys;
 mod leaving;
 mod lifecycle;
