@@ -56,7 +56,7 @@ SHAPES = {
     "same numbers": (1_000, lambda n: ("", {"list": list(range(2_000))})),
     "deep": (9_900, lambda n: ("", nested(25, n))),
     "passages": (2_000, lambda n: ("a passage of a long text " * 40, {"lang": ["en", "de", "fr"][n % 3]})),
-    "words": (30_000, lambda n: (" ".join(f"word{int(rank)}" for rank in 1e4 ** np.random.default_rng(n).random(12)), None)),
+    "words": (60_000, lambda n: (" ".join(f"word{int(rank)}" for rank in 1e4 ** np.random.default_rng(n).random(12)), None)),
     "graphs": (60_000, lambda n: ("a short text", None)),
 }
 
