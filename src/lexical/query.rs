@@ -27,7 +27,7 @@ use tantivy::query::{
 };
 use tantivy::schema::{Field, IndexRecordOption};
 
-use super::batch::Batch;
+use super::batch::{Batch, Posting};
 use super::schema;
 use super::segment::Segment;
 use super::state::{LivePart, Part, State};
@@ -41,6 +41,9 @@ const MOST_LOOKED_UP: usize = 1_024;
 
 /// Documents that are scored between two checks of the stop flag.
 const SCORED_PER_CHECK: u32 = 1_024;
+
+/// The greatest length that is not rounded.
+const EXACT_LENGTHS: u32 = 40;
 
 /// Rounding errors of a sum of scores.
 const ROUNDING: f32 = 1.0 - 1e-5;
@@ -164,11 +167,7 @@ impl Question {
                 places,
             });
         }
-        let weight = match weights.len() {
-            0 => None,
-            1 => weights.pop().map(|(_, weight)| weight),
-            _ => Some(any_of(weights)),
-        };
+        let weight = (!weights.is_empty()).then(|| any_of(weights));
         Self { state, terms: weighted, average_length, weight, total_idf }
     }
 
@@ -258,10 +257,14 @@ impl Question {
     }
 
     fn best_of_batch(&self, batch: &Batch, best: &mut Best, is_wanted: &dyn Fn(u32) -> bool) {
-        let mut scores = vec![0.0; batch.members.len()];
+        let mut scores = Vec::new();
         for term in &self.terms {
-            for posting in batch.postings(&term.text) {
-                let code = FieldNormReader::fieldnorm_to_id(batch.members.length(posting.document));
+            let postings = batch.postings(&term.text);
+            if scores.is_empty() && !postings.is_empty() {
+                scores = vec![0.0; batch.members.len()];
+            }
+            for posting in postings {
+                let code = length_code(batch.members.length(posting.document));
                 scores[posting.document as usize] += term.weight.score(code, posting.frequency);
             }
         }
@@ -275,7 +278,8 @@ impl Question {
         // If the average length is r times another, the score of a document differs by at most r times, and so may the
         // greatest score of a block.
         let ratio = self.average_length / segment.average_length();
-        let lowered = ratio.min(1.0 / ratio) * ROUNDING;
+        let rounding = if self.terms.len() > 1 { ROUNDING } else { 1.0 };
+        let lowered = ratio.min(1.0 / ratio) * rounding;
         let mut scored = 0;
         segment.above(&**weight, best.bar() * lowered, &mut |document, score| {
             scored += 1;
@@ -296,7 +300,7 @@ impl Question {
                     let postings = batch.postings(&term.text);
                     for (scores, &document) in scores.iter_mut().zip(documents) {
                         if let Ok(at) = postings.binary_search_by_key(&document, |posting| posting.document) {
-                            let code = FieldNormReader::fieldnorm_to_id(batch.members.length(document));
+                            let code = length_code(batch.members.length(document));
                             scores.add(term, code, postings[at].frequency);
                         }
                     }
@@ -321,6 +325,12 @@ impl Scores {
     }
 }
 
+/// The code of a length, by which a document is scored.
+fn length_code(length: u32) -> u8 {
+    // Codes are looked up by a binary search; that of a small length is the length itself.
+    if length <= EXACT_LENGTHS { length as u8 } else { FieldNormReader::fieldnorm_to_id(length) }
+}
+
 /// True for a term of at least three characters with a digit.
 fn is_code(term: &str) -> bool {
     term.chars().count() >= 3 && term.chars().any(char::is_numeric)
@@ -337,7 +347,9 @@ fn find(live: &LivePart, text: &str, term: &Term) -> (u64, Option<TermInfo>) {
     match &*live.part {
         Part::Batch(batch) => {
             let postings = batch.postings(text);
-            (postings.iter().filter(|posting| !live.removed.contains(posting.document)).count() as u64, None)
+            let is_there = |posting: &&Posting| !live.removed.contains(posting.document);
+            let all_are = live.removed.is_empty();
+            (if all_are { postings.len() } else { postings.iter().filter(is_there).count() } as u64, None)
         }
         Part::Segment(segment) => {
             let place = segment.find(term);
@@ -346,6 +358,8 @@ fn find(live: &LivePart, text: &str, term: &Term) -> (u64, Option<TermInfo>) {
     }
 }
 
+/// A document has one of the terms, or several. Also for a single term: its own weight reads all of its documents,
+/// because of the boost around it.
 fn any_of(weights: Vec<(Occur, Box<dyn Weight>)>) -> Box<dyn Weight> {
     let sum = Box::new(SumCombiner::default);
     Box::new(BooleanWeight::with_minimum_number_should_match(weights, 1, true, sum))

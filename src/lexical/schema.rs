@@ -1,5 +1,7 @@
 //! What a segment holds for each document: its terms, and the columns that the next start reads.
 
+use std::sync::LazyLock;
+
 use tantivy::IndexSettings;
 use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{TokenizerManager, WhitespaceTokenizer};
@@ -29,6 +31,11 @@ pub(super) struct Fields {
 
 /// The schema of every segment, and its fields. The frequencies of terms are stored, their places are not.
 pub(super) fn schema() -> (Schema, Fields) {
+    static SCHEMA: LazyLock<(Schema, Fields)> = LazyLock::new(build);
+    SCHEMA.clone()
+}
+
+fn build() -> (Schema, Fields) {
     let mut builder = Schema::builder();
     let indexing = TextFieldIndexing::default()
         .set_tokenizer(TOKENIZER)
