@@ -194,7 +194,8 @@ fn list(file: &KeyFile, as_json: bool) -> anyhow::Result<()> {
         for key in &file.keys {
             let line = json!({
                 "name": key.principal.name(), "id": key.id.to_string(), "role": key.principal.role().name(),
-                "collections": key.principal.collections().texts().collect::<Vec<_>>(), "limits": limits(&key.principal),
+                "collections": key.principal.collections().texts().collect::<Vec<_>>(),
+                "limits": limits(&key.principal),
                 "created": shown(key.created), "expires": shown(key.expires), "revoked": shown(key.revoked),
                 "valid": key.is_valid(),
             });

@@ -53,7 +53,8 @@ const LEAST_SWEEP: usize = 1024;
 /// batch. Equal callers differ by the lengths of their texts.
 const ALLOWED_LEAD: f64 = 1.0 / 16.0;
 
-/// The most tokens by which a caller counts as behind its share, as a part of a batch. It is quiet from half of them on.
+/// The most tokens by which a caller counts as behind its share, as a part of a batch. From half of them on it is
+/// quiet.
 /// In simulations, equal callers of texts of different lengths are quiet by turns at a quarter of a batch, and overtake
 /// each other. At a whole batch, a caller of four texts a second is found too late beside a flood of calls of 16 texts.
 const MOST_LAG: f64 = 1.0 / 2.0;

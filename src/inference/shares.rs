@@ -21,8 +21,8 @@ use crate::compute::Caller;
 /// those that are not ahead are dropped. If all are ahead, all are dropped.
 const MOST_ACCOUNTS: usize = 4096;
 
-/// The most tokens of an account beyond its limit that move the clock instead, as a part of the most lag. They are those
-/// of a flood, most of whose calls are refused. In simulations, a caller of few texts is found beside 64 that ask for
+/// The most tokens of an account beyond its limit that move the clock instead, as a part of the most lag. They are
+/// those of a flood, most of whose calls are refused. In simulations, a caller of few texts is found beside 64 that ask for
 /// twenty times as much each from a sixteenth to a quarter.
 const MOST_EXCESS: f64 = 1.0 / 4.0;
 
@@ -52,8 +52,8 @@ impl Shares {
         Self { clock: 0.0, accounts: HashMap::new(), limits }
     }
 
-    /// Moves the account of a caller ahead by `tokens`, or back if they are below zero. Tokens beyond the limit move the
-    /// clock a little.
+    /// Moves the account of a caller ahead by `tokens`, or back if they are below zero. Tokens beyond the limit move
+    /// the clock a little.
     pub fn charge(&mut self, caller: Caller, tokens: f64) {
         if self.accounts.len() >= MOST_ACCOUNTS && !self.accounts.contains_key(&caller) {
             self.make_room();

@@ -1,8 +1,9 @@
 //! One call: its admission, its request, and its answer at the speed of the client.
 //!
-//! Invariants: a call holds its permits, that of the server and that of its caller, until the last byte of its answer is handed to HTTP/2, and its deadline applies
-//! until then. No more of an answer is handed over than the client's flow-control windows allow. So the server never
-//! waits for a client that takes too little for too long, and can still send it a status.
+//! Invariants: a call holds its permits, that of the server and that of its caller, until the last byte of its answer
+//! is handed to HTTP/2, and its deadline applies until then. No more of an answer is handed over than the client's
+//! flow-control windows allow. So the server never waits for a client that takes too little for too long, and can still
+//! send it a status.
 
 use std::future::pending;
 use std::pin::Pin;
@@ -193,8 +194,8 @@ async fn reset(respond: &mut SendResponse<Bytes>) {
     let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
 }
 
-/// The time limit of a call: the caller's deadline, if it gave one, the end of its rights, and the time when others need
-/// its permit.
+/// The time limit of a call: the caller's deadline, if it gave one, the end of its rights, and the time when others
+/// need its permit.
 struct TimeLimit {
     deadline: Option<Pin<Box<Sleep>>>,
     end_of_rights: EndOfRights,

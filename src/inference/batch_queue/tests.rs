@@ -173,13 +173,14 @@ proptest::proptest! {
         let mut given = [[0_i32; 6]; 6];
         loop {
             let waiting: Vec<bool> = callers.iter().map(waits).collect();
-            let before: Vec<usize> = callers.iter().map(|texts| texts.iter().filter(|text| text.is_taken()).count()).collect();
+            let taken = |texts: &Vec<Arc<Flight>>| texts.iter().filter(|text| text.is_taken()).count();
+            let before: Vec<usize> = callers.iter().map(taken).collect();
             if queue.next_batch(now).is_none() {
                 break;
             }
             for (caller, texts) in callers.iter().enumerate() {
-                let taken = texts.iter().filter(|text| text.is_taken()).count() - before[caller];
-                (0..6).for_each(|other| given[other][caller] += taken as i32);
+                let more = taken(texts) - before[caller];
+                (0..6).for_each(|other| given[other][caller] += more as i32);
             }
             for (caller, waits) in waiting.iter().enumerate() {
                 if !waits {
