@@ -196,6 +196,7 @@ impl Reader<'_> {
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
                 authentication,
+                access_log: self.get("access_log", str::parse::<server::AccessLog>),
                 observers: server::CallObservers::default(),
                 monitor: server::Monitor::default(),
             },
@@ -208,6 +209,7 @@ impl Reader<'_> {
             telemetry: telemetry::Options {
                 filter: self.get("log", telemetry::Options::check_filter),
                 json: self.get("log_format", |s| one_of(s, &["text", "json"])) == "json",
+                traces: self.traces(),
             },
             limits,
         }
@@ -220,6 +222,14 @@ impl Reader<'_> {
             self.mistakes.push(format!("{key} is true, and there are no keys: set keys, or leave it out"));
         }
         is_set
+    }
+
+    /// Reads the settings of traces from the variables of OpenTelemetry.
+    fn traces(&mut self) -> Option<telemetry::Traces> {
+        telemetry::Traces::from_environment(self.env).unwrap_or_else(|mistakes| {
+            self.mistakes.extend(mistakes);
+            None
+        })
     }
 
     fn memory(&mut self) -> Shares {

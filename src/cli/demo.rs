@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(config.tls.is_none(), "demo talks to itself without TLS: --tls-cert is for `cognate serve`");
     // The demo's dictionary must not become one of the user's collections.
     config.store.directory = None;
-    telemetry::start(&config.telemetry);
+    let traces = telemetry::start_with_traces(&config.telemetry)?;
     let (ready, is_ready) = oneshot::channel();
     // If the tour has ended, nobody needs the address.
     let server = serve::serve(config, OnHangup::Stop, Box::new(|addr| _ = ready.send(addr)));
@@ -85,10 +85,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Err(_) => std::future::pending().await,
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         served = server => served,
         toured = tour => toured,
-    }?;
+    };
+    traces.finish().await;
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

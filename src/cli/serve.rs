@@ -34,9 +34,11 @@ pub struct Args {
 /// Serves until SIGINT or SIGTERM. SIGHUP reloads files.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args.flags)?;
-    telemetry::start(&config.telemetry);
+    let traces = telemetry::start_with_traces(&config.telemetry)?;
     tokio::spawn(telemetry::report_suppressed_lines());
-    serve(config, OnHangup::Reload, Box::new(|_| ())).await?;
+    let served = serve(config, OnHangup::Reload, Box::new(|_| ())).await;
+    traces.finish().await;
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 

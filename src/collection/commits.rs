@@ -78,6 +78,7 @@ impl Collection {
     }
 
     pub(super) fn perform(&self, operation: Operation) -> Result<Done, CommitError> {
+        let _span = tracing::info_span!("commit").entered();
         let (done, answer) = sync_channel(1);
         lock(&self.group_commit.waiting).push(QueuedOperation { operation, done });
         let mut next_row = lock(&self.group_commit.turn);

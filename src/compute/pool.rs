@@ -163,9 +163,10 @@ impl Drop for Handle {
 }
 
 impl RunningCall {
-    /// Queues a task of the call.
-    fn begin(&self, cost: Duration, steps: impl FnMut(&Stop) -> Progress + Send + 'static) {
-        let steps: Steps = Box::new(steps);
+    /// Queues a task of the call. Its steps run in the span of the call, on whatever thread.
+    fn begin(&self, cost: Duration, mut steps: impl FnMut(&Stop) -> Progress + Send + 'static) {
+        let span = tracing::Span::current();
+        let steps: Steps = Box::new(move |stop| span.in_scope(|| steps(stop)));
         self.workers.push(Task { call: Arc::clone(&self.call), cost, steps });
     }
 }

@@ -337,4 +337,10 @@ pub const SETTINGS: &[Setting] = &[
         "Log level: error, warn, info or debug, also for one module: cognate=debug",
     ),
     setting("log_format", "FORMAT", "text", "Log format: text or json"),
+    setting(
+        "access_log",
+        "CALLS",
+        "none",
+        "Calls that get a line in the log when they end: none, errors, all, or 1/N for one call in N",
+    ),
 ];

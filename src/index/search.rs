@@ -211,6 +211,7 @@ fn sort_first(candidates: &mut [Candidate], count: usize) {
 /// The best `k` of the candidates by their f32 rows. Removed vectors are skipped. Afterwards the first `k`, and the
 /// first [`FIRST`], are sorted by their highest possible cosine. Most others are never compared.
 fn best_of(rows: &RowTable, query: &[f32], k: usize, candidates: &mut [Candidate]) -> Nearest {
+    let _span = tracing::info_span!("rescore", candidates = candidates.len()).entered();
     let (mut best, n_candidates) = (Best::new(k), candidates.len());
     let nearest = |best: Best| Nearest { candidates: n_candidates, ..best.into_nearest() };
     let mut rest = candidates;

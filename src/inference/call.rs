@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
 use super::Shared;
 use super::batch_queue::{CallTexts, Standing};
@@ -18,6 +19,7 @@ use super::single_flight::Lookup;
 use super::text::{Before, ModelFailed, Output, TextError, Truncation};
 use super::token_budget::Overloaded;
 use super::tokenizer::{First, Tokenizer, TokenizerError, Tokens};
+use super::traced::Waits;
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, Refused, Terms, WhenFull};
 
@@ -195,7 +197,9 @@ impl Shared {
             counters.tokenised(began.elapsed());
             Ok(tokens?)
         };
-        let tokenised: Vec<Result<Tokens, TextError>> = match pool.run_each(when_full, cost, texts, tokenise).await {
+        let span = tracing::info_span!("tokenise", texts = count, bytes);
+        let tokenised = pool.run_each(when_full, cost, texts, tokenise).instrument(span).await;
+        let tokenised: Vec<Result<Tokens, TextError>> = match tokenised {
             Err(Refused::Panicked) => (0..count).map(|_| Err(ModelFailed.into())).collect(),
             tokenised => tokenised?,
         };
@@ -215,11 +219,12 @@ impl Shared {
             return Ok(Vec::new());
         }
         let cost = texts.iter().map(|(_, tokens)| tokens.ids.len()).sum();
+        let lane = self.lane_of(cost, class);
+        let waits = Waits::begin(texts.len(), cost, lane);
         // First those of the caller: a stream that waits for its own limit holds no tokens of others.
         let of_caller = self.pools.allowances.take_tokens(cost, class.terms).await?;
-        let position = self.position(self.lane_of(cost, class), class);
-        let permit = self.token_budget.acquire(cost, position, class.terms.when_full).await?;
-        Ok(self.single_flight.submit(texts, permit.with_caller(of_caller)))
+        let permit = self.token_budget.acquire(cost, self.position(lane, class), class.terms.when_full).await?;
+        Ok(self.single_flight.submit(texts, permit.with_caller(of_caller), waits.as_ref()))
     }
 
     /// Returns the lane of a call. A call of more than one batch would hold up every small call behind it. Texts that

@@ -16,6 +16,7 @@ use super::model::Sequence;
 use super::text::{ModelFailed, Output};
 use super::token_budget::TokenPermit;
 use super::tokenizer::Tokens;
+use super::traced::{Traced, Waits};
 
 /// The result of a text: the vector, or the failure of the model.
 pub type Outcome = Result<Arc<Output>, ModelFailed>;
@@ -60,6 +61,8 @@ pub struct Flight {
     stage: AtomicU8,
     /// The permit for its tokens, held until it is complete.
     permit: Mutex<Option<TokenPermit>>,
+    /// The spans of the call that submitted the text, if that call is traced.
+    trace: Option<Box<Traced>>,
     outcome: SetOnce<Outcome>,
 }
 
@@ -69,11 +72,27 @@ impl Flight {
     pub fn new(key: Key, tokens: Tokens, permit: &mut TokenPermit) -> Self {
         let permit = permit.split(tokens.ids.len());
         let (stage, outcome) = (AtomicU8::new(Stage::New as u8), SetOnce::new());
-        Self { key, tokens, began: Instant::now(), stage, permit: Mutex::new(permit), outcome }
+        Self { key, tokens, began: Instant::now(), stage, permit: Mutex::new(permit), trace: None, outcome }
+    }
+
+    /// Lets the text count in the trace of its call.
+    pub fn traced(mut self, waits: Option<&Waits>) -> Self {
+        self.trace = waits.map(|waits| Box::new(Traced::from(waits)));
+        self
+    }
+
+    /// The trace of the call that submitted the text.
+    pub fn trace(&self) -> Option<&Traced> {
+        self.trace.as_deref()
     }
 
     /// Moves on to `stage`. Returns false, and does nothing, if the flight has come as far already.
     pub fn advance(&self, stage: Stage) -> bool {
+        if stage == Stage::Taken
+            && let Some(trace) = &self.trace
+        {
+            trace.is_taken();
+        }
         // Relaxed: only the batch queue moves a flight, under the lock of the scheduler.
         self.stage.fetch_max(stage as u8, Ordering::Relaxed) < stage as u8
     }

@@ -36,6 +36,7 @@ mod stats;
 mod text;
 mod token_budget;
 mod tokenizer;
+mod traced;
 mod worker;
 
 use std::sync::Arc;

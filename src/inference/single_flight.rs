@@ -19,6 +19,7 @@ use super::key::Key;
 use super::text::{ModelFailed, Output};
 use super::token_budget::TokenPermit;
 use super::tokenizer::Tokens;
+use super::traced::Waits;
 
 /// The least entries of a table that is swept. Fewer take a few tens of kilobytes at most.
 const LEAST_SWEEP: usize = 1024;
@@ -91,7 +92,7 @@ impl SingleFlight {
 
     /// Looks up each text again, in order, and makes a flight of each that is still unknown. A new flight takes the
     /// permit for its tokens out of `permit`, which suffices for all of them.
-    pub fn submit(&self, texts: Vec<(Key, Tokens)>, mut permit: TokenPermit) -> Vec<Lookup> {
+    pub fn submit(&self, texts: Vec<(Key, Tokens)>, mut permit: TokenPermit, waits: Option<&Waits>) -> Vec<Lookup> {
         let mut table = self.lock();
         // The last text first: a call that exceeds the whole token budget holds all of it until little is left.
         let mut submitted: Vec<_> = texts
@@ -103,7 +104,7 @@ impl SingleFlight {
                 }
                 match self.cache.peek(&key) {
                     Some(output) => Lookup::Cached(output),
-                    None => Lookup::InFlight(table.add(Flight::new(key, tokens, &mut permit))),
+                    None => Lookup::InFlight(table.add(Flight::new(key, tokens, &mut permit).traced(waits))),
                 }
             })
             .collect();
@@ -176,7 +177,7 @@ mod tests {
     fn submit(single_flight: &SingleFlight, semaphore: &Arc<Semaphore>, texts: &[&str]) -> Vec<Lookup> {
         let wanted: Vec<_> = texts.iter().map(|text| (key(text), Tokens::of_text(vec![7; 10], 12))).collect();
         let permit = Arc::clone(semaphore).try_acquire_many_owned(10 * texts.len() as u32).expect("permits are left");
-        single_flight.submit(wanted, permit.into())
+        single_flight.submit(wanted, permit.into(), None)
     }
 
     #[tokio::test]
@@ -234,7 +235,8 @@ mod tests {
     fn a_call_larger_than_the_token_budget_holds_it_until_little_is_left() {
         let (single_flight, semaphore) = (without_cache().0, Arc::new(Semaphore::new(15)));
         let wanted: Vec<_> = ["a", "b", "c"].map(|text| (key(text), Tokens::of_text(vec![7; 10], 10))).into();
-        let mut call = single_flight.submit(wanted, Arc::clone(&semaphore).try_acquire_many_owned(15).unwrap().into());
+        let mut call =
+            single_flight.submit(wanted, Arc::clone(&semaphore).try_acquire_many_owned(15).unwrap().into(), None);
         for free in [0, 5, 15] {
             single_flight.complete(flight(&call.remove(0)), Ok(vec![]));
             assert_eq!(semaphore.available_permits(), free);

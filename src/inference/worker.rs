@@ -19,6 +19,7 @@ use super::single_flight::SingleFlight;
 use super::stats::Counters;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
+use super::traced::{BatchSize, BatchSpans};
 use crate::machine::priority;
 use crate::machine::team::Leader;
 
@@ -85,6 +86,8 @@ impl Worker {
         self.counters.taken(batch);
         let began = Instant::now();
         let running = Running::start(self.token_budget.pace(), batch);
+        let size = BatchSize { texts: batch.jobs.len(), tokens: running.tokens, lane: batch.lane };
+        let spans = BatchSpans::of(size, batch.jobs.iter().filter_map(|job| job.flight().trace()));
         let rows: Vec<Result<Vec<f32>, ModelFailed>> = match logged(model, &inputs) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed the others, or the memory was too small for all of them.
@@ -94,7 +97,7 @@ impl Worker {
             }
             Err(failed) => vec![Err(failed)],
         };
-        drop(running);
+        drop((running, spans));
         self.counters.computed(rows.len(), rows.iter().filter(|row| row.is_err()).count(), began.elapsed());
         for (job, row) in batch.jobs.iter().zip(rows) {
             self.single_flight.complete(job.flight(), row);

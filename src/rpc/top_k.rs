@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::try_join;
+use tracing::Instrument;
 
 use super::access::Access;
 use super::answer::{self, Answer};
@@ -94,7 +95,8 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
         }
         Ok(found)
     };
-    let found = engine.pools.search.run_each(when_full, cost, queries, find).await?;
+    let span = tracing::info_span!("search", queries = queries.len(), k = writer.search.k, mode = ?writer.search.mode);
+    let found = engine.pools.search.run_each(when_full, cost, queries, find).instrument(span).await?;
     let mut found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
     if let Some((reranking, asked)) = reranking {
         let texts = Texts { asked, collection, candidates: Arc::clone(&writer.candidates) };

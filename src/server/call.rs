@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
+use tracing::Instrument;
 
 use super::admission::CallPermit;
 use super::authentication::{EndOfRights, Recognised};
@@ -48,7 +49,7 @@ pub async fn answer(
     mut respond: SendResponse<Bytes>,
 ) {
     let _active = peer.begin_call();
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     if let Some(status) = unsupported(&head) {
         let mut response = Response::new(());
         *response.status_mut() = status;
@@ -56,9 +57,33 @@ pub async fn answer(
         let _ = respond.send_response(response, true);
         return;
     }
-    // Reports the call at the end of this function.
     let mut observed = Observed::begin(&served.observers, Method::of(head.uri.path()), &peer);
-    let admitted = match admit(&served, &mut observed, Request::from_parts(head, body), &mut respond).await {
+    let recognised = recognise(&served, &mut observed, &mut head);
+    let span = observed.begin_trace(&head.headers);
+    let request = Request::from_parts(head, body);
+    let allowed = recognised.map(|(allowance, end_of_rights)| Allowed { request, allowance, end_of_rights });
+    answer_observed(&served, observed, allowed, respond).instrument(span).await;
+}
+
+/// A request whose caller may make it.
+struct Allowed {
+    request: Request<RecvStream>,
+    allowance: Option<Arc<compute::Allowance>>,
+    end_of_rights: EndOfRights,
+}
+
+/// Answers a call. It is reported at the end of this function.
+async fn answer_observed(
+    served: &Served,
+    mut observed: Observed<'_>,
+    allowed: Result<Allowed, Failure>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let admitted = match allowed {
+        Ok(allowed) => admit(served, &observed, allowed, &mut respond).await,
+        Err(failure) => Err(Ended::Failed(failure)),
+    };
+    let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(Ended::Gone) => return,
         Err(Ended::Failed(failure)) => {
@@ -101,15 +126,15 @@ struct AdmittedCall {
     request: Request<Body>,
 }
 
-/// Admits a call, if its caller may make it: a stream when it begins, a unary call when its one message has arrived.
+/// Admits a call: a stream when it begins, a unary call when its one message has arrived.
 async fn admit(
     served: &Served,
-    observed: &mut Observed<'_>,
-    request: Request<RecvStream>,
+    observed: &Observed<'_>,
+    allowed: Allowed,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<AdmittedCall, Ended> {
+    let Allowed { request, allowance, end_of_rights } = allowed;
     let (mut head, body) = request.into_parts();
-    let (allowance, end_of_rights) = recognise(served, observed, &mut head).map_err(Ended::Failed)?;
     let (path, method, peer) = (head.uri.path(), observed.record.method, &observed.record.peer);
     let timeout = timeout::parse(&head.headers)
         .map_err(|timeout::Negative| Ended::Failed(Failure::Transport(Refusal::NegativeTimeout)))?;

@@ -4,6 +4,7 @@
 //! self-test, health is `NOT_SERVING` and calls get `UNAVAILABLE`; the same applies while the server drains.
 
 mod accept;
+mod access_log;
 mod admission;
 mod authentication;
 mod call;
@@ -37,6 +38,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 pub use accept::Limits as ConnectionLimits;
+pub use access_log::AccessLog;
 pub use authentication::Authentication;
 pub use connection_counts::ConnectionCounts;
 pub use listen::{Address, BindError, Listener};
@@ -88,6 +90,8 @@ pub struct Options {
     pub observers: CallObservers,
     /// The view of this server for others.
     pub monitor: Monitor,
+    /// The calls that get a line in the log.
+    pub access_log: AccessLog,
 }
 
 /// The reason why a server did not run, or stopped.
@@ -114,6 +118,10 @@ where
     let api = monitor.api().clone();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;
+    let mut observers = options.observers;
+    if options.access_log != AccessLog::None {
+        observers.add(Arc::new(access_log::AccessLines::new(options.access_log)));
+    }
     let max_message_bytes = options.connection.max_message_bytes;
     let service = Service::new(api.clone());
     let served = Arc::new(Served {
@@ -123,7 +131,7 @@ where
         tls: listener.tls.clone(),
         options: options.connection,
         authentication: options.authentication,
-        observers: options.observers,
+        observers,
     });
 
     // Every connection has a receiver. The sender learns when the last receiver is dropped.

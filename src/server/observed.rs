@@ -15,6 +15,7 @@ use tonic::Code;
 use super::methods::Method;
 use super::peer::Peer;
 use super::request::Heads;
+use crate::telemetry::{self, CallTrace, TraceId};
 
 /// The names of the codes of statuses, in their order, as metrics of gRPC servers usually have them.
 pub const CODES: [&str; 17] = [
@@ -84,6 +85,8 @@ pub struct CallRecord {
     pub messages_out: u64,
     /// The time from the head of the request to the last byte of the answer.
     pub duration: Duration,
+    /// The trace that it belongs to, if it is traced or its caller names one.
+    pub trace: Option<TraceId>,
 }
 
 /// A call in progress, until it is dropped.
@@ -92,6 +95,7 @@ pub struct Observed<'a> {
     began: Instant,
     received: Arc<Traffic>,
     heads: Heads,
+    trace: CallTrace,
     /// The record so far.
     pub record: CallRecord,
 }
@@ -119,8 +123,25 @@ impl<'a> Observed<'a> {
             bytes_out: 0,
             messages_out: 0,
             duration: Duration::ZERO,
+            trace: None,
         };
-        Self { observers, began: Instant::now(), received: Arc::default(), heads: Heads::default(), record }
+        Self {
+            observers,
+            began: Instant::now(),
+            received: Arc::default(),
+            heads: Heads::default(),
+            trace: CallTrace::none(),
+            record,
+        }
+    }
+
+    /// Begins the trace of the call, when its caller is known. Returns its span; none if the call is not traced.
+    pub fn begin_trace(&mut self, headers: &HeaderMap) -> tracing::Span {
+        let Self { record, trace, .. } = self;
+        let (method, address) = (record.method, record.peer.remote.address);
+        *trace = telemetry::begin_call(headers, (method.service(), method.name()), address, record.principal.is_some());
+        record.trace = trace.id;
+        trace.span.clone()
     }
 
     /// The time at which the call began.
@@ -152,6 +173,7 @@ impl Drop for Observed<'_> {
         self.record.duration = self.began.elapsed();
         self.record.bytes_in = self.received.bytes.load(Ordering::Relaxed);
         self.record.messages_in = self.received.messages.load(Ordering::Relaxed);
+        self.trace.end(self.record.code as i32);
         self.observers.0.iter().for_each(|observer| observer.ended(&self.record));
     }
 }

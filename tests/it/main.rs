@@ -1,6 +1,7 @@
 //! The behaviour of the whole product: the real binary with the real model on a port of its own, called through
 //! generated stubs. There is one file for each behaviour.
 
+mod access_log;
 mod architecture;
 mod bench;
 mod classify;
@@ -44,6 +45,7 @@ mod similarity;
 mod skipped;
 mod tls;
 mod top_k;
+mod traces;
 mod under_attack;
 mod updates;
 mod upload;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use redb::Database;
+use tracing::Span;
 
 use super::catalog::Catalog;
 use super::change::Change;
@@ -96,7 +97,7 @@ impl Disk {
             let _ = done.send(Err(stopped));
         } else {
             // If the writer is gone, its end of the channel is dropped, which `wait` notices.
-            let _ = queue.send(Job::Commit { batch, done });
+            let _ = queue.send(Job::Commit { batch, done, span: Span::current() });
         }
         pending
     }

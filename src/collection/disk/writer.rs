@@ -14,6 +14,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use tracing::{Span, info_span};
+
 use super::catalog::Catalog;
 use super::change::Change;
 use super::compact::{self, Compaction, Outcome};
@@ -32,7 +34,7 @@ const COMPACTION_REST: Duration = Duration::from_secs(600);
 
 /// A job for the writer.
 pub(super) enum Job {
-    Commit { batch: Vec<Change>, done: SyncSender<Result<(), CommitError>> },
+    Commit { batch: Vec<Change>, done: SyncSender<Result<(), CommitError>>, span: Span },
     CheckPages { done: SyncSender<Result<bool, VerifyError>> },
 }
 
@@ -40,6 +42,8 @@ pub(super) enum Job {
 struct QueuedBatch {
     batch: Vec<Change>,
     done: SyncSender<Result<(), CommitError>>,
+    /// The span of the commit that waits.
+    span: Span,
 }
 
 pub(super) struct Writer {
@@ -77,8 +81,8 @@ impl Writer {
                 None => self.jobs.recv_timeout(self.rest()),
             };
             match job {
-                Ok(Job::Commit { batch, done }) => {
-                    let group = self.gather(QueuedBatch { batch, done });
+                Ok(Job::Commit { batch, done, span }) => {
+                    let group = self.gather(QueuedBatch { batch, done, span });
                     self.commit(group);
                 }
                 Ok(Job::CheckPages { done }) => {
@@ -120,9 +124,9 @@ impl Writer {
         let mut group = vec![first];
         while bytes < self.shared.options.transaction_bytes {
             match self.jobs.try_recv() {
-                Ok(Job::Commit { batch, done }) => {
+                Ok(Job::Commit { batch, done, span }) => {
                     bytes += size(&batch);
-                    group.push(QueuedBatch { batch, done });
+                    group.push(QueuedBatch { batch, done, span });
                 }
                 Ok(other) => {
                     self.next = Some(other);
@@ -186,9 +190,13 @@ impl Writer {
             purge::some(&inner, &mut self.catalog)?;
         }
         self.catalog.save(&inner)?;
+        // In the trace of each commit that shares the sync.
+        let fsync = |waiting: &QueuedBatch| waiting.span.in_scope(|| info_span!("fsync", batches = group.len()));
+        let spans: Vec<Span> = group.iter().map(fsync).collect();
         let began = Instant::now();
         inner.commit()?;
         self.shared.counters.commit_times.0.record_time(began.elapsed());
+        drop(spans);
         self.shared.counters.batches.fetch_add(stored as u64, Ordering::Relaxed);
         self.shared.counters.transactions.fetch_add(1, Ordering::Relaxed);
         Ok(answers)

@@ -1,16 +1,15 @@
-//! The log of the process, on standard error.
+//! The bound on lines of the transport in the log.
 //!
 //! Invariant: a client cannot flood the log through the transport. At most `LINES_PER_SECOND` lines of h2, hyper and
 //! tonic are written each second; the others are counted, and their number is logged.
 
-use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{Event, Subscriber};
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata};
+use tracing_subscriber::layer::{Context, Filter};
 
 /// Lines of the transport in one second. The transport writes a line for each mistake of a client.
 const LINES_PER_SECOND: u64 = 10;
@@ -21,38 +20,6 @@ const TRANSPORT: [&str; 3] = ["h2", "hyper", "tonic"];
 
 /// Lines that were suppressed since the last report.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
-
-/// The settings of the log.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A filter in the syntax of tracing's `EnvFilter`.
-    pub filter: String,
-    /// Writes one JSON object for each line instead of text.
-    pub json: bool,
-}
-
-impl Options {
-    /// Accepts `filter` if it can be parsed.
-    pub fn check_filter(filter: &str) -> Result<String, String> {
-        EnvFilter::try_new(filter).map(|_| filter.to_owned()).map_err(|e| e.to_string())
-    }
-}
-
-/// Starts logging. Later calls have no effect.
-pub fn start(options: &Options) {
-    let filter = EnvFilter::new(&options.filter);
-    let logger = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    // Fails only if a logger is already running.
-    let _ = if options.json {
-        logger.json().finish().with(TransportLines::new()).try_init()
-    } else {
-        logger.finish().with(TransportLines::new()).try_init()
-    };
-}
 
 /// Logs the number of suppressed lines of the transport at intervals. Never returns.
 pub async fn report_suppressed_lines() {
@@ -65,15 +32,15 @@ pub async fn report_suppressed_lines() {
     }
 }
 
-/// A filter that passes the first lines of the transport in each second, and all lines of others.
-struct TransportLines {
+/// A filter that passes the first lines of the transport in each second, all lines of others, and no spans.
+pub(super) struct TransportLines {
     begun: Instant,
     /// The current second in the upper half, and the number of its lines in the lower half.
     second: AtomicU64,
 }
 
 impl TransportLines {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { begun: Instant::now(), second: AtomicU64::new(0) }
     }
 
@@ -101,9 +68,22 @@ impl TransportLines {
     }
 }
 
-impl<S: Subscriber> Layer<S> for TransportLines {
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+// A filter of the lines, not a layer beside them: tracing asks a layer without a filter about every span and event.
+impl<S> Filter<S> for TransportLines {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        metadata.is_event()
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_event() { Interest::always() } else { Interest::never() }
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         self.allows(event.metadata().target())
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::TRACE)
     }
 }
 
