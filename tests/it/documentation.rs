@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let in_docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let at_the_top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(|name| root.join(name));
+    let at_the_top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root.join(name));
     at_the_top.into_iter().chain(in_docs.filter(|path| path.extension().is_some_and(|ext| ext == "md"))).collect()
 }
 
@@ -18,7 +18,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 /// Names such as `src/main.rs`, relative to the root: in backquotes, of the folders of the sources.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split('`').skip(1).step_by(2);
-    let folders = ["src/", "tests/", "benches/", "docs/", "proto/", "models/", "examples/"];
+    let folders = ["src/", "tests/", "benches/", "docs/", "deploy/", "proto/", "models/", "examples/"];
     quoted
         .filter(move |name| folders.iter().any(|folder| name.starts_with(folder)))
         // Patterns, placeholders, and names with arguments are no names of files.

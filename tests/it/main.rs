@@ -8,6 +8,7 @@ mod classify;
 mod clients;
 mod command_line;
 mod data_directory;
+mod deployment;
 mod documentation;
 mod documents;
 mod durability;
