@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::audit;
 use super::limits::Limits;
 use super::parse;
 use super::status::Failure;
@@ -70,7 +71,10 @@ pub fn check(path: &str, principal: &Principal) -> Result<(), Failure> {
     }
     // A method that does not exist is refused later.
     let Some((method, need)) = NEEDS.iter().find(|(known, _)| *known == method) else { return Ok(()) };
-    let denied = |reason: String| Err(Failure::NotAllowed { reason });
+    let denied = |reason: String| {
+        audit::refused(principal, &reason);
+        Err(Failure::NotAllowed { reason })
+    };
     if !principal.has(need.role) {
         return denied(format!(
             "{method} needs the role {}, and the caller has {}: use a key with that role",
@@ -124,7 +128,13 @@ impl Access {
     fn not_among(&self, name: &str) -> Failure {
         let (name, own) = (super::status::shown(name), self.0.collections());
         let reason = format!("collection {name} is not among those of the caller, which are {own}: use another key");
+        audit::refused(&self.0, &reason);
         Failure::NotAllowed { reason }
+    }
+
+    /// The name of the caller; `None` where callers have no names.
+    pub fn caller(&self) -> Option<&str> {
+        self.0.name()
     }
 
     /// Returns true if the caller may use a collection.

@@ -13,7 +13,7 @@ use tonic::Status;
 use super::access::Access;
 use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
-use super::{Engine, Responses, commit, compute};
+use super::{Engine, Responses, audit, commit, compute};
 use crate::collection::Backup;
 use crate::compute::{Pool, WhenFull};
 use crate::wire;
@@ -24,7 +24,10 @@ const PART_BYTES: usize = 256 << 10;
 pub async fn backup(engine: Arc<Engine>, access: Access) -> Result<Responses<wire::BackupResponse>, Failure> {
     let (store, pool) = (engine.store.clone(), engine.pools.storage.clone());
     // When this call is dropped, the copy stops at once, and its file is removed.
-    let backup = commit(&engine, move |stop| store.backup(&access, stop)).await??;
+    let of_call = access.clone();
+    let backup = commit(&engine, move |stop| store.backup(&of_call, stop)).await.flatten();
+    audit::act(access.caller(), "backup", "*", backup.as_ref().map(|_| 0));
+    let backup = backup?;
     let total_bytes = backup.file.metadata().map_err(|error| failed(&error))?.len();
     Ok(Box::pin(parts(pool, HeldSource::new(backup, TAKE_TIMEOUT), total_bytes)))
 }

@@ -7,7 +7,7 @@ use prost::Message;
 use super::access::Access;
 use super::guarded::Guarded;
 use super::status::{Failure, shown};
-use super::{Engine, commit, compute, lexical, passages};
+use super::{Engine, audit, commit, compute, lexical, passages};
 use crate::collection::{Collection, Settings};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
@@ -40,7 +40,9 @@ pub async fn create(
     let (of_call, settings) = (Arc::clone(engine), Settings { passages, lexical });
     // The collection is on disk before the call is answered.
     let create = move |_: &Stop| of_call.store.create(&name, of_call.model(), settings);
-    let made = commit(engine, create).await??;
+    let made = commit(engine, create).await.flatten();
+    audit::act(access.caller(), "create collection", &request.name, made.as_ref().map(|_| 0));
+    let made = made?;
     Ok(wire::CreateCollectionResponse { collection: Some(describe(&made)) })
 }
 
@@ -109,8 +111,9 @@ pub async fn delete(
     let store = engine.store.clone();
     // Freeing a large collection takes a while.
     let delete = move |_: &Stop| store.delete(&name);
-    let documents = commit(engine, delete).await??;
-    Ok(wire::DeleteCollectionResponse { documents: documents as u64 })
+    let documents = commit(engine, delete).await.flatten();
+    audit::act(access.caller(), "delete collection", &request.name, documents.as_ref().copied());
+    Ok(wire::DeleteCollectionResponse { documents: documents? as u64 })
 }
 
 fn describe(collection: &Collection) -> wire::Collection {

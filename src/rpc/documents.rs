@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
-use super::{Engine, commit, compute, compute_if_large, filter, parse};
+use super::{Engine, audit, commit, compute, compute_if_large, filter, parse};
 use crate::collection::{Collection, DocId, Listed, Span, StoredVectors};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
@@ -61,8 +61,10 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocument
         }
         let parse = move || filter::parse("filter", given, &limits);
         let filter = compute_if_large(engine, bytes, WhenFull::Refuse(deadline), parse).await??;
-        let removed = commit(engine, move |stop| collection.remove_matching(filter, stop)).await?;
-        let removed = removed.map_err(|error| Failure::commit(&name, error))?;
+        let removed = commit(engine, move |stop| collection.remove_matching(filter, stop)).await;
+        let removed = removed.and_then(|removed| removed.map_err(|error| Failure::commit(&name, error)));
+        audit::act(access.caller(), "delete by filter", &name, removed.as_ref().map(Vec::len));
+        let removed = removed?;
         wire::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() }
     } else {
         let ids = parse::ids(&request.ids, &limits)?;

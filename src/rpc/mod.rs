@@ -5,6 +5,7 @@
 
 pub mod access;
 mod answer;
+mod audit;
 mod backup;
 mod classify;
 mod collections;

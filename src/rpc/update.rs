@@ -10,8 +10,8 @@ use super::answer::Answer;
 use super::limits::Limits;
 use super::request::Received;
 use super::status::Failure;
-use super::{Engine, commit, compute, documents, filter, parse};
-use crate::collection::{DocId, Filter, NotPatched, Patch};
+use super::{Engine, audit, commit, compute, documents, filter, parse};
+use crate::collection::{Collection, DocId, Filter, NotPatched, Patch};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
 use crate::wire;
@@ -31,28 +31,50 @@ pub async fn update(engine: &Arc<Engine>, request: Received<wire::UpdateDocument
             Chosen::Ids(ids) => (ids, None),
             Chosen::Matching(filter) => (of_call.matching_ids(&filter, stop)?, Some(Arc::new(filter))),
         };
-        Ok::<_, Failure>((ids, only, Arc::new(patch)))
+        Ok::<_, Failure>(Changes { ids: Arc::new(ids), only, patch: Arc::new(patch) })
     };
-    let (ids, only, patch) = compute(&engine.pools.search, WhenFull::Refuse(deadline), choose).await??;
-    let by_ids = only.is_none();
-    let mut answer = wire::UpdateDocumentsResponse::default();
-    let (ids, mut taken) = (Arc::new(ids), 0);
-    while taken < ids.len() {
-        let (collection, ids, patch, only) =
-            (Arc::clone(&collection), Arc::clone(&ids), Arc::clone(&patch), only.clone());
-        let some = commit(engine, move |_| collection.update(&ids[taken..], &patch, only.as_ref())).await?;
-        let some = some.map_err(|error| Failure::commit(&name, error))?;
-        taken += some.taken;
-        answer.documents += some.documents as u64;
-        answer.refused += some.refused.len() as u64;
-        let room = MAX_ERRORS - answer.errors.len();
-        answer.errors.extend(some.refused.into_iter().take(room).map(error));
-        if by_ids {
-            answer.missing.extend(some.missing.iter().map(|id| id.as_str().to_owned()));
-        }
+    let changes = compute(&engine.pools.search, WhenFull::Refuse(deadline), choose).await??;
+    let by_filter = changes.only.is_some();
+    let answer = changes.commit(engine, &collection).await;
+    if by_filter {
+        audit::act(access.caller(), "update by filter", &name, answer.as_ref().map(|answer| answer.documents as usize));
     }
     drop(held);
-    Answer::of(&answer, &engine.limits)
+    Answer::of(&answer?, &engine.limits)
+}
+
+/// The changes of a call.
+struct Changes {
+    ids: Arc<Vec<DocId>>,
+    /// The filter that chose the ids: a document that it does not match any more stays as it is.
+    only: Option<Arc<Filter>>,
+    patch: Arc<Patch>,
+}
+
+impl Changes {
+    async fn commit(
+        self,
+        engine: &Arc<Engine>,
+        collection: &Arc<Collection>,
+    ) -> Result<wire::UpdateDocumentsResponse, Failure> {
+        let mut answer = wire::UpdateDocumentsResponse::default();
+        let mut taken = 0;
+        while taken < self.ids.len() {
+            let (ids, patch, only) = (Arc::clone(&self.ids), Arc::clone(&self.patch), self.only.clone());
+            let of_commit = Arc::clone(collection);
+            let some = commit(engine, move |_| of_commit.update(&ids[taken..], &patch, only.as_ref())).await?;
+            let some = some.map_err(|error| Failure::commit(collection.name(), error))?;
+            taken += some.taken;
+            answer.documents += some.documents as u64;
+            answer.refused += some.refused.len() as u64;
+            let room = MAX_ERRORS - answer.errors.len();
+            answer.errors.extend(some.refused.into_iter().take(room).map(error));
+            if self.only.is_none() {
+                answer.missing.extend(some.missing.iter().map(|id| id.as_str().to_owned()));
+            }
+        }
+        Ok(answer)
+    }
 }
 
 /// A request whose fields are valid.

@@ -97,7 +97,7 @@ impl Watched {
         // Taken before the files are read: a change meanwhile is noticed at the next look.
         self.read = stamps(&self.reloadable);
         match reload() {
-            Ok(Some(change)) => tracing::info!("reloaded {name}: {change}"),
+            Ok(Some(change)) => tracing::info!(target: "cognate::audit", "reloaded {name}: {change}"),
             Ok(None) => return false,
             Err(reason) => tracing::error!("{name} cannot be reloaded, and the old content stays in force: {reason}"),
         }

@@ -4,7 +4,8 @@
 //! lines of the log, spans become traces, and neither appears in the other. [`otlp`] exports the traces, if the
 //! [`environment`] names a collector. [`trace_context`] has what a caller says about its trace.
 //!
-//! Invariants: while traces are off, a span costs one comparison. A call that is not sampled has no spans.
+//! Invariants: while traces are off, a span costs one comparison. The spans of a call that is
+//! not sampled are never exported.
 
 mod environment;
 mod otlp;

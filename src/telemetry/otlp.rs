@@ -8,8 +8,9 @@
 //! apart from that of a batch of the model, which links to the calls in it. So spans of the exporter and of other
 //! crates never come here.
 //!
-//! Invariants: a call never waits for the collector. What does not fit into the queue is lost. Spans of a long stream
-//! are bounded by [`MOST_CHILDREN`]. No attribute has a text, a key or a vector.
+//! Invariants: a call never waits for the collector. What does not fit into the queue is lost. Of a long
+//! stream at most [`MOST_CHILDREN`] spans are directly below one span; those of its batches are bounded by the queue
+//! alone. No attribute has a text, a key or a vector.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;

@@ -6,9 +6,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata};
 use tracing_subscriber::layer::{Context, Filter};
 
 /// Lines of the transport in one second. The transport writes a line for each mistake of a client.
@@ -45,11 +45,7 @@ impl TransportLines {
     }
 
     fn allows(&self, target: &str) -> bool {
-        let root = target.split("::").next().unwrap_or(target);
-        if !TRANSPORT.contains(&root) {
-            return true;
-        }
-        self.allows_another(self.begun.elapsed().as_secs())
+        !is_of_transport(target) || self.allows_another(self.begun.elapsed().as_secs())
     }
 
     fn allows_another(&self, second: u64) -> bool {
@@ -68,23 +64,29 @@ impl TransportLines {
     }
 }
 
-// A filter of the lines, not a layer beside them: tracing asks a layer without a filter about every span and event.
+// A filter of the lines, not a layer beside them: tracing asks a layer without a filter about every span and event. It
+// decides in `enabled`: if `event_enabled` refuses an event of a callsite that is always enabled, the registry takes the
+// next event for refused.
 impl<S> Filter<S> for TransportLines {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        metadata.is_event()
+        metadata.is_event() && self.allows(metadata.target())
     }
 
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.is_event() { Interest::always() } else { Interest::never() }
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
-        self.allows(event.metadata().target())
+        match metadata.is_event() {
+            false => Interest::never(),
+            true if is_of_transport(metadata.target()) => Interest::sometimes(),
+            true => Interest::always(),
+        }
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
         Some(LevelFilter::TRACE)
     }
+}
+
+fn is_of_transport(target: &str) -> bool {
+    TRANSPORT.contains(&target.split("::").next().unwrap_or(target))
 }
 
 #[cfg(test)]

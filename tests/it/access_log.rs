@@ -1,6 +1,9 @@
 //! The access log: which calls get a line, what it has, and what it never has.
 
-use cognate::wire::{Document, EmbedRequest, GetDocumentsRequest, InfoRequest};
+use cognate::wire::filter::Condition;
+use cognate::wire::{
+    DeleteCollectionRequest, DeleteDocumentsRequest, Document, EmbedRequest, Filter, GetDocumentsRequest, InfoRequest,
+};
 use tonic::Request;
 
 use crate::harness::{Server, document, upload};
@@ -79,5 +82,33 @@ async fn no_text_id_metadata_or_credential_of_a_call_is_in_the_log() {
     server.has_logged("method=\"GetDocuments\"").await;
     for planted in planted {
         assert!(!server.log().contains(planted), "{planted} is in:\n{}", server.log());
+    }
+}
+
+#[tokio::test]
+async fn acts_that_reach_whole_collections_have_a_line_in_the_audit_log_at_every_level() {
+    let server = Server::start(&["--log", "error"]).await;
+    let mut client = server.client().await;
+    upload(&mut client, "notes", vec![document("a", "one"), document("b", "two")]).await;
+    let name = || "notes".to_owned();
+    let filter = Some(Filter { condition: Some(Condition::Text("absent = 1 or not absent = 1".to_owned())) });
+    let by_id = DeleteDocumentsRequest { collection: name(), ids: vec!["a".to_owned()], ..Default::default() };
+    let by_filter = DeleteDocumentsRequest { collection: name(), filter, ..Default::default() };
+    client.delete_documents(by_id).await.unwrap();
+    client.delete_documents(by_filter).await.unwrap();
+    client.delete_collection(DeleteCollectionRequest { name: name() }).await.unwrap();
+    client.delete_collection(DeleteCollectionRequest { name: name() }).await.unwrap_err();
+    server.has_logged("outcome=NotFound").await;
+    let log = server.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("audit ")).collect();
+    let expected = [
+        ("delete by filter", "documents=1 outcome=\"done\""),
+        ("delete collection", "documents=0 outcome=\"done\""),
+        ("delete collection", "outcome=NotFound"),
+    ];
+    assert_eq!(lines.len(), expected.len(), "{log}");
+    for (line, (act, outcome)) in lines.iter().zip(expected) {
+        assert!(line.contains(&format!("act=\"{act}\"")) && line.contains(outcome), "{line}");
+        assert!(line.contains("notes"), "{line}");
     }
 }
