@@ -196,7 +196,7 @@ mod tests {
         let key = NewKey::generate().unwrap();
         let entry = entry(&key, "");
         let text = key.into_text();
-        let (principal, proof) = set(&[entry.clone()]).by_key(&text).unwrap();
+        let (principal, proof) = set(std::slice::from_ref(&entry)).by_key(&text).unwrap();
         let still = |entry: String| set(&[entry]).still_accepts(&proof, &principal).is_ok();
         assert!(still(entry.clone()) && still(format!("{entry}expires = 2999-01-01\n")));
         assert!(!still(String::new()) && !still(format!("{entry}revoked = 2026-01-01\n")));
