@@ -13,8 +13,9 @@
 //! average of all parts may change it. The scores of the documents that are found are then computed anew, in the order
 //! of the terms, so that they have the same bits whatever the division into parts.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap};
+mod best;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -26,6 +27,8 @@ use tantivy::query::{
     Weight,
 };
 use tantivy::schema::{Field, IndexRecordOption};
+
+use best::Best;
 
 use super::batch::{Batch, Posting};
 use super::schema;
@@ -364,71 +367,3 @@ fn any_of(weights: Vec<(Occur, Box<dyn Weight>)>) -> Box<dyn Weight> {
     let sum = Box::new(SumCombiner::default);
     Box::new(BooleanWeight::with_minimum_number_should_match(weights, 1, true, sum))
 }
-
-/// The best candidates so far.
-struct Best {
-    n: usize,
-    /// The part that is searched now.
-    part: usize,
-    /// The worst on top.
-    candidates: BinaryHeap<Reverse<Candidate>>,
-}
-
-/// A document with the score by which it was found.
-#[derive(Clone, Copy)]
-struct Candidate {
-    score: f32,
-    part: usize,
-    document: u32,
-}
-
-impl Best {
-    fn new(n: usize) -> Self {
-        Self { n, part: 0, candidates: BinaryHeap::new() }
-    }
-
-    /// A candidate must have a higher score than this.
-    fn bar(&self) -> f32 {
-        if self.candidates.len() < self.n {
-            return 0.0;
-        }
-        self.candidates.peek().map_or(f32::INFINITY, |Reverse(worst)| worst.score)
-    }
-
-    /// Takes a document if its score is above the bar and it is wanted.
-    fn offer(&mut self, document: u32, score: f32, is_wanted: &dyn Fn(u32) -> bool) {
-        if score <= self.bar() || !is_wanted(document) {
-            return;
-        }
-        if self.candidates.len() == self.n {
-            self.candidates.pop();
-        }
-        self.candidates.push(Reverse(Candidate { score, part: self.part, document }));
-    }
-
-    fn into_candidates(self) -> Vec<Candidate> {
-        self.candidates.into_iter().map(|Reverse(candidate)| candidate).collect()
-    }
-}
-
-impl Ord for Candidate {
-    /// Better candidates are greater: of a higher score, or earlier.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let place = |candidate: &Self| (candidate.part, candidate.document);
-        self.score.total_cmp(&other.score).then_with(|| place(other).cmp(&place(self)))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Candidate {}

@@ -9,6 +9,7 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config, HiddenAct};
 use proptest::prelude::*;
 
+mod accelerator;
 mod family;
 
 use super::accelerator::Accelerator;
@@ -372,47 +373,4 @@ fn int8_says_nearly_what_f32_says() {
             assert!(cosine > 0.999 && cosine < 0.999_999_9, "{level}: cosine {cosine}");
         }
     }
-}
-
-#[test]
-fn candles_operations_pool_as_the_kernels_do() {
-    // With shorter sequences beside the longest, and with none.
-    for (lengths, pooling) in [[1, 40, 7, 64], [9; 4]].into_iter().flat_map(|n| POOLINGS.map(|pooling| (n, pooling))) {
-        let (kernels, candles) =
-            (pooled(at(cpu::level()), lengths, pooling), pooled(by_candle(DType::F32), lengths, pooling));
-        assert_eq!((kernels.len(), candles.len()), (4, 4), "{pooling:?}");
-        let (kernels, candles) = (kernels.concat(), candles.concat());
-        assert_eq!((kernels.len(), candles.len()), (4 * 96, 4 * 96), "{pooling:?}");
-        let worst = kernels.iter().zip(&candles).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst <= 1e-5, "{pooling:?}: off by {worst:e}");
-    }
-}
-
-#[test]
-fn f16_says_nearly_what_f32_says_by_candles_operations() {
-    let lengths = [1, 40, 7, 64];
-    for pooling in POOLINGS {
-        let [exact, near] = [DType::F32, DType::F16].map(|float| pooled(by_candle(float), lengths, pooling));
-        assert_ne!(exact, near, "this is f32");
-        for (exact, near) in exact.into_iter().zip(near) {
-            let unit = |v: Vec<f32>| Embedding::normalized(v).expect("a direction");
-            let cosine = unit(exact).cosine(&unit(near));
-            assert!(cosine > 0.9999, "{pooling:?}: cosine {cosine}");
-        }
-    }
-}
-
-const POOLINGS: [Pooling; 2] = [Pooling::Mean, Pooling::Cls];
-
-/// Candle's operations on the CPU, with numbers of this type.
-fn by_candle(float: DType) -> Accelerator {
-    Accelerator::new(Device::Cpu, float)
-}
-
-/// Computes the vectors of four sequences.
-fn pooled<B: Backend>(backend: B, lengths: [usize; 4], pooling: Pooling) -> Vec<Vec<f32>> {
-    let config = config(96, 3, 384, 2, Gelu);
-    let bert = load(weights(&config, 5), &config, &backend);
-    let sequences = lengths.map(|n| sequence(n, n as u32));
-    bert.pooled(&slices(&sequences), pooling, &mut bert.scratch(backend)).expect("ids are valid")
 }
