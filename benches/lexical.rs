@@ -1,11 +1,11 @@
 //! Compares searches by words with tantivy alone, on the same texts and queries in one process: queries per second of
 //! one thread, the ten best, without a filter and with one that a tenth of the documents match.
 //!
-//! Run `cargo bench --bench lexical`. Both take turns, and the best rounds are compared. tantivy alone is what a program
-//! gets that uses it directly: one segment in memory, its default tokenizer, BM25, and addresses of documents as the
-//! answer. The index of the collection has segments and a part that is not sealed yet, and it computes scores that do
-//! not depend on that division. `COGNATE_CORPUS=FILE` names a file with one text on each line. By default the texts are
-//! made from the example.
+//! Run `cargo bench --bench lexical`. Both take turns, and the best rounds are compared. tantivy alone is what a
+//! program gets that uses it directly: one segment in memory, its default tokenizer, BM25, and addresses of documents
+//! as the answer. The index of the collection has segments and a part that is not sealed yet, and it computes scores
+//! that do not depend on that division. `COGNATE_CORPUS=FILE` names a file with one text on each line. By default the
+//! texts are made from the example.
 
 #[allow(dead_code, unused_imports, reason = "other benches use the rest")]
 #[path = "../src/cli/bench/workload.rs"]

@@ -67,7 +67,8 @@ struct Create {
     /// Name of the caller; keys of one name are one caller, with the same rights and limits
     #[arg(long)]
     name: String,
-    /// What the caller may do: read, write (and read), or admin (and both); default: the role of the name's other keys
+    /// The rights of the caller: read, write (and read), or admin (and both); default: the role of the name's other
+    /// keys
     #[arg(long)]
     role: Option<Role>,
     /// Collections that it may use: a name, a beginning with * (team-a-*), or * for all; several may be given;

@@ -67,8 +67,8 @@ pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Ad
         None if addr.is_local() => {}
         None => tracing::warn!(
             %addr,
-            "texts and answers cross the network unencrypted: set tls_cert and tls_key, or listen on 127.0.0.1 behind a \
-             proxy that has TLS"
+            "texts and answers cross the network unencrypted: set tls_cert and tls_key, or listen on 127.0.0.1 behind \
+             a proxy that has TLS"
         ),
     }
     let (hangup, hangups) = mpsc::channel(1);

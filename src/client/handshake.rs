@@ -37,7 +37,8 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
     match fault {
         // Another key of an authority with the same name.
         Fault::UnknownIssuer | Fault::BadSignature => {
-            "the authority of the server's certificate is not trusted here: give the authority's certificate by --tls-ca"
+            "the authority of the server's certificate is not trusted here: give the authority's certificate by \
+             --tls-ca"
         }
         Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
             "the server's certificate has other names: call the server by one of them, or give it by --tls-name"
@@ -59,7 +60,8 @@ fn of_alert(text: &str) -> Option<&'static str> {
             "the server asks for a client certificate: give one by --tls-cert and --tls-key"
         }
         "UnknownCA" | "BadCertificate" | "CertificateUnknown" | "DecryptError" | "UnsupportedCertificate" => {
-            "the server does not accept the client certificate: give one that an authority of its --tls-client-ca signed"
+            "the server does not accept the client certificate: give one that an authority of its --tls-client-ca \
+             signed"
         }
         "CertificateExpired" => "the client certificate has expired: give a new one by --tls-cert and --tls-key",
         "NoApplicationProtocol" => "the server at this address speaks TLS, and not gRPC: give the address of Cognate",

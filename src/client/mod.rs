@@ -1,8 +1,8 @@
 //! A client of the service, which the client commands, the demo and the tests use.
 //!
 //! It makes the choices that every caller needs: the forms of an address, timeouts, message sizes, the packing of
-//! documents into an upload, TLS, the API key, and errors in one line. With the server it is the only module that knows tonic. Callers
-//! see the messages of [`crate::wire`].
+//! documents into an upload, TLS, the API key, and errors in one line. With the server it is the only module that knows
+//! tonic. Callers see the messages of [`crate::wire`].
 
 mod address;
 mod error;

@@ -119,7 +119,7 @@ impl Exceeded {
     }
 }
 
-/// What a caller may use, and what it uses.
+/// The limits of a caller, and its use of them.
 #[derive(Debug)]
 pub struct Allowance {
     name: Arc<str>,

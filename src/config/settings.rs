@@ -109,7 +109,8 @@ pub const SETTINGS: &[Setting] = &[
         "precision",
         "PRECISION",
         "f32",
-        "Arithmetic of the model: f32; on a CPU int8, faster (most with VNNI) and nearly as accurate; on a GPU f16 or bf16",
+        "Arithmetic of the model: f32; on a CPU int8, faster (most with VNNI) and nearly as accurate; on a GPU f16 or \
+         bf16",
     ),
     setting(
         "allow_precision_mix",

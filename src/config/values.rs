@@ -47,7 +47,7 @@ pub(super) fn listener(s: &str) -> Result<Address, String> {
     }
 }
 
-/// A path; an empty one is none.
+/// Reads a path; an empty value means no path.
 pub(super) fn path(s: &str) -> Result<Option<PathBuf>, String> {
     Ok(Some(PathBuf::from(s)).filter(|path| !path.as_os_str().is_empty()))
 }

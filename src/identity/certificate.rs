@@ -90,7 +90,7 @@ pub(super) mod tests {
         assert_eq!(names[1], San::Dns("host.example".to_owned()));
         let read = CertificateNames::of(&certificate(&names));
         assert_eq!(read.0, names);
-        // A DNS name that looks like a URI is none.
+        // A DNS name that looks like a URI is not taken for a URI.
         let disguised = CertificateNames::of(&certificate(&[San::Dns("spiffe://prod/indexer".to_owned())]));
         assert_ne!(disguised.0, names[..1]);
     }

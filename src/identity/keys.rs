@@ -45,7 +45,7 @@ pub struct Admitted {
     pub principal: Arc<Principal>,
     /// The caller whose share of the machine its calls use.
     pub caller: Caller,
-    /// What it may use; `None`: it has no limits of its own.
+    /// Its allowance; `None`: it has no limits of its own.
     pub allowance: Option<Arc<Allowance>>,
     /// The time for which this holds.
     pub validity: Validity,

@@ -111,7 +111,7 @@ impl Principal {
         &self.collections
     }
 
-    /// What it may use of the models and of the calls in progress.
+    /// The limits of its calls in progress and of its use of the models.
     pub fn limits(&self) -> Limits {
         self.limits
     }

@@ -15,18 +15,21 @@
 //! for each text before it, whatever their lengths. A lane that has work is passed over at most [`MOST_PASSED_OVER`]
 //! times, and once more for each other lane that is due too. Bulk also has a turn by time ([`BULK_PATIENCE`]).
 //!
-//! The cost of a batch is bounded by [`WINDOW`] and by the number of accounts, whatever the length of the queue:
+//! The cost of a batch is bounded by a constant and by the number of accounts, whatever the length of the queue:
 //! entries are read from the front only. An entry whose callers have left is dropped when it is read. All of them are
 //! dropped when they may be half of a lane. Their tokens went back to the token budget when the callers left (see
 //! [`Flight`]).
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+mod lane_queue;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::flight::{Flight, Job, Stage};
+use lane_queue::{Entry, Gone, LaneQueue};
+
+use super::flight::{Flight, Job};
 use super::lane::{LANES, Lane};
-use super::shares::{Limits, Shares, Turn};
+use super::shares::{Limits, Shares};
 use crate::compute::{Caller, Deadline, Terms, WhenFull};
 
 /// The number of batches of other lanes after which a lane that has work goes next. Small calls are answered first, and
@@ -39,15 +42,9 @@ const MOST_PASSED_OVER: usize = 3;
 /// move, and small calls wait for one batch more, twice a second.
 const BULK_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The number of entries from the front of a lane that are candidates for a batch.
-const WINDOW: usize = 512;
-
 /// The least tokens of a batch that is divided between idle workers. Below it the fixed cost of a run of the model
 /// outweighs the gain.
 const LEAST_BATCH_TOKENS: usize = 128;
-
-/// The least entries of a lane that is swept. Fewer take a few tens of kilobytes at most.
-const LEAST_SWEEP: usize = 1024;
 
 /// The tokens by which a caller may be ahead in a lane and still has its turn in the order of arrival, as a part of a
 /// batch. Equal callers differ by the lengths of their texts.
@@ -268,147 +265,6 @@ fn account(terms: Terms) -> (Caller, bool) {
 
 fn has_deadline(terms: Terms) -> bool {
     matches!(terms.when_full, WhenFull::Refuse(deadline) if deadline != Deadline::NONE)
-}
-
-/// The entries of one lane, by turn. Those of one turn have the order of arrival.
-struct LaneQueue {
-    entries: BTreeMap<(Turn, u64), Entry>,
-    shares: Shares,
-    /// Tokens that left the lane since its clock was moved.
-    gone: Gone,
-    /// Tokens of all entries. An entry whose callers left, or whose text went with another lane, counts until it is
-    /// read. So a batch may be larger than an even share, and never larger than `batch_tokens` allows.
-    tokens: usize,
-    /// The number of entries at which those without a caller are dropped. It is twice the number left by the last
-    /// sweep, so a sweep costs a constant for each entry. Memory stays within twice what the token budget admits, even
-    /// if calls come and leave faster than batches are formed.
-    sweep_at: usize,
-}
-
-#[derive(Default)]
-struct Gone {
-    tokens: usize,
-    /// Those of them by which a caller was ahead of its share.
-    ahead: f64,
-}
-
-struct Entry {
-    flight: Weak<Flight>,
-    /// The turn and the number of the call, if that call is finished before the next one begins.
-    call: Option<(Turn, u64)>,
-    /// Tokens of the text. The entry has them too, because the flight may be gone.
-    tokens: usize,
-    /// Those of them by which the caller was ahead of its share.
-    ahead: f64,
-    arrived: Instant,
-}
-
-impl Entry {
-    /// Returns the flight, if a caller waits for it and no worker has it.
-    fn waiting(&self) -> Option<Arc<Flight>> {
-        self.flight.upgrade().filter(|flight| !flight.is_taken())
-    }
-}
-
-impl LaneQueue {
-    fn new() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            shares: Shares::new(Limits { lag: 0.0, lead: f64::INFINITY }),
-            tokens: 0,
-            gone: Gone::default(),
-            sweep_at: 0,
-        }
-    }
-
-    fn push(&mut self, turn: (Turn, u64), entry: Entry) {
-        if self.entries.len() >= self.sweep_at.max(LEAST_SWEEP) {
-            let gone: Vec<_> = self.entries.extract_if(.., |_, entry| entry.waiting().is_none()).collect();
-            gone.iter().for_each(|(_, entry)| self.leaves(entry));
-            self.sweep_at = 2 * self.entries.len();
-        }
-        self.tokens += entry.tokens;
-        self.entries.insert(turn, entry);
-    }
-
-    fn pop(&mut self) -> Option<((Turn, u64), Entry)> {
-        let (turn, entry) = self.entries.pop_first()?;
-        self.leaves(&entry);
-        Some((turn, entry))
-    }
-
-    fn leaves(&mut self, entry: &Entry) {
-        self.tokens -= entry.tokens;
-        self.gone.tokens += entry.tokens;
-        self.gone.ahead += entry.ahead;
-    }
-
-    fn put_back(&mut self, turn: (Turn, u64), entry: Entry) {
-        self.tokens += entry.tokens;
-        self.gone.tokens -= entry.tokens;
-        self.gone.ahead -= entry.ahead;
-        self.entries.insert(turn, entry);
-    }
-
-    /// Returns the arrival of the first text that a caller waits for.
-    fn oldest(&mut self) -> Option<Instant> {
-        while let Some((_, entry)) = self.entries.first_key_value() {
-            if entry.waiting().is_some() {
-                return Some(entry.arrived);
-            }
-            self.pop();
-        }
-        None
-    }
-
-    /// Takes the first text and those nearest to it in length, while the padded batch (its longest length times its
-    /// size) fits `budget`. Calls that are finished one after another are taken call by call. The first text goes even
-    /// if it alone exceeds the budget.
-    fn take_batch(&mut self, budget: usize) -> Vec<Job> {
-        let mut window: Vec<((Turn, u64), Entry, Arc<Flight>)> = Vec::new();
-        while window.len() < WINDOW
-            && let Some((turn, entry)) = self.pop()
-        {
-            if let Some(flight) = entry.waiting() {
-                window.push((turn, entry, flight));
-            }
-        }
-        let candidates: Vec<_> = window.iter().map(|(_, entry, _)| (entry.call, entry.tokens)).collect();
-        let chosen = choose_batch(&candidates, budget);
-        let mut batch = Vec::new();
-        for ((turn, entry, flight), chosen) in window.into_iter().zip(chosen) {
-            if chosen {
-                flight.advance(Stage::Taken);
-                batch.push(Job::new(flight));
-            } else {
-                self.put_back(turn, entry);
-            }
-        }
-        batch
-    }
-}
-
-/// Marks the members of a batch among `candidates` (calls and tokens): the first, and those nearest to it in length
-/// that fit with it. If the call of the first is to be finished first, its texts come before those of the next call,
-/// and so on.
-fn choose_batch(candidates: &[(Option<(Turn, u64)>, usize)], budget: usize) -> Vec<bool> {
-    let mut chosen = vec![false; candidates.len()];
-    let Some(&(first_call, first_tokens)) = candidates.first() else { return chosen };
-    let mut order: Vec<usize> = (0..candidates.len()).collect();
-    order.sort_by_key(|&at| {
-        let (call, tokens) = candidates[at];
-        // Texts of calls that need not be finished come last. The sort is stable: the first text stays first.
-        (first_call.map(|_| (call.is_none(), call)), tokens.abs_diff(first_tokens))
-    });
-    let mut longest = 0;
-    for (size, at) in order.into_iter().enumerate() {
-        longest = longest.max(candidates[at].1);
-        if size > 0 && longest * (size + 1) > budget {
-            break;
-        }
-        chosen[at] = true;
-    }
-    chosen
 }
 
 #[cfg(test)]

@@ -22,8 +22,8 @@ use crate::compute::Caller;
 const MOST_ACCOUNTS: usize = 4096;
 
 /// The most tokens of an account beyond its limit that move the clock instead, as a part of the most lag. They are
-/// those of a flood, most of whose calls are refused. In simulations, a caller of few texts is found beside 64 that ask for
-/// twenty times as much each from a sixteenth to a quarter.
+/// those of a flood, most of whose calls are refused. In simulations, a caller of few texts is found beside 64 that ask
+/// for twenty times as much each from a sixteenth to a quarter.
 const MOST_EXCESS: f64 = 1.0 / 4.0;
 
 /// The accounts of callers.

@@ -90,7 +90,7 @@ impl LexicalIndex {
                         Ok(segment) => segments.push(segment),
                         Err(error) => {
                             let shown = path.display();
-                            tracing::warn!(path = %shown, %error, "a segment of words is unreadable: it is built again");
+                            tracing::warn!(path = %shown, %error, "an unreadable segment of words is built again");
                             let _ = std::fs::remove_dir_all(path);
                         }
                     }

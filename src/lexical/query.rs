@@ -62,7 +62,7 @@ pub struct Scored {
     pub scores: Scores,
 }
 
-/// What the terms of a query are worth in one document.
+/// The scores of the terms of a query in one document.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Scores {
     /// BM25; 0: the document has no term of the query.
@@ -179,8 +179,8 @@ impl Question {
         self.terms.is_empty()
     }
 
-    /// The sum of the idf of its terms, each as often as it occurs, also of those that no document has, and of its codes
-    /// once more. Without codes it is about the score of a document of average length that has each term once.
+    /// The sum of the idf of its terms, each as often as it occurs, also of those that no document has, and of its
+    /// codes once more. Without codes it is about the score of a document of average length that has each term once.
     pub fn total_idf(&self) -> f32 {
         self.total_idf + self.codes_idf()
     }

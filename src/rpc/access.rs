@@ -1,4 +1,4 @@
-//! What each call needs of its caller, in one table, and the access of one call.
+//! The needs of each call, in one table, and the access of one call.
 //!
 //! The server checks the role of a call by the table before the body is read. The name of a collection is checked when
 //! a request is decoded: the store takes [`AllowedName`]s alone (`guarded.rs`), and only [`Access::name`] makes them,
@@ -13,7 +13,7 @@ use super::status::Failure;
 use crate::identity::{Principal, Role};
 use crate::wire::SERVICE;
 
-/// What a call needs of its caller.
+/// The rights that the caller of a call needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Need {
     /// The least role.
@@ -33,9 +33,9 @@ pub enum Scope {
     Server,
 }
 
-/// What each call needs. A collection appears with the first document of an `Upload`, and a filter deletes all of its
-/// documents; so creating and deleting collections needs no more than writing. The collections must be the caller's in
-/// any case.
+/// The rights that each call needs. A collection appears with the first document of an `Upload`, and a filter deletes
+/// all of its documents; so creating and deleting collections needs no more than writing. The collections must be the
+/// caller's in any case.
 pub const NEEDS: [(&str, Need); 20] = [
     ("Info", need(Role::Read, Scope::None)),
     ("Embed", need(Role::Read, Scope::None)),
@@ -107,7 +107,8 @@ impl AllowedName {
 }
 
 impl Access {
-    /// The access of a call with these extensions. The server sets the principal; without it, there is none.
+    /// The access of a call with these extensions. The server sets the principal. Without a
+    /// principal the call has no rights.
     pub fn of(extensions: &http::Extensions) -> Self {
         Self(extensions.get::<Arc<Principal>>().cloned().unwrap_or_else(Principal::nobody))
     }

@@ -30,7 +30,7 @@ impl Guarded {
         failed(name, self.0.get(name.as_str(), model))
     }
 
-    /// Returns a collection, and creates it if there is none.
+    /// Returns a collection, and creates it if it does not exist.
     pub fn get_or_create(
         &self,
         name: &AllowedName,

@@ -82,7 +82,7 @@ pub enum Failure {
     Unauthenticated,
     /// The caller may not do this.
     NotAllowed {
-        /// What the call needs, and what the caller has.
+        /// The rights that the call needs, and those that the caller has.
         reason: String,
     },
     /// The server around the service refused or ended the call.

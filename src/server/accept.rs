@@ -1,7 +1,8 @@
 //! The accept loop. Admits connections up to a limit; closes further ones, and the log says so.
 //!
 //! Invariant: there are never more connections than [`Limits`] allows, in total or from one address, so file
-//! descriptors are left for files. Those of a Unix socket have no address. The connections themselves are left to [`super::connection`].
+//! descriptors are left for files. Those of a Unix socket have no address. The connections themselves are left to
+//! [`super::connection`].
 
 use std::collections::HashMap;
 use std::io;

@@ -1,8 +1,8 @@
 //! Recognises the caller of a call by its headers and its certificate, before the body is read.
 //!
 //! Invariants: with keys, only health checks are answered for everybody, and what the settings make public. A caller
-//! that is not recognised learns nothing more; the log says the reason at the level debug, without the key. The key goes
-//! no further than this file.
+//! that is not recognised learns nothing more; the log says the reason at the level debug, without the key. The key
+//! goes no further than this file.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -37,7 +37,7 @@ pub struct Recognised {
     pub principal: Arc<Principal>,
     /// The caller whose share of the machine the call uses.
     pub caller: compute::Caller,
-    /// What the caller may use; `None`: it has no limits of its own.
+    /// The allowance of the caller; `None`: it has no limits of its own.
     pub allowance: Option<Arc<compute::Allowance>>,
     /// The end of its rights.
     pub end: EndOfRights,

@@ -1,8 +1,8 @@
 //! One connection: its handshake, its streams and its end.
 //!
 //! Invariants: the server ends a connection that sends no first frame, that has no call for long, whose peer is gone,
-//! that is old, or whose peer floods it with frames. A peer that may still read gets a GOAWAY. Each call runs in its own task
-//! ([`super::call`]), so a connection never computes.
+//! that is old, or whose peer floods it with frames. A peer that may still read gets a GOAWAY. Each call runs in its
+//! own task ([`super::call`]), so a connection never computes.
 
 use std::pin::Pin;
 use std::sync::Arc;

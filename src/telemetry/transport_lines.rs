@@ -65,8 +65,8 @@ impl TransportLines {
 }
 
 // A filter of the lines, not a layer beside them: tracing asks a layer without a filter about every span and event. It
-// decides in `enabled`: if `event_enabled` refuses an event of a callsite that is always enabled, the registry takes the
-// next event for refused.
+// decides in `enabled`: if `event_enabled` refuses an event of a callsite that is always enabled, the registry takes
+// the next event for refused.
 impl<S> Filter<S> for TransportLines {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         metadata.is_event() && self.allows(metadata.target())

@@ -92,8 +92,8 @@ impl Ranking<'_> {
         Ok(Ok(Round { hits, is_last }))
     }
 
-    /// Finds the cosines that the index did not report: those of documents that words found, and of documents of several
-    /// passages, whose nearest one decides. `None` if a document was removed meanwhile.
+    /// Finds the cosines that the index did not report: those of documents that words found, and of documents of
+    /// several passages, whose nearest one decides. `None` if a document was removed meanwhile.
     fn add_cosines(self, candidates: &mut [Candidate]) -> Option<()> {
         let cosine = |slot| Some(dot(self.query, &self.collection.index.vector(slot)?).clamp(-1.0, 1.0));
         for Candidate { slot, passages, parts } in candidates {

@@ -1,4 +1,5 @@
-//! The best candidates of a search, over all parts: at most as many as are wanted, and the score that others must exceed.
+//! The best candidates of a search, over all parts: at most as many as are wanted, and the score that others must
+//! exceed.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
