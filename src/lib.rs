@@ -70,6 +70,7 @@ mod config;
 mod inference;
 mod metrics;
 mod onnx;
+mod per_second;
 mod reranker;
 mod rpc;
 mod telemetry;

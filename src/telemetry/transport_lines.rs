@@ -4,12 +4,14 @@
 //! tonic are written each second; the others are counted, and their number is logged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing_subscriber::layer::{Context, Filter};
+
+use crate::per_second::PerSecond;
 
 /// Lines of the transport in one second. The transport writes a line for each mistake of a client.
 const LINES_PER_SECOND: u64 = 10;
@@ -34,29 +36,16 @@ pub async fn report_suppressed_lines() {
 
 /// A filter that passes the first lines of the transport in each second, all lines of others, and no spans.
 pub(super) struct TransportLines {
-    begun: Instant,
-    /// The current second in the upper half, and the number of its lines in the lower half.
-    second: AtomicU64,
+    limit: PerSecond,
 }
 
 impl TransportLines {
     pub(super) fn new() -> Self {
-        Self { begun: Instant::now(), second: AtomicU64::new(0) }
+        Self { limit: PerSecond::new(LINES_PER_SECOND) }
     }
 
     fn allows(&self, target: &str) -> bool {
-        !is_of_transport(target) || self.allows_another(self.begun.elapsed().as_secs())
-    }
-
-    fn allows_another(&self, second: u64) -> bool {
-        let next = |seen: u64| {
-            let lines = if seen >> 32 == second { seen & u64::from(u32::MAX) } else { 0 };
-            (second << 32) | (lines + 1).min(u64::from(u32::MAX))
-        };
-        // Never fails: the closure always returns a next value.
-        let seen = self.second.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |seen| Some(next(seen)));
-        let lines = next(seen.unwrap_or_default()) & u64::from(u32::MAX);
-        let allowed = lines <= LINES_PER_SECOND;
+        let allowed = !is_of_transport(target) || self.limit.admits();
         if !allowed {
             SUPPRESSED.fetch_add(1, Ordering::Relaxed);
         }
@@ -96,8 +85,6 @@ mod tests {
     #[test]
     fn lines_of_the_transport_are_bounded_in_each_second_and_others_are_not() {
         let lines = TransportLines::new();
-        let allowed = |second: u64| (0..1000).filter(|_| lines.allows_another(second)).count() as u64;
-        assert_eq!((allowed(5), allowed(6), allowed(6)), (LINES_PER_SECOND, LINES_PER_SECOND, 0));
         assert_eq!((0..1000).filter(|_| lines.allows("cognate::server")).count(), 1000);
         assert_eq!((0..1000).filter(|_| lines.allows("h2_other::x")).count(), 1000);
         assert!((0..1000).filter(|_| lines.allows("h2")).count() < 100);
