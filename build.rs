@@ -4,7 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["cognate/v1/cognate.proto"], ["proto"])?;
+    let files = protox::compile(["cognate/v1/cognate.proto", "google/rpc/error_details.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&files))?;
     tonic_prost_build::configure()

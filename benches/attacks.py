@@ -315,9 +315,9 @@ def neighbours_meanwhile(server, calls):
 def many_ranges(server):
     """A filter of 40,000 ranges for 100 queries, with a deadline of a second."""
     either = pb.Filter()
-    lists = getattr(either, "or").filters
+    lists = either.any_of.filters
     for i in range(40_000):
-        lists.append(pb.Filter(range=pb.Filter.Range(path="n", gte=i % 20_000 - 0.5)))
+        lists.append(pb.Filter(range=pb.RangeCondition(path="n", gte=i % 20_000 - 0.5)))
     queries = [pb.Query(vector=vector(v)) for v in random_vectors(100, 3)]
     request = pb.TopKRequest(collection="many", queries=queries, k=10, filter=either)
     return neighbours_meanwhile(server, lambda: outcome(lambda: server.fresh().TopK(request, timeout=1)))

@@ -1,7 +1,7 @@
 //! The conditions of `--where` as a filter.
 
-use crate::wire::Filter;
-use crate::wire::filter::{Condition, List};
+use crate::wire::filter::Condition;
+use crate::wire::{Filter, FilterList};
 
 /// Joins conditions that must all hold; `None` without conditions. The server parses their text.
 pub fn all(conditions: &[String]) -> Option<Filter> {
@@ -11,7 +11,7 @@ pub fn all(conditions: &[String]) -> Option<Filter> {
         [one] => Some(filter(one)),
         several => {
             let filters = several.iter().map(filter).collect();
-            Some(Filter { condition: Some(Condition::And(List { filters })) })
+            Some(Filter { condition: Some(Condition::AllOf(FilterList { filters })) })
         }
     }
 }

@@ -41,10 +41,10 @@ fn check_size(field: &str, size: Size, limits: &Limits) -> Result<(), Failure> {
 fn size(filter: &wire::Filter) -> Size {
     let one = Size { conditions: 1, values: 0 };
     match &filter.condition {
-        Some(Condition::And(list) | Condition::Or(list)) => list.filters.iter().map(size).fold(one, Size::and),
-        Some(Condition::Not(inner)) => one.and(size(inner)),
+        Some(Condition::AllOf(list) | Condition::AnyOf(list)) => list.filters.iter().map(size).fold(one, Size::and),
+        Some(Condition::Negated(inner)) => one.and(size(inner)),
         Some(Condition::Equals(_)) => Size { conditions: 1, values: 1 },
-        Some(Condition::In(list)) => Size { conditions: 1, values: list.values.len() },
+        Some(Condition::OneOf(list)) => Size { conditions: 1, values: list.values.len() },
         Some(Condition::Range(_) | Condition::Exists(_) | Condition::Text(_)) | None => one,
     }
 }
@@ -61,13 +61,13 @@ fn nested(field: &str, filter: wire::Filter, limits: &Limits, depth: usize) -> R
     };
     let one = Size { conditions: 1, values: 0 };
     match condition {
-        Condition::And(list) => all(&format!("{field}.and.filters"), list, limits, left).map(joined(Filter::all)),
-        Condition::Or(list) => all(&format!("{field}.or.filters"), list, limits, left).map(joined(Filter::any)),
-        Condition::Not(inner) => {
-            let (inner, size) = nested(&format!("{field}.not"), *inner, limits, left)?;
+        Condition::AllOf(list) => all(&format!("{field}.all_of.filters"), list, limits, left).map(joined(Filter::all)),
+        Condition::AnyOf(list) => all(&format!("{field}.any_of.filters"), list, limits, left).map(joined(Filter::any)),
+        Condition::Negated(inner) => {
+            let (inner, size) = nested(&format!("{field}.negated"), *inner, limits, left)?;
             Ok((Filter::Not(Box::new(inner)), size.and(one)))
         }
-        Condition::Equals(wire::filter::Equals { path, value }) => {
+        Condition::Equals(wire::EqualsCondition { path, value }) => {
             let field = format!("{field}.equals");
             let at = readings(&field, path)?;
             let field = format!("{field}.value");
@@ -76,8 +76,8 @@ fn nested(field: &str, filter: wire::Filter, limits: &Limits, depth: usize) -> R
             let filter = any_reading(at, |path| Filter::In(path, vec![value.clone()]));
             Ok((filter, Size { conditions: 1, values: 1 }))
         }
-        Condition::In(wire::filter::In { path, values }) => {
-            let field = format!("{field}.in");
+        Condition::OneOf(wire::InCondition { path, values }) => {
+            let field = format!("{field}.one_of");
             let at = readings(&field, path)?;
             let field = format!("{field}.values");
             if values.is_empty() {
@@ -94,7 +94,7 @@ fn nested(field: &str, filter: wire::Filter, limits: &Limits, depth: usize) -> R
             let at = readings(&field, range.path)?;
             Ok((any_reading(at, |path| Filter::Range(path, bounds)), one))
         }
-        Condition::Exists(wire::filter::Exists { path }) => {
+        Condition::Exists(wire::ExistsCondition { path }) => {
             Ok((any_reading(readings(&format!("{field}.exists"), path)?, Filter::Exists), one))
         }
         Condition::Text(written) => {
@@ -118,7 +118,7 @@ fn joined(join: fn(Vec<Filter>) -> Filter) -> impl Fn((Vec<Filter>, Size)) -> (F
     move |(filters, size)| (join(filters), size.and(Size { conditions: 1, values: 0 }))
 }
 
-fn all(field: &str, list: wire::filter::List, limits: &Limits, depth: usize) -> Result<(Vec<Filter>, Size), Failure> {
+fn all(field: &str, list: wire::FilterList, limits: &Limits, depth: usize) -> Result<(Vec<Filter>, Size), Failure> {
     if list.filters.is_empty() {
         return Err(Failure::invalid(field, "0 items, at least 1 is required"));
     }
@@ -132,7 +132,7 @@ fn all(field: &str, list: wire::filter::List, limits: &Limits, depth: usize) -> 
     Ok((filters, size))
 }
 
-fn bounds(field: &str, range: &wire::filter::Range) -> Result<Bounds, Failure> {
+fn bounds(field: &str, range: &wire::RangeCondition) -> Result<Bounds, Failure> {
     let bound = |name: &str, x: Option<f64>| match x.map(Finite::new) {
         Some(None) => Err(Failure::invalid(format!("{field}.{name}"), "is not a finite number")),
         Some(finite) => Ok(finite),

@@ -129,16 +129,16 @@ fn collection(request: &wire::CreateCollectionRequest, limits: &Limits) -> Vec<R
 pub(crate) fn requests() -> Vec<Vec<u8>> {
     let text = |written: &str| wire::Filter { condition: Some(Condition::Text(written.to_owned())) };
     let number = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(3.0)) };
-    let equals = wire::filter::Equals { path: Some("\"a.b\".c".to_owned()), value: Some(number.clone()) };
+    let equals = wire::EqualsCondition { path: Some("\"a.b\".c".to_owned()), value: Some(number.clone()) };
     let range =
-        wire::filter::Range { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
+        wire::RangeCondition { path: Some("a.b".to_owned()), gte: Some(1.0), lt: Some(2.0), ..Default::default() };
     let filters = vec![
         wire::Filter { condition: Some(Condition::Equals(equals)) },
         wire::Filter { condition: Some(Condition::Range(range)) },
         text("a in (1, 'x') and not b exists"),
     ];
-    let any = wire::Filter { condition: Some(Condition::Or(wire::filter::List { filters })) };
-    let not = wire::Filter { condition: Some(Condition::Not(Box::new(any))) };
+    let any = wire::Filter { condition: Some(Condition::AnyOf(wire::FilterList { filters })) };
+    let not = wire::Filter { condition: Some(Condition::Negated(Box::new(any))) };
     let vector = wire::Vector { values: vec![1.0, 0.5, 0.0, -1.0], ..Default::default() };
     let metadata = prost_types::Struct { fields: [("n".to_owned(), number)].into() };
     let (texts, name) = (vec!["a text".to_owned(), String::new()], "words".to_owned());

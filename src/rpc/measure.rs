@@ -288,16 +288,16 @@ mod tests {
         assert!(list_in_metadata(400_000).len() < 1 << 20);
         assert_eq!(of("Upload", &list_in_metadata(400_000), &limits), Err(MeasureError::TooLarge { memory_limit }));
         assert!(of("Upload", &list_in_metadata(10_000), &limits).is_ok());
-        let filters = wire::filter::List { filters: vec![wire::Filter::default(); 400_000] };
-        let filter = Some(wire::Filter { condition: Some(Condition::And(filters)) });
+        let filters = wire::FilterList { filters: vec![wire::Filter::default(); 400_000] };
+        let filter = Some(wire::Filter { condition: Some(Condition::AllOf(filters)) });
         let listed = wire::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
         assert_eq!(of("ListDocuments", &listed, &limits), Err(MeasureError::TooLarge { memory_limit }));
         // Objects with one entry in a list: 640 bytes of memory for a dozen bytes on the wire.
         let entry = prost_types::Struct { fields: [(String::new(), prost_types::Value { kind: None })].into() };
         let kind = prost_types::value::Kind::StructValue(entry);
         let values = vec![prost_types::Value { kind: Some(kind) }; 50_000];
-        let equals = wire::filter::In { path: Some("p".into()), values };
-        let filter = Some(wire::Filter { condition: Some(Condition::In(equals)) });
+        let equals = wire::InCondition { path: Some("p".into()), values };
+        let filter = Some(wire::Filter { condition: Some(Condition::OneOf(equals)) });
         let listed = wire::ListDocumentsRequest { filter, ..Default::default() }.encode_to_vec();
         assert!(listed.len() < 1 << 20);
         assert_eq!(of("ListDocuments", &listed, &limits), Err(MeasureError::TooLarge { memory_limit }));

@@ -263,7 +263,7 @@ def check_upload_by_a_generator_then_search(channel, stub):
     (by_vector,) = top_k(queries=[pb.Query(vector=first.vector)], k=5, params=pb.SearchParams(exact=True))
     assert by_vector.hits[0].id == "note-0042" and not by_vector.hits[0].text
 
-    third = pb.Filter(equals=pb.Filter.Equals(path="tags", value={"string_value": "t2"}))
+    third = pb.Filter(equals=pb.EqualsCondition(path="tags", value={"string_value": "t2"}))
     for same in (third, pb.Filter(text="tags = t2 and not tags = t1")):
         (filtered,) = top_k(queries=[pb.Query(text=text)], k=500, filter=same, with_metadata=True)
         assert len(filtered.hits) == 166  # of 0..499, 2 modulo 3

@@ -347,6 +347,15 @@ async fn grpcurl_uploads_a_pipe_of_lines_and_works_with_the_documents() {
     assert_eq!(grpcurl.cognate("UpdateDocuments", request), json!({ "documents": "3" }));
     let request = json!({ "collection": "notes", "filter": { "text": "tag = a" } });
     assert_eq!(grpcurl.cognate("CountDocuments", request), json!({ "documents": "3" }));
+    // A filter's fields have two spellings: the names in JSON, and those in the proto, which no language reserves.
+    let range = json!({ "range": { "path": "number", "gte": 3 } });
+    let tagged = |one_of: &str| json!({ (one_of): { "path": "tag", "values": ["a"] } });
+    for [and, or, not, one_of] in [["and", "or", "not", "in"], ["all_of", "any_of", "negated", "one_of"]] {
+        let either = json!({ (or): { "filters": [tagged(one_of), range] } });
+        let filter = json!({ (and): { "filters": [either, { (not): range }] } });
+        let request = json!({ "collection": "notes", "filter": filter });
+        assert_eq!(grpcurl.cognate("CountDocuments", request), json!({ "documents": "3" }));
+    }
     let fields = json!([{ "path": "tag", "limit": 1 }, { "path": "number", "limit": 0 }]);
     let facets = grpcurl.cognate("Facets", json!({ "collection": "notes", "fields": fields }));
     let numbers = json!({ "count": "797", "min": 3, "max": 799, "mean": 401 });

@@ -1,11 +1,12 @@
 //! Filters as text in `TopK`, `ListDocuments` and `DeleteDocuments`.
 
 use cognate::wire::cognate_client::CognateClient;
-use cognate::wire::filter::{Condition, Equals, Exists, In, List, Range};
+use cognate::wire::filter::Condition;
 use cognate::wire::query::Query as By;
 use cognate::wire::{
     DeleteDocumentsRequest, Document, Filter, ListDocumentsRequest, Query, SearchParams, TopKRequest, Vector,
 };
+use cognate::wire::{EqualsCondition, ExistsCondition, FilterList, InCondition, RangeCondition};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use tonic::Code;
@@ -99,8 +100,8 @@ async fn a_filter_as_text_does_what_the_message_does() {
         }
         assert_eq!(listed(&mut client, filter).await.len(), expected, "{filter}");
     }
-    let both = List { filters: vec![text("lang = en").unwrap(), text("year > 2008 or author exists").unwrap()] };
-    let both = Filter { condition: Some(Condition::And(both)) };
+    let both = FilterList { filters: vec![text("lang = en").unwrap(), text("year > 2008 or author exists").unwrap()] };
+    let both = Filter { condition: Some(Condition::AllOf(both)) };
     let results = client.top_k(search(Some(both), 300, false)).await.unwrap().into_inner().results;
     assert_eq!(results[0].hits.len(), 10);
 }
@@ -208,7 +209,7 @@ async fn every_key_is_reached_by_a_path_and_so_are_objects_in_lists() {
         ("\"q\"", vec!["quoted"]),
         ("l.n", vec!["list"]),
     ] {
-        let equals = Equals { path: Some(path.to_owned()), value: Some(value(Kind::NumberValue(1.0))) };
+        let equals = EqualsCondition { path: Some(path.to_owned()), value: Some(value(Kind::NumberValue(1.0))) };
         let filter = Some(Filter { condition: Some(Condition::Equals(equals)) });
         let request = ListDocumentsRequest { collection: "library".to_owned(), filter, ..Default::default() };
         let documents = client.list_documents(request).await.unwrap().into_inner().documents;
@@ -229,11 +230,13 @@ async fn a_filter_with_too_many_conditions_or_values_is_refused_before_it_costs_
     let mut client = library(&server).await;
     let range = |n: usize| {
         let at = n as f64;
-        let range = Range { path: Some("year".to_owned()), gte: Some(at), lt: Some(at + 0.5), ..Default::default() };
+        let range =
+            RangeCondition { path: Some("year".to_owned()), gte: Some(at), lt: Some(at + 0.5), ..Default::default() };
         Filter { condition: Some(Condition::Range(range)) }
     };
-    let ranges =
-        |n: usize| Some(Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) });
+    let ranges = |n: usize| {
+        Some(Filter { condition: Some(Condition::AnyOf(FilterList { filters: (0..n).map(range).collect() })) })
+    };
     let limits = client.info(cognate::wire::InfoRequest {}).await.unwrap().into_inner().limits.unwrap();
     let (most_conditions, most_values) = (limits.max_filter_conditions as usize, limits.max_filter_values as usize);
 
@@ -249,8 +252,8 @@ async fn a_filter_with_too_many_conditions_or_values_is_refused_before_it_costs_
     assert_eq!(wrong_fields(&refused), ["filter.text"]);
     let years = (0..=most_values).map(|n| value(Kind::NumberValue(n as f64))).collect::<Vec<_>>();
     let one_of = |values: &[Value]| {
-        let one_of = In { path: Some("year".to_owned()), values: values.to_vec() };
-        Some(Filter { condition: Some(Condition::In(one_of)) })
+        let one_of = InCondition { path: Some("year".to_owned()), values: values.to_vec() };
+        Some(Filter { condition: Some(Condition::OneOf(one_of)) })
     };
     let refused = client.top_k(search(one_of(&years), 1, false)).await.unwrap_err();
     assert!(refused.message().starts_with("filter: 65537 values exceed the limit of 65536"), "{}", refused.message());
@@ -262,10 +265,10 @@ async fn a_filter_with_too_many_conditions_or_values_is_refused_before_it_costs_
 async fn a_condition_whose_path_was_forgotten_is_refused() {
     let server = Server::start(&[]).await;
     let mut client = library(&server).await;
-    let forgotten = Filter { condition: Some(Condition::Exists(Exists { path: None })) };
-    let all_others = Some(Filter { condition: Some(Condition::Not(Box::new(forgotten))) });
+    let forgotten = Filter { condition: Some(Condition::Exists(ExistsCondition { path: None })) };
+    let all_others = Some(Filter { condition: Some(Condition::Negated(Box::new(forgotten))) });
     let request = DeleteDocumentsRequest { collection: "library".to_owned(), filter: all_others, ..Default::default() };
     let refused = client.delete_documents(request).await.unwrap_err();
-    assert_eq!(wrong_fields(&refused), ["filter.not.exists.path"]);
+    assert_eq!(wrong_fields(&refused), ["filter.negated.exists.path"]);
     assert_eq!(listed(&mut client, "year exists").await.len(), 300);
 }

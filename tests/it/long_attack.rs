@@ -6,12 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use cognate::wire::filter::{Condition, List, Range};
+use cognate::wire::filter::Condition;
 use cognate::wire::query::Query as By;
 use cognate::wire::{
     ClassifyRequest, DeleteCollectionRequest, Document, EmbedRequest, ExportRequest, Filter, InfoRequest, Query,
     TopKRequest, UploadRequest, Vector,
 };
+use cognate::wire::{FilterList, RangeCondition};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 
@@ -44,9 +45,13 @@ fn search(queries: usize) -> TopKRequest {
 /// Creates a filter of `n` ranges: as many as allowed, or far more.
 fn ranges(n: usize) -> Filter {
     let range = |n: usize| Filter {
-        condition: Some(Condition::Range(Range { path: Some("n".into()), gte: Some(n as f64), ..Default::default() })),
+        condition: Some(Condition::Range(RangeCondition {
+            path: Some("n".into()),
+            gte: Some(n as f64),
+            ..Default::default()
+        })),
     };
-    Filter { condition: Some(Condition::Or(List { filters: (0..n).map(range).collect() })) }
+    Filter { condition: Some(Condition::AnyOf(FilterList { filters: (0..n).map(range).collect() })) }
 }
 
 /// Returns one message of each kind that once cost gigabytes or minutes, by method.

@@ -171,7 +171,7 @@ async fn errors_fit_the_headers_that_clients_read() {
     let not_finite = prost_types::Value { kind: Some(Kind::NumberValue(f64::NAN)) };
     let object = prost_types::Struct { fields: [(long.clone(), not_finite)].into() };
     let value = Some(prost_types::Value { kind: Some(Kind::StructValue(object)) });
-    let equals = cognate::wire::filter::Equals { path: Some("x".into()), value };
+    let equals = cognate::wire::EqualsCondition { path: Some("x".into()), value };
     for condition in [
         cognate::wire::filter::Condition::Equals(equals),
         cognate::wire::filter::Condition::Text(format!("a = '{long}")),

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use cognate::wire::filter::{Condition, Equals};
+use cognate::wire::EqualsCondition;
+use cognate::wire::filter::Condition;
 use cognate::wire::query::Query as By;
 use cognate::wire::rerank_result::Result as Outcome;
 use cognate::wire::{
@@ -270,7 +271,8 @@ async fn the_best_hits_of_a_search_come_in_the_order_of_the_reranker() {
 async fn filters_and_groups_hold_and_the_minimum_is_of_the_rerankers_score() {
     let server = filled().await;
     let query = || By::Text("money".to_owned());
-    let red = Equals { path: Some("colour".to_owned()), value: Some(metadata::value_from_json(&"red".into())) };
+    let red =
+        EqualsCondition { path: Some("colour".to_owned()), value: Some(metadata::value_from_json(&"red".into())) };
     let filter = Some(Filter { condition: Some(Condition::Equals(red)) });
     let found = hits(&server, reranked(0, TopKRequest { filter, ..search(query(), 20) })).await;
     assert_eq!(found.len(), 20);

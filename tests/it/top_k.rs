@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use cognate::wire::cognate_client::CognateClient;
-use cognate::wire::filter::{self, Condition};
+use cognate::wire::filter::Condition;
 use cognate::wire::query::Query as By;
 use cognate::wire::{
-    Document, Filter, GetDocumentsRequest, Query, SearchParams, SimilarityRequest, TopKRequest, TopKResult, Vector,
+    Document, EqualsCondition, ExistsCondition, Filter, FilterList, GetDocumentsRequest, InCondition, Query,
+    RangeCondition, SearchParams, SimilarityRequest, TopKRequest, TopKResult, Vector,
 };
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
@@ -170,24 +171,24 @@ async fn exact_search_and_any_ef_find_the_same_in_a_small_collection() {
 async fn filters_choose_among_documents_by_their_metadata() {
     let server = Server::start(&[]).await;
     let mut client = animals(&server).await;
-    let range = |gte, lt| filter::Range { path: Some("n".into()), gte: Some(gte), lt: Some(lt), ..Default::default() };
+    let range = |gte, lt| RangeCondition { path: Some("n".into()), gte: Some(gte), lt: Some(lt), ..Default::default() };
     let is = |condition| Filter { condition: Some(condition) };
-    let first = |s: &str| filter::Equals { path: Some("first".into()), value: Some(string(s)) };
+    let first = |s: &str| EqualsCondition { path: Some("first".into()), value: Some(string(s)) };
     for (filter, expected) in [
         (is(Condition::Range(range(1.0, 3.0))), vec!["cheetah", "food"]),
         (is(Condition::Equals(first("S"))), vec!["gorilla"]),
         (
-            is(Condition::In(filter::In { path: Some("n".into()), values: vec![number(5.0), number(0.0)] })),
+            is(Condition::OneOf(InCondition { path: Some("n".into()), values: vec![number(5.0), number(0.0)] })),
             vec!["bread", "violin"],
         ),
-        (is(Condition::Not(Box::new(is(Condition::Equals(first("A")))))), vec!["gorilla"]),
+        (is(Condition::Negated(Box::new(is(Condition::Equals(first("A")))))), vec!["gorilla"]),
         (
-            is(Condition::And(filter::List {
+            is(Condition::AllOf(FilterList {
                 filters: vec![is(Condition::Range(range(2.0, 9.0))), is(Condition::Equals(first("A")))],
             })),
             vec!["food", "horse", "violin"],
         ),
-        (is(Condition::Exists(filter::Exists { path: Some("absent".into()) })), vec![]),
+        (is(Condition::Exists(ExistsCondition { path: Some("absent".into()) })), vec![]),
     ] {
         let request = TopKRequest { filter: Some(filter.clone()), ..search(vec![by_text("eating")], 6) };
         let result = one(&mut client, request).await;
@@ -256,14 +257,14 @@ async fn wrong_requests_name_their_field() {
         (TopKRequest { min_score: Some(f32::NAN), ..search(a(), 1) }, "min_score"),
         (TopKRequest { params: Some(SearchParams { ef: 5000, exact: false }), ..search(a(), 1) }, "params.ef"),
         (with_filter(None), "filter"),
-        (with_filter(Some(Condition::And(filter::List::default()))), "filter.and.filters"),
-        (with_filter(Some(Condition::Exists(filter::Exists { path: None }))), "filter.exists.path"),
+        (with_filter(Some(Condition::AllOf(FilterList::default()))), "filter.all_of.filters"),
+        (with_filter(Some(Condition::Exists(ExistsCondition { path: None }))), "filter.exists.path"),
         (
-            with_filter(Some(Condition::Equals(filter::Equals { path: Some("a".into()), value: None }))),
+            with_filter(Some(Condition::Equals(EqualsCondition { path: Some("a".into()), value: None }))),
             "filter.equals.value",
         ),
         (
-            with_filter(Some(Condition::Range(filter::Range { path: Some("a".into()), ..Default::default() }))),
+            with_filter(Some(Condition::Range(RangeCondition { path: Some("a".into()), ..Default::default() }))),
             "filter.range",
         ),
     ] {
