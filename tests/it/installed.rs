@@ -1,5 +1,5 @@
 //! Independent programs for tests that need them. They are installed once per target directory, from the Go module
-//! proxy and from PyPI, in the versions that are pinned here and in `tests/*/requirements.txt`.
+//! proxy, from PyPI and from npm, in the versions that are pinned here and in `tests/*/requirements.txt`.
 
 use std::fs;
 use std::io::Write;
@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, OnceLock};
 
 const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3";
+const BUF: &str = "@bufbuild/buf@1.75.0";
 
 /// A lock for Python's installation: tests run in parallel, and several need the same one.
 static TURN: Mutex<()> = Mutex::new(());
@@ -59,6 +60,24 @@ pub fn grpcurl() -> &'static Path {
                 go.args(["install", GRPCURL]).env("GOBIN", &folder),
                 "Go 1.21 or later and a Go module proxy that GOPROXY names",
             );
+        }
+        binary
+    })
+}
+
+/// Returns the path of buf. The first test that asks installs it. npm has its binary as a package for each platform.
+pub fn buf() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let (_, version) = BUF.rsplit_once('@').expect("the version is pinned");
+        let folder = target_dir().join("buf").join(version);
+        let binary = folder.join("node_modules/.bin/buf");
+        let runs =
+            run(Command::new(&binary).arg("--version"), String::new()).is_ok_and(|output| output.status.success());
+        if !runs {
+            let mut npm = Command::new("npm");
+            npm.args(["install", "--ignore-scripts", "--no-save", "--no-package-lock", "--prefix"]).arg(&folder);
+            install(npm.arg(BUF), "Node.js 20 or later and a registry that npm reaches");
         }
         binary
     })
