@@ -12,9 +12,10 @@ FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 # Builds the dependencies with empty sources. This layer changes only with the lock file.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches \
+COPY clients/rust/Cargo.toml clients/rust/
+RUN mkdir -p src benches clients/rust/src \
     && echo 'fn main() {}' | tee build.rs src/main.rs > /dev/null \
-    && touch src/lib.rs \
+    && touch src/lib.rs clients/rust/src/lib.rs \
     && sed -n '/^\[\[bench\]\]/{n;s/^name = "\(.*\)"$/benches\/\1.rs/p}' Cargo.toml | xargs touch \
     && cargo build --release --locked \
     && rm -r src build.rs
@@ -23,9 +24,10 @@ COPY proto proto
 COPY examples examples
 COPY models models
 COPY docs docs
+COPY clients/rust clients/rust
 COPY src src
 # The real sources must look newer than the empty ones, because cargo compares times.
-RUN touch build.rs src/main.rs src/lib.rs && cargo build --release --locked
+RUN touch build.rs src/main.rs src/lib.rs clients/rust/src/lib.rs && cargo build --release --locked
 
 FROM debian:bookworm-slim AS bare
 RUN apt-get update \

@@ -12,7 +12,7 @@
 //!   compute  pools of threads for the work of calls, which stops with its caller       budget   bytes on their way
 //!   machine  instructions, teams of threads, priorities, mapped files, memory of the container, the allocator's sizes
 //!   config   flags, environment, file ──► each part's Options         cli ──► client ──► gRPC
-//!   wire     generated messages, vectors and metadata in them ──► rpc, client
+//!   wire     generated messages, vectors and metadata in them ──► rpc, client         reader  files ──► documents
 //! ```
 //!
 //! Data flows one way: wire → domain → numbers. ARCHITECTURE.md has the arrows between the modules, the one place that
@@ -47,7 +47,6 @@
 //! ```
 
 pub mod classifier;
-pub mod client;
 pub mod collection;
 pub mod compute;
 pub mod embedder;
@@ -58,7 +57,7 @@ pub mod server;
 pub mod wire;
 
 pub use budget::ByteBudget;
-pub use client::{Client, connect};
+pub use cognate_client::{self as client, Client, connect};
 pub use collection::Store;
 pub use embedder::Embedder;
 pub use index::Index;
@@ -71,6 +70,7 @@ mod inference;
 mod metrics;
 mod onnx;
 mod per_second;
+mod reader;
 mod reranker;
 mod rpc;
 mod telemetry;

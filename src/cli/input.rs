@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::client::reader::{self, Format, LargeNumbers, Options};
+use crate::reader::{self, Format, LargeNumbers, Options};
 
 /// File formats. By default, the extension decides
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

@@ -76,7 +76,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::client::reader::{Format, Options, read};
+    use crate::reader::{Format, Options, read};
 
     #[test]
     fn a_float_has_no_more_digits_than_it_needs_and_survives() {

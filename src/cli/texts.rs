@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::input::{FormatArg, InputSource, Location};
-use crate::client::reader::{self, LargeNumbers};
+use crate::reader::{self, LargeNumbers};
 use crate::wire::Limits;
 
 /// Most texts in one request: a few batches of the model.

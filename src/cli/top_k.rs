@@ -16,8 +16,8 @@ use super::json;
 use super::passages;
 use super::table::{self, Align, Table};
 use super::words;
-use crate::client::reader::is_json_object;
 use crate::client::{Client, item_error};
+use crate::reader::is_json_object;
 use crate::wire::metadata;
 use crate::wire::{self as pb, query};
 

@@ -18,7 +18,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
 /// Names such as `src/main.rs`, relative to the root: in backquotes, of the folders of the sources.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split('`').skip(1).step_by(2);
-    let folders = ["src/", "tests/", "benches/", "docs/", "deploy/", "proto/", "models/", "examples/"];
+    let folders = ["src/", "clients/", "tests/", "benches/", "docs/", "deploy/", "proto/", "models/", "examples/"];
     quoted
         .filter(move |name| folders.iter().any(|folder| name.starts_with(folder)))
         // Patterns, placeholders, and names with arguments are no names of files.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::connection::Connection;
 use crate::cli::input::{FormatArg, LargeNumbersArg, delimiter};
-use crate::client::reader::Types;
+use crate::reader::Types;
 
 /// Loads documents into a collection, which is created if it does not exist
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::super::input::Location;
 use super::super::table;
-use crate::client::reader::{LargeNumbers, MadeUpIds, Options, Remarks};
+use crate::reader::{LargeNumbers, MadeUpIds, Options, Remarks};
 
 /// Most remembered ids: 4,194,304, some 40 MB. Ids of later records are not checked.
 const MAX_IDS: usize = 1 << 22;
@@ -100,7 +100,7 @@ fn counted(count: u64, one: &str, several: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::reader::Format;
+    use crate::reader::Format;
 
     fn location(line: u64) -> Location {
         Location { source: "f".into(), line }

@@ -12,7 +12,8 @@ use super::super::stderr::say;
 use super::super::table;
 use super::Args;
 use super::bookmark::{Bookmark, EarlierLoad, Mark, Position};
-use crate::client::{self, Client, reader};
+use crate::client::{self, Client};
+use crate::reader;
 use crate::wire::GetDocumentsRequest;
 
 /// Opens the bookmark of this load, and returns it with the start position. Reports the decision on standard error.

@@ -11,7 +11,7 @@ use super::Args;
 use super::bookmark::Mark;
 use super::findings::{Findings, Seen};
 use super::ledger::{Ledger, Sent};
-use crate::client::reader::{self, Format, MadeUpIds};
+use crate::reader::{self, Format, MadeUpIds};
 use crate::wire::Document;
 
 /// An open input file.

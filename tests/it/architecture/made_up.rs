@@ -116,6 +116,26 @@ fn a_turned_arrow_a_missing_row_and_a_row_that_nobody_needs_are_faults() {
 }
 
 #[test]
+fn the_clients_crate_is_the_parts_client_and_wire() {
+    let found = |wire: &str| {
+        let sources = sources(&[
+            ("lib.rs", "mod cli; pub mod wire; pub use cognate_client as client;"),
+            ("cli.rs", "use crate::{client::Client, wire::W}; struct Cli(Client, W);"),
+            ("wire.rs", "pub use ::cognate_client::wire::*; pub const DESCRIPTORS: usize = 1;"),
+            ("client/mod.rs", "pub mod wire; mod key; use wire::W; pub struct Client(W, key::Key);"),
+            ("client/key.rs", "pub struct Key(super::wire::W, crate::wire::W);"),
+            ("wire/mod.rs", wire),
+        ]);
+        turned_arrows(&sources, &rows(&[("cli", &["client", "wire"]), ("client", &["wire"]), ("wire", &[])]))
+    };
+    assert_eq!(found("pub struct W;"), [""; 0]);
+    for path in ["crate::Client", "super::Client", "crate::key::Key"] {
+        let fault = format!("wire/mod.rs uses {path}: wire must not use client");
+        assert_eq!(found(&format!("pub struct W({path});")), [fault]);
+    }
+}
+
+#[test]
 fn a_crate_outside_of_its_doors_and_a_door_that_nobody_needs_are_faults() {
     let sources = sources(&[
         ("lib.rs", "mod a; mod b; mod c;"),

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::source::{Reference, Sources, Target, top_module};
+use super::source::{Reference, Sources, Target, short, top_module};
 
 /// A name, and everything that belongs to it.
 pub type Table = BTreeMap<String, BTreeSet<String>>;
 
 /// Reads the rows of the table in `text` whose head is `head`, by their first cell. Names stand in backticks; the rest
-/// is prose. Crates have their names in code, and paths are relative to `src`.
+/// is prose. Crates have their names in code, and paths of sources are short.
 pub fn table(text: &str, head: &str) -> Table {
     let mut lines = text.lines().skip_while(|line| *line != head);
     assert!(lines.next().is_some(), "ARCHITECTURE.md has no table with the head {head}");
     let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
-    let name = |name: &str| name.strip_prefix("src/").map_or_else(|| name.replace('-', "_"), str::to_owned);
+    let name = |name: &str| short(name).unwrap_or_else(|| name.replace('-', "_"));
     let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(name).collect::<BTreeSet<String>>();
     let mut table = Table::new();
     for row in rows {
@@ -98,8 +98,8 @@ pub fn turned_arrows(sources: &Sources, arrows: &Table) -> Vec<String> {
     faults
 }
 
-/// Finds crates that are named outside their doors, and doors that nothing uses. `doors`: by crate, the paths under
-/// `src` of the files or folders that may name it.
+/// Finds crates that are named outside their doors, and doors that nothing uses. `doors`: by crate, the short names of
+/// the files or folders that may name it.
 pub fn broken_doors(sources: &Sources, doors: &Table) -> Vec<String> {
     let mut unused = doors.clone();
     let mut faults = Vec::new();

@@ -1,6 +1,7 @@
-//! The parsed sources of the crate: each file, the modules in it, and the names that it uses of other files and crates.
+//! The parsed sources of the server's crate and of the client's, as if they were one: each file, the modules in it, and
+//! the names that it uses of other files and crates.
 //!
-//! Names are resolved as the compiler resolves them, as far as our crate needs it: `crate::`, `self::`, `super::`,
+//! Names are resolved as the compiler resolves them, as far as our crates need it: `crate::`, `self::`, `super::`,
 //! grouped and renamed imports, globs, imports of modules, re-exports, and paths in code, macros and attributes. A name
 //! that a macro defines counts as defined in the module of its path.
 
@@ -14,7 +15,10 @@ use syn::{Attribute, ImplItem, Item, Meta, UseTree, Visibility};
 /// The segments of a path, or of a module's place in the crate.
 type Names = Vec<String>;
 
-/// The whole crate.
+/// The sources of the client's crate.
+const CLIENT: &str = "clients/rust/src";
+
+/// Both crates, as if they were one.
 pub struct Sources {
     files: BTreeMap<String, syn::File>,
     modules: BTreeMap<Names, Module>,
@@ -67,7 +71,8 @@ enum Found {
 }
 
 impl Sources {
-    /// Reads the files under `src` of the crate at `root`.
+    /// Reads the files of the repository at `root`: those under `src`, and the client's crate as its parts `client` and
+    /// `wire`.
     pub fn read(root: &Path) -> Self {
         fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).unwrap() {
@@ -77,15 +82,16 @@ impl Sources {
         }
         let mut found = Vec::new();
         walk(&root.join("src"), &mut found);
+        walk(&root.join(CLIENT), &mut found);
         let texts = found.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
         let texts = texts.map(|path| {
-            let name = path.strip_prefix(root.join("src")).unwrap().to_str().unwrap().replace('\\', "/");
-            (name, fs::read_to_string(path).unwrap())
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+            (short(&name).expect("a file of the sources"), fs::read_to_string(path).unwrap())
         });
         Self::parse(texts)
     }
 
-    /// Parses files, given by their paths under `src`.
+    /// Parses files, given by their short names.
     pub fn parse(texts: impl IntoIterator<Item = (String, String)>) -> Self {
         let parsed = texts.into_iter().map(|(file, text)| {
             let code = syn::parse_file(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -165,6 +171,7 @@ impl Sources {
 
     /// Resolves `path` in the module at `at`. `asked`: the names in resolution, so that circles of imports end.
     fn resolve(&self, at: &[String], path: &[String], asked: &mut BTreeSet<(Names, String)>) -> Option<Found> {
+        let path = &absolute(at, path)[..];
         let (first, mut rest) = path.split_first()?;
         let mut found = match first.as_str() {
             "crate" | "cognate" => Found::Module(Names::new()),
@@ -210,6 +217,36 @@ impl Sources {
             _ => None,
         })
     }
+}
+
+/// Returns the short name of a file or folder of the sources: its path under `src`. The client's crate is the parts
+/// `client` and `wire`.
+pub fn short(path: &str) -> Option<String> {
+    let Some(of_client) = path.strip_prefix(CLIENT) else { return path.strip_prefix("src/").map(str::to_owned) };
+    let name = of_client.trim_start_matches('/');
+    Some(match name {
+        "lib.rs" => "client/mod.rs".to_owned(),
+        name if name.starts_with("wire/") => name.to_owned(),
+        name => format!("client/{name}"),
+    })
+}
+
+/// Returns a path of the client's crate as it is in both crates together: the root of that crate is the part `client`,
+/// and its `wire` is a part beside it. Other paths stay as they are.
+fn absolute(at: &[String], path: &[String]) -> Names {
+    let part = at.first().map_or("", String::as_str);
+    let is_client = part == "client" || part == "wire";
+    let up = path.iter().take_while(|name| *name == "super").count();
+    let above = at.len() - usize::from(part == "client");
+    let from_root = match path.first().map(String::as_str) {
+        Some("cognate_client") => &path[1..],
+        Some("crate") if is_client => &path[1..],
+        Some("super") if is_client && up == above => &path[up..],
+        Some("wire") if at == ["client"] => path,
+        _ => return path.to_vec(),
+    };
+    let part = if from_root.first().is_some_and(|first| first == "wire") { None } else { Some("client".to_owned()) };
+    ["crate".to_owned()].into_iter().chain(part).chain(from_root.iter().cloned()).collect()
 }
 
 /// Returns the module a::b for `a/b.rs` and `a/b/mod.rs`.
@@ -419,6 +456,7 @@ impl Reader<'_> {
 
     /// Returns the root's module that a path begins with.
     fn root_module_of(&self, path: &[String]) -> Option<String> {
+        let path = &absolute(&self.at, path)[..];
         match path.first()?.as_str() {
             "crate" | "cognate" => path.get(1).cloned(),
             "super" => {

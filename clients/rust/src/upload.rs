@@ -1,6 +1,6 @@
 //! A streaming upload: documents in, progress out. HTTP/2 flow control bounds its memory (backpressure).
 
-use futures::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt};
 
 use super::packing::{Limits, Messages, Oversized};
 use super::{Client, Error};

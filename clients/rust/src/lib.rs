@@ -1,24 +1,32 @@
-//! A client of the service, which the client commands, the demo and the tests use.
+//! A client of Cognate, a gRPC server for embeddings, similarity and vector search.
 //!
 //! It makes the choices that every caller needs: the forms of an address, timeouts, message sizes, the packing of
-//! documents into an upload, TLS, the API key, and errors in one line. With the server it is the only module that knows
-//! tonic. Callers see the messages of [`crate::wire`].
+//! documents into an upload, TLS, the API key, and errors in one line. Callers see the messages of [`wire`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = cognate_client::connect("127.0.0.1:50051", &cognate_client::Options::default()).await?;
+//! let info = client.info(cognate_client::wire::InfoRequest {}).await?;
+//! println!("{info:?}");
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 mod error;
 mod handshake;
 mod key;
 mod packing;
-pub mod reader;
 mod tls;
 mod upload;
+pub mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -28,10 +36,10 @@ pub use key::{Key, NotAKey};
 pub use tls::Tls;
 pub use upload::{Broken, Progress, Summary};
 
-use crate::wire::{self as pb, cognate_client::CognateClient};
 use address::Target;
 use error::Peer;
 use key::Authorize;
+use wire::{self as pb, cognate_client::CognateClient};
 
 /// The largest response that is read. The server keeps to its own max_message_bytes, which a client does not know
 /// before its first call. This limit only bounds what a hostile server can make the client hold.

@@ -27,11 +27,10 @@ use std::io::BufRead;
 pub use detect::is_json_object;
 pub use error::{Bad, Error};
 pub use ids::MadeUpIds;
-pub use lines::MAX_RECORD_BYTES;
 pub use number::LargeNumbers;
 pub use options::{Format, Options};
 pub use record::{Record, Remarks};
-pub use types::{Type, Types};
+pub use types::Types;
 
 use self::detect::Layout;
 use self::notes::Notes;

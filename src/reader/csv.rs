@@ -224,7 +224,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::client::reader::{Format, MadeUpIds, Types, read};
+    use crate::reader::{Format, MadeUpIds, Types, read};
     use crate::wire::metadata;
 
     fn all(input: &[u8], options: &Options) -> Vec<Record> {

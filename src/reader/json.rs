@@ -221,7 +221,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::client::reader::{Format, MadeUpIds};
+    use crate::reader::{Format, MadeUpIds};
     use crate::wire::metadata;
 
     fn options() -> Options {

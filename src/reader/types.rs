@@ -30,11 +30,6 @@ impl Type {
 pub struct Types(BTreeMap<String, Type>);
 
 impl Types {
-    /// Returns true if no column has a type.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
