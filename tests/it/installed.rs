@@ -48,21 +48,20 @@ pub fn install(command: &mut Command, needs: &str) {
 /// Returns the path of grpcurl. The first test that asks installs it.
 pub fn grpcurl() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    INSTALLED.get_or_init(|| {
-        let (_, version) = GRPCURL.split_once('@').expect("the version is pinned");
-        let folder = target_dir().join("grpcurl").join(version);
-        let binary = folder.join("grpcurl");
-        let runs =
-            run(Command::new(&binary).arg("-version"), String::new()).is_ok_and(|output| output.status.success());
-        if !runs {
-            let mut go = Command::new("go");
-            install(
-                go.args(["install", GRPCURL]).env("GOBIN", &folder),
-                "Go 1.21 or later and a Go module proxy that GOPROXY names",
-            );
-        }
-        binary
-    })
+    INSTALLED.get_or_init(|| go_program(GRPCURL, "Go 1.21 or later and a Go module proxy that GOPROXY names"))
+}
+
+/// Returns the path of a program in Go, `PACKAGE@VERSION`. It is installed if it is not there.
+pub fn go_program(package: &str, needs: &str) -> PathBuf {
+    let (path, version) = package.split_once('@').expect("the version is pinned");
+    let name = path.rsplit('/').next().expect("a path has a last name");
+    let folder = target_dir().join(name).join(version);
+    let binary = folder.join(name);
+    let runs = run(Command::new(&binary).arg("--version"), String::new()).is_ok_and(|output| output.status.success());
+    if !runs {
+        install(Command::new("go").args(["install", package]).env("GOBIN", &folder), needs);
+    }
+    binary
 }
 
 /// Returns the path of buf. The first test that asks installs it. npm has its binary as a package for each platform.

@@ -7,6 +7,7 @@ mod bench;
 mod classify;
 mod clients;
 mod command_line;
+mod conformance;
 mod contract;
 mod data_directory;
 mod deployment;

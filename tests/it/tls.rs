@@ -19,20 +19,20 @@ use tokio_rustls::TlsConnector;
 use crate::harness::Server;
 
 /// An authority, and a directory for what it signs.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
 }
 
 /// The files of a certificate and its key.
 #[derive(Clone)]
-struct Pair {
+pub struct Pair {
     certificate: PathBuf,
     key: PathBuf,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -41,7 +41,7 @@ impl Authority {
         Self { issuer, directory }
     }
 
-    fn ca(&self) -> PathBuf {
+    pub fn ca(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
     }
 
@@ -59,7 +59,7 @@ impl Authority {
         pair
     }
 
-    fn valid(&self) -> Pair {
+    pub fn valid(&self) -> Pair {
         self.sign("127.0.0.1", 2999)
     }
 }
@@ -74,7 +74,7 @@ fn write_secret(path: &Path, text: &str) {
 }
 
 impl Pair {
-    fn flags(&self) -> [String; 4] {
+    pub fn flags(&self) -> [String; 4] {
         let [certificate, key] = [&self.certificate, &self.key].map(|path| path.to_str().unwrap().to_owned());
         ["--tls-cert".to_owned(), certificate, "--tls-key".to_owned(), key]
     }

@@ -1,0 +1,132 @@
+//! Each client of `clients/` does the same against the real server, and `clients/SCENARIO.md` says what: a table of
+//! steps. Here the servers are started, a client's program runs, and each step must be passed in order. What a program
+//! needs is installed once per target directory, in the versions that its own files pin.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::Server;
+use crate::installed::{go_program, install, python, repository, run, stderr, target_dir};
+use crate::keys::Keys;
+use crate::tls::Authority;
+
+const GO_PLUGINS: [&str; 2] = [
+    "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
+    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
+];
+const NEEDS_GO: &str = "Go 1.24 or later and a Go module proxy that GOPROXY names";
+
+/// Returns the folder of a client.
+fn folder(client: &str) -> PathBuf {
+    repository().join("clients").join(client)
+}
+
+/// Returns the names of the steps in `clients/SCENARIO.md`.
+fn steps() -> Vec<String> {
+    let text = fs::read_to_string(repository().join("clients/SCENARIO.md")).unwrap();
+    let (_, table) = text.split_once("## The steps").expect("the scenario has steps");
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split_once('`')).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Runs a client's program, with the address of a server as its last argument and a server with TLS and keys in its
+/// environment, and demands all steps.
+async fn passes(mut program: Command) {
+    let (authority, other, keys) = (Authority::new(), Authority::new(), Keys::new());
+    let (writer, reader) = (keys.create("writer", "write", &[]), keys.create("reader", "read", &[]));
+    let certificate = authority.valid().flags();
+    let mut flags: Vec<&str> = certificate.iter().map(String::as_str).collect();
+    flags.extend(["--keys", keys.path.to_str().unwrap()]);
+    let secure = Server::spawn(&flags);
+    let server = Server::start(&["--max-calls", "32"]).await;
+    secure.has_logged("memory is divided").await; // the last step of its start
+
+    program.arg(server.addr.to_string());
+    program.env("SCENARIO_TLS", secure.addr.to_string());
+    program.env("SCENARIO_CA", authority.ca()).env("SCENARIO_OTHER_CA", other.ca());
+    program.env("SCENARIO_WRITER_KEY", writer).env("SCENARIO_READER_KEY", reader);
+    let output = tokio::task::spawn_blocking(move || run(&mut program, String::new())).await.unwrap();
+    let output = output.expect("the client's program was installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let passed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
+    assert!(
+        output.status.success() && passed == steps(),
+        "{}\n{said}{}\nThe server's log:\n{}\nThat of the one with TLS:\n{}",
+        output.status,
+        stderr(&output),
+        server.log(),
+        secure.log()
+    );
+}
+
+#[test]
+fn each_client_runs_the_scenario() {
+    assert_eq!(steps().len(), 22);
+    let tests = include_str!("conformance.rs");
+    let readme = fs::read_to_string(repository().join("clients/README.md")).unwrap();
+    let entries = fs::read_dir(repository().join("clients")).unwrap().map(|entry| entry.unwrap());
+    let mut clients = 0;
+    for client in entries.filter(|entry| entry.file_type().unwrap().is_dir()) {
+        let name = client.file_name().into_string().unwrap();
+        assert!(tests.contains(&format!("async fn {}_runs_the_scenario()", name.replace('-', "_"))), "{name}");
+        assert!(readme.contains(&format!("]({name})")), "clients/README.md has no line about {name}");
+        assert!(client.path().join("README.md").exists(), "{name}");
+        clients += 1;
+    }
+    assert!(clients > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn go_runs_the_scenario() {
+    let program = target_dir().join("clients/go-scenario");
+    let go = |words: &[&str]| install(Command::new("go").current_dir(folder("go")).args(words), NEEDS_GO);
+    go(&["vet", "./..."]);
+    go(&["build", "-o", program.to_str().unwrap(), "./scenario"]);
+    passes(Command::new(program)).await;
+}
+
+#[test]
+#[ignore = "needs Go with its module proxy and Python with PyPI: cargo test -- --ignored"]
+fn go_is_formatted_and_generated_from_the_proto() {
+    let output = run(Command::new("gofmt").arg("-l").arg(folder("go")), String::new()).expect("Go has gofmt");
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    let plugins = GO_PLUGINS.map(|plugin| format!("--plugin={}", go_program(plugin, NEEDS_GO).display()));
+    let made = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
+    let mut protoc = Command::new(python("clients"));
+    protoc.current_dir(repository()).args(["-m", "grpc_tools.protoc", "-I", "proto"]).args(plugins);
+    for kind in ["go", "go-grpc"] {
+        protoc.arg(format!("--{kind}_out={}", made.path().display()));
+        protoc.arg(format!("--{kind}_opt=module=github.com/cognateserver/cognate/clients/go"));
+    }
+    install(protoc.arg("cognate/v1/cognate.proto"), "grpcio-tools, which tests/clients/requirements.txt names");
+    for file in ["cognatev1/cognate.pb.go", "cognatev1/cognate_grpc.pb.go"] {
+        is_committed(&made.path().join(file), &folder("go").join(file));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Maven and its central repository: cargo test -- --ignored"]
+async fn java_runs_the_scenario() {
+    let built = target_dir().join("clients/java");
+    let mut maven = Command::new("mvn");
+    maven.current_dir(folder("java")).args(["-q", "-B", "test-compile", "dependency:build-classpath"]);
+    maven.arg(format!("-DbuildDirectory={}", built.display()));
+    maven.arg(format!("-Dmdep.outputFile={}", built.join("classpath").display()));
+    install(&mut maven, "Maven 3.8, Java 17 or later, and a repository of Maven's artifacts");
+    let libraries = fs::read_to_string(built.join("classpath")).expect("Maven has written it");
+    let mut java = Command::new("java");
+    let [classes, tests] = ["classes", "test-classes"].map(|folder| built.join(folder).display().to_string());
+    java.args(["-cp", &[classes, tests, libraries].join(":"), "io.github.cognateserver.scenario.Scenario"]);
+    passes(java).await;
+}
+
+/// Demands that a generated file is the one in the repository; with `COGNATE_GENERATE` it becomes that.
+fn is_committed(made: &Path, committed: &Path) {
+    if std::env::var_os("COGNATE_GENERATE").is_some() {
+        fs::copy(made, committed).expect("the repository can be written");
+    }
+    let same = fs::read(made).unwrap() == fs::read(committed).unwrap_or_default();
+    assert!(same, "{} is not of this proto: run the test with COGNATE_GENERATE=1", committed.display());
+}
