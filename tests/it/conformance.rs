@@ -9,12 +9,11 @@ use std::process::Command;
 use crate::harness::Server;
 use crate::installed::{go_program, install, python, repository, run, stderr, target_dir};
 use crate::keys::Keys;
+use crate::skipped::skipped;
 use crate::tls::Authority;
 
-const GO_PLUGINS: [&str; 2] = [
-    "google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12",
-    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1",
-];
+const GO_PLUGINS: [&str; 2] =
+    ["google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12", "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1"];
 const NEEDS_GO: &str = "Go 1.24 or later and a Go module proxy that GOPROXY names";
 
 /// Returns the folder of a client.
@@ -120,6 +119,43 @@ async fn java_runs_the_scenario() {
     let [classes, tests] = ["classes", "test-classes"].map(|folder| built.join(folder).display().to_string());
     java.args(["-cp", &[classes, tests, libraries].join(":"), "io.github.cognateserver.scenario.Scenario"]);
     passes(java).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs gRPC for C++, or is skipped: cargo test -- --ignored"]
+async fn cpp_gets_an_answer_and_the_reason_of_a_failure() {
+    let Some(plugin) = which("grpc_cpp_plugin") else {
+        return skipped("no gRPC for C++ (Debian: libgrpc++-dev, protobuf-compiler-grpc, pkg-config)");
+    };
+    let made = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
+    let needs = "g++ and Debian's protobuf-compiler, libgrpc++-dev and pkg-config";
+    let out = made.path().display();
+    let mut protoc = Command::new("protoc");
+    protoc.current_dir(repository()).args(["-I", "proto", &format!("--cpp_out={out}"), &format!("--grpc_out={out}")]);
+    protoc.arg(format!("--plugin=protoc-gen-grpc={}", plugin.display()));
+    let files = ["cognate/v1/cognate.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"];
+    install(protoc.args(files), needs);
+    let source = repository().join("tests/clients/topk.cc");
+    let command = format!(
+        "g++ -std=c++17 -I. -o topk {} $(find . -name '*.cc') $(pkg-config --cflags --libs grpc++ protobuf)",
+        source.display()
+    );
+    install(Command::new("sh").current_dir(made.path()).args(["-c", &command]), needs);
+
+    let server = Server::start(&[]).await;
+    let mut program = Command::new(made.path().join("topk"));
+    let output = run(program.arg(server.addr.to_string()), String::new()).expect("it was compiled");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> =
+        said.lines().map(|line| line.trim_start_matches(|c: char| "0123456789.- ".contains(c))).collect();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!((lines.len(), lines[0], lines[3]), (4, "a train", "wrong: k"), "{said}");
+}
+
+/// Returns the path of a program that the system has.
+fn which(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.exists())
 }
 
 /// Demands that a generated file is the one in the repository; with `COGNATE_GENERATE` it becomes that.
