@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let in_docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let files = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let in_docs = files(&root.join("docs")).chain(files(&root.join("clients")));
+    let of_clients = files(&root.join("clients")).map(|client| client.join("README.md")).filter(|path| path.exists());
     let at_the_top = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root.join(name));
-    at_the_top.into_iter().chain(in_docs.filter(|path| path.extension().is_some_and(|ext| ext == "md"))).collect()
+    let at_the_top = at_the_top.into_iter().chain(of_clients);
+    at_the_top.chain(in_docs.filter(|path| path.extension().is_some_and(|ext| ext == "md"))).collect()
 }
 
 /// The targets of `[text](target)` that are files, relative to the document; anchors are cut off.
@@ -15,7 +18,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
     targets.filter(|target| !target.contains("://")).filter_map(|target| target.split('#').next())
 }
 
-/// Names such as `src/main.rs`, relative to the root: in backquotes, of the folders of the sources.
+/// Names such as `src/main.rs`, relative to the root or to the document: in backquotes, of the folders of the sources.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split('`').skip(1).step_by(2);
     let folders = ["src/", "clients/", "tests/", "benches/", "docs/", "deploy/", "proto/", "models/", "examples/"];
@@ -36,7 +39,7 @@ fn every_link_and_every_name_of_a_file_leads_to_one() {
         let linked = links(&text).map(|link| (link, folder.join(link)));
         for (name, path) in linked.chain(names(&text).map(|name| (name, root.join(name)))) {
             found += 1;
-            if !path.exists() {
+            if !path.exists() && !folder.join(name).exists() {
                 missing.push(format!("{}: {name}", document.display()));
             }
         }
