@@ -5,9 +5,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::harness::Server;
-use crate::installed::{go_program, install, python, repository, run, stderr, target_dir};
+use crate::installed::{buf, go_program, install, python, repository, run, stderr, target_dir};
 use crate::keys::Keys;
 use crate::skipped::skipped;
 use crate::tls::Authority;
@@ -150,6 +151,67 @@ async fn cpp_gets_an_answer_and_the_reason_of_a_failure() {
         said.lines().map(|line| line.trim_start_matches(|c: char| "0123456789.- ".contains(c))).collect();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!((lines.len(), lines[0], lines[3]), (4, "a train", "wrong: k"), "{said}");
+}
+
+/// Returns a copy of `clients/node` in the target directory, with its packages installed, and compiled.
+fn node() -> &'static Path {
+    const NEEDS: &str = "Node.js 20 or later and a registry that npm reaches";
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let copy = target_dir().join("clients/node");
+        for old in ["build", "scenario", "src", "test"] {
+            fs::remove_dir_all(copy.join(old)).ok(); // files that are gone would be compiled too
+        }
+        fs::create_dir_all(&copy).expect("the target directory can be written");
+        let parts = ["package.json", "package-lock.json", "tsconfig.json", "buf.gen.yaml", "README.md"];
+        let parts = parts.iter().chain(&["scenario", "src", "test"]).map(|part| folder("node").join(part));
+        install(Command::new("cp").arg("-R").args(parts).arg(&copy), NEEDS);
+        // It is written last. An interrupted installation, or one of other versions, is made anew.
+        let (marker, wanted) = (copy.join("installed.json"), fs::read(copy.join("package-lock.json")).unwrap());
+        if fs::read(&marker).ok().as_ref() != Some(&wanted) {
+            install(Command::new("npm").current_dir(&copy).args(["ci", "--ignore-scripts"]), NEEDS);
+            fs::write(&marker, wanted).expect("the target directory can be written");
+        }
+        install(Command::new("npm").current_dir(&copy).args(["run", "build"]), NEEDS);
+        copy
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node.js and its package registry: cargo test -- --ignored"]
+async fn node_runs_the_scenario() {
+    let mut program = Command::new("node");
+    program.arg(node().join("build/scenario/main.js"));
+    passes(program).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node.js and its package registry: cargo test -- --ignored"]
+async fn node_passes_its_own_tests_and_the_programs_of_its_readme() {
+    let mut tests = Command::new("npm");
+    tests.current_dir(node()).arg("test");
+    let server = Server::start(&[]).await;
+    tests.env("COGNATE_ADDRESS", server.addr.to_string());
+    let output = tokio::task::spawn_blocking(move || run(&mut tests, String::new())).await.unwrap();
+    let output = output.expect("npm was found");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}\nThe server's log:\n{}", stderr(&output), server.log());
+}
+
+#[test]
+#[ignore = "needs Node.js and its package registry: cargo test -- --ignored"]
+fn node_is_generated_from_the_proto() {
+    let programs = std::env::join_paths(
+        [node().join("node_modules/.bin")].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let made = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
+    let mut generate = Command::new(buf());
+    generate.current_dir(node()).env("PATH", programs.expect("folders of PATH")).arg("generate");
+    generate.arg(repository().join("proto")).arg("--output").arg(made.path());
+    install(&mut generate, "the plugin that clients/node/package.json names");
+    for file in ["cognate/v1/cognate_pb.ts", "google/rpc/status_pb.ts", "google/rpc/error_details_pb.ts"] {
+        is_committed(&made.path().join("src/gen").join(file), &folder("node").join("src/gen").join(file));
+    }
 }
 
 /// Returns the path of a program that the system has.
