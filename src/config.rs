@@ -16,13 +16,14 @@ mod values;
 use std::fmt;
 use std::path::PathBuf;
 
-use values::{address, auto, bound, duration, instructions, listener, one_of, path, size, size_or_none, truth, whole};
+use values::{address, auto, bound, duration, instructions, listener, one_of, path, size_or_none, truth, whole};
 
 pub use flags::{Flags, IndexFlags};
 use memory::MemorySettings;
 pub use memory::Shares;
 use reader::Reader;
 use settings::SEPARATOR;
+pub use values::size;
 
 use crate::budget::ByteBudget;
 use crate::collection::Quota;
@@ -153,6 +154,7 @@ impl Reader<'_> {
             cache_bytes: memory.embed_cache,
             pools: Pools::new(threads),
         };
+        let allowances = embedder.pools.allowances.clone();
         let addr = self.get("addr", listener);
         let keys = self.get("keys", path);
         let authentication = server::Authentication {
@@ -187,6 +189,7 @@ impl Reader<'_> {
                 collection_quota: limits.collection,
                 max_collections: limits.max_collections,
                 max_collection_fields: limits.max_collection_fields,
+                allowances,
                 index,
             },
             server: server::Options {
@@ -203,6 +206,7 @@ impl Reader<'_> {
             metrics: metrics::Options {
                 addr: self.get("metrics_addr", |s| if s.is_empty() { Ok(None) } else { address(s).map(Some) }),
                 collections: self.get("metrics_collections", |s| whole(s, 0, 10_000)),
+                principals: self.get("metrics_principals", |s| whole(s, 0, 10_000)),
             },
             allow_precision_mix: self.get("allow_precision_mix", truth),
             memory,

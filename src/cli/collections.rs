@@ -216,7 +216,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
                     "enabled": enabled.unwrap_or_default(), "max_tokens": max_tokens, "overlap_tokens": overlap_tokens,
                 },
                 "lexical": { "enabled": lexical.enabled.unwrap_or_default(), "language": lexical.language },
-                "lexical_file_bytes": collection.lexical_file_bytes,
+                "lexical_file_bytes": collection.lexical_file_bytes, "owner": collection.owner,
             });
             writeln!(out, "{line}")?;
         }

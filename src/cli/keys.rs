@@ -4,7 +4,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::new_file::NewFile;
 use super::stderr::say;
 use super::table::{self, Align, Table};
 use crate::compute::{Limit, Limits};
+use crate::config;
 use crate::identity::{self, KeyEntry, KeyFile, KeyId, Moment, NewKey, Patterns, Principal, Role};
 use crate::machine::files;
 
@@ -78,7 +79,7 @@ struct Create {
     /// Date from which the key is refused (2027-01-31, in UTC), or the number of days until then
     #[arg(long, value_name = "DATE|DAYS", value_parser = expiry)]
     expires: Option<Moment>,
-    /// Calls that the caller may have in progress; default of this and the next two: that of the name's other keys, or
+    /// Calls that the caller may have in progress; default of this and the next four: that of the name's other keys, or
     /// the limits of the server alone
     #[arg(long, value_name = "N")]
     max_calls: Option<NonZeroU32>,
@@ -88,6 +89,12 @@ struct Create {
     /// Tokens that the models compute for the caller each second
     #[arg(long, value_name = "N")]
     max_tokens_per_second: Option<NonZeroU32>,
+    /// Documents in all collections that the caller creates
+    #[arg(long, value_name = "N")]
+    max_documents: Option<NonZeroU64>,
+    /// Memory of all collections that the caller creates, as max_stored_bytes counts it: 4096, 64MiB or 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = stored_bytes)]
+    max_stored_bytes: Option<NonZeroU64>,
 }
 
 /// Runs the command. Blocks.
@@ -106,6 +113,8 @@ fn create(create: Create) -> anyhow::Result<()> {
         calls: create.max_calls,
         queue_tokens: create.max_queue_tokens,
         tokens_per_second: create.max_tokens_per_second,
+        documents: create.max_documents,
+        stored_bytes: create.max_stored_bytes,
     };
     let _lock = lock(&path)?;
     let text = if path.exists() { identity::read_text(&path)? } else { String::new() };
@@ -252,8 +261,14 @@ fn list(file: &KeyFile, as_json: bool) -> anyhow::Result<()> {
 
 /// The limits of a principal by name.
 fn limits(principal: &Principal) -> serde_json::Value {
-    let some = Limit::ALL.into_iter().filter_map(|limit| Some((limit.name(), principal.limits().get(limit)?.get())));
+    let some = Limit::ALL.into_iter().filter_map(|limit| Some((limit.name(), principal.limits().get(limit)?)));
     some.collect()
+}
+
+/// Parses a number of bytes.
+fn stored_bytes(text: &str) -> Result<NonZeroU64, String> {
+    let bytes = config::size(text)?;
+    NonZeroU64::new(bytes as u64).ok_or_else(|| "expected one byte or more".to_owned())
 }
 
 /// Parses a date, or the number of days from now.

@@ -1,10 +1,14 @@
-//! Quotas: how many documents there may be, and how much memory they may take, in one collection and in all.
+//! Quotas: how many documents there may be, and how much memory they may take, in one collection, in those of one owner
+//! and in all.
 
 use std::fmt;
 use std::iter::Sum;
+use std::num::NonZeroU64;
 use std::ops::{Add, AddAssign, Sub};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::compute::{Allowances, Caller};
 
 /// A number of documents, with the estimated memory of documents, vectors and graph.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,11 +23,14 @@ pub struct Usage {
 pub type Quota = Usage;
 
 /// A quota does not allow more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{limit}: {wanted} {} more would exceed the limit of {most}: {used} are in use", limit.unit())]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{limit}{}: {wanted} {} more would exceed the limit of {most}: {used} are in use{}",
+    self.of_owner(), limit.unit(), self.advice())]
 pub struct Full {
     /// The quota that is reached.
     pub limit: Limit,
+    /// The caller whose quota it is; `None`: it is one of the server.
+    pub owner: Option<Arc<str>>,
     /// Amount in use.
     pub used: usize,
     /// Amount that was to be added.
@@ -45,13 +52,32 @@ pub enum Limit {
     CollectionBytes,
     /// Number of collections.
     Collections,
+    /// Number of documents in the collections of one owner.
+    OwnerDocuments,
+    /// Bytes of the collections of one owner.
+    OwnerBytes,
+}
+
+impl Full {
+    fn of_owner(&self) -> String {
+        self.owner.as_ref().map(|owner| format!(" of {owner}")).unwrap_or_default()
+    }
+
+    fn advice(&self) -> &'static str {
+        match self.owner {
+            Some(_) => {
+                " in the collections that it created: delete some, or raise the limit of its keys in the file of keys"
+            }
+            None => "",
+        }
+    }
 }
 
 impl Limit {
     fn unit(self) -> &'static str {
         match self {
-            Self::Documents | Self::CollectionDocuments => "documents",
-            Self::StoredBytes | Self::CollectionBytes => "bytes",
+            Self::Documents | Self::CollectionDocuments | Self::OwnerDocuments => "documents",
+            Self::StoredBytes | Self::CollectionBytes | Self::OwnerBytes => "bytes",
             Self::Collections => "collections",
         }
     }
@@ -65,6 +91,8 @@ impl fmt::Display for Limit {
             Self::CollectionDocuments => "max_collection_documents",
             Self::CollectionBytes => "max_collection_bytes",
             Self::Collections => "max_collections",
+            Self::OwnerDocuments => "documents",
+            Self::OwnerBytes => "stored_bytes",
         })
     }
 }
@@ -102,6 +130,9 @@ impl Sum for Usage {
     }
 }
 
+/// No documents, and no bytes.
+pub(super) const NOTHING: Usage = Usage { documents: 0, bytes: 0 };
+
 /// Documents that leave, and others that replace them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Exchange {
@@ -134,34 +165,77 @@ impl AddAssign for Exchange {
     }
 }
 
-/// Usage of one collection or of all, and its limits.
+/// Usage of one collection, of those of one owner or of all, and its limits.
 pub(super) struct Budget {
     used: Mutex<Usage>,
-    most_documents: usize,
-    /// Follows the memory that the process has left, unless a setting fixes it.
-    most_bytes: AtomicUsize,
+    most: Most,
     limits: (Limit, Limit),
+}
+
+/// The source of the limits.
+enum Most {
+    Set {
+        documents: usize,
+        /// Follows the memory that the process has left, unless a setting fixes it.
+        bytes: AtomicUsize,
+    },
+    /// The limits that the owner has now in the file of keys.
+    OfOwner { name: Arc<str>, caller: Caller, allowances: Allowances },
+}
+
+impl Most {
+    fn set(Quota { documents, bytes }: Quota) -> Self {
+        Self::Set { documents, bytes: AtomicUsize::new(bytes) }
+    }
+
+    fn now(&self) -> Quota {
+        let value = |limit: Option<NonZeroU64>| {
+            limit.map_or(usize::MAX, |most| usize::try_from(most.get()).unwrap_or(usize::MAX))
+        };
+        match self {
+            Self::Set { documents, bytes } => Quota { documents: *documents, bytes: bytes.load(Ordering::Relaxed) },
+            Self::OfOwner { caller, allowances, .. } => {
+                let limits = allowances.limits_of(*caller);
+                Quota { documents: value(limits.documents), bytes: value(limits.stored_bytes) }
+            }
+        }
+    }
 }
 
 impl Budget {
     /// Makes the budget of all collections together.
     pub(super) fn of_all(most: Quota) -> Self {
-        Self::new(most, (Limit::Documents, Limit::StoredBytes))
+        Self::new(Most::set(most), (Limit::Documents, Limit::StoredBytes))
     }
 
     /// Makes the budget of one collection.
     pub(super) fn of_one(most: Quota) -> Self {
-        Self::new(most, (Limit::CollectionDocuments, Limit::CollectionBytes))
+        Self::new(Most::set(most), (Limit::CollectionDocuments, Limit::CollectionBytes))
     }
 
-    fn new(most: Quota, limits: (Limit, Limit)) -> Self {
-        let most_bytes = AtomicUsize::new(most.bytes);
-        Self { used: Mutex::default(), most_documents: most.documents, most_bytes, limits }
+    /// Makes the budget of the collections of one owner.
+    pub(super) fn of_owner(name: Arc<str>, allowances: Allowances) -> Self {
+        let caller = Caller::of_principal(&name);
+        Self::new(Most::OfOwner { name, caller, allowances }, (Limit::OwnerDocuments, Limit::OwnerBytes))
     }
 
-    /// Sets the limit on bytes.
-    pub(super) fn set_most_bytes(&self, bytes: usize) {
-        self.most_bytes.store(bytes, Ordering::Relaxed);
+    fn new(most: Most, limits: (Limit, Limit)) -> Self {
+        Self { used: Mutex::default(), most, limits }
+    }
+
+    /// The owner; `None`: it is no budget of an owner.
+    pub(super) fn owner(&self) -> Option<&Arc<str>> {
+        match &self.most {
+            Most::Set { .. } => None,
+            Most::OfOwner { name, .. } => Some(name),
+        }
+    }
+
+    /// Sets the limit on bytes. Those of an owner are set in the file of keys alone.
+    pub(super) fn set_most_bytes(&self, most: usize) {
+        if let Most::Set { bytes, .. } = &self.most {
+            bytes.store(most, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn used(&self) -> Usage {
@@ -171,16 +245,23 @@ impl Budget {
     /// Gives back `freed` and takes `added`, or changes nothing. An exchange that does not grow always succeeds:
     /// after a limit was lowered, documents can still be replaced and removed.
     pub(super) fn exchange(&self, freed: Usage, added: Usage) -> Result<(), Full> {
-        let mut used = self.lock();
+        let (most, mut used) = (self.most.now(), self.lock());
         let room = |limit, used: usize, freed: usize, added: usize, most: usize| {
             let fits = used - freed <= most.saturating_sub(added);
-            if fits || added <= freed { Ok(()) } else { Err(Full { limit, used, wanted: added - freed, most }) }
+            if fits || added <= freed {
+                return Ok(());
+            }
+            Err(Full { limit, owner: self.owner().cloned(), used, wanted: added - freed, most })
         };
-        room(self.limits.0, used.documents, freed.documents, added.documents, self.most_documents)?;
-        let most_bytes = self.most_bytes.load(Ordering::Relaxed);
-        room(self.limits.1, used.bytes, freed.bytes, added.bytes, most_bytes)?;
+        room(self.limits.0, used.documents, freed.documents, added.documents, most.documents)?;
+        room(self.limits.1, used.bytes, freed.bytes, added.bytes, most.bytes)?;
         *used = *used - freed + added;
         Ok(())
+    }
+
+    /// Takes `added`, regardless of the limits: for what exists already.
+    pub(super) fn take(&self, added: Usage) {
+        *self.lock() += added;
     }
 
     /// Reverts an exchange.
@@ -195,6 +276,7 @@ impl Budget {
         used.bytes = used.bytes + now - before;
     }
 
+    /// Gives back `freed`.
     pub(super) fn release(&self, freed: Usage) {
         let mut used = self.lock();
         *used = *used - freed;
@@ -208,6 +290,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compute::Limits;
 
     fn usage(documents: usize, bytes: usize) -> Usage {
         Usage { documents, bytes }
@@ -240,5 +323,25 @@ mod tests {
         budget.exchange(usage(1, 10), usage(0, 0)).unwrap();
         assert!(budget.exchange(usage(0, 0), usage(1, 0)).is_err());
         assert_eq!(budget.used(), usage(4, 40));
+    }
+    #[test]
+    fn an_owner_has_the_limits_that_the_file_of_keys_has_now_and_a_refusal_names_it() {
+        let allowances = Allowances::default();
+        let budget = Budget::of_owner("team-a".into(), allowances.clone());
+        let documents = |most| Limits { documents: NonZeroU64::new(most), ..Limits::default() };
+        budget.exchange(NOTHING, usage(9, 1_000)).expect("it is not in the file, so it has no limits");
+        allowances.set([("team-a", documents(10))]);
+        budget.exchange(NOTHING, usage(1, 1)).unwrap();
+        let full = budget.exchange(NOTHING, usage(2, 1)).unwrap_err();
+        let said = "documents of team-a: 2 documents more would exceed the limit of 10: 10 are in use in the";
+        assert!(full.to_string().starts_with(said), "{full}");
+        allowances.set([("team-a", documents(5))]);
+        budget.exchange(usage(1, 10), usage(1, 10)).expect("a replacement does not grow");
+        assert!(budget.exchange(NOTHING, usage(1, 1)).is_err());
+        allowances.set([("team-a", Limits { stored_bytes: NonZeroU64::new(1_000), ..Limits::default() })]);
+        let full = budget.exchange(NOTHING, usage(1, 1)).unwrap_err();
+        assert_eq!((full.limit, full.used, full.most), (Limit::OwnerBytes, 1_001, 1_000));
+        budget.take(usage(1, 1));
+        assert_eq!(budget.used(), usage(11, 1_002), "what exists is counted in any case");
     }
 }

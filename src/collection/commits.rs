@@ -101,7 +101,7 @@ impl Collection {
         let Draft { after, exchange, answers, .. } = draft;
         let stored = self.store(after, exchange, next_row);
         if stored.is_err() {
-            self.undo(exchange);
+            self.budgets.undo(exchange);
         }
         for (done, what) in answers {
             answer(&done, stored.clone().map(|()| what));
@@ -142,7 +142,7 @@ impl Collection {
         let reserved_bytes = each().map(|(_, content, n_passages)| shared_cost(content, n_passages)).sum();
         let kept_bytes = self.exports.would_keep(freed.bytes);
         let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
-        self.exchange(exchange)?;
+        self.budgets.exchange(exchange)?;
         draft.exchange += exchange;
         draft.after.extend(after);
         Ok(done)

@@ -1,8 +1,8 @@
 //! Exports: the state of a collection at one moment, and the memory that they keep alive.
 //!
 //! An export shares every text and vector with the collection. Documents that are replaced or deleted meanwhile
-//! stay in memory until the export ends, so they stay counted in the budget of all collections until then:
-//! `open_exports` counts them.
+//! stay in memory until the export ends, so they stay counted in the budgets of all collections and of the owner until
+//! then: `open_exports` counts them.
 
 use super::filter::Filter;
 use super::listing::Listed;

@@ -78,7 +78,7 @@ pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Sn
 fn add(collection: &Collection, documents: Vec<(u64, Document)>) -> Result<(), OpenError> {
     let added: Usage = documents.iter().map(|(_, document)| collection.cost_of(document)).sum();
     let exchange = Exchange { added, ..Exchange::default() };
-    collection.exchange(exchange).map_err(OpenError::Full)?;
+    collection.budgets.take_stored(added).map_err(OpenError::Full)?;
     let changed = |(row, document): (u64, Document)| {
         let id = document.id.clone();
         Changed { row, id, after: After::Stored(document) }

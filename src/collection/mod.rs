@@ -10,6 +10,7 @@
 mod backup;
 mod backup_turns;
 mod budget;
+mod budgets;
 mod changes;
 mod columns;
 mod commit_queue;
@@ -66,4 +67,4 @@ pub use search::fusion::{Fusion, Mode, Scores};
 pub use search::{Asked, Chosen, Hit, Search};
 pub use single::Collection;
 pub use stats::Searches;
-pub use store::{CollectionError, Model, Settings, Store};
+pub use store::{CollectionError, Model, NewName, Settings, Store};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::budget::Budget;
+use super::budgets::SharedBudgets;
 use crate::compute::stop::Stopped;
 
 /// Most open exports of one collection. Each holds a list of all documents.
@@ -25,7 +25,7 @@ pub enum ExportError {
 
 /// The open exports of one collection, and the bytes that only they keep alive.
 pub(super) struct Exports {
-    budget_of_all: Arc<Budget>,
+    budgets: SharedBudgets,
     open: Mutex<Open>,
 }
 
@@ -58,13 +58,13 @@ impl Drop for Kept {
             }
             None => bytes,
         };
-        self.exports.budget_of_all.replace(freed + self.list_bytes, 0);
+        self.exports.budgets.replace(freed + self.list_bytes, 0);
     }
 }
 
 impl Exports {
-    pub(super) fn new(budget_of_all: Arc<Budget>) -> Self {
-        Self { budget_of_all, open: Mutex::default() }
+    pub(super) fn new(budgets: SharedBudgets) -> Self {
+        Self { budgets, open: Mutex::default() }
     }
 
     /// Bytes to keep counted if documents of this size leave now: all of them if an export is open, else 0.
@@ -72,8 +72,8 @@ impl Exports {
         if self.lock().kept.is_empty() { 0 } else { bytes }
     }
 
-    /// Notes that documents of `bytes` left, of which `counted` are still in the budget of all collections. The
-    /// caller ensures that no search or export begins meanwhile.
+    /// Notes that documents of `bytes` left, of which `counted` are still in the budgets of all collections
+    /// and of the owner. The caller ensures that no search or export begins meanwhile.
     pub(super) fn keep(&self, bytes: usize, counted: usize) {
         let mut open = self.lock();
         let kept = match open.kept.last_entry() {
@@ -83,7 +83,7 @@ impl Exports {
             }
             None => 0,
         };
-        self.budget_of_all.replace(counted, kept);
+        self.budgets.replace(counted, kept);
     }
 
     /// Opens an export whose list takes `list_bytes`.
@@ -95,7 +95,7 @@ impl Exports {
         let number = open.next;
         open.next += 1;
         open.kept.insert(number, 0);
-        self.budget_of_all.replace(0, list_bytes);
+        self.budgets.replace(0, list_bytes);
         Ok(Kept { exports: Arc::clone(self), number, list_bytes })
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::budget::{Quota, Usage};
 use super::disk;
+use crate::compute::Allowances;
 use crate::index;
 
 /// Settings of a [`Store`](super::Store).
@@ -22,6 +23,8 @@ pub struct Options {
     /// Most fields that the documents of one collection may have between them; a document that exceeds it is
     /// refused.
     pub max_collection_fields: usize,
+    /// The limits of those who create collections.
+    pub allowances: Allowances,
     /// Settings of the collections' indexes.
     pub index: index::Options,
 }
@@ -36,6 +39,7 @@ impl Default for Options {
             collection_quota: Usage::UNLIMITED,
             max_collections: usize::MAX,
             max_collection_fields: usize::MAX,
+            allowances: Allowances::default(),
             index: index::Options::default(),
         }
     }

@@ -8,7 +8,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::budget::{Budget, Exchange, Full, Quota, Usage};
+use super::budget::{Exchange, Usage};
+use super::budgets::Budgets;
 use super::commit_queue::{After, GroupCommit, OnDisk};
 use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
@@ -50,8 +51,7 @@ pub struct Collection {
     documents: RwLock<Documents>,
     /// Follows `documents`, for readers that must not wait for its lock.
     counts: Counts,
-    budget: Budget,
-    budget_of_all: Arc<Budget>,
+    pub(super) budgets: Budgets,
     /// Most fields that the documents may have between them.
     pub(super) max_fields: usize,
     pub(super) exports: Arc<Exports>,
@@ -86,8 +86,7 @@ pub(super) struct New<'a> {
     pub lexical_storage: Option<lexical::Storage>,
     /// The counters of searches.
     pub searches: Arc<Counters>,
-    pub budget: Arc<Budget>,
-    pub quota: Quota,
+    pub budgets: Budgets,
     /// Most fields that the documents may have between them.
     pub max_fields: usize,
     pub maintenance: MaintenanceThread,
@@ -115,9 +114,8 @@ impl Collection {
             lexical_options: new.lexical,
             documents: RwLock::default(),
             counts: Counts::default(),
-            budget: Budget::of_one(new.quota),
-            exports: Arc::new(Exports::new(Arc::clone(&new.budget))),
-            budget_of_all: new.budget,
+            exports: Arc::new(Exports::new(new.budgets.shared.clone())),
+            budgets: new.budgets,
             max_fields: new.max_fields,
             group_commit: GroupCommit::new(new.next_row),
             on_disk: new.on_disk,
@@ -133,6 +131,11 @@ impl Collection {
     /// Fingerprint of the model that its vectors come from.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The caller who created it, and whose limits its documents count for; `None`: they count for nobody's.
+    pub fn owner(&self) -> Option<&str> {
+        self.budgets.shared.owner().map(|name| &**name)
     }
 
     /// The sizes of its passages; `None`: a text is one passage, however long it is.
@@ -246,9 +249,7 @@ impl Collection {
     fn recount(&self, here: &mut Documents, before: usize, after: usize) {
         let words = self.lexical.as_ref().map_or(0, LexicalIndex::bytes);
         let (before, after) = (before + here.lexical_bytes, after + words);
-        for budget in [&self.budget, &*self.budget_of_all] {
-            budget.replace(before, after);
-        }
+        self.budgets.replace(before, after);
         here.used.bytes = here.used.bytes + after - before;
         here.lexical_bytes = words;
     }
@@ -308,7 +309,7 @@ impl Collection {
     /// Releases the budget and refuses later commits. Returns the number of documents.
     pub(super) fn delete(&self) -> usize {
         let mut here = self.write();
-        self.budget_of_all.release(Usage { bytes: 0, ..here.used });
+        self.budgets.shared.release(Usage { bytes: 0, ..here.used });
         self.exports.keep(here.used.bytes, here.used.bytes);
         let gone = std::mem::replace(&mut *here, Documents::of_deleted());
         self.note_used(&mut here, Usage::default());
@@ -341,19 +342,6 @@ impl Collection {
     /// Usage of a document that is to be stored.
     pub(super) fn cost_of(&self, document: &Document) -> Usage {
         self.cost(&document.id, &document.content, document.vectors.count())
-    }
-
-    /// Exchanges usage in the budgets of this collection and of all, or changes nothing.
-    pub(super) fn exchange(&self, exchange: Exchange) -> Result<(), Full> {
-        let (freed, taken) = (exchange.freed, exchange.taken());
-        self.budget.exchange(freed, taken)?;
-        self.budget_of_all.exchange(exchange.freed_of_all(), taken).inspect_err(|_| self.budget.undo(freed, taken))
-    }
-
-    /// Reverts an exchange.
-    pub(super) fn undo(&self, exchange: Exchange) {
-        self.budget.undo(exchange.freed, exchange.taken());
-        self.budget_of_all.undo(exchange.freed_of_all(), exchange.taken());
     }
 
     pub(super) fn row(&self, slot: Slot) -> Vector {

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backup_turns::Turns;
-use super::budget::{Budget, Full, Limit, Quota, Usage};
+use super::budget::{Budget, Full, Limit, NOTHING, Quota, Usage};
+use super::budgets::{Budgets, EMPTY, Owners, SharedBudgets};
 use super::commit_queue::OnDisk;
 use super::disk::{self, Change, Disk, NewCollection};
 use super::load::{self, OpenError};
@@ -23,14 +24,9 @@ use super::stats::{Counters, Searches};
 use crate::index::{self, SegmentStorage};
 use crate::lexical;
 
-/// Usage of an empty collection, so that quotas bound the number of collections too.
-const EMPTY: Usage = Usage { documents: 0, bytes: 16 * 1024 };
-
 /// Subdirectory of the data directory with one directory per collection number: the index files. They are a cache
 /// and may be deleted while no server runs.
 const INDEXES: &str = "index";
-
-const NOTHING: Usage = Usage { documents: 0, bytes: 0 };
 
 /// Reasons why a collection is not created, returned or deleted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +76,22 @@ pub struct Settings {
     pub lexical: Option<lexical::Options>,
 }
 
+/// The name of a collection that is to be created, and its owner.
+#[derive(Debug, Clone, Copy)]
+pub struct NewName<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The caller whose limits its documents count for; `None`: they count for nobody's.
+    pub owner: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for NewName<'a> {
+    /// A collection without an owner.
+    fn from(name: &'a str) -> Self {
+        Self { name, owner: None }
+    }
+}
+
 /// Collections by name.
 pub struct Store {
     collections: Arc<Collections>,
@@ -88,6 +100,7 @@ pub struct Store {
     maintenance: MaintenanceThread,
     index: index::Options,
     budget: Arc<Budget>,
+    owners: Owners,
     collection_quota: Quota,
     max_collections: usize,
     max_collection_fields: usize,
@@ -114,6 +127,7 @@ impl Store {
             changes: Mutex::default(),
             index: options.index,
             budget: Arc::new(Budget::of_all(options.quota)),
+            owners: Owners::new(options.allowances),
             collection_quota: options.collection_quota,
             max_collections: options.max_collections,
             max_collection_fields: options.max_collection_fields,
@@ -128,12 +142,13 @@ impl Store {
             let collections = snapshot.collections();
             store.room_for_collections(0, collections.len()).map_err(OpenError::Full)?;
             for stored in &collections {
-                store.budget.exchange(NOTHING, EMPTY).map_err(OpenError::Full)?;
+                let budgets = store.budgets(stored.owner.as_deref());
+                budgets.take_stored(EMPTY).map_err(OpenError::Full)?;
                 let model =
                     Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
                 let settings = Settings { passages: stored.passages, lexical: stored.lexical };
                 let rows = Some((stored.number, stored.next_row));
-                let collection = store.collection(&stored.name, model, settings, rows);
+                let collection = store.collection((&stored.name, budgets), model, settings, rows);
                 load::fill(&collection, stored, &snapshot)?;
                 store.insert(collection);
             }
@@ -158,6 +173,11 @@ impl Store {
         self.budget.used()
     }
 
+    /// Usage of the collections of each owner, in no order.
+    pub fn used_by_owners(&self) -> Vec<(Arc<str>, Usage)> {
+        self.owners.used()
+    }
+
     /// Sets the limit on the bytes of all collections. Documents beyond it stay.
     pub fn set_most_bytes(&self, bytes: usize) {
         self.budget.set_most_bytes(bytes);
@@ -179,39 +199,48 @@ impl Store {
     }
 
     /// Returns the collection of this name, and creates it if it does not exist. Blocks.
-    pub fn get_or_create(
+    pub fn get_or_create<'a>(
         &self,
-        name: &str,
+        name: impl Into<NewName<'a>>,
         model: Model<'_>,
         settings: Settings,
     ) -> Result<Arc<Collection>, CollectionError> {
+        let name = name.into();
         match self.create(name, model, settings) {
-            Err(CollectionError::Exists) => self.get(name, model),
+            Err(CollectionError::Exists) => self.get(name.name, model),
             created => created,
         }
     }
 
     /// Creates an empty collection. Blocks until it is on disk.
-    pub fn create(&self, name: &str, model: Model<'_>, settings: Settings) -> Result<Arc<Collection>, CollectionError> {
+    pub fn create<'a>(
+        &self,
+        name: impl Into<NewName<'a>>,
+        model: Model<'_>,
+        settings: Settings,
+    ) -> Result<Arc<Collection>, CollectionError> {
+        let NewName { name, owner } = name.into();
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.find(name).is_some() {
             return Err(CollectionError::Exists);
         }
         self.room_for_collections(self.len(), 1)?;
-        self.budget.exchange(NOTHING, EMPTY)?;
+        let budgets = self.budgets(owner);
+        budgets.exchange(NOTHING, EMPTY)?;
         let number = self.disk.as_ref().map(|disk| disk.new_collection_number());
         if let (Some(disk), Some(number)) = (&self.disk, number) {
             let new = NewCollection {
                 number,
                 name: name.to_owned(),
+                owner: owner.map(str::to_owned),
                 fingerprint: model.fingerprint.to_owned(),
                 dimensions: model.dimensions,
                 passages: settings.passages,
                 lexical: settings.lexical,
             };
-            disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| self.budget.release(EMPTY))?;
+            disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| budgets.release(EMPTY))?;
         }
-        let collection = self.collection(name, model, settings, number.map(|number| (number, 0)));
+        let collection = self.collection((name, budgets), model, settings, number.map(|number| (number, 0)));
         collection.loaded();
         Ok(self.insert(collection))
     }
@@ -226,8 +255,13 @@ impl Store {
         }
         self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
         let documents = collection.delete();
-        self.budget.release(EMPTY);
+        collection.budgets.shared.release(EMPTY);
         Ok(documents)
+    }
+
+    /// The budgets of a collection of this owner that it shares with others.
+    fn budgets(&self, owner: Option<&str>) -> SharedBudgets {
+        SharedBudgets { of_all: Arc::clone(&self.budget), of_owner: owner.map(|name| self.owners.budget(name)) }
     }
 
     fn room_for_collections(&self, used: usize, wanted: usize) -> Result<(), Full> {
@@ -235,7 +269,7 @@ impl Store {
         if used.saturating_add(wanted) <= most {
             return Ok(());
         }
-        Err(Full { limit: Limit::Collections, used, wanted, most })
+        Err(Full { limit: Limit::Collections, owner: None, used, wanted, most })
     }
 
     fn find(&self, name: &str) -> Option<Arc<Collection>> {
@@ -250,7 +284,13 @@ impl Store {
     }
 
     /// A collection without documents. `on_disk`: its number, and the lowest unused row number.
-    fn collection(&self, name: &str, model: Model<'_>, settings: Settings, on_disk: Option<(u32, u64)>) -> Collection {
+    fn collection(
+        &self,
+        (name, shared): (&str, SharedBudgets),
+        model: Model<'_>,
+        settings: Settings,
+        on_disk: Option<(u32, u64)>,
+    ) -> Collection {
         let (number, next_row) = (on_disk.map(|(number, _)| number), on_disk.map_or(0, |(_, next_row)| next_row));
         let on_disk = |disk: &Arc<Disk>| Some(OnDisk { disk: Arc::clone(disk), number: number? });
         let storage = |(indexes, disk): (&PathBuf, &Arc<Disk>)| {
@@ -272,8 +312,7 @@ impl Store {
             lexical: settings.lexical,
             lexical_storage,
             searches: Arc::clone(&self.searches),
-            budget: Arc::clone(&self.budget),
-            quota: self.collection_quota,
+            budgets: Budgets::new(self.collection_quota, shared),
             max_fields: self.max_collection_fields,
             maintenance: self.maintenance.clone(),
             on_disk: self.disk.as_ref().and_then(on_disk),

@@ -5,17 +5,17 @@
 //! locks here are held for a few instructions.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
-use super::caller::{Caller, Terms};
+use super::caller::Caller;
 use super::deadline::WhenFull;
+use super::limits::{Limit, Limits};
 
 /// The time whose tokens a caller may use at once.
 const BURST: Duration = Duration::from_secs(1);
@@ -25,77 +25,6 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// The shortest time after which to try again.
 const LEAST_RETRY: Duration = Duration::from_millis(10);
-
-/// The limits of a caller. `None`: those of the server alone apply.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Calls in progress.
-    pub calls: Option<NonZeroU32>,
-    /// Tokens that wait for models or are computed.
-    pub queue_tokens: Option<NonZeroU32>,
-    /// Tokens that are computed each second, with those of one second in advance.
-    pub tokens_per_second: Option<NonZeroU32>,
-}
-
-/// The name of a limit, as in the file of keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// [`Limits::calls`].
-    Calls,
-    /// [`Limits::queue_tokens`].
-    QueueTokens,
-    /// [`Limits::tokens_per_second`].
-    TokensPerSecond,
-}
-
-impl Limit {
-    /// All limits.
-    pub const ALL: [Self; 3] = [Self::Calls, Self::QueueTokens, Self::TokensPerSecond];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Calls => "calls",
-            Self::QueueTokens => "queue_tokens",
-            Self::TokensPerSecond => "tokens_per_second",
-        }
-    }
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Limits {
-    /// The value of a limit.
-    pub fn get(&self, limit: Limit) -> Option<NonZeroU32> {
-        match limit {
-            Limit::Calls => self.calls,
-            Limit::QueueTokens => self.queue_tokens,
-            Limit::TokensPerSecond => self.tokens_per_second,
-        }
-    }
-
-    /// Sets a limit.
-    pub fn set(&mut self, limit: Limit, value: NonZeroU32) {
-        let field = match limit {
-            Limit::Calls => &mut self.calls,
-            Limit::QueueTokens => &mut self.queue_tokens,
-            Limit::TokensPerSecond => &mut self.tokens_per_second,
-        };
-        *field = Some(value);
-    }
-}
-
-/// The limits that there are: `calls = 4, tokens_per_second = 1000`.
-impl fmt::Display for Limits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let some = Limit::ALL.into_iter().filter_map(|limit| Some(format!("{limit} = {}", self.get(limit)?)));
-        f.write_str(&some.collect::<Vec<_>>().join(", "))
-    }
-}
 
 /// A caller has used up its allowance.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +54,8 @@ pub struct Allowance {
     name: Arc<str>,
     limits: Limits,
     calls: AtomicU32,
+    /// Tokens that the models were given since the start. Those of earlier limits are among them.
+    submitted: Arc<AtomicU64>,
     /// As many permits as `queue_tokens`.
     queue_tokens: Arc<Semaphore>,
     bucket: Mutex<Bucket>,
@@ -148,16 +79,37 @@ impl Drop for CallInProgress {
 }
 
 impl Allowance {
-    fn new(name: &str, limits: Limits) -> Self {
+    fn new(name: &str, limits: Limits, submitted: Arc<AtomicU64>) -> Self {
         let most = limits.queue_tokens.map_or(0, NonZeroU32::get) as usize;
         let level = limits.tokens_per_second.map_or(0.0, |rate| f64::from(rate.get()) * BURST.as_secs_f64());
         Self {
             name: name.into(),
             limits,
             calls: AtomicU32::new(0),
+            submitted,
             queue_tokens: Arc::new(Semaphore::new(most)),
             bucket: Mutex::new(Bucket { level, filled: Instant::now() }),
         }
+    }
+
+    /// The name of the caller.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Counts tokens that a model was given.
+    pub fn count_submitted(&self, tokens: usize) {
+        self.submitted.fetch_add(tokens as u64, Ordering::Relaxed);
+    }
+
+    /// Tokens that the models were given since the start of the server.
+    pub fn submitted(&self) -> u64 {
+        self.submitted.load(Ordering::Relaxed)
     }
 
     /// Begins a call, if the caller may have another one in progress.
@@ -226,7 +178,7 @@ impl Allowance {
     }
 }
 
-/// The allowances of all callers that have limits. Clones share them.
+/// The allowances of all principals in the file of keys. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Allowances(Arc<RwLock<HashMap<Caller, Arc<Allowance>>>>);
 
@@ -234,26 +186,34 @@ impl Allowances {
     /// Sets the limits of all principals. What a principal uses goes on to count if its limits stay.
     pub fn set<'a>(&self, all: impl IntoIterator<Item = (&'a str, Limits)>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let limited = all.into_iter().filter(|(_, limits)| *limits != Limits::default());
-        let new = limited.map(|(name, limits)| {
+        let mut new = HashMap::new();
+        for (name, limits) in all {
             let caller = Caller::of_principal(name);
-            let same = known.get(&caller).filter(|allowance| allowance.limits == limits);
-            (caller, same.map_or_else(|| Arc::new(Allowance::new(name, limits)), Arc::clone))
-        });
-        *known = new.collect();
+            new.entry(caller).or_insert_with(|| match known.get(&caller) {
+                Some(same) if same.limits == limits => Arc::clone(same),
+                other => {
+                    let submitted = other.map_or_else(Arc::default, |before| Arc::clone(&before.submitted));
+                    Arc::new(Allowance::new(name, limits, submitted))
+                }
+            });
+        }
+        *known = new;
     }
 
-    /// The allowance of a caller; `None`: the limits of the server alone apply.
+    /// The allowance of a caller; `None`: it is no principal of the file of keys.
     pub fn of(&self, caller: Caller) -> Option<Arc<Allowance>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&caller).cloned()
     }
 
-    /// Takes tokens for a call (see [`Allowance::take_tokens`]).
-    pub async fn take_tokens(&self, tokens: usize, terms: Terms) -> Result<Option<OwnedSemaphorePermit>, Exceeded> {
-        match self.of(terms.caller) {
-            Some(allowance) => allowance.take_tokens(tokens, terms.when_full).await,
-            None => Ok(None),
-        }
+    /// The limits of a caller.
+    pub fn limits_of(&self, caller: Caller) -> Limits {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(&caller).map(|allowance| allowance.limits).unwrap_or_default()
+    }
+
+    /// The allowances of all principals, in no order.
+    pub fn all(&self) -> Vec<Arc<Allowance>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 }
 
@@ -266,8 +226,8 @@ mod tests {
 
     fn limited(limit: Limit, value: u32) -> Arc<Allowance> {
         let mut limits = Limits::default();
-        limits.set(limit, NonZeroU32::new(value).unwrap());
-        Arc::new(Allowance::new("a", limits))
+        limits.set(limit, value.into()).unwrap();
+        Arc::new(Allowance::new("a", limits, Arc::default()))
     }
 
     #[test]
@@ -315,11 +275,14 @@ mod tests {
         let limits = Limits { calls, ..Limits::default() };
         let of = |name| allowances.of(Caller::of_principal(name));
         allowances.set([("a", limits), ("b", Limits::default())]);
-        assert!(of("a").is_some() && of("b").is_none() && allowances.of(Caller::of_connection(1)).is_none());
+        assert!(of("a").is_some() && of("b").is_some() && allowances.of(Caller::of_connection(1)).is_none());
         let _call = of("a").unwrap().begin_call().unwrap();
+        of("a").unwrap().count_submitted(7);
         allowances.set([("a", limits), ("b", limits)]);
         assert!(of("a").unwrap().begin_call().is_err() && of("b").unwrap().begin_call().is_ok());
         allowances.set([("a", Limits { queue_tokens: calls, ..limits })]);
         assert!(of("a").unwrap().begin_call().is_ok() && of("b").is_none());
+        assert_eq!(of("a").unwrap().submitted(), 7, "tokens are counted from the start of the server");
+        assert_eq!(allowances.limits_of(Caller::of_principal("b")), Limits::default());
     }
 }

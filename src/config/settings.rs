@@ -70,6 +70,12 @@ pub const SETTINGS: &[Setting] = &[
         "Collections with metrics of their own, the largest ones; the others are counted together",
     ),
     setting(
+        "metrics_principals",
+        "N",
+        "100",
+        "Callers of --keys with metrics of their own, the first ones that call; the others are counted together",
+    ),
+    setting(
         "keys",
         "FILE",
         "",

@@ -64,7 +64,7 @@ pub(super) fn instructions(s: &str) -> Result<Level, String> {
 }
 
 /// A number of bytes: `4096`, `64KiB`, `16MiB` or `4GiB`.
-pub(super) fn size(s: &str) -> Result<usize, String> {
+pub fn size(s: &str) -> Result<usize, String> {
     let at = s.find(|c: char| !c.is_ascii_digit()).unwrap_or(s.len());
     let unit = match &s[at..] {
         "" | "B" => Some(1),

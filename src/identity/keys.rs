@@ -45,7 +45,7 @@ pub struct Admitted {
     pub principal: Arc<Principal>,
     /// The caller whose share of the machine its calls use.
     pub caller: Caller,
-    /// Its allowance; `None`: it has no limits of its own.
+    /// Its limits, and its use of them; `None`: the file of keys was replaced meanwhile, and has it no more.
     pub allowance: Option<Arc<Allowance>>,
     /// The time for which this holds.
     pub validity: Validity,

@@ -111,7 +111,7 @@ impl Principal {
         &self.collections
     }
 
-    /// The limits of its calls in progress and of its use of the models.
+    /// The limits of its calls in progress, of its use of the models and of what it stores.
     pub fn limits(&self) -> Limits {
         self.limits
     }

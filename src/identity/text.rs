@@ -225,13 +225,11 @@ impl<'t> Reader<'t> {
         let (fields, mut limits, mut is_right) = (self.fields(path, at, table, &names), Limits::default(), true);
         for limit in Limit::ALL {
             let Some(found) = fields.by_name.get(limit.name()) else { continue };
-            match found.value.as_integer().and_then(|n| n.as_str().parse().ok()) {
-                Some(value) => limits.set(limit, value),
-                None => {
-                    is_right = false;
-                    let what = format!("{}.{limit}: expected a whole number from 1 to {}", fields.entry, u32::MAX);
-                    self.mistake(found.place.start, what);
-                }
+            let value = found.value.as_integer().and_then(|n| n.as_str().parse().ok());
+            if value.and_then(|value| limits.set(limit, value)).is_none() {
+                is_right = false;
+                let what = format!("{}.{limit}: expected a whole number from 1 to {}", fields.entry, limit.highest());
+                self.mistake(found.place.start, what);
             }
         }
         is_right.then_some(limits)

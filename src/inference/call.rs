@@ -222,8 +222,13 @@ impl Shared {
         let lane = self.lane_of(cost, class);
         let waits = Waits::begin(texts.len(), cost, lane);
         // First those of the caller: a stream that waits for its own limit holds no tokens of others.
-        let of_caller = self.pools.allowances.take_tokens(cost, class.terms).await?;
+        let allowance = self.pools.allowances.of(class.terms.caller);
+        let of_caller = match &allowance {
+            Some(allowance) => allowance.take_tokens(cost, class.terms.when_full).await?,
+            None => None,
+        };
         let permit = self.token_budget.acquire(cost, self.position(lane, class), class.terms.when_full).await?;
+        allowance.iter().for_each(|allowance| allowance.count_submitted(cost));
         Ok(self.single_flight.submit(texts, permit.with_caller(of_caller), waits.as_ref()))
     }
 

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! GET ─► http ─► scrape ─► calls        the observer of calls, with its own counters
-//!        bounded           connections  the server's monitor
+//!        bounded           principals   the observer of callers with names; their limits and what they store
+//!                          connections  the server's monitor
 //!                          models       the stats of each model
 //!                          documents    collections, searches, the disk
 //!                          process      the process and its build
 //! ```
 //!
 //! Invariants: the parts count as they work, and know nothing of metrics. A scrape reads these counts, and computes
-//! nothing that grows with the documents. It holds up no call. Labels are names of methods, codes, models and
-//! collections, and bounded; nothing of a message is ever in a scrape.
+//! nothing that grows with the documents. It holds up no call. Labels are names of methods, codes, models,
+//! collections and callers, and bounded; nothing of a message is ever in a scrape.
 
 mod calls;
 mod connections;
@@ -18,6 +19,7 @@ mod documents;
 mod families;
 mod http;
 mod models;
+mod principals;
 mod process;
 mod scrape;
 
@@ -37,6 +39,8 @@ pub struct Options {
     pub addr: Option<SocketAddr>,
     /// The collections with series of their own: the largest ones. Higher: more series for each scrape.
     pub collections: usize,
+    /// The callers with series of their own: the first ones. Higher: more series for each scrape.
+    pub principals: usize,
 }
 
 /// The reason why metrics cannot be served.
@@ -64,6 +68,6 @@ pub async fn serve(options: &Options, server: &mut server::Options) -> Result<Op
     let listener = TcpListener::bind(addr).await.map_err(cannot)?;
     let addr = listener.local_addr().map_err(cannot)?;
     tracing::info!(%addr, "metrics are served at /metrics, and probes at /livez and /readyz");
-    let metrics = Arc::new(Metrics::new(options.collections, server));
+    let metrics = Arc::new(Metrics::new(options, server));
     Ok(Some(Endpoint(tokio::spawn(http::serve(listener, metrics)))))
 }

@@ -11,8 +11,9 @@ use prometheus_client::registry::Registry;
 
 use super::calls::Calls;
 use super::families::Families;
+use super::principals::Principals;
 use super::process::Process;
-use super::{connections, documents, models};
+use super::{Options, connections, documents, models};
 use crate::server::{self, Monitor, Phase};
 
 /// Everything that a scrape reads.
@@ -22,22 +23,27 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Reads the server with these options, and observes its calls. `collections`: those with series of their own.
-    pub fn new(collections: usize, server: &mut server::Options) -> Self {
-        let calls = Arc::new(Calls::default());
+    /// Reads the server with these options, and observes its calls.
+    pub fn new(options: &Options, server: &mut server::Options) -> Self {
+        let (calls, collections) = (Arc::new(Calls::default()), options.collections);
+        let principals = Arc::new(Principals::new(options.principals));
         server.observers.add(Arc::clone(&calls) as Arc<dyn server::CallObserver>);
+        server.observers.add(Arc::clone(&principals) as Arc<dyn server::CallObserver>);
         let monitor = server.monitor.clone();
         let (process, limits) = (Process::new(), connections::Limits::of(server));
         let mut registry = Registry::default();
         let mut add = |write: Box<WriteFamilies>| registry.register_collector(Box::new(Part(write)));
         add(Box::new(move |families| calls.write(families)));
+        let of_calls = Arc::clone(&principals);
+        add(Box::new(move |families| of_calls.write_calls(families)));
         let of_server = monitor.clone();
         add(Box::new(move |families| connections::write(families, &of_server, &limits)));
         let loaded = monitor.clone();
         add(Box::new(move |families| {
             let Some(engine) = loaded.engine() else { return Ok(()) };
             models::write(families, &engine)?;
-            documents::write(families, &engine, collections)
+            documents::write(families, &engine, collections)?;
+            principals.write_use(families, &engine)
         }));
         add(Box::new(move |families| process.write(families)));
         Self { registry, monitor }

@@ -10,6 +10,7 @@ use super::audit;
 use super::limits::Limits;
 use super::parse;
 use super::status::Failure;
+use crate::collection::NewName;
 use crate::identity::{Principal, Role};
 use crate::wire::SERVICE;
 
@@ -97,12 +98,20 @@ pub struct Access(Arc<Principal>);
 
 /// The name of a collection that the caller may use. [`Access::name`] alone makes one.
 #[derive(Debug, Clone)]
-pub struct AllowedName(String);
+pub struct AllowedName {
+    name: String,
+    caller: Option<Arc<str>>,
+}
 
 impl AllowedName {
     /// The name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// The same name for a collection that is to be created: the caller will own it, if it has a name.
+    pub fn of_new(&self) -> NewName<'_> {
+        NewName { name: &self.name, owner: self.caller.as_deref() }
     }
 }
 
@@ -123,7 +132,10 @@ impl Access {
     /// is such a collection.
     pub fn name(&self, field: &str, name: &str, limits: &Limits) -> Result<AllowedName, Failure> {
         parse::collection_name(field, name, limits)?;
-        if self.0.may_use(name) { Ok(AllowedName(name.to_owned())) } else { Err(self.not_among(name)) }
+        if !self.0.may_use(name) {
+            return Err(self.not_among(name));
+        }
+        Ok(AllowedName { name: name.to_owned(), caller: self.0.shared_name() })
     }
 
     fn not_among(&self, name: &str) -> Failure {

@@ -133,6 +133,7 @@ fn describe(collection: &Collection) -> wire::Collection {
         passage_count: collection.n_passages() as u64,
         lexical: Some(lexical::write(collection.lexical())),
         lexical_file_bytes: collection.lexical_file_bytes() as u64,
+        owner: collection.owner().unwrap_or_default().to_owned(),
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
         let store = Store::open(Options::default()).unwrap();
         let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
         for n in 0..collections {
-            store.create(&format!("c{n:05}"), model, Settings::default()).unwrap();
+            store.create(&*format!("c{n:05}"), model, Settings::default()).unwrap();
         }
         Arc::new(store).into()
     }

@@ -30,19 +30,19 @@ impl Guarded {
         failed(name, self.0.get(name.as_str(), model))
     }
 
-    /// Returns a collection, and creates it if it does not exist.
+    /// Returns a collection, and creates it for the caller if it does not exist.
     pub fn get_or_create(
         &self,
         name: &AllowedName,
         model: Model<'_>,
         settings: Settings,
     ) -> Result<Arc<Collection>, Failure> {
-        failed(name, self.0.get_or_create(name.as_str(), model, settings))
+        failed(name, self.0.get_or_create(name.of_new(), model, settings))
     }
 
-    /// Creates a collection.
+    /// Creates a collection that the caller owns.
     pub fn create(&self, name: &AllowedName, model: Model<'_>, settings: Settings) -> Result<Arc<Collection>, Failure> {
-        failed(name, self.0.create(name.as_str(), model, settings))
+        failed(name, self.0.create(name.of_new(), model, settings))
     }
 
     /// Deletes a collection, and returns the number of its documents.

@@ -195,7 +195,13 @@ impl Failure {
                 (Code::ResourceExhausted, refused.to_string())
             }
             Failure::Full(full) => {
-                let violation = QuotaViolation::new(full.limit.to_string(), full.to_string());
+                let subject = match &full.owner {
+                    Some(owner) => format!("principal:{owner}"),
+                    None => full.limit.to_string(),
+                };
+                let mut violation = QuotaViolation::new(subject, full.to_string());
+                violation.quota_metric = full.limit.to_string();
+                violation.quota_value = i64::try_from(full.most).unwrap_or(i64::MAX);
                 details.set_quota_failure(vec![violation]);
                 (Code::ResourceExhausted, full.to_string())
             }

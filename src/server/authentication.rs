@@ -37,7 +37,7 @@ pub struct Recognised {
     pub principal: Arc<Principal>,
     /// The caller whose share of the machine the call uses.
     pub caller: compute::Caller,
-    /// The allowance of the caller; `None`: it has no limits of its own.
+    /// The limits of the caller, and its use of them; `None`: it has no name.
     pub allowance: Option<Arc<compute::Allowance>>,
     /// The end of its rights.
     pub end: EndOfRights,

@@ -7,6 +7,7 @@ use cognate::wire::{
 use tonic::Request;
 
 use crate::harness::{Server, document, upload};
+use crate::keys::{Keys, with};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -63,6 +64,22 @@ async fn without_the_setting_there_are_no_lines_and_with_errors_only_failed_call
         server.has_logged("stopped").await;
         assert_eq!((lines(&server, "Info").len(), lines(&server, "Embed").len()), (0, expected), "{}", server.log());
     }
+}
+
+#[tokio::test]
+async fn a_line_names_the_caller_of_a_key_and_not_the_key() {
+    let keys = Keys::new();
+    let (key, unknown) = (keys.create("search-team", "read", &[]), Keys::new().create("search-team", "read", &[]));
+    let server = keys.server(&["--access-log", "all"]).await;
+    let mut client = server.client().await;
+    client.info(with(&key, InfoRequest {})).await.unwrap();
+    client.embed(with(&unknown, EmbedRequest::default())).await.unwrap_err();
+    server.has_logged("method=\"Info\"").await;
+    server.has_logged("code=Unauthenticated").await;
+    let (known, refused) = (lines(&server, "Info"), lines(&server, "Embed"));
+    assert!(known.len() == 1 && known[0].contains("principal=\"search-team\""), "{known:?}");
+    assert!(refused.len() == 1 && !refused[0].contains("principal"), "{refused:?}");
+    assert!([key, unknown].iter().all(|key| !server.log().contains(key.as_str())), "{}", server.log());
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::harness::{Server, document, new_texts, upload};
+use crate::key_limits;
+use crate::keys::{Keys, with};
 use exposition::Scrape;
 
 const METRICS: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
@@ -79,6 +81,38 @@ async fn used_server() -> (Server, SocketAddr, tempfile::TempDir) {
     let recall = |scrape: &Scrape| scrape.value("cognate_search_recall", &[("collection", "animals")]).is_some();
     scrape_until(addr, recall).await;
     (server, addr, directory)
+}
+
+/// A server whose caller `a` has stored all that it may, and was refused, and whose caller `b` has used the model. The
+/// address of its metrics, and the keys.
+async fn used_server_with_keys() -> (Server, SocketAddr, [String; 2]) {
+    let keys = Keys::new();
+    let a = keys.create("a", "write", &["--max-documents", "2", "--max-stored-bytes", "1MiB"]);
+    let b = keys.create("b", "read", &[]);
+    let server = keys.server(&METRICS).await;
+    let (addr, mut client) = (metrics_addr(&server).await, server.client().await);
+    let (committed, ended) = key_limits::upload(&client, &a, ("animals", &[&["1", "2"], &["3"]])).await;
+    assert_eq!((committed, ended.unwrap_err().code()), (2, Code::ResourceExhausted));
+    client.embed(with(&b, embed(&new_texts(3, 5)))).await.unwrap();
+    (server, addr, [a, b])
+}
+
+#[tokio::test]
+async fn a_scrape_counts_what_each_caller_with_a_key_does_and_stores_beside_its_limits() {
+    let (_server, addr, keys) = used_server_with_keys().await;
+    let calls = |scrape: &Scrape, caller: &'static str, code: &'static str| {
+        scrape.value("cognate_principal_calls_total", &[("principal", caller), ("grpc_code", code)])
+    };
+    let both = |scrape: &Scrape| (calls(scrape, "a", "ResourceExhausted"), calls(scrape, "b", "OK"));
+    let scrape = scrape_until(addr, |scrape| both(scrape) == (Some(1.0), Some(1.0))).await;
+    let of = |metric, caller| scrape.value(&format!("cognate_principal_{metric}"), &[("principal", caller)]);
+    assert!(of("tokens_total", "a") > Some(2.0) && of("tokens_total", "b") > Some(15.0));
+    assert_eq!((of("documents", "a"), of("documents", "b")), (Some(2.0), Some(0.0)));
+    assert_eq!((of("documents_limit", "a"), of("documents_limit", "b")), (Some(2.0), None));
+    let bytes = scrape.value("cognate_stored_bytes", &[]);
+    assert_eq!((of("stored_bytes", "a"), of("stored_limit_bytes", "a")), (bytes, Some(f64::from(1 << 20))));
+    let (_, text) = get(addr, "/metrics").await;
+    assert!(keys.iter().all(|key| !text.contains(key)), "{text}");
 }
 
 #[tokio::test]
@@ -226,7 +260,9 @@ fn read(path: &str) -> String {
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_name_metrics_and_labels_that_a_scrape_has() {
     let (_server, addr, _directory) = used_server().await;
-    let scrape = scrape(addr).await;
+    let (_with_keys, with_keys, _) = used_server_with_keys().await;
+    let is_counted = |scrape: &Scrape| scrape.sum("cognate_principal_calls_total", &[]) > 1.0;
+    let scrape = scrape(addr).await.and(scrape_until(with_keys, is_counted).await);
     let dashboard: serde_json::Value = serde_json::from_str(&read("deploy/grafana/cognate.json")).unwrap();
     let mut queries = promql::of_dashboard(&dashboard);
     let n_panels = queries.len();

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::harness::{Server, document, new_texts, upload};
+use crate::keys::Keys;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -203,6 +204,34 @@ async fn calls_that_are_not_sampled_are_not_exported_whatever_an_unknown_caller_
     server.terminate();
     assert_eq!(server.exit_code().await, Some(0));
     assert!(collected.spans().is_empty());
+}
+
+#[tokio::test]
+async fn the_sampled_flag_of_a_caller_with_a_key_decides_and_that_of_others_does_not() {
+    let (collected, addr) = Collected::start().await;
+    let keys = Keys::new();
+    let key = keys.create("a", "read", &[]);
+    // By itself the server traces nothing.
+    let variables = [("OTEL_TRACES_SAMPLER", "parentbased_always_off")];
+    let flags = ["--keys", keys.path.to_str().unwrap(), "--public-info", "true"];
+    let mut server = traced(addr, &variables, &flags).await;
+    let mut client = server.client().await;
+    let request = |traceparent: &str, key: Option<&str>| {
+        let mut request = Request::new(InfoRequest {});
+        request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+        if let Some(key) = key {
+            request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        }
+        request
+    };
+    let of_trace = |digit: &str, flag: &str| format!("00-{}-00f067aa0ba902b7-{flag}", digit.repeat(32));
+    client.info(request(&of_trace("1", "01"), Some(&key))).await.unwrap();
+    client.info(request(&of_trace("2", "00"), Some(&key))).await.unwrap();
+    client.info(request(&of_trace("3", "01"), None)).await.unwrap();
+    server.terminate();
+    assert_eq!(server.exit_code().await, Some(0));
+    let traces: Vec<_> = collected.spans().into_iter().map(|span| (span.name, span.trace_id)).collect();
+    assert_eq!(traces, [("cognate.v1.Cognate/Info".to_owned(), vec![0x11; 16])]);
 }
 
 #[tokio::test]

@@ -32,6 +32,9 @@ pub(super) struct Catalog {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) name: String,
+    /// The caller who created it; `None`: it had no name. Versions before this field drop it when they change the entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<String>,
     pub(super) fingerprint: String,
     pub(super) dimensions: usize,
     /// The lowest unused row number.
@@ -185,6 +188,7 @@ impl Catalog {
     pub(super) fn create(&mut self, new: &NewCollection) {
         let entry = Entry {
             name: new.name.clone(),
+            owner: new.owner.clone(),
             fingerprint: new.fingerprint.clone(),
             dimensions: new.dimensions,
             next_row: 0,
@@ -270,6 +274,7 @@ mod tests {
         let mut sealed = checksum(7, json.as_bytes()).to_le_bytes().to_vec();
         sealed.extend(json.as_bytes());
         let entry = unseal(7, &sealed).unwrap();
+        assert_eq!(entry.owner, None);
         assert_eq!((entry.name.as_str(), entry.next_row, entry.rows, entry.record_bytes), ("c", 3, 2, 9));
         let ours = seal(7, &entry);
         assert_eq!(unseal(7, &ours), Ok(entry));

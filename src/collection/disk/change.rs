@@ -35,6 +35,8 @@ pub struct NewCollection {
     pub number: u32,
     /// A name that no other collection has.
     pub name: String,
+    /// The caller who creates it; `None`: it has no name.
+    pub owner: Option<String>,
     /// Fingerprint of the model of its vectors.
     pub fingerprint: String,
     /// Length of its vectors.

@@ -101,6 +101,7 @@ mod tests {
             dimensions: 2,
             passages: None,
             lexical: None,
+            owner: None,
         })
     }
 
@@ -122,7 +123,15 @@ mod tests {
     fn check(batch: &[Change]) -> Result<(), Rejected> {
         let mut catalog = Catalog::default();
         let (name, fingerprint) = ("old".into(), "f".into());
-        catalog.create(&NewCollection { number: 0, name, fingerprint, dimensions: 2, passages: None, lexical: None });
+        catalog.create(&NewCollection {
+            number: 0,
+            name,
+            fingerprint,
+            dimensions: 2,
+            passages: None,
+            lexical: None,
+            owner: None,
+        });
         let mut draft = Draft::default();
         batch.iter().try_for_each(|change| {
             let stored = match change {

@@ -30,6 +30,8 @@ pub struct StoredCollection {
     pub number: u32,
     /// The name.
     pub name: String,
+    /// The caller who created it; `None`: it had no name.
+    pub owner: Option<String>,
     /// Fingerprint of the model of its vectors.
     pub fingerprint: String,
     /// Length of its vectors.
@@ -215,6 +217,7 @@ fn stored(number: u32, entry: &Entry) -> StoredCollection {
     StoredCollection {
         number,
         name: entry.name.clone(),
+        owner: entry.owner.clone(),
         fingerprint: entry.fingerprint.clone(),
         dimensions: entry.dimensions,
         rows: entry.rows,

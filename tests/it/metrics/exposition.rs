@@ -83,6 +83,13 @@ impl Scrape {
         }
     }
 
+    /// This scrape with the samples of another one, for questions about names.
+    pub fn and(mut self, other: Self) -> Self {
+        self.types.extend(other.types);
+        self.samples.extend(other.samples);
+        self
+    }
+
     /// The names of the families as their samples have them, without the suffixes of histograms, and their types.
     pub fn families(&self) -> impl Iterator<Item = (String, &str)> {
         self.types.iter().map(|(name, kind)| {

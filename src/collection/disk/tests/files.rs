@@ -146,6 +146,7 @@ fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
         dimensions: 4,
         passages: Some(sizes),
         lexical: None,
+        owner: None,
     };
     let spans = &[Span { start: 0, end: 2 }, Span { start: 2, end: 4 }];
     let long = Record { id: "a", text: "text", metadata: None, vectors: &[0.5; 8], spans };

@@ -42,7 +42,15 @@ fn options() -> Options {
 
 fn create(number: u32, name: &str) -> Change {
     let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-    Change::CreateCollection(NewCollection { number, name, fingerprint, dimensions: 4, passages: None, lexical: None })
+    Change::CreateCollection(NewCollection {
+        number,
+        name,
+        fingerprint,
+        dimensions: 4,
+        passages: None,
+        lexical: None,
+        owner: None,
+    })
 }
 
 fn put(collection: u32, row: u64, text: &str) -> Change {

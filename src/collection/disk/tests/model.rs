@@ -83,6 +83,7 @@ impl Model {
                 dimensions: 16,
                 passages: None,
                 lexical: None,
+                owner: None,
             }));
             Collection { number, next_row: 0, rows: BTreeMap::new() }
         });
