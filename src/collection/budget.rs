@@ -65,9 +65,7 @@ impl Full {
 
     fn advice(&self) -> &'static str {
         match self.owner {
-            Some(_) => {
-                " in the collections that it created: delete some, or raise the limit of its keys in the file of keys"
-            }
+            Some(_) => " in the collections that it created: delete some, or raise its limit in the file of keys",
             None => "",
         }
     }

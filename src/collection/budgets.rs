@@ -1,7 +1,7 @@
 //! The budgets that the documents of a collection count in: its own, that of its owner, and that of all collections.
 //!
-//! The owner is the caller who created the collection, if callers have names. All of its documents count for it,
-//! whoever stores them. Its name is stored with the collection, and its usage is counted anew at each start.
+//! The owner is the caller who created the collection, if callers have names. All documents count for it, also
+//! those that other callers store. Its name is stored with the collection, and its usage is counted anew at each start.
 //!
 //! Invariants: an exchange is in all budgets or in none. The usage of an owner is that of its collections, with [`EMPTY`]
 //! for each. What only open exports hold counts for the owner and in all, and not in the collection's own budget.

@@ -68,6 +68,6 @@ pub async fn serve(options: &Options, server: &mut server::Options) -> Result<Op
     let listener = TcpListener::bind(addr).await.map_err(cannot)?;
     let addr = listener.local_addr().map_err(cannot)?;
     tracing::info!(%addr, "metrics are served at /metrics, and probes at /livez and /readyz");
-    let metrics = Arc::new(Metrics::new(options, server));
+    let metrics = Arc::new(Metrics::new(options.collections, options.principals, server));
     Ok(Some(Endpoint(tokio::spawn(http::serve(listener, metrics)))))
 }

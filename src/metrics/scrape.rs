@@ -13,7 +13,7 @@ use super::calls::Calls;
 use super::families::Families;
 use super::principals::Principals;
 use super::process::Process;
-use super::{Options, connections, documents, models};
+use super::{connections, documents, models};
 use crate::server::{self, Monitor, Phase};
 
 /// Everything that a scrape reads.
@@ -23,10 +23,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Reads the server with these options, and observes its calls.
-    pub fn new(options: &Options, server: &mut server::Options) -> Self {
-        let (calls, collections) = (Arc::new(Calls::default()), options.collections);
-        let principals = Arc::new(Principals::new(options.principals));
+    /// Reads the server with these options, and observes its calls. `collections`, `principals`: those with series of
+    /// their own.
+    pub fn new(collections: usize, principals: usize, server: &mut server::Options) -> Self {
+        let (calls, principals) = (Arc::new(Calls::default()), Arc::new(Principals::new(principals)));
         server.observers.add(Arc::clone(&calls) as Arc<dyn server::CallObserver>);
         server.observers.add(Arc::clone(&principals) as Arc<dyn server::CallObserver>);
         let monitor = server.monitor.clone();

@@ -146,7 +146,7 @@ fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
         dimensions: 4,
         passages: Some(sizes),
         lexical: None,
-        owner: None,
+        owner: Some("team-a".to_owned()),
     };
     let spans = &[Span { start: 0, end: 2 }, Span { start: 2, end: 4 }];
     let long = Record { id: "a", text: "text", metadata: None, vectors: &[0.5; 8], spans };
@@ -174,6 +174,10 @@ fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
             Change::Put(put) => assert_eq!(told, [("c", None, 3 + put.passages)], "a row number for each passage"),
             _ => assert_eq!(told[1], ("d", (expected == 2).then_some(sizes), 0)),
         }
+        let restored = directory.path().join("restored");
+        restore(&backup, &restored, &options()).unwrap();
+        let restored = Disk::open(&restored, options()).unwrap();
+        assert_eq!(restored.snapshot().unwrap().collections(), collections, "owners included");
     }
 }
 
