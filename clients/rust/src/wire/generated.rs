@@ -1234,6 +1234,10 @@ pub struct Collection {
     /// data_dir: then `bytes` includes them.
     #[prost(uint64, tag = "14")]
     pub lexical_file_bytes: u64,
+    /// The name of the caller who created it, on a server with keys. Its documents count for the limits of this caller,
+    /// also those that other callers store. Empty: it has no owner.
+    #[prost(string, tag = "15")]
+    pub owner: ::prost::alloc::string::String,
 }
 /// The lexical index of a collection: the words of its texts. A word is what Unicode says (UAX 29), in lower case; of
 /// one longer than 255 bytes the beginning counts. The parts of a word are words too: `E11.9` is found by `E11.9`, `E11`
@@ -1795,8 +1799,9 @@ pub mod cognate_client {
         /// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
         /// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
         /// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
-        /// batches stay; each other batch is stored completely or not at all. UNAVAILABLE, with the name of the file: the disk
-        /// failed, and nothing can be stored until the server is restarted.
+        /// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
+        /// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
+        /// the file: the disk failed, and nothing can be stored until the server is restarted.
         pub async fn upload(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::UploadRequest>,
@@ -2001,7 +2006,8 @@ pub mod cognate_client {
             req.extensions_mut().insert(GrpcMethod::new("cognate.v1.Cognate", "Export"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Creates an empty collection for the server's model. ALREADY_EXISTS if the name is taken.
+        /// Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+        /// ALREADY_EXISTS if the name is taken.
         pub async fn create_collection(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateCollectionRequest>,
