@@ -24,9 +24,9 @@
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
 //                        was given up before it changed anything. google.rpc.RetryInfo says when to try again. Or a
-//                        limit of documents, bytes, collections or metadata fields is reached:
-//                        google.rpc.QuotaFailure names it. Or the disk is almost full, or the answer would exceed
-//                        max_message_bytes: the message says which
+//                        limit of documents, bytes, collections or metadata fields is reached, of the server or of
+//                        the owner of the collection: google.rpc.QuotaFailure names it. Or the disk is almost full, or
+//                        the answer would exceed max_message_bytes: the message says which
 //   OUT_OF_RANGE         the message is larger than max_message_bytes, as sent or decompressed
 //   DEADLINE_EXCEEDED    the caller's deadline passed; its queued work was dropped, and its running work was told to
 //                        stop. Or too little of a request arrived, or of an answer was taken, for stall_timeout
@@ -5110,8 +5110,11 @@ type Collection struct {
 	// Bytes of the files of its lexical index, which are mapped into memory. 0 for a small collection, and without
 	// data_dir: then `bytes` includes them.
 	LexicalFileBytes uint64 `protobuf:"varint,14,opt,name=lexical_file_bytes,json=lexicalFileBytes,proto3" json:"lexical_file_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The name of the caller who created it, on a server with keys. Its documents count for the limits of this caller,
+	// also those that other callers store. Empty: it has no owner.
+	Owner         string `protobuf:"bytes,15,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Collection) Reset() {
@@ -5240,6 +5243,13 @@ func (x *Collection) GetLexicalFileBytes() uint64 {
 		return x.LexicalFileBytes
 	}
 	return 0
+}
+
+func (x *Collection) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
 }
 
 // The lexical index of a collection: the words of its texts. A word is what Unicode says (UAX 29), in lower case; of
@@ -6309,7 +6319,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"withVector\"Z\n" +
 	"\x0eExportResponse\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.cognate.v1.DocumentR\tdocuments\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x04R\x05total\"\x89\x04\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\"\x9f\x04\n" +
 	"\n" +
 	"Collection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -6328,7 +6338,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\bpassages\x18\v \x01(\v2\x14.cognate.v1.PassagesR\bpassages\x12#\n" +
 	"\rpassage_count\x18\f \x01(\x04R\fpassageCount\x12-\n" +
 	"\alexical\x18\r \x01(\v2\x13.cognate.v1.LexicalR\alexical\x12,\n" +
-	"\x12lexical_file_bytes\x18\x0e \x01(\x04R\x10lexicalFileBytesB\t\n" +
+	"\x12lexical_file_bytes\x18\x0e \x01(\x04R\x10lexicalFileBytes\x12\x14\n" +
+	"\x05owner\x18\x0f \x01(\tR\x05ownerB\t\n" +
 	"\a_recall\"P\n" +
 	"\aLexical\x12\x1d\n" +
 	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x1a\n" +

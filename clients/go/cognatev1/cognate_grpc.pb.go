@@ -24,9 +24,9 @@
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
 //                        was given up before it changed anything. google.rpc.RetryInfo says when to try again. Or a
-//                        limit of documents, bytes, collections or metadata fields is reached:
-//                        google.rpc.QuotaFailure names it. Or the disk is almost full, or the answer would exceed
-//                        max_message_bytes: the message says which
+//                        limit of documents, bytes, collections or metadata fields is reached, of the server or of
+//                        the owner of the collection: google.rpc.QuotaFailure names it. Or the disk is almost full, or
+//                        the answer would exceed max_message_bytes: the message says which
 //   OUT_OF_RANGE         the message is larger than max_message_bytes, as sent or decompressed
 //   DEADLINE_EXCEEDED    the caller's deadline passed; its queued work was dropped, and its running work was told to
 //                        stop. Or too little of a request arrived, or of an answer was taken, for stall_timeout
@@ -116,8 +116,9 @@ type CognateClient interface {
 	// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
 	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
-	// batches stay; each other batch is stored completely or not at all. UNAVAILABLE, with the name of the file: the disk
-	// failed, and nothing can be stored until the server is restarted.
+	// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
+	// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
+	// the file: the disk failed, and nothing can be stored until the server is restarted.
 	Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UploadRequest, UploadResponse], error)
 	// Returns documents by id.
 	GetDocuments(ctx context.Context, in *GetDocumentsRequest, opts ...grpc.CallOption) (*GetDocumentsResponse, error)
@@ -144,7 +145,8 @@ type CognateClient interface {
 	// max_stored_bytes. So an export ends with ABORTED if its client takes nothing for 30 s. A collection has at most 8
 	// exports at one time; one more gets RESOURCE_EXHAUSTED.
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
-	// Creates an empty collection for the server's model. ALREADY_EXISTS if the name is taken.
+	// Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+	// ALREADY_EXISTS if the name is taken.
 	CreateCollection(ctx context.Context, in *CreateCollectionRequest, opts ...grpc.CallOption) (*CreateCollectionResponse, error)
 	// Returns the collections that the caller may use, page by page, in the byte order of their names. Does not wait for
 	// other calls.
@@ -429,8 +431,9 @@ type CognateServer interface {
 	// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
 	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
-	// batches stay; each other batch is stored completely or not at all. UNAVAILABLE, with the name of the file: the disk
-	// failed, and nothing can be stored until the server is restarted.
+	// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
+	// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
+	// the file: the disk failed, and nothing can be stored until the server is restarted.
 	Upload(grpc.BidiStreamingServer[UploadRequest, UploadResponse]) error
 	// Returns documents by id.
 	GetDocuments(context.Context, *GetDocumentsRequest) (*GetDocumentsResponse, error)
@@ -457,7 +460,8 @@ type CognateServer interface {
 	// max_stored_bytes. So an export ends with ABORTED if its client takes nothing for 30 s. A collection has at most 8
 	// exports at one time; one more gets RESOURCE_EXHAUSTED.
 	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
-	// Creates an empty collection for the server's model. ALREADY_EXISTS if the name is taken.
+	// Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+	// ALREADY_EXISTS if the name is taken.
 	CreateCollection(context.Context, *CreateCollectionRequest) (*CreateCollectionResponse, error)
 	// Returns the collections that the caller may use, page by page, in the byte order of their names. Does not wait for
 	// other calls.
