@@ -62,8 +62,12 @@ var steps = []struct {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: scenario HOST:PORT")
+		fmt.Fprintln(os.Stderr, "usage: scenario HOST:PORT, or scenario keys")
 		os.Exit(2)
+	}
+	if os.Args[1] == "keys" {
+		checkKeys()
+		return
 	}
 	conn := connect(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
 	defer conn.Close()
