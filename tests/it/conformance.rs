@@ -46,18 +46,17 @@ async fn passes(mut program: Command) {
     program.env("SCENARIO_TLS", secure.addr.to_string());
     program.env("SCENARIO_CA", authority.ca()).env("SCENARIO_OTHER_CA", other.ca());
     program.env("SCENARIO_WRITER_KEY", writer).env("SCENARIO_READER_KEY", reader);
+    assert_eq!(said_by(program, &[&server, &secure]).await, steps());
+}
+
+/// Runs a program, which must succeed, and returns the names in its lines `ok NAME`.
+pub async fn said_by(mut program: Command, servers: &[&Server]) -> Vec<String> {
     let output = tokio::task::spawn_blocking(move || run(&mut program, String::new())).await.unwrap();
     let output = output.expect("the client's program was installed");
     let said = String::from_utf8_lossy(&output.stdout);
-    let passed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("ok ")).collect();
-    assert!(
-        output.status.success() && passed == steps(),
-        "{}\n{said}{}\nThe server's log:\n{}\nThat of the one with TLS:\n{}",
-        output.status,
-        stderr(&output),
-        server.log(),
-        secure.log()
-    );
+    let logs: String = servers.iter().map(|server| format!("A server's log:\n{}\n", server.log())).collect();
+    assert!(output.status.success(), "{}\n{said}{}\n{logs}", output.status, stderr(&output));
+    said.lines().filter_map(|line| line.strip_prefix("ok ")).map(str::to_owned).collect()
 }
 
 #[test]
@@ -80,11 +79,19 @@ fn each_client_runs_the_scenario() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
 async fn go_runs_the_scenario() {
-    let program = target_dir().join("clients/go-scenario");
-    let go = |words: &[&str]| install(Command::new("go").current_dir(folder("go")).args(words), NEEDS_GO);
-    go(&["vet", "./..."]);
-    go(&["build", "-o", program.to_str().unwrap(), "./scenario"]);
-    passes(Command::new(program)).await;
+    install(Command::new("go").current_dir(folder("go")).args(["vet", "./..."]), NEEDS_GO);
+    passes(go_scenario()).await;
+}
+
+/// Returns the scenario in Go. The first test that asks builds it.
+pub fn go_scenario() -> Command {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    Command::new(BUILT.get_or_init(|| {
+        let program = target_dir().join("clients/go-scenario");
+        let mut go = Command::new("go");
+        install(go.current_dir(folder("go")).args(["build", "-o", program.to_str().unwrap(), "./scenario"]), NEEDS_GO);
+        program
+    }))
 }
 
 #[test]
@@ -220,11 +227,11 @@ fn which(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.exists())
 }
 
-/// Demands that a generated file is the one in the repository; with `COGNATE_GENERATE` it becomes that.
+/// Demands that a generated file is the one in the repository; with `COGNATE_REGENERATE` it becomes that.
 fn is_committed(made: &Path, committed: &Path) {
-    if std::env::var_os("COGNATE_GENERATE").is_some() {
+    if std::env::var_os("COGNATE_REGENERATE").is_some() {
         fs::copy(made, committed).expect("the repository can be written");
     }
     let same = fs::read(made).unwrap() == fs::read(committed).unwrap_or_default();
-    assert!(same, "{} is not of this proto: run the test with COGNATE_GENERATE=1", committed.display());
+    assert!(same, "{} is not of this proto: run the test with COGNATE_REGENERATE=1", committed.display());
 }

@@ -33,6 +33,11 @@ fn cognate(args: &[&str]) -> Output {
     command.args(args).stdin(Stdio::null()).output().expect("the binary was built with the tests")
 }
 
+/// Returns the id of a key.
+fn id(key: &str) -> &str {
+    key.split('_').nth(1).unwrap()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -57,6 +62,20 @@ impl Keys {
         let output = self.run("create", &[&["--name", name, "--role", role], more].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Makes a key that has expired.
+    pub fn create_expired(&self, name: &str, role: &str) -> String {
+        let key = self.create(name, role, &["--expires", "1"]);
+        let expires = self.list().pop().unwrap()["expires"].as_str().unwrap().to_owned();
+        let content = std::fs::read_to_string(&self.path).unwrap().replace(&expires, "2020-01-01T00:00:00Z");
+        std::fs::write(&self.path, content).unwrap();
+        key
+    }
+
+    /// Revokes a key.
+    pub fn revoke(&self, key: &str) {
+        assert!(self.run("revoke", &[id(key)]).status.success());
     }
 
     /// The lines of `keys list --json`.
@@ -234,12 +253,8 @@ async fn each_call_is_answered_for_the_roles_and_collections_that_it_needs_and_f
 async fn wrong_keys_of_all_kinds_get_the_same_answer_and_a_second_key_replaces_the_first() {
     let keys = Keys::new();
     let (first, second) = (keys.create("a", "read", &[]), keys.create("a", "read", &[]));
-    let (revoked, expired) = (keys.create("b", "read", &[]), keys.create("c", "read", &["--expires", "1"]));
-    let id = |key: &str| key.split('_').nth(1).unwrap().to_owned();
-    assert!(keys.run("revoke", &[&id(&revoked)]).status.success());
-    let expires = keys.list()[3]["expires"].as_str().unwrap().to_owned();
-    let content = std::fs::read_to_string(&keys.path).unwrap().replace(&expires, "2020-01-01T00:00:00Z");
-    std::fs::write(&keys.path, content).unwrap();
+    let (revoked, expired) = (keys.create("b", "read", &[]), keys.create_expired("c", "read"));
+    keys.revoke(&revoked);
     // Of another file, with an id that this one has not.
     let unknown = Keys::new().create("a", "read", &[]);
     let server = keys.server(&["--log", "debug"]).await;
@@ -272,7 +287,7 @@ async fn wrong_keys_of_all_kinds_get_the_same_answer_and_a_second_key_replaces_t
     server.has_logged(&format!("the key {} is not known", id(&unknown))).await;
 
     // The first key is revoked while the server runs, and the second one serves on.
-    assert!(keys.run("revoke", &[&id(&first)]).status.success());
+    keys.revoke(&first);
     server.has_logged("reloaded").await;
     assert_eq!(client.info(with(&first, wire::InfoRequest {})).await.unwrap_err().code(), Code::Unauthenticated);
     client.info(with(&second, wire::InfoRequest {})).await.unwrap();

@@ -8,6 +8,7 @@ mod classify;
 mod clients;
 mod command_line;
 mod conformance;
+mod conformance_keys;
 mod contract;
 mod data_directory;
 mod deployment;
