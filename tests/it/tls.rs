@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cognate::client::{self, Client, Key, Options, Tls};
 use cognate::wire::InfoRequest;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore};
@@ -48,6 +48,8 @@ impl Authority {
     /// Signs a certificate for a name that is valid until the end of a year.
     fn sign(&self, name: &str, year: i32) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // rcgen gives all the same subject. OpenSSL takes a certificate whose subject is its issuer for self-signed.
+        params.distinguished_name.push(DnType::CommonName, name);
         params.not_after = date_time_ymd(year, 12, 31);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
