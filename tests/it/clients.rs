@@ -1,14 +1,12 @@
-//! Independent clients: grpcurl, which learns the service by reflection alone, and Python's grpcio with stubs generated
-//! from `proto/`. In the other tests both ends are tonic and could be wrong in the same way; here they cannot. The
-//! clients are installed once per target directory, from the Go module proxy and from PyPI, in the versions pinned here
-//! and in `tests/clients/requirements.txt`.
+//! An independent client: grpcurl, which learns the service by reflection alone. In most other tests both ends are tonic
+//! and could be wrong in the same way; here they cannot. `conformance.rs` runs the clients of other languages.
 
 use std::process::{Command, Output};
 
 use serde_json::{Deserializer, Value, json};
 
 use crate::harness::Server;
-use crate::installed::{grpcurl, install, python, repository, run, stderr, target_dir};
+use crate::installed::{grpcurl, run, stderr};
 use crate::rerank;
 
 const SERVICE: &str = "cognate.v1.Cognate";
@@ -416,29 +414,4 @@ async fn grpcurl_shows_which_field_is_wrong() {
     assert!(error.contains("Code: InvalidArgument"), "{error}");
     assert!(error.contains("type.googleapis.com/google.rpc.BadRequest"), "{error}");
     assert!(error.contains(r#""field": "k""#), "{error}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Python and PyPI: cargo test -- --ignored"]
-async fn a_python_client_generated_from_the_proto_gets_right_answers() {
-    let python = python("clients");
-    let stubs = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
-    // Only our package: google.rpc comes from googleapis-common-protos, as in a user's program.
-    let mut protoc = Command::new(&python);
-    protoc.current_dir(repository()).args(["-m", "grpc_tools.protoc", "-I", "proto"]);
-    for kind in ["--python_out", "--grpc_python_out"] {
-        protoc.arg(format!("{kind}={}", stubs.path().display()));
-    }
-    install(protoc.arg("cognate/v1/cognate.proto"), "grpcio-tools, which tests/clients/requirements.txt names");
-
-    let server = rerank::start(&[]).await;
-    let mut client = Command::new(&python);
-    client
-        .arg(repository().join("tests/clients/client.py"))
-        .arg(server.addr.to_string())
-        .env("PYTHONPATH", stubs.path());
-    let output = run(&mut client, String::new()).expect("Python was installed");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}\nThe server's log:\n{}", stderr(&output), server.log());
-    assert!(said.contains("checks passed"), "{said}");
 }

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::harness::Server;
-use crate::installed::{buf, go_program, install, python, repository, run, stderr, target_dir};
+use crate::installed::{NEEDS_PYTHON, buf, go_program, install, python, repository, run, stderr, target_dir};
 use crate::keys::Keys;
+use crate::rerank;
 use crate::skipped::skipped;
 use crate::tls::Authority;
 
@@ -101,7 +102,7 @@ fn go_is_formatted_and_generated_from_the_proto() {
     assert!(output.status.success() && output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
     let plugins = GO_PLUGINS.map(|plugin| format!("--plugin={}", go_program(plugin, NEEDS_GO).display()));
     let made = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
-    let mut protoc = Command::new(python("clients"));
+    let mut protoc = Command::new(python("tests/clients"));
     protoc.current_dir(repository()).args(["-m", "grpc_tools.protoc", "-I", "proto"]).args(plugins);
     for kind in ["go", "go-grpc"] {
         protoc.arg(format!("--{kind}_out={}", made.path().display()));
@@ -127,6 +128,69 @@ async fn java_runs_the_scenario() {
     let [classes, tests] = ["classes", "test-classes"].map(|folder| built.join(folder).display().to_string());
     java.args(["-cp", &[classes, tests, libraries].join(":"), "io.github.cognateserver.scenario.Scenario"]);
     passes(java).await;
+}
+
+/// Returns two environments with the wheel of the Python client: one with all tools for its checks, and one with later
+/// versions of grpcio and protobuf than those that made its stubs. They are made at most once.
+pub fn pythons() -> &'static [PathBuf; 2] {
+    static INSTALLED: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let made = tempfile::tempdir_in(target_dir()).expect("the target directory can be written");
+        let pythons = ["clients/python", "tests/clients"].map(python);
+        let mut build = Command::new(&pythons[0]);
+        build.args(["-m", "build", "--no-isolation", "--outdir"]).arg(made.path()).arg(folder("python"));
+        install(&mut build, NEEDS_PYTHON);
+        let mut files = fs::read_dir(made.path()).unwrap().map(|entry| entry.unwrap().path());
+        let wheel = files.find(|path| path.extension().is_some_and(|kind| kind == "whl")).expect("a wheel was built");
+        let wheel = wheel.to_str().expect("the path is text");
+        for python in &pythons {
+            let pip = |words: &[&str]| install(Command::new(python).args(["-m", "pip"]).args(words), NEEDS_PYTHON);
+            pip(&["install", "--disable-pip-version-check", "--no-deps", "--force-reinstall", wheel]);
+            pip(&["check"]);
+        }
+        pythons
+    })
+}
+
+/// A command of Python in the folder of its client. It writes nothing there.
+pub fn in_python(python: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(python);
+    command.current_dir(folder("python")).args(words).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python and PyPI: cargo test -- --ignored"]
+async fn python_runs_the_scenario() {
+    let [_, latest] = pythons();
+    passes(in_python(latest, &["scenario.py"])).await;
+}
+
+#[test]
+#[ignore = "needs Python and PyPI: cargo test -- --ignored"]
+fn python_is_generated_from_the_proto() {
+    let words = if std::env::var_os("COGNATE_REGENERATE").is_some() { &[][..] } else { &["--check"] };
+    let output = run(in_python(&python("clients/python"), &["tools/generate.py"]).args(words), String::new()).unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python and PyPI: cargo test -- --ignored"]
+async fn python_is_formatted_and_typed_and_passes_its_tests() {
+    let [python, _] = pythons();
+    let server = rerank::start(&[]).await;
+    let types = target_dir().join("python/mypy");
+    for words in [
+        &["-m", "ruff", "check", "--no-cache"][..],
+        &["-m", "ruff", "format", "--check", "--no-cache"],
+        &["-m", "mypy", "--cache-dir", types.to_str().unwrap()],
+        &["-m", "pytest", "-p", "no:cacheprovider", "--ignore", "tests/test_keys.py"],
+    ] {
+        let mut command = in_python(python, words);
+        let output = run(command.env("COGNATE_ADDR", server.addr.to_string()), String::new()).unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{words:?}:\n{said}{}\n{}", stderr(&output), server.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

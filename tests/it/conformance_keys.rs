@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::conformance::{go_scenario, said_by};
+use crate::conformance::{go_scenario, in_python, pythons, said_by};
 use crate::harness::Server;
 use crate::keys::Keys;
 use crate::tls::Authority;
@@ -41,4 +41,12 @@ async fn keys_in_go() {
     let mut program = go_scenario();
     program.arg("keys");
     checks(program, &["rights", "wrong-keys"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python and PyPI: cargo test -- --ignored"]
+async fn keys_in_python() {
+    let [python, _] = pythons();
+    let words = ["-m", "pytest", "-p", "no:cacheprovider", "tests/test_keys.py"];
+    checks(in_python(python, &words), &[]).await; // pytest prints other lines
 }

@@ -1,5 +1,6 @@
 //! Independent programs for tests that need them. They are installed once per target directory, from the Go module
-//! proxy, from PyPI and from npm, in the versions that are pinned here and in `tests/*/requirements.txt`.
+//! proxy, from PyPI and from npm, in the versions that are pinned here and in files named
+//! `requirements.txt`.
 
 use std::fs;
 use std::io::Write;
@@ -82,20 +83,22 @@ pub fn buf() -> &'static Path {
     })
 }
 
-/// Returns the Python of a virtual environment with the packages of `tests/{of}/requirements.txt`.
+pub const NEEDS_PYTHON: &str =
+    "Python 3.10 or later with its venv module (Debian: python3-venv) and a PyPI that pip reaches";
+
+/// Returns the Python of a virtual environment with the packages of `{of}/requirements.txt`.
 pub fn python(of: &str) -> PathBuf {
-    const NEEDS: &str = "Python 3.10 or later with its venv module (Debian: python3-venv) and a PyPI that pip reaches";
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let requirements = repository().join("tests").join(of).join("requirements.txt");
+    let requirements = repository().join(of).join("requirements.txt");
     let wanted = fs::read_to_string(&requirements).expect("the requirements are in the repository");
     let folder = target_dir().join("python").join(of);
     let binary = folder.join("bin/python");
     // It is written last. An interrupted installation, or one of other versions, is made anew.
     let marker = folder.join("installed.txt");
     if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
-        install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS);
+        install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS_PYTHON);
         let mut pip = Command::new(&binary);
-        install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements), NEEDS);
+        install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements), NEEDS_PYTHON);
         fs::write(&marker, wanted).expect("the target directory can be written");
     }
     binary

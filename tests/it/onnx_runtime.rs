@@ -15,7 +15,7 @@ use crate::installed::{install, python, repository, target_dir};
 fn library() -> PathBuf {
     let code = "import importlib.util, pathlib; \
                 print(pathlib.Path(importlib.util.find_spec('onnxruntime').origin).parent / 'capi')";
-    let output = Command::new(python("fixtures")).args(["-c", code]).output().expect("python runs");
+    let output = Command::new(python("tests/fixtures")).args(["-c", code]).output().expect("python runs");
     PathBuf::from(String::from_utf8(output.stdout).expect("a path").trim())
 }
 
@@ -26,7 +26,7 @@ fn embedding_model() -> PathBuf {
     let text = String::from_utf8(output.stdout).expect("text");
     let directory = text.lines().find_map(|line| line.strip_prefix("directory")).expect("the model's place").trim();
     if !place.join("onnx/model.onnx").is_file() {
-        let mut make = Command::new(python("fixtures"));
+        let mut make = Command::new(python("tests/fixtures"));
         let script = repository().join("tests/fixtures/embedding.py");
         install(make.arg(script).arg(directory).arg(&place), "tests/fixtures/requirements.txt");
     }
