@@ -98,7 +98,10 @@ pub fn python(of: &str) -> PathBuf {
     if fs::read_to_string(&marker).ok().as_deref() != Some(wanted.as_str()) {
         install(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), NEEDS_PYTHON);
         let mut pip = Command::new(&binary);
-        install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements), NEEDS_PYTHON);
+        install(
+            pip.args(["-m", "pip", "install", "--disable-pip-version-check", "-r"]).arg(&requirements),
+            NEEDS_PYTHON,
+        );
         fs::write(&marker, wanted).expect("the target directory can be written");
     }
     binary
