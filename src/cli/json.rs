@@ -3,6 +3,7 @@
 use prost_types::Struct;
 use serde_json::{Map, Value, json};
 
+use crate::wire::half;
 use crate::wire::metadata;
 use crate::wire::vector::{self, Values};
 use crate::wire::{Document, Passage, Vector};
@@ -59,7 +60,7 @@ pub fn add_vector(fields: &mut Map<String, Value>, vector: Option<&Vector>) -> a
 pub fn numbers(values: &Values) -> Value {
     match values {
         Values::F32(values) => values.iter().copied().map(number).collect(),
-        Values::F16(values) => values.iter().map(|value| number(value.to_f32())).collect(),
+        Values::F16(values) => values.iter().map(|value| number(half::to_f32(*value))).collect(),
         Values::Int8 { bytes, .. } => json!(bytes),
         Values::Binary { bytes, .. } => json!(bytes),
     }

@@ -3,6 +3,7 @@
 use super::status::Failure;
 use crate::inference::{Output, TextError};
 use crate::kernel::embedding::Embedding;
+use crate::wire::half;
 use crate::wire::vector::{Malformed, Values};
 use crate::wire::{self, Vector, VectorFormat};
 
@@ -19,7 +20,7 @@ pub fn format(field: &str, value: i32) -> Result<VectorFormat, Failure> {
 pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding, Failure> {
     let values = match wire::vector::decode(vector).map_err(|malformed| refusal(field, &malformed))? {
         Values::F32(values) => values,
-        Values::F16(values) => values.into_iter().map(f32::from).collect(),
+        Values::F16(values) => values.into_iter().map(half::to_f32).collect(),
         Values::Int8 { bytes, scale } => {
             let sign = direction(field, scale)?;
             bytes.into_iter().map(|byte| sign * f32::from(byte)).collect()

@@ -194,6 +194,16 @@ async fn python_is_formatted_and_typed_and_passes_its_tests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "builds an example of the client's crate: cargo test -- --ignored"]
+async fn rust_runs_the_scenario() {
+    let mut cargo = Command::new(env!("CARGO"));
+    // With the whole workspace, so that crates have the features with which they are built already.
+    cargo.current_dir(repository()).args(["build", "--workspace", "--example", "scenario"]);
+    install(&mut cargo, "what the repository needs");
+    passes(Command::new(target_dir().join("../debug/examples/scenario"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs gRPC for C++, or is skipped: cargo test -- --ignored"]
 async fn cpp_gets_an_answer_and_the_reason_of_a_failure() {
     let Some(plugin) = which("grpc_cpp_plugin") else {

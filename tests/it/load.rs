@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cognate::client::{Error, Options, connect};
 use cognate::wire::{EmbedRequest, InfoRequest};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,6 +59,30 @@ async fn one_call_too_many_is_refused_while_info_still_answers() {
     drop(send);
     while responses.next().await.is_some() {}
     assert!(client.embed(texts(1, 1)).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_client_repeats_a_refused_call_when_the_server_says_so_and_not_beyond_its_timeout() {
+    let server = Server::start(&["--max-calls", "1"]).await;
+    let address = server.addr.to_string();
+    let patient = connect(&address, &Options { retries: 1000, ..Options::default() }).await.unwrap();
+    let timeout = Some(Duration::from_secs(1));
+    let hasty = connect(&address, &Options { retries: 1000, timeout, ..Options::default() }).await.unwrap();
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    let mut answers = patient.embed_stream(ReceiverStream::new(receive)).await.unwrap();
+    send.send(texts(1, 1)).await.unwrap();
+    assert!(answers.next().await.unwrap().is_ok());
+
+    let mut waiting = std::pin::pin!(patient.embed(texts(1, 1)));
+    let refused = tokio::select! {
+        answer = &mut waiting => panic!("{answer:?}"),
+        refused = hasty.embed(texts(1, 1)) => refused.unwrap_err(),
+    };
+    // Its last attempt was refused, or had no time left.
+    assert!(refused.retry_after().is_some() || matches!(refused, Error::TimedOut { .. }), "{refused}");
+    drop(send);
+    while answers.next().await.is_some() {}
+    assert_eq!(waiting.await.unwrap().results.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,15 @@
 //! The errors of calls, each readable in one line.
 
 use std::error::Error as StdError;
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tonic::{Code, Status, TimeoutExpired};
-use tonic_types::{BadRequest, RpcStatusExt, StatusExt, pb};
 
 use super::handshake::{chain, explain};
+use super::refusal::Refusal;
 
 /// The server of a connection.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl Peer {
             (true, _) => "",
             (false, true) => {
                 ", before anything was answered; the server may ask for a client certificate of its authorities: give \
-                 one by --tls-cert and --tls-key"
+                 one (--tls-cert and --tls-key, `Tls::identity`)"
             }
             (false, false) => ", before anything was answered; if the server has TLS, call it by https://",
         }
@@ -79,7 +79,10 @@ pub enum Error {
         reason: String,
     },
     /// The key would cross a network unencrypted.
-    #[error("the key is not sent to {address} without TLS: call it by https://, or give --insecure to send it anyway")]
+    #[error(
+        "the key is not sent to {address} without TLS: call it by https://, or send it anyway (--insecure, \
+             `Options::insecure`)"
+    )]
     KeyWithoutTls {
         /// The address as given.
         address: String,
@@ -99,19 +102,28 @@ pub enum Error {
         address: String,
     },
     /// The server refused the call.
-    #[error("{line}")]
-    Refused {
-        /// The gRPC code.
-        code: Code,
-        /// The code, the message and the details.
-        line: String,
-    },
+    #[error("{0}")]
+    Refused(Box<Refusal>),
 }
 
 impl Error {
     /// Returns true if the call named something that does not exist.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { code: Code::NotFound, .. })
+        self.refusal().is_some_and(|refusal| refusal.code == Code::NotFound)
+    }
+
+    /// Returns the server's refusal, if it is one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// The time after which the same call may be answered, if the server says so. Without it, do not try again: a client
+    /// reports an answer that is too large for it by the same code, RESOURCE_EXHAUSTED.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.refusal()?.retry_after()
     }
 
     pub(super) fn connect(peer: &Peer, cause: &(dyn StdError + 'static)) -> Self {
@@ -131,33 +143,7 @@ impl Error {
                 Some(reason) => Self::Handshake { address, reason },
                 None => Self::Lost { address, reason: innermost(cause) + peer.guess() },
             },
-            None => Self::Refused { code: status.code(), line: line(status) },
-        }
-    }
-}
-
-/// The error of one item as a line: `INVALID_ARGUMENT: text of 20000000 bytes, at most 1048576`.
-pub fn item_error(status: &pb::Status) -> String {
-    let code = Code::from_i32(status.code);
-    let mut line = format!("{}: {}", name(code), status.message);
-    add_violations(&mut line, status.get_details_bad_request());
-    line
-}
-
-fn line(status: &Status) -> String {
-    let mut line = format!("{}: {}", name(status.code()), status.message());
-    add_violations(&mut line, status.get_details_bad_request());
-    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
-        write!(line, "; try again in {:.1} s", delay.as_secs_f64()).expect("a String takes everything");
-    }
-    line
-}
-
-/// Appends the violated fields that the message does not name.
-fn add_violations(line: &mut String, details: Option<BadRequest>) {
-    for violation in details.into_iter().flat_map(|details| details.field_violations) {
-        if !line.contains(&violation.field) {
-            write!(line, "; {}: {}", violation.field, violation.description).expect("a String takes everything");
+            None => Self::Refused(Box::new(Refusal::from(status))),
         }
     }
 }
@@ -166,35 +152,8 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
 }
 
-/// The code's name in the gRPC specification.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tonic_types::ErrorDetails;
-
     use super::*;
 
     fn peer(address: &str) -> Peer {
@@ -202,32 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_its_code_and_each_field_once() {
-        let details = ErrorDetails::with_bad_request_violation("k", "0, at least 1");
-        let told = Status::with_error_details(Code::InvalidArgument, "k: 0, at least 1", details.clone());
-        assert_eq!(Error::call(&peer("a:1"), &told).to_string(), "INVALID_ARGUMENT: k: 0, at least 1");
-        let untold = Status::with_error_details(Code::InvalidArgument, "wrong request", details);
-        assert_eq!(Error::call(&peer("a:1"), &untold).to_string(), "INVALID_ARGUMENT: wrong request; k: 0, at least 1");
-    }
-
-    #[test]
-    fn a_full_queue_says_when_to_try_again() {
-        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(1500)));
-        let status = Status::with_error_details(Code::ResourceExhausted, "the queue is full", details);
-        let line = Error::call(&peer("a:1"), &status).to_string();
-        assert_eq!(line, "RESOURCE_EXHAUSTED: the queue is full; try again in 1.5 s");
-    }
-
-    #[test]
     fn a_broken_connection_is_distinguished_from_a_refusal() {
         let status = Status::from_error(Box::new(std::io::Error::other("connection reset by peer")));
         let line = Error::call(&peer("host:1"), &status).to_string();
         assert_eq!(line, "the connection to host:1 was lost: connection reset by peer");
-    }
-
-    #[test]
-    fn the_error_of_an_item_reads_like_that_of_a_call() {
-        let status = pb::Status { code: 3, message: "texts[3]: too long".into(), details: vec![] };
-        assert_eq!(item_error(&status), "INVALID_ARGUMENT: texts[3]: too long");
     }
 }

@@ -26,7 +26,9 @@ pub(super) fn explain(cause: &(dyn StdError + 'static), tls: bool) -> Option<&'s
     let text = chain(cause).map(ToString::to_string).collect::<Vec<_>>().join(": ");
     if !tls && text.contains("frame with invalid size") {
         // The server's TLS alert, read as a frame.
-        return Some("the server has TLS: call it by https://, and name its authority by --tls-ca if it is your own");
+        return Some(
+            "the server has TLS: call it by https://, and name its authority (--tls-ca, `Tls::ca`) if it is your own",
+        );
     }
     of_alert(&text)
 }
@@ -37,11 +39,12 @@ fn of_certificate(fault: &CertificateError) -> &'static str {
     match fault {
         // Another key of an authority with the same name.
         Fault::UnknownIssuer | Fault::BadSignature => {
-            "the authority of the server's certificate is not trusted here: give the authority's certificate by \
-             --tls-ca"
+            "the authority of the server's certificate is not trusted here: give the authority's certificate \
+             (--tls-ca, `Tls::ca`)"
         }
         Fault::NotValidForName | Fault::NotValidForNameContext { .. } => {
-            "the server's certificate has other names: call the server by one of them, or give it by --tls-name"
+            "the server's certificate has other names: call the server by one of them, or give it (--tls-name, \
+             `Tls::server_name`)"
         }
         Fault::Expired | Fault::ExpiredContext { .. } => "the server's certificate has expired: it needs a new one",
         Fault::NotValidYet | Fault::NotValidYetContext { .. } => {
@@ -57,13 +60,15 @@ fn of_alert(text: &str) -> Option<&'static str> {
     let name = alert.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     Some(match name {
         "CertificateRequired" | "HandshakeFailure" | "NoCertificate" => {
-            "the server asks for a client certificate: give one by --tls-cert and --tls-key"
+            "the server asks for a client certificate: give one (--tls-cert and --tls-key, `Tls::identity`)"
         }
         "UnknownCA" | "BadCertificate" | "CertificateUnknown" | "DecryptError" | "UnsupportedCertificate" => {
             "the server does not accept the client certificate: give one that an authority of its --tls-client-ca \
              signed"
         }
-        "CertificateExpired" => "the client certificate has expired: give a new one by --tls-cert and --tls-key",
+        "CertificateExpired" => {
+            "the client certificate has expired: give a new one (--tls-cert and --tls-key, `Tls::identity`)"
+        }
         "NoApplicationProtocol" => "the server at this address speaks TLS, and not gRPC: give the address of Cognate",
         _ => return None,
     })

@@ -36,7 +36,7 @@ impl fmt::Debug for Key {
 
 /// Adds the key to each call.
 #[derive(Debug, Clone)]
-pub(super) struct Authorize(pub Option<Key>);
+pub struct Authorize(pub(super) Option<Key>);
 
 impl Interceptor for Authorize {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

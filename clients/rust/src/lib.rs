@@ -1,47 +1,43 @@
-//! A client of Cognate, a gRPC server for embeddings, similarity and vector search.
-//!
-//! It makes the choices that every caller needs: the forms of an address, timeouts, message sizes, the packing of
-//! documents into an upload, TLS, the API key, and errors in one line. Callers see the messages of [`wire`].
-//!
-//! ```no_run
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = cognate_client::connect("127.0.0.1:50051", &cognate_client::Options::default()).await?;
-//! let info = client.info(cognate_client::wire::InfoRequest {}).await?;
-//! println!("{info:?}");
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod address;
+mod embed;
 mod error;
 mod handshake;
+mod health;
 mod key;
 mod packing;
+mod refusal;
 mod tls;
 mod upload;
 pub mod wire;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, sleep};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-pub use error::{Error, item_error};
+pub use error::Error;
 pub use key::{Key, NotAKey};
+pub use refusal::{Refusal, item_error};
 pub use tls::Tls;
+pub use tonic::{self, Code};
+pub use tonic_types::{self, FieldViolation};
 pub use upload::{Broken, Progress, Summary};
+pub use {futures_util, prost_types};
 
 use address::Target;
 use error::Peer;
 use key::Authorize;
 use wire::{self as pb, cognate_client::CognateClient};
 
-/// The largest response that is read. The server keeps to its own max_message_bytes, which a client does not know
+/// The default of `max_response_bytes`. The server keeps to its own max_message_bytes, which a client does not know
 /// before its first call. This limit only bounds what a hostile server can make the client hold.
 const MAX_RESPONSE_BYTES: usize = 1 << 30;
 
@@ -50,8 +46,13 @@ const MAX_RESPONSE_BYTES: usize = 1 << 30;
 pub struct Options {
     /// The longest wait for the TCP connection.
     pub connect_timeout: Duration,
-    /// The longest wait for the answer to a call, streams excluded. `None`: no limit.
+    /// The longest wait for the answer to a call, streams excluded, with all its attempts. `None`: no limit.
     pub timeout: Option<Duration>,
+    /// How often a call is repeated, streams excluded. It is repeated only if the server says when to try again, and not
+    /// beyond `timeout`. Default 0: the caller decides by [`Error::retry_after`].
+    pub retries: u32,
+    /// The largest response that is read. Default: 1 GiB, which is far above what a server sends.
+    pub max_response_bytes: usize,
     /// The settings of TLS, for an address with TLS. An address without scheme has TLS if this is set.
     pub tls: Option<Tls>,
     /// The API key of the calls.
@@ -62,7 +63,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connect_timeout: Duration::from_secs(5), timeout: None, tls: None, key: None, insecure: false }
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            timeout: None,
+            retries: 0,
+            max_response_bytes: MAX_RESPONSE_BYTES,
+            tls: None,
+            key: None,
+            insecure: false,
+        }
     }
 }
 
@@ -74,12 +83,16 @@ pub type Answers<T> = BoxStream<'static, Result<T, Error>>;
 pub struct Client {
     peer: Peer,
     timeout: Option<Duration>,
+    retries: u32,
     channel: Authorized,
-    rpc: CognateClient<Authorized>,
+    rpc: Stub,
 }
 
 /// A channel whose calls carry the key.
-type Authorized = InterceptedService<Channel, Authorize>;
+pub type Authorized = InterceptedService<Channel, Authorize>;
+
+/// The generated stub.
+pub type Stub = CognateClient<Authorized>;
 
 /// Connects to `address`: `host:port`, `http://host:port`, `https://host:port` or `unix:path`.
 pub async fn connect(address: &str, options: &Options) -> Result<Client, Error> {
@@ -100,8 +113,8 @@ pub async fn connect(address: &str, options: &Options) -> Result<Client, Error> 
     let peer = Peer { address: address.into(), tls, answered: Arc::default() };
     let channel = endpoint.connect().await.map_err(|cause| Error::connect(&peer, &cause))?;
     let channel = InterceptedService::new(channel, Authorize(options.key.clone()));
-    let rpc = CognateClient::new(channel.clone()).max_decoding_message_size(MAX_RESPONSE_BYTES);
-    Ok(Client { peer, timeout: options.timeout, channel, rpc })
+    let rpc = CognateClient::new(channel.clone()).max_decoding_message_size(options.max_response_bytes);
+    Ok(Client { peer, timeout: options.timeout, retries: options.retries, channel, rpc })
 }
 
 /// Defines methods for unary calls of the service.
@@ -109,8 +122,7 @@ macro_rules! unary {
     ($($(#[$doc:meta])+ $name:ident($request:ident) -> $response:ident;)+) => {$(
         $(#[$doc])+
         pub async fn $name(&self, request: pb::$request) -> Result<pb::$response, Error> {
-            let answer = self.rpc.clone().$name(self.request(request)).await;
-            self.answered(answer)
+            self.call(request, |mut rpc, request| async move { rpc.$name(request).await }).await
         }
     )+};
 }
@@ -179,17 +191,41 @@ impl Client {
 
     /// Returns true if `service` is serving, by the gRPC health protocol. The empty name means the whole server.
     pub async fn health(&self, service: &str) -> Result<bool, Error> {
-        let request = self.request(HealthCheckRequest { service: service.into() });
-        let answer = HealthClient::new(self.channel.clone()).check(request).await;
-        self.answered(answer).map(|answer| answer.status() == ServingStatus::Serving)
+        let request = health::HealthCheckRequest { service: service.into() };
+        let answer = self.call(request, |_, request| health::check(self.channel.clone(), request)).await;
+        answer.map(|answer| answer.status == health::SERVING)
     }
 
-    fn request<T>(&self, message: T) -> tonic::Request<T> {
-        let mut request = tonic::Request::new(message);
-        if let Some(timeout) = self.timeout {
-            request.set_timeout(timeout);
+    /// Returns the stub of this connection, with its key: for calls with other settings or a pace of their own. Its errors
+    /// are those of tonic; [`Refusal::from`] decodes one.
+    pub fn stub(&self) -> Stub {
+        self.rpc.clone()
+    }
+
+    /// Calls, and repeats the call where the server says when to try again.
+    async fn call<Q, A, F>(&self, message: Q, call: impl Fn(Stub, tonic::Request<Q>) -> F) -> Result<A, Error>
+    where
+        Q: Clone,
+        F: Future<Output = Result<tonic::Response<A>, tonic::Status>>,
+    {
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let request = |message| {
+            let mut request = tonic::Request::new(message);
+            if let Some(left) = left() {
+                request.set_timeout(left);
+            }
+            request
+        };
+        for _ in 0..self.retries {
+            let answer = self.answered(call(self.stub(), request(message.clone())).await);
+            let delay = answer.as_ref().err().and_then(Error::retry_after);
+            match delay.filter(|delay| left().is_none_or(|left| *delay < left)) {
+                Some(delay) => sleep(delay).await,
+                None => return answer,
+            }
         }
-        request
+        self.answered(call(self.stub(), request(message)).await)
     }
 
     fn answers<T: Send + 'static>(

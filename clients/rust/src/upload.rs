@@ -1,10 +1,10 @@
 //! A streaming upload: documents in, progress out. HTTP/2 flow control bounds its memory (backpressure).
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 
 use super::packing::{Limits, Messages, Oversized};
 use super::{Client, Error};
-use crate::wire::{InfoRequest, UploadError};
+use crate::wire::{Document, InfoRequest, UploadError};
 
 /// The progress of an upload.
 #[derive(Debug)]
@@ -37,11 +37,21 @@ pub struct Broken {
 }
 
 impl Client {
+    /// Uploads the documents of an iterator as [`upload`](Self::upload) does those of a stream. The iterator is asked on
+    /// an async thread, so its next document must be there at once.
+    pub async fn upload_all<I, W>(&self, collection: &str, documents: I, watch: W) -> Result<Summary, Broken>
+    where
+        I: IntoIterator<Item = Document, IntoIter: Send + 'static>,
+        W: FnMut(&Progress<'_>),
+    {
+        self.upload(collection, stream::iter(documents), watch).await
+    }
+
     /// Uploads `documents` into `collection`, packed into messages that the server accepts, and calls `watch` when
     /// batches are committed. The stream is read no faster than the server stores.
     pub async fn upload<S, W>(&self, collection: &str, documents: S, mut watch: W) -> Result<Summary, Broken>
     where
-        S: Stream<Item = crate::wire::Document> + Send + 'static,
+        S: Stream<Item = Document> + Send + 'static,
         W: FnMut(&Progress<'_>),
     {
         let mut so_far = Summary::default();

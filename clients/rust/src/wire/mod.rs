@@ -4,7 +4,10 @@
 //! `generated.rs` is made of `proto/cognate/v1` and committed, so that the crate has no build script. In the repository
 //! `tests/it/generated.rs` compares the two, and writes the file anew.
 
+pub mod half;
+#[cfg(feature = "json")]
 pub mod metadata;
+mod shorthand;
 pub mod vector;
 
 pub use generated::*;

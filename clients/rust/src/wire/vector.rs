@@ -1,8 +1,7 @@
 //! The encoding of vectors in messages: numbers to bytes, and back.
 
-use half::f16;
-
-use crate::wire::{Vector, VectorFormat};
+use super::half;
+use super::{Vector, VectorFormat};
 
 /// The largest magnitude of a signed byte whose negative is a signed byte too.
 const INT8_MAX: f32 = 127.0;
@@ -12,8 +11,8 @@ const INT8_MAX: f32 = 127.0;
 pub enum Values {
     /// The values of `F32` and `F32_BYTES`.
     F32(Vec<f32>),
-    /// The values of `F16_BYTES`.
-    F16(Vec<f16>),
+    /// The values of `F16_BYTES`, as the bits of 16-bit floats ([`half`](mod@super::half)).
+    F16(Vec<u16>),
     /// The values of `INT8`: each is its byte times `scale`.
     Int8 {
         /// One byte for each dimension.
@@ -66,7 +65,7 @@ pub fn write(values: Vec<f32>, format: VectorFormat) -> Vector {
         }
         VectorFormat::F32Bytes => vector.data = values.iter().flat_map(|v| v.to_le_bytes()).collect(),
         VectorFormat::F16Bytes => {
-            vector.data = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+            vector.data = values.iter().flat_map(|&v| half::from_f32(v).to_le_bytes()).collect();
         }
         VectorFormat::Int8 => {
             let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -107,7 +106,7 @@ pub fn decode(vector: &Vector) -> Result<Values, Malformed> {
     Ok(match format(vector)? {
         VectorFormat::Unspecified | VectorFormat::F32 => Values::F32(vector.values.clone()),
         VectorFormat::F32Bytes => Values::F32(whole(data)?.iter().map(|&value| f32::from_le_bytes(value)).collect()),
-        VectorFormat::F16Bytes => Values::F16(whole(data)?.iter().map(|&value| f16::from_le_bytes(value)).collect()),
+        VectorFormat::F16Bytes => Values::F16(whole(data)?.iter().map(|&value| u16::from_le_bytes(value)).collect()),
         VectorFormat::Int8 => {
             Values::Int8 { bytes: data.iter().map(|&byte| byte as i8).collect(), scale: vector.scale }
         }
@@ -138,8 +137,8 @@ mod tests {
     fn every_format_is_read() {
         let floats = [1.5f32, -2.0].map(f32::to_le_bytes).concat();
         assert_eq!(read(&vector(VectorFormat::F32Bytes, &floats, 2)), Ok(Values::F32(vec![1.5, -2.0])));
-        let halves = [1.5f32, -2.0].map(|x| f16::from_f32(x).to_le_bytes()).concat();
-        let expected = Values::F16(vec![f16::from_f32(1.5), f16::from_f32(-2.0)]);
+        let halves = [1.5f32, -2.0].map(|x| half::from_f32(x).to_le_bytes()).concat();
+        let expected = Values::F16(vec![half::from_f32(1.5), half::from_f32(-2.0)]);
         assert_eq!(read(&vector(VectorFormat::F16Bytes, &halves, 2)), Ok(expected));
         let expected = Values::Int8 { bytes: vec![-128, 127], scale: 0.5 };
         assert_eq!(read(&vector(VectorFormat::Int8, &[0x80, 0x7f], 2)), Ok(expected));
