@@ -10,6 +10,8 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
+# Writes the list of crates into the binary (SECURITY.md).
+RUN cargo install --locked cargo-auditable@0.7.7
 # Builds the dependencies with empty sources. This layer changes only with the lock file.
 COPY Cargo.toml Cargo.lock ./
 COPY clients/rust/Cargo.toml clients/rust/
@@ -27,7 +29,7 @@ COPY docs docs
 COPY clients/rust clients/rust
 COPY src src
 # The real sources must look newer than the empty ones, because cargo compares times.
-RUN touch build.rs src/main.rs src/lib.rs clients/rust/src/lib.rs && cargo build --release --locked
+RUN touch build.rs src/main.rs src/lib.rs clients/rust/src/lib.rs && cargo auditable build --release --locked
 
 FROM debian:bookworm-slim AS bare
 RUN apt-get update \

@@ -12,10 +12,27 @@ from stubs import pb, pb_grpc
 UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
+class WithKey(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
+    """Sends a key with each call."""
+
+    def __init__(self, key):
+        self.headers = [("authorization", f"Bearer {key}")]
+
+    def send(self, call, details, request):
+        return call(details._replace(metadata=self.headers), request)
+
+    intercept_unary_unary = intercept_stream_stream = send
+
+
+def with_key(channel, key):
+    """Returns a channel whose calls carry the key; the channel itself for no key."""
+    return grpc.intercept_channel(channel, WithKey(key)) if key else channel
+
+
 class Server:
     """Runs `serve` with some flags and without classifiers, and waits until the model is ready."""
 
-    def __init__(self, binary, flags, preexec_fn=None):
+    def __init__(self, binary, flags, preexec_fn=None, key=None):
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log")
         command = [binary, "serve", "--addr", "127.0.0.1:0", "--classifier", "none", *flags]
         self.process = subprocess.Popen(
@@ -27,7 +44,7 @@ class Server:
             raise self.failure()
         self.addr = line.split()[-1]
         self.channel = grpc.insecure_channel(self.addr, options=UNLIMITED)
-        self.stub = pb_grpc.CognateStub(self.channel)
+        self.stub = pb_grpc.CognateStub(with_key(self.channel, key))
         end = time.time() + 120
         while True:
             try:

@@ -56,14 +56,17 @@ pub enum OnHangup {
 pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Address)>) -> anyhow::Result<()> {
     force_cpu(&config)?;
     let tls = config.tls.clone().map(Tls::load).transpose().context("TLS cannot be set up")?.map(Arc::new);
-    let keys = open_keys(&config, tls.is_some())?;
     let listener = Listener::bind(&config.addr, tls.clone()).await?;
     let addr = listener.address().context("the listener has no address")?;
+    let keys = open_keys(&config, &addr, tls.is_some())?;
     // On standard output, alone, for programs that start the server on port 0. Errors are ignored: nobody may be
     // reading it.
     let _ = writeln!(io::stdout(), "cognate {} listens on {addr}", env!("CARGO_PKG_VERSION"));
     match &tls {
-        Some(tls) => tracing::info!(%addr, certificate_valid_until = tls.valid_until(), "TLS is on"),
+        Some(tls) => {
+            tracing::info!(%addr, certificate_valid_until = %tls.expiry(), "TLS is on");
+            tokio::spawn(Arc::clone(tls).remind_of_expiry());
+        }
         None if addr.is_local() => {}
         None => tracing::warn!(
             %addr,
@@ -84,14 +87,13 @@ pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Ad
 }
 
 /// Reads the keys, if there are any. Refuses to let them cross a network that others can listen to.
-fn open_keys(config: &Config, has_tls: bool) -> anyhow::Result<Option<Arc<Keys>>> {
+fn open_keys(config: &Config, addr: &Address, has_tls: bool) -> anyhow::Result<Option<Arc<Keys>>> {
     let Some(path) = &config.keys else { return Ok(None) };
     let keys = Arc::new(Keys::open(path, config.embedder.pools.allowances.clone())?);
     ensure!(
-        has_tls || config.addr.is_local() || config.insecure,
-        "keys would cross the network unencrypted to {}: set tls_cert and tls_key, or listen on 127.0.0.1 behind a \
-         proxy that has TLS; --insecure allows it",
-        config.addr
+        has_tls || addr.is_local() || config.insecure,
+        "keys would cross the network unencrypted to {addr}: set tls_cert and tls_key, or listen on 127.0.0.1 behind a \
+         proxy that has TLS; --insecure allows it"
     );
     tracing::info!(keys = %path.display(), "callers need a key: {keys}");
     Ok(Some(keys))

@@ -38,12 +38,15 @@ pub(super) fn address(s: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "the host has no address: expected one that resolves".to_owned())
 }
 
-/// A TCP address, or `unix:` and the path of a socket.
+/// A TCP address, `unix:` and the path of a socket, or `systemd`.
 pub(super) fn listener(s: &str) -> Result<Address, String> {
+    if s == "systemd" {
+        return Ok(Address::Activated);
+    }
     match s.strip_prefix("unix:") {
         Some("") => Err("expected the path of a socket behind unix:".to_owned()),
         Some(path) => Ok(Address::Unix(path.strip_prefix("//").unwrap_or(path).into())),
-        None => address(s).map(Address::Tcp).map_err(|reason| format!("{reason}, or unix:PATH")),
+        None => address(s).map(Address::Tcp).map_err(|reason| format!("{reason}, unix:PATH or systemd")),
     }
 }
 

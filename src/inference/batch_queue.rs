@@ -64,7 +64,7 @@ pub struct CallTexts<I> {
     /// The caller, whose share of the lane the texts use, and the deadline. With a deadline, texts are wasted work
     /// unless all of them are done in time.
     pub terms: Terms,
-    /// The tokens that the caller asked for ([`BatchQueue::ask`]).
+    /// The tokens that the caller was charged when it asked ([`BatchQueue::ask`]).
     pub asked: usize,
     /// The texts, in order.
     pub flights: I,
@@ -73,7 +73,7 @@ pub struct CallTexts<I> {
 /// The standing of a call that was asked for, among the calls that wait.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Standing {
-    /// The tokens that were asked for.
+    /// The tokens that the caller was charged for the call.
     pub asked: usize,
     /// The caller asks for less than its share.
     pub is_quiet: bool,
@@ -140,11 +140,11 @@ impl BatchQueue {
         let (caller, is_stream) = account(terms);
         let (lead, of_call) = (self.shares.lead(caller), tokens as f64);
         let is_quiet = lead <= self.batch_tokens as f64 * MOST_LAG / -2.0 && lead + of_call <= 0.0;
-        self.shares.charge(caller, if is_quiet { of_call * QUIET_PRICE } else { of_call });
+        let charged = self.shares.charge(caller, if is_quiet { of_call * QUIET_PRICE } else { of_call });
         let lane = if is_stream { Lane::Bulk } else { Lane::of(tokens, self.batch_tokens, is_quiet) };
         let running = self.workers * self.batch_tokens;
         let before = has_deadline(terms).then(|| self.lanes[lane as usize].shares.before(caller, tokens) + running);
-        Standing { asked: tokens, is_quiet, before }
+        Standing { asked: if is_quiet { tokens } else { charged as usize }, is_quiet, before }
     }
 
     /// Adds the texts of a call to a lane, in order. A flight that waits in a later lane enters this one too, and goes
@@ -155,16 +155,20 @@ impl BatchQueue {
     {
         let CallTexts { terms, asked, flights } = call;
         let flights: Vec<_> = flights.into_iter().collect();
-        let total: usize = flights.iter().map(|flight| flight.tokens.ids.len()).sum();
+        let tokens_of =
+            |flights: &[&Arc<Flight>]| flights.iter().map(|flight| flight.tokens.ids.len()).sum::<usize>() as f64;
+        let total = tokens_of(&flights);
+        let entering: Vec<_> = flights.into_iter().filter(|flight| flight.advance(lane.into())).collect();
         let (caller, is_stream) = account(terms);
-        self.shares.charge(caller, total as f64 - asked as f64); // what was asked for is an estimate
-        let part_ahead = self.shares.part_ahead(caller, total as f64);
+        // What was asked for is an estimate, and charged up to a limit alone. Texts that wait already do not wait twice.
+        self.shares.add_waiting(caller, (total - asked as f64).min(tokens_of(&entering)));
+        let part_ahead = self.shares.part_ahead(caller, total);
 
         let allowed = self.batch_tokens as f64 * ALLOWED_LEAD;
         let queue = &mut self.lanes[lane as usize];
         let of_call = (queue.shares.turn(caller, allowed), self.texts);
         let is_whole = has_deadline(terms) && !matches!(lane, Lane::Express | Lane::Short);
-        for flight in flights.into_iter().filter(|flight| flight.advance(lane.into())) {
+        for flight in entering {
             let tokens = flight.tokens.ids.len();
             let turn = if is_stream { queue.shares.turn(caller, allowed) } else { of_call.0 };
             let entry = Entry {

@@ -38,7 +38,8 @@ pub struct Shares {
 pub struct Limits {
     /// The most tokens behind the clock. A new caller is half as far behind.
     pub lag: f64,
-    /// The most tokens ahead of the clock. With a limit, a flood is forgotten soon after its end.
+    /// The most tokens ahead of the clock that are not in the queue yet. With a limit, a flood of calls that are refused
+    /// is forgotten soon after its end.
     pub lead: f64,
 }
 
@@ -52,17 +53,30 @@ impl Shares {
         Self { clock: 0.0, accounts: HashMap::new(), limits }
     }
 
-    /// Moves the account of a caller ahead by `tokens`, or back if they are below zero. Tokens beyond the limit move
-    /// the clock a little.
-    pub fn charge(&mut self, caller: Caller, tokens: f64) {
+    /// Moves the account of a caller ahead by `tokens`, as far as its limit. Tokens beyond the limit move the clock a
+    /// little. Returns the tokens by which the account was moved.
+    pub fn charge(&mut self, caller: Caller, tokens: f64) -> f64 {
+        let before = self.clock + self.lead(caller);
+        let farthest = before.max(self.clock + self.limits.lead);
+        self.advance((before + tokens - farthest).min(self.limits.lag * MOST_EXCESS));
+        let after = (before + tokens).min(farthest.max(self.clock + self.limits.lead));
+        self.place(caller, after);
+        after - before
+    }
+
+    /// Moves the account of a caller ahead by `tokens` that wait now and were not charged, or back if they are below
+    /// zero. They move the clock as they leave the queue, so they have no limit. With one, the clock would stand still
+    /// after the first tokens of a large call, and a caller of few texts beside it would count as one that asks for as
+    /// much.
+    pub fn add_waiting(&mut self, caller: Caller, tokens: f64) {
+        self.place(caller, self.clock + self.lead(caller) + tokens);
+    }
+
+    fn place(&mut self, caller: Caller, account: f64) {
         if self.accounts.len() >= MOST_ACCOUNTS && !self.accounts.contains_key(&caller) {
             self.make_room();
         }
-        let moved = self.clock + self.lead(caller) + tokens;
-        let excess = moved - (self.clock + self.limits.lead);
-        self.advance(excess.min(self.limits.lag * MOST_EXCESS));
-        let (least, most) = (self.clock - self.limits.lag, self.clock + self.limits.lead);
-        self.accounts.insert(caller, moved.clamp(least, most));
+        self.accounts.insert(caller, account.max(self.clock - self.limits.lag));
     }
 
     /// Moves the clock for `tokens` that left the queue.
@@ -135,7 +149,7 @@ mod tests {
     /// Shares in which callers have asked for these tokens.
     fn asked(limits: Limits, tokens: &[usize]) -> Shares {
         let mut shares = Shares::new(limits);
-        (0..).zip(tokens).for_each(|(n, tokens)| shares.charge(caller(n), *tokens as f64));
+        (0..).zip(tokens).for_each(|(n, tokens)| _ = shares.charge(caller(n), *tokens as f64));
         shares
     }
 
@@ -204,9 +218,30 @@ mod tests {
         let mut shares = asked(limits, &[550, 550]);
         assert_eq!(leads(&shares, 3), [500.0, 500.0, -50.0]);
         shares.charge(caller(2), 60.0);
-        (0..4).for_each(|_| shares.charge(caller(0), 1_000_000.0));
+        (0..4).for_each(|_| _ = shares.charge(caller(0), 1_000_000.0));
         let [_, waits, asks_little] = leads(&shares, 3)[..] else { panic!("there are three") };
         assert!(waits > 440.0 && asks_little < 0.0, "{waits} {asks_little}");
+    }
+
+    #[test]
+    fn large_calls_that_wait_move_the_clock_until_their_last_token() {
+        let mut shares = Shares::new(Limits { lag: 100.0, lead: 500.0 });
+        for _ in 0..2 {
+            let charged = shares.charge(caller(0), 10_000.0);
+            shares.add_waiting(caller(0), 10_000.0 - charged);
+        }
+        let asks_little = |shares: &mut Shares| {
+            shares.charge(caller(1), 20.0);
+            shares.lead(caller(1))
+        };
+        asks_little(&mut shares);
+        for _ in 0..39 {
+            shares.advance(500.0);
+            assert!(asks_little(&mut shares) < -50.0);
+        }
+        assert!(shares.lead(caller(0)) > 0.0);
+        shares.advance(1_000.0);
+        assert_eq!(shares.lead(caller(0)), 0.0, "nothing is left");
     }
 
     #[test]
@@ -220,11 +255,11 @@ mod tests {
     #[test]
     fn the_accounts_are_bounded_and_those_of_a_flood_of_callers_begin_behind_what_waits() {
         let mut shares = asked(NONE, &[1_000]);
-        (1..10_000).for_each(|n| shares.charge(caller(n), 10.0));
+        (1..10_000).for_each(|n| _ = shares.charge(caller(n), 10.0));
         assert!(shares.accounts.len() <= MOST_ACCOUNTS);
         assert_eq!(shares.clock, 1_010.0);
         shares.advance(1e9);
-        (0..10_000).for_each(|n| shares.charge(caller(n), 0.0));
+        (0..10_000).for_each(|n| _ = shares.charge(caller(n), 0.0));
         assert!(shares.accounts.len() <= MOST_ACCOUNTS);
     }
 }

@@ -278,6 +278,9 @@ const FLOOD: Client = Client { sizes: &[1, 16, 256], deadline: Some(2_000), paus
 /// A client that sends four texts a second. Alone, each takes 6 or 7 ms at full speed.
 const QUIET: Client = Client { caller: 999, pause: 250, ..GREEDY };
 
+/// A client that sends calls of 256 texts, each of 60 to 66 tokens, and waits for each.
+const BULK: Client = Client { sizes: &[256], tokens: (60, 66), ..GREEDY };
+
 /// `n` clients, of which each counts as a caller.
 fn callers(n: u64, client: &Client) -> Vec<Client> {
     (0..n).map(|caller| Client { caller, ..client.clone() }).collect()
@@ -330,9 +333,22 @@ fn equal_callers_wait_as_long_as_in_a_queue_that_knows_no_callers() {
 #[test]
 fn a_quiet_caller_beside_one_that_floods_waits_at_most_twice_as_long_as_alone() {
     let alone = simulate(&[QUIET], 30, 1.0, |_| 1.0).percentile(99, is_quiet);
-    for (n, flood) in [(64, FLOOD), (256, GREEDY), (64, Client { sizes: &[16], ..GREEDY })] {
+    for (n, flood) in [(64, FLOOD), (256, GREEDY), (64, Client { sizes: &[16], ..GREEDY }), (16, BULK)] {
         let beside = simulate(&with_quiet(one_caller(n, &flood)), 30, 1.0, |_| 1.0).percentile(99, is_quiet);
         assert!(beside <= 2 * alone, "{beside} ms beside {n} clients, and {alone} ms alone");
+    }
+}
+
+#[test]
+fn a_caller_of_twenty_texts_a_second_does_not_wait_for_the_batches_of_large_calls() {
+    let often = Client { pause: 45, ..QUIET };
+    let alone = simulate(std::slice::from_ref(&often), 30, 1.0, |_| 1.0).percentile(99, is_quiet);
+    for (n, sizes) in [(1, &[256]), (16, &[256]), (64, &[64]), (256, &[16])] {
+        let clients = [one_caller(n, &Client { sizes, ..BULK }), vec![often.clone()]].concat();
+        for estimate in [0.8, 1.0, 1.3] {
+            let beside = simulate(&clients, 30, estimate, |_| 1.0).percentile(99, is_quiet);
+            assert!(beside <= 2 * alone, "{beside} ms beside {n} clients at {estimate}, and {alone} ms alone");
+        }
     }
 }
 

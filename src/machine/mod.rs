@@ -1,10 +1,12 @@
-//! THE MACHINE: its instructions, threads, memory and files, and the allocator's sizes.
+//! THE MACHINE: its instructions, threads, memory, files and inherited sockets, and the allocator's sizes.
 //!
 //! Uses nothing else of the crate. With [`kernel`](crate::kernel) it is the only module with `unsafe`: to ask the
-//! system for AMX, to map a file into memory, and to lend a leader's task to its helpers.
+//! system for AMX, to map a file into memory, to lend a leader's task to its helpers, and to own an inherited socket.
 
 #![allow(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+pub mod activation;
 pub mod allocator;
 pub mod cores;
 pub mod cpu;

@@ -1,10 +1,10 @@
-//! The server: its phase, its connections, the memory of its messages, and its limits.
+//! The server: its phase, its connections, its certificate, the memory of its messages, and its limits.
 
 use std::fmt;
 
 use super::families::{Families, Family};
 use crate::budget::ByteBudget;
-use crate::server::{self, Monitor, Phase};
+use crate::server::{self, Expiry, Monitor, Phase};
 
 /// The limits of a server.
 pub struct Limits {
@@ -37,6 +37,10 @@ pub fn write(families: &mut Families<'_>, monitor: &Monitor, limits: &Limits) ->
     families.counters(
         Family::of("cognate_connections_refused", "Connections that were refused, by the limit that they exceeded."),
         refused.map(|(limit, n)| (vec![("limit", limit.into())], n)),
+    )?;
+    families.gauge(
+        Family::seconds("cognate_certificate_expiry", "End of the server's certificate, in seconds since 1970."),
+        monitor.certificate_expiry().map(Expiry::seconds),
     )?;
     families.gauge(
         Family::bytes("cognate_message_budget_used", "Memory of requests and answers on their way."),

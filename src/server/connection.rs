@@ -4,6 +4,7 @@
 //! that is old, or whose peer floods it with frames. A peer that may still read gets a GOAWAY. Each call runs in its
 //! own task ([`super::call`]), so a connection never computes.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,6 +25,7 @@ use super::listen::Incoming;
 use super::peer::{Options, Peer};
 use super::served::Served;
 use super::stream::{Remote, Stream};
+use super::tls::Chain;
 
 /// HTTP/2 flow-control windows. 256 KiB keep a stream of documents flowing over a network with a few milliseconds of
 /// latency. 1 MiB is the most memory that a connection costs while none of it is read.
@@ -53,7 +55,7 @@ pub async fn serve(served: Arc<Served>, incoming: Incoming, permit: ConnectionPe
     let options = served.options;
     let handshake_due = Instant::now() + options.handshake_timeout;
     let handshake = tokio::time::timeout_at(handshake_due, handshake(incoming, &served));
-    let Opened { mut connection, seen, remote } = match handshake.await {
+    let Opened { mut connection, seen, remote, chain } = match handshake.await {
         Ok(Ok(opened)) => opened,
         Ok(Err(reason)) => return tracing::debug!("a connection ends in its handshake: {reason}"),
         Err(_) => return tracing::debug!("a connection did not finish its handshake in time"),
@@ -73,8 +75,19 @@ pub async fn serve(served: Arc<Served>, incoming: Incoming, permit: ConnectionPe
     };
     // Counts the connection as open until it is over: the server waits until the last receiver is dropped.
     let open = stop.clone();
-    drive(served, connection, peer, watch, stop).await;
+    tokio::select! {
+        () = drive(served, connection, peer, watch, stop) => {}
+        () = refused(chain) => tracing::debug!("a connection is cut off: its client certificate is no longer accepted"),
+    }
     drop((permit, open));
+}
+
+/// Resolves when the client's certificates are no longer accepted.
+async fn refused(chain: Option<Chain>) {
+    match chain {
+        Some(chain) => chain.refused().await,
+        None => pending().await,
+    }
 }
 
 /// A factor from 0.9 to 1.1 for the age of a connection, so that connections of one moment do not end in one moment.
@@ -89,11 +102,14 @@ struct Opened {
     connection: Connection<Counted<Stream>, Bytes>,
     seen: Arc<Seen>,
     remote: Remote,
+    chain: Option<Chain>,
 }
 
 /// Does the handshakes of TLS and HTTP/2.
 async fn handshake(incoming: Incoming, served: &Served) -> Result<Opened, Box<dyn std::error::Error + Send + Sync>> {
-    let (stream, remote) = incoming.open(served.tls.as_deref()).await?;
+    let address = incoming.address();
+    let (stream, chain) = incoming.open(served.tls.as_deref()).await?;
+    let remote = Remote { address, certificate: chain.as_ref().map(|chain| chain.certificate().into()) };
     let (io, seen) = Counted::new(stream);
     let mut builder = h2::server::Builder::new();
     builder
@@ -106,7 +122,7 @@ async fn handshake(incoming: Incoming, served: &Served) -> Result<Opened, Box<dy
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .reset_stream_duration(REMEMBERED_RESET_TIME)
         .max_send_buffer_size(SEND_BUFFER);
-    Ok(Opened { connection: builder.handshake(io).await?, seen, remote })
+    Ok(Opened { connection: builder.handshake(io).await?, seen, remote, chain })
 }
 
 /// An event of a connection. Most events are calls, so they are not boxed.

@@ -1,7 +1,7 @@
-//! Where the server listens: a TCP address, with or without TLS, or a Unix socket.
+//! Where the server listens: a TCP address, with or without TLS, a Unix socket, or the socket of the service manager.
 //!
-//! Invariants: a socket file belongs to its user alone, replaces only a socket on which nobody listens, and is removed
-//! with its listener. A server whose callers send keys does not listen on a network without TLS, unless it was told to.
+//! Invariants: a socket file of ours belongs to its user alone, replaces only a socket on which nobody listens, and is
+//! removed with its listener. A server whose callers send keys does not listen on a network without TLS, unless it was told to.
 
 use std::fmt;
 use std::io;
@@ -13,8 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
-use super::stream::{Remote, Stream};
-use super::tls::Tls;
+use super::stream::Stream;
+use super::tls::{Accepted, Chain, Tls};
+#[cfg(target_os = "linux")]
+use crate::machine::activation::{self, Activated};
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// The socket that the service manager opened, whose address is known when it is taken.
+    Activated,
 }
 
 impl fmt::Display for Address {
@@ -30,23 +34,33 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Activated => f.write_str("systemd"),
         }
     }
 }
 
 impl Address {
-    /// Returns true if only this machine can connect.
+    /// Returns true if only this machine can connect, as far as the address tells.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
+            Self::Activated => false,
+        }
+    }
+
+    /// The way out when it cannot be listened on.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => "another server may use this address: choose another with --addr",
+            Self::Activated => "start the server by its .socket unit, or give an address with --addr",
         }
     }
 }
 
 /// The server cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; another server may use this address: choose another with --addr")]
+#[error("cannot listen on {address}: {source}; {}", .address.advice())]
 pub struct BindError {
     address: Address,
     source: io::Error,
@@ -63,8 +77,12 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
+    /// A Unix socket. Its file is removed with it if it is ours.
     #[cfg(unix)]
-    Unix(UnixListener, SocketFile),
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
 }
 
 /// A connection before its handshake.
@@ -83,9 +101,12 @@ impl Listener {
         let socket = match address {
             Address::Tcp(tcp) => TcpListener::bind(tcp).await.map(Socket::Tcp),
             #[cfg(unix)]
-            Address::Unix(path) => SocketFile::listen(path).map(|(listener, file)| Socket::Unix(listener, file)),
+            Address::Unix(path) => {
+                SocketFile::listen(path).map(|(listener, file)| Socket::Unix { listener, _file: Some(file) })
+            }
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::Error::other("this system has no Unix sockets")),
+            Address::Activated => activated(tls.is_some()),
         };
         let socket = socket.map_err(|source| BindError { address: address.clone(), source })?;
         Ok(Self { socket, tls })
@@ -96,7 +117,11 @@ impl Listener {
         match &self.socket {
             Socket::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             #[cfg(unix)]
-            Socket::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+            Socket::Unix { listener, .. } => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().ok_or_else(|| io::Error::other("the socket has no path"))?;
+                Ok(Address::Unix(path.to_owned()))
+            }
         }
     }
 
@@ -110,9 +135,28 @@ impl Listener {
                 Ok(Incoming::Tcp(stream, address))
             }
             #[cfg(unix)]
-            Socket::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Incoming::Unix(stream)),
+            Socket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Incoming::Unix(stream)),
         }
     }
+}
+
+/// The socket of the service manager.
+#[cfg(target_os = "linux")]
+fn activated(with_tls: bool) -> io::Result<Socket> {
+    match activation::take_listener()? {
+        Activated::Tcp(listener) => TcpListener::from_std(listener).map(Socket::Tcp),
+        Activated::Unix(_) if with_tls => {
+            Err(io::Error::other("tls_cert is given, and the socket is a Unix socket: TLS is for TCP, give only one"))
+        }
+        Activated::Unix(listener) => {
+            UnixListener::from_std(listener).map(|listener| Socket::Unix { listener, _file: None })
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn activated(_: bool) -> io::Result<Socket> {
+    Err(io::Error::other("this system has no systemd"))
 }
 
 impl Incoming {
@@ -125,20 +169,17 @@ impl Incoming {
         }
     }
 
-    /// Does the handshake of TLS, if the server has TLS.
-    pub async fn open(self, tls: Option<&Tls>) -> io::Result<(Stream, Remote)> {
-        let mut remote = Remote { address: self.address(), certificate: None };
-        let stream = match (self, tls) {
-            (Self::Tcp(socket, _), None) => Stream::Plain(socket),
+    /// Does the handshake of TLS, if the server has TLS. Returns the client's certificates too, if it has any.
+    pub async fn open(self, tls: Option<&Tls>) -> io::Result<(Stream, Option<Chain>)> {
+        Ok(match (self, tls) {
+            (Self::Tcp(socket, _), None) => (Stream::Plain(socket), None),
             (Self::Tcp(socket, _), Some(tls)) => {
-                let (stream, certificate) = tls.accept(socket).await?;
-                remote.certificate = certificate;
-                Stream::Tls(Box::new(stream))
+                let Accepted { stream, chain } = tls.accept(socket).await?;
+                (Stream::Tls(Box::new(stream)), chain)
             }
             #[cfg(unix)]
-            (Self::Unix(socket), _) => Stream::Unix(socket),
-        };
-        Ok((stream, remote))
+            (Self::Unix(socket), _) => (Stream::Unix(socket), None),
+        })
     }
 }
 

@@ -50,7 +50,7 @@ pub use peer::{Options as ConnectionOptions, Peer};
 pub use reload::{Reloadable, run as reload};
 pub use request::ClientTimeouts;
 pub use stream::Remote;
-pub use tls::{Clients as TlsClients, Error as TlsError, Options as TlsOptions, Tls};
+pub use tls::{Clients as TlsClients, Error as TlsError, Expiry, Options as TlsOptions, Tls};
 
 use crate::budget::ByteBudget;
 use crate::rpc::{Api, Engine, Service};
@@ -115,6 +115,9 @@ where
     E: From<ServeError>,
 {
     let monitor = options.monitor;
+    if let Some(tls) = &listener.tls {
+        monitor.watch_tls(Arc::clone(tls));
+    }
     let api = monitor.api().clone();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::NotServing).await;

@@ -1,12 +1,13 @@
-//! A view of a running server, for metrics and probes: its phase, its parts, its connections.
+//! A view of a running server, for metrics and probes: its phase, its parts, its connections, its certificate.
 //!
 //! Invariant: to look costs no lock that a call waits for, and changes nothing.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::connection_counts::ConnectionCounts;
+use super::tls::{Expiry, Tls};
 use crate::rpc::{Api, Engine};
 
 /// The phase of a server's life.
@@ -29,6 +30,7 @@ struct Watched {
     api: Api,
     phase: AtomicU8,
     connections: Arc<ConnectionCounts>,
+    tls: OnceLock<Arc<Tls>>,
 }
 
 impl Monitor {
@@ -49,6 +51,16 @@ impl Monitor {
     /// The counts of connections.
     pub fn connections(&self) -> &Arc<ConnectionCounts> {
         &self.0.connections
+    }
+
+    /// The end of the certificate in force; `None`: the server has no TLS.
+    pub fn certificate_expiry(&self) -> Option<Expiry> {
+        self.0.tls.get().map(|tls| tls.expiry())
+    }
+
+    pub(super) fn watch_tls(&self, tls: Arc<Tls>) {
+        // A server is served once.
+        let _ = self.0.tls.set(tls);
     }
 
     pub(super) fn api(&self) -> &Api {

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use crate::certificates::Authority;
 use crate::harness::Server;
 use crate::installed::{NEEDS_PYTHON, buf, go_program, install, python, repository, run, stderr, target_dir};
 use crate::keys::Keys;
 use crate::rerank;
 use crate::skipped::skipped;
-use crate::tls::Authority;
 
 const GO_PLUGINS: [&str; 2] =
     ["google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12", "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.1"];

@@ -4,10 +4,10 @@
 
 use std::process::Command;
 
+use crate::certificates::Authority;
 use crate::conformance::{go_scenario, in_python, pythons, said_by};
 use crate::harness::Server;
 use crate::keys::Keys;
-use crate::tls::Authority;
 
 /// Runs a program, which must print these names.
 async fn checks(mut program: Command, names: &[&str]) {

@@ -127,8 +127,13 @@ impl Server {
 
     /// Waits until the server has logged `words`. Log lines arrive a little after the answers.
     pub async fn has_logged(&self, words: &str) {
+        self.has_logged_times(words, 1).await;
+    }
+
+    /// Waits until the server has logged `words` that many times.
+    pub async fn has_logged_times(&self, words: &str, times: usize) {
         let logged = async {
-            while !self.log().contains(words) {
+            while self.log().matches(words).count() < times {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -2,8 +2,11 @@
 //! generated stubs. There is one file for each behaviour.
 
 mod access_log;
+#[cfg(target_os = "linux")]
+mod activation;
 mod architecture;
 mod bench;
+mod certificates;
 mod classify;
 mod clients;
 mod command_line;
@@ -48,6 +51,7 @@ mod similarity;
 #[path = "../../src/machine/skipped.rs"]
 mod skipped;
 mod tls;
+mod tls_change;
 mod top_k;
 mod traces;
 mod under_attack;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
+use crate::certificates::{Authority, serve};
 use crate::harness::{Server, document, new_texts, upload};
 use crate::key_limits;
 use crate::keys::{Keys, with};
@@ -249,6 +250,20 @@ async fn nothing_of_a_message_is_in_a_scrape() {
     for planted in ["quokka", "zanzibar", "xylophones", "plants", "moss", "Secretive"] {
         assert!(!text.contains(planted), "{planted} is in the scrape:\n{text}");
     }
+}
+
+#[tokio::test]
+async fn the_end_of_the_certificate_is_in_a_scrape_and_follows_the_file() {
+    const EXPIRY: &str = "cognate_certificate_expiry_seconds";
+    let authority = Authority::new();
+    let pair = authority.sign("127.0.0.1", 2998);
+    let (server, plain) = (serve(&pair, &METRICS), Server::spawn(&METRICS));
+    let addr = metrics_addr(&server).await;
+    let end_of = |year| rcgen::date_time_ymd(year, 12, 31).unix_timestamp() as f64;
+    assert_eq!(scrape(addr).await.value(EXPIRY, &[]), Some(end_of(2998)));
+    pair.become_(&authority.sign("127.0.0.1", 2999));
+    scrape_until(addr, |scrape| scrape.value(EXPIRY, &[]) == Some(end_of(2999))).await;
+    assert_eq!(scrape(metrics_addr(&plain).await).await.value(EXPIRY, &[]), None);
 }
 
 /// A document of the repository.

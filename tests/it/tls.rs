@@ -1,123 +1,15 @@
-//! TLS: who is served, what a fault says, and files that change while the server runs.
+//! TLS: who is served, and what a fault says.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cognate::client::{self, Client, Key, Options, Tls};
 use cognate::wire::InfoRequest;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsConnector;
 
+use crate::certificates::{Authority, Pair, call, call_at, connect, fault, serve, trusting, write_secret};
 use crate::harness::Server;
-
-/// An authority, and a directory for what it signs.
-pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    directory: tempfile::TempDir,
-}
-
-/// The files of a certificate and its key.
-#[derive(Clone)]
-pub struct Pair {
-    certificate: PathBuf,
-    key: PathBuf,
-}
-
-impl Authority {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new(vec![]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // BoringSSL takes a certificate whose subject is the name of its issuer for a self-signed one.
-        params.distinguished_name.push(DnType::CommonName, "authority of a test");
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, directory }
-    }
-
-    pub fn ca(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    /// Signs a certificate for a name that is valid until the end of a year.
-    fn sign(&self, name: &str, year: i32) -> Pair {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        // rcgen gives all the same subject. OpenSSL takes a certificate whose subject is its issuer for self-signed.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.not_after = date_time_ymd(year, 12, 31);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        static FILES: AtomicUsize = AtomicUsize::new(0);
-        let file = self.directory.path().join(FILES.fetch_add(1, Ordering::Relaxed).to_string());
-        let pair = Pair { certificate: file.with_extension("crt"), key: file.with_extension("key") };
-        std::fs::write(&pair.certificate, certificate.pem()).unwrap();
-        write_secret(&pair.key, &key.serialize_pem());
-        pair
-    }
-
-    pub fn valid(&self) -> Pair {
-        self.sign("127.0.0.1", 2999)
-    }
-}
-
-/// Replaces a file at once, readable by its owner alone.
-fn write_secret(path: &Path, text: &str) {
-    let new = path.with_extension("new");
-    std::fs::write(&new, text).unwrap();
-    #[cfg(unix)]
-    std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    std::fs::rename(new, path).unwrap();
-}
-
-impl Pair {
-    pub fn flags(&self) -> [String; 4] {
-        let [certificate, key] = [&self.certificate, &self.key].map(|path| path.to_str().unwrap().to_owned());
-        ["--tls-cert".to_owned(), certificate, "--tls-key".to_owned(), key]
-    }
-
-    /// Puts the content of another pair into these files.
-    fn become_(&self, other: &Self) {
-        for (to, from) in [(&self.certificate, &other.certificate), (&self.key, &other.key)] {
-            write_secret(to, &std::fs::read_to_string(from).unwrap());
-        }
-    }
-}
-
-/// Starts a server with TLS. It answers health checks from the beginning, so the model is not waited for.
-fn serve(pair: &Pair, more: &[&str]) -> Server {
-    let flags = pair.flags();
-    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
-    Server::spawn(&flags)
-}
-
-fn trusting(ca: &Path) -> Tls {
-    Tls { ca: Some(ca.to_owned()), ..Tls::default() }
-}
-
-async fn connect(address: &str, tls: Option<Tls>) -> Result<Client, client::Error> {
-    client::connect(address, &Options { tls, ..Options::default() }).await
-}
-
-/// Connects, and asks for the health. With TLS 1.3 a client learns only by its first call that it is refused.
-async fn call(server: &Server, tls: Tls) -> Result<(), client::Error> {
-    call_at(&server.addr.to_string(), Some(tls)).await
-}
-
-async fn call_at(address: &str, tls: Option<Tls>) -> Result<(), client::Error> {
-    connect(address, tls).await?.health("").await.map(|_| ())
-}
-
-fn fault(result: Result<(), client::Error>) -> String {
-    result.expect_err("the call is refused").to_string()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_trusts_the_authority_is_served_and_another_one_learns_what_to_do() {
@@ -203,6 +95,22 @@ fn files_that_cannot_be_used_end_the_start_with_their_names_and_the_reason() {
 
 #[cfg(unix)]
 #[test]
+fn authorities_that_others_can_write_are_refused() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let authority = Authority::new();
+    let (pair, ca) = (authority.valid(), authority.ca());
+    let flags = [&pair.flags()[..], &["--tls-client-ca".to_owned(), ca.to_str().unwrap().to_owned()]].concat();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    for mode in [0o664, 0o646] {
+        std::fs::set_permissions(&ca, PermissionsExt::from_mode(mode)).unwrap();
+        let text = refused(&flags);
+        assert!(text.contains(&format!("mode {mode:03o}")) && text.contains("chmod 644"), "{text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn a_key_that_others_can_read_is_refused_and_one_for_a_group_is_not() {
     use std::os::unix::fs::PermissionsExt;
 
@@ -216,124 +124,6 @@ fn a_key_that_others_can_read_is_refused_and_one_for_a_group_is_not() {
         let text = refused_at(&taken, &pair.flags().each_ref().map(String::as_str));
         assert_eq!(!text.contains(&format!("mode {mode:03o}")), accepted, "{mode:o}: {text}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn certificates_are_exchanged_under_load_without_a_failed_call() {
-    let (old, new) = (Authority::new(), Authority::new());
-    let both = old.directory.path().join("both.pem");
-    std::fs::write(&both, old.issuer.pem() + &new.issuer.pem()).unwrap();
-    let pair = old.valid();
-    let server = Arc::new(serve(&pair, &[]));
-    let trusted = trusting(&both);
-    while !connect(&server.addr.to_string(), Some(trusted.clone())).await.unwrap().health("").await.unwrap() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-
-    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let mut callers = tokio::task::JoinSet::new();
-    for keeps in [true, true, false, false] {
-        let (server, stop, calls, trusted) = (server.clone(), stop.clone(), calls.clone(), trusted.clone());
-        callers.spawn(async move {
-            let address = server.addr.to_string();
-            let open = async || connect(&address, Some(trusted.clone())).await.unwrap();
-            let mut client = open().await;
-            while !stop.load(Ordering::Relaxed) {
-                if !keeps {
-                    client = open().await;
-                }
-                client.info(InfoRequest {}).await.unwrap();
-                calls.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    for (round, authority) in [&new, &old, &new].into_iter().enumerate() {
-        pair.become_(&authority.valid());
-        if round == 1 {
-            server.signal("-HUP");
-        }
-        let begun = std::time::Instant::now();
-        while call(&server, trusting(&authority.ca())).await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "not reloaded; log:\n{}", server.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-    let untrusted = fault(call(&server, trusting(&old.ca())).await);
-    assert!(untrusted.contains("not trusted"), "{untrusted}");
-    stop.store(true, Ordering::Relaxed);
-    while let Some(caller) = callers.join_next().await {
-        caller.expect("no call failed");
-    }
-    assert!(calls.load(Ordering::Relaxed) > 10);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bad_new_pair_is_an_error_in_the_log_and_the_old_one_stays() {
-    let authority = Authority::new();
-    let (pair, other) = (authority.valid(), authority.valid());
-    let server = serve(&pair, &[]);
-    write_secret(&pair.key, &std::fs::read_to_string(&other.key).unwrap());
-    server.has_logged("cannot be reloaded").await;
-    assert!(server.log().contains("is not the key of the first certificate"), "{}", server.log());
-    call(&server, trusting(&authority.ca())).await.unwrap();
-    write_secret(&pair.certificate, &std::fs::read_to_string(&other.certificate).unwrap());
-    server.has_logged("reloaded TLS").await;
-    call(&server, trusting(&authority.ca())).await.unwrap();
-}
-
-/// A client that resumes sessions where it can.
-fn resuming(authority: &Authority, identity: Option<&Pair>) -> TlsConnector {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.issuer.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let builder = builder.with_root_certificates(roots);
-    let mut config = match identity {
-        None => builder.with_no_client_auth(),
-        Some(pair) => {
-            let chain = vec![CertificateDer::from_pem_file(&pair.certificate).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&pair.key).unwrap()).unwrap()
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    TlsConnector::from(Arc::new(config))
-}
-
-/// Connects, and reads the server's first frame, with which the tickets for resumption come. `None`: refused.
-async fn handshake(server: &Server, connector: &TlsConnector) -> Option<HandshakeKind> {
-    let socket = tokio::net::TcpStream::connect(server.addr).await.unwrap();
-    let mut stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), socket).await.ok()?;
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.ok()?;
-    stream.read_exact(&mut [0; 9]).await.ok()?;
-    stream.get_ref().1.handshake_kind()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_is_resumed_until_the_files_change() {
-    let authority = Authority::new();
-    let pair = authority.valid();
-    let (server, client) = (serve(&pair, &[]), resuming(&authority, None));
-    assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Full));
-    assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Resumed));
-    pair.become_(&authority.valid());
-    server.has_logged("reloaded TLS").await;
-    assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Full));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_a_removed_authority_is_refused_and_resumes_no_session() {
-    let (authority, clients, successor) = (Authority::new(), Authority::new(), Authority::new());
-    let ca = clients.ca();
-    let server = serve(&authority.valid(), &["--tls-client-ca", ca.to_str().unwrap()]);
-    let client = resuming(&authority, Some(&clients.valid()));
-    for _ in 0..2 {
-        assert_eq!(handshake(&server, &client).await, Some(HandshakeKind::Full));
-    }
-    std::fs::write(&ca, successor.issuer.pem()).unwrap();
-    server.has_logged("reloaded TLS").await;
-    assert_eq!(handshake(&server, &client).await, None);
-    let new = resuming(&authority, Some(&successor.valid()));
-    assert_eq!(handshake(&server, &new).await, Some(HandshakeKind::Full));
 }
 
 #[tokio::test(flavor = "multi_thread")]

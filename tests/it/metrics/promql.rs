@@ -8,8 +8,21 @@ use super::exposition::Scrape;
 /// Words before a list of labels.
 const BEFORE_LABELS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 /// Other words of the language, and functions.
-const WORDS: [&str; 12] =
-    ["and", "or", "unless", "bool", "offset", "sum", "min", "max", "rate", "increase", "histogram_quantile", "Inf"];
+const WORDS: [&str; 13] = [
+    "and",
+    "or",
+    "unless",
+    "bool",
+    "offset",
+    "sum",
+    "min",
+    "max",
+    "rate",
+    "increase",
+    "histogram_quantile",
+    "time",
+    "Inf",
+];
 /// A metric that Prometheus itself makes, and labels that it adds to all.
 const OF_PROMETHEUS: &str = "up";
 const ADDED_LABELS: [&str; 2] = ["job", "instance"];
