@@ -3,8 +3,9 @@
 //! The owner is the caller who created the collection, if callers have names. All documents count for it, also
 //! those that other callers store. Its name is stored with the collection, and its usage is counted anew at each start.
 //!
-//! Invariants: an exchange is in all budgets or in none. The usage of an owner is that of its collections, with [`EMPTY`]
-//! for each. What only open exports hold counts for the owner and in all, and not in the collection's own budget.
+//! Invariants: an exchange is in all budgets or in none. The usage of an owner is that of its collections, with
+//! [`EMPTY`] for each. What only open exports hold counts for the owner and in all, and not in the collection's own
+//! budget.
 
 #[cfg(test)]
 mod tests;
@@ -105,7 +106,6 @@ impl SharedBudgets {
 }
 
 /// The budgets of all owners. An owner without collections has none.
-#[derive(Default)]
 pub(super) struct Owners {
     allowances: Allowances,
     budgets: Mutex<HashMap<Arc<str>, Arc<Budget>>>,

@@ -32,7 +32,8 @@ pub(super) struct Catalog {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) name: String,
-    /// The caller who created it; `None`: it had no name. Versions before this field drop it when they change the entry.
+    /// The caller who created it; `None`: it had no name. Versions before this field drop it when they change the
+    /// entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<String>,
     pub(super) fingerprint: String,
