@@ -5,6 +5,7 @@ mod bench;
 mod classifiers;
 mod classify;
 mod collections;
+mod completions;
 mod conditions;
 mod connection;
 mod count;
@@ -18,6 +19,7 @@ mod input;
 mod interrupt;
 mod json;
 mod keys;
+mod man;
 mod model;
 mod new_file;
 mod npy;
@@ -42,7 +44,7 @@ mod words;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use stderr::say;
 
@@ -81,6 +83,8 @@ enum Command {
     Bench(bench::Args),
     Info(info::Args),
     Health(health::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command line of this process.
@@ -138,19 +142,63 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(args).await,
         Command::Info(args) => info::run(args).await,
         Command::Health(args) => health::run(args).await,
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => man::run(&args, Cli::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
-    use clap::CommandFactory;
+    use clap::ValueEnum;
+    use clap_complete::Shell;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_as_clap_wants_it() {
         Cli::command().debug_assert();
+    }
+
+    /// The shown commands of a command line, each with the name of its page and its long flags.
+    fn commands(of: &clap::Command) -> Vec<(String, Vec<String>)> {
+        let flags = of.get_arguments().filter(|flag| !flag.is_hide_set()).filter_map(|flag| flag.get_long());
+        let page = of.get_display_name().unwrap_or(of.get_name()).to_owned();
+        let inner = of.get_subcommands().filter(|inner| !inner.is_hide_set() && inner.get_name() != "help");
+        let own = (page, flags.map(str::to_owned).collect());
+        std::iter::once(own).chain(inner.flat_map(commands)).collect()
+    }
+
+    fn all_commands() -> Vec<(String, Vec<String>)> {
+        let mut all = Cli::command();
+        all.build();
+        let commands = commands(&all);
+        assert!(commands.len() > 30 && commands.iter().any(|(page, _)| page == "cognate-collections-documents"));
+        commands
+    }
+
+    #[test]
+    fn each_shell_completes_all_commands_and_flags() {
+        for shell in Shell::value_variants() {
+            let script = String::from_utf8(completions::script(*shell, Cli::command())).unwrap();
+            for (page, flags) in all_commands() {
+                let name = page.rsplit_once("cognate-").map_or(&*page, |(_, name)| name);
+                // A command of a command stands behind its own in each shell's way.
+                assert!(name.split('-').all(|word| script.contains(word)), "{shell}: {name}");
+                flags.iter().for_each(|flag| assert!(script.contains(flag.as_str()), "{shell}: {name} --{flag}"));
+            }
+        }
+    }
+
+    #[test]
+    fn each_command_has_a_page_with_all_its_flags() {
+        let folder = tempfile::tempdir().unwrap();
+        clap_mangen::generate_to(Cli::command(), folder.path()).unwrap();
+        for (page, flags) in all_commands() {
+            let text = std::fs::read_to_string(folder.path().join(format!("{page}.1"))).expect(&page);
+            let text = text.replace('\\', "");
+            flags.iter().for_each(|flag| assert!(text.contains(&format!("--{flag}")), "{page}: --{flag}"));
+        }
     }
 
     #[test]
