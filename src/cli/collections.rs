@@ -111,15 +111,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             bail!("--with-vector needs --json: a table cannot show vectors")
         }
         Action::Documents { name, id, with_vector, .. } if !id.is_empty() => {
-            let request = pb::GetDocumentsRequest { collection: name, ids: id, with_vector };
+            let vector_format = json::vector_format(with_vector);
+            let request = pb::GetDocumentsRequest { collection: name, ids: id, with_vector, vector_format };
             let found = client.get_documents(request).await?;
             print_documents(&found.documents, json)?;
             return Ok(tell_missing(&found.missing));
         }
         Action::Documents { name, limit, with_vector, conditions, .. } => {
             let limit = limit.unwrap_or(if json { u64::MAX } else { TABLE_ROWS });
-            let filter = conditions::all(&conditions);
-            let request = pb::ListDocumentsRequest { collection: name, with_vector, filter, ..Default::default() };
+            let request = pb::ListDocumentsRequest {
+                collection: name,
+                with_vector,
+                vector_format: json::vector_format(with_vector),
+                filter: conditions::all(&conditions),
+                ..Default::default()
+            };
             documents(&client, request, limit, json).await?;
         }
         Action::DeleteDocuments { name, id, conditions } => {

@@ -49,6 +49,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         collection: args.collection,
         filter: conditions::all(&args.conditions),
         with_vector: args.with_vectors,
+        vector_format: json::vector_format(args.with_vectors),
     };
     let parts = args.connection.open().await?.export(request).await?;
     let Some(path) = args.output.as_deref().filter(|path| *path != Path::new("-")) else {

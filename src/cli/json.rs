@@ -6,7 +6,13 @@ use serde_json::{Map, Value, json};
 use crate::wire::half;
 use crate::wire::metadata;
 use crate::wire::vector::{self, Values};
-use crate::wire::{Document, Passage, Vector};
+use crate::wire::{Document, Passage, Vector, VectorFormat};
+
+/// The format of vectors that are printed here if a command asks for some: the quickest to decode.
+pub fn vector_format(with_vector: bool) -> i32 {
+    let format = if with_vector { VectorFormat::F32Bytes } else { VectorFormat::Unspecified };
+    format.into()
+}
 
 /// A document as `{"id", "text", "metadata", "vector", "passages"}`; the last three only if present.
 pub fn document(document: &Document) -> anyhow::Result<Value> {

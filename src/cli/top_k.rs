@@ -114,6 +114,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         with_text: true,
         with_metadata: args.with_metadata,
         with_vector: args.with_vector,
+        vector_format: json::vector_format(args.with_vector),
         filter: conditions::all(&args.conditions),
         diversity: args.diversity,
         group_by: args.group_by.clone().unwrap_or_default(),

@@ -7,7 +7,7 @@ use prost::Message;
 use super::answer::{self, Answer};
 use super::request::{Next, Received, Requests};
 use super::status::{Failure, MAX_ITEM_BYTES, Resource};
-use super::{Engine, Responses, each, parse, size};
+use super::{Engine, Responses, each, parse, size, vector};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
 use crate::compute::Terms;
 use crate::inference::Truncation;
@@ -19,7 +19,8 @@ struct ClassifyOptions<'a> {
     truncation: Truncation,
     selection: Selection,
     raw_scores: bool,
-    with_vector: bool,
+    /// The format of the vectors, if they are asked for.
+    vectors_as: Option<VectorFormat>,
 }
 
 pub async fn classify(engine: &Arc<Engine>, request: Received<wire::ClassifyRequest>) -> Result<Answer, Failure> {
@@ -65,7 +66,7 @@ fn parse<'a>(engine: &'a Engine, request: &wire::ClassifyRequest) -> Result<Clas
             min_score: request.min_score,
         },
         raw_scores: request.raw_scores,
-        with_vector: request.with_vector,
+        vectors_as: vector::answered(request.with_vector, request.vector_format)?,
     })
 }
 
@@ -111,7 +112,8 @@ impl ClassifyOptions<'_> {
         let listed = labels.len().min(self.selection.top_n.unwrap_or(usize::MAX));
         let longest = labels.iter().map(String::len).max().unwrap_or(0);
         let scores = listed * size::field(size::field(longest) + SCORE);
-        let vector = if self.with_vector { size::field(size::f32_vector(engine.embedder.dimensions())) } else { 0 };
+        let of_vector = |format| size::field(size::vector(engine.embedder.dimensions(), format));
+        let vector = self.vectors_as.map_or(0, of_vector);
         size::field(size::field(size::field(longest) + SCORE + scores + vector) + COUNTS)
     }
 }
@@ -128,8 +130,8 @@ fn write(classified: Classified, options: &ClassifyOptions<'_>) -> wire::Classif
         score,
         scores: listed.map(|&(n, score)| wire::LabelScore { label: label(n), score }).collect(),
         vector: embedding
-            .filter(|_| options.with_vector)
-            .map(|embedding| wire::vector::write(embedding.into_values(), VectorFormat::F32)),
+            .zip(options.vectors_as)
+            .map(|(embedding, format)| wire::vector::write(embedding.into_values(), format)),
     };
     wire::ClassifyResult {
         result: Some(classify_result::Result::Classification(classification)),

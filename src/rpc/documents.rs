@@ -8,7 +8,7 @@ use super::answer::Answer;
 use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
-use super::{Engine, audit, commit, compute, compute_if_large, filter, parse};
+use super::{Engine, audit, commit, compute, compute_if_large, filter, parse, vector};
 use crate::collection::{Collection, DocId, Listed, Span, StoredVectors};
 use crate::compute::WhenFull;
 use crate::compute::stop::Stop;
@@ -26,12 +26,12 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
     let Received { message: request, deadline, bytes, access, .. } = request;
     let collection = collection(engine, &access, &request.collection)?;
     let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
-    let with_vector = request.with_vector;
+    let vectors_as = vector::answered(request.with_vector, request.vector_format)?;
     let find = move || {
         let ids = parse::ids(&request.ids, &limits)?;
         let found: Vec<_> = ids.iter().map(|id| collection.get(id)).collect();
         let bytes = ids.iter().zip(&found).map(|(id, found)| match found {
-            Some(listed) => size::document(listed, with_vector),
+            Some(listed) => size::document(listed, vectors_as),
             None => id.as_str().len(),
         });
         let bytes: usize = bytes.map(size::field).sum();
@@ -42,7 +42,7 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
         let mut response = wire::GetDocumentsResponse::default();
         for (id, found) in ids.iter().zip(found) {
             match found {
-                Some(listed) => response.documents.push(document(&listed, with_vector)),
+                Some(listed) => response.documents.push(document(&listed, vectors_as)),
                 None => response.missing.push(id.as_str().to_owned()),
             }
         }
@@ -107,11 +107,11 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
             Some(compute_if_large(engine, bytes, when_full, parse).await??)
         }
     };
-    let (mut page, with_vector) = (Page::new(limits), request.with_vector);
+    let (mut page, vectors_as) = (Page::new(limits), vector::answered(request.with_vector, request.vector_format)?);
     let list = move |stop: &Stop| {
         // One more than wanted, to see whether there is a next page.
         let mut listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
-        let on_page = listed.iter().take(size).take_while(|listed| page.takes(size::document(listed, with_vector)));
+        let on_page = listed.iter().take(size).take_while(|listed| page.takes(size::document(listed, vectors_as)));
         let n = on_page.count();
         let has_more = n < listed.len();
         listed.truncate(n);
@@ -125,7 +125,7 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
     };
     let bytes = bytes + size::field(next_page_token.len());
     Answer::build(engine, bytes, when_full, move || {
-        let documents = listed.iter().map(|listed| document(listed, with_vector)).collect();
+        let documents = listed.iter().map(|listed| document(listed, vectors_as)).collect();
         Ok(wire::ListDocumentsResponse { documents, next_page_token })
     })
     .await
@@ -146,16 +146,16 @@ pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {
     }
 }
 
-pub(super) fn document(listed: &Listed, with_vector: bool) -> wire::Document {
-    let f32_vector = |row: &[f32]| Some(wire::vector::write(row.to_vec(), VectorFormat::F32));
-    let (vector, passages) = match &listed.vectors {
-        _ if !with_vector => (None, Vec::new()),
-        StoredVectors::Whole(row) => (f32_vector(row), Vec::new()),
-        StoredVectors::Passages(passages) => {
+/// Writes a document, with its vectors in a format or without.
+pub(super) fn document(listed: &Listed, vectors_as: Option<VectorFormat>) -> wire::Document {
+    let (vector, passages) = match (vectors_as, &listed.vectors) {
+        (None, _) => (None, Vec::new()),
+        (Some(format), StoredVectors::Whole(row)) => (Some(wire::vector::write(&**row, format)), Vec::new()),
+        (Some(format), StoredVectors::Passages(passages)) => {
             let passage = |(Span { start, end }, row): &(Span, Vector)| wire::Passage {
                 start: *start,
                 end: *end,
-                vector: f32_vector(row),
+                vector: Some(wire::vector::write(&**row, format)),
                 ..Default::default()
             };
             (None, passages.iter().map(passage).collect())

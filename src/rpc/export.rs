@@ -14,11 +14,11 @@ use tonic::Status;
 use super::access::Access;
 use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
-use super::{Engine, Limits, Responses, bounded, compute, documents, filter};
+use super::{Engine, Limits, Responses, bounded, compute, documents, filter, vector};
 use crate::collection::Listed;
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, WhenFull};
-use crate::wire;
+use crate::wire::{self, VectorFormat};
 
 /// Bytes of a message, if its limit allows. The client sees progress, and a slow client makes the server hold little.
 const PART_BYTES: usize = 1 << 20;
@@ -29,6 +29,7 @@ pub async fn export(
     request: wire::ExportRequest,
 ) -> Result<Responses<wire::ExportResponse>, Failure> {
     let collection = documents::collection(engine, access, &request.collection)?;
+    let vectors_as = vector::answered(request.with_vector, request.vector_format)?;
     let (pool, limits) = (&engine.pools.bulk, engine.limits.clone());
     let list = move |stop: &Stop| {
         let filter = request.filter.map(|given| filter::parse("filter", given, &limits)).transpose()?;
@@ -38,7 +39,7 @@ pub async fn export(
     let parts = PendingDocuments {
         total: taken.len() as u64,
         left: taken.peekable(),
-        with_vector: request.with_vector,
+        vectors_as,
         limits: engine.limits.clone(),
     };
     Ok(Box::pin(messages(pool.clone(), HeldSource::new(parts, TAKE_TIMEOUT))))
@@ -81,7 +82,7 @@ impl<D: ExactSizeIterator<Item = Listed> + Send + 'static> Documents for D {}
 struct PendingDocuments<D: Documents> {
     left: Peekable<D>,
     total: u64,
-    with_vector: bool,
+    vectors_as: Option<VectorFormat>,
     limits: Limits,
 }
 
@@ -91,7 +92,7 @@ impl<D: Documents> PendingDocuments<D> {
         let mut message = wire::ExportResponse { documents: Vec::new(), total: self.total };
         let mut bytes = 0;
         while let Some(listed) = self.left.peek() {
-            let document = documents::document(listed, self.with_vector);
+            let document = documents::document(listed, self.vectors_as);
             bytes += document.encoded_len() + 8; // its tag and length
             if bytes > target && !message.documents.is_empty() {
                 break;
@@ -120,7 +121,8 @@ mod tests {
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
         let limits = Limits { max_message_bytes, ..Limits::default() };
-        PendingDocuments { total: left.len() as u64, left: left.into_iter().peekable(), with_vector: true, limits }
+        let (total, vectors_as) = (left.len() as u64, Some(VectorFormat::F32));
+        PendingDocuments { total, left: left.into_iter().peekable(), vectors_as, limits }
     }
 
     #[test]

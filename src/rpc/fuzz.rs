@@ -17,22 +17,39 @@ const DIMENSIONS: usize = 4;
 /// Bytes that an error may take in the headers of an answer.
 const MAX_ERROR_BYTES: usize = 4_096;
 
+/// The methods whose requests are decoded here, by the number of their kind.
+const KINDS: [&str; 11] = [
+    "Embed",
+    "Classify",
+    "Similarity",
+    "TopK",
+    "Upload",
+    "DeleteDocuments",
+    "ListDocuments",
+    "UpdateDocuments",
+    "Facets",
+    "Rerank",
+    "CreateCollection",
+];
+
 /// Decodes and checks a request; the first byte selects the method.
 pub(crate) fn request(bytes: &[u8]) {
     let Some((kind, message)) = bytes.split_first() else { return };
     let limits = Limits { max_texts: 32, max_text_bytes: 1_000, ..Limits::default() };
-    let failures = match kind % 11 {
-        0 => decoded("Embed", message, |request| embed(&request, &limits)),
-        1 => decoded("Classify", message, |request| classify(&request, &limits)),
-        2 => decoded("Similarity", message, |request| similarity(&request, &limits)),
-        3 => decoded("TopK", message, |request| top_k(request, &limits)),
-        4 => decoded("Upload", message, |request| upload(request, &limits)),
-        5 => decoded("DeleteDocuments", message, |request| delete(request, &limits)),
-        6 => decoded("ListDocuments", message, |request| list(request, &limits)),
-        7 => decoded("UpdateDocuments", message, |request| vec![update::parse_update(request, &limits).map(drop)]),
-        8 => decoded("Facets", message, |request| vec![facets::parse_query(request, &limits).map(drop)]),
-        9 => decoded("Rerank", message, |request| rerank(&request, &limits)),
-        _ => decoded("CreateCollection", message, |request| collection(&request, &limits)),
+    let kind = usize::from(*kind) % KINDS.len();
+    let method = KINDS[kind];
+    let failures = match kind {
+        0 => decoded(method, message, |request| embed(&request, &limits)),
+        1 => decoded(method, message, |request| classify(&request, &limits)),
+        2 => decoded(method, message, |request| similarity(&request, &limits)),
+        3 => decoded(method, message, |request| top_k(request, &limits)),
+        4 => decoded(method, message, |request| upload(request, &limits)),
+        5 => decoded(method, message, |request| delete(request, &limits)),
+        6 => decoded(method, message, |request| list(request, &limits)),
+        7 => decoded(method, message, |request| vec![update::parse_update(request, &limits).map(drop)]),
+        8 => decoded(method, message, |request| vec![facets::parse_query(request, &limits).map(drop)]),
+        9 => decoded(method, message, |request| rerank(&request, &limits)),
+        _ => decoded(method, message, |request| collection(&request, &limits)),
     };
     for failure in failures {
         let item = failure.to_item();
@@ -74,7 +91,11 @@ fn rerank(request: &wire::RerankRequest, limits: &Limits) -> Vec<Result<(), Fail
 }
 
 fn classify(request: &wire::ClassifyRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
-    vec![parse::texts("texts", &request.texts, limits), parse::truncation(request.truncation).map(drop)]
+    vec![
+        parse::texts("texts", &request.texts, limits),
+        parse::truncation(request.truncation).map(drop),
+        vector::answered(request.with_vector, request.vector_format).map(drop),
+    ]
 }
 
 fn similarity(request: &wire::SimilarityRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
@@ -88,6 +109,7 @@ fn top_k(mut request: wire::TopKRequest, limits: &Limits) -> Vec<Result<(), Fail
         parse::count("queries", request.queries.len(), 1, limits.max_texts),
         parse::collection_name("collection", &request.collection, limits),
         top_k::parse_search(&mut request, k, limits).map(drop),
+        vector::answered(request.with_vector, request.vector_format).map(drop),
     ];
     found.extend(step.map(|step| step.map(drop)));
     found.extend(request.queries.iter().map(|query| match &query.query {
@@ -118,7 +140,9 @@ fn list(request: wire::ListDocumentsRequest, limits: &Limits) -> Vec<Result<(), 
             assert_eq!(&read, filter, "{written}");
         }
     }
-    [documents::page_token(&request.page_token).map(drop)].into_iter().chain(filter.map(|f| f.map(drop))).collect()
+    let vectors = vector::answered(request.with_vector, request.vector_format).map(drop);
+    let token = documents::page_token(&request.page_token).map(drop);
+    [token, vectors].into_iter().chain(filter.map(|f| f.map(drop))).collect()
 }
 
 fn collection(request: &wire::CreateCollectionRequest, limits: &Limits) -> Vec<Result<(), Failure>> {
@@ -173,7 +197,11 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         of(0, wire::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
-        of(1, wire::ClassifyRequest { texts: texts.clone(), ..Default::default() }.encode_to_vec()),
+        of(
+            1,
+            wire::ClassifyRequest { texts: texts.clone(), with_vector: true, vector_format: 5, ..Default::default() }
+                .encode_to_vec(),
+        ),
         of(2, wire::SimilarityRequest { a: texts.clone(), b: texts.clone(), ..Default::default() }.encode_to_vec()),
         of(
             3,
@@ -185,6 +213,8 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
                 group_by: "a.b".to_owned(),
                 group_size: 2,
                 diversity: 0.5,
+                with_vector: true,
+                vector_format: 2,
                 ..Default::default()
             }
             .encode_to_vec(),
@@ -198,6 +228,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
                 collection: name.clone(),
                 page_token: "after:x".to_owned(),
                 filter: Some(not),
+                vector_format: 4,
                 ..Default::default()
             }
             .encode_to_vec(),
@@ -233,4 +264,32 @@ pub(crate) fn metadata(bytes: &[u8]) {
 pub(crate) fn metadata_seeds() -> Vec<Vec<u8>> {
     let metadata = serde_json::json!({"s": "x", "n": [1, -0.5, 1e300, null, true], "o": {"": {"a.b": []}}});
     metadata.as_object().iter().map(|fields| metadata::from_json(fields).encode_to_vec()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::access::NEEDS;
+
+    /// Methods with the requests of a kind, and those whose fields a kind checks in the same way.
+    const OTHERS: [&str; 9] = [
+        "Info",
+        "EmbedStream",
+        "ClassifyStream",
+        "GetDocuments",
+        "CountDocuments",
+        "Export",
+        "ListCollections",
+        "DeleteCollection",
+        "Backup",
+    ];
+
+    #[test]
+    fn each_method_is_a_kind_or_has_a_request_like_a_kind() {
+        let missing: Vec<&str> =
+            NEEDS.iter().map(|(method, _)| *method).filter(|m| !KINDS.contains(m) && !OTHERS.contains(m)).collect();
+        assert!(missing.is_empty(), "{missing:?} are neither in KINDS nor in OTHERS");
+        let seeded: Vec<usize> = requests().iter().map(|seed| usize::from(seed[0])).collect();
+        assert!((0..KINDS.len()).all(|kind| seeded.contains(&kind)), "a kind has no seed");
+    }
 }

@@ -28,8 +28,8 @@ pub struct Fields {
     pub text: bool,
     /// The metadata.
     pub metadata: bool,
-    /// The vector.
-    pub vector: bool,
+    /// The vector, in a format.
+    pub vector: Option<VectorFormat>,
     /// The texts of passages.
     pub passage_text: bool,
 }
@@ -112,7 +112,7 @@ impl HitWriter {
             id: found.id.as_str(),
             text: if self.fields.text { &content.text } else { "" },
             metadata: metadata.as_ref(),
-            dimensions: self.fields.vector.then_some(found.vector.len()),
+            vector: self.fields.vector.map(|format| (found.vector.len(), format)),
             group: group.as_ref(),
             has_scores: found.scores != Scores::default(),
             passages: self.passages(found).map(|(span, _, text)| size::field(size::passage(span, text.len()))).sum(),
@@ -153,7 +153,7 @@ impl HitWriter {
             score: found.score,
             text: if text { content.text.to_string() } else { String::new() },
             metadata: if metadata { content.fields().as_ref().map(metadata::from_json) } else { None },
-            vector: vector.then(|| wire::vector::write(found.vector.to_vec(), VectorFormat::F32)),
+            vector: vector.map(|format| wire::vector::write(&*found.vector, format)),
             candidate: None,
             group: group.as_ref().map(metadata::value_from_json),
             passage: passages.next(),
@@ -175,7 +175,7 @@ impl HitWriter {
             id: "",
             text: if self.fields.text { &self.candidates.texts[n] } else { "" },
             metadata: None,
-            dimensions: self.fields.vector.then(|| self.candidates.vectors[n].values().len()),
+            vector: self.fields.vector.map(|format| (self.candidates.vectors[n].values().len(), format)),
             group: None,
             has_scores: false,
             passages: 0,
@@ -184,11 +184,11 @@ impl HitWriter {
     }
 
     fn candidate(&self, n: usize, score: f32) -> wire::Hit {
-        let vector = || wire::vector::write(self.candidates.vectors[n].values().to_vec(), VectorFormat::F32);
+        let vector = |format| wire::vector::write(self.candidates.vectors[n].values(), format);
         wire::Hit {
             score,
             text: if self.fields.text { self.candidates.texts[n].clone() } else { String::new() },
-            vector: self.fields.vector.then(vector),
+            vector: self.fields.vector.map(vector),
             candidate: Some(n as u32),
             ..wire::Hit::default()
         }
@@ -212,7 +212,7 @@ mod tests {
         let search = Search::nearest(10, Effort::Graph { ef: None });
         let texts = vec!["t".repeat(text_bytes); 3];
         let vectors = (0..3).map(|_| Embedding::normalized(vec![1.0, 2.0]).unwrap()).collect();
-        let fields = Fields { text: true, metadata: true, vector: true, passage_text: false };
+        let fields = Fields { text: true, metadata: true, vector: Some(VectorFormat::Int8), passage_text: false };
         HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }))
     }
 

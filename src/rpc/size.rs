@@ -56,34 +56,31 @@ pub fn varint(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + encoded_len_varint(value) }
 }
 
-/// Bytes of a `Vector` with `dimensions` in VECTOR_FORMAT_F32.
-pub fn f32_vector(dimensions: usize) -> usize {
-    non_empty(4 * dimensions) + varint(1) + varint(dimensions as u64)
-}
-
-/// Bytes of a `Vector` with `dimensions` in any format, at most.
+/// Bytes of a `Vector` with `dimensions` in a format; a VECTOR_FORMAT_INT8 of zeros alone has 5 less.
 pub fn vector(dimensions: usize, format: VectorFormat) -> usize {
-    const SCALE: usize = 5;
     let bytes = match format {
         VectorFormat::Unspecified | VectorFormat::F32 | VectorFormat::F32Bytes => 4 * dimensions,
         VectorFormat::F16Bytes => 2 * dimensions,
         VectorFormat::Int8 => dimensions,
         VectorFormat::Binary => dimensions.div_ceil(8),
     };
-    non_empty(bytes) + varint(1) + varint(dimensions as u64) + SCALE
+    let scale = if format == VectorFormat::Int8 { SCALE } else { 0 };
+    non_empty(bytes) + varint(1) + varint(dimensions as u64) + scale
 }
 
-/// Bytes of a `Document`, with its vectors or without.
-pub fn document(listed: &Listed, with_vector: bool) -> usize {
+/// Bytes of the scale of a vector.
+const SCALE: usize = 5;
+
+/// Bytes of a `Document`, with its vectors in a format or without.
+pub fn document(listed: &Listed, vectors_as: Option<VectorFormat>) -> usize {
     let Listed { id, content, vectors } = listed;
-    let vectors = match vectors {
-        _ if !with_vector => 0,
-        StoredVectors::Whole(vector) => field(f32_vector(vector.len())),
+    let vectors = vectors_as.map_or(0, |format| match vectors {
+        StoredVectors::Whole(row) => field(vector(row.len(), format)),
         StoredVectors::Passages(passages) => {
-            let passage = |(span, vector): &(Span, Vector)| span_bytes(*span) + field(f32_vector(vector.len()));
+            let passage = |(span, row): &(Span, Vector)| span_bytes(*span) + field(vector(row.len(), format));
             passages.iter().map(|one| field(passage(one))).sum()
         }
-    };
+    });
     non_empty(id.as_str().len())
         + non_empty(content.text.len())
         + content.fields().map_or(0, |metadata| field(object(&metadata)))
@@ -111,8 +108,8 @@ pub struct Hit<'a> {
     pub text: &'a str,
     /// The metadata, if there is some and it was asked for.
     pub metadata: Option<&'a Map<String, Value>>,
-    /// Dimensions of the vector, if it was asked for.
-    pub dimensions: Option<usize>,
+    /// Dimensions and format of the vector, if it was asked for.
+    pub vector: Option<(usize, VectorFormat)>,
     /// The value of the group, if the hit has one.
     pub group: Option<&'a Value>,
     /// True if it has the parts of its score.
@@ -129,7 +126,7 @@ impl Hit<'_> {
             + SCORE
             + non_empty(self.text.len())
             + self.metadata.map_or(0, |metadata| field(object(metadata)))
-            + self.dimensions.map_or(0, |dimensions| field(f32_vector(dimensions)))
+            + self.vector.map_or(0, |(dimensions, format)| field(vector(dimensions, format)))
             + self.group.map_or(0, |group| field(value(group)))
             + if self.has_scores { field(2 * SCORE) } else { 0 }
             + self.passages
@@ -190,6 +187,9 @@ mod tests {
     use crate::wire;
     use crate::wire::{metadata, vector};
 
+    const FORMATS: [VectorFormat; 5] =
+        [VectorFormat::F32, VectorFormat::F32Bytes, VectorFormat::F16Bytes, VectorFormat::Int8, VectorFormat::Binary];
+
     fn contents() -> Vec<Content> {
         let metadata = [
             None,
@@ -217,9 +217,9 @@ mod tests {
                 for vectors in [StoredVectors::Whole(vector(dimensions)), StoredVectors::Passages(passages)] {
                     let id = DocId::new("an id").unwrap();
                     let listed = Listed { id, content: Arc::new(content.clone()), vectors };
-                    for with_vector in [false, true] {
-                        let written = documents::document(&listed, with_vector);
-                        assert_eq!(document(&listed, with_vector), written.encoded_len(), "{dimensions} {listed:?}");
+                    for format in FORMATS.map(Some).into_iter().chain([None]) {
+                        let written = documents::document(&listed, format).encoded_len();
+                        assert_eq!(document(&listed, format), written, "{dimensions} {format:?} {listed:?}");
                     }
                 }
             }
@@ -227,14 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn the_size_of_a_vector_of_any_format_is_its_encoded_length_or_a_little_more() {
-        let formats = [VectorFormat::F32, VectorFormat::F32Bytes, VectorFormat::F16Bytes, VectorFormat::Int8];
-        for format in formats.into_iter().chain([VectorFormat::Binary]) {
+    fn the_size_of_a_vector_in_any_format_is_its_encoded_length() {
+        for format in FORMATS {
             for n in [1, 9, 384, 4096] {
                 let written = vector::write(vec![0.5; n], format).encoded_len();
-                assert!((written..written + 6).contains(&super::vector(n, format)), "{n} {format:?}: {written}");
+                assert_eq!(super::vector(n, format), written, "{n} {format:?}");
             }
         }
+        let zeros = vector::write(vec![0.0; 9], VectorFormat::Int8).encoded_len();
+        assert_eq!(super::vector(9, VectorFormat::Int8), zeros + SCALE);
     }
 
     fn told(start: u32, end: u32, text: &str) -> wire::Passage {
@@ -245,18 +246,18 @@ mod tests {
     fn the_size_of_a_hit_is_its_encoded_length() {
         for content in contents() {
             let (group, fields) = (json!("g".repeat(200)), content.fields());
-            for dimensions in [None, Some(384)] {
+            for format in FORMATS.map(Some).into_iter().chain([None]) {
                 let written = wire::Hit {
                     id: "i".repeat(200),
                     score: 0.5,
                     text: content.text.to_string(),
                     metadata: content.fields().as_ref().map(metadata::from_json),
-                    vector: dimensions.map(|n| vector::write(vec![0.5; n], VectorFormat::F32)),
+                    vector: format.map(|format| vector::write(vec![0.5; 384], format)),
                     candidate: None,
                     group: Some(metadata::value_from_json(&group)),
                     passage: Some(told(0, 300, "a text")),
                     passages: vec![told(300, 70_000, "")],
-                    scores: dimensions.map(|_| wire::Scores { vector: Some(0.5), lexical: Some(2.0), rerank: None }),
+                    scores: format.map(|_| wire::Scores { vector: Some(0.5), lexical: Some(2.0), rerank: None }),
                 };
                 let size = |passage: &wire::Passage| {
                     let span = Span { start: passage.start, end: passage.end };
@@ -266,9 +267,9 @@ mod tests {
                     id: &written.id,
                     text: &content.text,
                     metadata: fields.as_ref(),
-                    dimensions,
+                    vector: format.map(|format| (384, format)),
                     group: Some(&group),
-                    has_scores: dimensions.is_some(),
+                    has_scores: format.is_some(),
                     passages: written.passage.iter().chain(&written.passages).map(size).sum(),
                 };
                 assert_eq!(measured.bytes(), written.encoded_len());

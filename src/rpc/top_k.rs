@@ -125,7 +125,7 @@ fn parse_request(engine: &Engine, access: &Access, mut request: wire::TopKReques
     let fields = Fields {
         text: request.with_text,
         metadata: request.with_metadata,
-        vector: request.with_vector,
+        vector: vector::answered(request.with_vector, request.vector_format)?,
         passage_text: request.with_passage_text,
     };
 

@@ -16,6 +16,16 @@ pub fn format(field: &str, value: i32) -> Result<VectorFormat, Failure> {
     }
 }
 
+/// Parses `vector_format`, the format of the vectors in an answer; `None`: no vectors are asked for.
+pub fn answered(with_vector: bool, vector_format: i32) -> Result<Option<VectorFormat>, Failure> {
+    let format = format("vector_format", vector_format)?;
+    if !with_vector && vector_format != VectorFormat::Unspecified as i32 {
+        let reason = format!("is {} without with_vector: set with_vector too, or leave it out", format.as_str_name());
+        return Err(Failure::invalid("vector_format", reason));
+    }
+    Ok(with_vector.then_some(format))
+}
+
 /// Reads a vector of `dimensions` and scales it to unit length. `field` is its path in the request.
 pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding, Failure> {
     let values = match wire::vector::decode(vector).map_err(|malformed| refusal(field, &malformed))? {
@@ -103,6 +113,21 @@ mod tests {
                 Err(Failure::Invalid(violations)) => assert_eq!(violations[0].field, "v.scale"),
                 other => panic!("{scale} gave {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_format_needs_vectors_and_vectors_need_none() {
+        assert_eq!(answered(false, 0), Ok(None));
+        assert_eq!(answered(true, 0), Ok(Some(VectorFormat::F32)));
+        assert_eq!(answered(true, 4), Ok(Some(VectorFormat::Int8)));
+        for (with_vector, format, reason) in [
+            (false, 1, "vector_format: is VECTOR_FORMAT_F32 without with_vector: set with_vector too, or leave it out"),
+            (true, 6, "vector_format: 6 is not a value of VectorFormat"),
+            (false, -1, "vector_format: -1 is not a value of VectorFormat"),
+        ] {
+            let refused = tonic::Status::from(answered(with_vector, format).unwrap_err());
+            assert_eq!(refused.message(), reason);
         }
     }
 

@@ -14,7 +14,7 @@ fn strings(list: &[&str]) -> Vec<String> {
 }
 
 fn get(ids: &[&str]) -> GetDocumentsRequest {
-    GetDocumentsRequest { collection: "c".into(), ids: strings(ids), with_vector: false }
+    GetDocumentsRequest { collection: "c".into(), ids: strings(ids), ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,7 +64,7 @@ async fn pages_list_every_document_once_in_id_order() {
             page_size: 10,
             page_token: token,
             with_vector: true,
-            filter: None,
+            ..Default::default()
         };
         let page = client.list_documents(request).await.unwrap().into_inner();
         sizes.push(page.documents.len());
@@ -129,8 +129,7 @@ async fn wrong_requests_name_their_field() {
         collection: "c".into(),
         page_size,
         page_token: page_token.into(),
-        with_vector: false,
-        filter: None,
+        ..Default::default()
     };
     let delete = |ids: &[&str]| DeleteDocumentsRequest { collection: "c".into(), ids: strings(ids), filter: None };
     let statuses = [

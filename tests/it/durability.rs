@@ -46,7 +46,12 @@ fn version(id: &str, seed: u32) -> Document {
 /// Checks that each document of a collection is a version as it was sent, with all its passages and vectors.
 async fn check_versions(client: &mut CognateClient<Channel>, ids: &[String], at: &str) {
     for ids in ids.chunks(100) {
-        let request = GetDocumentsRequest { collection: "c".to_owned(), ids: ids.to_vec(), with_vector: true };
+        let request = GetDocumentsRequest {
+            collection: "c".to_owned(),
+            ids: ids.to_vec(),
+            with_vector: true,
+            ..Default::default()
+        };
         let found = client.get_documents(request).await.unwrap().into_inner().documents;
         assert_eq!(found.len(), ids.len(), "{at}");
         for document in found {
@@ -109,8 +114,7 @@ async fn contents(client: &mut CognateClient<Channel>, collection: &str) -> BTre
             collection: collection.to_owned(),
             page_size: 1_000,
             page_token,
-            with_vector: false,
-            filter: None,
+            ..Default::default()
         };
         let page = match client.list_documents(request).await {
             Ok(page) => page.into_inner(),

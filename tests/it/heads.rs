@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use cognate::wire::{ClassifyRequest, EmbedRequest, InfoRequest};
+use cognate::wire::vector::write;
+use cognate::wire::{ClassifyRequest, EmbedRequest, InfoRequest, VectorFormat};
 
 use crate::classify::{classification, request};
 use crate::embed::values;
@@ -95,6 +96,14 @@ async fn a_few_examples_make_a_classifier_that_shares_the_pass_of_the_vectors() 
         let vector = classification(classified).vector.as_ref().expect("it was asked for");
         assert_eq!(vector.values, values(embedded), "one model, one pass");
         assert_eq!((classified.tokens, classified.tokens_total), (embedded.tokens, embedded.tokens_total));
+    }
+    for format in [VectorFormat::F32Bytes, VectorFormat::F16Bytes, VectorFormat::Int8, VectorFormat::Binary] {
+        let vector_format = format.into();
+        let asked = ClassifyRequest { with_vector: true, vector_format, ..request("tickets", &texts) };
+        let answer = client.classify(asked).await.unwrap().into_inner();
+        for (classified, embedded) in answer.results.iter().zip(&embedded.results) {
+            assert_eq!(classification(classified).vector, Some(write(values(embedded), format)));
+        }
     }
 }
 

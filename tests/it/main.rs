@@ -58,4 +58,5 @@ mod under_attack;
 mod updates;
 mod upload;
 mod variety;
+mod vector_formats;
 mod words;

@@ -48,7 +48,12 @@ async fn described(client: &mut CognateClient<Channel>) -> Collection {
 }
 
 async fn get(client: &mut CognateClient<Channel>, id: &str) -> Document {
-    let request = GetDocumentsRequest { collection: "c".into(), ids: vec![id.to_owned()], with_vector: true };
+    let request = GetDocumentsRequest {
+        collection: "c".into(),
+        ids: vec![id.to_owned()],
+        with_vector: true,
+        ..Default::default()
+    };
     client.get_documents(request).await.unwrap().into_inner().documents.remove(0)
 }
 
@@ -162,7 +167,7 @@ async fn passages_survive_a_kill_and_an_export_brings_them_back_bit_for_bit() {
     let after = described(&mut client).await;
     assert_eq!((after.passages, after.passage_count), (told.passages, told.passage_count));
 
-    let request = ExportRequest { collection: "c".into(), with_vector: true, filter: None };
+    let request = ExportRequest { collection: "c".into(), with_vector: true, ..Default::default() };
     let parts: Vec<_> = client.export(request).await.unwrap().into_inner().collect().await;
     let exported: Vec<Document> = parts.into_iter().flat_map(|part| part.unwrap().documents).collect();
     assert_eq!(exported, [long.clone(), short.clone()]);
@@ -172,7 +177,7 @@ async fn passages_survive_a_kill_and_an_export_brings_them_back_bit_for_bit() {
         client.create_collection(request).await.unwrap();
         assert_eq!(upload(&mut client, copy, exported.clone()).await.committed, 2);
         let ids = vec!["a".to_owned(), "b".to_owned()];
-        let request = GetDocumentsRequest { collection: copy.into(), ids, with_vector: true };
+        let request = GetDocumentsRequest { collection: copy.into(), ids, with_vector: true, ..Default::default() };
         assert_eq!(client.get_documents(request).await.unwrap().into_inner().documents, exported);
     }
     // Through a file of lines, as the commands write and read it.
@@ -180,8 +185,12 @@ async fn passages_survive_a_kill_and_an_export_brings_them_back_bit_for_bit() {
     let file = file.to_str().unwrap();
     succeeded(cognate(&server, &["export", "c", "--with-vectors", "--output", file]));
     succeeded(cognate(&server, &["upload", file, "--collection", "lines"]));
-    let request =
-        GetDocumentsRequest { collection: "lines".into(), ids: vec!["a".into(), "b".into()], with_vector: true };
+    let request = GetDocumentsRequest {
+        collection: "lines".into(),
+        ids: vec!["a".into(), "b".into()],
+        with_vector: true,
+        ..Default::default()
+    };
     assert_eq!(client.get_documents(request).await.unwrap().into_inner().documents, exported);
 }
 

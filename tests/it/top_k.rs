@@ -100,7 +100,12 @@ async fn the_nearest_documents_come_first_with_the_scores_of_similarity() {
 async fn queries_may_be_texts_vectors_and_ids() {
     let server = Server::start(&[]).await;
     let mut client = animals(&server).await;
-    let request = GetDocumentsRequest { collection: "animals".into(), ids: vec!["violin".into()], with_vector: true };
+    let request = GetDocumentsRequest {
+        collection: "animals".into(),
+        ids: vec!["violin".into()],
+        with_vector: true,
+        ..Default::default()
+    };
     let stored = client.get_documents(request).await.unwrap().into_inner().documents.remove(0).vector.unwrap().values;
     let doubled = stored.iter().map(|v| v * 2.0).collect();
     let queries = vec![by_text("A woman is playing the violin."), by_vector(doubled), by_id("violin")];

@@ -47,7 +47,12 @@ async fn update(
 }
 
 async fn get(client: &mut CognateClient<Channel>, id: &str) -> Document {
-    let request = GetDocumentsRequest { collection: "c".to_owned(), ids: vec![id.to_owned()], with_vector: true };
+    let request = GetDocumentsRequest {
+        collection: "c".to_owned(),
+        ids: vec![id.to_owned()],
+        with_vector: true,
+        ..Default::default()
+    };
     client.get_documents(request).await.unwrap().into_inner().documents.remove(0)
 }
 

@@ -99,7 +99,7 @@ async fn the_last_of_equal_ids_in_one_message_stays() {
     let mut client = server.client().await;
     let last = upload(&mut client, "c", vec![document("a", "first"), document("a", "second")]).await;
     assert_eq!((last.received, last.committed), (2, 2));
-    let request = GetDocumentsRequest { collection: "c".into(), ids: vec!["a".into()], with_vector: false };
+    let request = GetDocumentsRequest { collection: "c".into(), ids: vec!["a".into()], ..Default::default() };
     assert_eq!(client.get_documents(request).await.unwrap().into_inner().documents, [document("a", "second")]);
 }
 
@@ -112,7 +112,8 @@ async fn a_document_with_a_vector_is_not_embedded() {
     let vector = Vector { values: values.clone(), ..Default::default() };
     let documents = vec![Document { vector: Some(vector), ..document("v", "this text is about trains") }];
     assert_eq!(upload(&mut client, "c", documents).await.committed, 1);
-    let request = GetDocumentsRequest { collection: "c".into(), ids: vec!["v".into()], with_vector: true };
+    let request =
+        GetDocumentsRequest { collection: "c".into(), ids: vec!["v".into()], with_vector: true, ..Default::default() };
     let stored = client.get_documents(request).await.unwrap().into_inner().documents.remove(0).vector.unwrap();
     values[7] = 1.0;
     assert_eq!(stored.values, values);

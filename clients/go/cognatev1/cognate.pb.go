@@ -19,7 +19,8 @@
 //                        the same whether the collection exists or not
 //   NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
 //   ALREADY_EXISTS       CreateCollection with a name that is taken
-//   FAILED_PRECONDITION  another model filled the collection; or a backup of a server that stores nothing on disk
+//   FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
+//                        or a backup of a server that stores nothing on disk
 //   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -169,7 +170,9 @@ func (Truncation) EnumDescriptor() ([]byte, []int) {
 	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{1}
 }
 
-// The encoding of a vector.
+// The encoding of a vector. An answer holds vectors in the format that its request asks for. A format that is not
+// VECTOR_FORMAT_UNSPECIFIED without vectors asked for is INVALID_ARGUMENT. The server reads every format but
+// VECTOR_FORMAT_BINARY, in queries and uploads.
 type VectorFormat int32
 
 const (
@@ -177,7 +180,8 @@ const (
 	VectorFormat_VECTOR_FORMAT_UNSPECIFIED VectorFormat = 0
 	// `values`: one float per dimension.
 	VectorFormat_VECTOR_FORMAT_F32 VectorFormat = 1
-	// `data`: IEEE 754 binary32, little-endian, 4 bytes per dimension.
+	// `data`: IEEE 754 binary32, little-endian, 4 bytes per dimension. The same numbers as VECTOR_FORMAT_F32; many
+	// languages decode them much faster.
 	VectorFormat_VECTOR_FORMAT_F32_BYTES VectorFormat = 2
 	// `data`: IEEE 754 binary16, little-endian, 2 bytes per dimension.
 	VectorFormat_VECTOR_FORMAT_F16_BYTES VectorFormat = 3
@@ -239,7 +243,7 @@ func (VectorFormat) EnumDescriptor() ([]byte, []int) {
 type SearchMode int32
 
 const (
-	// SEARCH_MODE_VECTOR.
+	// Same as SEARCH_MODE_VECTOR.
 	SearchMode_SEARCH_MODE_UNSPECIFIED SearchMode = 0
 	// By vectors: documents that mean nearly the same as the query.
 	SearchMode_SEARCH_MODE_VECTOR SearchMode = 1
@@ -297,7 +301,7 @@ func (SearchMode) EnumDescriptor() ([]byte, []int) {
 type Fusion int32
 
 const (
-	// FUSION_WEIGHTED_SCORES.
+	// Same as FUSION_WEIGHTED_SCORES.
 	Fusion_FUSION_UNSPECIFIED Fusion = 0
 	// By ranks (Cormack, Clarke and Büttcher 2009):
 	//
@@ -957,12 +961,13 @@ type Limits struct {
 	MaxIdBytes uint32 `protobuf:"varint,5,opt,name=max_id_bytes,json=maxIdBytes,proto3" json:"max_id_bytes,omitempty"`
 	// Bytes of the metadata of a document, as JSON.
 	MaxMetadataBytes uint64 `protobuf:"varint,6,opt,name=max_metadata_bytes,json=maxMetadataBytes,proto3" json:"max_metadata_bytes,omitempty"`
-	// Documents on one page of ListDocuments.
+	// Documents on one page of ListDocuments, and values of one field in Facets.
 	MaxPageSize uint32 `protobuf:"varint,7,opt,name=max_page_size,json=maxPageSize,proto3" json:"max_page_size,omitempty"`
 	// Hits of one TopK call for all queries together: queries times k.
 	MaxHits uint32 `protobuf:"varint,8,opt,name=max_hits,json=maxHits,proto3" json:"max_hits,omitempty"`
 	// Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
-	// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to the limits 12 to 14.
+	// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
+	// max_collection_bytes and max_collection_documents.
 	MaxStoredBytes uint64 `protobuf:"varint,9,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`
 	// Tokens that may wait for the model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
 	MaxQueuedTokens uint64 `protobuf:"varint,10,opt,name=max_queued_tokens,json=maxQueuedTokens,proto3" json:"max_queued_tokens,omitempty"`
@@ -989,7 +994,7 @@ type Limits struct {
 	MaxCollectionFields uint64 `protobuf:"varint,22,opt,name=max_collection_fields,json=maxCollectionFields,proto3" json:"max_collection_fields,omitempty"`
 	// Passages of one document, or of one text of Embed. A longer text gets an error.
 	MaxPassages uint32 `protobuf:"varint,23,opt,name=max_passages,json=maxPassages,proto3" json:"max_passages,omitempty"`
-	// Different words of a query that are searched. Of more, the rarest are.
+	// Different words of a query that are searched. If a query has more, the rarest of them are searched.
 	MaxQueryWords uint32 `protobuf:"varint,24,opt,name=max_query_words,json=maxQueryWords,proto3" json:"max_query_words,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1262,8 +1267,9 @@ type Passages struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// False: a text is one passage, and its end is cut. Default true.
 	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
-	// The most tokens of a passage, special tokens and prompt included: from 32 more than these, to the model's
-	// max_tokens. A text that has no more is one passage, whole. Default 0: all that the model reads.
+	// The most tokens of a passage, special tokens and prompt included. At least 32 more than special tokens and prompt
+	// take, and at most the model's max_tokens. A text that has no more is one passage, whole. Default 0: all that the
+	// model reads.
 	MaxTokens uint32 `protobuf:"varint,2,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	// The most tokens of whole sentences, or of words where a sentence is longer, that a passage repeats from the end of
 	// the one before it, up to half of the tokens that a passage has room for. Default: an eighth of max_tokens. 0: no
@@ -1697,7 +1703,9 @@ type ClassifyRequest struct {
 	Truncation Truncation `protobuf:"varint,6,opt,name=truncation,proto3,enum=cognate.v1.Truncation" json:"truncation,omitempty"`
 	// Returns also the vector of each text, like `Embed`, from the same pass through the model. Only a head on the
 	// embedding has one; for another classifier INVALID_ARGUMENT.
-	WithVector    bool `protobuf:"varint,7,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
+	WithVector bool `protobuf:"varint,7,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
+	// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+	VectorFormat  VectorFormat `protobuf:"varint,8,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1779,6 +1787,13 @@ func (x *ClassifyRequest) GetWithVector() bool {
 		return x.WithVector
 	}
 	return false
+}
+
+func (x *ClassifyRequest) GetVectorFormat() VectorFormat {
+	if x != nil {
+		return x.VectorFormat
+	}
+	return VectorFormat_VECTOR_FORMAT_UNSPECIFIED
 }
 
 // One result for each text.
@@ -1951,7 +1966,7 @@ type Classification struct {
 	Score float32 `protobuf:"fixed32,2,opt,name=score,proto3" json:"score,omitempty"`
 	// The listed labels, by descending score; equal scores in the order of the classifier's labels.
 	Scores []*LabelScore `protobuf:"bytes,3,rep,name=scores,proto3" json:"scores,omitempty"`
-	// The vector of the text, of length 1, as VECTOR_FORMAT_F32, if `with_vector` is set.
+	// The vector of the text, of length 1, if `with_vector` is set.
 	Vector        *Vector `protobuf:"bytes,4,opt,name=vector,proto3" json:"vector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2551,10 +2566,10 @@ type TopKRequest struct {
 	GroupBy string `protobuf:"bytes,12,opt,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
 	// The most hits of one group, up to max_k. Default 0: 1. Only with `group_by`.
 	GroupSize uint32 `protobuf:"varint,13,opt,name=group_size,json=groupSize,proto3" json:"group_size,omitempty"`
-	// The way in which documents are ranked. Default: SEARCH_MODE_VECTOR. The others need a collection with a lexical
-	// index; another one is FAILED_PRECONDITION. Not with `candidates`.
+	// The way in which documents are ranked. Default: SEARCH_MODE_VECTOR. The other modes need a collection with a
+	// lexical index; a collection without one is FAILED_PRECONDITION. Not with `candidates`.
 	Mode SearchMode `protobuf:"varint,14,opt,name=mode,proto3,enum=cognate.v1.SearchMode" json:"mode,omitempty"`
-	// The way in which two orders become one. Only with SEARCH_MODE_HYBRID.
+	// The way in which two orders become one. Default: FUSION_WEIGHTED_SCORES. Only with SEARCH_MODE_HYBRID.
 	Fusion Fusion `protobuf:"varint,15,opt,name=fusion,proto3,enum=cognate.v1.Fusion" json:"fusion,omitempty"`
 	// The weight of words, 0 to 100; that of vectors is 1. Default: 1 for FUSION_WEIGHTED_SCORES, 0.5 for
 	// FUSION_RECIPROCAL_RANKS. Only with SEARCH_MODE_HYBRID.
@@ -2568,8 +2583,10 @@ type TopKRequest struct {
 	PassagesPerDocument uint32 `protobuf:"varint,18,opt,name=passages_per_document,json=passagesPerDocument,proto3" json:"passages_per_document,omitempty"`
 	// Returns the text of each passage. Not with `candidates`.
 	WithPassageText bool `protobuf:"varint,19,opt,name=with_passage_text,json=withPassageText,proto3" json:"with_passage_text,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+	VectorFormat  VectorFormat `protobuf:"varint,20,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopKRequest) Reset() {
@@ -2733,6 +2750,13 @@ func (x *TopKRequest) GetWithPassageText() bool {
 		return x.WithPassageText
 	}
 	return false
+}
+
+func (x *TopKRequest) GetVectorFormat() VectorFormat {
+	if x != nil {
+		return x.VectorFormat
+	}
+	return VectorFormat_VECTOR_FORMAT_UNSPECIFIED
 }
 
 // The second step of a TopK: a reranker orders the best hits of the search.
@@ -2999,7 +3023,10 @@ func (x *SearchParams) GetExact() bool {
 //
 // A filter has at most max_filter_conditions conditions, including those that join or negate others. It compares fields
 // with at most max_filter_values values for equality. More is INVALID_ARGUMENT. Many values of one field are cheaper in
-// one `in` than in many `equals`.
+// one `one_of` than in many `equals`.
+//
+// Generated code has the names `all_of`, `any_of`, `negated` and `one_of`, because languages reserve `and`, `or`, `not`
+// and `in`. JSON has the latter; readers of JSON take both.
 type Filter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of these is required. Filters nest up to 32 deep.
@@ -4062,7 +4089,9 @@ type GetDocumentsRequest struct {
 	// 1 to max_texts ids.
 	Ids []string `protobuf:"bytes,2,rep,name=ids,proto3" json:"ids,omitempty"`
 	// Returns vectors too.
-	WithVector    bool `protobuf:"varint,3,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
+	WithVector bool `protobuf:"varint,3,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
+	// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+	VectorFormat  VectorFormat `protobuf:"varint,4,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4116,6 +4145,13 @@ func (x *GetDocumentsRequest) GetWithVector() bool {
 		return x.WithVector
 	}
 	return false
+}
+
+func (x *GetDocumentsRequest) GetVectorFormat() VectorFormat {
+	if x != nil {
+		return x.VectorFormat
+	}
+	return VectorFormat_VECTOR_FORMAT_UNSPECIFIED
 }
 
 // Documents that were found.
@@ -4823,7 +4859,9 @@ type ListDocumentsRequest struct {
 	// Returns vectors too.
 	WithVector bool `protobuf:"varint,4,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
 	// Only documents that match are returned. Default: all.
-	Filter        *Filter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
+	Filter *Filter `protobuf:"bytes,5,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+	VectorFormat  VectorFormat `protobuf:"varint,6,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4893,6 +4931,13 @@ func (x *ListDocumentsRequest) GetFilter() *Filter {
 	return nil
 }
 
+func (x *ListDocumentsRequest) GetVectorFormat() VectorFormat {
+	if x != nil {
+		return x.VectorFormat
+	}
+	return VectorFormat_VECTOR_FORMAT_UNSPECIFIED
+}
+
 // A page of documents.
 type ListDocumentsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4955,8 +5000,11 @@ type ExportRequest struct {
 	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
 	// Only documents that match are exported. Default: all.
 	Filter *Filter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Returns vectors too, as VECTOR_FORMAT_F32. If they are uploaded again, they are stored with the same bits.
-	WithVector    bool `protobuf:"varint,3,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
+	// Returns vectors too.
+	WithVector bool `protobuf:"varint,3,opt,name=with_vector,json=withVector,proto3" json:"with_vector,omitempty"`
+	// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`. Vectors in VECTOR_FORMAT_F32 and
+	// VECTOR_FORMAT_F32_BYTES that are uploaded again are stored with the same bits.
+	VectorFormat  VectorFormat `protobuf:"varint,4,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5010,6 +5058,13 @@ func (x *ExportRequest) GetWithVector() bool {
 		return x.WithVector
 	}
 	return false
+}
+
+func (x *ExportRequest) GetVectorFormat() VectorFormat {
+	if x != nil {
+		return x.VectorFormat
+	}
+	return VectorFormat_VECTOR_FORMAT_UNSPECIFIED
 }
 
 // A part of an export.
@@ -5429,7 +5484,7 @@ type ListCollectionsRequest struct {
 	// Collections on the page at most. Default: as many as fit in 4 MiB, or in max_message_bytes if that is less. No page
 	// is larger than that.
 	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// `next_page_token` of the previous page. Default: the first page.
+	// `next_page_token` of the previous page. Default: the first page. Other values: INVALID_ARGUMENT.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5779,8 +5834,8 @@ type Facet_Value struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A null, a boolean, a number or a string.
 	Value *structpb.Value `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	// The number of documents with this value: as many as a filter finds that asks for it with Filter.Equals. A
-	// document counts once for each of its different values, also where a list repeats one.
+	// The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
+	// each of its different values, also where a list repeats one.
 	Documents     uint64 `protobuf:"varint,2,opt,name=documents,proto3" json:"documents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -6035,7 +6090,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\ftokens_total\x18\x04 \x01(\rR\vtokensTotal\x12\x1c\n" +
 	"\ttruncated\x18\x05 \x01(\bR\ttruncated\x12/\n" +
 	"\bpassages\x18\x06 \x03(\v2\x13.cognate.v1.PassageR\bpassagesB\b\n" +
-	"\x06result\"\xfa\x01\n" +
+	"\x06result\"\xb9\x02\n" +
 	"\x0fClassifyRequest\x12\x14\n" +
 	"\x05texts\x18\x01 \x03(\tR\x05texts\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\x12\x13\n" +
@@ -6047,7 +6102,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"truncation\x18\x06 \x01(\x0e2\x16.cognate.v1.TruncationR\n" +
 	"truncation\x12\x1f\n" +
 	"\vwith_vector\x18\a \x01(\bR\n" +
-	"withVectorB\f\n" +
+	"withVector\x12=\n" +
+	"\rvector_format\x18\b \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormatB\f\n" +
 	"\n" +
 	"_min_score\"H\n" +
 	"\x10ClassifyResponse\x124\n" +
@@ -6099,7 +6155,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x12SimilarityResponse\x12-\n" +
 	"\x04rows\x18\x01 \x03(\v2\x19.cognate.v1.SimilarityRowR\x04rows\"'\n" +
 	"\rSimilarityRow\x12\x16\n" +
-	"\x06scores\x18\x01 \x03(\x02R\x06scores\"\xf4\x05\n" +
+	"\x06scores\x18\x01 \x03(\x02R\x06scores\"\xb3\x06\n" +
 	"\vTopKRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -6126,7 +6182,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x0elexical_weight\x18\x10 \x01(\x02H\x01R\rlexicalWeight\x88\x01\x01\x12*\n" +
 	"\x06rerank\x18\x11 \x01(\v2\x12.cognate.v1.RerankR\x06rerank\x122\n" +
 	"\x15passages_per_document\x18\x12 \x01(\rR\x13passagesPerDocument\x12*\n" +
-	"\x11with_passage_text\x18\x13 \x01(\bR\x0fwithPassageTextB\f\n" +
+	"\x11with_passage_text\x18\x13 \x01(\bR\x0fwithPassageText\x12=\n" +
+	"\rvector_format\x18\x14 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormatB\f\n" +
 	"\n" +
 	"_min_scoreB\x11\n" +
 	"\x0f_lexical_weight\">\n" +
@@ -6226,14 +6283,15 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\vUploadError\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12*\n" +
-	"\x06status\x18\x03 \x01(\v2\x12.google.rpc.StatusR\x06status\"h\n" +
+	"\x06status\x18\x03 \x01(\v2\x12.google.rpc.StatusR\x06status\"\xa7\x01\n" +
 	"\x13GetDocumentsRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12\x10\n" +
 	"\x03ids\x18\x02 \x03(\tR\x03ids\x12\x1f\n" +
 	"\vwith_vector\x18\x03 \x01(\bR\n" +
-	"withVector\"d\n" +
+	"withVector\x12=\n" +
+	"\rvector_format\x18\x04 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormat\"d\n" +
 	"\x14GetDocumentsResponse\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.cognate.v1.DocumentR\tdocuments\x12\x18\n" +
 	"\amissing\x18\x02 \x03(\tR\amissing\"v\n" +
@@ -6296,7 +6354,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x10\n" +
 	"\x03min\x18\x02 \x01(\x01R\x03min\x12\x10\n" +
 	"\x03max\x18\x03 \x01(\x01R\x03max\x12\x12\n" +
-	"\x04mean\x18\x04 \x01(\x01R\x04mean\"\xbf\x01\n" +
+	"\x04mean\x18\x04 \x01(\x01R\x04mean\"\xfe\x01\n" +
 	"\x14ListDocumentsRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -6306,17 +6364,19 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x1f\n" +
 	"\vwith_vector\x18\x04 \x01(\bR\n" +
 	"withVector\x12*\n" +
-	"\x06filter\x18\x05 \x01(\v2\x12.cognate.v1.FilterR\x06filter\"s\n" +
+	"\x06filter\x18\x05 \x01(\v2\x12.cognate.v1.FilterR\x06filter\x12=\n" +
+	"\rvector_format\x18\x06 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormat\"s\n" +
 	"\x15ListDocumentsResponse\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.cognate.v1.DocumentR\tdocuments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"|\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbb\x01\n" +
 	"\rExportRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12*\n" +
 	"\x06filter\x18\x02 \x01(\v2\x12.cognate.v1.FilterR\x06filter\x12\x1f\n" +
 	"\vwith_vector\x18\x03 \x01(\bR\n" +
-	"withVector\"Z\n" +
+	"withVector\x12=\n" +
+	"\rvector_format\x18\x04 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormat\"Z\n" +
 	"\x0eExportResponse\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.cognate.v1.DocumentR\tdocuments\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x04R\x05total\"\x9f\x04\n" +
@@ -6532,117 +6592,122 @@ var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	76,  // 13: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
 	14,  // 14: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
 	1,   // 15: cognate.v1.ClassifyRequest.truncation:type_name -> cognate.v1.Truncation
-	20,  // 16: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
-	21,  // 17: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
-	76,  // 18: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
-	22,  // 19: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
-	12,  // 20: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
-	1,   // 21: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
-	25,  // 22: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
-	76,  // 23: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
-	0,   // 24: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
-	1,   // 25: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
-	28,  // 26: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
-	31,  // 27: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
-	32,  // 28: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
-	33,  // 29: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
-	3,   // 30: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
-	4,   // 31: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
-	30,  // 32: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
-	12,  // 33: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
-	34,  // 34: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
-	34,  // 35: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
-	33,  // 36: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
-	35,  // 37: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
-	36,  // 38: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
-	37,  // 39: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
-	38,  // 40: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
-	33,  // 41: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
-	77,  // 42: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
-	77,  // 43: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
-	40,  // 44: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
-	41,  // 45: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
-	76,  // 46: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
-	78,  // 47: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
-	12,  // 48: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
-	77,  // 49: cognate.v1.Hit.group:type_name -> google.protobuf.Value
-	14,  // 50: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
-	14,  // 51: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
-	42,  // 52: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
-	78,  // 53: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
-	12,  // 54: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
-	14,  // 55: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
-	43,  // 56: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
-	46,  // 57: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
-	76,  // 58: cognate.v1.UploadError.status:type_name -> google.rpc.Status
-	43,  // 59: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
-	33,  // 60: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	33,  // 61: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	78,  // 62: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
-	53,  // 63: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
-	76,  // 64: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
-	33,  // 65: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	33,  // 66: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
-	73,  // 67: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetsRequest.Field
-	58,  // 68: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
-	74,  // 69: cognate.v1.Facet.values:type_name -> cognate.v1.Facet.Value
-	75,  // 70: cognate.v1.Facet.numbers:type_name -> cognate.v1.Facet.Numbers
-	33,  // 71: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	43,  // 72: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
-	33,  // 73: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
-	43,  // 74: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
-	13,  // 75: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
-	64,  // 76: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
-	13,  // 77: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
-	64,  // 78: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
-	63,  // 79: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
-	63,  // 80: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
-	77,  // 81: cognate.v1.Facet.Value.value:type_name -> google.protobuf.Value
-	5,   // 82: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
-	15,  // 83: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
-	15,  // 84: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
-	26,  // 85: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
-	29,  // 86: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
-	18,  // 87: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
-	18,  // 88: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
-	23,  // 89: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
-	44,  // 90: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
-	47,  // 91: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
-	49,  // 92: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
-	51,  // 93: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
-	54,  // 94: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
-	56,  // 95: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
-	59,  // 96: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
-	61,  // 97: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
-	65,  // 98: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
-	67,  // 99: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
-	69,  // 100: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
-	71,  // 101: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
-	6,   // 102: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
-	16,  // 103: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
-	16,  // 104: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
-	27,  // 105: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
-	39,  // 106: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
-	19,  // 107: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
-	19,  // 108: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
-	24,  // 109: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
-	45,  // 110: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
-	48,  // 111: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
-	50,  // 112: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
-	52,  // 113: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
-	55,  // 114: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
-	57,  // 115: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
-	60,  // 116: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
-	62,  // 117: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
-	66,  // 118: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
-	68,  // 119: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
-	70,  // 120: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
-	72,  // 121: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
-	102, // [102:122] is the sub-list for method output_type
-	82,  // [82:102] is the sub-list for method input_type
-	82,  // [82:82] is the sub-list for extension type_name
-	82,  // [82:82] is the sub-list for extension extendee
-	0,   // [0:82] is the sub-list for field type_name
+	2,   // 16: cognate.v1.ClassifyRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	20,  // 17: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
+	21,  // 18: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
+	76,  // 19: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
+	22,  // 20: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
+	12,  // 21: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
+	1,   // 22: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
+	25,  // 23: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
+	76,  // 24: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
+	0,   // 25: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
+	1,   // 26: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
+	28,  // 27: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
+	31,  // 28: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
+	32,  // 29: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
+	33,  // 30: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
+	3,   // 31: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
+	4,   // 32: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
+	30,  // 33: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
+	2,   // 34: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	12,  // 35: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
+	34,  // 36: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
+	34,  // 37: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
+	33,  // 38: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
+	35,  // 39: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
+	36,  // 40: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
+	37,  // 41: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
+	38,  // 42: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
+	33,  // 43: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
+	77,  // 44: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
+	77,  // 45: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
+	40,  // 46: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
+	41,  // 47: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
+	76,  // 48: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
+	78,  // 49: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
+	12,  // 50: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
+	77,  // 51: cognate.v1.Hit.group:type_name -> google.protobuf.Value
+	14,  // 52: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
+	14,  // 53: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
+	42,  // 54: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
+	78,  // 55: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
+	12,  // 56: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
+	14,  // 57: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
+	43,  // 58: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
+	46,  // 59: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
+	76,  // 60: cognate.v1.UploadError.status:type_name -> google.rpc.Status
+	2,   // 61: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	43,  // 62: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
+	33,  // 63: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	33,  // 64: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	78,  // 65: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
+	53,  // 66: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
+	76,  // 67: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
+	33,  // 68: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	33,  // 69: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
+	73,  // 70: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetsRequest.Field
+	58,  // 71: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
+	74,  // 72: cognate.v1.Facet.values:type_name -> cognate.v1.Facet.Value
+	75,  // 73: cognate.v1.Facet.numbers:type_name -> cognate.v1.Facet.Numbers
+	33,  // 74: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 75: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	43,  // 76: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
+	33,  // 77: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 78: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	43,  // 79: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
+	13,  // 80: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
+	64,  // 81: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
+	13,  // 82: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
+	64,  // 83: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
+	63,  // 84: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
+	63,  // 85: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
+	77,  // 86: cognate.v1.Facet.Value.value:type_name -> google.protobuf.Value
+	5,   // 87: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
+	15,  // 88: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
+	15,  // 89: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
+	26,  // 90: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
+	29,  // 91: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
+	18,  // 92: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
+	18,  // 93: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
+	23,  // 94: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
+	44,  // 95: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
+	47,  // 96: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
+	49,  // 97: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
+	51,  // 98: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
+	54,  // 99: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
+	56,  // 100: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
+	59,  // 101: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
+	61,  // 102: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
+	65,  // 103: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
+	67,  // 104: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
+	69,  // 105: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
+	71,  // 106: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
+	6,   // 107: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
+	16,  // 108: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
+	16,  // 109: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
+	27,  // 110: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
+	39,  // 111: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
+	19,  // 112: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
+	19,  // 113: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
+	24,  // 114: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
+	45,  // 115: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
+	48,  // 116: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
+	50,  // 117: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
+	52,  // 118: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
+	55,  // 119: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
+	57,  // 120: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
+	60,  // 121: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
+	62,  // 122: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
+	66,  // 123: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
+	68,  // 124: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
+	70,  // 125: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
+	72,  // 126: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
+	107, // [107:127] is the sub-list for method output_type
+	87,  // [87:107] is the sub-list for method input_type
+	87,  // [87:87] is the sub-list for extension type_name
+	87,  // [87:87] is the sub-list for extension extendee
+	0,   // [0:87] is the sub-list for field type_name
 }
 
 func init() { file_cognate_v1_cognate_proto_init() }

@@ -19,7 +19,8 @@
 //                        the same whether the collection exists or not
 //   NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
 //   ALREADY_EXISTS       CreateCollection with a name that is taken
-//   FAILED_PRECONDITION  another model filled the collection; or a backup of a server that stores nothing on disk
+//   FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
+//                        or a backup of a server that stores nothing on disk
 //   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -87,7 +88,7 @@ const (
 //
 // Embeds, compares, searches and classifies texts, and stores the documents to search.
 type CognateClient interface {
-	// Returns version, model and limits. Answers also while other calls are refused because of load.
+	// Returns version, model and limits. It is answered even while other calls are refused because of load.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
 	// Embeds texts. A text that cannot be embedded gets an error as its result.
 	Embed(ctx context.Context, in *EmbedRequest, opts ...grpc.CallOption) (*EmbedResponse, error)
@@ -128,8 +129,8 @@ type CognateClient interface {
 	// Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
 	// and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
 	// of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-	// repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-	// is reported and keeps its metadata; the others are updated.
+	// repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+	// exceed a limit is reported and keeps its metadata; the others are updated.
 	UpdateDocuments(ctx context.Context, in *UpdateDocumentsRequest, opts ...grpc.CallOption) (*UpdateDocumentsResponse, error)
 	// Returns the number of documents of a collection, of all or of those that match a filter. It is exact.
 	CountDocuments(ctx context.Context, in *CountDocumentsRequest, opts ...grpc.CallOption) (*CountDocumentsResponse, error)
@@ -402,7 +403,7 @@ type Cognate_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 //
 // Embeds, compares, searches and classifies texts, and stores the documents to search.
 type CognateServer interface {
-	// Returns version, model and limits. Answers also while other calls are refused because of load.
+	// Returns version, model and limits. It is answered even while other calls are refused because of load.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	// Embeds texts. A text that cannot be embedded gets an error as its result.
 	Embed(context.Context, *EmbedRequest) (*EmbedResponse, error)
@@ -443,8 +444,8 @@ type CognateServer interface {
 	// Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
 	// and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
 	// of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-	// repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-	// is reported and keeps its metadata; the others are updated.
+	// repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+	// exceed a limit is reported and keeps its metadata; the others are updated.
 	UpdateDocuments(context.Context, *UpdateDocumentsRequest) (*UpdateDocumentsResponse, error)
 	// Returns the number of documents of a collection, of all or of those that match a filter. It is exact.
 	CountDocuments(context.Context, *CountDocumentsRequest) (*CountDocumentsResponse, error)

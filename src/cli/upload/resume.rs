@@ -54,7 +54,7 @@ async fn missing(
     for mark in &position.marks {
         let ids = vec![mark.id.clone()];
         // One at a time: each document fits into a message, because it came in one.
-        let request = GetDocumentsRequest { collection: collection.to_owned(), ids, with_vector: false };
+        let request = GetDocumentsRequest { collection: collection.to_owned(), ids, ..Default::default() };
         match client.get_documents(request).await {
             Err(error) if error.is_not_found() => return Ok(Some("the collection does not exist any more")),
             Err(error) => return Err(error),

@@ -170,14 +170,15 @@ pub struct Limits {
     /// Bytes of the metadata of a document, as JSON.
     #[prost(uint64, tag = "6")]
     pub max_metadata_bytes: u64,
-    /// Documents on one page of ListDocuments.
+    /// Documents on one page of ListDocuments, and values of one field in Facets.
     #[prost(uint32, tag = "7")]
     pub max_page_size: u32,
     /// Hits of one TopK call for all queries together: queries times k.
     #[prost(uint32, tag = "8")]
     pub max_hits: u32,
     /// Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
-    /// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to the limits 12 to 14.
+    /// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
+    /// max_collection_bytes and max_collection_documents.
     #[prost(uint64, tag = "9")]
     pub max_stored_bytes: u64,
     /// Tokens that may wait for the model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
@@ -216,7 +217,7 @@ pub struct Limits {
     /// Passages of one document, or of one text of Embed. A longer text gets an error.
     #[prost(uint32, tag = "23")]
     pub max_passages: u32,
-    /// Different words of a query that are searched. Of more, the rarest are.
+    /// Different words of a query that are searched. If a query has more, the rarest of them are searched.
     #[prost(uint32, tag = "24")]
     pub max_query_words: u32,
 }
@@ -248,8 +249,9 @@ pub struct Passages {
     /// False: a text is one passage, and its end is cut. Default true.
     #[prost(bool, optional, tag = "1")]
     pub enabled: ::core::option::Option<bool>,
-    /// The most tokens of a passage, special tokens and prompt included: from 32 more than these, to the model's
-    /// max_tokens. A text that has no more is one passage, whole. Default 0: all that the model reads.
+    /// The most tokens of a passage, special tokens and prompt included. At least 32 more than special tokens and prompt
+    /// take, and at most the model's max_tokens. A text that has no more is one passage, whole. Default 0: all that the
+    /// model reads.
     #[prost(uint32, tag = "2")]
     pub max_tokens: u32,
     /// The most tokens of whole sentences, or of words where a sentence is longer, that a passage repeats from the end of
@@ -371,6 +373,9 @@ pub struct ClassifyRequest {
     /// embedding has one; for another classifier INVALID_ARGUMENT.
     #[prost(bool, tag = "7")]
     pub with_vector: bool,
+    /// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+    #[prost(enumeration = "VectorFormat", tag = "8")]
+    pub vector_format: i32,
 }
 /// One result for each text.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -421,7 +426,7 @@ pub struct Classification {
     /// The listed labels, by descending score; equal scores in the order of the classifier's labels.
     #[prost(message, repeated, tag = "3")]
     pub scores: ::prost::alloc::vec::Vec<LabelScore>,
-    /// The vector of the text, of length 1, as VECTOR_FORMAT_F32, if `with_vector` is set.
+    /// The vector of the text, of length 1, if `with_vector` is set.
     #[prost(message, optional, tag = "4")]
     pub vector: ::core::option::Option<Vector>,
 }
@@ -587,11 +592,11 @@ pub struct TopKRequest {
     /// The most hits of one group, up to max_k. Default 0: 1. Only with `group_by`.
     #[prost(uint32, tag = "13")]
     pub group_size: u32,
-    /// The way in which documents are ranked. Default: SEARCH_MODE_VECTOR. The others need a collection with a lexical
-    /// index; another one is FAILED_PRECONDITION. Not with `candidates`.
+    /// The way in which documents are ranked. Default: SEARCH_MODE_VECTOR. The other modes need a collection with a
+    /// lexical index; a collection without one is FAILED_PRECONDITION. Not with `candidates`.
     #[prost(enumeration = "SearchMode", tag = "14")]
     pub mode: i32,
-    /// The way in which two orders become one. Only with SEARCH_MODE_HYBRID.
+    /// The way in which two orders become one. Default: FUSION_WEIGHTED_SCORES. Only with SEARCH_MODE_HYBRID.
     #[prost(enumeration = "Fusion", tag = "15")]
     pub fusion: i32,
     /// The weight of words, 0 to 100; that of vectors is 1. Default: 1 for FUSION_WEIGHTED_SCORES, 0.5 for
@@ -610,6 +615,9 @@ pub struct TopKRequest {
     /// Returns the text of each passage. Not with `candidates`.
     #[prost(bool, tag = "19")]
     pub with_passage_text: bool,
+    /// The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+    #[prost(enumeration = "VectorFormat", tag = "20")]
+    pub vector_format: i32,
 }
 /// The second step of a TopK: a reranker orders the best hits of the search.
 ///
@@ -696,7 +704,10 @@ pub struct SearchParams {
 ///
 /// A filter has at most max_filter_conditions conditions, including those that join or negate others. It compares fields
 /// with at most max_filter_values values for equality. More is INVALID_ARGUMENT. Many values of one field are cheaper in
-/// one `in` than in many `equals`.
+/// one `one_of` than in many `equals`.
+///
+/// Generated code has the names `all_of`, `any_of`, `negated` and `one_of`, because languages reserve `and`, `or`, `not`
+/// and `in`. JSON has the latter; readers of JSON take both.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Filter {
     /// One of these is required. Filters nest up to 32 deep.
@@ -937,6 +948,9 @@ pub struct GetDocumentsRequest {
     /// Returns vectors too.
     #[prost(bool, tag = "3")]
     pub with_vector: bool,
+    /// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+    #[prost(enumeration = "VectorFormat", tag = "4")]
+    pub vector_format: i32,
 }
 /// Documents that were found.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1102,8 +1116,8 @@ pub mod facet {
         /// A null, a boolean, a number or a string.
         #[prost(message, optional, tag = "1")]
         pub value: ::core::option::Option<::prost_types::Value>,
-        /// The number of documents with this value: as many as a filter finds that asks for it with Filter.Equals. A
-        /// document counts once for each of its different values, also where a list repeats one.
+        /// The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
+        /// each of its different values, also where a list repeats one.
         #[prost(uint64, tag = "2")]
         pub documents: u64,
     }
@@ -1143,6 +1157,9 @@ pub struct ListDocumentsRequest {
     /// Only documents that match are returned. Default: all.
     #[prost(message, optional, tag = "5")]
     pub filter: ::core::option::Option<Filter>,
+    /// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
+    #[prost(enumeration = "VectorFormat", tag = "6")]
+    pub vector_format: i32,
 }
 /// A page of documents.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1163,9 +1180,13 @@ pub struct ExportRequest {
     /// Only documents that match are exported. Default: all.
     #[prost(message, optional, tag = "2")]
     pub filter: ::core::option::Option<Filter>,
-    /// Returns vectors too, as VECTOR_FORMAT_F32. If they are uploaded again, they are stored with the same bits.
+    /// Returns vectors too.
     #[prost(bool, tag = "3")]
     pub with_vector: bool,
+    /// The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`. Vectors in VECTOR_FORMAT_F32 and
+    /// VECTOR_FORMAT_F32_BYTES that are uploaded again are stored with the same bits.
+    #[prost(enumeration = "VectorFormat", tag = "4")]
+    pub vector_format: i32,
 }
 /// A part of an export.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1282,7 +1303,7 @@ pub struct ListCollectionsRequest {
     /// is larger than that.
     #[prost(uint32, tag = "1")]
     pub page_size: u32,
-    /// `next_page_token` of the previous page. Default: the first page.
+    /// `next_page_token` of the previous page. Default: the first page. Other values: INVALID_ARGUMENT.
     #[prost(string, tag = "2")]
     pub page_token: ::prost::alloc::string::String,
 }
@@ -1390,7 +1411,9 @@ impl Truncation {
         }
     }
 }
-/// The encoding of a vector.
+/// The encoding of a vector. An answer holds vectors in the format that its request asks for. A format that is not
+/// VECTOR_FORMAT_UNSPECIFIED without vectors asked for is INVALID_ARGUMENT. The server reads every format but
+/// VECTOR_FORMAT_BINARY, in queries and uploads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum VectorFormat {
@@ -1398,7 +1421,8 @@ pub enum VectorFormat {
     Unspecified = 0,
     /// `values`: one float per dimension.
     F32 = 1,
-    /// `data`: IEEE 754 binary32, little-endian, 4 bytes per dimension.
+    /// `data`: IEEE 754 binary32, little-endian, 4 bytes per dimension. The same numbers as VECTOR_FORMAT_F32; many
+    /// languages decode them much faster.
     F32Bytes = 2,
     /// `data`: IEEE 754 binary16, little-endian, 2 bytes per dimension.
     F16Bytes = 3,
@@ -1440,7 +1464,7 @@ impl VectorFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum SearchMode {
-    /// SEARCH_MODE_VECTOR.
+    /// Same as SEARCH_MODE_VECTOR.
     Unspecified = 0,
     /// By vectors: documents that mean nearly the same as the query.
     Vector = 1,
@@ -1478,7 +1502,7 @@ impl SearchMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Fusion {
-    /// FUSION_WEIGHTED_SCORES.
+    /// Same as FUSION_WEIGHTED_SCORES.
     Unspecified = 0,
     /// By ranks (Cormack, Clarke and Büttcher 2009):
     /// 1 / (5 + rank by vectors) + lexical_weight / (5 + rank by words)
@@ -1608,7 +1632,7 @@ pub mod cognate_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Returns version, model and limits. Answers also while other calls are refused because of load.
+        /// Returns version, model and limits. It is answered even while other calls are refused because of load.
         pub async fn info(
             &mut self,
             request: impl tonic::IntoRequest<super::InfoRequest>,
@@ -1879,8 +1903,8 @@ pub mod cognate_client {
         /// Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
         /// and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
         /// of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-        /// repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-        /// is reported and keeps its metadata; the others are updated.
+        /// repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+        /// exceed a limit is reported and keeps its metadata; the others are updated.
         pub async fn update_documents(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateDocumentsRequest>,

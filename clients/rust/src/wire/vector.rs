@@ -1,5 +1,7 @@
 //! The encoding of vectors in messages: numbers to bytes, and back.
 
+use std::borrow::Cow;
+
 use super::half;
 use super::{Vector, VectorFormat};
 
@@ -56,22 +58,21 @@ pub enum Malformed {
 }
 
 /// Writes `values`, `[dimensions]`, in a format.
-pub fn write(values: Vec<f32>, format: VectorFormat) -> Vector {
+pub fn write<'v>(values: impl Into<Cow<'v, [f32]>>, format: VectorFormat) -> Vector {
+    let values = values.into();
     let mut vector = Vector { format: format.into(), dimensions: values.len() as u32, ..Vector::default() };
     match format {
         VectorFormat::Unspecified | VectorFormat::F32 => {
             vector.format = VectorFormat::F32.into();
-            vector.values = values;
+            vector.values = values.into_owned();
         }
-        VectorFormat::F32Bytes => vector.data = values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        VectorFormat::F16Bytes => {
-            vector.data = values.iter().flat_map(|&v| half::from_f32(v).to_le_bytes()).collect();
-        }
+        VectorFormat::F32Bytes => vector.data = bytes(&values, f32::to_le_bytes).into(),
+        VectorFormat::F16Bytes => vector.data = bytes(&values, |v| half::from_f32(v).to_le_bytes()).into(),
         VectorFormat::Int8 => {
             let largest = values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
             vector.scale = largest / INT8_MAX;
             let step = if largest > 0.0 { INT8_MAX / largest } else { 0.0 };
-            vector.data = values.iter().map(|v| (v * step).round() as i8 as u8).collect();
+            vector.data = bytes(&values, |v| [(v * step).round() as i8 as u8]).into();
         }
         VectorFormat::Binary => {
             let byte =
@@ -80,6 +81,13 @@ pub fn write(values: Vec<f32>, format: VectorFormat) -> Vector {
         }
     }
     vector
+}
+
+/// Writes each value as `N` bytes.
+fn bytes<const N: usize>(values: &[f32], value: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+    let mut data = vec![0; N * values.len()];
+    data.as_chunks_mut().0.iter_mut().zip(values).for_each(|(to, &from)| *to = value(from));
+    data
 }
 
 /// Reads the vector of an answer, in any format. Its data must have the claimed length.

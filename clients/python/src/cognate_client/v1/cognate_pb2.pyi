@@ -16,7 +16,8 @@ Errors. A call that cannot be answered fails with a gRPC status:
                        the same whether the collection exists or not
   NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
   ALREADY_EXISTS       CreateCollection with a name that is taken
-  FAILED_PRECONDITION  another model filled the collection; or a backup of a server that stores nothing on disk
+  FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
+                       or a backup of a server that stores nothing on disk
   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -119,7 +120,9 @@ class _VectorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorFo
     VECTOR_FORMAT_F32: _VectorFormat.ValueType  # 1
     """`values`: one float per dimension."""
     VECTOR_FORMAT_F32_BYTES: _VectorFormat.ValueType  # 2
-    """`data`: IEEE 754 binary32, little-endian, 4 bytes per dimension."""
+    """`data`: IEEE 754 binary32, little-endian, 4 bytes per dimension. The same numbers as VECTOR_FORMAT_F32; many
+    languages decode them much faster.
+    """
     VECTOR_FORMAT_F16_BYTES: _VectorFormat.ValueType  # 3
     """`data`: IEEE 754 binary16, little-endian, 2 bytes per dimension."""
     VECTOR_FORMAT_INT8: _VectorFormat.ValueType  # 4
@@ -130,14 +133,19 @@ class _VectorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VectorFo
     """
 
 class VectorFormat(_VectorFormat, metaclass=_VectorFormatEnumTypeWrapper):
-    """The encoding of a vector."""
+    """The encoding of a vector. An answer holds vectors in the format that its request asks for. A format that is not
+    VECTOR_FORMAT_UNSPECIFIED without vectors asked for is INVALID_ARGUMENT. The server reads every format but
+    VECTOR_FORMAT_BINARY, in queries and uploads.
+    """
 
 VECTOR_FORMAT_UNSPECIFIED: VectorFormat.ValueType  # 0
 """Same as VECTOR_FORMAT_F32."""
 VECTOR_FORMAT_F32: VectorFormat.ValueType  # 1
 """`values`: one float per dimension."""
 VECTOR_FORMAT_F32_BYTES: VectorFormat.ValueType  # 2
-"""`data`: IEEE 754 binary32, little-endian, 4 bytes per dimension."""
+"""`data`: IEEE 754 binary32, little-endian, 4 bytes per dimension. The same numbers as VECTOR_FORMAT_F32; many
+languages decode them much faster.
+"""
 VECTOR_FORMAT_F16_BYTES: VectorFormat.ValueType  # 3
 """`data`: IEEE 754 binary16, little-endian, 2 bytes per dimension."""
 VECTOR_FORMAT_INT8: VectorFormat.ValueType  # 4
@@ -155,7 +163,7 @@ class _SearchMode:
 class _SearchModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SearchMode.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SEARCH_MODE_UNSPECIFIED: _SearchMode.ValueType  # 0
-    """SEARCH_MODE_VECTOR."""
+    """Same as SEARCH_MODE_VECTOR."""
     SEARCH_MODE_VECTOR: _SearchMode.ValueType  # 1
     """By vectors: documents that mean nearly the same as the query."""
     SEARCH_MODE_LEXICAL: _SearchMode.ValueType  # 2
@@ -169,7 +177,7 @@ class SearchMode(_SearchMode, metaclass=_SearchModeEnumTypeWrapper):
     """The way in which TopK ranks documents."""
 
 SEARCH_MODE_UNSPECIFIED: SearchMode.ValueType  # 0
-"""SEARCH_MODE_VECTOR."""
+"""Same as SEARCH_MODE_VECTOR."""
 SEARCH_MODE_VECTOR: SearchMode.ValueType  # 1
 """By vectors: documents that mean nearly the same as the query."""
 SEARCH_MODE_LEXICAL: SearchMode.ValueType  # 2
@@ -187,7 +195,7 @@ class _Fusion:
 class _FusionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fusion.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     FUSION_UNSPECIFIED: _Fusion.ValueType  # 0
-    """FUSION_WEIGHTED_SCORES."""
+    """Same as FUSION_WEIGHTED_SCORES."""
     FUSION_RECIPROCAL_RANKS: _Fusion.ValueType  # 1
     """By ranks (Cormack, Clarke and Büttcher 2009):
       1 / (5 + rank by vectors) + lexical_weight / (5 + rank by words)
@@ -208,7 +216,7 @@ class Fusion(_Fusion, metaclass=_FusionEnumTypeWrapper):
     """The way in which SEARCH_MODE_HYBRID makes one order of two."""
 
 FUSION_UNSPECIFIED: Fusion.ValueType  # 0
-"""FUSION_WEIGHTED_SCORES."""
+"""Same as FUSION_WEIGHTED_SCORES."""
 FUSION_RECIPROCAL_RANKS: Fusion.ValueType  # 1
 """By ranks (Cormack, Clarke and Büttcher 2009):
   1 / (5 + rank by vectors) + lexical_weight / (5 + rank by words)
@@ -567,12 +575,13 @@ class Limits(_message.Message):
     max_metadata_bytes: _builtins.int
     """Bytes of the metadata of a document, as JSON."""
     max_page_size: _builtins.int
-    """Documents on one page of ListDocuments."""
+    """Documents on one page of ListDocuments, and values of one field in Facets."""
     max_hits: _builtins.int
     """Hits of one TopK call for all queries together: queries times k."""
     max_stored_bytes: _builtins.int
     """Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
-    RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to the limits 12 to 14.
+    RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
+    max_collection_bytes and max_collection_documents.
     """
     max_queued_tokens: _builtins.int
     """Tokens that may wait for the model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits."""
@@ -603,7 +612,7 @@ class Limits(_message.Message):
     max_passages: _builtins.int
     """Passages of one document, or of one text of Embed. A longer text gets an error."""
     max_query_words: _builtins.int
-    """Different words of a query that are searched. Of more, the rarest are."""
+    """Different words of a query that are searched. If a query has more, the rarest of them are searched."""
     def __init__(
         self,
         *,
@@ -694,8 +703,9 @@ class Passages(_message.Message):
     enabled: _builtins.bool
     """False: a text is one passage, and its end is cut. Default true."""
     max_tokens: _builtins.int
-    """The most tokens of a passage, special tokens and prompt included: from 32 more than these, to the model's
-    max_tokens. A text that has no more is one passage, whole. Default 0: all that the model reads.
+    """The most tokens of a passage, special tokens and prompt included. At least 32 more than special tokens and prompt
+    take, and at most the model's max_tokens. A text that has no more is one passage, whole. Default 0: all that the
+    model reads.
     """
     overlap_tokens: _builtins.int
     """The most tokens of whole sentences, or of words where a sentence is longer, that a passage repeats from the end of
@@ -911,6 +921,7 @@ class ClassifyRequest(_message.Message):
     RAW_SCORES_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
     WITH_VECTOR_FIELD_NUMBER: _builtins.int
+    VECTOR_FORMAT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The name of the classifier (Classifier.name). Default: the server's first."""
     top_n: _builtins.int
@@ -927,6 +938,8 @@ class ClassifyRequest(_message.Message):
     """Returns also the vector of each text, like `Embed`, from the same pass through the model. Only a head on the
     embedding has one; for another classifier INVALID_ARGUMENT.
     """
+    vector_format: Global___VectorFormat.ValueType
+    """The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts, 1 to max_texts. A text may be empty. A text above max_text_bytes gets an error as its result."""
@@ -941,10 +954,11 @@ class ClassifyRequest(_message.Message):
         raw_scores: _builtins.bool = ...,
         truncation: Global___Truncation.ValueType = ...,
         with_vector: _builtins.bool = ...,
+        vector_format: Global___VectorFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "model", b"model", "raw_scores", b"raw_scores", "texts", b"texts", "top_n", b"top_n", "truncation", b"truncation", "with_vector", b"with_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_score", b"_min_score", "min_score", b"min_score", "model", b"model", "raw_scores", b"raw_scores", "texts", b"texts", "top_n", b"top_n", "truncation", b"truncation", "vector_format", b"vector_format", "with_vector", b"with_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__min_score: _TypeAlias = _typing.Literal["min_score"]  # noqa: Y015
     _WhichOneofArgType__min_score: _TypeAlias = _typing.Literal["_min_score", b"_min_score"]  # noqa: Y015
@@ -1042,7 +1056,7 @@ class Classification(_message.Message):
 
     @_builtins.property
     def vector(self) -> Global___Vector:
-        """The vector of the text, of length 1, as VECTOR_FORMAT_F32, if `with_vector` is set."""
+        """The vector of the text, of length 1, if `with_vector` is set."""
 
     def __init__(
         self,
@@ -1323,6 +1337,7 @@ class TopKRequest(_message.Message):
     RERANK_FIELD_NUMBER: _builtins.int
     PASSAGES_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
     WITH_PASSAGE_TEXT_FIELD_NUMBER: _builtins.int
+    VECTOR_FORMAT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection to search. Required unless `candidates` are given and no query is an id."""
     k: _builtins.int
@@ -1355,11 +1370,11 @@ class TopKRequest(_message.Message):
     group_size: _builtins.int
     """The most hits of one group, up to max_k. Default 0: 1. Only with `group_by`."""
     mode: Global___SearchMode.ValueType
-    """The way in which documents are ranked. Default: SEARCH_MODE_VECTOR. The others need a collection with a lexical
-    index; another one is FAILED_PRECONDITION. Not with `candidates`.
+    """The way in which documents are ranked. Default: SEARCH_MODE_VECTOR. The other modes need a collection with a
+    lexical index; a collection without one is FAILED_PRECONDITION. Not with `candidates`.
     """
     fusion: Global___Fusion.ValueType
-    """The way in which two orders become one. Only with SEARCH_MODE_HYBRID."""
+    """The way in which two orders become one. Default: FUSION_WEIGHTED_SCORES. Only with SEARCH_MODE_HYBRID."""
     lexical_weight: _builtins.float
     """The weight of words, 0 to 100; that of vectors is 1. Default: 1 for FUSION_WEIGHTED_SCORES, 0.5 for
     FUSION_RECIPROCAL_RANKS. Only with SEARCH_MODE_HYBRID.
@@ -1371,6 +1386,8 @@ class TopKRequest(_message.Message):
     """
     with_passage_text: _builtins.bool
     """Returns the text of each passage. Not with `candidates`."""
+    vector_format: Global___VectorFormat.ValueType
+    """The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`."""
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """1 to max_texts queries."""
@@ -1417,10 +1434,11 @@ class TopKRequest(_message.Message):
         rerank: Global___Rerank | None = ...,
         passages_per_document: _builtins.int = ...,
         with_passage_text: _builtins.bool = ...,
+        vector_format: Global___VectorFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "filter", b"filter", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "params", b"params", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "candidates", b"candidates", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "group_size", b"group_size", "k", b"k", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "mode", b"mode", "params", b"params", "passages_per_document", b"passages_per_document", "queries", b"queries", "rerank", b"rerank", "with_metadata", b"with_metadata", "with_passage_text", b"with_passage_text", "with_text", b"with_text", "with_vector", b"with_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "candidates", b"candidates", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "group_size", b"group_size", "k", b"k", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "mode", b"mode", "params", b"params", "passages_per_document", b"passages_per_document", "queries", b"queries", "rerank", b"rerank", "vector_format", b"vector_format", "with_metadata", b"with_metadata", "with_passage_text", b"with_passage_text", "with_text", b"with_text", "with_vector", b"with_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
     _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
@@ -1569,7 +1587,10 @@ class Filter(_message.Message):
 
     A filter has at most max_filter_conditions conditions, including those that join or negate others. It compares fields
     with at most max_filter_values values for equality. More is INVALID_ARGUMENT. Many values of one field are cheaper in
-    one `in` than in many `equals`.
+    one `one_of` than in many `equals`.
+
+    Generated code has the names `all_of`, `any_of`, `negated` and `one_of`, because languages reserve `and`, `or`, `not`
+    and `in`. JSON has the latter; readers of JSON take both.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -2141,10 +2162,13 @@ class GetDocumentsRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     WITH_VECTOR_FIELD_NUMBER: _builtins.int
+    VECTOR_FORMAT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection. Unknown: NOT_FOUND."""
     with_vector: _builtins.bool
     """Returns vectors too."""
+    vector_format: Global___VectorFormat.ValueType
+    """The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`."""
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to max_texts ids."""
@@ -2155,10 +2179,11 @@ class GetDocumentsRequest(_message.Message):
         collection: _builtins.str = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         with_vector: _builtins.bool = ...,
+        vector_format: Global___VectorFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "with_vector", b"with_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "ids", b"ids", "vector_format", b"vector_format", "with_vector", b"with_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2535,8 +2560,8 @@ class Facet(_message.Message):
         VALUE_FIELD_NUMBER: _builtins.int
         DOCUMENTS_FIELD_NUMBER: _builtins.int
         documents: _builtins.int
-        """The number of documents with this value: as many as a filter finds that asks for it with Filter.Equals. A
-        document counts once for each of its different values, also where a list repeats one.
+        """The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
+        each of its different values, also where a list repeats one.
         """
         @_builtins.property
         def value(self) -> _struct_pb2.Value:
@@ -2635,6 +2660,7 @@ class ListDocumentsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WITH_VECTOR_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    VECTOR_FORMAT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection. Unknown: NOT_FOUND."""
     page_size: _builtins.int
@@ -2645,6 +2671,8 @@ class ListDocumentsRequest(_message.Message):
     """`next_page_token` of the previous page. Default: the first page. Other values: INVALID_ARGUMENT."""
     with_vector: _builtins.bool
     """Returns vectors too."""
+    vector_format: Global___VectorFormat.ValueType
+    """The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`."""
     @_builtins.property
     def filter(self) -> Global___Filter:
         """Only documents that match are returned. Default: all."""
@@ -2657,10 +2685,11 @@ class ListDocumentsRequest(_message.Message):
         page_token: _builtins.str = ...,
         with_vector: _builtins.bool = ...,
         filter: Global___Filter | None = ...,
+        vector_format: Global___VectorFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "with_vector", b"with_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "vector_format", b"vector_format", "with_vector", b"with_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2703,10 +2732,15 @@ class ExportRequest(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     WITH_VECTOR_FIELD_NUMBER: _builtins.int
+    VECTOR_FORMAT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection. Unknown: NOT_FOUND."""
     with_vector: _builtins.bool
-    """Returns vectors too, as VECTOR_FORMAT_F32. If they are uploaded again, they are stored with the same bits."""
+    """Returns vectors too."""
+    vector_format: Global___VectorFormat.ValueType
+    """The format of the vectors. Default: VECTOR_FORMAT_F32. Only with `with_vector`. Vectors in VECTOR_FORMAT_F32 and
+    VECTOR_FORMAT_F32_BYTES that are uploaded again are stored with the same bits.
+    """
     @_builtins.property
     def filter(self) -> Global___Filter:
         """Only documents that match are exported. Default: all."""
@@ -2717,10 +2751,11 @@ class ExportRequest(_message.Message):
         collection: _builtins.str = ...,
         filter: Global___Filter | None = ...,
         with_vector: _builtins.bool = ...,
+        vector_format: Global___VectorFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "with_vector", b"with_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "filter", b"filter", "vector_format", b"vector_format", "with_vector", b"with_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2968,7 +3003,7 @@ class ListCollectionsRequest(_message.Message):
     is larger than that.
     """
     page_token: _builtins.str
-    """`next_page_token` of the previous page. Default: the first page."""
+    """`next_page_token` of the previous page. Default: the first page. Other values: INVALID_ARGUMENT."""
     def __init__(
         self,
         *,

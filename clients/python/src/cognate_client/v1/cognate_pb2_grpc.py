@@ -142,7 +142,7 @@ class CognateServicer(object):
     """
 
     def Info(self, request, context):
-        """Returns version, model and limits. Answers also while other calls are refused because of load.
+        """Returns version, model and limits. It is answered even while other calls are refused because of load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,8 +238,8 @@ class CognateServicer(object):
         """Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
         and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
         of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-        repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-        is reported and keeps its metadata; the others are updated.
+        repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+        exceed a limit is reported and keeps its metadata; the others are updated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -16,7 +16,8 @@ Errors. A call that cannot be answered fails with a gRPC status:
                        the same whether the collection exists or not
   NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
   ALREADY_EXISTS       CreateCollection with a name that is taken
-  FAILED_PRECONDITION  another model filled the collection; or a backup of a server that stores nothing on disk
+  FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
+                       or a backup of a server that stores nothing on disk
   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -73,7 +74,7 @@ class CognateStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CognateAsyncStub: ...
     Info: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.InfoRequest, _cognate_pb2.InfoResponse]
-    """Returns version, model and limits. Answers also while other calls are refused because of load."""
+    """Returns version, model and limits. It is answered even while other calls are refused because of load."""
     Embed: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]
     """Embeds texts. A text that cannot be embedded gets an error as its result."""
     EmbedStream: _grpc.StreamStreamMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]
@@ -122,8 +123,8 @@ class CognateStub:
     """Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
     and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
     of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-    repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-    is reported and keeps its metadata; the others are updated.
+    repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+    exceed a limit is reported and keeps its metadata; the others are updated.
     """
     CountDocuments: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.CountDocumentsRequest, _cognate_pb2.CountDocumentsResponse]
     """Returns the number of documents of a collection, of all or of those that match a filter. It is exact."""
@@ -166,7 +167,7 @@ class CognateAsyncStub(CognateStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Info: _aio.UnaryUnaryMultiCallable[_cognate_pb2.InfoRequest, _cognate_pb2.InfoResponse]  # type: ignore[assignment]
-    """Returns version, model and limits. Answers also while other calls are refused because of load."""
+    """Returns version, model and limits. It is answered even while other calls are refused because of load."""
     Embed: _aio.UnaryUnaryMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds texts. A text that cannot be embedded gets an error as its result."""
     EmbedStream: _aio.StreamStreamMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]  # type: ignore[assignment]
@@ -215,8 +216,8 @@ class CognateAsyncStub(CognateStub):
     """Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
     and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
     of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-    repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-    is reported and keeps its metadata; the others are updated.
+    repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+    exceed a limit is reported and keeps its metadata; the others are updated.
     """
     CountDocuments: _aio.UnaryUnaryMultiCallable[_cognate_pb2.CountDocumentsRequest, _cognate_pb2.CountDocumentsResponse]  # type: ignore[assignment]
     """Returns the number of documents of a collection, of all or of those that match a filter. It is exact."""
@@ -262,7 +263,7 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         request: _cognate_pb2.InfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cognate_pb2.InfoResponse, _abc.Awaitable[_cognate_pb2.InfoResponse]]:
-        """Returns version, model and limits. Answers also while other calls are refused because of load."""
+        """Returns version, model and limits. It is answered even while other calls are refused because of load."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -377,8 +378,8 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         """Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
         and nothing is embedded. A search sees each document in its old or its new state. Documents are updated in commits
         of up to 256. After the call returns, all are synced to disk. If the call ends early, commits before that stay:
-        repeat it, because a patch that is applied twice does what it does once. A document that may not have the result
-        is reported and keeps its metadata; the others are updated.
+        repeat it, because a patch that is applied twice does what it does once. A document whose new metadata would
+        exceed a limit is reported and keeps its metadata; the others are updated.
         """
 
     @_abc_1.abstractmethod
