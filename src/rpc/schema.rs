@@ -297,7 +297,7 @@ mod tests {
         let documents = field(request("Upload"), "documents");
         let queries = field(request("TopK"), "queries");
         let filter = field(request("TopK"), "filter");
-        let list = field(inner(&filter), "and");
+        let list = field(inner(&filter), "all_of");
         let filters = field(inner(&list), "filters");
         let metadata = field(inner(&documents), "metadata");
         let entries = field(inner(&metadata), "fields");

@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use prost::Message;
+use prost_types::FileDescriptorSet;
+
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -46,6 +49,33 @@ fn every_link_and_every_name_of_a_file_leads_to_one() {
     }
     assert!(missing.is_empty(), "{}", missing.join("\n"));
     assert!(found > 100, "{found}");
+}
+
+#[test]
+fn each_call_is_in_the_documents_and_has_its_method_in_the_client_for_rust() {
+    let files = FileDescriptorSet::decode(cognate::wire::DESCRIPTORS).unwrap().file;
+    let methods = files.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let names: Vec<&str> = methods.map(|method| method.name()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (api, retrieval) = (text("docs/api.md"), text("docs/retrieval.md"));
+    let client = text("clients/rust/src/lib.rs") + &text("clients/rust/src/upload.rs");
+    let (_, rest) = api.split_once("## The calls").expect("a section");
+    let (table, _) = rest.split_once("## ").expect("a section behind it");
+    assert!(!names.is_empty());
+    for name in names {
+        assert!(table.contains(&format!("`{name}`")), "the table of docs/api.md lacks {name}");
+        let line = |text: &str| text.contains(&format!("cognate.v1.Cognate/{name}"));
+        assert!(line(&api) || line(&retrieval), "neither docs/api.md nor docs/retrieval.md calls {name} by grpcurl");
+        let method = name.chars().fold(String::new(), |mut method, c| {
+            method.extend((c.is_uppercase() && !method.is_empty()).then_some('_'));
+            method.extend(c.to_lowercase());
+            method
+        });
+        // `upload` has type parameters.
+        let is_there = client.contains(&format!("{method}(")) || client.contains(&format!("fn {method}<"));
+        assert!(is_there, "clients/rust has no method {method}");
+    }
 }
 
 #[test]
