@@ -26,7 +26,7 @@ fn vector(result: EmbedResult) -> Result<Vec<f32>, Refusal> {
         Some(Embedded::Error(status)) => Err(Refusal::from(&status)),
         None => {
             let message = "the answer has neither a vector nor an error".to_owned();
-            Err(Refusal { code: Code::Internal, message, details: ErrorDetails::new() })
+            Err(Refusal { code: Code::Internal, message, details: Box::new(ErrorDetails::new()) })
         }
     }
 }

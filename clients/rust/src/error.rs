@@ -103,7 +103,7 @@ pub enum Error {
     },
     /// The server refused the call.
     #[error("{0}")]
-    Refused(Box<Refusal>),
+    Refused(Refusal),
 }
 
 impl Error {
@@ -143,7 +143,7 @@ impl Error {
                 Some(reason) => Self::Handshake { address, reason },
                 None => Self::Lost { address, reason: innermost(cause) + peer.guess() },
             },
-            None => Self::Refused(Box::new(Refusal::from(status))),
+            None => Self::Refused(Refusal::from(status)),
         }
     }
 }

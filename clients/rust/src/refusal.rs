@@ -14,7 +14,7 @@ pub struct Refusal {
     /// The reason in words.
     pub message: String,
     /// The details: `bad_request`, `resource_info`, `retry_info` and others.
-    pub details: ErrorDetails,
+    pub details: Box<ErrorDetails>,
 }
 
 impl Refusal {
@@ -31,14 +31,14 @@ impl Refusal {
 
 impl From<&Status> for Refusal {
     fn from(status: &Status) -> Self {
-        let details = status.get_error_details();
+        let details = Box::new(status.get_error_details());
         Self { code: status.code(), message: status.message().to_owned(), details }
     }
 }
 
 impl From<&pb::Status> for Refusal {
     fn from(status: &pb::Status) -> Self {
-        let details = status.get_error_details();
+        let details = Box::new(status.get_error_details());
         Self { code: Code::from_i32(status.code), message: status.message.clone(), details }
     }
 }

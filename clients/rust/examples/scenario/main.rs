@@ -89,7 +89,7 @@ fn check_field(refusal: &Refusal, field: &str) -> Outcome {
 /// Returns the refusal of a call that must be refused.
 fn refused<T>(answer: Result<T, cognate_client::Error>) -> Outcome<Refusal> {
     match answer {
-        Err(cognate_client::Error::Refused(refusal)) => Ok(*refusal),
+        Err(cognate_client::Error::Refused(refusal)) => Ok(refusal),
         Err(error) => Err(error.into()),
         Ok(_) => Err("the call was answered".into()),
     }
