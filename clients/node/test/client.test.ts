@@ -23,6 +23,24 @@ test("a vector is the same in every format of numbers", withClient(async (client
   await assert.rejects(read(VectorFormat.BINARY), /format 5/);
 }));
 
+test("documents and hits have their vectors in the format that is asked for", withClient(async (client) => {
+  const vector = fromFloat32(Float32Array.from({ length: 384 }, (_, i) => i - 200));
+  for await (const _ of upload(client, "node-vectors", [{ id: "a", vector }]));
+  const found = async (vectorFormat: VectorFormat) => {
+    const wanted = { collection: "node-vectors", withVector: true, vectorFormat };
+    const { results } = await client.topK({ ...wanted, queries: [{ query: { case: "vector", value: vector } }], k: 1 });
+    const { documents } = await client.getDocuments({ ...wanted, ids: ["a"] });
+    const vectors = [results[0]?.hits[0]?.vector, documents[0]?.vector];
+    return vectors.map((vector) => [vector?.format, toFloat32(vector!)] as const);
+  };
+  const [[, floats]] = (await found(VectorFormat.F32)) as [[VectorFormat, Float32Array]];
+  assert.equal(floats.length, 384);
+  for (const [format, values] of await found(VectorFormat.F32_BYTES)) {
+    assert.equal(format, VectorFormat.F32_BYTES);
+    assert.deepEqual(values, floats);
+  }
+}));
+
 test("halves are read as IEEE 754 says", () => {
   const halves = [0x3c00, 0xc000, 0x0001, 0x7bff, 0x8000];
   const data = new Uint8Array(Uint16Array.from(halves).buffer);
