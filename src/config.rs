@@ -23,6 +23,7 @@ use memory::MemorySettings;
 pub use memory::Shares;
 use reader::Reader;
 use settings::SEPARATOR;
+use transport::origins;
 pub use values::size;
 
 use crate::budget::ByteBudget;
@@ -198,6 +199,7 @@ impl Reader<'_> {
                 connection: self.connection(limits.max_message_bytes),
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
+                origins: self.get("cors_origin", origins),
                 authentication,
                 access_log: self.get("access_log", str::parse::<server::AccessLog>),
                 observers: server::CallObservers::default(),

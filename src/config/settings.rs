@@ -18,7 +18,7 @@ impl Setting {
     /// Returns true if the setting may have several values: a repeated flag, a list in the file, or values with `;`
     /// between them in the environment.
     pub fn repeats(&self) -> bool {
-        matches!(self.key, "classifier" | "classifier_labels" | "reranker")
+        matches!(self.key, "classifier" | "classifier_labels" | "cors_origin" | "reranker")
     }
 }
 
@@ -75,6 +75,13 @@ pub const SETTINGS: &[Setting] = &[
         "N",
         "100",
         "Callers of --keys with metrics of their own, the first ones that call; the others are counted together",
+    ),
+    setting(
+        "cors_origin",
+        "ORIGIN",
+        "",
+        "Origin whose pages may call from a browser, like https://app.example.com, or * for any; repeat for several; \
+         default: none",
     ),
     setting(
         "keys",

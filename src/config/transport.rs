@@ -1,8 +1,18 @@
-//! The settings of the transport: TLS, and the habits of connections.
+//! The settings of the transport: TLS, the habits of connections, and the pages that may call.
 
 use super::reader::Reader;
+use super::settings::SEPARATOR;
 use super::values::{auto, duration, one_of, or_none, path, whole};
 use crate::server::{self, Address};
+
+/// The origins in the values of the setting.
+pub(super) fn origins(values: &str) -> Result<server::Origins, String> {
+    let mut origins = server::Origins::default();
+    for origin in values.split(SEPARATOR).map(str::trim).filter(|origin| !origin.is_empty()) {
+        origins.add(origin).map_err(|error| format!("{origin:?}: {error}"))?;
+    }
+    Ok(origins)
+}
 
 impl Reader<'_> {
     /// The files of TLS; `None`: the server has no TLS.

@@ -68,6 +68,16 @@ pub enum Refusal {
     BadFlag(u8),
     /// The flag says compressed, but the headers name no encoding.
     NoEncoding,
+    /// The answer is larger in the form that was asked for than it may be.
+    LargeInItsForm {
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// The header names an encoding that this server does not know.
+    UnknownEncoding {
+        /// The header.
+        header: String,
+    },
     /// The message is not valid in its encoding.
     Damaged {
         /// The encoding.
@@ -149,6 +159,13 @@ impl Refusal {
                 Code::Internal,
                 "a message is flagged as compressed, but the header grpc-encoding names no encoding".to_owned(),
             ),
+            Self::LargeInItsForm { limit } => (
+                Code::ResourceExhausted,
+                format!("the answer would have more than {limit} bytes in JSON: ask for less at a time, or by gRPC"),
+            ),
+            Self::UnknownEncoding { header } => {
+                (Code::Unimplemented, format!("the header {header} must be gzip, zstd or identity"))
+            }
             Self::Damaged { encoding, reason } => {
                 (Code::InvalidArgument, format!("the message is not valid {encoding}: {reason}"))
             }

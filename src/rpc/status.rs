@@ -14,7 +14,8 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, pb};
 
-pub(super) use bounds::{MAX_ITEM_BYTES, shown, shown_name};
+pub(crate) use bounds::shown;
+pub(super) use bounds::{MAX_ITEM_BYTES, shown_name};
 pub(super) use causes::QUERY;
 
 use super::refusal::Refusal;

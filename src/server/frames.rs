@@ -49,19 +49,42 @@ pub struct Seen {
     frames: AtomicU64,
     last_read_ms: AtomicU64,
     flooded: AtomicBool,
+    /// The time when the head of a request began to arrive, in milliseconds counted from 1; 0: none is incomplete.
+    head_ms: AtomicU64,
 }
 
 impl Seen {
-    fn new() -> Self {
+    /// The counts of a connection that begins now.
+    pub fn new() -> Self {
         Self {
             begun: Instant::now(),
             frames: AtomicU64::new(0),
             last_read_ms: AtomicU64::new(0),
             flooded: AtomicBool::new(false),
+            head_ms: AtomicU64::new(0),
         }
     }
 
-    /// Returns true if the client has sent a frame.
+    /// Notes that bytes of a head have arrived, over HTTP/1.1.
+    pub fn head_begins(&self) {
+        let now = self.begun.elapsed().as_millis() as u64 + 1;
+        // Fails if it began before.
+        let _ = self.head_ms.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes that a head is complete, over HTTP/1.1.
+    pub fn head_ends(&self) {
+        self.head_ms.store(0, Ordering::Relaxed);
+        self.frames.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The time since the head of a request began to arrive, if one is incomplete.
+    pub fn head_open_for(&self) -> Option<Duration> {
+        let since = self.head_ms.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.begun.elapsed().saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// Returns true if the client has sent a frame, or the head of a request.
     pub fn any_frame(&self) -> bool {
         self.frames.load(Ordering::Relaxed) > 0
     }
@@ -89,18 +112,16 @@ pub struct Counted<IO> {
 }
 
 impl<IO> Counted<IO> {
-    /// Counts the frames of `io`, the server's end of a connection.
-    pub fn new(io: IO) -> (Self, Arc<Seen>) {
-        let seen = Arc::new(Seen::new());
-        let counted = Self {
+    /// Counts the frames of `io`, the server's end of a connection, in `seen`.
+    pub fn new(io: IO, seen: Arc<Seen>) -> Self {
+        Self {
             io,
-            seen: Arc::clone(&seen),
+            seen,
             incoming: Walker { skip: PREFACE_BYTES, ..Walker::default() },
             outgoing: Walker::default(),
             control: Allowance::new(CONTROL),
             resets: Allowance::new(RESETS),
-        };
-        (counted, seen)
+        }
     }
 
     fn count(&mut self, bytes: &[u8]) {
@@ -294,7 +315,8 @@ mod tests {
     /// Returns true if `n` of the frame, sent at once, are a flood.
     async fn flooded_by(frame: &[u8], n: usize) -> bool {
         let (mut client, server) = tokio::io::duplex(1 << 20);
-        let (mut counted, seen) = Counted::new(server);
+        let seen = Arc::new(Seen::new());
+        let mut counted = Counted::new(server, Arc::clone(&seen));
         client.write_all(&[0; PREFACE_BYTES]).await.unwrap();
         let mut buffer = vec![0; 1 << 16];
         for _ in 0..n {
@@ -332,7 +354,8 @@ mod tests {
     async fn flooded_by_acknowledging(bytes: usize, frames: usize) -> bool {
         let (client, server) = tokio::io::duplex(1 << 20);
         let (mut reader, mut writer) = tokio::io::split(client);
-        let (mut counted, seen) = Counted::new(server);
+        let seen = Arc::new(Seen::new());
+        let mut counted = Counted::new(server, Arc::clone(&seen));
         writer.write_all(&[0; PREFACE_BYTES]).await.unwrap();
         let mut buffer = vec![0; 1 << 16];
         for _ in 0..5000 {

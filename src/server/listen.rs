@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
+use super::http::detect::expect_tls;
 use super::stream::Stream;
 use super::tls::{Accepted, Chain, Tls};
 #[cfg(target_os = "linux")]
@@ -173,7 +174,8 @@ impl Incoming {
     pub async fn open(self, tls: Option<&Tls>) -> io::Result<(Stream, Option<Chain>)> {
         Ok(match (self, tls) {
             (Self::Tcp(socket, _), None) => (Stream::Plain(socket), None),
-            (Self::Tcp(socket, _), Some(tls)) => {
+            (Self::Tcp(mut socket, _), Some(tls)) => {
+                expect_tls(&mut socket).await?;
                 let Accepted { stream, chain } = tls.accept(socket).await?;
                 (Stream::Tls(Box::new(stream)), chain)
             }

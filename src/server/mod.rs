@@ -1,4 +1,4 @@
-//! The listener, and the parts around the service: TLS, health, reflection, limits, reloading, graceful shutdown.
+//! The listener, the protocols on it, and the parts around the service: TLS, health, reflection, limits, reloading, graceful shutdown.
 //!
 //! The port opens before the model is loaded, so that health checks get an answer. Until the model has passed its
 //! self-test, health is `NOT_SERVING` and calls get `UNAVAILABLE`; the same applies while the server drains.
@@ -6,11 +6,14 @@
 mod accept;
 mod access_log;
 mod admission;
+mod answer;
 mod authentication;
 mod call;
 mod connection;
 mod connection_counts;
 mod frames;
+mod http;
+mod lifetime;
 mod listen;
 mod methods;
 mod monitor;
@@ -23,6 +26,7 @@ mod request;
 mod served;
 mod service_manager;
 mod stream;
+mod time_limit;
 mod timeout;
 mod tls;
 mod unpack;
@@ -41,6 +45,7 @@ pub use accept::Limits as ConnectionLimits;
 pub use access_log::AccessLog;
 pub use authentication::Authentication;
 pub use connection_counts::ConnectionCounts;
+pub use http::cors::Origins;
 pub use listen::{Address, BindError, Listener};
 pub use methods::Method;
 pub use monitor::{Monitor, Phase};
@@ -84,6 +89,8 @@ pub struct Options {
     pub message_budget: ByteBudget,
     /// Time for calls to finish after a stop; then they are cut off.
     pub drain_timeout: Duration,
+    /// The origins whose pages may call from a browser.
+    pub origins: Origins,
     /// The callers that are recognised. Without keys everybody may do everything.
     pub authentication: Authentication,
     /// Those who observe calls.
@@ -132,6 +139,7 @@ where
         limiters: CallLimiters::new(options.max_calls),
         memory: Memory::new(&options.message_budget, max_message_bytes),
         tls: listener.tls.clone(),
+        origins: options.origins,
         options: options.connection,
         authentication: options.authentication,
         observers,

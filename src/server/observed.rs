@@ -79,7 +79,7 @@ pub struct CallRecord {
     pub bytes_in: u64,
     /// Messages of the request.
     pub messages_in: u64,
-    /// Bytes of the answer, as they were handed to HTTP/2.
+    /// Bytes of the answer, as they were handed to HTTP.
     pub bytes_out: u64,
     /// Messages of the answer.
     pub messages_out: u64,
@@ -154,10 +154,14 @@ impl<'a> Observed<'a> {
         Arc::clone(&self.received)
     }
 
-    /// Counts a part of the answer, in order.
-    pub fn sent(&mut self, data: &[u8]) {
-        self.record.bytes_out += data.len() as u64;
+    /// Counts the messages in a part of the service's answer, in order.
+    pub fn answered(&mut self, data: &[u8]) {
         self.record.messages_out += self.heads.count(data);
+    }
+
+    /// Counts bytes of the answer, in the protocol of the caller.
+    pub fn sent(&mut self, bytes: usize) {
+        self.record.bytes_out += bytes as u64;
     }
 
     /// Sets the code that `headers` or trailers tell the client, if they tell one.
@@ -244,8 +248,8 @@ mod tests {
     fn messages_of_an_answer_are_counted_wherever_it_is_cut() {
         let answer = [&[0, 0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0, 0], &[1, 0, 0, 0, 1], b"x"].concat();
         for size in 1..=answer.len() {
-            let record = record(|call| answer.chunks(size).for_each(|part| call.sent(part)));
-            assert_eq!((record.bytes_out, record.messages_out), (answer.len() as u64, 3), "in pieces of {size}");
+            let record = record(|call| answer.chunks(size).for_each(|part| call.answered(part)));
+            assert_eq!(record.messages_out, 3, "in pieces of {size}");
         }
     }
 }

@@ -83,9 +83,14 @@ impl Peer {
         self.begun.elapsed()
     }
 
+    /// Returns true during a call.
+    pub(super) fn has_calls(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) > 0
+    }
+
     /// The time since the last call ended; zero during a call.
     pub(super) fn idle_for(&self) -> Duration {
-        if self.calls.load(Ordering::Relaxed) > 0 {
+        if self.has_calls() {
             return Duration::ZERO;
         }
         self.begun.elapsed().saturating_sub(Duration::from_millis(self.last_call_ms.load(Ordering::Relaxed)))

@@ -2,10 +2,11 @@
 //!
 //! tonic reserves memory for a message when it reads its length, and keeps the memory for the rest of the stream. So
 //! tonic gets a message only when all of it has arrived. The request pays for the bytes that wait here, and for the
-//! memory that tonic keeps.
+//! memory that tonic keeps. A message of another protocol becomes one of gRPC here: a body without heads is one message
+//! ([`Framing`]), and its bytes may have another form ([`Translation`]).
 //!
 //! ```text
-//! frames ─► message: head, payload ─► (unpacking) ─► Messages ─► tonic
+//! frames ─► message: head, payload ─► (unpacking, translation) ─► Messages ─► tonic
 //!   │ the client's timeouts apply        │ the budget pays for the pieces
 //! ```
 //!
@@ -26,7 +27,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, poll_fn};
-use h2::RecvStream;
 use http_body::{Body, Frame};
 use tonic::Status;
 
@@ -34,6 +34,9 @@ pub use client_timeouts::{ClientTimeouts, MIN_PROGRESS};
 pub use memory::Memory;
 pub use message::Heads;
 
+use super::http::exchange::{Source, Unreadable};
+use super::http::translation::Translation;
+use super::http::web::Text;
 use super::observed::Traffic;
 use super::progress::Progress;
 use super::unpack::Encoding;
@@ -43,15 +46,35 @@ use crate::rpc::status::Failure;
 use client_timeouts::{Awaited, ClientTimer};
 use memory::Account;
 use message::{HEAD, Head, Payload};
-use unpacking::{Unpacked, Unpacking, unpack};
+use unpacking::{Packed, Unpacked, Unpacking};
+
+/// The way in which messages lie in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Each after a head, as gRPC frames them.
+    Heads,
+    /// The same, all in base64.
+    HeadsInText,
+    /// The body is one message, of this length if the headers name it.
+    Whole(Option<usize>),
+}
+
+/// The form of the messages of a request.
+pub struct Form {
+    /// Their place in the body.
+    pub framing: Framing,
+    /// Their compression.
+    pub encoding: Option<Encoding>,
+    /// The translation of each into a message of the rpc; `None`: it is one.
+    pub translation: Option<Arc<dyn Translation>>,
+}
 
 /// The facts about a request that are known before its body.
-#[derive(Debug)]
 pub struct Expected {
     /// True for any number of messages, false for exactly one.
     pub stream: bool,
-    /// The encoding that `grpc-encoding` names.
-    pub encoding: Option<Encoding>,
+    /// The form of the messages.
+    pub form: Form,
     /// Bytes of a message at most, unpacked.
     pub max_message_bytes: usize,
     /// The time limits for the client.
@@ -68,10 +91,14 @@ pub struct Expected {
 
 /// The messages of a request, passed on as they become complete.
 pub struct Messages {
-    body: RecvStream,
+    body: Source,
     /// True for any number of messages, false for exactly one.
     stream: bool,
-    encoding: Option<Encoding>,
+    form: Form,
+    /// Reads a body of text.
+    text: Option<Text>,
+    /// True when the body has no more bytes.
+    all_read: bool,
     max_message_bytes: usize,
     account: Account,
     client_timer: ClientTimer,
@@ -79,7 +106,7 @@ pub struct Messages {
     reading: Reading,
     /// Bytes that were read from the body and not yet parsed.
     chunk: Bytes,
-    unpacking: Option<BoxFuture<'static, Result<Unpacked, Refusal>>>,
+    unpacking: Option<BoxFuture<'static, Result<Unpacked, Failure>>>,
     /// Pieces of complete messages, with their heads.
     complete: VecDeque<Bytes>,
     n_messages: u64,
@@ -96,21 +123,27 @@ enum Reading {
 
 /// The reason why the messages break off.
 enum Broken {
-    Refused(Refusal),
+    Refused(Failure),
     /// The stream was reset, or its connection is gone: nobody reads an answer.
     Gone,
 }
 
 impl From<Refusal> for Broken {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(refusal.into())
+    }
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self::Refused(failure)
     }
 }
 
 impl From<Broken> for Status {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Refused(refusal) => Failure::Transport(refusal).into(),
+            Broken::Refused(failure) => failure.into(),
             Broken::Gone => Status::cancelled("the client has left"),
         }
     }
@@ -118,18 +151,26 @@ impl From<Broken> for Status {
 
 impl Messages {
     /// The messages of `body`.
-    pub fn new(body: RecvStream, expected: Expected) -> Self {
+    pub fn new(body: Source, expected: Expected) -> Self {
         let Expected { client_timeouts, memory, of_connection, progress, .. } = expected;
-        let Expected { stream, encoding, max_message_bytes, traffic, .. } = expected;
+        let Expected { stream, form, max_message_bytes, traffic, .. } = expected;
+        let reading = match form.framing {
+            Framing::Heads | Framing::HeadsInText => Reading::Head(Head::default()),
+            Framing::Whole(length) => {
+                Reading::Payload(Payload::of_body(length, form.encoding.is_some(), max_message_bytes))
+            }
+        };
         Self {
             body,
             stream,
-            encoding,
+            text: (form.framing == Framing::HeadsInText).then(Text::default),
+            form,
+            all_read: false,
             max_message_bytes,
             account: Account::new(memory, of_connection),
             client_timer: ClientTimer::new(client_timeouts, progress),
             traffic,
-            reading: Reading::Head(Head::default()),
+            reading,
             chunk: Bytes::new(),
             unpacking: None,
             complete: VecDeque::new(),
@@ -162,7 +203,11 @@ impl Messages {
             }
             if self.chunk.is_empty() {
                 if !ready!(self.poll_chunk(cx))? {
-                    return Poll::Ready(self.end().map(|()| None).map_err(Broken::Refused));
+                    if self.is_whole() {
+                        self.end_whole()?;
+                        continue;
+                    }
+                    return Poll::Ready(self.end().map(|()| None).map_err(Broken::from));
                 }
                 // A DATA frame may be empty: many clients end a stream with one.
                 continue;
@@ -176,24 +221,30 @@ impl Messages {
 
     /// Reads the next bytes of the body; false at its end. Fails when the client's time is up.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
+        if self.all_read {
+            return Poll::Ready(Ok(false));
+        }
         match self.body.poll_data(cx) {
             Poll::Ready(Some(Ok(chunk))) => {
-                // From now on the budget counts these bytes, and the HTTP/2 window no longer does.
-                let _ = self.body.flow_control().release_capacity(chunk.len());
                 self.client_timer.arrived(chunk.len());
                 self.traffic.bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                self.chunk = chunk;
+                self.chunk = match &mut self.text {
+                    None => chunk,
+                    Some(text) => text.read(&chunk)?,
+                };
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(None) => {
                 self.client_timer.ended();
+                self.all_read = true;
                 Poll::Ready(Ok(false))
             }
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Broken::Gone)),
+            Poll::Ready(Some(Err(Unreadable::Gone))) => Poll::Ready(Err(Broken::Gone)),
+            Poll::Ready(Some(Err(Unreadable::Damaged))) => Poll::Ready(Err(Refusal::CutOff.into())),
             Poll::Pending => {
                 let awaited =
                     if self.stream && self.is_between_messages() { Awaited::NextOfStream } else { Awaited::Message };
-                self.client_timer.poll(cx, awaited).map(|refusal| Err(Broken::Refused(refusal)))
+                self.client_timer.poll(cx, awaited).map(|refusal| Err(refusal.into()))
             }
         }
     }
@@ -210,10 +261,10 @@ impl Messages {
             self.chunk = Bytes::new();
             return Ok(());
         }
-        let payload = head.parse(self.encoding.is_some(), self.max_message_bytes)?;
+        let payload = head.parse(self.form.encoding.is_some(), self.max_message_bytes)?;
         self.client_timer.begin_anew();
         let message = HEAD + payload.length;
-        let small = !payload.compressed && payload.length <= memory::FREE;
+        let small = !payload.compressed && self.form.translation.is_none() && payload.length <= memory::FREE;
         if small && whole_in_chunk && self.chunk.len() >= message {
             // The usual case: a small message that arrived in one piece, with its head.
             self.complete.push_back(self.chunk.split_to(message));
@@ -228,10 +279,30 @@ impl Messages {
 
     /// Takes the chunk's part of a payload when the budget has granted the memory.
     fn poll_payload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let whole = self.is_whole();
         let Reading::Payload(payload) = &mut self.reading else { return Poll::Ready(Ok(())) };
-        ready!(self.account.poll_hold(cx, payload.arrived_with(&self.chunk), payload.length))?;
+        if whole && payload.is_complete() {
+            let limit = self.max_message_bytes;
+            return Poll::Ready(Err(Refusal::TooLarge { bytes: None, limit }.into()));
+        }
+        let arrived = payload.arrived_with(&self.chunk);
+        ready!(self.account.poll_hold(cx, arrived, payload.promised(arrived)))?;
         payload.take(&mut self.chunk);
-        Poll::Ready(self.complete_if_whole())
+        Poll::Ready(if whole { Ok(()) } else { self.complete_if_whole() })
+    }
+
+    /// Returns true while the body is read as one message.
+    fn is_whole(&self) -> bool {
+        matches!((self.form.framing, &self.reading), (Framing::Whole(_), Reading::Payload(_)))
+    }
+
+    /// Passes on the message that a body is.
+    fn end_whole(&mut self) -> Result<(), Broken> {
+        let complete = match &mut self.reading {
+            Reading::Payload(payload) => payload.ends_here(),
+            Reading::Head(_) => false,
+        };
+        if complete { self.complete_if_whole() } else { Err(Refusal::CutOff.into()) }
     }
 
     /// Passes on a message whose payload is complete, or unpacks it first.
@@ -242,13 +313,10 @@ impl Messages {
         let read = std::mem::replace(&mut self.reading, Reading::Head(Head::default()));
         let Reading::Payload(payload) = read else { return Ok(()) };
         self.client_timer.begin_anew();
-        let encoding = self.encoding.filter(|_| payload.compressed);
-        let pieces = payload.into_pieces();
-        let Some(encoding) = encoding else {
-            self.pass_on(pieces);
-            return Ok(());
-        };
-        match unpack(encoding, pieces, self.max_message_bytes, self.account.memory())? {
+        let encoding = self.form.encoding.filter(|_| payload.compressed);
+        let (pieces, translation) = (payload.into_pieces(), self.form.translation.clone());
+        let packed = Packed { encoding, translation, pieces, limit: self.max_message_bytes };
+        match packed.unpack(self.account.memory())? {
             Unpacking::Done(pieces) => self.pass_on(pieces),
             Unpacking::Running(unpacking) => self.unpacking = Some(unpacking),
         }

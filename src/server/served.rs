@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::service::Routes;
 
 use super::authentication::Authentication;
+use super::http::cors::Origins;
 use super::methods::CallLimiters;
 use super::observed::CallObservers;
 use super::peer::Options;
@@ -22,6 +23,8 @@ pub struct Served {
     pub memory: Memory,
     /// TLS of new connections.
     pub tls: Option<Arc<Tls>>,
+    /// The origins whose pages may call.
+    pub origins: Origins,
     /// The settings.
     pub options: Options,
     /// The callers that are recognised.

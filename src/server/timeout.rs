@@ -1,26 +1,27 @@
-//! The caller's deadline: the header `grpc-timeout`, a number and a unit.
+//! The caller's deadline: the header `grpc-timeout`, a number and a unit, or `connect-timeout-ms`, milliseconds.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-/// The name of the header.
+use crate::rpc::refusal::Refusal;
+use crate::rpc::status::Failure;
+
+/// The name of gRPC's header.
 const HEADER: &str = "grpc-timeout";
+/// The name of the header of the Connect protocol.
+const CONNECT: &str = "connect-timeout-ms";
 
-/// A negative timeout. It is a mistake of the caller, which an answer would hide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Negative;
-
-/// Returns the caller's timeout, if there is one. A value that is not a timeout counts as none, as in other servers. A
-/// negative one is an error.
-pub fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Negative> {
-    let Some(value) = headers.get(HEADER).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+/// Returns the caller's timeout, if there is one. A value of gRPC's header that is not a timeout counts as none, as in
+/// other servers. A negative one is an error: a mistake of the caller, which an answer would hide.
+pub fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(HEADER).and_then(|value| value.to_str().ok()) else { return connect(headers) };
     let Some((digits, unit)) = value.len().checked_sub(1).and_then(|at| value.split_at_checked(at)) else {
         return Ok(None);
     };
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     if digits.strip_prefix('-').is_some_and(is_number) {
-        return Err(Negative);
+        return Err(Refusal::NegativeTimeout.into());
     }
     // The protocol allows eight digits.
     if digits.len() > 8 || !is_number(digits) {
@@ -38,11 +39,21 @@ pub fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Negative> {
     })
 }
 
+/// Returns the timeout of the Connect protocol: up to ten digits.
+fn connect(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(CONNECT) else { return Ok(None) };
+    let digits = value.to_str().ok().filter(|digits| digits.len() <= 10 && digits.bytes().all(|b| b.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse().ok()) {
+        Some(milliseconds) => Ok(Some(Duration::from_millis(milliseconds))),
+        None => Err(Failure::invalid(CONNECT, "expected milliseconds, a whole number of at most ten digits")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(value: &str) -> Result<Option<Duration>, Negative> {
+    fn of(value: &str) -> Result<Option<Duration>, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(HEADER, value.parse().unwrap());
         parse(&headers)
@@ -63,6 +74,16 @@ mod tests {
 
     #[test]
     fn a_negative_timeout_is_an_error() {
-        assert_eq!((of("-1S"), of("-20m")), (Err(Negative), Err(Negative)));
+        let negative = || Err(Failure::Transport(Refusal::NegativeTimeout));
+        assert_eq!((of("-1S"), of("-20m")), (negative(), negative()));
+    }
+
+    #[test]
+    fn a_timeout_in_milliseconds_has_at_most_ten_digits() {
+        let of = |value: &str| parse(&HeaderMap::from_iter([(CONNECT.parse().unwrap(), value.parse().unwrap())]));
+        assert_eq!(of("250"), Ok(Some(Duration::from_millis(250))));
+        for wrong in ["", "-1", "1s", "12345678901", "1.5"] {
+            assert!(matches!(of(wrong), Err(Failure::Invalid(_))), "{wrong}");
+        }
     }
 }

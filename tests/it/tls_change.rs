@@ -131,6 +131,11 @@ async fn a_bad_new_pair_is_an_error_in_the_log_and_the_old_one_stays() {
 
 /// A client that resumes sessions where it can.
 fn resuming(authority: &Authority, identity: Option<&Pair>) -> TlsConnector {
+    speaking(authority, identity, &[b"h2"])
+}
+
+/// A client that speaks these protocols above TLS.
+pub fn speaking(authority: &Authority, identity: Option<&Pair>, protocols: &[&[u8]]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(authority.issuer.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -143,7 +148,7 @@ fn resuming(authority: &Authority, identity: Option<&Pair>) -> TlsConnector {
             builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&pair.key).unwrap()).unwrap()
         }
     };
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     TlsConnector::from(Arc::new(config))
 }
 

@@ -24,8 +24,8 @@ pub(super) fn explain(cause: &(dyn StdError + 'static), tls: bool) -> Option<&'s
     }
     // HTTP/2 keeps only the text of an error below it.
     let text = chain(cause).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    if !tls && text.contains("frame with invalid size") {
-        // The server's TLS alert, read as a frame.
+    if !tls && ["frame with invalid size", "minimum security requirements"].iter().any(|fault| text.contains(fault)) {
+        // A server's TLS alert, read as a frame; or the reason that Cognate gives.
         return Some(
             "the server has TLS: call it by https://, and name its authority (--tls-ca, `Tls::ca`) if it is your own",
         );

@@ -43,7 +43,7 @@ pub(super) fn of_item(code: Code, message: String, details: ErrorDetails) -> pb:
 }
 
 /// Quotes the beginning of a value that a client sent: at most `SHOWN_CHARS` characters, with the quotes.
-pub(in crate::rpc) fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     let mut quoted = String::from('"');
     let mut left = SHOWN_CHARS - 3; // two quotes and the ellipsis
     for character in value.chars() {

@@ -11,6 +11,7 @@ use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError, TokenizerError};
 use crate::kernel::embedding::NotAnEmbedding;
+use crate::rpc::refusal::Refusal;
 
 /// The field of a query that leaves no room for a text beside it.
 pub const QUERY: &str = "query";
@@ -107,5 +108,11 @@ impl From<Stopped> for Failure {
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Transport(refusal)
     }
 }

@@ -42,6 +42,11 @@ impl Memory {
         Self { all: budget.clone(), requests, unpacking: Arc::new(Semaphore::new(2)) }
     }
 
+    /// The memory for answers: all of it, because incomplete messages never hold more than their part.
+    pub fn of_answers(&self) -> ByteBudget {
+        self.all.clone()
+    }
+
     /// The part that one connection may hold: an eighth of the memory for requests, and at least two messages.
     pub fn of_connection(&self, max_message_bytes: usize) -> ByteBudget {
         ByteBudget::new((self.requests.total() / 8).max(max_message_bytes.saturating_mul(2)))

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::memory::FREE;
 use crate::rpc::refusal::Refusal;
 
 /// Bytes of a head: a flag, and the length of the payload.
@@ -56,7 +57,7 @@ impl Head {
         if length > limit {
             return Err(Refusal::TooLarge { bytes: Some(length), limit });
         }
-        Ok(Payload { compressed, length, left: length, pieces: VecDeque::new() })
+        Ok(Payload { compressed, length, exact: true, left: length, pieces: VecDeque::new() })
     }
 
     /// Returns the head of an uncompressed payload of `length` bytes.
@@ -102,14 +103,36 @@ impl Heads {
 pub struct Payload {
     /// True if it is compressed.
     pub compressed: bool,
-    /// The number of all its bytes.
+    /// The number of all its bytes; at most that many if it is not exact.
     pub length: usize,
+    exact: bool,
     /// The number of missing bytes.
     left: usize,
     pieces: VecDeque<BytesMut>,
 }
 
 impl Payload {
+    /// The payload that a whole body is, of `length` bytes if that is known, and of at most `limit` bytes. More are
+    /// found when they arrive.
+    pub fn of_body(length: Option<usize>, compressed: bool, limit: usize) -> Self {
+        let exact = length.filter(|length| *length <= limit);
+        let length = exact.unwrap_or(limit);
+        Self { compressed, length, exact: exact.is_some(), left: length, pieces: VecDeque::new() }
+    }
+
+    /// Ends a payload whose body has ended. Returns false if bytes are missing.
+    pub fn ends_here(&mut self) -> bool {
+        if !self.exact {
+            (self.length, self.left) = (self.length - self.left, 0);
+        }
+        self.left == 0
+    }
+
+    /// The bytes that are to be paid for when `arrived` have come: all that were promised.
+    pub fn promised(&self, arrived: usize) -> usize {
+        if self.exact || arrived > FREE { self.length } else { arrived }
+    }
+
     /// Returns true if all bytes have arrived.
     pub fn is_complete(&self) -> bool {
         self.left == 0

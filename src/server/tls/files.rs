@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 
 use super::expiry::Expiry;
 
-/// The one protocol above TLS.
-const HTTP_2: &[u8] = b"h2";
+/// The protocols above TLS, by their names in the handshake. The first bytes of a connection decide.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Bytes of a file at most. Bundles of all public authorities have 300 KB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -162,7 +162,7 @@ impl Loaded {
             // The certificate was parsed before, so the key is at fault.
             other => content(KEY, key, format!("the key cannot be used: {other}")),
         })?;
-        config.alpn_protocols = vec![HTTP_2.to_vec()];
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         if clients.is_some() {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;

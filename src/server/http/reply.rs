@@ -1,0 +1,220 @@
+//! The answer of the service in the protocol of its caller.
+//!
+//! Invariants: gRPC's own answers pass unchanged. Each of the others has the messages of the rpc, one by one, and a
+//! status at its end that no client can miss. Large messages are translated on a blocking thread, few at a time.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::poll_fn;
+use http::Response;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http_body::Body as _;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::translation::{FailureForm, MEMORY_FACTOR, Output, Translation};
+use super::{connect, cors, web};
+use crate::rpc::status::Failure;
+use crate::server::request::Memory;
+
+/// Bytes of the flag and the length before a message.
+const HEAD: usize = 5;
+/// Bytes of messages that are translated on the thread that sends them: a fraction of a millisecond.
+const INLINE: usize = 16 * 1024;
+
+/// The shape of an answer.
+#[derive(Clone, Copy)]
+pub enum Shape {
+    /// gRPC: messages behind heads, and trailers.
+    Grpc,
+    /// gRPC-web: the same, with the trailers in a last frame; or all of it in base64.
+    Web {
+        /// True for base64.
+        text: bool,
+    },
+    /// A stream of the Connect protocol: messages behind heads, and an envelope with the status.
+    Envelopes,
+    /// JSON of a stream, a message in each line. A failure is a last line.
+    Lines,
+    /// One message without a head, or a failure in this form.
+    Whole(FailureForm),
+}
+
+/// The form of the answer to one call.
+pub struct Reply {
+    /// Its shape.
+    pub shape: Shape,
+    /// The translation of its messages; `None`: they stay as they are.
+    pub translation: Option<Arc<dyn Translation>>,
+    /// The origin whose pages may read it.
+    pub origin: Option<HeaderValue>,
+    /// The memory of messages.
+    pub memory: Memory,
+    /// Bytes of one message before its translation.
+    pub max_message_bytes: usize,
+}
+
+/// The end of a body.
+pub enum End {
+    /// Trailers.
+    Trailers(HeaderMap),
+    /// Last bytes.
+    Data(Bytes),
+}
+
+impl Reply {
+    /// Returns true if the head needs the status, which comes last.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.shape, Shape::Whole(_))
+    }
+
+    /// Returns true if the end of the answer is beside its body.
+    pub fn has_trailers(&self) -> bool {
+        matches!(self.shape, Shape::Grpc)
+    }
+
+    /// Returns true if messages pass as they are.
+    pub fn passes(&self) -> bool {
+        self.translation.is_none() && matches!(self.shape, Shape::Grpc | Shape::Web { text: false } | Shape::Envelopes)
+    }
+
+    fn content_type(&self) -> &'static str {
+        let json = self.translation.is_some();
+        match self.shape {
+            Shape::Grpc => "application/grpc",
+            Shape::Web { text: false } => "application/grpc-web+proto",
+            Shape::Web { text: true } => "application/grpc-web-text+proto",
+            Shape::Envelopes if json => "application/connect+json",
+            Shape::Envelopes => "application/connect+proto",
+            Shape::Lines => "application/x-ndjson",
+            Shape::Whole(_) if json => "application/json",
+            Shape::Whole(_) => "application/proto",
+        }
+    }
+
+    /// The head of an answer whose messages follow, from that of the service.
+    pub fn head(&self, head: http::response::Parts) -> Response<()> {
+        let mut head = Response::from_parts(head, ());
+        head.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type()));
+        cors::allow(head.headers_mut(), &self.origin);
+        head
+    }
+
+    /// The head of a whole answer of `length` bytes.
+    pub fn head_of_whole(&self, length: usize) -> Response<()> {
+        let mut head = self.head(Response::new(()).into_parts().0);
+        head.headers_mut().insert(CONTENT_LENGTH, length.into());
+        head
+    }
+
+    /// The answer to a call that failed before any of its messages was sent.
+    pub fn failed(&self, status: Status) -> (Response<()>, Bytes) {
+        let form: FailureForm = match self.shape {
+            Shape::Grpc | Shape::Web { .. } => {
+                return (self.head(status.into_http::<()>().into_parts().0), Bytes::new());
+            }
+            Shape::Envelopes => return (self.head(Response::new(()).into_parts().0), connect::end(&status)),
+            Shape::Lines => connect::failed,
+            Shape::Whole(form) => form,
+        };
+        let failed = form(&status);
+        let mut head = Response::new(());
+        *head.status_mut() = failed.status;
+        let headers = head.headers_mut();
+        *headers = failed.headers;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, failed.body.len().into());
+        cors::allow(headers, &self.origin);
+        (head, failed.body.into())
+    }
+
+    /// The end of an answer with these trailers.
+    pub fn end(&self, trailers: HeaderMap) -> End {
+        let status =
+            |trailers: &HeaderMap| Status::from_header_map(trailers).unwrap_or_else(|| Failure::Internal.into());
+        End::Data(match self.shape {
+            Shape::Grpc => return End::Trailers(trailers),
+            Shape::Web { text: false } => web::trailers(&trailers),
+            Shape::Web { text: true } => web::text(&web::trailers(&trailers)),
+            Shape::Envelopes => connect::end(&status(&trailers)),
+            Shape::Lines => match status(&trailers) {
+                status if status.code() == Code::Ok => Bytes::new(),
+                status => connect::last_line(&status),
+            },
+            Shape::Whole(_) => Bytes::new(),
+        })
+    }
+
+    /// Reads the one message of a unary answer and its status. Returns it in the shape of the answer.
+    pub async fn collect(&self, body: &mut Body) -> Result<Bytes, Status> {
+        let mut message = Bytes::new();
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            match frame?.into_data() {
+                Ok(data) if message.is_empty() => message = data,
+                // The service writes a message in one piece.
+                Ok(_) => return Err(Failure::Internal.into()),
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    if let Some(status) = Status::from_header_map(&trailers).filter(|end| end.code() != Code::Ok) {
+                        return Err(status);
+                    }
+                }
+            }
+        }
+        Ok(self.part(message).await?)
+    }
+
+    /// Puts messages, each behind its head, into the shape of the answer.
+    pub async fn part(&self, messages: Bytes) -> Result<Bytes, Failure> {
+        if self.passes() {
+            return Ok(messages);
+        }
+        if let (Shape::Web { .. }, None) = (self.shape, &self.translation) {
+            return Ok(web::text(&messages));
+        }
+        let limit = self.max_message_bytes.saturating_mul(MEMORY_FACTOR);
+        let out = Output::new(self.memory.of_answers(), limit);
+        let (shape, translation) = (self.shape, self.translation.clone());
+        if messages.len() <= INLINE {
+            return written(shape, translation.as_deref(), messages, out);
+        }
+        // The semaphore is never closed.
+        let turn = Arc::clone(&self.memory.unpacking).acquire_owned().await.map_err(|_| Failure::Internal)?;
+        let written = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            written(shape, translation.as_deref(), messages, out)
+        });
+        written.await.unwrap_or(Err(Failure::Internal))
+    }
+}
+
+/// Writes messages in a shape.
+fn written(
+    shape: Shape,
+    translation: Option<&dyn Translation>,
+    mut messages: Bytes,
+    mut out: Output,
+) -> Result<Bytes, Failure> {
+    while !messages.is_empty() {
+        let Some([0, length @ ..]) = messages.first_chunk::<HEAD>() else { return Err(Failure::Internal) };
+        let length = u32::from_be_bytes(*length) as usize;
+        if messages.len() < HEAD + length {
+            return Err(Failure::Internal);
+        }
+        let message = messages.split_to(HEAD + length).slice(HEAD..);
+        let Some(translation) = translation else { return Ok(message) };
+        let begin = out.len();
+        if let Shape::Envelopes = shape {
+            out.put(&[0; HEAD])?;
+        }
+        translation.answer(&message, &mut out)?;
+        match shape {
+            Shape::Envelopes => out.set_length_at(begin + 1),
+            Shape::Lines => out.put(b"\n")?,
+            _ => {}
+        }
+    }
+    Ok(out.finish())
+}
