@@ -21,7 +21,7 @@ from typing_extensions import Self
 from cognate_client import calls, errors
 from cognate_client.connection import MAX_ANSWER_BYTES, Target, Tls, target
 from cognate_client.documents import Document
-from cognate_client.filters import AnyFilter, to_message
+from cognate_client.filters import AnyFilter
 from cognate_client.retry import Attempts
 from cognate_client.upload import AnyDocument, Packing, Progress, UploadBroken, either
 from cognate_client.v1 import cognate_pb2 as pb
@@ -123,8 +123,7 @@ class AsyncClient:
         self, collection: str, *, filter: AnyFilter | None = None, with_vector: bool = False
     ) -> AsyncIterator[Document]:
         """Returns the documents of a collection one by one, as they are at one moment."""
-        request = pb.ExportRequest(collection=collection, filter=to_message(filter), with_vector=with_vector)
-        parts = self.stub.Export(request, timeout=self._stream_timeout)
+        parts = self.stub.Export(calls.export(collection, filter, with_vector), timeout=self._stream_timeout)
         try:
             async for part in parts:
                 for document in part.documents:

@@ -28,7 +28,7 @@ from cognate_client.errors import each
 from cognate_client.filters import AnyFilter, to_message
 from cognate_client.metadata import to_struct
 from cognate_client.v1 import cognate_pb2 as pb
-from cognate_client.vectors import FORMAT, FloatArray, to_array
+from cognate_client.vectors import FORMAT, FloatArray, format_if, to_array
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -139,6 +139,7 @@ def top_k_each(
         with_text=with_text,
         with_metadata=with_metadata,
         with_vector=with_vector,
+        vector_format=format_if(with_vector),
         **options,
     )
     return Call("TopK", request, lambda answer: each(answer.results, _hits))
@@ -178,7 +179,9 @@ def rank(query: Query, candidates: Sequence[str], k: int | None = None) -> Call[
 
 def get_documents(collection: str, ids: Sequence[str], *, with_vector: bool = False) -> Call[list[Document]]:
     """Returns the documents that exist, in the order of `ids`."""
-    request = pb.GetDocumentsRequest(collection=collection, ids=ids, with_vector=with_vector)
+    request = pb.GetDocumentsRequest(
+        collection=collection, ids=ids, with_vector=with_vector, vector_format=format_if(with_vector)
+    )
     return Call("GetDocuments", request, lambda answer: _documents(answer.documents))
 
 
@@ -197,6 +200,7 @@ def list_documents(
         page_size=page_size,
         page_token=page_token,
         with_vector=with_vector,
+        vector_format=format_if(with_vector),
     )
     return Call("ListDocuments", request, lambda answer: Page(_documents(answer.documents), answer.next_page_token))
 
@@ -242,6 +246,16 @@ def list_collections(*, page_size: int = 0, page_token: str = "") -> Call[pb.Lis
 def delete_collection(name: str) -> Call[int]:
     """Deletes a collection, and returns the number of its documents."""
     return Call("DeleteCollection", pb.DeleteCollectionRequest(name=name), lambda answer: answer.documents)
+
+
+def export(collection: str, filter: AnyFilter | None, with_vector: bool) -> pb.ExportRequest:
+    """Makes the request of an export, whose answers each client reads in its own way."""
+    return pb.ExportRequest(
+        collection=collection,
+        filter=to_message(filter),
+        with_vector=with_vector,
+        vector_format=format_if(with_vector),
+    )
 
 
 def _hits(result: pb.TopKResult) -> list[Hit]:

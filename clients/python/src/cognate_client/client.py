@@ -14,10 +14,9 @@ from typing_extensions import Self
 from cognate_client import calls, errors
 from cognate_client.connection import MAX_ANSWER_BYTES, Target, Tls, target
 from cognate_client.documents import Document
-from cognate_client.filters import AnyFilter, to_message
+from cognate_client.filters import AnyFilter
 from cognate_client.retry import Attempts
 from cognate_client.upload import AnyDocument, Packing, Progress, UploadBroken
-from cognate_client.v1 import cognate_pb2 as pb
 from cognate_client.v1.cognate_pb2_grpc import CognateStub
 
 P = ParamSpec("P")
@@ -115,8 +114,7 @@ class Client:
         self, collection: str, *, filter: AnyFilter | None = None, with_vector: bool = False
     ) -> Iterator[Document]:
         """Returns the documents of a collection one by one, as they are at one moment."""
-        request = pb.ExportRequest(collection=collection, filter=to_message(filter), with_vector=with_vector)
-        parts = self.stub.Export(request, timeout=self._stream_timeout)
+        parts = self.stub.Export(calls.export(collection, filter, with_vector), timeout=self._stream_timeout)
         try:
             for part in parts:
                 yield from map(Document.of_message, part.documents)

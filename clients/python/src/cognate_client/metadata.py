@@ -36,8 +36,8 @@ def to_value(value: object) -> Value:
 
 
 def of_struct(struct: Struct) -> dict[str, Any]:
-    """Reads metadata as a dictionary."""
-    return {key: of_value(value) for key, value in struct.fields.items()}
+    """Reads metadata as a dictionary, in the order of its keys: on the wire they have none."""
+    return {key: of_value(struct.fields[key]) for key in sorted(struct.fields)}
 
 
 def of_value(value: Value) -> Any:

@@ -16,6 +16,11 @@ FloatArray = NDArray[np.float32]
 FORMAT = pb.VECTOR_FORMAT_F32_BYTES
 
 
+def format_if(with_vector: bool) -> pb.VectorFormat.ValueType:
+    """Returns the format to ask for. A call without vectors may not name one."""
+    return FORMAT if with_vector else pb.VECTOR_FORMAT_UNSPECIFIED
+
+
 def to_array(vector: pb.Vector) -> FloatArray:
     """Reads a vector of any format as float32. Of `VECTOR_FORMAT_BINARY`, set bits are 1 and others 0."""
     match vector.format:
