@@ -14,19 +14,15 @@ use http::{Method, StatusCode, request};
 use super::pages::Page;
 
 /// The methods and headers that pages may use: those of gRPC-web and of the Connect protocol.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
-const HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, connect-timeout-ms, \
+const METHODS: &str = "GET, POST";
+const HEADERS: &str = "authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, connect-timeout-ms, \
      content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, traceparent, tracestate, \
-     x-grpc-web, x-user-agent",
-);
+     x-grpc-web, x-user-agent";
 /// The headers of answers that pages may read.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "connect-content-encoding, content-encoding, grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, \
-     retry-after",
-);
+const EXPOSED: &str = "connect-content-encoding, content-encoding, grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, \
+     retry-after";
 /// Seconds for which a browser may remember the answer: two hours, the most that Chromium takes.
-const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+const MAX_AGE: &str = "7200";
 
 /// The origins whose pages may call this server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,9 +64,9 @@ impl Origins {
         let mut page = Page::text(StatusCode::NO_CONTENT, "");
         page.body = Bytes::new();
         page.headers.extend([
-            (ACCESS_CONTROL_ALLOW_METHODS, METHODS),
-            (ACCESS_CONTROL_ALLOW_HEADERS, HEADERS),
-            (ACCESS_CONTROL_MAX_AGE, MAX_AGE),
+            (ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS)),
+            (ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(HEADERS)),
+            (ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE)),
         ]);
         Some(page)
     }
@@ -80,7 +76,7 @@ impl Origins {
 pub fn allow(headers: &mut HeaderMap, allowed: &Option<HeaderValue>) {
     if let Some(origin) = allowed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         headers.insert(VARY, HeaderValue::from_static("origin"));
     }
 }

@@ -21,7 +21,7 @@ pub struct Page {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Box<HeaderMap>,
     /// Its content.
     pub body: Bytes,
 }
@@ -30,7 +30,7 @@ impl Page {
     /// A page of plain text.
     pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Self {
         let content_type = HeaderValue::from_static("text/plain; charset=utf-8");
-        Self { status, headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]), body: text.into() }
+        Self { status, headers: Box::new(HeaderMap::from_iter([(CONTENT_TYPE, content_type)])), body: text.into() }
     }
 
     /// A refusal: as JSON in the form of the Connect protocol to a client that sends JSON, as text to others.
@@ -40,7 +40,7 @@ impl Page {
         }
         let json = HeaderValue::from_static("application/json");
         let body = json!({ "code": code, "message": text }).to_string();
-        Self { status, headers: HeaderMap::from_iter([(CONTENT_TYPE, json)]), body: body.into() }
+        Self { status, headers: Box::new(HeaderMap::from_iter([(CONTENT_TYPE, json)])), body: body.into() }
     }
 
     fn with(mut self, name: HeaderName, value: &'static str) -> Self {
@@ -52,7 +52,7 @@ impl Page {
     pub fn send(self, respond: Respond, bare: bool) {
         let mut head = Response::new(());
         *head.status_mut() = self.status;
-        *head.headers_mut() = self.headers;
+        *head.headers_mut() = *self.headers;
         if self.status != StatusCode::NO_CONTENT {
             head.headers_mut().insert(CONTENT_LENGTH, self.body.len().into());
         }

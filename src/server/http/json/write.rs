@@ -241,8 +241,8 @@ fn duration(mut rest: &[u8], out: &mut Output) -> Written {
     let (seconds, nanos) = (seconds.unsigned_abs(), nanos.unsigned_abs());
     let fraction = match nanos {
         0 => String::new(),
-        n if n % 1_000_000 == 0 => format!(".{:03}", n / 1_000_000),
-        n if n % 1_000 == 0 => format!(".{:06}", n / 1_000),
+        n if n.is_multiple_of(1_000_000) => format!(".{:03}", n / 1_000_000),
+        n if n.is_multiple_of(1_000) => format!(".{:06}", n / 1_000),
         n => format!(".{n:09}"),
     };
     out.put_json(&format!("{sign}{seconds}{fraction}s"))
