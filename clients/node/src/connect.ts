@@ -1,4 +1,4 @@
-// A connection over gRPC, in Node.js.
+// A connection over gRPC, in Node.js. Browsers have web.ts.
 
 import type { SecureClientSessionOptions } from "node:http2";
 import { type Client, createClient } from "@connectrpc/connect";

@@ -1,4 +1,4 @@
-// What needs no Node.js: the messages of the contract, and help with vectors, filters and failures.
+// What Node.js and browsers have in common: the messages of the contract, and help with vectors, filters and failures.
 
 export { Code, ConnectError } from "@connectrpc/connect";
 export { failure, retryDelayMs } from "./failure.js";
