@@ -19,8 +19,8 @@ const HEADERS: &str = "authorization, connect-accept-encoding, connect-content-e
      content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, traceparent, tracestate, \
      x-grpc-web, x-user-agent";
 /// The headers of answers that pages may read.
-const EXPOSED: &str = "connect-content-encoding, content-encoding, grpc-encoding, grpc-message, grpc-status, grpc-status-details-bin, \
-     retry-after";
+const EXPOSED: &str = "connect-content-encoding, content-encoding, grpc-encoding, grpc-message, grpc-status, \
+     grpc-status-details-bin, retry-after";
 /// Seconds for which a browser may remember the answer: two hours, the most that Chromium takes.
 const MAX_AGE: &str = "7200";
 
