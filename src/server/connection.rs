@@ -1,8 +1,8 @@
 //! One connection from its first bytes to its end.
 //!
 //! Invariants: a connection that does not tell its protocol in time is closed. The protocol decides the driver,
-//! [`http2`] or [`http1`]; both end a connection by the timers of [`super::lifetime`], and each call runs in its own task
-//! ([`super::call`]), so a connection never computes.
+//! [`http2`] or [`http1`]; both end a connection by the timers of [`super::lifetime`], and each call runs in its own
+//! task ([`super::call`]), so a connection never computes.
 
 use std::future::pending;
 use std::io;

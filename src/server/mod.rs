@@ -1,4 +1,5 @@
-//! The listener, the protocols on it, and the parts around the service: TLS, health, reflection, limits, reloading, graceful shutdown.
+//! The listener, the protocols on it, and the parts around the service: TLS, health, reflection, limits, reloading,
+//! graceful shutdown.
 //!
 //! The port opens before the model is loaded, so that health checks get an answer. Until the model has passed its
 //! self-test, health is `NOT_SERVING` and calls get `UNAVAILABLE`; the same applies while the server drains.

@@ -1,5 +1,5 @@
-//! The time limit of a call: the caller's deadline, if it gave one, the end of its rights, and the time when others need
-//! its permit.
+//! The time limit of a call: the caller's deadline, if it gave one, the end of its rights, and the time when others
+//! need its permit.
 
 use std::future::pending;
 use std::pin::Pin;

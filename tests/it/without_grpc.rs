@@ -132,7 +132,9 @@ async fn hostile_json_is_refused_and_the_connection_goes_on() {
     let refused = Http::connect(&server).await.json("Embed", &large).await;
     assert_eq!((refused.status, refused.json()["code"].as_str()), (400, Some("out_of_range")));
     let mut chunked = Http::connect(&server).await;
-    chunked.send(format!("POST {} HTTP/1.1\r\nhost: s\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{large}\r\n0\r\n\r\n", path("Embed"), large.len())).await;
+    let head = "host: s\r\ncontent-type: application/json\r\ntransfer-encoding: chunked";
+    let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    chunked.send(format!("POST {} HTTP/1.1\r\n{head}\r\n\r\n{chunk}", path("Embed"))).await;
     assert_eq!(chunked.answer().await.json()["code"], "out_of_range");
     // A kilobyte that becomes megabytes.
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());

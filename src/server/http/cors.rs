@@ -15,9 +15,9 @@ use super::pages::Page;
 
 /// The methods and headers that pages may use: those of gRPC-web and of the Connect protocol.
 const METHODS: &str = "GET, POST";
-const HEADERS: &str = "authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, connect-timeout-ms, \
-     content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, traceparent, tracestate, \
-     x-grpc-web, x-user-agent";
+const HEADERS: &str = "authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, \
+     connect-timeout-ms, content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, \
+     traceparent, tracestate, x-grpc-web, x-user-agent";
 /// The headers of answers that pages may read.
 const EXPOSED: &str = "connect-content-encoding, content-encoding, grpc-encoding, grpc-message, grpc-status, \
      grpc-status-details-bin, retry-after";

@@ -1,7 +1,7 @@
 //! Tells the protocol of a connection by its first bytes.
 //!
-//! Invariant: no byte is lost: those that were read here are read again from [`Rewound`]. A client that speaks TLS where
-//! there is none, or none where there is TLS, gets a sentence.
+//! Invariant: no byte is lost: those that were read here are read again from [`Rewound`]. A client that speaks TLS
+//! where there is none, or none where there is TLS, gets a sentence.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! Both ends of one HTTP request, its body and its answer, over HTTP/2 or HTTP/1.1. Calls are written against this file,
-//! so their limits hold for both.
+//! Both ends of one HTTP request, its body and its answer, over HTTP/2 or HTTP/1.1. Calls are written against this
+//! file, so their limits hold for both.
 //!
 //! Invariants: a body is read only when it is asked for its next bytes. At most one piece of an answer waits for an
 //! HTTP/1.1 connection; HTTP/2 has the client's windows. The end of an answer always has room. The door of hyper's

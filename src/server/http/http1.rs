@@ -1,9 +1,9 @@
 //! A connection of HTTP/1.1: its requests one after the other, and its end. The door of hyper's server.
 //!
-//! Invariants: the head of a request is bounded in bytes ([`MAX_HEADER_BYTES`]), in lines ([`MAX_HEADERS`]) and in time.
-//! A connection has one call at a time, which runs in its own task. When the server stops, or the connection is old or
-//! idle, the request in progress is the last one. hyper refuses a body with two lengths, and one whose length and
-//! `transfer-encoding` disagree is read by the latter alone.
+//! Invariants: the head of a request is bounded in bytes ([`MAX_HEADER_BYTES`]), in lines ([`MAX_HEADERS`]) and in
+//! time. A connection has one call at a time, which runs in its own task. When the server stops, or the connection is
+//! old or idle, the request in progress is the last one. hyper refuses a body with two lengths, and one whose length
+//! and `transfer-encoding` disagree is read by the latter alone.
 
 use std::future::Future;
 use std::io::{self, IoSlice};

@@ -14,8 +14,8 @@ use crate::budget::{ByteBudget, Held};
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 
-/// The memory that a translation of a request may take, as a multiple of the request: a copy, the message, and the names
-/// of an object that are checked for doubles.
+/// The memory that a translation of a request may take, as a multiple of the request: a copy, the message, and the
+/// names of an object that are checked for doubles.
 pub const MEMORY_FACTOR: usize = 4;
 
 /// Bytes of an answer that take none of the budget.

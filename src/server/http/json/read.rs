@@ -1,9 +1,9 @@
 //! Reads JSON into an encoded message.
 //!
 //! Invariants: the message is written as the JSON is read, so its memory is bounded by its own limit. JSON is nested at
-//! most 128 deep, which is serde_json's limit. A name that the message has not, one that comes twice, two members of one
-//! oneof, and a value of another type or out of range are refused, and the refusal names the field. `null` is an absent
-//! field. Names are those of the proto or those of JSON.
+//! most 128 deep, which is serde_json's limit. A name that the message has not, one that comes twice, two members of
+//! one oneof, and a value of another type or out of range are refused, and the refusal names the field. `null` is an
+//! absent field. Names are those of the proto or those of JSON.
 
 use std::collections::HashSet;
 use std::collections::hash_map::RandomState;
