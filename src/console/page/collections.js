@@ -1,0 +1,28 @@
+// All collections with their figures.
+
+import { collections } from "./api.js";
+import { bytes, count, h } from "./dom.js";
+
+const COLUMNS = [
+  ["Documents", (one) => count(one.documents)],
+  ["Passages", (one) => count(one.passageCount)],
+  ["Not indexed", (one) => count(one.unindexed)],
+  ["Recall@10", (one) => (one.recall === undefined ? "–" : one.recall.toFixed(3))],
+  ["ef_search", (one) => count(one.efSearch)],
+  ["Memory", (one) => bytes(one.bytes)],
+  ["Index files", (one) => bytes(Number(one.indexFileBytes ?? 0) + Number(one.lexicalFileBytes ?? 0))],
+  ["Words", (one) => (one.lexical?.enabled ? one.lexical.language || "yes" : "no")],
+];
+
+export async function show(view) {
+  const all = await collections();
+  if (all.length === 0) {
+    view.append(h("p", {}, "There is no collection yet. ", h("code", {}, "cognate upload FILE --collection NAME"), " makes one."));
+    return;
+  }
+  const head = h("tr", {}, h("th", { scope: "col" }, "Name"),
+    COLUMNS.map(([name]) => h("th", { scope: "col", class: "number" }, name)));
+  const rows = all.map((one) => h("tr", {}, h("th", { scope: "row" }, one.name),
+    COLUMNS.map(([, shown]) => h("td", { class: "number" }, shown(one)))));
+  view.append(h("div", { class: "scroll" }, h("table", {}, h("thead", {}, head), h("tbody", {}, rows))));
+}
