@@ -1,0 +1,63 @@
+//! The console, used in a real browser as a person would: `tests/console/console.js` drives Chromium without a window.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::Server;
+use crate::installed::{install, repository, run, stderr, target_dir};
+
+const NEEDS: &str = "Node.js 20 or later and a registry that npm reaches";
+
+/// Returns a folder with the driver and what it needs from npm. The first test that asks installs it.
+fn driver() -> PathBuf {
+    let (from, folder) = (repository().join("tests/console"), target_dir().join("console"));
+    fs::create_dir_all(&folder).expect("the target directory can be written");
+    let lock = folder.join("package-lock.json");
+    let is_installed = fs::read(&lock).ok() == fs::read(from.join("package-lock.json")).ok()
+        && folder.join("node_modules/puppeteer-core").is_dir();
+    for file in ["package.json", "package-lock.json", "console.js"] {
+        fs::copy(from.join(file), folder.join(file)).expect("the driver is in the repository");
+    }
+    if !is_installed {
+        install(Command::new("npm").args(["ci", "--ignore-scripts", "--prefix"]).arg(&folder), NEEDS);
+    }
+    folder
+}
+
+/// Installs Chromium by Debian's package manager, if it is not there.
+fn chromium() {
+    let is_there = || Command::new("chromium").arg("--version").output().is_ok_and(|output| output.status.success());
+    if !is_there() {
+        let needs = "Chromium: `apt-get install chromium` as root";
+        install(Command::new("apt-get").arg("update"), needs);
+        install(Command::new("apt-get").args(["install", "-y", "--no-install-recommends", "chromium"]), needs);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Chromium, Node.js and npm: cargo test -- --ignored"]
+async fn a_person_uses_the_console_in_a_browser() {
+    let folder = driver();
+    chromium();
+    let server = Server::start(&["--in-memory", "--console", "on"]).await;
+    let address = server.addr.to_string();
+    let words = fs::read_to_string(repository().join("examples/reverse-dictionary/words.jsonl")).expect("it is there");
+    let words: String = words.lines().take(1_200).flat_map(|line| [line, "\n"]).collect();
+    let cognate = |arguments: &[&str], stdin: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
+        let output = run(command.current_dir(repository()).args(arguments).args(["--addr", &address]), stdin);
+        let output = output.expect("it was built");
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    cognate(&["upload", "-", "--format", "jsonl", "--collection", "words"], words);
+    let long = ["upload", "docs/durability.md", "docs/filters.md", "docs/configuration.md"];
+    cognate(&[&long[..], &["--collection", "manual", "--format", "whole"]].concat(), String::new());
+
+    let mut node = Command::new("node");
+    node.current_dir(&folder).arg("console.js").arg(format!("http://{address}")).arg(&folder);
+    let output = run(&mut node, String::new()).expect("npm has installed its packages");
+    let steps = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{steps}\n{}\n{}", stderr(&output), server.log());
+    assert_eq!(steps.lines().filter(|line| line.starts_with("ok ")).count(), 10, "{steps}");
+}
