@@ -157,6 +157,7 @@ impl Reader<'_> {
         };
         let allowances = embedder.pools.allowances.clone();
         let addr = self.get("addr", listener);
+        let console = self.get("console", |s| auto(s, truth)).unwrap_or(addr.is_local());
         let keys = self.get("keys", path);
         let authentication = server::Authentication {
             keys: None, // opened when the server starts
@@ -199,6 +200,7 @@ impl Reader<'_> {
                 connection: self.connection(limits.max_message_bytes),
                 message_budget: ByteBudget::new(memory.messages),
                 drain_timeout: self.get("drain_timeout", duration),
+                console,
                 origins: self.get("cors_origin", origins),
                 authentication,
                 access_log: self.get("access_log", str::parse::<server::AccessLog>),

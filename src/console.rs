@@ -66,7 +66,8 @@ mod tests {
             path => path.trim_start_matches("/console/").to_owned(),
         });
         assert_eq!(known.collect::<BTreeSet<_>>(), names);
-        let lines: usize = ASSETS.iter().map(|(_, asset)| asset.content.iter().filter(|byte| **byte == b'\n').count()).sum();
+        let lines: usize =
+            ASSETS.iter().map(|(_, asset)| asset.content.iter().filter(|byte| **byte == b'\n').count()).sum();
         assert!(lines <= 1_500, "{lines} lines");
     }
 

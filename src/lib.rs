@@ -66,6 +66,7 @@ pub use server::serve;
 
 mod budget;
 mod config;
+mod console;
 mod inference;
 mod metrics;
 mod onnx;

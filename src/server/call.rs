@@ -38,8 +38,10 @@ pub async fn answer(served: Arc<Served>, peer: Arc<Peer>, request: Request<Sourc
         origins: &served.origins,
         memory: &served.memory,
         max_message_bytes: served.options.max_message_bytes,
+        api: &served.api,
+        console: served.console,
     };
-    let Asked { form, reply, fault } = match understand(&head, &context) {
+    let Asked { form, reply, fault } = match understand(&mut head, &context) {
         Ok(asked) => asked,
         Err(mut page) => {
             cors::allow(&mut page.headers, &served.origins.allowed(&head.headers));

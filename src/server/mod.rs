@@ -90,6 +90,8 @@ pub struct Options {
     pub message_budget: ByteBudget,
     /// Time for calls to finish after a stop; then they are cut off.
     pub drain_timeout: Duration,
+    /// True if `/` is a page for people.
+    pub console: bool,
     /// The origins whose pages may call from a browser.
     pub origins: Origins,
     /// The callers that are recognised. Without keys everybody may do everything.
@@ -141,6 +143,8 @@ where
         memory: Memory::new(&options.message_budget, max_message_bytes),
         tls: listener.tls.clone(),
         origins: options.origins,
+        api: api.clone(),
+        console: options.console,
         options: options.connection,
         authentication: options.authentication,
         observers,

@@ -11,6 +11,7 @@ use super::observed::CallObservers;
 use super::peer::Options;
 use super::request::Memory;
 use super::tls::Tls;
+use crate::rpc::Api;
 
 /// The state that all connections share.
 #[derive(Debug)]
@@ -25,6 +26,10 @@ pub struct Served {
     pub tls: Option<Arc<Tls>>,
     /// The origins whose pages may call.
     pub origins: Origins,
+    /// The engine, once it is loaded.
+    pub api: Api,
+    /// True if people get the console.
+    pub console: bool,
     /// The settings.
     pub options: Options,
     /// The callers that are recognised.

@@ -12,6 +12,7 @@ mod clients;
 mod command_line;
 mod conformance;
 mod conformance_keys;
+mod console;
 mod contract;
 mod data_directory;
 mod deployment;

@@ -4,11 +4,15 @@
 //! not counted, because it costs no more than its head.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Method as HttpMethod, Response, StatusCode, request};
 use serde_json::json;
 
 use super::exchange::Respond;
+use crate::console::{self, Asset};
 use crate::wire;
 
 /// The content types that calls may have.
@@ -92,10 +96,35 @@ pub fn unknown(head: &request::Parts) -> Page {
     Page::refusal(StatusCode::NOT_FOUND, "unimplemented", &text, head)
 }
 
-/// The page for a method of HTTP that calls do not have.
-pub fn method(head: &request::Parts) -> Page {
-    let page = Page::refusal(StatusCode::METHOD_NOT_ALLOWED, "unimplemented", "a call is made by POST", head);
-    page.with(ALLOW, if head.method == HttpMethod::OPTIONS { "POST, OPTIONS" } else { "POST" })
+/// The page for a method of HTTP that a path does not have.
+pub fn method(head: &request::Parts, wanted: &HttpMethod) -> Page {
+    let text = format!("this path is called by {wanted}");
+    let page = Page::refusal(StatusCode::METHOD_NOT_ALLOWED, "unimplemented", &text, head);
+    let is_post = *wanted == HttpMethod::POST;
+    page.with(
+        ALLOW,
+        match head.method {
+            HttpMethod::OPTIONS if is_post => "POST, OPTIONS",
+            HttpMethod::OPTIONS => "GET, OPTIONS",
+            _ if is_post => "POST",
+            _ => "GET",
+        },
+    )
+}
+
+/// A file of the console.
+pub fn asset(asset: Asset) -> Page {
+    let content_type = HeaderValue::from_static(asset.content_type);
+    let page = Page {
+        status: StatusCode::OK,
+        headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
+        body: Bytes::from_static(asset.content),
+    };
+    page.with(CONTENT_SECURITY_POLICY, console::POLICY)
+        .with(X_CONTENT_TYPE_OPTIONS, "nosniff")
+        .with(REFERRER_POLICY, "no-referrer")
+        // Another version of the server has other files at the same paths.
+        .with(CACHE_CONTROL, "no-cache")
 }
 
 /// The page for a content type that calls do not have.

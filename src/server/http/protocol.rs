@@ -3,18 +3,24 @@
 //! Invariant: every protocol is a form of the same calls. The head of a call leaves here with the path of its rpc; all
 //! that differs is in its [`Form`] and its [`Reply`]. A request that is no call gets a [`Page`].
 
+use std::sync::Arc;
+
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName};
-use http::{Method as HttpMethod, request};
+use http::{Method as HttpMethod, Uri, request};
 
 use super::json;
 use super::pages::{self, Page, essence};
 use super::reply::{Reply, Shape};
-use super::{connect, cors};
+use super::translation::Translation;
+use super::{connect, cors, openai, tei};
+use crate::console;
+use crate::rpc::Api;
 use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
 use crate::server::methods::Method;
 use crate::server::request::{Form, Framing, Memory};
 use crate::server::unpack::Encoding;
+use crate::wire;
 
 /// A call, as its head asks for it.
 pub struct Asked {
@@ -36,6 +42,10 @@ pub struct Context<'a> {
     pub memory: &'a Memory,
     /// Bytes of one message.
     pub max_message_bytes: usize,
+    /// The engine, which knows the names of models.
+    pub api: &'a Api,
+    /// True if people get the console.
+    pub console: bool,
 }
 
 /// The messages that a content type names.
@@ -74,18 +84,37 @@ pub fn understand(head: &request::Parts, context: &Context<'_>) -> Result<Asked,
         // The service refuses a path that is no method with a status.
         return Ok(Asked::of(context, head, Framing::Heads, Shape::Grpc));
     }
+/// Understands the head of a request. A call leaves with the path of its rpc.
+pub fn understand(head: &mut request::Parts, context: &Context<'_>) -> Result<Asked, Page> {
     if let Some(page) = context.origins.preflight(head) {
         return Err(page);
     }
     let method = Method::of(head.uri.path());
-    if method == Method::OTHER && head.uri.path() == "/" && matches!(head.method, HttpMethod::GET | HttpMethod::HEAD) {
-        return Err(pages::front());
+    if method == Method::OTHER && matches!(head.method, HttpMethod::GET | HttpMethod::HEAD) {
+        let path = head.uri.path();
+        if let Some(asset) = console::asset(path).filter(|_| context.console) {
+            return Err(pages::asset(asset));
+        }
+        if path == "/" {
+            return Err(pages::front());
+        }
+    }
+    if let Some(method) = openai::method(head.uri.path()) {
+        return if head.method == method { Ok(routed(head, context)) } else { Err(pages::method(head, &method)) };
+    }
+    let kind = Kind::of(&essence(&head.headers));
+    if matches!(kind, Some(Kind::Grpc)) && head.method == HttpMethod::POST && !context.http1 {
+        if let Some((rpc, translation)) = tei::rpc(head.uri.path()) {
+            return Ok(translated(head, context, rpc, translation, (Framing::Heads, Shape::Grpc)));
+        }
+        // The service refuses a path that is no method with a status.
+        return Ok(Asked::of(context, head, Framing::Heads, Shape::Grpc));
     }
     if method == Method::OTHER {
         return Err(pages::unknown(head));
     }
     if head.method != HttpMethod::POST {
-        return Err(pages::method(head));
+        return Err(pages::method(head, &HttpMethod::POST));
     }
     let (unary, streams_requests) = (method.kind() == "unary", method.is_client_stream());
     let whole = Framing::Whole(number(&head.headers, CONTENT_LENGTH));
@@ -110,6 +139,29 @@ pub fn understand(head: &request::Parts, context: &Context<'_>) -> Result<Asked,
         asked.reply.translation = translation;
     }
     Ok(asked)
+}
+
+/// A call in a form of OpenAI's.
+fn routed(head: &mut request::Parts, context: &Context<'_>) -> Asked {
+    let openai::Route { rpc, translation, failure } = openai::route(head, context.api);
+    // A GET has no body.
+    let length = if head.method == HttpMethod::GET { Some(0) } else { number(&head.headers, CONTENT_LENGTH) };
+    translated(head, context, rpc, translation, (Framing::Whole(length), Shape::Whole(failure)))
+}
+
+/// A call of one of our rpcs in another form.
+fn translated(
+    head: &mut request::Parts,
+    context: &Context<'_>,
+    rpc: &str,
+    translation: Arc<dyn Translation>,
+    (framing, shape): (Framing, Shape),
+) -> Asked {
+    head.uri = Uri::try_from(format!("/{}/{rpc}", wire::SERVICE)).expect("a path");
+    let mut asked = Asked::of(context, head, framing, shape);
+    asked.form.translation = Some(Arc::clone(&translation));
+    asked.reply.translation = Some(translation);
+    asked
 }
 
 impl Asked {
@@ -167,6 +219,15 @@ mod tests {
         let context =
             Context { http1, origins: &cors::Origins::default(), memory: &memory, max_message_bytes: 1 << 10 };
         understand(&request.into_parts().0, &context).err().map(|page| page.status.as_u16())
+        let context = Context {
+            http1,
+            origins: &cors::Origins::default(),
+            memory: &memory,
+            max_message_bytes: 1 << 10,
+            api: &Api::default(),
+            console: false,
+        };
+        understand(&mut request.into_parts().0, &context).err().map(|page| page.status.as_u16())
     }
 
     #[test]

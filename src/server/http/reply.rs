@@ -206,12 +206,12 @@ fn written(
         let message = messages.split_to(HEAD + length).slice(HEAD..);
         let Some(translation) = translation else { return Ok(message) };
         let begin = out.len();
-        if let Shape::Envelopes = shape {
+        if let Shape::Grpc | Shape::Envelopes = shape {
             out.put(&[0; HEAD])?;
         }
         translation.answer(&message, &mut out)?;
         match shape {
-            Shape::Envelopes => out.set_length_at(begin + 1),
+            Shape::Grpc | Shape::Envelopes => out.set_length_at(begin + 1),
             Shape::Lines => out.put(b"\n")?,
             _ => {}
         }

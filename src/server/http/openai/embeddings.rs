@@ -4,11 +4,13 @@
 //! `input_type`, which OpenAI does not have, chooses the prompt of a model that has one for each role.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
 
 use super::messages::items;
 use super::texts::{Field, Texts};
@@ -20,9 +22,9 @@ use crate::wire::{self, InputType, VectorFormat, embed_result};
 /// One call.
 pub struct Embeddings {
     /// The name of the model, which the answer repeats.
-    pub model: String,
-    /// True if the vectors are wanted in base64, which is known once the request is read.
-    base64: std::sync::atomic::AtomicBool,
+    model: String,
+    /// True if vectors are wanted in base64, which is known once the request is read.
+    base64: AtomicBool,
 }
 
 #[derive(Deserialize)]
@@ -60,7 +62,7 @@ enum Role {
 }
 
 fn input<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Texts, D::Error> {
-    serde::de::DeserializeSeed::deserialize(Field { number: 1, or_one: true, objects: false }, from)
+    DeserializeSeed::deserialize(Field { number: 1, or_one: true, objects: false }, from)
 }
 
 impl Embeddings {
@@ -77,7 +79,7 @@ impl Translation for Embeddings {
             let reason = format!("{} is not served here; this server has {}", shown(&asked), shown(&self.model));
             return Err(Failure::invalid("model", reason));
         }
-        self.base64.store(request.encoding_format == EncodingFormat::Base64, std::sync::atomic::Ordering::Relaxed);
+        self.base64.store(request.encoding_format == EncodingFormat::Base64, Ordering::Relaxed);
         let input_type = match request.input_type {
             Role::None => InputType::Unspecified,
             Role::Query => InputType::Query,
@@ -99,7 +101,7 @@ impl Translation for Embeddings {
     }
 
     fn answer(&self, message: &[u8], out: &mut Output) -> Result<(), Failure> {
-        let base64 = self.base64.load(std::sync::atomic::Ordering::Relaxed);
+        let base64 = self.base64.load(Ordering::Relaxed);
         let mut tokens = 0u64;
         out.put(br#"{"object":"list","data":["#)?;
         for (index, item) in items(message).enumerate() {
@@ -115,7 +117,8 @@ impl Translation for Embeddings {
             if base64 {
                 out.put_json(&STANDARD.encode(&vector))?;
             } else {
-                let values: Vec<f32> = vector.chunks_exact(4).map(|le| f32::from_le_bytes([le[0], le[1], le[2], le[3]])).collect();
+                let values: Vec<f32> =
+                    vector.chunks_exact(4).map(|le| f32::from_le_bytes([le[0], le[1], le[2], le[3]])).collect();
                 out.put_json(&values)?;
             }
             out.put(if result.truncated { br#","truncated":true}"# } else { b"}" })?;

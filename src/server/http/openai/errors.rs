@@ -23,7 +23,8 @@ fn failed(status: &Status, texts: &str) -> Failed {
         Some(rest) => format!("{texts}{rest}"),
         None => name.to_owned(),
     };
-    let param = status.get_details_bad_request().and_then(|wrong| Some(renamed(&wrong.field_violations.first()?.field)));
+    let param =
+        status.get_details_bad_request().and_then(|wrong| Some(renamed(&wrong.field_violations.first()?.field)));
     let (http, kind, code) = kind(status);
     let mut headers = HeaderMap::new();
     if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
@@ -72,7 +73,10 @@ mod tests {
         let failed = of_rerank(&Failure::invalid("texts[3]", "too long").into());
         let error: Value = serde_json::from_slice(&failed.body).unwrap();
         assert_eq!(failed.status, 400);
-        assert_eq!((&error["error"]["param"], &error["error"]["type"]), (&json!("documents[3]"), &json!("invalid_request_error")));
+        assert_eq!(
+            (&error["error"]["param"], &error["error"]["type"]),
+            (&json!("documents[3]"), &json!("invalid_request_error"))
+        );
         assert_eq!(error["error"]["message"], "documents[3]: too long");
     }
 

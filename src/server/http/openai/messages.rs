@@ -23,7 +23,11 @@ fn item<'m>(message: &mut &'m [u8]) -> Result<&'m [u8], Failure> {
     let (field, kind) = decode_key(message).map_err(|_| Failure::Internal)?;
     let length = decode_varint(message).map_err(|_| Failure::Internal)?;
     let is_item = field == 1 && kind == WireType::LengthDelimited;
-    let (item, rest) = usize::try_from(length).ok().and_then(|length| message.split_at_checked(length)).filter(|_| is_item).ok_or(Failure::Internal)?;
+    let (item, rest) = usize::try_from(length)
+        .ok()
+        .and_then(|length| message.split_at_checked(length))
+        .filter(|_| is_item)
+        .ok_or(Failure::Internal)?;
     *message = rest;
     Ok(item)
 }

@@ -11,29 +11,55 @@ mod models;
 mod rerank;
 mod texts;
 
-use std::path::Path;
 use std::sync::Arc;
 
+use http::{Method, request};
+
 use super::translation::{FailureForm, Translation};
-use crate::rpc::Engine;
+use crate::rpc::Api;
 use crate::rpc::status::{Failure, shown};
 
-/// A route: the rpc that answers it, with the form of its messages and of its failures.
+/// A call in one of these forms: the rpc that answers it, and the forms of its messages and failures.
 pub struct Route {
-    /// The method of [`crate::wire::SERVICE`].
-    pub method: &'static str,
+    /// The method of the service.
+    pub rpc: &'static str,
     /// The form of its messages.
     pub translation: Arc<dyn Translation>,
     /// The form of its failures.
     pub failure: FailureForm,
 }
 
-/// The HTTP method of a path; `None`: there is no route.
-pub fn method(path: &str) -> Option<http::Method> {
+/// Returns the method of HTTP that a path has here; `None`: the path is not one of these.
+pub fn method(path: &str) -> Option<Method> {
     match path {
-        "/v1/embeddings" | "/v1/rerank" => Some(http::Method::POST),
-        "/v1/models" => Some(http::Method::GET),
-        path => path.strip_prefix("/v1/models/").map(|_| http::Method::GET),
+        "/v1/embeddings" | "/v1/rerank" => Some(Method::POST),
+        path => (path == "/v1/models" || path.starts_with(MODEL)).then_some(Method::GET),
+    }
+}
+
+/// The paths of single models.
+const MODEL: &str = "/v1/models/";
+
+/// Returns the route of a request to one of the paths that [`method`] knows.
+pub fn route(head: &request::Parts, api: &Api) -> Route {
+    // While the model is loaded, the service refuses every call.
+    let engine = api.loaded();
+    let of_embeddings: FailureForm = errors::of_embeddings;
+    match head.uri.path() {
+        "/v1/embeddings" => {
+            let model = engine.map(|engine| models::name(&engine.about.id, &engine.about.revision));
+            let translation = Arc::new(embeddings::Embeddings::new(model.unwrap_or_default()));
+            Route { rpc: "Embed", translation, failure: of_embeddings }
+        }
+        "/v1/rerank" => {
+            let default = engine.and_then(|engine| Some(engine.rerankers.iter().next()?.about().name.clone()));
+            let translation = Arc::new(rerank::Rerank::new(default.unwrap_or_default()));
+            Route { rpc: "Rerank", translation, failure: errors::of_rerank }
+        }
+        path => {
+            let translation = Arc::new(models::Models { name: path.strip_prefix(MODEL).map(str::to_owned) });
+            Route { rpc: "Info", translation, failure: of_embeddings }
+        }
     }
 }
 

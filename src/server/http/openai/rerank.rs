@@ -1,9 +1,11 @@
 //! `POST /v1/rerank`: a query and documents to scores, best first, in the form that Jina's and Cohere's clients share.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use prost::Message;
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
 use serde_json::json;
 
 use super::body_error;
@@ -16,9 +18,9 @@ use crate::wire::{self, rerank_result};
 /// One call.
 pub struct Rerank {
     /// The name of the first reranker, for an answer to a request that names none.
-    pub default: String,
+    default: String,
     /// The name in the request, once it is read.
-    pub asked: std::sync::OnceLock<String>,
+    asked: OnceLock<String>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +37,14 @@ struct Request<'a> {
 }
 
 fn documents<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Texts, D::Error> {
-    serde::de::DeserializeSeed::deserialize(Field { number: 2, or_one: false, objects: true }, from)
+    DeserializeSeed::deserialize(Field { number: 2, or_one: false, objects: true }, from)
+}
+
+impl Rerank {
+    /// A call of a server whose first reranker has this name.
+    pub fn new(default: String) -> Self {
+        Self { default, asked: OnceLock::new() }
+    }
 }
 
 impl Translation for Rerank {
