@@ -43,6 +43,7 @@ mod update;
 mod upload;
 mod vector;
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
@@ -62,6 +63,12 @@ use status::Failure;
 /// The service. It exists before the engine is loaded; until then every call is `UNAVAILABLE`.
 #[derive(Clone, Default)]
 pub struct Api(Arc<OnceLock<Arc<Engine>>>);
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("is_loaded", &self.0.get().is_some()).finish()
+    }
+}
 
 impl Api {
     /// Sets the engine, so that calls are answered. Later calls have no effect.
