@@ -75,10 +75,13 @@ pub const SETTINGS: &[Setting] = &[
         "N",
         "100",
         "Callers of --keys with metrics of their own, the first ones that call; the others are counted together",
+    ),
+    setting(
         "console",
         "BOOL",
         "auto",
-        "Show a page for people at / of the same port: collections, searches, a map; auto: if only this machine can connect",
+        "Show a page for people at / of the same port: collections, searches, a map; auto: if only this machine can \
+         connect",
     ),
     setting(
         "cors_origin",

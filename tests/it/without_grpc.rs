@@ -31,7 +31,6 @@ async fn json_is_answered_as_grpc_is() {
     let found = http.json("TopK", r#"{"collection":"docs","k":3,"queries":[{"text":"trains"}],"withText":true}"#).await;
     assert_eq!((found.status, found.header("content-type")), (200, "application/json"), "{found:?}");
     let query = Query { query: Some(query::Query::Text("trains".into())), ..Default::default() };
-    let query = Query { query: Some(query::Query::Text("trains".into())) };
     let request =
         TopKRequest { collection: "docs".into(), k: 3, queries: vec![query], with_text: true, ..Default::default() };
     let expected = server.client().await.top_k(request).await.unwrap().into_inner();

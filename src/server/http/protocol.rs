@@ -77,21 +77,22 @@ impl Kind {
     }
 }
 
-/// Understands the head of a request.
-pub fn understand(head: &request::Parts, context: &Context<'_>) -> Result<Asked, Page> {
+/// Understands the head of a request. A call leaves with the path of its rpc.
+pub fn understand(head: &mut request::Parts, context: &Context<'_>) -> Result<Asked, Page> {
     let kind = Kind::of(essence(&head.headers));
     if kind == Some(Kind::Grpc) && head.method == HttpMethod::POST && !context.http1 {
+        if let Some((rpc, translation)) = tei::rpc(head.uri.path()) {
+            return Ok(translated(head, context, (rpc, translation), (Framing::Heads, Shape::Grpc)));
+        }
         // The service refuses a path that is no method with a status.
         return Ok(Asked::of(context, head, Framing::Heads, Shape::Grpc));
     }
-/// Understands the head of a request. A call leaves with the path of its rpc.
-pub fn understand(head: &mut request::Parts, context: &Context<'_>) -> Result<Asked, Page> {
     if let Some(page) = context.origins.preflight(head) {
         return Err(page);
     }
-    let method = Method::of(head.uri.path());
+    let path = head.uri.path();
+    let method = Method::of(path);
     if method == Method::OTHER && matches!(head.method, HttpMethod::GET | HttpMethod::HEAD) {
-        let path = head.uri.path();
         if let Some(asset) = console::asset(path).filter(|_| context.console) {
             return Err(pages::asset(asset));
         }
@@ -99,16 +100,8 @@ pub fn understand(head: &mut request::Parts, context: &Context<'_>) -> Result<As
             return Err(pages::front());
         }
     }
-    if let Some(method) = openai::method(head.uri.path()) {
+    if let Some(method) = openai::method(path) {
         return if head.method == method { Ok(routed(head, context)) } else { Err(pages::method(head, &method)) };
-    }
-    let kind = Kind::of(&essence(&head.headers));
-    if matches!(kind, Some(Kind::Grpc)) && head.method == HttpMethod::POST && !context.http1 {
-        if let Some((rpc, translation)) = tei::rpc(head.uri.path()) {
-            return Ok(translated(head, context, rpc, translation, (Framing::Heads, Shape::Grpc)));
-        }
-        // The service refuses a path that is no method with a status.
-        return Ok(Asked::of(context, head, Framing::Heads, Shape::Grpc));
     }
     if method == Method::OTHER {
         return Err(pages::unknown(head));
@@ -146,15 +139,14 @@ fn routed(head: &mut request::Parts, context: &Context<'_>) -> Asked {
     let openai::Route { rpc, translation, failure } = openai::route(head, context.api);
     // A GET has no body.
     let length = if head.method == HttpMethod::GET { Some(0) } else { number(&head.headers, CONTENT_LENGTH) };
-    translated(head, context, rpc, translation, (Framing::Whole(length), Shape::Whole(failure)))
+    translated(head, context, (rpc, translation), (Framing::Whole(length), Shape::Whole(failure)))
 }
 
 /// A call of one of our rpcs in another form.
 fn translated(
     head: &mut request::Parts,
     context: &Context<'_>,
-    rpc: &str,
-    translation: Arc<dyn Translation>,
+    (rpc, translation): (&str, Arc<dyn Translation>),
     (framing, shape): (Framing, Shape),
 ) -> Asked {
     head.uri = Uri::try_from(format!("/{}/{rpc}", wire::SERVICE)).expect("a path");
@@ -216,9 +208,6 @@ mod tests {
     fn status(method: HttpMethod, path: &str, content_type: &str, http1: bool) -> Option<u16> {
         let request = Request::builder().method(method).uri(path).header(CONTENT_TYPE, content_type).body(()).unwrap();
         let memory = Memory::new(&ByteBudget::new(1 << 20), 1 << 10);
-        let context =
-            Context { http1, origins: &cors::Origins::default(), memory: &memory, max_message_bytes: 1 << 10 };
-        understand(&request.into_parts().0, &context).err().map(|page| page.status.as_u16())
         let context = Context {
             http1,
             origins: &cors::Origins::default(),

@@ -98,7 +98,6 @@ fn both_directions_agree_with_messages_that_are_built_in_memory() {
                 let read =
                     read::message(descriptor, json.as_bytes(), LIMIT).unwrap_or_else(|e| panic!("{e:?}: {json}"));
                 assert!(decoded(&read) == decoded(&encoded), "{json}");
-                assert_eq!(DynamicMessage::decode(descriptor.clone(), &*read).unwrap(), message, "{json}");
                 // The names of the proto are understood too, and numbers of 64 bits as numbers.
                 let options = SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(false);
                 let mut other = Vec::new();
