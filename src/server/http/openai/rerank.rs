@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use prost::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde::de::DeserializeSeed;
-use serde_json::json;
 
 use super::body_error;
 use super::messages::items;
@@ -34,6 +33,20 @@ struct Request<'a> {
     model: Option<Cow<'a, str>>,
     top_n: Option<u32>,
     return_documents: Option<bool>,
+}
+
+/// A result.
+#[derive(Serialize)]
+struct Scored<'a> {
+    index: u32,
+    relevance_score: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<Document<'a>>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    text: &'a str,
 }
 
 fn documents<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Texts, D::Error> {
@@ -85,12 +98,9 @@ impl Translation for Rerank {
                 }
                 None => return Err(Failure::Internal),
             };
-            let mut shown = json!({ "index": result.index, "relevance_score": score });
-            if !result.text.is_empty() {
-                shown["document"] = json!({ "text": result.text });
-            }
             out.put(if at > 0 { b"," } else { b"" })?;
-            out.put_json(&shown)?;
+            let document = (!result.text.is_empty()).then_some(Document { text: &result.text });
+            out.put_json(&Scored { index: result.index, relevance_score: score, document })?;
         }
         out.put(format!(r#"],"usage":{{"total_tokens":{tokens}}}}}"#).as_bytes())
     }
