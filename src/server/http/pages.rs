@@ -117,7 +117,7 @@ pub fn asset(asset: Asset) -> Page {
     let content_type = HeaderValue::from_static(asset.content_type);
     let page = Page {
         status: StatusCode::OK,
-        headers: HeaderMap::from_iter([(CONTENT_TYPE, content_type)]),
+        headers: Box::new(HeaderMap::from_iter([(CONTENT_TYPE, content_type)])),
         body: Bytes::from_static(asset.content),
     };
     page.with(CONTENT_SECURITY_POLICY, console::POLICY)

@@ -14,7 +14,7 @@ use serde::de::DeserializeSeed;
 
 use super::messages::items;
 use super::texts::{Field, Texts};
-use super::{body_error, shown};
+use super::{body_error, no_model};
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
 use crate::wire::{self, InputType, VectorFormat, embed_result};
@@ -76,8 +76,7 @@ impl Translation for Embeddings {
     fn request(&self, body: &[u8], _: usize) -> Result<Vec<u8>, Failure> {
         let request: Request<'_> = serde_json::from_slice(body).map_err(|error| body_error(&error))?;
         if let Some(asked) = request.model.filter(|asked| !is_name_of(asked, &self.model)) {
-            let reason = format!("{} is not served here; this server has {}", shown(&asked), shown(&self.model));
-            return Err(Failure::invalid("model", reason));
+            return Err(no_model(&asked, &self.model));
         }
         self.base64.store(request.encoding_format == EncodingFormat::Base64, Ordering::Relaxed);
         let input_type = match request.input_type {

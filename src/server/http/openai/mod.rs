@@ -17,7 +17,7 @@ use http::{Method, request};
 
 use super::translation::{FailureForm, Translation};
 use crate::rpc::Api;
-use crate::rpc::status::{Failure, shown};
+use crate::rpc::status::{Failure, Resource};
 
 /// A call in one of these forms: the rpc that answers it, and the forms of its messages and failures.
 pub struct Route {
@@ -67,6 +67,15 @@ pub fn route(head: &request::Parts, api: &Api) -> Route {
 fn body_error(error: &serde_json::Error) -> Failure {
     // The message names the field or the value, and its place.
     Failure::Malformed(format!("the body is not a request of this path: {error}"))
+}
+
+/// A model that this server has not.
+fn no_model(asked: &str, known: &str) -> Failure {
+    Failure::NotFound(Resource::Model {
+        kind: "embedding model",
+        name: asked.to_owned(),
+        known: vec![known.to_owned()],
+    })
 }
 
 /// The error of an item as the failure of the call.

@@ -5,7 +5,8 @@ use std::path::Path;
 use prost::Message;
 use serde_json::json;
 
-use crate::rpc::status::{Failure, shown};
+use super::no_model;
+use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
 use crate::wire;
 
@@ -25,8 +26,7 @@ impl Translation for Models {
         let model = info.model.ok_or(Failure::Internal)?;
         let id = name(&model.id, &model.revision);
         if let Some(asked) = self.name.as_ref().filter(|asked| **asked != id) {
-            let reason = format!("{} is not served here; this server has {}", shown(asked), shown(&id));
-            return Err(Failure::invalid("model", reason));
+            return Err(no_model(asked, &id));
         }
         let shown = json!({
             "id": id,

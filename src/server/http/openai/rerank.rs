@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use prost::Message;
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeSeed;
+use serde::{Deserialize, Serialize};
 
 use super::body_error;
 use super::messages::items;
