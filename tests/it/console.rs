@@ -40,7 +40,7 @@ fn chromium() {
 async fn a_person_uses_the_console_in_a_browser() {
     let folder = driver();
     chromium();
-    let server = Server::start(&["--in-memory", "--console", "true"]).await;
+    let server = Server::start(&["--console", "true"]).await;
     let address = server.addr.to_string();
     let words = fs::read_to_string(repository().join("examples/reverse-dictionary/words.jsonl")).expect("it is there");
     let words: String = words.lines().take(1_200).flat_map(|line| [line, "\n"]).collect();

@@ -101,6 +101,9 @@ fn further_keys_of_a_name_have_its_limits_and_the_list_shows_them() {
 /// The ids of the documents of each message.
 type Groups<'a> = &'a [&'a [&'a str]];
 
+/// An upload: its key, its collection with groups of documents, and the documents that are committed or counted.
+type Step<'a> = (&'a String, (&'a str, Groups<'a>), Result<u64, u64>);
+
 /// Uploads documents with a key, one message for each group, and returns the number of those that were committed with
 /// the status at the end.
 pub async fn upload(
@@ -156,7 +159,7 @@ async fn documents_count_for_the_caller_who_created_their_collection_also_after_
     let (committed, refused) = upload(&client, &a, ("c", &[&["1", "2"], &["3", "4"]])).await;
     assert_eq!(committed, 2);
     assert_full(refused, "a", ("documents", 3, 2));
-    let steps: [(&String, (&str, Groups<'_>), Result<u64, u64>); 6] = [
+    let steps: [Step<'_>; 6] = [
         (&second, ("d", &[&["1"]]), Ok(1)),
         (&a, ("d", &[&["2"]]), Err(3)),
         // The collection is a's, whoever writes to it.

@@ -21,7 +21,7 @@ async fn get(server: &Server, path: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embeddings_are_those_of_embed() {
-    let server = Server::start(&["--in-memory"]).await;
+    let server = Server::start(&[]).await;
     let texts = ["a small boat", "a tax return"].map(str::to_owned).to_vec();
     let request = EmbedRequest { texts: texts.clone(), ..Default::default() };
     let embedded = server.client().await.embed(request).await.unwrap().into_inner().results;
@@ -44,7 +44,7 @@ async fn embeddings_are_those_of_embed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_request_is_refused_in_their_form() {
-    let server = Server::start(&["--in-memory"]).await;
+    let server = Server::start(&[]).await;
     let many: Vec<String> = (0..1_025).map(|n| n.to_string()).collect();
     for (body, status, param, part) in [
         (json!({ "input": "a", "model": "other" }), 404, Value::Null, "\"other\""),
@@ -88,7 +88,7 @@ async fn reranking_is_that_of_rerank() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python and PyPI: cargo test -- --ignored"]
 async fn conformance_of_the_official_client_of_openai() {
-    let server = Server::start(&["--in-memory"]).await;
+    let server = Server::start(&[]).await;
     let mut client = std::process::Command::new(python("openai"));
     client.arg(repository().join("tests/openai/client.py")).arg(server.addr.to_string());
     install(&mut client, "the packages of tests/openai/requirements.txt");

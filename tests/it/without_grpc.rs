@@ -245,7 +245,7 @@ async fn grpc_web_has_its_status_in_a_last_frame_in_bytes_and_in_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_path_method_or_type_gets_a_sentence() {
-    let server = Server::spawn(&[]);
+    let server = Server::spawn(&["--console", "false"]);
     let mut http = Http::connect(&server).await;
     http.send("GET / HTTP/1.1\r\nhost: server\r\n\r\n").await;
     let front = http.answer().await;

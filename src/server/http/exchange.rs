@@ -8,6 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -28,6 +29,34 @@ const PARTS: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
+/// A connection of HTTP/1.1, as its calls see it.
+#[derive(Debug, Default)]
+pub struct Link {
+    cut: Notify,
+    over: AtomicBool,
+}
+
+impl Link {
+    /// Ends the connection, because an answer cannot be completed or the client left before the end of its request.
+    pub fn cut(&self) {
+        self.cut.notify_one();
+    }
+
+    /// Resolves when a call ends the connection.
+    pub async fn is_cut(&self) {
+        self.cut.notified().await;
+    }
+
+    /// Notes that the connection is over. To be called before its bodies are dropped.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
 /// The body of a request.
 pub enum Source {
     /// A stream of HTTP/2.
@@ -37,7 +66,7 @@ pub enum Source {
         /// The body.
         body: hyper::body::Incoming,
         /// Told when the client left before the end of it.
-        cut: Arc<Notify>,
+        link: Arc<Link>,
     },
 }
 
@@ -63,14 +92,16 @@ impl Source {
                 }
                 Poll::Ready(data.map(|data| data.map_err(|_| Unreadable::Gone)))
             }
-            Self::Http1 { body, cut } => loop {
+            Self::Http1 { body, link } => loop {
                 let frame = match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                     Some(Ok(frame)) => frame,
                     Some(Err(error)) if is_damaged(&error) => return Poll::Ready(Some(Err(Unreadable::Damaged))),
                     Some(Err(_)) => {
-                        cut.notify_one();
+                        link.cut();
                         return Poll::Pending;
                     }
+                    // hyper shows the end of the connection as that of the body. The call ends with the connection.
+                    None if link.is_over() => return Poll::Pending,
                     None => return Poll::Ready(None),
                 };
                 // Trailers of a request mean nothing to any protocol here.
@@ -99,14 +130,14 @@ pub enum Respond {
 /// The answer of a request of HTTP/1.1, before its head.
 pub struct Http1Respond {
     head: oneshot::Sender<Response<Http1Body>>,
-    cut: Arc<Notify>,
+    link: Arc<Link>,
 }
 
-/// The answer of a request over HTTP/1.1, for hyper. `cut` is told when the connection must end because the answer
+/// The answer of a request over HTTP/1.1, for hyper. `link` is cut when the connection must end because the answer
 /// cannot.
-pub fn http1(cut: Arc<Notify>) -> (Respond, oneshot::Receiver<Response<Http1Body>>) {
+pub fn http1(link: Arc<Link>) -> (Respond, oneshot::Receiver<Response<Http1Body>>) {
     let (head, answer) = oneshot::channel();
-    (Respond::Http1(Http1Respond { head, cut }), answer)
+    (Respond::Http1(Http1Respond { head, link }), answer)
 }
 
 impl Respond {
@@ -137,10 +168,10 @@ impl Respond {
     pub fn begin(self, head: Response<()>) -> Result<Sink, Gone> {
         match self {
             Self::Http2(mut respond) => respond.send_response(head, false).map(Sink::Http2).map_err(|_| Gone),
-            Self::Http1(Http1Respond { head: sender, cut }) => {
+            Self::Http1(Http1Respond { head: sender, link }) => {
                 let (parts, received) = mpsc::channel(PARTS);
                 sender.send(head.map(|()| Http1Body { parts: Some(received) })).map_err(|_| Gone)?;
-                Ok(Sink::Http1 { parts, cut })
+                Ok(Sink::Http1 { parts, link })
             }
         }
     }
@@ -155,7 +186,7 @@ pub enum Sink {
         /// The way to the connection.
         parts: mpsc::Sender<Part>,
         /// Told when the connection must end.
-        cut: Arc<Notify>,
+        link: Arc<Link>,
     },
 }
 
@@ -232,7 +263,7 @@ impl Sink {
     pub fn cut_off(&mut self) {
         match self {
             Self::Http2(send) => send.send_reset(Reason::CANCEL),
-            Self::Http1 { cut, .. } => cut.notify_one(),
+            Self::Http1 { link, .. } => link.cut(),
         }
     }
 }

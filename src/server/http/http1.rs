@@ -18,10 +18,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::detect::Rewound;
-use super::exchange::{self, BrokenOff, Source};
+use super::exchange::{self, BrokenOff, Link, Source};
 use crate::server::call;
 use crate::server::frames::Seen;
 use crate::server::lifetime::{End, Opened, Watch, stopped};
@@ -48,13 +48,13 @@ enum Event {
 /// Serves a connection until it ends, or until the call in progress has ended after `stop`.
 pub async fn serve(served: Arc<Served>, io: Rewound<Stream>, opened: Opened, stop: watch::Receiver<bool>) {
     let (peer, seen) = (Arc::clone(&opened.peer), Arc::clone(&opened.seen));
-    let cut = Arc::new(Notify::new());
+    let link = Arc::new(Link::default());
     let service = service_fn(|request: Request<Incoming>| {
         // From here to its end, what arrives is no head.
         let active = peer.begin_call();
         seen.head_ends();
-        let (respond, answer) = exchange::http1(Arc::clone(&cut));
-        let request = request.map(|body| Source::Http1 { body, cut: Arc::clone(&cut) });
+        let (respond, answer) = exchange::http1(Arc::clone(&link));
+        let request = request.map(|body| Source::Http1 { body, link: Arc::clone(&link) });
         let answering = call::answer(Arc::clone(&served), Arc::clone(&peer), request, respond);
         tokio::spawn(async {
             answering.await;
@@ -71,8 +71,10 @@ pub async fn serve(served: Arc<Served>, io: Rewound<Stream>, opened: Opened, sto
         // `Watch` has this limit, and does not apply it to an idle connection.
         .header_read_timeout(None);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(heard), service));
+    // It is dropped before the connection.
+    let _over = Over(&link);
     let mut watch = Watch::new(opened, None);
-    let (mut stop, mut cut_off) = (pin!(stopped(stop)), pin!(cut.notified()));
+    let (mut stop, mut cut_off) = (pin!(stopped(stop)), pin!(link.is_cut()));
     let mut stopping = false;
     loop {
         let event = poll_fn(|cx| {
@@ -105,6 +107,15 @@ pub async fn serve(served: Arc<Served>, io: Rewound<Stream>, opened: Opened, sto
             }
             Event::Cut | Event::End(End::Dead | End::Flood) => return,
         }
+    }
+}
+
+/// Notes the end of a connection when it is dropped.
+struct Over<'a>(&'a Link);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -21,11 +21,12 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Fails with the rest, formatted, if the condition does not hold.
 macro_rules! check {
-    ($holds:expr, $($found:tt)+) => {
-        if !$holds {
+    ($holds:expr, $($found:tt)+) => {{
+        let holds: bool = $holds;
+        if !holds {
             return Err(format!($($found)+).into());
         }
-    };
+    }};
 }
 pub(crate) use check;
 

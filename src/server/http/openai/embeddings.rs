@@ -12,9 +12,9 @@ use prost::Message;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 
+use super::failures::{body_error, no_model, of_item};
 use super::messages::items;
 use super::texts::{Field, Texts};
-use super::{body_error, no_model};
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
 use crate::wire::{self, InputType, VectorFormat, embed_result};
@@ -108,7 +108,7 @@ impl Translation for Embeddings {
             tokens += u64::from(result.tokens);
             let vector = match result.result {
                 Some(embed_result::Result::Vector(vector)) => vector.data,
-                Some(embed_result::Result::Error(error)) => return Err(super::of_item("texts", index, &error)),
+                Some(embed_result::Result::Error(error)) => return Err(of_item("texts", index, &error)),
                 None => return Err(Failure::Internal),
             };
             let comma = if index > 0 { "," } else { "" };

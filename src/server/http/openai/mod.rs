@@ -6,6 +6,7 @@
 
 mod embeddings;
 mod errors;
+mod failures;
 mod messages;
 mod models;
 mod rerank;
@@ -17,7 +18,6 @@ use http::{Method, request};
 
 use super::translation::{FailureForm, Translation};
 use crate::rpc::Api;
-use crate::rpc::status::{Failure, Resource};
 
 /// A call in one of these forms: the rpc that answers it, and the forms of its messages and failures.
 pub struct Route {
@@ -60,30 +60,5 @@ pub fn route(head: &request::Parts, api: &Api) -> Route {
             let translation = Arc::new(models::Models { name: path.strip_prefix(MODEL).map(str::to_owned) });
             Route { rpc: "Info", translation, failure: of_embeddings }
         }
-    }
-}
-
-/// A body that is not what the route reads.
-fn body_error(error: &serde_json::Error) -> Failure {
-    // The message names the field or the value, and its place.
-    Failure::Malformed(format!("the body is not a request of this path: {error}"))
-}
-
-/// A model that this server has not.
-fn no_model(asked: &str, known: &str) -> Failure {
-    Failure::NotFound(Resource::Model {
-        kind: "embedding model",
-        name: asked.to_owned(),
-        known: vec![known.to_owned()],
-    })
-}
-
-/// The error of an item as the failure of the call.
-fn of_item(texts: &str, index: usize, error: &tonic_types::pb::Status) -> Failure {
-    let field = format!("{texts}[{index}]");
-    let reason = error.message.strip_prefix(&format!("{field}: ")).unwrap_or(&error.message);
-    match tonic::Code::from(error.code) {
-        tonic::Code::InvalidArgument => Failure::invalid(field, reason),
-        _ => Failure::Internal,
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use prost::Message;
 use serde_json::json;
 
-use super::no_model;
+use super::failures::no_model;
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
 use crate::wire;

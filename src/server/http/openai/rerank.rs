@@ -7,7 +7,7 @@ use prost::Message;
 use serde::de::DeserializeSeed;
 use serde::{Deserialize, Serialize};
 
-use super::body_error;
+use super::failures::{body_error, of_item};
 use super::messages::items;
 use super::texts::{Field, Texts};
 use crate::rpc::status::Failure;
@@ -94,7 +94,7 @@ impl Translation for Rerank {
             let score = match result.result {
                 Some(rerank_result::Result::Score(score)) => score,
                 Some(rerank_result::Result::Error(error)) => {
-                    return Err(super::of_item("texts", result.index as usize, &error));
+                    return Err(of_item("texts", result.index as usize, &error));
                 }
                 None => return Err(Failure::Internal),
             };
