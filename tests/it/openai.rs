@@ -39,7 +39,9 @@ async fn embeddings_are_those_of_embed() {
     let models = get(&server, "/v1/models").await.json();
     let id = models["data"][0]["id"].as_str().unwrap();
     assert_eq!((models["object"].as_str(), answer["model"].as_str()), (Some("list"), Some(id)));
-    assert_eq!(get(&server, &format!("/v1/models/{}", id.rsplit('/').next().unwrap())).await.status, 200);
+    for name in [id, &id.replace('/', "%2F"), id.rsplit('/').next().unwrap()] {
+        assert_eq!(get(&server, &format!("/v1/models/{name}")).await.status, 200, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +91,7 @@ async fn reranking_is_that_of_rerank() {
 #[ignore = "needs Python and PyPI: cargo test -- --ignored"]
 async fn conformance_of_the_official_client_of_openai() {
     let server = Server::start(&[]).await;
-    let mut client = std::process::Command::new(python("openai"));
+    let mut client = std::process::Command::new(python("tests/openai"));
     client.arg(repository().join("tests/openai/client.py")).arg(server.addr.to_string());
     install(&mut client, "the packages of tests/openai/requirements.txt");
 }

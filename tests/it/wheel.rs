@@ -12,7 +12,7 @@ fn built() -> PathBuf {
     let folder = target_dir().join("wheel");
     let _ = fs::remove_dir_all(&folder);
     let target = target_dir().parent().expect("cargo made it inside the target directory");
-    let mut maturin = Command::new(python("wheel"));
+    let mut maturin = Command::new(python("tests/wheel"));
     maturin.args(["-m", "maturin", "build", "--profile", "dev", "--compatibility", "linux", "--out"]).arg(&folder);
     maturin.current_dir(repository().join("deploy/wheel")).env("CARGO_TARGET_DIR", target);
     install(&mut maturin, "maturin, which tests/wheel/requirements.txt names");

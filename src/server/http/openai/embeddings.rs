@@ -14,6 +14,7 @@ use serde::de::DeserializeSeed;
 
 use super::failures::{body_error, no_model, of_item};
 use super::messages::items;
+use super::models::is_name_of;
 use super::texts::{Field, Texts};
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
@@ -126,11 +127,6 @@ impl Translation for Embeddings {
         out.put_json(&self.model)?;
         out.put(format!(r#","usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#).as_bytes())
     }
-}
-
-/// True for the whole name of a model, and for its last part.
-fn is_name_of(asked: &str, model: &str) -> bool {
-    asked == model || model.rsplit('/').next() == Some(asked)
 }
 
 #[cfg(test)]

@@ -57,7 +57,9 @@ pub fn route(head: &request::Parts, api: &Api) -> Route {
             Route { rpc: "Rerank", translation, failure: errors::of_rerank }
         }
         path => {
-            let translation = Arc::new(models::Models { name: path.strip_prefix(MODEL).map(str::to_owned) });
+            // Clients may write the slash of a model's name so that it is no part of the path.
+            let name = path.strip_prefix(MODEL).map(|name| name.replace("%2F", "/").replace("%2f", "/"));
+            let translation = Arc::new(models::Models { name });
             Route { rpc: "Info", translation, failure: of_embeddings }
         }
     }

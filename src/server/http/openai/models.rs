@@ -25,7 +25,7 @@ impl Translation for Models {
         let info = wire::InfoResponse::decode(message).map_err(|_| Failure::Internal)?;
         let model = info.model.ok_or(Failure::Internal)?;
         let id = name(&model.id, &model.revision);
-        if let Some(asked) = self.name.as_ref().filter(|asked| **asked != id) {
+        if let Some(asked) = self.name.as_ref().filter(|asked| !is_name_of(asked, &id)) {
             return Err(no_model(asked, &id));
         }
         let shown = json!({
@@ -46,4 +46,9 @@ pub fn name(id: &str, revision: &str) -> String {
     const LOCAL: &str = "local";
     let last = Path::new(id).file_name().map(|name| name.to_string_lossy().into_owned());
     last.filter(|_| revision == LOCAL).unwrap_or_else(|| id.to_owned())
+}
+
+/// True for the whole name of a model, and for its last part.
+pub fn is_name_of(asked: &str, model: &str) -> bool {
+    asked == model || model.rsplit('/').next() == Some(asked)
 }
