@@ -1,4 +1,5 @@
-//! Compiles the proto, in Rust and without protoc, to the descriptor set for reflection. The stubs are in `clients/rust`.
+//! Compiles the proto, in Rust and without protoc, to the descriptor set for reflection. The stubs are in
+//! `clients/rust`.
 
 use std::{env, fs, path::PathBuf};
 

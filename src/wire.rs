@@ -1,5 +1,5 @@
-//! THE WIRE: the ground floor of the API. The messages of the client's crate, and their descriptors, which only a server
-//! needs.
+//! THE WIRE: the ground floor of the API. The messages of the client's crate, and their descriptors, which only a
+//! server needs.
 
 pub use ::cognate_client::wire::*;
 

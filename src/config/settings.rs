@@ -41,8 +41,8 @@ pub const SETTINGS: &[Setting] = &[
         "addr",
         "ADDRESS",
         "127.0.0.1:50051",
-        "Address to listen on, HOST:PORT or unix:PATH; 0.0.0.0:50051 for all networks, port 0 for a free port, systemd for \
-         the socket of a .socket unit",
+        "Address to listen on, HOST:PORT or unix:PATH; 0.0.0.0:50051 for all networks, port 0 for a free port, systemd \
+         for the socket of a .socket unit",
     ),
     setting(
         "tls_cert",

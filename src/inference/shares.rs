@@ -38,8 +38,8 @@ pub struct Shares {
 pub struct Limits {
     /// The most tokens behind the clock. A new caller is half as far behind.
     pub lag: f64,
-    /// The most tokens ahead of the clock that are not in the queue yet. With a limit, a flood of calls that are refused
-    /// is forgotten soon after its end.
+    /// The most tokens ahead of the clock that are not in the queue yet. With a limit, a flood of calls that are
+    /// refused is forgotten soon after its end.
     pub lead: f64,
 }
 

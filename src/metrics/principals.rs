@@ -46,7 +46,7 @@ impl CallObserver for Principals {
     }
 }
 
-/// What a caller, or several, use of the models and of the store.
+/// The use of the models and of the store by a caller, or by several together.
 #[derive(Default)]
 struct Figures {
     tokens: u64,

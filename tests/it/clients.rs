@@ -1,5 +1,5 @@
-//! An independent client: grpcurl, which learns the service by reflection alone. In most other tests both ends are tonic
-//! and could be wrong in the same way; here they cannot. `conformance.rs` runs the clients of other languages.
+//! An independent client: grpcurl, which learns the service by reflection alone. In most other tests both ends are
+//! tonic and could be wrong in the same way; here they cannot. `conformance.rs` runs the clients of other languages.
 
 use std::process::{Command, Output};
 

@@ -1,6 +1,6 @@
 //! The contract as buf reads it: `proto/buf.yaml` has the rules, and `proto/released.binpb` is the contract of the last
-//! release, which clients have generated their code from. CONTRIBUTING.md says when it is renewed. buf has no rule about
-//! words that languages reserve, so the names of fields are compared with them here.
+//! release, which clients have generated their code from. CONTRIBUTING.md says when it is renewed. buf has no rule
+//! about words that languages reserve, so the names of fields are compared with them here.
 
 use std::process::Command;
 

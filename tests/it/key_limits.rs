@@ -162,7 +162,7 @@ async fn documents_count_for_the_caller_who_created_their_collection_also_after_
     let steps: [Step<'_>; 6] = [
         (&second, ("d", &[&["1"]]), Ok(1)),
         (&a, ("d", &[&["2"]]), Err(3)),
-        // The collection is a's, whoever writes to it.
+        // The collection belongs to a, also if another one writes to it.
         (&other, ("c", &[&["5"]]), Err(3)),
         (&a, ("c", &[&["1"]]), Ok(1)),
         (&other, ("e", &[&["1", "2", "3", "4"]]), Ok(4)),
@@ -184,7 +184,7 @@ async fn documents_count_for_the_caller_who_created_their_collection_also_after_
     let list = client.list_collections(with(&a, ListCollectionsRequest::default())).await.unwrap().into_inner();
     let owners: Vec<_> = list.collections.iter().map(|one| (&*one.name, &*one.owner)).collect();
     assert_eq!(owners, [("c", "a"), ("d", "a"), ("e", "b")]);
-    // What leaves makes room, whoever removes it.
+    // A document that leaves makes room, also if another caller removes it.
     let gone = DeleteCollectionRequest { name: "c".to_owned() };
     client.delete_collection(with(&other, gone)).await.unwrap();
     assert_eq!(upload(&client, &a, ("d", &[&["2"], &["3"]])).await.0, 2);

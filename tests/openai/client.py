@@ -1,4 +1,4 @@
-"""OpenAI's own client against this server: `python client.py HOST:PORT`. Exits with 1 at the first thing that is wrong."""
+"""OpenAI's own client against this server: `python client.py HOST:PORT`. Exits with 1 at the first fault."""
 
 import math
 import sys

@@ -120,8 +120,8 @@ impl Error {
         }
     }
 
-    /// The time after which the same call may be answered, if the server says so. Without it, do not try again: a client
-    /// reports an answer that is too large for it by the same code, RESOURCE_EXHAUSTED.
+    /// The time after which the same call may be answered, if the server says so. Without it, do not try again: a
+    /// client reports an answer that is too large for it by the same code, RESOURCE_EXHAUSTED.
     pub fn retry_after(&self) -> Option<Duration> {
         self.refusal()?.retry_after()
     }

@@ -48,8 +48,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// The longest wait for the answer to a call, streams excluded, with all its attempts. `None`: no limit.
     pub timeout: Option<Duration>,
-    /// How often a call is repeated, streams excluded. It is repeated only if the server says when to try again, and not
-    /// beyond `timeout`. Default 0: the caller decides by [`Error::retry_after`].
+    /// Repetitions of a call, streams excluded. A call is repeated only if the server says when to try again, and
+    /// not beyond `timeout`. Default 0: the caller decides by [`Error::retry_after`].
     pub retries: u32,
     /// The largest response that is read. Default: 1 GiB, which is far above what a server sends.
     pub max_response_bytes: usize,
@@ -196,8 +196,8 @@ impl Client {
         answer.map(|answer| answer.status == health::SERVING)
     }
 
-    /// Returns the stub of this connection, with its key: for calls with other settings or a pace of their own. Its errors
-    /// are those of tonic; [`Refusal::from`] decodes one.
+    /// Returns the stub of this connection, with its key: for calls with other settings or a pace of their own. Its
+    /// errors are those of tonic; [`Refusal::from`] decodes one.
     pub fn stub(&self) -> Stub {
         self.rpc.clone()
     }

@@ -37,8 +37,8 @@ pub struct Broken {
 }
 
 impl Client {
-    /// Uploads the documents of an iterator as [`upload`](Self::upload) does those of a stream. The iterator is asked on
-    /// an async thread, so its next document must be there at once.
+    /// Uploads the documents of an iterator as [`upload`](Self::upload) does those of a stream. The iterator is asked
+    /// on an async thread, so its next document must be there at once.
     pub async fn upload_all<I, W>(&self, collection: &str, documents: I, watch: W) -> Result<Summary, Broken>
     where
         I: IntoIterator<Item = Document, IntoIter: Send + 'static>,

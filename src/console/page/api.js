@@ -26,7 +26,8 @@ export async function call(method, request = {}, signal = undefined) {
   if (key()) headers.authorization = `Bearer ${key()}`;
   let response;
   try {
-    response = await fetch(`cognate.v1.Cognate/${method}`, { method: "POST", headers, body: JSON.stringify(request), signal });
+    const body = JSON.stringify(request);
+    response = await fetch(`cognate.v1.Cognate/${method}`, { method: "POST", headers, body, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new CallError("unavailable", `The server does not answer (${error.message}).`, []);

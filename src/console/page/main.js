@@ -1,4 +1,5 @@
-// The tabs. Each view is a module with `show(view)`, which draws into an element and may return a function that ends it.
+// The tabs. Each view is a module with `show(view)`, which draws into an element and may return a function that ends
+// it.
 
 import { call, key, useKey } from "./api.js";
 import { attempt, bytes, count, h } from "./dom.js";

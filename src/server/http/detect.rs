@@ -1,7 +1,7 @@
 //! Tells the protocol of a connection by its first bytes.
 //!
-//! Invariant: no byte is lost: those that were read here are read again from [`Rewound`]. A client that speaks TLS
-//! where there is none, or none where there is TLS, gets a sentence.
+//! Invariant: no byte is lost: those that were read here are read again from [`Rewound`]. A client gets a
+//! sentence if it speaks TLS to a port without it, or speaks without it to a port that has TLS.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The type of the record that begins a connection of TLS, and its major version.
 const TLS_HANDSHAKE: [u8; 2] = [0x16, 3];
 
-/// The answer to TLS where there is none. No library of TLS takes it for TLS, and some quote it.
+/// The answer to TLS on a port without it. No library of TLS takes it for TLS, and some quote it.
 const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\n\
     content-length: 56\r\n\r\nthis port has no TLS: use an http:// address to call it\n";
 /// The answer to plain HTTP/1.1 where TLS is needed.

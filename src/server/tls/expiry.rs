@@ -1,7 +1,7 @@
 //! The validity of the server's certificate: its end, and the warning before it.
 //!
-//! An expired certificate cuts off all clients at once, on a day when nobody changed anything. So the log warns two weeks
-//! before, and metrics have the end for alerts.
+//! An expired certificate cuts off all clients at once, on a day when nobody changed anything. So the log warns two
+//! weeks before, and metrics have the end for alerts.
 
 use std::fmt;
 

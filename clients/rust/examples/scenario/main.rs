@@ -1,5 +1,5 @@
-//! Runs the steps of `clients/SCENARIO.md` against a server: `cargo run --example scenario HOST:PORT`. This file has the
-//! list of the steps, and what they share.
+//! Runs the steps of `clients/SCENARIO.md` against a server: `cargo run --example scenario HOST:PORT`. This file has
+//! the list of the steps, and what they share.
 
 mod documents;
 mod embeddings;

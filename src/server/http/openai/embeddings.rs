@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_request_says_what_to_embed_and_how() {
-        let body = json!({ "input": ["a", "b"], "model": "all-MiniLM-L6-v2", "dimensions": 64, "input_type": "query", "user": "me" });
+        let body = json!({ "input": ["a", "b"], "model": "all-MiniLM-L6-v2", "dimensions": 64, "input_type": "query" });
         let request = request(&call(), body).unwrap();
         assert_eq!(request.texts, ["a", "b"]);
         assert_eq!((request.dimensions, request.input_type()), (64, InputType::Query));

@@ -78,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for Item {
     }
 }
 
-/// What is said of token ids, whether one text or several are given by them.
+/// The answer to token ids, of one text or of several.
 const TOKENS: &str = "token ids are not read, because they belong to another model's tokenizer: send texts";
 
 impl<'de> Visitor<'de> for Item {
