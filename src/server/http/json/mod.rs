@@ -9,7 +9,9 @@ mod descriptors;
 mod read;
 #[cfg(test)]
 mod tests;
+mod values;
 mod write;
+mod writer;
 
 use std::sync::Arc;
 

@@ -5,35 +5,23 @@
 //! one oneof, and a value of another type or out of range are refused, and the refusal names the field. `null` is an
 //! absent field. Names are those of the proto or those of JSON.
 
-use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::BuildHasher;
 
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::encode_varint;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::rpc::refusal::Refusal;
+use super::values::{Entries, Value, Values};
+use super::writer::{Step, Writer};
 use crate::rpc::status::Failure;
 
 const ANY_PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 const BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, ANY_PADDING);
 const BASE64_FOR_URLS: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, ANY_PADDING);
-
-/// Numbers of the fields of `google.protobuf.Value`.
-mod value {
-    pub const NULL: u32 = 1;
-    pub const NUMBER: u32 = 2;
-    pub const STRING: u32 = 3;
-    pub const BOOL: u32 = 4;
-    pub const STRUCT: u32 = 5;
-    pub const LIST: u32 = 6;
-}
 
 /// Returns the message that the JSON in `body` is, in at most `limit` bytes.
 pub fn message(descriptor: &MessageDescriptor, body: &[u8], limit: usize) -> Result<Vec<u8>, Failure> {
@@ -50,90 +38,6 @@ pub fn message(descriptor: &MessageDescriptor, body: &[u8], limit: usize) -> Res
             None if error.is_data() && !out.path.is_empty() => Failure::invalid(out.shown_path(), error.to_string()),
             None => Failure::Malformed(format!("the JSON cannot be read: {error}")),
         }),
-    }
-}
-
-/// A step from a message to a value in it.
-enum Step {
-    Field(FieldDescriptor),
-    Item(usize),
-    Key(String),
-}
-
-/// The message so far.
-struct Writer {
-    bytes: Vec<u8>,
-    limit: usize,
-    /// The place of the value that is being read.
-    path: Vec<Step>,
-    failure: Option<Failure>,
-}
-
-impl Writer {
-    fn shown_path(&self) -> String {
-        let mut shown = String::new();
-        for step in &self.path {
-            let name = match step {
-                Step::Item(n) => {
-                    shown += &format!("[{n}]");
-                    continue;
-                }
-                Step::Field(field) => field.name(),
-                Step::Key(key) => key,
-            };
-            shown += if shown.is_empty() { "" } else { "." };
-            shown += name;
-        }
-        shown
-    }
-
-    /// Refuses the value that is being read.
-    fn refuse<E: serde::de::Error>(&mut self, reason: impl fmt::Display) -> E {
-        let path = self.shown_path();
-        self.failure = Some(match path.is_empty() {
-            true => Failure::Malformed(format!("the JSON cannot be read: {reason}")),
-            false => Failure::invalid(path, reason.to_string()),
-        });
-        E::custom("refused")
-    }
-
-    fn check<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        if self.bytes.len() > self.limit {
-            self.failure = Some(Refusal::TooLarge { bytes: None, limit: self.limit }.into());
-            return Err(E::custom("too large"));
-        }
-        Ok(())
-    }
-
-    fn key(&mut self, number: u32, wire: WireType) {
-        encode_key(number, wire, &mut self.bytes);
-    }
-
-    /// Writes a field of bytes.
-    fn field<E: serde::de::Error>(&mut self, number: u32, bytes: &[u8]) -> Result<(), E> {
-        self.key(number, WireType::LengthDelimited);
-        encode_varint(bytes.len() as u64, &mut self.bytes);
-        self.bytes.extend_from_slice(bytes);
-        self.check()
-    }
-
-    /// Writes a field whose bytes `write` writes, behind their length.
-    fn nested<E: serde::de::Error>(
-        &mut self,
-        number: u32,
-        write: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<(), E> {
-        self.key(number, WireType::LengthDelimited);
-        let at = self.bytes.len();
-        self.bytes.push(0);
-        write(self)?;
-        let length = (self.bytes.len() - at - 1) as u64;
-        // Most lengths have one byte; the bytes behind a longer one are moved.
-        let more = encoded_len_varint(length) - 1;
-        self.bytes.splice(at..at, std::iter::repeat_n(0, more));
-        let mut place = &mut self.bytes[at..=at + more];
-        encode_varint(length, &mut place);
-        self.check()
     }
 }
 
@@ -432,119 +336,5 @@ impl<'de> Visitor<'de> for One<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
         Err(self.other("an object"))
-    }
-}
-
-/// Reads a `google.protobuf.Value`: any JSON.
-struct Value<'a>(&'a mut Writer);
-
-impl<'de> DeserializeSeed<'de> for Value<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Value<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        self.0.key(value::NULL, WireType::Varint);
-        self.0.bytes.push(0);
-        self.0.check()
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, truth: bool) -> Result<(), E> {
-        self.0.key(value::BOOL, WireType::Varint);
-        self.0.bytes.push(truth.into());
-        self.0.check()
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, n: u64) -> Result<(), E> {
-        self.visit_f64(n as f64)
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<(), E> {
-        self.visit_f64(n as f64)
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, x: f64) -> Result<(), E> {
-        self.0.key(value::NUMBER, WireType::SixtyFourBit);
-        self.0.bytes.extend(x.to_le_bytes());
-        self.0.check()
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        self.0.field(value::STRING, text.as_bytes())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
-        self.0.nested(value::LIST, |out| Values(out).visit_seq(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        self.0.nested(value::STRUCT, |out| Entries(out).visit_map(map))
-    }
-}
-
-/// Reads any JSON as a field with this number.
-struct Tagged<'a>(u32, &'a mut Writer);
-
-impl<'de> DeserializeSeed<'de> for Tagged<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        self.1.nested(self.0, |out| Value(out).deserialize(json))
-    }
-}
-
-/// Reads the values of a `google.protobuf.ListValue`.
-struct Values<'a>(&'a mut Writer);
-
-impl<'de> Visitor<'de> for Values<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Tagged(1, self.0))?.is_some() {}
-        Ok(())
-    }
-}
-
-/// Reads the entries of a `google.protobuf.Struct`.
-struct Entries<'a>(&'a mut Writer);
-
-impl<'de> Visitor<'de> for Entries<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let out = self.0;
-        // Hashes with a random key, because names may be long.
-        let (hasher, mut seen) = (RandomState::new(), HashSet::new());
-        while let Some(name) = map.next_key::<String>()? {
-            let first = seen.insert(hasher.hash_one(&name));
-            out.path.push(Step::Key(name.clone()));
-            if !first {
-                return Err(out.refuse("it is there twice"));
-            }
-            out.nested(1, |out| {
-                out.field(1, name.as_bytes())?;
-                map.next_value_seed(Tagged(2, out))
-            })?;
-            out.path.pop();
-        }
-        Ok(())
     }
 }
