@@ -1,30 +1,11 @@
 //! The console, used in a real browser as a person would: `tests/console/console.js` drives Chromium without a window.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::Server;
-use crate::installed::{install, repository, run, stderr, target_dir};
+use crate::installed::{node, repository, run, stderr};
 use crate::skipped::skipped;
-
-const NEEDS: &str = "Node.js 20 or later and a registry that npm reaches";
-
-/// Returns a folder with the driver and what it needs from npm. The first test that asks installs it.
-fn driver() -> PathBuf {
-    let (from, folder) = (repository().join("tests/console"), target_dir().join("console"));
-    fs::create_dir_all(&folder).expect("the target directory can be written");
-    let lock = folder.join("package-lock.json");
-    let is_installed = fs::read(&lock).ok() == fs::read(from.join("package-lock.json")).ok()
-        && folder.join("node_modules/puppeteer-core").is_dir();
-    for file in ["package.json", "package-lock.json", "console.js"] {
-        fs::copy(from.join(file), folder.join(file)).expect("the driver is in the repository");
-    }
-    if !is_installed {
-        install(Command::new("npm").args(["ci", "--ignore-scripts", "--prefix"]).arg(&folder), NEEDS);
-    }
-    folder
-}
 
 /// Installs Chromium by Debian's package manager, if it is not there. Returns false where that cannot be done.
 fn has_chromium() -> bool {
@@ -43,7 +24,7 @@ async fn a_person_uses_the_console_in_a_browser() {
     if !has_chromium() {
         return skipped("no Chromium (Debian: `apt-get install chromium` as root)");
     }
-    let folder = driver();
+    let folder = node("tests/console", &["console.js"]);
     let server = Server::start(&["--console", "true"]).await;
     let address = server.addr.to_string();
     let words = fs::read_to_string(repository().join("examples/reverse-dictionary/words.jsonl")).expect("it is there");

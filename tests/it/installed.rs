@@ -106,3 +106,22 @@ pub fn python(of: &str) -> PathBuf {
     }
     binary
 }
+
+/// Returns a folder with these programs of `{of}` and what its package.json needs from npm. The first test that asks
+/// installs it.
+pub fn node(of: &str, programs: &[&str]) -> PathBuf {
+    let (from, folder) = (repository().join(of), target_dir().join("node").join(of));
+    fs::create_dir_all(&folder).expect("the target directory can be written");
+    for file in programs.iter().chain(&["package.json", "package-lock.json"]) {
+        fs::copy(from.join(file), folder.join(file)).expect("the program is in the repository");
+    }
+    let wanted = fs::read(folder.join("package-lock.json")).expect("it was copied");
+    // It is written last, as for Python.
+    let marker = folder.join("installed.json");
+    if fs::read(&marker).ok().as_ref() != Some(&wanted) {
+        let mut npm = Command::new("npm");
+        install(npm.args(["ci", "--ignore-scripts", "--prefix"]).arg(&folder), "Node.js 20 or later and a registry");
+        fs::write(&marker, wanted).expect("the target directory can be written");
+    }
+    folder
+}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Server;
 use crate::http::{Answer, Http};
-use crate::installed::{install, python, repository};
+use crate::installed::{install, node, python, repository};
 use crate::rerank;
 
 async fn post(server: &Server, path: &str, body: &Value) -> Answer {
@@ -89,9 +89,19 @@ async fn reranking_is_that_of_rerank() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Python and PyPI: cargo test -- --ignored"]
-async fn conformance_of_the_official_client_of_openai() {
+async fn conformance_of_the_official_python_client_of_openai() {
     let server = Server::start(&[]).await;
     let mut client = std::process::Command::new(python("tests/openai"));
     client.arg(repository().join("tests/openai/client.py")).arg(server.addr.to_string());
     install(&mut client, "the packages of tests/openai/requirements.txt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node.js and npm: cargo test -- --ignored"]
+async fn conformance_of_the_official_node_client_of_openai() {
+    let server = Server::start(&[]).await;
+    let folder = node("tests/openai", &["client.js"]);
+    let mut client = std::process::Command::new("node");
+    client.current_dir(&folder).arg("client.js").arg(server.addr.to_string());
+    install(&mut client, "the packages of tests/openai/package.json");
 }
