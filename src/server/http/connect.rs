@@ -7,11 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use prost::Message;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
-use tonic_types::{StatusExt, pb};
+use tonic_types::pb;
 
 use super::json::details;
 use super::translation::Failed;
@@ -38,15 +37,8 @@ pub fn last_line(status: &Status) -> Bytes {
 
 /// The answer to a unary call that failed.
 pub fn failed(status: &Status) -> Failed {
-    let mut headers = HeaderMap::new();
-    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_secs_f64().ceil() as u64));
-    }
-    if status.code() == Code::Unauthenticated {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
     let (_, http) = named(status.code());
-    Failed { status: http, headers, body: error(status).to_string().into_bytes() }
+    Failed::new(status, http, &error(status))
 }
 
 /// A failure as JSON.
@@ -96,6 +88,8 @@ fn named(code: Code) -> (&'static str, StatusCode) {
 
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+
     use super::*;
     use crate::rpc::status::Failure;
 

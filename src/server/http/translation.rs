@@ -7,8 +7,11 @@
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use tonic::Status;
+use http::StatusCode;
+use http::header::{HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use serde_json::Value;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::budget::{ByteBudget, Held};
 use crate::rpc::refusal::Refusal;
@@ -39,6 +42,20 @@ pub struct Failed {
     pub headers: HeaderMap,
     /// JSON.
     pub body: Vec<u8>,
+}
+
+impl Failed {
+    /// The answer to a call that ended with `status`. Its headers say when to try again, and how to authenticate.
+    pub fn new(status: &Status, http: StatusCode, body: &Value) -> Self {
+        let mut headers = HeaderMap::new();
+        if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_secs_f64().ceil() as u64));
+        }
+        if status.code() == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Self { status: http, headers, body: body.to_string().into_bytes() }
+    }
 }
 
 /// A form of failures.

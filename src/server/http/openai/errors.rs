@@ -1,7 +1,6 @@
 //! Failures in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`.
 
-use http::HeaderMap;
-use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::StatusCode;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -26,45 +25,39 @@ fn failed(status: &Status, texts: &str) -> Failed {
     let param =
         status.get_details_bad_request().and_then(|wrong| Some(renamed(&wrong.field_violations.first()?.field)));
     let (http, kind, code) = kind(status);
-    let mut headers = HeaderMap::new();
-    if let Some(delay) = status.get_details_retry_info().and_then(|info| info.retry_delay) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_secs_f64().ceil() as u64));
-    }
-    if status.code() == Code::Unauthenticated {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
     let error = json!({
         "message": renamed(status.message()),
         "type": kind,
         "param": param.map_or(Value::Null, Value::String),
         "code": code,
     });
-    let body = json!({ "error": error }).to_string().into_bytes();
-    Failed { status: http::StatusCode::from_u16(http).expect("a status"), headers, body }
+    Failed::new(status, http, &json!({ "error": error }))
 }
 
 /// The HTTP status, OpenAI's type of the error, and its code.
-fn kind(status: &Status) -> (u16, &'static str, Option<&'static str>) {
+fn kind(status: &Status) -> (StatusCode, &'static str, Option<&'static str>) {
     let asks = "invalid_request_error";
     match status.code() {
-        Code::Unauthenticated => (401, asks, Some("invalid_api_key")),
-        Code::PermissionDenied => (403, asks, Some("permission_denied")),
-        Code::NotFound => (404, asks, Some("model_not_found")),
-        Code::OutOfRange => (413, asks, Some("request_too_large")),
+        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, asks, Some("invalid_api_key")),
+        Code::PermissionDenied => (StatusCode::FORBIDDEN, asks, Some("permission_denied")),
+        Code::NotFound => (StatusCode::NOT_FOUND, asks, Some("model_not_found")),
+        Code::OutOfRange => (StatusCode::PAYLOAD_TOO_LARGE, asks, Some("request_too_large")),
         Code::ResourceExhausted if status.get_details_quota_failure().is_some() => {
-            (429, "insufficient_quota", Some("insufficient_quota"))
+            (StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"))
         }
-        Code::ResourceExhausted => (429, "rate_limit_error", Some("rate_limit_exceeded")),
-        Code::Unavailable => (503, "server_error", Some("unavailable")),
-        Code::DeadlineExceeded => (504, "server_error", Some("timeout")),
-        Code::Internal | Code::Unknown | Code::DataLoss => (500, "server_error", None),
-        Code::Unimplemented => (501, asks, Some("unimplemented")),
-        _ => (400, asks, None),
+        Code::ResourceExhausted => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("rate_limit_exceeded")),
+        Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("unavailable")),
+        Code::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "server_error", Some("timeout")),
+        Code::Internal | Code::Unknown | Code::DataLoss => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", None),
+        Code::Unimplemented => (StatusCode::NOT_IMPLEMENTED, asks, Some("unimplemented")),
+        _ => (StatusCode::BAD_REQUEST, asks, None),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::{HeaderValue, RETRY_AFTER};
+
     use super::*;
     use crate::rpc::status::Failure;
 
