@@ -151,12 +151,14 @@ async fn a_long_call_moves_to_the_pool_for_long_work() {
         nice: 0,
         long: Some((Duration::from_millis(5), long.clone())),
     });
-    let name = |_: usize, _: &Stop| {
-        std::thread::sleep(Duration::from_millis(3));
+    let work = |pause: Duration, _: &Stop| {
+        std::thread::sleep(pause);
         std::thread::current().name().unwrap().to_owned()
     };
-    let names = short.run_each(NO_DEADLINE, COST, (0..3).collect(), name).await.unwrap();
-    assert_eq!(names, ["short-0", "short-0", "test-0"]);
+    let pauses = [Duration::ZERO, Duration::from_millis(10), Duration::ZERO];
+    let names = short.run_each(NO_DEADLINE, COST, pauses.to_vec(), work).await.unwrap();
+    // On a busy machine the first item can take long too, so the thread of the second is not certain.
+    assert_eq!((names[0].as_str(), names[2].as_str()), ("short-0", "test-0"));
 }
 
 #[tokio::test]
