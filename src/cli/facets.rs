@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use super::connection::Connection;
 use super::table::{self, Align, Table};
-use crate::wire::{self as pb, facets_request, metadata};
+use crate::wire::{self as pb, metadata};
 
 /// Counts the values of metadata fields: the most frequent ones, and least, greatest and mean of numbers
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let field = |path: &String| facets_request::Field { path: Some(path.clone()), limit: Some(args.limit) };
+    let field = |path: &String| pb::FacetField { path: Some(path.clone()), limit: Some(args.limit) };
     let request = pb::FacetsRequest {
         collection: args.collection,
         filter: conditions::all(&args.conditions),
@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn line(facet: &pb::Facet) -> anyhow::Result<Value> {
-    let value = |found: &pb::facet::Value| Ok(json!({ "value": json(found)?, "documents": found.documents }));
+    let value = |found: &pb::FacetValue| Ok(json!({ "value": json(found)?, "documents": found.documents }));
     let values = facet.values.iter().map(value).collect::<anyhow::Result<Vec<_>>>()?;
     let numbers = facet
         .numbers
@@ -92,6 +92,6 @@ fn print(out: &mut impl Write, facet: &pb::Facet, documents: u64) -> anyhow::Res
     Ok(writeln!(out)?)
 }
 
-fn json(found: &pb::facet::Value) -> anyhow::Result<Value> {
+fn json(found: &pb::FacetValue) -> anyhow::Result<Value> {
     Ok(found.value.as_ref().map(metadata::value_to_json).transpose()?.unwrap_or_default())
 }

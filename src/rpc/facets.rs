@@ -63,8 +63,8 @@ pub(super) fn parse_query(request: wire::FacetsRequest, limits: &Limits) -> Resu
 }
 
 fn written(path: String, facet: Facet) -> wire::Facet {
-    let value = |(value, documents)| wire::facet::Value { value: Some(scalar(value)), documents };
-    let numbers = |Numbers { count, min, max, mean }| wire::facet::Numbers { count, min, max, mean };
+    let value = |(value, documents)| wire::FacetValue { value: Some(scalar(value)), documents };
+    let numbers = |Numbers { count, min, max, mean }| wire::FacetNumbers { count, min, max, mean };
     wire::Facet {
         path,
         documents: facet.documents,

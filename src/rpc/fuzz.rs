@@ -179,7 +179,7 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         filter: None,
         patch: Some(metadata),
     };
-    let field = wire::facets_request::Field { path: Some("a.b".to_owned()), limit: Some(3) };
+    let field = wire::FacetField { path: Some("a.b".to_owned()), limit: Some(3) };
     let facets = wire::FacetsRequest { collection: name.clone(), filter: Some(not.clone()), fields: vec![field] };
     let passage = |start, end| wire::Passage { start, end, vector: Some(vector.clone()), ..Default::default() };
     let passages = vec![passage(0, 4), passage(2, 6)];

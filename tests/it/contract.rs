@@ -57,3 +57,14 @@ fn no_field_of_the_contract_has_a_name_that_a_language_reserves() {
         assert!(RESERVED.split_whitespace().all(|word| word != field), "{field}");
     }
 }
+
+#[test]
+fn no_message_of_the_contract_is_inside_another_one() {
+    // Go, Ruby and others join the names with `_` or `.`, each in its own way.
+    for file in ["cognate/v1/cognate.proto", "tei/v1/tei.proto"] {
+        let text = std::fs::read_to_string(repository().join("proto").join(file)).unwrap();
+        let inside = text.lines().filter(|line| line.starts_with(' ')).map(str::trim_start);
+        let inside: Vec<_> = inside.filter(|line| line.starts_with("message ") || line.starts_with("enum ")).collect();
+        assert!(inside.is_empty() && text.contains("\nmessage "), "{file}: {inside:?}");
+    }
+}

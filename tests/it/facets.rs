@@ -3,10 +3,9 @@
 use std::process::Command;
 
 use cognate::wire::cognate_client::CognateClient;
-use cognate::wire::facets_request::Field;
 use cognate::wire::filter::Condition;
 use cognate::wire::metadata::{from_json, value_to_json};
-use cognate::wire::{CountDocumentsRequest, Document, Facet, FacetsRequest, Filter, Vector};
+use cognate::wire::{CountDocumentsRequest, Document, Facet, FacetField, FacetsRequest, Filter, Vector};
 use serde_json::{Value, json};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -42,12 +41,12 @@ async fn count(client: &mut CognateClient<Channel>, filter: &str) -> u64 {
 }
 
 fn request(filter: &str, fields: &[(&str, Option<u32>)]) -> FacetsRequest {
-    let fields = fields.iter().map(|&(path, limit)| Field { path: Some(path.to_owned()), limit });
+    let fields = fields.iter().map(|&(path, limit)| FacetField { path: Some(path.to_owned()), limit });
     FacetsRequest { collection: "library".to_owned(), filter: text(filter), fields: fields.collect() }
 }
 
 fn values(facet: &Facet) -> Vec<(Value, u64)> {
-    let value = |found: &cognate::wire::facet::Value| value_to_json(found.value.as_ref().unwrap()).unwrap();
+    let value = |found: &cognate::wire::FacetValue| value_to_json(found.value.as_ref().unwrap()).unwrap();
     facet.values.iter().map(|found| (value(found), found.documents)).collect()
 }
 

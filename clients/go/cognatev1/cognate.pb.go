@@ -2344,8 +2344,8 @@ type isRerankResult_Result interface {
 }
 
 type RerankResult_Score struct {
-	// How well the text answers the query: higher is better. The reranker decides its range (Reranker.activation).
-	// Scores of different rerankers cannot be compared.
+	// The score of the text. A text with a higher score answers the query better. The reranker decides the range of
+	// scores (Reranker.activation). Scores of different rerankers cannot be compared.
 	Score float32 `protobuf:"fixed32,2,opt,name=score,proto3,oneof"`
 }
 
@@ -4651,7 +4651,7 @@ type FacetsRequest struct {
 	// Only documents that match are counted. Default: all.
 	Filter *Filter `protobuf:"bytes,2,opt,name=filter,proto3" json:"filter,omitempty"`
 	// 1 to 32 fields.
-	Fields        []*FacetsRequest_Field `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
+	Fields        []*FacetField `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4700,11 +4700,66 @@ func (x *FacetsRequest) GetFilter() *Filter {
 	return nil
 }
 
-func (x *FacetsRequest) GetFields() []*FacetsRequest_Field {
+func (x *FacetsRequest) GetFields() []*FacetField {
 	if x != nil {
 		return x.Fields
 	}
 	return nil
+}
+
+// A field whose values are to be counted.
+type FacetField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The path of the field, as in a filter. Required; an empty path is the empty key.
+	Path *string `protobuf:"bytes,1,opt,name=path,proto3,oneof" json:"path,omitempty"`
+	// The most values to return, up to max_page_size. Default 10. 0: none.
+	Limit         *uint32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FacetField) Reset() {
+	*x = FacetField{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FacetField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FacetField) ProtoMessage() {}
+
+func (x *FacetField) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FacetField.ProtoReflect.Descriptor instead.
+func (*FacetField) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *FacetField) GetPath() string {
+	if x != nil && x.Path != nil {
+		return *x.Path
+	}
+	return ""
+}
+
+func (x *FacetField) GetLimit() uint32 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
 }
 
 // The values of the fields.
@@ -4721,7 +4776,7 @@ type FacetsResponse struct {
 
 func (x *FacetsResponse) Reset() {
 	*x = FacetsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +4788,7 @@ func (x *FacetsResponse) String() string {
 func (*FacetsResponse) ProtoMessage() {}
 
 func (x *FacetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +4801,7 @@ func (x *FacetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetsResponse.ProtoReflect.Descriptor instead.
 func (*FacetsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{52}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FacetsResponse) GetDocuments() uint64 {
@@ -4772,18 +4827,18 @@ type Facet struct {
 	Documents uint64 `protobuf:"varint,2,opt,name=documents,proto3" json:"documents,omitempty"`
 	// The most frequent values, most frequent first. Of equally frequent values, nulls come first, then false, true,
 	// numbers in ascending order and strings in byte order. Objects and lists are not values; the elements of a list are.
-	Values []*Facet_Value `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	Values []*FacetValue `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
 	// The number of different values, those that are not returned included.
 	Distinct uint64 `protobuf:"varint,4,opt,name=distinct,proto3" json:"distinct,omitempty"`
 	// Figures about the numbers among the values. Unset: no value is a number.
-	Numbers       *Facet_Numbers `protobuf:"bytes,5,opt,name=numbers,proto3" json:"numbers,omitempty"`
+	Numbers       *FacetNumbers `protobuf:"bytes,5,opt,name=numbers,proto3" json:"numbers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Facet) Reset() {
 	*x = Facet{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4795,7 +4850,7 @@ func (x *Facet) String() string {
 func (*Facet) ProtoMessage() {}
 
 func (x *Facet) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4808,7 +4863,7 @@ func (x *Facet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facet.ProtoReflect.Descriptor instead.
 func (*Facet) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{53}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Facet) GetPath() string {
@@ -4825,7 +4880,7 @@ func (x *Facet) GetDocuments() uint64 {
 	return 0
 }
 
-func (x *Facet) GetValues() []*Facet_Value {
+func (x *Facet) GetValues() []*FacetValue {
 	if x != nil {
 		return x.Values
 	}
@@ -4839,11 +4894,140 @@ func (x *Facet) GetDistinct() uint64 {
 	return 0
 }
 
-func (x *Facet) GetNumbers() *Facet_Numbers {
+func (x *Facet) GetNumbers() *FacetNumbers {
 	if x != nil {
 		return x.Numbers
 	}
 	return nil
+}
+
+// A value and the documents that have it.
+type FacetValue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A null, a boolean, a number or a string.
+	Value *structpb.Value `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
+	// each of its different values, also where a list repeats one.
+	Documents     uint64 `protobuf:"varint,2,opt,name=documents,proto3" json:"documents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FacetValue) Reset() {
+	*x = FacetValue{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FacetValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FacetValue) ProtoMessage() {}
+
+func (x *FacetValue) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FacetValue.ProtoReflect.Descriptor instead.
+func (*FacetValue) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *FacetValue) GetValue() *structpb.Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *FacetValue) GetDocuments() uint64 {
+	if x != nil {
+		return x.Documents
+	}
+	return 0
+}
+
+// Figures about numbers. Each document counts once for each of its different numbers.
+type FacetNumbers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of pairs of a document and a number. Without lists it is the number of documents with a number.
+	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// The least number.
+	Min float64 `protobuf:"fixed64,2,opt,name=min,proto3" json:"min,omitempty"`
+	// The greatest number.
+	Max float64 `protobuf:"fixed64,3,opt,name=max,proto3" json:"max,omitempty"`
+	// The mean over all pairs.
+	Mean          float64 `protobuf:"fixed64,4,opt,name=mean,proto3" json:"mean,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FacetNumbers) Reset() {
+	*x = FacetNumbers{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FacetNumbers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FacetNumbers) ProtoMessage() {}
+
+func (x *FacetNumbers) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FacetNumbers.ProtoReflect.Descriptor instead.
+func (*FacetNumbers) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *FacetNumbers) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *FacetNumbers) GetMin() float64 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *FacetNumbers) GetMax() float64 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *FacetNumbers) GetMean() float64 {
+	if x != nil {
+		return x.Mean
+	}
+	return 0
 }
 
 // The page of documents to return.
@@ -4868,7 +5052,7 @@ type ListDocumentsRequest struct {
 
 func (x *ListDocumentsRequest) Reset() {
 	*x = ListDocumentsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +5064,7 @@ func (x *ListDocumentsRequest) String() string {
 func (*ListDocumentsRequest) ProtoMessage() {}
 
 func (x *ListDocumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5077,7 @@ func (x *ListDocumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDocumentsRequest.ProtoReflect.Descriptor instead.
 func (*ListDocumentsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{54}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListDocumentsRequest) GetCollection() string {
@@ -4951,7 +5135,7 @@ type ListDocumentsResponse struct {
 
 func (x *ListDocumentsResponse) Reset() {
 	*x = ListDocumentsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4963,7 +5147,7 @@ func (x *ListDocumentsResponse) String() string {
 func (*ListDocumentsResponse) ProtoMessage() {}
 
 func (x *ListDocumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4976,7 +5160,7 @@ func (x *ListDocumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDocumentsResponse.ProtoReflect.Descriptor instead.
 func (*ListDocumentsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{55}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListDocumentsResponse) GetDocuments() []*Document {
@@ -5011,7 +5195,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5023,7 +5207,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5036,7 +5220,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{56}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ExportRequest) GetCollection() string {
@@ -5081,7 +5265,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5093,7 +5277,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5106,7 +5290,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{57}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ExportResponse) GetDocuments() []*Document {
@@ -5174,7 +5358,7 @@ type Collection struct {
 
 func (x *Collection) Reset() {
 	*x = Collection{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5186,7 +5370,7 @@ func (x *Collection) String() string {
 func (*Collection) ProtoMessage() {}
 
 func (x *Collection) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5199,7 +5383,7 @@ func (x *Collection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collection.ProtoReflect.Descriptor instead.
 func (*Collection) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{58}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Collection) GetName() string {
@@ -5325,7 +5509,7 @@ type Lexical struct {
 
 func (x *Lexical) Reset() {
 	*x = Lexical{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5337,7 +5521,7 @@ func (x *Lexical) String() string {
 func (*Lexical) ProtoMessage() {}
 
 func (x *Lexical) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5350,7 +5534,7 @@ func (x *Lexical) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lexical.ProtoReflect.Descriptor instead.
 func (*Lexical) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{59}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Lexical) GetEnabled() bool {
@@ -5383,7 +5567,7 @@ type CreateCollectionRequest struct {
 
 func (x *CreateCollectionRequest) Reset() {
 	*x = CreateCollectionRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5395,7 +5579,7 @@ func (x *CreateCollectionRequest) String() string {
 func (*CreateCollectionRequest) ProtoMessage() {}
 
 func (x *CreateCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5408,7 +5592,7 @@ func (x *CreateCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCollectionRequest.ProtoReflect.Descriptor instead.
 func (*CreateCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{60}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CreateCollectionRequest) GetName() string {
@@ -5443,7 +5627,7 @@ type CreateCollectionResponse struct {
 
 func (x *CreateCollectionResponse) Reset() {
 	*x = CreateCollectionResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5455,7 +5639,7 @@ func (x *CreateCollectionResponse) String() string {
 func (*CreateCollectionResponse) ProtoMessage() {}
 
 func (x *CreateCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5468,7 +5652,7 @@ func (x *CreateCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCollectionResponse.ProtoReflect.Descriptor instead.
 func (*CreateCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{61}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateCollectionResponse) GetCollection() *Collection {
@@ -5492,7 +5676,7 @@ type ListCollectionsRequest struct {
 
 func (x *ListCollectionsRequest) Reset() {
 	*x = ListCollectionsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5504,7 +5688,7 @@ func (x *ListCollectionsRequest) String() string {
 func (*ListCollectionsRequest) ProtoMessage() {}
 
 func (x *ListCollectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5517,7 +5701,7 @@ func (x *ListCollectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCollectionsRequest.ProtoReflect.Descriptor instead.
 func (*ListCollectionsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{62}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListCollectionsRequest) GetPageSize() uint32 {
@@ -5548,7 +5732,7 @@ type ListCollectionsResponse struct {
 
 func (x *ListCollectionsResponse) Reset() {
 	*x = ListCollectionsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5560,7 +5744,7 @@ func (x *ListCollectionsResponse) String() string {
 func (*ListCollectionsResponse) ProtoMessage() {}
 
 func (x *ListCollectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5573,7 +5757,7 @@ func (x *ListCollectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCollectionsResponse.ProtoReflect.Descriptor instead.
 func (*ListCollectionsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{63}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListCollectionsResponse) GetCollections() []*Collection {
@@ -5601,7 +5785,7 @@ type DeleteCollectionRequest struct {
 
 func (x *DeleteCollectionRequest) Reset() {
 	*x = DeleteCollectionRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5613,7 +5797,7 @@ func (x *DeleteCollectionRequest) String() string {
 func (*DeleteCollectionRequest) ProtoMessage() {}
 
 func (x *DeleteCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5626,7 +5810,7 @@ func (x *DeleteCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCollectionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{64}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DeleteCollectionRequest) GetName() string {
@@ -5647,7 +5831,7 @@ type DeleteCollectionResponse struct {
 
 func (x *DeleteCollectionResponse) Reset() {
 	*x = DeleteCollectionResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5659,7 +5843,7 @@ func (x *DeleteCollectionResponse) String() string {
 func (*DeleteCollectionResponse) ProtoMessage() {}
 
 func (x *DeleteCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5672,7 +5856,7 @@ func (x *DeleteCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCollectionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{65}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *DeleteCollectionResponse) GetDocuments() uint64 {
@@ -5691,7 +5875,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5703,7 +5887,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5716,7 +5900,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{66}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{69}
 }
 
 // The next part of the file.
@@ -5732,7 +5916,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5744,7 +5928,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5757,7 +5941,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{67}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -5770,190 +5954,6 @@ func (x *BackupResponse) GetData() []byte {
 func (x *BackupResponse) GetTotalBytes() uint64 {
 	if x != nil {
 		return x.TotalBytes
-	}
-	return 0
-}
-
-// A field.
-type FacetsRequest_Field struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The path of the field, as in a filter. Required; an empty path is the empty key.
-	Path *string `protobuf:"bytes,1,opt,name=path,proto3,oneof" json:"path,omitempty"`
-	// The most values to return, up to max_page_size. Default 10. 0: none.
-	Limit         *uint32 `protobuf:"varint,2,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *FacetsRequest_Field) Reset() {
-	*x = FacetsRequest_Field{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FacetsRequest_Field) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FacetsRequest_Field) ProtoMessage() {}
-
-func (x *FacetsRequest_Field) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FacetsRequest_Field.ProtoReflect.Descriptor instead.
-func (*FacetsRequest_Field) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{51, 0}
-}
-
-func (x *FacetsRequest_Field) GetPath() string {
-	if x != nil && x.Path != nil {
-		return *x.Path
-	}
-	return ""
-}
-
-func (x *FacetsRequest_Field) GetLimit() uint32 {
-	if x != nil && x.Limit != nil {
-		return *x.Limit
-	}
-	return 0
-}
-
-// A value and the documents that have it.
-type Facet_Value struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// A null, a boolean, a number or a string.
-	Value *structpb.Value `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
-	// The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
-	// each of its different values, also where a list repeats one.
-	Documents     uint64 `protobuf:"varint,2,opt,name=documents,proto3" json:"documents,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Facet_Value) Reset() {
-	*x = Facet_Value{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Facet_Value) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Facet_Value) ProtoMessage() {}
-
-func (x *Facet_Value) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Facet_Value.ProtoReflect.Descriptor instead.
-func (*Facet_Value) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{53, 0}
-}
-
-func (x *Facet_Value) GetValue() *structpb.Value {
-	if x != nil {
-		return x.Value
-	}
-	return nil
-}
-
-func (x *Facet_Value) GetDocuments() uint64 {
-	if x != nil {
-		return x.Documents
-	}
-	return 0
-}
-
-// Figures about numbers. Each document counts once for each of its different numbers.
-type Facet_Numbers struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The number of pairs of a document and a number. Without lists it is the number of documents with a number.
-	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// The least number.
-	Min float64 `protobuf:"fixed64,2,opt,name=min,proto3" json:"min,omitempty"`
-	// The greatest number.
-	Max float64 `protobuf:"fixed64,3,opt,name=max,proto3" json:"max,omitempty"`
-	// The mean over all pairs.
-	Mean          float64 `protobuf:"fixed64,4,opt,name=mean,proto3" json:"mean,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Facet_Numbers) Reset() {
-	*x = Facet_Numbers{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Facet_Numbers) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Facet_Numbers) ProtoMessage() {}
-
-func (x *Facet_Numbers) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Facet_Numbers.ProtoReflect.Descriptor instead.
-func (*Facet_Numbers) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{53, 1}
-}
-
-func (x *Facet_Numbers) GetCount() uint64 {
-	if x != nil {
-		return x.Count
-	}
-	return 0
-}
-
-func (x *Facet_Numbers) GetMin() float64 {
-	if x != nil {
-		return x.Min
-	}
-	return 0
-}
-
-func (x *Facet_Numbers) GetMax() float64 {
-	if x != nil {
-		return x.Max
-	}
-	return 0
-}
-
-func (x *Facet_Numbers) GetMean() float64 {
-	if x != nil {
-		return x.Mean
 	}
 	return 0
 }
@@ -6326,31 +6326,33 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"collection\x12*\n" +
 	"\x06filter\x18\x02 \x01(\v2\x12.cognate.v1.FilterR\x06filter\"6\n" +
 	"\x16CountDocumentsResponse\x12\x1c\n" +
-	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\"\xe4\x01\n" +
+	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\"\x8b\x01\n" +
 	"\rFacetsRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
 	"collection\x12*\n" +
-	"\x06filter\x18\x02 \x01(\v2\x12.cognate.v1.FilterR\x06filter\x127\n" +
-	"\x06fields\x18\x03 \x03(\v2\x1f.cognate.v1.FacetsRequest.FieldR\x06fields\x1aN\n" +
-	"\x05Field\x12\x17\n" +
+	"\x06filter\x18\x02 \x01(\v2\x12.cognate.v1.FilterR\x06filter\x12.\n" +
+	"\x06fields\x18\x03 \x03(\v2\x16.cognate.v1.FacetFieldR\x06fields\"S\n" +
+	"\n" +
+	"FacetField\x12\x17\n" +
 	"\x04path\x18\x01 \x01(\tH\x00R\x04path\x88\x01\x01\x12\x19\n" +
 	"\x05limit\x18\x02 \x01(\rH\x01R\x05limit\x88\x01\x01B\a\n" +
 	"\x05_pathB\b\n" +
 	"\x06_limit\"Y\n" +
 	"\x0eFacetsResponse\x12\x1c\n" +
 	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\x12)\n" +
-	"\x06facets\x18\x02 \x03(\v2\x11.cognate.v1.FacetR\x06facets\"\xe9\x02\n" +
+	"\x06facets\x18\x02 \x03(\v2\x11.cognate.v1.FacetR\x06facets\"\xb9\x01\n" +
 	"\x05Facet\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
-	"\tdocuments\x18\x02 \x01(\x04R\tdocuments\x12/\n" +
-	"\x06values\x18\x03 \x03(\v2\x17.cognate.v1.Facet.ValueR\x06values\x12\x1a\n" +
-	"\bdistinct\x18\x04 \x01(\x04R\bdistinct\x123\n" +
-	"\anumbers\x18\x05 \x01(\v2\x19.cognate.v1.Facet.NumbersR\anumbers\x1aS\n" +
-	"\x05Value\x12,\n" +
+	"\tdocuments\x18\x02 \x01(\x04R\tdocuments\x12.\n" +
+	"\x06values\x18\x03 \x03(\v2\x16.cognate.v1.FacetValueR\x06values\x12\x1a\n" +
+	"\bdistinct\x18\x04 \x01(\x04R\bdistinct\x122\n" +
+	"\anumbers\x18\x05 \x01(\v2\x18.cognate.v1.FacetNumbersR\anumbers\"X\n" +
+	"\n" +
+	"FacetValue\x12,\n" +
 	"\x05value\x18\x01 \x01(\v2\x16.google.protobuf.ValueR\x05value\x12\x1c\n" +
-	"\tdocuments\x18\x02 \x01(\x04R\tdocuments\x1aW\n" +
-	"\aNumbers\x12\x14\n" +
+	"\tdocuments\x18\x02 \x01(\x04R\tdocuments\"\\\n" +
+	"\fFacetNumbers\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x10\n" +
 	"\x03min\x18\x02 \x01(\x01R\x03min\x12\x10\n" +
 	"\x03max\x18\x03 \x01(\x01R\x03max\x12\x12\n" +
@@ -6552,25 +6554,25 @@ var file_cognate_v1_cognate_proto_goTypes = []any{
 	(*CountDocumentsRequest)(nil),    // 54: cognate.v1.CountDocumentsRequest
 	(*CountDocumentsResponse)(nil),   // 55: cognate.v1.CountDocumentsResponse
 	(*FacetsRequest)(nil),            // 56: cognate.v1.FacetsRequest
-	(*FacetsResponse)(nil),           // 57: cognate.v1.FacetsResponse
-	(*Facet)(nil),                    // 58: cognate.v1.Facet
-	(*ListDocumentsRequest)(nil),     // 59: cognate.v1.ListDocumentsRequest
-	(*ListDocumentsResponse)(nil),    // 60: cognate.v1.ListDocumentsResponse
-	(*ExportRequest)(nil),            // 61: cognate.v1.ExportRequest
-	(*ExportResponse)(nil),           // 62: cognate.v1.ExportResponse
-	(*Collection)(nil),               // 63: cognate.v1.Collection
-	(*Lexical)(nil),                  // 64: cognate.v1.Lexical
-	(*CreateCollectionRequest)(nil),  // 65: cognate.v1.CreateCollectionRequest
-	(*CreateCollectionResponse)(nil), // 66: cognate.v1.CreateCollectionResponse
-	(*ListCollectionsRequest)(nil),   // 67: cognate.v1.ListCollectionsRequest
-	(*ListCollectionsResponse)(nil),  // 68: cognate.v1.ListCollectionsResponse
-	(*DeleteCollectionRequest)(nil),  // 69: cognate.v1.DeleteCollectionRequest
-	(*DeleteCollectionResponse)(nil), // 70: cognate.v1.DeleteCollectionResponse
-	(*BackupRequest)(nil),            // 71: cognate.v1.BackupRequest
-	(*BackupResponse)(nil),           // 72: cognate.v1.BackupResponse
-	(*FacetsRequest_Field)(nil),      // 73: cognate.v1.FacetsRequest.Field
-	(*Facet_Value)(nil),              // 74: cognate.v1.Facet.Value
-	(*Facet_Numbers)(nil),            // 75: cognate.v1.Facet.Numbers
+	(*FacetField)(nil),               // 57: cognate.v1.FacetField
+	(*FacetsResponse)(nil),           // 58: cognate.v1.FacetsResponse
+	(*Facet)(nil),                    // 59: cognate.v1.Facet
+	(*FacetValue)(nil),               // 60: cognate.v1.FacetValue
+	(*FacetNumbers)(nil),             // 61: cognate.v1.FacetNumbers
+	(*ListDocumentsRequest)(nil),     // 62: cognate.v1.ListDocumentsRequest
+	(*ListDocumentsResponse)(nil),    // 63: cognate.v1.ListDocumentsResponse
+	(*ExportRequest)(nil),            // 64: cognate.v1.ExportRequest
+	(*ExportResponse)(nil),           // 65: cognate.v1.ExportResponse
+	(*Collection)(nil),               // 66: cognate.v1.Collection
+	(*Lexical)(nil),                  // 67: cognate.v1.Lexical
+	(*CreateCollectionRequest)(nil),  // 68: cognate.v1.CreateCollectionRequest
+	(*CreateCollectionResponse)(nil), // 69: cognate.v1.CreateCollectionResponse
+	(*ListCollectionsRequest)(nil),   // 70: cognate.v1.ListCollectionsRequest
+	(*ListCollectionsResponse)(nil),  // 71: cognate.v1.ListCollectionsResponse
+	(*DeleteCollectionRequest)(nil),  // 72: cognate.v1.DeleteCollectionRequest
+	(*DeleteCollectionResponse)(nil), // 73: cognate.v1.DeleteCollectionResponse
+	(*BackupRequest)(nil),            // 74: cognate.v1.BackupRequest
+	(*BackupResponse)(nil),           // 75: cognate.v1.BackupResponse
 	(*status.Status)(nil),            // 76: google.rpc.Status
 	(*structpb.Value)(nil),           // 77: google.protobuf.Value
 	(*structpb.Struct)(nil),          // 78: google.protobuf.Struct
@@ -6646,23 +6648,23 @@ var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	76,  // 67: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
 	33,  // 68: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
 	33,  // 69: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
-	73,  // 70: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetsRequest.Field
-	58,  // 71: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
-	74,  // 72: cognate.v1.Facet.values:type_name -> cognate.v1.Facet.Value
-	75,  // 73: cognate.v1.Facet.numbers:type_name -> cognate.v1.Facet.Numbers
-	33,  // 74: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	2,   // 75: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	43,  // 76: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
-	33,  // 77: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
-	2,   // 78: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	43,  // 79: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
-	13,  // 80: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
-	64,  // 81: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
-	13,  // 82: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
-	64,  // 83: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
-	63,  // 84: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
-	63,  // 85: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
-	77,  // 86: cognate.v1.Facet.Value.value:type_name -> google.protobuf.Value
+	57,  // 70: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
+	59,  // 71: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
+	60,  // 72: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
+	61,  // 73: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
+	77,  // 74: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
+	33,  // 75: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 76: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	43,  // 77: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
+	33,  // 78: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 79: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	43,  // 80: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
+	13,  // 81: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
+	67,  // 82: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
+	13,  // 83: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
+	67,  // 84: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
+	66,  // 85: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
+	66,  // 86: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
 	5,   // 87: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
 	15,  // 88: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
 	15,  // 89: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
@@ -6677,12 +6679,12 @@ var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	51,  // 98: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
 	54,  // 99: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
 	56,  // 100: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
-	59,  // 101: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
-	61,  // 102: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
-	65,  // 103: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
-	67,  // 104: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
-	69,  // 105: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
-	71,  // 106: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
+	62,  // 101: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
+	64,  // 102: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
+	68,  // 103: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
+	70,  // 104: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
+	72,  // 105: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
+	74,  // 106: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
 	6,   // 107: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
 	16,  // 108: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
 	16,  // 109: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
@@ -6696,13 +6698,13 @@ var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	50,  // 117: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
 	52,  // 118: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
 	55,  // 119: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
-	57,  // 120: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
-	60,  // 121: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
-	62,  // 122: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
-	66,  // 123: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
-	68,  // 124: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
-	70,  // 125: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
-	72,  // 126: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
+	58,  // 120: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
+	63,  // 121: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
+	65,  // 122: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
+	69,  // 123: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
+	71,  // 124: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
+	73,  // 125: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
+	75,  // 126: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
 	107, // [107:127] is the sub-list for method output_type
 	87,  // [87:107] is the sub-list for method input_type
 	87,  // [87:87] is the sub-list for extension type_name
@@ -6753,9 +6755,9 @@ func file_cognate_v1_cognate_proto_init() {
 	file_cognate_v1_cognate_proto_msgTypes[33].OneofWrappers = []any{}
 	file_cognate_v1_cognate_proto_msgTypes[36].OneofWrappers = []any{}
 	file_cognate_v1_cognate_proto_msgTypes[37].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[58].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[59].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[68].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[52].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[61].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[62].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

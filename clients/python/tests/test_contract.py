@@ -143,7 +143,7 @@ def test_values_of_metadata_are_counted(stub: CognateStub, collection: str) -> N
         document.metadata.update({"number": number, "even": number % 2 == 0, "tags": [f"t{number % 3}"]})
         documents.append(document)
     store(stub, collection, documents)
-    fields = [pb.FacetsRequest.Field(path="tags", limit=2), pb.FacetsRequest.Field(path="number")]
+    fields = [pb.FacetField(path="tags", limit=2), pb.FacetField(path="number")]
     request = pb.FacetsRequest(collection=collection, filter=pb.Filter(text="even = true"), fields=fields)
     facets = stub.Facets(request, timeout=TIMEOUT)
     tags, numbers = facets.facets

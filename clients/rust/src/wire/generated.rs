@@ -499,8 +499,8 @@ pub mod rerank_result {
     /// A score or an error.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Result {
-        /// How well the text answers the query: higher is better. The reranker decides its range (Reranker.activation).
-        /// Scores of different rerankers cannot be compared.
+        /// The score of the text. A text with a higher score answers the query better. The reranker decides the range of
+        /// scores (Reranker.activation). Scores of different rerankers cannot be compared.
         #[prost(float, tag = "2")]
         Score(f32),
         /// The reason why the text has no score.
@@ -1062,20 +1062,17 @@ pub struct FacetsRequest {
     pub filter: ::core::option::Option<Filter>,
     /// 1 to 32 fields.
     #[prost(message, repeated, tag = "3")]
-    pub fields: ::prost::alloc::vec::Vec<facets_request::Field>,
+    pub fields: ::prost::alloc::vec::Vec<FacetField>,
 }
-/// Nested message and enum types in `FacetsRequest`.
-pub mod facets_request {
-    /// A field.
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-    pub struct Field {
-        /// The path of the field, as in a filter. Required; an empty path is the empty key.
-        #[prost(string, optional, tag = "1")]
-        pub path: ::core::option::Option<::prost::alloc::string::String>,
-        /// The most values to return, up to max_page_size. Default 10. 0: none.
-        #[prost(uint32, optional, tag = "2")]
-        pub limit: ::core::option::Option<u32>,
-    }
+/// A field whose values are to be counted.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FacetField {
+    /// The path of the field, as in a filter. Required; an empty path is the empty key.
+    #[prost(string, optional, tag = "1")]
+    pub path: ::core::option::Option<::prost::alloc::string::String>,
+    /// The most values to return, up to max_page_size. Default 10. 0: none.
+    #[prost(uint32, optional, tag = "2")]
+    pub limit: ::core::option::Option<u32>,
 }
 /// The values of the fields.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1100,43 +1097,40 @@ pub struct Facet {
     /// The most frequent values, most frequent first. Of equally frequent values, nulls come first, then false, true,
     /// numbers in ascending order and strings in byte order. Objects and lists are not values; the elements of a list are.
     #[prost(message, repeated, tag = "3")]
-    pub values: ::prost::alloc::vec::Vec<facet::Value>,
+    pub values: ::prost::alloc::vec::Vec<FacetValue>,
     /// The number of different values, those that are not returned included.
     #[prost(uint64, tag = "4")]
     pub distinct: u64,
     /// Figures about the numbers among the values. Unset: no value is a number.
     #[prost(message, optional, tag = "5")]
-    pub numbers: ::core::option::Option<facet::Numbers>,
+    pub numbers: ::core::option::Option<FacetNumbers>,
 }
-/// Nested message and enum types in `Facet`.
-pub mod facet {
-    /// A value and the documents that have it.
-    #[derive(Clone, PartialEq, ::prost::Message)]
-    pub struct Value {
-        /// A null, a boolean, a number or a string.
-        #[prost(message, optional, tag = "1")]
-        pub value: ::core::option::Option<::prost_types::Value>,
-        /// The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
-        /// each of its different values, also where a list repeats one.
-        #[prost(uint64, tag = "2")]
-        pub documents: u64,
-    }
-    /// Figures about numbers. Each document counts once for each of its different numbers.
-    #[derive(Clone, Copy, PartialEq, ::prost::Message)]
-    pub struct Numbers {
-        /// The number of pairs of a document and a number. Without lists it is the number of documents with a number.
-        #[prost(uint64, tag = "1")]
-        pub count: u64,
-        /// The least number.
-        #[prost(double, tag = "2")]
-        pub min: f64,
-        /// The greatest number.
-        #[prost(double, tag = "3")]
-        pub max: f64,
-        /// The mean over all pairs.
-        #[prost(double, tag = "4")]
-        pub mean: f64,
-    }
+/// A value and the documents that have it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FacetValue {
+    /// A null, a boolean, a number or a string.
+    #[prost(message, optional, tag = "1")]
+    pub value: ::core::option::Option<::prost_types::Value>,
+    /// The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
+    /// each of its different values, also where a list repeats one.
+    #[prost(uint64, tag = "2")]
+    pub documents: u64,
+}
+/// Figures about numbers. Each document counts once for each of its different numbers.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct FacetNumbers {
+    /// The number of pairs of a document and a number. Without lists it is the number of documents with a number.
+    #[prost(uint64, tag = "1")]
+    pub count: u64,
+    /// The least number.
+    #[prost(double, tag = "2")]
+    pub min: f64,
+    /// The greatest number.
+    #[prost(double, tag = "3")]
+    pub max: f64,
+    /// The mean over all pairs.
+    #[prost(double, tag = "4")]
+    pub mean: f64,
 }
 /// The page of documents to return.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -1188,8 +1188,8 @@ class RerankResult(_message.Message):
     index: _builtins.int
     """The position of the text in `texts`."""
     score: _builtins.float
-    """How well the text answers the query: higher is better. The reranker decides its range (Reranker.activation).
-    Scores of different rerankers cannot be compared.
+    """The score of the text. A text with a higher score answers the query better. The reranker decides the range of
+    scores (Reranker.activation). Scores of different rerankers cannot be compared.
     """
     text: _builtins.str
     """The text, if `with_text` is set and the text has a score."""
@@ -2456,37 +2456,6 @@ class FacetsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class Field(_message.Message):
-        """A field."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        PATH_FIELD_NUMBER: _builtins.int
-        LIMIT_FIELD_NUMBER: _builtins.int
-        path: _builtins.str
-        """The path of the field, as in a filter. Required; an empty path is the empty key."""
-        limit: _builtins.int
-        """The most values to return, up to max_page_size. Default 10. 0: none."""
-        def __init__(
-            self,
-            *,
-            path: _builtins.str | None = ...,
-            limit: _builtins.int | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_path", b"_path", "limit", b"limit", "path", b"path"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_path", b"_path", "limit", b"limit", "path", b"path"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
-        _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
-        _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
-        _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
-        @_typing.overload
-        def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
-        @_typing.overload
-        def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
-
     COLLECTION_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     FIELDS_FIELD_NUMBER: _builtins.int
@@ -2497,7 +2466,7 @@ class FacetsRequest(_message.Message):
         """Only documents that match are counted. Default: all."""
 
     @_builtins.property
-    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetsRequest.Field]:
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetField]:
         """1 to 32 fields."""
 
     def __init__(
@@ -2505,7 +2474,7 @@ class FacetsRequest(_message.Message):
         *,
         collection: _builtins.str = ...,
         filter: Global___Filter | None = ...,
-        fields: _abc.Iterable[Global___FacetsRequest.Field] | None = ...,
+        fields: _abc.Iterable[Global___FacetField] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -2514,6 +2483,39 @@ class FacetsRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FacetsRequest: _TypeAlias = FacetsRequest  # noqa: Y015
+
+@_typing.final
+class FacetField(_message.Message):
+    """A field whose values are to be counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The path of the field, as in a filter. Required; an empty path is the empty key."""
+    limit: _builtins.int
+    """The most values to return, up to max_page_size. Default 10. 0: none."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str | None = ...,
+        limit: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_path", b"_path", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_path", b"_path", "limit", b"limit", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
+    _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
+
+Global___FacetField: _TypeAlias = FacetField  # noqa: Y015
 
 @_typing.final
 class FacetsResponse(_message.Message):
@@ -2551,66 +2553,6 @@ class Facet(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class Value(_message.Message):
-        """A value and the documents that have it."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        VALUE_FIELD_NUMBER: _builtins.int
-        DOCUMENTS_FIELD_NUMBER: _builtins.int
-        documents: _builtins.int
-        """The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
-        each of its different values, also where a list repeats one.
-        """
-        @_builtins.property
-        def value(self) -> _struct_pb2.Value:
-            """A null, a boolean, a number or a string."""
-
-        def __init__(
-            self,
-            *,
-            value: _struct_pb2.Value | None = ...,
-            documents: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Numbers(_message.Message):
-        """Figures about numbers. Each document counts once for each of its different numbers."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        COUNT_FIELD_NUMBER: _builtins.int
-        MIN_FIELD_NUMBER: _builtins.int
-        MAX_FIELD_NUMBER: _builtins.int
-        MEAN_FIELD_NUMBER: _builtins.int
-        count: _builtins.int
-        """The number of pairs of a document and a number. Without lists it is the number of documents with a number."""
-        min: _builtins.float
-        """The least number."""
-        max: _builtins.float
-        """The greatest number."""
-        mean: _builtins.float
-        """The mean over all pairs."""
-        def __init__(
-            self,
-            *,
-            count: _builtins.int = ...,
-            min: _builtins.float = ...,
-            max: _builtins.float = ...,
-            mean: _builtins.float = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "max", b"max", "mean", b"mean", "min", b"min"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     PATH_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
@@ -2623,13 +2565,13 @@ class Facet(_message.Message):
     distinct: _builtins.int
     """The number of different values, those that are not returned included."""
     @_builtins.property
-    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___Facet.Value]:
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FacetValue]:
         """The most frequent values, most frequent first. Of equally frequent values, nulls come first, then false, true,
         numbers in ascending order and strings in byte order. Objects and lists are not values; the elements of a list are.
         """
 
     @_builtins.property
-    def numbers(self) -> Global___Facet.Numbers:
+    def numbers(self) -> Global___FacetNumbers:
         """Figures about the numbers among the values. Unset: no value is a number."""
 
     def __init__(
@@ -2637,9 +2579,9 @@ class Facet(_message.Message):
         *,
         path: _builtins.str = ...,
         documents: _builtins.int = ...,
-        values: _abc.Iterable[Global___Facet.Value] | None = ...,
+        values: _abc.Iterable[Global___FacetValue] | None = ...,
         distinct: _builtins.int = ...,
-        numbers: Global___Facet.Numbers | None = ...,
+        numbers: Global___FacetNumbers | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["numbers", b"numbers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -2648,6 +2590,70 @@ class Facet(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Facet: _TypeAlias = Facet  # noqa: Y015
+
+@_typing.final
+class FacetValue(_message.Message):
+    """A value and the documents that have it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    documents: _builtins.int
+    """The number of documents with this value: those that an EqualsCondition with it finds. A document counts once for
+    each of its different values, also where a list repeats one.
+    """
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """A null, a boolean, a number or a string."""
+
+    def __init__(
+        self,
+        *,
+        value: _struct_pb2.Value | None = ...,
+        documents: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetValue: _TypeAlias = FacetValue  # noqa: Y015
+
+@_typing.final
+class FacetNumbers(_message.Message):
+    """Figures about numbers. Each document counts once for each of its different numbers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """The number of pairs of a document and a number. Without lists it is the number of documents with a number."""
+    min: _builtins.float
+    """The least number."""
+    max: _builtins.float
+    """The greatest number."""
+    mean: _builtins.float
+    """The mean over all pairs."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        min: _builtins.float = ...,
+        max: _builtins.float = ...,
+        mean: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "max", b"max", "mean", b"mean", "min", b"min"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FacetNumbers: _TypeAlias = FacetNumbers  # noqa: Y015
 
 @_typing.final
 class ListDocumentsRequest(_message.Message):
