@@ -29,7 +29,7 @@ macro_rules! asset {
 }
 
 /// All files. A test compares them with the folder.
-const ASSETS: [(&str, Asset); 12] = [
+pub const ASSETS: [(&str, Asset); 12] = [
     asset!("/", HTML, "index.html"),
     asset!("/console/style.css", CSS, "style.css"),
     asset!("/console/api.js", JAVASCRIPT, "api.js"),

@@ -1,6 +1,7 @@
 //! `cognate serve`: runs the server until it is told to stop.
 
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -74,6 +75,9 @@ pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Ad
              a proxy that has TLS"
         ),
     }
+    if config.server.console {
+        announce_console(&addr, tls.is_some());
+    }
     let (hangup, hangups) = mpsc::channel(1);
     let reloadables = tls.into_iter().map(Tls::reloadable).chain(keys.clone().map(reloadable_keys));
     tokio::spawn(server::reload(reloadables.collect(), hangups));
@@ -84,6 +88,16 @@ pub async fn serve(config: Config, on_hangup: OnHangup, ready: Box<dyn FnOnce(Ad
     server::serve(listener, options, load(config), || ready(addr), stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Logs the address of the console, as a browser on this machine takes it.
+fn announce_console(addr: &Address, has_tls: bool) {
+    let Address::Tcp(mut addr) = *addr else { return };
+    if addr.ip().is_unspecified() {
+        addr.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let scheme = if has_tls { "https" } else { "http" };
+    tracing::info!("the console is at {scheme}://{addr}/");
 }
 
 /// Reads the keys, if there are any. Refuses to let them cross a network that others can listen to.

@@ -71,13 +71,13 @@ impl Answer<'_, '_> {
             failure = self.limit.over() => Err(failure.into()),
             () = respond.gone() => return,
         };
-        let data = match collected {
-            Ok(data) => data,
+        let whole = match collected {
+            Ok(whole) => whole,
             Err(status) => return fail(self.reply, self.observed, status, respond),
         };
-        let Ok(mut sink) = respond.begin(self.reply.head_of_whole(data.len())) else { return };
+        let Ok(mut sink) = respond.begin(self.reply.head_of_whole(&whole)) else { return };
         self.observed.record.messages_out = 1;
-        match self.send_data(data, &mut sink).await {
+        match self.send_data(whole.data, &mut sink).await {
             Ok(()) => {
                 self.observed.record.code = Code::Ok;
                 let _ = sink.end();
@@ -125,7 +125,7 @@ impl Answer<'_, '_> {
                     self.observed.answered(&data);
                     let data = match self.reply.passes() {
                         true => data,
-                        false => self.reply.part(data).await.map_err(Ended::Failed)?,
+                        false => self.reply.part(data).await.map_err(Ended::Failed)?.data,
                     };
                     self.send_data(data, sink).await?;
                 }

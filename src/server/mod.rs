@@ -20,6 +20,7 @@ mod methods;
 mod monitor;
 mod observed;
 mod open_files;
+mod pack;
 mod peer;
 mod progress;
 mod reload;

@@ -20,7 +20,7 @@ const PIECE: usize = 256 * 1024;
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The compression of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// `gzip`.
     Gzip,
@@ -29,7 +29,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// Returns the encoding that a header `grpc-encoding` names, if it is known.
+    /// Returns the encoding of this name, if it is known.
     pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "gzip" => Some(Self::Gzip),
@@ -38,7 +38,8 @@ impl Encoding {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The name in headers.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",

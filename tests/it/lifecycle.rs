@@ -47,7 +47,7 @@ async fn until_the_model_is_ready_health_says_so_and_calls_are_unavailable() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_accepted_calls_and_takes_no_new_ones() {
-    let mut server = Server::start(&[]).await;
+    let mut server = Server::start(&["--drain-timeout", "10m"]).await;
     let mut client = server.client().await;
     let mut watcher = HealthClient::new(server.channel().await.unwrap());
     let mut health = watcher.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
@@ -102,14 +102,17 @@ async fn an_old_connection_is_asked_to_close_and_its_calls_go_on_until_the_grace
     let patient = Server::start(&["--max-connection-age", "100ms"]).await;
     let strict = Server::start(&["--max-connection-age", "100ms", "--max-connection-age-grace", "100ms"]).await;
     assert_eq!(goaways_after(&strict, &[])[0], 0);
-    for (server, lasts) in [(&patient, true), (&strict, false)] {
+    let begin = async |server: &Server| {
         let (send, receive) = tokio::sync::mpsc::channel(1);
-        let mut responses =
-            server.client().await.embed_stream(ReceiverStream::new(receive)).await.unwrap().into_inner();
-        tokio::time::sleep(Duration::from_secs(1)).await; // many times the age
-        let _ = send.send(texts(1, 1)).await;
-        assert_eq!(responses.next().await.is_some_and(|answer| answer.is_ok()), lasts);
+        (send, server.client().await.embed_stream(ReceiverStream::new(receive)).await)
+    };
+    let ((send, goes_on), (_send, cut_off)) = tokio::join!(begin(&patient), begin(&strict));
+    if let Ok(cut_off) = cut_off {
+        assert!(!cut_off.into_inner().next().await.is_some_and(|answer| answer.is_ok()));
     }
+    tokio::time::sleep(Duration::from_secs(1)).await; // many times the age
+    send.send(texts(1, 1)).await.unwrap();
+    assert!(goes_on.unwrap().into_inner().next().await.is_some_and(|answer| answer.is_ok()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,6 +124,15 @@ async fn calls_that_outlast_the_drain_timeout_are_cut_off() {
     server.terminate();
     assert_eq!(server.exit_code().await, Some(0));
     server.has_logged("cut off").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_says_where_the_console_is_if_it_is_on() {
+    let on = Server::spawn(&["--console", "true"]);
+    on.has_logged(&format!("the console is at http://{}/", on.addr)).await;
+    let off = Server::start(&["--console", "false"]).await;
+    off.has_logged("model ready").await;
+    assert!(!off.log().contains("the console is at"), "{}", off.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

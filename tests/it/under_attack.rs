@@ -79,21 +79,22 @@ async fn an_answer_that_nobody_takes_and_a_request_that_does_not_come_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_on_which_nothing_is_sent_ends_and_one_in_use_does_not() {
-    let server = Server::start(&["--stream-idle-timeout", "600ms"]).await;
+    let server = Server::start(&["--stream-idle-timeout", "3s"]).await;
     let mut raw = Raw::connect(&server, WINDOW).await;
-    let (idle, _idle_stream) = raw.begin(UPLOAD, &[]).await;
+    // It begins first, so the other one is in use for longer than it may be idle.
     let (used, mut used_stream) = raw.begin(EMBED_STREAM, &[]).await;
-    let using = async {
-        for _ in 0..10 {
-            used_stream.send_data(message(0, &embed(1)).into(), false).unwrap();
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    let (idle, _idle_stream) = raw.begin(UPLOAD, &[]).await;
+    let mut idle = std::pin::pin!(outcome(idle));
+    let idle = loop {
+        used_stream.send_data(message(0, &embed(1)).into(), false).unwrap();
+        if let Ok(idle) = tokio::time::timeout(Duration::from_millis(100), &mut idle).await {
+            break idle;
         }
-        used_stream.send_data(Bytes::new(), true).unwrap();
     };
-    let (idle, used, ()) = tokio::join!(outcome(idle), outcome(used), using);
     assert_eq!(idle.grpc, DEADLINE_EXCEEDED, "{idle:?}");
     assert!(idle.message.contains("stream_idle_timeout"), "{idle:?}");
-    assert_eq!(used.grpc, Some(0), "{used:?}");
+    used_stream.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(outcome(used).await.grpc, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,11 +187,14 @@ async fn half_messages_and_promises_take_no_more_memory_than_the_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_and_idle_connections_are_closed() {
-    let server = Server::start(&["--handshake-timeout", "500ms", "--connection-idle-timeout", "1s"]).await;
-    for beginning in [&b""[..], b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    let server = Server::start(&["--handshake-timeout", "2s", "--connection-idle-timeout", "1s"]).await;
+    let silent = [&b""[..], b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"].map(|beginning| {
         let mut silent = TcpStream::connect(server.addr).unwrap();
         silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         silent.write_all(beginning).unwrap();
+        (beginning, silent)
+    });
+    for (beginning, mut silent) in silent {
         let mut got = Vec::new();
         // It may end with a reset, but not with a time-out.
         if let Err(error) = silent.read_to_end(&mut got) {

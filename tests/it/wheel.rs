@@ -31,12 +31,7 @@ fn the_wheel_brings_a_binary_that_shows_the_demo() {
     let mut pip = Command::new(environment.join("bin/python"));
     install(pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--no-index"]).arg(&wheel), "pip");
 
-    let binary = environment.join("bin/cognate");
-    let version = run(Command::new(&binary).arg("--version"), String::new()).expect("pip put it there");
-    assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), concat!("cognate ", env!("CARGO_PKG_VERSION")));
-    let mut demo = Command::new(&binary);
-    let output = run(demo.args(["demo", "--once", "--addr", "127.0.0.1:0"]), String::new()).expect("it runs");
-    assert!(output.status.success(), "{}", stderr(&output));
+    shows_the_demo(|| Command::new(environment.join("bin/cognate")));
 
     // The licences of what is inside come along.
     let listing = Command::new(environment.join("bin/python"))
@@ -47,4 +42,13 @@ fn the_wheel_brings_a_binary_that_shows_the_demo() {
     for licence in ["LICENSE", "NOTICE", "LICENSE.wordnet", "LICENSE.vadersentiment"] {
         assert!(listing.lines().any(|file| file.ends_with(&format!("licenses/{licence}"))), "{licence}: {listing}");
     }
+}
+
+/// Demands that an installed program has the version of this crate, and runs the demo.
+pub fn shows_the_demo(program: impl Fn() -> Command) {
+    let version = run(program().arg("--version"), String::new()).expect("it was installed");
+    let expected = concat!("cognate ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8_lossy(&version.stdout).trim(), expected, "{}", stderr(&version));
+    let output = run(program().args(["demo", "--once", "--addr", "127.0.0.1:0"]), String::new()).expect("it runs");
+    assert!(output.status.success(), "{}", stderr(&output));
 }

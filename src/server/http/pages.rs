@@ -3,16 +3,21 @@
 //! Invariant: a page is small, needs no key, and says nothing that only callers may know. It takes no permit and is
 //! not counted, because it costs no more than its head.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap,
+    HeaderName, HeaderValue, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method as HttpMethod, Response, StatusCode, request};
 use serde_json::json;
 
 use super::exchange::Respond;
+use crate::budget::ByteBudget;
 use crate::console::{self, Asset};
+use crate::server::unpack::Encoding;
 use crate::wire;
 
 /// The content types that calls may have.
@@ -112,15 +117,28 @@ pub fn method(head: &request::Parts, wanted: &HttpMethod) -> Page {
     )
 }
 
-/// A file of the console.
-pub fn asset(asset: Asset) -> Page {
-    let content_type = HeaderValue::from_static(asset.content_type);
-    let page = Page {
-        status: StatusCode::OK,
-        headers: Box::new(HeaderMap::from_iter([(CONTENT_TYPE, content_type)])),
-        body: Bytes::from_static(asset.content),
+/// The files of the console that compression makes smaller, by path and encoding. They are compressed once, so that a
+/// page costs no more than its head.
+static PACKED: LazyLock<HashMap<(&'static str, Encoding), Bytes>> = LazyLock::new(|| {
+    let budget = ByteBudget::new(1 << 20);
+    let both = |(path, asset): &'static (&str, Asset)| [(*path, asset, Encoding::Gzip), (*path, asset, Encoding::Zstd)];
+    let packed = |(path, asset, encoding): (_, &Asset, Encoding)| {
+        Some(((path, encoding), encoding.pack(asset.content, &budget)?))
     };
+    console::ASSETS.iter().flat_map(both).filter_map(packed).collect()
+});
+
+/// The file of the console at a path, in an encoding that its client accepts.
+pub fn asset(path: &str, asset: Asset, accepted: Option<Encoding>) -> Page {
+    let content_type = HeaderValue::from_static(asset.content_type);
+    let headers = Box::new(HeaderMap::from_iter([(CONTENT_TYPE, content_type)]));
+    let mut page = Page { status: StatusCode::OK, headers, body: Bytes::from_static(asset.content) };
+    if let Some((encoding, packed)) = accepted.and_then(|encoding| Some((encoding, PACKED.get(&(path, encoding))?))) {
+        page.body = packed.clone();
+        page = page.with(CONTENT_ENCODING, encoding.name());
+    }
     page.with(CONTENT_SECURITY_POLICY, console::POLICY)
+        .with(VARY, "accept-encoding")
         .with(X_CONTENT_TYPE_OPTIONS, "nosniff")
         .with(REFERRER_POLICY, "no-referrer")
         // Another version of the server has other files at the same paths.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderName};
 use http::{Method as HttpMethod, Uri, request};
 
 use super::json;
@@ -94,7 +94,7 @@ pub fn understand(head: &mut request::Parts, context: &Context<'_>) -> Result<As
     let method = Method::of(path);
     if method == Method::OTHER && matches!(head.method, HttpMethod::GET | HttpMethod::HEAD) {
         if let Some(asset) = console::asset(path).filter(|_| context.console) {
-            return Err(pages::asset(asset));
+            return Err(pages::asset(path, asset, Encoding::accepted(&head.headers, ACCEPT_ENCODING)));
         }
         if path == "/" {
             return Err(pages::front());
@@ -157,7 +157,7 @@ fn translated(
 }
 
 impl Asked {
-    fn of(context: &Context<'_>, head: &request::Parts, framing: Framing, shape: Shape) -> Self {
+    fn of(context: &Context<'_>, head: &mut request::Parts, framing: Framing, shape: Shape) -> Self {
         let compression = match shape {
             Shape::Grpc | Shape::Web { .. } => HeaderName::from_static("grpc-encoding"),
             Shape::Envelopes => HeaderName::from_static("connect-content-encoding"),
@@ -165,17 +165,29 @@ impl Asked {
         };
         let named = head.headers.get(&compression).and_then(|value| value.to_str().ok());
         let encoding = named.and_then(Encoding::from_name);
+        let unknown = encoding.is_none() && named.is_some_and(|named| named != "identity");
+        let packing = match shape {
+            // Libraries of gRPC always say what they could read. One that wants compression compresses its requests.
+            Shape::Grpc | Shape::Web { .. } => {
+                encoding.and_then(|_| Encoding::accepted(&head.headers, "grpc-accept-encoding"))
+            }
+            Shape::Envelopes => Encoding::accepted(&head.headers, "connect-accept-encoding"),
+            Shape::Whole(_) => Encoding::accepted(&head.headers, ACCEPT_ENCODING),
+            Shape::Lines => None,
+        };
+        if encoding.is_some() {
+            // The service gets messages as they are when unpacked. tonic's own services would refuse the encoding.
+            head.headers.remove(&compression);
+        }
         let version = head.headers.get("connect-protocol-version");
         let limit = context.max_message_bytes;
-        let fault = match (&shape, named) {
+        let fault = match &shape {
             _ if matches!(framing, Framing::Whole(Some(length)) if length > limit) => {
                 Some(Refusal::TooLarge { bytes: number(&head.headers, CONTENT_LENGTH), limit }.into())
             }
             // The service refuses an unknown encoding.
-            (Shape::Grpc | Shape::Web { .. }, _) => None,
-            (_, Some(other)) if encoding.is_none() && other != "identity" => {
-                Some(Refusal::UnknownEncoding { header: compression.as_str().to_owned() }.into())
-            }
+            Shape::Grpc | Shape::Web { .. } => None,
+            _ if unknown => Some(Refusal::UnknownEncoding { header: compression.as_str().to_owned() }.into()),
             _ if version.is_some_and(|version| version != "1") => {
                 Some(Failure::invalid("connect-protocol-version", "expected 1, the only version"))
             }
@@ -184,6 +196,7 @@ impl Asked {
         let reply = Reply {
             shape,
             translation: None,
+            packing,
             origin: context.origins.allowed(&head.headers),
             memory: context.memory.clone(),
             max_message_bytes: limit,

@@ -1,0 +1,70 @@
+//! The crates as crates.io would get them: what cargo puts into each. Nothing is compiled. `cargo publish --dry-run
+//! --workspace` compiles them from there too.
+
+use std::fs;
+use std::process::Command;
+
+use crate::installed::{repository, run, stderr};
+
+/// crates.io takes 10 MB, compressed. The files may have as much before that.
+const MOST_BYTES: u64 = 10_000_000;
+
+/// Returns the paths of all files in the package of a crate, whose manifest is in `folder`.
+fn packaged(krate: &str, folder: &str) -> Vec<String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(repository()).args(["package", "--list", "--allow-dirty", "--offline", "-p", krate]);
+    let output = run(&mut cargo, String::new()).expect("cargo runs the tests");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let files: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    let sizes = files.iter().filter_map(|file| fs::metadata(repository().join(folder).join(file)).ok());
+    let bytes: u64 = sizes.map(|file| file.len()).sum();
+    assert!((1..MOST_BYTES).contains(&bytes), "{krate}: {bytes} bytes");
+    files
+}
+
+#[test]
+fn the_crate_of_the_server_has_all_that_its_build_reads_and_no_tests() {
+    let files = packaged("cognate", "");
+    let has = |file: &str| files.iter().any(|known| known == file);
+    for file in ["build.rs", "LICENSE", "NOTICE", "README.md", "proto/cognate/v1/cognate.proto"] {
+        assert!(has(file), "{file}");
+    }
+    for outside in ["tests/", "benches/", "clients/", "deploy/", ".ci/"] {
+        assert!(!files.iter().any(|file| file.starts_with(outside)), "{outside}");
+    }
+    let mut included = 0;
+    for source in files.iter().filter(|file| file.starts_with("src/") && file.ends_with(".rs")) {
+        let text = fs::read_to_string(repository().join(source)).expect("a source is text");
+        for macro_name in ["include_str!(\"", "include_bytes!(\""] {
+            for (_, rest) in text.match_indices(macro_name).map(|(at, name)| text.split_at(at + name.len())) {
+                let path = rest.split('"').next().expect("a text ends");
+                let path = repository().join(source).with_file_name("").join(path).canonicalize().expect("it exists");
+                let path = path.strip_prefix(repository().canonicalize().unwrap()).expect("it is ours");
+                assert!(has(path.to_str().unwrap()), "{source} includes {}", path.display());
+                included += 1;
+            }
+        }
+    }
+    assert!(included >= 8, "{included}");
+    let page = fs::read_dir(repository().join("src/console/page")).unwrap();
+    for file in page.map(|file| file.unwrap().file_name().into_string().unwrap()) {
+        assert!(has(&format!("src/console/page/{file}")), "{file}");
+    }
+}
+
+#[test]
+fn the_crate_of_the_client_has_its_stubs_and_no_tests() {
+    let files = packaged("cognate-client", "clients/rust");
+    for file in ["LICENSE", "README.md", "src/lib.rs", "src/wire/generated.rs"] {
+        assert!(files.iter().any(|known| known == file), "{file}");
+    }
+    assert!(!files.iter().any(|file| file.starts_with("tests/")));
+}
+
+#[test]
+fn each_package_has_the_licence() {
+    let licence = fs::read(repository().join("LICENSE")).unwrap();
+    for folder in ["clients/node", "clients/python", "clients/rust", "deploy/npm", "deploy/wheel"] {
+        assert!(fs::read(repository().join(folder).join("LICENSE")).unwrap() == licence, "{folder}");
+    }
+}
