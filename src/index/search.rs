@@ -77,6 +77,11 @@ pub(super) enum How {
 }
 
 impl Asked<'_> {
+    /// The rank of the candidate that tells if the hits lie in a crowd (`walks`).
+    fn judged(&self) -> usize {
+        self.sure.max(FIRST)
+    }
+
     fn wants(&self, slot: Slot) -> bool {
         self.among.is_none_or(|among| among.contains(slot.index()))
     }

@@ -49,6 +49,8 @@ pub(super) struct Walk<'a> {
     pub(super) query: &'a OwnQuery,
     /// Only vectors with these slot indices may be hits.
     pub(super) among: Option<&'a RoaringBitmap>,
+    /// The number of candidates that are needed. Others are added if they may be among these.
+    pub(super) wanted: usize,
     pub(super) bounds: Bounds<'a>,
 }
 
@@ -118,7 +120,7 @@ impl Segment {
 
     /// Adds candidates to `found`: the vectors with the codes of the query, and the best that a walk finds.
     pub(super) fn walk(&self, walk: &Walk<'_>, found: &mut Vec<Candidate>) -> Result<Walked, Stopped> {
-        let Walk { query, among, bounds } = *walk;
+        let Walk { query, among, wanted, bounds } = *walk;
         let graph = &self.parts.graph;
         // A walk may miss the point itself. A query that equals a stored vector must find that vector.
         let digest = query.digest();
@@ -136,7 +138,17 @@ impl Segment {
                 }
             }
             same.clone().for_each(|node| self.add(node, 1.0, walk, found));
+            // The lowest score that the first `wanted` may have. Most others are lower even with the errors of their
+            // estimates, and looking up their vectors would take longer than finding them.
+            let least = |node| 1.0 - query.error(graph.codes().scale(node));
+            let mut floor = same.clone().map(least).fold(f32::INFINITY, f32::min);
             for (node, estimate) in scratch.kept() {
+                let error = query.error(graph.codes().scale(node));
+                if found.len() < wanted {
+                    floor = floor.min(estimate - error);
+                } else if estimate + error < floor {
+                    continue;
+                }
                 if !same.clone().any(|other| other == node) {
                     self.add(node, estimate, walk, found);
                 }

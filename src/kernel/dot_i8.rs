@@ -137,8 +137,9 @@ unsafe fn dispatch(level: Level, a: &[Block], b: &[Block]) -> i32 {
     }
 }
 
-/// Rows that are prefetched while one is compared: about as many requests as the memory handles at a time.
-const AHEAD: usize = 4;
+/// Blocks that are prefetched while one row is compared. More than the memory handles at a time, so that it always has
+/// requests; fewer than the first cache holds.
+const AHEAD_BLOCKS: usize = 72;
 
 /// The loop of [`score_rows`] around one level's product, compiled for that level.
 macro_rules! score {
@@ -147,12 +148,13 @@ macro_rules! score {
         #[target_feature(enable = $features)])?
         fn $name(query: Query<'_>, rows: CodeRows<'_>, which: &[u32], out: &mut [f32]) {
             let blocks = query.blocks.len();
-            for &row in &which[..AHEAD.min(which.len())] {
+            let ahead = AHEAD_BLOCKS.div_ceil(blocks.max(1));
+            for &row in &which[..ahead.min(which.len())] {
                 prefetch(&rows.blocks[row as usize * blocks..][..blocks]);
             }
             let bias = 128 * query.sum;
             for i in 0..which.len() {
-                if let Some(&row) = which.get(i + AHEAD) {
+                if let Some(&row) = which.get(i + ahead) {
                     prefetch(&rows.blocks[row as usize * blocks..][..blocks]);
                 }
                 let row = which[i] as usize;

@@ -61,10 +61,12 @@ impl Beam {
         None
     }
 
-    /// The node that [`Beam::pop`] would return now.
+    /// The nodes that [`Beam::pop`] would return now and after that.
     #[inline]
-    pub(super) fn peek(&self) -> Option<u32> {
-        self.keys[self.next.min(self.keys.len())..].iter().find(|&key| key & 1 == 0).map(|&key| node(key))
+    pub(super) fn peek(&self) -> [Option<u32>; 2] {
+        let rest = &self.keys[self.next.min(self.keys.len())..];
+        let mut open = rest.iter().filter(|&key| key & 1 == 0).map(|&key| node(key));
+        [open.next(), open.next()]
     }
 
     /// The last of the best `ef`, if the beam is full.
@@ -116,9 +118,9 @@ mod tests {
             for (node, &score) in scores.iter().enumerate() {
                 beam.offer(node as u32, score);
                 if node % 3 == 0 {
-                    let ahead = beam.peek();
+                    let [first, second] = beam.peek();
                     let node = beam.pop().map(|best| best.0);
-                    prop_assert_eq!(ahead, node);
+                    prop_assert_eq!((first, second), (node, beam.peek()[0]));
                     popped.extend(node);
                 }
             }

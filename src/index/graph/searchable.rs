@@ -173,9 +173,14 @@ impl Graph {
             if TRAIL {
                 walk.trail.push((node, score));
             }
-            // The next node to be expanded, unless a neighbour of this one is better.
-            if let Some(next) = walk.beam.peek() {
-                prefetch(&lists[next as usize]);
+            // The next nodes to be expanded, unless neighbours of this one are better: the links of one, and the codes
+            // that the links of the other lead to.
+            let [next, after] = walk.beam.peek();
+            if let Some(after) = after {
+                prefetch(&lists[after as usize]);
+            }
+            if let Some(next) = next {
+                self.prefetch_neighbours(&lists[next as usize], walk);
             }
             let Visited { nodes, scores, beam, .. } = self.visit(query, &lists[node as usize], walk);
             nodes.iter().zip(scores).for_each(|(&node, &score)| beam.offer(node, score));
@@ -205,6 +210,21 @@ impl Graph {
         }
         // Space for the neighbours of a node, and one more: a node that was visited before is written and not counted.
         batch.resize(DEGREE + 1, 0);
+    }
+
+    /// Prefetches the codes of the nodes of a list of links that were not visited before.
+    #[inline(always)]
+    fn prefetch_neighbours(&self, links: &[u32; DEGREE], walk: &mut Walk) {
+        let Walk { visited, walk: this, batch, .. } = walk;
+        let mut count = 0;
+        for &target in links {
+            if target == NONE {
+                break;
+            }
+            batch[count] = target;
+            count += usize::from(visited[target as usize] != *this);
+        }
+        batch[..count].iter().for_each(|&node| prefetch(self.codes.blocks_of(node)));
     }
 
     /// Visits the nodes of a list of links that were not visited before.

@@ -20,7 +20,7 @@ use super::super::graph::crowd::{Surroundings, is_crowd, least_cosine};
 use super::super::graph::filtered::Bounds;
 use super::super::scan::{Candidate, CandidateFilter, Margin, Nearest};
 use super::super::segment::{Segment, Walk, Walked};
-use super::{Answer, Asked, FIRST, How, best_of, scans};
+use super::{Answer, Asked, How, best_of, scans};
 use crate::compute::stop::Stopped;
 
 /// The state of one search of the segments.
@@ -94,8 +94,9 @@ impl<'a> Pass<'a> {
         let nodes = segment.nodes() as usize;
         let max_expansions = nodes.checked_div(self.index.options.scan_rows_per_ef).unwrap_or(usize::MAX);
         if ef.saturating_mul(self.one_of) < max_expansions {
-            let walk = Walk { query: codes, among: *among, bounds: Bounds { ef, max_expansions, stop } };
-            let mut found = Vec::with_capacity(ef);
+            let wanted = self.asked.k.max(self.asked.judged());
+            let walk = Walk { query: codes, among: *among, wanted, bounds: Bounds { ef, max_expansions, stop } };
+            let mut found = Vec::with_capacity(wanted.min(ef));
             if let Walked::Complete(surroundings) = segment.walk(&walk, &mut found)? {
                 self.walked.push(WalkedSegment { segment, found, surroundings });
                 return Ok(());
@@ -106,13 +107,13 @@ impl<'a> Pass<'a> {
 
     /// The best of all that was found up to now.
     fn best(&self) -> BestSoFar {
-        let Asked { vector, k, sure, among, .. } = *self.asked;
+        let Asked { vector, k, among, .. } = *self.asked;
         let mut candidates: Vec<Candidate> = self.filter.candidates().collect();
         self.walked.iter().for_each(|walked| candidates.extend_from_slice(&walked.found));
         let rows = self.index.rows();
         let nearest = best_of(&rows, vector, k, &mut candidates);
         let most = among.map_or(rows.live(), |among| rows.live().min(among.len() as usize));
-        let judged = candidates.get(sure.max(FIRST) - 1).map(|candidate| candidate.estimate);
+        let judged = candidates.get(self.asked.judged() - 1).map(|candidate| candidate.estimate);
         BestSoFar { is_complete: nearest.hits.len() == k.min(most), nearest, judged }
     }
 
