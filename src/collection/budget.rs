@@ -245,7 +245,7 @@ impl Budget {
     pub(super) fn exchange(&self, freed: Usage, added: Usage) -> Result<(), Full> {
         let (most, mut used) = (self.most.now(), self.lock());
         let room = |limit, used: usize, freed: usize, added: usize, most: usize| {
-            let fits = used - freed <= most.saturating_sub(added);
+            let fits = (used - freed).checked_add(added).is_some_and(|after| after <= most);
             if fits || added <= freed {
                 return Ok(());
             }
@@ -314,6 +314,14 @@ mod tests {
     }
 
     #[test]
+    fn more_than_the_limit_is_refused_also_where_nothing_is_stored_yet() {
+        let budget = Budget::of_one(usage(2, 100));
+        assert!(budget.exchange(usage(0, 0), usage(3, 1)).is_err());
+        assert!(budget.exchange(usage(0, 0), usage(1, 101)).is_err());
+        budget.exchange(usage(0, 0), usage(2, 100)).unwrap();
+    }
+
+    #[test]
     fn usage_over_a_lowered_limit_can_be_replaced_and_removed() {
         let budget = Budget::of_all(usage(1, 10));
         *budget.lock() = usage(5, 50);
@@ -322,6 +330,7 @@ mod tests {
         assert!(budget.exchange(usage(0, 0), usage(1, 0)).is_err());
         assert_eq!(budget.used(), usage(4, 40));
     }
+
     #[test]
     fn an_owner_has_the_limits_that_the_file_of_keys_has_now_and_a_refusal_names_it() {
         let allowances = Allowances::default();
