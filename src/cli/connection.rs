@@ -17,6 +17,16 @@ pub struct Connection {
     /// Address of the server: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:PATH
     #[arg(long, global = true, env = "COGNATE_ADDR", default_value = "127.0.0.1:50051", value_name = "ADDRESS")]
     pub addr: String,
+    #[command(flatten)]
+    access: Access,
+    /// Print one JSON object per line, for other programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Flags that say how a server is trusted, and how this client is recognised.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Access {
     /// Authorities that sign the server's certificate, in PEM; default: those of the system; HOST:PORT means TLS then
     #[arg(long, global = true, env = "COGNATE_TLS_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
@@ -35,9 +45,6 @@ pub struct Connection {
     /// Send the API key to another machine without TLS
     #[arg(long, global = true)]
     insecure: bool,
-    /// Print one JSON object per line, for other programs
-    #[arg(long, global = true)]
-    pub json: bool,
 }
 
 impl Connection {
@@ -48,13 +55,25 @@ impl Connection {
 
     /// Connects. Calls have no time limit.
     pub async fn open(&self) -> anyhow::Result<Client> {
-        Ok(client::connect(&self.addr, &self.options()?).await?)
+        self.access.open(&self.addr).await
     }
 
     /// Connects. Connecting and each call may take up to `timeout`.
     pub async fn open_within(&self, timeout: Duration) -> anyhow::Result<Client> {
-        let options = client::Options { connect_timeout: timeout, timeout: Some(timeout), ..self.options()? };
+        let options = client::Options { connect_timeout: timeout, timeout: Some(timeout), ..self.access.options()? };
         Ok(client::connect(&self.addr, &options).await?)
+    }
+}
+
+impl Access {
+    /// Connects to `address`. Calls have no time limit.
+    pub async fn open(&self, address: &str) -> anyhow::Result<Client> {
+        Ok(client::connect(address, &self.options()?).await?)
+    }
+
+    /// The same flags, with another authority and another key where these are given.
+    pub fn with(&self, tls_ca: Option<PathBuf>, key_file: Option<PathBuf>) -> Self {
+        Self { tls_ca: tls_ca.or(self.tls_ca.clone()), key_file: key_file.or(self.key_file.clone()), ..self.clone() }
     }
 
     fn options(&self) -> anyhow::Result<client::Options> {

@@ -8,6 +8,7 @@ mod collections;
 mod completions;
 mod conditions;
 mod connection;
+mod copy;
 mod count;
 mod demo;
 mod embed;
@@ -30,6 +31,7 @@ mod restore;
 mod serve;
 mod signals;
 mod similarity;
+mod state_directory;
 mod stderr;
 mod table;
 mod texts;
@@ -76,6 +78,7 @@ enum Command {
     Facets(facets::Args),
     Update(update::Args),
     Export(export::Args),
+    Copy(copy::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Verify(verify::Args),
@@ -127,6 +130,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::TopK(args) => top_k::run(args).await,
         Command::Similarity(args) => similarity::run(args).await,
         Command::Export(args) => export::run(args).await,
+        Command::Copy(args) => copy::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Restore(args) => tokio::task::spawn_blocking(move || restore::run(&args)).await?,
         Command::Verify(args) => tokio::task::spawn_blocking(move || verify::run(&args)).await?,

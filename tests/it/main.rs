@@ -15,6 +15,7 @@ mod conformance;
 mod conformance_keys;
 mod console;
 mod contract;
+mod copy;
 mod data_directory;
 mod deployment;
 mod documentation;

@@ -4,10 +4,7 @@
 //! collection those documents. If either is in doubt it starts at the beginning, which does no harm, because
 //! documents are replaced by their ids.
 
-use std::path::PathBuf;
-
-use anyhow::Context;
-
+use super::super::state_directory;
 use super::super::stderr::say;
 use super::super::table;
 use super::Args;
@@ -25,8 +22,11 @@ pub(super) async fn begin(
     let source = &args.files[0];
     // Read with other options, the same bytes become other documents.
     let read_as = format!("{:?}", reader::Options { after_bytes: 0, ..options.clone() });
-    let mut bookmark =
-        Bookmark::of(source, &(&args.connection.addr, &args.collection, read_as), &state_directory(args)?)?;
+    let mut bookmark = Bookmark::of(
+        source,
+        &(&args.connection.addr, &args.collection, read_as),
+        &state_directory::of(args.state_dir.as_deref(), "uploads")?,
+    )?;
     let say = |what: &str| say(&table::clean(what));
     let doubt = match bookmark.find()? {
         EarlierLoad::Nothing => return Ok((bookmark, Position::default())),
@@ -68,10 +68,4 @@ async fn missing(
         }
     }
     Ok(None)
-}
-
-/// Directory of the bookmarks.
-fn state_directory(args: &Args) -> anyhow::Result<PathBuf> {
-    let platform = || Some(dirs::state_dir().or_else(dirs::cache_dir)?.join("cognate").join("uploads"));
-    args.state_dir.clone().or_else(platform).context("this user has no directory for state: set --state-dir")
 }
