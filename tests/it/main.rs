@@ -47,6 +47,7 @@ mod models;
 mod npm;
 mod onnx_runtime;
 mod openai;
+mod opensearch;
 mod packages;
 mod passages;
 mod precision;
