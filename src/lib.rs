@@ -6,8 +6,8 @@
 //!   gRPC client ──► rpc ─┤  (wire ↔ domain, errors → codes)
 //!                        ├──► embedder    text → unit vectors ──┐
 //!                        ├──► classifier  text → labels ────────┴► inference: tokens, queue, batches ──► kernel, onnx
-//!                        └──► collection  documents by id ──┬► index: exact scan, graph ──► kernel
-//!                                                           └► lexical: words, BM25
+//!                        └──► backend ──► collection  documents by id ──┬► index: exact scan, graph ──► kernel
+//!                                                                       └► lexical: words, BM25
 //!   model    directory, hub cache, hub, wheel ──► files and card ──► embedder, classifier
 //!   compute  pools of threads for the work of calls, which stops with its caller       budget   bytes on their way
 //!   machine  instructions, teams of threads, priorities, mapped files, memory of the container, the allocator's sizes
@@ -56,6 +56,7 @@ pub mod model;
 pub mod server;
 pub mod wire;
 
+pub use backend::Backend;
 pub use budget::ByteBudget;
 pub use cognate_client::{self as client, Client, connect};
 pub use collection::Store;
@@ -64,6 +65,7 @@ pub use index::Index;
 pub use rpc::{About, Engine, Guarded, Limits};
 pub use server::serve;
 
+mod backend;
 mod budget;
 mod config;
 mod console;

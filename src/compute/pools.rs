@@ -21,6 +21,9 @@ const CALLS: usize = 1_024;
 /// cores.
 const STORAGE_THREADS: usize = 32;
 
+/// The expected time of a search, and of other short work; a pool corrects it by measurement.
+pub const SHORT: Duration = Duration::from_micros(200);
+
 /// The pools of the process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Pools {

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::fmt;
 
 use super::families::{Families, Family, Labels};
-use crate::collection::{Collection, Searches};
+use crate::collection::{Collection, Searches, Store};
 use crate::rpc::Engine;
 
 /// The label of all collections without series of their own. No collection has this name.
@@ -60,9 +60,9 @@ impl Figures {
     }
 }
 
-/// Writes the families of documents. `most_series`: the collections that may have series of their own.
+/// Writes the families of documents, if they are in this process. `most_series`: the collections that may have series of their own.
 pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -> fmt::Result {
-    let store = engine.store.unguarded();
+    let Some(store) = engine.store.unguarded().local() else { return Ok(()) };
     let mut collections: Vec<(String, Figures)> =
         store.list().iter().map(|one| (one.name().to_owned(), Figures::of(one))).collect();
     families.gauge(Family::of("cognate_collections", "Collections."), collections.len() as u64)?;
@@ -82,7 +82,7 @@ pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -
     }
     of_collections(families, &collections)?;
     searches(families, store.searches())?;
-    disk(families, engine)
+    disk(families, store)
 }
 
 fn of_collections(families: &mut Families<'_>, collections: &[(String, Figures)]) -> fmt::Result {
@@ -130,8 +130,8 @@ fn searches(families: &mut Families<'_>, searches: Searches) -> fmt::Result {
     Ok(())
 }
 
-fn disk(families: &mut Families<'_>, engine: &Engine) -> fmt::Result {
-    let Some(disk) = engine.store.unguarded().disk_stats() else { return Ok(()) };
+fn disk(families: &mut Families<'_>, store: &Store) -> fmt::Result {
+    let Some(disk) = store.disk_stats() else { return Ok(()) };
     let is_stopped = u64::from(disk.stopped.is_some());
     families.gauge(Family::of("cognate_writes_stopped", "1 after the disk failed, until a restart."), is_stopped)?;
     families

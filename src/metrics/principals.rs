@@ -104,7 +104,8 @@ impl Principals {
             let (tokens, limits) = (allowance.submitted(), allowance.limits());
             each.insert(Arc::clone(allowance.name()), Figures { tokens, limits, ..Figures::default() });
         }
-        for (owner, stored) in engine.store.unguarded().used_by_owners() {
+        let local = engine.store.unguarded().local();
+        for (owner, stored) in local.map(|store| store.used_by_owners()).unwrap_or_default() {
             each.entry(owner).or_default().stored = stored;
         }
         let mut all: BTreeMap<Arc<str>, Figures> = BTreeMap::new();

@@ -62,7 +62,7 @@ impl Metrics {
             Phase::Starting => Err("not ready: models and collections are being loaded\n"),
             Phase::Stopping => Err("not ready: the server is stopping\n"),
             Phase::Serving
-                if self.monitor.engine().is_some_and(|engine| engine.store.unguarded().stopped().is_some()) =>
+                if self.monitor.engine().is_some_and(|engine| engine.store.unguarded().writes_stopped().is_some()) =>
             {
                 Ok("ready, but the disk failed and no documents can be stored: the log has the reason\n")
             }

@@ -10,7 +10,6 @@ use super::audit;
 use super::limits::Limits;
 use super::parse;
 use super::status::Failure;
-use crate::collection::NewName;
 use crate::identity::{Principal, Role};
 use crate::wire::SERVICE;
 
@@ -109,9 +108,9 @@ impl AllowedName {
         &self.name
     }
 
-    /// The same name for a collection that is to be created: the caller will own it, if it has a name.
-    pub fn of_new(&self) -> NewName<'_> {
-        NewName { name: &self.name, owner: self.caller.as_deref() }
+    /// The name of the caller, who will own the collection if it creates one.
+    pub fn caller(&self) -> Option<&Arc<str>> {
+        self.caller.as_ref()
     }
 }
 

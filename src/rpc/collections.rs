@@ -5,12 +5,9 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::access::Access;
-use super::guarded::Guarded;
 use super::status::{Failure, shown};
-use super::{Engine, audit, commit, compute, lexical, passages};
-use crate::collection::{Collection, Settings};
-use crate::compute::WhenFull;
-use crate::compute::stop::Stop;
+use super::{Engine, audit, lexical, passages};
+use crate::collection::{Description, Settings};
 use crate::embedder::InputType;
 use crate::wire;
 
@@ -23,9 +20,6 @@ const TOKEN_BYTES: usize = 1 << 10;
 /// Bytes around a message that is an item of another one: a tag and a length.
 const FIELD_BYTES: usize = 8;
 
-/// Collections that are listed together. Creating and deleting wait meanwhile.
-const BATCH: usize = 1_024;
-
 /// The prefix of a page token, by which other strings are recognised as wrong.
 const TOKEN_PREFIX: &str = "after:";
 
@@ -37,13 +31,12 @@ pub async fn create(
     let name = access.name("name", &request.name, &engine.limits)?;
     let passages = passages::parse(&request.passages.unwrap_or_default(), &engine.embedder, InputType::Document)?;
     let lexical = lexical::parse(&request.lexical.unwrap_or_default())?;
-    let (of_call, settings) = (Arc::clone(engine), Settings { passages, lexical });
     // The collection is on disk before the call is answered.
-    let create = move |_: &Stop| of_call.store.create(&name, of_call.model(), settings);
-    let made = commit(engine, create).await.flatten();
+    let settings = Settings { passages, lexical };
+    let made = engine.store.create(&engine.pools.storage, &name, engine.model(), settings).await;
     audit::act(access.caller(), "create collection", &request.name, made.as_ref().map(|_| 0));
-    let made = made?;
-    Ok(wire::CreateCollectionResponse { collection: Some(describe(&made)) })
+    let described = made?.describe().await?;
+    Ok(wire::CreateCollectionResponse { collection: Some(written(described)) })
 }
 
 pub async fn list(
@@ -65,9 +58,8 @@ pub async fn list(
         size => size as usize,
     };
     let bytes = PAGE_BYTES.min(engine.limits.max_message_bytes);
-    let store = engine.store.clone();
-    // Thousands of collections take milliseconds to describe.
-    compute(&engine.pools.search, WhenFull::Wait, move |_| page(&store, &access, after, Room { size, bytes })).await
+    let page = move |collections: &mut dyn Iterator<Item = Description>| page(collections, Room { size, bytes });
+    engine.store.list(&engine.pools.search, access, after, page).await
 }
 
 /// The room of a page.
@@ -77,29 +69,23 @@ struct Room {
     bytes: usize,
 }
 
-/// The first collections after a name that the caller may use: as many as there is room for, but at least one.
-fn page(store: &Guarded, access: &Access, mut after: Option<String>, room: Room) -> wire::ListCollectionsResponse {
+/// The first collections: as many as there is room for, but at least one.
+fn page(collections: &mut dyn Iterator<Item = Description>, room: Room) -> wire::ListCollectionsResponse {
     let Room { size, bytes } = room;
     let mut page = wire::ListCollectionsResponse::default();
     // The token of the page repeats a name.
     let mut used = TOKEN_BYTES;
-    loop {
-        let (some, next) = store.list_after(access, after.as_deref(), BATCH);
-        for collection in &some {
-            let described = describe(collection);
-            used += described.encoded_len() + FIELD_BYTES;
-            let is_full = page.collections.len() == size || used > bytes;
-            if let (true, Some(last)) = (is_full, page.collections.last()) {
-                page.next_page_token = format!("{TOKEN_PREFIX}{}", last.name);
-                return page;
-            }
-            page.collections.push(described);
+    for collection in collections {
+        let described = written(collection);
+        used += described.encoded_len() + FIELD_BYTES;
+        let is_full = page.collections.len() == size || used > bytes;
+        if let (true, Some(last)) = (is_full, page.collections.last()) {
+            page.next_page_token = format!("{TOKEN_PREFIX}{}", last.name);
+            return page;
         }
-        match next {
-            Some(name) => after = Some(name),
-            None => return page,
-        }
+        page.collections.push(described);
     }
+    page
 }
 
 pub async fn delete(
@@ -108,39 +94,37 @@ pub async fn delete(
     request: wire::DeleteCollectionRequest,
 ) -> Result<wire::DeleteCollectionResponse, Failure> {
     let name = access.name("name", &request.name, &engine.limits)?;
-    let store = engine.store.clone();
-    // Freeing a large collection takes a while.
-    let delete = move |_: &Stop| store.delete(&name);
-    let documents = commit(engine, delete).await.flatten();
+    let documents = engine.store.delete(&engine.pools.storage, &name).await;
     audit::act(access.caller(), "delete collection", &request.name, documents.as_ref().copied());
     Ok(wire::DeleteCollectionResponse { documents: documents? as u64 })
 }
 
-fn describe(collection: &Collection) -> wire::Collection {
-    let quality = collection.quality();
+fn written(of: Description) -> wire::Collection {
     wire::Collection {
-        name: collection.name().to_owned(),
-        documents: collection.len() as u64,
-        dimensions: collection.dimensions() as u32,
-        model_fingerprint: collection.fingerprint().to_owned(),
-        bytes: collection.bytes() as u64,
-        unindexed: collection.unindexed() as u64,
-        index_file_bytes: collection.index_file_bytes() as u64,
-        ef_search: quality.ef_search as u32,
-        recall: quality.recall,
-        recall_queries: quality.checked as u32,
-        passages: Some(passages::write(collection.passages())),
-        passage_count: collection.n_passages() as u64,
-        lexical: Some(lexical::write(collection.lexical())),
-        lexical_file_bytes: collection.lexical_file_bytes() as u64,
-        owner: collection.owner().unwrap_or_default().to_owned(),
+        name: of.name,
+        documents: of.documents as u64,
+        dimensions: of.dimensions as u32,
+        model_fingerprint: of.fingerprint,
+        bytes: of.bytes as u64,
+        unindexed: of.unindexed as u64,
+        index_file_bytes: of.index_file_bytes as u64,
+        ef_search: of.ef_search as u32,
+        recall: of.recall,
+        recall_queries: of.recall_queries as u32,
+        passages: Some(passages::write(of.passages)),
+        passage_count: of.n_passages as u64,
+        lexical: Some(lexical::write(of.lexical)),
+        lexical_file_bytes: of.lexical_file_bytes as u64,
+        owner: of.owner.unwrap_or_default(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Guarded;
     use super::*;
     use crate::collection::{Model, Options, Store};
+    use crate::compute::Pools;
     use crate::identity::{Patterns, Principal, Role};
 
     fn store(collections: usize) -> Guarded {
@@ -153,10 +137,12 @@ mod tests {
     }
 
     /// The names on each page, reached through the tokens.
-    fn pages(store: &Guarded, access: &Access, size: usize, bytes: usize) -> Vec<Vec<String>> {
-        let (mut pages, mut after) = (Vec::new(), None);
+    async fn pages(store: &Guarded, access: &Access, size: usize, bytes: usize) -> Vec<Vec<String>> {
+        let (pools, mut pages, mut after) = (Pools::new(1), Vec::new(), None);
         loop {
-            let page = page(store, access, after, Room { size, bytes });
+            let page =
+                move |collections: &mut dyn Iterator<Item = Description>| page(collections, Room { size, bytes });
+            let page = store.list(&pools.search, access.clone(), after, page).await.unwrap();
             assert!(page.encoded_len() <= bytes.max(TOKEN_BYTES + 200), "{} bytes", page.encoded_len());
             pages.push(page.collections.into_iter().map(|collection| collection.name).collect());
             match page.next_page_token.strip_prefix(TOKEN_PREFIX) {
@@ -166,38 +152,38 @@ mod tests {
         }
     }
 
-    #[test]
-    fn pages_hold_every_collection_once_in_order_and_keep_to_their_size() {
+    #[tokio::test]
+    async fn pages_hold_every_collection_once_in_order_and_keep_to_their_size() {
         let store = store(2_500);
         let all: Vec<String> = (0..2_500).map(|n| format!("c{n:05}")).collect();
         let access = Access::to(Principal::anyone());
         for (size, bytes, least) in
             [(usize::MAX, usize::MAX, 1), (usize::MAX, 8_000, 5), (999, usize::MAX, 3), (1_024, 1 << 20, 3)]
         {
-            let pages = pages(&store, &access, size, bytes);
+            let pages = pages(&store, &access, size, bytes).await;
             assert!(pages.len() >= least && pages.iter().all(|page| page.len() <= size), "{} pages", pages.len());
             assert_eq!(pages.concat(), all);
         }
     }
 
-    #[test]
-    fn a_page_is_empty_only_if_there_are_no_collections() {
+    #[tokio::test]
+    async fn a_page_is_empty_only_if_there_are_no_collections() {
         let access = Access::to(Principal::anyone());
-        assert_eq!(pages(&store(3), &access, 1, 0).len(), 3);
-        assert_eq!(pages(&store(0), &access, usize::MAX, 1), [Vec::<String>::new()]);
+        assert_eq!(pages(&store(3), &access, 1, 0).await.len(), 3);
+        assert_eq!(pages(&store(0), &access, usize::MAX, 1).await, [Vec::<String>::new()]);
     }
 
-    #[test]
-    fn pages_show_what_the_caller_may_use_and_are_full_of_it() {
+    #[tokio::test]
+    async fn pages_show_what_the_caller_may_use_and_are_full_of_it() {
         let store = store(2_500);
         let principal = Principal::new("a".to_owned(), Role::Read, Patterns::parse(["c0000*", "c02499"]).unwrap());
         let mut expected: Vec<String> = (0..10).map(|n| format!("c{n:05}")).collect();
         expected.push("c02499".to_owned());
         for size in [1, 4, usize::MAX] {
-            let pages = pages(&store, &Access::to(Arc::new(principal.clone())), size, usize::MAX);
+            let pages = pages(&store, &Access::to(Arc::new(principal.clone())), size, usize::MAX).await;
             assert_eq!(pages.concat(), expected);
             assert!(pages[..pages.len() - 1].iter().all(|page| page.len() == size), "{pages:?}");
         }
-        assert_eq!(pages(&store, &Access::to(Principal::nobody()), 4, usize::MAX), [Vec::<String>::new()]);
+        assert_eq!(pages(&store, &Access::to(Principal::nobody()), 4, usize::MAX).await, [Vec::<String>::new()]);
     }
 }

@@ -1,14 +1,9 @@
 //! Runs the work of calls in the pools: adds the expected cost, and turns refusals into failures.
 
-use std::time::Duration;
-
 use super::Engine;
 use super::status::Failure;
 use crate::compute::stop::Stop;
-use crate::compute::{Pool, WhenFull};
-
-/// The expected cost of a search; the pool corrects it by measurement.
-pub const SEARCH_COST: Duration = Duration::from_micros(200);
+use crate::compute::{Pool, SHORT, WhenFull};
 
 /// Computes `work` in one of the threads of `pool`. When the call is dropped, queued work is not started, and running
 /// work is told to stop.
@@ -17,7 +12,7 @@ pub async fn compute<T: Send + 'static>(
     when_full: WhenFull,
     work: impl FnOnce(&Stop) -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    Ok(pool.run(when_full, SEARCH_COST, work).await?)
+    Ok(pool.run(when_full, SHORT, work).await?)
 }
 
 /// Runs work that must not stop halfway, for example a commit. When the call is dropped, queued work is not started,
@@ -26,5 +21,5 @@ pub async fn commit<T: Send + 'static>(
     engine: &Engine,
     work: impl FnOnce(&Stop) -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    Ok(engine.pools.storage.run(WhenFull::Wait, SEARCH_COST, work).await?)
+    Ok(engine.pools.storage.run(WhenFull::Wait, SHORT, work).await?)
 }

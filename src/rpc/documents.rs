@@ -8,10 +8,10 @@ use super::answer::Answer;
 use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
-use super::{Engine, audit, commit, compute, compute_if_large, filter, parse, vector};
-use crate::collection::{Collection, DocId, Listed, Span, StoredVectors};
+use super::{Engine, audit, compute_if_large, filter, parse, place, vector};
+use crate::backend::{self, Collection};
+use crate::collection::{DocId, Listed, Span, StoredVectors};
 use crate::compute::WhenFull;
-use crate::compute::stop::Stop;
 use crate::index::Vector;
 use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
@@ -24,20 +24,19 @@ const TOKEN_PREFIX: &str = "after:";
 
 pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, deadline, bytes, access, .. } = request;
-    let collection = collection(engine, &access, &request.collection)?;
+    let collection = collection(engine, &access, &request.collection).await?;
     let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
     let vectors_as = vector::answered(request.with_vector, request.vector_format)?;
-    let find = move || {
-        let ids = parse::ids(&request.ids, &limits)?;
-        let found: Vec<_> = ids.iter().map(|id| collection.get(id)).collect();
+    let parse = move || parse::ids(&request.ids, &limits);
+    let measure = move |ids: Vec<DocId>, found: Vec<Option<Listed>>| {
         let bytes = ids.iter().zip(&found).map(|(id, found)| match found {
             Some(listed) => size::document(listed, vectors_as),
             None => id.as_str().len(),
         });
         let bytes: usize = bytes.map(size::field).sum();
-        Ok::<_, Failure>((ids, found, bytes))
+        (ids, found, bytes)
     };
-    let (ids, found, bytes) = compute_if_large(engine, bytes, when_full, find).await??;
+    let (ids, found, bytes) = collection.get(place(engine, bytes, when_full), parse, measure).await?;
     Answer::build(engine, bytes, when_full, move || {
         let mut response = wire::GetDocumentsResponse::default();
         for (id, found) in ids.iter().zip(found) {
@@ -54,33 +53,30 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
 pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, bytes, access, .. } = request;
     let (name, limits) = (request.collection, engine.limits.clone());
-    let collection = collection(engine, &access, &name)?;
+    let collection = collection(engine, &access, &name).await?;
     let answer = if let Some(given) = request.filter {
         if !request.ids.is_empty() {
             return Err(Failure::invalid("filter", "is set together with ids: set only one of them"));
         }
         let parse = move || filter::parse("filter", given, &limits);
         let filter = compute_if_large(engine, bytes, WhenFull::Refuse(deadline), parse).await??;
-        let removed = commit(engine, move |stop| collection.remove_matching(filter, stop)).await;
-        let removed = removed.and_then(|removed| removed.map_err(|error| Failure::commit(&name, error)));
-        audit::act(access.caller(), "delete by filter", &name, removed.as_ref().map(Vec::len));
-        let removed = removed?;
-        wire::DeleteDocumentsResponse { documents: removed.len() as u64, ..Default::default() }
+        let removed = collection.remove_matching(&engine.pools.storage, filter).await.map_err(Failure::from);
+        audit::act(access.caller(), "delete by filter", &name, removed.as_ref().copied());
+        wire::DeleteDocumentsResponse { documents: removed? as u64, ..Default::default() }
     } else {
         let ids = parse::ids(&request.ids, &limits)?;
-        commit(engine, move |_| {
-            let deleted = collection.remove(&ids).map_err(|error| Failure::commit(&name, error))?;
+        let written = |ids: Vec<DocId>, deleted: Vec<DocId>| {
             let gone: HashSet<&DocId> = deleted.iter().collect();
             let mut seen = HashSet::new();
             let missing = ids.iter().filter(|id| !gone.contains(id) && seen.insert(*id));
             let name = |id: &DocId| id.as_str().to_owned();
-            Ok::<_, Failure>(wire::DeleteDocumentsResponse {
+            wire::DeleteDocumentsResponse {
                 documents: deleted.len() as u64,
                 missing: missing.map(name).collect(),
                 deleted: deleted.iter().map(name).collect(),
-            })
-        })
-        .await??
+            }
+        };
+        collection.remove(&engine.pools.storage, ids, written).await?
     };
     drop(held);
     Answer::of(&answer, &engine.limits)
@@ -89,7 +85,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocument
 pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, bytes, access, .. } = request;
     let limits = &engine.limits;
-    let collection = collection(engine, &access, &request.collection)?;
+    let collection = collection(engine, &access, &request.collection).await?;
     let size = match request.page_size as usize {
         0 => DEFAULT_PAGE_SIZE.min(limits.max_page_size),
         n if n > limits.max_page_size => {
@@ -108,16 +104,17 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
         }
     };
     let (mut page, vectors_as) = (Page::new(limits), vector::answered(request.with_vector, request.vector_format)?);
-    let list = move |stop: &Stop| {
-        // One more than wanted, to see whether there is a next page.
-        let mut listed = collection.list(filter.as_ref(), after.as_ref(), size + 1, stop)?;
+    let measure = move |mut listed: Vec<Listed>| {
         let on_page = listed.iter().take(size).take_while(|listed| page.takes(size::document(listed, vectors_as)));
         let n = on_page.count();
         let has_more = n < listed.len();
         listed.truncate(n);
-        Ok::<_, Failure>((listed, has_more, page.bytes()))
+        (listed, has_more, page.bytes())
     };
-    let (listed, has_more, bytes) = compute(&engine.pools.search, when_full, list).await??;
+    // One more than wanted, to see whether there is a next page.
+    let wanted = backend::Page { filter, after, limit: size + 1 };
+    let listed = collection.list::<_, Failure>(&engine.pools.search, when_full, wanted, measure).await?;
+    let (listed, has_more, bytes) = listed;
     drop(held);
     let next_page_token = match listed.last() {
         Some(last) if has_more => format!("{TOKEN_PREFIX}{}", last.id.as_str()),
@@ -132,8 +129,8 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
 }
 
 /// Finds the collection that a request names.
-pub(super) fn collection(engine: &Engine, access: &Access, name: &str) -> Result<Arc<Collection>, Failure> {
-    engine.store.get(&access.name("collection", name, &engine.limits)?, engine.model())
+pub(super) async fn collection(engine: &Engine, access: &Access, name: &str) -> Result<Collection, Failure> {
+    engine.store.get(&access.name("collection", name, &engine.limits)?, engine.model()).await
 }
 
 pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {

@@ -4,7 +4,6 @@
 //! each after the client has read the ones before, in the pool for bulk work. A client that takes nothing for a while
 //! loses the export (`held_source.rs`), because it keeps replaced documents in memory.
 
-use std::iter::Peekable;
 use std::sync::Arc;
 
 use futures::{Stream, stream};
@@ -15,8 +14,7 @@ use super::access::Access;
 use super::held_source::{HeldSource, TAKE_TIMEOUT};
 use super::status::Failure;
 use super::{Engine, Limits, Responses, bounded, compute, documents, filter, vector};
-use crate::collection::Listed;
-use crate::compute::stop::Stop;
+use crate::backend::Export;
 use crate::compute::{Pool, WhenFull};
 use crate::wire::{self, VectorFormat};
 
@@ -28,27 +26,19 @@ pub async fn export(
     access: &Access,
     request: wire::ExportRequest,
 ) -> Result<Responses<wire::ExportResponse>, Failure> {
-    let collection = documents::collection(engine, access, &request.collection)?;
+    let collection = documents::collection(engine, access, &request.collection).await?;
     let vectors_as = vector::answered(request.with_vector, request.vector_format)?;
     let (pool, limits) = (&engine.pools.bulk, engine.limits.clone());
-    let list = move |stop: &Stop| {
-        let filter = request.filter.map(|given| filter::parse("filter", given, &limits)).transpose()?;
-        collection.export(filter.as_ref(), stop).map_err(Failure::export)
-    };
-    let taken = compute(pool, WhenFull::Wait, list).await??;
-    let parts = PendingDocuments {
-        total: taken.len() as u64,
-        left: taken.peekable(),
-        vectors_as,
-        limits: engine.limits.clone(),
-    };
+    let parse = move || request.filter.map(|given| filter::parse("filter", given, &limits)).transpose();
+    let taken = collection.export::<Failure>(pool, parse).await?;
+    let parts = PendingDocuments { left: taken, vectors_as, limits: engine.limits.clone() };
     Ok(Box::pin(messages(pool.clone(), HeldSource::new(parts, TAKE_TIMEOUT))))
 }
 
 /// The first message, even if it is empty, and the following ones until the last document or an error.
-fn messages<D: Documents>(
+fn messages(
     pool: Pool,
-    source: HeldSource<PendingDocuments<D>>,
+    source: HeldSource<PendingDocuments>,
 ) -> impl Stream<Item = Result<wire::ExportResponse, Status>> + Send {
     stream::unfold((Some(source), true, pool), |(source, is_first, pool)| async move {
         let source = source?;
@@ -56,7 +46,10 @@ fn messages<D: Documents>(
             Ok(parts) => parts,
             Err(failure) => return Some((Err(failure.into()), (None, false, pool))),
         };
-        if parts.left.len() == 0 && !is_first {
+        if let Err(error) = parts.left.fetch().await {
+            return Some((Err(Failure::from(error).into()), (None, false, pool)));
+        }
+        if parts.left.peek().is_none() && !is_first {
             return None;
         }
         let made = compute(&pool, WhenFull::Wait, move |_| {
@@ -73,23 +66,18 @@ fn messages<D: Documents>(
     })
 }
 
-/// The documents of an export.
-trait Documents: ExactSizeIterator<Item = Listed> + Send + 'static {}
-
-impl<D: ExactSizeIterator<Item = Listed> + Send + 'static> Documents for D {}
-
 /// The documents that are still to be sent.
-struct PendingDocuments<D: Documents> {
-    left: Peekable<D>,
-    total: u64,
+struct PendingDocuments {
+    left: Export,
     vectors_as: Option<VectorFormat>,
     limits: Limits,
 }
 
-impl<D: Documents> PendingDocuments<D> {
+impl PendingDocuments {
+    /// Makes a message of the documents that were fetched.
     fn next(&mut self) -> Result<wire::ExportResponse, Failure> {
         let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
-        let mut message = wire::ExportResponse { documents: Vec::new(), total: self.total };
+        let mut message = wire::ExportResponse { documents: Vec::new(), total: self.left.total() };
         let mut bytes = 0;
         while let Some(listed) = self.left.peek() {
             let document = documents::document(listed, self.vectors_as);
@@ -106,13 +94,11 @@ impl<D: Documents> PendingDocuments<D> {
 
 #[cfg(test)]
 mod tests {
-    use std::vec;
-
     use super::*;
-    use crate::collection::{Content, DocId, StoredVectors};
+    use crate::collection::{Content, DocId, Listed, StoredVectors};
     use crate::compute::Pools;
 
-    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> PendingDocuments<vec::IntoIter<Listed>> {
+    fn parts(text_bytes: &[usize], max_message_bytes: usize) -> PendingDocuments {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
             let content = Content::new("x".repeat(bytes), None);
@@ -121,8 +107,7 @@ mod tests {
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
         let limits = Limits { max_message_bytes, ..Limits::default() };
-        let (total, vectors_as) = (left.len() as u64, Some(VectorFormat::F32));
-        PendingDocuments { total, left: left.into_iter().peekable(), vectors_as, limits }
+        PendingDocuments { left: Export::of(left), vectors_as: Some(VectorFormat::F32), limits }
     }
 
     #[test]
@@ -130,7 +115,7 @@ mod tests {
         let sizes: Vec<usize> = (0..500).map(|n| n * 7919 % 900).collect();
         let mut parts = parts(&sizes, 4_000);
         let mut ids = Vec::new();
-        while parts.left.len() > 0 {
+        while parts.left.peek().is_some() {
             let message = parts.next().unwrap();
             assert!(message.encoded_len() <= 2_000 && message.total == 500, "{}", message.encoded_len());
             ids.extend(message.documents.iter().map(|document| document.id.parse::<usize>().unwrap()));

@@ -6,11 +6,10 @@ use super::answer::Answer;
 use super::limits::Limits;
 use super::request::Received;
 use super::status::Failure;
-use super::{Engine, compute, documents, filter, parse, size};
+use super::{Engine, documents, filter, parse, size};
 use crate::collection::filter::Scalar;
-use crate::collection::{Facet, FacetError, FacetField, FacetQuery, Numbers};
+use crate::collection::{Facet, FacetField, FacetQuery, Facets, Numbers};
 use crate::compute::WhenFull;
-use crate::compute::stop::Stop;
 use crate::wire;
 
 /// Values of a field if the request does not say.
@@ -18,19 +17,15 @@ const DEFAULT_LIMIT: usize = 10;
 
 pub async fn facets(engine: &Engine, request: Received<wire::FacetsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, access, .. } = request;
-    let collection = documents::collection(engine, &access, &request.collection)?;
+    let collection = documents::collection(engine, &access, &request.collection).await?;
     let (limits, when_full) = (engine.limits.clone(), WhenFull::Refuse(deadline));
-    let find = move |stop: &Stop| {
-        let (paths, query) = parse_query(request, &limits)?;
-        let facets = collection.facets(&query, stop).map_err(|error| match error {
-            FacetError::TooLarge => Failure::AnswerTooLarge { limit: limits.max_message_bytes },
-            FacetError::Stopped(stopped) => stopped.into(),
-        })?;
+    let parse = move || parse_query(request, &limits);
+    let measure = |paths: Vec<String>, facets: Facets| {
         let of_fields = paths.iter().zip(&facets.fields).map(|(path, facet)| size::field(size::facet(path, facet)));
         let bytes = size::varint(facets.documents) + of_fields.sum::<usize>();
-        Ok::<_, Failure>((paths, facets, bytes))
+        (paths, facets, bytes)
     };
-    let (paths, facets, bytes) = compute(&engine.pools.search, when_full, find).await??;
+    let (paths, facets, bytes) = collection.facets(&engine.pools.search, when_full, parse, measure).await?;
     drop(held);
     Answer::build(engine, bytes, when_full, move || {
         let of_fields = paths.into_iter().zip(facets.fields);

@@ -6,64 +6,84 @@ use std::sync::Arc;
 
 use super::access::{Access, AllowedName};
 use super::status::Failure;
-use crate::collection::{Backup, Collection, CollectionError, Model, Settings, Store};
+use crate::backend::{Backend, Collection, New, Storage};
+use crate::collection::{Backup, Description, Model, Settings, Store};
+use crate::compute::Pool;
 use crate::compute::stop::Stop;
 
 /// The documents of a server, behind the rights of its callers.
 #[derive(Clone)]
-pub struct Guarded(Arc<Store>);
+pub struct Guarded(Backend);
 
 impl From<Arc<Store>> for Guarded {
     fn from(store: Arc<Store>) -> Self {
+        Self(store.into())
+    }
+}
+
+impl From<Backend> for Guarded {
+    fn from(store: Backend) -> Self {
         Self(store)
     }
 }
 
 impl Guarded {
     /// The store itself, for those who look after the server. Calls do not use it.
-    pub fn unguarded(&self) -> &Arc<Store> {
+    pub fn unguarded(&self) -> &Backend {
         &self.0
     }
 
     /// Returns a collection that holds vectors of the model.
-    pub fn get(&self, name: &AllowedName, model: Model<'_>) -> Result<Arc<Collection>, Failure> {
-        failed(name, self.0.get(name.as_str(), model))
+    pub async fn get(&self, name: &AllowedName, model: Model<'_>) -> Result<Collection, Failure> {
+        Ok(self.0.get(name.as_str(), model).await?)
     }
 
     /// Returns a collection, and creates it for the caller if it does not exist.
-    pub fn get_or_create(
+    pub async fn get_or_create(
         &self,
+        storage: &Pool,
         name: &AllowedName,
         model: Model<'_>,
         settings: Settings,
-    ) -> Result<Arc<Collection>, Failure> {
-        failed(name, self.0.get_or_create(name.of_new(), model, settings))
+    ) -> Result<Collection, Failure> {
+        Ok(self.0.get_or_create(storage, new(name, model, settings)).await?)
     }
 
     /// Creates a collection that the caller owns.
-    pub fn create(&self, name: &AllowedName, model: Model<'_>, settings: Settings) -> Result<Arc<Collection>, Failure> {
-        failed(name, self.0.create(name.of_new(), model, settings))
+    pub async fn create(
+        &self,
+        storage: &Pool,
+        name: &AllowedName,
+        model: Model<'_>,
+        settings: Settings,
+    ) -> Result<Collection, Failure> {
+        Ok(self.0.create(storage, new(name, model, settings)).await?)
     }
 
     /// Deletes a collection, and returns the number of its documents.
-    pub fn delete(&self, name: &AllowedName) -> Result<usize, Failure> {
-        failed(name, self.0.delete(name.as_str()))
+    pub async fn delete(&self, storage: &Pool, name: &AllowedName) -> Result<usize, Failure> {
+        Ok(self.0.delete(storage, name.as_str().to_owned()).await?)
     }
 
-    /// Those of the `n` collections after a name that the caller may use. The second value is the name after which the
-    /// list goes on; `None`: it ends here.
-    pub fn list_after(&self, access: &Access, after: Option<&str>, n: usize) -> (Vec<Arc<Collection>>, Option<String>) {
-        let mut some = self.0.list_after(after, n);
-        let next = some.last().filter(|_| some.len() == n).map(|last| last.name().to_owned());
-        some.retain(|collection| access.may_use(collection.name()));
-        (some, next)
+    /// Describes the collections that the caller may use, in name order from behind a name on. `then` takes as many as
+    /// it wants.
+    pub async fn list<T: Send + 'static>(
+        &self,
+        pool: &Pool,
+        access: Access,
+        after: Option<String>,
+        then: impl FnOnce(&mut dyn Iterator<Item = Description>) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        Ok(self.0.list(pool, after, move |name| access.may_use(name), then).await?)
     }
 
-    /// All collections that the caller may use.
-    pub fn list(&self, access: &Access) -> Vec<Arc<Collection>> {
-        let mut all = self.0.list();
-        all.retain(|collection| access.may_use(collection.name()));
-        all
+    /// The figures of the store, as far as it is the caller's.
+    pub async fn storage(&self, access: &Access) -> Result<Storage, Failure> {
+        Ok(if access.administers_server() {
+            self.0.storage().await?
+        } else {
+            self.0.storage_of(|name| access.may_use(name)).await?
+        })
     }
 
     /// Copies everything, for an administrator of the server.
@@ -72,10 +92,19 @@ impl Guarded {
             let reason = "a backup has all collections, and the caller may not use all of them".to_owned();
             return Err(Failure::NotAllowed { reason });
         }
-        self.0.backup(stop).map_err(Failure::backup)
+        let store = self.0.local().ok_or(Failure::NothingStored)?;
+        store.backup(stop).map_err(Failure::backup)
     }
 }
 
-fn failed<T>(name: &AllowedName, result: Result<T, CollectionError>) -> Result<T, Failure> {
-    result.map_err(|error| Failure::collection(name.as_str(), error))
+/// The collection that a caller creates.
+fn new(name: &AllowedName, model: Model<'_>, settings: Settings) -> New {
+    New {
+        name: name.as_str().to_owned(),
+        owner: name.caller().cloned(),
+        fingerprint: model.fingerprint.to_owned(),
+        also_compatible: model.also_compatible.to_vec(),
+        dimensions: model.dimensions,
+        settings,
+    }
 }

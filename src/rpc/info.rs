@@ -4,11 +4,11 @@
 //! path, and the sums of their own collections.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::Engine;
 use super::access::Access;
-use crate::collection::Collection;
+use super::status::Failure;
+use crate::backend::Storage;
 use crate::{classifier, reranker, wire};
 
 /// The revision of a model that is not from the hub: its id is a path.
@@ -17,8 +17,11 @@ const LOCAL: &str = "local";
 /// The reason why nothing can be stored, without the path of the file.
 const STOPPED: &str = "the disk failed, and accepts no writes until a restart";
 
-pub fn info(engine: &Engine, access: &Access) -> wire::InfoResponse {
-    let about = &engine.about;
+pub async fn info(engine: &Engine, access: &Access) -> Result<wire::InfoResponse, Failure> {
+    let (about, mut stored) = (&engine.about, engine.store.storage(access).await?);
+    if !access.administers_server() {
+        stored.stopped = stored.stopped.map(|_| STOPPED.to_owned());
+    }
     let mut info = wire::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         model: Some(wire::Model {
@@ -32,14 +35,14 @@ pub fn info(engine: &Engine, access: &Access) -> wire::InfoResponse {
             precision: about.precision.clone(),
         }),
         limits: Some(engine.limits.to_proto()),
-        storage: Some(if access.administers_server() { storage(engine) } else { storage_of(engine, access) }),
+        storage: Some(storage(stored)),
         classifiers: engine.classifiers.iter().map(|classifier| self::classifier(classifier.about())).collect(),
         rerankers: engine.rerankers.iter().map(|reranker| self::reranker(reranker.about())).collect(),
     };
     if !access.administers_server() {
         hide_paths(&mut info);
     }
-    info
+    Ok(info)
 }
 
 /// Leaves the last name of each path.
@@ -78,39 +81,16 @@ fn classifier(about: &classifier::About) -> wire::Classifier {
     }
 }
 
-/// The storage as far as it is the caller's.
-fn storage_of(engine: &Engine, access: &Access) -> wire::Storage {
-    let collections = engine.store.list(access);
-    let sum = |of: fn(&Collection) -> usize| collections.iter().map(|collection| of(collection) as u64).sum();
+fn storage(of: Storage) -> wire::Storage {
     wire::Storage {
-        stopped: engine.store.unguarded().stopped().map(|_| STOPPED.to_owned()).unwrap_or_default(),
-        collections: collections.len() as u64,
-        documents: sum(Collection::len),
-        memory_bytes: sum(Collection::bytes),
-        index_file_bytes: sum(Collection::index_file_bytes),
-        recall: lowest_recall(&collections),
-        ..wire::Storage::default()
-    }
-}
-
-fn lowest_recall(collections: &[Arc<Collection>]) -> Option<f32> {
-    collections.iter().filter_map(|collection| collection.quality().recall).min_by(f32::total_cmp)
-}
-
-fn storage(engine: &Engine) -> wire::Storage {
-    let store = engine.store.unguarded();
-    let (collections, used) = (store.list(), store.used());
-    let disk = store.disk_stats();
-    let directory = store.directory().map(|directory| directory.display().to_string());
-    wire::Storage {
-        directory: directory.unwrap_or_default(),
-        stopped: store.stopped().map(|error| error.to_string()).unwrap_or_default(),
-        collections: collections.len() as u64,
-        documents: used.documents as u64,
-        memory_bytes: used.bytes as u64,
-        file_bytes: disk.as_ref().and_then(|disk| disk.file_bytes).unwrap_or(0),
-        free_bytes: disk.as_ref().and_then(|disk| disk.free_bytes).unwrap_or(0),
-        index_file_bytes: collections.iter().map(|collection| collection.index_file_bytes() as u64).sum(),
-        recall: lowest_recall(&collections),
+        directory: of.directory.map(|directory| directory.display().to_string()).unwrap_or_default(),
+        stopped: of.stopped.unwrap_or_default(),
+        collections: of.collections as u64,
+        documents: of.documents as u64,
+        memory_bytes: of.memory_bytes as u64,
+        file_bytes: of.file_bytes,
+        free_bytes: of.free_bytes,
+        index_file_bytes: of.index_file_bytes as u64,
+        recall: of.recall,
     }
 }

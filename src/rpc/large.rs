@@ -2,9 +2,9 @@
 //!
 //! An async thread that computed for long would delay the health checks of all clients.
 
+use super::Engine;
 use super::status::Failure;
-use super::{Engine, compute};
-use crate::compute::WhenFull;
+use crate::compute::{Place, WhenFull};
 
 /// Bytes of a message that is processed on the async thread. Decoding the smallest items takes 10 ns for each byte,
 /// which is at most two thirds of a millisecond. Texts and vectors take a twentieth of that, about as long as handing
@@ -19,12 +19,14 @@ pub async fn compute_if_large<T: Send + 'static>(
     when_full: WhenFull,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    if bytes <= SMALL_BYTES {
-        return Ok(work());
+    Ok(place(engine, bytes, when_full).run(work).await?)
+}
+
+/// The place where such work is done.
+pub fn place(engine: &Engine, bytes: usize, when_full: WhenFull) -> Place<'_> {
+    match when_full {
+        _ if bytes <= SMALL_BYTES => Place::Here,
+        WhenFull::Refuse(_) => Place::In(&engine.pools.search, when_full),
+        WhenFull::Wait => Place::In(&engine.pools.bulk, when_full),
     }
-    let pool = match when_full {
-        WhenFull::Refuse(_) => &engine.pools.search,
-        WhenFull::Wait => &engine.pools.bulk,
-    };
-    compute(pool, when_full, |_| work()).await
 }

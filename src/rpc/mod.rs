@@ -57,7 +57,7 @@ pub use service::Service;
 
 pub(in crate::rpc) use answer::bounded;
 pub(in crate::rpc) use compute::{commit, compute};
-pub(in crate::rpc) use large::compute_if_large;
+pub(in crate::rpc) use large::{compute_if_large, place};
 use status::Failure;
 
 /// The service. It exists before the engine is loaded; until then every call is `UNAVAILABLE`.
@@ -82,9 +82,9 @@ impl Api {
         self.0.get().cloned()
     }
 
-    /// The reason why documents can no longer be stored, if the disk failed.
+    /// The reason why documents can not be stored now; `None`: they can.
     pub fn writes_stopped(&self) -> Option<String> {
-        Some(self.0.get()?.store.unguarded().stopped()?.to_string())
+        self.0.get()?.store.unguarded().writes_stopped()
     }
 
     fn engine(&self) -> Result<Arc<Engine>, Failure> {

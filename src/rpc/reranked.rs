@@ -9,7 +9,8 @@ use super::hits::{Candidates, Hits};
 use super::request::hold;
 use super::status::Failure;
 use super::{Engine, Limits, rerank};
-use crate::collection::{Collection, DocId, Hit};
+use crate::backend::Collection;
+use crate::collection::{DocId, Hit};
 use crate::compute::Terms;
 use crate::inference::{TextError, TokenizerError, Truncation};
 use crate::reranker::{Reranker, Scored, rank};
@@ -57,7 +58,7 @@ impl Reranking {
         // One query after the other: the hits of one fill batches for all workers, and no more texts are copied.
         for (n, (found, asked)) in found.into_iter().zip(&texts.asked).enumerate() {
             let path = || format!("queries[{n}]");
-            ordered.push(match (found, texts.of(asked)) {
+            ordered.push(match (found, texts.of(asked).await?) {
                 (Err(failure), _) => Err(failure),
                 // As unknown as a document that was never there.
                 (Ok(_), None) => Err(Failure::invalid(path(), "its document was deleted meanwhile")),
@@ -142,18 +143,21 @@ pub struct Texts {
     /// One for each query.
     pub asked: Vec<Asked>,
     /// The collection of documents that are queries.
-    pub collection: Option<Arc<Collection>>,
+    pub collection: Option<Collection>,
     /// The texts that are ranked instead of a collection.
     pub candidates: Arc<Candidates>,
 }
 
 impl Texts {
     /// The text of a query; `None` if its document was deleted.
-    fn of(&self, asked: &Asked) -> Option<String> {
-        match asked {
-            Asked::Text(text) => Some(text.clone()),
-            Asked::Document(id) => Some(self.collection.as_ref()?.get(id)?.content.text.to_string()),
-        }
+    async fn of(&self, asked: &Asked) -> Result<Option<String>, Failure> {
+        let id = match asked {
+            Asked::Text(text) => return Ok(Some(text.clone())),
+            Asked::Document(id) => id,
+        };
+        let Some(collection) = &self.collection else { return Ok(None) };
+        let found = collection.get_few(std::slice::from_ref(id)).await?.pop().flatten();
+        Ok(found.map(|listed| listed.content.text.to_string()))
     }
 }
 

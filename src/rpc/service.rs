@@ -80,7 +80,7 @@ impl Call {
         let method = self.request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(wire::SERVICE));
         match method {
             Some("/Info") => {
-                self.small(async |engine, access, _: wire::InfoRequest| Ok(info::info(&engine, &access))).await
+                self.small(async |engine, access, _: wire::InfoRequest| info::info(&engine, &access).await).await
             }
             Some("/Embed") => self.unary(async |engine, request| embed::embed(&engine, request).await).await,
             Some("/EmbedStream") => self.streams(embed::embed_stream),

@@ -8,17 +8,17 @@ use std::time::Duration;
 use futures::try_join;
 use tracing::Instrument;
 
-use super::access::Access;
+use super::access::{Access, AllowedName};
 use super::answer::{self, Answer};
-use super::compute::SEARCH_COST;
 use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits, PASSAGE_BYTES};
 use super::request::{Received, hold};
 use super::reranked::{Asked, Reranking, Texts};
 use super::status::{Failure, Resource};
-use super::{Engine, Limits, compute_if_large, documents, filter, lexical, parse, vector};
-use crate::collection::{self, Chosen, Collection, Diversity, DocId, Groups, Mode, Search};
-use crate::compute::Terms;
+use super::{Engine, Limits, compute_if_large, filter, lexical, parse, vector};
+use crate::backend::{self, Collection, Searches};
+use crate::collection::{Diversity, DocId, Groups, Hit, Mode, Search};
 use crate::compute::stop::{Stop, Stopped};
+use crate::compute::{SHORT, Terms};
 use crate::embedder::InputType;
 use crate::index::{Effort, MAX_EF};
 use crate::inference::Truncation;
@@ -40,17 +40,19 @@ enum Meaning {
     None,
 }
 
-/// A query as the collection takes it.
-struct Sought {
-    vectors: Vec<Embedding>,
-    words: String,
+impl Meaning {
+    /// The id of the document whose vectors are the query's.
+    fn id(&self) -> Option<&DocId> {
+        if let Self::Id(id) = self { Some(id) } else { None }
+    }
 }
 
 /// A parsed request.
 struct Parsed {
     queries: Vec<Result<Query, Failure>>,
     candidates: Vec<String>,
-    collection: Option<Arc<Collection>>,
+    /// The collection; `None`: only candidates are ranked.
+    collection: Option<AllowedName>,
     search: Search,
     fields: Fields,
     /// The second step, and the text of each query for it.
@@ -63,6 +65,10 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let (when_full, of_call) = (terms.when_full, Arc::clone(engine));
     let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, &access, message));
     let Parsed { queries, candidates: texts, collection, search, fields, reranking } = parsed.await??;
+    let collection = match collection {
+        Some(name) => Some(find(engine, &name, search.mode).await?),
+        None => None,
+    };
     let hit_bytes = FOUND_BYTES + (search.passages.get() - 1) * PASSAGE_BYTES;
     let found_bytes = queries.len() * search.k.saturating_mul(hit_bytes);
     let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
@@ -70,34 +76,35 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let keeps_texts = fields.text || reranking.is_some();
     let (texts, to_embed) = if keeps_texts { (texts.clone(), texts) } else { (Vec::new(), texts) };
     let (queries, vectors) =
-        try_join!(vectors(engine, queries, collection.clone(), terms), candidate_vectors(engine, to_embed, terms))?;
+        try_join!(vectors(engine, queries, collection.as_ref(), terms), candidate_vectors(engine, to_embed, terms))?;
     if let Some(first) = first_failure_of_all(&queries) {
         return Err(first);
     }
     let writer = HitWriter::new(fields, Arc::new(search), Arc::new(Candidates { texts, vectors }));
-    let (limits, counted) = (engine.limits.clone(), writer.clone());
-    let (chosen, cost) = (Chosen::default(), cost(&writer.search));
-    let (searched, are_final) = (collection.clone(), reranking.is_none());
-    let find = move |query: Result<Sought, Failure>, stop: &Stop| {
-        let found = match (query, &searched) {
-            (Err(failure), _) => Err(failure),
-            (Ok(query), _) if !counted.candidates.vectors.is_empty() => {
-                Ok(Hits::Candidates(rank_candidates(&query.vectors, &counted, stop)?))
-            }
-            (Ok(query), Some(collection)) => {
-                let asked = collection::Asked { vectors: &query.vectors, words: &query.words };
-                Ok(Hits::Documents(collection.search_in_call(asked, &counted.search, &chosen, stop)?))
-            }
-            (Ok(_), None) => Ok(Hits::Candidates(Vec::new())),
-        };
+    let (limits, counted, are_final) = (engine.limits.clone(), writer.clone(), reranking.is_none());
+    let count = move |found: Result<Hits, Failure>| {
         if are_final {
             counted.count(&found, &limits)?;
         }
         Ok(found)
     };
-    let span = tracing::info_span!("search", queries = queries.len(), k = writer.search.k, mode = ?writer.search.mode);
-    let found = engine.pools.search.run_each(when_full, cost, queries, find).instrument(span).await?;
-    let mut found = found.into_iter().collect::<Result<Vec<_>, Failure>>()?;
+    let (pools, cost, span) = (&engine.pools, cost(&writer.search), span(&queries, &writer.search));
+    let mut found = match &collection {
+        Some(collection) if writer.candidates.vectors.is_empty() => {
+            let searches = Searches { queries, search: Arc::clone(&writer.search), cost, when_full };
+            let documents = move |found: Result<Vec<Hit>, Failure>| count(found.map(Hits::Documents));
+            collection.search(pools, searches, documents).instrument(span).await?
+        }
+        _ => {
+            let ranking = writer.clone();
+            let rank = move |query: Result<backend::Query, Failure>, stop: &Stop| match query {
+                Ok(query) => count(Ok(Hits::Candidates(rank_candidates(&query.vectors, &ranking, stop)?))),
+                Err(failure) => count(Err(failure)),
+            };
+            let ranked = pools.search.run_each(when_full, cost, queries, rank).instrument(span).await?;
+            ranked.into_iter().collect::<Result<Vec<_>, Failure>>()?
+        }
+    };
     if let Some((reranking, asked)) = reranking {
         let texts = Texts { asked, collection, candidates: Arc::clone(&writer.candidates) };
         found = reranking.apply(engine, texts, found, terms).await?;
@@ -144,16 +151,25 @@ fn parse_request(engine: &Engine, access: &Access, mut request: wire::TopKReques
     }
     let needs_collection =
         request.candidates.is_empty() || queries.iter().flatten().any(|query| matches!(query.meaning, Meaning::Id(_)));
-    let collection = if needs_collection {
-        let found = documents::collection(engine, access, &request.collection)?;
-        if search.mode != Mode::Vector && found.lexical().is_none() {
-            return Err(Failure::NoLexicalIndex { name: request.collection });
-        }
-        Some(found)
-    } else {
-        None
+    let collection = match needs_collection {
+        true => Some(access.name("collection", &request.collection, limits)?),
+        false => None,
     };
     Ok(Parsed { queries, candidates: request.candidates, collection, search, fields, reranking })
+}
+
+/// Finds the collection that is searched.
+async fn find(engine: &Engine, name: &AllowedName, mode: Mode) -> Result<Collection, Failure> {
+    let found = engine.store.get(name, engine.model()).await?;
+    if mode != Mode::Vector && found.lexical().is_none() {
+        return Err(Failure::NoLexicalIndex { name: name.as_str().to_owned() });
+    }
+    Ok(found)
+}
+
+/// The span of the searches of a call.
+fn span<E>(queries: &[Result<backend::Query, E>], search: &Search) -> tracing::Span {
+    tracing::info_span!("search", queries = queries.len(), k = search.k, mode = ?search.mode)
 }
 
 /// Adds the text of a query for the second step. A vector has none, and is an error.
@@ -289,15 +305,21 @@ fn parse_query(engine: &Engine, n: usize, query: wire::Query, mode: Mode) -> Res
 async fn vectors(
     engine: &Engine,
     mut queries: Vec<Result<Query, Failure>>,
-    collection: Option<Arc<Collection>>,
+    collection: Option<&Collection>,
     terms: Terms,
-) -> Result<Vec<Result<Sought, Failure>>, Failure> {
+) -> Result<Vec<Result<backend::Query, Failure>>, Failure> {
     let text = |query: &mut Query| match &mut query.meaning {
         Meaning::Text(text) => Some(std::mem::take(text)),
         _ => None,
     };
     let texts: Vec<String> = queries.iter_mut().flatten().filter_map(text).collect();
     let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, terms).await?.into_iter();
+    let ids: Vec<DocId> = queries.iter().flatten().filter_map(|query| query.meaning.id()).cloned().collect();
+    let found = match collection {
+        Some(collection) if !ids.is_empty() => collection.get_few(&ids).await?,
+        _ => Vec::new(),
+    };
+    let mut found = found.into_iter();
     let mut vectors_of = |n: usize, meaning: Meaning| match meaning {
         Meaning::None => Ok(Vec::new()),
         Meaning::Text(_) => {
@@ -306,8 +328,8 @@ async fn vectors(
         }
         Meaning::Vector(vector) => Ok(vec![vector]),
         Meaning::Id(id) => {
-            let collection = collection.as_ref().ok_or(Failure::Internal)?;
-            let found = collection.get(&id).ok_or_else(|| {
+            let collection = collection.ok_or(Failure::Internal)?;
+            let found = found.next().flatten().ok_or_else(|| {
                 let (collection, id) = (collection.name().to_owned(), id.as_str().to_owned());
                 Failure::NotFound(Resource::Document { collection, id })
             })?;
@@ -317,7 +339,7 @@ async fn vectors(
     };
     let sought = |(n, query): (usize, Result<Query, Failure>)| {
         let Query { meaning, words } = query?;
-        Ok(Sought { vectors: vectors_of(n, meaning)?, words })
+        Ok(backend::Query { vectors: vectors_of(n, meaning)?, words })
     };
     Ok(queries.into_iter().enumerate().map(sought).collect())
 }
@@ -334,7 +356,7 @@ fn cost(search: &Search) -> Duration {
     let words = if matches!(search.mode, Mode::Hybrid(_)) { 2 } else { 0 };
     // Candidates are compared with those already chosen.
     let diversity = if search.diversity.is_some() { search.k / 4 } else { 0 };
-    SEARCH_COST.saturating_mul(u32::try_from(1 + exact + groups + words + diversity).unwrap_or(u32::MAX))
+    SHORT.saturating_mul(u32::try_from(1 + exact + groups + words + diversity).unwrap_or(u32::MAX))
 }
 
 /// Returns the first failure if all results are failures.

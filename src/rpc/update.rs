@@ -10,10 +10,10 @@ use super::answer::Answer;
 use super::limits::Limits;
 use super::request::Received;
 use super::status::Failure;
-use super::{Engine, audit, commit, compute, documents, filter, parse};
-use crate::collection::{Collection, DocId, Filter, NotPatched, Patch};
+use super::{Engine, audit, documents, filter, parse};
+use crate::backend::{Chosen, Collection, Update};
+use crate::collection::{DocId, NotPatched, Patch};
 use crate::compute::WhenFull;
-use crate::compute::stop::Stop;
 use crate::wire;
 use crate::wire::metadata;
 
@@ -23,19 +23,11 @@ const MAX_ERRORS: usize = 1_000;
 pub async fn update(engine: &Arc<Engine>, request: Received<wire::UpdateDocumentsRequest>) -> Result<Answer, Failure> {
     let Received { message: request, held, deadline, access, .. } = request;
     let (name, limits) = (request.collection.clone(), engine.limits.clone());
-    let collection = documents::collection(engine, &access, &name)?;
-    let of_call = Arc::clone(&collection);
-    let choose = move |stop: &Stop| {
-        let Parsed { chosen, patch } = parse_update(request, &limits)?;
-        let (ids, only) = match chosen {
-            Chosen::Ids(ids) => (ids, None),
-            Chosen::Matching(filter) => (of_call.matching_ids(&filter, stop)?, Some(Arc::new(filter))),
-        };
-        Ok::<_, Failure>(Changes { ids: Arc::new(ids), only, patch: Arc::new(patch) })
-    };
-    let changes = compute(&engine.pools.search, WhenFull::Refuse(deadline), choose).await??;
-    let by_filter = changes.only.is_some();
-    let answer = changes.commit(engine, &collection).await;
+    let collection = documents::collection(engine, &access, &name).await?;
+    let parse = move || parse_update(request, &limits);
+    let update = collection.choose(&engine.pools.search, WhenFull::Refuse(deadline), parse).await?;
+    let by_filter = update.only.is_some();
+    let answer = commit(engine, &collection, &update).await;
     if by_filter {
         audit::act(access.caller(), "update by filter", &name, answer.as_ref().map(|answer| answer.documents as usize));
     }
@@ -43,53 +35,30 @@ pub async fn update(engine: &Arc<Engine>, request: Received<wire::UpdateDocument
     Answer::of(&answer?, &engine.limits)
 }
 
-/// The changes of a call.
-struct Changes {
-    ids: Arc<Vec<DocId>>,
-    /// The filter that chose the ids: a document that it does not match any more stays as it is.
-    only: Option<Arc<Filter>>,
-    patch: Arc<Patch>,
-}
-
-impl Changes {
-    async fn commit(
-        self,
-        engine: &Arc<Engine>,
-        collection: &Arc<Collection>,
-    ) -> Result<wire::UpdateDocumentsResponse, Failure> {
-        let mut answer = wire::UpdateDocumentsResponse::default();
-        let mut taken = 0;
-        while taken < self.ids.len() {
-            let (ids, patch, only) = (Arc::clone(&self.ids), Arc::clone(&self.patch), self.only.clone());
-            let of_commit = Arc::clone(collection);
-            let some = commit(engine, move |_| of_commit.update(&ids[taken..], &patch, only.as_ref())).await?;
-            let some = some.map_err(|error| Failure::commit(collection.name(), error))?;
-            taken += some.taken;
-            answer.documents += some.documents as u64;
-            answer.refused += some.refused.len() as u64;
-            let room = MAX_ERRORS - answer.errors.len();
-            answer.errors.extend(some.refused.into_iter().take(room).map(error));
-            if self.only.is_none() {
-                answer.missing.extend(some.missing.iter().map(|id| id.as_str().to_owned()));
-            }
+/// Commits the changes of a call, one commit after the other.
+async fn commit(
+    engine: &Engine,
+    collection: &Collection,
+    update: &Update,
+) -> Result<wire::UpdateDocumentsResponse, Failure> {
+    let mut answer = wire::UpdateDocumentsResponse::default();
+    let mut taken = 0;
+    while taken < update.ids.len() {
+        let some = collection.update(&engine.pools.storage, update, taken).await?;
+        taken += some.taken;
+        answer.documents += some.documents as u64;
+        answer.refused += some.refused.len() as u64;
+        let room = MAX_ERRORS - answer.errors.len();
+        answer.errors.extend(some.refused.into_iter().take(room).map(error));
+        if update.only.is_none() {
+            answer.missing.extend(some.missing.iter().map(|id| id.as_str().to_owned()));
         }
-        Ok(answer)
     }
+    Ok(answer)
 }
 
-/// A request whose fields are valid.
-pub(super) struct Parsed {
-    chosen: Chosen,
-    patch: Patch,
-}
-
-enum Chosen {
-    /// Each id once.
-    Ids(Vec<DocId>),
-    Matching(Filter),
-}
-
-pub(super) fn parse_update(request: wire::UpdateDocumentsRequest, limits: &Limits) -> Result<Parsed, Failure> {
+/// Checks a request. Returns the documents that it is for, and the change.
+pub(super) fn parse_update(request: wire::UpdateDocumentsRequest, limits: &Limits) -> Result<(Chosen, Patch), Failure> {
     let given = request.patch.ok_or_else(|| Failure::invalid("patch", "is missing: the changes are required"))?;
     let fields = metadata::to_json(&given).map_err(|error| Failure::invalid("patch", error.to_string()))?;
     if fields.is_empty() {
@@ -111,7 +80,7 @@ pub(super) fn parse_update(request: wire::UpdateDocumentsRequest, limits: &Limit
             Chosen::Ids(ids)
         }
     };
-    Ok(Parsed { chosen, patch })
+    Ok((chosen, patch))
 }
 
 fn error((id, reason): (DocId, NotPatched)) -> wire::UpdateError {

@@ -21,9 +21,10 @@ use super::answer::Answer;
 use super::measure::MeasureError;
 use super::request::{Received, Requests, hold};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Responses, commit, compute_if_large, passages, vector};
+use super::{Engine, Responses, compute_if_large, passages, vector};
+use crate::backend::Collection;
 use crate::budget::Held;
-use crate::collection::{Collection, Document, PassageSizes, Settings, Span, Vectors};
+use crate::collection::{Document, PassageSizes, Settings, Span, Vectors};
 use crate::compute::{Terms, WhenFull};
 use crate::embedder::InputType;
 use crate::inference::{Output, TextError, Truncation};
@@ -42,7 +43,7 @@ const CHUNKS_AHEAD: usize = 16;
 
 /// Consecutive documents of the stream.
 struct Chunk {
-    collection: Arc<Collection>,
+    collection: Collection,
     items: Vec<Item>,
     terms: Terms,
     /// The memory of their message and of the vectors of their passages.
@@ -62,7 +63,7 @@ struct Item {
 
 /// A chunk whose documents have vectors or errors.
 struct Embedded {
-    collection: Arc<Collection>,
+    collection: Collection,
     received: usize,
     documents: Vec<Document>,
     /// The origin of each document.
@@ -106,7 +107,7 @@ fn chunks(
 ) -> impl Stream<Item = Result<Chunk, Status>> + Send {
     struct Reader {
         requests: Requests<wire::UploadRequest>,
-        collection: Option<Arc<Collection>>,
+        collection: Option<Collection>,
         position: u64,
         ended: bool,
     }
@@ -142,7 +143,7 @@ fn chunks(
                     let held = Arc::new([held, vectors]);
                     let part = MessageDocuments { first: reader.position, documents: message.documents, terms, held };
                     reader.position += part.documents.len() as u64;
-                    reader.collection = Some(Arc::clone(&collection));
+                    reader.collection = Some(collection.clone());
                     let of_call = Arc::clone(&engine);
                     let cut = move || cut(&of_call, &collection, part);
                     compute_if_large(&engine, bytes, WhenFull::Wait, cut).await
@@ -165,11 +166,11 @@ fn chunks(
 
 /// Returns the collection of the stream: the first message names it, and later ones repeat the name or leave it out.
 async fn collection(
-    engine: &Arc<Engine>,
+    engine: &Engine,
     access: &Access,
-    current: Option<Arc<Collection>>,
+    current: Option<Collection>,
     name: &str,
-) -> Result<Arc<Collection>, Failure> {
+) -> Result<Collection, Failure> {
     match current {
         Some(current) if name.is_empty() || name == current.name() => Ok(current),
         Some(current) => {
@@ -181,15 +182,11 @@ async fn collection(
         }
         None => {
             let name = access.name("collection", name, &engine.limits)?;
-            let of_call = Arc::clone(engine);
-            commit(engine, move |_| {
-                let settings = Settings {
-                    passages: Some(passages::default_sizes(&of_call.embedder)),
-                    lexical: Some(lexical::Options::default()),
-                };
-                of_call.store.get_or_create(&name, of_call.model(), settings)
-            })
-            .await?
+            let settings = Settings {
+                passages: Some(passages::default_sizes(&engine.embedder)),
+                lexical: Some(lexical::Options::default()),
+            };
+            engine.store.get_or_create(&engine.pools.storage, &name, engine.model(), settings).await
         }
     }
 }
@@ -215,9 +212,9 @@ async fn hold_vectors(engine: &Engine, collection: &Collection, documents: &[wir
     hold(&engine.messages, bytes, WhenFull::Wait).await
 }
 
-fn cut(engine: &Engine, collection: &Arc<Collection>, part: MessageDocuments) -> Vec<Chunk> {
+fn cut(engine: &Engine, collection: &Collection, part: MessageDocuments) -> Vec<Chunk> {
     let MessageDocuments { first, documents, terms, held } = part;
-    let new_chunk = || Chunk { collection: Arc::clone(collection), items: Vec::new(), terms, held: Arc::clone(&held) };
+    let new_chunk = || Chunk { collection: collection.clone(), items: Vec::new(), terms, held: Arc::clone(&held) };
     let mut chunks = Vec::new();
     let (mut chunk, mut bytes) = (new_chunk(), 0);
     for (n, document) in documents.into_iter().enumerate() {
@@ -364,14 +361,13 @@ async fn store(engine: &Engine, chunk: Embedded) -> Result<(u64, Vec<wire::Uploa
     if documents.is_empty() {
         return Ok((0, errors));
     }
-    let (name, n) = (collection.name().to_owned(), documents.len());
-    let stored = commit(engine, move |_| collection.commit(documents)).await?;
-    let refused = stored.map_err(|error| Failure::commit(&name, error))?;
+    let n = documents.len();
+    let refused = collection.commit(&engine.pools.storage, documents).await?;
     let committed = (n - refused.len()) as u64;
     let mut refused = refused.into_iter().peekable();
     for (position, sent) in sent.into_iter().enumerate() {
         if let Some(error) = refused.next_if(|error| error.position == position) {
-            errors.push(sent.error(&Failure::TooManyFields(error)));
+            errors.push(sent.error(&error.reason.into()));
         }
     }
     errors.sort_by_key(|error| error.position);

@@ -6,6 +6,7 @@
 //! Its cause is logged here, or where it happened. Codes and messages are left to [`super`].
 
 use super::{Failure, Resource};
+use crate::backend;
 use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
@@ -18,20 +19,20 @@ pub const QUERY: &str = "query";
 
 impl Failure {
     /// The failure of a call that asked the store for the collection `name`.
-    pub fn collection(name: &str, error: CollectionError) -> Self {
+    fn collection(name: String, error: CollectionError) -> Self {
         match error {
-            CollectionError::Unknown => Self::NotFound(Resource::Collection(name.to_owned())),
-            CollectionError::Exists => Self::Exists(Resource::Collection(name.to_owned())),
-            CollectionError::OtherModel { .. } => Self::OtherModel { name: name.to_owned(), reason: error.to_string() },
+            CollectionError::Unknown => Self::NotFound(Resource::Collection(name)),
+            CollectionError::Exists => Self::Exists(Resource::Collection(name)),
+            CollectionError::OtherModel { .. } => Self::OtherModel { name, reason: error.to_string() },
             CollectionError::Full(full) => Self::Full(full),
             CollectionError::Disk(error) => Self::disk(error),
         }
     }
 
     /// The failure of a commit to the collection `name`.
-    pub fn commit(name: &str, error: CommitError) -> Self {
+    fn commit(name: String, error: CommitError) -> Self {
         match error {
-            CommitError::Deleted => Self::NotFound(Resource::Collection(name.to_owned())),
+            CommitError::Deleted => Self::NotFound(Resource::Collection(name)),
             CommitError::Full(full) => Self::Full(full),
             CommitError::Stopped(stopped) => stopped.into(),
             CommitError::Disk(error) => Self::disk(error),
@@ -39,7 +40,7 @@ impl Failure {
     }
 
     /// The failure of an export.
-    pub fn export(error: ExportError) -> Self {
+    fn export(error: ExportError) -> Self {
         match error {
             ExportError::TooMany => Self::TooManyExports,
             ExportError::Stopped(stopped) => stopped.into(),
@@ -88,6 +89,21 @@ impl Failure {
             | TextError::NoTokens
             | TextError::Tokenizer(_) => Self::invalid(field, error.to_string()),
             TextError::Model(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<backend::Error> for Failure {
+    fn from(error: backend::Error) -> Self {
+        use backend::Error;
+        match error {
+            Error::Collection { name, error } => Self::collection(name, error),
+            Error::Commit { name, error } => Self::commit(name, error),
+            Error::Export(error) => Self::export(error),
+            Error::TooManyFields(error) => Self::TooManyFields(error),
+            Error::TooLarge { limit } => Self::AnswerTooLarge { limit },
+            Error::Stopped(stopped) => stopped.into(),
+            Error::Refused(refused) => refused.into(),
         }
     }
 }

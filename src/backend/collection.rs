@@ -1,0 +1,45 @@
+//! The handle of a collection. `reads`, `search`, `export` and `writes` add the operations.
+
+use std::sync::Arc;
+
+use super::error::Error;
+use crate::collection;
+use crate::collection::{Description, PassageSizes};
+use crate::lexical;
+
+/// A collection of a store. Cheap to clone.
+#[derive(Clone)]
+pub enum Collection {
+    /// A collection of this process.
+    Local(Arc<collection::Collection>),
+}
+
+impl Collection {
+    /// The name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Local(local) => local.name(),
+        }
+    }
+
+    /// The sizes of its passages; `None`: a text is one passage, however long it is.
+    pub fn passages(&self) -> Option<PassageSizes> {
+        match self {
+            Self::Local(local) => local.passages(),
+        }
+    }
+
+    /// The settings of its lexical index; `None`: it has none.
+    pub fn lexical(&self) -> Option<lexical::Options> {
+        match self {
+            Self::Local(local) => local.lexical(),
+        }
+    }
+
+    /// Describes the collection.
+    pub async fn describe(&self) -> Result<Description, Error> {
+        match self {
+            Self::Local(local) => Ok(local.describe()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Exports: the documents of a collection as of one moment, in parts.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+#[cfg(test)]
+use std::vec;
+
+use super::collection::Collection;
+use super::error::Error;
+use crate::collection::{self, Filter, Listed};
+use crate::compute::stop::Stop;
+use crate::compute::{Pool, SHORT, WhenFull};
+
+/// The documents of a collection as of one moment, in id order. Iterates over those that were fetched. Dropping it may
+/// take a while.
+pub struct Export {
+    total: u64,
+    fetched: Peekable<Documents>,
+}
+
+/// Documents that are in this process.
+enum Documents {
+    Local(collection::Export),
+    #[cfg(test)]
+    List(vec::IntoIter<Listed>),
+}
+
+impl Iterator for Documents {
+    type Item = Listed;
+
+    fn next(&mut self) -> Option<Listed> {
+        match self {
+            Self::Local(left) => left.next(),
+            #[cfg(test)]
+            Self::List(left) => left.next(),
+        }
+    }
+}
+
+impl Export {
+    fn new(total: usize, fetched: Documents) -> Self {
+        Self { total: total as u64, fetched: fetched.peekable() }
+    }
+
+    /// An export of these documents.
+    #[cfg(test)]
+    pub fn of(documents: Vec<Listed>) -> Self {
+        Self::new(documents.len(), Documents::List(documents.into_iter()))
+    }
+
+    /// Number of all documents, those that were returned included.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Fetches documents unless one is here. If none is here afterwards, the export is at its end.
+    pub async fn fetch(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The next document, if it was fetched.
+    pub fn peek(&mut self) -> Option<&Listed> {
+        self.fetched.peek()
+    }
+}
+
+impl Iterator for Export {
+    type Item = Listed;
+
+    fn next(&mut self) -> Option<Listed> {
+        self.fetched.next()
+    }
+}
+
+impl Collection {
+    /// The documents that match the filter of the question, or all, as they are now.
+    pub async fn export<E: From<Error> + Send + 'static>(
+        &self,
+        pool: &Pool,
+        question: impl FnOnce() -> Result<Option<Filter>, E> + Send + 'static,
+    ) -> Result<Export, E> {
+        match self {
+            Self::Local(local) => {
+                let local = Arc::clone(local);
+                let take = move |stop: &Stop| {
+                    let filter = question()?;
+                    let taken = local.export(filter.as_ref(), stop).map_err(Error::Export)?;
+                    Ok(Export::new(taken.len(), Documents::Local(taken)))
+                };
+                pool.run(WhenFull::Wait, SHORT, take).await.map_err(Error::Refused)?
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The place where a call does a piece of work: its own thread for small work, a pool for other.
+
+use super::deadline::WhenFull;
+use super::pool::Pool;
+use super::pools::SHORT;
+use super::refused::Refused;
+
+/// The place where a call does a piece of work.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'p> {
+    /// The thread that the call is on: the work takes less than a millisecond.
+    Here,
+    /// A pool.
+    In(&'p Pool, WhenFull),
+}
+
+impl Place<'_> {
+    /// Does the work there. Work in a pool that has not begun when the future is dropped is not started.
+    pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refused> {
+        match self {
+            Self::Here => Ok(work()),
+            Self::In(pool, when_full) => pool.run(when_full, SHORT, |_| work()).await,
+        }
+    }
+}
