@@ -4,12 +4,12 @@
 //! and limits, and neither needs to know how the other keeps documents. A task reads pages in the order of ids
 //! ([`pages`]), the client uploads their documents, and a [`bookmark`] has the last page that is stored as a whole.
 
+mod args;
 mod bookmark;
 mod ends;
 mod pages;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -18,67 +18,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+pub use self::args::Args;
+
 use self::bookmark::Bookmark;
 use self::pages::Pages;
-use super::connection::Access;
 use super::stderr::say;
 use super::{interrupt, progress, state_directory, table};
 use crate::client::{Progress, item_error};
 
 /// Refused documents that are printed on standard error; more are only counted.
 const TOLD: u64 = 20;
-
-/// Copies a collection to another server, with its vectors and settings
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Both servers run the same model; nothing is embedded again. If the copy is interrupted, the \
-same command continues it. Documents that are stored or deleted meanwhile may be missing in the copy, or still be \
-there. At the end the numbers of documents are compared. Exit status: 0 all copied, 1 some refused or the numbers \
-differ, 2 failed, 129, 130 or 143 interrupted.
-
-The flags of TLS and the key are for both servers; --to-tls-ca and --to-key-file if they differ.
-
-Examples:
-  cognate copy words --from localhost:50051 --to localhost:50052
-  cognate copy words --from localhost:50051 --to localhost:50051 --as words-2
-  cognate copy words --from https://old:50051 --key-file old.key --to https://new:50051 --to-key-file new.key")]
-pub struct Args {
-    /// Collection to copy
-    #[arg(value_name = "COLLECTION")]
-    collection: String,
-    /// Server that has the collection: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:PATH
-    #[arg(long, value_name = "ADDRESS")]
-    from: String,
-    /// Server that gets the copy
-    #[arg(long, value_name = "ADDRESS")]
-    to: String,
-    /// Name of the copy [default: the same]
-    #[arg(long = "as", value_name = "NAME")]
-    name: Option<String>,
-    /// Copy into a collection that has documents already. Those with the same ids are replaced
-    #[arg(long)]
-    merge: bool,
-    /// Authorities of the certificate of --to, in PEM, if they are others
-    #[arg(long, value_name = "FILE")]
-    to_tls_ca: Option<PathBuf>,
-    /// File with the API key for --to, if it is another
-    #[arg(long, value_name = "FILE")]
-    to_key_file: Option<PathBuf>,
-    /// Directory where the progress is kept [default: the user's directory for state]
-    #[arg(long, env = "COGNATE_STATE_DIR", value_name = "DIR")]
-    state_dir: Option<PathBuf>,
-    #[command(flatten)]
-    access: Access,
-    /// Print one JSON object, for other programs
-    #[arg(long)]
-    json: bool,
-}
-
-impl Args {
-    /// The name of the copy.
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.collection)
-    }
-}
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::super::new_file::NewFile;
-use super::Args;
+use super::args::Args;
 
 /// Interval of writing during a copy. Pages since the last write are copied again.
 const PERIOD: Duration = Duration::from_secs(1);

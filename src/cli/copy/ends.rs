@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 
 use super::super::stderr::say;
 use super::super::table;
-use super::Args;
+use super::args::Args;
 use super::bookmark::{Bookmark, Position};
 use crate::client::Client;
 use crate::wire::{
