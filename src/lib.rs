@@ -53,6 +53,7 @@ pub mod embedder;
 pub mod identity;
 pub mod index;
 pub mod model;
+mod opensearch;
 pub mod server;
 pub mod wire;
 

@@ -323,7 +323,7 @@ pub(super) mod tests {
     }
 
     /// Any filter over few fields and values, so that some documents match.
-    pub(in super::super) fn filters() -> impl Strategy<Value = Filter> {
+    pub(crate) fn filters() -> impl Strategy<Value = Filter> {
         let key = prop_oneof![Just("a"), Just("b"), Just("c d"), Just("e.f"), Just("and"), Just("\"é"), Just("")];
         let path = prop::collection::vec(key, 1..3)
             .prop_map(|keys| Path::new(keys.into_iter().map(str::to_owned).collect()).expect("there are keys"));

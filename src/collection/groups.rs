@@ -31,7 +31,7 @@ impl Groups {
     }
 
     /// The same value as the columns store it: 1 and 1.0 are one group.
-    pub(super) fn key(&self, content: &Content) -> Option<Scalar> {
+    pub(crate) fn key(&self, content: &Content) -> Option<Scalar> {
         Scalar::of(&self.value(content)?)
     }
 }

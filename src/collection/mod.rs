@@ -47,6 +47,9 @@ mod update;
 
 pub use backup::{Backup, BackupError};
 pub use budget::{Full, Limit, Quota, Usage};
+#[cfg(test)]
+pub(crate) use columns::tests::metadata as any_metadata;
+pub(crate) use columns::facet::Tally;
 pub use columns::facet::{Facet, FacetError, FacetField, Numbers};
 pub use commit_queue::CommitError;
 pub use description::Description;
@@ -56,6 +59,8 @@ pub use document::{Content, DocId, Document};
 pub use exports::Export;
 pub use facets::{FacetQuery, Facets};
 pub use filter::Filter;
+#[cfg(test)]
+pub(crate) use filter::tests::filters as any_filter;
 pub use groups::Groups;
 pub use listing::Listed;
 pub use load::OpenError;
@@ -64,9 +69,12 @@ pub use metadata::Metadata;
 pub use open_exports::ExportError;
 pub use options::Options;
 pub use passages::{NotPassages, PassageSizes, Span, StoredVectors, Vectors};
+pub(crate) use patch::Update;
 pub use patch::{NotPatched, Patch, Updated};
+pub(crate) use search::fusion::{FLOOR_RANK, Frame, Parts};
 pub use search::fusion::{Fusion, Mode, Scores};
 pub use search::{Asked, Chosen, Hit, Search};
+pub(crate) use search::{best_first, diverse, merged};
 pub use single::Collection;
 pub use stats::Searches;
 pub use store::{CollectionError, Model, NewName, Settings, Store};

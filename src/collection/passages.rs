@@ -128,6 +128,16 @@ impl StoredVectors {
         whole.into_iter().chain(passages.iter().map(|(_, vector)| vector))
     }
 
+    /// Each vector, with its passage if there are several.
+    pub fn rows(&self) -> impl Iterator<Item = (Option<Span>, &[f32])> {
+        let spans = match self {
+            Self::Whole(_) => &[][..],
+            Self::Passages(passages) => passages,
+        };
+        let spans = spans.iter().map(|(span, _)| Some(*span)).chain(std::iter::repeat(None));
+        self.iter().zip(spans).map(|(row, span)| (span, &**row))
+    }
+
     /// Bytes of memory behind this value, beside the vectors.
     pub(super) fn bytes(&self) -> usize {
         match self {

@@ -23,7 +23,7 @@ pub struct Patch {
 }
 
 /// The documents to patch in one commit.
-pub(super) struct Update {
+pub(crate) struct Update {
     pub ids: Vec<DocId>,
     pub patch: Arc<Patch>,
     /// Condition on the documents; the others are passed over.
@@ -62,7 +62,7 @@ pub enum NotPatched {
 impl Update {
     /// Patches the documents, and returns the contents that change. `now` is the present content of a document, and
     /// `admit` checks that the fields of a new one are not too many.
-    pub(super) fn apply<'d>(
+    pub(crate) fn apply<'d>(
         self,
         now: impl Fn(&DocId) -> Option<&'d Arc<Content>>,
         mut admit: impl FnMut(usize, &Content) -> Result<(), TooManyFields>,

@@ -157,12 +157,17 @@ impl Collection {
                 merged(lists, n, search.groups.as_ref())
             }
         };
-        let Some(diversity) = search.diversity else { return Ok(pool) };
-        let scale = search.mode.scale(pool.first().map_or(0.0, |best| best.score));
-        let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score / scale, &*found.vector)).collect();
-        let order = diversity.choose(&candidates, search.k, stop)?;
-        Ok(order.into_iter().map(|index| pool[index].clone()).collect())
+        diverse(pool, search, stop)
     }
+}
+
+/// The hits that a search takes of its best ones: all, or some that differ from each other.
+pub(crate) fn diverse(pool: Vec<Hit>, search: &Search, stop: &Stop) -> Result<Vec<Hit>, Stopped> {
+    let Some(diversity) = search.diversity else { return Ok(pool) };
+    let scale = search.mode.scale(pool.first().map_or(0.0, |best| best.score));
+    let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score / scale, &*found.vector)).collect();
+    let order = diversity.choose(&candidates, search.k, stop)?;
+    Ok(order.into_iter().map(|index| pool[index].clone()).collect())
 }
 
 /// One running search.
@@ -353,7 +358,7 @@ impl LocatedHit {
 
 /// The best `n` hits of several lists, each document once, and of each group as many as it may have. Each list has the
 /// best `n` for one of the vectors of a query, by the same rules.
-fn merged(lists: Vec<Vec<Hit>>, n: usize, groups: Option<&Groups>) -> Vec<Hit> {
+pub(crate) fn merged(lists: Vec<Vec<Hit>>, n: usize, groups: Option<&Groups>) -> Vec<Hit> {
     let mut all: Vec<Hit> = lists.into_iter().flatten().collect();
     all.sort_by(best_first);
     let mut documents = HashSet::new();
@@ -374,6 +379,6 @@ fn merged(lists: Vec<Vec<Hit>>, n: usize, groups: Option<&Groups>) -> Vec<Hit> {
 }
 
 /// The order of hits: descending score, then ascending id.
-fn best_first(one: &Hit, other: &Hit) -> Ordering {
+pub(crate) fn best_first(one: &Hit, other: &Hit) -> Ordering {
     other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))
 }

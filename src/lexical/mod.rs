@@ -16,11 +16,13 @@
 //! | `segment`, `schema` | a large part: a tantivy index of one segment |
 //! | `files`, `directory`, `restoring` | segments in files, and reading them at the next start |
 //! | `query` | the best documents of a state, and the scores of given ones |
+//! | `elsewhere` | terms and scores for words that another engine stores |
 //! | `maintenance` | sealing and merging, in the background |
 
 mod analyzer;
 mod batch;
 mod directory;
+mod elsewhere;
 mod files;
 mod index;
 mod language;
@@ -35,6 +37,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use elsewhere::{Matched, TermReader, TermWeights, Totals, looked_up};
 pub use files::Storage;
 pub use index::{LexicalIndex, Prepared, Snapshot};
 pub use language::Language;

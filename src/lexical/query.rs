@@ -123,12 +123,7 @@ impl Question {
     /// Prepares a search for these terms, which may repeat.
     pub(super) fn new(state: Arc<State>, terms: &[String]) -> Self {
         let (_, fields) = schema::schema();
-        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
-        for term in terms {
-            if counts.len() < MOST_LOOKED_UP || counts.contains_key(term.as_str()) {
-                *counts.entry(term).or_default() += 1;
-            }
-        }
+        let counts = counted(terms);
         let (documents, total_length) = state.totals();
         let mut known: Vec<KnownTerm<'_>> = Vec::new();
         let mut total_idf = 0.0;
@@ -328,19 +323,30 @@ impl Scores {
     }
 }
 
+/// The terms that are looked up, each with how often the query has it.
+pub(super) fn counted(terms: &[String]) -> BTreeMap<&str, u32> {
+    let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+    for term in terms {
+        if counts.len() < MOST_LOOKED_UP || counts.contains_key(term.as_str()) {
+            *counts.entry(term).or_default() += 1;
+        }
+    }
+    counts
+}
+
 /// The code of a length, by which a document is scored.
-fn length_code(length: u32) -> u8 {
+pub(super) fn length_code(length: u32) -> u8 {
     // Codes are looked up by a binary search; that of a small length is the length itself.
     if length <= EXACT_LENGTHS { length as u8 } else { FieldNormReader::fieldnorm_to_id(length) }
 }
 
 /// True for a term of at least three characters with a digit.
-fn is_code(term: &str) -> bool {
+pub(super) fn is_code(term: &str) -> bool {
     term.chars().count() >= 3 && term.chars().any(char::is_numeric)
 }
 
 /// The weight of a term (idf), from the number of documents that have it and the number of all.
-fn idf(with_term: u64, documents: u64) -> f32 {
+pub(super) fn idf(with_term: u64, documents: u64) -> f32 {
     let without = (documents - with_term) as f32;
     (1.0 + (without + 0.5) / (with_term as f32 + 0.5)).ln()
 }

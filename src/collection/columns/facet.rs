@@ -79,8 +79,7 @@ pub(in super::super) fn count<G>(
 where
     G: Deref<Target: Corpus>,
 {
-    let mut counting =
-        Counting { field, among, facet: Facet::default(), top: Top::new(field.limit, *room), sum: Sum::default() };
+    let mut counting = Counting { field, among, documents: 0, tally: Tally::new(field.limit, *room) };
     let mut last: Option<Scalar> = None;
     loop {
         stop.check()?;
@@ -89,18 +88,51 @@ where
             break;
         }
     }
-    let Counting { facet, top, sum, .. } = counting;
-    *room -= top.bytes;
-    Ok(Facet { values: top.best_first(), numbers: sum.numbers(), ..facet })
+    let Counting { documents, tally, .. } = counting;
+    *room -= tally.bytes();
+    Ok(tally.facet(documents))
 }
 
 /// A count in progress.
 struct Counting<'c> {
     field: &'c FacetField,
     among: &'c RoaringBitmap,
-    facet: Facet,
+    documents: u64,
+    tally: Tally,
+}
+
+/// The values of a field that were counted so far.
+pub(crate) struct Tally {
+    distinct: u64,
     top: Top,
     sum: Sum,
+}
+
+impl Tally {
+    /// No values yet. At most `limit` are kept, with at most `room` bytes.
+    pub(crate) fn new(limit: usize, room: usize) -> Self {
+        Self { distinct: 0, top: Top::new(limit, room), sum: Sum::default() }
+    }
+
+    /// Adds a value that some documents have. Values come in ascending order, each once.
+    pub(crate) fn add(&mut self, value: &Scalar, documents: u64) -> Result<(), FacetError> {
+        self.distinct += 1;
+        if let Scalar::Number(number) = value {
+            self.sum.add(*number, documents);
+        }
+        self.top.offer(value, documents)
+    }
+
+    /// Bytes of the values that are kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.top.bytes
+    }
+
+    /// The values, of this many documents.
+    pub(crate) fn facet(self, documents: u64) -> Facet {
+        let Self { distinct, top, sum } = self;
+        Facet { documents, distinct, values: top.best_first(), numbers: sum.numbers() }
+    }
 }
 
 impl Counting<'_> {
@@ -108,7 +140,7 @@ impl Counting<'_> {
     fn step(&mut self, columns: &Columns, last: Option<&Scalar>) -> Result<Option<Scalar>, FacetError> {
         let fields = self.field.by.iter().filter_map(|path| columns.fields.at(path));
         let readings: Vec<(FieldId, &Postings)> = fields.map(|(id, field)| (id, &field.present)).collect();
-        self.facet.documents = n_among(readings.iter().map(|(_, present)| *present), self.among);
+        self.documents = n_among(readings.iter().map(|(_, present)| *present), self.among);
         let mut walks: Vec<_> = readings.iter().map(|(id, _)| columns.values_of(*id, last).peekable()).collect();
         let mut passed = 0;
         while let Some(value) = walks.iter_mut().filter_map(|walk| walk.peek().map(|(value, _)| *value)).min() {
@@ -116,11 +148,7 @@ impl Counting<'_> {
             let postings = at_value.map(|(_, postings)| postings).inspect(|postings| passed += postings.work());
             let found = n_among(postings, self.among);
             if found > 0 {
-                self.facet.distinct += 1;
-                if let Scalar::Number(number) = value {
-                    self.sum.add(*number, found);
-                }
-                self.top.offer(value, found)?;
+                self.tally.add(value, found)?;
             }
             if passed >= PASSED_AT_ONCE {
                 return Ok(Some(value.clone()));

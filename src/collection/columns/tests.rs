@@ -153,7 +153,7 @@ fn fields_that_are_new_are_named_by_their_keys() {
 }
 
 /// Metadata over the fields and values that `filters` asks for.
-pub(in crate::collection) fn metadata() -> impl Strategy<Value = Option<Map<String, Value>>> {
+pub(crate) fn metadata() -> impl Strategy<Value = Option<Map<String, Value>>> {
     let scalar = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),

@@ -31,7 +31,7 @@ const LEAST_SHARE: f32 = 0.6;
 /// The weight of codes.
 const CODES_WEIGHT: f32 = 0.1;
 /// The rank of the hit by vectors whose cosine is the floor.
-pub(super) const FLOOR_RANK: usize = 100;
+pub(crate) const FLOOR_RANK: usize = 100;
 /// The least range of cosines above the floor, if all candidates are alike.
 const LEAST_RANGE: f32 = 0.05;
 
@@ -73,31 +73,31 @@ pub struct Scores {
 
 /// A candidate before fusion.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// Cosine similarity to the query.
-    pub(super) vector: f32,
+    pub(crate) vector: f32,
     /// The rank by vectors, from 1; `None`: it is not among the candidates by vectors.
-    pub(super) vector_rank: Option<usize>,
+    pub(crate) vector_rank: Option<usize>,
     /// BM25.
-    pub(super) lexical: f32,
+    pub(crate) lexical: f32,
     /// The rank by words, from 1; `None`: it is not among the candidates by words.
-    pub(super) lexical_rank: Option<usize>,
+    pub(crate) lexical_rank: Option<usize>,
     /// The sum of the idf of the codes that it has.
-    pub(super) codes: f32,
+    pub(crate) codes: f32,
 }
 
 /// The numbers that the scores of a query are compared with.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// The sum of the idf of its words, that of codes twice.
-    pub(super) total_idf: f32,
+    pub(crate) total_idf: f32,
     /// The cosine of the hit by vectors at [`FLOOR_RANK`].
-    pub(super) floor: f32,
+    pub(crate) floor: f32,
 }
 
 impl Fusion {
     /// The score of a candidate.
-    pub(super) fn score(self, parts: &Parts, frame: Frame) -> f32 {
+    pub(crate) fn score(self, parts: &Parts, frame: Frame) -> f32 {
         match self {
             Self::ReciprocalRanks { weight } => {
                 let share = |rank: Option<usize>| rank.map_or(0.0, |rank| 1.0 / (RANK_CONSTANT + rank as f32));
