@@ -254,7 +254,10 @@ fn of_hits(hits: &[Hit]) -> Vec<ShownHit> {
     hits.iter().map(one).collect()
 }
 
-fn shown(documents: &[Listed]) -> Vec<(DocId, Content, Vec<(Option<Span>, Vec<u32>)>)> {
+/// A document with the bits of its vectors.
+type ShownDocument = (DocId, Content, Vec<(Option<Span>, Vec<u32>)>);
+
+fn shown(documents: &[Listed]) -> Vec<ShownDocument> {
     let rows = |vectors: &StoredVectors| {
         vectors.rows().map(|(span, row)| (span, row.iter().map(|x| x.to_bits()).collect())).collect()
     };
@@ -299,7 +302,7 @@ async fn a_graph_finds_ties_by_their_ids_and_what_is_near() {
     let unit = |values: [f32; 4]| Embedding::normalized(values.to_vec()).unwrap();
     let odd = |n: usize| unit([(n as f32).sin(), (n as f32).cos(), (n as f32 / 50.0).sin(), 0.1]);
     let document = |n: usize| {
-        let vector = if n % 2 == 0 { unit([1.0, 0.0, 0.0, 0.0]) } else { odd(n) };
+        let vector = if n.is_multiple_of(2) { unit([1.0, 0.0, 0.0, 0.0]) } else { odd(n) };
         let content = Arc::new(Content::new("", None));
         Document { id: DocId::new(&format!("{n:03}")).unwrap(), content, vectors: vector.into() }
     };
