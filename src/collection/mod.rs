@@ -47,10 +47,10 @@ mod update;
 
 pub use backup::{Backup, BackupError};
 pub use budget::{Full, Limit, Quota, Usage};
-#[cfg(test)]
-pub(crate) use columns::tests::metadata as any_metadata;
 pub(crate) use columns::facet::Tally;
 pub use columns::facet::{Facet, FacetError, FacetField, Numbers};
+#[cfg(test)]
+pub(crate) use columns::tests::metadata as any_metadata;
 pub use commit_queue::CommitError;
 pub use description::Description;
 pub use distinct::TooManyFields;
