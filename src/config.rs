@@ -10,6 +10,7 @@ mod memory;
 mod reader;
 mod rerankers;
 mod settings;
+mod store;
 mod transport;
 mod values;
 
@@ -32,7 +33,9 @@ use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::machine::cores;
 use crate::machine::cpu::Level;
-use crate::{classifier, collection, embedder, index, metrics, model, onnx, reranker, rpc, server, telemetry};
+use crate::{
+    classifier, collection, embedder, index, metrics, model, onnx, opensearch, reranker, rpc, server, telemetry,
+};
 
 /// The settings of a server, in the form that each part takes them.
 #[derive(Debug, Clone)]
@@ -57,8 +60,10 @@ pub struct Config {
     pub reranker: reranker::Options,
     /// The settings of the ONNX runtime.
     pub onnx: onnx::Options,
-    /// The settings and quotas of stored collections.
+    /// The settings and quotas of collections in this process.
     pub store: collection::Options,
+    /// The engine that keeps the collections instead; `None`: they are in this process.
+    pub engine: Option<opensearch::Options>,
     /// The limits of a request.
     pub limits: rpc::Limits,
     /// The settings of connections and calls.
@@ -158,7 +163,7 @@ impl Reader<'_> {
         let allowances = embedder.pools.allowances.clone();
         let addr = self.get("addr", listener);
         let console = self.get("console", |s| auto(s, truth)).unwrap_or(addr.is_local());
-        let keys = self.get("keys", path);
+        let (keys, engine) = (self.get("keys", path), self.engine());
         let authentication = server::Authentication {
             keys: None, // opened when the server starts
             public_info: self.of_keys("public_info", keys.as_ref()),
@@ -181,7 +186,7 @@ impl Reader<'_> {
             embedder,
             onnx,
             store: collection::Options {
-                directory: self.data_directory(),
+                directory: if engine.is_some() { None } else { self.data_directory() },
                 disk: collection::disk::Options {
                     min_free_bytes: self.get("min_free_bytes", size) as u64,
                     cache_bytes: memory.disk_cache,
@@ -194,6 +199,7 @@ impl Reader<'_> {
                 allowances,
                 index,
             },
+            engine,
             server: server::Options {
                 max_calls: limits.max_calls,
                 connections: self.connections(),

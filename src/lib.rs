@@ -6,8 +6,8 @@
 //!   gRPC client ──► rpc ─┤  (wire ↔ domain, errors → codes)
 //!                        ├──► embedder    text → unit vectors ──┐
 //!                        ├──► classifier  text → labels ────────┴► inference: tokens, queue, batches ──► kernel, onnx
-//!                        └──► backend ──► collection  documents by id ──┬► index: exact scan, graph ──► kernel
-//!                                                                       └► lexical: words, BM25
+//!                        └──► backend ─┬► collection  documents by id ──┬► index: exact scan, graph ──► kernel
+//!                                      └► opensearch                     └► lexical: words, BM25
 //!   model    directory, hub cache, hub, wheel ──► files and card ──► embedder, classifier
 //!   compute  pools of threads for the work of calls, which stops with its caller       budget   bytes on their way
 //!   machine  instructions, teams of threads, priorities, mapped files, memory of the container, the allocator's sizes
@@ -21,8 +21,8 @@
 //! # For programs that embed it
 //!
 //! [`Client`] talks to a server. [`Index`] finds neighbours among vectors, [`Embedder`] makes vectors of texts, and
-//! [`Store`] keeps documents with both; [`serve`] puts an [`Engine`] of them behind the API. Each works without the
-//! next one:
+//! [`Store`] keeps documents with both, as does [`opensearch::Store`] on a search engine; [`serve`] puts an [`Engine`]
+//! of them behind the API. Each works without the next one:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -53,7 +53,7 @@ pub mod embedder;
 pub mod identity;
 pub mod index;
 pub mod model;
-mod opensearch;
+pub mod opensearch;
 pub mod server;
 pub mod wire;
 

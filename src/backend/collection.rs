@@ -5,13 +5,15 @@ use std::sync::Arc;
 use super::error::Error;
 use crate::collection;
 use crate::collection::{Description, PassageSizes};
-use crate::lexical;
+use crate::{lexical, opensearch};
 
 /// A collection of a store. Cheap to clone.
 #[derive(Clone)]
 pub enum Collection {
     /// A collection of this process.
     Local(Arc<collection::Collection>),
+    /// A collection of a search engine.
+    OpenSearch(Arc<opensearch::Collection>),
 }
 
 impl Collection {
@@ -19,6 +21,7 @@ impl Collection {
     pub fn name(&self) -> &str {
         match self {
             Self::Local(local) => local.name(),
+            Self::OpenSearch(remote) => remote.name(),
         }
     }
 
@@ -26,6 +29,7 @@ impl Collection {
     pub fn passages(&self) -> Option<PassageSizes> {
         match self {
             Self::Local(local) => local.passages(),
+            Self::OpenSearch(remote) => remote.passages(),
         }
     }
 
@@ -33,6 +37,7 @@ impl Collection {
     pub fn lexical(&self) -> Option<lexical::Options> {
         match self {
             Self::Local(local) => local.lexical(),
+            Self::OpenSearch(remote) => remote.lexical(),
         }
     }
 
@@ -40,6 +45,7 @@ impl Collection {
     pub async fn describe(&self) -> Result<Description, Error> {
         match self {
             Self::Local(local) => Ok(local.describe()),
+            Self::OpenSearch(remote) => remote.describe().await.map_err(Error::of_engine(remote.name())),
         }
     }
 }

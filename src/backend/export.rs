@@ -2,7 +2,6 @@
 
 use std::iter::Peekable;
 use std::sync::Arc;
-#[cfg(test)]
 use std::vec;
 
 use super::collection::Collection;
@@ -10,19 +9,21 @@ use super::error::Error;
 use crate::collection::{self, Filter, Listed};
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, SHORT, WhenFull};
+use crate::opensearch;
 
 /// The documents of a collection as of one moment, in id order. Iterates over those that were fetched. Dropping it may
 /// take a while.
 pub struct Export {
     total: u64,
     fetched: Peekable<Documents>,
+    /// The documents that are not fetched yet, with the name of their collection; `None`: there are none.
+    rest: Option<(Box<opensearch::Export>, String)>,
 }
 
 /// Documents that are in this process.
 enum Documents {
     Local(collection::Export),
-    #[cfg(test)]
-    List(vec::IntoIter<Listed>),
+    Page(vec::IntoIter<Listed>),
 }
 
 impl Iterator for Documents {
@@ -31,21 +32,20 @@ impl Iterator for Documents {
     fn next(&mut self) -> Option<Listed> {
         match self {
             Self::Local(left) => left.next(),
-            #[cfg(test)]
-            Self::List(left) => left.next(),
+            Self::Page(left) => left.next(),
         }
     }
 }
 
 impl Export {
     fn new(total: usize, fetched: Documents) -> Self {
-        Self { total: total as u64, fetched: fetched.peekable() }
+        Self { total: total as u64, fetched: fetched.peekable(), rest: None }
     }
 
     /// An export of these documents.
     #[cfg(test)]
     pub fn of(documents: Vec<Listed>) -> Self {
-        Self::new(documents.len(), Documents::List(documents.into_iter()))
+        Self::new(documents.len(), Documents::Page(documents.into_iter()))
     }
 
     /// Number of all documents, those that were returned included.
@@ -55,6 +55,13 @@ impl Export {
 
     /// Fetches documents unless one is here. If none is here afterwards, the export is at its end.
     pub async fn fetch(&mut self) -> Result<(), Error> {
+        if let (Some((rest, name)), None) = (&mut self.rest, self.fetched.peek()) {
+            let page = Box::pin(rest.page()).await.map_err(Error::of_engine(name))?;
+            if page.is_empty() {
+                self.rest = None;
+            }
+            self.fetched = Documents::Page(page.into_iter()).peekable();
+        }
         Ok(())
     }
 
@@ -88,6 +95,16 @@ impl Collection {
                     Ok(Export::new(taken.len(), Documents::Local(taken)))
                 };
                 pool.run(WhenFull::Wait, SHORT, take).await.map_err(Error::Refused)?
+            }
+            Self::OpenSearch(remote) => {
+                Box::pin(async move {
+                    let filter =
+                        pool.run(WhenFull::Wait, SHORT, move |_| question()).await.map_err(Error::Refused)??;
+                    let rest = remote.export(filter.as_ref()).await.map_err(Error::of_engine(remote.name()))?;
+                    let (total, fetched) = (rest.total(), Documents::Page(Vec::new().into_iter()).peekable());
+                    Ok(Export { total, fetched, rest: Some((Box::new(rest), remote.name().to_owned())) })
+                })
+                .await
             }
         }
     }

@@ -7,6 +7,7 @@ use super::error::Error;
 use crate::collection::{DocId, FacetError, FacetQuery, Facets, Filter, Listed};
 use crate::compute::stop::Stop;
 use crate::compute::{Place, Pool, SHORT, WhenFull};
+use crate::opensearch;
 
 /// A page of documents to be listed.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct Page {
     pub after: Option<DocId>,
     /// Documents on it at most.
     pub limit: usize,
+    /// Bytes of their contents from which on a store may end the page early, if it has to fetch them.
+    pub most_bytes: usize,
 }
 
 impl Collection {
@@ -37,6 +40,14 @@ impl Collection {
                 };
                 place.run(find).await.map_err(Error::Refused)?
             }
+            Self::OpenSearch(remote) => {
+                Box::pin(async move {
+                    let ids = place.run(question).await.map_err(Error::Refused)??;
+                    let found = remote.get(&ids).await.map_err(Error::of_engine(remote.name()))?;
+                    Ok(place.run(move || then(ids, found)).await.map_err(Error::Refused)?)
+                })
+                .await
+            }
         }
     }
 
@@ -44,6 +55,7 @@ impl Collection {
     pub async fn get_few(&self, ids: &[DocId]) -> Result<Vec<Option<Listed>>, Error> {
         match self {
             Self::Local(local) => Ok(ids.iter().map(|id| local.get(id)).collect()),
+            Self::OpenSearch(remote) => Box::pin(remote.get(ids)).await.map_err(Error::of_engine(remote.name())),
         }
     }
 
@@ -59,11 +71,20 @@ impl Collection {
             Self::Local(local) => {
                 let local = Arc::clone(local);
                 let list = move |stop: &Stop| {
-                    let Page { filter, after, limit } = page;
+                    let Page { filter, after, limit, .. } = page;
                     let listed = local.list(filter.as_ref(), after.as_ref(), limit, stop);
                     Ok(then(listed.map_err(Error::Stopped)?))
                 };
                 pool.run(when_full, SHORT, list).await.map_err(Error::Refused)?
+            }
+            Self::OpenSearch(remote) => {
+                Box::pin(async move {
+                    let Page { filter, after, limit, most_bytes } = page;
+                    let listed = remote.list(filter.as_ref(), after.as_ref(), limit, most_bytes).await;
+                    let listed = listed.map_err(Error::of_engine(remote.name()))?;
+                    Ok(pool.run(when_full, SHORT, move |_| then(listed)).await.map_err(Error::Refused)?)
+                })
+                .await
             }
         }
     }
@@ -83,6 +104,13 @@ impl Collection {
                     Ok(local.count(filter.as_ref(), stop).map_err(Error::Stopped)?)
                 };
                 pool.run(when_full, SHORT, count).await.map_err(Error::Refused)?
+            }
+            Self::OpenSearch(remote) => {
+                Box::pin(async move {
+                    let filter = pool.run(when_full, SHORT, move |_| question()).await.map_err(Error::Refused)??;
+                    Ok(remote.count(filter.as_ref()).await.map_err(Error::of_engine(remote.name()))?)
+                })
+                .await
             }
         }
     }
@@ -107,6 +135,18 @@ impl Collection {
                     Ok(then(with, facets))
                 };
                 pool.run(when_full, SHORT, count).await.map_err(Error::Refused)?
+            }
+            Self::OpenSearch(remote) => {
+                Box::pin(async move {
+                    let (with, query) =
+                        pool.run(when_full, SHORT, move |_| question()).await.map_err(Error::Refused)??;
+                    let facets = remote.facets(&query).await.map_err(|error| match error {
+                        opensearch::Error::TooLarge => Error::TooLarge { limit: query.max_bytes },
+                        error => Error::of_engine(remote.name())(error),
+                    })?;
+                    Ok(pool.run(when_full, SHORT, move |_| then(with, facets)).await.map_err(Error::Refused)?)
+                })
+                .await
             }
         }
     }

@@ -7,8 +7,9 @@ use super::collection::Collection;
 use super::error::Error;
 use crate::collection::{Asked, Chosen, Hit, Search};
 use crate::compute::stop::Stop;
-use crate::compute::{Pools, WhenFull};
+use crate::compute::{Pools, SHORT, WhenFull};
 use crate::kernel::embedding::Embedding;
+use crate::opensearch;
 
 /// A query.
 #[derive(Debug, Clone)]
@@ -50,9 +51,9 @@ impl Collection {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let Searches { queries, search, cost, when_full } = searches;
         match self {
             Self::Local(local) => {
+                let Searches { queries, search, cost, when_full } = searches;
                 let (local, chosen) = (Arc::clone(local), Chosen::default());
                 let find = move |query: Result<Query, E>, stop: &Stop| {
                     each(match query {
@@ -66,6 +67,31 @@ impl Collection {
                 let found = pools.search.run_each(when_full, cost, queries, find).await.map_err(Error::Refused)?;
                 found.into_iter().collect()
             }
+            // Boxed, as all that waits for an engine: calls of the local store carry a pointer.
+            Self::OpenSearch(remote) => Box::pin(ask(remote, pools, searches, each)).await,
         }
     }
+}
+
+/// Asks the engine for the hits of all queries that are not wrong.
+async fn ask<T, E>(
+    remote: &Arc<opensearch::Collection>,
+    pools: &Pools,
+    Searches { queries, search, when_full, .. }: Searches<E>,
+    each: impl Fn(Result<Vec<Hit>, E>) -> Result<T, E> + Send + Sync + 'static,
+) -> Result<Vec<T>, E>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+{
+    let asked: Vec<Asked<'_>> = queries.iter().flatten().map(Query::asked).collect();
+    let found = match asked.is_empty() {
+        true => Vec::new(),
+        false => remote.search(&asked, &search).await.map_err(Error::of_engine(remote.name()))?,
+    };
+    let mut found = found.into_iter();
+    let results: Vec<Result<Vec<Hit>, E>> =
+        queries.into_iter().map(|query| query.map(|_| found.next().unwrap_or_default())).collect();
+    let done = move |_: &Stop| results.into_iter().map(each).collect();
+    pools.search.run(when_full, SHORT, done).await.map_err(Error::Refused)?
 }

@@ -6,13 +6,19 @@ use std::sync::Arc;
 use super::error::Error;
 use super::store::Backend;
 use crate::collection::{Collection, Store};
+use crate::opensearch;
+
+/// The name of the store of this process.
+const LOCAL: &str = "local";
 
 /// The figures of a store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Storage {
+    /// The store: `local`, or the engine with its version.
+    pub engine: String,
     /// The data directory.
     pub directory: Option<PathBuf>,
-    /// The reason why nothing can be stored.
+    /// The reason why nothing can be stored. The engine's, if it does not answer: the other figures are 0 then.
     pub stopped: Option<String>,
     /// Number of collections.
     pub collections: usize,
@@ -20,7 +26,7 @@ pub struct Storage {
     pub documents: usize,
     /// Bytes that they take in the memory of this process.
     pub memory_bytes: usize,
-    /// Size of the file of documents.
+    /// Size of the file of documents, or of the first copies of the engine's indices.
     pub file_bytes: u64,
     /// Free space of its file system.
     pub free_bytes: u64,
@@ -35,6 +41,7 @@ impl Backend {
     pub async fn storage(&self) -> Result<Storage, Error> {
         match self {
             Self::Local(store) => Ok(of_all(store)),
+            Self::OpenSearch(store) => Ok(of_engine(store, &|_| true).await),
         }
     }
 
@@ -46,13 +53,30 @@ impl Backend {
                 collections.retain(|collection| may_use(collection.name()));
                 let sum = |of: fn(&Collection) -> usize| collections.iter().map(|collection| of(collection)).sum();
                 Ok(Storage {
-                    stopped: self.writes_stopped(),
+                    stopped: self.health().stopped(),
                     documents: sum(Collection::len),
                     memory_bytes: sum(Collection::bytes),
                     ..of_each(&collections)
                 })
             }
+            Self::OpenSearch(store) => Ok(of_engine(store, &may_use).await),
         }
+    }
+}
+
+/// The figures of the collections of an engine whose names are wanted.
+async fn of_engine(store: &opensearch::Store, wanted: &(dyn Fn(&str) -> bool + Send + Sync)) -> Storage {
+    let (described, stopped) = match Box::pin(store.describe(wanted)).await {
+        Ok(described) => (described, store.stopped().map(|unavailable| unavailable.to_string())),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    Storage {
+        engine: store.engine().to_owned(),
+        stopped,
+        collections: described.len(),
+        documents: described.iter().map(|one| one.documents).sum(),
+        file_bytes: described.iter().map(|one| one.bytes as u64).sum(),
+        ..Storage::default()
     }
 }
 
@@ -72,6 +96,7 @@ fn of_all(store: &Store) -> Storage {
 /// The figures that are those of the collections alone.
 fn of_each(collections: &[Arc<Collection>]) -> Storage {
     Storage {
+        engine: LOCAL.to_owned(),
         collections: collections.len(),
         index_file_bytes: collections.iter().map(|collection| collection.index_file_bytes()).sum(),
         recall: collections.iter().filter_map(|collection| collection.quality().recall).min_by(f32::total_cmp),

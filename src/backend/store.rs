@@ -7,6 +7,7 @@ use super::error::Error;
 use crate::collection::{self, Description, Model, NewName, Settings, Store};
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, SHORT, WhenFull};
+use crate::opensearch;
 
 /// Collections that are listed together. Creating and deleting wait meanwhile.
 const BATCH: usize = 1_024;
@@ -16,6 +17,29 @@ const BATCH: usize = 1_024;
 pub enum Backend {
     /// This process, with its data directory.
     Local(Arc<Store>),
+    /// A search engine, which other servers may use too.
+    OpenSearch(Arc<opensearch::Store>),
+}
+
+/// The state of a store, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Documents are stored and found.
+    Good,
+    /// Nothing can be stored until a restart, and reads go on.
+    ReadOnly(String),
+    /// Nothing can be stored or found until the store answers again.
+    Away(String),
+}
+
+impl Health {
+    /// The reason why nothing can be stored.
+    pub fn stopped(self) -> Option<String> {
+        match self {
+            Self::Good => None,
+            Self::ReadOnly(reason) | Self::Away(reason) => Some(reason),
+        }
+    }
 }
 
 /// A collection that is to be created.
@@ -52,18 +76,26 @@ impl From<Arc<Store>> for Backend {
     }
 }
 
+impl From<Arc<opensearch::Store>> for Backend {
+    fn from(store: Arc<opensearch::Store>) -> Self {
+        Self::OpenSearch(store)
+    }
+}
+
 impl Backend {
     /// The store of this process; `None`: the collections are elsewhere.
     pub fn local(&self) -> Option<&Arc<Store>> {
         match self {
             Self::Local(store) => Some(store),
+            Self::OpenSearch(_) => None,
         }
     }
 
-    /// The reason why nothing can be stored now; `None`: documents are accepted. Never waits.
-    pub fn writes_stopped(&self) -> Option<String> {
+    /// The state. Never waits.
+    pub fn health(&self) -> Health {
         match self {
-            Self::Local(store) => store.stopped().map(|error| error.to_string()),
+            Self::Local(store) => store.stopped().map_or(Health::Good, |error| Health::ReadOnly(error.to_string())),
+            Self::OpenSearch(store) => store.stopped().map_or(Health::Good, |error| Health::Away(error.to_string())),
         }
     }
 
@@ -71,6 +103,10 @@ impl Backend {
     pub async fn get(&self, name: &str, model: Model<'_>) -> Result<Collection, Error> {
         match self {
             Self::Local(store) => store.get(name, model).map(Collection::Local).map_err(Error::of_collection(name)),
+            Self::OpenSearch(store) => {
+                let found = Box::pin(store.get(name, model)).await;
+                found.map(Collection::OpenSearch).map_err(Error::of_engine(name))
+            }
         }
     }
 
@@ -84,6 +120,10 @@ impl Backend {
                     created.map(Collection::Local).map_err(Error::of_collection(&new.name))
                 };
                 storage.run(WhenFull::Wait, SHORT, create).await?
+            }
+            Self::OpenSearch(store) => {
+                let created = Box::pin(store.create(new.name(), new.model(), new.settings)).await;
+                created.map(Collection::OpenSearch).map_err(Error::of_engine(&new.name))
             }
         }
     }
@@ -99,6 +139,10 @@ impl Backend {
                 };
                 storage.run(WhenFull::Wait, SHORT, create).await?
             }
+            Self::OpenSearch(store) => {
+                let found = Box::pin(store.get_or_create(new.name(), new.model(), new.settings)).await;
+                found.map(Collection::OpenSearch).map_err(Error::of_engine(&new.name))
+            }
         }
     }
 
@@ -111,6 +155,7 @@ impl Backend {
                 let delete = move |_: &Stop| store.delete(&name).map_err(Error::of_collection(&name));
                 storage.run(WhenFull::Wait, SHORT, delete).await?
             }
+            Self::OpenSearch(store) => Box::pin(store.delete(&name)).await.map_err(Error::of_engine(&name)),
         }
     }
 
@@ -132,6 +177,12 @@ impl Backend {
                     then(&mut all)
                 };
                 Ok(pool.run(WhenFull::Wait, SHORT, list).await?)
+            }
+            Self::OpenSearch(store) => {
+                let described = Box::pin(store.describe(&may_use)).await.map_err(Error::of_engine(""))?;
+                let behind = move |one: &Description| after.as_deref().is_none_or(|after| *one.name > *after);
+                let then = move |_: &Stop| then(&mut described.into_iter().filter(behind));
+                Ok(pool.run(WhenFull::Wait, SHORT, then).await?)
             }
         }
     }

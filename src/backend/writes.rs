@@ -9,6 +9,7 @@ use super::error::{Error, NotStored};
 use crate::collection::{DocId, Document, Filter, Patch, TooManyFields, Updated};
 use crate::compute::stop::Stop;
 use crate::compute::{Pool, SHORT, WhenFull};
+use crate::opensearch;
 
 /// The documents that an update is for.
 #[derive(Debug)]
@@ -43,6 +44,13 @@ impl Collection {
                 let not_stored = |error: TooManyFields| NotStored { position: error.position, reason: error.into() };
                 Ok(refused.into_iter().map(not_stored).collect())
             }
+            Self::OpenSearch(remote) => {
+                let of_engine = Error::of_engine(remote.name());
+                let refused = Box::pin(remote.commit(documents)).await.map_err(&of_engine)?;
+                let not_stored =
+                    |opensearch::NotStored { position, reason }| NotStored { position, reason: of_engine(reason) };
+                Ok(refused.into_iter().map(not_stored).collect())
+            }
         }
     }
 
@@ -62,6 +70,10 @@ impl Collection {
                 };
                 storage.run(WhenFull::Wait, SHORT, remove).await?
             }
+            Self::OpenSearch(remote) => {
+                let removed = Box::pin(remote.remove(ids.clone())).await.map_err(Error::of_engine(remote.name()))?;
+                Ok(storage.run(WhenFull::Wait, SHORT, move |_| then(ids, removed)).await?)
+            }
         }
     }
 
@@ -73,6 +85,9 @@ impl Collection {
                 let remove = move |stop: &Stop| of_commit.remove_matching(filter, stop);
                 let removed = storage.run(WhenFull::Wait, SHORT, remove).await?;
                 Ok(removed.map_err(Error::of_commit(local.name()))?.len())
+            }
+            Self::OpenSearch(remote) => {
+                Box::pin(remote.remove_matching(filter)).await.map_err(Error::of_engine(remote.name()))
             }
         }
     }
@@ -99,6 +114,21 @@ impl Collection {
                 };
                 pool.run(when_full, SHORT, choose).await.map_err(Error::Refused)?
             }
+            Self::OpenSearch(remote) => {
+                Box::pin(async move {
+                    let (chosen, patch) =
+                        pool.run(when_full, SHORT, move |_| question()).await.map_err(Error::Refused)??;
+                    let (ids, only) = match chosen {
+                        Chosen::Ids(ids) => (ids, None),
+                        Chosen::Matching(filter) => {
+                            let ids = remote.matching_ids(&filter).await.map_err(Error::of_engine(remote.name()))?;
+                            (ids, Some(Arc::new(filter)))
+                        }
+                    };
+                    Ok(Update { ids: Arc::new(ids), only, patch: Arc::new(patch) })
+                })
+                .await
+            }
         }
     }
 
@@ -110,6 +140,10 @@ impl Collection {
                 let commit = move |_: &Stop| of_commit.update(&ids[first..], &patch, only.as_ref());
                 let updated = storage.run(WhenFull::Wait, SHORT, commit).await?;
                 updated.map_err(Error::of_commit(local.name()))
+            }
+            Self::OpenSearch(remote) => {
+                let updated = remote.update(&update.ids[first..], &update.patch, update.only.as_ref());
+                Box::pin(updated).await.map_err(Error::of_engine(remote.name()))
             }
         }
     }

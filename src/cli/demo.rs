@@ -74,6 +74,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     ensure!(config.tls.is_none(), "demo talks to itself without TLS: --tls-cert is for `cognate serve`");
     // The demo's dictionary must not become one of the user's collections.
     config.store.directory = None;
+    if let Some(engine) = &mut config.engine {
+        engine.prefix.push_str("demo-");
+    }
     let traces = telemetry::start_with_traces(&config.telemetry)?;
     let (ready, is_ready) = oneshot::channel();
     // If the tour has ended, nobody needs the address.

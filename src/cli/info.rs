@@ -58,6 +58,7 @@ fn json(info: &InfoResponse) -> serde_json::Value {
             "directory": storage.directory, "stopped": storage.stopped, "collections": storage.collections,
             "documents": storage.documents, "memory_bytes": storage.memory_bytes, "file_bytes": storage.file_bytes,
             "free_bytes": storage.free_bytes, "index_file_bytes": storage.index_file_bytes, "recall": storage.recall,
+            "engine": storage.engine,
         },
         "classifiers": info.classifiers.iter().map(classifier_json).collect::<Vec<_>>(),
         "rerankers": info.rerankers.iter().map(reranker_json).collect::<Vec<_>>(),
@@ -147,8 +148,14 @@ fn storage(table: &mut Table, storage: &Storage) {
             &*format!("{:.1} % of true neighbours, in the collection where it is least", 100.0 * recall),
         ]);
     }
+    let is_engine = !matches!(storage.engine.as_str(), "" | "local");
     if storage.directory.is_empty() {
-        table.row(["  in", "memory alone"]);
+        let place = if is_engine { table::clean(&storage.engine) } else { "memory alone".to_owned() };
+        table.row(["  in", &*place]);
+        if is_engine {
+            table.row(["  disk", &*format!("{} used, without copies", table::bytes(storage.file_bytes))]);
+            stopped(table, storage);
+        }
         return;
     }
     table.row(["  in", &*table::clean(&storage.directory)]);
@@ -159,6 +166,10 @@ fn storage(table: &mut Table, storage: &Storage) {
         table::bytes(storage.free_bytes)
     );
     table.row(["  disk", &*disk]);
+    stopped(table, storage);
+}
+
+fn stopped(table: &mut Table, storage: &Storage) {
     if !storage.stopped.is_empty() {
         table.row(["  NO WRITES", &*table::clean(&storage.stopped)]);
     }

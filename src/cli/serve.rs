@@ -12,8 +12,10 @@ use tokio::task::spawn_blocking;
 use super::classifiers::start_classifiers;
 use super::model::fetch;
 use super::signals::{self, Signals};
+use crate::backend::Backend;
 use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
+use crate::compute::Pools;
 use crate::config::{Config, Flags, Shares};
 use crate::embedder::Embedder;
 use crate::identity::Keys;
@@ -23,7 +25,7 @@ use crate::model::{Card, Files, Options as ModelOptions};
 use crate::reranker::{Reranker, Rerankers, Spec};
 use crate::rpc::{About, Engine, Limits};
 use crate::server::{Address, Listener, Reloadable, Tls};
-use crate::{metrics, server, telemetry};
+use crate::{metrics, opensearch, server, telemetry};
 
 /// Runs the server until it is told to stop
 #[derive(Debug, clap::Args)]
@@ -145,20 +147,24 @@ pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
 /// Makes the engine that answers calls: reads the collections while the model is loaded. The first failure ends
 /// both.
 async fn load(config: Config) -> anyhow::Result<Engine> {
-    let options = config.store.clone();
-    let store = async {
-        spawn_blocking(move || load_and_tidy(|| open_store(options)))
-            .await
-            .context("reading the collections panicked")?
-    };
+    let (options, engine) = (config.store.clone(), config.engine.clone());
     let (mut limits, pools, shares) = (config.limits.clone(), config.embedder.pools.clone(), config.memory);
+    let store = async {
+        match engine {
+            Some(engine) => open_engine(engine, pools.clone()).await,
+            None => {
+                let opened = spawn_blocking(move || load_and_tidy(|| open_store(options)));
+                Ok(Backend::from(Arc::new(opened.await.context("reading the collections panicked")??)))
+            }
+        }
+    };
     let messages = config.server.message_budget.clone();
     let models = async {
         spawn_blocking(move || load_and_tidy(|| load_models(&config))).await.context("loading the models panicked")?
     };
     let (store, Models { embedder, about, classifiers, rerankers }) = tokio::try_join!(store, models)?;
-    share_memory(&store, &shares, &mut limits);
-    Ok(Engine { embedder, classifiers, rerankers, store: Arc::new(store).into(), about, limits, pools, messages })
+    share_memory(store.local().map(|store| &**store), shares, &mut limits);
+    Ok(Engine { embedder, classifiers, rerankers, store: store.into(), about, limits, pools, messages })
 }
 
 /// Loads, and returns what the load freed to the system: [`share_memory`] measures the process right after it.
@@ -168,16 +174,23 @@ fn load_and_tidy<T>(load: impl FnOnce() -> T) -> T {
     loaded
 }
 
-/// Gives the collections the memory that the model and the settings leave, and logs the shares.
-fn share_memory(store: &Store, shares: &Shares, limits: &mut Limits) {
-    let mapped: usize = store.list().iter().map(|collection| collection.index_file_bytes()).sum();
+/// Gives the collections of this process the memory that the model and the settings leave, and logs the shares.
+fn share_memory(store: Option<&Store>, mut shares: Shares, limits: &mut Limits) {
     // Documents that were read count as stored, not as part of the process.
-    let of_documents = store.used().bytes.saturating_sub(mapped);
+    let of_documents = store.map_or(0, |store| {
+        let mapped: usize = store.list().iter().map(|collection| collection.index_file_bytes()).sum();
+        store.used().bytes.saturating_sub(mapped)
+    });
+    if store.is_none() {
+        shares.stored = Some(0);
+    }
     let anonymous = memory::anonymous().and_then(|bytes| usize::try_from(bytes).ok());
     let fixed = shares.fixed(anonymous.map(|bytes| bytes.saturating_sub(of_documents)));
-    limits.stored.bytes = shares.stored(fixed);
     limits.max_resident_bytes = shares.most_resident(fixed).unwrap_or(usize::MAX);
-    store.set_most_bytes(limits.stored.bytes);
+    if let Some(store) = store {
+        limits.stored.bytes = shares.stored(fixed);
+        store.set_most_bytes(limits.stored.bytes);
+    }
     tracing::info!(
         limit = shares.limit,
         process = fixed,
@@ -306,6 +319,17 @@ fn open_store(options: collection::Options) -> anyhow::Result<Store> {
         ),
     }
     Ok(store)
+}
+
+/// Connects to the engine that keeps the collections.
+async fn open_engine(options: opensearch::Options, pools: Pools) -> anyhow::Result<Backend> {
+    let (hosts, prefix) = (options.hosts.join(", "), options.prefix.clone());
+    if options.user.is_some() && options.hosts.iter().any(|host| host.starts_with("http:")) {
+        tracing::warn!(hosts, "the password of store_user crosses the network unencrypted: use opensearch+https://");
+    }
+    let store = opensearch::Store::connect(options, pools).await?;
+    tracing::info!(hosts, engine = store.engine(), prefix, "collections are in a search engine");
+    Ok(Arc::new(store).into())
 }
 
 /// Resolves at the first SIGINT or SIGTERM, or at SIGHUP if that does not reload. A second one ends the process at

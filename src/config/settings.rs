@@ -302,6 +302,54 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("in_memory", "BOOL", "false", "Store nothing on disk: collections are lost when the server stops"),
     setting(
+        "store",
+        "ENGINE",
+        "",
+        "Search engine that keeps the collections, opensearch+https://HOST:9200[,HOST:9200]; default: this process",
+    ),
+    setting(
+        "store_user",
+        "NAME",
+        "",
+        "User of the engine; its password is in COGNATE_STORE_PASSWORD or store_password_file",
+    ),
+    setting("store_password_file", "FILE", "", "File whose first line is the password of store_user"),
+    setting(
+        "store_ca",
+        "FILE",
+        "",
+        "Certificates of the authorities that sign the engine's, in PEM; default: those of the system",
+    ),
+    setting("store_cert", "FILE", "", "Client certificate for the engine, in PEM"),
+    setting("store_key", "FILE", "", "Private key of store_cert, in PEM, without passphrase"),
+    setting(
+        "store_timeout",
+        "DURATION",
+        "30s",
+        "Time of one attempt to ask the engine; higher: slow searches end well, a node that hangs is given up later",
+    ),
+    setting(
+        "store_shards",
+        "N",
+        "1",
+        "Shards of a new collection in the engine; higher: more nodes share the work, each search asks more of them",
+    ),
+    setting(
+        "store_replicas",
+        "N",
+        "1",
+        "Further copies of each shard of a new collection; higher: as many nodes may fail, each copy takes the same \
+         memory",
+    ),
+    setting(
+        "store_refresh_interval",
+        "DURATION",
+        "1s",
+        "Time until the engine shows changes to searches, which commits wait for; higher: faster searches, slower \
+         commits",
+    ),
+    setting("store_prefix", "PREFIX", "cognate-", "Beginning of the names of the engine's indices"),
+    setting(
         "min_free_bytes",
         "SIZE",
         "256MiB",

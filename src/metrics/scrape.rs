@@ -14,6 +14,7 @@ use super::families::Families;
 use super::principals::Principals;
 use super::process::Process;
 use super::{connections, documents, models};
+use crate::rpc::Health;
 use crate::server::{self, Monitor, Phase};
 
 /// Everything that a scrape reads.
@@ -61,12 +62,13 @@ impl Metrics {
         match self.monitor.phase() {
             Phase::Starting => Err("not ready: models and collections are being loaded\n"),
             Phase::Stopping => Err("not ready: the server is stopping\n"),
-            Phase::Serving
-                if self.monitor.engine().is_some_and(|engine| engine.store.unguarded().writes_stopped().is_some()) =>
-            {
-                Ok("ready, but the disk failed and no documents can be stored: the log has the reason\n")
-            }
-            Phase::Serving => Ok("ready\n"),
+            Phase::Serving => match self.monitor.engine().map(|engine| engine.store.unguarded().health()) {
+                None | Some(Health::Good) => Ok("ready\n"),
+                Some(Health::ReadOnly(_)) => {
+                    Ok("ready, but the disk failed and no documents can be stored: the log has the reason\n")
+                }
+                Some(Health::Away(_)) => Err("not ready: the store of documents does not answer\n"),
+            },
         }
     }
 }

@@ -112,7 +112,7 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
         (listed, has_more, page.bytes())
     };
     // One more than wanted, to see whether there is a next page.
-    let wanted = backend::Page { filter, after, limit: size + 1 };
+    let wanted = backend::Page { filter, after, limit: size + 1, most_bytes: limits.max_message_bytes };
     let listed = collection.list::<_, Failure>(&engine.pools.search, when_full, wanted, measure).await?;
     let (listed, has_more, bytes) = listed;
     drop(held);

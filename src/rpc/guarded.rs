@@ -11,6 +11,10 @@ use crate::collection::{Backup, Description, Model, Settings, Store};
 use crate::compute::Pool;
 use crate::compute::stop::Stop;
 
+/// The means of an engine instead of a backup.
+const SNAPSHOTS: &str = "the server keeps its collections in a search engine, and has nothing to back up: use the \
+                         engine's snapshots (docs/scale-out.md)";
+
 /// The documents of a server, behind the rights of its callers.
 #[derive(Clone)]
 pub struct Guarded(Backend);
@@ -92,7 +96,7 @@ impl Guarded {
             let reason = "a backup has all collections, and the caller may not use all of them".to_owned();
             return Err(Failure::NotAllowed { reason });
         }
-        let store = self.0.local().ok_or(Failure::NothingStored)?;
+        let store = self.0.local().ok_or(Failure::NotOfThisStore { reason: SNAPSHOTS })?;
         store.backup(stop).map_err(Failure::backup)
     }
 }

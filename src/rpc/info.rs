@@ -17,10 +17,14 @@ const LOCAL: &str = "local";
 /// The reason why nothing can be stored, without the path of the file.
 const STOPPED: &str = "the disk failed, and accepts no writes until a restart";
 
+/// The reason why an engine stores nothing, without its addresses.
+const AWAY: &str = "the search engine does not answer, or lacks documents";
+
 pub async fn info(engine: &Engine, access: &Access) -> Result<wire::InfoResponse, Failure> {
     let (about, mut stored) = (&engine.about, engine.store.storage(access).await?);
+    let is_local = engine.store.unguarded().local().is_some();
     if !access.administers_server() {
-        stored.stopped = stored.stopped.map(|_| STOPPED.to_owned());
+        stored.stopped = stored.stopped.map(|_| if is_local { STOPPED } else { AWAY }.to_owned());
     }
     let mut info = wire::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -92,5 +96,6 @@ fn storage(of: Storage) -> wire::Storage {
         free_bytes: of.free_bytes,
         index_file_bytes: of.index_file_bytes as u64,
         recall: of.recall,
+        engine: of.engine,
     }
 }

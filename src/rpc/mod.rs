@@ -50,6 +50,7 @@ use std::sync::{Arc, OnceLock};
 use futures::Stream;
 use tonic::Status;
 
+pub use crate::backend::Health;
 pub use engine::{About, Engine};
 pub use guarded::Guarded;
 pub use limits::Limits;
@@ -82,9 +83,9 @@ impl Api {
         self.0.get().cloned()
     }
 
-    /// The reason why documents can not be stored now; `None`: they can.
-    pub fn writes_stopped(&self) -> Option<String> {
-        self.0.get()?.store.unguarded().writes_stopped()
+    /// The state of the store of documents; `None` until it is loaded.
+    pub fn store_health(&self) -> Option<Health> {
+        Some(self.0.get()?.store.unguarded().health())
     }
 
     fn engine(&self) -> Result<Arc<Engine>, Failure> {

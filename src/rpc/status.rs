@@ -19,7 +19,7 @@ pub(super) use bounds::{MAX_ITEM_BYTES, shown_name};
 pub(super) use causes::QUERY;
 
 use super::refusal::Refusal;
-use crate::collection::{BackupError, ExportError, Full, TooManyFields, disk};
+use crate::collection::{BackupError, Full, TooManyFields, disk};
 use crate::compute::{Exceeded, Refused};
 use crate::inference::Overloaded;
 
@@ -59,8 +59,28 @@ pub enum Failure {
     NothingStored,
     /// Another backup is being made or read.
     BackupInProgress,
-    /// The collection has the most exports that are allowed.
-    TooManyExports,
+    /// The most exports that are allowed are open.
+    TooManyExports {
+        /// The limit, and what to do.
+        reason: String,
+    },
+    /// The store of documents does not answer, or cannot serve the collection now.
+    StoreUnavailable {
+        /// The last failure.
+        reason: String,
+        /// The time after which another attempt may succeed.
+        retry_after: Duration,
+    },
+    /// The store of documents has no room left.
+    StoreFull {
+        /// Its reason, and what to do.
+        reason: String,
+    },
+    /// Only the store of this process has what is asked for.
+    NotOfThisStore {
+        /// The means of the store that the server has.
+        reason: &'static str,
+    },
     /// The file system is almost full.
     DiskFull(disk::DiskFull),
     /// The disk failed: nothing can be stored until a restart.
@@ -213,10 +233,16 @@ impl Failure {
             }
             Failure::NothingStored => (Code::FailedPrecondition, BackupError::InMemory.to_string()),
             Failure::BackupInProgress => (Code::Aborted, BackupError::Busy.to_string()),
-            Failure::TooManyExports => {
+            Failure::TooManyExports { reason } => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
-                (Code::ResourceExhausted, ExportError::TooMany.to_string())
+                (Code::ResourceExhausted, reason)
             }
+            Failure::StoreUnavailable { reason, retry_after } => {
+                details.set_retry_info(Some(retry_after));
+                (Code::Unavailable, reason)
+            }
+            Failure::StoreFull { reason } => (Code::ResourceExhausted, reason),
+            Failure::NotOfThisStore { reason } => (Code::FailedPrecondition, reason.to_owned()),
             Failure::DiskFull(full) => (Code::ResourceExhausted, full.to_string()),
             Failure::Stopped(stopped) => (Code::Unavailable, stopped.to_string()),
             Failure::TooManyCalls(limit) => {

@@ -35,6 +35,7 @@ mod unpack;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,17 +61,17 @@ pub use stream::Remote;
 pub use tls::{Clients as TlsClients, Error as TlsError, Expiry, Options as TlsOptions, Tls};
 
 use crate::budget::ByteBudget;
-use crate::rpc::{Api, Engine, Service};
+use crate::rpc::{Api, Engine, Health, Service};
 use crate::wire;
 use methods::CallLimiters;
 use request::Memory;
 use served::Served;
 
 /// The service name that tells whether documents can be stored. It is `NOT_SERVING` after a disk failure, while all
-/// other calls are served.
+/// other calls are served, and while a store in another process does not answer.
 const WRITES: &str = "writes";
 
-/// Interval of the check for a failed disk.
+/// Interval of the check of the store of documents.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time for connections to flush the last answer after the last call has ended. A watcher of the health service would
@@ -175,7 +176,7 @@ where
         ready();
         tokio::select! {
             () = &mut stop => {}
-            never = watch_writes(&health, &api) => match never {},
+            never = watch_store(&health, &api) => match never {},
         }
     }
 
@@ -221,17 +222,33 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Sets the health of [`WRITES`], and logs, when documents can no longer be stored.
-async fn watch_writes(health: &HealthReporter, api: &Api) -> Infallible {
+/// Sets the health as the store of documents is, and logs its changes.
+async fn watch_store(health: &HealthReporter, api: &Api) -> Infallible {
+    let mut before = Health::Good;
     loop {
-        if let Some(reason) = api.writes_stopped() {
-            tracing::error!(
-                reason,
-                "documents can no longer be stored, only read: restart the server when the disk is repaired"
-            );
-            health.set_service_status(WRITES, ServingStatus::NotServing).await;
-            // This state lasts until a restart.
-            return std::future::pending().await;
+        let now = api.store_health().unwrap_or(Health::Good);
+        if mem::discriminant(&now) != mem::discriminant(&before) {
+            match &now {
+                Health::Good => {
+                    tracing::info!("the store of documents answers again");
+                    set_health(health, ServingStatus::Serving).await;
+                }
+                Health::ReadOnly(reason) => {
+                    tracing::error!(
+                        reason,
+                        "documents can no longer be stored, only read: restart the server when the disk is repaired"
+                    );
+                    health.set_service_status(WRITES, ServingStatus::NotServing).await;
+                }
+                Health::Away(reason) => {
+                    tracing::error!(
+                        reason,
+                        "the store of documents does not answer: calls that need it fail meanwhile"
+                    );
+                    set_health(health, ServingStatus::NotServing).await;
+                }
+            }
+            before = now;
         }
         tokio::time::sleep(HEALTH_INTERVAL).await;
     }

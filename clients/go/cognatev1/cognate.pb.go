@@ -497,8 +497,10 @@ type Storage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The data directory; empty: collections are only in memory.
 	Directory string `protobuf:"bytes,1,opt,name=directory,proto3" json:"directory,omitempty"`
-	// The reason why nothing can be stored until a restart: the disk failed. Reads continue. Empty: no failure. The
-	// health service reports it too, as NOT_SERVING of the service `writes`.
+	// The reason why nothing can be stored. Empty: no failure. In this process: the disk failed, reads continue, and a
+	// restart is needed; the health service reports it too, as NOT_SERVING of the service `writes`. In a search engine:
+	// it does not answer, or lacks documents; the whole server is NOT_SERVING until it has them again, and the numbers
+	// below may be 0.
 	Stopped string `protobuf:"bytes,2,opt,name=stopped,proto3" json:"stopped,omitempty"`
 	// The number of collections.
 	Collections uint64 `protobuf:"varint,3,opt,name=collections,proto3" json:"collections,omitempty"`
@@ -506,14 +508,18 @@ type Storage struct {
 	Documents uint64 `protobuf:"varint,4,opt,name=documents,proto3" json:"documents,omitempty"`
 	// Memory of documents, vectors and graphs, estimated in the way that max_stored_bytes counts.
 	MemoryBytes uint64 `protobuf:"varint,5,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	// Bytes of the data file on disk; 0 if unknown, or if there is no file.
+	// Bytes of the data file on disk, or of the indices of a search engine without their copies; 0 if unknown, or if
+	// there is no file.
 	FileBytes uint64 `protobuf:"varint,6,opt,name=file_bytes,json=fileBytes,proto3" json:"file_bytes,omitempty"`
 	// Free bytes of its file system; 0 if unknown, or if there is no file.
 	FreeBytes uint64 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
 	// Bytes of the index files (Collection.index_file_bytes).
 	IndexFileBytes uint64 `protobuf:"varint,8,opt,name=index_file_bytes,json=indexFileBytes,proto3" json:"index_file_bytes,omitempty"`
 	// The lowest `recall` of all collections (Collection.recall). Absent: not known yet.
-	Recall        *float32 `protobuf:"fixed32,9,opt,name=recall,proto3,oneof" json:"recall,omitempty"`
+	Recall *float32 `protobuf:"fixed32,9,opt,name=recall,proto3,oneof" json:"recall,omitempty"`
+	// The place of the collections: `local` for this process, or a search engine with its version, `opensearch 2.19.1`.
+	// The fields that are about memory, files and recall are then empty, and limits of documents are the engine's own.
+	Engine        string `protobuf:"bytes,10,opt,name=engine,proto3" json:"engine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -609,6 +615,13 @@ func (x *Storage) GetRecall() float32 {
 		return *x.Recall
 	}
 	return 0
+}
+
+func (x *Storage) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
 }
 
 // The embedding model that answers `Embed`, `Similarity` and `TopK`.
@@ -5971,7 +5984,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06limits\x18\x03 \x01(\v2\x12.cognate.v1.LimitsR\x06limits\x12-\n" +
 	"\astorage\x18\x04 \x01(\v2\x13.cognate.v1.StorageR\astorage\x128\n" +
 	"\vclassifiers\x18\x05 \x03(\v2\x16.cognate.v1.ClassifierR\vclassifiers\x122\n" +
-	"\trerankers\x18\x06 \x03(\v2\x14.cognate.v1.RerankerR\trerankers\"\xb4\x02\n" +
+	"\trerankers\x18\x06 \x03(\v2\x14.cognate.v1.RerankerR\trerankers\"\xcc\x02\n" +
 	"\aStorage\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
 	"\astopped\x18\x02 \x01(\tR\astopped\x12 \n" +
@@ -5983,7 +5996,9 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\n" +
 	"free_bytes\x18\a \x01(\x04R\tfreeBytes\x12(\n" +
 	"\x10index_file_bytes\x18\b \x01(\x04R\x0eindexFileBytes\x12\x1b\n" +
-	"\x06recall\x18\t \x01(\x02H\x00R\x06recall\x88\x01\x01B\t\n" +
+	"\x06recall\x18\t \x01(\x02H\x00R\x06recall\x88\x01\x01\x12\x16\n" +
+	"\x06engine\x18\n" +
+	" \x01(\tR\x06engineB\t\n" +
 	"\a_recall\"\xe4\x01\n" +
 	"\x05Model\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +

@@ -42,7 +42,7 @@ impl Failure {
     /// The failure of an export.
     fn export(error: ExportError) -> Self {
         match error {
-            ExportError::TooMany => Self::TooManyExports,
+            ExportError::TooMany => Self::TooManyExports { reason: error.to_string() },
             ExportError::Stopped(stopped) => stopped.into(),
         }
     }
@@ -104,6 +104,14 @@ impl From<backend::Error> for Failure {
             Error::TooLarge { limit } => Self::AnswerTooLarge { limit },
             Error::Stopped(stopped) => stopped.into(),
             Error::Refused(refused) => refused.into(),
+            Error::Unavailable { reason, retry_after } => Self::StoreUnavailable { reason, retry_after },
+            Error::Full { reason } => Self::StoreFull { reason },
+            Error::TooManyExports { reason } => Self::TooManyExports { reason },
+            Error::Unsupported { field, reason } => Self::invalid(field, reason),
+            Error::Unexpected { reason } => {
+                tracing::error!(reason, "the store gave an unexpected answer");
+                Self::Internal
+            }
         }
     }
 }

@@ -31,8 +31,10 @@ pub struct Storage {
     /// The data directory; empty: collections are only in memory.
     #[prost(string, tag = "1")]
     pub directory: ::prost::alloc::string::String,
-    /// The reason why nothing can be stored until a restart: the disk failed. Reads continue. Empty: no failure. The
-    /// health service reports it too, as NOT_SERVING of the service `writes`.
+    /// The reason why nothing can be stored. Empty: no failure. In this process: the disk failed, reads continue, and a
+    /// restart is needed; the health service reports it too, as NOT_SERVING of the service `writes`. In a search engine:
+    /// it does not answer, or lacks documents; the whole server is NOT_SERVING until it has them again, and the numbers
+    /// below may be 0.
     #[prost(string, tag = "2")]
     pub stopped: ::prost::alloc::string::String,
     /// The number of collections.
@@ -44,7 +46,8 @@ pub struct Storage {
     /// Memory of documents, vectors and graphs, estimated in the way that max_stored_bytes counts.
     #[prost(uint64, tag = "5")]
     pub memory_bytes: u64,
-    /// Bytes of the data file on disk; 0 if unknown, or if there is no file.
+    /// Bytes of the data file on disk, or of the indices of a search engine without their copies; 0 if unknown, or if
+    /// there is no file.
     #[prost(uint64, tag = "6")]
     pub file_bytes: u64,
     /// Free bytes of its file system; 0 if unknown, or if there is no file.
@@ -56,6 +59,10 @@ pub struct Storage {
     /// The lowest `recall` of all collections (Collection.recall). Absent: not known yet.
     #[prost(float, optional, tag = "9")]
     pub recall: ::core::option::Option<f32>,
+    /// The place of the collections: `local` for this process, or a search engine with its version, `opensearch 2.19.1`.
+    /// The fields that are about memory, files and recall are then empty, and limits of documents are the engine's own.
+    #[prost(string, tag = "10")]
+    pub engine: ::prost::alloc::string::String,
 }
 /// The embedding model that answers `Embed`, `Similarity` and `TopK`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1819,7 +1826,9 @@ pub mod cognate_client {
         /// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         /// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
         /// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
-        /// the file: the disk failed, and nothing can be stored until the server is restarted.
+        /// the file: the disk failed, and nothing can be stored until the server is restarted. In a search engine
+        /// (Storage.engine) each document is stored or not on its own, and a document that it refuses is reported; of two
+        /// servers that store one id at once, the last one wins. UNAVAILABLE with google.rpc.RetryInfo: it does not answer.
         pub async fn upload(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::UploadRequest>,
@@ -1869,7 +1878,7 @@ pub mod cognate_client {
             self.inner.unary(req, path, codec).await
         }
         /// Deletes documents by id or by filter, all at once: a search sees all of them or none. After the call returns, no
-        /// search finds them, not even after a restart.
+        /// search finds them, not even after a restart. In a search engine (Storage.engine) they go one by one until then.
         pub async fn delete_documents(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteDocumentsRequest>,
@@ -2103,9 +2112,10 @@ pub mod cognate_client {
         }
         /// Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
         /// Each document in the file was checked. The server first writes the file to its data directory, which needs the
-        /// space. FAILED_PRECONDITION: the server keeps its collections only in memory. Only one backup runs at one time,
-        /// until its last part is read; another one gets ABORTED. RESOURCE_EXHAUSTED: the disk has no space for the copy; the
-        /// message says how much it needs. ABORTED also if the client takes nothing for 30 s; then the copy is removed.
+        /// space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
+        /// snapshots of its own. Only one backup runs at one time, until its last part is read; another one gets ABORTED.
+        /// RESOURCE_EXHAUSTED: the disk has no space for the copy; the message says how much it needs. ABORTED also if the
+        /// client takes nothing for 30 s; then the copy is removed.
         pub async fn backup(
             &mut self,
             request: impl tonic::IntoRequest<super::BackupRequest>,

@@ -320,11 +320,14 @@ class Storage(_message.Message):
     FREE_BYTES_FIELD_NUMBER: _builtins.int
     INDEX_FILE_BYTES_FIELD_NUMBER: _builtins.int
     RECALL_FIELD_NUMBER: _builtins.int
+    ENGINE_FIELD_NUMBER: _builtins.int
     directory: _builtins.str
     """The data directory; empty: collections are only in memory."""
     stopped: _builtins.str
-    """The reason why nothing can be stored until a restart: the disk failed. Reads continue. Empty: no failure. The
-    health service reports it too, as NOT_SERVING of the service `writes`.
+    """The reason why nothing can be stored. Empty: no failure. In this process: the disk failed, reads continue, and a
+    restart is needed; the health service reports it too, as NOT_SERVING of the service `writes`. In a search engine:
+    it does not answer, or lacks documents; the whole server is NOT_SERVING until it has them again, and the numbers
+    below may be 0.
     """
     collections: _builtins.int
     """The number of collections."""
@@ -333,13 +336,19 @@ class Storage(_message.Message):
     memory_bytes: _builtins.int
     """Memory of documents, vectors and graphs, estimated in the way that max_stored_bytes counts."""
     file_bytes: _builtins.int
-    """Bytes of the data file on disk; 0 if unknown, or if there is no file."""
+    """Bytes of the data file on disk, or of the indices of a search engine without their copies; 0 if unknown, or if
+    there is no file.
+    """
     free_bytes: _builtins.int
     """Free bytes of its file system; 0 if unknown, or if there is no file."""
     index_file_bytes: _builtins.int
     """Bytes of the index files (Collection.index_file_bytes)."""
     recall: _builtins.float
     """The lowest `recall` of all collections (Collection.recall). Absent: not known yet."""
+    engine: _builtins.str
+    """The place of the collections: `local` for this process, or a search engine with its version, `opensearch 2.19.1`.
+    The fields that are about memory, files and recall are then empty, and limits of documents are the engine's own.
+    """
     def __init__(
         self,
         *,
@@ -352,10 +361,11 @@ class Storage(_message.Message):
         free_bytes: _builtins.int = ...,
         index_file_bytes: _builtins.int = ...,
         recall: _builtins.float | None = ...,
+        engine: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "collections", b"collections", "directory", b"directory", "documents", b"documents", "file_bytes", b"file_bytes", "free_bytes", b"free_bytes", "index_file_bytes", b"index_file_bytes", "memory_bytes", b"memory_bytes", "recall", b"recall", "stopped", b"stopped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "collections", b"collections", "directory", b"directory", "documents", b"documents", "engine", b"engine", "file_bytes", b"file_bytes", "free_bytes", b"free_bytes", "index_file_bytes", b"index_file_bytes", "memory_bytes", b"memory_bytes", "recall", b"recall", "stopped", b"stopped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
     _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015

@@ -213,7 +213,9 @@ class CognateServicer(object):
         `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
         a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
-        the file: the disk failed, and nothing can be stored until the server is restarted.
+        the file: the disk failed, and nothing can be stored until the server is restarted. In a search engine
+        (Storage.engine) each document is stored or not on its own, and a document that it refuses is reported; of two
+        servers that store one id at once, the last one wins. UNAVAILABLE with google.rpc.RetryInfo: it does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -228,7 +230,7 @@ class CognateServicer(object):
 
     def DeleteDocuments(self, request, context):
         """Deletes documents by id or by filter, all at once: a search sees all of them or none. After the call returns, no
-        search finds them, not even after a restart.
+        search finds them, not even after a restart. In a search engine (Storage.engine) they go one by one until then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -305,9 +307,10 @@ class CognateServicer(object):
     def Backup(self, request, context):
         """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
         Each document in the file was checked. The server first writes the file to its data directory, which needs the
-        space. FAILED_PRECONDITION: the server keeps its collections only in memory. Only one backup runs at one time,
-        until its last part is read; another one gets ABORTED. RESOURCE_EXHAUSTED: the disk has no space for the copy; the
-        message says how much it needs. ABORTED also if the client takes nothing for 30 s; then the copy is removed.
+        space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
+        snapshots of its own. Only one backup runs at one time, until its last part is read; another one gets ABORTED.
+        RESOURCE_EXHAUSTED: the disk has no space for the copy; the message says how much it needs. ABORTED also if the
+        client takes nothing for 30 s; then the copy is removed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

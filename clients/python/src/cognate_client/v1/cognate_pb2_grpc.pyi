@@ -111,13 +111,15 @@ class CognateStub:
     `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
     batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
     a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
-    the file: the disk failed, and nothing can be stored until the server is restarted.
+    the file: the disk failed, and nothing can be stored until the server is restarted. In a search engine
+    (Storage.engine) each document is stored or not on its own, and a document that it refuses is reported; of two
+    servers that store one id at once, the last one wins. UNAVAILABLE with google.rpc.RetryInfo: it does not answer.
     """
     GetDocuments: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.GetDocumentsRequest, _cognate_pb2.GetDocumentsResponse]
     """Returns documents by id."""
     DeleteDocuments: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.DeleteDocumentsRequest, _cognate_pb2.DeleteDocumentsResponse]
     """Deletes documents by id or by filter, all at once: a search sees all of them or none. After the call returns, no
-    search finds them, not even after a restart.
+    search finds them, not even after a restart. In a search engine (Storage.engine) they go one by one until then.
     """
     UpdateDocuments: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.UpdateDocumentsRequest, _cognate_pb2.UpdateDocumentsResponse]
     """Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
@@ -156,9 +158,10 @@ class CognateStub:
     Backup: _grpc.UnaryStreamMultiCallable[_cognate_pb2.BackupRequest, _cognate_pb2.BackupResponse]
     """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
     Each document in the file was checked. The server first writes the file to its data directory, which needs the
-    space. FAILED_PRECONDITION: the server keeps its collections only in memory. Only one backup runs at one time,
-    until its last part is read; another one gets ABORTED. RESOURCE_EXHAUSTED: the disk has no space for the copy; the
-    message says how much it needs. ABORTED also if the client takes nothing for 30 s; then the copy is removed.
+    space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
+    snapshots of its own. Only one backup runs at one time, until its last part is read; another one gets ABORTED.
+    RESOURCE_EXHAUSTED: the disk has no space for the copy; the message says how much it needs. ABORTED also if the
+    client takes nothing for 30 s; then the copy is removed.
     """
 
 @_typing.type_check_only
@@ -204,13 +207,15 @@ class CognateAsyncStub(CognateStub):
     `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
     batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
     a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
-    the file: the disk failed, and nothing can be stored until the server is restarted.
+    the file: the disk failed, and nothing can be stored until the server is restarted. In a search engine
+    (Storage.engine) each document is stored or not on its own, and a document that it refuses is reported; of two
+    servers that store one id at once, the last one wins. UNAVAILABLE with google.rpc.RetryInfo: it does not answer.
     """
     GetDocuments: _aio.UnaryUnaryMultiCallable[_cognate_pb2.GetDocumentsRequest, _cognate_pb2.GetDocumentsResponse]  # type: ignore[assignment]
     """Returns documents by id."""
     DeleteDocuments: _aio.UnaryUnaryMultiCallable[_cognate_pb2.DeleteDocumentsRequest, _cognate_pb2.DeleteDocumentsResponse]  # type: ignore[assignment]
     """Deletes documents by id or by filter, all at once: a search sees all of them or none. After the call returns, no
-    search finds them, not even after a restart.
+    search finds them, not even after a restart. In a search engine (Storage.engine) they go one by one until then.
     """
     UpdateDocuments: _aio.UnaryUnaryMultiCallable[_cognate_pb2.UpdateDocumentsRequest, _cognate_pb2.UpdateDocumentsResponse]  # type: ignore[assignment]
     """Changes the metadata of documents, by id or by filter, by a JSON merge patch (RFC 7396). Texts and vectors stay,
@@ -249,9 +254,10 @@ class CognateAsyncStub(CognateStub):
     Backup: _aio.UnaryStreamMultiCallable[_cognate_pb2.BackupRequest, _cognate_pb2.BackupResponse]  # type: ignore[assignment]
     """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
     Each document in the file was checked. The server first writes the file to its data directory, which needs the
-    space. FAILED_PRECONDITION: the server keeps its collections only in memory. Only one backup runs at one time,
-    until its last part is read; another one gets ABORTED. RESOURCE_EXHAUSTED: the disk has no space for the copy; the
-    message says how much it needs. ABORTED also if the client takes nothing for 30 s; then the copy is removed.
+    space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
+    snapshots of its own. Only one backup runs at one time, until its last part is read; another one gets ABORTED.
+    RESOURCE_EXHAUSTED: the disk has no space for the copy; the message says how much it needs. ABORTED also if the
+    client takes nothing for 30 s; then the copy is removed.
     """
 
 class CognateServicer(metaclass=_abc_1.ABCMeta):
@@ -348,7 +354,9 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
         a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
-        the file: the disk failed, and nothing can be stored until the server is restarted.
+        the file: the disk failed, and nothing can be stored until the server is restarted. In a search engine
+        (Storage.engine) each document is stored or not on its own, and a document that it refuses is reported; of two
+        servers that store one id at once, the last one wins. UNAVAILABLE with google.rpc.RetryInfo: it does not answer.
         """
 
     @_abc_1.abstractmethod
@@ -366,7 +374,7 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cognate_pb2.DeleteDocumentsResponse, _abc.Awaitable[_cognate_pb2.DeleteDocumentsResponse]]:
         """Deletes documents by id or by filter, all at once: a search sees all of them or none. After the call returns, no
-        search finds them, not even after a restart.
+        search finds them, not even after a restart. In a search engine (Storage.engine) they go one by one until then.
         """
 
     @_abc_1.abstractmethod
@@ -459,9 +467,10 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_cognate_pb2.BackupResponse], _abc.AsyncIterator[_cognate_pb2.BackupResponse]]:
         """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
         Each document in the file was checked. The server first writes the file to its data directory, which needs the
-        space. FAILED_PRECONDITION: the server keeps its collections only in memory. Only one backup runs at one time,
-        until its last part is read; another one gets ABORTED. RESOURCE_EXHAUSTED: the disk has no space for the copy; the
-        message says how much it needs. ABORTED also if the client takes nothing for 30 s; then the copy is removed.
+        space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
+        snapshots of its own. Only one backup runs at one time, until its last part is read; another one gets ABORTED.
+        RESOURCE_EXHAUSTED: the disk has no space for the copy; the message says how much it needs. ABORTED also if the
+        client takes nothing for 30 s; then the copy is removed.
         """
 
 def add_CognateServicer_to_server(servicer: CognateServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
