@@ -53,6 +53,15 @@ pub struct CodeRows<'a> {
     pub scales: &'a [f32],
 }
 
+impl CodeRows<'_> {
+    /// Prefetches a row of this many blocks, and its scale.
+    #[inline(always)]
+    pub fn prefetch(&self, row: u32, blocks: usize) {
+        prefetch(&self.blocks[row as usize * blocks..][..blocks]);
+        prefetch(&self.scales[row as usize..][..1]);
+    }
+}
+
 /// `Σ a[i]·b[i]` of codes, exact; `b_sum` is `Σ b[i]`.
 ///
 /// # Panics
@@ -149,13 +158,11 @@ macro_rules! score {
         fn $name(query: Query<'_>, rows: CodeRows<'_>, which: &[u32], out: &mut [f32]) {
             let blocks = query.blocks.len();
             let ahead = AHEAD_BLOCKS.div_ceil(blocks.max(1));
-            for &row in &which[..ahead.min(which.len())] {
-                prefetch(&rows.blocks[row as usize * blocks..][..blocks]);
-            }
+            which[..ahead.min(which.len())].iter().for_each(|&row| rows.prefetch(row, blocks));
             let bias = 128 * query.sum;
             for i in 0..which.len() {
                 if let Some(&row) = which.get(i + ahead) {
-                    prefetch(&rows.blocks[row as usize * blocks..][..blocks]);
+                    rows.prefetch(row, blocks);
                 }
                 let row = which[i] as usize;
                 let biased = $biased(&rows.blocks[row * blocks..][..blocks], query.blocks);

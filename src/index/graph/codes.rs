@@ -176,7 +176,18 @@ impl Codes {
     /// Estimates the cosines of the query with these rows: `out[i]` with row `which[i]`.
     #[inline]
     pub fn score(&self, query: Query<'_>, which: &[u32], out: &mut [f32]) {
-        score_rows(query, CodeRows { blocks: &self.blocks, scales: &self.scales }, which, out);
+        score_rows(query, self.rows(), which, out);
+    }
+
+    /// Prefetches what [`Codes::score`] reads of a row.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, row: u32) {
+        self.rows().prefetch(row, self.stride);
+    }
+
+    #[inline(always)]
+    fn rows(&self) -> CodeRows<'_> {
+        CodeRows { blocks: &self.blocks, scales: &self.scales }
     }
 
     /// The codes of a row.

@@ -224,7 +224,7 @@ impl Graph {
             batch[count] = target;
             count += usize::from(visited[target as usize] != *this);
         }
-        batch[..count].iter().for_each(|&node| prefetch(self.codes.blocks_of(node)));
+        batch[..count].iter().for_each(|&node| self.codes.prefetch(node));
     }
 
     /// Visits the nodes of a list of links that were not visited before.
