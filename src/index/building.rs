@@ -3,7 +3,7 @@
 //! ```text
 //! codes, duplicates ─► links one by one (hnsw_rs) ─► layout ─► repair, layout (twice) ─► parts of a segment
 //! ```
-//! These steps are not divided: the codes of all vectors; a layout; the links to unreachable nodes, and the check of
+//! These steps are not divided: the codes and the sketches of all vectors; a layout; the links to unreachable nodes, and the check of
 //! them. For 100,000 vectors that is about a tenth of a second.
 
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use super::graph::duplicates::{Distinct, Members};
 use super::graph::layout::breadth_first;
 use super::graph::repair::Repair;
 use super::graph::searchable::Graph;
+use super::graph::sketches::Sketches;
 use super::parts::{Member, SegmentParts};
 use super::segment::Segment;
 
@@ -132,7 +133,8 @@ fn repairing(graph: Graph, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
             if unreachable > 0 {
                 tracing::error!(unreachable, of = graph.len(), "a segment of the index has unreachable nodes");
             }
-            Stage::Done { graph, points }
+            let sketches = Sketches::of(graph.codes());
+            Stage::Done { graph: graph.with_sketches(sketches), points }
         }
     }
 }

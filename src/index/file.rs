@@ -2,7 +2,7 @@
 //! from the vectors, which others keep.
 //!
 //! ```text
-//! header: eight u64 ─► codes ─► links ─► scales ─► sums ─► starts ─► digests ─► keys ─► f32 rows
+//! header: eight u64 ─► codes ─► sketches, their centre ─► links ─► scales ─► sums ─► starts ─► digests ─► keys ─► f32 rows
 //! each section begins at a multiple of 64 bytes
 //! ```
 //! Numbers are in the byte order of the machine. A file of the other order has another magic number and is refused. The
@@ -24,6 +24,7 @@ use super::graph::codes::Codes;
 use super::graph::column::Column;
 use super::graph::links::{DEGREE, Links, NONE};
 use super::graph::searchable::Graph;
+use super::graph::sketches::Sketches;
 use super::learned::Learned;
 use super::parts::{Member, SegmentParts};
 use super::stored_rows::StoredRows;
@@ -32,10 +33,12 @@ use crate::machine::files;
 use crate::machine::mapping::Mapping;
 
 /// "cognate" and the version of the format.
-const MAGIC: u64 = u64::from_be_bytes(*b"cognate\x01");
+const MAGIC: u64 = u64::from_be_bytes(*b"cognate\x02");
 /// The alignment of sections: a cache line, which [`Block`] also needs.
 const ALIGN: usize = 64;
 const HEADER_BYTES: usize = 64;
+/// Sections that the checksum covers.
+const SECTIONS: usize = 9;
 
 const EXTENSION: &str = "segment";
 const NEW_EXTENSION: &str = "new";
@@ -68,6 +71,8 @@ pub(super) struct Stored {
 /// The byte range of each section of a file.
 struct Layout {
     blocks: Range<usize>,
+    sketches: Range<usize>,
+    centre: Range<usize>,
     links: Range<usize>,
     scales: Range<usize>,
     sums: Range<usize>,
@@ -88,6 +93,8 @@ impl Layout {
         };
         Some(Layout {
             blocks: part(nodes, dimensions.div_ceil(BLOCK) * size_of::<Block>())?,
+            sketches: part(nodes, Sketches::blocks(dimensions) * size_of::<Block>())?,
+            centre: part(dimensions, size_of::<f32>())?,
             links: part(nodes, size_of::<[u32; DEGREE]>())?,
             scales: part(nodes, size_of::<f32>())?,
             sums: part(nodes, size_of::<i32>())?,
@@ -96,6 +103,14 @@ impl Layout {
             keys: part(vectors, size_of::<u64>())?,
             rows: part(vectors, dimensions * size_of::<f32>())?,
         })
+    }
+}
+
+impl Layout {
+    /// The sections that the checksum covers.
+    fn checked(&self) -> [&Range<usize>; SECTIONS] {
+        let Layout { blocks, sketches, centre, links, scales, sums, starts, digests, keys, rows: _ } = self;
+        [blocks, sketches, centre, links, scales, sums, starts, digests, keys]
     }
 }
 
@@ -192,8 +207,11 @@ impl Files {
 fn write(path: &Path, dimensions: usize, parts: &SegmentParts, members: &[Member]) -> io::Result<()> {
     let (blocks, scales, sums) = parts.graph.codes().parts();
     let keys: Vec<u64> = members.iter().map(|member| member.key).collect();
-    let sections: [&[u8]; 7] = [
+    let (centre, sketches) = parts.graph.sketches().parts();
+    let sections: [&[u8]; SECTIONS] = [
         bytemuck::cast_slice(blocks),
+        bytemuck::cast_slice(sketches),
+        bytemuck::cast_slice(&centre),
         bytemuck::cast_slice(parts.graph.links().lists()),
         bytemuck::cast_slice(scales),
         bytemuck::cast_slice(sums),
@@ -218,7 +236,7 @@ fn write(path: &Path, dimensions: usize, parts: &SegmentParts, members: &[Member
     out.out.into_inner()?.sync_all()
 }
 
-fn checksum(counts: &[u64; 5], sections: [&[u8]; 7]) -> u32 {
+fn checksum(counts: &[u64; 5], sections: [&[u8]; SECTIONS]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(bytemuck::cast_slice(counts));
     sections.iter().for_each(|section| hasher.update(section));
@@ -264,8 +282,7 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
     let layout = Layout::new(dimensions, vectors as usize, nodes as usize);
     let layout = layout.filter(|layout| layout.rows.end == file.len());
     let layout = layout.ok_or_else(|| damaged("its length differs from its header"))?;
-    let ranges =
-        [&layout.blocks, &layout.links, &layout.scales, &layout.sums, &layout.starts, &layout.digests, &layout.keys];
+    let ranges = layout.checked();
     let counts = [magic, of_dimensions, vectors, nodes, entries];
     if u64::from(checksum(&counts, ranges.map(|range| &file[range.clone()]))) != checksum_of_file {
         return Err(damaged("its checksum is wrong"));
@@ -291,7 +308,8 @@ fn read(path: &Path, dimensions: usize) -> io::Result<Stored> {
         column(&file, &layout.scales),
         column(&file, &layout.sums),
     );
-    let graph = Graph::of_parts(codes, Links::of_lists(lists), entries as usize);
+    let sketches = Sketches::of_parts(&column::<f32>(&file, &layout.centre), column(&file, &layout.sketches));
+    let graph = Graph::of_parts(codes, Links::of_lists(lists), entries as usize).with_sketches(sketches);
     Ok(Stored {
         parts: SegmentParts { graph, starts, digests },
         keys: column(&file, &layout.keys),
@@ -304,8 +322,7 @@ pub(super) fn with_its_checksum(mut bytes: Vec<u8>, dimensions: usize) -> Option
     let word = |n: usize| Some(u64::from_ne_bytes(bytes.get(8 * n..8 * n + 8)?.try_into().ok()?));
     let counts = [MAGIC, dimensions as u64, word(2)?, word(3)?, word(4)?];
     let layout = Layout::new(dimensions, usize::try_from(counts[2]).ok()?, usize::try_from(counts[3]).ok()?)?;
-    let ranges =
-        [&layout.blocks, &layout.links, &layout.scales, &layout.sums, &layout.starts, &layout.digests, &layout.keys];
+    let ranges = layout.checked();
     if layout.rows.end != bytes.len() {
         return None;
     }

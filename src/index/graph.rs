@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `column` | values in memory or in a mapped file |
 //! | `codes` | vectors as bytes |
+//! | `sketches` | vectors as two bits for each component, which guide a walk |
+//! | `guide` | the scores of a walk: by codes or by sketches |
 //! | `duplicates` | vectors with equal codes share a node |
 //! | `build` | the coarse graph; the only file that uses `hnsw_rs` |
 //! | `links` | lists of links in a flat array |
@@ -28,10 +30,12 @@ mod connect;
 pub(super) mod crowd;
 pub(super) mod duplicates;
 pub(super) mod filtered;
+mod guide;
 pub(super) mod layout;
 pub(super) mod links;
 pub(super) mod repair;
 pub(super) mod searchable;
 mod select;
+pub(super) mod sketches;
 #[cfg(test)]
 mod tests;

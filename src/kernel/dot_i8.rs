@@ -150,6 +150,11 @@ unsafe fn dispatch(level: Level, a: &[Block], b: &[Block]) -> i32 {
 /// requests; fewer than the first cache holds.
 const AHEAD_BLOCKS: usize = 72;
 
+/// The number of rows that are prefetched while one is compared.
+pub(super) fn ahead(blocks: usize) -> usize {
+    AHEAD_BLOCKS.div_ceil(blocks.max(1))
+}
+
 /// The loop of [`score_rows`] around one level's product, compiled for that level.
 macro_rules! score {
     ($name:ident, $biased:ident $(, $features:literal)?) => {
@@ -157,7 +162,7 @@ macro_rules! score {
         #[target_feature(enable = $features)])?
         fn $name(query: Query<'_>, rows: CodeRows<'_>, which: &[u32], out: &mut [f32]) {
             let blocks = query.blocks.len();
-            let ahead = AHEAD_BLOCKS.div_ceil(blocks.max(1));
+            let ahead = ahead(blocks);
             which[..ahead.min(which.len())].iter().for_each(|&row| rows.prefetch(row, blocks));
             let bias = 128 * query.sum;
             for i in 0..which.len() {
@@ -300,7 +305,7 @@ unsafe fn load_256(block: &Block, i: usize) -> std::arch::x86_64::__m256i {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sum_256(v: std::arch::x86_64::__m256i) -> i32 {
+pub(super) fn sum_256(v: std::arch::x86_64::__m256i) -> i32 {
     use std::arch::x86_64::*;
     let four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
     let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));

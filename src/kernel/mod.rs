@@ -9,6 +9,7 @@
 pub mod activation;
 pub mod attention;
 pub mod dot;
+pub mod dot_i2;
 pub mod dot_i8;
 pub mod embedding;
 pub mod gemm;

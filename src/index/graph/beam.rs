@@ -69,6 +69,17 @@ impl Beam {
         [open.next(), open.next()]
     }
 
+    /// Replaces the scores of all kept nodes, in their order, and sorts them again.
+    pub(super) fn rescore(&mut self, scores: &[f32]) {
+        self.keys.iter_mut().zip(scores).for_each(|(old, &score)| *old = key(node(*old), score) | 1);
+        self.keys.sort_unstable();
+    }
+
+    /// True if the beam is full and the last three quarters of it differ by less than `least`.
+    pub(super) fn is_even(&self, least: f32) -> bool {
+        self.last().is_some_and(|last| score(self.keys[self.keys.len() / 4]) - score(last) < least)
+    }
+
     /// The last of the best `ef`, if the beam is full.
     #[inline]
     pub(super) fn last(&self) -> Option<Key> {

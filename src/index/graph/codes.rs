@@ -7,6 +7,7 @@
 //! and is about 0.001 for text embeddings. A caller that needs true scores computes them from the f32 rows.
 
 use super::column::Column;
+use crate::kernel::dot_i2::GROUP;
 use crate::kernel::dot_i8::{BLOCK, Block, CodeRows, MAX_DIMENSIONS, Query, dot_i8, score_rows};
 
 /// The error of f32 arithmetic with a few thousand components of a unit vector, in an estimate and in a true score.
@@ -154,6 +155,18 @@ impl Codes {
         self.blocks.bytes() + self.scales.bytes() + self.sums.bytes()
     }
 
+    /// The number of components of a vector.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// The components of a row, as its codes hold them.
+    pub fn values(&self, row: u32) -> impl Iterator<Item = f32> {
+        let scale = self.scale(row);
+        let codes = self.blocks_of(row).iter().flat_map(|block| block.0);
+        codes.take(self.dimensions).map(move |u| (f32::from(u) - 128.0) * scale)
+    }
+
     /// The value of code 1 in a row.
     #[inline]
     pub fn scale(&self, row: u32) -> f32 {
@@ -205,6 +218,8 @@ impl Codes {
 /// A query with its codes.
 pub struct OwnQuery {
     blocks: Vec<Block>,
+    /// The same codes with their sign.
+    groups: Vec<[i8; GROUP]>,
     sum: i32,
     scale: f32,
     /// The length of the difference between the vector and its codes.
@@ -226,7 +241,17 @@ impl OwnQuery {
                 l1 += coded.abs();
             }
         }
-        OwnQuery { blocks, sum, scale, rounding: rounding.sqrt(), l1 }
+        let mut groups = vec![[0; GROUP]; vector.len().div_ceil(GROUP)];
+        for (group, blocks) in groups.iter_mut().zip(blocks.chunks(GROUP / BLOCK)) {
+            let codes = blocks.iter().flat_map(|block| block.0);
+            group.iter_mut().zip(codes).for_each(|(q, u)| *q = (u ^ 0x80) as i8);
+        }
+        OwnQuery { blocks, groups, sum, scale, rounding: rounding.sqrt(), l1 }
+    }
+
+    /// The codes with their sign, filled up with 0.
+    pub(super) fn groups(&self) -> &[[i8; GROUP]] {
+        &self.groups
     }
 
     /// The number of blocks of its codes.

@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 
 use super::beam::{Key, key, node, score};
 use super::codes::OwnQuery;
+use super::guide::Guide;
 use super::searchable::{Graph, Scratch, Visited};
 use crate::compute::stop::{Stop, Stopped};
 
@@ -58,6 +59,7 @@ impl Graph {
             "the query and the graph differ in their number of dimensions"
         );
         let (query, lists, walk) = (query.query(), self.links().lists(), &mut scratch.walk);
+        let guide = Guide::by_codes(self.codes(), query);
         self.enter(query, self.entries(), bounds.ef, walk);
         let starts: Vec<Key> = walk.beam.kept().map(|(node, score)| key(node, score)).collect();
         walk.beam.reset(bounds.ef);
@@ -80,7 +82,7 @@ impl Graph {
             if walk.expanded.is_multiple_of(EXPANSIONS_PER_CHECK) {
                 bounds.stop.check()?;
             }
-            let Visited { nodes, scores, beam, frontier } = self.visit(query, &lists[node(nearest) as usize], walk);
+            let Visited { nodes, scores, beam, frontier } = self.visit(guide, &lists[node(nearest) as usize], walk);
             for (&node, &score) in nodes.iter().zip(scores) {
                 let key = key(node, score);
                 if beam.last().is_some_and(|last| key > last) {

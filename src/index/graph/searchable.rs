@@ -4,6 +4,9 @@
 //! search: best of the entry points, and node 0 ─► beam
 //!         loop: best node that is not expanded ─► its unvisited neighbours, all scored in one call ─► beam
 //! ```
+//! A search walks by sketches, which are a third of the memory of codes, and scores what it kept by codes. If sketches
+//! cannot tell the kept nodes apart, it walks again by codes.
+//!
 //! Invariant: nodes are numbered 0..len. The first [`Graph::entries`] are the entry points. Every node can be reached
 //! from node 0 (see `connect`). A finished graph never changes. Scores are estimates: the caller, who has the f32 rows,
 //! computes true scores for the best. The caller also handles equal vectors: see `duplicates`.
@@ -13,7 +16,9 @@ use std::collections::BinaryHeap;
 
 use super::beam::{Beam, Key, MAX_NODES};
 use super::codes::{Codes, OwnQuery};
+use super::guide::Guide;
 use super::links::{DEGREE, Links, NONE};
+use super::sketches::Sketches;
 use crate::kernel::dot_i8::{Query, prefetch};
 
 /// Walks begin at this many of the best entry points. One is not enough: entry points are few, and the nearest one may
@@ -22,9 +27,15 @@ const STARTS: usize = 4;
 /// Entry points that are scored in one call.
 const ENTRY_BATCH: usize = 64;
 
+/// A walk by sketches is repeated by codes if what it kept differs by less than this many errors of an estimate. In a
+/// cluster of nearly equal vectors, or where no vector is near, sketches cannot tell the nearest from the others.
+const ERRORS: f32 = 2.0;
+
 /// A finished graph.
 pub struct Graph {
     codes: Codes,
+    /// None while a graph is built.
+    sketches: Sketches,
     links: Links,
     entries: usize,
 }
@@ -88,7 +99,17 @@ impl Graph {
             codes.len() == links.len() && codes.len() < MAX_NODES && entries <= codes.len(),
             "codes and links must have the same length, and entry points must be nodes"
         );
-        Graph { codes, links, entries }
+        Graph { codes, sketches: Sketches::none(), links, entries }
+    }
+
+    /// The graph with these sketches of its nodes, which guide its searches.
+    pub fn with_sketches(self, sketches: Sketches) -> Graph {
+        Graph { sketches, ..self }
+    }
+
+    /// The sketches of the nodes.
+    pub fn sketches(&self) -> &Sketches {
+        &self.sketches
     }
 
     /// A graph of the same nodes with other links, in another order: `links` in the present numbering, `order` as in
@@ -122,7 +143,7 @@ impl Graph {
 
     /// The memory in bytes. Mapped parts take none.
     pub fn bytes(&self) -> usize {
-        self.codes.bytes() + self.links.bytes()
+        self.codes.bytes() + self.sketches.bytes() + self.links.bytes()
     }
 
     /// Searches the nodes nearest to a query: [`Scratch::kept`] returns `ef` of them, or all that a walk reaches.
@@ -132,7 +153,24 @@ impl Graph {
     /// If the query has another number of dimensions.
     pub fn search(&self, query: &OwnQuery, ef: usize, scratch: &mut Scratch) {
         assert_eq!(query.blocks(), self.codes.blocks(), "the query and the graph differ in their number of dimensions");
-        self.walk::<false>(query.query(), self.entries, ef, &mut scratch.walk);
+        let (own, walk) = (query.query(), &mut scratch.walk);
+        if !self.sketches.is_empty() {
+            self.walk::<false>(Guide::by_sketches(&self.codes, &self.sketches, query), self.entries, ef, walk);
+            if !walk.beam.is_even(ERRORS * self.sketches.error()) {
+                return self.score_kept(own, walk);
+            }
+        }
+        self.walk::<false>(Guide::by_codes(&self.codes, own), self.entries, ef, walk);
+    }
+
+    /// Scores the nodes that a walk kept by their codes.
+    fn score_kept(&self, query: Query<'_>, walk: &mut Walk) {
+        let Walk { beam, batch, scores, .. } = walk;
+        batch.clear();
+        batch.extend(beam.kept().map(|(node, _)| node));
+        scores.resize(scores.len().max(batch.len()), 0.0);
+        self.codes.score(query, batch, &mut scores[..batch.len()]);
+        beam.rescore(scores);
     }
 
     /// The nodes that a walk from node 0 to `node` expands, and the best `ef` that it visits. Some occur twice.
@@ -142,7 +180,8 @@ impl Graph {
         ef: usize,
         scratch: &'s mut Scratch,
     ) -> impl Iterator<Item = (u32, f32)> + use<'s> {
-        self.walk::<true>(self.codes.query(node), self.entries.min(1), ef, &mut scratch.walk);
+        let guide = Guide::by_codes(&self.codes, self.codes.query(node));
+        self.walk::<true>(guide, self.entries.min(1), ef, &mut scratch.walk);
         scratch.walk.beam.kept().chain(scratch.walk.trail.iter().copied())
     }
 
@@ -165,8 +204,8 @@ impl Graph {
         }
     }
 
-    fn walk<const TRAIL: bool>(&self, query: Query<'_>, starts: usize, ef: usize, walk: &mut Walk) {
-        self.enter(query, starts, ef, walk);
+    fn walk<const TRAIL: bool>(&self, guide: Guide<'_>, starts: usize, ef: usize, walk: &mut Walk) {
+        self.enter(guide.query, starts, ef, walk);
         let lists = self.links.lists();
         while let Some((node, score)) = walk.beam.pop() {
             walk.expanded += 1;
@@ -180,9 +219,9 @@ impl Graph {
                 prefetch(&lists[after as usize]);
             }
             if let Some(next) = next {
-                self.prefetch_neighbours(&lists[next as usize], walk);
+                self.prefetch_neighbours(guide, &lists[next as usize], walk);
             }
-            let Visited { nodes, scores, beam, .. } = self.visit(query, &lists[node as usize], walk);
+            let Visited { nodes, scores, beam, .. } = self.visit(guide, &lists[node as usize], walk);
             nodes.iter().zip(scores).for_each(|(&node, &score)| beam.offer(node, score));
         }
     }
@@ -212,9 +251,9 @@ impl Graph {
         batch.resize(DEGREE + 1, 0);
     }
 
-    /// Prefetches the codes of the nodes of a list of links that were not visited before.
+    /// Prefetches the codes or sketches of the nodes of a list of links that were not visited before.
     #[inline(always)]
-    fn prefetch_neighbours(&self, links: &[u32; DEGREE], walk: &mut Walk) {
+    fn prefetch_neighbours(&self, guide: Guide<'_>, links: &[u32; DEGREE], walk: &mut Walk) {
         let Walk { visited, walk: this, batch, .. } = walk;
         let mut count = 0;
         for &target in links {
@@ -224,12 +263,12 @@ impl Graph {
             batch[count] = target;
             count += usize::from(visited[target as usize] != *this);
         }
-        batch[..count].iter().for_each(|&node| self.codes.prefetch(node));
+        guide.prefetch(&batch[..count]);
     }
 
     /// Visits the nodes of a list of links that were not visited before.
     #[inline(always)]
-    pub(super) fn visit<'w>(&self, query: Query<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Visited<'w> {
+    pub(super) fn visit<'w>(&self, guide: Guide<'_>, links: &[u32; DEGREE], walk: &'w mut Walk) -> Visited<'w> {
         let Walk { beam, visited, walk: this, batch, scores, frontier, .. } = walk;
         let mut count = 0;
         for &target in links {
@@ -240,7 +279,7 @@ impl Graph {
             batch[count] = target;
             count += usize::from(last != *this);
         }
-        self.codes.score(query, &batch[..count], &mut scores[..count]);
+        guide.score(&batch[..count], &mut scores[..count]);
         Visited { nodes: &batch[..count], scores: &scores[..count], beam, frontier }
     }
 }

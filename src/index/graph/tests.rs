@@ -13,6 +13,7 @@ use super::layout::breadth_first;
 use super::links::Links;
 use super::repair::Repair;
 use super::searchable::{Graph, Scratch};
+use super::sketches::Sketches;
 use crate::kernel::{dot, normalize};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +72,9 @@ fn made_of(vectors: &[Vec<f32>], dimensions: usize, repair_ef: usize, threads: u
     let first: Vec<u32> = (0..graph.entries() as u32).collect();
     let order = breadth_first(&links, &first);
     let vectors = order.iter().map(|&node| members.of(points[node as usize]).collect());
-    (graph.relinked(&links, &order), vectors.collect())
+    let graph = graph.relinked(&links, &order);
+    let sketches = Sketches::of(graph.codes());
+    (graph.with_sketches(sketches), vectors.collect())
 }
 
 proptest! {
@@ -163,5 +166,19 @@ fn one_scratch_serves_more_walks_than_its_marks_count() {
     for _ in 0..600 {
         graph.search(&OwnQuery::new(&vectors[9]), 20, &mut scratch);
         assert!(scratch.kept().eq(first.iter().copied()));
+    }
+}
+
+#[test]
+fn where_sketches_cannot_tell_vectors_apart_a_walk_is_that_by_codes() {
+    let vectors = vectors(Shape::Clustered, 2_000, 48, 13);
+    let (graph, _) = made_of(&vectors, 48, 32, 1);
+    let order: Vec<u32> = (0..graph.len() as u32).collect();
+    let by_codes = graph.relinked(graph.links(), &order);
+    let (mut one, mut other) = (Scratch::default(), Scratch::default());
+    for query in vectors.iter().step_by(100).map(|v| OwnQuery::new(v)) {
+        graph.search(&query, 40, &mut one);
+        by_codes.search(&query, 40, &mut other);
+        assert!(one.kept().eq(other.kept()));
     }
 }

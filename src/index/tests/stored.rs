@@ -140,8 +140,9 @@ fn directories_and_files_are_readable_by_their_user_only() {
 /// to a multiple of 64, and the rows, which are compared with the owner's.
 fn checked_bytes(file: &[u8], vectors: usize) -> Vec<Range<usize>> {
     let nodes = u64::from_ne_bytes(file[24..32].try_into().unwrap()) as usize;
-    // Codes, links, scales, sums, starts, digests, keys.
-    let sizes = [nodes * 64, nodes * 128, nodes * 4, nodes * 4, (nodes + 1) * 4, nodes * 8, vectors * 8];
+    // Codes, sketches, their centre, links, scales, sums, starts, digests, keys.
+    let sizes =
+        [nodes * 64, nodes * 64, 24 * 4, nodes * 128, nodes * 4, nodes * 4, (nodes + 1) * 4, nodes * 8, vectors * 8];
     let mut end = 48; // five numbers and the checksum
     let header = 0..end;
     let sections = sizes.map(|bytes| {
