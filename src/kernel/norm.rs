@@ -2,6 +2,9 @@
 
 use super::simd::Simd;
 
+/// Sums of a row that are added up independently. A single one would wait for the result of each addition.
+const CHAINS: usize = 4;
+
 /// Layer normalisation: (x − mean) / √(variance + ε) · gain + shift.
 pub struct LayerNorm {
     gain: Vec<f32>,
@@ -23,21 +26,27 @@ impl LayerNorm {
         let whole = row.len() / S::LANES * S::LANES;
         let n = row.len() as f32;
 
-        let mut sum = s.load_or(&row[whole..], 0.0);
-        for chunk in row[..whole].chunks_exact(S::LANES) {
-            sum = s.add(sum, s.load(chunk));
+        let mut sums = [s.splat(0.0); CHAINS];
+        sums[0] = s.load_or(&row[whole..], 0.0);
+        for chunks in row[..whole].chunks(CHAINS * S::LANES) {
+            for (sum, chunk) in sums.iter_mut().zip(chunks.chunks_exact(S::LANES)) {
+                *sum = s.add(*sum, s.load(chunk));
+            }
         }
-        let mean = s.sum(sum) / n;
+        let mean = s.sum(total(s, sums)) / n;
 
         // Filled with the mean, the lanes after the row add nothing.
         let (mean_value, mean) = (mean, s.splat(mean));
         let from_mean = s.sub(s.load_or(&row[whole..], mean_value), mean);
-        let mut squares = s.mul(from_mean, from_mean);
-        for chunk in row[..whole].chunks_exact(S::LANES) {
-            let from_mean = s.sub(s.load(chunk), mean);
-            squares = s.mul_add(from_mean, from_mean, squares);
+        let mut squares = [s.splat(0.0); CHAINS];
+        squares[0] = s.mul(from_mean, from_mean);
+        for chunks in row[..whole].chunks(CHAINS * S::LANES) {
+            for (squares, chunk) in squares.iter_mut().zip(chunks.chunks_exact(S::LANES)) {
+                let from_mean = s.sub(s.load(chunk), mean);
+                *squares = s.mul_add(from_mean, from_mean, *squares);
+            }
         }
-        let scale = s.splat(1.0 / (s.sum(squares) / n + self.epsilon).sqrt());
+        let scale = s.splat(1.0 / (s.sum(total(s, squares)) / n + self.epsilon).sqrt());
 
         let (gain, last_gain) = gain.split_at(whole);
         let (shift, last_shift) = shift.split_at(whole);
@@ -51,6 +60,12 @@ impl LayerNorm {
         let unit = s.mul(s.sub(s.load_or(last, 0.0), mean), scale);
         s.store_first(s.mul_add(unit, s.load_or(last_gain, 0.0), s.load_or(last_shift, 0.0)), last);
     }
+}
+
+/// The sum of the chains.
+#[inline(always)]
+fn total<S: Simd>(s: S, [a, b, c, d]: [S::V; CHAINS]) -> S::V {
+    s.add(s.add(a, b), s.add(c, d))
 }
 
 #[cfg(test)]

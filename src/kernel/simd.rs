@@ -42,6 +42,8 @@ pub trait Simd: Copy {
     /// Rows of the register tile of a matrix product. With two vectors per row, this is the most that leaves
     /// registers for two vectors of weights and a broadcast.
     const TILE_ROWS: usize;
+    /// Steps in a turn of a tile's innermost loop (see `gemm/operands.rs`).
+    const UNROLLED: usize;
     /// One vector.
     type V: Copy;
     /// [`Simd::LANES`] 32-bit integers.

@@ -7,6 +7,7 @@
 //! | `split_bf16`, `quantise` | x as two bf16 or as bytes |
 //! | `epilogue` | activation, norm and quantisation, right after a product |
 //! | `tile` | the register tile of f32, which attention uses too |
+//! | `operands` | the addresses that the register tiles walk over |
 //! | `panels` | packed weights, and the loop over them that the three products share |
 
 pub mod bf16x3;
@@ -14,6 +15,7 @@ pub mod epilogue;
 pub mod f32;
 pub mod int8;
 pub mod linear;
+mod operands;
 mod panels;
 pub mod quantise;
 pub mod split_bf16;

@@ -164,7 +164,15 @@ unsafe fn quantise<S: Simd>(s: S, row: &[f32], mut words: *mut i32, params: &mut
 #[inline(always)]
 fn range<S: Simd>(s: S, values: &[f32]) -> (f32, f32) {
     let (mut least, mut greatest) = (s.splat(values[0]), s.splat(values[0]));
-    let mut whole = values.chunks_exact(S::LANES);
+    // Four vectors are compared with each other first: one after the other would wait for each result.
+    let mut fours = values.chunks_exact(4 * S::LANES);
+    for four in &mut fours {
+        let (a, b) = (s.load(four), s.load(&four[S::LANES..]));
+        let (c, d) = (s.load(&four[2 * S::LANES..]), s.load(&four[3 * S::LANES..]));
+        least = s.min(least, s.min(s.min(a, b), s.min(c, d)));
+        greatest = s.max(greatest, s.max(s.max(a, b), s.max(c, d)));
+    }
+    let mut whole = fours.remainder().chunks_exact(S::LANES);
     for chunk in &mut whole {
         let x = s.load(chunk);
         (least, greatest) = (s.min(least, x), s.max(greatest, x));

@@ -10,6 +10,7 @@
 //! second-level cache while the row tiles pass, and 14 rows read 9 bytes of it per cycle, which is well within that
 //! cache's bandwidth.
 
+use super::operands::{Ahead, Rows};
 use crate::kernel::simd::{Kernel, Simd};
 
 /// `out[i, j] = start[j] + Σ_k a[i, k] · b[k, j] (+ add[i, j])` for `rows` rows and `vectors` vectors of columns.
@@ -28,8 +29,8 @@ pub(in crate::kernel) struct Tile {
     /// [rows, vectors · LANES], or null for nothing. Rows may overlap, and the stride may be negative.
     pub add: *const f32,
     pub add_stride: isize,
-    /// Data needed next, which this tile prefetches into the second-level cache: for each k one line per vector
-    /// from here on, then on by `ahead_step`. Any address is valid.
+    /// Data needed next, which this tile prefetches into the second-level cache: `ahead_step` f32 for each k, in whole
+    /// lines. Any address is valid.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// [rows, vectors · LANES]
@@ -91,24 +92,33 @@ unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Ti
             }
         }
         let mut sums = [start; ROWS];
-        let (mut a, mut b, mut ahead) = (tile.a, tile.b, tile.ahead);
-        // Wrapping steps, because with debug assertions every `add` would be checked, and this loop is nearly all
-        // of the work.
-        for _ in 0..tile.depth {
-            let mut weights = [s.splat(0.0); VECTORS];
-            for (j, w) in weights.iter_mut().enumerate() {
-                *w = s.load_at(b.wrapping_add(j * S::LANES));
-                s.prefetch(ahead.wrapping_add(j * S::LANES));
-            }
-            for (i, row) in sums.iter_mut().enumerate() {
-                let x = s.splat_at(a.wrapping_add(i * tile.a_stride));
-                for (sum, w) in row.iter_mut().zip(weights) {
-                    *sum = s.mul_add(x, w, *sum);
+        let (mut a, mut b) = (Rows::new(tile.a, tile.a_stride), tile.b);
+        let mut ahead = Ahead::new::<S>(tile.ahead, tile.ahead_step, VECTORS);
+        // Not a closure: if the compiler did not inline it, it would be compiled without the instructions.
+        macro_rules! step {
+            ($step:expr) => {
+                let mut weights = [s.splat(0.0); VECTORS];
+                for (j, w) in weights.iter_mut().enumerate() {
+                    *w = s.load_at(b.wrapping_add(j * S::LANES));
                 }
+                b = b.wrapping_add(tile.b_stride);
+                for (i, row) in sums.iter_mut().enumerate() {
+                    let x = s.splat_at(a.at::<S>(i, $step));
+                    for (sum, w) in row.iter_mut().zip(weights) {
+                        *sum = s.mul_add(x, w, *sum);
+                    }
+                }
+            };
+        }
+        for _ in 0..tile.depth / S::UNROLLED {
+            ahead.fetch(s);
+            for step in 0..S::UNROLLED {
+                step!(step);
             }
-            a = a.wrapping_add(1);
-            b = b.wrapping_add(tile.b_stride);
-            ahead = ahead.wrapping_add(tile.ahead_step);
+            a.advance(S::UNROLLED);
+        }
+        for step in 0..tile.depth % S::UNROLLED {
+            step!(step);
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate() {

@@ -41,6 +41,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const LANES: usize = LANES;
     // 14 × 2 accumulators of the 32 registers.
     const TILE_ROWS: usize = 14;
+    const UNROLLED: usize = 1;
     type V = __m512;
     type I = __m512i;
     const WORD: usize = if VNNI { 4 } else { 2 };

@@ -16,6 +16,7 @@ impl Simd for Portable {
     const LANES: usize = LANES;
     // 4 × 2 accumulators of the 16 vector registers that every 64-bit machine has.
     const TILE_ROWS: usize = 4;
+    const UNROLLED: usize = 1;
     type V = [f32; LANES];
     type I = [i32; LANES];
     const WORD: usize = 2;

@@ -1,7 +1,8 @@
 //! Dequantisation of exact sums: `out += Σ scale_x · scale_w · sum + min_x · total`, group by group.
 //!
 //! Sums of several groups are kept in the first-level cache for one walk over their rows, so that the result is
-//! loaded and stored once for all of them.
+//! loaded and stored once for all of them. The walk takes whole rows of the panel, and pointers that were checked
+//! before it: with checks in each step it took twice as many instructions, and a tenth of the time of a product.
 
 use std::mem::MaybeUninit;
 
@@ -59,33 +60,48 @@ impl Dequantise<'_> {
     /// As [`Dequantise::run`], for `GROUPS` groups.
     #[inline(always)]
     unsafe fn groups<S: Simd, const GROUPS: usize>(&self, s: S) {
-        for at in (0..self.width).step_by(S::LANES) {
-            let (mut scales, mut totals) = ([s.splat(0.0); GROUPS], [s.splat(0.0); GROUPS]);
-            for g in 0..GROUPS {
-                scales[g] = s.load(&self.scales[g * self.width + at..]);
-                totals[g] = s.load(&self.totals[g * self.width + at..]);
-            }
-            for i in 0..self.rows {
-                let params = &self.params[i * self.groups..][..GROUPS];
-                // SAFETY: the caller guarantees the sums and the pointers; the columns are inside the panel.
-                unsafe {
-                    let out = self.out.add(i * self.out_stride + at);
-                    let mut sum = match self.start {
-                        Some(start) => s.load(&start[at..]),
-                        None => s.load_at(out),
-                    };
-                    for g in 0..GROUPS {
-                        let exact = s.load_words_at(self.sums[g].as_ptr().cast::<i32>().add(i * BLOCK + at));
-                        let scaled = s.mul(s.to_f32(exact), scales[g]);
-                        sum = s.mul_add(scaled, s.splat(params[g].scale), sum);
-                        sum = s.mul_add(totals[g], s.splat(params[g].min), sum);
+        const VECTORS: usize = 2;
+        let width = VECTORS * S::LANES;
+        assert_eq!(self.width, width, "a panel is two vectors wide");
+        let scales = self.scales[..GROUPS * width].as_ptr();
+        let totals = self.totals[..GROUPS * width].as_ptr();
+        let last_row = self.rows.saturating_sub(1) * self.groups;
+        let mut params = self.params[..last_row + GROUPS].as_ptr();
+        let (mut out, mut sums) = (self.out, self.sums.as_ptr().cast::<i32>());
+        let (mut start, start_stride) = match self.start {
+            Some(start) => (start[..width].as_ptr(), 0),
+            None => (self.out.cast_const(), self.out_stride),
+        };
+        let (mut add, add_stride) = self.add.unwrap_or((std::ptr::null(), 0));
+        for _ in 0..self.rows {
+            // SAFETY: the caller guarantees the sums and the pointers, and the slices were cut to these lengths. Steps
+            // are wrapping, as in the tiles.
+            unsafe {
+                let mut y = [s.splat(0.0); VECTORS];
+                for (j, y) in y.iter_mut().enumerate() {
+                    *y = s.load_at(start.wrapping_add(j * S::LANES));
+                }
+                for g in 0..GROUPS {
+                    let QuantParams { min, scale } = &*params.wrapping_add(g);
+                    let (min, scale) = (s.splat_at(min), s.splat_at(scale));
+                    for (j, y) in y.iter_mut().enumerate() {
+                        let (of_group, at) = (g * width + j * S::LANES, g * BLOCK * BLOCK + j * S::LANES);
+                        let exact = s.to_f32(s.load_words_at(sums.wrapping_add(at)));
+                        let scaled = s.mul(exact, s.load_at(scales.wrapping_add(of_group)));
+                        *y = s.mul_add(scaled, scale, *y);
+                        *y = s.mul_add(s.load_at(totals.wrapping_add(of_group)), min, *y);
                     }
-                    if let Some((add, stride)) = self.add {
-                        sum = s.add(sum, s.load_at(add.add(i * stride + at)));
-                    }
-                    s.store_at(sum, out);
+                }
+                for (j, y) in y.into_iter().enumerate() {
+                    let y = if add.is_null() { y } else { s.add(y, s.load_at(add.wrapping_add(j * S::LANES))) };
+                    s.store_at(y, out.wrapping_add(j * S::LANES));
                 }
             }
+            params = params.wrapping_add(self.groups);
+            sums = sums.wrapping_add(BLOCK);
+            start = start.wrapping_add(start_stride);
+            add = add.wrapping_add(add_stride);
+            out = out.wrapping_add(self.out_stride);
         }
     }
 }

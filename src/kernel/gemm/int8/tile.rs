@@ -7,6 +7,7 @@
 //!         sums[i] += x[i, word] · w
 //! ```
 
+use crate::kernel::gemm::operands::{Ahead, Rows};
 use crate::kernel::simd::{Kernel, Simd};
 use crate::kernel::tiles::BLOCK;
 
@@ -19,8 +20,7 @@ pub(super) struct Tile {
     /// [words, 2 · LANES]
     pub w: *const i32,
     pub words: usize,
-    /// Data needed next, to be prefetched: for each word two lines from here on, then on by `ahead_step` (see
-    /// `gemm::tile`).
+    /// Data needed next, to be prefetched: `ahead_step` numbers for each word (see `gemm::tile`).
     pub ahead: *const i32,
     pub ahead_step: usize,
     /// [rows, 2 · LANES], with `BLOCK` numbers from one row to the next.
@@ -70,26 +70,36 @@ impl Kernel for Trusted {
 unsafe fn sized<S: Simd, const ROWS: usize>(s: S, tile: Tile) {
     const VECTORS: usize = 2;
     let width = VECTORS * S::LANES;
-    let (mut x, mut w, mut ahead) = (tile.x, tile.w, tile.ahead);
+    let (mut x, mut w) = (Rows::new(tile.x, tile.x_stride), tile.w);
+    let mut ahead = Ahead::new::<S>(tile.ahead, tile.ahead_step, VECTORS);
     let mut sums = [[s.no_words(); VECTORS]; ROWS];
     // SAFETY: rows and words are those of the matrices that the caller guarantees.
     unsafe {
-        // Wrapping steps, as in the f32 tile.
-        for _ in 0..tile.words {
-            let mut weights = [s.no_words(); VECTORS];
-            for (j, weight) in weights.iter_mut().enumerate() {
-                *weight = s.load_words_at(w.wrapping_add(j * S::LANES));
-                s.prefetch(ahead.wrapping_add(j * S::LANES).cast());
-            }
-            for (i, row) in sums.iter_mut().enumerate() {
-                let x = s.splat_word_at(x.wrapping_add(i * tile.x_stride));
-                for (sum, weight) in row.iter_mut().zip(weights) {
-                    *sum = s.dot_words(*sum, x, weight);
+        // Not a closure: if the compiler did not inline it, it would be compiled without the instructions.
+        macro_rules! step {
+            ($step:expr) => {
+                let mut weights = [s.no_words(); VECTORS];
+                for (j, weight) in weights.iter_mut().enumerate() {
+                    *weight = s.load_words_at(w.wrapping_add($step * width + j * S::LANES));
                 }
+                for (i, row) in sums.iter_mut().enumerate() {
+                    let x = s.splat_word_at(x.at::<S>(i, $step));
+                    for (sum, weight) in row.iter_mut().zip(weights) {
+                        *sum = s.dot_words(*sum, x, weight);
+                    }
+                }
+            };
+        }
+        for _ in 0..tile.words / S::UNROLLED {
+            ahead.fetch(s);
+            for step in 0..S::UNROLLED {
+                step!(step);
             }
-            x = x.wrapping_add(1);
-            w = w.wrapping_add(width);
-            ahead = ahead.wrapping_add(tile.ahead_step);
+            x.advance(S::UNROLLED);
+            w = w.wrapping_add(S::UNROLLED * width);
+        }
+        for step in 0..tile.words % S::UNROLLED {
+            step!(step);
         }
         // Only stores: with more to do here, the compiler would keep the sums in memory all the time.
         for (i, row) in sums.iter().enumerate() {
