@@ -25,7 +25,7 @@ use cognate::kernel::gemm::linear::NumberFormat;
 use cognate::kernel::peak;
 use cognate::machine::cpu;
 use cognate::machine::team::Leader;
-use cognate::model::{Activation, Architecture, Family, Pooling};
+use cognate::model::{Activation, Architecture, Family, Mode};
 use workload::Random;
 
 #[global_allocator]
@@ -119,7 +119,7 @@ fn single(bert: &Bert<Cpu>, form: NumberFormat, threads: usize, times: usize) ->
         let mut seconds: Vec<f64> = (0..times)
             .map(|_| {
                 best(1, || {
-                    let vectors = bert.pooled(&[ids.as_slice().into()], Pooling::Mean, &mut scratch);
+                    let vectors = bert.pooled(&[ids.as_slice().into()], &[Mode::Mean], &mut scratch);
                     std::hint::black_box(vectors.expect("ids are below the vocabulary's end"));
                 })
             })
@@ -158,7 +158,7 @@ fn embed(bert: &Bert<Cpu>, form: NumberFormat, texts: &[Vec<u32>]) {
     let mut scratch = bert.scratch(backend(form, Leader::default()));
     for batch in texts.chunks(BATCH) {
         let ids: Vec<Sequence<'_>> = batch.iter().map(|ids| ids.as_slice().into()).collect();
-        let vectors = bert.pooled(&ids, Pooling::Mean, &mut scratch).expect("ids are below the vocabulary's end");
+        let vectors = bert.pooled(&ids, &[Mode::Mean], &mut scratch).expect("ids are below the vocabulary's end");
         std::hint::black_box(vectors);
     }
 }

@@ -27,7 +27,7 @@ use candle_nn::VarBuilder;
 
 pub use crate::inference::Sequence;
 use crate::kernel::activation::Activation;
-use crate::model::{self, Architecture, Pooling};
+use crate::model::{self, Architecture, Mode};
 pub use backend::Backend;
 use backend::{Queries, SelfAttention, Sequences, Tokens};
 use checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
@@ -56,7 +56,7 @@ pub enum LoadError {
 /// The reason why a batch cannot be computed. `sequence` counts from 0.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// A sequence has no tokens.
+    /// A sequence has no tokens, or none that take part in pooling.
     #[error("sequence {sequence} is empty")]
     Empty {
         /// The index of the sequence.
@@ -204,8 +204,12 @@ impl<B: Backend> Bert<B> {
 
     /// Makes the scratch memory of a thread with this device.
     pub fn scratch(&self, backend: B) -> Scratch<B> {
-        let sequences =
-            Sequences { cu_seqlens: Vec::new(), heads: self.heads, head_dim: self.hidden_size / self.heads };
+        let sequences = Sequences {
+            cu_seqlens: Vec::new(),
+            left_out: Vec::new(),
+            heads: self.heads,
+            head_dim: self.hidden_size / self.heads,
+        };
         Scratch {
             backend,
             ids: Vec::new(),
@@ -220,29 +224,29 @@ impl<B: Backend> Bert<B> {
         }
     }
 
-    /// Computes one vector for each sequence, `[hidden_size]`, not normalised.
+    /// Computes one vector for each sequence, `[modes · hidden_size]`, not normalised.
     pub fn pooled(
         &self,
         sequences: &[Sequence<'_>],
-        pooling: Pooling,
+        modes: &[Mode],
         scratch: &mut Scratch<B>,
     ) -> Result<Vec<Vec<f32>>, EncodeError> {
         self.check(sequences)?;
         let mut vectors = Vec::with_capacity(sequences.len());
         for block in blocks(sequences, self.block_tokens) {
             self.embed(block, scratch)?;
-            vectors.extend(match pooling {
-                Pooling::Mean => {
-                    self.layers.iter().try_for_each(|layer| self.layer(layer, Queries::All, scratch))?;
-                    scratch.backend.mean(&scratch.hidden, &scratch.sequences)?
-                }
-                Pooling::Cls => {
+            vectors.extend(match modes {
+                [Mode::Cls] => {
                     let last = self.layers.len().saturating_sub(1);
                     let mut layers = self.layers.iter().enumerate();
                     layers.try_for_each(|(i, layer)| {
                         self.layer(layer, if i == last { Queries::First } else { Queries::All }, scratch)
                     })?;
                     scratch.backend.values(&scratch.hidden)?
+                }
+                _ => {
+                    self.layers.iter().try_for_each(|layer| self.layer(layer, Queries::All, scratch))?;
+                    scratch.backend.pool(&scratch.hidden, &scratch.sequences, modes)?
                 }
             });
         }
@@ -252,8 +256,8 @@ impl<B: Backend> Bert<B> {
     /// Checks the lengths and the token ids.
     fn check(&self, sequences: &[Sequence<'_>]) -> Result<(), EncodeError> {
         let (positions, vocabulary, types) = (self.longest, self.vocabulary, self.types);
-        for (sequence, &Sequence { ids, first }) in sequences.iter().enumerate() {
-            if ids.is_empty() {
+        for (sequence, &Sequence { ids, first, left_out }) in sequences.iter().enumerate() {
+            if ids.len() <= left_out {
                 return Err(EncodeError::Empty { sequence });
             }
             if ids.len() > positions {
@@ -276,7 +280,9 @@ impl<B: Backend> Bert<B> {
         places.clear();
         sequences.cu_seqlens.clear();
         sequences.cu_seqlens.push(0);
+        sequences.left_out.clear();
         for sequence in block {
+            sequences.left_out.push(sequence.left_out);
             ids.extend_from_slice(sequence.ids);
             places.extend(self.places(*sequence));
             sequences.cu_seqlens.push(ids.len());
@@ -287,7 +293,7 @@ impl<B: Backend> Bert<B> {
 
     /// Returns each token's row of `positions`. Padding takes no position. A text that spells the padding token has it
     /// among its tokens.
-    fn places(&self, Sequence { ids, first }: Sequence<'_>) -> impl Iterator<Item = u32> {
+    fn places(&self, Sequence { ids, first, .. }: Sequence<'_>) -> impl Iterator<Item = u32> {
         let rows = self.longest as u32 + u32::from(self.padding.is_some());
         let mut position = 0;
         ids.iter().enumerate().map(move |(n, &id)| {

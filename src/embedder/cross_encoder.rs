@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use super::bert::checkpoint::{Checkpoint, HeadFunction, HeadWeights};
 use super::device::{DeviceChoice, DeviceError};
-use super::encoder::{Encoder, LoadError, Weights};
+use super::encoder::{self, Encoder};
 use super::options::Options;
+use super::weights::{LoadError, Weights};
 use crate::inference::{Model, Run};
 use crate::kernel::dot::dot;
 use crate::machine::team::Leader;
-use crate::model::{Architecture, Pooling};
+use crate::model::Architecture;
 
 /// A loaded cross-encoder, shared by the workers.
 pub struct CrossEncoder {
@@ -43,7 +44,7 @@ impl CrossEncoder {
     ) -> Result<(Self, DeviceChoice), CrossEncoderError> {
         let (device, choice) = options.device.open()?;
         let weights = Weights::read(files)?;
-        let encoder = weights.encoder(architecture, Pooling::Cls, &device, options.precision)?;
+        let encoder = Encoder::of_first_token(encoder::network(&weights, architecture, &device, options.precision)?);
         let head = Checkpoint::new(weights.tensors.clone(), architecture).head();
         let head = head.map_err(|error| weights.misfit(&error))?;
         Ok((Self { encoder, head: Arc::new(head) }, choice))

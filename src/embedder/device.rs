@@ -36,6 +36,12 @@ pub enum DeviceError {
         /// The device.
         device: DeviceChoice,
     },
+    /// A table of static vectors is read by the CPU only.
+    #[error("a model of static vectors runs on the CPU only, and the device is {device}; use `--device cpu` or `auto`")]
+    NotStatic {
+        /// The device.
+        device: DeviceChoice,
+    },
     /// The machine or its driver refuses.
     #[error("{device} cannot be opened: {reason}; use `--device cpu` or `--device auto`")]
     NotThere {

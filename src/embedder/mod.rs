@@ -1,4 +1,4 @@
-//! TEXT → UNIT VECTORS: a model of BERT's family on a device, or an ONNX graph, with the queue, batches and cache of
+//! TEXT → UNIT VECTORS: a model of BERT's family on a device, static vectors, or an ONNX graph, with the queue, batches and cache of
 //! `inference`. The cross-encoders of rerankers are here too: they are such models with a head.
 //!
 //! Invariants: a text's vector does not depend on the other texts of its batch. Only the model's card decides the
@@ -10,21 +10,25 @@ mod device;
 mod encoder;
 mod onnx;
 mod options;
+mod pooling;
+mod static_table;
+mod steps;
+mod weights;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use cross_encoder::{CrossEncoder, CrossEncoderError};
 pub use device::{DeviceChoice, DeviceError};
-pub use encoder::LoadError;
 pub use options::{Backend, Options, Precision};
+pub use weights::LoadError;
 
 use crate::compute::{Terms, WhenFull};
 use crate::inference::{
     self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, Stats, TextError,
     Tokenizer, TokenizerError, Truncation,
 };
-use crate::model::{Architecture, Card, Prompts, TruncationSide};
+use crate::model::{self, Card, Prompts, TruncationSide};
 use encoder::Encoder;
 
 /// The reason why an embedder does not start.
@@ -55,7 +59,7 @@ pub enum StartError {
 /// A tokenizer with tokens that the model does not have.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} has {tokens} tokens, and the model has vectors for {rows} (vocab_size in config.json); \
+    "{path} has {tokens} tokens, and the model has vectors for {rows} (vocab_size in config.json, or the table); \
      use the tokenizer that the model was trained with, or resize the model's embeddings and save it again",
     path = .path.display()
 )]
@@ -64,14 +68,14 @@ pub struct VocabularyError {
     path: PathBuf,
     /// The greatest token id, with added tokens, plus one.
     tokens: usize,
-    /// `vocab_size`
+    /// The tokens that have a vector.
     rows: usize,
 }
 
 impl VocabularyError {
     /// Checks that the model has a vector for each token.
-    pub fn check(tokenizer: &Tokenizer, path: &Path, architecture: &Architecture) -> Result<(), Self> {
-        let (tokens, rows) = (tokenizer.last_token().unwrap_or(0) as usize + 1, architecture.vocab_size);
+    pub fn check(tokenizer: &Tokenizer, path: &Path, rows: usize) -> Result<(), Self> {
+        let tokens = tokenizer.last_token().unwrap_or(0) as usize + 1;
         if tokens > rows { Err(Self { path: path.to_owned(), tokens, rows }) } else { Ok(()) }
     }
 }
@@ -108,12 +112,20 @@ pub struct Embedder {
 impl Embedder {
     /// Loads a model, tests it with a text and starts the workers. It blocks while the weights are read.
     pub fn start(card: &Card, options: &Options) -> Result<Self, StartError> {
-        let (device, choice) = options.device()?.open()?;
+        let is_static = matches!(card.encoder, model::Encoder::Static(_));
+        let (device, choice) = options.device(is_static)?.open()?;
         let kept = kept(card.truncation_side);
         let reading = Reading { max_tokens: card.max_tokens, lowercase: card.lowercase, kept };
-        let tokenizer = Tokenizer::new(&card.tokenizer_json, reading)
-            .map_err(|reason| StartError::Tokenizer { path: card.tokenizer.clone(), reason })?;
-        VocabularyError::check(&tokenizer, &card.tokenizer, &card.architecture)?;
+        let tokenizer = match &card.encoder {
+            model::Encoder::Transformer(_) => Tokenizer::new(&card.tokenizer_json, reading),
+            model::Encoder::Static(table) => Tokenizer::of_words(&card.tokenizer_json, reading, table.drops_unknown),
+        };
+        let mut tokenizer =
+            tokenizer.map_err(|reason| StartError::Tokenizer { path: card.tokenizer.clone(), reason })?;
+        if !card.pooling.include_prompt {
+            tokenizer = tokenizer.leaving_prompts_out();
+        }
+        VocabularyError::check(&tokenizer, &card.tokenizer, card.encoder.tokens())?;
         let model = Encoder::load(card, &device, options)?;
         model.probe(tokenizer.last_token().unwrap_or(0), card.max_tokens)?;
         let parts = Parts {
@@ -124,7 +136,7 @@ impl Embedder {
             width: card.dimensions,
         };
         Ok(Self {
-            inference: Inference::start(parts, &options.inference(choice))?,
+            inference: Inference::start(parts, &options.inference(choice, is_static))?,
             prompts: Arc::new(card.prompts.clone()),
             dimensions: card.dimensions,
             device: choice,

@@ -1,19 +1,20 @@
 //! An encoder that is an ONNX graph. A runtime computes token vectors; pooling happens here.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use candle_core::Device;
 
 use super::options::Precision;
+use super::pooling;
 use crate::inference::{Run, Sequence};
-use crate::model::{Card, Pooling};
+use crate::model::{self, Card, Mode};
 use crate::onnx::{self, Graph, GraphSource, Output, ProbeError, Runtime, RuntimeError, SharedGraph, Wanted};
 
 /// An encoder. The one worker and the self-test share its graph.
 pub struct OnnxEncoder {
     path: PathBuf,
     graph: SharedGraph,
-    pooling: Pooling,
 }
 
 /// The reason why a graph cannot be an encoder.
@@ -56,8 +57,11 @@ impl OnnxEncoder {
         let path = card.weights.first().ok_or(LoadError::NoGraph)?;
         let runtime = Runtime::find(options)?;
         let graph = Graph::load(&runtime, GraphSource::File(path), Wanted::Hidden)?;
-        let graph = SharedGraph::new(graph, card.architecture.padding.unwrap_or(0));
-        Ok(Self { path: path.clone(), graph, pooling: card.pooling })
+        let padding = match &card.encoder {
+            model::Encoder::Transformer(architecture) => architecture.padding,
+            model::Encoder::Static(_) => None,
+        };
+        Ok(Self { path: path.clone(), graph: SharedGraph::new(graph, padding.unwrap_or(0)) })
     }
 
     /// Tries the greatest token id and the longest text.
@@ -66,36 +70,26 @@ impl OnnxEncoder {
         probed.map_err(|reason| LoadError::Probe { path: self.path.clone(), reason })
     }
 
-    /// Returns a function that computes pooled vectors, `[texts][hidden]`, not normalised.
-    pub fn run(&self) -> Run {
-        let (graph, pooling) = (self.graph.clone(), self.pooling);
-        Box::new(move |batch| Ok(pooled(&graph.run(batch.iter().map(Sequence::typed))?, batch, pooling)))
+    /// Returns a function that computes pooled vectors, `[texts][modes · hidden]`, not normalised.
+    pub fn run(&self, modes: Arc<[Mode]>) -> Run {
+        let graph = self.graph.clone();
+        Box::new(move |batch| Ok(pooled(&graph.run(batch.iter().map(Sequence::typed))?, batch, &modes)))
     }
 }
 
-/// Makes one vector for each text. `[texts, sequence, hidden]` is pooled to the mean or the first of the text's own
-/// tokens. `[texts, hidden]` is what the graph pooled itself.
-fn pooled(output: &Output, batch: &[Sequence<'_>], pooling: Pooling) -> Vec<Vec<f32>> {
-    let hidden = output.shape.last().copied().unwrap_or(0).max(1);
+/// Makes one vector for each text. The rows of the text's own tokens in `[texts, sequence, hidden]` are pooled.
+/// `[texts, hidden]` is what the graph pooled itself.
+fn pooled(output: &Output, batch: &[Sequence<'_>], modes: &[Mode]) -> Vec<Vec<f32>> {
+    let columns = output.shape.last().copied().unwrap_or(0).max(1);
     let texts = output.values.chunks_exact((output.values.len() / batch.len().max(1)).max(1));
-    texts
-        .zip(batch)
-        .map(|(rows, text)| match pooling {
-            Pooling::Mean if output.shape.len() == 3 => mean(rows, hidden, text.ids.len()),
-            _ => rows[..hidden.min(rows.len())].to_vec(),
-        })
-        .collect()
-}
-
-/// Computes the mean of the first `tokens` rows.
-fn mean(rows: &[f32], hidden: usize, tokens: usize) -> Vec<f32> {
-    let mut sums = vec![0.0; hidden];
-    for row in rows.chunks_exact(hidden).take(tokens) {
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-    let scale = 1.0 / tokens as f32;
-    sums.iter_mut().for_each(|sum| *sum *= scale);
-    sums
+    let pool = |(values, text): (&[f32], &Sequence<'_>)| {
+        if output.shape.len() != 3 {
+            return values.to_vec();
+        }
+        let row = |row: usize| &values[row * columns..][..columns];
+        pooling::Tokens { row: &row, columns, count: text.ids.len(), left_out: text.left_out }.pool(modes)
+    };
+    texts.zip(batch).map(pool).collect()
 }
 
 #[cfg(test)]
@@ -109,14 +103,14 @@ mod tests {
             shape: vec![2, 3, 2],
         };
         let batch = [[1, 1].as_slice(), &[1]].map(Sequence::from);
-        assert_eq!(pooled(&output, &batch, Pooling::Mean), [[2.0, 3.0], [5.0, 6.0]]);
-        assert_eq!(pooled(&output, &batch, Pooling::Cls), [[1.0, 2.0], [5.0, 6.0]]);
+        assert_eq!(pooled(&output, &batch, &[Mode::Mean]), [[2.0, 3.0], [5.0, 6.0]]);
+        assert_eq!(pooled(&output, &batch, &[Mode::Cls]), [[1.0, 2.0], [5.0, 6.0]]);
     }
 
     #[test]
     fn vectors_that_the_graph_pooled_stay_as_they_are() {
         let output = Output { values: vec![1.0, 2.0, 3.0, 4.0], shape: vec![2, 2] };
         let batch = [[1, 1].as_slice(), &[1]].map(Sequence::from);
-        assert_eq!(pooled(&output, &batch, Pooling::Mean), [[1.0, 2.0], [3.0, 4.0]]);
+        assert_eq!(pooled(&output, &batch, &[Mode::Mean]), [[1.0, 2.0], [3.0, 4.0]]);
     }
 }

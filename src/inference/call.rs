@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::Shared;
 use super::batch_queue::{CallTexts, Standing};
-use super::key::{Distinct, Key};
+use super::key::{Distinct, Key, Keys};
 use super::lane::Lane;
 use super::pace::Position;
 use super::passages::{self, Cut, Sizes};
@@ -81,7 +81,7 @@ impl Shared {
         truncation: Truncation,
         terms: Terms,
     ) -> Result<Vec<Result<Output, TextError>>, Overloaded> {
-        let Distinct { keys, texts, positions } = Distinct::of(&self.keys.of(terms.caller).behind(before), texts).await;
+        let Distinct { keys, texts, positions } = Distinct::of(&self.keys_behind(before, terms), texts).await;
         let found = self.single_flight.look_up(&keys);
 
         let unknown = texts.into_iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(text, _)| text);
@@ -94,7 +94,7 @@ impl Shared {
         let mut new_texts = Vec::new();
         let mut check_new = |key| {
             let tokens = tokenised.next().unwrap_or(Err(ModelFailed.into()))?;
-            if tokens.ids.is_empty() {
+            if tokens.ids.len() <= tokens.left_out {
                 return Err(TextError::NoTokens);
             }
             self.check_length(tokens.lengths(), truncation)?;
@@ -124,6 +124,15 @@ impl Shared {
         self.scheduler.push(self.lane(&found, class), call);
         let outcomes = self.outcomes(found, deadline).await?;
         Ok(positions.into_iter().map(|at| outcomes[at].clone().map(Arc::unwrap_or_clone)).collect())
+    }
+
+    /// Returns the keys of the texts of a call.
+    fn keys_behind(&self, before: Before<'_>, terms: Terms) -> Keys {
+        let keys = self.keys.of(terms.caller);
+        match before {
+            Before::Prompt(prompt) if self.tokenizer.leaves_prompts_out() => keys.behind_left_out(prompt),
+            before => keys.behind(before),
+        }
     }
 
     /// Waits for the texts of a call. Gives the call up as soon as it is certain that its last text will be too late.
@@ -189,7 +198,8 @@ impl Shared {
         let is_short = bytes <= SHORT_BYTES && when_full != WhenFull::Wait;
         let pool = if is_short { &self.pools.texts } else { &self.pools.bulk };
         let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes / count).unwrap_or(u32::MAX));
-        let (tokenizer, beginning) = (Arc::clone(&self.tokenizer), Beginning::of(before));
+        let (tokenizer, beginning) =
+            (Arc::clone(&self.tokenizer), Beginning::of(before, self.tokenizer.leaves_prompts_out()));
         let counters = Arc::clone(&self.counters);
         let tokenise = move |text: String, _: &Stop| {
             let began = std::time::Instant::now();
@@ -258,13 +268,18 @@ impl Shared {
 /// The beginning of each input of a call, while its texts are tokenised.
 enum Beginning {
     Prompt(String),
+    /// A prompt that takes no part in the result. The thread that comes first counts its tokens.
+    LeftOut(String, OnceLock<Result<usize, TokenizerError>>),
     /// The first text of pairs. The thread that comes first tokenises it for all of them.
     First(String, Box<OnceLock<Result<First, TokenizerError>>>),
 }
 
 impl Beginning {
-    fn of(before: Before<'_>) -> Self {
+    fn of(before: Before<'_>, leaves_prompts_out: bool) -> Self {
         match before {
+            Before::Prompt(prompt) if leaves_prompts_out && !prompt.is_empty() => {
+                Self::LeftOut(prompt.to_owned(), OnceLock::new())
+            }
             Before::Prompt(prompt) => Self::Prompt(prompt.to_owned()),
             Before::First(first) => Self::First(first.to_owned(), Box::default()),
         }
@@ -274,6 +289,10 @@ impl Beginning {
         match self {
             Self::Prompt(prompt) if prompt.is_empty() => tokenizer.tokens(text),
             Self::Prompt(prompt) => tokenizer.tokens(&format!("{prompt}{text}")),
+            Self::LeftOut(prompt, tokens) => {
+                let left_out = tokens.get_or_init(|| tokenizer.prompt_tokens(prompt)).clone()?;
+                Ok(Tokens { left_out, ..tokenizer.tokens(&format!("{prompt}{text}"))? })
+            }
             Self::First(first, tokens) => match tokens.get_or_init(|| tokenizer.first(first)) {
                 Ok(first) => tokenizer.pair(first, text),
                 Err(error) => Err(error.clone()),

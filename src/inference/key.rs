@@ -21,6 +21,9 @@ const STRETCH_BYTES: usize = 64 * 1024;
 /// A byte before the first text of a pair. No UTF-8 text has it, so a pair and a single text never share a key.
 const PAIR: [u8; 1] = [0xff];
 
+/// A byte before a prompt that takes no part in the result. No UTF-8 text has it.
+const LEFT_OUT: [u8; 1] = [0xfd];
+
 /// A byte before the number of a principal. No UTF-8 text has it, nor is it the one of a pair.
 const PRINCIPAL: [u8; 1] = [0xfe];
 
@@ -57,6 +60,13 @@ impl Keys {
                 keys.chain_update(PAIR).chain_update((first.len() as u64).to_le_bytes()).chain_update(first)
             }
         })
+    }
+
+    /// Returns the keys of texts behind a prompt that takes no part in the result. The boundary after it is part of a
+    /// key, because it decides which tokens do.
+    pub fn behind_left_out(&self, prompt: &str) -> Self {
+        let length = (prompt.len() as u64).to_le_bytes();
+        Self(self.0.clone().chain_update(LEFT_OUT).chain_update(length).chain_update(prompt))
     }
 
     /// Returns the key of a text.
@@ -123,6 +133,16 @@ mod tests {
         assert_eq!(pair("a", "b"), pair("a", "b"));
         for other in [pair("b", "a"), pair("ab", ""), pair("", "ab"), pair("a", "c"), keys.key("ab")] {
             assert_ne!(pair("a", "b"), other);
+        }
+    }
+
+    #[test]
+    fn the_boundary_after_a_prompt_that_takes_no_part_is_part_of_a_key() {
+        let keys = Keys::new("model");
+        let behind = |prompt, text| keys.behind_left_out(prompt).key(text);
+        assert_eq!(behind("a", "b"), behind("a", "b"));
+        for other in [behind("ab", ""), behind("", "ab"), keys.key("ab"), keys.behind(Before::First("a")).key("b")] {
+            assert_ne!(behind("a", "b"), other);
         }
     }
 

@@ -10,10 +10,12 @@ pub struct Sequence<'a> {
     /// The number of tokens of type 0, which come first. The others have type 1: the second text of a pair, if the
     /// model tells the two apart.
     pub first: usize,
+    /// The number of tokens of a prompt that the vector of the text leaves out; less than the tokens. They come first.
+    pub left_out: usize,
 }
 
 impl<'a> Sequence<'a> {
-    /// Returns both fields, as a graph takes them.
+    /// Returns the ids and `first`, as a graph takes them.
     pub fn typed(&self) -> (&'a [u32], usize) {
         (self.ids, self.first)
     }
@@ -22,7 +24,7 @@ impl<'a> Sequence<'a> {
 impl<'a> From<&'a [u32]> for Sequence<'a> {
     /// Takes the ids of a single text.
     fn from(ids: &'a [u32]) -> Self {
-        Self { ids, first: ids.len() }
+        Self { ids, first: ids.len(), left_out: 0 }
     }
 }
 

@@ -3,12 +3,15 @@
 //! Truncation and padding of the tokenizer file are switched off: for several published models they contradict the
 //! model card, and padding is left to the encoder. The length comes from the card.
 
+mod words;
+
 use std::ops::Range;
 use std::panic::catch_unwind;
 
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 use super::model::Sequence;
+use words::Words;
 
 /// The bytes for each token that the model reads, up to which a text is tokenised at first. More of the text is
 /// tokenised only if that gave too few tokens. 16: English has 4 to 5 bytes a token.
@@ -31,6 +34,8 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// The number of ids of type 0; see [`Sequence::first`].
     pub first: usize,
+    /// The number of ids of a prompt that takes no part in the result; see [`Sequence::left_out`].
+    pub left_out: usize,
     /// The number of tokens of the whole text, special tokens included. If the end of the text was not read, it is a
     /// lower bound above `max_tokens`.
     pub total: usize,
@@ -39,12 +44,12 @@ pub struct Tokens {
 impl Tokens {
     /// The tokens of a single text.
     pub fn of_text(ids: Vec<u32>, total: usize) -> Self {
-        Self { first: ids.len(), ids, total }
+        Self { first: ids.len(), ids, left_out: 0, total }
     }
 
     /// The ids as the model reads them.
     pub fn sequence(&self) -> Sequence<'_> {
-        Sequence { ids: &self.ids, first: self.first }
+        Sequence { ids: &self.ids, first: self.first, left_out: self.left_out }
     }
 
     /// Tokens that the model reads, and tokens that the text has.
@@ -81,6 +86,12 @@ pub struct Tokenizer {
     /// The number of special tokens around an input.
     added: usize,
     inputs: Inputs,
+    /// The tokens of a prompt take no part in the result.
+    leaves_prompts_out: bool,
+    /// The faster way to the ids of a text, for the kinds that have it.
+    words: Option<Words>,
+    /// The ids of the special tokens before and after each single text; `None` if they depend on the text.
+    around: Option<[Vec<u32>; 2]>,
 }
 
 /// The inputs of a model.
@@ -93,6 +104,17 @@ enum Inputs {
         /// The tokens of the second text have type 1, as far as the tokenizer says so. Otherwise all have type 0.
         typed: bool,
     },
+    /// Single texts without special tokens.
+    Words(Option<Model2Vec>),
+}
+
+/// The reading of a text by model2vec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Model2Vec {
+    /// The token of words that the vocabulary does not have. It is dropped after truncation.
+    unknown: Option<u32>,
+    /// A text is cut after this many characters, before it is tokenised.
+    most_chars: usize,
 }
 
 /// The first text of pairs, as tokens.
@@ -155,17 +177,44 @@ impl Tokenizer {
         Self::of(json, reading, Inputs::Pairs { typed })
     }
 
+    /// Reads a `tokenizer.json` for a model of single texts without special tokens. `drops_unknown`: it reads texts as
+    /// model2vec does.
+    pub fn of_words(json: &[u8], reading: Reading, drops_unknown: bool) -> Result<Self, TokenizerError> {
+        let mut tokenizer = Self::of(json, reading, Inputs::Words(None))?;
+        if drops_unknown {
+            let model = serde_json::from_slice(json).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
+            tokenizer.inputs = Inputs::Words(Some(Model2Vec::of(&tokenizer, model)));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Leaves the tokens of prompts out of the result.
+    pub fn leaving_prompts_out(self) -> Self {
+        Self { leaves_prompts_out: true, ..self }
+    }
+
+    /// Returns whether the tokens of prompts take no part in the result.
+    pub fn leaves_prompts_out(&self) -> bool {
+        self.leaves_prompts_out
+    }
+
     fn of(json: &[u8], reading: Reading, inputs: Inputs) -> Result<Self, TokenizerError> {
         let max_tokens = reading.max_tokens;
         let mut inner = read(json).map_err(TokenizerError::Malformed)?;
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| TokenizerError::Malformed(e.to_string()))?;
-        let is_pair = inputs != Inputs::Texts;
-        let added = inner.get_post_processor().map_or(0, |p| p.added_tokens(is_pair));
+        let special = |is_pair| inner.get_post_processor().map_or(0, |p| p.added_tokens(is_pair));
+        let added = match inputs {
+            Inputs::Texts => special(false),
+            Inputs::Pairs { .. } => special(true),
+            Inputs::Words(_) => 0,
+        };
         if max_tokens <= added {
             return Err(TokenizerError::NoRoom { max_tokens, added });
         }
-        Ok(Self { inner, reading, added, inputs })
+        let words = Words::of(&inner);
+        let around = around(&inner);
+        Ok(Self { inner, reading, added, inputs, leaves_prompts_out: false, words, around })
     }
 
     /// The greatest id of a token, added tokens included; `None` if there are no tokens.
@@ -181,18 +230,49 @@ impl Tokenizer {
     /// Tokenises `text` as an input of the model: for a model of pairs, behind a word.
     pub fn sample(&self, text: &str) -> Result<Tokens, TokenizerError> {
         match self.inputs {
-            Inputs::Texts => self.tokens(text),
+            Inputs::Texts | Inputs::Words(_) => self.tokens(text),
             Inputs::Pairs { .. } => self.pair(&self.first("Ready?")?, text),
         }
     }
 
     /// Tokenises `text`. The time is linear in the part of the text that has to be read, not in its length.
     pub fn tokens(&self, text: &str) -> Result<Tokens, TokenizerError> {
-        let mut encoding = self.encode(text, self.reading.kept)?;
-        let total = encoding.len() + self.added;
-        encoding.truncate(self.max_tokens() - self.added, 0, self.left_out());
-        let encoding = self.inner.post_process(encoding, None, true).map_err(fail)?;
-        Ok(Tokens::of_text(encoding.get_ids().to_vec(), total))
+        if let Inputs::Words(reading) = self.inputs {
+            return self.words(text, reading);
+        }
+        let Some([before, after]) = &self.around else {
+            let mut encoding = self.encode(text, self.reading.kept)?;
+            let total = encoding.len() + self.added;
+            encoding.truncate(self.max_tokens() - self.added, 0, self.left_out());
+            let encoding = self.inner.post_process(encoding, None, true).map_err(fail)?;
+            return Ok(Tokens::of_text(encoding.get_ids().to_vec(), total));
+        };
+        let ids = self.ids(text)?;
+        let kept = self.kept(&ids, self.max_tokens() - self.added);
+        Ok(Tokens::of_text([before, kept, after].concat(), ids.len() + self.added))
+    }
+
+    /// Tokenises `text` without special tokens.
+    fn words(&self, text: &str, reading: Option<Model2Vec>) -> Result<Tokens, TokenizerError> {
+        let end = reading.and_then(|reading| text.char_indices().nth(reading.most_chars)).map(|(at, _)| at);
+        let all = self.ids(&text[..end.unwrap_or(text.len())])?;
+        let (mut ids, mut total) = (self.kept(&all, self.max_tokens()).to_vec(), all.len());
+        if let Some(unknown) = reading.and_then(|reading| reading.unknown) {
+            let before = ids.len();
+            ids.retain(|id| *id != unknown);
+            total -= before - ids.len();
+        }
+        // Tokens beyond the last character are not counted.
+        Ok(Tokens::of_text(ids, if end.is_some() { total.max(self.max_tokens() + 1) } else { total }))
+    }
+
+    /// Counts the tokens of a prompt, as sentence-transformers does when it leaves them out: those of the prompt alone,
+    /// without a special token at the end.
+    pub fn prompt_tokens(&self, prompt: &str) -> Result<usize, TokenizerError> {
+        let ids = self.tokens(prompt)?.ids;
+        let last = ids.last().and_then(|id| self.inner.id_to_token(*id));
+        let is_special = last.is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token));
+        Ok(ids.len() - usize::from(is_special))
     }
 
     /// Tokenises the first text of pairs.
@@ -226,11 +306,43 @@ impl Tokenizer {
         if types[first..].iter().any(|of_token| *of_token != 1) {
             return Err(TokenizerError::Types { types: types.to_vec() });
         }
-        Ok(Tokens { ids, first, total })
+        Ok(Tokens { ids, first, left_out: 0, total })
+    }
+
+    /// Returns the part of a text's ids that is kept.
+    fn kept<'a>(&self, ids: &'a [u32], most: usize) -> &'a [u32] {
+        match self.reading.kept {
+            Kept::Beginning => &ids[..ids.len().min(most)],
+            Kept::End => &ids[ids.len().saturating_sub(most)..],
+        }
+    }
+
+    /// Tokenises a text without special tokens, up to the point after which nothing can matter. Returns the ids.
+    fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        self.read(text, self.reading.kept, Vec::len, |part| {
+            let mut ids = Vec::new();
+            if let Some(words) = &self.words
+                && words.tokenise(&self.inner, part, &mut ids).map_err(fail)?
+            {
+                return Ok(ids);
+            }
+            Ok(self.inner.encode_fast(part, false).map_err(fail)?.get_ids().to_vec())
+        })
     }
 
     /// Tokenises a text without special tokens, up to the point after which nothing can matter.
     fn encode(&self, text: &str, kept: Kept) -> Result<Encoding, TokenizerError> {
+        self.read(text, kept, Encoding::len, |part| self.inner.encode_fast(part, false).map_err(fail))
+    }
+
+    /// Tokenises a part of a text by `of`, and a longer one as long as it has too few tokens.
+    fn read<T>(
+        &self,
+        text: &str,
+        kept: Kept,
+        tokens: impl Fn(&T) -> usize,
+        of: impl Fn(&str) -> Result<T, TokenizerError>,
+    ) -> Result<T, TokenizerError> {
         let lowered;
         let text = if self.reading.lowercase {
             lowered = text.to_lowercase();
@@ -240,12 +352,12 @@ impl Tokenizer {
         };
         let enough = self.max_tokens() + MARGIN_TOKENS;
         let mut bytes = enough * BYTES_PER_TOKEN;
-        let mut encoding = self.inner.encode_fast(part(text, bytes, kept), false).map_err(fail)?;
-        while bytes < text.len() && encoding.len() < enough {
+        let mut read = of(part(text, bytes, kept))?;
+        while bytes < text.len() && tokens(&read) < enough {
             bytes *= 4;
-            encoding = self.inner.encode_fast(part(text, bytes, kept), false).map_err(fail)?;
+            read = of(part(text, bytes, kept))?;
         }
-        Ok(encoding)
+        Ok(read)
     }
 
     /// Tokenises the whole of `text` and returns the places of its tokens.
@@ -268,6 +380,47 @@ impl Tokenizer {
             Kept::Beginning => TruncationDirection::Right,
             Kept::End => TruncationDirection::Left,
         }
+    }
+}
+
+/// Finds the ids of the special tokens around a single text.
+fn around(tokenizer: &tokenizers::Tokenizer) -> Option<[Vec<u32>; 2]> {
+    // No token has this id.
+    let text = Encoding::from_tokens(vec![tokenizers::Token::new(u32::MAX, "text".to_owned(), (0, 4))], 0);
+    let encoding = tokenizer.post_process(text, None, true).ok()?;
+    let mut parts = encoding.get_ids().split(|id| *id == u32::MAX).map(<[u32]>::to_vec);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(before), Some(after), None) => Some([before, after]),
+        _ => None,
+    }
+}
+
+/// The parts of a tokenizer file that model2vec reads.
+#[derive(serde::Deserialize)]
+struct Vocabulary {
+    model: UnknownToken,
+}
+
+/// The unknown token: of a Unigram model its id, and of the others its text.
+#[derive(serde::Deserialize)]
+struct UnknownToken {
+    unk_token: Option<String>,
+    unk_id: Option<u32>,
+}
+
+impl Model2Vec {
+    fn of(tokenizer: &Tokenizer, Vocabulary { model }: Vocabulary) -> Self {
+        let UnknownToken { unk_token, unk_id } = model;
+        let unknown = unk_token.map_or(unk_id, |token| tokenizer.inner.token_to_id(&token));
+        let mut lengths: Vec<usize> =
+            tokenizer.inner.get_vocab(true).keys().map(|token| token.chars().count()).collect();
+        lengths.sort_unstable();
+        // The median of an even number is the mean of the two in the middle, rounded down.
+        let median = match lengths.len() {
+            0 => 0,
+            count => (lengths[(count - 1) / 2] + lengths[count / 2]) / 2,
+        };
+        Self { unknown, most_chars: tokenizer.max_tokens() * median }
     }
 }
 

@@ -19,7 +19,8 @@ use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::error::Reason;
-use super::layout::{Kind, MODULES};
+use super::layout::Kind;
+use super::modules::MODULES;
 use super::options::MAIN;
 use staging::Staging;
 

@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use super::Files;
-use super::architecture::{self, Architecture};
+use super::architecture::{Architecture, Names};
 use super::digest;
+use super::encoder::Encoder;
 use super::error::CardError;
 use super::fingerprint::{self, Fields, ONNX, PRECISIONS};
 use super::layout::Layout;
-use super::pooling::Pooling;
+use super::pooling::{Mode, Pooling};
 use super::prompts::Prompts;
 use super::reading::Reading;
+use super::static_table::{self, MOST_TOKENS};
+use super::steps::{Step, Steps};
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
 use super::transformer::{Task, TransformerSettings};
 
@@ -26,14 +29,16 @@ pub struct Card {
     /// The fingerprints of the same model in the other precisions. Their vectors are nearly the same.
     pub other_precisions: Vec<String>,
     /// The encoder and its sizes.
-    pub architecture: Architecture,
+    pub encoder: Encoder,
     /// The length of a vector.
     pub dimensions: usize,
-    /// Maximum tokens of a text, with special tokens and prompt: at least 3, and at most the number of positions. The
-    /// tokenizer truncates to it, whatever its file says.
+    /// Maximum tokens of a text, with special tokens and prompt: for a transformer at least 3, and at most the number of
+    /// positions. The tokenizer truncates to it, whatever its file says.
     pub max_tokens: usize,
     /// The pooling of token vectors.
     pub pooling: Pooling,
+    /// The steps after the pooling. They end with vectors of length [`Card::dimensions`].
+    pub steps: Vec<Step>,
     /// The text is lowercased before it is tokenised.
     pub lowercase: bool,
     /// The prompts before texts.
@@ -58,27 +63,21 @@ impl Card {
     /// The error names the file and its fault, or the unsupported setting and the supported values.
     pub fn read(files: &Files, precision: &str) -> Result<Self, CardError> {
         let layout = Layout::read(&files.directory, &files.kind)?;
-        let architecture = Architecture::read(&layout.config)?;
-        let pooling = Pooling::read(&layout, &architecture)?;
-        let settings = TransformerSettings::read(&layout.transformer, Task::Vectors)?;
-        let class = architecture::Names::read(&layout.config)?;
-        let tokenizer = TokenizerFile::read(
-            &layout.transformer,
-            Beside {
-                model_type: class.model_type.as_deref(),
-                class: class.tokenizer_class.as_deref(),
-                settings: settings.tokenizer.clone(),
-            },
-        )?;
-        let reading = Reading::read(&settings, &tokenizer, &architecture)?;
+        let Parts { encoder, pooling, tokenizer, reading } = match layout.is_static {
+            true => Parts::of_table(&layout)?,
+            false => Parts::of_transformer(&layout)?,
+        };
+        let steps = Steps::read(&files.directory, &layout.after, pooling.modes.len() * encoder.dimensions())?;
         let prompts = Prompts::read(&files.directory, &layout)?;
         let weights = digest::of_files(&layout.weights)?;
         check_weights(files, &layout, &weights)?;
+        let description = steps.description()?;
         let fields = Fields {
             weights: &weights,
             tokenizer: &tokenizer.digest,
-            architecture: &architecture,
-            pooling,
+            encoder: &encoder,
+            pooling: &pooling,
+            steps: &description,
             reading,
             prompts: &prompts,
             precision,
@@ -91,10 +90,8 @@ impl Card {
             other_precisions: others
                 .map(|precision| fingerprint::fingerprint(&Fields { precision, ..fields }))
                 .collect(),
-            dimensions: architecture.hidden_size,
-            architecture,
+            dimensions: steps.dimensions,
             max_tokens: reading.max_tokens,
-            pooling,
             lowercase: reading.lowercase,
             prompts,
             normalizes: layout.normalizes,
@@ -102,7 +99,52 @@ impl Card {
             tokenizer: tokenizer.path,
             tokenizer_json: tokenizer.json,
             truncation_side: tokenizer.truncation_side,
+            steps: steps.steps,
+            encoder,
+            pooling,
         })
+    }
+}
+
+/// The settings of a model up to its pooling.
+struct Parts {
+    encoder: Encoder,
+    pooling: Pooling,
+    tokenizer: TokenizerFile,
+    reading: Reading,
+}
+
+impl Parts {
+    fn of_transformer(layout: &Layout) -> Result<Self, CardError> {
+        let architecture = Architecture::read(&layout.config)?;
+        let pooling = Pooling::read(layout, &architecture)?;
+        let settings = TransformerSettings::read(&layout.encoder, Task::Vectors)?;
+        let class = Names::read(&layout.config)?;
+        let beside = Beside {
+            model_type: class.model_type.as_deref(),
+            class: class.tokenizer_class.as_deref(),
+            settings: settings.tokenizer.clone(),
+        };
+        let tokenizer = TokenizerFile::read(&layout.encoder, beside)?;
+        let reading = Reading::read(&settings, &tokenizer, &architecture)?;
+        Ok(Self { encoder: Encoder::Transformer(architecture), pooling, tokenizer, reading })
+    }
+
+    /// Reads a model of static vectors. Its vectors are summed without special tokens.
+    fn of_table(layout: &Layout) -> Result<Self, CardError> {
+        let path = layout.weights.first().expect("a layout has one weights file or more");
+        let (table, max_tokens) = static_table::read(path, &layout.config)?;
+        let mut tokenizer = TokenizerFile::alone(&layout.encoder)?;
+        let max_tokens = match max_tokens {
+            // model2vec sets the truncation itself.
+            Some(max_tokens) => {
+                tokenizer.truncation_side = TruncationSide::Right;
+                max_tokens
+            }
+            None => tokenizer.max_tokens.unwrap_or(MOST_TOKENS).clamp(1, MOST_TOKENS),
+        };
+        let reading = Reading { max_tokens, lowercase: false };
+        Ok(Self { encoder: Encoder::Static(table), pooling: Mode::Mean.into(), tokenizer, reading })
     }
 }
 
@@ -151,7 +193,7 @@ mod tests {
     fn a_card_has_the_settings_of_the_files() {
         let model = TestModel::new();
         let card = model.card().unwrap();
-        assert_eq!((card.dimensions, card.max_tokens, card.pooling), (32, 48, Pooling::Mean));
+        assert_eq!((card.dimensions, card.max_tokens, card.pooling), (32, 48, Mode::Mean.into()));
         assert_eq!(card.revision, "local");
         assert_eq!(card.id, model.path("").display().to_string());
         assert_eq!(card.weights, [model.path("model.safetensors")]);
@@ -218,7 +260,8 @@ mod tests {
     #[test]
     fn modules_that_are_not_supported_are_named() {
         for (names, shown) in [
-            (&["Transformer", "Pooling", "Dense", "Normalize"][..], "Transformer, Pooling, Dense, Normalize"),
+            (&["Transformer", "Pooling", "CNN", "Normalize"][..], "Transformer, Pooling, CNN, Normalize"),
+            (&["StaticEmbedding", "Pooling"], "StaticEmbedding, Pooling"),
             (&["Transformer"], "Transformer,"),
             (&["Pooling", "Transformer"], "Pooling, Transformer"),
             (&["WordEmbeddings", "Pooling"], "WordEmbeddings, Pooling"),

@@ -9,8 +9,9 @@
 //! | `fingerprint` | `1`, the version of this table |
 //! | `weights` | SHA-256 of the weights in hex. Several files: SHA-256 of their digests, see below |
 //! | `tokenizer` | SHA-256 of `tokenizer.json` in hex, then ` name=value` for each change of the settings beside it |
-//! | `architecture` | the fields of `config.json` that the computation uses, see [`architecture`] |
-//! | `pooling` | `mean` or `cls` |
+//! | `architecture` | the fields of `config.json` that the computation uses, see [`encoder`] |
+//! | `pooling` | the modes, joined by `+`; then ` without the prompt` if that is so |
+//! | `steps` | the steps after the pooling with the digests of their weights; not there if there are none |
 //! | `max_tokens` | decimal |
 //! | `lowercase` | `true` or `false` |
 //! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |
@@ -28,6 +29,7 @@ use sha2::{Digest, Sha256};
 
 use super::architecture::{Activation, Architecture};
 use super::digest::hex;
+use super::encoder::Encoder;
 use super::pooling::Pooling;
 use super::prompts::Prompts;
 use super::reading::Reading;
@@ -46,8 +48,9 @@ pub const PRECISIONS: [&str; 4] = ["f32", "f16", "bf16", "int8"];
 pub(super) struct Fields<'a> {
     pub weights: &'a str,
     pub tokenizer: &'a str,
-    pub architecture: &'a Architecture,
-    pub pooling: Pooling,
+    pub encoder: &'a Encoder,
+    pub pooling: &'a Pooling,
+    pub steps: &'a str,
     pub reading: Reading,
     pub prompts: &'a Prompts,
     pub precision: &'a str,
@@ -60,8 +63,9 @@ pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
         ("fingerprint", "1".to_owned()),
         ("weights", fields.weights.to_owned()),
         ("tokenizer", fields.tokenizer.to_owned()),
-        ("architecture", architecture(fields.architecture)),
+        ("architecture", encoder(fields.encoder)),
         ("pooling", fields.pooling.to_string()),
+        ("steps", fields.steps.to_owned()),
         ("max_tokens", fields.reading.max_tokens.to_string()),
         ("lowercase", fields.reading.lowercase.to_string()),
         ("prompt.query", prompt(&fields.prompts.query)),
@@ -70,7 +74,8 @@ pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
         ("precision", fields.precision.to_owned()),
     ];
     let mut hash = Sha256::new();
-    for text in table.iter().flat_map(|(name, value)| [*name, value]) {
+    let present = table.iter().filter(|(name, value)| *name != "steps" || !value.is_empty());
+    for text in present.flat_map(|(name, value)| [*name, value]) {
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     }
@@ -79,7 +84,16 @@ pub(super) fn fingerprint(fields: &Fields<'_>) -> String {
     digits
 }
 
-/// Describes the settings that change the computation on the same weights: family, layers, heads, activation, epsilon,
+/// Describes the settings that change the computation on the same weights.
+fn encoder(encoder: &Encoder) -> String {
+    match encoder {
+        Encoder::Transformer(architecture) => self::architecture(architecture),
+        Encoder::Static(table) if table.drops_unknown => "static unknown=dropped".to_owned(),
+        Encoder::Static(_) => "static unknown=kept".to_owned(),
+    }
+}
+
+/// Describes the settings of a transformer: family, layers, heads, activation, epsilon,
 /// and the padding token if positions begin behind it. The digest of the weights covers the other sizes.
 fn architecture(architecture: &Architecture) -> String {
     let activation = match architecture.hidden_act {

@@ -25,7 +25,7 @@ use self::failure::{chain, problem};
 use self::listing::{File, Listing};
 use super::cache::{Cache, Snapshot};
 use super::error::{LocateError, Reason};
-use super::layout;
+use super::modules;
 use super::options::Options;
 use super::origin::Event;
 
@@ -102,8 +102,8 @@ impl Hub {
             problem: format!("{revision} cannot be noted in the cache {}: {error}", self.cache_directory().display()),
         })?;
         kind.check_complete(&directory).map_err(Reason::Incomplete)?;
-        if kind.has_modules() && !directory.join(layout::MODULES).is_file() {
-            Cache::new(self.cache_directory(), kind.clone()).record_absence(id, &listing.commit, layout::MODULES)?;
+        if kind.has_modules() && !directory.join(modules::MODULES).is_file() {
+            Cache::new(self.cache_directory(), kind.clone()).record_absence(id, &listing.commit, modules::MODULES)?;
         }
         Ok(Snapshot { revision: listing.commit, directory })
     }

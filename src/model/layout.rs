@@ -4,16 +4,15 @@
 //! search goes on to the next source instead of using half a model.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::error::CardError;
 use super::file::{read_json_if_present, require};
+use super::modules::{After, AfterKind, MODULES, Modules, Purpose, WEIGHTS as OF_MODULE, inside};
+use super::static_table;
 use crate::onnx;
-
-/// The file that lists a model's modules and their folders.
-pub(super) const MODULES: &str = "modules.json";
 
 /// The file with the prompts of an encoder, or the activation function of a reranker.
 pub(super) const SENTENCE_SETTINGS: &str = "config_sentence_transformers.json";
@@ -40,12 +39,11 @@ const ENCODER_SETTINGS: [&str; 10] = [
 ];
 
 /// Patterns for the weights of an encoder. OpenVINO files and pickles are not fetched.
-const WEIGHTS: [&str; 4] = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "model-[0-9]*-of-[0-9]*.safetensors",
-    "[0-9]_*/*.safetensors",
-];
+const WEIGHTS: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "model-[0-9]*-of-[0-9]*.safetensors", MODULE_WEIGHTS];
+
+/// Pattern for the weights in the folders that `modules.json` numbers.
+const MODULE_WEIGHTS: &str = "[0-9]_*/*.safetensors";
 
 /// The usual paths of an exported graph: at the top, or in the folder that the hub's exporters use.
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
@@ -97,7 +95,7 @@ impl Kind {
         let settings = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
         match self {
             Self::Encoder => [settings(&ENCODER_SETTINGS), settings(&WEIGHTS)].concat(),
-            Self::OnnxEncoder => [settings(&ENCODER_SETTINGS), graphs(&GRAPHS)].concat(),
+            Self::OnnxEncoder => [settings(&ENCODER_SETTINGS), graphs(&GRAPHS), settings(&[MODULE_WEIGHTS])].concat(),
             Self::Classifier(None) => [settings(&CLASSIFIER_SETTINGS), graphs(&GRAPHS)].concat(),
             Self::Classifier(Some(file)) => [settings(&CLASSIFIER_SETTINGS), graphs(&[file])].concat(),
             Self::Reranker(file) => {
@@ -116,25 +114,38 @@ impl Kind {
         }
     }
 
+    /// Returns what the modules of such a model are for.
+    fn purpose(&self) -> Purpose {
+        match self {
+            Self::OnnxEncoder => Purpose::VectorsOfGraph,
+            Self::Reranker(_) => Purpose::Scores,
+            Self::Encoder | Self::Classifier(_) => Purpose::Vectors,
+        }
+    }
+
     /// Returns whether modules beside the model describe the pooling, as they do for encoders.
     pub(super) fn has_modules(&self) -> bool {
         !matches!(self, Self::Classifier(_) | Self::Reranker(_))
     }
 }
 
-/// The files of a model. All of them exist.
+/// The files of a model. All of them exist, but a model of static vectors may have no `config.json`.
 #[derive(Debug)]
 pub(super) struct Layout {
     /// The file with the architecture and its sizes.
     pub config: PathBuf,
-    /// The folder with the settings of the transformer and its tokenizer.
-    pub transformer: PathBuf,
+    /// The folder with the settings of the encoder and its tokenizer.
+    pub encoder: PathBuf,
+    /// The encoder is a table of static vectors.
+    pub is_static: bool,
     /// The weights: one file, or shards in the order of their names, or an ONNX graph followed by its weight files.
     pub weights: Vec<PathBuf>,
     /// The weights are an ONNX graph.
     pub is_graph: bool,
     /// The pooling module's settings; `None` without a `modules.json`.
     pub pooling: Option<PathBuf>,
+    /// The modules that change the vector of a text, in order.
+    pub after: Vec<After>,
     /// The model's own pipeline ends by scaling vectors to length 1.
     pub normalizes: bool,
 }
@@ -142,11 +153,12 @@ pub(super) struct Layout {
 impl Layout {
     /// Finds the files of a model. The error names the one that is missing.
     pub(super) fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
-        let modules = Modules::read(directory, kind)?;
-        let config = modules.transformer.join("config.json");
-        require(&config, "")?;
-        tokenizer(&modules.transformer)?;
-        let transformer = &modules.transformer;
+        let Modules { encoder, is_static, pooling, after, normalizes } = Modules::read(directory, kind.purpose())?;
+        let config = encoder.join("config.json");
+        if !is_static {
+            require(&config, "")?;
+        }
+        tokenizer(&encoder)?;
         let file = match kind {
             Kind::Reranker(file) => file.as_deref(),
             _ => None,
@@ -154,22 +166,27 @@ impl Layout {
         let is_graph = match kind {
             Kind::OnnxEncoder => true,
             Kind::Reranker(None) => {
-                weights(transformer).is_err_and(|error| matches!(error, CardError::Missing { .. }))
-                    && graph(transformer, None).is_ok()
+                weights(&encoder).is_err_and(|error| matches!(error, CardError::Missing { .. }))
+                    && graph(&encoder, None).is_ok()
             }
             _ => file.is_some(),
         };
         let weights = if is_graph {
-            graph_and_data(if file.is_some() { directory } else { transformer }, file)?
+            graph_and_data(if file.is_some() { directory } else { &encoder }, file)?
+        } else if is_static {
+            vec![static_table::file(&encoder)?]
         } else {
-            refuse_adapter(transformer)?;
-            weights(transformer)?
+            refuse_adapter(&encoder)?;
+            weights(&encoder)?
         };
-        if let Some(pooling) = &modules.pooling {
+        if let Some(pooling) = &pooling {
             require(pooling, "")?;
         }
-        let Modules { transformer, pooling, normalizes } = modules;
-        Ok(Self { config, transformer, weights, is_graph, pooling, normalizes })
+        for module in after.iter().filter(|module| module.kind != AfterKind::Normalize) {
+            require(&module.folder.join("config.json"), "")?;
+            require(&module.folder.join(OF_MODULE), "; pytorch_model.bin is not read: save it as safetensors")?;
+        }
+        Ok(Self { config, encoder, is_static, weights, is_graph, pooling, after, normalizes })
     }
 }
 
@@ -225,62 +242,6 @@ fn refuse_adapter(directory: &Path) -> Result<(), CardError> {
     Err(CardError::unsupported(&path, "the model", "a PEFT adapter on other weights", supported))
 }
 
-/// The modules of a model.
-struct Modules {
-    transformer: PathBuf,
-    pooling: Option<PathBuf>,
-    normalizes: bool,
-}
-
-/// The prefix of the library's own module types. Other modules are code of the model.
-const LIBRARY: &str = "sentence_transformers.";
-
-/// A module in `modules.json`.
-#[derive(Deserialize)]
-struct Module {
-    #[serde(rename = "type")]
-    class: String,
-    path: String,
-}
-
-impl Modules {
-    fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
-        let path = directory.join(MODULES);
-        let Some(modules) = read_json_if_present::<Vec<Module>>(&path)? else {
-            // sentence-transformers pools a plain transformer by the mean.
-            return Ok(Self { transformer: directory.to_owned(), pooling: None, normalizes: false });
-        };
-        if let Some(module) = modules.iter().find(|module| !module.class.starts_with(LIBRARY)) {
-            let supported = "modules of sentence_transformers itself; code that comes with a model is not run";
-            return Err(CardError::unsupported(&path, "the type of a module", &module.class, supported));
-        }
-        let names: Vec<&str> = modules.iter().map(Module::name).collect();
-        let unsupported =
-            |supported| Err(CardError::unsupported(&path, "the list of modules", names.join(", "), supported));
-        let normalizes = match (kind, &names[..]) {
-            (Kind::Reranker(_), ["Transformer"]) => false,
-            (Kind::Reranker(_), _) => return unsupported("Transformer alone, as a cross-encoder has it"),
-            (_, ["Transformer", "Pooling"]) => false,
-            (_, ["Transformer", "Pooling", "Normalize"]) => true,
-            _ => return unsupported("Transformer, Pooling, and then Normalize or nothing"),
-        };
-        let transformer = inside(directory, &modules[0].path, &path)?;
-        let pooling = match modules.get(1) {
-            Some(pooling) => Some(inside(directory, &pooling.path, &path)?.join("config.json")),
-            None => None,
-        };
-        Ok(Self { transformer, pooling, normalizes })
-    }
-}
-
-impl Module {
-    /// Returns the name without its path, which changes between versions: `sentence_transformers.models.Pooling` is
-    /// `Pooling`.
-    fn name(&self) -> &str {
-        self.class.rsplit('.').next().unwrap_or(&self.class)
-    }
-}
-
 /// The index of a model with several weight files.
 #[derive(Deserialize)]
 struct WeightsIndex {
@@ -314,14 +275,4 @@ fn weights(directory: &Path) -> Result<Vec<PathBuf>, CardError> {
         shards.push(shard);
     }
     Ok(shards)
-}
-
-/// Resolves a path in a model's file. The file is not trusted, so the path must stay inside the model.
-pub(super) fn inside(directory: &Path, relative: &str, named_by: &Path) -> Result<PathBuf, CardError> {
-    if Path::new(relative).components().all(|part| matches!(part, Component::Normal(_))) {
-        Ok(if relative.is_empty() { directory.to_owned() } else { directory.join(relative) })
-    } else {
-        let problem = format!("the path {relative:?} leads out of the model's directory");
-        Err(CardError::malformed(named_by, problem))
-    }
 }

@@ -60,9 +60,9 @@ mod tests {
         fn reading(&self) -> Result<Reading, String> {
             let layout = self.layout();
             let read = || {
-                let settings = TransformerSettings::read(&layout.transformer, Task::Vectors)?;
+                let settings = TransformerSettings::read(&layout.encoder, Task::Vectors)?;
                 let beside = Beside { settings: settings.tokenizer.clone(), ..Beside::default() };
-                let tokenizer = TokenizerFile::read(&layout.transformer, beside)?;
+                let tokenizer = TokenizerFile::read(&layout.encoder, beside)?;
                 Reading::read(&settings, &tokenizer, &Architecture::read(&layout.config)?)
             };
             read().map_err(|error: CardError| error.to_string())

@@ -17,7 +17,7 @@ use super::layout::Layout;
 use super::reading::Reading;
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
 use super::transformer::{Task, TransformerSettings};
-use super::{Files, classifier, digest, layout};
+use super::{Files, classifier, digest, layout, modules};
 
 /// The end of the names of classes with a head for sequences.
 const HEAD: &str = "ForSequenceClassification";
@@ -119,9 +119,9 @@ impl RerankerCard {
         let head: Head = read_json(&layout.config)?;
         check_labels(&config, &head, &layout)?;
         // The library reads its own files only beside this one.
-        let is_saved = files.directory.join(layout::MODULES).is_file();
+        let is_saved = files.directory.join(modules::MODULES).is_file();
         let settings = match is_saved {
-            true => TransformerSettings::read(&layout.transformer, Task::Scores)?,
+            true => TransformerSettings::read(&layout.encoder, Task::Scores)?,
             false => TransformerSettings::default(),
         };
         let saved_path = files.directory.join(layout::SENTENCE_SETTINGS);
@@ -132,7 +132,7 @@ impl RerankerCard {
             class: config.tokenizer_class.as_deref(),
             settings: settings.tokenizer.clone(),
         };
-        let tokenizer = TokenizerFile::read(&layout.transformer, beside)?;
+        let tokenizer = TokenizerFile::read(&layout.encoder, beside)?;
         let fingerprint = [digest::of_files(&layout.weights)?, tokenizer.digest.clone()].concat();
         let (weights, max_tokens) = match architecture {
             Some(architecture) => {

@@ -228,9 +228,10 @@ fn the_default_model_is_found_as_the_binary_finds_it_and_its_card_is_right() {
     assert_eq!(files.weights_sha256, Some(DEFAULT_WEIGHTS_SHA256));
     let card = Card::read(&files, "f32").unwrap_or_else(|error| panic!("{error}"));
     // The tokenizer's file has 128. The reference uses the card's own length.
-    assert_eq!((card.dimensions, card.max_tokens, card.pooling), (384, 256, Pooling::Mean));
-    assert_eq!((card.architecture.num_hidden_layers, card.architecture.num_attention_heads), (6, 12));
-    assert_eq!((card.architecture.hidden_act, card.architecture.layer_norm_eps), (Activation::Gelu, 1e-12));
+    assert_eq!((card.dimensions, card.max_tokens, card.pooling), (384, 256, Mode::Mean.into()));
+    let Encoder::Transformer(architecture) = card.encoder else { panic!("it is a transformer") };
+    assert_eq!((architecture.num_hidden_layers, architecture.num_attention_heads), (6, 12));
+    assert_eq!((architecture.hidden_act, architecture.layer_norm_eps), (Activation::Gelu, 1e-12));
     assert_eq!(card.prompts, Prompts::default());
     assert!(card.normalizes && !card.lowercase);
 }

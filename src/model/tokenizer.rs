@@ -82,6 +82,18 @@ impl TokenizerFile {
         Ok(file)
     }
 
+    /// Reads `tokenizer.json` alone, as the libraries of static vectors do. `max_tokens` is its truncation.
+    pub(super) fn alone(directory: &Path) -> Result<Self, CardError> {
+        let path = layout::tokenizer(directory)?;
+        let json = read(&path)?;
+        let head: Head = parse(&path, &json)?;
+        let settings = SettingsFile { path: &directory.join("tokenizer_config.json") };
+        let truncation_side = settings.truncation_side(&Settings::default(), &head)?;
+        let max_tokens = head.truncation.and_then(|truncation| truncation.max_length);
+        let digest = digest::of_bytes(&json);
+        Ok(Self { path, json, digest, truncation_side, max_tokens, typed: false })
+    }
+
     /// Applies changes and added tokens.
     fn apply(&mut self, changes: &[Change], tokens: &[Wanted]) -> Result<(), CardError> {
         if changes.is_empty() && tokens.is_empty() {

@@ -96,7 +96,7 @@ impl Reranker {
         let loaded = match &card.weights {
             RerankerWeights::Safetensors(files, architecture) => {
                 let tokenizer = tokenizer(&card, card.max_tokens)?;
-                VocabularyError::check(&tokenizer, &card.tokenizer, architecture)?;
+                VocabularyError::check(&tokenizer, &card.tokenizer, architecture.vocab_size)?;
                 let pair = tokenizer.sample("a pair").map_err(StartError::Tokenizer)?;
                 if pair.first < pair.ids.len() && architecture.type_vocab_size == 1 {
                     return Err(StartError::Types { types: architecture.type_vocab_size });
@@ -107,7 +107,7 @@ impl Reranker {
                     model: Arc::new(model),
                     runtime: device.to_string(),
                     precision: options.model.precision.to_string(),
-                    options: options.model.inference(device),
+                    options: options.model.inference(device, false),
                 }
             }
             RerankerWeights::Graph(path) => graph(&card, path, options)?,
@@ -163,7 +163,7 @@ fn graph(card: &RerankerCard, path: &std::path::Path, options: &Options) -> Resu
         model: Arc::new(GraphModel(SharedGraph::new(graph, card.pad_token))),
         runtime: runtime.name(),
         precision: model::ONNX.to_owned(),
-        options: of_graph.inference(DeviceChoice::Cpu),
+        options: of_graph.inference(DeviceChoice::Cpu, false),
     })
 }
 

@@ -186,7 +186,7 @@ fn no_direction(error: &NotAnEmbedding, options: &EmbedOptions) -> Failure {
         );
         return Failure::invalid("dimensions", reason);
     }
-    Failure::of_model(error)
+    Failure::of_model("texts", error)
 }
 
 fn failed(item: tonic_types::pb::Status) -> wire::EmbedResult {

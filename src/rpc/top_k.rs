@@ -334,7 +334,7 @@ async fn vectors(
                 Failure::NotFound(Resource::Document { collection, id })
             })?;
             let rows = found.vectors.iter().map(|row| Embedding::normalized(row.to_vec()));
-            rows.collect::<Result<_, _>>().map_err(|error| Failure::of_model(&error))
+            rows.collect::<Result<_, _>>().map_err(|error| Failure::of_model(format!("queries[{n}].id"), &error))
         }
     };
     let sought = |(n, query): (usize, Result<Query, Failure>)| {

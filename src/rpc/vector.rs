@@ -69,8 +69,10 @@ fn direction(field: &str, scale: f32) -> Result<f32, Failure> {
 
 /// The unit vector of an embedded text. `field` is the text's name in a failure.
 pub fn of_text(pooled: Result<Output, TextError>, field: impl FnOnce() -> String) -> Result<Embedding, Failure> {
-    let pooled = pooled.map_err(|error| Failure::text(field(), &error))?;
-    Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(&error))
+    match pooled {
+        Ok(pooled) => Embedding::normalized(pooled.values).map_err(|error| Failure::of_model(field(), &error)),
+        Err(error) => Err(Failure::text(field(), &error)),
+    }
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod durability;
 mod embed;
 mod export;
 mod facets;
+mod families;
 mod files;
 mod filters;
 mod fuzz;

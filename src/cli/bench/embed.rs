@@ -21,7 +21,7 @@ use crate::embedder::{Embedder, InputType, Precision};
 use crate::inference::Truncation;
 use crate::kernel::peak;
 use crate::machine::cpu;
-use crate::model::Architecture;
+use crate::model::Encoder;
 use crate::telemetry;
 
 /// The time that each peak is measured for.
@@ -85,14 +85,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let (config, usd_per_hour) = (config.clone(), args.usd_per_hour);
         move || Report::begin(&config, usd_per_hour)
     });
-    let (mut report, architecture, embedder) = report.await.context("loading the model panicked")??;
+    let (mut report, encoder, embedder) = report.await.context("loading the model panicked")??;
     for (workload, texts) in workloads {
         let passes = sender.all(&texts, async |texts| {
             let results = embedder.embed(texts, InputType::Document, Truncation::End, WhenFull::Wait).await?;
             Ok(results.into_iter().map(|result| result.map(|output| output.tokens)).collect::<Result<_, _>>()?)
         });
         for pass in passes.await? {
-            let operations: f64 = pass.tokens.iter().map(|&tokens| architecture.operations(tokens)).sum();
+            let operations: f64 = pass.tokens.iter().map(|&tokens| encoder.operations(tokens)).sum();
             let share_of_peak = report.peak().map(|peak| operations / pass.seconds / peak);
             report.rows.push(Row { workload, pass, share_of_peak });
         }
@@ -103,7 +103,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 impl Report {
     /// Measures the machine and starts the model. Blocks.
-    fn begin(config: &Config, usd_per_hour: f64) -> anyhow::Result<(Self, Architecture, Embedder)> {
+    fn begin(config: &Config, usd_per_hour: f64) -> anyhow::Result<(Self, Encoder, Embedder)> {
         let (level, threads) = (cpu::level(), config.embedder.threads);
         let (_, card, embedder) = start_model(config)?;
         let report = Self {
@@ -118,7 +118,7 @@ impl Report {
             usd_per_hour,
             rows: Vec::new(),
         };
-        Ok((report, card.architecture, embedder))
+        Ok((report, card.encoder, embedder))
     }
 
     /// Returns the peak of the instructions that the model's products use.

@@ -6,6 +6,7 @@
 //!
 //! Weights and activations are f32, f16 or bf16. Products, softmax, normalisations and the mean sum in f32 in any case.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, IndexOp, Result, Tensor};
@@ -13,8 +14,9 @@ use candle_nn::ops::softmax_last_dim;
 
 use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
 use super::checkpoint::{Norm, Weight};
-use crate::embedder::Precision;
+use crate::embedder::{Precision, pooling};
 use crate::kernel::activation::Activation;
+use crate::model::Mode;
 
 /// A device of candle, and the type of the numbers that it computes with.
 #[derive(Clone)]
@@ -246,20 +248,63 @@ impl Backend for Accelerator {
         Ok(())
     }
 
-    fn mean(&self, x: &Rows, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
-        let padding = self.padding(sequences)?;
-        let (count, longest) = (padding.count, padding.longest);
-        // A product with 1 / length for each token, and 0 behind the sequence, sums all sequences at once.
-        let share = |len: usize| (0..longest).map(move |j| if j < len { 1.0 / len as f32 } else { 0.0 });
-        let shares = sequences.rows().flat_map(|rows| share(rows.len())).collect::<Vec<_>>();
-        let shares = Tensor::from_vec(shares, (count, 1, longest), &self.device)?;
-        let rows = padding.spread(x.tensor()?.to_dtype(DType::F32)?)?;
-        let columns = rows.dim(1)?;
-        shares.matmul(&rows.reshape((count, longest, columns))?)?.reshape((count, columns))?.to_vec2()
+    fn pool(&self, x: &Rows, sequences: &Sequences, modes: &[Mode]) -> Result<Vec<Vec<f32>>> {
+        let mut vectors = vec![Vec::new(); sequences.left_out.len()];
+        for mode in modes {
+            let rows = match mode {
+                Mode::Cls => self.rows(x, sequences.rows().map(|rows| rows.start))?,
+                Mode::LastToken => self.rows(x, sequences.rows().map(|rows| rows.end - 1))?,
+                Mode::Max => self.max(x, sequences)?,
+                Mode::Mean | Mode::MeanSqrtLen | Mode::WeightedMean => self.sum(x, sequences, *mode)?,
+            };
+            vectors.iter_mut().zip(rows.to_vec2::<f32>()?).for_each(|(vector, part)| vector.extend(part));
+        }
+        Ok(vectors)
     }
 
     fn values(&self, x: &Rows) -> Result<Vec<Vec<f32>>> {
         x.tensor()?.to_dtype(DType::F32)?.to_vec2()
+    }
+}
+
+impl Accelerator {
+    /// Returns these packed rows, in f32. [rows, columns]
+    fn rows(&self, x: &Rows, rows: impl Iterator<Item = usize>) -> Result<Tensor> {
+        x.tensor()?.index_select(&self.indices(rows.map(|row| row as u32).collect())?, 0)?.to_dtype(DType::F32)
+    }
+
+    /// Sums the rows of each sequence in f32, with the weights and the scale of the mode. [sequences, columns]
+    fn sum(&self, x: &Rows, sequences: &Sequences, mode: Mode) -> Result<Tensor> {
+        let padding = self.padding(sequences)?;
+        let (count, longest) = (padding.count, padding.longest);
+        // A product with the share of each token, and 0 behind the sequence, sums all sequences at once.
+        let shares = |(rows, &left_out): (Range<usize>, &usize)| {
+            let scale = pooling::scale(mode, left_out, rows.len());
+            (0..longest).map(move |place| match place {
+                place if place < left_out || place >= rows.len() => 0.0,
+                place if mode == Mode::WeightedMean => scale * pooling::weight(place),
+                _ => scale,
+            })
+        };
+        let shares = sequences.rows().zip(&sequences.left_out).flat_map(shares).collect::<Vec<f32>>();
+        let shares = Tensor::from_vec(shares, (count, 1, longest), &self.device)?;
+        let rows = padding.spread(x.tensor()?.to_dtype(DType::F32)?)?;
+        let columns = rows.dim(1)?;
+        shares.matmul(&rows.reshape((count, longest, columns))?)?.reshape((count, columns))
+    }
+
+    /// Returns the greatest of each column of a sequence, in f32. [sequences, columns]
+    fn max(&self, x: &Rows, sequences: &Sequences) -> Result<Tensor> {
+        let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
+        // A place before the first token that takes part, or behind the last one, repeats that token.
+        let places = |(rows, &left_out): (Range<usize>, &usize)| {
+            let first = rows.start + left_out;
+            (0..longest).map(move |place| (rows.start + place).clamp(first, rows.end - 1) as u32)
+        };
+        let places = sequences.rows().zip(&sequences.left_out).flat_map(places).collect();
+        let rows = x.tensor()?.index_select(&self.indices(places)?, 0)?.to_dtype(DType::F32)?;
+        let columns = rows.dim(1)?;
+        rows.reshape((sequences.left_out.len(), longest, columns))?.max(1)
     }
 }
 

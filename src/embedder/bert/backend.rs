@@ -11,11 +11,14 @@ use candle_core::Result;
 
 use super::checkpoint::{Norm, Weight};
 use crate::kernel::activation::Activation;
+use crate::model::Mode;
 
 /// The packed sequences of a block, and the shape of attention.
 pub struct Sequences {
     /// The start of each sequence, and the end of the last. [sequences + 1]
     pub cu_seqlens: Vec<usize>,
+    /// The tokens at the beginning of each sequence that pooling leaves out. `[sequences]`
+    pub left_out: Vec<usize>,
     /// The attention heads.
     pub heads: usize,
     /// The columns of a head.
@@ -99,8 +102,8 @@ pub trait Backend: Sized {
     ) -> Result<()>;
     /// Copies the first row of each sequence.
     fn first(&self, x: &Self::Rows, sequences: &Sequences, out: &mut Self::Rows) -> Result<()>;
-    /// Computes the mean of each sequence's rows. `[sequences][columns]`
-    fn mean(&self, x: &Self::Rows, sequences: &Sequences) -> Result<Vec<Vec<f32>>>;
+    /// Pools each sequence's rows in each mode. `[sequences][modes · columns]`
+    fn pool(&self, x: &Self::Rows, sequences: &Sequences, modes: &[Mode]) -> Result<Vec<Vec<f32>>>;
     /// Returns all rows. `[rows][columns]`
     fn values(&self, x: &Self::Rows) -> Result<Vec<Vec<f32>>>;
 }

@@ -7,7 +7,7 @@ use candle_core::Result;
 
 use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
 use super::checkpoint::{Norm, Weight};
-use crate::embedder::Precision;
+use crate::embedder::{Precision, pooling};
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::{self, Attention};
 use crate::kernel::gemm::epilogue::{Epilogue, InPlace};
@@ -15,6 +15,7 @@ use crate::kernel::gemm::linear::{LayerInput, Linear, NumberFormat};
 use crate::kernel::norm::LayerNorm;
 use crate::machine::cpu::Level;
 use crate::machine::team::Leader;
+use crate::model::Mode;
 
 /// The CPU of a worker.
 pub struct Cpu {
@@ -130,7 +131,7 @@ impl Backend for Cpu {
         qkv: &mut LayerInput,
         out: &mut LayerInput,
     ) -> Result<()> {
-        let &Sequences { ref cu_seqlens, heads, head_dim } = step.sequences;
+        let &Sequences { ref cu_seqlens, heads, head_dim, .. } = step.sequences;
         let first_only = step.queries == Queries::First;
         let attention = Attention { cu_seqlens, heads, head_dim, first_only, bias: step.bias };
         attention.of(self.level, &mut self.leader, step.qkv, x, &mut qkv.f32, &mut out.f32);
@@ -146,17 +147,13 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn mean(&self, x: &LayerInput, sequences: &Sequences) -> Result<Vec<Vec<f32>>> {
-        let mean = |rows: std::ops::Range<usize>| {
-            let scale = 1.0 / rows.len() as f32;
-            let mut sum = vec![0.0f32; x.f32.cols()];
-            for row in rows {
-                sum.iter_mut().zip(x.f32.row(row)).for_each(|(sum, x)| *sum += x);
-            }
-            sum.iter_mut().for_each(|x| *x *= scale);
-            sum
+    fn pool(&self, x: &LayerInput, sequences: &Sequences, modes: &[Mode]) -> Result<Vec<Vec<f32>>> {
+        let pool = |(rows, &left_out): (std::ops::Range<usize>, &usize)| {
+            let row = |row: usize| x.f32.row(row);
+            pooling::Tokens { row: &|i| row(rows.start + i), columns: x.f32.cols(), count: rows.len(), left_out }
+                .pool(modes)
         };
-        Ok(sequences.rows().map(mean).collect())
+        Ok(sequences.rows().zip(&sequences.left_out).map(pool).collect())
     }
 
     fn values(&self, x: &LayerInput) -> Result<Vec<Vec<f32>>> {

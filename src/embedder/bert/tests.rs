@@ -227,15 +227,15 @@ fn the_second_text_of_a_pair_has_the_other_token_type() {
         let types = row((0..20).map(|n| u32::from(n >= first)).collect());
         let exact = reference.forward(&row(ids.clone()), &types, None).and_then(|t| t.flatten_all()?.to_vec1::<f32>());
         let exact = exact.expect("the reference computes");
-        let pair = [Sequence { ids: &ids, first }];
+        let pair = [Sequence { ids: &ids, first, left_out: 0 }];
         let vector = |level| {
             let bert = load(weights.clone(), &config, &at(level));
-            bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(at(level))).expect("the pair is valid").remove(0)
+            bert.pooled(&pair, &[Mode::Cls], &mut bert.scratch(at(level))).expect("the pair is valid").remove(0)
         };
         let candle = Accelerator::new(Device::Cpu, DType::F32);
         let bert = load(weights.clone(), &config, &candle);
         let by_candle =
-            bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(candle)).expect("the pair is valid").remove(0);
+            bert.pooled(&pair, &[Mode::Cls], &mut bert.scratch(candle)).expect("the pair is valid").remove(0);
         for vector in Level::supported().map(vector).chain([by_candle]) {
             let worst = vector.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst <= 4e-5, "{first} tokens of the first text: off by {worst:e}");
@@ -278,7 +278,7 @@ fn bad_sequences_are_errors_that_name_them() {
     let bert = load(weights(&config, 1), &config, &at(cpu::level()));
     let error = |ids: &[&[u32]]| {
         let ids: Vec<Sequence<'_>> = ids.iter().map(|&ids| ids.into()).collect();
-        bert.pooled(&ids, Pooling::Mean, &mut bert.scratch(at(cpu::level()))).err().map(|error| error.to_string())
+        bert.pooled(&ids, &[Mode::Mean], &mut bert.scratch(at(cpu::level()))).err().map(|error| error.to_string())
     };
     assert_eq!(error(&[&[1], &[]]).as_deref(), Some("sequence 1 is empty"));
     assert_eq!(error(&[&[1; 65]]).as_deref(), Some("sequence 0 has 65 tokens, the model has 64 positions"));
@@ -316,7 +316,7 @@ proptest! {
                 let backend = || Cpu::new(level, form, Leader::default());
                 let bert = load(weights(&config, seed), &config, &backend());
                 let mut used = bert.scratch(backend());
-                for pooling in [Pooling::Mean, Pooling::Cls] {
+                for pooling in [&[Mode::Mean], &[Mode::Cls]] as [&[Mode]; 2] {
                     let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
                     for (ids, vector) in sequences.iter().zip(&together) {
                         let fresh = &mut bert.scratch(backend());
@@ -325,7 +325,7 @@ proptest! {
                     }
                 }
                 let hidden = hidden(&bert, backend(), &sequences);
-                let cls = bert.pooled(&slices(&sequences), Pooling::Cls, &mut used).expect("ids are valid");
+                let cls = bert.pooled(&slices(&sequences), &[Mode::Cls], &mut used).expect("ids are valid");
                 for (&start, vector) in hidden.cu_seqlens.iter().zip(&cls) {
                     prop_assert_eq!(&hidden.values[start], vector, "the shorter last layer");
                 }
@@ -365,7 +365,7 @@ fn int8_says_nearly_what_f32_says() {
         let pooled = |form| {
             let backend = Cpu::new(level, form, Leader::default());
             let bert = load(weights(&config, 4), &config, &backend);
-            bert.pooled(&slices(&sequences), Pooling::Mean, &mut bert.scratch(backend)).expect("ids are valid")
+            bert.pooled(&slices(&sequences), &[Mode::Mean], &mut bert.scratch(backend)).expect("ids are valid")
         };
         for (exact, near) in pooled(NumberFormat::of_f32(level)).into_iter().zip(pooled(NumberFormat::Int8)) {
             let unit = |v: Vec<f32>| Embedding::normalized(v).expect("a direction");

@@ -61,6 +61,7 @@ pub(super) struct Head {
 #[derive(Debug, Deserialize)]
 pub(super) struct HeadTruncation {
     pub(super) direction: Option<String>,
+    pub(super) max_length: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]

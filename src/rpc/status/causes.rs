@@ -63,8 +63,12 @@ impl Failure {
         }
     }
 
-    /// The failure of a model's vector that has no direction and cannot be scaled to length 1.
-    pub fn of_model(error: &NotAnEmbedding) -> Self {
+    /// The failure of the vector of the text in `field`, which has no direction and cannot be scaled to length 1. Static
+    /// vectors may be zero, and a text may have such tokens only.
+    pub fn of_model(field: impl Into<String>, error: &NotAnEmbedding) -> Self {
+        if *error == NotAnEmbedding::Zero {
+            return Self::invalid(field, "the model's vector of this text is zero and has no direction");
+        }
         tracing::error!(%error, "the model returned a vector without a direction");
         Self::Internal
     }

@@ -10,7 +10,7 @@ fn candles_operations_pool_as_the_kernels_do() {
             (pooled(at(cpu::level()), lengths, pooling), pooled(by_candle(DType::F32), lengths, pooling));
         assert_eq!((kernels.len(), candles.len()), (4, 4), "{pooling:?}");
         let (kernels, candles) = (kernels.concat(), candles.concat());
-        assert_eq!((kernels.len(), candles.len()), (4 * 96, 4 * 96), "{pooling:?}");
+        assert_eq!((kernels.len(), candles.len()), (4 * 96 * pooling.len(), 4 * 96 * pooling.len()), "{pooling:?}");
         let worst = kernels.iter().zip(&candles).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= 1e-5, "{pooling:?}: off by {worst:e}");
     }
@@ -30,7 +30,8 @@ fn f16_says_nearly_what_f32_says_by_candles_operations() {
     }
 }
 
-const POOLINGS: [Pooling; 2] = [Pooling::Mean, Pooling::Cls];
+const POOLINGS: [&[Mode]; 4] =
+    [&[Mode::Mean], &[Mode::Cls], &[Mode::Max, Mode::LastToken], &[Mode::Cls, Mode::WeightedMean, Mode::MeanSqrtLen]];
 
 /// Candle's operations on the CPU, with numbers of this type.
 fn by_candle(float: DType) -> Accelerator {
@@ -38,9 +39,15 @@ fn by_candle(float: DType) -> Accelerator {
 }
 
 /// Computes the vectors of four sequences.
-fn pooled<B: Backend>(backend: B, lengths: [usize; 4], pooling: Pooling) -> Vec<Vec<f32>> {
+fn pooled<B: Backend>(backend: B, lengths: [usize; 4], modes: &[Mode]) -> Vec<Vec<f32>> {
     let config = config(96, 3, 384, 2, Gelu);
     let bert = load(weights(&config, 5), &config, &backend);
     let sequences = lengths.map(|n| sequence(n, n as u32));
-    bert.pooled(&slices(&sequences), pooling, &mut bert.scratch(backend)).expect("ids are valid")
+    bert.pooled(&of_prompts(&sequences), modes, &mut bert.scratch(backend)).expect("ids are valid")
+}
+
+/// Sequences with a prompt that pooling leaves out, if they are longer than it.
+fn of_prompts(sequences: &[Vec<u32>]) -> Vec<Sequence<'_>> {
+    let left_out = |ids: &Vec<u32>| if ids.len() > 8 { 2 } else { 0 };
+    sequences.iter().map(|ids| Sequence { left_out: left_out(ids), ..ids.as_slice().into() }).collect()
 }

@@ -186,14 +186,14 @@ fn each_family_has_the_same_bits_in_any_batch_with_either_pooling() {
             let bert = load(checkpoint(&config, 7), &config, &at(level));
             let mut used = bert.scratch(at(level));
             let hidden = hidden_in(&mut used, &bert, &sequences);
-            for pooling in [Pooling::Mean, Pooling::Cls] {
+            for pooling in [&[Mode::Mean], &[Mode::Cls]] as [&[Mode]; 2] {
                 let together = bert.pooled(&slices(&sequences), pooling, &mut used).expect("ids are valid");
                 for (i, (ids, vector)) in sequences.iter().zip(&together).enumerate() {
                     let alone = bert
                         .pooled(&[ids.as_slice().into()], pooling, &mut bert.scratch(at(level)))
                         .expect("ids are valid");
                     assert_eq!(&alone[0], vector, "{:?} {level} {pooling:?}", config.family);
-                    if pooling == Pooling::Cls {
+                    if pooling == [Mode::Cls] {
                         let first = &hidden.values[hidden.cu_seqlens[i]];
                         assert_eq!(first, vector, "{:?} {level}: the shorter last layer", config.family);
                     }
@@ -219,12 +219,12 @@ fn each_familys_prefix_is_understood() {
 fn robertas_longest_text_is_two_tokens_shorter_than_its_table() {
     let config = roberta(Gelu);
     let bert = load(checkpoint(&config, 1), &config, &at(cpu::level()));
-    let result = |ids: &[u32]| bert.pooled(&[ids.into()], Pooling::Mean, &mut bert.scratch(at(cpu::level()))).map(drop);
+    let result = |ids: &[u32]| bert.pooled(&[ids.into()], &[Mode::Mean], &mut bert.scratch(at(cpu::level()))).map(drop);
     assert!(result(&[5; 64]).is_ok());
     let refused = result(&[5; 65]).unwrap_err().to_string();
     assert_eq!(refused, "sequence 0 has 65 tokens, the model has 64 positions");
-    let pair = [Sequence { ids: &[5; 64], first: 20 }];
-    let refused = bert.pooled(&pair, Pooling::Cls, &mut bert.scratch(at(cpu::level()))).unwrap_err().to_string();
+    let pair = [Sequence { ids: &[5; 64], first: 20, left_out: 0 }];
+    let refused = bert.pooled(&pair, &[Mode::Cls], &mut bert.scratch(at(cpu::level()))).unwrap_err().to_string();
     assert_eq!(refused, "sequence 0 has tokens of type 1, the model has 1 token types");
 }
 

@@ -1,0 +1,163 @@
+//! A model of static vectors: the vector of a text is the mean of the rows of its tokens.
+//!
+//! The table stays in its file, which is mapped: rows that no text uses take no memory, and processes share the others.
+//! A row is converted to f32 when it is added. The work is a memory access for each token, so it is done on the CPU,
+//! whatever other devices there are. Whoever replaces the model writes a new file and renames it: see
+//! [`Mapping`](crate::machine::mapping::Mapping).
+//!
+//! Invariant: rows are added in the order of the tokens, so a text has the same bits in any batch.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::weights::LoadError;
+use crate::inference::Sequence;
+use crate::machine::mapping::Mapping;
+use crate::model::{self, NumberKind, Numbers};
+
+/// A table of vectors, shared by the workers.
+pub struct StaticTable {
+    file: Mapping,
+    dimensions: usize,
+    kind: NumberKind,
+    vectors: Range<usize>,
+    /// The factor of each token.
+    weights: Option<Vec<f32>>,
+    /// The row of each token.
+    mapping: Option<Vec<u32>>,
+}
+
+/// The reason why a batch cannot be computed.
+#[derive(Debug, thiserror::Error)]
+#[error("token {token} has no vector; the table ends at {tokens}")]
+struct UnknownToken {
+    token: u32,
+    tokens: usize,
+}
+
+impl StaticTable {
+    /// Maps the file. Factors and rows of tokens are read into memory.
+    pub fn load(table: &model::StaticTable) -> Result<Self, LoadError> {
+        let damaged = |problem: String| LoadError::File { path: table.path.clone(), problem };
+        // In the hub cache the file is a link.
+        let open = |path: &Path| Mapping::open(&path.canonicalize()?);
+        let file = open(&table.path).map_err(|error| damaged(error.to_string()))?;
+        let bytes = |numbers: &Numbers| {
+            let found = file.get(numbers.bytes.clone());
+            found.ok_or_else(|| damaged(format!("it ends at byte {}; it was changed meanwhile", file.len())))
+        };
+        bytes(&table.vectors)?;
+        let weights = match &table.weights {
+            Some(numbers) => {
+                let mut weights = vec![0.0; numbers.count];
+                each(numbers.kind, bytes(numbers)?, &mut weights, |weight, x| *weight = x);
+                Some(weights)
+            }
+            None => None,
+        };
+        let mapping = match &table.mapping {
+            Some(numbers) => {
+                let rows = rows(numbers.kind, bytes(numbers)?);
+                let row = |(token, row): (usize, i64)| {
+                    let within = u32::try_from(row).ok().filter(|row| (*row as usize) < table.rows);
+                    within.ok_or_else(|| {
+                        let problem =
+                            format!("mapping has the row {row} for token {token}, and there are {} rows", table.rows);
+                        LoadError::Weights { path: table.path.clone(), problem }
+                    })
+                };
+                Some(rows.into_iter().enumerate().map(row).collect::<Result<_, _>>()?)
+            }
+            None => None,
+        };
+        let (dimensions, kind) = (table.dimensions, table.vectors.kind);
+        Ok(Self { dimensions, kind, vectors: table.vectors.bytes.clone(), weights, mapping, file })
+    }
+
+    /// Computes the mean of each text's rows, `[texts][dimensions]`.
+    pub fn means(&self, texts: &[Sequence<'_>]) -> Result<Vec<Vec<f32>>, impl std::error::Error + use<>> {
+        texts.iter().map(|text| self.mean(text.ids)).collect::<Result<_, UnknownToken>>()
+    }
+
+    fn mean(&self, ids: &[u32]) -> Result<Vec<f32>, UnknownToken> {
+        let mut sum = vec![0.0; self.dimensions];
+        for &token in ids {
+            let row = self.row(token).ok_or_else(|| UnknownToken { token, tokens: self.tokens() })?;
+            match self.weights.as_ref().map(|weights| weights.get(token as usize)) {
+                None => each(self.kind, row, &mut sum, |sum, x| *sum += x),
+                Some(Some(weight)) => each(self.kind, row, &mut sum, |sum, x| *sum += x * weight),
+                Some(None) => return Err(UnknownToken { token, tokens: self.tokens() }),
+            }
+        }
+        let scale = 1.0 / ids.len() as f32;
+        sum.iter_mut().for_each(|x| *x *= scale);
+        Ok(sum)
+    }
+
+    /// Returns the bytes of a token's row.
+    fn row(&self, token: u32) -> Option<&[u8]> {
+        let row = match &self.mapping {
+            Some(mapping) => *mapping.get(token as usize)?,
+            None => token,
+        };
+        let length = self.dimensions * self.kind.bytes();
+        self.file[self.vectors.clone()].get(row as usize * length..)?.get(..length)
+    }
+
+    /// Returns the number of tokens that have a vector.
+    fn tokens(&self) -> usize {
+        let rows = self.vectors.len() / (self.dimensions * self.kind.bytes());
+        let tokens = self.mapping.as_ref().map_or(rows, Vec::len);
+        self.weights.as_ref().map_or(tokens, |weights| tokens.min(weights.len()))
+    }
+}
+
+/// Calls `add` with each number, as f32, and its place in `to`.
+#[inline(always)]
+fn each(kind: NumberKind, bytes: &[u8], to: &mut [f32], add: impl Fn(&mut f32, f32)) {
+    match kind {
+        NumberKind::F64 => each_as(bytes, to, |x| f64::from_le_bytes(x) as f32, add),
+        NumberKind::F32 => each_as(bytes, to, f32::from_le_bytes, add),
+        NumberKind::F16 => each_f16(bytes, to, add),
+        NumberKind::Bf16 => each_as(bytes, to, |x| f32::from_bits(u32::from(u16::from_le_bytes(x)) << 16), add),
+        NumberKind::I64 => each_as(bytes, to, |x| i64::from_le_bytes(x) as f32, add),
+        NumberKind::I32 => each_as(bytes, to, |x| i32::from_le_bytes(x) as f32, add),
+        NumberKind::I8 => each_as(bytes, to, |x| f32::from(i8::from_le_bytes(x)), add),
+    }
+}
+
+#[inline(always)]
+fn each_as<const N: usize>(bytes: &[u8], to: &mut [f32], of: impl Fn([u8; N]) -> f32, add: impl Fn(&mut f32, f32)) {
+    let (numbers, _) = bytes.as_chunks::<N>();
+    to.iter_mut().zip(numbers).for_each(|(to, number)| add(to, of(*number)));
+}
+
+/// Does the same for f16, some numbers at a time: the conversion of a slice uses the instructions for it.
+#[inline(always)]
+fn each_f16(bytes: &[u8], to: &mut [f32], add: impl Fn(&mut f32, f32)) {
+    const NUMBERS: usize = 64;
+    let (mut numbers, mut converted) = ([f16::ZERO; NUMBERS], [0.0; NUMBERS]);
+    for (bytes, to) in bytes.as_chunks().0.chunks(NUMBERS).zip(to.chunks_mut(NUMBERS)) {
+        numbers.iter_mut().zip(bytes).for_each(|(number, bytes)| *number = f16::from_le_bytes(*bytes));
+        let converted = &mut converted[..to.len()];
+        numbers[..to.len()].convert_to_f32_slice(converted);
+        to.iter_mut().zip(converted).for_each(|(to, number)| add(to, *number));
+    }
+}
+
+/// Reads the rows of tokens.
+fn rows(kind: NumberKind, bytes: &[u8]) -> Vec<i64> {
+    match kind {
+        NumberKind::I64 => bytes.as_chunks().0.iter().map(|row| i64::from_le_bytes(*row)).collect(),
+        _ => bytes.as_chunks().0.iter().map(|row| i32::from_le_bytes(*row).into()).collect(),
+    }
+}
+
+/// Makes the function of a worker.
+pub fn running(table: Arc<StaticTable>) -> crate::inference::Run {
+    Box::new(move |batch| Ok(table.means(batch)?))
+}

@@ -1,0 +1,215 @@
+//! The steps after the pooling, from the vector of a text to another one.
+//!
+//! They are computed in f32 in any precision of the model: they are a thousandth of its work, and decide each number of
+//! the result. On a CPU a vector goes through all steps alone, so it has the same bits in any batch. On an accelerator
+//! candle multiplies a batch at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use candle_core::{Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::weights::{LoadError, Weights};
+use crate::kernel::dot::{dot, norm};
+use crate::model::{self, Function};
+
+/// The number that torch adds to the variance.
+const LAYER_NORM_EPSILON: f64 = 1e-5;
+
+/// The length below which torch's normalisation does not divide.
+const LEAST_LENGTH: f64 = 1e-12;
+
+/// The steps of a model, shared by the workers. A clone is cheap.
+#[derive(Clone, Default)]
+pub struct Steps(Arc<Vec<Step>>);
+
+enum Step {
+    Dense(Dense),
+    LayerNorm { gain: Vec<f32>, shift: Vec<f32> },
+    Normalize,
+    Truncate(usize),
+}
+
+/// A linear layer with a function.
+struct Dense {
+    /// [outputs, inputs]
+    weight: Vec<f32>,
+    /// `[outputs]`
+    bias: Vec<f32>,
+    function: Function,
+    residual: Residual,
+    /// The same weights on an accelerator.
+    device: Option<DenseOnDevice>,
+}
+
+enum Residual {
+    None,
+    /// x
+    Input,
+    /// R x; R: [outputs, inputs]
+    Projected(Vec<f32>),
+}
+
+/// The weights in the form that candle multiplies.
+struct DenseOnDevice {
+    device: Device,
+    /// [inputs, outputs]
+    weight: Tensor,
+    /// [inputs, outputs], for a residual of another length.
+    residual: Option<Tensor>,
+}
+
+impl Steps {
+    /// Reads the weights of the steps, for the device of the model.
+    pub fn load(steps: &[model::Step], device: &Device) -> std::result::Result<Self, LoadError> {
+        let load = |step: &model::Step| -> std::result::Result<Step, LoadError> {
+            Ok(match step {
+                model::Step::Dense(dense) => {
+                    read(&dense.weights, |vb| Dense::load(dense, vb, device)).map(Step::Dense)?
+                }
+                model::Step::LayerNorm { weights, dimensions } => read(weights, |vb| {
+                    let vector = |name| vb.get(*dimensions, name)?.to_vec1();
+                    Ok(Step::LayerNorm { gain: vector("norm.weight")?, shift: vector("norm.bias")? })
+                })?,
+                model::Step::Normalize => Step::Normalize,
+                model::Step::Truncate(length) => Step::Truncate(*length),
+            })
+        };
+        Ok(Self(Arc::new(steps.iter().map(load).collect::<std::result::Result<_, _>>()?)))
+    }
+
+    /// Returns whether there are no steps.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Puts the vectors of a batch through all steps.
+    pub fn apply(&self, vectors: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>> {
+        self.0.iter().try_fold(vectors, |vectors, step| match step {
+            Step::Dense(Dense { device: Some(device), function, residual, bias, .. }) => {
+                device.apply(&vectors, bias, *function, residual)
+            }
+            Step::Dense(dense) => Ok(vectors.iter().map(|x| dense.of(x)).collect()),
+            Step::LayerNorm { gain, shift } => Ok(vectors.iter().map(|x| layer_norm(x, gain, shift)).collect()),
+            Step::Normalize => Ok(vectors.into_iter().map(normalize).collect()),
+            Step::Truncate(length) => Ok(vectors
+                .into_iter()
+                .map(|mut vector| {
+                    vector.truncate(*length);
+                    vector
+                })
+                .collect()),
+        })
+    }
+}
+
+/// Reads the weights in a file.
+fn read<T>(path: &PathBuf, of: impl FnOnce(&VarBuilder<'_>) -> Result<T>) -> std::result::Result<T, LoadError> {
+    let weights = Weights::read(std::slice::from_ref(path))?;
+    of(&weights.tensors).map_err(|error| weights.misfit(&error))
+}
+
+impl Dense {
+    fn load(dense: &model::Dense, vb: &VarBuilder<'_>, device: &Device) -> Result<Self> {
+        let (inputs, outputs) = (dense.inputs, dense.outputs);
+        let table = |name: &str| vb.get((outputs, inputs), name)?.flatten_all()?.to_vec1::<f32>();
+        let weight = table("linear.weight")?;
+        let bias = match dense.bias {
+            true => vb.get(outputs, "linear.bias")?.to_vec1()?,
+            false => vec![0.0; outputs],
+        };
+        let residual = match dense.residual {
+            false => Residual::None,
+            true if inputs == outputs => Residual::Input,
+            true => Residual::Projected(table("residual.weight")?),
+        };
+        let on_device = |values: &[f32]| {
+            Tensor::from_slice(values, (outputs, inputs), &Device::Cpu)?.t()?.contiguous()?.to_device(device)
+        };
+        let device = match device {
+            Device::Cpu => None,
+            device => Some(DenseOnDevice {
+                device: device.clone(),
+                weight: on_device(&weight)?,
+                residual: match &residual {
+                    Residual::Projected(values) => Some(on_device(values)?),
+                    Residual::None | Residual::Input => None,
+                },
+            }),
+        };
+        Ok(Self { weight, bias, function: dense.function, residual, device })
+    }
+
+    /// Computes f(W x + b), plus the residual.
+    fn of(&self, x: &[f32]) -> Vec<f32> {
+        let product = |weight: &[f32]| weight.chunks_exact(x.len()).map(|row| dot(row, x)).collect::<Vec<f32>>();
+        let mut y = product(&self.weight);
+        y.iter_mut().zip(&self.bias).for_each(|(y, bias)| *y = apply(self.function, *y + bias));
+        match &self.residual {
+            Residual::None => {}
+            Residual::Input => add(&mut y, x),
+            Residual::Projected(weight) => add(&mut y, &product(weight)),
+        }
+        y
+    }
+}
+
+impl DenseOnDevice {
+    /// Computes the products of a batch on the device, and the rest as on a CPU.
+    fn apply(&self, x: &[Vec<f32>], bias: &[f32], function: Function, residual: &Residual) -> Result<Vec<Vec<f32>>> {
+        let columns = x.first().map_or(0, Vec::len);
+        let batch = Tensor::from_vec(x.concat(), (x.len(), columns), &self.device)?;
+        let mut y: Vec<Vec<f32>> = batch.matmul(&self.weight)?.to_vec2()?;
+        for row in &mut y {
+            row.iter_mut().zip(bias).for_each(|(y, bias)| *y = apply(function, *y + bias));
+        }
+        match (residual, &self.residual) {
+            (Residual::Input, _) => y.iter_mut().zip(x).for_each(|(y, x)| add(y, x)),
+            (_, Some(weight)) => {
+                let residual: Vec<Vec<f32>> = batch.matmul(weight)?.to_vec2()?;
+                y.iter_mut().zip(&residual).for_each(|(y, x)| add(y, x));
+            }
+            _ => {}
+        }
+        Ok(y)
+    }
+}
+
+fn add(y: &mut [f32], x: &[f32]) {
+    y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+}
+
+/// Computes torch's function of this name.
+fn apply(function: Function, x: f32) -> f32 {
+    match function {
+        Function::Identity => x,
+        Function::Tanh => x.tanh(),
+        Function::Relu => x.max(0.0),
+        Function::Gelu => gelu(x),
+        Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Function::Silu => x / (1.0 + (-x).exp()),
+    }
+}
+
+/// Computes x Φ(x), with the error function of candle.
+fn gelu(x: f32) -> f32 {
+    let x = f64::from(x);
+    (0.5 * x * (1.0 + candle_core::cpu::erf::erf_f64(x * std::f64::consts::FRAC_1_SQRT_2))) as f32
+}
+
+/// Scales a vector to length 1 as torch does. The zero vector stays as it is.
+fn normalize(mut vector: Vec<f32>) -> Vec<f32> {
+    let length = norm(&vector).max(LEAST_LENGTH);
+    vector.iter_mut().for_each(|x| *x = (f64::from(*x) / length) as f32);
+    vector
+}
+
+fn layer_norm(x: &[f32], gain: &[f32], shift: &[f32]) -> Vec<f32> {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+    let scale = 1.0 / (variance + LAYER_NORM_EPSILON).sqrt();
+    let weights = gain.iter().zip(shift);
+    x.iter().zip(weights).map(|(x, (gain, shift))| ((f64::from(*x) - mean) * scale) as f32 * gain + shift).collect()
+}
