@@ -1,6 +1,6 @@
 //! The state of the engine: if it answers, and if it has all documents.
 //!
-//! A task asks for it every few seconds. A call that fails is noted at once.
+//! A task asks for it every second. The failure of one call says nothing of the engine.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -11,8 +11,11 @@ use serde::Deserialize;
 use super::engine::Engine;
 use super::error::{Error, Unavailable};
 
-/// Time between two questions.
-const INTERVAL: Duration = Duration::from_secs(2);
+/// Time between an answer and the next question.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time that an answer may take, all attempts together.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The state as of the last question.
 #[derive(Debug, Default)]
@@ -39,20 +42,28 @@ impl Health {
 }
 
 async fn ask(engine: Weak<Engine>, health: Weak<Health>) {
+    let mut was_red = false;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(engine) = engine.upgrade() else { return };
         let path = format!("/_cluster/health/{}*?timeout=1s", engine.options.prefix);
-        let state = engine.ask::<State>(Method::Get, path, None).await;
+        let state = tokio::time::timeout(PATIENCE, engine.ask::<State>(Method::Get, path, None)).await;
         let Some(health) = health.upgrade() else { return };
         let problem = match state {
-            Ok(state) if state.status == "red" => Some(Unavailable {
-                reason: format!("{} shards have no node, and some documents are on none", state.unassigned_shards),
-                retry_after: INTERVAL,
-            }),
-            Ok(_) => None,
-            Err(Error::Unavailable(unavailable)) => Some(unavailable),
-            Err(error) => Some(Unavailable { reason: error.to_string(), retry_after: INTERVAL }),
+            Ok(Ok(State { status, unassigned_shards })) => {
+                // A new index is red for a moment.
+                let is_red = std::mem::replace(&mut was_red, status == "red") && was_red;
+                is_red.then(|| Unavailable {
+                    reason: format!("{unassigned_shards} shards have no node, and some documents are on none"),
+                    retry_after: INTERVAL,
+                })
+            }
+            Ok(Err(Error::Unavailable(unavailable))) => Some(unavailable),
+            Ok(Err(error)) => Some(Unavailable { reason: error.to_string(), retry_after: INTERVAL }),
+            Err(_) => {
+                let reason = format!("it does not answer in {} s", PATIENCE.as_secs());
+                Some(Unavailable { reason, retry_after: INTERVAL })
+            }
         };
         *health.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }

@@ -84,8 +84,6 @@ pub(super) struct Http {
     timeout: Duration,
     in_flight: Semaphore,
     answers: ByteBudget,
-    /// The last failure, if no attempt succeeded since.
-    failure: Mutex<Option<Unavailable>>,
 }
 
 struct Host {
@@ -162,13 +160,7 @@ impl Http {
             timeout: options.timeout,
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
             answers: ByteBudget::new(ANSWERS_BYTES),
-            failure: Mutex::default(),
         })
-    }
-
-    /// The last failure; `None`: the engine answered since.
-    pub fn failure(&self) -> Option<Unavailable> {
-        lock(&self.failure).clone()
     }
 
     /// Sends a request until a node answers, or all attempts have failed.
@@ -184,7 +176,6 @@ impl Http {
             match outcome {
                 Ok(sent) => {
                     *lock(&host.down_until) = None;
-                    *lock(&self.failure) = None;
                     return sent;
                 }
                 Err(Failed { reason, is_down }) => {
@@ -200,9 +191,7 @@ impl Http {
                 tokio::time::sleep(pause(attempt + 1 - self.hosts.len())).await;
             }
         }
-        let unavailable = Unavailable { reason: last, retry_after: jittered(Duration::from_secs(2)) };
-        *lock(&self.failure) = Some(unavailable.clone());
-        Err(Error::Unavailable(unavailable))
+        Err(Error::Unavailable(Unavailable { reason: last, retry_after: jittered(Duration::from_secs(2)) }))
     }
 
     /// The next node, of those that are not down if there is one.

@@ -86,7 +86,7 @@ impl Store {
 
     /// The reason why nothing can be stored or found now; `None`: the engine answers, and has all documents.
     pub fn stopped(&self) -> Option<Unavailable> {
-        self.engine.http.failure().or_else(|| self.health.problem())
+        self.health.problem()
     }
 
     /// The collection of this name, if its vectors can be compared with those of the model.
