@@ -25,7 +25,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            ef_construction: 128,
+            ef_construction: 256,
             ef_search: None,
             exact_below: 10_000,
             // Among 100,000 vectors of 384 dimensions a walk of 128 takes 0.16 ms, and a scan of 10,000 0.1 ms.
