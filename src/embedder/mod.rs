@@ -25,7 +25,7 @@ pub use weights::LoadError;
 
 use crate::compute::{Terms, WhenFull};
 use crate::inference::{
-    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, Stats, TextError,
+    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, Stats, TextError, Token,
     Tokenizer, TokenizerError, Truncation,
 };
 use crate::model::{self, Card, Prompts, TruncationSide};
@@ -189,6 +189,18 @@ impl Embedder {
         when_full: WhenFull,
     ) -> Result<Vec<(String, Result<Cut, TextError>)>, Overloaded> {
         self.inference.cut(texts, self.prompt(input_type), sizes, when_full).await
+    }
+
+    /// Tokenises the whole of each text, without a prompt, and passes its tokens to `then`, text by text; `special`:
+    /// with the special tokens around it.
+    pub async fn tokens<T: Send + 'static>(
+        &self,
+        texts: Vec<String>,
+        special: bool,
+        when_full: WhenFull,
+        then: impl Fn(Vec<Token>) -> T + Send + Sync + 'static,
+    ) -> Result<Vec<Result<T, TextError>>, Overloaded> {
+        self.inference.tokens(texts, special, when_full, then).await
     }
 
     /// Returns the tokens that the prompt for a kind of text and the special tokens take of each text.

@@ -18,7 +18,7 @@ use super::passages::{self, Cut, Sizes};
 use super::single_flight::Lookup;
 use super::text::{Before, ModelFailed, Output, TextError, Truncation};
 use super::token_budget::Overloaded;
-use super::tokenizer::{First, Tokenizer, TokenizerError, Tokens};
+use super::tokenizer::{First, Token, Tokenizer, TokenizerError, Tokens};
 use super::traced::Waits;
 use crate::compute::stop::Stop;
 use crate::compute::{Deadline, Refused, Terms, WhenFull};
@@ -69,6 +69,31 @@ impl super::Inference {
         match self.0.pools.bulk.run_each(when_full, cost, texts, cut).await {
             Err(Refused::Panicked) => Ok((0..count).map(|_| (String::new(), Err(ModelFailed.into()))).collect()),
             cut => Ok(cut?),
+        }
+    }
+}
+
+impl super::Inference {
+    /// Tokenises the whole of each text, in the pool for bulk work, and passes its tokens to `then`, text by text;
+    /// `special`: with the special tokens around it.
+    pub async fn tokens<T: Send + 'static>(
+        &self,
+        texts: Vec<String>,
+        special: bool,
+        when_full: WhenFull,
+        then: impl Fn(Vec<Token>) -> T + Send + Sync + 'static,
+    ) -> Result<Vec<Result<T, TextError>>, Overloaded> {
+        let count = texts.len();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let bytes = texts.iter().map(String::len).sum::<usize>() / count;
+        let cost = TOKENISING_TIME_PER_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let tokenizer = Arc::clone(&self.0.tokenizer);
+        let tokens = move |text: String, _: &Stop| Ok(then(tokenizer.all(&text, special)?));
+        match self.0.pools.bulk.run_each(when_full, cost, texts, tokens).await {
+            Err(Refused::Panicked) => Ok((0..count).map(|_| Err(ModelFailed.into())).collect()),
+            tokens => Ok(tokens?),
         }
     }
 }

@@ -47,7 +47,7 @@ pub use passages::{Cut, Sizes};
 pub use stats::Stats;
 pub use text::{Before, ModelFailed, Output, TextError, Truncation};
 pub use token_budget::Overloaded;
-pub use tokenizer::{Kept, Reading, Tokenizer, TokenizerError};
+pub use tokenizer::{Kept, Reading, Token, Tokenizer, TokenizerError};
 
 use crate::compute::{Pools, Terms};
 use crate::machine::team::Leader;

@@ -58,6 +58,19 @@ impl Tokens {
     }
 }
 
+/// A token of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its number in the vocabulary.
+    pub id: u32,
+    /// The part of the text that it stands for, or the name of a special token.
+    pub text: String,
+    /// True for a token that the tokenizer adds.
+    pub special: bool,
+    /// The bytes of the text that it stands for; empty for a special token.
+    pub bytes: Range<usize>,
+}
+
 /// The way in which a model reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
@@ -372,6 +385,35 @@ impl Tokenizer {
             }
         }
         Ok(TokenPlaces { starts, ends })
+    }
+
+    /// Tokenises the whole of `text`; `special`: with the special tokens around it.
+    pub(super) fn all(&self, text: &str, special: bool) -> Result<Vec<Token>, TokenizerError> {
+        let lowered = self.reading.lowercase.then(|| text.to_lowercase());
+        let encoding = self.inner.encode(lowered.as_deref().unwrap_or(text), special).map_err(fail)?;
+        let mut places: Vec<usize> = encoding.get_offsets().iter().flat_map(|&(start, end)| [start, end]).collect();
+        if lowered.is_some() && !text.is_ascii() {
+            let mut lowered = places.clone();
+            lowered.sort_unstable();
+            lowered.dedup();
+            let mut original = lowered.clone();
+            before_lowercase(text, &mut original);
+            for place in &mut places {
+                *place = original[lowered.binary_search(place).expect("it is one of them")];
+            }
+        }
+        let ids = encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
+        let of_text = |(n, (id, special)): (usize, (&u32, &u32))| {
+            let special = *special == 1;
+            // A token may stand for a part of a character, or for nothing: a blank before a word.
+            let bytes = match (special, &places[2 * n..2 * n + 2]) {
+                (false, &[start, end]) => text.floor_char_boundary(start)..text.ceil_char_boundary(end.max(start)),
+                _ => 0..0,
+            };
+            let own = if special { encoding.get_tokens()[n].as_str() } else { &text[bytes.clone()] };
+            Token { id: *id, text: own.to_owned(), special, bytes }
+        };
+        Ok(ids.enumerate().map(of_text).collect())
     }
 
     /// The side at which a long text is cut off.

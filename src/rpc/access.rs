@@ -36,7 +36,7 @@ pub enum Scope {
 /// The rights that each call needs. A collection appears with the first document of an `Upload`, and a filter deletes
 /// all of its documents; so creating and deleting collections needs no more than writing. The collections must be the
 /// caller's in any case.
-pub const NEEDS: [(&str, Need); 20] = [
+pub const NEEDS: [(&str, Need); 22] = [
     ("Info", need(Role::Read, Scope::None)),
     ("Embed", need(Role::Read, Scope::None)),
     ("EmbedStream", need(Role::Read, Scope::None)),
@@ -45,6 +45,8 @@ pub const NEEDS: [(&str, Need); 20] = [
     ("Classify", need(Role::Read, Scope::None)),
     ("ClassifyStream", need(Role::Read, Scope::None)),
     ("Rerank", need(Role::Read, Scope::None)),
+    ("Tokenize", need(Role::Read, Scope::None)),
+    ("TokenizeStream", need(Role::Read, Scope::None)),
     ("Upload", need(Role::Write, Scope::Collection)),
     ("GetDocuments", need(Role::Read, Scope::Collection)),
     ("DeleteDocuments", need(Role::Write, Scope::Collection)),

@@ -272,10 +272,12 @@ mod tests {
     use crate::rpc::access::NEEDS;
 
     /// Methods with the requests of a kind, and those whose fields a kind checks in the same way.
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 11] = [
         "Info",
         "EmbedStream",
         "ClassifyStream",
+        "Tokenize",
+        "TokenizeStream",
         "GetDocuments",
         "CountDocuments",
         "Export",

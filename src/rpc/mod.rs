@@ -38,6 +38,7 @@ mod service;
 mod similarity;
 mod size;
 pub mod status;
+mod tokenize;
 mod top_k;
 mod update;
 mod upload;

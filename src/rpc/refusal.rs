@@ -78,6 +78,11 @@ pub enum Refusal {
         /// The header.
         header: String,
     },
+    /// The call belongs to another server's API, and is not one of those that this server answers too.
+    NotOffered {
+        /// The reason, and what to do instead.
+        reason: &'static str,
+    },
     /// The message is not valid in its encoding.
     Damaged {
         /// The encoding.
@@ -166,6 +171,7 @@ impl Refusal {
             Self::UnknownEncoding { header } => {
                 (Code::Unimplemented, format!("the header {header} must be gzip, zstd or identity"))
             }
+            Self::NotOffered { reason } => (Code::Unimplemented, (*reason).to_owned()),
             Self::Damaged { encoding, reason } => {
                 (Code::InvalidArgument, format!("the message is not valid {encoding}: {reason}"))
             }

@@ -88,7 +88,7 @@ pub static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 /// Returns the count limit of a field: all repeated fields of the requests themselves have one.
 fn limit(message: &str, field: &str) -> Option<Limit> {
     match (message.strip_prefix(".cognate.v1.")?, field) {
-        ("EmbedRequest" | "ClassifyRequest" | "RerankRequest", "texts")
+        ("EmbedRequest" | "ClassifyRequest" | "RerankRequest" | "TokenizeRequest", "texts")
         | ("SimilarityRequest", "a" | "b")
         | ("TopKRequest", "queries" | "candidates")
         | ("GetDocumentsRequest" | "DeleteDocumentsRequest" | "UpdateDocumentsRequest", "ids") => Some(Limit::Texts),
@@ -328,6 +328,6 @@ mod tests {
 
     #[test]
     fn every_method_of_the_service_is_in_the_table() {
-        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 20);
+        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 22);
     }
 }

@@ -24,7 +24,7 @@ use super::answer::{Answer, respond};
 use super::request::{Incoming, Received, Requests};
 use super::status::Failure;
 use super::{Api, Engine, Responses, backup, classify, collections, count, documents, embed, export, facets, info};
-use super::{rerank, similarity, top_k, update, upload};
+use super::{rerank, similarity, tokenize, top_k, update, upload};
 use crate::wire;
 
 /// The service, for tonic's router.
@@ -91,6 +91,8 @@ impl Call {
             Some("/Classify") => self.unary(async |engine, request| classify::classify(&engine, request).await).await,
             Some("/Rerank") => self.unary(async |engine, request| rerank::rerank(&engine, request).await).await,
             Some("/ClassifyStream") => self.streams(classify::classify_stream),
+            Some("/Tokenize") => self.unary(async |engine, request| tokenize::tokenize(&engine, request).await).await,
+            Some("/TokenizeStream") => self.streams(tokenize::tokenize_stream),
             Some("/Upload") => self.streams(upload::upload),
             Some("/GetDocuments") => self.unary(async |engine, request| documents::get(&engine, request).await).await,
             Some("/DeleteDocuments") => {

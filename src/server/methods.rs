@@ -16,7 +16,7 @@ enum Kind {
 }
 
 /// The paths of all methods, with their kinds. A test compares them with the descriptors.
-const METHODS: [(&str, Kind); 24] = [
+const METHODS: [(&str, Kind); 26] = [
     ("/cognate.v1.Cognate/Info", Unary),
     ("/cognate.v1.Cognate/Embed", Unary),
     ("/cognate.v1.Cognate/EmbedStream", BidiStream),
@@ -25,6 +25,8 @@ const METHODS: [(&str, Kind); 24] = [
     ("/cognate.v1.Cognate/Classify", Unary),
     ("/cognate.v1.Cognate/ClassifyStream", BidiStream),
     ("/cognate.v1.Cognate/Rerank", Unary),
+    ("/cognate.v1.Cognate/Tokenize", Unary),
+    ("/cognate.v1.Cognate/TokenizeStream", BidiStream),
     ("/cognate.v1.Cognate/Upload", BidiStream),
     ("/cognate.v1.Cognate/GetDocuments", Unary),
     ("/cognate.v1.Cognate/DeleteDocuments", Unary),

@@ -11,7 +11,7 @@ use crate::rerank;
 
 const SERVICE: &str = "cognate.v1.Cognate";
 /// The methods in the order of `grpcurl list`. Each is called below.
-const RPCS: [&str; 20] = [
+const RPCS: [&str; 22] = [
     "Backup",
     "Classify",
     "ClassifyStream",
@@ -29,6 +29,8 @@ const RPCS: [&str; 20] = [
     "ListDocuments",
     "Rerank",
     "Similarity",
+    "Tokenize",
+    "TokenizeStream",
     "TopK",
     "UpdateDocuments",
     "Upload",
@@ -207,6 +209,19 @@ async fn grpcurl_reranks() {
     assert!(results.iter().all(|result| result["text"] == text(result).as_str()), "{response}");
     let error = grpcurl.error("Rerank", json!({ "query": "a", "texts": ["b"], "model": "none" }));
     assert!(error.contains("there is no reranker \"none\""), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Go and its module proxy: cargo test -- --ignored"]
+async fn grpcurl_tokenises_in_one_call_and_in_a_stream() {
+    let grpcurl = Grpcurl::start().await;
+    let response = grpcurl.cognate("Tokenize", json!({ "texts": ["a boat"], "withoutSpecialTokens": true }));
+    let boat = json!({ "id": 4049, "text": "boat", "start": 2, "end": 6 });
+    assert_eq!(list(&response["results"][0]["tokens"])[1..], [boat]);
+    let requests = [json!({ "texts": ["one", "two"] }), json!({ "texts": [] }), json!({ "texts": ["three"] })];
+    let responses = grpcurl.stream("TokenizeStream", requests.into_iter());
+    let counts: Vec<_> = responses.iter().map(|response| response["results"].as_array().map_or(0, Vec::len)).collect();
+    assert_eq!(counts, [2, 0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,7 @@ mod skipped;
 mod tei;
 mod tls;
 mod tls_change;
+mod tokenize;
 mod top_k;
 mod traces;
 mod under_attack;

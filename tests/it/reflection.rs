@@ -8,7 +8,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 20] = [
+const RPCS: [&str; 22] = [
     "Info",
     "Embed",
     "EmbedStream",
@@ -17,6 +17,8 @@ const RPCS: [&str; 20] = [
     "Classify",
     "ClassifyStream",
     "Rerank",
+    "Tokenize",
+    "TokenizeStream",
     "Upload",
     "GetDocuments",
     "DeleteDocuments",

@@ -53,6 +53,12 @@ async fn conformance_of_clients_of_text_embeddings_inference() {
         one("Rerank/Rerank", json!({ "query": "boat", "texts": ["red", "blue"], "returnText": true })).unwrap();
     let ranks = ranked["ranks"].as_array().unwrap();
     assert!(ranks.len() == 2 && ranks[0]["score"].as_f64() >= ranks[1]["score"].as_f64(), "{ranked}");
+    let tokens = one("Tokenize/Tokenize", json!({ "inputs": "a boat", "addSpecialTokens": true })).unwrap();
+    let tokens = tokens["tokens"].as_array().unwrap();
+    assert_eq!(tokens[0], json!({ "id": 101, "text": "[CLS]", "special": true }));
+    assert_eq!(tokens[2], json!({ "id": 4049, "text": "boat", "start": 2, "stop": 6 }));
+    let streamed = call(&server, "Tokenize/TokenizeStream", &[json!({ "inputs": "a boat" }), json!({})]).unwrap();
+    assert_eq!((streamed[0]["tokens"].as_array().map(Vec::len), &streamed[1]), (Some(2), &json!({})));
     let refused = one("Rerank/Rerank", json!({ "query": "boat", "texts": ["red"], "rawScores": true })).unwrap_err();
     assert!(refused.contains("raw_scores"), "{refused}");
 }

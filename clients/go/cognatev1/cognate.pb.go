@@ -2371,6 +2371,245 @@ func (*RerankResult_Score) isRerankResult_Result() {}
 
 func (*RerankResult_Error) isRerankResult_Result() {}
 
+// Texts to tokenise, all in the same way.
+type TokenizeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The texts, 1 to max_texts. A text may be empty. A text above max_text_bytes gets an error as its result. No prompt
+	// stands before it.
+	Texts []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
+	// Leaves out the special tokens that stand around a text. Default false.
+	WithoutSpecialTokens bool `protobuf:"varint,2,opt,name=without_special_tokens,json=withoutSpecialTokens,proto3" json:"without_special_tokens,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *TokenizeRequest) Reset() {
+	*x = TokenizeRequest{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenizeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenizeRequest) ProtoMessage() {}
+
+func (x *TokenizeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenizeRequest.ProtoReflect.Descriptor instead.
+func (*TokenizeRequest) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *TokenizeRequest) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
+func (x *TokenizeRequest) GetWithoutSpecialTokens() bool {
+	if x != nil {
+		return x.WithoutSpecialTokens
+	}
+	return false
+}
+
+// One result for each text.
+type TokenizeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each text, in the order of `texts`.
+	Results       []*TokenizeResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenizeResponse) Reset() {
+	*x = TokenizeResponse{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenizeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenizeResponse) ProtoMessage() {}
+
+func (x *TokenizeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenizeResponse.ProtoReflect.Descriptor instead.
+func (*TokenizeResponse) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *TokenizeResponse) GetResults() []*TokenizeResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// The result of one text.
+type TokenizeResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The tokens, in order. Empty if there is an error.
+	Tokens []*Token `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	// The reason why the text was not tokenised. Unset otherwise.
+	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TokenizeResult) Reset() {
+	*x = TokenizeResult{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TokenizeResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TokenizeResult) ProtoMessage() {}
+
+func (x *TokenizeResult) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TokenizeResult.ProtoReflect.Descriptor instead.
+func (*TokenizeResult) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *TokenizeResult) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+func (x *TokenizeResult) GetError() *status.Status {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// A token of a text.
+type Token struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number in the vocabulary.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The part of the text that it stands for, in whole characters. Of a special token its name: `[CLS]`.
+	Text string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// True for a token that is not in the text.
+	Special bool `protobuf:"varint,3,opt,name=special,proto3" json:"special,omitempty"`
+	// The first byte (UTF-8) of the text that it stands for. 0 for a special token.
+	Start uint32 `protobuf:"varint,4,opt,name=start,proto3" json:"start,omitempty"`
+	// The byte after its last. 0 for a special token.
+	End           uint32 `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Token) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Token) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *Token) GetSpecial() bool {
+	if x != nil {
+		return x.Special
+	}
+	return false
+}
+
+func (x *Token) GetStart() uint32 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
+}
+
+func (x *Token) GetEnd() uint32 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 // Two lists of texts.
 type SimilarityRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2388,7 +2627,7 @@ type SimilarityRequest struct {
 
 func (x *SimilarityRequest) Reset() {
 	*x = SimilarityRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[21]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2400,7 +2639,7 @@ func (x *SimilarityRequest) String() string {
 func (*SimilarityRequest) ProtoMessage() {}
 
 func (x *SimilarityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[21]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2413,7 +2652,7 @@ func (x *SimilarityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarityRequest.ProtoReflect.Descriptor instead.
 func (*SimilarityRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{21}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SimilarityRequest) GetA() []string {
@@ -2455,7 +2694,7 @@ type SimilarityResponse struct {
 
 func (x *SimilarityResponse) Reset() {
 	*x = SimilarityResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[22]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2706,7 @@ func (x *SimilarityResponse) String() string {
 func (*SimilarityResponse) ProtoMessage() {}
 
 func (x *SimilarityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[22]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2719,7 @@ func (x *SimilarityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarityResponse.ProtoReflect.Descriptor instead.
 func (*SimilarityResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{22}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SimilarityResponse) GetRows() []*SimilarityRow {
@@ -2501,7 +2740,7 @@ type SimilarityRow struct {
 
 func (x *SimilarityRow) Reset() {
 	*x = SimilarityRow{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[23]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2752,7 @@ func (x *SimilarityRow) String() string {
 func (*SimilarityRow) ProtoMessage() {}
 
 func (x *SimilarityRow) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[23]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2765,7 @@ func (x *SimilarityRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimilarityRow.ProtoReflect.Descriptor instead.
 func (*SimilarityRow) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{23}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SimilarityRow) GetScores() []float32 {
@@ -2604,7 +2843,7 @@ type TopKRequest struct {
 
 func (x *TopKRequest) Reset() {
 	*x = TopKRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[24]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2855,7 @@ func (x *TopKRequest) String() string {
 func (*TopKRequest) ProtoMessage() {}
 
 func (x *TopKRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[24]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2868,7 @@ func (x *TopKRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopKRequest.ProtoReflect.Descriptor instead.
 func (*TopKRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{24}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *TopKRequest) GetCollection() string {
@@ -2793,7 +3032,7 @@ type Rerank struct {
 
 func (x *Rerank) Reset() {
 	*x = Rerank{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[25]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2805,7 +3044,7 @@ func (x *Rerank) String() string {
 func (*Rerank) ProtoMessage() {}
 
 func (x *Rerank) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[25]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2818,7 +3057,7 @@ func (x *Rerank) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rerank.ProtoReflect.Descriptor instead.
 func (*Rerank) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{25}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Rerank) GetModel() string {
@@ -2855,7 +3094,7 @@ type Query struct {
 
 func (x *Query) Reset() {
 	*x = Query{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[26]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +3106,7 @@ func (x *Query) String() string {
 func (*Query) ProtoMessage() {}
 
 func (x *Query) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[26]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +3119,7 @@ func (x *Query) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Query.ProtoReflect.Descriptor instead.
 func (*Query) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{26}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Query) GetQuery() isQuery_Query {
@@ -2965,7 +3204,7 @@ type SearchParams struct {
 
 func (x *SearchParams) Reset() {
 	*x = SearchParams{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[27]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2977,7 +3216,7 @@ func (x *SearchParams) String() string {
 func (*SearchParams) ProtoMessage() {}
 
 func (x *SearchParams) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[27]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2990,7 +3229,7 @@ func (x *SearchParams) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchParams.ProtoReflect.Descriptor instead.
 func (*SearchParams) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{27}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SearchParams) GetEf() uint32 {
@@ -3061,7 +3300,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[28]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3312,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[28]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3325,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{28}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Filter) GetCondition() isFilter_Condition {
@@ -3239,7 +3478,7 @@ type FilterList struct {
 
 func (x *FilterList) Reset() {
 	*x = FilterList{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[29]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +3490,7 @@ func (x *FilterList) String() string {
 func (*FilterList) ProtoMessage() {}
 
 func (x *FilterList) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[29]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +3503,7 @@ func (x *FilterList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilterList.ProtoReflect.Descriptor instead.
 func (*FilterList) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{29}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FilterList) GetFilters() []*Filter {
@@ -3287,7 +3526,7 @@ type EqualsCondition struct {
 
 func (x *EqualsCondition) Reset() {
 	*x = EqualsCondition{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[30]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3299,7 +3538,7 @@ func (x *EqualsCondition) String() string {
 func (*EqualsCondition) ProtoMessage() {}
 
 func (x *EqualsCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[30]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3312,7 +3551,7 @@ func (x *EqualsCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EqualsCondition.ProtoReflect.Descriptor instead.
 func (*EqualsCondition) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{30}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *EqualsCondition) GetPath() string {
@@ -3342,7 +3581,7 @@ type InCondition struct {
 
 func (x *InCondition) Reset() {
 	*x = InCondition{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[31]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3593,7 @@ func (x *InCondition) String() string {
 func (*InCondition) ProtoMessage() {}
 
 func (x *InCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[31]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3606,7 @@ func (x *InCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InCondition.ProtoReflect.Descriptor instead.
 func (*InCondition) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{31}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *InCondition) GetPath() string {
@@ -3403,7 +3642,7 @@ type RangeCondition struct {
 
 func (x *RangeCondition) Reset() {
 	*x = RangeCondition{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[32]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3415,7 +3654,7 @@ func (x *RangeCondition) String() string {
 func (*RangeCondition) ProtoMessage() {}
 
 func (x *RangeCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[32]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3428,7 +3667,7 @@ func (x *RangeCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RangeCondition.ProtoReflect.Descriptor instead.
 func (*RangeCondition) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{32}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RangeCondition) GetPath() string {
@@ -3477,7 +3716,7 @@ type ExistsCondition struct {
 
 func (x *ExistsCondition) Reset() {
 	*x = ExistsCondition{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[33]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3489,7 +3728,7 @@ func (x *ExistsCondition) String() string {
 func (*ExistsCondition) ProtoMessage() {}
 
 func (x *ExistsCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[33]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3502,7 +3741,7 @@ func (x *ExistsCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsCondition.ProtoReflect.Descriptor instead.
 func (*ExistsCondition) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{33}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExistsCondition) GetPath() string {
@@ -3523,7 +3762,7 @@ type TopKResponse struct {
 
 func (x *TopKResponse) Reset() {
 	*x = TopKResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[34]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3535,7 +3774,7 @@ func (x *TopKResponse) String() string {
 func (*TopKResponse) ProtoMessage() {}
 
 func (x *TopKResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[34]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3548,7 +3787,7 @@ func (x *TopKResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopKResponse.ProtoReflect.Descriptor instead.
 func (*TopKResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{34}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TopKResponse) GetResults() []*TopKResult {
@@ -3572,7 +3811,7 @@ type TopKResult struct {
 
 func (x *TopKResult) Reset() {
 	*x = TopKResult{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[35]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3584,7 +3823,7 @@ func (x *TopKResult) String() string {
 func (*TopKResult) ProtoMessage() {}
 
 func (x *TopKResult) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[35]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3597,7 +3836,7 @@ func (x *TopKResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopKResult.ProtoReflect.Descriptor instead.
 func (*TopKResult) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{35}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TopKResult) GetHits() []*Hit {
@@ -3648,7 +3887,7 @@ type Hit struct {
 
 func (x *Hit) Reset() {
 	*x = Hit{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[36]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3899,7 @@ func (x *Hit) String() string {
 func (*Hit) ProtoMessage() {}
 
 func (x *Hit) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[36]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3912,7 @@ func (x *Hit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hit.ProtoReflect.Descriptor instead.
 func (*Hit) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{36}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Hit) GetId() string {
@@ -3761,7 +4000,7 @@ type Scores struct {
 
 func (x *Scores) Reset() {
 	*x = Scores{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[37]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3773,7 +4012,7 @@ func (x *Scores) String() string {
 func (*Scores) ProtoMessage() {}
 
 func (x *Scores) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[37]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3786,7 +4025,7 @@ func (x *Scores) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scores.ProtoReflect.Descriptor instead.
 func (*Scores) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{37}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Scores) GetVector() float32 {
@@ -3837,7 +4076,7 @@ type Document struct {
 
 func (x *Document) Reset() {
 	*x = Document{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[38]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3849,7 +4088,7 @@ func (x *Document) String() string {
 func (*Document) ProtoMessage() {}
 
 func (x *Document) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[38]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3862,7 +4101,7 @@ func (x *Document) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Document.ProtoReflect.Descriptor instead.
 func (*Document) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{38}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Document) GetId() string {
@@ -3914,7 +4153,7 @@ type UploadRequest struct {
 
 func (x *UploadRequest) Reset() {
 	*x = UploadRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[39]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3926,7 +4165,7 @@ func (x *UploadRequest) String() string {
 func (*UploadRequest) ProtoMessage() {}
 
 func (x *UploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[39]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3939,7 +4178,7 @@ func (x *UploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadRequest.ProtoReflect.Descriptor instead.
 func (*UploadRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{39}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UploadRequest) GetCollection() string {
@@ -3973,7 +4212,7 @@ type UploadResponse struct {
 
 func (x *UploadResponse) Reset() {
 	*x = UploadResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[40]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3985,7 +4224,7 @@ func (x *UploadResponse) String() string {
 func (*UploadResponse) ProtoMessage() {}
 
 func (x *UploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[40]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3998,7 +4237,7 @@ func (x *UploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadResponse.ProtoReflect.Descriptor instead.
 func (*UploadResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{40}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UploadResponse) GetReceived() uint64 {
@@ -4045,7 +4284,7 @@ type UploadError struct {
 
 func (x *UploadError) Reset() {
 	*x = UploadError{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[41]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4057,7 +4296,7 @@ func (x *UploadError) String() string {
 func (*UploadError) ProtoMessage() {}
 
 func (x *UploadError) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[41]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4070,7 +4309,7 @@ func (x *UploadError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadError.ProtoReflect.Descriptor instead.
 func (*UploadError) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{41}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UploadError) GetPosition() uint64 {
@@ -4111,7 +4350,7 @@ type GetDocumentsRequest struct {
 
 func (x *GetDocumentsRequest) Reset() {
 	*x = GetDocumentsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[42]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4123,7 +4362,7 @@ func (x *GetDocumentsRequest) String() string {
 func (*GetDocumentsRequest) ProtoMessage() {}
 
 func (x *GetDocumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[42]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4136,7 +4375,7 @@ func (x *GetDocumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDocumentsRequest.ProtoReflect.Descriptor instead.
 func (*GetDocumentsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{42}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetDocumentsRequest) GetCollection() string {
@@ -4180,7 +4419,7 @@ type GetDocumentsResponse struct {
 
 func (x *GetDocumentsResponse) Reset() {
 	*x = GetDocumentsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[43]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4431,7 @@ func (x *GetDocumentsResponse) String() string {
 func (*GetDocumentsResponse) ProtoMessage() {}
 
 func (x *GetDocumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[43]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4444,7 @@ func (x *GetDocumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDocumentsResponse.ProtoReflect.Descriptor instead.
 func (*GetDocumentsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{43}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetDocumentsResponse) GetDocuments() []*Document {
@@ -4237,7 +4476,7 @@ type DeleteDocumentsRequest struct {
 
 func (x *DeleteDocumentsRequest) Reset() {
 	*x = DeleteDocumentsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[44]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +4488,7 @@ func (x *DeleteDocumentsRequest) String() string {
 func (*DeleteDocumentsRequest) ProtoMessage() {}
 
 func (x *DeleteDocumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[44]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +4501,7 @@ func (x *DeleteDocumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDocumentsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDocumentsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{44}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *DeleteDocumentsRequest) GetCollection() string {
@@ -4301,7 +4540,7 @@ type DeleteDocumentsResponse struct {
 
 func (x *DeleteDocumentsResponse) Reset() {
 	*x = DeleteDocumentsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[45]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4313,7 +4552,7 @@ func (x *DeleteDocumentsResponse) String() string {
 func (*DeleteDocumentsResponse) ProtoMessage() {}
 
 func (x *DeleteDocumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[45]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4326,7 +4565,7 @@ func (x *DeleteDocumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDocumentsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteDocumentsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{45}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DeleteDocumentsResponse) GetDeleted() []string {
@@ -4369,7 +4608,7 @@ type UpdateDocumentsRequest struct {
 
 func (x *UpdateDocumentsRequest) Reset() {
 	*x = UpdateDocumentsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[46]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4620,7 @@ func (x *UpdateDocumentsRequest) String() string {
 func (*UpdateDocumentsRequest) ProtoMessage() {}
 
 func (x *UpdateDocumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[46]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4633,7 @@ func (x *UpdateDocumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateDocumentsRequest.ProtoReflect.Descriptor instead.
 func (*UpdateDocumentsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{46}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UpdateDocumentsRequest) GetCollection() string {
@@ -4442,7 +4681,7 @@ type UpdateDocumentsResponse struct {
 
 func (x *UpdateDocumentsResponse) Reset() {
 	*x = UpdateDocumentsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[47]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4454,7 +4693,7 @@ func (x *UpdateDocumentsResponse) String() string {
 func (*UpdateDocumentsResponse) ProtoMessage() {}
 
 func (x *UpdateDocumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[47]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4467,7 +4706,7 @@ func (x *UpdateDocumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateDocumentsResponse.ProtoReflect.Descriptor instead.
 func (*UpdateDocumentsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{47}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpdateDocumentsResponse) GetDocuments() uint64 {
@@ -4513,7 +4752,7 @@ type UpdateError struct {
 
 func (x *UpdateError) Reset() {
 	*x = UpdateError{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[48]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4525,7 +4764,7 @@ func (x *UpdateError) String() string {
 func (*UpdateError) ProtoMessage() {}
 
 func (x *UpdateError) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[48]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4538,7 +4777,7 @@ func (x *UpdateError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateError.ProtoReflect.Descriptor instead.
 func (*UpdateError) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{48}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateError) GetId() string {
@@ -4568,7 +4807,7 @@ type CountDocumentsRequest struct {
 
 func (x *CountDocumentsRequest) Reset() {
 	*x = CountDocumentsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[49]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4580,7 +4819,7 @@ func (x *CountDocumentsRequest) String() string {
 func (*CountDocumentsRequest) ProtoMessage() {}
 
 func (x *CountDocumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[49]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4593,7 +4832,7 @@ func (x *CountDocumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountDocumentsRequest.ProtoReflect.Descriptor instead.
 func (*CountDocumentsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{49}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CountDocumentsRequest) GetCollection() string {
@@ -4621,7 +4860,7 @@ type CountDocumentsResponse struct {
 
 func (x *CountDocumentsResponse) Reset() {
 	*x = CountDocumentsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[50]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4633,7 +4872,7 @@ func (x *CountDocumentsResponse) String() string {
 func (*CountDocumentsResponse) ProtoMessage() {}
 
 func (x *CountDocumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[50]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4646,7 +4885,7 @@ func (x *CountDocumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountDocumentsResponse.ProtoReflect.Descriptor instead.
 func (*CountDocumentsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{50}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CountDocumentsResponse) GetDocuments() uint64 {
@@ -4671,7 +4910,7 @@ type FacetsRequest struct {
 
 func (x *FacetsRequest) Reset() {
 	*x = FacetsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[51]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4683,7 +4922,7 @@ func (x *FacetsRequest) String() string {
 func (*FacetsRequest) ProtoMessage() {}
 
 func (x *FacetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[51]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4696,7 +4935,7 @@ func (x *FacetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetsRequest.ProtoReflect.Descriptor instead.
 func (*FacetsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{51}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *FacetsRequest) GetCollection() string {
@@ -4733,7 +4972,7 @@ type FacetField struct {
 
 func (x *FacetField) Reset() {
 	*x = FacetField{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4745,7 +4984,7 @@ func (x *FacetField) String() string {
 func (*FacetField) ProtoMessage() {}
 
 func (x *FacetField) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[52]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4758,7 +4997,7 @@ func (x *FacetField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetField.ProtoReflect.Descriptor instead.
 func (*FacetField) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{52}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *FacetField) GetPath() string {
@@ -4789,7 +5028,7 @@ type FacetsResponse struct {
 
 func (x *FacetsResponse) Reset() {
 	*x = FacetsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4801,7 +5040,7 @@ func (x *FacetsResponse) String() string {
 func (*FacetsResponse) ProtoMessage() {}
 
 func (x *FacetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[53]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4814,7 +5053,7 @@ func (x *FacetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetsResponse.ProtoReflect.Descriptor instead.
 func (*FacetsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{53}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *FacetsResponse) GetDocuments() uint64 {
@@ -4851,7 +5090,7 @@ type Facet struct {
 
 func (x *Facet) Reset() {
 	*x = Facet{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4863,7 +5102,7 @@ func (x *Facet) String() string {
 func (*Facet) ProtoMessage() {}
 
 func (x *Facet) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[54]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4876,7 +5115,7 @@ func (x *Facet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Facet.ProtoReflect.Descriptor instead.
 func (*Facet) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{54}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Facet) GetPath() string {
@@ -4928,7 +5167,7 @@ type FacetValue struct {
 
 func (x *FacetValue) Reset() {
 	*x = FacetValue{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4940,7 +5179,7 @@ func (x *FacetValue) String() string {
 func (*FacetValue) ProtoMessage() {}
 
 func (x *FacetValue) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[55]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4953,7 +5192,7 @@ func (x *FacetValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetValue.ProtoReflect.Descriptor instead.
 func (*FacetValue) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{55}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *FacetValue) GetValue() *structpb.Value {
@@ -4987,7 +5226,7 @@ type FacetNumbers struct {
 
 func (x *FacetNumbers) Reset() {
 	*x = FacetNumbers{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4999,7 +5238,7 @@ func (x *FacetNumbers) String() string {
 func (*FacetNumbers) ProtoMessage() {}
 
 func (x *FacetNumbers) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[56]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5012,7 +5251,7 @@ func (x *FacetNumbers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FacetNumbers.ProtoReflect.Descriptor instead.
 func (*FacetNumbers) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{56}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *FacetNumbers) GetCount() uint64 {
@@ -5065,7 +5304,7 @@ type ListDocumentsRequest struct {
 
 func (x *ListDocumentsRequest) Reset() {
 	*x = ListDocumentsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5077,7 +5316,7 @@ func (x *ListDocumentsRequest) String() string {
 func (*ListDocumentsRequest) ProtoMessage() {}
 
 func (x *ListDocumentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[57]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5090,7 +5329,7 @@ func (x *ListDocumentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDocumentsRequest.ProtoReflect.Descriptor instead.
 func (*ListDocumentsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{57}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListDocumentsRequest) GetCollection() string {
@@ -5148,7 +5387,7 @@ type ListDocumentsResponse struct {
 
 func (x *ListDocumentsResponse) Reset() {
 	*x = ListDocumentsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5160,7 +5399,7 @@ func (x *ListDocumentsResponse) String() string {
 func (*ListDocumentsResponse) ProtoMessage() {}
 
 func (x *ListDocumentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[58]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5173,7 +5412,7 @@ func (x *ListDocumentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDocumentsResponse.ProtoReflect.Descriptor instead.
 func (*ListDocumentsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{58}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListDocumentsResponse) GetDocuments() []*Document {
@@ -5208,7 +5447,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5220,7 +5459,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[59]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5233,7 +5472,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{59}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ExportRequest) GetCollection() string {
@@ -5278,7 +5517,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5290,7 +5529,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[60]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5303,7 +5542,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{60}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ExportResponse) GetDocuments() []*Document {
@@ -5371,7 +5610,7 @@ type Collection struct {
 
 func (x *Collection) Reset() {
 	*x = Collection{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5383,7 +5622,7 @@ func (x *Collection) String() string {
 func (*Collection) ProtoMessage() {}
 
 func (x *Collection) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[61]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5396,7 +5635,7 @@ func (x *Collection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Collection.ProtoReflect.Descriptor instead.
 func (*Collection) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{61}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Collection) GetName() string {
@@ -5522,7 +5761,7 @@ type Lexical struct {
 
 func (x *Lexical) Reset() {
 	*x = Lexical{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5534,7 +5773,7 @@ func (x *Lexical) String() string {
 func (*Lexical) ProtoMessage() {}
 
 func (x *Lexical) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[62]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5547,7 +5786,7 @@ func (x *Lexical) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lexical.ProtoReflect.Descriptor instead.
 func (*Lexical) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{62}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Lexical) GetEnabled() bool {
@@ -5580,7 +5819,7 @@ type CreateCollectionRequest struct {
 
 func (x *CreateCollectionRequest) Reset() {
 	*x = CreateCollectionRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5592,7 +5831,7 @@ func (x *CreateCollectionRequest) String() string {
 func (*CreateCollectionRequest) ProtoMessage() {}
 
 func (x *CreateCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[63]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5605,7 +5844,7 @@ func (x *CreateCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCollectionRequest.ProtoReflect.Descriptor instead.
 func (*CreateCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{63}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *CreateCollectionRequest) GetName() string {
@@ -5640,7 +5879,7 @@ type CreateCollectionResponse struct {
 
 func (x *CreateCollectionResponse) Reset() {
 	*x = CreateCollectionResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5652,7 +5891,7 @@ func (x *CreateCollectionResponse) String() string {
 func (*CreateCollectionResponse) ProtoMessage() {}
 
 func (x *CreateCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[64]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5665,7 +5904,7 @@ func (x *CreateCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCollectionResponse.ProtoReflect.Descriptor instead.
 func (*CreateCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{64}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *CreateCollectionResponse) GetCollection() *Collection {
@@ -5689,7 +5928,7 @@ type ListCollectionsRequest struct {
 
 func (x *ListCollectionsRequest) Reset() {
 	*x = ListCollectionsRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5701,7 +5940,7 @@ func (x *ListCollectionsRequest) String() string {
 func (*ListCollectionsRequest) ProtoMessage() {}
 
 func (x *ListCollectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[65]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5714,7 +5953,7 @@ func (x *ListCollectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCollectionsRequest.ProtoReflect.Descriptor instead.
 func (*ListCollectionsRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{65}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListCollectionsRequest) GetPageSize() uint32 {
@@ -5745,7 +5984,7 @@ type ListCollectionsResponse struct {
 
 func (x *ListCollectionsResponse) Reset() {
 	*x = ListCollectionsResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5757,7 +5996,7 @@ func (x *ListCollectionsResponse) String() string {
 func (*ListCollectionsResponse) ProtoMessage() {}
 
 func (x *ListCollectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[66]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5770,7 +6009,7 @@ func (x *ListCollectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCollectionsResponse.ProtoReflect.Descriptor instead.
 func (*ListCollectionsResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{66}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListCollectionsResponse) GetCollections() []*Collection {
@@ -5798,7 +6037,7 @@ type DeleteCollectionRequest struct {
 
 func (x *DeleteCollectionRequest) Reset() {
 	*x = DeleteCollectionRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5810,7 +6049,7 @@ func (x *DeleteCollectionRequest) String() string {
 func (*DeleteCollectionRequest) ProtoMessage() {}
 
 func (x *DeleteCollectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[67]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5823,7 +6062,7 @@ func (x *DeleteCollectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCollectionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCollectionRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{67}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *DeleteCollectionRequest) GetName() string {
@@ -5844,7 +6083,7 @@ type DeleteCollectionResponse struct {
 
 func (x *DeleteCollectionResponse) Reset() {
 	*x = DeleteCollectionResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5856,7 +6095,7 @@ func (x *DeleteCollectionResponse) String() string {
 func (*DeleteCollectionResponse) ProtoMessage() {}
 
 func (x *DeleteCollectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[68]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5869,7 +6108,7 @@ func (x *DeleteCollectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCollectionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteCollectionResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{68}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DeleteCollectionResponse) GetDocuments() uint64 {
@@ -5888,7 +6127,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5900,7 +6139,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[69]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5913,7 +6152,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{69}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{73}
 }
 
 // The next part of the file.
@@ -5929,7 +6168,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5941,7 +6180,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[70]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5954,7 +6193,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{70}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -6158,7 +6397,21 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06tokens\x18\x05 \x01(\rR\x06tokens\x12!\n" +
 	"\ftokens_total\x18\x06 \x01(\rR\vtokensTotal\x12\x1c\n" +
 	"\ttruncated\x18\a \x01(\bR\ttruncatedB\b\n" +
-	"\x06result\"\x9d\x01\n" +
+	"\x06result\"]\n" +
+	"\x0fTokenizeRequest\x12\x14\n" +
+	"\x05texts\x18\x01 \x03(\tR\x05texts\x124\n" +
+	"\x16without_special_tokens\x18\x02 \x01(\bR\x14withoutSpecialTokens\"H\n" +
+	"\x10TokenizeResponse\x124\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.cognate.v1.TokenizeResultR\aresults\"e\n" +
+	"\x0eTokenizeResult\x12)\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x11.cognate.v1.TokenR\x06tokens\x12(\n" +
+	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x05error\"m\n" +
+	"\x05Token\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
+	"\aspecial\x18\x03 \x01(\bR\aspecial\x12\x14\n" +
+	"\x05start\x18\x04 \x01(\rR\x05start\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\rR\x03end\"\x9d\x01\n" +
 	"\x11SimilarityRequest\x12\f\n" +
 	"\x01a\x18\x01 \x03(\tR\x01a\x12\f\n" +
 	"\x01b\x18\x02 \x03(\tR\x01b\x124\n" +
@@ -6472,7 +6725,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06Fusion\x12\x16\n" +
 	"\x12FUSION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17FUSION_RECIPROCAL_RANKS\x10\x01\x12\x1a\n" +
-	"\x16FUSION_WEIGHTED_SCORES\x10\x022\x8b\f\n" +
+	"\x16FUSION_WEIGHTED_SCORES\x10\x022\xa3\r\n" +
 	"\aCognate\x129\n" +
 	"\x04Info\x12\x17.cognate.v1.InfoRequest\x1a\x18.cognate.v1.InfoResponse\x12<\n" +
 	"\x05Embed\x12\x18.cognate.v1.EmbedRequest\x1a\x19.cognate.v1.EmbedResponse\x12F\n" +
@@ -6482,7 +6735,9 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x04TopK\x12\x17.cognate.v1.TopKRequest\x1a\x18.cognate.v1.TopKResponse\x12E\n" +
 	"\bClassify\x12\x1b.cognate.v1.ClassifyRequest\x1a\x1c.cognate.v1.ClassifyResponse\x12O\n" +
 	"\x0eClassifyStream\x12\x1b.cognate.v1.ClassifyRequest\x1a\x1c.cognate.v1.ClassifyResponse(\x010\x01\x12?\n" +
-	"\x06Rerank\x12\x19.cognate.v1.RerankRequest\x1a\x1a.cognate.v1.RerankResponse\x12C\n" +
+	"\x06Rerank\x12\x19.cognate.v1.RerankRequest\x1a\x1a.cognate.v1.RerankResponse\x12E\n" +
+	"\bTokenize\x12\x1b.cognate.v1.TokenizeRequest\x1a\x1c.cognate.v1.TokenizeResponse\x12O\n" +
+	"\x0eTokenizeStream\x12\x1b.cognate.v1.TokenizeRequest\x1a\x1c.cognate.v1.TokenizeResponse(\x010\x01\x12C\n" +
 	"\x06Upload\x12\x19.cognate.v1.UploadRequest\x1a\x1a.cognate.v1.UploadResponse(\x010\x01\x12Q\n" +
 	"\fGetDocuments\x12\x1f.cognate.v1.GetDocumentsRequest\x1a .cognate.v1.GetDocumentsResponse\x12Z\n" +
 	"\x0fDeleteDocuments\x12\".cognate.v1.DeleteDocumentsRequest\x1a#.cognate.v1.DeleteDocumentsResponse\x12Z\n" +
@@ -6510,7 +6765,7 @@ func file_cognate_v1_cognate_proto_rawDescGZIP() []byte {
 }
 
 var file_cognate_v1_cognate_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_cognate_v1_cognate_proto_msgTypes = make([]protoimpl.MessageInfo, 71)
+var file_cognate_v1_cognate_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_cognate_v1_cognate_proto_goTypes = []any{
 	(InputType)(0),                   // 0: cognate.v1.InputType
 	(Truncation)(0),                  // 1: cognate.v1.Truncation
@@ -6538,59 +6793,63 @@ var file_cognate_v1_cognate_proto_goTypes = []any{
 	(*RerankRequest)(nil),            // 23: cognate.v1.RerankRequest
 	(*RerankResponse)(nil),           // 24: cognate.v1.RerankResponse
 	(*RerankResult)(nil),             // 25: cognate.v1.RerankResult
-	(*SimilarityRequest)(nil),        // 26: cognate.v1.SimilarityRequest
-	(*SimilarityResponse)(nil),       // 27: cognate.v1.SimilarityResponse
-	(*SimilarityRow)(nil),            // 28: cognate.v1.SimilarityRow
-	(*TopKRequest)(nil),              // 29: cognate.v1.TopKRequest
-	(*Rerank)(nil),                   // 30: cognate.v1.Rerank
-	(*Query)(nil),                    // 31: cognate.v1.Query
-	(*SearchParams)(nil),             // 32: cognate.v1.SearchParams
-	(*Filter)(nil),                   // 33: cognate.v1.Filter
-	(*FilterList)(nil),               // 34: cognate.v1.FilterList
-	(*EqualsCondition)(nil),          // 35: cognate.v1.EqualsCondition
-	(*InCondition)(nil),              // 36: cognate.v1.InCondition
-	(*RangeCondition)(nil),           // 37: cognate.v1.RangeCondition
-	(*ExistsCondition)(nil),          // 38: cognate.v1.ExistsCondition
-	(*TopKResponse)(nil),             // 39: cognate.v1.TopKResponse
-	(*TopKResult)(nil),               // 40: cognate.v1.TopKResult
-	(*Hit)(nil),                      // 41: cognate.v1.Hit
-	(*Scores)(nil),                   // 42: cognate.v1.Scores
-	(*Document)(nil),                 // 43: cognate.v1.Document
-	(*UploadRequest)(nil),            // 44: cognate.v1.UploadRequest
-	(*UploadResponse)(nil),           // 45: cognate.v1.UploadResponse
-	(*UploadError)(nil),              // 46: cognate.v1.UploadError
-	(*GetDocumentsRequest)(nil),      // 47: cognate.v1.GetDocumentsRequest
-	(*GetDocumentsResponse)(nil),     // 48: cognate.v1.GetDocumentsResponse
-	(*DeleteDocumentsRequest)(nil),   // 49: cognate.v1.DeleteDocumentsRequest
-	(*DeleteDocumentsResponse)(nil),  // 50: cognate.v1.DeleteDocumentsResponse
-	(*UpdateDocumentsRequest)(nil),   // 51: cognate.v1.UpdateDocumentsRequest
-	(*UpdateDocumentsResponse)(nil),  // 52: cognate.v1.UpdateDocumentsResponse
-	(*UpdateError)(nil),              // 53: cognate.v1.UpdateError
-	(*CountDocumentsRequest)(nil),    // 54: cognate.v1.CountDocumentsRequest
-	(*CountDocumentsResponse)(nil),   // 55: cognate.v1.CountDocumentsResponse
-	(*FacetsRequest)(nil),            // 56: cognate.v1.FacetsRequest
-	(*FacetField)(nil),               // 57: cognate.v1.FacetField
-	(*FacetsResponse)(nil),           // 58: cognate.v1.FacetsResponse
-	(*Facet)(nil),                    // 59: cognate.v1.Facet
-	(*FacetValue)(nil),               // 60: cognate.v1.FacetValue
-	(*FacetNumbers)(nil),             // 61: cognate.v1.FacetNumbers
-	(*ListDocumentsRequest)(nil),     // 62: cognate.v1.ListDocumentsRequest
-	(*ListDocumentsResponse)(nil),    // 63: cognate.v1.ListDocumentsResponse
-	(*ExportRequest)(nil),            // 64: cognate.v1.ExportRequest
-	(*ExportResponse)(nil),           // 65: cognate.v1.ExportResponse
-	(*Collection)(nil),               // 66: cognate.v1.Collection
-	(*Lexical)(nil),                  // 67: cognate.v1.Lexical
-	(*CreateCollectionRequest)(nil),  // 68: cognate.v1.CreateCollectionRequest
-	(*CreateCollectionResponse)(nil), // 69: cognate.v1.CreateCollectionResponse
-	(*ListCollectionsRequest)(nil),   // 70: cognate.v1.ListCollectionsRequest
-	(*ListCollectionsResponse)(nil),  // 71: cognate.v1.ListCollectionsResponse
-	(*DeleteCollectionRequest)(nil),  // 72: cognate.v1.DeleteCollectionRequest
-	(*DeleteCollectionResponse)(nil), // 73: cognate.v1.DeleteCollectionResponse
-	(*BackupRequest)(nil),            // 74: cognate.v1.BackupRequest
-	(*BackupResponse)(nil),           // 75: cognate.v1.BackupResponse
-	(*status.Status)(nil),            // 76: google.rpc.Status
-	(*structpb.Value)(nil),           // 77: google.protobuf.Value
-	(*structpb.Struct)(nil),          // 78: google.protobuf.Struct
+	(*TokenizeRequest)(nil),          // 26: cognate.v1.TokenizeRequest
+	(*TokenizeResponse)(nil),         // 27: cognate.v1.TokenizeResponse
+	(*TokenizeResult)(nil),           // 28: cognate.v1.TokenizeResult
+	(*Token)(nil),                    // 29: cognate.v1.Token
+	(*SimilarityRequest)(nil),        // 30: cognate.v1.SimilarityRequest
+	(*SimilarityResponse)(nil),       // 31: cognate.v1.SimilarityResponse
+	(*SimilarityRow)(nil),            // 32: cognate.v1.SimilarityRow
+	(*TopKRequest)(nil),              // 33: cognate.v1.TopKRequest
+	(*Rerank)(nil),                   // 34: cognate.v1.Rerank
+	(*Query)(nil),                    // 35: cognate.v1.Query
+	(*SearchParams)(nil),             // 36: cognate.v1.SearchParams
+	(*Filter)(nil),                   // 37: cognate.v1.Filter
+	(*FilterList)(nil),               // 38: cognate.v1.FilterList
+	(*EqualsCondition)(nil),          // 39: cognate.v1.EqualsCondition
+	(*InCondition)(nil),              // 40: cognate.v1.InCondition
+	(*RangeCondition)(nil),           // 41: cognate.v1.RangeCondition
+	(*ExistsCondition)(nil),          // 42: cognate.v1.ExistsCondition
+	(*TopKResponse)(nil),             // 43: cognate.v1.TopKResponse
+	(*TopKResult)(nil),               // 44: cognate.v1.TopKResult
+	(*Hit)(nil),                      // 45: cognate.v1.Hit
+	(*Scores)(nil),                   // 46: cognate.v1.Scores
+	(*Document)(nil),                 // 47: cognate.v1.Document
+	(*UploadRequest)(nil),            // 48: cognate.v1.UploadRequest
+	(*UploadResponse)(nil),           // 49: cognate.v1.UploadResponse
+	(*UploadError)(nil),              // 50: cognate.v1.UploadError
+	(*GetDocumentsRequest)(nil),      // 51: cognate.v1.GetDocumentsRequest
+	(*GetDocumentsResponse)(nil),     // 52: cognate.v1.GetDocumentsResponse
+	(*DeleteDocumentsRequest)(nil),   // 53: cognate.v1.DeleteDocumentsRequest
+	(*DeleteDocumentsResponse)(nil),  // 54: cognate.v1.DeleteDocumentsResponse
+	(*UpdateDocumentsRequest)(nil),   // 55: cognate.v1.UpdateDocumentsRequest
+	(*UpdateDocumentsResponse)(nil),  // 56: cognate.v1.UpdateDocumentsResponse
+	(*UpdateError)(nil),              // 57: cognate.v1.UpdateError
+	(*CountDocumentsRequest)(nil),    // 58: cognate.v1.CountDocumentsRequest
+	(*CountDocumentsResponse)(nil),   // 59: cognate.v1.CountDocumentsResponse
+	(*FacetsRequest)(nil),            // 60: cognate.v1.FacetsRequest
+	(*FacetField)(nil),               // 61: cognate.v1.FacetField
+	(*FacetsResponse)(nil),           // 62: cognate.v1.FacetsResponse
+	(*Facet)(nil),                    // 63: cognate.v1.Facet
+	(*FacetValue)(nil),               // 64: cognate.v1.FacetValue
+	(*FacetNumbers)(nil),             // 65: cognate.v1.FacetNumbers
+	(*ListDocumentsRequest)(nil),     // 66: cognate.v1.ListDocumentsRequest
+	(*ListDocumentsResponse)(nil),    // 67: cognate.v1.ListDocumentsResponse
+	(*ExportRequest)(nil),            // 68: cognate.v1.ExportRequest
+	(*ExportResponse)(nil),           // 69: cognate.v1.ExportResponse
+	(*Collection)(nil),               // 70: cognate.v1.Collection
+	(*Lexical)(nil),                  // 71: cognate.v1.Lexical
+	(*CreateCollectionRequest)(nil),  // 72: cognate.v1.CreateCollectionRequest
+	(*CreateCollectionResponse)(nil), // 73: cognate.v1.CreateCollectionResponse
+	(*ListCollectionsRequest)(nil),   // 74: cognate.v1.ListCollectionsRequest
+	(*ListCollectionsResponse)(nil),  // 75: cognate.v1.ListCollectionsResponse
+	(*DeleteCollectionRequest)(nil),  // 76: cognate.v1.DeleteCollectionRequest
+	(*DeleteCollectionResponse)(nil), // 77: cognate.v1.DeleteCollectionResponse
+	(*BackupRequest)(nil),            // 78: cognate.v1.BackupRequest
+	(*BackupResponse)(nil),           // 79: cognate.v1.BackupResponse
+	(*status.Status)(nil),            // 80: google.rpc.Status
+	(*structpb.Value)(nil),           // 81: google.protobuf.Value
+	(*structpb.Struct)(nil),          // 82: google.protobuf.Struct
 }
 var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	8,   // 0: cognate.v1.InfoResponse.model:type_name -> cognate.v1.Model
@@ -6606,125 +6865,132 @@ var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	13,  // 10: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
 	17,  // 11: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
 	12,  // 12: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
-	76,  // 13: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
+	80,  // 13: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
 	14,  // 14: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
 	1,   // 15: cognate.v1.ClassifyRequest.truncation:type_name -> cognate.v1.Truncation
 	2,   // 16: cognate.v1.ClassifyRequest.vector_format:type_name -> cognate.v1.VectorFormat
 	20,  // 17: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
 	21,  // 18: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
-	76,  // 19: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
+	80,  // 19: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
 	22,  // 20: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
 	12,  // 21: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
 	1,   // 22: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
 	25,  // 23: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
-	76,  // 24: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
-	0,   // 25: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
-	1,   // 26: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
-	28,  // 27: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
-	31,  // 28: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
-	32,  // 29: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
-	33,  // 30: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
-	3,   // 31: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
-	4,   // 32: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
-	30,  // 33: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
-	2,   // 34: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	12,  // 35: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
-	34,  // 36: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
-	34,  // 37: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
-	33,  // 38: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
-	35,  // 39: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
-	36,  // 40: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
-	37,  // 41: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
-	38,  // 42: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
-	33,  // 43: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
-	77,  // 44: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
-	77,  // 45: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
-	40,  // 46: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
-	41,  // 47: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
-	76,  // 48: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
-	78,  // 49: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
-	12,  // 50: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
-	77,  // 51: cognate.v1.Hit.group:type_name -> google.protobuf.Value
-	14,  // 52: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
-	14,  // 53: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
-	42,  // 54: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
-	78,  // 55: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
-	12,  // 56: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
-	14,  // 57: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
-	43,  // 58: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
-	46,  // 59: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
-	76,  // 60: cognate.v1.UploadError.status:type_name -> google.rpc.Status
-	2,   // 61: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	43,  // 62: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
-	33,  // 63: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	33,  // 64: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	78,  // 65: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
-	53,  // 66: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
-	76,  // 67: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
-	33,  // 68: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	33,  // 69: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
-	57,  // 70: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
-	59,  // 71: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
-	60,  // 72: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
-	61,  // 73: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
-	77,  // 74: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
-	33,  // 75: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	2,   // 76: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	43,  // 77: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
-	33,  // 78: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
-	2,   // 79: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	43,  // 80: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
-	13,  // 81: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
-	67,  // 82: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
-	13,  // 83: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
-	67,  // 84: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
-	66,  // 85: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
-	66,  // 86: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
-	5,   // 87: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
-	15,  // 88: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
-	15,  // 89: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
-	26,  // 90: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
-	29,  // 91: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
-	18,  // 92: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
-	18,  // 93: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
-	23,  // 94: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
-	44,  // 95: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
-	47,  // 96: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
-	49,  // 97: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
-	51,  // 98: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
-	54,  // 99: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
-	56,  // 100: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
-	62,  // 101: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
-	64,  // 102: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
-	68,  // 103: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
-	70,  // 104: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
-	72,  // 105: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
-	74,  // 106: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
-	6,   // 107: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
-	16,  // 108: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
-	16,  // 109: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
-	27,  // 110: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
-	39,  // 111: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
-	19,  // 112: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
-	19,  // 113: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
-	24,  // 114: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
-	45,  // 115: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
-	48,  // 116: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
-	50,  // 117: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
-	52,  // 118: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
-	55,  // 119: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
-	58,  // 120: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
-	63,  // 121: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
-	65,  // 122: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
-	69,  // 123: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
-	71,  // 124: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
-	73,  // 125: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
-	75,  // 126: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
-	107, // [107:127] is the sub-list for method output_type
-	87,  // [87:107] is the sub-list for method input_type
-	87,  // [87:87] is the sub-list for extension type_name
-	87,  // [87:87] is the sub-list for extension extendee
-	0,   // [0:87] is the sub-list for field type_name
+	80,  // 24: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
+	28,  // 25: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
+	29,  // 26: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
+	80,  // 27: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
+	0,   // 28: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
+	1,   // 29: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
+	32,  // 30: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
+	35,  // 31: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
+	36,  // 32: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
+	37,  // 33: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
+	3,   // 34: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
+	4,   // 35: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
+	34,  // 36: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
+	2,   // 37: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	12,  // 38: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
+	38,  // 39: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
+	38,  // 40: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
+	37,  // 41: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
+	39,  // 42: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
+	40,  // 43: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
+	41,  // 44: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
+	42,  // 45: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
+	37,  // 46: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
+	81,  // 47: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
+	81,  // 48: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
+	44,  // 49: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
+	45,  // 50: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
+	80,  // 51: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
+	82,  // 52: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
+	12,  // 53: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
+	81,  // 54: cognate.v1.Hit.group:type_name -> google.protobuf.Value
+	14,  // 55: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
+	14,  // 56: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
+	46,  // 57: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
+	82,  // 58: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
+	12,  // 59: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
+	14,  // 60: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
+	47,  // 61: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
+	50,  // 62: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
+	80,  // 63: cognate.v1.UploadError.status:type_name -> google.rpc.Status
+	2,   // 64: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	47,  // 65: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
+	37,  // 66: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	37,  // 67: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	82,  // 68: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
+	57,  // 69: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
+	80,  // 70: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
+	37,  // 71: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	37,  // 72: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
+	61,  // 73: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
+	63,  // 74: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
+	64,  // 75: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
+	65,  // 76: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
+	81,  // 77: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
+	37,  // 78: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 79: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	47,  // 80: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
+	37,  // 81: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 82: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	47,  // 83: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
+	13,  // 84: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
+	71,  // 85: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
+	13,  // 86: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
+	71,  // 87: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
+	70,  // 88: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
+	70,  // 89: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
+	5,   // 90: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
+	15,  // 91: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
+	15,  // 92: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
+	30,  // 93: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
+	33,  // 94: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
+	18,  // 95: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
+	18,  // 96: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
+	23,  // 97: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
+	26,  // 98: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
+	26,  // 99: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
+	48,  // 100: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
+	51,  // 101: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
+	53,  // 102: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
+	55,  // 103: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
+	58,  // 104: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
+	60,  // 105: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
+	66,  // 106: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
+	68,  // 107: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
+	72,  // 108: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
+	74,  // 109: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
+	76,  // 110: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
+	78,  // 111: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
+	6,   // 112: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
+	16,  // 113: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
+	16,  // 114: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
+	31,  // 115: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
+	43,  // 116: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
+	19,  // 117: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
+	19,  // 118: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
+	24,  // 119: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
+	27,  // 120: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
+	27,  // 121: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
+	49,  // 122: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
+	52,  // 123: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
+	54,  // 124: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
+	56,  // 125: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
+	59,  // 126: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
+	62,  // 127: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
+	67,  // 128: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
+	69,  // 129: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
+	73,  // 130: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
+	75,  // 131: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
+	77,  // 132: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
+	79,  // 133: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
+	112, // [112:134] is the sub-list for method output_type
+	90,  // [90:112] is the sub-list for method input_type
+	90,  // [90:90] is the sub-list for extension type_name
+	90,  // [90:90] is the sub-list for extension extendee
+	0,   // [0:90] is the sub-list for field type_name
 }
 
 func init() { file_cognate_v1_cognate_proto_init() }
@@ -6748,13 +7014,13 @@ func file_cognate_v1_cognate_proto_init() {
 		(*RerankResult_Score)(nil),
 		(*RerankResult_Error)(nil),
 	}
-	file_cognate_v1_cognate_proto_msgTypes[24].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[26].OneofWrappers = []any{
+	file_cognate_v1_cognate_proto_msgTypes[28].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[30].OneofWrappers = []any{
 		(*Query_Text)(nil),
 		(*Query_Vector)(nil),
 		(*Query_Id)(nil),
 	}
-	file_cognate_v1_cognate_proto_msgTypes[28].OneofWrappers = []any{
+	file_cognate_v1_cognate_proto_msgTypes[32].OneofWrappers = []any{
 		(*Filter_AllOf)(nil),
 		(*Filter_AnyOf)(nil),
 		(*Filter_Negated)(nil),
@@ -6764,22 +7030,22 @@ func file_cognate_v1_cognate_proto_init() {
 		(*Filter_Exists)(nil),
 		(*Filter_Text)(nil),
 	}
-	file_cognate_v1_cognate_proto_msgTypes[30].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[31].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[32].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[33].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[34].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[35].OneofWrappers = []any{}
 	file_cognate_v1_cognate_proto_msgTypes[36].OneofWrappers = []any{}
 	file_cognate_v1_cognate_proto_msgTypes[37].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[52].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[61].OneofWrappers = []any{}
-	file_cognate_v1_cognate_proto_msgTypes[62].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[40].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[41].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[56].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[65].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[66].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cognate_v1_cognate_proto_rawDesc), len(file_cognate_v1_cognate_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   71,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

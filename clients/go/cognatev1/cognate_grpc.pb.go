@@ -68,6 +68,8 @@ const (
 	Cognate_Classify_FullMethodName         = "/cognate.v1.Cognate/Classify"
 	Cognate_ClassifyStream_FullMethodName   = "/cognate.v1.Cognate/ClassifyStream"
 	Cognate_Rerank_FullMethodName           = "/cognate.v1.Cognate/Rerank"
+	Cognate_Tokenize_FullMethodName         = "/cognate.v1.Cognate/Tokenize"
+	Cognate_TokenizeStream_FullMethodName   = "/cognate.v1.Cognate/TokenizeStream"
 	Cognate_Upload_FullMethodName           = "/cognate.v1.Cognate/Upload"
 	Cognate_GetDocuments_FullMethodName     = "/cognate.v1.Cognate/GetDocuments"
 	Cognate_DeleteDocuments_FullMethodName  = "/cognate.v1.Cognate/DeleteDocuments"
@@ -114,6 +116,12 @@ type CognateClient interface {
 	// through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
 	// no reranker with this name.
 	Rerank(ctx context.Context, in *RerankRequest, opts ...grpc.CallOption) (*RerankResponse, error)
+	// Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+	// The model is not used. A text that cannot be tokenised gets an error as its result.
+	Tokenize(ctx context.Context, in *TokenizeRequest, opts ...grpc.CallOption) (*TokenizeResponse, error)
+	// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+	// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
+	TokenizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TokenizeRequest, TokenizeResponse], error)
 	// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
 	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
@@ -259,9 +267,32 @@ func (c *cognateClient) Rerank(ctx context.Context, in *RerankRequest, opts ...g
 	return out, nil
 }
 
+func (c *cognateClient) Tokenize(ctx context.Context, in *TokenizeRequest, opts ...grpc.CallOption) (*TokenizeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TokenizeResponse)
+	err := c.cc.Invoke(ctx, Cognate_Tokenize_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cognateClient) TokenizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TokenizeRequest, TokenizeResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[2], Cognate_TokenizeStream_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TokenizeRequest, TokenizeResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cognate_TokenizeStreamClient = grpc.BidiStreamingClient[TokenizeRequest, TokenizeResponse]
+
 func (c *cognateClient) Upload(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[UploadRequest, UploadResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[2], Cognate_Upload_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[3], Cognate_Upload_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -334,7 +365,7 @@ func (c *cognateClient) ListDocuments(ctx context.Context, in *ListDocumentsRequ
 
 func (c *cognateClient) Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[3], Cognate_Export_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[4], Cognate_Export_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -383,7 +414,7 @@ func (c *cognateClient) DeleteCollection(ctx context.Context, in *DeleteCollecti
 
 func (c *cognateClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[4], Cognate_Backup_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[5], Cognate_Backup_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -432,6 +463,12 @@ type CognateServer interface {
 	// through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
 	// no reranker with this name.
 	Rerank(context.Context, *RerankRequest) (*RerankResponse, error)
+	// Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+	// The model is not used. A text that cannot be tokenised gets an error as its result.
+	Tokenize(context.Context, *TokenizeRequest) (*TokenizeResponse, error)
+	// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+	// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
+	TokenizeStream(grpc.BidiStreamingServer[TokenizeRequest, TokenizeResponse]) error
 	// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
 	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
@@ -514,6 +551,12 @@ func (UnimplementedCognateServer) ClassifyStream(grpc.BidiStreamingServer[Classi
 }
 func (UnimplementedCognateServer) Rerank(context.Context, *RerankRequest) (*RerankResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Rerank not implemented")
+}
+func (UnimplementedCognateServer) Tokenize(context.Context, *TokenizeRequest) (*TokenizeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Tokenize not implemented")
+}
+func (UnimplementedCognateServer) TokenizeStream(grpc.BidiStreamingServer[TokenizeRequest, TokenizeResponse]) error {
+	return status.Error(codes.Unimplemented, "method TokenizeStream not implemented")
 }
 func (UnimplementedCognateServer) Upload(grpc.BidiStreamingServer[UploadRequest, UploadResponse]) error {
 	return status.Error(codes.Unimplemented, "method Upload not implemented")
@@ -693,6 +736,31 @@ func _Cognate_Rerank_Handler(srv interface{}, ctx context.Context, dec func(inte
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Cognate_Tokenize_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TokenizeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CognateServer).Tokenize(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cognate_Tokenize_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CognateServer).Tokenize(ctx, req.(*TokenizeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cognate_TokenizeStream_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(CognateServer).TokenizeStream(&grpc.GenericServerStream[TokenizeRequest, TokenizeResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cognate_TokenizeStreamServer = grpc.BidiStreamingServer[TokenizeRequest, TokenizeResponse]
 
 func _Cognate_Upload_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(CognateServer).Upload(&grpc.GenericServerStream[UploadRequest, UploadResponse]{ServerStream: stream})
@@ -917,6 +985,10 @@ var Cognate_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Cognate_Rerank_Handler,
 		},
 		{
+			MethodName: "Tokenize",
+			Handler:    _Cognate_Tokenize_Handler,
+		},
+		{
 			MethodName: "GetDocuments",
 			Handler:    _Cognate_GetDocuments_Handler,
 		},
@@ -963,6 +1035,12 @@ var Cognate_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "ClassifyStream",
 			Handler:       _Cognate_ClassifyStream_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "TokenizeStream",
+			Handler:       _Cognate_TokenizeStream_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},

@@ -34,7 +34,8 @@ const (
 // leastRoles is the table of roles in docs/security.md.
 var leastRoles = map[string]int{
 	"Info": read, "Embed": read, "EmbedStream": read, "Similarity": read, "TopK": read, "Classify": read,
-	"ClassifyStream": read, "Rerank": read, "Upload": write, "GetDocuments": read, "DeleteDocuments": write,
+	"ClassifyStream": read, "Rerank": read, "Tokenize": read, "TokenizeStream": read, "Upload": write,
+	"GetDocuments": read, "DeleteDocuments": write,
 	"UpdateDocuments": write, "CountDocuments": read, "Facets": read, "ListDocuments": read, "Export": read,
 	"CreateCollection": write, "ListCollections": read, "DeleteCollection": write, "Backup": admin,
 }

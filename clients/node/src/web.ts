@@ -1,5 +1,5 @@
-// A connection from browsers, over fetch, which does not send and receive at the same time: `Upload`, `EmbedStream` and
-// `ClassifyStream` fail.
+// A connection from browsers, over fetch, which does not send and receive at the same time: `Upload` and calls
+// whose names end in `Stream` fail.
 
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";

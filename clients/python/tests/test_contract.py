@@ -252,3 +252,16 @@ def test_a_stream_that_is_left_harms_nobody(stub: CognateStub, collection: str) 
     embed(stub, ANIMALS[0])
     kept = stub.CountDocuments(pb.CountDocumentsRequest(collection=collection), timeout=TIMEOUT)
     assert kept.documents > 0, "what was committed stays"
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_a_channel_that_compresses_gets_the_same_answers(
+    address: str, stub: CognateStub, compression: grpc.Compression
+) -> None:
+    # Long answers of few tokens.
+    texts = [animal + " " * 2000 for animal in ANIMALS]
+    request = pb.TopKRequest(queries=[pb.Query(text="a pet")], candidates=texts, k=len(texts), with_text=True)
+    with grpc.insecure_channel(address, compression=compression) as channel:
+        answer = CognateStub(channel).TopK(request, timeout=TIMEOUT)
+    assert len(answer.results[0].hits) == len(texts)
+    assert answer == stub.TopK(request, timeout=TIMEOUT)

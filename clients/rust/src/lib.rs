@@ -137,6 +137,8 @@ impl Client {
         classify(ClassifyRequest) -> ClassifyResponse;
         /// Orders texts by how well they answer a query.
         rerank(RerankRequest) -> RerankResponse;
+        /// Returns the tokens of texts.
+        tokenize(TokenizeRequest) -> TokenizeResponse;
         /// Returns cosine similarities of texts.
         similarity(SimilarityRequest) -> SimilarityResponse;
         /// Returns the nearest neighbours of queries.
@@ -177,6 +179,14 @@ impl Client {
         requests: impl Stream<Item = pb::ClassifyRequest> + Send + 'static,
     ) -> Result<Answers<pb::ClassifyResponse>, Error> {
         self.answers(self.rpc.clone().classify_stream(requests).await)
+    }
+
+    /// Tokenises a stream of texts: one response for each request, in order.
+    pub async fn tokenize_stream(
+        &self,
+        requests: impl Stream<Item = pb::TokenizeRequest> + Send + 'static,
+    ) -> Result<Answers<pb::TokenizeResponse>, Error> {
+        self.answers(self.rpc.clone().tokenize_stream(requests).await)
     }
 
     /// Returns a snapshot of a collection, in parts.

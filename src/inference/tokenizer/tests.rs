@@ -97,6 +97,26 @@ pub fn byte_pairs(max_tokens: usize) -> Tokenizer {
 }
 
 #[test]
+fn all_tokens_of_a_text_have_their_places_in_it() {
+    // The lower case of the first letter has one byte more.
+    let text = "İ CATS dog";
+    for tokenizer in [tokenizer(4), tokenizer(4).with_lowercase()] {
+        let tokens = tokenizer.all(text, true).unwrap();
+        let own: Vec<_> = tokens.iter().map(|token| (token.text.as_str(), token.special)).collect();
+        let expected = ["İ", "CAT", "S", "dog"].map(|token| (token, false));
+        assert_eq!(own, [&[("[CLS]", true)], &expected[..], &[("[SEP]", true)]].concat());
+        assert!(tokens[1..5].iter().all(|token| text[token.bytes.clone()] == token.text), "{tokens:?}");
+        assert_eq!(tokenizer.all(text, false).unwrap(), tokens[1..5]);
+    }
+    for (tokenizer, expected) in
+        [(unigram(4), ["cab", "a", "bc", "a"].as_slice()), (byte_pairs(4), &["c", "ab", "ab", "c", "", "", "a"])]
+    {
+        let own = tokenizer.all("cab abc  a", false).unwrap().into_iter().map(|token| token.text);
+        assert_eq!(own.collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
 fn unigram_and_byte_pair_tokenizers_are_read_with_their_special_tokens() {
     let tokens = unigram(16).tokens("cab abc").unwrap();
     assert_eq!((tokens.ids, tokens.total), (vec![0, 12, 11, 9, 2], 5));

@@ -81,11 +81,14 @@ impl Kind {
 pub fn understand(head: &mut request::Parts, context: &Context<'_>) -> Result<Asked, Page> {
     let kind = Kind::of(essence(&head.headers));
     if kind == Some(Kind::Grpc) && head.method == HttpMethod::POST && !context.http1 {
-        if let Some((rpc, translation)) = tei::rpc(head.uri.path()) {
-            return Ok(translated(head, context, (rpc, translation), (Framing::Heads, Shape::Grpc)));
-        }
-        // The service refuses a path that is no method with a status.
-        return Ok(Asked::of(context, head, Framing::Heads, Shape::Grpc));
+        return Ok(match tei::rpc(head.uri.path()) {
+            Some(Ok(counterpart)) => translated(head, context, counterpart, (Framing::Heads, Shape::Grpc)),
+            Some(Err(failure)) => {
+                Asked { fault: Some(failure), ..Asked::of(context, head, Framing::Heads, Shape::Grpc) }
+            }
+            // The service refuses a path that is no method with a status.
+            None => Asked::of(context, head, Framing::Heads, Shape::Grpc),
+        });
     }
     if let Some(page) = context.origins.preflight(head) {
         return Err(page);

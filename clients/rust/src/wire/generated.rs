@@ -515,6 +515,53 @@ pub mod rerank_result {
         Error(::tonic_types::pb::Status),
     }
 }
+/// Texts to tokenise, all in the same way.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TokenizeRequest {
+    /// The texts, 1 to max_texts. A text may be empty. A text above max_text_bytes gets an error as its result. No prompt
+    /// stands before it.
+    #[prost(string, repeated, tag = "1")]
+    pub texts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Leaves out the special tokens that stand around a text. Default false.
+    #[prost(bool, tag = "2")]
+    pub without_special_tokens: bool,
+}
+/// One result for each text.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TokenizeResponse {
+    /// One for each text, in the order of `texts`.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<TokenizeResult>,
+}
+/// The result of one text.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TokenizeResult {
+    /// The tokens, in order. Empty if there is an error.
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<Token>,
+    /// The reason why the text was not tokenised. Unset otherwise.
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<::tonic_types::pb::Status>,
+}
+/// A token of a text.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Token {
+    /// Its number in the vocabulary.
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    /// The part of the text that it stands for, in whole characters. Of a special token its name: `\[CLS\]`.
+    #[prost(string, tag = "2")]
+    pub text: ::prost::alloc::string::String,
+    /// True for a token that is not in the text.
+    #[prost(bool, tag = "3")]
+    pub special: bool,
+    /// The first byte (UTF-8) of the text that it stands for. 0 for a special token.
+    #[prost(uint32, tag = "4")]
+    pub start: u32,
+    /// The byte after its last. 0 for a special token.
+    #[prost(uint32, tag = "5")]
+    pub end: u32,
+}
 /// Two lists of texts.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SimilarityRequest {
@@ -1820,6 +1867,58 @@ pub mod cognate_client {
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("cognate.v1.Cognate", "Rerank"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+        /// The model is not used. A text that cannot be tokenised gets an error as its result.
+        pub async fn tokenize(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TokenizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TokenizeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cognate.v1.Cognate/Tokenize",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cognate.v1.Cognate", "Tokenize"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+        /// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
+        pub async fn tokenize_stream(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::TokenizeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TokenizeResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cognate.v1.Cognate/TokenizeStream",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cognate.v1.Cognate", "TokenizeStream"));
+            self.inner.streaming(req, path, codec).await
         }
         /// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
         /// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.

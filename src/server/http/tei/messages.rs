@@ -52,6 +52,9 @@ pub struct Metadata {
     pub inference_time_ns: u64,
 }
 
+/// The side at which a text is cut: the end if it is 0.
+pub type TruncationDirection = i32;
+
 /// A text to embed.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct EmbedRequest {
@@ -61,6 +64,10 @@ pub struct EmbedRequest {
     pub truncate: bool,
     #[prost(bool, tag = "3")]
     pub normalize: bool,
+    #[prost(int32, tag = "4")]
+    pub truncation_direction: TruncationDirection,
+    #[prost(string, optional, tag = "5")]
+    pub prompt_name: Option<String>,
 }
 
 /// A vector.
@@ -81,6 +88,8 @@ pub struct PredictRequest {
     pub truncate: bool,
     #[prost(bool, tag = "3")]
     pub raw_scores: bool,
+    #[prost(int32, tag = "4")]
+    pub truncation_direction: TruncationDirection,
 }
 
 /// A label.
@@ -114,6 +123,8 @@ pub struct RerankRequest {
     pub raw_scores: bool,
     #[prost(bool, tag = "5")]
     pub return_text: bool,
+    #[prost(int32, tag = "6")]
+    pub truncation_direction: TruncationDirection,
 }
 
 /// A text with its score.
@@ -134,4 +145,37 @@ pub struct RerankResponse {
     pub ranks: Vec<Rank>,
     #[prost(message, optional, tag = "2")]
     pub metadata: Option<Metadata>,
+}
+
+/// A text to tokenise.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EncodeRequest {
+    #[prost(string, tag = "1")]
+    pub inputs: String,
+    #[prost(bool, tag = "2")]
+    pub add_special_tokens: bool,
+    #[prost(string, optional, tag = "3")]
+    pub prompt_name: Option<String>,
+}
+
+/// A token.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SimpleToken {
+    #[prost(uint32, tag = "1")]
+    pub id: u32,
+    #[prost(string, tag = "2")]
+    pub text: String,
+    #[prost(bool, tag = "3")]
+    pub special: bool,
+    #[prost(uint32, optional, tag = "4")]
+    pub start: Option<u32>,
+    #[prost(uint32, optional, tag = "5")]
+    pub stop: Option<u32>,
+}
+
+/// The tokens of a text.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EncodeResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub tokens: Vec<SimpleToken>,
 }

@@ -2,9 +2,11 @@
 //! that its clients can change the address and nothing else.
 //!
 //! A call has one text there, so the error of a text is that of its call or stream. Invariant: a wish that is not
-//! honoured is refused by name; an rpc without a counterpart is UNIMPLEMENTED, as every unknown path is.
+//! honoured is refused by name; an rpc without a counterpart is UNIMPLEMENTED, and says why.
 
+mod codec;
 mod messages;
+mod tokenize;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,13 +14,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use prost::Message;
 
 use super::translation::{Output, Translation};
+use crate::rpc::refusal::Refusal;
 use crate::rpc::status::Failure;
-use crate::wire::{self, Truncation, classify_result, embed_result, rerank_result};
+use crate::wire::{self, InputType, Truncation, classify_result, embed_result, rerank_result};
+use codec::{failure, ours, read};
 use messages as tei;
 
-/// Returns the rpc of ours that answers a path of `tei.v1`, and the translation of its messages.
-pub fn rpc(path: &str) -> Option<(&'static str, Arc<dyn Translation>)> {
-    let one = |rpc, translation: Arc<dyn Translation>| Some((rpc, translation));
+/// The rpc of ours that answers a call of `tei.v1`, and the translation of its messages.
+pub type Counterpart = (&'static str, Arc<dyn Translation>);
+
+/// Returns the counterpart of a path of `tei.v1`, or the reason why it has none. `None`: the path is another one.
+pub fn rpc(path: &str) -> Option<Result<Counterpart, Failure>> {
+    let one = |rpc, translation: Arc<dyn Translation>| Some(Ok((rpc, translation)));
     match path.strip_prefix("/tei.v1.")? {
         "Info/Info" => one("Info", Arc::new(Info)),
         "Embed/Embed" => one("Embed", Arc::new(Embed::default())),
@@ -26,31 +33,49 @@ pub fn rpc(path: &str) -> Option<(&'static str, Arc<dyn Translation>)> {
         "Predict/Predict" => one("Classify", Arc::new(Predict::default())),
         "Predict/PredictStream" => one("ClassifyStream", Arc::new(Predict::default())),
         "Rerank/Rerank" => one("Rerank", Arc::new(Rerank::default())),
-        _ => None,
+        "Tokenize/Tokenize" => one("Tokenize", Arc::new(tokenize::Tokenize)),
+        "Tokenize/TokenizeStream" => one("TokenizeStream", Arc::new(tokenize::Tokenize)),
+        other => Some(Err(Refusal::NotOffered { reason: reason(other) }.into())),
     }
 }
 
-/// Reads a message of the caller.
-fn read<M: Message + Default>(body: &[u8]) -> Result<M, Failure> {
-    M::decode(body).map_err(|error| Failure::Malformed(error.to_string()))
-}
-
-/// Reads a message of the service.
-fn ours<M: Message + Default>(message: &[u8]) -> Result<M, Failure> {
-    M::decode(message).map_err(|_| Failure::Internal)
-}
-
-fn truncation(truncate: bool) -> i32 {
-    if truncate { Truncation::End.into() } else { Truncation::Reject.into() }
-}
-
-/// The error of a text as that of its call.
-fn failure(error: &tonic_types::pb::Status) -> Failure {
-    let reason = error.message.strip_prefix("texts[0]: ").unwrap_or(&error.message);
-    match tonic::Code::from(error.code) {
-        tonic::Code::InvalidArgument => Failure::invalid("inputs", reason),
-        _ => Failure::Internal,
+/// The reason why a call of `tei.v1` has no counterpart.
+fn reason(call: &str) -> &'static str {
+    match call.strip_suffix("Stream").unwrap_or(call) {
+        "Embed/EmbedSparse" => {
+            "this server has no sparse vectors; it searches by words in a collection: see SEARCH_MODE_LEXICAL of \
+             cognate.v1.Cognate/TopK"
+        }
+        "Embed/EmbedAll" | "Embed/EmbedRaw" => {
+            "this server returns no vectors of single tokens; tei.v1.Embed/Embed returns that of the text"
+        }
+        "Predict/PredictPair" => "classifiers read single texts here; tei.v1.Rerank/Rerank scores pairs",
+        "Rerank/Rerank" => "all texts are needed to order them: send them in one call of tei.v1.Rerank/Rerank",
+        "Tokenize/Decode" => {
+            "this server makes no texts of tokens; tei.v1.Tokenize/Tokenize returns the part of the text that each \
+             token stands for"
+        }
+        _ => "this method does not exist in the tei.v1 that this server knows",
     }
+}
+
+fn truncation(truncate: bool, direction: tei::TruncationDirection) -> Result<i32, Failure> {
+    if direction != 0 {
+        let reason = "the model's settings say which part of a long text is kept; leave it out";
+        return Err(Failure::invalid("truncation_direction", reason));
+    }
+    Ok(if truncate { Truncation::End.into() } else { Truncation::Reject.into() })
+}
+
+/// The kind of text that has the prompt of this name.
+fn input_type(prompt_name: Option<&str>) -> Result<i32, Failure> {
+    Ok(match prompt_name {
+        None => InputType::Unspecified,
+        Some("query") => InputType::Query,
+        Some("document" | "passage") => InputType::Document,
+        Some(_) => return Err(Failure::invalid("prompt_name", "expected query, document or passage")),
+    }
+    .into())
 }
 
 fn work(chars: u32, tokens: u32) -> Option<tei::Metadata> {
@@ -105,12 +130,13 @@ struct Embed {
 
 impl Translation for Embed {
     fn request(&self, body: &[u8], _: usize) -> Result<Vec<u8>, Failure> {
-        let tei::EmbedRequest { inputs, truncate, normalize } = read(body)?;
+        let tei::EmbedRequest { inputs, truncate, normalize, truncation_direction, prompt_name } = read(body)?;
         self.chars.push(&inputs);
         let request = wire::EmbedRequest {
             texts: vec![inputs],
+            input_type: input_type(prompt_name.as_deref())?,
             normalize: Some(normalize),
-            truncation: truncation(truncate),
+            truncation: truncation(truncate, truncation_direction)?,
             ..Default::default()
         };
         Ok(request.encode_to_vec())
@@ -135,11 +161,10 @@ struct Predict {
 
 impl Translation for Predict {
     fn request(&self, body: &[u8], _: usize) -> Result<Vec<u8>, Failure> {
-        let tei::PredictRequest { inputs, truncate, raw_scores } = read(body)?;
+        let tei::PredictRequest { inputs, truncate, raw_scores, truncation_direction } = read(body)?;
         self.chars.push(&inputs);
-        let texts = vec![inputs];
-        let request =
-            wire::ClassifyRequest { texts, raw_scores, truncation: truncation(truncate), ..Default::default() };
+        let (texts, truncation) = (vec![inputs], truncation(truncate, truncation_direction)?);
+        let request = wire::ClassifyRequest { texts, raw_scores, truncation, ..Default::default() };
         Ok(request.encode_to_vec())
     }
 
@@ -163,14 +188,14 @@ struct Rerank {
 
 impl Translation for Rerank {
     fn request(&self, body: &[u8], _: usize) -> Result<Vec<u8>, Failure> {
-        let tei::RerankRequest { query, texts, truncate, raw_scores, return_text } = read(body)?;
+        let tei::RerankRequest { query, texts, truncate, raw_scores, return_text, truncation_direction } = read(body)?;
         if raw_scores {
             let reason = "the model's configuration decides the form of its scores; leave it false";
             return Err(Failure::invalid("raw_scores", reason));
         }
         let chars: usize = texts.iter().map(|text| text.chars().count() + query.chars().count()).sum();
         self.chars.store(u32::try_from(chars).unwrap_or(u32::MAX), Ordering::Relaxed);
-        let truncation = truncation(truncate);
+        let truncation = truncation(truncate, truncation_direction)?;
         let request = wire::RerankRequest { query, texts, with_text: return_text, truncation, ..Default::default() };
         Ok(request.encode_to_vec())
     }
@@ -216,7 +241,8 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_is_an_error_unless_it_may_be_cut() {
         for (truncate, expected) in [(false, Truncation::Reject), (true, Truncation::End)] {
-            let request = tei::EmbedRequest { inputs: "a b".to_owned(), truncate, normalize: true };
+            let request =
+                tei::EmbedRequest { inputs: "a b".to_owned(), truncate, normalize: true, ..Default::default() };
             let ours = Embed::default().request(&request.encode_to_vec(), usize::MAX).unwrap();
             let ours = wire::EmbedRequest::decode(&*ours).unwrap();
             assert_eq!((ours.truncation(), ours.normalize, ours.texts), (expected, Some(true), vec!["a b".to_owned()]));
@@ -231,7 +257,7 @@ mod tests {
     fn an_answer_counts_characters_and_tokens() {
         let call = Embed::default();
         for inputs in ["né", "abc"] {
-            let request = tei::EmbedRequest { inputs: inputs.to_owned(), truncate: true, normalize: false };
+            let request = tei::EmbedRequest { inputs: inputs.to_owned(), truncate: true, ..Default::default() };
             call.request(&request.encode_to_vec(), usize::MAX).unwrap();
         }
         let vector = || wire::vector::write(vec![0.5, 0.25], wire::VectorFormat::F32);
@@ -244,9 +270,40 @@ mod tests {
 
     #[test]
     fn a_wish_that_is_not_honoured_is_refused_by_name() {
-        let request = tei::RerankRequest { query: "q".to_owned(), raw_scores: true, ..Default::default() };
-        let failure = Rerank::default().request(&request.encode_to_vec(), usize::MAX).unwrap_err();
-        assert!(tonic::Status::from(failure).message().starts_with("raw_scores"));
-        assert!(rpc("/tei.v1.Tokenize/Tokenize").is_none() && rpc("/tei.v1.Embed/EmbedSparse").is_none());
+        let refused = |translation: &dyn Translation, request: Vec<u8>| {
+            let failure = translation.request(&request, usize::MAX).unwrap_err();
+            tonic::Status::from(failure).message().split(':').next().unwrap_or_default().to_owned()
+        };
+        let raw = tei::RerankRequest { query: "q".to_owned(), raw_scores: true, ..Default::default() };
+        assert_eq!(refused(&Rerank::default(), raw.encode_to_vec()), "raw_scores");
+        let left = tei::EmbedRequest { truncation_direction: 1, ..Default::default() };
+        assert_eq!(refused(&Embed::default(), left.encode_to_vec()), "truncation_direction");
+        let prompt_name = Some("title".to_owned());
+        let unknown = tei::EmbedRequest { prompt_name: prompt_name.clone(), ..Default::default() };
+        assert_eq!(refused(&Embed::default(), unknown.encode_to_vec()), "prompt_name");
+        let unknown = tei::EncodeRequest { prompt_name, ..Default::default() };
+        assert_eq!(refused(&tokenize::Tokenize, unknown.encode_to_vec()), "prompt_name");
+        for known in ["query", "document", "passage"] {
+            assert!(input_type(Some(known)).is_ok_and(|kind| kind != 0), "{known}");
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_counterpart_says_why() {
+        for (path, word) in [
+            ("Embed/EmbedSparse", "sparse"),
+            ("Embed/EmbedSparseStream", "sparse"),
+            ("Embed/EmbedAll", "single tokens"),
+            ("Predict/PredictPairStream", "single texts"),
+            ("Rerank/RerankStream", "all texts"),
+            ("Tokenize/DecodeStream", "no texts of tokens"),
+            ("Embed/Other", "does not exist"),
+        ] {
+            let Some(Err(failure)) = rpc(&format!("/tei.v1.{path}")) else { panic!("{path} has no counterpart") };
+            let status = tonic::Status::from(failure);
+            assert_eq!(status.code(), tonic::Code::Unimplemented);
+            assert!(status.message().contains(word), "{path}: {}", status.message());
+        }
+        assert!(rpc("/cognate.v1.Cognate/Embed").is_none());
     }
 }

@@ -75,6 +75,16 @@ class CognateStub(object):
                 request_serializer=cognate__client_dot_v1_dot_cognate__pb2.RerankRequest.SerializeToString,
                 response_deserializer=cognate__client_dot_v1_dot_cognate__pb2.RerankResponse.FromString,
                 _registered_method=True)
+        self.Tokenize = channel.unary_unary(
+                '/cognate.v1.Cognate/Tokenize',
+                request_serializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
+        self.TokenizeStream = channel.stream_stream(
+                '/cognate.v1.Cognate/TokenizeStream',
+                request_serializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeRequest.SerializeToString,
+                response_deserializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeResponse.FromString,
+                _registered_method=True)
         self.Upload = channel.stream_stream(
                 '/cognate.v1.Cognate/Upload',
                 request_serializer=cognate__client_dot_v1_dot_cognate__pb2.UploadRequest.SerializeToString,
@@ -202,6 +212,22 @@ class CognateServicer(object):
         cross-encoder: it reads the query and a text together, which is more exact than comparing vectors, and costs a pass
         through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
         no reranker with this name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Tokenize(self, request, context):
+        """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+        The model is not used. A text that cannot be tokenised gets an error as its result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TokenizeStream(self, request_iterator, context):
+        """Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+        request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -358,6 +384,16 @@ def add_CognateServicer_to_server(servicer, server):
                     servicer.Rerank,
                     request_deserializer=cognate__client_dot_v1_dot_cognate__pb2.RerankRequest.FromString,
                     response_serializer=cognate__client_dot_v1_dot_cognate__pb2.RerankResponse.SerializeToString,
+            ),
+            'Tokenize': grpc.unary_unary_rpc_method_handler(
+                    servicer.Tokenize,
+                    request_deserializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeRequest.FromString,
+                    response_serializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeResponse.SerializeToString,
+            ),
+            'TokenizeStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.TokenizeStream,
+                    request_deserializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeRequest.FromString,
+                    response_serializer=cognate__client_dot_v1_dot_cognate__pb2.TokenizeResponse.SerializeToString,
             ),
             'Upload': grpc.stream_stream_rpc_method_handler(
                     servicer.Upload,
@@ -637,6 +673,60 @@ class Cognate(object):
             '/cognate.v1.Cognate/Rerank',
             cognate__client_dot_v1_dot_cognate__pb2.RerankRequest.SerializeToString,
             cognate__client_dot_v1_dot_cognate__pb2.RerankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Tokenize(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cognate.v1.Cognate/Tokenize',
+            cognate__client_dot_v1_dot_cognate__pb2.TokenizeRequest.SerializeToString,
+            cognate__client_dot_v1_dot_cognate__pb2.TokenizeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TokenizeStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/cognate.v1.Cognate/TokenizeStream',
+            cognate__client_dot_v1_dot_cognate__pb2.TokenizeRequest.SerializeToString,
+            cognate__client_dot_v1_dot_cognate__pb2.TokenizeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,6 +105,14 @@ class CognateStub:
     through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
     no reranker with this name.
     """
+    Tokenize: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]
+    """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+    The model is not used. A text that cannot be tokenised gets an error as its result.
+    """
+    TokenizeStream: _grpc.StreamStreamMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]
+    """Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+    request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
+    """
     Upload: _grpc.StreamStreamMultiCallable[_cognate_pb2.UploadRequest, _cognate_pb2.UploadResponse]
     """Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
     the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
@@ -200,6 +208,14 @@ class CognateAsyncStub(CognateStub):
     cross-encoder: it reads the query and a text together, which is more exact than comparing vectors, and costs a pass
     through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
     no reranker with this name.
+    """
+    Tokenize: _aio.UnaryUnaryMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]  # type: ignore[assignment]
+    """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+    The model is not used. A text that cannot be tokenised gets an error as its result.
+    """
+    TokenizeStream: _aio.StreamStreamMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]  # type: ignore[assignment]
+    """Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+    request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
     """
     Upload: _aio.StreamStreamMultiCallable[_cognate_pb2.UploadRequest, _cognate_pb2.UploadResponse]  # type: ignore[assignment]
     """Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
@@ -341,6 +357,26 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         cross-encoder: it reads the query and a text together, which is more exact than comparing vectors, and costs a pass
         through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
         no reranker with this name.
+        """
+
+    @_abc_1.abstractmethod
+    def Tokenize(
+        self,
+        request: _cognate_pb2.TokenizeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cognate_pb2.TokenizeResponse, _abc.Awaitable[_cognate_pb2.TokenizeResponse]]:
+        """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+        The model is not used. A text that cannot be tokenised gets an error as its result.
+        """
+
+    @_abc_1.abstractmethod
+    def TokenizeStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_cognate_pb2.TokenizeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cognate_pb2.TokenizeResponse], _abc.AsyncIterator[_cognate_pb2.TokenizeResponse]]:
+        """Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
+        request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
         """
 
     @_abc_1.abstractmethod
