@@ -387,8 +387,9 @@ impl Tokenizer {
         Ok(TokenPlaces { starts, ends })
     }
 
-    /// Tokenises the whole of `text`; `special`: with the special tokens around it.
+    /// Tokenises the whole of `text`; `special`: with the special tokens that the model reads around it.
     pub(super) fn all(&self, text: &str, special: bool) -> Result<Vec<Token>, TokenizerError> {
+        let special = special && !matches!(self.inputs, Inputs::Words(_));
         let lowered = self.reading.lowercase.then(|| text.to_lowercase());
         let encoding = self.inner.encode(lowered.as_deref().unwrap_or(text), special).map_err(fail)?;
         let mut places: Vec<usize> = encoding.get_offsets().iter().flat_map(|&(start, end)| [start, end]).collect();
