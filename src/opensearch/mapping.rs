@@ -32,7 +32,7 @@ pub(super) const PASSAGES: &str = "passages";
 /// The vector of a passage.
 pub(super) const VECTOR: &str = "passages.vector";
 
-/// Links of a vector in the graph, and candidates among which they are chosen. As in the local index.
+/// Links of a vector in the graph, and candidates among which they are chosen. Higher: better recall, slower uploads.
 const LINKS: u32 = 16;
 const EF_CONSTRUCTION: u32 = 128;
 
