@@ -124,19 +124,9 @@ impl Dense {
             true if inputs == outputs => Residual::Input,
             true => Residual::Projected(table("residual.weight")?),
         };
-        let on_device = |values: &[f32]| {
-            Tensor::from_slice(values, (outputs, inputs), &Device::Cpu)?.t()?.contiguous()?.to_device(device)
-        };
         let device = match device {
             Device::Cpu => None,
-            device => Some(DenseOnDevice {
-                device: device.clone(),
-                weight: on_device(&weight)?,
-                residual: match &residual {
-                    Residual::Projected(values) => Some(on_device(values)?),
-                    Residual::None | Residual::Input => None,
-                },
-            }),
+            device => Some(DenseOnDevice::new(&weight, &residual, (outputs, inputs), device)?),
         };
         Ok(Self { weight, bias, function: dense.function, residual, device })
     }
@@ -156,6 +146,17 @@ impl Dense {
 }
 
 impl DenseOnDevice {
+    /// Copies the weights, [outputs, inputs], to the device.
+    fn new(weight: &[f32], residual: &Residual, shape: (usize, usize), device: &Device) -> Result<Self> {
+        let copy =
+            |values: &[f32]| Tensor::from_slice(values, shape, &Device::Cpu)?.t()?.contiguous()?.to_device(device);
+        let residual = match residual {
+            Residual::Projected(values) => Some(copy(values)?),
+            Residual::None | Residual::Input => None,
+        };
+        Ok(Self { device: device.clone(), weight: copy(weight)?, residual })
+    }
+
     /// Computes the products of a batch on the device, and the rest as on a CPU.
     fn apply(&self, x: &[Vec<f32>], bias: &[f32], function: Function, residual: &Residual) -> Result<Vec<Vec<f32>>> {
         let columns = x.first().map_or(0, Vec::len);
@@ -212,4 +213,44 @@ fn layer_norm(x: &[f32], gain: &[f32], shift: &[f32]) -> Vec<f32> {
     let scale = 1.0 / (variance + LAYER_NORM_EPSILON).sqrt();
     let weights = gain.iter().zip(shift);
     x.iter().zip(weights).map(|(x, (gain, shift))| ((f64::from(*x) - mean) * scale) as f32 * gain + shift).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::matrix::filled;
+
+    /// A dense layer with weights by a seed.
+    fn dense(inputs: usize, outputs: usize, function: Function, residual: Residual) -> Dense {
+        let weight = filled(1, outputs * inputs, 7).row(0).to_vec();
+        Dense { weight, bias: filled(1, outputs, 8).row(0).to_vec(), function, residual, device: None }
+    }
+
+    #[test]
+    fn candles_products_give_what_the_kernels_give() {
+        let projected = || Residual::Projected(filled(1, 5 * 12, 9).row(0).to_vec());
+        let vectors: Vec<Vec<f32>> = (0..4).map(|seed| filled(1, 12, seed).row(0).to_vec()).collect();
+        for (outputs, function, residual) in [
+            (5, Function::Tanh, Residual::None),
+            (12, Function::Gelu, Residual::Input),
+            (5, Function::Silu, projected()),
+        ] {
+            let layer = dense(12, outputs, function, residual);
+            let on_device =
+                DenseOnDevice::new(&layer.weight, &layer.residual, (outputs, 12), &Device::Cpu).expect("shapes fit");
+            let together = on_device.apply(&vectors, &layer.bias, function, &layer.residual).expect("shapes fit");
+            for (x, candles) in vectors.iter().zip(together) {
+                let kernels = layer.of(x);
+                assert_eq!(kernels.len(), outputs);
+                let worst = kernels.iter().zip(&candles).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(worst <= 1e-5, "{function:?}: off by {worst:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_zero_vector_stays_as_it_is_and_others_get_length_1() {
+        assert_eq!(normalize(vec![0.0; 3]), [0.0; 3]);
+        assert_eq!(normalize(vec![3.0, -4.0]), [0.6, -0.8]);
+    }
 }

@@ -10,8 +10,9 @@ use crate::model::error::CardError;
 use crate::model::file::read_json;
 
 /// The supported models, for error messages.
-const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet; \
-                         for example all-MiniLM-L6-v2, multilingual-e5-base or all-mpnet-base-v2";
+const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet, for example \
+                         all-MiniLM-L6-v2, multilingual-e5-base or all-mpnet-base-v2; and static vectors of model2vec \
+                         and StaticEmbedding, for example potion-base-8M";
 
 /// The families: `model_type`, the prefix of the class names in `architectures`, and our name.
 const KINDS: [(&str, &str, Family); 6] = [
