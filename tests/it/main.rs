@@ -60,6 +60,7 @@ mod segments;
 mod similarity;
 #[path = "../../src/machine/skipped.rs"]
 mod skipped;
+mod store;
 mod tei;
 mod tls;
 mod tls_change;
