@@ -41,6 +41,15 @@ impl Collection {
         }
     }
 
+    /// The number of chunks of one upload that a commit takes, if `ready` are there. The local store answers when the
+    /// disk does, and an engine after its next refresh, with few documents or many.
+    pub fn chunks_together(&self, ready: usize) -> usize {
+        match self {
+            Self::Local(_) => 1,
+            Self::OpenSearch(_) => ready,
+        }
+    }
+
     /// Describes the collection.
     pub async fn describe(&self) -> Result<Description, Error> {
         match self {

@@ -10,10 +10,12 @@
 
 pub(super) mod document;
 
+use std::collections::VecDeque;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, future, stream};
+use futures::{FutureExt, Stream, StreamExt, future, stream};
 use tonic::Status;
 
 use super::access::Access;
@@ -305,7 +307,7 @@ fn of_text(computed: Computed, text: &str, field: impl Fn() -> String) -> Result
     Vectors::of_passages(text, passages).map_err(|_| Failure::Internal)
 }
 
-/// Commits one chunk after the other, and reports the counts.
+/// Commits chunks in order, and reports the counts behind each.
 fn progress(
     engine: Arc<Engine>,
     chunks: impl Stream<Item = Result<Embedded, Status>> + Send + 'static,
@@ -314,62 +316,96 @@ fn progress(
     struct State<S> {
         engine: Arc<Engine>,
         chunks: S,
-        received: u64,
-        committed: u64,
+        /// Responses to chunks that were committed together.
+        responses: VecDeque<Result<wire::UploadResponse, Status>>,
+        counts: Counts,
         ended: bool,
     }
-    let state = State { engine, chunks: Box::pin(chunks), received: 0, committed: 0, ended: false };
+    let (responses, counts) = (VecDeque::new(), Counts::default());
+    let state = State { engine, chunks: Box::pin(chunks), responses, counts, ended: false };
     stream::unfold(state, |mut state| async move {
-        if state.ended {
-            return None;
-        }
-        let response = match state.chunks.next().await {
-            Some(Ok(chunk)) => {
-                state.received += chunk.received as u64;
-                match store(&state.engine, chunk).await {
-                    Ok((n, errors)) => {
-                        state.committed += n;
-                        Ok(wire::UploadResponse {
-                            received: state.received,
-                            committed: state.committed,
-                            errors,
-                            done: false,
-                        })
-                    }
-                    Err(failure) => Err(failure.into()),
+        if state.responses.is_empty() && !state.ended {
+            let (group, end) = ready(&mut state.chunks).await;
+            match store(&state.engine, group, &mut state.counts).await {
+                Ok(responses) => {
+                    state.responses.extend(responses.into_iter().map(Ok));
+                    state.responses.extend(end.map(|end| end.map(|()| state.counts.response(vec![], true))));
                 }
+                Err(failure) => state.responses.push_back(Err(failure.into())),
             }
-            Some(Err(status)) => Err(status),
-            None => {
-                state.ended = true;
-                Ok(wire::UploadResponse {
-                    received: state.received,
-                    committed: state.committed,
-                    errors: vec![],
-                    done: true,
-                })
-            }
-        };
-        state.ended |= response.is_err();
-        Some((response, state))
+            state.ended = state.responses.back().is_none_or(|last| last.as_ref().map_or(true, |last| last.done));
+        }
+        Some((state.responses.pop_front()?, state))
     })
 }
 
-/// Commits a chunk. Returns the number of stored documents, and the errors of the others, in order.
-async fn store(engine: &Engine, chunk: Embedded) -> Result<(u64, Vec<wire::UploadError>), Failure> {
-    let Embedded { collection, documents, sent, mut errors, .. } = chunk;
-    if documents.is_empty() {
-        return Ok((0, errors));
+/// The counts of an upload.
+#[derive(Default)]
+struct Counts {
+    received: u64,
+    committed: u64,
+}
+
+impl Counts {
+    fn response(&self, errors: Vec<wire::UploadError>, done: bool) -> wire::UploadResponse {
+        wire::UploadResponse { received: self.received, committed: self.committed, errors, done }
     }
-    let n = documents.len();
-    let refused = collection.commit(&engine.pools.storage, documents).await?;
-    let committed = (n - refused.len()) as u64;
-    let mut refused = refused.into_iter().peekable();
-    for (position, sent) in sent.into_iter().enumerate() {
-        if let Some(error) = refused.next_if(|error| error.position == position) {
-            errors.push(sent.error(&error.reason.into()));
+}
+
+/// Waits for the next chunk. If the store takes several at once, those that are ready come with it. The second value is
+/// the end of the stream, or what is wrong behind these chunks.
+async fn ready<S>(chunks: &mut S) -> (Vec<Embedded>, Option<Result<(), Status>>)
+where
+    S: Stream<Item = Result<Embedded, Status>> + Unpin,
+{
+    let mut group: Vec<Embedded> = Vec::new();
+    loop {
+        let most = group.first().map_or(1, |first| first.collection.chunks_together(CHUNKS_AHEAD));
+        let next = match group.len() {
+            0 => Some(chunks.next().await),
+            n if n < most => chunks.next().now_or_never(),
+            _ => None,
+        };
+        match next {
+            Some(Some(Ok(chunk))) => group.push(chunk),
+            Some(Some(Err(status))) => return (group, Some(Err(status))),
+            Some(None) => return (group, Some(Ok(()))),
+            None => return (group, None),
         }
     }
-    errors.sort_by_key(|error| error.position);
-    Ok((committed, errors))
+}
+
+/// Commits chunks at once. Returns the response to each.
+async fn store(
+    engine: &Engine,
+    mut group: Vec<Embedded>,
+    counts: &mut Counts,
+) -> Result<Vec<wire::UploadResponse>, Failure> {
+    let documents: Vec<Document> = match &mut group[..] {
+        [one] => mem::take(&mut one.documents),
+        several => several.iter_mut().flat_map(|chunk| mem::take(&mut chunk.documents)).collect(),
+    };
+    let mut refused = match group.first() {
+        Some(first) if !documents.is_empty() => first.collection.commit(&engine.pools.storage, documents).await?,
+        _ => Vec::new(),
+    }
+    .into_iter()
+    .peekable();
+    let mut begin = 0;
+    let response = |chunk: Embedded| {
+        let Embedded { received, sent, mut errors, .. } = chunk;
+        let n = sent.len();
+        counts.received += received as u64;
+        counts.committed += n as u64;
+        for (position, sent) in (begin..).zip(sent) {
+            if let Some(error) = refused.next_if(|error| error.position == position) {
+                counts.committed -= 1;
+                errors.push(sent.error(&error.reason.into()));
+            }
+        }
+        begin += n;
+        errors.sort_by_key(|error| error.position);
+        counts.response(errors, false)
+    };
+    Ok(group.into_iter().map(response).collect())
 }
