@@ -7,7 +7,7 @@ use std::ops::Bound;
 use serde_json::{Value, json};
 
 use super::mapping::{PASSAGES, TOKENS, VECTOR, WORDS};
-use super::tokens::{of_field, of_value};
+use super::tokens::{EVERY, of_field, of_value};
 use crate::collection::filter::{Bounds, Filter, Finite, Path, Scalar};
 use crate::lexical::TermWeights;
 
@@ -65,7 +65,9 @@ pub(super) fn exists(path: &Path) -> Value {
 pub(super) fn near(vector: &[f32], k: usize, ef: usize, among: Option<&Value>) -> Value {
     let mut search = json!({ "vector": vector, "k": k, "method_parameters": { "ef_search": ef } });
     if let Some(among) = among {
-        search["filter"] = among.clone();
+        // The engine takes a condition for one on passages unless it sees that none can match it. It sees this for a
+        // term that must be there, and not for ranges and negations alone: then it would find none, or all.
+        search["filter"] = every(vec![json!({ "term": { TOKENS: EVERY } }), among.clone()]);
     }
     nested(json!({ "knn": { VECTOR: search } }))
 }

@@ -17,6 +17,9 @@ use sha2::{Digest, Sha256};
 
 use crate::collection::filter::{Finite, Path, Scalar};
 
+/// The token of the empty path, which every document has.
+pub(super) const EVERY: &str = "[]";
+
 /// A longer list of keys is stored as its digest. 96: a list of a thousand numbers repeats its path a thousand times.
 const MOST_PATH_BYTES: usize = 96;
 
@@ -37,6 +40,7 @@ impl Tokens {
     pub fn of(fields: &Map<String, Value>) -> Self {
         let mut tokens = Self::default();
         tokens.enter(fields, &mut Vec::new(), true);
+        tokens.all.push(EVERY.to_owned());
         tokens.all.sort_unstable();
         tokens.all.dedup();
         tokens
@@ -170,6 +174,7 @@ mod tests {
                 r#"["e"]"#,
                 r#"["f"]"#,
                 r#"["f"]0"#,
+                "[]",
             ]
         );
         assert_eq!(tokens.single, [r#"["d"]1t"#]);
@@ -181,7 +186,7 @@ mod tests {
         let fields = json!({ &long: &long, "a": &long });
         let tokens = Tokens::of(fields.as_object().unwrap());
         assert!(tokens.all.iter().all(|token| token.len() < 200), "{tokens:?}");
-        assert_eq!(tokens.all.len(), 4);
+        assert_eq!(tokens.all.len(), 5);
         assert!(tokens.all.contains(&of_field(&Path::new(vec![long]).unwrap())));
     }
 }
