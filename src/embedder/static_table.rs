@@ -2,8 +2,7 @@
 //!
 //! The table stays in its file, which is mapped: rows that no text uses take no memory, and processes share the others.
 //! A row is converted to f32 when it is added. The work is a memory access for each token, so it is done on the CPU,
-//! whatever other devices there are. Whoever replaces the model writes a new file and renames it: see
-//! [`Mapping`](crate::machine::mapping::Mapping).
+//! whatever other devices there are. To replace the model, write a new file and rename it: see [`Mapping`].
 //!
 //! Invariant: rows are added in the order of the tokens, so a text has the same bits in any batch.
 

@@ -167,7 +167,7 @@ mod tests {
                     (sum, squares, count) = (sum + off, squares + off * off, count + 1.0);
                 }
             }
-            let (bias, deviation) = (sum / count, (squares / count as f64).sqrt());
+            let (bias, deviation) = (sum / count, (squares / count).sqrt());
             let error = f64::from(sketches.error());
             assert!(bias.abs() < 0.2 * error, "{dimensions}: bias {bias}, error {error}");
             assert!((0.3..1.5).contains(&(deviation / error)), "{dimensions}: deviation {deviation}, error {error}");

@@ -8,8 +8,8 @@
 //! ```
 //! Invariant: each segment contributes. The hits of one segment tell nothing about another.
 //!
-//! Invariant: of two searches with the same width and k up to [`FIRST`], the one with the smaller k finds no fewer of
-//! the nearest. Both judge the candidate of the same rank. The search with the smaller k has a part of the other's
+//! Invariant: of two searches with the same width and k up to [`FIRST`](super::FIRST), the one with the smaller
+//! k finds no fewer of the nearest. Both judge the candidate of the same rank. The search with the smaller k has a part of the other's
 //! candidates, so its judged candidate is at least as far, and it detects a crowd if the other one does.
 
 use std::sync::Arc;
@@ -47,8 +47,8 @@ struct BestSoFar {
     nearest: Nearest,
     /// True if there are as many hits as possible.
     is_complete: bool,
-    /// The estimated cosine that the test for a crowd uses: of the last sure hit, or of the last of [`FIRST`]
-    /// candidates if these are fewer. `None`: there are fewer candidates.
+    /// The estimated cosine that the test for a crowd uses: of the last sure hit, or of the last of
+    /// [`FIRST`](super::FIRST) candidates if these are fewer. `None`: there are fewer candidates.
     judged: Option<f32>,
 }
 

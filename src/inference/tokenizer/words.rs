@@ -29,7 +29,7 @@ const MOST_ADDED: usize = 64;
 /// A tokenizer whose words do not depend on each other.
 pub enum Words {
     /// BERT's kind.
-    WordPiece(WordPiece),
+    WordPiece(Box<WordPiece>),
     /// Llama's kind.
     Llama(Llama),
 }
@@ -50,7 +50,7 @@ impl Words {
                 Some(NormalizerWrapper::BertNormalizer(normalizer)),
                 Some(PreTokenizerWrapper::BertPreTokenizer(_)),
                 ModelWrapper::WordPiece(model),
-            ) => WordPiece::of(tokenizer, model, normalizer.lowercase).map(Self::WordPiece),
+            ) => WordPiece::of(tokenizer, model, normalizer.lowercase).map(Box::new).map(Self::WordPiece),
             (Some(NormalizerWrapper::Sequence(normalizers)), None, ModelWrapper::BPE(model)) => {
                 let [NormalizerWrapper::Prepend(first), NormalizerWrapper::Replace(second)] = normalizers.as_ref()
                 else {
@@ -175,14 +175,14 @@ impl WordPiece {
                 begins_added[byte.to_ascii_uppercase() as usize] = true;
             }
         }
-        let (mut beginnings, mut continuations) = (HashMap::new(), HashMap::new());
+        let (mut beginnings, mut continuations) = (HashMap::<Box<[u8]>, u32>::new(), HashMap::<Box<[u8]>, u32>::new());
         for (token, id) in model.get_vocab().into_iter().filter(|(token, _)| token.is_ascii()) {
             if let Some(rest) = token.strip_prefix(&*model.continuing_subword_prefix) {
                 continuations.insert(rest.as_bytes().into(), id);
             }
             beginnings.insert(token.as_bytes().into(), id);
         }
-        let longest = beginnings.keys().map(|token: &Box<[u8]>| token.len()).max().unwrap_or(0);
+        let longest = beginnings.keys().map(|token| token.len()).max().unwrap_or(0);
         let unknown = model.token_to_id(&model.unk_token)?;
         let most_chars = model.max_input_chars_per_word;
         Some(Self { beginnings, continuations, longest, unknown, most_chars, lowercase, begins_added })
