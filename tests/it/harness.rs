@@ -17,11 +17,35 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::{BadRequest, StatusExt};
 
+use crate::skipped::skipped;
+
 /// The time that a first start may take: the model may have to be fetched.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The reason to skip what looks at the memory, threads or processor time of the server.
 pub const NO_PROC: &str = "this system has no /proc";
+
+/// The variable with the `--store` of all servers that name none. `opensearch_behaviour.rs` sets it.
+pub const STORE: &str = "COGNATE_TEST_STORE";
+
+/// Returns true if the servers of this run keep their documents in an engine.
+pub fn has_engine() -> bool {
+    std::env::var_os(STORE).is_some()
+}
+
+/// Returns true, and says why, if a test is skipped because only the local store has what it tests.
+pub fn needs_the_local_store(why: &str) -> bool {
+    if has_engine() {
+        skipped(&format!("not with an engine: {why}"));
+    }
+    has_engine()
+}
+
+/// Makes a prefix that no other server of these tests has: each server has its own collections.
+fn own_prefix() -> String {
+    static SERVERS: AtomicUsize = AtomicUsize::new(0);
+    format!("t{}-{}-", std::process::id(), SERVERS.fetch_add(1, Ordering::Relaxed))
+}
 
 /// A running server; killed when dropped.
 pub struct Server {
@@ -42,7 +66,12 @@ impl Server {
     pub fn spawn(flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cognate"));
         command.args(["serve", "--addr", "127.0.0.1:0"]).args(flags);
-        if !flags.contains(&"--data-dir") {
+        let has_store = flags.contains(&"--data-dir") || flags.contains(&"--store");
+        let engine = std::env::var(STORE).ok().filter(|_| !has_store);
+        if let Some(url) = engine {
+            command.args(["--store", &url, "--store-prefix", &own_prefix(), "--store-replicas", "0"]);
+            command.args(["--store-refresh-interval", "100ms"]); // a commit waits for it
+        } else if !has_store {
             command.arg("--in-memory");
         }
         Self::of(command)

@@ -49,6 +49,8 @@ mod npm;
 mod onnx_runtime;
 mod openai;
 mod opensearch;
+mod opensearch_behaviour;
+mod opensearch_cluster;
 mod packages;
 mod passages;
 mod precision;

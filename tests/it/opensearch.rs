@@ -188,6 +188,12 @@ impl Cluster {
             node.wait_for(health).await;
         }
     }
+
+    /// All nodes, as `--store` takes them.
+    pub fn store(&self) -> String {
+        let hosts: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.http)).collect();
+        format!("opensearch+http://{}", hosts.join(","))
+    }
 }
 
 /// Returns free ports below those that the system gives to outgoing connections: one of these could be taken while the

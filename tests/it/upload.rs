@@ -12,7 +12,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use crate::harness::{Server, document, upload, upload_all, wrong_fields};
+use crate::harness::{Server, document, has_engine, needs_the_local_store, upload, upload_all, wrong_fields};
 
 fn message(collection: &str, documents: Vec<Document>) -> UploadRequest {
     UploadRequest { collection: collection.to_owned(), documents }
@@ -58,7 +58,9 @@ async fn an_upload_creates_the_collection_reports_progress_and_is_done() {
     assert_eq!(collections.len(), 1);
     let c = &collections[0];
     assert_eq!((c.name.as_str(), c.documents, c.dimensions), ("c", 151, 384));
-    assert!(c.model_fingerprint.len() >= 16 && c.bytes > 151 * 384 * 4);
+    assert!(c.model_fingerprint.len() >= 16);
+    // An engine tells the bytes of what it has written to its segments, which may be later.
+    assert!(c.bytes > 151 * 384 * 4 || has_engine());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +199,9 @@ async fn upload_keeps_committed_documents_when_the_stream_breaks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_store_refuses_and_what_is_stored_stays() {
+    if needs_the_local_store("an engine has limits of its own") {
+        return;
+    }
     let server = Server::start(&["--max-stored-bytes", "300KiB"]).await;
     let mut client = server.client().await;
     let messages = (0..20).map(|n| message("c", numbered(n * 10..n * 10 + 10))).collect();
@@ -211,6 +216,9 @@ async fn a_full_store_refuses_and_what_is_stored_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_and_all_have_limits_of_their_own() {
+    if needs_the_local_store("an engine has limits of its own") {
+        return;
+    }
     let server = Server::start(&["--max-collection-documents", "15", "--max-documents", "25"]).await;
     let mut client = server.client().await;
     assert_eq!(upload(&mut client, "a", numbered(0..15)).await.committed, 15);
