@@ -16,7 +16,7 @@ use crate::opensearch;
 pub struct Export {
     total: u64,
     fetched: Peekable<Documents>,
-    /// The documents that are not fetched yet, with the name of their collection; `None`: there are none.
+    /// The documents that are not fetched yet, with the name of their collection; `None` at the end.
     rest: Option<(Box<opensearch::Export>, String)>,
 }
 

@@ -81,7 +81,7 @@ impl RawHit {
 }
 
 impl SearchAnswer {
-    /// The answer, or the reason why there is none.
+    /// The answer, or the reason of a failure.
     pub fn checked(self) -> Result<Self, Error> {
         match &self.error {
             None => Ok(self),

@@ -26,7 +26,7 @@ pub struct Collection {
     pub(super) shared: Shared,
 }
 
-/// What the collections of a store share. Clones share it too.
+/// The parts that the collections of a store share. Clones share them too.
 #[derive(Clone)]
 pub(super) struct Shared {
     /// Memory of changes that wait.

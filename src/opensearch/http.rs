@@ -43,7 +43,7 @@ const MORE_ATTEMPTS: usize = 2;
 /// The first pause between attempts. Each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a request does.
+/// The effect of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
     Get,

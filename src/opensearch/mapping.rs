@@ -1,7 +1,7 @@
 //! The index of a collection: its name, its mapping, and what it says of the collection.
 //!
 //! A collection is one index, named by a digest of the collection's name. Every call goes through an alias that the
-//! index got when it was created. So whoever still holds a collection that was deleted and created again finds nothing,
+//! index got when it was created. A holder of a collection that was deleted and created again finds nothing,
 //! and mixes no vectors of two models.
 //!
 //! Invariant: the mapping is of [`SCHEMA`]. A later change of the mapping gets another number, and is told apart by it.
@@ -36,7 +36,7 @@ pub(super) const VECTOR: &str = "passages.vector";
 const LINKS: u32 = 16;
 const EF_CONSTRUCTION: u32 = 128;
 
-/// What an index says of its collection, in `_meta` of the mapping.
+/// The description of a collection in its index, in `_meta` of the mapping.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meta {
     /// The version of the mapping.

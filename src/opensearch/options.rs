@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where the engine is, who calls it, and the settings of indices that are created.
-#[derive(Debug, Clone)]
+/// The addresses of the engine, the identity of its caller, and the settings of indices that are created.
+#[derive(Clone)]
 pub struct Options {
     /// Addresses of its nodes, `http://host:9200` or `https://…`; at least one. They are tried in turn.
     pub hosts: Vec<String>,
@@ -24,6 +24,14 @@ pub struct Options {
     pub refresh_interval: Duration,
     /// The beginning of the names of all indices.
     pub prefix: String,
+}
+
+/// Without the password.
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user = self.user.as_ref().map(|(user, _)| user);
+        f.debug_struct("Options").field("hosts", &self.hosts).field("user", &user).finish_non_exhaustive()
+    }
 }
 
 impl Default for Options {

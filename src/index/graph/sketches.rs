@@ -80,7 +80,7 @@ impl Sketches {
         (self.centre.values(0).collect(), &self.rows)
     }
 
-    /// True if there are none.
+    /// True without any sketch.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
