@@ -11,7 +11,7 @@
 //! | `tokenizer` | SHA-256 of `tokenizer.json` in hex, then ` name=value` for each change of the settings beside it |
 //! | `architecture` | the fields of `config.json` that the computation uses, see [`encoder`] |
 //! | `pooling` | the modes, joined by `+`; then ` without the prompt` if that is so |
-//! | `steps` | the steps after the pooling with the digests of their weights; not there if there are none |
+//! | `steps` | the steps after the pooling with the digests of their weights; left out without any |
 //! | `max_tokens` | decimal |
 //! | `lowercase` | `true` or `false` |
 //! | `prompt.query`, `prompt.document`, `prompt.default` | the prompt; empty for none |

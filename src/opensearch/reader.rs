@@ -33,7 +33,7 @@ pub(super) struct Page {
 }
 
 impl Collection {
-    /// The documents with these ids, in their order; `None`: there is none.
+    /// The documents with these ids, in their order; `None` where an id has no document.
     pub async fn get(&self, ids: &[DocId]) -> Result<Vec<Option<Listed>>, Error> {
         let found = self.get_versions(ids).await?;
         Ok(found.into_iter().map(|found| found.map(|(listed, _)| listed)).collect())

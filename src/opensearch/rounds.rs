@@ -40,7 +40,7 @@ const LARGE_ROUND: usize = 2_048;
 /// The hits up to which ranks are exact. As in the local store.
 const EXACT_RANKS: usize = 4_096;
 
-/// What the searches of a call have in common.
+/// The parts that the searches of a call share.
 pub(super) struct Plan {
     search: Search,
     /// The documents that match the filter.

@@ -176,7 +176,7 @@ impl Store {
         }
     }
 
-    /// Asks an index what it says of its collection; `None`: there is none.
+    /// Asks an index for the description of its collection; `None` without such an index.
     async fn read(&self, name: &str) -> Result<Option<Meta>, Error> {
         let index = mapping::index("", name);
         match self.mappings(&index).await {
@@ -186,7 +186,7 @@ impl Store {
         }
     }
 
-    /// What the indices of these names say of their collections.
+    /// The descriptions of collections in the indices of these names.
     async fn mappings(&self, names: &str) -> Result<Vec<(String, Meta)>, Error> {
         let path = format!("/{}{names}/_mapping?filter_path=*.mappings._meta", self.engine.options.prefix);
         let mappings: Mappings = self.engine.ask(Method::Get, path, None).await?;

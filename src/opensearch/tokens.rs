@@ -29,9 +29,9 @@ const MOST_TEXT_BYTES: usize = 16_000;
 /// The tokens of a document.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Tokens {
-    /// Of all fields and values, each once, in order.
+    /// The tokens of all fields and values, each once, in order.
     pub all: Vec<String>,
-    /// Of the values that are no element of a list, and not in one: documents with the same one may be a group.
+    /// The tokens of values outside lists: documents that share one may be a group.
     pub single: Vec<String>,
 }
 

@@ -43,7 +43,7 @@ const IN_FLIGHT: usize = 4;
 /// that starts anew, or another one that takes over, needs less.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// What became of a change.
+/// The result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It is stored, and searches find it.
@@ -225,7 +225,7 @@ struct ItemResult {
 }
 
 impl Item {
-    /// What became of the change; `None`: it may succeed at another time.
+    /// The result of the change; `None`: it may succeed at another time.
     fn outcome(self) -> Option<Outcome> {
         let (Self::Index(result) | Self::Delete(result)) = self;
         match (result.status, result.error) {

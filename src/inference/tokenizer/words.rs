@@ -226,7 +226,7 @@ impl WordPiece {
         }
     }
 
-    /// Adds the ids of a word: the longest token at each place, or the unknown token if there is none at one of them.
+    /// Adds the ids of a word: the longest token at each place, or the unknown token if a place has no token.
     fn word(&self, word: &[u8], ids: &mut Vec<u32>) {
         let before = ids.len();
         let (mut start, mut tokens) = (0, &self.beginnings);
