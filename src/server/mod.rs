@@ -184,9 +184,10 @@ where
     let calls = &served.limiters.calls;
     tracing::info!(calls = calls.calls(), "stopping: no new calls, those in progress may finish");
     monitor.enter(Phase::Stopping);
-    set_health(&health, ServingStatus::NotServing).await;
+    // Whoever reads that the server stops finds it closed.
     calls.close();
-    drop(accepting);
+    accepting.end().await;
+    set_health(&health, ServingStatus::NotServing).await;
     close.send_replace(true);
     let drained = async {
         calls.drained().await;
@@ -215,6 +216,15 @@ fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error>
 
 /// A task that is aborted with its owner: the accept loop, and the listener with it.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl AbortOnDrop {
+    /// Ends the task. What it owns is dropped when this returns: the port is closed, the file of a socket removed.
+    async fn end(mut self) {
+        self.0.abort();
+        // The error says that the task was aborted.
+        let _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
