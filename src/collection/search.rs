@@ -13,8 +13,6 @@
 //! found in its old or its new state.
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
 
 mod both;

@@ -3,14 +3,18 @@
 //! Truncation and padding of the tokenizer file are switched off: for several published models they contradict the
 //! model card, and padding is left to the encoder. The length comes from the card.
 
+mod model2vec;
+mod places;
 mod words;
 
-use std::ops::Range;
 use std::panic::catch_unwind;
 
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 use super::model::Sequence;
+use model2vec::Model2Vec;
+pub use places::Token;
+pub(super) use places::TokenPlaces;
 use words::Words;
 
 /// The bytes for each token that the model reads, up to which a text is tokenised at first. More of the text is
@@ -56,19 +60,6 @@ impl Tokens {
     pub fn lengths(&self) -> (usize, usize) {
         (self.ids.len(), self.total)
     }
-}
-
-/// A token of a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Token {
-    /// Its number in the vocabulary.
-    pub id: u32,
-    /// The part of the text that it stands for, or the name of a special token.
-    pub text: String,
-    /// True for a token that the tokenizer adds.
-    pub special: bool,
-    /// The bytes of the text that it stands for; empty for a special token.
-    pub bytes: Range<usize>,
 }
 
 /// The way in which a model reads a text.
@@ -119,15 +110,6 @@ enum Inputs {
     },
     /// Single texts without special tokens.
     Words(Option<Model2Vec>),
-}
-
-/// The reading of a text by model2vec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Model2Vec {
-    /// The token of words that the vocabulary does not have. It is dropped after truncation.
-    unknown: Option<u32>,
-    /// A text is cut after this many characters, before it is tokenised.
-    most_chars: usize,
 }
 
 /// The first text of pairs, as tokens.
@@ -373,50 +355,6 @@ impl Tokenizer {
         Ok(read)
     }
 
-    /// Tokenises the whole of `text` and returns the places of its tokens.
-    pub(super) fn places(&self, text: &str) -> Result<TokenPlaces, TokenizerError> {
-        let lowered = self.reading.lowercase.then(|| text.to_lowercase());
-        let encoding = self.inner.encode(lowered.as_deref().unwrap_or(text), false).map_err(fail)?;
-        let (mut starts, mut ends): (Vec<usize>, Vec<usize>) = encoding.get_offsets().iter().copied().unzip();
-        for places in [&mut starts, &mut ends] {
-            places.sort_unstable();
-            if lowered.is_some() && !text.is_ascii() {
-                before_lowercase(text, places);
-            }
-        }
-        Ok(TokenPlaces { starts, ends })
-    }
-
-    /// Tokenises the whole of `text`; `special`: with the special tokens that the model reads around it.
-    pub(super) fn all(&self, text: &str, special: bool) -> Result<Vec<Token>, TokenizerError> {
-        let special = special && !matches!(self.inputs, Inputs::Words(_));
-        let lowered = self.reading.lowercase.then(|| text.to_lowercase());
-        let encoding = self.inner.encode(lowered.as_deref().unwrap_or(text), special).map_err(fail)?;
-        let mut places: Vec<usize> = encoding.get_offsets().iter().flat_map(|&(start, end)| [start, end]).collect();
-        if lowered.is_some() && !text.is_ascii() {
-            let mut lowered = places.clone();
-            lowered.sort_unstable();
-            lowered.dedup();
-            let mut original = lowered.clone();
-            before_lowercase(text, &mut original);
-            for place in &mut places {
-                *place = original[lowered.binary_search(place).expect("it is one of them")];
-            }
-        }
-        let ids = encoding.get_ids().iter().zip(encoding.get_special_tokens_mask());
-        let of_text = |(n, (id, special)): (usize, (&u32, &u32))| {
-            let special = *special == 1;
-            // A token may stand for a part of a character, or for nothing: a blank before a word.
-            let bytes = match (special, &places[2 * n..2 * n + 2]) {
-                (false, &[start, end]) => text.floor_char_boundary(start)..text.ceil_char_boundary(end.max(start)),
-                _ => 0..0,
-            };
-            let own = if special { encoding.get_tokens()[n].as_str() } else { &text[bytes.clone()] };
-            Token { id: *id, text: own.to_owned(), special, bytes }
-        };
-        Ok(ids.enumerate().map(of_text).collect())
-    }
-
     /// The side at which a long text is cut off.
     fn left_out(&self) -> TruncationDirection {
         match self.reading.kept {
@@ -438,35 +376,6 @@ fn around(tokenizer: &tokenizers::Tokenizer) -> Option<[Vec<u32>; 2]> {
     }
 }
 
-/// The parts of a tokenizer file that model2vec reads.
-#[derive(serde::Deserialize)]
-struct Vocabulary {
-    model: UnknownToken,
-}
-
-/// The unknown token: of a Unigram model its id, and of the others its text.
-#[derive(serde::Deserialize)]
-struct UnknownToken {
-    unk_token: Option<String>,
-    unk_id: Option<u32>,
-}
-
-impl Model2Vec {
-    fn of(tokenizer: &Tokenizer, Vocabulary { model }: Vocabulary) -> Self {
-        let UnknownToken { unk_token, unk_id } = model;
-        let unknown = unk_token.map_or(unk_id, |token| tokenizer.inner.token_to_id(&token));
-        let mut lengths: Vec<usize> =
-            tokenizer.inner.get_vocab(true).keys().map(|token| token.chars().count()).collect();
-        lengths.sort_unstable();
-        // The median of an even number is the mean of the two in the middle, rounded down.
-        let median = match lengths.len() {
-            0 => 0,
-            count => (lengths[(count - 1) / 2] + lengths[count / 2]) / 2,
-        };
-        Self { unknown, most_chars: tokenizer.max_tokens() * median }
-    }
-}
-
 /// Returns about `bytes` of `text`, from the side that is kept, in whole characters.
 fn part(text: &str, bytes: usize, kept: Kept) -> &str {
     match kept {
@@ -478,52 +387,6 @@ fn part(text: &str, bytes: usize, kept: Kept) -> &str {
 /// Makes the error of the library.
 fn fail(error: tokenizers::Error) -> TokenizerError {
     TokenizerError::Text(error.to_string())
-}
-
-/// Turns ascending places in the lower case of a text into places in the text.
-fn before_lowercase(text: &str, places: &mut [usize]) {
-    let mut chars = text.chars();
-    let (mut lowered_at, mut at) = (0, 0);
-    for place in places {
-        while lowered_at < *place
-            && let Some(char) = chars.next()
-        {
-            lowered_at += char.to_lowercase().map(char::len_utf8).sum::<usize>();
-            at += char.len_utf8();
-        }
-        *place = at;
-    }
-}
-
-/// The places of a text's tokens, in bytes and in order. Special tokens have none.
-#[derive(Debug)]
-pub(super) struct TokenPlaces {
-    /// The first byte of each.
-    starts: Vec<usize>,
-    /// The byte after the last of each.
-    ends: Vec<usize>,
-}
-
-impl TokenPlaces {
-    /// The number of tokens.
-    pub(super) fn count(&self) -> usize {
-        self.starts.len()
-    }
-
-    /// The first byte of a token, by its number; `None` if there are fewer.
-    pub(super) fn start(&self, number: usize) -> Option<usize> {
-        self.starts.get(number).copied()
-    }
-
-    /// The number of tokens that end at this byte or before.
-    pub(super) fn before(&self, at: usize) -> usize {
-        self.ends.partition_point(|end| *end <= at)
-    }
-
-    /// The number of tokens that touch these bytes.
-    pub(super) fn within(&self, bytes: Range<usize>) -> usize {
-        self.starts.partition_point(|start| *start < bytes.end).saturating_sub(self.before(bytes.start))
-    }
 }
 
 #[cfg(test)]

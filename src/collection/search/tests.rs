@@ -2,6 +2,7 @@
 
 mod graphs;
 mod meanwhile;
+mod random_steps;
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;

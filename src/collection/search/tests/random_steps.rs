@@ -11,10 +11,10 @@ use std::path::Path as Directory;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::filter::{Path, text};
-use super::super::{Document, Model, Options, Settings, Store, disk};
-use super::fusion::Fusion;
-use super::*;
+use super::super::fusion::Fusion;
+use super::super::*;
+use crate::collection::filter::{Path, text};
+use crate::collection::{Document, Model, Options, Settings, Store, disk};
 use crate::lexical;
 
 const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
