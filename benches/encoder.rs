@@ -1,9 +1,10 @@
 //! Measures the encoder: texts and tokens per second of short and long texts in each precision, and the latency of a
 //! single short text on one and on several threads. Rates are compared with the machine's peak, which is measured
-//! first, and with candle's own `BertModel`.
+//! first, and with candle's own `BertModel`. Then the time of a text of up to 8,192 tokens.
 //!
-//! Run `cargo bench --bench encoder`. The model has the shape of all-MiniLM-L6-v2 and random weights, and the token ids
-//! are made up. Every thread works alone on batches of 32 texts, sorted by length, which is the best case for padding.
+//! Run `cargo bench --bench encoder`. The models have the shapes of all-MiniLM-L6-v2 and, for long texts, of
+//! ModernBERT-base, with random weights, and the token ids are made up. Every thread works alone on batches of 32
+//! texts, sorted by length, which is the best case for padding; on a long text all threads work together.
 //! The best of several rounds counts, because other processes can only slow a round down. `COGNATE_CPU` names a lower
 //! instruction level.
 
@@ -19,13 +20,16 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use candle_transformers::models::bert::{BertModel, Config};
-use cognate::embedder::bert::cpu::Cpu;
-use cognate::embedder::bert::{Bert, CPU_BLOCK_TOKENS, Sequence};
+use candle_transformers::models::modernbert;
+use cognate::embedder::transformer::cpu::Cpu;
+use cognate::embedder::transformer::{CPU_BLOCK_TOKENS, Sequence, Transformer};
 use cognate::kernel::gemm::linear::NumberFormat;
 use cognate::kernel::peak;
 use cognate::machine::cpu;
 use cognate::machine::team::Leader;
-use cognate::model::{Activation, Architecture, Family, Mode};
+use cognate::model::{
+    Activation, Architecture, Biases, Design, Family, Layer, Mode, NormPlace, Positions, Rope, Span,
+};
 use workload::Random;
 
 #[global_allocator]
@@ -65,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let beside = best(rounds.min(2), || candle_embed(&candle, &texts).expect("candle embeds"));
         for (precision, form) in forms() {
             let backend = backend(form, Leader::default());
-            let bert = Bert::load(weights(), &architecture(&config), &backend, CPU_BLOCK_TOKENS)?;
+            let bert = Transformer::load(weights(), &architecture(&config), &backend, CPU_BLOCK_TOKENS)?;
             let measured = if form == NumberFormat::Int8 { peak::byte_ops } else { peak::flops };
             for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
                 let (mut peak, mut seconds) = (0.0f64, f64::INFINITY);
@@ -90,13 +94,86 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for (precision, form) in forms() {
-        let bert = Bert::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
+        let bert = Transformer::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
         for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
-            let milliseconds = 1e3 * single(&bert, form, threads, 100 * rounds);
+            let milliseconds = 1e3 * single(&bert, form, threads, 16, 100 * rounds);
             println!("{precision:9} one text of 16 tokens on {threads} threads: p50 {milliseconds:.2} ms");
         }
     }
+    // As a test it is one short text through three layers.
+    let (layers, lengths) = if rounds > 1 { (22, &[512, 2048, 8192][..]) } else { (3, &[64][..]) };
+    long_texts(layers, lengths, cores)
+}
+
+/// Prints the time of a text of each length through a model of ModernBERT-base's shape.
+fn long_texts(layers: usize, lengths: &[usize], threads: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let config = modernbert::Config {
+        vocab_size: 1000,
+        hidden_size: 768,
+        num_hidden_layers: layers,
+        num_attention_heads: 12,
+        intermediate_size: 1152,
+        max_position_embeddings: 8192,
+        layer_norm_eps: 1e-5,
+        pad_token_id: 0,
+        global_attn_every_n_layers: 3,
+        global_rope_theta: 160_000.0,
+        local_attention: 128,
+        local_rope_theta: 10_000.0,
+        classifier_config: None,
+    };
+    let variables = VarMap::new();
+    let weights = || VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+    modernbert::ModernBert::load(weights(), &config)?;
+    let architecture = modern_bert(&config);
+    for (precision, form) in forms() {
+        let model = Transformer::load(weights(), &architecture, &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
+        for &tokens in lengths {
+            let seconds = single(&model, form, threads, tokens, 1 + 8192 / tokens / 2);
+            let rate = architecture.operations(tokens) / seconds / 1e9;
+            let speed = tokens as f64 / seconds;
+            println!("{precision:9} one text of {tokens} tokens, {layers} layers, on {threads} threads: \
+                      p50 {:.0} ms, {speed:.0} tokens/s, {rate:.1} Gop/s", 1e3 * seconds);
+        }
+    }
     Ok(())
+}
+
+/// Returns ModernBERT's sizes and parts for our encoder.
+fn modern_bert(config: &modernbert::Config) -> Architecture {
+    let head_dim = config.hidden_size / config.num_attention_heads;
+    let layer = |i: usize| {
+        let is_global = i % config.global_attn_every_n_layers == 0;
+        let theta = if is_global { config.global_rope_theta } else { config.local_rope_theta };
+        Layer {
+            span: if is_global { Span::ALL } else { Span::window(config.local_attention / 2) },
+            rope: Some(Rope { theta, factor: 1.0 }),
+            normalises_attention: i > 0,
+        }
+    };
+    Architecture {
+        family: Family::ModernBert,
+        vocab_size: config.vocab_size,
+        hidden_size: config.hidden_size,
+        num_attention_heads: config.num_attention_heads,
+        num_key_value_heads: config.num_attention_heads,
+        head_dim,
+        query_pre_attn_scalar: head_dim as f64,
+        intermediate_size: config.intermediate_size,
+        hidden_act: Activation::Gelu,
+        max_position_embeddings: config.max_position_embeddings,
+        padding: None,
+        type_vocab_size: 0,
+        layer_norm_eps: config.layer_norm_eps,
+        design: Design {
+            positions: Positions::Rotary,
+            norm_place: NormPlace::Before,
+            gated: true,
+            biases: Biases { qkv: false, output: false, up: false, down: false, norm: false },
+            ..Design::BERT
+        },
+        layers: (0..config.num_hidden_layers).map(layer).collect(),
+    }
 }
 
 /// Returns the precisions with the forms of their activations.
@@ -108,12 +185,12 @@ fn backend(form: NumberFormat, leader: Leader) -> Cpu {
     Cpu::new(cpu::level(), form, leader)
 }
 
-/// Returns the median of the seconds that one short text takes on `threads` threads.
-fn single(bert: &Bert<Cpu>, form: NumberFormat, threads: usize, times: usize) -> f64 {
+/// Returns the median of the seconds that one text of `tokens` tokens takes on `threads` threads.
+fn single(bert: &Transformer<Cpu>, form: NumberFormat, threads: usize, tokens: usize, times: usize) -> f64 {
     let (leader, over) = (Leader::default(), AtomicBool::new(false));
     let team = Arc::clone(leader.team());
     let mut scratch = bert.scratch(backend(form, leader));
-    let ids: Vec<u32> = (0..16).map(|i| i * 61 % 1000).collect();
+    let ids: Vec<u32> = (0..tokens).map(|i| (i * 61 % 1000) as u32).collect();
     thread::scope(|scope| {
         (1..threads).for_each(|_| drop(scope.spawn(|| team.help(|| over.load(Ordering::Relaxed)))));
         let mut seconds: Vec<f64> = (0..times)
@@ -136,14 +213,18 @@ fn architecture(config: &Config) -> Architecture {
         family: Family::Bert,
         vocab_size: config.vocab_size,
         hidden_size: config.hidden_size,
-        num_hidden_layers: config.num_hidden_layers,
         num_attention_heads: config.num_attention_heads,
+        num_key_value_heads: config.num_attention_heads,
+        head_dim: config.hidden_size / config.num_attention_heads,
+        query_pre_attn_scalar: (config.hidden_size / config.num_attention_heads) as f64,
         intermediate_size: config.intermediate_size,
         hidden_act: Activation::Gelu,
         max_position_embeddings: config.max_position_embeddings,
         padding: None,
         type_vocab_size: config.type_vocab_size,
         layer_norm_eps: config.layer_norm_eps,
+        design: Design::BERT,
+        layers: vec![Layer::BERT; config.num_hidden_layers],
     }
 }
 
@@ -154,7 +235,7 @@ fn workload(mean: usize, count: usize, vocabulary: usize) -> Vec<Vec<u32>> {
     lengths.into_iter().map(|n| (0..n).map(|_| random.below(vocabulary) as u32).collect()).collect()
 }
 
-fn embed(bert: &Bert<Cpu>, form: NumberFormat, texts: &[Vec<u32>]) {
+fn embed(bert: &Transformer<Cpu>, form: NumberFormat, texts: &[Vec<u32>]) {
     let mut scratch = bert.scratch(backend(form, Leader::default()));
     for batch in texts.chunks(BATCH) {
         let ids: Vec<Sequence<'_>> = batch.iter().map(|ids| ids.as_slice().into()).collect();

@@ -4,14 +4,14 @@
 //! The head's two layers are computed in f32 on the CPU, in any precision and on any device: they are a thousandth of
 //! the encoder's work, and decide the score.
 //!
-//! Invariant: a pair's number does not depend on the other pairs of its batch, as for vectors (`bert`).
+//! Invariant: a pair's number does not depend on the other pairs of its batch, as for vectors (`transformer`).
 
 use std::sync::Arc;
 
-use super::bert::checkpoint::{Checkpoint, HeadFunction, HeadWeights};
 use super::device::{DeviceChoice, DeviceError};
 use super::encoder::{self, Encoder};
 use super::options::Options;
+use super::transformer::checkpoint::{Checkpoint, HeadFunction, HeadWeights};
 use super::weights::{LoadError, Weights};
 use crate::inference::{Model, Run};
 use crate::kernel::dot::dot;

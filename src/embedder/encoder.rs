@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use candle_core::Device;
 
-use super::bert::accelerator::Accelerator;
-use super::bert::cpu::Cpu;
-use super::bert::{self, Bert, CPU_BLOCK_TOKENS};
 use super::onnx::OnnxEncoder;
 use super::options::{Backend, Options, Precision};
 use super::static_table::{self, StaticTable};
 use super::steps::Steps;
+use super::transformer::accelerator::Accelerator;
+use super::transformer::cpu::Cpu;
+use super::transformer::{self, CPU_BLOCK_TOKENS, Transformer};
 use super::weights::{LoadError, Weights};
 use crate::inference::{Model, Run};
 use crate::kernel::gemm::linear::NumberFormat;
@@ -30,9 +30,9 @@ pub struct Encoder {
 /// The part of a model that gives vectors of tokens.
 pub enum Network {
     /// A transformer on a CPU.
-    Cpu(Arc<Bert<Cpu>>, NumberFormat),
+    Cpu(Arc<Transformer<Cpu>>, NumberFormat),
     /// A transformer on an accelerator.
-    Accelerator(Arc<Bert<Accelerator>>, Accelerator),
+    Accelerator(Arc<Transformer<Accelerator>>, Accelerator),
     /// A table of static vectors.
     Static(Arc<StaticTable>),
     /// An ONNX graph.
@@ -78,26 +78,23 @@ pub fn network(
     precision: Precision,
 ) -> Result<Network, LoadError> {
     let tensors = weights.tensors.clone();
-    let misfit = |error| match error {
-        bert::LoadError::Weights(error) => weights.misfit(&error),
-        other => weights.other(other.to_string()),
-    };
+    let misfit = |error| weights.misfit(&error);
     Ok(match device {
         Device::Cpu => {
             let level = cpu::level();
             let form = Cpu::form(level, precision).ok_or(LoadError::AcceleratorOnly(precision))?;
             let backend = Cpu::new(level, form, Leader::default());
-            let bert = Bert::load(tensors, architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
-            Network::Cpu(Arc::new(bert), form)
+            let encoder = Transformer::load(tensors, architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
+            Network::Cpu(Arc::new(encoder), form)
         }
         _ => {
             let float = Accelerator::float(precision).ok_or(LoadError::CpuOnly)?;
             let backend = Accelerator::new(device.clone(), float);
             // Blocks bring nothing here: a batch fits into the memory of the device.
-            let bert = Bert::load(tensors, architecture, &backend, usize::MAX).map_err(misfit)?;
+            let encoder = Transformer::load(tensors, architecture, &backend, usize::MAX).map_err(misfit)?;
             // The workers do not wait for what this thread has asked of the device.
             device.synchronize().map_err(|error| weights.misfit(&error))?;
-            Network::Accelerator(Arc::new(bert), backend)
+            Network::Accelerator(Arc::new(encoder), backend)
         }
     })
 }
@@ -108,8 +105,8 @@ impl Model for Encoder {
     fn for_thread(&self, leader: Leader) -> Run {
         let modes = Arc::clone(&self.modes);
         let mut pooled = match &self.network {
-            Network::Cpu(bert, form) => running(Arc::clone(bert), Cpu::new(cpu::level(), *form, leader), modes),
-            Network::Accelerator(bert, backend) => running(Arc::clone(bert), backend.clone(), modes),
+            Network::Cpu(encoder, form) => running(Arc::clone(encoder), Cpu::new(cpu::level(), *form, leader), modes),
+            Network::Accelerator(encoder, backend) => running(Arc::clone(encoder), backend.clone(), modes),
             Network::Static(table) => static_table::running(Arc::clone(table)),
             Network::Onnx(encoder) => encoder.run(modes),
         };
@@ -122,7 +119,7 @@ impl Model for Encoder {
 }
 
 /// Makes the function of a worker, with its own scratch memory.
-fn running<B: bert::Backend + 'static>(bert: Arc<Bert<B>>, backend: B, modes: Arc<[Mode]>) -> Run {
-    let mut scratch = bert.scratch(backend);
-    Box::new(move |batch| Ok(bert.pooled(batch, &modes, &mut scratch)?))
+fn running<B: transformer::Backend + 'static>(encoder: Arc<Transformer<B>>, backend: B, modes: Arc<[Mode]>) -> Run {
+    let mut scratch = encoder.scratch(backend);
+    Box::new(move |batch| Ok(encoder.pooled(batch, &modes, &mut scratch)?))
 }

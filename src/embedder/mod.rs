@@ -1,10 +1,9 @@
-//! TEXT → UNIT VECTORS: a model of BERT's family on a device, static vectors, or an ONNX graph, with the queue, batches and cache of
+//! TEXT → UNIT VECTORS: a transformer encoder on a device, static vectors, or an ONNX graph, with the queue, batches and cache of
 //! `inference`. The cross-encoders of rerankers are here too: they are such models with a head.
 //!
 //! Invariants: a text's vector does not depend on the other texts of its batch. Only the model's card decides the
 //! meaning of a vector. This module uses neither collections nor messages of the wire.
 
-pub mod bert;
 mod cross_encoder;
 mod device;
 mod encoder;
@@ -13,6 +12,7 @@ mod options;
 mod pooling;
 mod static_table;
 mod steps;
+pub mod transformer;
 mod weights;
 
 use std::path::{Path, PathBuf};

@@ -59,14 +59,9 @@ impl<'a> Weights<'a> {
         Ok(Self { tensors, path: files.first().map_or(Path::new(""), PathBuf::as_path) })
     }
 
-    /// Makes the error for weights that do not fit the configuration.
-    pub fn other(&self, problem: String) -> LoadError {
-        LoadError::Weights { path: self.path.to_owned(), problem }
-    }
-
     /// Makes the error for weights that are missing or have other shapes.
     pub fn misfit(&self, error: &candle_core::Error) -> LoadError {
-        self.other(plain(error))
+        LoadError::Weights { path: self.path.to_owned(), problem: plain(error) }
     }
 }
 

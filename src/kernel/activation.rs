@@ -4,7 +4,7 @@ use super::simd::{Kernel, Simd, run};
 use super::softmax::exp;
 use crate::machine::cpu::Level;
 
-/// The activation functions that BERT checkpoints name in `hidden_act`.
+/// The activation functions that checkpoints name in `hidden_act`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
     /// x · Φ(x) with the exact normal distribution function (Hendrycks and Gimpel, 2016).
@@ -13,6 +13,8 @@ pub enum Activation {
     GeluTanh,
     /// max(x, 0)
     Relu,
+    /// x / (1 + e^−x), also called swish.
+    Silu,
 }
 
 impl Activation {
@@ -23,6 +25,7 @@ impl Activation {
             Self::Gelu => s.mul(x, normal_cdf(s, x)),
             Self::GeluTanh => gelu_tanh(s, x),
             Self::Relu => s.max(x, s.splat(0.0)),
+            Self::Silu => s.div(x, s.add(exp(s, s.sub(s.splat(0.0), x)), s.splat(1.0))),
         }
     }
 
@@ -41,6 +44,20 @@ impl Activation {
         }
         let rest = whole.into_remainder();
         s.store_first(self.of(s, s.load_or(rest, 0.0)), rest);
+    }
+}
+
+impl Activation {
+    /// Computes `out = activation(a) · b`, as many values of each.
+    #[inline(always)]
+    pub(super) fn gate<S: Simd>(self, s: S, a: &[f32], b: &[f32], out: &mut [f32]) {
+        let (mut a, mut b) = (a.chunks_exact(S::LANES), b.chunks_exact(S::LANES));
+        let mut out = out.chunks_exact_mut(S::LANES);
+        for ((a, b), out) in (&mut a).zip(&mut b).zip(&mut out) {
+            s.store(s.mul(self.of(s, s.load(a)), s.load(b)), out);
+        }
+        let (a, b) = (s.load_or(a.remainder(), 0.0), s.load_or(b.remainder(), 0.0));
+        s.store_first(s.mul(self.of(s, a), b), out.into_remainder());
     }
 }
 
@@ -134,6 +151,7 @@ mod tests {
                 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
             }
             Activation::Relu => x.max(0.0),
+            Activation::Silu => x / (1.0 + (-x).exp()),
         }
     }
 
@@ -142,7 +160,7 @@ mod tests {
         let xs: Vec<f32> =
             (-100_000..=100_000).map(|i| i as f32 * 1.2e-4).chain([0.0, -0.0, 1e-30, 80.0, -80.0, 1e6, -1e6]).collect();
         for level in cpu::Level::supported() {
-            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu] {
                 let mut got = xs.clone();
                 activation.apply(level, &mut got);
                 for (&x, &y) in xs.iter().zip(&got) {

@@ -1,9 +1,69 @@
-//! Layer normalisation of a row (Ba, Kiros and Hinton, 2016).
+//! Normalisations of a row: layer normalisation (Ba, Kiros and Hinton, 2016), and RMSNorm (Zhang and Sennrich, 2019).
 
 use super::simd::Simd;
 
 /// Sums of a row that are added up independently. A single one would wait for the result of each addition.
 const CHAINS: usize = 4;
+
+/// A normalisation.
+pub enum Norm {
+    /// Layer normalisation.
+    Layer(LayerNorm),
+    /// RMSNorm.
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    /// Normalises one row of `cols` values. Whole matrices are normalised by [`super::gemm::epilogue::Epilogue`].
+    #[inline(always)]
+    pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
+        match self {
+            Self::Layer(norm) => norm.row(s, row),
+            Self::Rms(norm) => norm.row(s, row),
+        }
+    }
+}
+
+/// RMSNorm: x / √(mean of squares + ε) · gain.
+pub struct RmsNorm {
+    gain: Vec<f32>,
+    epsilon: f32,
+}
+
+impl RmsNorm {
+    /// Makes a normalisation; `gain` is `[cols]`.
+    pub fn new(gain: Vec<f32>, epsilon: f32) -> Self {
+        Self { gain, epsilon }
+    }
+
+    /// Number of columns.
+    pub fn cols(&self) -> usize {
+        self.gain.len()
+    }
+
+    /// Normalises one row of `cols` values.
+    #[inline(always)]
+    pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
+        let gain = &self.gain[..row.len()];
+        let whole = row.len() / S::LANES * S::LANES;
+        let last = s.load_or(&row[whole..], 0.0);
+        let mut squares = [s.splat(0.0); CHAINS];
+        squares[0] = s.mul(last, last);
+        for chunks in row[..whole].chunks(CHAINS * S::LANES) {
+            for (squares, chunk) in squares.iter_mut().zip(chunks.chunks_exact(S::LANES)) {
+                let x = s.load(chunk);
+                *squares = s.mul_add(x, x, *squares);
+            }
+        }
+        let scale = s.splat(1.0 / (s.sum(total(s, squares)) / row.len() as f32 + self.epsilon).sqrt());
+        let mut chunks = row.chunks_exact_mut(S::LANES);
+        for (chunk, gain) in (&mut chunks).zip(gain.chunks_exact(S::LANES)) {
+            s.store(s.mul(s.mul(s.load(chunk), scale), s.load(gain)), chunk);
+        }
+        let gain = s.load_or(&gain[whole..], 0.0);
+        s.store_first(s.mul(s.mul(last, scale), gain), chunks.into_remainder());
+    }
+}
 
 /// Layer normalisation: (x − mean) / √(variance + ε) · gain + shift.
 pub struct LayerNorm {
@@ -19,7 +79,7 @@ impl LayerNorm {
         Self { gain, shift, epsilon }
     }
 
-    /// Normalises one row of `cols` values. Whole matrices are normalised by [`super::gemm::epilogue::Epilogue`].
+    /// Normalises one row of `cols` values.
     #[inline(always)]
     pub(super) fn row<S: Simd>(&self, s: S, row: &mut [f32]) {
         let (gain, shift) = (&self.gain[..row.len()], &self.shift[..row.len()]);
@@ -76,6 +136,16 @@ mod tests {
     use crate::machine::cpu;
     use crate::machine::team::Leader;
 
+    /// Normalises a row of f64 by the definition. Without a shift it is an RMSNorm.
+    fn exact(x: &[f32], gain: &[f32], shift: Option<&[f32]>) -> Vec<f64> {
+        let n = x.len() as f64;
+        let mean = if shift.is_some() { x.iter().map(|&x| f64::from(x)).sum::<f64>() / n } else { 0.0 };
+        let variance = x.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+        let unit = |x: f32| (f64::from(x) - mean) / (variance + 1e-5).sqrt();
+        let shift = |col: usize| shift.map_or(0.0, |shift| shift[col].into());
+        x.iter().zip(gain).enumerate().map(|(col, (&x, &gain))| unit(x) * f64::from(gain) + shift(col)).collect()
+    }
+
     #[test]
     fn rows_of_every_width_are_normalised_as_in_exact_arithmetic() {
         for level in cpu::Level::supported() {
@@ -84,22 +154,23 @@ mod tests {
                 let before = filled(3, cols, seed);
                 let gain = filled(1, cols, seed + 1).row(0).to_vec();
                 let shift = filled(1, cols, seed + 2).row(0).to_vec();
-                let mut after = filled(3, cols, seed);
-                let norm = LayerNorm::new(gain.clone(), shift.clone(), 1e-5);
-                Epilogue { before: InPlace::Normalise(&norm), x: &mut after, to: Conversion::Nothing }
-                    .apply(level, &mut Leader::default());
-                for row in 0..3 {
-                    let x: Vec<f64> = before.row(row).iter().map(|&x| x.into()).collect();
-                    let mean = x.iter().sum::<f64>() / cols as f64;
-                    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / cols as f64;
-                    for col in 0..cols {
-                        let exact =
-                            (x[col] - mean) / (variance + 1e-5).sqrt() * f64::from(gain[col]) + f64::from(shift[col]);
-                        let error = (f64::from(after.row(row)[col]) - exact).abs();
-                        assert!(
-                            error <= 2e-6,
-                            "{level:?} {cols} columns, seed {seed}, [{row}, {col}] off by {error:e}"
-                        );
+                for is_rms in [false, true] {
+                    let norm = match is_rms {
+                        true => Norm::Rms(RmsNorm::new(gain.clone(), 1e-5)),
+                        false => Norm::Layer(LayerNorm::new(gain.clone(), shift.clone(), 1e-5)),
+                    };
+                    let mut after = filled(3, cols, seed);
+                    Epilogue { before: InPlace::Normalise(&norm), x: &mut after, to: Conversion::Nothing }
+                        .apply(level, &mut Leader::default());
+                    for row in 0..3 {
+                        let exact = exact(before.row(row), &gain, (!is_rms).then_some(&shift));
+                        for (col, (got, exact)) in after.row(row).iter().zip(exact).enumerate() {
+                            let error = (f64::from(*got) - exact).abs();
+                            assert!(
+                                error <= 2e-6,
+                                "{level:?} RMS {is_rms}, {cols} columns, seed {seed}, [{row}, {col}] off by {error:e}"
+                            );
+                        }
                     }
                 }
             }

@@ -25,18 +25,30 @@ pub(super) fn exp<S: Simd>(s: S, x: S::V) -> S::V {
     s.times_two_to(p, n)
 }
 
-/// Replaces each value x of `row` by e^(scale · (x − greatest)), and returns their sum. The caller divides by it,
-/// because it has a shorter row to divide. `scale` is positive, and `row` is finite and not empty.
+/// The greatest value of a row of finite numbers, -∞ if it is empty.
 #[inline(always)]
-pub(super) fn exponentials<S: Simd>(s: S, row: &mut [f32], scale: f32) -> f32 {
+pub(super) fn greatest<S: Simd>(s: S, row: &[f32]) -> f32 {
     let mut greatest = s.splat(f32::NEG_INFINITY);
     let mut whole = row.chunks_exact(S::LANES);
     for chunk in &mut whole {
         greatest = s.max(greatest, s.load(chunk));
     }
     greatest = s.max(greatest, s.load_or(whole.remainder(), f32::NEG_INFINITY));
-    let greatest = s.splat(s.greatest(greatest));
+    s.greatest(greatest)
+}
 
+/// Computes e^x as [`exp`].
+#[inline(always)]
+pub(super) fn power<S: Simd>(s: S, x: f32) -> f32 {
+    s.greatest(exp(s, s.splat(x)))
+}
+
+/// Replaces each value x of `row` by e^(scale · (x − greatest)), and returns their sum. The caller divides by it,
+/// because it has a shorter row to divide. `scale` is positive, `row` is finite and not empty, and `greatest` is one of
+/// its values or greater.
+#[inline(always)]
+pub(super) fn exponentials<S: Simd>(s: S, row: &mut [f32], greatest: f32, scale: f32) -> f32 {
+    let greatest = s.splat(greatest);
     let scale = s.splat(scale);
     let mut sum = s.splat(0.0);
     let mut whole = row.chunks_exact_mut(S::LANES);
@@ -61,7 +73,8 @@ pub fn softmax(level: Level, row: &mut [f32], scale: f32) {
 
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> f32 {
-            exponentials(s, self.0, self.1)
+            let greatest = greatest(s, self.0);
+            exponentials(s, self.0, greatest, self.1)
         }
     }
 

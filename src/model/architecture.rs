@@ -1,15 +1,17 @@
-//! The architecture of an encoder: a member of BERT's family and its sizes. `config.rs` reads it from `config.json` and
-//! refuses other architectures.
+//! The architecture of an encoder: its family, its sizes, and the parts that its layers are made of (`design.rs`).
+//! `config.rs` reads it from `config.json` and refuses other architectures.
 
 mod config;
+mod design;
 
 pub(super) use config::Names;
+pub use design::{Biases, Design, Layer, Norm, NormPlace, Positions, Rope, Span};
 
 /// Rows of MPNet's table of relative positions. transformers uses the configured number only for the size of the table,
 /// and always computes with 32 rows.
 pub const RELATIVE_BUCKETS: usize = 32;
 
-/// A member of BERT's family, by its differences from BERT. Dropout and pre-training heads do not count.
+/// A family of models, by its differences from BERT. Dropout and pre-training heads do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// BERT (Devlin et al., 2019).
@@ -21,6 +23,16 @@ pub enum Family {
     /// MPNet (Song et al., 2020): RoBERTa's positions, no token types, and a number added to each score of attention
     /// by the distance of the two tokens.
     Mpnet,
+    /// ModernBERT (Warner et al., 2024): rotary positions, local attention in most layers, GeGLU.
+    ModernBert,
+    /// Qwen3 (Yang et al., 2025): causal attention with grouped queries, SwiGLU.
+    Qwen3,
+    /// NomicBERT (Nussbaum et al., 2024): BERT with rotary positions and SwiGLU.
+    NomicBert,
+    /// The new encoder of GTE (Zhang et al., 2024): BERT with rotary positions and GeGLU.
+    GteNew,
+    /// The text model of Gemma 3 (2025): grouped queries, normalisations before and after each block.
+    Gemma3,
 }
 
 impl Family {
@@ -49,12 +61,18 @@ impl std::fmt::Display for Family {
             Self::Roberta => "roberta",
             Self::DistilBert => "distilbert",
             Self::Mpnet => "mpnet",
+            Self::ModernBert => "modernbert",
+            Self::Qwen3 => "qwen3",
+            Self::NomicBert => "nomic_bert",
+            Self::GteNew => "new",
+            Self::Gemma3 => "gemma3_text",
         })
     }
 }
 
-/// An encoder's family and sizes. Names and defaults are those of `BertConfig` and its relatives in Hugging Face
-/// transformers. Sizes are positive, and the hidden size is a multiple of the heads.
+/// An encoder's family, sizes and parts. Names and defaults are those of `BertConfig` and its relatives in Hugging Face
+/// transformers. Sizes are positive. The heads are a multiple of the heads of keys and values, and `head_dim` is even
+/// if layers rotate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
     /// The family.
@@ -63,23 +81,32 @@ pub struct Architecture {
     pub vocab_size: usize,
     /// The length of a token's vector, and of the model's vectors.
     pub hidden_size: usize,
-    /// Encoder layers.
-    pub num_hidden_layers: usize,
     /// Attention heads in each layer.
     pub num_attention_heads: usize,
+    /// Heads of keys and values in each layer, each for as many heads of queries (Ainslie et al., 2023). As many as
+    /// `num_attention_heads` if queries are not grouped.
+    pub num_key_value_heads: usize,
+    /// The columns of a head.
+    pub head_dim: usize,
+    /// Scores of attention are divided by the square root of this; `head_dim` in most families.
+    pub query_pre_attn_scalar: f64,
     /// The length of a token's vector inside the feed-forward block.
     pub intermediate_size: usize,
     /// The function inside the feed-forward block.
     pub hidden_act: Activation,
-    /// Rows of the position embedding; see [`Architecture::positions`].
+    /// Rows of the position embedding, or the most positions without one; see [`Architecture::positions`].
     pub max_position_embeddings: usize,
     /// The padding token, if positions start at the row after its id and count only other tokens. `None` if positions
     /// start at row 0 and count all tokens.
     pub padding: Option<u32>,
     /// Rows of the segment embedding, of which only row 0 is used; 0 if the family has none.
     pub type_vocab_size: usize,
-    /// The number added to the variance in each layer normalisation.
+    /// The number added to the variance in each layer normalisation, or to the mean of squares in each RMSNorm.
     pub layer_norm_eps: f64,
+    /// The parts that all layers share.
+    pub design: Design,
+    /// The layers, and the parts in which they differ.
+    pub layers: Vec<Layer>,
 }
 
 impl Architecture {
@@ -96,8 +123,12 @@ impl Architecture {
     /// Estimates the arithmetic operations for a text, two for each multiply-add. It counts the linear layers and both
     /// products of attention. Normalisations, activations and softmax are less than a hundredth.
     pub fn operations(&self, tokens: usize) -> f64 {
-        let (n, inner) = (self.hidden_size, self.intermediate_size);
-        (2 * tokens * self.num_hidden_layers * (4 * n * n + 2 * n * inner + 2 * tokens * n)) as f64
+        let (n, inner, heads) = (self.hidden_size, self.intermediate_size, self.num_attention_heads * self.head_dim);
+        let keys_and_values = 2 * self.num_key_value_heads * self.head_dim;
+        let products = if self.design.gated { 3 } else { 2 };
+        let linear = n * (2 * heads + keys_and_values) + products * n * inner;
+        let layer = |layer: &Layer| linear + 2 * heads * layer.span.tokens(tokens);
+        (2 * tokens) as f64 * self.layers.iter().map(layer).sum::<usize>() as f64
     }
 }
 
@@ -110,6 +141,8 @@ pub enum Activation {
     GeluTanh,
     /// max(x, 0): `relu`.
     Relu,
+    /// x / (1 + e^−x): `silu`, `swish`.
+    Silu,
 }
 
 impl Activation {
@@ -131,8 +164,10 @@ impl Architecture {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_hidden_layers", self.layers.len()),
             ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
             ("intermediate_size", self.intermediate_size),
             ("max_position_embeddings", self.max_position_embeddings),
             ("type_vocab_size", types),
@@ -141,10 +176,17 @@ impl Architecture {
         if let Some((setting, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("{} is 0, and must be positive", name(setting)));
         }
-        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
-        if !hidden.is_multiple_of(heads) {
-            let (hidden_size, num_heads) = (name("hidden_size"), name("num_attention_heads"));
-            return Err(format!("{hidden_size} {hidden} must be a multiple of {num_heads} {heads}"));
+        let (heads, groups) = (self.num_attention_heads, self.num_key_value_heads);
+        if !heads.is_multiple_of(groups) {
+            return Err(format!("num_attention_heads {heads} must be a multiple of num_key_value_heads {groups}"));
+        }
+        let is_rotated = self.design.positions == Positions::Rotary;
+        if is_rotated && !self.head_dim.is_multiple_of(2) {
+            return Err(format!("head_dim is {}, and must be even, because pairs of columns are rotated", self.head_dim));
+        }
+        let scalar = self.query_pre_attn_scalar;
+        if !(scalar.is_finite() && scalar > 0.0) {
+            return Err(format!("query_pre_attn_scalar is {scalar}, and must be a positive number"));
         }
         if self.positions() == 0 {
             let (rows, offset) = (self.max_position_embeddings, self.position_offset());

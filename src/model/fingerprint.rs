@@ -27,7 +27,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::architecture::{Activation, Architecture};
+use super::architecture::{Activation, Architecture, Biases, Layer, Positions, Rope};
 use super::digest::hex;
 use super::encoder::Encoder;
 use super::pooling::Pooling;
@@ -94,18 +94,33 @@ fn encoder(encoder: &Encoder) -> String {
 }
 
 /// Describes the settings of a transformer: family, layers, heads, activation, epsilon,
-/// and the padding token if positions begin behind it. The digest of the weights covers the other sizes.
+/// the padding token if positions begin behind it, and the attention of each layer if layers rotate. The digest of the
+/// weights covers the other sizes.
 fn architecture(architecture: &Architecture) -> String {
     let activation = match architecture.hidden_act {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu_tanh",
         Activation::Relu => "relu",
+        Activation::Silu => "silu",
     };
-    let Architecture { family, num_hidden_layers: layers, num_attention_heads: heads, .. } = architecture;
-    let epsilon = architecture.layer_norm_eps;
-    let mut text = format!("{family} layers={layers} heads={heads} activation={activation} epsilon={epsilon:e}");
+    let Architecture { family, num_attention_heads: heads, layers, .. } = architecture;
+    let (count, epsilon) = (layers.len(), architecture.layer_norm_eps);
+    let mut text = format!("{family} layers={count} heads={heads} activation={activation} epsilon={epsilon:e}");
     if let Some(padding) = architecture.padding {
         write!(text, " padding={padding}").expect("a String takes what is written");
+    }
+    // The family decides the other parts; these are settings of it.
+    if architecture.design.positions == Positions::Rotary {
+        let scalar = architecture.query_pre_attn_scalar;
+        let Biases { qkv, output, up, down, norm } = architecture.design.biases;
+        let biases = String::from_iter([qkv, output, up, down, norm].map(|there| if there { '1' } else { '0' }));
+        write!(text, " scalar={scalar:e} biases={biases}").expect("a String takes what is written");
+        for Layer { span, rope, .. } in layers {
+            let limit = |limit: usize| if limit == usize::MAX { "all".to_owned() } else { limit.to_string() };
+            let Rope { theta, factor } = rope.unwrap_or(Rope { theta: 0.0, factor: 0.0 });
+            let (before, after) = (limit(span.before), limit(span.after));
+            write!(text, " {before}:{after}:{theta:e}:{factor:e}").expect("a String takes what is written");
+        }
     }
     text
 }

@@ -41,7 +41,9 @@ mod wheel;
 
 use std::path::PathBuf;
 
-pub use architecture::{Activation, Architecture, Family, RELATIVE_BUCKETS};
+pub use architecture::{
+    Activation, Architecture, Biases, Design, Family, Layer, Norm, NormPlace, Positions, RELATIVE_BUCKETS, Rope, Span,
+};
 pub use cache::is_hub_id;
 pub use card::Card;
 pub use classifier::{ClassifierCard, GraphFile, Problem, check_labels};

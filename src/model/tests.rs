@@ -230,7 +230,7 @@ fn the_default_model_is_found_as_the_binary_finds_it_and_its_card_is_right() {
     // The tokenizer's file has 128. The reference uses the card's own length.
     assert_eq!((card.dimensions, card.max_tokens, card.pooling), (384, 256, Mode::Mean.into()));
     let Encoder::Transformer(architecture) = card.encoder else { panic!("it is a transformer") };
-    assert_eq!((architecture.num_hidden_layers, architecture.num_attention_heads), (6, 12));
+    assert_eq!((architecture.layers.len(), architecture.num_attention_heads), (6, 12));
     assert_eq!((architecture.hidden_act, architecture.layer_norm_eps), (Activation::Gelu, 1e-12));
     assert_eq!(card.prompts, Prompts::default());
     assert!(card.normalizes && !card.lowercase);

@@ -4,6 +4,7 @@
 //! So the numbers of a head in order of distance represent all of its rows, each beginning one f32 before the row
 //! above. A tile of scores adds them like any matrix, with a stride of -1.
 
+use super::Heads;
 use crate::kernel::matrix::WIDEST_PANEL;
 
 /// Biases by head and distance, for sequences of up to `tokens` tokens.
@@ -17,17 +18,18 @@ pub struct Bias {
 }
 
 impl Bias {
-    /// Makes a bias. `of(head, distance)` is added to the head's score after that was divided by √head_dim. The
-    /// distance is the key's position less the query's.
-    pub fn new(heads: usize, head_dim: usize, tokens: usize, of: impl Fn(usize, isize) -> f32) -> Self {
+    /// Makes a bias. `of(head, distance)` is added to the head's score after that was divided. The distance is the key's
+    /// position less the query's.
+    pub fn new(heads: Heads, tokens: usize, of: impl Fn(usize, isize) -> f32) -> Self {
+        let Heads { divisor, .. } = heads;
+        let heads = heads.count();
         let distances = (2 * tokens).saturating_sub(1);
         let stride = distances + WIDEST_PANEL;
         let mut by_distance = vec![0.0; heads * stride];
-        // The kernel divides by √head_dim inside the exponential, after adding this.
-        let scale = (head_dim as f32).sqrt();
+        // The kernel divides inside the exponential, after adding this.
         for (head, numbers) in by_distance.chunks_exact_mut(stride).enumerate() {
             for (i, number) in numbers[..distances].iter_mut().enumerate() {
-                *number = of(head, i as isize - (tokens as isize - 1)) * scale;
+                *number = of(head, i as isize - (tokens as isize - 1)) * divisor;
             }
         }
         Self { heads, tokens, stride, by_distance }

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::quantise::{self, Quantised};
+use super::quantise::{self, GROUP, Quantised};
 use super::split_bf16::{self, SplitBf16};
 use crate::kernel::activation::Activation;
 use crate::kernel::matrix::{Matrix, SharedMatrix};
-use crate::kernel::norm::LayerNorm;
+use crate::kernel::norm::Norm;
 use crate::kernel::simd::{Kernel, Simd, VectorSize, run_words};
 use crate::machine::cpu::Level;
 use crate::machine::team::Leader;
@@ -25,15 +25,21 @@ pub struct Epilogue<'a> {
     pub to: Conversion<'a>,
 }
 
-/// A step on a row in place.
+/// A step on a row in place. A second matrix has the shape of the first.
 #[derive(Clone, Copy)]
 pub enum InPlace<'a> {
     /// No step.
     Nothing,
     /// The activation function of each element.
     Activate(Activation),
-    /// Layer normalisation.
-    Normalise(&'a LayerNorm),
+    /// The normalisation of the row.
+    Normalise(&'a Norm),
+    /// The normalisation of the row, to which the row of the matrix is added.
+    NormaliseAdd(&'a Norm, &'a Matrix),
+    /// The row of the matrix replaces the row.
+    Copy(&'a Matrix),
+    /// The normalisation of the matrix's row replaces the row.
+    CopyNormalise(&'a Norm, &'a Matrix),
 }
 
 /// The conversion of rows for a product.
@@ -47,9 +53,12 @@ pub enum Conversion<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Runs the epilogue. The team of `leader` shares the work.
+    /// Runs the epilogue. The team of `leader` shares the work. Panics if a second matrix has another shape.
     pub fn apply(self, level: Level, leader: &mut Leader) {
         let (rows, cols) = (self.x.rows(), self.x.cols());
+        if let InPlace::NormaliseAdd(_, other) | InPlace::Copy(other) | InPlace::CopyNormalise(_, other) = self.before {
+            assert_eq!((other.rows(), other.cols()), (rows, cols), "the second matrix has the shape of the first");
+        }
         let pass = ColumnEpilogue::new(level, self.before, self.x, self.to);
         leader.share(rows.div_ceil(ROWS_A_PART), &|part| {
             pass.apply(part * ROWS_A_PART..rows.min((part + 1) * ROWS_A_PART), 0..cols);
@@ -61,11 +70,26 @@ impl Epilogue<'_> {
 pub(in crate::kernel) struct ColumnEpilogue<'a> {
     level: Level,
     before: InPlace<'a>,
+    /// The products of a gated block, from which the rows of `x` are made first.
+    gated: Option<(Activation, SharedMatrix<'a>)>,
     x: SharedMatrix<'a>,
     to: Target<'a>,
 }
 
 impl<'a> ColumnEpilogue<'a> {
+    /// Makes an epilogue that begins with a gate: `x = activation(a) · b`. `products` has a and b side by side, in
+    /// blocks of [`GROUP`] columns of each, and `x` half of its columns.
+    pub(in crate::kernel) fn gated(
+        level: Level,
+        activation: Activation,
+        products: &'a mut Matrix,
+        x: &'a mut Matrix,
+        to: Conversion<'a>,
+    ) -> Self {
+        assert_eq!((products.rows(), products.cols()), (x.rows(), 2 * x.cols()), "both products of each element");
+        Self { gated: Some((activation, products.shared())), ..Self::new(level, InPlace::Nothing, x, to) }
+    }
+
     /// Makes an epilogue over the rows of `x`. `to` gets their shape.
     pub(in crate::kernel) fn new(level: Level, before: InPlace<'a>, x: &'a mut Matrix, to: Conversion<'a>) -> Self {
         let (rows, cols) = (x.rows(), x.cols());
@@ -74,18 +98,20 @@ impl<'a> ColumnEpilogue<'a> {
             Conversion::Int8(q) => Target::Int8(q.target(rows, cols, VectorSize::of(level).word)),
             Conversion::SplitBf16(p) => Target::SplitBf16(p.target(rows, cols)),
         };
-        Self { level, before, x: x.shared(), to }
+        Self { level, before, gated: None, x: x.shared(), to }
     }
 
-    /// The rows.
-    pub(in crate::kernel) fn x(&self) -> SharedMatrix<'a> {
-        self.x
+    /// The matrix that a product fills for this epilogue.
+    pub(in crate::kernel) fn product(&self) -> SharedMatrix<'a> {
+        self.gated.map_or(self.x, |(_, products)| products)
     }
 
-    /// Runs on some rows and columns. Columns begin at a multiple of a group and end at one or the last; layer
-    /// normalisation needs all of them. No two calls share elements.
+    /// Runs on some rows and columns of the product. Columns begin at a multiple of a group (with a gate, of two) and
+    /// end at one or the last; a normalisation needs all of them. No two calls share elements.
     pub(in crate::kernel) fn apply(&self, rows: Range<usize>, columns: Range<usize>) {
-        run_words(self.level, Part { rows, columns, before: self.before, x: self.x, to: self.to });
+        let columns = if self.gated.is_some() { columns.start / 2..columns.end / 2 } else { columns };
+        let Self { before, gated, x, to, .. } = *self;
+        run_words(self.level, Part { rows, columns, before, gated, x, to });
     }
 }
 
@@ -101,6 +127,7 @@ struct Part<'a> {
     rows: Range<usize>,
     columns: Range<usize>,
     before: InPlace<'a>,
+    gated: Option<(Activation, SharedMatrix<'a>)>,
     x: SharedMatrix<'a>,
     to: Target<'a>,
 }
@@ -110,16 +137,33 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { rows, columns, before, x, to } = self;
+        let Self { rows, columns, before, gated, x, to } = self;
         let (first, len) = (columns.start, columns.len());
         // Row by row in each step: the arithmetic of the next row fills the latencies of this one's.
         for row in rows.clone() {
             // SAFETY: each element belongs to one part.
             let x = unsafe { x.row_mut(row, first, len) };
+            if let Some((activation, products)) = gated {
+                for (block, x) in x.chunks_mut(GROUP).enumerate() {
+                    let at = 2 * (first + block * GROUP);
+                    // SAFETY: as above; the products of these elements belong to this part too.
+                    let (a, b) = unsafe { products.row_part(row, at, 2 * x.len()) }.split_at(x.len());
+                    activation.gate(s, a, b, x);
+                }
+            }
             match before {
                 InPlace::Nothing => {}
                 InPlace::Activate(activation) => activation.each(s, x),
                 InPlace::Normalise(norm) => norm.row(s, x),
+                InPlace::NormaliseAdd(norm, other) => {
+                    norm.row(s, x);
+                    add(s, x, other.row(row));
+                }
+                InPlace::Copy(other) => x.copy_from_slice(other.row(row)),
+                InPlace::CopyNormalise(norm, other) => {
+                    x.copy_from_slice(other.row(row));
+                    norm.row(s, x);
+                }
             }
         }
         for row in rows {
@@ -136,17 +180,29 @@ impl Kernel for Part<'_> {
     }
 }
 
+/// Adds `other` to `x`.
+#[inline(always)]
+fn add<S: Simd>(s: S, x: &mut [f32], other: &[f32]) {
+    let (mut chunks, mut others) = (x.chunks_exact_mut(S::LANES), other.chunks_exact(S::LANES));
+    for (chunk, other) in (&mut chunks).zip(&mut others) {
+        s.store(s.add(s.load(chunk), s.load(other)), chunk);
+    }
+    let rest = chunks.into_remainder();
+    s.store_first(s.add(s.load_or(rest, 0.0), s.load_or(others.remainder(), 0.0)), rest);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::matrix::filled;
+    use crate::kernel::norm::LayerNorm;
     use crate::machine::cpu;
 
     #[test]
     fn the_step_before_a_conversion_changes_the_matrix_and_the_converted_copy() {
         for level in cpu::Level::supported() {
             let mut leader = Leader::default();
-            let norm = LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12);
+            let norm = Norm::Layer(LayerNorm::new(vec![2.0; 150], vec![0.5; 150], 1e-12));
             let (mut x, mut expected) = (filled(9, 150, 1), filled(9, 150, 1));
             Epilogue { before: InPlace::Normalise(&norm), x: &mut expected, to: Conversion::Nothing }
                 .apply(level, &mut leader);

@@ -60,6 +60,17 @@ impl LayerInput {
     }
 }
 
+/// The input and the kind of a gated product.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    /// The activations. [rows, inputs]
+    pub x: &'a LayerInput,
+    /// The function of the first product.
+    pub activation: Activation,
+    /// The format that the next layer reads.
+    pub form: NumberFormat,
+}
+
 /// A linear layer packed for one instruction set: `y = x · Wᵀ + b`.
 pub enum Linear {
     /// The product in f32.
@@ -80,6 +91,16 @@ impl Linear {
             (_, Some(layer)) => Self::SplitBf16(layer),
             (_, None) => Self::F32(f32::Linear::pack(level, weight, bias)),
         }
+    }
+
+    /// Packs the two layers of a gated block into one, for [`Linear::gate`]: both have a row for each of its columns.
+    pub fn pack_gated(level: Level, form: NumberFormat, [a, b]: [(&[f32], &[f32]); 2]) -> Self {
+        let inputs = a.0.len().checked_div(a.1.len()).unwrap_or(0);
+        assert_eq!((a.0.len(), a.1.len()), (b.0.len(), b.1.len()), "two layers of the same shape");
+        let weight = a.0.chunks(GROUP * inputs.max(1)).zip(b.0.chunks(GROUP * inputs.max(1)));
+        let weight: Vec<f32> = weight.flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
+        let bias: Vec<f32> = a.1.chunks(GROUP).zip(b.1.chunks(GROUP)).flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
+        Self::pack(level, form, &weight, &bias)
     }
 
     /// Columns of the result, and of a panel.
@@ -129,7 +150,20 @@ impl Linear {
         // A group has its own quantisation parameters, so it needs no other column. It is whole panels at every
         // level.
         self.share(leader, GROUP, &|columns| {
-            self.columns(columns, x, None, pass.x(), Some(&pass));
+            self.columns(columns, x, None, pass.product(), Some(&pass));
+        });
+    }
+
+    /// Computes `out = activation(x · Wᵀ + b) · (x · Vᵀ + c)` of a layer that [`Linear::pack_gated`] made of W and V;
+    /// otherwise as [`Linear::activate`]. `products` is scratch memory.
+    pub fn gate(&self, step: Gate<'_>, level: Level, leader: &mut Leader, products: &mut Matrix, out: &mut LayerInput) {
+        let Gate { x, activation, form } = step;
+        products.reshape(x.f32.rows(), self.outputs());
+        out.f32.reshape(x.f32.rows(), self.outputs() / 2);
+        let (y, to) = out.target(form);
+        let pass = ColumnEpilogue::gated(level, activation, products, y, to);
+        self.share(leader, 2 * GROUP, &|columns| {
+            self.columns(columns, x, None, pass.product(), Some(&pass));
         });
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Activation, Architecture, Family, RELATIVE_BUCKETS};
+use super::{Activation, Architecture, Design, Family, Layer, Positions, RELATIVE_BUCKETS};
 use crate::model::error::CardError;
 use crate::model::file::read_json;
 
@@ -23,6 +23,9 @@ const KINDS: [(&str, &str, Family); 6] = [
     ("distilbert", "DistilBert", Family::DistilBert),
     ("mpnet", "MPNet", Family::Mpnet),
 ];
+
+/// The most layers: ten times those of the deepest models.
+const MOST_LAYERS: usize = 1000;
 
 /// The padding token of MPNet. It is a constant in transformers too, whatever the configuration says.
 const MPNET_PADDING: u32 = 1;
@@ -183,23 +186,45 @@ impl Config {
         if let (Family::Mpnet, Some(buckets)) = (family, buckets) {
             return Err(unsupported("relative_attention_num_buckets", buckets.to_string(), "32"));
         }
+        if self.num_hidden_layers > MOST_LAYERS {
+            let problem = format!(
+                "{} is {}, and must be at most {MOST_LAYERS}",
+                family.name("num_hidden_layers"),
+                self.num_hidden_layers
+            );
+            return Err(CardError::malformed(path, problem));
+        }
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
+        if !hidden.checked_rem(heads).is_none_or(|rest| rest == 0) {
+            let (hidden_size, num_heads) = (family.name("hidden_size"), family.name("num_attention_heads"));
+            let problem = format!("{hidden_size} {hidden} must be a multiple of {num_heads} {heads}");
+            return Err(CardError::malformed(path, problem));
+        }
+        let head_dim = hidden.checked_div(heads).unwrap_or_default();
         let architecture = Architecture {
             family,
             vocab_size: self.vocab_size,
-            hidden_size: self.hidden_size,
-            num_hidden_layers: self.num_hidden_layers,
-            num_attention_heads: self.num_attention_heads,
+            hidden_size: hidden,
+            num_attention_heads: heads,
+            num_key_value_heads: heads,
+            head_dim,
+            query_pre_attn_scalar: head_dim as f64,
             intermediate_size: self.intermediate_size,
             hidden_act,
             max_position_embeddings: self.max_position_embeddings,
             padding: match family {
                 Family::Roberta => Some(self.pad_token_id.unwrap_or(1)),
                 Family::Mpnet => Some(MPNET_PADDING),
-                Family::Bert | Family::DistilBert => None,
+                _ => None,
             },
             type_vocab_size: if family.has_token_types() { self.type_vocab_size.unwrap_or(2) } else { 0 },
             // DistilBERT has no setting for it; the others' default is the same.
             layer_norm_eps: self.layer_norm_eps.unwrap_or(1e-12),
+            design: match family {
+                Family::Mpnet => Design { positions: Positions::LearnedAndRelative, ..Design::BERT },
+                _ => Design::BERT,
+            },
+            layers: vec![Layer::BERT; self.num_hidden_layers],
         };
         architecture.check().map_err(|problem| CardError::malformed(path, problem))?;
         Ok(architecture)

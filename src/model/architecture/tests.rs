@@ -48,7 +48,7 @@ fn offset(model_type: &str, class: &str) -> Value {
 #[test]
 fn sizes_come_from_the_file_and_defaults_from_transformers() {
     let bert = read(json!({"layer_norm_eps": 1e-5, "type_vocab_size": 1})).unwrap();
-    assert_eq!((bert.hidden_size, bert.num_hidden_layers, bert.num_attention_heads), (32, 2, 4));
+    assert_eq!((bert.hidden_size, bert.layers.len(), bert.num_attention_heads, bert.head_dim), (32, 2, 4, 8));
     assert_eq!((bert.layer_norm_eps, bert.type_vocab_size), (1e-5, 1));
     let bert = read(json!({"layer_norm_eps": null, "type_vocab_size": null, "hidden_act": null})).unwrap();
     assert_eq!((bert.layer_norm_eps, bert.type_vocab_size, bert.hidden_act), (1e-12, 2, Activation::Gelu));
@@ -93,6 +93,7 @@ fn each_family_is_read_with_its_own_names_positions_and_token_types() {
         max_position_embeddings: 66,
         type_vocab_size: 0,
         layer_norm_eps: 1e-5,
+        design: Design { positions: Positions::LearnedAndRelative, ..Design::BERT },
         ..bert
     };
     assert_eq!(read_from(&mpnet), Ok(expected));
@@ -175,6 +176,7 @@ fn a_setting_that_cannot_be_computed_is_refused_by_the_name_that_its_family_give
         ),
         (distil(json!({"n_heads": 5})), "dim 32 must be a multiple of n_heads 5"),
         (distil(json!({"n_layers": 0})), "n_layers is 0"),
+        (distil(json!({"n_layers": 1_000_000_000_000_u64})), "n_layers is 1000000000000, and must be at most 1000"),
         (distil(json!({"hidden_dim": 0})), "hidden_dim is 0"),
         (distil(json!({"activation": "silu"})), "activation is silu"),
         // Named even where the sizes have other names.

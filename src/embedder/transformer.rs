@@ -1,14 +1,15 @@
-//! BERT (Devlin et al., 2019) and its family, over packed sequences, on any device.
+//! A transformer encoder (Vaswani et al., 2017) over packed sequences, on any device: any combination of the parts that
+//! [`Design`](crate::model::Design) describes.
 //!
 //! ```text
-//! x = LayerNorm(word[id] + position[p] + type[t])                        [tokens, hidden]
-//! each layer:
-//!     q, k, v = x·Wqkvᵀ + b                                              one product
-//!     a = LayerNorm(attention(q, k, v)·Woᵀ + b + x)                      attention per sequence and head
-//!     x = LayerNorm(act(a·Wupᵀ + b)·Wdownᵀ + b + a)
+//! x = N(word[id] + position[p] + type[t])                                [tokens, hidden]
+//! each layer, for attention and then the feed-forward block f, with a normalisation before, after, or both:
+//!     x = N(x + f(x))    or    x = x + f(N(x))    or    x = x + N'(f(N(x)))
+//! attention:    q, k, v = x·Wqkvᵀ + b, one product;    attention(q, k, v)·Woᵀ + b, per sequence and head
+//! feed-forward: act(x·Wupᵀ + b)·Wdownᵀ + b,    or gated: (act(x·Wupᵀ + b) ⊙ (x·Wgateᵀ + b))·Wdownᵀ + b
 //! ```
-//! The members of the family differ in the start of their positions, in MPNet's relative positions (`relative`), and in
-//! the names of their checkpoints (`checkpoint`). A device implements the steps (`backend`).
+//! BERT is one of these, and so are the other families; they differ in their parts and in the names of their
+//! checkpoints (`checkpoint`). A device implements the steps (`backend`).
 //!
 //! The tokens of all sequences are packed without padding and without a mask. A batch is divided into blocks, and a
 //! block passes through the whole model before the next one starts, so its activations stay in the second-level cache.
@@ -21,37 +22,19 @@ pub mod accelerator;
 mod backend;
 pub(super) mod checkpoint;
 pub mod cpu;
+mod loading;
 pub(super) mod relative;
-
-use candle_nn::VarBuilder;
 
 pub use crate::inference::Sequence;
 use crate::kernel::activation::Activation;
-use crate::model::{self, Architecture, Mode};
+use crate::model::{Mode, NormPlace};
 pub use backend::Backend;
-use backend::{Queries, SelfAttention, Sequences, Tokens};
-use checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
+use backend::{Heads, Queries, Residual, SelfAttention, Sequences, Span, Tokens};
 
 /// Tokens that pass through the model together on a CPU. Their activations (17 KB a token for hidden size 384) must
 /// leave space in the second-level cache for a panel of weights. More tokens make reading the weights for each block
 /// cheaper (benches/encoder.rs).
 pub const CPU_BLOCK_TOKENS: usize = 128;
-
-/// The reason why a model does not load.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A weight is missing, or has another shape or type than in the configuration.
-    #[error(transparent)]
-    Weights(#[from] candle_core::Error),
-    /// The hidden size cannot be divided into equal heads.
-    #[error("hidden_size {hidden_size} is not a multiple of num_attention_heads {heads}")]
-    Heads {
-        /// `hidden_size`
-        hidden_size: usize,
-        /// `num_attention_heads`
-        heads: usize,
-    },
-}
 
 /// The reason why a batch cannot be computed. `sequence` counts from 0.
 #[derive(Debug, thiserror::Error)]
@@ -102,17 +85,21 @@ pub struct Scratch<B: Backend> {
     places: Vec<u32>,
     sequences: Sequences,
     hidden: B::Rows,
+    /// The normalised input of a block, if the normalisation comes before it.
+    normalised: B::Rows,
     qkv: B::Rows,
     mixed: B::Rows,
     attended: B::Rows,
+    /// The two products of a gated block.
+    products: B::Rows,
     inner: B::Rows,
-    first: B::Rows,
+    ends: B::Rows,
 }
 
-/// An encoder of BERT's family with its weights packed for one device.
-pub struct Bert<B: Backend> {
+/// An encoder with its weights packed for one device.
+pub struct Transformer<B: Backend> {
     hidden_size: usize,
-    heads: usize,
+    heads: Heads,
     vocabulary: usize,
     /// Tokens of the longest sequence.
     longest: usize,
@@ -120,83 +107,45 @@ pub struct Bert<B: Backend> {
     block_tokens: usize,
     activation: Activation,
     words: B::Table,
-    /// For each token type in turn: the sum of each position and the type, and the row of the padding token last.
-    positions: B::Table,
+    /// For each token type in turn: with learned positions the sum of each position and the type, and the row of the
+    /// padding token last; without them the type. `None` without both.
+    places: Option<B::Table>,
+    /// Rows of `places` for a token type.
+    rows_of_type: usize,
+    /// A token's row in `places` depends on its position.
+    has_positions: bool,
     /// Token types: at most 2, the types of pairs.
     types: usize,
     /// The padding token, which takes no position.
     padding: Option<u32>,
-    norm: B::Norm,
+    norm: Option<B::Norm>,
     /// MPNet's relative positions, the same in each layer.
     bias: Option<B::Bias>,
+    /// The rotations of the layers, each once.
+    ropes: Vec<B::Rope>,
     layers: Vec<Layer<B>>,
+    /// The normalisation after the last layer.
+    last_norm: Option<B::Norm>,
 }
 
 /// A packed layer.
 struct Layer<B: Backend> {
-    /// Queries, keys and values side by side. [3 · hidden_size, hidden_size]
+    place: NormPlace,
+    attention_norm: Option<B::Norm>,
+    /// The queries, the key and the value of each group side by side. [groups · (queries + 2) · head_dim, hidden_size]
     qkv: B::Linear,
-    output: B::Linear,
-    output_norm: B::Norm,
+    head_norms: Option<[B::HeadNorm; 2]>,
+    /// Its rotation among those of the model.
+    rope: Option<usize>,
+    span: Span,
+    output: Residual<B>,
+    feed_forward_norm: Option<B::Norm>,
     up: B::Linear,
-    down: B::Linear,
-    down_norm: B::Norm,
+    is_gated: bool,
+    down: Residual<B>,
 }
 
-impl<B: Backend> Bert<B> {
-    /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `backend`. A
-    /// block has at most `block_tokens` tokens, or a single longer sequence.
-    pub fn load(
-        vb: VarBuilder<'_>,
-        architecture: &Architecture,
-        backend: &B,
-        block_tokens: usize,
-    ) -> Result<Self, LoadError> {
-        let (hidden_size, heads) = (architecture.hidden_size, architecture.num_attention_heads);
-        if heads == 0 || !hidden_size.is_multiple_of(heads) {
-            return Err(LoadError::Heads { hidden_size, heads });
-        }
-        let checkpoint = Checkpoint::new(vb, architecture);
-        let epsilon = architecture.layer_norm_eps;
-        let layers = (0..architecture.num_hidden_layers)
-            .map(|i| Layer::pack(checkpoint.layer(i)?, epsilon, backend))
-            .collect::<Result<_, _>>()?;
-        let longest = architecture.positions();
-        let bias = match checkpoint.relative_bias()? {
-            Some(table) => {
-                let of = |head: usize, distance: isize| table[relative::bucket(distance) * heads + head];
-                Some(backend.bias(heads, hidden_size / heads, longest, &of)?)
-            }
-            None => None,
-        };
-        let Embeddings { words, positions, types, padding, norm } = checkpoint.embeddings()?;
-        let (padding, place) = padding.map_or((None, Vec::new()), |Padding { token, place }| (Some(token), place));
-        let of_type = |of_type: &Vec<f32>| {
-            let rows = positions[..longest * hidden_size].iter().chain(&place);
-            rows.zip(of_type.iter().cycle()).map(|(position, of_type)| position + of_type).collect::<Vec<f32>>()
-        };
-        let positions = types.iter().flat_map(of_type).collect();
-        Ok(Self {
-            hidden_size,
-            heads,
-            vocabulary: architecture.vocab_size,
-            longest,
-            block_tokens,
-            activation: match architecture.hidden_act {
-                model::Activation::Gelu => Activation::Gelu,
-                model::Activation::GeluTanh => Activation::GeluTanh,
-                model::Activation::Relu => Activation::Relu,
-            },
-            words: backend.table(words, hidden_size)?,
-            positions: backend.table(positions, hidden_size)?,
-            types: types.len(),
-            padding,
-            norm: backend.norm(norm, epsilon)?,
-            bias,
-            layers,
-        })
-    }
-
+impl<B: Backend> Transformer<B> {
     /// Returns the length of a vector.
     pub fn hidden_size(&self) -> usize {
         self.hidden_size
@@ -204,23 +153,19 @@ impl<B: Backend> Bert<B> {
 
     /// Makes the scratch memory of a thread with this device.
     pub fn scratch(&self, backend: B) -> Scratch<B> {
-        let sequences = Sequences {
-            cu_seqlens: Vec::new(),
-            left_out: Vec::new(),
-            heads: self.heads,
-            head_dim: self.hidden_size / self.heads,
-        };
         Scratch {
             backend,
             ids: Vec::new(),
             places: Vec::new(),
-            sequences,
+            sequences: Sequences::default(),
             hidden: B::Rows::default(),
+            normalised: B::Rows::default(),
             qkv: B::Rows::default(),
             mixed: B::Rows::default(),
             attended: B::Rows::default(),
+            products: B::Rows::default(),
             inner: B::Rows::default(),
-            first: B::Rows::default(),
+            ends: B::Rows::default(),
         }
     }
 
@@ -232,25 +177,36 @@ impl<B: Backend> Bert<B> {
         scratch: &mut Scratch<B>,
     ) -> Result<Vec<Vec<f32>>, EncodeError> {
         self.check(sequences)?;
+        // A single token's vector needs the last layer for that token alone.
+        let queries = match modes {
+            [Mode::Cls] => Queries::First,
+            [Mode::LastToken] => Queries::Last,
+            _ => Queries::All,
+        };
         let mut vectors = Vec::with_capacity(sequences.len());
         for block in blocks(sequences, self.block_tokens) {
-            self.embed(block, scratch)?;
-            vectors.extend(match modes {
-                [Mode::Cls] => {
-                    let last = self.layers.len().saturating_sub(1);
-                    let mut layers = self.layers.iter().enumerate();
-                    layers.try_for_each(|(i, layer)| {
-                        self.layer(layer, if i == last { Queries::First } else { Queries::All }, scratch)
-                    })?;
-                    scratch.backend.values(&scratch.hidden)?
-                }
-                _ => {
-                    self.layers.iter().try_for_each(|layer| self.layer(layer, Queries::All, scratch))?;
-                    scratch.backend.pool(&scratch.hidden, &scratch.sequences, modes)?
-                }
+            self.block(block, queries, scratch)?;
+            vectors.extend(match queries {
+                Queries::All => scratch.backend.pool(&scratch.hidden, &scratch.sequences, modes)?,
+                Queries::First | Queries::Last => scratch.backend.values(&scratch.hidden)?,
             });
         }
         Ok(vectors)
+    }
+
+    /// Computes the vectors of a block's tokens, or of one token of each sequence. Fills `hidden`.
+    fn block(&self, block: &[Sequence<'_>], queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
+        self.embed(block, scratch)?;
+        let last = self.layers.len().saturating_sub(1);
+        for (i, layer) in self.layers.iter().enumerate() {
+            self.layer(layer, if i == last { queries } else { Queries::All }, scratch)?;
+        }
+        let Scratch { backend, hidden, normalised, .. } = scratch;
+        if let Some(norm) = &self.last_norm {
+            backend.normalise(hidden, Some(norm), normalised)?;
+            std::mem::swap(hidden, normalised);
+        }
+        Ok(())
     }
 
     /// Checks the lengths and the token ids.
@@ -287,51 +243,57 @@ impl<B: Backend> Bert<B> {
             places.extend(self.places(*sequence));
             sequences.cu_seqlens.push(ids.len());
         }
-        let tokens = Tokens { words: &self.words, ids, positions: &self.positions, places };
-        backend.embed(tokens, &self.norm, hidden)
+        let tokens = Tokens { words: &self.words, ids, positions: self.places.as_ref(), places };
+        backend.embed(tokens, self.norm.as_ref(), hidden)
     }
 
-    /// Returns each token's row of `positions`. Padding takes no position. A text that spells the padding token has it
+    /// Returns each token's row of `places`. Padding takes no position. A text that spells the padding token has it
     /// among its tokens.
     fn places(&self, Sequence { ids, first, .. }: Sequence<'_>) -> impl Iterator<Item = u32> {
-        let rows = self.longest as u32 + u32::from(self.padding.is_some());
+        let (rows, step) = (self.rows_of_type as u32, u32::from(self.has_positions));
         let mut position = 0;
         ids.iter().enumerate().map(move |(n, &id)| {
             let of_type = if n < first { 0 } else { rows };
             if self.padding == Some(id) {
                 return of_type + self.longest as u32;
             }
-            position += 1;
-            of_type + position - 1
+            position += step;
+            of_type + position - step
         })
     }
 
-    /// Computes a layer from `hidden` to `hidden`, for all tokens or for the first of each sequence.
+    /// Computes a layer from `hidden` to `hidden`, for all tokens or for one of each sequence.
     fn layer(&self, layer: &Layer<B>, queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
-        let Scratch { backend, sequences, hidden, qkv, mixed, attended, inner, first, .. } = scratch;
-        let step = SelfAttention { qkv: &layer.qkv, sequences, queries, bias: self.bias.as_ref() };
-        backend.attention(step, hidden, qkv, mixed)?;
-        if queries == Queries::First {
-            backend.first(hidden, sequences, first)?;
-            std::mem::swap(hidden, first);
+        let Scratch { backend, sequences, hidden, normalised, qkv, mixed, attended, products, inner, ends, .. } = scratch;
+        let is_after = layer.place == NormPlace::After;
+        let step = SelfAttention {
+            qkv: &layer.qkv,
+            heads: self.heads,
+            sequences,
+            queries,
+            span: layer.span,
+            bias: self.bias.as_ref(),
+            norms: layer.head_norms.as_ref(),
+            rope: layer.rope.map(|rope| &self.ropes[rope]),
+        };
+        if !is_after {
+            backend.normalise(hidden, layer.attention_norm.as_ref(), normalised)?;
         }
-        backend.linear_add_norm(&layer.output, mixed, hidden, &layer.output_norm, attended)?;
-        backend.linear_activate(&layer.up, attended, self.activation, inner)?;
-        backend.linear_add_norm(&layer.down, inner, attended, &layer.down_norm, hidden)
-    }
-}
-
-impl<B: Backend> Layer<B> {
-    /// Packs the weights of a layer.
-    fn pack(weights: LayerWeights, epsilon: f64, backend: &B) -> candle_core::Result<Self> {
-        Ok(Self {
-            qkv: backend.pack(weights.qkv)?,
-            output: backend.pack(weights.output)?,
-            output_norm: backend.norm(weights.output_norm, epsilon)?,
-            up: backend.pack(weights.up)?,
-            down: backend.pack(weights.down)?,
-            down_norm: backend.norm(weights.down_norm, epsilon)?,
-        })
+        backend.attention(step, if is_after { hidden } else { normalised }, qkv, mixed)?;
+        if queries != Queries::All {
+            backend.ends(hidden, sequences, queries, ends)?;
+            std::mem::swap(hidden, ends);
+        }
+        backend.linear_add(&layer.output, mixed, hidden, attended)?;
+        if !is_after {
+            backend.normalise(attended, layer.feed_forward_norm.as_ref(), normalised)?;
+        }
+        let x = if is_after { &*attended } else { normalised };
+        match layer.is_gated {
+            true => backend.linear_gate(&layer.up, x, self.activation, products, inner)?,
+            false => backend.linear_activate(&layer.up, x, self.activation, inner)?,
+        }
+        backend.linear_add(&layer.down, inner, attended, hidden)
     }
 }
 

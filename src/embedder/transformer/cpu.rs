@@ -5,14 +5,14 @@
 
 use candle_core::Result;
 
-use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
-use super::checkpoint::{Norm, Weight};
+use super::backend::{Backend, Heads, Queries, Residual, SelfAttention, Sequences, Sum, Tokens};
+use super::checkpoint::{NormWeight, Weight};
 use crate::embedder::{Precision, pooling};
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::{self, Attention};
-use crate::kernel::gemm::epilogue::{Epilogue, InPlace};
-use crate::kernel::gemm::linear::{LayerInput, Linear, NumberFormat};
-use crate::kernel::norm::LayerNorm;
+use crate::kernel::gemm::epilogue::{Conversion, Epilogue, InPlace};
+use crate::kernel::gemm::linear::{Gate, LayerInput, Linear, NumberFormat};
+use crate::kernel::norm::{LayerNorm, Norm, RmsNorm};
 use crate::machine::cpu::Level;
 use crate::machine::team::Leader;
 use crate::model::Mode;
@@ -65,8 +65,10 @@ impl Backend for Cpu {
     type Rows = LayerInput;
     type Table = Table;
     type Linear = Linear;
-    type Norm = LayerNorm;
+    type Norm = Norm;
+    type HeadNorm = RmsNorm;
     type Bias = attention::Bias;
+    type Rope = attention::Rope;
 
     fn table(&self, values: Vec<f32>, columns: usize) -> Result<Table> {
         Ok(Table { values, columns })
@@ -76,27 +78,49 @@ impl Backend for Cpu {
         Ok(Linear::pack(self.level, self.form, &weight, &bias))
     }
 
-    fn norm(&self, Norm { gain, shift }: Norm, epsilon: f64) -> Result<LayerNorm> {
-        Ok(LayerNorm::new(gain, shift, epsilon as f32))
+    fn pack_gated(&self, [a, b]: [Weight; 2]) -> Result<Linear> {
+        let parts = [(&a.weight[..], &a.bias[..]), (&b.weight[..], &b.bias[..])];
+        Ok(Linear::pack_gated(self.level, self.form, parts))
     }
 
-    fn bias(
-        &self,
-        heads: usize,
-        head_dim: usize,
-        tokens: usize,
-        of: &dyn Fn(usize, isize) -> f32,
-    ) -> Result<attention::Bias> {
-        Ok(attention::Bias::new(heads, head_dim, tokens, of))
+    fn norm(&self, norm: NormWeight, epsilon: f64) -> Result<Norm> {
+        Ok(match norm {
+            NormWeight::Layer { gain, shift } => Norm::Layer(LayerNorm::new(gain, shift, epsilon as f32)),
+            NormWeight::Rms { gain } => Norm::Rms(RmsNorm::new(gain, epsilon as f32)),
+        })
     }
 
-    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut LayerInput) -> Result<()> {
+    fn head_norm(&self, gain: Vec<f32>, epsilon: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(gain, epsilon as f32))
+    }
+
+    fn bias(&self, heads: Heads, tokens: usize, of: &dyn Fn(usize, isize) -> f32) -> Result<attention::Bias> {
+        Ok(attention::Bias::new(heads, tokens, of))
+    }
+
+    fn rope(&self, dim: usize, tokens: usize, angle: &dyn Fn(usize) -> f64) -> Result<attention::Rope> {
+        Ok(attention::Rope::new(dim, tokens, angle))
+    }
+
+    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: Option<&Norm>, out: &mut LayerInput) -> Result<()> {
         out.f32.reshape(tokens.ids.len(), tokens.words.columns);
         for (i, (&id, &place)) in tokens.ids.iter().zip(tokens.places).enumerate() {
-            let (word, place) = (tokens.words.row(id), tokens.positions.row(place));
-            out.f32.row_mut(i).iter_mut().zip(word).zip(place).for_each(|((to, w), p)| *to = w + p);
+            let (to, word) = (out.f32.row_mut(i), tokens.words.row(id));
+            match tokens.positions {
+                Some(positions) => {
+                    to.iter_mut().zip(word).zip(positions.row(place)).for_each(|((to, w), p)| *to = w + p);
+                }
+                None => to.copy_from_slice(word),
+            }
         }
-        self.epilogue(InPlace::Normalise(norm), out);
+        self.epilogue(norm.map_or(InPlace::Nothing, InPlace::Normalise), out);
+        Ok(())
+    }
+
+    fn normalise(&mut self, x: &LayerInput, norm: Option<&Norm>, out: &mut LayerInput) -> Result<()> {
+        out.f32.reshape(x.f32.rows(), x.f32.cols());
+        let step = norm.map_or(InPlace::Copy(&x.f32), |norm| InPlace::CopyNormalise(norm, &x.f32));
+        self.epilogue(step, out);
         Ok(())
     }
 
@@ -111,16 +135,40 @@ impl Backend for Cpu {
         Ok(())
     }
 
-    fn linear_add_norm(
+    fn linear_gate(
         &mut self,
         layer: &Linear,
         x: &LayerInput,
-        residual: &LayerInput,
-        norm: &LayerNorm,
+        activation: Activation,
+        products: &mut LayerInput,
         out: &mut LayerInput,
     ) -> Result<()> {
-        layer.apply(&mut self.leader, x, Some(&residual.f32), &mut out.f32);
-        self.epilogue(InPlace::Normalise(norm), out);
+        let step = Gate { x, activation, form: self.form };
+        layer.gate(step, self.level, &mut self.leader, &mut products.f32, out);
+        Ok(())
+    }
+
+    fn linear_add(
+        &mut self,
+        Residual { layer, sum }: &Residual<Self>,
+        x: &LayerInput,
+        residual: &LayerInput,
+        out: &mut LayerInput,
+    ) -> Result<()> {
+        let residual = &residual.f32;
+        match sum {
+            Sum::Normalised(norm) => {
+                layer.apply(&mut self.leader, x, Some(residual), &mut out.f32);
+                self.epilogue(InPlace::Normalise(norm), out);
+            }
+            // No linear layer reads the sum itself.
+            Sum::Plain => layer.apply(&mut self.leader, x, Some(residual), &mut out.f32),
+            Sum::OfNormalised(norm) => {
+                layer.apply(&mut self.leader, x, None, &mut out.f32);
+                Epilogue { before: InPlace::NormaliseAdd(norm, residual), x: &mut out.f32, to: Conversion::Nothing }
+                    .apply(self.level, &mut self.leader);
+            }
+        }
         Ok(())
     }
 
@@ -131,18 +179,19 @@ impl Backend for Cpu {
         qkv: &mut LayerInput,
         out: &mut LayerInput,
     ) -> Result<()> {
-        let &Sequences { ref cu_seqlens, heads, head_dim, .. } = step.sequences;
-        let first_only = step.queries == Queries::First;
-        let attention = Attention { cu_seqlens, heads, head_dim, first_only, bias: step.bias };
+        let SelfAttention { heads, queries, span, bias, rope, .. } = step;
+        let norms = step.norms.map(|[of_query, of_key]| [of_query, of_key]);
+        let attention =
+            Attention { cu_seqlens: &step.sequences.cu_seqlens, heads, queries, span, bias, norms, rope };
         attention.of(self.level, &mut self.leader, step.qkv, x, &mut qkv.f32, &mut out.f32);
         self.epilogue(InPlace::Nothing, out);
         Ok(())
     }
 
-    fn first(&self, x: &LayerInput, sequences: &Sequences, out: &mut LayerInput) -> Result<()> {
+    fn ends(&self, x: &LayerInput, sequences: &Sequences, queries: Queries, out: &mut LayerInput) -> Result<()> {
         out.f32.reshape(sequences.cu_seqlens.len() - 1, x.f32.cols());
-        for (i, rows) in sequences.rows().enumerate() {
-            out.f32.row_mut(i).copy_from_slice(x.f32.row(rows.start));
+        for (i, row) in sequences.ends(queries).enumerate() {
+            out.f32.row_mut(i).copy_from_slice(x.f32.row(row));
         }
         Ok(())
     }

@@ -6,14 +6,15 @@
 //!
 //! Weights and activations are f32, f16 or bf16. Products, softmax, normalisations and the mean sum in f32 in any case.
 
+mod attention;
+
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, IndexOp, Result, Tensor};
-use candle_nn::ops::softmax_last_dim;
+use candle_core::{DType, Device, Result, Tensor};
 
-use super::backend::{Backend, Queries, SelfAttention, Sequences, Tokens};
-use super::checkpoint::{Norm, Weight};
+use super::backend::{Backend, Heads, Queries, Residual, SelfAttention, Sequences, Sum, Tokens};
+use super::checkpoint::{NormWeight, Weight};
 use crate::embedder::{Precision, pooling};
 use crate::kernel::activation::Activation;
 use crate::model::Mode;
@@ -60,7 +61,7 @@ impl Rows {
     }
 }
 
-/// A linear layer in the form that candle multiplies.
+/// A linear layer in the form that candle multiplies, or the two layers of a gated block side by side.
 pub struct Linear {
     /// [inputs, outputs]
     weight: Tensor,
@@ -68,11 +69,18 @@ pub struct Linear {
     bias: Tensor,
 }
 
-/// A layer normalisation, `[columns]` each.
-pub struct LayerNorm {
+/// A normalisation, `[columns]` each.
+pub struct Norm {
     gain: Tensor,
-    shift: Tensor,
+    /// `None`: an RMSNorm.
+    shift: Option<Tensor>,
     epsilon: f32,
+}
+
+/// The cosines and sines of rotary positions, [positions, dim / 2] each.
+pub struct Rope {
+    cos: Tensor,
+    sin: Tensor,
 }
 
 /// The numbers of relative positions, [heads, distances from -(tokens - 1) to tokens - 1], for sequences of at most
@@ -141,17 +149,24 @@ impl Accelerator {
     fn project(&self, layer: &Linear, x: &Rows) -> Result<Tensor> {
         x.tensor()?.matmul(&layer.weight)?.broadcast_add(&layer.bias)
     }
+}
 
-    fn normalise(&self, x: &Tensor, norm: &LayerNorm) -> Result<Rows> {
-        candle_nn::ops::layer_norm(&x.contiguous()?, &norm.gain, &norm.shift, norm.epsilon).map(|x| Rows(Some(x)))
+/// Normalises rows.
+fn normalised(x: &Tensor, norm: &Norm) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    match &norm.shift {
+        Some(shift) => candle_nn::ops::layer_norm(&x, &norm.gain, shift, norm.epsilon),
+        None => candle_nn::ops::rms_norm(&x, &norm.gain, norm.epsilon),
     }
+}
 
-    /// Returns the numbers for sequences of `longest` tokens. [1, heads, longest, longest]
-    fn scores(&self, bias: &Bias, longest: usize) -> Result<Tensor> {
-        let distance = |query: usize, key: usize| (bias.tokens - 1 + key - query) as u32;
-        let all = (0..longest).flat_map(|query| (0..longest).map(move |key| distance(query, key))).collect();
-        let heads = bias.by_distance.dim(0)?;
-        bias.by_distance.index_select(&self.indices(all)?, 1)?.reshape((1, heads, longest, longest))
+/// Computes the activation of each number.
+fn activated(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Gelu => x.gelu_erf(),
+        Activation::GeluTanh => x.gelu(),
+        Activation::Relu => x.relu(),
+        Activation::Silu => x.silu(),
     }
 }
 
@@ -159,8 +174,10 @@ impl Backend for Accelerator {
     type Rows = Rows;
     type Table = Tensor;
     type Linear = Linear;
-    type Norm = LayerNorm;
+    type Norm = Norm;
+    type HeadNorm = Norm;
     type Bias = Bias;
+    type Rope = Rope;
 
     fn table(&self, values: Vec<f32>, columns: usize) -> Result<Tensor> {
         let rows = values.len() / columns;
@@ -172,79 +189,98 @@ impl Backend for Accelerator {
         Ok(Linear { weight: self.table(weight, inputs)?.t()?.contiguous()?, bias: self.vector(bias)? })
     }
 
-    fn norm(&self, Norm { gain, shift }: Norm, epsilon: f64) -> Result<LayerNorm> {
-        Ok(LayerNorm { gain: self.vector(gain)?, shift: self.vector(shift)?, epsilon: epsilon as f32 })
+    fn pack_gated(&self, [a, b]: [Weight; 2]) -> Result<Linear> {
+        self.pack(Weight { weight: [a.weight, b.weight].concat(), bias: [a.bias, b.bias].concat() })
     }
 
-    fn bias(&self, heads: usize, _: usize, tokens: usize, of: &dyn Fn(usize, isize) -> f32) -> Result<Bias> {
+    fn norm(&self, norm: NormWeight, epsilon: f64) -> Result<Norm> {
+        match norm {
+            NormWeight::Layer { gain, shift } => {
+                let shift = Some(self.vector(shift)?);
+                Ok(Norm { gain: self.vector(gain)?, shift, epsilon: epsilon as f32 })
+            }
+            NormWeight::Rms { gain } => self.head_norm(gain, epsilon),
+        }
+    }
+
+    fn head_norm(&self, gain: Vec<f32>, epsilon: f64) -> Result<Norm> {
+        Ok(Norm { gain: self.vector(gain)?, shift: None, epsilon: epsilon as f32 })
+    }
+
+    fn bias(&self, heads: Heads, tokens: usize, of: &dyn Fn(usize, isize) -> f32) -> Result<Bias> {
         let distances = 1 - tokens as isize..tokens as isize;
-        let all = (0..heads).flat_map(|head| distances.clone().map(move |distance| of(head, distance))).collect();
+        let head = |head| distances.clone().map(move |distance| of(head, distance));
+        let all = (0..heads.count()).flat_map(head).collect();
         Ok(Bias { by_distance: self.table(all, distances.len())?, tokens })
     }
 
-    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: &LayerNorm, out: &mut Rows) -> Result<()> {
-        let words = tokens.words.index_select(&self.indices(tokens.ids.to_vec())?, 0)?;
-        let places = tokens.positions.index_select(&self.indices(tokens.places.to_vec())?, 0)?;
-        *out = self.normalise(&(words + places)?, norm)?;
+    fn rope(&self, dim: usize, tokens: usize, angle: &dyn Fn(usize) -> f64) -> Result<Rope> {
+        let table = |of: fn(f64) -> f64| {
+            let row = |position: usize| (0..dim / 2).map(move |i| of(angle(i) * position as f64) as f32);
+            self.table((0..tokens).flat_map(row).collect(), dim / 2)
+        };
+        Ok(Rope { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
+
+    fn embed(&mut self, tokens: Tokens<'_, Self>, norm: Option<&Norm>, out: &mut Rows) -> Result<()> {
+        let mut x = tokens.words.index_select(&self.indices(tokens.ids.to_vec())?, 0)?;
+        if let Some(positions) = tokens.positions {
+            x = (x + positions.index_select(&self.indices(tokens.places.to_vec())?, 0)?)?;
+        }
+        *out = Rows(Some(match norm {
+            Some(norm) => normalised(&x, norm)?,
+            None => x,
+        }));
+        Ok(())
+    }
+
+    fn normalise(&mut self, x: &Rows, norm: Option<&Norm>, out: &mut Rows) -> Result<()> {
+        let x = x.tensor()?;
+        *out = Rows(Some(norm.map_or_else(|| Ok(x.clone()), |norm| normalised(x, norm))?));
         Ok(())
     }
 
     fn linear_activate(&mut self, layer: &Linear, x: &Rows, activation: Activation, out: &mut Rows) -> Result<()> {
-        let y = self.project(layer, x)?;
-        *out = Rows(Some(match activation {
-            Activation::Gelu => y.gelu_erf()?,
-            Activation::GeluTanh => y.gelu()?,
-            Activation::Relu => y.relu()?,
-        }));
+        *out = Rows(Some(activated(&self.project(layer, x)?, activation)?));
         Ok(())
     }
 
-    fn linear_add_norm(
+    fn linear_gate(
         &mut self,
         layer: &Linear,
         x: &Rows,
-        residual: &Rows,
-        norm: &LayerNorm,
+        activation: Activation,
+        _: &mut Rows,
         out: &mut Rows,
     ) -> Result<()> {
-        let y = (self.project(layer, x)? + residual.tensor()?)?;
-        *out = self.normalise(&y, norm)?;
+        let products = self.project(layer, x)?;
+        let columns = products.dim(1)? / 2;
+        let (a, b) = (products.narrow(1, 0, columns)?.contiguous()?, products.narrow(1, columns, columns)?);
+        *out = Rows(Some((activated(&a, activation)? * b)?));
+        Ok(())
+    }
+
+    fn linear_add(&mut self, layer: &Residual<Self>, x: &Rows, residual: &Rows, out: &mut Rows) -> Result<()> {
+        let (y, residual) = (self.project(&layer.layer, x)?, residual.tensor()?);
+        *out = Rows(Some(match &layer.sum {
+            Sum::Normalised(norm) => normalised(&(y + residual)?, norm)?,
+            Sum::Plain => (y + residual)?,
+            Sum::OfNormalised(norm) => (normalised(&y, norm)? + residual)?,
+        }));
         Ok(())
     }
 
     fn attention(&mut self, step: SelfAttention<'_, Self>, x: &Rows, _: &mut Rows, out: &mut Rows) -> Result<()> {
-        let SelfAttention { qkv, sequences, queries, bias } = step;
-        let &Sequences { heads, head_dim, .. } = sequences;
-        let padding = self.padding(sequences)?;
+        let padding = self.padding(step.sequences)?;
         self.padding = Some(Arc::clone(&padding));
-        let (count, longest) = (padding.count, padding.longest);
-        let rows = padding.spread(self.project(qkv, x)?)?.reshape((count, longest, heads, 3, head_dim))?;
-        let part = |i: usize| rows.i((.., .., .., i))?.transpose(1, 2);
-        let wanted = if queries == Queries::First { 1 } else { longest };
-        // Scaled here, queries have fewer numbers than scores, and f16 does not overflow in the product.
-        let q = (part(0)?.narrow(2, 0, wanted)?.contiguous()? * (1.0 / (head_dim as f64).sqrt()))?;
-        let (k, v) = (part(1)?.contiguous()?, part(2)?.contiguous()?);
-        let scores = q.matmul(&k.t()?)?;
-        let scores = match bias {
-            Some(bias) => scores.broadcast_add(&self.scores(bias, longest)?.narrow(2, 0, wanted)?)?,
-            None => scores,
-        };
-        let scores = match &padding.gaps {
-            Some(gaps) => scores.broadcast_add(&gaps.mask)?,
-            None => scores,
-        };
-        let mixed = softmax_last_dim(&scores)?.matmul(&v)?;
-        let mixed = mixed.transpose(1, 2)?.reshape((count * wanted, heads * head_dim))?;
-        *out = Rows(Some(match queries {
-            Queries::All => padding.pack(mixed)?,
-            Queries::First => mixed,
-        }));
+        let qkv = padding.spread(self.project(step.qkv, x)?)?;
+        *out = Rows(Some(self.attend(step, &padding, &qkv)?));
         Ok(())
     }
 
-    fn first(&self, x: &Rows, sequences: &Sequences, out: &mut Rows) -> Result<()> {
-        let first = sequences.rows().map(|rows| rows.start as u32).collect();
-        *out = Rows(Some(x.tensor()?.index_select(&self.indices(first)?, 0)?));
+    fn ends(&self, x: &Rows, sequences: &Sequences, queries: Queries, out: &mut Rows) -> Result<()> {
+        let rows = sequences.ends(queries).map(|row| row as u32).collect();
+        *out = Rows(Some(x.tensor()?.index_select(&self.indices(rows)?, 0)?));
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use candle_core::Result;
 use candle_transformers::models::{distilbert, xlm_roberta};
 
 use super::*;
-use crate::model::RELATIVE_BUCKETS;
+use crate::model::{Positions, RELATIVE_BUCKETS};
 
 const LENGTHS: [usize; 8] = [1, 2, 7, 16, 17, 33, 64, 5];
 
@@ -34,6 +34,7 @@ fn mpnet(hidden_size: usize, heads: usize, positions: usize) -> Architecture {
         padding: Some(PADDING),
         type_vocab_size: 0,
         layer_norm_eps: 1e-5,
+        design: Design { positions: Positions::LearnedAndRelative, ..Design::BERT },
         ..config(hidden_size, heads, 2 * hidden_size + 1, 2, Gelu)
     }
 }
@@ -62,6 +63,7 @@ fn checkpoint(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
             ("attention.output.dense", "attention.attn.o"),
             ("attention.output.LayerNorm", "attention.LayerNorm"),
         ],
+        family => unreachable!("{family} is not of BERT's kind"),
     };
     let rename = |name: String| renamed.iter().fold(name, |name, (from, to)| name.replace(from, to));
     let mut tensors: HashMap<String, Tensor> =
@@ -122,7 +124,7 @@ fn every_token_of_xlm_roberta_is_that_of_candle_transformers() {
             position_embedding_type: "absolute".to_owned(),
             intermediate_size: config.intermediate_size,
             hidden_act: theirs,
-            num_hidden_layers: config.num_hidden_layers,
+            num_hidden_layers: config.layers.len(),
             vocab_size: config.vocab_size,
             max_position_embeddings: config.max_position_embeddings,
             type_vocab_size: config.type_vocab_size,
@@ -146,7 +148,7 @@ fn every_token_of_distilbert_is_that_of_candle_transformers() {
         let settings = serde_json::json!({
             "vocab_size": config.vocab_size,
             "dim": config.hidden_size,
-            "n_layers": config.num_hidden_layers,
+            "n_layers": config.layers.len(),
             "n_heads": config.num_attention_heads,
             "hidden_dim": config.intermediate_size,
             "activation": theirs,
@@ -254,7 +256,7 @@ impl PlainMpnet<'_> {
             })
             .collect();
         self.normalise("embeddings", &mut x);
-        for layer in 0..self.config.num_hidden_layers {
+        for layer in 0..self.config.layers.len() {
             let at = |name: &str| format!("encoder.layer.{layer}.{name}");
             let [q, k, v] = ["q", "k", "v"].map(|name| self.linear(&at(&format!("attention.attn.{name}")), &x));
             let mixed = self.attention(&q, &k, &v);
@@ -329,7 +331,7 @@ fn add(a: &Rows, b: &Rows) -> Rows {
 }
 
 /// Computes x Φ(x), with Φ by Simpson's rule from 0.
-fn gelu(x: f64) -> f64 {
+pub(super) fn gelu(x: f64) -> f64 {
     const STEPS: usize = 200;
     let density = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
     let h = x / STEPS as f64;
