@@ -27,9 +27,7 @@ use cognate::kernel::gemm::linear::NumberFormat;
 use cognate::kernel::peak;
 use cognate::machine::cpu;
 use cognate::machine::team::Leader;
-use cognate::model::{
-    Activation, Architecture, Biases, Design, Family, Layer, Mode, NormPlace, Positions, Rope, Span,
-};
+use cognate::model::{Activation, Architecture, Biases, Design, Family, Layer, Mode, NormPlace, Positions, Rope, Span};
 use workload::Random;
 
 #[global_allocator]
@@ -94,7 +92,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for (precision, form) in forms() {
-        let bert = Transformer::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
+        let bert =
+            Transformer::load(weights(), &architecture(&config), &backend(form, Leader::default()), CPU_BLOCK_TOKENS)?;
         for threads in if cores > 1 { vec![1, cores] } else { vec![1] } {
             let milliseconds = 1e3 * single(&bert, form, threads, 16, 100 * rounds);
             println!("{precision:9} one text of 16 tokens on {threads} threads: p50 {milliseconds:.2} ms");
@@ -132,8 +131,11 @@ fn long_texts(layers: usize, lengths: &[usize], threads: usize) -> Result<(), Bo
             let seconds = single(&model, form, threads, tokens, 1 + 8192 / tokens / 2);
             let rate = architecture.operations(tokens) / seconds / 1e9;
             let speed = tokens as f64 / seconds;
-            println!("{precision:9} one text of {tokens} tokens, {layers} layers, on {threads} threads: \
-                      p50 {:.0} ms, {speed:.0} tokens/s, {rate:.1} Gop/s", 1e3 * seconds);
+            println!(
+                "{precision:9} one text of {tokens} tokens, {layers} layers, on {threads} threads: \
+                      p50 {:.0} ms, {speed:.0} tokens/s, {rate:.1} Gop/s",
+                1e3 * seconds
+            );
         }
     }
     Ok(())

@@ -264,7 +264,8 @@ impl<B: Backend> Transformer<B> {
 
     /// Computes a layer from `hidden` to `hidden`, for all tokens or for one of each sequence.
     fn layer(&self, layer: &Layer<B>, queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
-        let Scratch { backend, sequences, hidden, normalised, qkv, mixed, attended, products, inner, ends, .. } = scratch;
+        let Scratch { backend, sequences, hidden, normalised, qkv, mixed, attended, products, inner, ends, .. } =
+            scratch;
         let is_after = layer.place == NormPlace::After;
         let step = SelfAttention {
             qkv: &layer.qkv,

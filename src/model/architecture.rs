@@ -182,7 +182,10 @@ impl Architecture {
         }
         let is_rotated = self.design.positions == Positions::Rotary;
         if is_rotated && !self.head_dim.is_multiple_of(2) {
-            return Err(format!("head_dim is {}, and must be even, because pairs of columns are rotated", self.head_dim));
+            return Err(format!(
+                "head_dim is {}, and must be even, because pairs of columns are rotated",
+                self.head_dim
+            ));
         }
         let scalar = self.query_pre_attn_scalar;
         if !(scalar.is_finite() && scalar > 0.0) {

@@ -93,8 +93,13 @@ pub trait Backend: Sized {
         out: &mut Self::Rows,
     ) -> Result<()>;
     /// Computes the sum of `y = x · Wᵀ + b` and the residual.
-    fn linear_add(&mut self, layer: &Residual<Self>, x: &Self::Rows, residual: &Self::Rows, out: &mut Self::Rows)
-    -> Result<()>;
+    fn linear_add(
+        &mut self,
+        layer: &Residual<Self>,
+        x: &Self::Rows,
+        residual: &Self::Rows,
+        out: &mut Self::Rows,
+    ) -> Result<()>;
     /// Computes `q, k, v = x · Wᵀ + b`, then `out = softmax(q kᵀ / divisor + bias) v` for each sequence and head. A
     /// query has one row, with its heads side by side. `qkv` is scratch memory.
     fn attention(

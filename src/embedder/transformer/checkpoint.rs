@@ -183,11 +183,9 @@ impl<'a> Checkpoint<'a> {
         let (queries, keys, bias) =
             (num_attention_heads * head_dim, groups * head_dim, self.architecture.design.biases.qkv);
         let parts = match self.names.qkv {
-            Qkv::Apart([q, k, v]) => [
-                weight(vb, q, (queries, n), bias)?,
-                weight(vb, k, (keys, n), bias)?,
-                weight(vb, v, (keys, n), bias)?,
-            ],
+            Qkv::Apart([q, k, v]) => {
+                [weight(vb, q, (queries, n), bias)?, weight(vb, k, (keys, n), bias)?, weight(vb, v, (keys, n), bias)?]
+            }
             Qkv::Together(name) => {
                 let (q, rest) = weight(vb, name, (queries + 2 * keys, n), bias)?.split(queries);
                 let (k, v) = rest.split(keys);

@@ -181,8 +181,7 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let SelfAttention { heads, queries, span, bias, rope, .. } = step;
         let norms = step.norms.map(|[of_query, of_key]| [of_query, of_key]);
-        let attention =
-            Attention { cu_seqlens: &step.sequences.cu_seqlens, heads, queries, span, bias, norms, rope };
+        let attention = Attention { cu_seqlens: &step.sequences.cu_seqlens, heads, queries, span, bias, norms, rope };
         attention.of(self.level, &mut self.leader, step.qkv, x, &mut qkv.f32, &mut out.f32);
         self.epilogue(InPlace::Nothing, out);
         Ok(())

@@ -12,12 +12,7 @@ use crate::model::{self, Architecture, NormPlace};
 impl<B: Backend> Transformer<B> {
     /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `backend`. A
     /// block has at most `block_tokens` tokens, or a single longer sequence.
-    pub fn load(
-        vb: VarBuilder<'_>,
-        architecture: &Architecture,
-        backend: &B,
-        block_tokens: usize,
-    ) -> Result<Self> {
+    pub fn load(vb: VarBuilder<'_>, architecture: &Architecture, backend: &B, block_tokens: usize) -> Result<Self> {
         let Architecture { hidden_size, num_key_value_heads: groups, head_dim: dim, .. } = *architecture;
         let queries = architecture.num_attention_heads / groups;
         let heads = Heads { groups, queries, dim, divisor: (architecture.query_pre_attn_scalar as f32).sqrt() };

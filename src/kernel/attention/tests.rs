@@ -66,7 +66,8 @@ impl Plain<'_> {
             let keys: Vec<_> = (0..rows.len()).map(|i| self.prepared(part(i, group, queries), i, true)).collect();
             for (i, out) in out.iter_mut().enumerate() {
                 let query = self.prepared(part(i, group, head), i, false);
-                let seen = i.saturating_sub(self.span.before)..rows.len().min(i.saturating_add(self.span.after).saturating_add(1));
+                let seen = i.saturating_sub(self.span.before)
+                    ..rows.len().min(i.saturating_add(self.span.after).saturating_add(1));
                 let score = |j: usize| {
                     let dot: f64 = query.iter().zip(&keys[j]).map(|(q, k)| q * k).sum();
                     let bias = number(group * queries + head, j as isize - i as isize);
@@ -124,7 +125,8 @@ fn every_length_and_head_size_agrees_with_the_definition() {
 #[test]
 fn texts_of_many_blocks_of_keys_agree_with_the_definition() {
     for level in cpu::Level::supported() {
-        for (seed, tokens) in [BLOCK_KEYS - 1, BLOCK_KEYS, BLOCK_KEYS + 1, 2 * BLOCK_KEYS + 77].into_iter().enumerate() {
+        for (seed, tokens) in [BLOCK_KEYS - 1, BLOCK_KEYS, BLOCK_KEYS + 1, 2 * BLOCK_KEYS + 77].into_iter().enumerate()
+        {
             let (heads, ends) = (heads(1, 1, 12), [2, 2 + tokens]);
             let mut qkv = filled(tokens + 2, 36, seed as u64);
             // The greatest score of most queries is in the last block.

@@ -99,7 +99,8 @@ impl Linear {
         assert_eq!((a.0.len(), a.1.len()), (b.0.len(), b.1.len()), "two layers of the same shape");
         let weight = a.0.chunks(GROUP * inputs.max(1)).zip(b.0.chunks(GROUP * inputs.max(1)));
         let weight: Vec<f32> = weight.flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
-        let bias: Vec<f32> = a.1.chunks(GROUP).zip(b.1.chunks(GROUP)).flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
+        let bias: Vec<f32> =
+            a.1.chunks(GROUP).zip(b.1.chunks(GROUP)).flat_map(|(a, b)| a.iter().chain(b)).copied().collect();
         Self::pack(level, form, &weight, &bias)
     }
 

@@ -137,7 +137,10 @@ impl Plain<'_> {
         let gain = self.vector(&format!("{name}.weight"));
         let normalised = |x: &Vec<f64>| {
             let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-            x.iter().zip(&gain).map(|(x, gain)| x / (mean + self.config.layer_norm_eps).sqrt() * (gain + more)).collect()
+            x.iter()
+                .zip(&gain)
+                .map(|(x, gain)| x / (mean + self.config.layer_norm_eps).sqrt() * (gain + more))
+                .collect()
         };
         x.iter().map(normalised).collect()
     }
@@ -235,7 +238,8 @@ fn description() -> impl Strategy<Value = Architecture> {
     let place = prop_oneof![Just(NormPlace::After), Just(NormPlace::Before), Just(NormPlace::BeforeAndAfter)];
     let act = prop_oneof![Just(Gelu), Just(GeluTanh), Just(Relu), Just(Silu)];
     let limit = || prop_oneof![Just(usize::MAX), Just(0usize), 1..12usize];
-    let layer = (limit(), limit(), prop_oneof![Just(1e4), Just(50.0)], prop_oneof![Just(1.0), Just(8.0)], any::<bool>());
+    let layer =
+        (limit(), limit(), prop_oneof![Just(1e4), Just(50.0)], prop_oneof![Just(1.0), Just(8.0)], any::<bool>());
     let sizes = (1..40usize, 1..4usize, 1..4usize, 1..10usize, prop_oneof![1..20usize, 120..140usize], 0..3usize);
     let switches = proptest::array::uniform9(any::<bool>());
     (positions, norm, place, act, sizes, proptest::collection::vec(layer, 1..4), switches).prop_map(
