@@ -1,8 +1,15 @@
 //! The architecture of an encoder: its family, its sizes, and the parts that its layers are made of (`design.rs`).
-//! `config.rs` reads it from `config.json` and refuses other architectures.
+//! `config.rs` reads it from `config.json`, with a file for each newer family, and refuses other architectures.
 
 mod config;
 mod design;
+mod fields;
+mod gemma3;
+mod gte_new;
+mod modern_bert;
+mod nomic_bert;
+mod qwen3;
+mod rope;
 
 pub(super) use config::Names;
 pub use design::{Biases, Design, Layer, Norm, NormPlace, Positions, Rope, Span};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::architecture::{Architecture, Names};
+use super::architecture::{Architecture, Names, Positions};
 use super::error::CardError;
 use super::file::{read_json, read_json_if_present};
 use super::layout::Layout;
@@ -165,6 +165,10 @@ impl RerankerCard {
 /// Reads the architecture of an encoder with a head.
 fn architecture(config: &Path) -> Result<Architecture, CardError> {
     let architecture = Architecture::read(config)?;
+    if architecture.design.positions == Positions::Rotary {
+        let supported = "bert, roberta, xlm-roberta, camembert, distilbert and mpnet; or export the model as ONNX";
+        return Err(CardError::unsupported(config, "model_type", architecture.family.to_string(), supported));
+    }
     let class = Names::read(config)?.architectures.and_then(|classes| classes.into_iter().next());
     match class {
         Some(class) if class.ends_with(HEAD) => Ok(architecture),
@@ -291,6 +295,11 @@ mod tests {
             (plain(json!({"architectures": ["BertModel"]})), "architectures is BertModel, which is not supported"),
             (plain(json!({"architectures": null})), "architectures is missing"),
             (plain(json!({"model_type": "deberta-v2"})), "model_type is deberta-v2"),
+            (
+                plain(json!({"model_type": "modernbert", "architectures": ["ModernBertForSequenceClassification"],
+                             "type_vocab_size": null, "hidden_act": null})),
+                "model_type is modernbert",
+            ),
             (plain(several), "the number of labels (id2label) is 3"),
             (plain(json!({"id2label": null})), "the number of labels (id2label) is 2"),
             (

@@ -15,8 +15,18 @@ use crate::harness::{Server, dot};
 /// The most by which a number may differ: f32 beside f64.
 const TOLERANCE: f32 = 2e-5;
 
-/// The least cosine of int8 to the reference. Measured: 0.99975.
-const LEAST_INT8_COSINE: f32 = 0.9995;
+/// The least cosine of int8 to the reference, by base. Measured: 0.99975, 0.9966, 0.9971, 0.9982, 0.9988, 0.99978,
+/// 0.99971, 0.99994. These models have 8 to 24 hidden units, and errors of int8 are less in wider ones.
+const LEAST_INT8_COSINE: [(&str, f32); 8] = [
+    ("bert", 0.9995),
+    ("modernbert", 0.995),
+    ("qwen3", 0.995),
+    ("nomic-bert", 0.997),
+    ("gte-new", 0.998),
+    ("gemma3", 0.9995),
+    ("gemma3-causal", 0.9995),
+    ("xlm-roberta-8192", 0.9995),
+];
 
 /// A model with the vectors of its texts.
 #[derive(Deserialize)]
@@ -102,16 +112,20 @@ async fn each_family_and_each_module_gives_the_vectors_of_its_library_alone_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn int8_gives_nearly_the_vectors_of_each_pipeline() {
-    let mut least = f32::INFINITY;
-    for case in cases().iter().filter(|case| case.base == "bert") {
-        let directory = case.directory();
-        let server = case.serve(directory.path(), "int8").await;
-        for (vector, expected) in case.embed(&server, &case.texts).await.iter().zip(&case.vectors) {
-            least = least.min(dot(vector, expected));
+    let mut found = Vec::new();
+    for (base, expected) in LEAST_INT8_COSINE {
+        let mut least = f32::INFINITY;
+        for case in cases().iter().filter(|case| case.base == base) {
+            let directory = case.directory();
+            let server = case.serve(directory.path(), "int8").await;
+            for (vector, expected) in case.embed(&server, &case.texts).await.iter().zip(&case.vectors) {
+                least = least.min(dot(vector, expected));
+            }
         }
+        found.push((base, least, expected));
     }
-    println!("least cosine to f64: {least}");
-    assert!(least >= LEAST_INT8_COSINE, "least {least}");
+    println!("least cosines to f64: {found:?}");
+    assert!(found.iter().all(|(_, least, expected)| least >= expected), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

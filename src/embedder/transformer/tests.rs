@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 mod accelerator;
 mod family;
+mod golden;
 mod parts;
 
 use super::accelerator::Accelerator;

@@ -1,31 +1,41 @@
-//! The reading of an architecture from `config.json`. Architectures outside BERT's family are refused by name. So are
-//! models that use a name of the family and compute something else (ALiBi, relative keys, decoders).
+//! The reading of an architecture from `config.json`: its family, and the sizes of BERT and its nearest relatives. Each
+//! other family has a file of its own. Other architectures are refused by name. So are models that use a name of a
+//! family and compute something else (ALiBi, relative keys, decoders).
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Activation, Architecture, Design, Family, Layer, Positions, RELATIVE_BUCKETS};
+use super::fields::{Fields, MOST_LAYERS};
+use super::{
+    Activation, Architecture, Design, Family, Layer, Positions, RELATIVE_BUCKETS, gemma3, gte_new, modern_bert,
+    nomic_bert, qwen3,
+};
 use crate::model::error::CardError;
 use crate::model::file::read_json;
 
 /// The supported models, for error messages.
-const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert and mpnet, for example \
-                         all-MiniLM-L6-v2, multilingual-e5-base or all-mpnet-base-v2; and static vectors of model2vec \
-                         and StaticEmbedding, for example potion-base-8M";
+const SUPPORTED: &str = "bert (BertModel), roberta, xlm-roberta, camembert, distilbert, mpnet, modernbert, qwen3, \
+                         nomic_bert, new and gte (GTE), and gemma3_text, for example all-MiniLM-L6-v2, \
+                         gte-modernbert-base or Qwen3-Embedding-0.6B; and static vectors of model2vec and \
+                         StaticEmbedding, for example potion-base-8M";
 
 /// The families: `model_type`, the prefix of the class names in `architectures`, and our name.
-const KINDS: [(&str, &str, Family); 6] = [
+const KINDS: [(&str, &str, Family); 13] = [
     ("bert", "Bert", Family::Bert),
     ("roberta", "Roberta", Family::Roberta),
     ("xlm-roberta", "XLMRoberta", Family::Roberta),
     ("camembert", "Camembert", Family::Roberta),
     ("distilbert", "DistilBert", Family::DistilBert),
     ("mpnet", "MPNet", Family::Mpnet),
+    ("modernbert", "ModernBert", Family::ModernBert),
+    ("qwen3", "Qwen3", Family::Qwen3),
+    ("nomic_bert", "NomicBert", Family::NomicBert),
+    ("new", "New", Family::GteNew),
+    ("gte", "Gte", Family::GteNew),
+    ("gemma3_text", "Gemma3Text", Family::Gemma3),
+    ("gemma3_text", "Gemma3", Family::Gemma3),
 ];
-
-/// The most layers: ten times those of the deepest models.
-const MOST_LAYERS: usize = 1000;
 
 /// The padding token of MPNet. It is a constant in transformers too, whatever the configuration says.
 const MPNET_PADDING: u32 = 1;
@@ -140,11 +150,15 @@ impl Architecture {
     pub(in crate::model) fn read(path: &Path) -> Result<Self, CardError> {
         let family = family(path, &Names::read(path)?)?;
         read_json::<Altered>(path)?.check(path)?;
-        let config = match family {
-            Family::DistilBert => read_json::<DistilBertConfig>(path)?.into(),
-            _ => read_json(path)?,
-        };
-        Config::parse(config, family, path)
+        match family {
+            Family::Bert | Family::Roberta | Family::Mpnet => read_json::<Config>(path)?.parse(family, path),
+            Family::DistilBert => Config::from(read_json::<DistilBertConfig>(path)?).parse(family, path),
+            Family::ModernBert => modern_bert::read(Fields::read(path)?),
+            Family::Qwen3 => qwen3::read(Fields::read(path)?),
+            Family::NomicBert => nomic_bert::read(Fields::read(path)?),
+            Family::GteNew => gte_new::read(Fields::read(path)?),
+            Family::Gemma3 => gemma3::read(Fields::read(path)?),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Classes like BERT's have settings for lowercasing, accents and Chinese characters. Classes like RoBERTa's have one
 //! for a space before the first word. Both apply them to `tokenizer.json`, including their defaults: a BERT tokenizer
-//! lowercases unless its settings turn that off. Other classes take `tokenizer.json` as it is.
+//! lowercases unless its settings turn that off. Classes like Llama's have settings for the tokens around a text, which
+//! must be those of `tokenizer.json`. Other classes take `tokenizer.json` as it is.
 
 use serde_json::{Value, json};
 
@@ -36,6 +37,9 @@ const BYTE_LEVEL: [&str; 8] = [
     "MvpTokenizer",
     "RobertaTokenizer",
 ];
+
+/// Classes with settings for a token before and after a text.
+const WITH_ENDS: [&str; 4] = ["CodeLlamaTokenizer", "CohereTokenizer", "GemmaTokenizer", "LlamaTokenizer"];
 
 /// Classes that give a model no token types, and their models.
 const WITHOUT_TYPES: [(&str, &str); 5] = [
@@ -74,6 +78,8 @@ pub(super) enum Class {
     WordPiece,
     /// Classes like RoBERTa's.
     ByteLevel,
+    /// Classes like Llama's and Gemma's.
+    WithEnds,
     /// All other classes.
     Other,
 }
@@ -90,6 +96,8 @@ impl Class {
             Self::WordPiece
         } else if BYTE_LEVEL.contains(&name) {
             Self::ByteLevel
+        } else if WITH_ENDS.contains(&name) {
+            Self::WithEnds
         } else {
             Self::Other
         }
@@ -121,6 +129,10 @@ pub(super) fn changes(
         Class::ByteLevel => {
             special_tokens_agree(head, settings, source)?;
             changes.extend(prefix_space(head, settings, source)?);
+        }
+        Class::WithEnds => {
+            ends_agree(head, settings, source)?;
+            prefix_space_agrees(head, settings, source)?;
         }
         Class::Other => prefix_space_agrees(head, settings, source)?,
     }
@@ -232,6 +244,21 @@ fn special_tokens_agree(head: &Head, settings: &Settings, source: &SettingsFile<
         {
             let supported = "the token that tokenizer.json has for it";
             return Err(source.unsupported(setting, format!("{named:?}"), supported));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the settings want the tokens around a text that `tokenizer.json` has. Version 4 of transformers takes
+/// the settings, and version 5 `tokenizer.json`.
+fn ends_agree(head: &Head, settings: &Settings, source: &SettingsFile<'_>) -> Result<(), CardError> {
+    let (first, last) = head.post_processor.as_ref().map(around).unwrap_or_default();
+    for (setting, wanted, in_file) in
+        [("add_bos_token", settings.add_bos_token, first), ("add_eos_token", settings.add_eos_token, last)]
+    {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != in_file.is_some()) {
+            let supported = "the value that the post_processor of tokenizer.json has, with this tokenizer_class";
+            return Err(source.unsupported(setting, wanted.to_string(), supported));
         }
     }
     Ok(())

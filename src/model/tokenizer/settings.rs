@@ -33,6 +33,10 @@ pub(super) struct Settings {
     #[serde(default, deserialize_with = "switch::optional")]
     pub(super) add_prefix_space: Option<bool>,
     #[serde(default, deserialize_with = "switch::optional")]
+    pub(super) add_bos_token: Option<bool>,
+    #[serde(default, deserialize_with = "switch::optional")]
+    pub(super) add_eos_token: Option<bool>,
+    #[serde(default, deserialize_with = "switch::optional")]
     pub(super) split_special_tokens: Option<bool>,
     pub(super) truncation_side: Option<String>,
     /// A float, because "no limit" is written as 1e30.

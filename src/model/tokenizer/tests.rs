@@ -167,6 +167,23 @@ fn settings_that_cannot_be_honoured_are_refused_by_name() {
 }
 
 #[test]
+fn the_tokens_around_a_text_are_those_of_the_file_and_settings_that_want_others_are_refused() {
+    let special = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
+    let tokenizer = json!({"post_processor": {"type": "TemplateProcessing", "single": [
+        special("<bos>"), {"Sequence": {"id": "A", "type_id": 0}}, special("<eos>"),
+    ]}});
+    let read = |class: &str, bos: bool, eos: bool| {
+        let settings = json!({"tokenizer_class": class, "add_bos_token": bos, "add_eos_token": eos});
+        read_of("gemma3_text", &tokenizer, settings).map(drop)
+    };
+    assert_eq!(read("GemmaTokenizerFast", true, true), Ok(()));
+    assert!(read("GemmaTokenizer", true, false).unwrap_err().contains("add_eos_token is false"));
+    assert!(read("LlamaTokenizerFast", false, true).unwrap_err().contains("add_bos_token is false"));
+    // Qwen's class does not read them.
+    assert_eq!(read("Qwen2Tokenizer", false, false), Ok(()));
+}
+
+#[test]
 fn the_length_has_an_older_name() {
     let length = |settings: Value| read_of("bert", &word_piece(), settings).unwrap().max_tokens;
     assert_eq!(length(json!({"max_len": 128})), Some(128));

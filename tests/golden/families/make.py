@@ -9,7 +9,8 @@ Needs torch, transformers, sentence-transformers and model2vec. A model is the f
 own folder. `cases.jsonl` has a line for each model: its base, the kind of text, the texts, and their vectors at length 1.
 
 sentence-transformers computes every model but those of model2vec, all modules in float64, one text at a time. For a model of
-model2vec the library finds the tokens, and the mean of their rows is taken here in float64.
+model2vec the library finds the tokens, and the mean of their rows is taken here in float64. `encoders.py` has the families of
+transformers after BERT.
 """
 import argparse, json, random, shutil, tempfile
 from pathlib import Path
@@ -17,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from model2vec import StaticModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+
+import encoders
 
 HERE = Path(__file__).parent
 HIDDEN = 16
@@ -174,15 +177,23 @@ BASES = {
 }
 
 
-def vectors(directory, kind):
+def load(directory):
+    encoders.loadable(directory)
+    model = SentenceTransformer(str(directory), device="cpu", model_kwargs={"torch_dtype": torch.float64}).double()
+    encoders.exact_positions(model)
+    return model
+
+
+def vectors(directory, kind, texts):
     if not (directory / "modules.json").exists() or "embeddings" in header(directory):
         model = StaticModel.from_pretrained(directory)
         rows = [model._encode_helper_f64(ids) for ids in tokens(model)]
     else:
-        model = SentenceTransformer(str(directory), device="cpu", model_kwargs={"torch_dtype": torch.float64}).double()
+        model = load(directory)
         prompt = model.prompts.get(kind) or None
-        rows = [model.encode([text], prompt=prompt, convert_to_numpy=True)[0] for text in TEXTS]
-        rows = [row.astype(np.float64) for row in rows]
+        with encoders.exact():
+            rows = [model.encode([text], prompt=prompt, convert_to_numpy=True)[0] for text in texts]
+        assert all(row.dtype == np.float64 for row in rows)
     return [(row / np.linalg.norm(row)).tolist() for row in rows]
 
 
@@ -213,17 +224,28 @@ def mean(model, ids):
 StaticModel._encode_helper_f64 = mean
 
 
+def hidden(base):
+    """Returns the vectors of tokens of two texts, computed in float64 and rounded to float32."""
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copytree(base, directory, dirs_exist_ok=True)
+        found = encoders.states(load(Path(directory)), [TEXTS[2], encoders.LONG])
+    return {name: value.to(torch.float32) if value.is_floating_point() else value for name, value in found.items()}
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--check", action="store_true")
     check = arguments.parse_args().check
     if not check:
-        for base, files in BASES.items():
+        of_encoders = encoders.bases(tokenizer(), WORDS)
+        for base, files in (BASES | of_encoders).items():
             for file, content in files.items():
                 write(HERE / base / file, content)
+        for base in of_encoders:
+            write(HERE / base / "hidden.safetensors", hidden(HERE / base))
     there = {case["model"]: case for case in map(json.loads, (HERE / "cases.jsonl").read_text().splitlines())} if check else {}
     lines, worst = [], 0
-    for name, base, kind, files in models():
+    for name, base, kind, files, texts in [(*model, TEXTS) for model in models()] + list(encoders.models(TEXTS)):
         folder = HERE / "models" / name
         if not check:
             for file, content in files.items():
@@ -232,12 +254,16 @@ def main():
             for source in (HERE / base, folder):
                 if source.exists():
                     shutil.copytree(source, directory, dirs_exist_ok=True)
-            rows = vectors(Path(directory), kind)
+            rows = vectors(Path(directory), kind, texts)
         if check:
             worst = max(worst, np.abs(np.array(rows) - np.array(there[name]["vectors"])).max())
         rows = [[float(f"{x:.8g}") for x in row] for row in rows]
-        lines.append(json.dumps({"model": name, "base": base, "kind": kind, "texts": TEXTS, "vectors": rows}, ensure_ascii=False))
+        lines.append(json.dumps({"model": name, "base": base, "kind": kind, "texts": texts, "vectors": rows}, ensure_ascii=False))
     if check:
+        for file in HERE.glob("*/hidden.safetensors"):
+            there_too = load_file(file)
+            differences = [(x - there_too[name]).abs().max().item() for name, x in hidden(file.parent).items()]
+            worst = max(worst, *differences)
         print(f"{len(there)} models, largest difference {worst:.1e}")
     else:
         (HERE / "cases.jsonl").write_text("\n".join(lines) + "\n")

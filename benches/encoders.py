@@ -1,0 +1,181 @@
+"""Measures a transformer beside torch and ONNX Runtime, alternately on the same weights and texts, for a busy machine: what
+counts is the ratio in each round.
+
+    python3 -m venv target/peers
+    target/peers/bin/pip install torch transformers sentence-transformers onnx onnxscript onnxruntime
+    target/peers/bin/python benches/encoders.py TOKENIZER_DIR TEXTS.txt [--family modernbert] [--tokens 8192]
+        [--cognate target/release/cognate] [--precision f32] [--threads 2] [--rounds 3] [--without-onnx]
+
+The weights are random, in the sizes of a published model: ModernBERT-base (22 layers of 768, 149 million weights),
+Qwen3-Embedding-0.6B, embeddinggemma-300m, or all-MiniLM-L6-v2. Random weights take the same time. TOKENIZER_DIR has a
+`tokenizer.json` of at most as many tokens, for example all-MiniLM-L6-v2; all of them use it. TEXTS.txt has a text in each line.
+With `--tokens` the texts are joined to a few of that length.
+
+Each peer gets its best case: texts in the order of their lengths, in batches of 32, so that there is little padding; with sdpa
+in torch, and in float32. ONNX Runtime gets the graph that torch exports. Cognate is measured by `cognate bench embed`, with all
+texts in calls of 64. All times include tokenising and mean pooling. Prints texts and tokens a second, and Cognate's ratio to the
+faster peer.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("tokenizer", type=pathlib.Path)
+parser.add_argument("texts")
+parser.add_argument("--family", default="modernbert", choices=["modernbert", "qwen3", "gemma3", "bert"])
+parser.add_argument("--tokens", type=int, default=0)
+parser.add_argument("--cognate", default="target/release/cognate")
+parser.add_argument("--precision", default="f32")
+parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--without-onnx", action="store_true")
+arguments = parser.parse_args()
+os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
+
+import torch  # noqa: E402  the libraries read the variables when they start
+import transformers  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+
+BATCH = 32
+MOST = max(arguments.tokens, 512)
+
+
+def configuration():
+    """Returns the sizes of a published model. The vocabulary is that of the tokenizer, which takes no part in the time."""
+    common = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": max(8192, MOST), "vocab_size": 32000}
+    match arguments.family:
+        case "modernbert":
+            return transformers.ModernBertConfig(**common, cls_token_id=0, sep_token_id=0)
+        case "qwen3":
+            sizes = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
+            return transformers.Qwen3Config(**common, **sizes, num_key_value_heads=8, head_dim=128)
+        case "gemma3":
+            sizes = {"hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 24, "num_attention_heads": 3, "num_key_value_heads": 1}
+            return transformers.Gemma3TextConfig(**common, **sizes, sliding_window=512, use_bidirectional_attention=True)
+        case "bert":
+            return transformers.BertConfig(vocab_size=32000, hidden_size=384, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=12, max_position_embeddings=MOST)
+
+
+def write(directory):
+    """Writes the model as sentence-transformers has it, and returns it."""
+    torch.manual_seed(1)
+    model = transformers.AutoModel.from_config(configuration(), attn_implementation="sdpa").eval()
+    model.save_pretrained(directory)
+    shutil.copy(arguments.tokenizer / "tokenizer.json", directory)
+    path = "sentence_transformers.models."
+    modules = [{"path": "", "type": f"{path}Transformer"}, {"path": "1_Pooling", "type": f"{path}Pooling"}]
+    (directory / "1_Pooling").mkdir()
+    for name, content in {
+        "modules.json": modules,
+        "1_Pooling/config.json": {"pooling_mode": "mean"},
+        "sentence_bert_config.json": {"max_seq_length": MOST},
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
+    }.items():
+        (directory / name).write_text(json.dumps(content))
+    return model
+
+
+class Graph(torch.nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+
+def session(model, path):
+    """Exports the model and opens it in ONNX Runtime."""
+    import onnxruntime
+
+    example = (torch.ones(2, 12, dtype=torch.int64), torch.ones(2, 12, dtype=torch.int64))
+    sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens")}
+    shapes = {"input_ids": sizes, "attention_mask": sizes}
+    torch.onnx.export(Graph(model), example, path, dynamo=True, dynamic_shapes=shapes, external_data=True)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = arguments.threads
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def batches(tokenizer, texts):
+    """Yields ids and masks of texts of similar lengths, and tokenises them on the way."""
+    ids = sorted((encoding.ids for encoding in tokenizer.encode_batch(texts)), key=len)
+    for first in range(0, len(ids), BATCH):
+        batch = ids[first : first + BATCH]
+        longest = max(map(len, batch))
+        rows = torch.tensor([row + [0] * (longest - len(row)) for row in batch])
+        yield rows, torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
+
+
+def mean(hidden, mask):
+    weights = mask[..., None].to(hidden.dtype)
+    return torch.nn.functional.normalize((hidden * weights).sum(1) / weights.sum(1))
+
+
+def peer(compute, tokenizer, texts):
+    """Returns the seconds for all texts."""
+    begun = time.perf_counter()
+    with torch.inference_mode():
+        for rows, mask in batches(tokenizer, texts):
+            mean(compute(rows, mask), mask)
+    return time.perf_counter() - begun
+
+
+def ours(directory, file):
+    """Returns texts and tokens a second."""
+    command = [arguments.cognate, "bench", "embed", "--json", "--offline", "true", "--model", str(directory), "--file", str(file)]
+    command += ["--precision", arguments.precision, "--threads", str(arguments.threads)]
+    rows = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["rows"]
+    row = next(row for row in rows if row["sent"] == "all at once")
+    return row["texts_per_second"], row["tokens_per_second"]
+
+
+def texts_of(tokenizer):
+    """Reads the texts, or joins them to texts of the wanted length."""
+    texts = [line for line in open(arguments.texts, encoding="utf8").read().splitlines() if line]
+    if not arguments.tokens:
+        return texts
+    joined, parts, tokens = [], [], 0
+    for text in texts:
+        parts.append(text)
+        tokens += len(tokenizer.encode(text, add_special_tokens=False).ids)
+        if tokens >= arguments.tokens:
+            joined.append("; ".join(parts))
+            parts, tokens = [], 0
+    return joined[:8]
+
+
+def main():
+    torch.set_num_threads(arguments.threads)
+    tokenizer = Tokenizer.from_file(str(arguments.tokenizer / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MOST)
+    texts = texts_of(tokenizer)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "model").mkdir()
+        model = write(folder / "model")
+        file = folder / "texts.txt"
+        file.write_text("\n".join(texts), encoding="utf8")
+        peers = {"torch": lambda rows, mask: model(input_ids=rows, attention_mask=mask).last_hidden_state}
+        if not arguments.without_onnx:
+            graph = session(model, folder / "model.onnx")
+            peers["onnxruntime"] = lambda rows, mask: torch.from_numpy(
+                graph.run(None, {"input_ids": rows.numpy(), "attention_mask": mask.numpy()})[0])
+        for compute in peers.values():
+            peer(compute, tokenizer, texts[:BATCH])
+        for i in range(arguments.rounds):
+            speed, tokens = ours(folder / "model", file)
+            theirs = {name: len(texts) / peer(compute, tokenizer, texts) for name, compute in peers.items()}
+            shown = ", ".join(f"{name} {found:.2f}" for name, found in theirs.items())
+            print(f"round {i + 1}: cognate {speed:.2f} texts/s ({tokens:.0f} tokens/s); {shown}; {speed / max(theirs.values()):.2f} times the faster", flush=True)
+
+
+main()
