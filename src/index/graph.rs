@@ -7,7 +7,9 @@
 //! | file | |
 //! |---|---|
 //! | `column` | values in memory or in a mapped file |
-//! | `codes` | vectors as bytes |
+//! | `quantise` | a vector as bytes |
+//! | `codes` | rows of such bytes |
+//! | `query` | the bytes of a query, and the error of its estimates |
 //! | `sketches` | vectors as two bits for each component, which guide a walk |
 //! | `guide` | the scores of a walk: by codes or by sketches |
 //! | `duplicates` | vectors with equal codes share a node |
@@ -33,6 +35,8 @@ pub(super) mod filtered;
 mod guide;
 pub(super) mod layout;
 pub(super) mod links;
+mod quantise;
+pub(super) mod query;
 pub(super) mod repair;
 pub(super) mod searchable;
 mod select;

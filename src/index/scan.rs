@@ -11,7 +11,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use super::graph::codes::{Codes, OwnQuery};
+use super::graph::codes::Codes;
+use super::graph::query::OwnQuery;
 use super::slot::Slot;
 use crate::kernel::dot;
 

@@ -1,6 +1,7 @@
 //! The vectors that no segment holds yet. They are few, and each query is compared with the codes of all of them.
 
-use super::graph::codes::{Codes, OwnQuery};
+use super::graph::codes::Codes;
+use super::graph::query::OwnQuery;
 use super::scan::CandidateFilter;
 use super::slot::Slot;
 

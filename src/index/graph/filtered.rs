@@ -12,10 +12,11 @@
 use std::cmp::Reverse;
 
 use super::beam::{Key, key, node, score};
-use super::codes::OwnQuery;
 use super::guide::Guide;
-use super::searchable::{Graph, Scratch, Visited};
+use super::query::OwnQuery;
+use super::searchable::{Graph, Scratch, Visited, Walk};
 use crate::compute::stop::{Stop, Stopped};
+use crate::kernel::dot_i8::prefetch;
 
 /// Nodes that are expanded between two checks of the stop flag: less than a millisecond.
 const EXPANSIONS_PER_CHECK: usize = 256;
@@ -41,8 +42,8 @@ pub enum End {
 }
 
 impl Graph {
-    /// Searches the nearest nodes that match; [`Scratch::kept`] returns them. `matches` is called at most once for each
-    /// node, and only for nodes that are near enough.
+    /// Searches the nearest nodes that match; [`Scratch::kept`] returns them. `matches` is called only for nodes that are
+    /// near enough, at most once for each in a walk.
     ///
     /// # Panics
     /// If the query has another number of dimensions.
@@ -58,9 +59,18 @@ impl Graph {
             self.codes().blocks(),
             "the query and the graph differ in their number of dimensions"
         );
-        let (query, lists, walk) = (query.query(), self.links().lists(), &mut scratch.walk);
-        let guide = Guide::by_codes(self.codes(), query);
-        self.enter(query, self.entries(), bounds.ef, walk);
+        self.by_sketches_or_codes(query, scratch, |guide, walk| self.walk_matching(guide, bounds, &matches, walk))
+    }
+
+    fn walk_matching(
+        &self,
+        guide: Guide<'_>,
+        bounds: Bounds<'_>,
+        matches: impl Fn(u32) -> bool,
+        walk: &mut Walk,
+    ) -> Result<End, Stopped> {
+        let lists = self.links().lists();
+        self.enter(guide.query, self.entries(), bounds.ef, walk);
         let starts: Vec<Key> = walk.beam.kept().map(|(node, score)| key(node, score)).collect();
         walk.beam.reset(bounds.ef);
         walk.frontier.clear();
@@ -81,6 +91,12 @@ impl Graph {
             walk.expanded += 1;
             if walk.expanded.is_multiple_of(EXPANSIONS_PER_CHECK) {
                 bounds.stop.check()?;
+            }
+            // The next node to be expanded, unless a neighbour of this one is better, and the two of which one follows.
+            if let [Reverse(next), after @ ..] = walk.frontier.as_slice() {
+                let next = node(*next);
+                after.iter().take(2).for_each(|Reverse(after)| prefetch(&lists[node(*after) as usize]));
+                self.prefetch_neighbours(guide, &lists[next as usize], walk);
             }
             let Visited { nodes, scores, beam, frontier } = self.visit(guide, &lists[node(nearest) as usize], walk);
             for (&node, &score) in nodes.iter().zip(scores) {

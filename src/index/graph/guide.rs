@@ -1,6 +1,7 @@
 //! The scores that guide a walk: by codes, or by sketches where the graph has them.
 
-use super::codes::{Codes, OwnQuery};
+use super::codes::Codes;
+use super::query::OwnQuery;
 use super::sketches::Sketches;
 use crate::kernel::dot_i2;
 use crate::kernel::dot_i8::Query;

@@ -13,9 +13,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::convert::Infallible;
 
 use super::beam::{Beam, Key, MAX_NODES};
-use super::codes::{Codes, OwnQuery};
+use super::codes::Codes;
+use super::query::OwnQuery;
 use super::guide::Guide;
 use super::links::{DEGREE, Links, NONE};
 use super::sketches::Sketches;
@@ -153,14 +155,30 @@ impl Graph {
     /// If the query has another number of dimensions.
     pub fn search(&self, query: &OwnQuery, ef: usize, scratch: &mut Scratch) {
         assert_eq!(query.blocks(), self.codes.blocks(), "the query and the graph differ in their number of dimensions");
-        let (own, walk) = (query.query(), &mut scratch.walk);
+        let walked: Result<(), Infallible> = self.by_sketches_or_codes(query, scratch, |guide, walk| {
+            self.walk::<false>(guide, self.entries, ef, walk);
+            Ok(())
+        });
+        walked.unwrap_or_else(|never| match never {});
+    }
+
+    /// Walks by sketches if there are any, and by codes if sketches cannot tell the kept nodes apart. Afterwards the
+    /// kept nodes have the scores of codes.
+    pub(super) fn by_sketches_or_codes<T, E>(
+        &self,
+        query: &OwnQuery,
+        scratch: &mut Scratch,
+        pass: impl Fn(Guide<'_>, &mut Walk) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let walk = &mut scratch.walk;
         if !self.sketches.is_empty() {
-            self.walk::<false>(Guide::by_sketches(&self.codes, &self.sketches, query), self.entries, ef, walk);
+            let result = pass(Guide::by_sketches(&self.codes, &self.sketches, query), walk)?;
             if !walk.beam.is_even(ERRORS * self.sketches.error()) {
-                return self.score_kept(own, walk);
+                self.score_kept(query.query(), walk);
+                return Ok(result);
             }
         }
-        self.walk::<false>(Guide::by_codes(&self.codes, own), self.entries, ef, walk);
+        pass(Guide::by_codes(&self.codes, query.query()), walk)
     }
 
     /// Scores the nodes that a walk kept by their codes.
@@ -253,7 +271,7 @@ impl Graph {
 
     /// Prefetches the codes or sketches of the nodes of a list of links that were not visited before.
     #[inline(always)]
-    fn prefetch_neighbours(&self, guide: Guide<'_>, links: &[u32; DEGREE], walk: &mut Walk) {
+    pub(super) fn prefetch_neighbours(&self, guide: Guide<'_>, links: &[u32; DEGREE], walk: &mut Walk) {
         let Walk { visited, walk: this, batch, .. } = walk;
         let mut count = 0;
         for &target in links {

@@ -10,7 +10,8 @@
 //! Invariant: sketches follow from the codes alone, by the same arithmetic on every machine. They only guide: what a
 //! walk keeps is scored by [`Codes`] afterwards.
 
-use super::codes::{Codes, OwnQuery};
+use super::codes::Codes;
+use super::query::OwnQuery;
 use super::column::Column;
 use crate::kernel::dot_i2::{self, GROUP, Query};
 use crate::kernel::dot_i8::{Block, dot_i8, prefetch};
@@ -75,9 +76,10 @@ impl Sketches {
         Sketches { centre: codes, rows, groups: centre.len().div_ceil(GROUP), error }
     }
 
-    /// The arrays that [`Sketches::of_parts`] takes.
+    /// The arrays that [`Sketches::of_parts`] takes; both are empty without sketches.
     pub fn parts(&self) -> (Vec<f32>, &[Block]) {
-        (self.centre.values(0).collect(), &self.rows)
+        let centre = if self.is_empty() { Vec::new() } else { self.centre.values(0).collect() };
+        (centre, &self.rows)
     }
 
     /// True without any sketch.

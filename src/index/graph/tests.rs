@@ -6,7 +6,8 @@ use fastrand::Rng;
 use proptest::prelude::*;
 
 use super::build::Builder;
-use super::codes::{Codes, OwnQuery};
+use super::codes::Codes;
+use super::query::OwnQuery;
 use super::connect::unreachable;
 use super::duplicates::Distinct;
 use super::layout::breadth_first;

@@ -1,7 +1,8 @@
 //! The exact answer: a scan of all codes, or of the f32 rows of the matching vectors if they are few.
 //!
-//! Invariant: the rows are locked for some thousand of them at a time, so that inserts and removals wait a fraction of
-//! a millisecond.
+//! Invariant: the lock of the rows is held for a fraction of a millisecond, because inserts and removals wait for it,
+//! and later searches wait behind those. A scan of codes holds no lock at all. The check of recall runs on a thread of
+//! low priority, which may lose its core for many milliseconds at any time.
 
 use std::sync::Arc;
 
@@ -10,9 +11,8 @@ use super::super::scan::{Best, CandidateFilter, Margin, Nearest, cosine};
 use super::{Asked, best_of};
 use crate::compute::stop::Stopped;
 
-/// Rows for which the lock is held at one time in a long scan: a fraction of a millisecond, the longest wait of an
-/// insert or removal.
-const ROWS_PER_HOLD: usize = 8_192;
+/// Rows that are compared while the lock is held: a fraction of a millisecond, the longest wait of an insert or removal.
+const ROWS_PER_HOLD: usize = 1_024;
 /// Attempts of a scan whose hits were removed while it ran, before it holds the lock throughout.
 const SCANS: usize = 3;
 
@@ -36,7 +36,7 @@ impl Index {
             }
         }
         for _ in 0..SCANS {
-            if let Some(nearest) = self.of_codes(asked, Hold::Batches)? {
+            if let Some(nearest) = self.of_codes(asked, Hold::Ends)? {
                 return Ok(nearest);
             }
         }
@@ -44,22 +44,27 @@ impl Index {
         Ok(held.expect("nothing is removed while the lock is held"))
     }
 
-    /// Compares with all codes. [`Hold::Batches`] gives no answer if a vector among the best was removed meanwhile,
+    /// Compares with all codes. [`Hold::Ends`] gives no answer if a vector among the best was removed meanwhile,
     /// because it may have excluded others.
     fn of_codes(&self, asked: &Asked<'_>, hold: Hold) -> Result<Option<Nearest>, Stopped> {
         let mut rows = self.rows();
         let segments = Arc::clone(rows.segments());
         let mut filter = CandidateFilter::new(asked.k, Margin::Bound);
         rows.write_buffer().scan(&asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
-        for segment in segments.iter() {
-            for first in (0..segment.nodes()).step_by(ROWS_PER_HOLD) {
-                asked.stop.check()?;
-                if let Hold::Batches = hold {
-                    drop(rows);
-                    rows = self.rows();
+        match hold {
+            Hold::Ends => {
+                drop(rows);
+                for segment in segments.iter() {
+                    segment.scan_all(&asked.codes, asked.among, asked.stop, &mut filter)?;
                 }
-                let nodes = first..segment.nodes().min(first + ROWS_PER_HOLD as u32);
-                segment.scan(nodes, &asked.codes, &mut filter, |slot| asked.wants(slot) && rows.is_live(slot));
+                rows = self.rows();
+            }
+            Hold::Throughout => {
+                for segment in segments.iter() {
+                    asked.stop.check()?;
+                    let wanted = |slot| asked.wants(slot) && rows.is_live(slot);
+                    segment.scan(0..segment.nodes(), &asked.codes, &mut filter, wanted);
+                }
             }
         }
         let mut candidates: Vec<_> = filter.candidates().collect();
@@ -87,8 +92,8 @@ impl Index {
 /// The time for which the rows are locked.
 #[derive(Clone, Copy)]
 enum Hold {
-    /// Locked for a batch of rows, and again for the next one.
-    Batches,
+    /// Locked for the write buffer, and again for the comparison of candidates.
+    Ends,
     /// Locked from the first row to the last.
     Throughout,
 }
