@@ -134,6 +134,7 @@ impl Reader<'_> {
             ef_construction: self
                 .get("ef_construction", |s| auto(s, |s| whole(s, 8, 4096)))
                 .unwrap_or(defaults.1.ef_construction),
+            sketches: self.get("sketches", truth),
             threads,
             ..defaults.1
         };

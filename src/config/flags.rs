@@ -15,7 +15,7 @@ pub struct Flags(pub(super) BTreeMap<&'static str, String>);
 pub struct IndexFlags(pub Flags);
 
 /// The settings of [`IndexFlags`].
-const OF_INDEXES: [&str; 4] = ["config", "data_dir", "cpu", "ef_construction"];
+const OF_INDEXES: [&str; 5] = ["config", "data_dir", "cpu", "ef_construction", "sketches"];
 
 impl Flags {
     /// Returns true if this setting was given as a flag.

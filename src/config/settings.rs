@@ -395,6 +395,13 @@ pub const SETTINGS: &[Setting] = &[
         "Candidates considered when linking a document in the graph; higher: a better graph, a slower build",
     ),
     setting(
+        "sketches",
+        "BOOL",
+        "true",
+        "Keep two bits of each component for graph searches; false: 128 bytes less for a vector of 384 dimensions, and \
+         searches take longer",
+    ),
+    setting(
         "drain_timeout",
         "DURATION",
         "30s",

@@ -28,6 +28,7 @@ const LOCAL_ONLY: &[&str] = &[
     "max_collection_fields",
     "ef_search",
     "ef_construction",
+    "sketches",
 ];
 
 /// Settings that mean nothing without an engine.

@@ -15,6 +15,7 @@ use super::graph::layout::breadth_first;
 use super::graph::repair::Repair;
 use super::graph::searchable::Graph;
 use super::graph::sketches::Sketches;
+use super::options::Options;
 use super::parts::{Member, SegmentParts};
 use super::segment::Segment;
 
@@ -31,9 +32,9 @@ const STEP: usize = 8;
 /// A segment that is not finished.
 pub(super) struct Building {
     members: Vec<Member>,
+    options: Options,
     /// The members that share the codes of each point.
     by_point: Members,
-    ef_construction: usize,
     stage: Stage,
 }
 
@@ -63,8 +64,8 @@ enum Stage {
 }
 
 impl Building {
-    /// Begins a segment of these vectors. The links of each node are chosen from `ef_construction` candidates.
-    pub(super) fn new(dimensions: usize, ef_construction: usize, members: Vec<Member>) -> Building {
+    /// Begins a segment of these vectors.
+    pub(super) fn new(dimensions: usize, options: &Options, members: Vec<Member>) -> Building {
         let mut distinct = Distinct::new(dimensions);
         members.iter().for_each(|member| {
             distinct.push(&member.vector);
@@ -72,7 +73,7 @@ impl Building {
         let (codes, by_point) = distinct.into_parts();
         let codes = Arc::new(codes);
         let builder = Builder::new(Arc::clone(&codes), COARSE_EF);
-        Building { members, by_point, ef_construction, stage: Stage::Linking { codes, builder } }
+        Building { members, options: options.clone(), by_point, stage: Stage::Linking { codes, builder } }
     }
 
     /// Does a part of the work, on several threads if it can be shared; false if none was left.
@@ -91,7 +92,8 @@ impl Building {
                 let coarse = builder.finish(ENTRIES);
                 let points = breadth_first(&coarse.links, &coarse.tops);
                 let graph = Graph::new(&codes, &coarse.links, &points, coarse.tops.len());
-                repairing(graph, points, vec![self.ef_construction, FIRST_EF.min(self.ef_construction)])
+                let last = self.options.ef_construction;
+                self.repairing(graph, points, vec![last, FIRST_EF.min(last)])
             }
             Stage::Repairing { graph, points, repair, then } => {
                 let (links, added) = repair.finish(&graph);
@@ -99,7 +101,7 @@ impl Building {
                 let first: Vec<u32> = (0..graph.entries() as u32).collect();
                 let order = breadth_first(&links, &first);
                 let points = order.iter().map(|&node| points[node as usize]).collect();
-                repairing(graph.relinked(&links, &order), points, then)
+                self.repairing(graph.relinked(&links, &order), points, then)
             }
             done @ Stage::Done { .. } => done,
         };
@@ -123,18 +125,16 @@ impl Building {
         digests.sort_unstable();
         (SegmentParts { graph, starts: starts.into(), digests: digests.into() }, ordered)
     }
-}
 
-fn repairing(graph: Graph, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
-    match then.pop() {
-        Some(ef) => Stage::Repairing { repair: Repair::new(graph.len(), ef), graph, points, then },
-        None => {
+    fn repairing(&self, graph: Graph, points: Vec<u32>, mut then: Vec<usize>) -> Stage {
+        let Some(ef) = then.pop() else {
             let unreachable = graph.unreachable();
             if unreachable > 0 {
                 tracing::error!(unreachable, of = graph.len(), "a segment of the index has unreachable nodes");
             }
-            let sketches = Sketches::of(graph.codes());
-            Stage::Done { graph: graph.with_sketches(sketches), points }
-        }
+            let sketches = if self.options.sketches { Sketches::of(graph.codes()) } else { Sketches::none() };
+            return Stage::Done { graph: graph.with_sketches(sketches), points };
+        };
+        Stage::Repairing { repair: Repair::new(graph.len(), ef), graph, points, then }
     }
 }

@@ -22,12 +22,12 @@ fn open(directory: &PathBuf, bytes: &[u8]) {
     let written = fs::create_dir_all(directory).and_then(|()| fs::write(directory.join("0000000000.segment"), bytes));
     written.expect("there is room for a file");
     let storage = SegmentStorage { directory: directory.clone(), has_room: Box::new(|_| true) };
-    let Ok((_, stored)) = Files::open(storage, DIMENSIONS) else { return };
+    let Ok((_, stored)) = Files::open(storage, DIMENSIONS, true) else { return };
     for segment in stored {
         (0..segment.keys.len()).for_each(|number| assert_eq!(segment.rows.row(number).len(), DIMENSIONS));
     }
 }
 
 pub(crate) fn segments() -> Vec<Vec<u8>> {
-    vec![nothing_stored(DIMENSIONS, 0), nothing_stored(DIMENSIONS, 3)]
+    [(0, true), (3, true), (3, false)].map(|(vectors, sketched)| nothing_stored(DIMENSIONS, vectors, sketched)).to_vec()
 }

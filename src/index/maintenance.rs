@@ -157,7 +157,7 @@ impl Index {
         if members.is_empty() {
             self.install(&[], &instead_of);
         } else {
-            let building = Building::new(self.dimensions, self.options.ef_construction, members);
+            let building = Building::new(self.dimensions, &self.options, members);
             *current = Some(SegmentJob { building, instead_of });
         }
     }

@@ -146,7 +146,7 @@ impl Index {
     pub fn stored(dimensions: usize, options: Options, storage: SegmentStorage) -> Index {
         let directory = storage.directory.clone();
         let mut index = Index::new(dimensions, options);
-        match Files::open(storage, dimensions) {
+        match Files::open(storage, dimensions, index.options.sketches) {
             Ok((files, stored)) => {
                 index.audit = Audit::new(files.learned().unwrap_or_default());
                 index.files = Some(files);

@@ -216,6 +216,7 @@ fn live_row(entries: &[RowEntry], slot: Slot) -> Option<&Vector> {
 #[cfg(test)]
 mod tests {
     use super::super::building::Building;
+    use super::super::options::Options;
     use super::*;
 
     fn rows() -> RowTable {
@@ -262,7 +263,8 @@ mod tests {
 
     /// A segment of these slots that holds none of them yet.
     fn segment_of(rows: &RowTable, slots: &[Slot]) -> Arc<Segment> {
-        let (parts, members) = Building::new(2, 8, rows.members(slots).collect()).finish();
+        let options = Options { ef_construction: 8, ..Options::default() };
+        let (parts, members) = Building::new(2, &options, rows.members(slots).collect()).finish();
         Arc::new(Segment::new(parts, members.iter().map(|member| member.slot).collect(), None))
     }
 

@@ -17,7 +17,16 @@ fn start(directory: &Path, dimensions: usize, owner: &Owner) -> (Index, HashMap<
 }
 
 fn start_with(storage: SegmentStorage, dimensions: usize, owner: &Owner) -> (Index, HashMap<u64, Slot>) {
-    let index = Index::stored(dimensions, Options { exact_below: 40, ..small_graph() }, storage);
+    start_as(storage, dimensions, Options { exact_below: 40, ..small_graph() }, owner)
+}
+
+fn start_as(
+    storage: SegmentStorage,
+    dimensions: usize,
+    options: Options,
+    owner: &Owner,
+) -> (Index, HashMap<u64, Slot>) {
+    let index = Index::stored(dimensions, options, storage);
     let vectors: Vec<_> = owner.iter().map(|(key, vector)| (*key, Arc::clone(vector))).collect();
     let slots = vectors.chunks(100).flat_map(|some| index.insert_keyed(some));
     let slots = owner.keys().copied().zip(slots).collect();
@@ -122,6 +131,39 @@ fn after_a_restart_nothing_is_built_again_and_rows_take_no_memory_of_their_own()
 /// Bytes of a node's links.
 const DEGREE_BYTES: usize = 128;
 
+#[test]
+fn each_process_decides_if_graphs_have_sketches_and_builds_nothing_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (owner, random) = (owner_of(900, 21), &mut Random::new(22));
+    // A sketch of 24 dimensions is one block of 64 bytes.
+    let sketches = 900 * 64;
+    let at_start = |sketches: bool| {
+        let storage = SegmentStorage { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
+        start_as(storage, 24, Options { exact_below: 40, sketches, ..small_graph() }, &owner)
+    };
+    let (index, _) = at_start(false);
+    index.maintain();
+    let (without, small) = (index.bytes(), index.mapped_bytes());
+    drop(index);
+    let (index, slots) = at_start(true);
+    assert!(!index.needs_maintenance(), "they are computed when the file is read");
+    assert_eq!((index.bytes(), index.mapped_bytes()), (without + sketches, small));
+    check(&index, &slots, &owner, random);
+    // A segment that is built anew has them in its file.
+    let gone: Vec<u64> = (0..300).collect();
+    index.remove(&gone.iter().map(|key| slots[key]).collect::<Vec<_>>());
+    index.maintain();
+    let owner: Owner = owner.range(300..).map(|(key, vector)| (*key, Arc::clone(vector))).collect();
+    let large = index.mapped_bytes();
+    assert!(large > small * 2 / 3 + 600 * 64, "{large} bytes of 600 vectors, {small} of 900 without sketches");
+    drop((index, slots));
+    let storage = SegmentStorage { directory: directory.path().to_owned(), has_room: Box::new(|_| true) };
+    let options = Options { exact_below: 40, sketches: false, ..small_graph() };
+    let (index, slots) = start_as(storage, 24, options, &owner);
+    assert!(!index.needs_maintenance() && index.rows().segments().len() == 1);
+    check(&index, &slots, &owner, random);
+}
+
 #[cfg(unix)]
 #[test]
 fn directories_and_files_are_readable_by_their_user_only() {
@@ -143,7 +185,7 @@ fn checked_bytes(file: &[u8], vectors: usize) -> Vec<Range<usize>> {
     // Codes, sketches, their centre, links, scales, sums, starts, digests, keys.
     let sizes =
         [nodes * 64, nodes * 64, 24 * 4, nodes * 128, nodes * 4, nodes * 4, (nodes + 1) * 4, nodes * 8, vectors * 8];
-    let mut end = 48; // five numbers and the checksum
+    let mut end = 56; // six numbers and the checksum
     let header = 0..end;
     let sections = sizes.map(|bytes| {
         let from = usize::next_multiple_of(end, 64);
