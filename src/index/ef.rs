@@ -4,24 +4,27 @@
 /// The largest useful `ef`: beyond it an exact scan of a hundred thousand vectors is as quick.
 pub const MAX_EF: usize = 4_096;
 
-/// The number of `ef` levels. Each is √2 times the one before, from [`ef_of_size`] to 64 times that.
-pub(super) const LEVELS: usize = 13;
+/// The number of `ef` levels. Each is √2 times the one before, from half of [`ef_of_size`] to 64 times that.
+pub(super) const LEVELS: usize = 15;
 
+/// The first level of a search: that of [`ef_of_size`].
+const FIRST_LEVEL: u8 = 2;
 /// The first level in a crowd: 16 times [`ef_of_size`]. With this `ef` a graph of at most 65,000 texts is scanned.
-const CROWD_LEVEL: u8 = 8;
+const CROWD_LEVEL: u8 = FIRST_LEVEL + 8;
 
-/// The `ef` that finds 98 of 100 true neighbours in a graph of this size: 128 for 100,000 texts as MiniLM embeds them,
-/// about 370 for a million that were made from them (docs/performance.md).
+/// The `ef` that finds 98 of 100 true neighbours in a graph of this size: 96 for 100,000 texts as MiniLM embeds them,
+/// 264 for a million (docs/performance.md).
 pub(super) fn ef_of_size(vectors: usize) -> usize {
     let hundred_thousands = vectors as f64 / 1e5;
-    (128.0 * hundred_thousands.powf(0.44)).clamp(64.0, 1_024.0) as usize
+    (96.0 * hundred_thousands.powf(0.44)).clamp(64.0, 1_024.0) as usize
 }
 
-/// The `ef` of a level, if level 0 has `least`.
-pub(super) fn ef_of_level(least: usize, level: usize) -> usize {
-    let whole = least << (level / 2).min(16);
+/// The `ef` of a level in a graph whose size asks for `usual`.
+pub(super) fn ef_of_level(usual: usize, level: usize) -> usize {
+    let half = usual.div_ceil(2);
+    let whole = half << (level / 2).min(16);
     let ef = if level.is_multiple_of(2) { whole } else { (whole as f64 * std::f64::consts::SQRT_2) as usize };
-    ef.min(MAX_EF).max(least)
+    ef.min(MAX_EF).max(half)
 }
 
 /// A kind of search, with its own `ef`.
@@ -42,7 +45,7 @@ impl Kind {
 
     /// The level before any query is checked.
     pub(super) fn first_level(number: usize) -> u8 {
-        if number >= 2 { CROWD_LEVEL } else { 0 }
+        if number >= 2 { CROWD_LEVEL } else { FIRST_LEVEL }
     }
 }
 
@@ -61,6 +64,10 @@ impl Width {
         Width { ef, in_crowd: ef }
     }
 
+    pub(super) fn plus(self, more: usize) -> Width {
+        Width { ef: self.ef.saturating_add(more), in_crowd: self.in_crowd.saturating_add(more) }
+    }
+
     pub(super) fn at_least(self, ef: usize) -> Width {
         Width { ef: self.ef.max(ef), in_crowd: self.in_crowd.max(ef) }
     }
@@ -72,8 +79,8 @@ mod tests {
 
     #[test]
     fn larger_indexes_have_a_larger_ef() {
-        assert_eq!([1_000, 100_000, 1_000_000, 1 << 40].map(ef_of_size), [64, 128, 352, 1_024]);
-        assert_eq!([0, 1, 2, 3, 12].map(|level| ef_of_level(64, level)), [64, 90, 128, 181, 4_096]);
-        assert_eq!(ef_of_level(1_024, 12), MAX_EF);
+        assert_eq!([1_000, 100_000, 1_000_000, 1 << 40].map(ef_of_size), [64, 96, 264, 1_024]);
+        assert_eq!([0, 1, 2, 3, 14].map(|level| ef_of_level(64, level)), [32, 45, 64, 90, 4_096]);
+        assert_eq!([0, 14].map(|level| ef_of_level(1_024, level)), [512, MAX_EF]);
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use super::ef::{Kind, LEVELS};
 use crate::machine::files;
 
-const MAGIC: &[u8; 8] = b"cogrecl\x01";
+const MAGIC: &[u8; 8] = b"cogrecl\x02";
 const BYTES: usize = 24;
 const UNKNOWN: u8 = u8::MAX;
 const FILE: &str = "recall";

@@ -24,6 +24,11 @@ use super::scan::Neighbour;
 pub(super) const K: usize = 10;
 /// The share of the true neighbours that should be found, in parts of [`FULL`].
 const TARGET: usize = 980;
+/// The share that a smaller `ef` must find to be chosen. The recall of a full window has a standard error of 3 to 4.
+const SAFE: usize = 985;
+/// Fewer queries than a full window raise `ef` only if they find less than this: the recall of 8 has a standard error of
+/// 20, and that of 64 one of 7.
+const LOW: [usize; 2] = [960, 970];
 const FULL: usize = 1_000;
 /// The most queries that wait to be checked. Further ones are not recorded.
 const WAITING: usize = 16;
@@ -33,9 +38,9 @@ const WAITING_FILTERED: usize = 4;
 const WINDOW: usize = 256;
 
 /// The number of latest queries of a kind that decide its level.
-const KIND_WINDOW: usize = 64;
-/// The number of queries of a kind that may raise its level. To lower it takes [`KIND_WINDOW`].
-const FEW: usize = 8;
+const KIND_WINDOW: usize = 256;
+/// The numbers of queries of a kind that may raise its level, with the limits of [`LOW`].
+const FEW: [usize; 2] = [8, 64];
 /// The number of checked queries after which a good recall is trusted, and one check each second is enough.
 const CONFIDENT: usize = 32;
 
@@ -91,17 +96,28 @@ impl Known {
         usize::from(levels(&self.learned)[kind.number()])
     }
 
-    /// The level that the latest queries of a kind need, if it differs from the present one.
+    /// The level that the latest queries of a kind need, if it differs from the present one. A few queries raise it if
+    /// they find far too little. [`KIND_WINDOW`] queries raise it if they find too little, and lower it if a lower level
+    /// finds more than is wanted.
     fn better_level(&self, kind: Kind) -> Option<u8> {
         let latest = &self.kinds[kind.number()];
         let wanted: usize = latest.iter().map(|(wanted, _)| usize::from(*wanted)).sum();
-        let finds_enough = |level: &usize| {
-            let found: usize = latest.iter().map(|(_, found)| usize::from(found[*level])).sum();
-            found * FULL >= TARGET * wanted
+        let finds = |level: usize, share: usize| {
+            let found: usize = latest.iter().map(|(_, found)| usize::from(found[level])).sum();
+            found * FULL >= share * wanted
         };
-        let needed = (0..LEVELS).find(finds_enough).unwrap_or(LEVELS - 1);
-        let enough = if needed > self.level(kind) { FEW } else { KIND_WINDOW };
-        (needed != self.level(kind) && latest.len() >= enough).then_some(needed as u8)
+        let (level, is_full) = (self.level(kind), latest.len() >= KIND_WINDOW);
+        let is_too_low = match FEW.map(|few| latest.len() >= few) {
+            [false, _] => false,
+            [true, false] => !finds(level, LOW[0]),
+            [true, true] => !finds(level, if is_full { TARGET } else { LOW[1] }),
+        };
+        let better = match (is_too_low, is_full) {
+            (true, _) => (level + 1..LEVELS).find(|&more| finds(more, TARGET)).unwrap_or(LEVELS - 1),
+            (false, true) => (0..level).find(|&fewer| finds(fewer, SAFE)).unwrap_or(level),
+            (false, false) => level,
+        };
+        (better != level).then_some(better as u8)
     }
 }
 
@@ -171,10 +187,10 @@ impl Audit {
         known.latest.len() < CONFIDENT || known.recall().is_some_and(|recall| recall < TARGET)
     }
 
-    /// The width of walks, with a filter or without, in an index that needs an `ef` of at least `least`.
-    pub(super) fn width(&self, least: usize, filtered: bool) -> Width {
+    /// The width of walks, with a filter or without, in an index whose size asks for an `ef` of `usual`.
+    pub(super) fn width(&self, usual: usize, filtered: bool) -> Width {
         let levels = self.levels.load(Ordering::Relaxed).to_le_bytes();
-        let ef = |in_crowd| ef_of_level(least, usize::from(levels[Kind { filtered, in_crowd }.number()]));
+        let ef = |in_crowd| ef_of_level(usual, usize::from(levels[Kind { filtered, in_crowd }.number()]));
         Width { ef: ef(false), in_crowd: ef(true).max(ef(false)) }
     }
 
@@ -248,15 +264,32 @@ mod tests {
     #[test]
     fn a_few_queries_raise_ef_to_the_level_they_need_and_many_lower_it() {
         let audit = audit();
-        for n in 1..FEW {
-            assert_eq!(audit.note(&seen(&audit, PLAIN, 6), true), None, "after {n}");
+        for n in 1..FEW[0] {
+            assert_eq!(audit.note(&seen(&audit, PLAIN, 8), true), None, "after {n}");
         }
-        let learned = audit.note(&seen(&audit, PLAIN, 6), true).expect("enough were seen");
-        assert_eq!(learned.levels, [Some(6), None, None, None]);
+        let learned = audit.note(&seen(&audit, PLAIN, 8), true).expect("enough were seen");
+        assert_eq!(learned.levels, [Some(8), None, None, None]);
         assert_eq!((audit.width(64, false).ef, audit.width(64, true).ef), (512, 64));
         assert_eq!(audit.quality(Width::of(512)).recall, None, "results with a smaller ef no longer count");
         let lowered = (0..2 * KIND_WINDOW).find_map(|_| audit.note(&seen(&audit, PLAIN, 0), true));
         assert_eq!(lowered.expect("they need fewer").levels[0], Some(0));
+        assert_eq!(audit.width(64, false).ef, 32, "half of what the size asks for");
+    }
+
+    #[test]
+    fn a_smaller_ef_is_chosen_only_if_it_finds_more_than_is_wanted() {
+        let audit = audit();
+        // One level finds 982 of 1,000, and the next one 990.
+        let seen = |n: usize| {
+            let misses = |of: usize| u8::from(n * of / FULL != (n + 1) * of / FULL);
+            let found = [5, 10 - misses(180), 10 - misses(100)];
+            let found = std::array::from_fn(|level| *found.get(level).unwrap_or(&10));
+            Seen { wanted: 10, found: 10, walked: Some((PLAIN, found)) }
+        };
+        (0..4 * KIND_WINDOW).for_each(|n| {
+            audit.note(&seen(n), true);
+        });
+        assert_eq!(audit.width(64, false).ef, 64, "level 2, the first one, finds enough, and level 1 hardly");
     }
 
     #[test]
@@ -264,10 +297,10 @@ mod tests {
         let audit = audit();
         assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 1_024 });
         (0..KIND_WINDOW).for_each(|_| {
-            audit.note(&seen(&audit, CROWD, 4), true);
+            audit.note(&seen(&audit, CROWD, 6), true);
         });
         assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 256 });
-        audit.note(&seen(&audit, CROWD, 4), true);
+        audit.note(&seen(&audit, CROWD, 6), true);
         assert_eq!(audit.quality(audit.width(64, false)).ef_search, 256);
     }
 
@@ -284,7 +317,7 @@ mod tests {
     #[test]
     fn queries_that_no_level_satisfies_get_the_largest_ef_and_still_count() {
         let audit = audit();
-        (0..FEW).for_each(|_| {
+        (0..FEW[0]).for_each(|_| {
             audit.note(&seen(&audit, PLAIN, LEVELS), true);
         });
         assert_eq!(audit.width(64, false).ef, 4_096);

@@ -5578,10 +5578,11 @@ type Collection struct {
 	// Bytes of the index files, with a copy of the vectors. They are mapped into memory, and the used parts stay there as
 	// long as there is memory. 0: the collection is only in memory, or has no files yet.
 	IndexFileBytes uint64 `protobuf:"varint,7,opt,name=index_file_bytes,json=indexFileBytes,proto3" json:"index_file_bytes,omitempty"`
-	// Candidates of a search that does not set SearchParams.ef. Unless the server's settings fix it, the number is high
-	// enough to find 98 of 100 true neighbours in most collections of this size, and higher if `recall` shows that this
-	// collection needs more. It applies to most of the checked searches: searches with a filter, and searches whose hits
-	// do not stand out from thousands of others, have their own numbers. Learned numbers survive a restart.
+	// Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
+	// settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
+	// shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
+	// searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+	// numbers. Learned numbers survive a restart.
 	EfSearch uint32 `protobuf:"varint,8,opt,name=ef_search,json=efSearch,proto3" json:"ef_search,omitempty"`
 	// The share of the true 10 nearest passages that such searches found, 0 to 1. The server samples TopK queries that
 	// set neither ef nor `exact`, with their filters and groups: one in a second, from all collections in turn, and more

@@ -2969,10 +2969,11 @@ class Collection(_message.Message):
     long as there is memory. 0: the collection is only in memory, or has no files yet.
     """
     ef_search: _builtins.int
-    """Candidates of a search that does not set SearchParams.ef. Unless the server's settings fix it, the number is high
-    enough to find 98 of 100 true neighbours in most collections of this size, and higher if `recall` shows that this
-    collection needs more. It applies to most of the checked searches: searches with a filter, and searches whose hits
-    do not stand out from thousands of others, have their own numbers. Learned numbers survive a restart.
+    """Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
+    settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
+    shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
+    searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+    numbers. Learned numbers survive a restart.
     """
     recall: _builtins.float
     """The share of the true 10 nearest passages that such searches found, 0 to 1. The server samples TopK queries that

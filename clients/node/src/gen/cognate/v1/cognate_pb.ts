@@ -3105,10 +3105,11 @@ export type Collection = Message<"cognate.v1.Collection"> & {
   indexFileBytes: bigint;
 
   /**
-   * Candidates of a search that does not set SearchParams.ef. Unless the server's settings fix it, the number is high
-   * enough to find 98 of 100 true neighbours in most collections of this size, and higher if `recall` shows that this
-   * collection needs more. It applies to most of the checked searches: searches with a filter, and searches whose hits
-   * do not stand out from thousands of others, have their own numbers. Learned numbers survive a restart.
+   * Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
+   * settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
+   * shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
+   * searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+   * numbers. Learned numbers survive a restart.
    *
    * @generated from field: uint32 ef_search = 8;
    */
