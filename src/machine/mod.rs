@@ -1,7 +1,8 @@
 //! THE MACHINE: its instructions, threads, memory, files and inherited sockets, and the allocator's sizes.
 //!
 //! Uses nothing else of the crate. With [`kernel`](crate::kernel) it is the only module with `unsafe`: to ask the
-//! system for AMX, to map a file into memory, to lend a leader's task to its helpers, and to own an inherited socket.
+//! system for AMX and for the time of a thread, to map a file into memory, to lend a leader's task to its
+//! helpers, and to own an inherited socket.
 
 #![allow(unsafe_code)]
 

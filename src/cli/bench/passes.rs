@@ -7,7 +7,7 @@
 
 use std::path::Path;
 use std::slice::Chunks;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use futures::{StreamExt, stream};
@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::cli::input;
 use crate::cli::table::Align;
+use crate::machine::process::Usage;
 
 /// The number of texts of a batch.
 const BATCH: usize = 32;
@@ -34,6 +35,8 @@ pub struct Pass {
     pub p50_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     pub texts_per_second: f64,
+    /// The texts in a second of processor time of all threads; `None`: the system does not tell it.
+    pub texts_per_cpu_second: Option<f64>,
     /// The tokens per second, without padding.
     pub tokens_per_second: f64,
     pub usd_per_million_texts: f64,
@@ -111,6 +114,7 @@ impl Sender {
         run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
     ) -> anyhow::Result<Pass> {
         let (mut tokens, mut seconds) = (Vec::new(), Vec::with_capacity(calls.len()));
+        let cpu = Usage::now().cpu;
         for call in calls {
             let begun = Instant::now();
             tokens.extend(run(call.to_vec()).await?);
@@ -118,7 +122,7 @@ impl Sender {
         }
         let total = seconds.iter().sum();
         let [p50, p99] = percentiles(seconds);
-        Ok(Pass { p50_ms: Some(1e3 * p50), p99_ms: Some(1e3 * p99), ..self.pass(sent, tokens, total) })
+        Ok(Pass { p50_ms: Some(1e3 * p50), p99_ms: Some(1e3 * p99), ..self.pass(sent, tokens, total, cpu) })
     }
 
     async fn at_once(
@@ -126,15 +130,17 @@ impl Sender {
         texts: &[String],
         run: impl AsyncFn(Vec<String>) -> anyhow::Result<Vec<usize>>,
     ) -> anyhow::Result<Pass> {
-        let begun = Instant::now();
+        let (begun, cpu) = (Instant::now(), Usage::now().cpu);
         let calls = stream::iter(texts.chunks(TEXTS_A_CALL)).map(|call| run(call.to_vec())).buffered(IN_FLIGHT);
         let tokens: Vec<anyhow::Result<Vec<usize>>> = calls.collect().await;
         let seconds = begun.elapsed().as_secs_f64();
         let tokens = tokens.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat();
-        Ok(self.pass("all at once", tokens, seconds))
+        Ok(self.pass("all at once", tokens, seconds, cpu))
     }
 
-    fn pass(&self, sent: &'static str, tokens: Vec<usize>, seconds: f64) -> Pass {
+    /// `cpu`: the processor time of the process at the beginning.
+    fn pass(&self, sent: &'static str, tokens: Vec<usize>, seconds: f64, cpu: Option<Duration>) -> Pass {
+        let cpu = Usage::now().cpu.zip(cpu).map(|(ended, begun)| ended.saturating_sub(begun).as_secs_f64());
         let (n, sum) = (tokens.len() as f64, tokens.iter().sum::<usize>() as f64);
         Pass {
             sent,
@@ -143,6 +149,7 @@ impl Sender {
             p50_ms: None,
             p99_ms: None,
             texts_per_second: n / seconds,
+            texts_per_cpu_second: cpu.filter(|&cpu| cpu > 0.0).map(|cpu| n / cpu),
             tokens_per_second: sum / seconds,
             usd_per_million_texts: self.usd_per_hour / 3600.0 * seconds / n * 1e6,
             seconds,

@@ -19,6 +19,7 @@ use crate::cli::table::{self, Align, Table};
 use crate::config::{Config, IndexFlags};
 use crate::index::MAX_DIMENSIONS;
 use crate::machine::cpu;
+use crate::machine::process::Usage;
 
 /// The recall that `smallest_ef` must reach. The default `ef` reaches it with 100,000 vectors of MiniLM.
 const WANTED: f64 = 0.98;
@@ -105,6 +106,10 @@ struct Report {
     threads: usize,
     ef_construction: usize,
     build_seconds: f64,
+    /// The processor time of all threads while it was built; `None`: the system does not tell it.
+    build_cpu_seconds: Option<f64>,
+    /// True if graph searches are guided by sketches.
+    sketches: bool,
     bytes_per_vector: f64,
     /// The bytes that the index needs in addition to the vector in f32.
     bytes_per_vector_beside_f32: f64,
@@ -132,7 +137,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let options = &config.store.index;
     bar.set_message(format!("building an index of {} vectors", table::count(documents as u64)));
+    let begun = Usage::now().cpu;
     let (index, built) = search::build(stored, dimensions, options);
+    let built_cpu = Usage::now().cpu.zip(begun).map(|(ended, begun)| ended.saturating_sub(begun));
     let bytes = index.bytes();
     let measure =
         Measure { index: &index, queries, k: args.k, threads: args.threads, cores: options.threads, bar: &bar };
@@ -150,6 +157,8 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         threads: args.threads,
         ef_construction: options.ef_construction,
         build_seconds: built.as_secs_f64(),
+        build_cpu_seconds: built_cpu.map(|cpu| cpu.as_secs_f64()),
+        sketches: options.sketches,
         bytes_per_vector: bytes as f64 / documents as f64,
         bytes_per_vector_beside_f32: bytes as f64 / documents as f64 - (dimensions * size_of::<f32>()) as f64,
         rounds: search::ROUNDS,
