@@ -46,11 +46,7 @@ impl Files {
     /// Opens the directory, created if it is missing, and the segments in it, newest first. Removes files that are
     /// damaged, unfinished or of another number of dimensions, and logs a warning for each damaged one. `sketches`: the
     /// graphs have them.
-    pub(super) fn open(
-        storage: SegmentStorage,
-        dimensions: usize,
-        sketches: bool,
-    ) -> io::Result<(Files, Vec<Stored>)> {
+    pub(super) fn open(storage: SegmentStorage, dimensions: usize, sketches: bool) -> io::Result<(Files, Vec<Stored>)> {
         let directory = &storage.directory;
         // Vectors reveal the content of their texts: directories and files belong to their user alone.
         files::make_private_directories(directory)?;
@@ -148,4 +144,3 @@ impl Files {
         self.storage.directory.join(format!("{number:010}.{extension}"))
     }
 }
-

@@ -145,7 +145,10 @@ impl Measure<'_> {
         let done: Vec<_> = std::thread::scope(|scope| {
             let running: Vec<_> = shares.map(|share| scope.spawn(|| answer(share))).collect();
             let join = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();
-            running.into_iter().map(|thread| join(thread).expect("a search of checked vectors does not panic")).collect()
+            running
+                .into_iter()
+                .map(|thread| join(thread).expect("a search of checked vectors does not panic"))
+                .collect()
         });
         let mut run = Run { hits: Vec::new(), times: Vec::new(), whole: begun.elapsed(), cpu: Some(Duration::ZERO) };
         for (hits, times, cpu) in done {

@@ -17,9 +17,9 @@ use std::convert::Infallible;
 
 use super::beam::{Beam, Key, MAX_NODES};
 use super::codes::Codes;
-use super::query::OwnQuery;
 use super::guide::Guide;
 use super::links::{DEGREE, Links, NONE};
+use super::query::OwnQuery;
 use super::sketches::Sketches;
 use crate::kernel::dot_i8::{Query, prefetch};
 

@@ -11,8 +11,8 @@
 //! walk keeps is scored by [`Codes`] afterwards.
 
 use super::codes::Codes;
-use super::query::OwnQuery;
 use super::column::Column;
+use super::query::OwnQuery;
 use crate::kernel::dot_i2::{self, GROUP, Query};
 use crate::kernel::dot_i8::{Block, dot_i8, prefetch};
 

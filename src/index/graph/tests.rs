@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use super::build::Builder;
 use super::codes::Codes;
-use super::query::OwnQuery;
 use super::connect::unreachable;
 use super::duplicates::Distinct;
 use super::layout::breadth_first;
 use super::links::Links;
+use super::query::OwnQuery;
 use super::repair::Repair;
 use super::searchable::{Graph, Scratch};
 use super::sketches::Sketches;
