@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::{Attention, Queries, SharedMatrix};
+use super::{Attention, Queries, SharedMatrix, Span};
 use crate::kernel::gemm::tile::{Tile, row_tiles};
 use crate::kernel::matrix::{Aligned, Matrix};
 use crate::kernel::simd::{Kernel, Simd};
@@ -264,12 +264,15 @@ impl Kernel for Exponentials<'_> {
         let Self { scores, stride, keys, asking, attention, tokens, mixed, mixed_stride, sums } = self;
         for ((i, query), sum) in asking.enumerate().zip(sums) {
             let row = &mut scores[i * stride..][..keys.len()];
-            let seen = attention.span.keys(query..query + 1, tokens);
-            let (from, to) = (seen.start.clamp(keys.start, keys.end), seen.end.clamp(keys.start, keys.end));
-            row[..from - keys.start].fill(0.0);
-            row[(to - keys.start).max(from - keys.start)..].fill(0.0);
-            if from >= to {
-                continue;
+            let (mut from, mut to) = (keys.start, keys.end);
+            if attention.span != Span::ALL {
+                let seen = attention.span.keys(query..query + 1, tokens);
+                (from, to) = (seen.start.clamp(from, to), seen.end.clamp(from, to));
+                row[..from - keys.start].fill(0.0);
+                row[(to - keys.start).max(from - keys.start)..].fill(0.0);
+                if from >= to {
+                    continue;
+                }
             }
             let row = &mut row[from - keys.start..to - keys.start];
             let scale = 1.0 / attention.heads.divisor;
