@@ -160,7 +160,8 @@ impl Index {
     /// The width for a query that sets no `ef`.
     pub(super) fn usual_width(&self, query: &Query<'_>) -> Width {
         let sure = query.sure.min(query.k);
-        let more = CANDIDATES_PER_TWO_HITS.saturating_mul(sure.saturating_sub(recall::K)) / 2;
+        let beyond = if self.options.ef_search.is_none() { sure.saturating_sub(recall::K) } else { 0 };
+        let more = CANDIDATES_PER_TWO_HITS.saturating_mul(beyond) / 2;
         let least = CANDIDATES_PER_HIT.saturating_mul(sure).max(query.k);
         self.width(query.among.is_some()).plus(more).at_least(least)
     }
