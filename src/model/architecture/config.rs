@@ -209,7 +209,7 @@ impl Config {
             return Err(CardError::malformed(path, problem));
         }
         let (hidden, heads) = (self.hidden_size, self.num_attention_heads);
-        if !hidden.checked_rem(heads).is_none_or(|rest| rest == 0) {
+        if hidden.checked_rem(heads).is_some_and(|rest| rest != 0) {
             let (hidden_size, num_heads) = (family.name("hidden_size"), family.name("num_attention_heads"));
             let problem = format!("{hidden_size} {hidden} must be a multiple of {num_heads} {heads}");
             return Err(CardError::malformed(path, problem));
