@@ -4,7 +4,7 @@
 //!
 //! Invariant: a function here accepts any bytes. If it does not return, there is a bug to fix.
 
-use crate::{collection, index, inference, onnx, reader, rpc};
+use crate::{collection, index, inference, onnx, opensearch, reader, rpc};
 
 /// A parser of foreign bytes.
 pub struct Target {
@@ -25,6 +25,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "columns", read: collection::fuzz::columns, seeds: collection::fuzz::column_seeds },
     Target { name: "record", read: collection::disk::fuzz::record, seeds: collection::disk::fuzz::records },
     Target { name: "segment", read: index::fuzz::segment, seeds: index::fuzz::segments },
+    Target { name: "engine_answer", read: opensearch::fuzz::answer, seeds: opensearch::fuzz::answers },
     Target { name: "reader", read: reader::fuzz::file, seeds: reader::fuzz::files },
     Target { name: "onnx", read: onnx::fuzz::graph, seeds: onnx::fuzz::graphs },
     Target { name: "tokenizer", read: inference::fuzz::tokenizer, seeds: inference::fuzz::tokenizers },

@@ -191,13 +191,14 @@ fn share_memory(store: Option<&Store>, mut shares: Shares, limits: &mut Limits) 
         limits.stored.bytes = shares.stored(fixed);
         store.set_most_bytes(limits.stored.bytes);
     }
+    let bounded = |bytes: usize| (bytes != usize::MAX).then_some(bytes);
     tracing::info!(
         limit = shares.limit,
         process = fixed,
         message_budget = shares.messages,
         embed_cache_bytes = shares.embed_cache,
-        max_stored_bytes = limits.stored.bytes,
-        max_resident_bytes = limits.max_resident_bytes,
+        max_stored_bytes = bounded(limits.stored.bytes),
+        max_resident_bytes = bounded(limits.max_resident_bytes),
         "memory is divided (bytes)"
     );
 }
@@ -328,7 +329,12 @@ async fn open_engine(options: opensearch::Options, pools: Pools) -> anyhow::Resu
         tracing::warn!(hosts, "the password of store_user crosses the network unencrypted: use opensearch+https://");
     }
     let store = opensearch::Store::connect(options, pools).await?;
-    tracing::info!(hosts, engine = store.engine(), prefix, "collections are in a search engine");
+    tracing::info!(
+        hosts,
+        engine = store.engine(),
+        prefix,
+        "collections are in a search engine: its limits hold, and max_stored_bytes does not"
+    );
     Ok(Arc::new(store).into())
 }
 

@@ -73,6 +73,20 @@ pub(super) struct Got {
     error: Option<RefusalReason>,
 }
 
+impl SearchAnswers {
+    /// The answers, or the reason of the first failure.
+    pub fn checked(self) -> Result<Vec<SearchAnswer>, Error> {
+        self.responses.into_iter().map(SearchAnswer::checked).collect()
+    }
+}
+
+impl GetAnswer {
+    /// The documents, or the reason of the first failure.
+    pub fn checked(self) -> Result<Vec<RawHit>, Error> {
+        self.docs.into_iter().map(Got::checked).collect()
+    }
+}
+
 impl RawHit {
     /// The version of the document, if it was asked for.
     pub fn version(&self) -> Option<Version> {
@@ -86,6 +100,21 @@ impl SearchAnswer {
         match &self.error {
             None => Ok(self),
             Some(error) => Err(failed(error, self.status)),
+        }
+    }
+
+    /// True if it has each document of a window of the hits, by their total up to the end of the window. A node that
+    /// gives up a copy of a shard while it is asked may leave out documents that it has counted.
+    pub fn is_whole(&self, from: usize, size: usize) -> bool {
+        let total = self.hits.total.as_ref().map_or(0, |total| usize::try_from(total.value).unwrap_or(usize::MAX));
+        self.hits.hits.len() >= total.saturating_sub(from).min(size)
+    }
+
+    /// Takes the buckets of an aggregation.
+    pub fn buckets(&mut self, name: &str) -> Result<Vec<Value>, Error> {
+        match self.aggregations.get_mut(name).and_then(|of_name| of_name.get_mut("buckets")).map(Value::take) {
+            Some(Value::Array(buckets)) => Ok(buckets),
+            _ => Err(Error::unexpected(format!("no buckets of {name}"))),
         }
     }
 
@@ -105,11 +134,42 @@ impl Got {
     }
 }
 
-fn failed(error: &RefusalReason, status: Option<u16>) -> Error {
+/// The error of an item that failed alone.
+pub(super) fn failed(error: &RefusalReason, status: Option<u16>) -> Error {
     error.known().unwrap_or_else(|| {
-        if status.is_some_and(|status| error.passes(status)) {
-            return Error::Unavailable(Unavailable { reason: error.to_string(), retry_after: http::pause(3) });
+        if error.passes(status) {
+            let (reason, details) = (error.in_short(), error.to_string());
+            return Error::Unavailable(Unavailable { reason, details, retry_after: http::pause(3) });
         }
         Error::unexpected(error.to_string())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn hits_that_were_counted_and_are_not_there_are_noticed() {
+        let is_whole = |total: Value, n: usize, from, size| {
+            let hits = json!({ "total": total, "hits": vec![json!({ "_id": "a" }); n] });
+            serde_json::from_value::<SearchAnswer>(json!({ "hits": hits })).unwrap().is_whole(from, size)
+        };
+        let of = |n: u64| json!({ "value": n, "relation": "gte" });
+        assert!(is_whole(of(3), 3, 0, 10) && is_whole(of(30), 10, 0, 10) && is_whole(of(13), 3, 10, 10));
+        assert!(is_whole(of(0), 0, 0, 10) && is_whole(of(3), 0, 10, 10));
+        assert!(!is_whole(of(3), 2, 0, 10) && !is_whole(of(30), 9, 0, 10) && !is_whole(of(13), 2, 10, 10));
+    }
+
+    #[test]
+    fn a_document_that_its_node_cannot_give_now_is_asked_for_again() {
+        let got =
+            |error: Value| serde_json::from_value::<Got>(json!({ "_id": "a", "error": error })).unwrap().checked();
+        let passing = json!({ "type": "node_closed_exception", "reason": "node closed {node1}{127.0.0.1:9300}" });
+        let Err(Error::Unavailable(unavailable)) = got(passing) else { panic!("it passes") };
+        assert!(!unavailable.reason.contains("127") && unavailable.details.contains("127"), "{unavailable:?}");
+        assert!(matches!(got(json!({ "type": "x", "reason": "y" })), Err(Error::Unexpected { .. })));
+    }
 }

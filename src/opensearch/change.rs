@@ -12,6 +12,7 @@ use super::collection::Collection;
 use super::document::{Change, Version};
 use super::error::{Error, NotStored, Unavailable};
 use super::http;
+use super::reader::MATCHING_PAGE;
 use super::writer::{MOST_REQUEST_BYTES, Outcome, WAITING_BYTES, outcomes};
 use crate::budget::Held;
 use crate::collection::{Content, DocId, Document, Filter, Listed, Patch, Update, Updated};
@@ -128,12 +129,16 @@ impl Collection {
             let (mut last, mut conflicts) = (None, 0);
             loop {
                 let page = self.matching_versions(filter, last.as_ref()).await?;
+                let is_last = page.len() < MATCHING_PAGE;
                 let Some((id, _)) = page.last() else { break };
                 last = Some(id.clone());
                 let versions = page.into_iter().map(|(id, version)| (id, Some(version))).collect();
                 for (_, outcome) in self.remove_each(versions).await? {
                     removed += usize::from(outcome == Outcome::Done);
                     conflicts += usize::from(outcome == Outcome::Conflict);
+                }
+                if is_last {
+                    break;
                 }
             }
             if conflicts == 0 {
@@ -250,8 +255,8 @@ fn places(documents: &[Document], last: &[usize]) -> Vec<usize> {
 }
 
 fn changing() -> Error {
-    let reason = "other callers change the same documents all the time".to_owned();
-    Error::Unavailable(Unavailable { reason, retry_after: http::pause(ATTEMPTS) })
+    let reason = "other callers change the same documents all the time";
+    Error::Unavailable(Unavailable::new(reason, http::pause(ATTEMPTS)))
 }
 
 /// Does work that goes on when its caller leaves.

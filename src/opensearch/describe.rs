@@ -35,6 +35,11 @@ pub(super) async fn figures(engine: &Engine, names: &str) -> Result<Figures, Err
     let counts: Value = engine.ask(Method::Post, format!("{indices}/_search"), Some(&body)).await?;
     let path = format!("{indices}/_stats/store?filter_path=indices.*.primaries.store.size_in_bytes");
     let stats: Value = engine.ask(Method::Get, path, None).await?;
+    Ok(read_figures(&counts, &stats))
+}
+
+/// The figures of counts and statistics. What is missing is 0.
+pub(super) fn read_figures(counts: &Value, stats: &Value) -> Figures {
     let number = |value: &Value| value.as_u64().unwrap_or_default() as usize;
     let buckets = counts["aggregations"]["indices"]["buckets"].as_array();
     let of_bucket = |bucket: &Value| {
@@ -45,7 +50,7 @@ pub(super) async fn figures(engine: &Engine, names: &str) -> Result<Figures, Err
     for (index, stats) in stats["indices"].as_object().into_iter().flatten() {
         figures.entry(index.clone()).or_default().2 = number(&stats["primaries"]["store"]["size_in_bytes"]);
     }
-    Ok(figures)
+    figures
 }
 
 /// The description of an index's collection.

@@ -20,6 +20,7 @@ use super::error::Error;
 use super::tokens::Tokens;
 use crate::collection::{Content, DocId, Listed, Metadata, Span, StoredVectors};
 use crate::index::Vector;
+use crate::kernel::embedding::Embedding;
 use crate::lexical::TermReader;
 
 /// A document in a request.
@@ -143,14 +144,21 @@ impl Source {
             return Err(wrong("vectors"));
         }
         let number = |four: &[u8]| f32::from_le_bytes(four.try_into().expect("chunks of four"));
-        let row = |bytes: &[u8]| Vector::from(bytes.chunks_exact(4).map(number).collect::<Arc<[f32]>>());
+        let row = |bytes: &[u8]| {
+            let row =
+                Embedding::restored(bytes.chunks_exact(4).map(number).collect()).ok_or_else(|| wrong("vectors"))?;
+            Ok::<_, Error>(Vector::from(Arc::<[f32]>::from(row.into_values())))
+        };
         let mut rows = bytes.chunks_exact(row_bytes).map(row);
-        let n_rows = bytes.len() / row_bytes;
         let vectors = match (self.spans.len(), rows.len()) {
-            (0, 1) => StoredVectors::Whole(rows.next().ok_or_else(|| wrong("vectors"))?),
-            (n, _) if n == 2 * n_rows => {
+            (0, 1) => StoredVectors::Whole(rows.next().ok_or_else(|| wrong("vectors"))??),
+            (n, n_rows) if n == 2 * n_rows => {
                 let spans = self.spans.chunks_exact(2).map(|two| Span { start: two[0], end: two[1] });
-                StoredVectors::Passages(spans.zip(rows).collect())
+                let is_sound = |span: &Span| span.of(&self.text).is_some();
+                let passages = spans.zip(rows).map(|(span, row)| {
+                    Some(span).filter(is_sound).ok_or_else(|| wrong("passages")).and_then(|span| Ok((span, row?)))
+                });
+                StoredVectors::Passages(passages.collect::<Result<_, Error>>()?)
             }
             _ => return Err(wrong("passages")),
         };
@@ -169,7 +177,6 @@ mod tests {
 
     use super::*;
     use crate::collection::any_metadata;
-    use crate::kernel::embedding::Embedding;
 
     proptest! {
         #[test]
@@ -181,7 +188,9 @@ mod tests {
             let rows: Vec<Embedding> = rows.into_iter().filter_map(unit).collect();
             prop_assume!(!rows.is_empty());
             let content = Content::new(text.as_str(), metadata.as_ref());
-            let span = |n: usize| (rows.len() > 1).then_some(Span { start: n as u32, end: n as u32 + 1 });
+            // Any spans that are not empty and end between characters.
+            let ends: Vec<u32> = text.char_indices().map(|(at, char)| (at + char.len_utf8()) as u32).collect();
+            let span = |n: usize| (rows.len() > 1).then_some(Span { start: 0, end: ends[n % ends.len()] });
             let with_spans = rows.iter().enumerate().map(|(n, row)| (span(n), row.values()));
             let id = DocId::new(&text).unwrap();
             let change = Change::store(&id, &content, with_spans.clone(), None, None);
@@ -203,6 +212,14 @@ mod tests {
     fn a_document_of_another_shape_is_not_understood() {
         let of = |json: serde_json::Value| serde_json::from_value::<Source>(json).unwrap().into_listed(1).is_ok();
         let one = BASE64.encode(1.0f32.to_le_bytes());
+        let [two, half, no_number] = [[1.0, -1.0].as_slice(), &[0.5], &[f32::NAN]]
+            .map(|row| BASE64.encode(row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()));
+        assert!(of(json!({"id": "a", "text": "ab", "vectors": two, "spans": [0, 1, 1, 2]})));
+        for spans in [[0, 1, 1, 3], [0, 1, 2, 1], [0, 1, 1, 1]] {
+            assert!(!of(json!({"id": "a", "text": "ab", "vectors": two, "spans": spans})), "{spans:?}");
+        }
+        assert!(!of(json!({"id": "a", "text": "", "vectors": half})));
+        assert!(!of(json!({"id": "a", "text": "", "vectors": no_number})));
         assert!(of(json!({"id": "a", "text": "", "vectors": one})));
         assert!(!of(json!({"id": "", "text": "", "vectors": one})));
         assert!(!of(json!({"id": "a", "text": "", "vectors": ""})));

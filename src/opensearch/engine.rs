@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::error::{Error, StartError};
-use super::http::{Answer, Http, Request, Sent};
+use super::http::{self, Answer, Http, Request, Sent};
 use super::options::Options;
 use crate::compute::{Pools, WhenFull};
 
@@ -17,6 +17,9 @@ const LARGE: usize = 16 << 10;
 
 /// The expected time to read or write JSON of a few documents; the pools correct it by measurement.
 const JSON_COST: Duration = Duration::from_millis(1);
+
+/// Times that items are asked for again because one of them may have an answer at another time.
+const ATTEMPTS: usize = 4;
 
 /// Requests in flight that store documents.
 const MOST_WRITES: usize = 32;
@@ -58,6 +61,33 @@ impl Engine {
         match self.http.send(request).await? {
             Sent::Answer(answer) => self.read(answer).await.map(Some),
             Sent::TooLarge => Ok(None),
+        }
+    }
+
+    /// Asks for items, each of which may fail alone. While one may succeed at another time, all are asked for again.
+    /// `None`: the answer is too large.
+    pub async fn ask_for_items<T, I>(
+        &self,
+        request: &Request,
+        items: impl Fn(T) -> Result<Vec<I>, Error>,
+    ) -> Result<Option<Vec<I>>, Error>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        let mut attempt = 0;
+        loop {
+            let Some(answer) = self.ask_if_it_fits::<T>(request).await? else { return Ok(None) };
+            match items(answer) {
+                Err(Error::Unavailable(_)) if attempt < ATTEMPTS => {
+                    tokio::time::sleep(http::pause(attempt)).await;
+                    attempt += 1;
+                }
+                Err(Error::Unavailable(last)) => {
+                    self.http.give_up(&last);
+                    return Err(Error::Unavailable(last));
+                }
+                items => return items.map(Some),
+            }
         }
     }
 

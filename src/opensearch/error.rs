@@ -48,12 +48,14 @@ pub enum Error {
     },
 }
 
-/// The engine does not answer, or cannot serve the collection now.
+/// The engine does not answer, or cannot serve the collection now. Its text is for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the search engine is not available: {reason}")]
 pub struct Unavailable {
-    /// The last failure.
+    /// The last failure, without addresses, and without names of nodes and indices.
     pub reason: String,
+    /// The same with them, for the log.
+    pub details: String,
     /// The time after which another attempt may succeed.
     pub retry_after: Duration,
 }
@@ -74,7 +76,7 @@ pub enum StartError {
     #[error("{0}")]
     Settings(String),
     /// The engine does not answer.
-    #[error("{0}: check the addresses of store, and that a node listens there")]
+    #[error("{}: check the addresses of store, and the user and the certificates that it asks for", .0.details())]
     Unreachable(Error),
     /// It is another engine, or a version that was not tried.
     #[error("{found} answers, but OpenSearch of a version from 2.19 and below 4 is needed")]
@@ -96,8 +98,24 @@ impl Error {
         Self::Unexpected { reason: reason.into() }
     }
 
+    /// The text for those who run the server, with addresses.
+    fn details(&self) -> String {
+        match self {
+            Self::Unavailable(Unavailable { details, .. }) => format!("the search engine is not available: {details}"),
+            error => error.to_string(),
+        }
+    }
+
     /// The collection does not exist any more.
     pub(super) fn unknown() -> Self {
         Self::Collection(CollectionError::Unknown)
+    }
+}
+
+impl Unavailable {
+    /// A failure whose reason has nothing that a client must not see.
+    pub(super) fn new(reason: impl Into<String>, retry_after: Duration) -> Self {
+        let reason = reason.into();
+        Self { details: reason.clone(), reason, retry_after }
     }
 }

@@ -12,7 +12,7 @@ use super::collection::Collection;
 use super::engine::Engine;
 use super::error::Error;
 use super::query::chosen;
-use super::reader::{PAGE, Page};
+use super::reader::{PAGE, Page, Wanted};
 use crate::collection::{DocId, Filter, Listed};
 
 /// Points in time that are open at one time. A node of the engine has 300, which other servers use too.
@@ -50,10 +50,10 @@ impl Collection {
     pub async fn export(self: &Arc<Self>, filter: Option<&Filter>) -> Result<Export, Error> {
         let point = self.point().await?;
         let query = chosen(filter);
-        let mut export =
-            Export { collection: Arc::clone(self), point, query, last: None, size: PAGE, total: 0, first: None };
-        let first = export.next(true).await?;
-        export.total = first.total;
+        let collection = Arc::clone(self);
+        let mut export = Export { collection, point, query, last: None, size: PAGE, total: 0, left: 0, first: None };
+        let first = export.next().await?;
+        (export.total, export.left) = (first.total, first.total);
         export.first = Some(first);
         Ok(export)
     }
@@ -89,8 +89,10 @@ pub struct Export {
     /// Documents of the next page.
     size: usize,
     total: u64,
+    /// Documents that no page had yet.
+    left: u64,
     /// The first page, until it is asked for.
-    first: Option<Page>,
+    first: Option<Page<Listed>>,
 }
 
 impl Export {
@@ -103,19 +105,23 @@ impl Export {
     pub async fn page(&mut self) -> Result<Vec<Listed>, Error> {
         let page = match self.first.take() {
             Some(first) => first,
-            None => self.next(false).await?,
+            None if self.left == 0 => return Ok(Vec::new()),
+            None => self.next().await?,
         };
+        self.left = self.left.saturating_sub(page.documents.len() as u64);
         if let Some(last) = page.documents.last() {
             self.last = Some(last.id.clone());
         }
         Ok(page.documents)
     }
 
-    async fn next(&mut self, with_total: bool) -> Result<Page, Error> {
-        let mut body = json!({ "query": self.query, "pit": self.point.body(), "track_total_hits": with_total });
-        let path = "/_search?allow_partial_search_results=false";
-        let wanted = self.size;
-        let page = self.collection.page(path, &mut body, self.last.as_ref(), wanted, &mut self.size).await?;
+    async fn next(&mut self) -> Result<Page<Listed>, Error> {
+        let (after, size) = (self.last.as_ref(), self.size);
+        let body = json!({ "query": self.query, "pit": self.point.body(), "track_total_hits": after.is_none() });
+        let path = "/_search?allow_partial_search_results=false".to_owned();
+        let left = after.map(|_| self.left);
+        let page = self.collection.page(Wanted { path, body, after, size, left }).await?;
+        self.size = page.size;
         if let Some(id) = &page.point {
             self.point.id.clone_from(id);
         }

@@ -114,8 +114,7 @@ impl Collection {
                 size = halved(size)?;
                 continue;
             };
-            let buckets = answer.aggregations["values"]["buckets"].take();
-            let Value::Array(buckets) = buckets else { return Err(Error::unexpected("facets without buckets")) };
+            let buckets = answer.buckets("values")?;
             let n_buckets = buckets.len();
             for bucket in buckets {
                 let documents = count_of(&bucket)?;

@@ -53,16 +53,19 @@ async fn ask(engine: Weak<Engine>, health: Weak<Health>) {
             Ok(Ok(State { status, unassigned_shards })) => {
                 // A new index is red for a moment.
                 let is_red = std::mem::replace(&mut was_red, status == "red") && was_red;
-                is_red.then(|| Unavailable {
-                    reason: format!("{unassigned_shards} shards have no node, and some documents are on none"),
-                    retry_after: INTERVAL,
-                })
+                let reason = || format!("{unassigned_shards} shards have no node, and some documents are on none");
+                is_red.then(|| Unavailable::new(reason(), INTERVAL))
             }
             Ok(Err(Error::Unavailable(unavailable))) => Some(unavailable),
-            Ok(Err(error)) => Some(Unavailable { reason: error.to_string(), retry_after: INTERVAL }),
+            Ok(Err(error)) => {
+                if health.problem().is_none() {
+                    tracing::error!(%error, "the search engine does not tell its health");
+                }
+                Some(Unavailable::new("it does not tell its health", INTERVAL))
+            }
             Err(_) => {
                 let reason = format!("it does not answer in {} s", PATIENCE.as_secs());
-                Some(Unavailable { reason, retry_after: INTERVAL })
+                Some(Unavailable::new(reason, INTERVAL))
             }
         };
         *health.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;

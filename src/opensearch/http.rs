@@ -3,8 +3,9 @@
 //! Every request may be sent twice without harm: documents are written under their ids, and changes that depend on a
 //! state name its number. So a request whose answer is lost is sent again, to the next node, after a pause with jitter.
 //!
-//! Invariants: at most [`MOST_IN_FLIGHT`] requests are in flight. Their answers take at most [`ANSWERS_BYTES`] of memory
-//! until they are read. One that is larger than [`MOST_ANSWER_BYTES`] is not read, and the caller asks for less.
+//! Invariants: at most [`MOST_IN_FLIGHT`] requests are in flight. Their answers take at most [`ANSWERS_BYTES`] of
+//! memory until they are read. One that is larger than [`MOST_ANSWER_BYTES`] is not read, and the caller asks for less.
+//! The addresses of nodes are in the log, and in no text for a client.
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use super::error::{Error, StartError, Unavailable};
 use super::options::Options;
 use super::refusal::{self, Refusal, RefusalReason, beginning};
 use crate::budget::{ByteBudget, Held};
+use crate::per_second::PerSecond;
 
 /// Requests in flight. The engine has a queue of a thousand for each kind of work, which other servers use too.
 const MOST_IN_FLIGHT: usize = 64;
@@ -36,6 +38,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 
 /// Time for which a node that did not answer is asked after all others.
 const DOWN: Duration = Duration::from_secs(5);
+
+/// Lines of the log in a second about requests that were given up.
+const LOGGED: u64 = 1;
 
 /// Attempts beyond one for each node.
 const MORE_ATTEMPTS: usize = 2;
@@ -84,6 +89,7 @@ pub(super) struct Http {
     timeout: Duration,
     in_flight: Semaphore,
     answers: ByteBudget,
+    logged: PerSecond,
 }
 
 struct Host {
@@ -94,7 +100,10 @@ struct Host {
 
 /// An attempt that another one may follow.
 struct Failed {
+    /// The reason for the client.
     reason: String,
+    /// The reason for the log.
+    details: String,
     /// The node did not answer at all.
     is_down: bool,
 }
@@ -160,30 +169,35 @@ impl Http {
             timeout: options.timeout,
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
             answers: ByteBudget::new(ANSWERS_BYTES),
+            logged: PerSecond::new(LOGGED),
         })
     }
 
     /// Sends a request until a node answers, or all attempts have failed.
     pub async fn send(&self, request: &Request) -> Result<Sent, Error> {
         let attempts = self.hosts.len() + MORE_ATTEMPTS;
-        let mut last = String::new();
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut last = Unavailable::new("", jittered(Duration::from_secs(2)));
         for attempt in 0..attempts {
-            let host = self.host();
+            let host = self.host(first.wrapping_add(attempt));
             // The permit is given back before the pause.
             let permit = self.in_flight.acquire().await;
             let outcome = self.attempt(host, request).await;
             drop(permit);
             match outcome {
                 Ok(sent) => {
-                    *lock(&host.down_until) = None;
+                    if lock(&host.down_until).take().is_some() {
+                        tracing::info!(node = %host.address, "the node of the search engine answers again");
+                    }
                     return sent;
                 }
-                Err(Failed { reason, is_down }) => {
-                    if is_down {
-                        *lock(&host.down_until) = Some(Instant::now() + DOWN);
+                Err(Failed { reason, details, is_down }) => {
+                    if is_down && lock(&host.down_until).replace(Instant::now() + DOWN).is_none() {
+                        let reason = &details;
+                        tracing::warn!(reason, "a node of the search engine does not answer: others are asked first");
                     }
-                    tracing::debug!(%reason, attempt, path = %request.path, "an attempt failed");
-                    last = reason;
+                    tracing::debug!(details, attempt, path = %request.path, "an attempt failed");
+                    (last.reason, last.details) = (reason, details);
                 }
             }
             // Each node is asked once before the first pause.
@@ -191,12 +205,20 @@ impl Http {
                 tokio::time::sleep(pause(attempt + 1 - self.hosts.len())).await;
             }
         }
-        Err(Error::Unavailable(Unavailable { reason: last, retry_after: jittered(Duration::from_secs(2)) }))
+        self.give_up(&last);
+        Err(Error::Unavailable(last))
     }
 
-    /// The next node, of those that are not down if there is one.
-    fn host(&self) -> &Host {
-        let first = self.next.fetch_add(1, Ordering::Relaxed);
+    /// Logs the reason why a request is not sent again.
+    pub fn give_up(&self, last: &Unavailable) {
+        if self.logged.admits() {
+            let reason = &last.details;
+            tracing::warn!(reason, "the search engine is not available: a request failed after all attempts");
+        }
+    }
+
+    /// The node behind the first ones in turn, of those that are not down if there is one.
+    fn host(&self, first: usize) -> &Host {
         let now = Instant::now();
         let in_turn = (0..self.hosts.len()).map(|n| &self.hosts[(first.wrapping_add(n)) % self.hosts.len()]);
         let is_up = |host: &&Host| lock(&host.down_until).is_none_or(|until| until <= now);
@@ -210,12 +232,14 @@ impl Http {
                 (_, true) => "cannot be reached",
                 _ => "broke the connection",
             };
-            Failed { reason: format!("{} {kind}: {}", host.address, cause(&error)), is_down: true }
+            let details = format!("{} {kind}: {}", host.address, cause(&error));
+            Failed { reason: format!("a node of it {kind}"), details, is_down: true }
         };
+        let not_sent = |details: String| Failed { reason: "a request cannot be sent".into(), details, is_down: false };
         let url = host
             .address
             .join(&request.path)
-            .map_err(|error| Failed { reason: format!("{} is no path: {error}", request.path), is_down: false })?;
+            .map_err(|error| not_sent(format!("{} is no path: {error}", request.path)))?;
         let mut asked = self.client.request(request.method.into(), url).timeout(self.timeout);
         if !request.body.is_empty() {
             let kind = if request.body.ends_with(b"\n") { "application/x-ndjson" } else { "application/json" };
@@ -234,7 +258,7 @@ impl Http {
             .answers
             .hold(bytes)
             .await
-            .ok_or_else(|| Failed { reason: format!("an answer of {bytes} bytes does not fit"), is_down: false })?;
+            .ok_or_else(|| not_sent(format!("an answer of {bytes} bytes does not fit")))?;
         let mut body = BytesMut::with_capacity(bytes.min(1 << 16));
         while let Some(part) = response.chunk().await.map_err(failed)? {
             if body.len() + part.len() > bytes {
@@ -256,11 +280,16 @@ fn refused(address: &Url, request: &Request, status: StatusCode, body: &[u8]) ->
     if let Some(error) = refusal.as_ref().and_then(RefusalReason::known) {
         return Ok(error);
     }
-    let status_passes = refusal::passes(status.as_u16());
-    let passes = refusal.as_ref().map_or(status_passes, |refusal| refusal.passes(status.as_u16()));
-    let said = refusal.map_or_else(|| beginning(&String::from_utf8_lossy(body)), |refusal| refusal.to_string());
-    let reason = format!("{address} answers {status} to {}: {said}", beginning(&request.path));
-    if passes { Err(Failed { reason, is_down: false }) } else { Ok(Error::unexpected(reason)) }
+    let number = status.as_u16();
+    let passes = refusal.as_ref().map_or(refusal::passes(number), |refusal| refusal.passes(Some(number)));
+    let said =
+        refusal.as_ref().map_or_else(|| beginning(&String::from_utf8_lossy(body)), |refusal| refusal.to_string());
+    let details = format!("{address} answers {status} to {}: {said}", beginning(&request.path));
+    match refusal {
+        _ if !passes => Ok(Error::unexpected(details)),
+        Some(refusal) => Err(Failed { reason: refusal.in_short(), details, is_down: false }),
+        None => Err(Failed { reason: format!("it answers {status}"), details, is_down: false }),
+    }
 }
 
 /// The innermost cause of a failure: the outer ones repeat the address.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::options::Options;
 use super::tokens::digest;
 use crate::collection::{Model, NewName, PassageSizes, Settings};
+use crate::index::MAX_DIMENSIONS;
 use crate::lexical;
 
 /// The version of the mapping.
@@ -73,6 +74,11 @@ impl Meta {
             lexical: settings.lexical,
             incarnation: format!("{random:016x}"),
         }
+    }
+
+    /// Reads what an index says. `None`: it has another form, or vectors that no collection has.
+    pub fn read(json: Value) -> Option<Self> {
+        serde_json::from_value(json).ok().filter(|meta: &Self| (1..=MAX_DIMENSIONS).contains(&meta.dimensions))
     }
 
     /// The name through which the collection is called.

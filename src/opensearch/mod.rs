@@ -21,6 +21,7 @@
 //! | `search`, `rounds`, `ranking`, `words` | searches: requests, rounds, scores, and weights of words |
 //! | `facets` | values of fields |
 //! | `engine`, `http`, `answer`, `refusal` | requests and answers: the only door to HTTP |
+//! | `fuzz` | answers of any shape |
 
 mod answer;
 mod change;
@@ -31,6 +32,7 @@ mod engine;
 mod error;
 mod export;
 mod facets;
+pub(crate) mod fuzz;
 mod health;
 mod http;
 mod mapping;

@@ -16,14 +16,14 @@ use super::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{Hits, RawHit, SearchAnswer, SearchAnswers};
+use super::answer::{RawHit, SearchAnswer, SearchAnswers};
 use super::collection::Collection;
 use super::error::{Error, Unavailable};
 use super::http::{self, Request};
 use super::mapping::ID;
 use super::query::chosen;
 use super::ranking::Found;
-use super::reader::listed;
+use super::reader::{left_out, listed};
 use super::rounds::{Body, Plan, Rounds};
 use crate::budget::Held;
 use crate::collection::{Asked, Hit, Mode, Search, diverse, merged};
@@ -32,9 +32,6 @@ use crate::lexical::TermReader;
 
 /// Memory of what the searches of all calls have found.
 pub(super) const FOUND_BYTES: usize = 512 << 20;
-
-/// Times that searches are sent again because a shard has no copy that answers.
-const ATTEMPTS: usize = 4;
 
 /// Searches of one request. The engine runs a few of them at a time.
 const SEARCHES: usize = 64;
@@ -75,28 +72,15 @@ impl Collection {
         let mut found: Vec<Vec<RawHit>> = bodies.iter().map(|_| Vec::new()).collect();
         let mut left: VecDeque<Window> =
             bodies.iter().enumerate().map(|(at, body)| Window { at, from: 0, size: body.size }).collect();
-        let (mut at_once, mut attempt) = (SEARCHES, 0);
+        let mut at_once = SEARCHES;
         while !left.is_empty() {
             let some: Vec<Window> = left.iter().take(at_once).copied().collect();
             let lines: String = some.iter().map(|window| window.lines(&bodies[window.at])).collect();
             let request = Request { method: Method::Post, path: self.path("_msearch"), body: Bytes::from(lines) };
-            match (self.engine.ask_if_it_fits::<SearchAnswers>(&request).await?, &*some) {
-                (Some(SearchAnswers { responses }), _) => {
-                    if responses.len() != some.len() {
-                        let reason = format!("{} answers to {} searches", responses.len(), some.len());
-                        return Err(Error::unexpected(reason));
-                    }
-                    let answers = responses.into_iter().map(SearchAnswer::checked).collect::<Result<Vec<_>, _>>();
-                    let answers = match answers {
-                        // A copy of a shard is on its way to another node.
-                        Err(Error::Unavailable(_)) if attempt < ATTEMPTS => {
-                            tokio::time::sleep(http::pause(attempt)).await;
-                            attempt += 1;
-                            continue;
-                        }
-                        answers => answers?,
-                    };
-                    for (window, SearchAnswer { hits: Hits { hits, .. }, .. }) in some.iter().zip(answers) {
+            let answers = |answers: SearchAnswers| whole(answers.checked()?, &some);
+            match (self.engine.ask_for_items(&request, answers).await?, &*some) {
+                (Some(answers), _) => {
+                    for (window, hits) in some.iter().zip(answers) {
                         let sources = hits.iter().filter_map(|hit| hit.source.as_ref());
                         self.keep(held, sources.map(|source| source.bytes()).sum())?;
                         found[window.at].extend(hits);
@@ -122,7 +106,7 @@ impl Collection {
         let more = self.shared.found.try_hold(bytes).ok_or_else(|| {
             let most = FOUND_BYTES >> 20;
             let reason = format!("searches hold {most} MiB of documents, which is the most: ask for a lower k");
-            Error::Unavailable(Unavailable { reason, retry_after: http::pause(3) })
+            Error::Unavailable(Unavailable::new(reason, http::pause(3)))
         })?;
         match held {
             Some(held) => held.merge(more),
@@ -150,7 +134,7 @@ impl Window {
             header["search_type"] = "dfs_query_then_fetch".into();
         }
         let search: Value = json!({
-            "query": body.query, "from": self.from, "size": self.size, "track_total_hits": false,
+            "query": body.query, "from": self.from, "size": self.size, "track_total_hits": self.from + self.size,
             "sort": [{ "_score": "desc" }, { ID: "asc" }],
         });
         format!("{header}\n{search}\n")
@@ -161,6 +145,20 @@ impl Window {
         let second = Self { from: self.from + half, size: self.size - half, ..self };
         (half > 0).then_some((Self { size: half, ..self }, second))
     }
+}
+
+/// The hits of each window, if none is left out.
+fn whole(answers: Vec<SearchAnswer>, windows: &[Window]) -> Result<Vec<Vec<RawHit>>, Error> {
+    if answers.len() != windows.len() {
+        return Err(Error::unexpected(format!("{} answers to {} searches", answers.len(), windows.len())));
+    }
+    let hits = |(answer, window): (SearchAnswer, &Window)| {
+        if !answer.is_whole(window.from, window.size) {
+            return Err(Error::Unavailable(left_out()));
+        }
+        Ok(answer.hits.hits)
+    };
+    answers.into_iter().zip(windows).map(hits).collect()
 }
 
 /// Gives each of the rounds what was found for it: as many lists as it has searches.

@@ -51,10 +51,10 @@ struct Seen {
 }
 
 /// The mappings of indices, by their names.
-type Mappings = BTreeMap<String, OfIndex>;
+pub(super) type Mappings = BTreeMap<String, OfIndex>;
 
 #[derive(Deserialize)]
-struct OfIndex {
+pub(super) struct OfIndex {
     #[serde(default)]
     mappings: Mapping,
 }
@@ -63,6 +63,19 @@ struct OfIndex {
 struct Mapping {
     #[serde(default, rename = "_meta")]
     meta: Option<Value>,
+}
+
+/// The descriptions of collections in mappings, with the names of their indices. An index without one is no collection.
+pub(super) fn metas(mappings: Mappings) -> Result<Vec<(String, Meta)>, Error> {
+    let read = |(index, OfIndex { mappings }): (String, OfIndex)| {
+        let meta = mappings.meta?;
+        if meta["schema"] != SCHEMA {
+            return Some(Err(Error::unexpected(format!("index {index} has a mapping of another version"))));
+        }
+        let meta = Meta::read(meta).ok_or_else(|| Error::unexpected(format!("index {index} describes no collection")));
+        Some(meta.map(|meta| (index, meta)))
+    };
+    mappings.into_iter().filter_map(read).collect()
 }
 
 impl Store {
@@ -145,7 +158,11 @@ impl Store {
         let path = format!("/{}", mapping::index(&self.engine.options.prefix, name));
         let deleted = self.engine.ask::<Value>(Method::Delete, path, None).await;
         self.seen().remove(name);
-        deleted.map(|_| documents as usize)
+        match deleted {
+            // An attempt whose answer was lost may have deleted it.
+            Ok(_) | Err(Error::Collection(CollectionError::Unknown)) => Ok(documents as usize),
+            Err(error) => Err(error),
+        }
     }
 
     /// The collections whose names are wanted, in the order of their names.
@@ -189,16 +206,7 @@ impl Store {
     /// The descriptions of collections in the indices of these names.
     async fn mappings(&self, names: &str) -> Result<Vec<(String, Meta)>, Error> {
         let path = format!("/{}{names}/_mapping?filter_path=*.mappings._meta", self.engine.options.prefix);
-        let mappings: Mappings = self.engine.ask(Method::Get, path, None).await?;
-        let read = |(index, OfIndex { mappings }): (String, OfIndex)| {
-            let meta = mappings.meta?;
-            if meta["schema"] != SCHEMA {
-                return Some(Err(Error::unexpected(format!("index {index} has a mapping of another version"))));
-            }
-            let meta = serde_json::from_value(meta);
-            Some(meta.map(|meta| (index, meta)).map_err(|error| Error::unexpected(error.to_string())))
-        };
-        mappings.into_iter().filter_map(read).collect()
+        metas(self.engine.ask(Method::Get, path, None).await?)
     }
 
     /// Remembers a collection as it is now. The one that was seen before stays, with its queue, if it is the same.

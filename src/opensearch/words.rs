@@ -10,7 +10,7 @@ use super::http::Method;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::answer::{SearchAnswer, SearchAnswers};
+use super::answer::SearchAnswers;
 use super::collection::Collection;
 use super::error::Error;
 use super::http::Request;
@@ -50,17 +50,15 @@ impl Collection {
             lines.push_str(&search(json!({ "terms": { "filters": { "filters": filters } } })));
         }
         let request = Request { method: Method::Post, path: self.path("_msearch"), body: Bytes::from(lines) };
-        let answers: Option<SearchAnswers> = self.engine.ask_if_it_fits(&request).await?;
-        let too_large = || Error::unexpected("the figures of words are too large");
-        let mut answers = answers.ok_or_else(too_large)?.responses.into_iter().map(SearchAnswer::checked);
-        let of_all = answers.next().ok_or_else(|| Error::unexpected("no figures of words"))??;
+        let answers = self.engine.ask_for_items(&request, SearchAnswers::checked).await?;
+        let mut answers = answers.ok_or_else(|| Error::unexpected("the figures of words are too large"))?.into_iter();
+        let of_all = answers.next().ok_or_else(|| Error::unexpected("no figures of words"))?;
         let figure = |name: &str| of_all.aggregations[name]["value"].as_f64().unwrap_or_default() as u64;
         let totals = Totals { documents: figure("documents"), terms: figure("terms") };
         let mut with_term = Vec::with_capacity(terms.len());
-        for answer in answers {
-            let buckets = answer?.aggregations["terms"]["buckets"].take();
+        for mut answer in answers {
             let count = |bucket: &Value| bucket["doc_count"].as_u64();
-            with_term.extend(buckets.as_array().into_iter().flatten().filter_map(count));
+            with_term.extend(answer.buckets("terms")?.iter().filter_map(count));
         }
         if with_term.len() != terms.len() {
             return Err(Error::unexpected(format!("{} figures of {} words", with_term.len(), terms.len())));

@@ -13,6 +13,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::answer;
 use super::http::Method;
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -169,33 +170,38 @@ async fn send(engine: &Engine, alias: &str, changes: &[&Change]) -> Outcomes {
         engine.options.timeout.as_millis() / 2
     );
     let (begun, mut attempt) = (Instant::now(), 0);
+    let mut last = Unavailable::new("", http::pause(0));
     loop {
         let body: Vec<u8> = left.iter().flat_map(|&at| changes[at].lines.iter().copied()).collect();
         let request = Request { method: Method::Post, path: path.clone(), body: Bytes::from(body) };
         let permit = engine.writes.acquire().await;
         let answer = engine.ask_if_it_fits(&request).await;
         drop(permit);
-        let last = match answer {
+        match answer {
             Ok(Some(BulkAnswer { items })) if items.len() == left.len() => {
-                let mut busy = Vec::new();
+                let mut again = Vec::new();
                 for (at, item) in left.into_iter().zip(items) {
                     match item.outcome() {
-                        Some(outcome) => outcomes[at] = Some(outcome),
-                        None => busy.push(at),
+                        Outcome::Refused(Error::Unavailable(refused)) => {
+                            last = refused;
+                            again.push(at);
+                        }
+                        outcome => outcomes[at] = Some(outcome),
                     }
                 }
-                left = busy;
-                let reason = "it is busy, and refuses to store documents".to_owned();
-                Unavailable { reason, retry_after: http::pause(attempt) }
+                left = again;
             }
             Ok(Some(BulkAnswer { items })) => {
                 return Err(Error::unexpected(format!("{} answers to {} changes", items.len(), left.len())));
             }
             Ok(None) => return Err(Error::unexpected("the answer to a bulk request is too large")),
-            Err(Error::Unavailable(unavailable)) => unavailable,
+            Err(Error::Unavailable(unavailable)) => last = unavailable,
             Err(error) => return Err(error),
-        };
+        }
         if left.is_empty() || begun.elapsed() >= PATIENCE {
+            if !left.is_empty() {
+                engine.http.give_up(&last);
+            }
             let refused = || Outcome::Refused(Error::Unavailable(last.clone()));
             return Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(refused)).collect());
         }
@@ -205,39 +211,35 @@ async fn send(engine: &Engine, alias: &str, changes: &[&Change]) -> Outcomes {
 }
 
 #[derive(Deserialize)]
-struct BulkAnswer {
-    items: Vec<Item>,
+pub(super) struct BulkAnswer {
+    pub items: Vec<Item>,
 }
 
 /// The answer to one change.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Item {
+pub(super) enum Item {
     Index(ItemResult),
     Delete(ItemResult),
 }
 
 #[derive(Deserialize)]
-struct ItemResult {
+pub(super) struct ItemResult {
     status: u16,
     #[serde(default)]
     error: Option<RefusalReason>,
 }
 
 impl Item {
-    /// The result of the change; `None`: it may succeed at another time.
-    fn outcome(self) -> Option<Outcome> {
+    /// The result of the change. A refusal as not available means that it may succeed at another time.
+    pub fn outcome(self) -> Outcome {
         let (Self::Index(result) | Self::Delete(result)) = self;
         match (result.status, result.error) {
-            (200..=299, _) => Some(Outcome::Done),
-            (404, None) => Some(Outcome::Missing),
-            (409, _) => Some(Outcome::Conflict),
-            (status, Some(error)) => match error.known() {
-                Some(error) => Some(Outcome::Refused(error)),
-                None if error.passes(status) => None,
-                None => Some(Outcome::Refused(Error::unexpected(error.to_string()))),
-            },
-            (status, None) => Some(Outcome::Refused(Error::unexpected(format!("status {status}")))),
+            (200..=299, _) => Outcome::Done,
+            (404, None) => Outcome::Missing,
+            (409, _) => Outcome::Conflict,
+            (status, Some(error)) => Outcome::Refused(answer::failed(&error, Some(status))),
+            (status, None) => Outcome::Refused(Error::unexpected(format!("status {status}"))),
         }
     }
 }
@@ -277,20 +279,22 @@ mod tests {
     #[test]
     fn each_answer_has_its_meaning() {
         let of = |json: &str| serde_json::from_str::<Item>(json).unwrap().outcome();
-        assert_eq!(of(r#"{"index":{"status":201}}"#), Some(Outcome::Done));
-        assert_eq!(of(r#"{"delete":{"status":404}}"#), Some(Outcome::Missing));
-        assert_eq!(
-            of(r#"{"index":{"status":409,"error":{"type":"version_conflict_engine_exception"}}}"#),
-            Some(Outcome::Conflict)
-        );
+        assert_eq!(of(r#"{"index":{"status":201}}"#), Outcome::Done);
+        assert_eq!(of(r#"{"delete":{"status":404}}"#), Outcome::Missing);
+        let conflict = r#"{"index":{"status":409,"error":{"type":"version_conflict_engine_exception"}}}"#;
+        assert_eq!(of(conflict), Outcome::Conflict);
         let gone = r#"{"index":{"status":404,"error":{"type":"index_not_found_exception","reason":"no such index"}}}"#;
-        assert_eq!(of(gone), Some(Outcome::Refused(Error::unknown())));
-        assert_eq!(of(r#"{"index":{"status":429,"error":{"type":"rejected_execution_exception"}}}"#), None);
+        assert_eq!(of(gone), Outcome::Refused(Error::unknown()));
+        for again in [
+            r#"{"index":{"status":429,"error":{"type":"rejected_execution_exception"}}}"#,
+            r#"{"index":{"status":500,"error":{"type":"node_closed_exception"}}}"#,
+            r#"{"delete":{"status":404,"error":{"type":"index_shard_closed_exception"}}}"#,
+        ] {
+            assert!(matches!(of(again), Outcome::Refused(Error::Unavailable(_))), "{again}");
+        }
         let full = r#"{"index":{"status":429,"error":{"type":"cluster_block_exception","reason":"disk usage exceeded flood-stage watermark"}}}"#;
-        assert!(matches!(of(full), Some(Outcome::Refused(Error::Full { .. }))));
-        assert!(matches!(
-            of(r#"{"index":{"status":400,"error":{"type":"x"}}}"#),
-            Some(Outcome::Refused(Error::Unexpected { .. }))
-        ));
+        assert!(matches!(of(full), Outcome::Refused(Error::Full { .. })));
+        let wrong = of(r#"{"index":{"status":400,"error":{"type":"x"}}}"#);
+        assert!(matches!(wrong, Outcome::Refused(Error::Unexpected { .. })));
     }
 }

@@ -1,5 +1,5 @@
 //! What a cluster promises through Cognate: what was acknowledged survives a node, every server finds it at once, and
-//! no search fails while nodes restart.
+//! no call fails while nodes restart.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,8 @@ use std::time::Duration;
 use cognate::wire::cognate_client::CognateClient;
 use cognate::wire::query::Query as By;
 use cognate::wire::{
-    CountDocumentsRequest, Document, GetDocumentsRequest, Hit, Query, SearchParams, TopKRequest, UploadRequest,
-    UploadResponse, Vector,
+    CountDocumentsRequest, Document, GetDocumentsRequest, Hit, Query, SearchMode, SearchParams, TopKRequest,
+    UploadRequest, UploadResponse, Vector,
 };
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_types::StatusExt;
 
-use crate::harness::{Server, document, upload};
+use crate::harness::{Server, document, upload, upload_all};
 use crate::opensearch::{Cluster, Node, turn};
 
 type Client = CognateClient<Channel>;
@@ -49,30 +49,47 @@ fn message(numbers: std::ops::Range<u64>) -> UploadRequest {
     UploadRequest { collection: "c".to_owned(), documents: numbers.map(numbered).collect() }
 }
 
+/// The ways in which documents are searched.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Graph,
+    Exact,
+    /// By vectors and words.
+    Both,
+}
+
 /// Finds the one document that is nearest to the vector of `n`.
-async fn nearest(client: &mut Client, n: u64, exact: bool) -> Result<Vec<Hit>, Status> {
+async fn nearest(client: &mut Client, n: u64, way: Way) -> Result<Vec<Hit>, Status> {
+    let mode = if matches!(way, Way::Both) { SearchMode::Hybrid } else { SearchMode::Vector };
+    let lexical_text = if matches!(way, Way::Both) { "a text".to_owned() } else { String::new() };
     let request = TopKRequest {
         collection: "c".to_owned(),
-        queries: vec![Query { query: Some(By::Vector(vector(n))), ..Query::default() }],
+        queries: vec![Query { query: Some(By::Vector(vector(n))), lexical_text }],
         k: 1,
-        params: Some(SearchParams { exact, ..SearchParams::default() }),
+        mode: mode.into(),
+        params: Some(SearchParams { exact: matches!(way, Way::Exact), ..SearchParams::default() }),
         ..TopKRequest::default()
     };
     Ok(client.top_k(request).await?.into_inner().results.remove(0).hits)
 }
 
+/// Asks for documents by their ids, and returns those that are missing.
+async fn missing(client: &mut Client, numbers: std::ops::Range<u64>) -> Result<Vec<String>, Status> {
+    let ids = numbers.map(id).collect();
+    let request = GetDocumentsRequest { collection: "c".to_owned(), ids, ..GetDocumentsRequest::default() };
+    Ok(client.get_documents(request).await?.into_inner().missing)
+}
+
 /// Demands that each of the first `n` documents can be read, and that searches find a sample of them.
 async fn all_found(client: &mut Client, n: u64) {
     for begin in (0..n).step_by(500) {
-        let ids: Vec<String> = (begin..n.min(begin + 500)).map(id).collect();
-        let request = GetDocumentsRequest { collection: "c".to_owned(), ids, ..GetDocumentsRequest::default() };
-        let answer = client.get_documents(request).await.unwrap().into_inner();
-        assert_eq!(answer.missing, Vec::<String>::new(), "of {n} acknowledged documents");
+        let missing = missing(client, begin..n.min(begin + 500)).await.unwrap();
+        assert_eq!(missing, Vec::<String>::new(), "of {n} acknowledged documents");
     }
     for n in (0..n).step_by(1 + n as usize / 40) {
-        for exact in [false, true] {
-            let hits = nearest(client, n, exact).await.unwrap();
-            assert_eq!(hits.iter().map(|hit| &hit.id).collect::<Vec<_>>(), [&id(n)], "exact: {exact}");
+        for way in [Way::Graph, Way::Exact] {
+            let hits = nearest(client, n, way).await.unwrap();
+            assert_eq!(hits.iter().map(|hit| &hit.id).collect::<Vec<_>>(), [&id(n)], "{way:?}");
         }
     }
 }
@@ -133,34 +150,69 @@ async fn opensearch_shows_a_document_to_every_server_as_soon_as_it_is_acknowledg
     for n in 0..40 {
         upload(&mut writer, "c", vec![numbered(n)]).await;
         // Each search may go to another copy of the shard.
-        for exact in [false, true, false] {
-            let hits = nearest(&mut reader, n, exact).await.unwrap();
+        for way in [Way::Graph, Way::Exact, Way::Both] {
+            let hits = nearest(&mut reader, n, way).await.unwrap();
             assert_eq!(hits.iter().map(|hit| &hit.id).collect::<Vec<_>>(), [&id(n)]);
         }
     }
 }
 
+/// Documents of an upload while nodes restart.
+const UPLOADED: u64 = 20;
+
+/// Makes the call number `call` about the document `n`, and demands the right answer.
+async fn read(client: &mut Client, call: u64, n: u64) -> Result<(), String> {
+    let failed = |what: &str| {
+        let what = format!("call {call}, {what} of {n}");
+        move |status: Status| format!("{what}: {status:?}")
+    };
+    let way = match call % 5 {
+        0 => Way::Exact,
+        1 => Way::Both,
+        2 => {
+            let missing = missing(client, n..n + 3).await.map_err(failed("get"))?;
+            return if missing.is_empty() { Ok(()) } else { Err(format!("call {call}: {missing:?} are missing")) };
+        }
+        _ => Way::Graph,
+    };
+    let hits = nearest(client, n, way).await.map_err(failed(&format!("{way:?}")))?;
+    let ids: Vec<&str> = hits.iter().map(|hit| hit.id.as_str()).collect();
+    if ids == [id(n)] { Ok(()) } else { Err(format!("call {call}, {way:?} of {n}: {ids:?}")) }
+}
+
+/// Stores the documents from `n` on, and demands that each is acknowledged.
+async fn store(client: &mut Client, n: u64) -> Result<(), String> {
+    let stored = upload_all(client, vec![message(n..n + UPLOADED)]).await;
+    match stored.as_deref().map(<[_]>::last) {
+        Ok(Some(last)) if last.done && last.committed == UPLOADED && last.errors.is_empty() => Ok(()),
+        _ => Err(format!("upload from {n}: {stored:?}")),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Maven and its central repository: cargo test -- --ignored"]
-async fn opensearch_answers_every_search_while_its_nodes_restart_one_by_one() {
+async fn opensearch_answers_every_call_while_its_nodes_restart_one_by_one() {
     const DOCUMENTS: u64 = 1_000;
     let _turn = turn().await;
     let mut cluster = Cluster::start().await;
     let servers = [server(&cluster).await, server(&cluster).await];
     upload(&mut servers[0].client().await, "c", message(0..DOCUMENTS).documents).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut searches = tokio::task::JoinSet::new();
-    for searcher in 0..4 {
-        let (mut client, stop) = (servers[searcher % 2].client().await, Arc::clone(&stop));
-        searches.spawn(async move {
-            let mut answered = 0;
+    let mut callers = tokio::task::JoinSet::new();
+    for caller in 0..6 {
+        let (mut client, stop) = (servers[caller % 2].client().await, Arc::clone(&stop));
+        callers.spawn(async move {
+            let (mut calls, mut failures, is_writer) = (0, Vec::new(), caller < 2);
             while !stop.load(Ordering::Relaxed) {
-                let n = (answered * 7 + searcher as u64) % DOCUMENTS;
-                let hits = nearest(&mut client, n, answered % 5 == 0).await?;
-                assert_eq!(hits.iter().map(|hit| &hit.id).collect::<Vec<_>>(), [&id(n)]);
-                answered += 1;
+                // Each writer has its own documents behind those that are there.
+                let done = match is_writer {
+                    true => store(&mut client, DOCUMENTS + (2 * calls + caller as u64) * UPLOADED).await,
+                    false => read(&mut client, calls, (calls * 7 + caller as u64) % (DOCUMENTS - 3)).await,
+                };
+                failures.extend(done.err());
+                calls += 1;
             }
-            Ok::<_, Status>(answered)
+            (is_writer, calls, failures)
         });
     }
     for n in 0..3 {
@@ -170,11 +222,16 @@ async fn opensearch_answers_every_search_while_its_nodes_restart_one_by_one() {
         cluster.wait_for("wait_for_status=green&wait_for_nodes=3").await;
     }
     stop.store(true, Ordering::Relaxed);
-    let mut answered = 0;
-    while let Some(searched) = searches.join_next().await {
-        answered += searched.unwrap().unwrap_or_else(|failed| panic!("{failed:?}; log:\n{}", servers[0].log()));
+    let (mut read, mut uploads, mut failures) = (0, Vec::new(), Vec::new());
+    for (is_writer, calls, failed) in callers.join_all().await {
+        failures.extend(failed);
+        if is_writer { uploads.push(calls) } else { read += calls }
     }
-    assert!(answered > 200, "{answered} searches");
+    let logs = || format!("{}\n\nThe other server's log:\n{}", servers[0].log(), servers[1].log());
+    assert!(failures.is_empty(), "{} calls failed:\n{}\n\nA log:\n{}", failures.len(), failures.join("\n"), logs());
+    assert!(read > 200 && uploads.iter().all(|uploads| *uploads > 3), "{read} reads, {uploads:?} uploads; {}", logs());
+    let fewest = uploads.into_iter().min().unwrap_or_default();
+    all_found(&mut servers[0].client().await, DOCUMENTS + 2 * fewest * UPLOADED).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +253,7 @@ async fn opensearch_that_stops_for_a_while_is_waited_for() {
     node.kill();
     send.send(message(100..200)).await.unwrap();
     let failed = loop {
-        match nearest(&mut client, 1, false).await {
+        match nearest(&mut client, 1, Way::Graph).await {
             Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(failed) => break failed,
         }

@@ -69,6 +69,33 @@ async fn an_engine_that_stays_busy_is_not_available_until_it_answers() {
 }
 
 #[tokio::test]
+async fn a_client_is_told_of_no_address_and_no_index_and_the_log_is_told_of_both() {
+    let said = r#"{"error":{"type":"node_closed_exception","reason":"node closed {node1}{127.0.0.1:9300}"}}"#;
+    let closing = node(&[&answer("500 Internal Server Error", said)]).await;
+    let busy = node(&[&answer("503 Service Unavailable", "10.0.0.1 is busy")]).await;
+    for address in [closing, busy, node(&[]).await, "http://127.0.0.1:1".to_owned()] {
+        let Err(Error::Unavailable(Unavailable { reason, details, .. })) = sent(&http(&[address.clone()])).await else {
+            panic!("{address} gives no answer")
+        };
+        assert!(details.contains(&address), "{details}");
+        assert!(!["127.0", "10.0", "node1", "/x"].iter().any(|secret| reason.contains(secret)), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_asks_another_node() {
+    let busy = answer("503 Service Unavailable", "{}");
+    let hosts = [node(&[&busy]).await, node(&[&busy]).await, node(&[&answer("200 OK", "1")]).await];
+    let http = http(&hosts);
+    // However many requests others send meanwhile, the third attempt reaches the third node, before any pause.
+    let sent = || async { tokio::time::timeout(Duration::from_secs(60), sent(&http)).await.unwrap() };
+    for _ in 0..10 {
+        let (one, other) = tokio::join!(sent(), sent());
+        assert!(one.is_ok() && other.is_ok());
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_is_too_large_is_not_read() {
     let large = answer("200 OK", &"x".repeat(MOST_ANSWER_BYTES + 1));
     let endless = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}", "x".repeat(MOST_ANSWER_BYTES + 1));
