@@ -98,7 +98,8 @@ pub(super) fn body(meta: &Meta, options: &Options) -> Value {
         "name": "hnsw", "engine": "lucene", "space_type": "cosinesimil",
         "parameters": { "m": LINKS, "ef_construction": EF_CONSTRUCTION },
     });
-    let vector = json!({ "type": "knn_vector", "dimension": meta.dimensions, "method": method });
+    // Exact searches read the vectors of the graph too, so they are not stored once more as doc values.
+    let vector = json!({ "type": "knn_vector", "dimension": meta.dimensions, "method": method, "doc_values": false });
     let mut properties = json!({
         ID: { "type": "keyword" },
         TOKENS: { "type": "keyword" },
