@@ -12,8 +12,8 @@ pub struct Options {
     /// `ef` of a search that sets none: candidates kept during a walk. More: better recall, linear cost. `None`: the
     /// number that finds 98 of 100 true neighbours, from the size of the index and from its own queries.
     pub ef_search: Option<usize>,
-    /// Graphs have sketches, which guide their searches. False: a third of a byte less for each component; searches find
-    /// as much and take 1.2 times as long, and 1.5 times with a filter.
+    /// Graphs have sketches, which guide their searches. False: a third of a byte less for each component; searches
+    /// find as much and take 1.2 times as long, and 1.5 times with a filter.
     pub sketches: bool,
     /// An index of at most this number of live vectors has no graph: each search compares with all of them, which is
     /// exact, as fast, and saves the graph's memory.

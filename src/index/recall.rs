@@ -26,8 +26,8 @@ pub(super) const K: usize = 10;
 const TARGET: usize = 980;
 /// The share that a smaller `ef` must find to be chosen. The recall of a full window has a standard error of 3 to 4.
 const SAFE: usize = 985;
-/// Fewer queries than a full window raise `ef` only if they find less than this: the recall of 8 has a standard error of
-/// 20, and that of 64 one of 7.
+/// Fewer queries than a full window raise `ef` only if they find less than this: the recall of 8 has a standard error
+/// of 20, and that of 64 one of 7.
 const LOW: [usize; 2] = [960, 970];
 const FULL: usize = 1_000;
 /// The most queries that wait to be checked. Further ones are not recorded.
@@ -97,8 +97,8 @@ impl Known {
     }
 
     /// The level that the latest queries of a kind need, if it differs from the present one. A few queries raise it if
-    /// they find far too little. [`KIND_WINDOW`] queries raise it if they find too little, and lower it if a lower level
-    /// finds more than is wanted.
+    /// they find far too little. [`KIND_WINDOW`] queries raise it if they find too little, and lower it if a lower
+    /// level finds more than is wanted.
     fn better_level(&self, kind: Kind) -> Option<u8> {
         let latest = &self.kinds[kind.number()];
         let wanted: usize = latest.iter().map(|(wanted, _)| usize::from(*wanted)).sum();

@@ -11,7 +11,8 @@ use super::super::scan::{Best, CandidateFilter, Margin, Nearest, cosine};
 use super::{Asked, best_of};
 use crate::compute::stop::Stopped;
 
-/// Rows that are compared while the lock is held: a fraction of a millisecond, the longest wait of an insert or removal.
+/// Rows that are compared while the lock is held: a fraction of a millisecond, the longest wait of an insert or
+/// removal.
 const ROWS_PER_HOLD: usize = 1_024;
 /// Attempts of a scan whose hits were removed while it ran, before it holds the lock throughout.
 const SCANS: usize = 3;
