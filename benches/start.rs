@@ -17,7 +17,7 @@ use cognate::kernel::embedding::Embedding;
 use serde_json::json;
 use workload::Random;
 
-const MODEL: Model<'_> = Model { fingerprint: "bench", also_compatible: &[], dimensions: 384 };
+const MODEL: Model<'_> = Model { name: "m", fingerprint: "bench", dimensions: 384 };
 const BATCH: usize = 1_000;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
                 let begun = Instant::now();
                 let store = Store::open(options.clone())?;
                 let seconds = begun.elapsed().as_secs_f64();
-                assert_eq!(store.get("c", MODEL)?.len(), n);
+                assert_eq!(store.get("c")?.len(), n);
                 Ok(seconds)
             })
             .collect::<Result<Vec<f64>>>()?

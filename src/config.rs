@@ -7,6 +7,7 @@
 mod classifiers;
 mod flags;
 mod memory;
+mod models;
 mod reader;
 mod rerankers;
 mod settings;
@@ -33,9 +34,7 @@ use crate::compute::Pools;
 use crate::embedder::{DeviceChoice, Precision};
 use crate::machine::cores;
 use crate::machine::cpu::Level;
-use crate::{
-    classifier, collection, embedder, index, metrics, model, onnx, opensearch, reranker, rpc, server, telemetry,
-};
+use crate::{classifier, collection, embedder, index, metrics, onnx, opensearch, reranker, rpc, server, telemetry};
 
 /// The settings of a server, in the form that each part takes them.
 #[derive(Debug, Clone)]
@@ -48,8 +47,8 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// Allows keys on a network without TLS.
     pub insecure: bool,
-    /// The source of the weights.
-    pub model: model::Options,
+    /// The embedding models, at least one; the first is the default.
+    pub models: Vec<embedder::Spec>,
     /// The CPU instructions of all arithmetic; `None`: the best that the machine has.
     pub cpu: Option<Level>,
     /// The settings of the embedding model.
@@ -161,6 +160,7 @@ impl Reader<'_> {
             cache_bytes: memory.embed_cache,
             pools: Pools::new(threads),
         };
+        let models = self.models(&embedder.kind(), offline);
         let allowances = embedder.pools.allowances.clone();
         let addr = self.get("addr", listener);
         let console = self.get("console", |s| auto(s, truth)).unwrap_or(addr.is_local());
@@ -175,12 +175,7 @@ impl Reader<'_> {
             addr,
             insecure: self.of_keys("insecure", keys.as_ref()),
             keys,
-            model: model::Options {
-                source: self.get("model", |s| Ok(s.to_owned())),
-                revision: self.get("revision", |s| Ok(Some(s.to_owned()).filter(|s| !s.is_empty()))),
-                offline,
-                kind: embedder.kind(),
-            },
+            models,
             cpu: self.get("cpu", |s| auto(s, instructions)),
             classifier: self.classifiers(&embedder, &onnx, offline),
             reranker: self.rerankers(&embedder, &onnx, offline),
@@ -264,9 +259,14 @@ impl Reader<'_> {
             max_message_bytes,
             disk_cache: collection::disk::Options::default().cache_bytes,
             // Too high a number only makes the other shares a little smaller.
-            scorers: self.given("classifier").map_or(1, |(names, _)| names.split(SEPARATOR).count())
-                + self.given("reranker").map_or(0, |(names, _)| names.split(SEPARATOR).count()),
+            scorers: self.count("classifier", 1) + self.count("reranker", 0),
+            models: self.count("model", 1),
         })
+    }
+
+    /// Counts the values of a setting that repeats.
+    fn count(&self, key: &str, default: usize) -> usize {
+        self.given(key).map_or(default, |(values, _)| values.split(SEPARATOR).count())
     }
 
     /// The data directory; `None`: collections stay in memory.
@@ -298,6 +298,7 @@ mod tests {
 
     use super::settings::{SETTINGS, variable};
     use super::*;
+    use crate::model;
 
     fn flags(given: &[(&'static str, &str)]) -> Flags {
         Flags(given.iter().map(|(key, value)| (*key, (*value).to_owned())).collect())
@@ -313,7 +314,7 @@ mod tests {
         let limits = rpc::Limits::default();
         assert_eq!(format!("{:?}", config.limits), format!("{limits:?}"));
         assert_eq!(config.addr.to_string(), "127.0.0.1:50051");
-        assert_eq!(config.model.source, model::DEFAULT_MODEL);
+        assert_eq!(config.models[0].model.source, model::DEFAULT_MODEL);
         assert!(config.embedder.threads >= 1);
     }
 
@@ -345,7 +346,7 @@ mod tests {
         };
         let config = Config::resolve(&given, env).unwrap();
         assert_eq!((config.limits.max_k, config.limits.max_texts, config.limits.max_calls), (1, 2, 5));
-        assert!(config.model.offline);
+        assert!(config.models[0].model.offline);
     }
 
     #[test]
@@ -402,6 +403,6 @@ mod tests {
     #[test]
     fn pythons_offline_switch_counts_too() {
         let env = |name: &str| (name == "HF_HUB_OFFLINE").then(|| "1".to_owned());
-        assert!(Config::resolve(&Flags::default(), env).unwrap().model.offline);
+        assert!(Config::resolve(&Flags::default(), env).unwrap().models[0].model.offline);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use crate::collection;
-use crate::collection::{Description, PassageSizes};
+use crate::collection::{Description, Model, PassageSizes};
 use crate::{lexical, opensearch};
 
 /// A collection of a store. Cheap to clone.
@@ -22,6 +22,16 @@ impl Collection {
         match self {
             Self::Local(local) => local.name(),
             Self::OpenSearch(remote) => remote.name(),
+        }
+    }
+
+    /// The model of its vectors. Its name is empty if it is not known.
+    pub fn model(&self) -> Model<'_> {
+        match self {
+            Self::Local(local) => {
+                Model { name: local.model(), fingerprint: local.fingerprint(), dimensions: local.dimensions() }
+            }
+            Self::OpenSearch(remote) => remote.model(),
         }
     }
 

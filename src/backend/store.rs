@@ -49,10 +49,10 @@ pub struct New {
     pub name: String,
     /// The caller who will own it; `None`: nobody.
     pub owner: Option<Arc<str>>,
-    /// Fingerprint of the model of its vectors.
+    /// The name of the model of its vectors.
+    pub model: String,
+    /// Fingerprint of this model.
     pub fingerprint: String,
-    /// Fingerprints of models whose vectors may be mixed with them.
-    pub also_compatible: Vec<String>,
     /// Length of the vectors.
     pub dimensions: usize,
     /// Its settings.
@@ -65,8 +65,8 @@ impl New {
     }
 
     fn model(&self) -> Model<'_> {
-        let Self { fingerprint, also_compatible, dimensions, .. } = self;
-        Model { fingerprint, also_compatible, dimensions: *dimensions }
+        let Self { model, fingerprint, dimensions, .. } = self;
+        Model { name: model, fingerprint, dimensions: *dimensions }
     }
 }
 
@@ -99,12 +99,12 @@ impl Backend {
         }
     }
 
-    /// Returns the collection of this name if its vectors can be compared with the model's.
-    pub async fn get(&self, name: &str, model: Model<'_>) -> Result<Collection, Error> {
+    /// Returns the collection of this name, of any model.
+    pub async fn get(&self, name: &str) -> Result<Collection, Error> {
         match self {
-            Self::Local(store) => store.get(name, model).map(Collection::Local).map_err(Error::of_collection(name)),
+            Self::Local(store) => store.get(name).map(Collection::Local).map_err(Error::of_collection(name)),
             Self::OpenSearch(store) => {
-                let found = Box::pin(store.get(name, model)).await;
+                let found = Box::pin(store.get(name)).await;
                 found.map(Collection::OpenSearch).map_err(Error::of_engine(name))
             }
         }
@@ -128,7 +128,7 @@ impl Backend {
         }
     }
 
-    /// Returns the collection of this name, and creates it if it does not exist.
+    /// Returns the collection of this name, of any model, and creates it if it does not exist.
     pub async fn get_or_create(&self, storage: &Pool, new: New) -> Result<Collection, Error> {
         match self {
             Self::Local(store) => {

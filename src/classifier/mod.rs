@@ -105,9 +105,12 @@ impl Classifier {
         &self.about
     }
 
-    /// Returns whether results contain the text's vector.
-    pub fn embeds(&self) -> bool {
-        matches!(self.works, Works::Head(..))
+    /// Returns the model whose vectors results contain; `None`: they contain no vector.
+    pub fn embeds(&self) -> Option<&Embedder> {
+        match &self.works {
+            Works::Graph(_) => None,
+            Works::Head(_, embedder) => Some(embedder),
+        }
     }
 
     /// Returns the work of its model so far; `None` for a head, which uses the embedder.

@@ -114,12 +114,12 @@ pub enum StartError {
         wanted: String,
         /// The fingerprint of that model.
         fingerprint: String,
-        /// The served model with its fingerprints.
+        /// The served models with their fingerprints.
         served: String,
     },
 }
 
-/// The embedding model of the heads.
+/// An embedding model whose vectors heads may read.
 pub struct Embeds<'a> {
     /// The model.
     pub embedder: &'a Embedder,
@@ -184,17 +184,20 @@ impl Classifier {
         Ok(Self { about: Arc::new(about), works: Works::Graph(inference) })
     }
 
-    /// Starts a head on the embedding.
-    pub fn of_head(spec: &Spec, path: &std::path::Path, embeds: &Embeds<'_>) -> Result<Self, StartError> {
+    /// Starts a head on the vectors of one of these models: the one that it was trained for.
+    pub fn of_head(spec: &Spec, path: &std::path::Path, embeds: &[Embeds<'_>]) -> Result<Self, StartError> {
         let json = std::fs::read(path).map_err(|source| StartError::Read { path: path.to_owned(), source })?;
         let head = Head::from_json(&json).map_err(|source| StartError::Head { path: path.to_owned(), source })?;
         let MadeFor { model, fingerprint } = head.made_for().clone();
         // A model with such a fingerprint must give vectors of the head's dimensions.
-        if !embeds.fingerprints.contains(&fingerprint.as_str()) || head.dimensions() != embeds.embedder.dimensions() {
-            let served = format!("{} ({})", embeds.id, embeds.fingerprints.join(", "));
-            let path = path.to_owned();
+        let fits = |embeds: &&Embeds<'_>| {
+            embeds.fingerprints.contains(&&*fingerprint) && head.dimensions() == embeds.embedder.dimensions()
+        };
+        let Some(Embeds { embedder, .. }) = embeds.iter().find(fits) else {
+            let served = embeds.iter().map(|embeds| format!("{} ({})", embeds.id, embeds.fingerprints.join(", ")));
+            let (path, served) = (path.to_owned(), served.collect::<Vec<_>>().join(" and "));
             return Err(StartError::OtherModel { path, wanted: model, fingerprint, served });
-        }
+        };
         let names = head.labels().iter().map(|label| label.name.clone()).collect();
         let labels = spec.labels.clone().unwrap_or(names);
         check_count(&labels, head.labels().len())?;
@@ -204,12 +207,12 @@ impl Classifier {
             revision: "local".to_owned(),
             labels,
             problem: Problem::SingleLabel,
-            max_tokens: embeds.embedder.max_tokens(),
+            max_tokens: embedder.max_tokens(),
             runtime: "embedding".to_owned(),
             inputs: Vec::new(),
             outputs: Vec::new(),
         };
-        Ok(Self { about: Arc::new(about), works: Works::Head(Arc::new(head), embeds.embedder.clone()) })
+        Ok(Self { about: Arc::new(about), works: Works::Head(Arc::new(head), (*embedder).clone()) })
     }
 }
 

@@ -7,9 +7,9 @@ use crate::classifier::{Classifier, ClassifierSource, Classifiers, Embeds, Spec}
 use crate::config::Config;
 use crate::onnx::Runtime;
 
-/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it. `embeds`
-/// is the model that heads read; required if there is a head.
-pub fn start_classifiers(config: &Config, embeds: Option<&Embeds<'_>>) -> anyhow::Result<Classifiers> {
+/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it. A head reads one
+/// of the models of `embeds`.
+pub fn start_classifiers(config: &Config, embeds: &[Embeds<'_>]) -> anyhow::Result<Classifiers> {
     let specs = &config.classifier.specs;
     let runtime = match specs.iter().any(Spec::needs_runtime) {
         true => Some(Runtime::find(&config.onnx)?),
@@ -22,18 +22,11 @@ pub fn start_classifiers(config: &Config, embeds: Option<&Embeds<'_>>) -> anyhow
     Ok(Classifiers::new(specs.iter().map(start).collect::<anyhow::Result<_>>()?))
 }
 
-fn start(
-    spec: &Spec,
-    config: &Config,
-    runtime: Option<&Runtime>,
-    embeds: Option<&Embeds<'_>>,
-) -> anyhow::Result<Classifier> {
+fn start(spec: &Spec, config: &Config, runtime: Option<&Runtime>, embeds: &[Embeds<'_>]) -> anyhow::Result<Classifier> {
     let options = &config.classifier;
     let runtime = || runtime.context("no ONNX runtime was loaded");
     Ok(match &spec.source {
-        ClassifierSource::Head(path) => {
-            Classifier::of_head(spec, path, embeds.context("it needs an embedding model")?)?
-        }
+        ClassifierSource::Head(path) => Classifier::of_head(spec, path, embeds)?,
         ClassifierSource::BuiltIn => Classifier::built_in(spec, runtime()?, options)?,
         ClassifierSource::Model(model) => Classifier::of_files(spec, &fetch(model)?, runtime()?, options)?,
     })

@@ -35,6 +35,9 @@ enum Action {
         /// Names: letters, digits, - _ and .
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
+        /// Embedding model of their vectors (see `cognate info`) [default: the server's first]
+        #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+        model: String,
         #[command(flatten)]
         sizes: Sizes,
         /// Cut the end of a long text, instead of making passages of it
@@ -90,11 +93,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (connection, client, json) = (&args.connection, args.connection.open().await?, args.connection.json);
     match args.action.unwrap_or(Action::List) {
         Action::List => print(&list(&client).await?, json)?,
-        Action::Create { names, sizes, no_passages, words } => {
+        Action::Create { names, model, sizes, no_passages, words } => {
             let off = pb::Passages { enabled: Some(false), ..pb::Passages::default() };
             let passages = Some(if no_passages { off } else { sizes.wire() });
             for name in names {
-                let request = pb::CreateCollectionRequest { name, passages, lexical: Some(words.wire()) };
+                let (lexical, model) = (Some(words.wire()), model.clone());
+                let request = pb::CreateCollectionRequest { name, passages, lexical, model };
                 let created = client.create_collection(request).await?.collection;
                 print(created.as_slice(), json)?;
             }
@@ -186,6 +190,13 @@ async fn documents(
     }
 }
 
+/// The name of a collection's model, and enough of its fingerprint to tell two models of one name apart; `--json` has
+/// all of it.
+fn model(collection: &Collection) -> String {
+    let digits: String = collection.model_fingerprint.chars().take(12).collect();
+    if collection.model.is_empty() { digits } else { format!("{} ({digits})", table::clean(&collection.model)) }
+}
+
 fn print_documents(documents: &[Document], json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if json {
@@ -214,7 +225,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
             let pb::Passages { enabled, max_tokens, overlap_tokens } = collection.passages.unwrap_or_default();
             let line = json!({
                 "name": collection.name, "documents": collection.documents, "dimensions": collection.dimensions,
-                "model_fingerprint": collection.model_fingerprint, "bytes": collection.bytes,
+                "model": collection.model, "model_fingerprint": collection.model_fingerprint, "bytes": collection.bytes,
                 "unindexed": collection.unindexed, "index_file_bytes": collection.index_file_bytes,
                 "ef_search": collection.ef_search, "recall": collection.recall,
                 "recall_queries": collection.recall_queries, "passage_count": collection.passage_count,
@@ -257,8 +268,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
             collection.dimensions.to_string(),
             table::bytes(collection.bytes),
             collection.recall.map_or("-".to_owned(), |recall| format!("{recall:.3}")),
-            // Twelve digits distinguish models; --json has all of them.
-            collection.model_fingerprint.chars().take(12).collect(),
+            model(collection),
         ]);
     }
     table.write(&mut out, table::stdout_width())

@@ -43,6 +43,9 @@ pub struct Args {
     /// Kind of the texts, for models trained with a prompt for each kind
     #[arg(long, value_enum)]
     input_type: Option<InputTypeArg>,
+    /// Embedding model (see `cognate info`) [default: the server's first]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    model: String,
     /// Do not scale vectors to length 1
     #[arg(long)]
     no_normalize: bool,
@@ -124,6 +127,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         },
         format: args.format.wire().into(),
         passages: args.passages.then(|| args.sizes.wire()),
+        model: args.model.clone(),
     };
     let texts = args.given.texts(&limits)?;
     let failure = texts.failure();

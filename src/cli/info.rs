@@ -1,4 +1,4 @@
-//! `cognate info`: model, classifiers, rerankers and limits of a server.
+//! `cognate info`: models, classifiers, rerankers and limits of a server.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::table::{self, Align, Table};
 use crate::wire::{Classifier, InfoRequest, InfoResponse, Limits, Model, Reranker, Storage};
 
-/// Shows a server's version, model, classifiers, rerankers and limits
+/// Shows a server's version, models, classifiers, rerankers and limits
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -29,16 +29,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn json(info: &InfoResponse) -> serde_json::Value {
-    let model = info.model.clone().unwrap_or_default();
     let limits = info.limits.unwrap_or_default();
     let storage = info.storage.clone().unwrap_or_default();
     json!({
         "version": info.version,
-        "model": {
-            "id": model.id, "revision": model.revision, "fingerprint": model.fingerprint,
-            "dimensions": model.dimensions, "max_tokens": model.max_tokens, "pooling": model.pooling,
-            "device": model.device, "precision": model.precision,
-        },
+        "model": model_json(&info.model.clone().unwrap_or_default()),
+        "models": info.models.iter().map(model_json).collect::<Vec<_>>(),
         "limits": {
             "max_texts": limits.max_texts, "max_text_bytes": limits.max_text_bytes, "max_k": limits.max_k,
             "max_message_bytes": limits.max_message_bytes, "max_id_bytes": limits.max_id_bytes,
@@ -65,6 +61,14 @@ fn json(info: &InfoResponse) -> serde_json::Value {
     })
 }
 
+fn model_json(model: &Model) -> serde_json::Value {
+    json!({
+        "name": model.name, "id": model.id, "revision": model.revision, "fingerprint": model.fingerprint,
+        "dimensions": model.dimensions, "max_tokens": model.max_tokens, "pooling": model.pooling,
+        "device": model.device, "precision": model.precision, "weight_bytes": model.weight_bytes,
+    })
+}
+
 fn reranker_json(reranker: &Reranker) -> serde_json::Value {
     json!({
         "name": reranker.name, "id": reranker.id, "revision": reranker.revision, "activation": reranker.activation,
@@ -81,17 +85,12 @@ fn classifier_json(classifier: &Classifier) -> serde_json::Value {
 }
 
 fn table(info: &InfoResponse) -> Table {
-    let Model { id, revision, fingerprint, dimensions, max_tokens, pooling, device, precision } =
-        info.model.clone().unwrap_or_default();
     let limits: Limits = info.limits.unwrap_or_default();
     let mut table = Table::new([("", Align::Left), ("", Align::Left)]);
     table.row(["version", &*table::clean(&info.version)]);
-    table.row(["model", &*table::clean(&id)]);
-    table.row(["  revision", &*table::clean(&revision)]);
-    table.row(["  fingerprint", &*table::clean(&fingerprint)]);
-    table.row(["  vectors", &*format!("{dimensions} dimensions, {} pooling", table::clean(&pooling))]);
-    table.row(["  reads", &*format!("{max_tokens} tokens of a text")]);
-    table.row(["  runs on", &*table::clean(&format!("{device} in {precision}"))]);
+    // An earlier version names the default alone.
+    let only = if info.models.is_empty() { info.model.as_slice() } else { &[] };
+    only.iter().chain(&info.models).for_each(|one| model(&mut table, one, info.models.len() > 1));
     for classifier in &info.classifiers {
         table.row(["classifier", &*table::clean(&format!("{} ({})", classifier.name, classifier.id))]);
         table.row(["  labels", &*table::clean(&classifier.labels.join(", "))]);
@@ -132,6 +131,19 @@ fn table(info: &InfoResponse) -> Table {
         table.row([format!("  {name}"), value]);
     }
     table
+}
+
+fn model(table: &mut Table, model: &Model, has_name: bool) {
+    let of_name = if has_name { format!("{} ({})", model.name, model.id) } else { model.id.clone() };
+    table.row(["model", &*table::clean(&of_name)]);
+    table.row(["  revision", &*table::clean(&model.revision)]);
+    table.row(["  fingerprint", &*table::clean(&model.fingerprint)]);
+    table.row(["  vectors", &*format!("{} dimensions, {} pooling", model.dimensions, table::clean(&model.pooling))]);
+    table.row(["  reads", &*format!("{} tokens of a text", model.max_tokens)]);
+    let runs = format!("{} in {}", table::clean(&model.device), table::clean(&model.precision));
+    let weights =
+        if model.weight_bytes == 0 { String::new() } else { format!(", {}", table::bytes(model.weight_bytes)) };
+    table.row(["  runs on", &*format!("{runs}{weights}")]);
 }
 
 fn storage(table: &mut Table, storage: &Storage) {
@@ -204,6 +216,7 @@ mod tests {
         let info = InfoResponse {
             version: "1.2.3".into(),
             model: Some(Model { id: "m".into(), dimensions: 384, ..Default::default() }),
+            models: vec![Model { name: "n".into(), weight_bytes: 5, ..Default::default() }],
             limits: Some(Limits { max_calls: 7, ..Default::default() }),
             storage: Some(Storage { directory: "/data".into(), ..Default::default() }),
             classifiers: vec![Classifier { name: "c".into(), labels: vec!["a".into()], ..Default::default() }],
@@ -214,6 +227,7 @@ mod tests {
         assert_eq!((&json["limits"]["max_calls"], &json["storage"]["directory"]), (&7.into(), &"/data".into()));
         assert_eq!((&json["classifiers"][0]["name"], &json["classifiers"][0]["labels"][0]), (&"c".into(), &"a".into()));
         assert_eq!(json["rerankers"][0]["name"], "r");
+        assert_eq!((&json["models"][0]["name"], &json["models"][0]["weight_bytes"]), (&"n".into(), &5.into()));
         let debug = format!("{info:?}");
         let fields =
             debug.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("max_"));

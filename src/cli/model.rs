@@ -8,6 +8,7 @@ use indicatif::ProgressStyle;
 use super::progress;
 use crate::classifier::ClassifierSource;
 use crate::config::{Config, Flags};
+use crate::embedder::Spec;
 use crate::model::{self, Card, ClassifierCard, Event, Files, LocateError, RerankerCard};
 
 /// Fetches a model before it is needed
@@ -19,13 +20,13 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Fetch a model onto this machine and print its properties; with --classifier and --reranker, those too
+    /// Fetch models onto this machine and print their properties; with --classifier and --reranker, those too
     Fetch(Fetch),
 }
 
 #[derive(Debug, clap::Args)]
 struct Fetch {
-    /// Hub id or directory. By default, the model that `serve` would use
+    /// Hub id or directory. By default, the models that `serve` would use
     #[arg(conflicts_with = "model")]
     id: Option<String>,
     #[command(flatten)]
@@ -36,21 +37,25 @@ struct Fetch {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Command::Fetch(Fetch { id, flags }) = args.command;
     let config = Config::load(&flags)?;
-    let mut options = config.model;
-    if let Some(id) = id {
-        options.source = id;
+    let mut models = config.models;
+    if let (Some(id), Some(first)) = (id, models.first_mut()) {
+        first.model.source = id;
     }
-    let files = fetch(&options)?;
-    let card = Card::read(&files, &config.embedder.arithmetic())?;
     let mut out = io::stdout().lock();
-    writeln!(out, "model        {}", card.id)?;
-    writeln!(out, "revision     {}", card.revision)?;
-    writeln!(out, "directory    {}", files.directory.display())?;
-    writeln!(out, "from         {}", files.origin)?;
-    writeln!(out, "dimensions   {}", card.dimensions)?;
-    writeln!(out, "max tokens   {}", card.max_tokens)?;
-    writeln!(out, "pooling      {}", card.pooling)?;
-    writeln!(out, "fingerprint  {}", card.fingerprint)?;
+    let has_names = models.len() > 1;
+    for Spec { name, model } in &models {
+        let files = fetch(model)?;
+        let card = Card::read(&files, &config.embedder.arithmetic())?;
+        let of_name = if has_names { format!("{name} ({})", card.id) } else { card.id };
+        writeln!(out, "model        {of_name}")?;
+        writeln!(out, "revision     {}", card.revision)?;
+        writeln!(out, "directory    {}", files.directory.display())?;
+        writeln!(out, "from         {}", files.origin)?;
+        writeln!(out, "dimensions   {}", card.dimensions)?;
+        writeln!(out, "max tokens   {}", card.max_tokens)?;
+        writeln!(out, "pooling      {}", card.pooling)?;
+        writeln!(out, "fingerprint  {}", card.fingerprint)?;
+    }
     for spec in &config.classifier.specs {
         let ClassifierSource::Model(options) = &spec.source else { continue };
         let files = fetch(options)?;

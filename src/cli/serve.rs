@@ -17,13 +17,13 @@ use crate::classifier::{Classifiers, Embeds};
 use crate::collection::{self, Store};
 use crate::compute::Pools;
 use crate::config::{Config, Flags, Shares};
-use crate::embedder::Embedder;
+use crate::embedder::{self, Embedder, Spec};
 use crate::identity::Keys;
 use crate::index::MAX_DIMENSIONS;
 use crate::machine::{allocator, cpu, memory};
-use crate::model::{Card, Files, Options as ModelOptions};
-use crate::reranker::{Reranker, Rerankers, Spec};
-use crate::rpc::{About, Engine, Limits};
+use crate::model::{Card, Files};
+use crate::reranker::{self, Reranker, Rerankers};
+use crate::rpc::{About, Engine, Limits, Models, Served};
 use crate::server::{Address, Listener, Reloadable, Tls};
 use crate::{metrics, opensearch, server, telemetry};
 
@@ -133,15 +133,11 @@ pub fn force_cpu(config: &Config) -> anyhow::Result<()> {
     })
 }
 
-/// Fetches the model and starts it. Blocks.
-pub fn start_model(config: &Config) -> anyhow::Result<(Files, Card, Embedder)> {
-    let files = fetch(&config.model)?;
-    let ModelOptions { source, .. } = &config.model;
-    let card = Card::read(&files, &config.embedder.arithmetic())
-        .with_context(|| format!("the model {source} cannot be used"))?;
-    let embedder = Embedder::start(&card, &config.embedder)
-        .with_context(|| format!("the model {source} in {} cannot be started", files.directory.display()))?;
-    Ok((files, card, embedder))
+/// Fetches the default model and starts it. Blocks.
+pub fn start_model(config: &Config) -> anyhow::Result<(Card, Embedder)> {
+    let spec = config.models.first().context("there is no model")?;
+    let (_, card, loaded) = load_model(config, spec)?;
+    Ok((card, Embedder::start_all(vec![loaded])?.remove(0)))
 }
 
 /// Makes the engine that answers calls: reads the collections while the model is loaded. The first failure ends
@@ -162,9 +158,9 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     let models = async {
         spawn_blocking(move || load_and_tidy(|| load_models(&config))).await.context("loading the models panicked")?
     };
-    let (store, Models { embedder, about, classifiers, rerankers }) = tokio::try_join!(store, models)?;
+    let (store, Loaded { models, classifiers, rerankers }) = tokio::try_join!(store, models)?;
     share_memory(store.local().map(|store| &**store), shares, &mut limits);
-    Ok(Engine { embedder, classifiers, rerankers, store: store.into(), about, limits, pools, messages })
+    Ok(Engine { models, classifiers, rerankers, store: store.into(), limits, pools, messages })
 }
 
 /// Loads, and returns what the load freed to the system: [`share_memory`] measures the process right after it.
@@ -203,19 +199,25 @@ fn share_memory(store: Option<&Store>, mut shares: Shares, limits: &mut Limits) 
     );
 }
 
-/// The model, its description, the classifiers and the rerankers.
-struct Models {
-    embedder: Embedder,
-    about: About,
+/// The models of all kinds.
+struct Loaded {
+    models: Models,
     classifiers: Classifiers,
     rerankers: Rerankers,
 }
 
-/// Starts the model, and then the classifiers, some of which read its vectors, and the rerankers. Blocks.
-fn load_models(config: &Config) -> anyhow::Result<Models> {
-    let (embedder, about) = load_model(config)?;
-    let embeds = Embeds { embedder: &embedder, id: &about.id, fingerprints: about.compatible().collect() };
-    let classifiers = start_classifiers(config, Some(&embeds))?;
+/// Starts the embedding models, and then the classifiers, some of which read their vectors, and the rerankers. Blocks.
+fn load_models(config: &Config) -> anyhow::Result<Loaded> {
+    let models = start_models(config)?;
+    let embeds: Vec<Embeds<'_>> = models
+        .iter()
+        .map(|Served { embedder, about }| Embeds {
+            embedder,
+            id: &about.id,
+            fingerprints: about.compatible().collect(),
+        })
+        .collect();
+    let classifiers = start_classifiers(config, &embeds)?;
     for classifier in classifiers.iter() {
         let about = classifier.about();
         tracing::info!(
@@ -230,12 +232,12 @@ fn load_models(config: &Config) -> anyhow::Result<Models> {
         );
     }
     let rerankers = load_rerankers(config)?;
-    Ok(Models { embedder, about, classifiers, rerankers })
+    Ok(Loaded { models, classifiers, rerankers })
 }
 
 /// Fetches the rerankers and starts them, in their order. Blocks.
 fn load_rerankers(config: &Config) -> anyhow::Result<Rerankers> {
-    let start = |spec: &Spec| {
+    let start = |spec: &reranker::Spec| {
         let started =
             || -> anyhow::Result<Reranker> { Ok(Reranker::start(spec, &fetch(&spec.model)?, &config.reranker)?) };
         let reranker = started().with_context(|| format!("the reranker {} cannot be served", spec.name))?;
@@ -265,36 +267,63 @@ fn check_dimensions(model: &str, dimensions: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the model, and returns it with its description for `Info`. Blocks.
-fn load_model(config: &Config) -> anyhow::Result<(Embedder, About)> {
-    let precision = config.embedder.arithmetic();
-    let begun = std::time::Instant::now();
-    let (files, card, embedder) = start_model(config)?;
+/// Fetches a model, loads it and tests it. Blocks.
+fn load_model(config: &Config, spec: &Spec) -> anyhow::Result<(Files, Card, embedder::Loaded)> {
+    let (files, source) = (fetch(&spec.model)?, &spec.model.source);
+    let card = Card::read(&files, &config.embedder.arithmetic())
+        .with_context(|| format!("the model {source} cannot be used"))?;
     check_dimensions(&card.id, card.dimensions)?;
+    let cache_bytes = config.embedder.cache_bytes / config.models.len().max(1);
+    let options = embedder::Options { cache_bytes, ..config.embedder.clone() };
+    let loaded = embedder::Loaded::load(&card, &options)
+        .with_context(|| format!("the model {source} in {} cannot be started", files.directory.display()))?;
+    Ok((files, card, loaded))
+}
+
+/// Loads a model, and logs what it is. Blocks.
+fn load_logged(config: &Config, spec: &Spec) -> anyhow::Result<(Card, embedder::Loaded)> {
+    let begun = std::time::Instant::now();
+    let (files, card, loaded) = load_model(config, spec)?;
     tracing::info!(
+        name = spec.name,
         model = card.id,
         revision = card.revision,
         from = %files.origin,
         dimensions = card.dimensions,
         max_tokens = card.max_tokens,
         pooling = %card.pooling,
-        device = %embedder.device(),
+        device = %loaded.device(),
         cpu = %cpu::level(),
-        precision,
+        precision = config.embedder.arithmetic(),
         threads = config.embedder.threads,
+        weight_bytes = loaded.weight_bytes(),
         seconds = begun.elapsed().as_secs_f32(),
         "model ready"
     );
-    let about = About {
-        id: card.id,
-        revision: card.revision,
-        fingerprint: card.fingerprint,
-        also_compatible: if config.allow_precision_mix { card.other_precisions } else { Vec::new() },
-        max_tokens: card.max_tokens,
-        pooling: card.pooling.to_string(),
-        precision,
+    Ok((card, loaded))
+}
+
+/// Starts the embedding models, with their descriptions for `Info`. Blocks.
+fn start_models(config: &Config) -> anyhow::Result<Models> {
+    let loaded = config.models.iter().map(|spec| load_logged(config, spec)).collect::<anyhow::Result<Vec<_>>>()?;
+    let (cards, loaded): (Vec<Card>, Vec<_>) = loaded.into_iter().unzip();
+    let precision = config.embedder.arithmetic();
+    let served = |((spec, card), embedder): ((&Spec, Card), Embedder)| {
+        let about = About {
+            name: spec.name.clone(),
+            id: card.id,
+            revision: card.revision,
+            fingerprint: card.fingerprint,
+            also_compatible: if config.allow_precision_mix { card.other_precisions } else { Vec::new() },
+            max_tokens: card.max_tokens,
+            pooling: card.pooling.to_string(),
+            precision: precision.clone(),
+        };
+        Served { embedder, about }
     };
-    Ok((embedder, about))
+    let mut all = config.models.iter().zip(cards).zip(Embedder::start_all(loaded)?).map(served);
+    let first = all.next().context("there is no model")?;
+    Ok(Models::new(first, all.collect()))
 }
 
 /// Reads all collections. Blocks.

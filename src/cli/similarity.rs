@@ -20,6 +20,9 @@ pub struct Args {
     /// Texts to compare with: the columns; by default, the rows are compared with each other
     #[arg(long, num_args = 1.., value_name = "TEXT")]
     b: Vec<String>,
+    /// Embedding model (see `cognate info`) [default: the server's first]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    model: String,
     #[command(flatten)]
     connection: Connection,
 }
@@ -27,7 +30,8 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.connection.open().await?;
-    let request = SimilarityRequest { a: args.a.clone(), b: args.b.clone(), ..Default::default() };
+    let (a, b, model) = (args.a.clone(), args.b.clone(), args.model);
+    let request = SimilarityRequest { a, b, model, ..Default::default() };
     let rows = client.similarity(request).await?.rows;
     let b = if args.b.is_empty() { &args.a } else { &args.b };
     let mut out = io::stdout().lock();

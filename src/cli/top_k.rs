@@ -46,6 +46,10 @@ pub struct Args {
     /// Rank the texts of this file (JSONL, CSV or plain lines) instead of a collection
     #[arg(long, value_name = "FILE")]
     candidates: Option<PathBuf>,
+    /// Embedding model that compares with candidates (see `cognate info`) [default: the server's first]; a collection has
+    /// its own
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    model: String,
     /// Number of hits per query
     #[arg(short, default_value_t = 10, value_name = "N")]
     k: u32,
@@ -126,6 +130,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             .rerank
             .clone()
             .map(|model| pb::Rerank { model, candidates: args.rerank_candidates.unwrap_or_default() }),
+        model: args.model.clone(),
         ..Default::default()
     };
     args.words.fill(&mut request);

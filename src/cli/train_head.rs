@@ -46,6 +46,9 @@ pub struct Args {
     /// Give rare labels the same weight as frequent ones
     #[arg(long)]
     balanced: bool,
+    /// Embedding model whose vectors it reads (see `cognate info`) [default: the server's first]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    model: String,
     /// Penalty on large weights; by default, cross-validation chooses it
     #[arg(long, value_name = "NUMBER")]
     l2: Option<f64>,
@@ -71,8 +74,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let labelled = tokio::task::spawn_blocking(move || read(&file, text, &label)).await??;
     let client = args.connection.open().await?;
     let info = client.info(pb::InfoRequest {}).await?;
-    let model = info.model.unwrap_or_default();
-    let vectors = embed(&client, &labelled, &info.limits.unwrap_or_default()).await?;
+    let model =
+        match &*args.model {
+            "" => info.model,
+            name => Some(info.models.into_iter().find(|model| model.name == name).with_context(|| {
+                format!("the server has no embedding model {name}: `cognate info` lists those it has")
+            })?),
+        };
+    let model = model.unwrap_or_default();
+    let vectors = embed(&client, &labelled, &args.model, &info.limits.unwrap_or_default()).await?;
 
     let options = TrainOptions {
         l2: args.l2,
@@ -153,9 +163,11 @@ fn groups(texts: &[String]) -> Vec<usize> {
 }
 
 /// Vectors of the texts, `[texts][dimensions]`, of length 1. A text without a vector is an error.
-async fn embed(client: &Client, labelled: &Labelled, limits: &pb::Limits) -> anyhow::Result<Vec<f32>> {
+async fn embed(client: &Client, labelled: &Labelled, model: &str, limits: &pb::Limits) -> anyhow::Result<Vec<f32>> {
     let given: Vec<texts::Text> = labelled.texts.iter().cloned().map(Ok).collect();
-    let request = |texts| pb::EmbedRequest { texts, format: pb::VectorFormat::F32Bytes.into(), ..Default::default() };
+    let model = model.to_owned();
+    let format = pb::VectorFormat::F32Bytes.into();
+    let request = move |texts| pb::EmbedRequest { texts, format, model: model.clone(), ..Default::default() };
     let Feed { requests, chunks } = texts::feed(futures::stream::iter(given), limits, request);
     // The order alone assigns answers to texts.
     drop_all(chunks);

@@ -11,6 +11,8 @@ pub struct Description {
     pub name: String,
     /// The caller who created it; `None`: nobody's limits count its documents.
     pub owner: Option<String>,
+    /// The name of its model when it was created; empty: not known.
+    pub model: String,
     /// Fingerprint of the model that its vectors come from.
     pub fingerprint: String,
     /// Length of its vectors.
@@ -46,6 +48,7 @@ impl Collection {
         Description {
             name: self.name().to_owned(),
             owner: self.owner().map(str::to_owned),
+            model: self.model().to_owned(),
             fingerprint: self.fingerprint().to_owned(),
             dimensions: self.dimensions(),
             passages: self.passages(),

@@ -97,7 +97,7 @@ mod tests {
     use crate::kernel::embedding::Embedding;
 
     fn collection(max_collection_fields: usize) -> Arc<Collection> {
-        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        let model = Model { name: "m", fingerprint: "f", dimensions: 2 };
         Store::open(Options { max_collection_fields, ..Options::default() })
             .unwrap()
             .create("c", model, Settings::default())

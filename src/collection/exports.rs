@@ -58,7 +58,7 @@ mod tests {
     use crate::kernel::embedding::Embedding;
 
     fn collection(store: &Store) -> Arc<Collection> {
-        store.create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default()).unwrap()
+        store.create("c", Model { name: "m", fingerprint: "f", dimensions: 2 }, Settings::default()).unwrap()
     }
 
     fn document(id: &str) -> Document {

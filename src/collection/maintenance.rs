@@ -175,9 +175,8 @@ mod tests {
     #[test]
     fn a_panic_ends_a_turn_and_neither_the_thread_nor_the_collection() {
         let store = Store::open(Options::default()).unwrap();
-        let collection = store
-            .create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default())
-            .unwrap();
+        let collection =
+            store.create("c", Model { name: "m", fingerprint: "f", dimensions: 2 }, Settings::default()).unwrap();
         let panics = |collection: &Collection| {
             let _held = collection.write();
             panic!("as a mistake would have it")

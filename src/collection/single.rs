@@ -41,6 +41,7 @@ const WORDS_BYTES: (usize, usize) = (10, 64);
 /// Documents of one model, searchable by vector.
 pub struct Collection {
     name: String,
+    model: String,
     fingerprint: String,
     passages: Option<PassageSizes>,
     pub(super) index: Index,
@@ -73,6 +74,8 @@ pub(super) struct Changed {
 /// Parameters of a new collection.
 pub(super) struct New<'a> {
     pub name: &'a str,
+    /// The name of its model.
+    pub model: &'a str,
     pub fingerprint: &'a str,
     pub dimensions: usize,
     /// The sizes of its passages; `None`: a text is one passage.
@@ -99,6 +102,7 @@ impl Collection {
     pub(super) fn new(new: New<'_>) -> Self {
         Self {
             name: new.name.to_owned(),
+            model: new.model.to_owned(),
             fingerprint: new.fingerprint.to_owned(),
             passages: new.passages,
             index: match new.index_storage {
@@ -126,6 +130,11 @@ impl Collection {
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The name of its model when it was created; empty: not known.
+    pub fn model(&self) -> &str {
+        &self.model
     }
 
     /// Fingerprint of the model that its vectors come from.

@@ -37,17 +37,6 @@ pub enum CollectionError {
     /// A collection of this name exists already.
     #[error("a collection of this name exists already")]
     Exists,
-    /// The vectors of the collection come from another model and cannot be compared with those of this one.
-    #[error(
-        "the collection holds vectors of the model with fingerprint {theirs}, and this server runs {ours}: \
-         serve the other model, or use another collection"
-    )]
-    OtherModel {
-        /// The collection's fingerprint.
-        theirs: String,
-        /// Fingerprint of the server's model.
-        ours: String,
-    },
     /// A limit does not allow another collection.
     #[error(transparent)]
     Full(#[from] Full),
@@ -56,13 +45,13 @@ pub enum CollectionError {
     Disk(#[from] disk::CommitError),
 }
 
-/// The model whose vectors a collection holds.
+/// The model whose vectors a collection holds. It is told by its fingerprint; the name is for people.
 #[derive(Debug, Clone, Copy)]
 pub struct Model<'a> {
+    /// Its name when the collection was created; empty: not known.
+    pub name: &'a str,
     /// The model's fingerprint.
     pub fingerprint: &'a str,
-    /// Fingerprints of models whose vectors may be mixed with this one's.
-    pub also_compatible: &'a [String],
     /// Length of the model's vectors.
     pub dimensions: usize,
 }
@@ -144,8 +133,8 @@ impl Store {
             for stored in &collections {
                 let budgets = store.budgets(stored.owner.as_deref());
                 budgets.take_stored(EMPTY).map_err(OpenError::Full)?;
-                let model =
-                    Model { fingerprint: &stored.fingerprint, also_compatible: &[], dimensions: stored.dimensions };
+                let (name, fingerprint) = (&stored.model, &stored.fingerprint);
+                let model = Model { name, fingerprint, dimensions: stored.dimensions };
                 let settings = Settings { passages: stored.passages, lexical: stored.lexical };
                 let rows = Some((stored.number, stored.next_row));
                 let collection = store.collection((&stored.name, budgets), model, settings, rows);
@@ -193,12 +182,12 @@ impl Store {
         self.disk.as_ref()?.stopped()
     }
 
-    /// Returns the collection of this name if its vectors can be compared with the model's.
-    pub fn get(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-        of_model(self.find(name).ok_or(CollectionError::Unknown)?, model)
+    /// Returns the collection of this name, of any model.
+    pub fn get(&self, name: &str) -> Result<Arc<Collection>, CollectionError> {
+        self.find(name).ok_or(CollectionError::Unknown)
     }
 
-    /// Returns the collection of this name, and creates it if it does not exist. Blocks.
+    /// Returns the collection of this name, of any model, and creates it if it does not exist. Blocks.
     pub fn get_or_create<'a>(
         &self,
         name: impl Into<NewName<'a>>,
@@ -207,7 +196,7 @@ impl Store {
     ) -> Result<Arc<Collection>, CollectionError> {
         let name = name.into();
         match self.create(name, model, settings) {
-            Err(CollectionError::Exists) => self.get(name.name, model),
+            Err(CollectionError::Exists) => self.get(name.name),
             created => created,
         }
     }
@@ -233,6 +222,7 @@ impl Store {
                 number,
                 name: name.to_owned(),
                 owner: owner.map(str::to_owned),
+                model: model.name.to_owned(),
                 fingerprint: model.fingerprint.to_owned(),
                 dimensions: model.dimensions,
                 passages: settings.passages,
@@ -304,6 +294,7 @@ impl Store {
         let (index_storage, lexical_storage) = storage.unzip();
         Collection::new(New {
             name,
+            model: model.name,
             fingerprint: model.fingerprint,
             dimensions: model.dimensions,
             passages: settings.passages,
@@ -352,12 +343,4 @@ impl Store {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-fn of_model(collection: Arc<Collection>, model: Model<'_>) -> Result<Arc<Collection>, CollectionError> {
-    let theirs = collection.fingerprint();
-    if theirs == model.fingerprint || model.also_compatible.iter().any(|other| other == theirs) {
-        return Ok(collection);
-    }
-    Err(CollectionError::OtherModel { theirs: theirs.to_owned(), ours: model.fingerprint.to_owned() })
 }

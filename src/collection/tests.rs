@@ -12,7 +12,7 @@ use crate::compute::stop::Stop;
 use crate::index::{self, Effort};
 use crate::kernel::embedding::Embedding;
 
-const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 8 };
+const MODEL: Model<'_> = Model { name: "m", fingerprint: "f", dimensions: 8 };
 
 /// A document of the map: the number that decides its text, vector and metadata, and the number that an update wrote
 /// into its metadata instead.
@@ -100,13 +100,13 @@ fn a_walk(operations: usize, seed: u64) {
     let mut done = 0;
     while done < operations {
         let at = format!("after {done} operations, seed {seed}");
-        let collection = store.get("c", MODEL).unwrap();
+        let collection = store.get("c").unwrap();
         match random.u32(..1_000) {
             0..=4 => {
                 drop(collection);
                 drop(store);
                 store = open(directory.path());
-                check(&store.get("c", MODEL).unwrap(), &map, &at);
+                check(&store.get("c").unwrap(), &map, &at);
                 done += 1;
             }
             5 => {
@@ -177,7 +177,7 @@ fn a_walk(operations: usize, seed: u64) {
             }
         }
     }
-    check(&store.get("c", MODEL).unwrap(), &map, "at the end");
+    check(&store.get("c").unwrap(), &map, "at the end");
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
     }
     let search = Search::nearest(5, Effort::Graph { ef: None });
     let found = |store: &Store| {
-        let found = store.get("a", MODEL).unwrap().search(&embedding(7, 0), &search);
+        let found = store.get("a").unwrap().search(&embedding(7, 0), &search);
         found.into_iter().map(|found| (found.id, found.score)).collect::<Vec<_>>()
     };
     let before = found(&store);
@@ -213,7 +213,7 @@ fn a_restart_has_the_index_at_once_and_a_deleted_collection_leaves_none() {
     std::fs::create_dir(directory.path().join("index/77")).unwrap();
     let store = open(directory.path());
     assert_eq!(indexes().len(), 1);
-    let collection = store.get("a", MODEL).unwrap();
+    let collection = store.get("a").unwrap();
     assert!(collection.unindexed() == 0 && collection.index_file_bytes() > 600 * 4 * 8);
     assert_eq!(found(&store), before);
     // The index is a cache.
@@ -245,7 +245,7 @@ fn updated_documents_keep_their_graph_and_its_files_through_a_restart() {
     let bytes = collection.bytes();
     drop((collection, store));
     let store = open(directory.path());
-    let collection = store.get("c", MODEL).unwrap();
+    let collection = store.get("c").unwrap();
     assert_eq!((collection.unindexed(), collection.index_file_bytes()), (0, files));
     // Bitmaps are measured from time to time.
     assert!(collection.bytes().abs_diff(bytes) < bytes / 100, "{} and {bytes}", collection.bytes());

@@ -63,9 +63,8 @@ mod tests {
             ..Options::default()
         })
         .unwrap();
-        let collection = store
-            .create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default())
-            .unwrap();
+        let collection =
+            store.create("c", Model { name: "m", fingerprint: "f", dimensions: 2 }, Settings::default()).unwrap();
         let documents = (0..200u8).map(|n| Document {
             id: DocId::new(&n.to_string()).unwrap(),
             content: Arc::new(Content::default()),

@@ -13,7 +13,7 @@ use crate::machine::memory;
 
 const MIB: usize = 1 << 20;
 
-/// Estimate for the model and the process before they are measured: 150 to 200 MiB with the default model.
+/// Estimate for a model, and the process around it, before they are measured: 150 to 200 MiB with the default model.
 const FIXED: usize = 256 * MIB;
 /// Minimum of a process with a model. If less is measured, the rest may be documents' pages of files.
 const MIN_FIXED: usize = 64 * MIB;
@@ -49,7 +49,7 @@ pub struct Shares {
     pub max_message_bytes: usize,
     /// Requests and answers in transit.
     pub messages: usize,
-    /// Vectors of repeated texts.
+    /// Vectors of repeated texts, of all models.
     pub embed_cache: usize,
     /// Scores of repeated texts and pairs, for all classifiers and rerankers.
     pub score_caches: usize,
@@ -72,8 +72,10 @@ pub struct MemorySettings {
     pub max_message_bytes: usize,
     /// Pages of the data file, if the memory allows.
     pub disk_cache: usize,
-    /// The number of classifiers and rerankers. Each of them caches an eighth of the model's cache.
+    /// The number of classifiers and rerankers. Each of them caches an eighth of a model's cache.
     pub scorers: usize,
+    /// The number of embedding models.
+    pub models: usize,
 }
 
 impl Shares {
@@ -85,8 +87,9 @@ impl Shares {
     fn of(limit: Option<usize>, given: MemorySettings) -> Self {
         let cache = |wanted: usize| limit.map_or(wanted, |limit| wanted.min(limit / CACHE_SHARE));
         let messages = given.messages.unwrap_or_else(|| {
-            // Half of the rest beside the model.
-            let half = limit.map_or(MAX_MESSAGES, |limit| limit.saturating_sub(FIXED) / 2);
+            // Half of the rest beside the models.
+            let fixed = FIXED.saturating_mul(given.models);
+            let half = limit.map_or(MAX_MESSAGES, |limit| limit.saturating_sub(fixed) / 2);
             half.min(MAX_MESSAGES).max(given.max_message_bytes.saturating_mul(MIN_MESSAGES))
         });
         let embed_cache = given.embed_cache.unwrap_or_else(|| cache(EMBED_CACHE));
@@ -146,6 +149,7 @@ mod tests {
         max_message_bytes: 16 * MIB,
         disk_cache: 32 * MIB,
         scorers: 1,
+        models: 1,
     };
 
     #[test]

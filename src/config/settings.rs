@@ -18,7 +18,7 @@ impl Setting {
     /// Returns true if the setting may have several values: a repeated flag, a list in the file, or values with `;`
     /// between them in the environment.
     pub fn repeats(&self) -> bool {
-        matches!(self.key, "classifier" | "classifier_labels" | "cors_origin" | "reranker")
+        matches!(self.key, "classifier" | "classifier_labels" | "cors_origin" | "model" | "reranker")
     }
 }
 
@@ -107,19 +107,30 @@ pub const SETTINGS: &[Setting] = &[
     setting("public_reflection", "BOOL", "false", "Answer reflection without a key too, for tools like grpcurl"),
     setting(
         "model",
-        "ID|DIR",
+        "PLACE",
         model::DEFAULT_MODEL,
-        "Embedding model: an id on the hub, or a directory with its files",
+        "Embedding model: an id on the hub or a directory, or NAME=DIR or NAME=owner/name[@revision]; repeat for several, \
+         the first is the default; each takes the memory of its weights",
     ),
-    setting("revision", "REV", "", "Branch, tag or commit of the model on the hub; default: its main branch"),
-    setting("offline", "BOOL", "false", "Load the model from disk only; fail at once if it is not there"),
+    setting(
+        "revision",
+        "REV",
+        "",
+        "Branch, tag or commit on the hub of the model without a name; default: its main branch",
+    ),
+    setting("offline", "BOOL", "false", "Load models from disk only; fail at once if one is not there"),
     setting(
         "backend",
         "BACKEND",
         "candle",
-        "Engine of the embedding model: candle, or onnx for the model's ONNX graph on the CPU",
+        "Engine of the embedding models: candle, or onnx for the ONNX graph of each on the CPU",
     ),
-    setting("device", "DEVICE", "auto", "Device of the model: auto (the best one present), cpu, cuda, cuda:N or metal"),
+    setting(
+        "device",
+        "DEVICE",
+        "auto",
+        "Device of the models: auto (the best one present), cpu, cuda, cuda:N or metal",
+    ),
     setting(
         "cpu",
         "LEVEL",
@@ -130,7 +141,7 @@ pub const SETTINGS: &[Setting] = &[
         "precision",
         "PRECISION",
         "f32",
-        "Arithmetic of the model: f32; on a CPU int8, faster (most with VNNI) and nearly as accurate; on a GPU f16 or \
+        "Arithmetic of the models: f32; on a CPU int8, faster (most with VNNI) and nearly as accurate; on a GPU f16 or \
          bf16",
     ),
     setting(
@@ -143,7 +154,7 @@ pub const SETTINGS: &[Setting] = &[
         "threads",
         "N",
         "auto",
-        "Worker threads of the model on a CPU, and threads that build graphs; auto follows the container's quota, \
+        "Worker threads on a CPU, which the models share, and threads that build graphs; auto follows the container's quota, \
          more threads than that are slower",
     ),
     setting(
@@ -156,14 +167,14 @@ pub const SETTINGS: &[Setting] = &[
         "queue_tokens",
         "N",
         "262144",
-        "Tokens that may wait for the model; above it unary calls get RESOURCE_EXHAUSTED and streams wait",
+        "Tokens that may wait for each model; above it unary calls get RESOURCE_EXHAUSTED and streams wait",
     ),
     setting(
         "embed_cache_bytes",
         "SIZE",
         "auto",
-        "Cache for the vectors of repeated texts, 0 for none; higher: more repeated texts cost nothing; \
-         auto: 64 MiB, or less in a small container",
+        "Cache for the vectors of repeated texts, divided evenly between the models, 0 for none; higher: more repeated \
+         texts cost nothing; auto: 64 MiB, or less in a small container",
     ),
     setting(
         "classifier",

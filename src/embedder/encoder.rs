@@ -25,6 +25,7 @@ pub struct Encoder {
     modes: Arc<[Mode]>,
     /// The steps after it.
     steps: Steps,
+    weight_bytes: u64,
 }
 
 /// The part of a model that gives vectors of tokens.
@@ -42,23 +43,37 @@ pub enum Network {
 impl Encoder {
     /// Loads the weights onto the device.
     pub fn load(card: &Card, device: &Device, options: &Options) -> Result<Self, LoadError> {
-        let network = match (&options.backend, &card.encoder) {
-            (Backend::Onnx(onnx), _) => Network::Onnx(OnnxEncoder::load(card, device, options.precision, onnx)?),
+        let of_files = || card.weights.iter().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum();
+        let (network, weight_bytes) = match (&options.backend, &card.encoder) {
+            (Backend::Onnx(onnx), _) => {
+                (Network::Onnx(OnnxEncoder::load(card, device, options.precision, onnx)?), of_files())
+            }
             (Backend::Candle, model::Encoder::Transformer(architecture)) => {
-                network(&Weights::read(&card.weights)?, architecture, device, options.precision)?
+                let weights = Weights::read(&card.weights)?;
+                let network = network(&weights, architecture, device, options.precision)?;
+                (network, weights.packed_bytes(options.precision))
             }
             (Backend::Candle, model::Encoder::Static(_)) if options.precision != Precision::F32 => {
                 return Err(LoadError::StaticPrecision(options.precision));
             }
-            (Backend::Candle, model::Encoder::Static(table)) => Network::Static(Arc::new(StaticTable::load(table)?)),
+            (Backend::Candle, model::Encoder::Static(table)) => {
+                let table = StaticTable::load(table)?;
+                let bytes = table.bytes();
+                (Network::Static(Arc::new(table)), bytes)
+            }
         };
         let steps = Steps::load(&card.steps, device)?;
-        Ok(Self { network, modes: card.pooling.modes.clone().into(), steps })
+        Ok(Self { network, modes: card.pooling.modes.clone().into(), steps, weight_bytes })
+    }
+
+    /// Returns the bytes of the weights as they are held, or mapped from a file.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     /// Takes a transformer whose first token's vector is the result.
     pub fn of_first_token(network: Network) -> Self {
-        Self { network, modes: [Mode::Cls].into(), steps: Steps::default() }
+        Self { network, modes: [Mode::Cls].into(), steps: Steps::default(), weight_bytes: 0 }
     }
 
     /// Tries the greatest token id and the longest text. Only an ONNX graph needs it: the others state their limits.

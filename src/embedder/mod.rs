@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 pub use cross_encoder::{CrossEncoder, CrossEncoderError};
 pub use device::{DeviceChoice, DeviceError};
-pub use options::{Backend, Options, Precision};
+pub use options::{Backend, Options, Precision, Spec};
 pub use weights::LoadError;
 
 use crate::compute::{Terms, WhenFull};
 use crate::inference::{
-    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, Stats, TextError, Token,
-    Tokenizer, TokenizerError, Truncation,
+    self, Before, CacheStats, Cut, Inference, Kept, Output, Overloaded, Parts, Reading, Sizes, Stats, Tested,
+    TextError, Token, Tokenizer, TokenizerError, Truncation,
 };
 use crate::model::{self, Card, Prompts, TruncationSide};
 use encoder::Encoder;
@@ -104,14 +104,26 @@ pub enum InputType {
 #[derive(Clone)]
 pub struct Embedder {
     inference: Inference,
-    prompts: Arc<Prompts>,
-    dimensions: usize,
-    device: DeviceChoice,
+    info: Arc<Info>,
 }
 
-impl Embedder {
-    /// Loads a model, tests it with a text and starts the workers. It blocks while the weights are read.
-    pub fn start(card: &Card, options: &Options) -> Result<Self, StartError> {
+/// The facts about a model that its calls need.
+struct Info {
+    prompts: Prompts,
+    dimensions: usize,
+    device: DeviceChoice,
+    weight_bytes: u64,
+}
+
+/// A model that was loaded and tested, and has no workers yet.
+pub struct Loaded {
+    tested: Tested,
+    info: Info,
+}
+
+impl Loaded {
+    /// Loads a model and tests it with a text. It blocks while the weights are read.
+    pub fn load(card: &Card, options: &Options) -> Result<Self, StartError> {
         let is_static = matches!(card.encoder, model::Encoder::Static(_));
         let (device, choice) = options.device(is_static)?.open()?;
         let kept = kept(card.truncation_side);
@@ -128,6 +140,7 @@ impl Embedder {
         VocabularyError::check(&tokenizer, &card.tokenizer, card.encoder.tokens())?;
         let model = Encoder::load(card, &device, options)?;
         model.probe(tokenizer.last_token().unwrap_or(0), card.max_tokens)?;
+        let weight_bytes = model.weight_bytes();
         let parts = Parts {
             name: "encode",
             fingerprint: card.fingerprint.clone(),
@@ -136,16 +149,58 @@ impl Embedder {
             width: card.dimensions,
         };
         Ok(Self {
-            inference: Inference::start(parts, &options.inference(choice, is_static))?,
-            prompts: Arc::new(card.prompts.clone()),
-            dimensions: card.dimensions,
-            device: choice,
+            tested: parts.test(options.inference(choice, is_static))?,
+            info: Info { prompts: card.prompts.clone(), dimensions: card.dimensions, device: choice, weight_bytes },
         })
+    }
+
+    /// Returns the device of the model, never `Auto`.
+    pub fn device(&self) -> DeviceChoice {
+        self.info.device
+    }
+
+    /// Returns the bytes of the weights as they are held.
+    pub fn weight_bytes(&self) -> u64 {
+        self.info.weight_bytes
+    }
+}
+
+impl Embedder {
+    /// Loads a model, tests it with a text and starts workers of its own. It blocks while the weights are read.
+    pub fn start(card: &Card, options: &Options) -> Result<Self, StartError> {
+        Ok(Self::start_all(vec![Loaded::load(card, options)?])?.remove(0))
+    }
+
+    /// Starts the workers of models, in the same order. Those on one device share its workers.
+    pub fn start_all(models: Vec<Loaded>) -> Result<Vec<Self>, StartError> {
+        let mut tested: Vec<(DeviceChoice, Vec<Tested>)> = Vec::new();
+        let mut started = Vec::new();
+        for Loaded { tested: model, info } in models {
+            let on = tested.iter().position(|(device, _)| *device == info.device).unwrap_or_else(|| {
+                tested.push((info.device, Vec::new()));
+                tested.len() - 1
+            });
+            tested[on].1.push(model);
+            started.push((on, info));
+        }
+        let inferences = tested.into_iter().map(|(_, models)| Inference::start_together(models));
+        let mut inferences = inferences.map(|all| Ok(all?.into_iter())).collect::<Result<Vec<_>, StartError>>()?;
+        let embedder = |(on, info): (usize, Info)| {
+            let inference = inferences[on].next().expect("each model has its workers");
+            Self { inference, info: Arc::new(info) }
+        };
+        Ok(started.into_iter().map(embedder).collect())
     }
 
     /// Returns the length of a full vector.
     pub fn dimensions(&self) -> usize {
-        self.dimensions
+        self.info.dimensions
+    }
+
+    /// Returns the bytes of the weights as they are held. Those of static vectors are mapped: they take memory as far
+    /// as they are read, and the system may take it back.
+    pub fn weight_bytes(&self) -> u64 {
+        self.info.weight_bytes
     }
 
     /// Returns the maximum tokens of a text.
@@ -155,7 +210,7 @@ impl Embedder {
 
     /// Returns the device of the model, never `Auto`.
     pub fn device(&self) -> DeviceChoice {
-        self.device
+        self.info.device
     }
 
     /// Returns the size of the cache and its hits.
@@ -211,9 +266,9 @@ impl Embedder {
     /// Returns the prompt for a kind of text.
     fn prompt(&self, input_type: InputType) -> &str {
         let prompt = match input_type {
-            InputType::Plain => &self.prompts.default,
-            InputType::Query => &self.prompts.query,
-            InputType::Document => &self.prompts.document,
+            InputType::Plain => &self.info.prompts.default,
+            InputType::Query => &self.info.prompts.query,
+            InputType::Document => &self.info.prompts.document,
         };
         prompt.as_deref().unwrap_or_default()
     }

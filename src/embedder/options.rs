@@ -1,8 +1,45 @@
-//! The settings of an embedder.
+//! The settings of embedders, and the models to serve.
+
+use std::path::Path;
 
 use super::device::{DeviceChoice, DeviceError};
 use crate::compute::Pools;
 use crate::{inference, model, onnx};
+
+/// An embedding model to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// The name that requests use.
+    pub name: String,
+    /// The model's source.
+    pub model: model::Options,
+}
+
+impl Spec {
+    /// The name of a model that the settings give none.
+    pub const UNNAMED: &'static str = "default";
+
+    /// Parses the option `--model`: `NAME=PLACE` (see `model::Options::at`), or an id on the hub or a directory alone.
+    ///
+    /// # Errors
+    /// The text says what was expected.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        // A directory may have `=` in its name.
+        let named = if Path::new(text).exists() { None } else { model::split_named(text)? };
+        let Some((name, place)) = named else {
+            let model = model::Options { source: text.to_owned(), ..model::Options::default() };
+            return Ok(Self { name: Self::UNNAMED.to_owned(), model });
+        };
+        let model = model::Options::at(place, model::Kind::Reranker);
+        match &model.kind {
+            model::Kind::Reranker(Some(file)) => Err(format!(
+                "{file} is a file of the model; expected its directory or its id on the hub: `--backend onnx` finds its \
+                 graph"
+            )),
+            _ => Ok(Self { name: name.to_owned(), model }),
+        }
+    }
+}
 
 /// The settings of an [`Embedder`](super::Embedder).
 #[derive(Debug, Clone)]

@@ -77,6 +77,13 @@ impl StaticTable {
         Ok(Self { dimensions, kind, vectors: table.vectors.bytes.clone(), weights, mapping, file })
     }
 
+    /// Returns the bytes of the vectors, which are mapped, and of the factors and rows in memory.
+    pub fn bytes(&self) -> u64 {
+        let of = |numbers: Option<usize>| numbers.map_or(0, |count| 4 * count);
+        let in_memory = of(self.weights.as_ref().map(Vec::len)) + of(self.mapping.as_ref().map(Vec::len));
+        (self.vectors.len() + in_memory) as u64
+    }
+
     /// Computes the mean of each text's rows, `[texts][dimensions]`.
     pub fn means(&self, texts: &[Sequence<'_>]) -> Result<Vec<Vec<f32>>, impl std::error::Error + use<>> {
         texts.iter().map(|text| self.mean(text.ids)).collect::<Result<_, UnknownToken>>()

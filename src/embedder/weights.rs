@@ -50,13 +50,31 @@ pub struct Weights<'a> {
     /// The tensors by their names.
     pub tensors: VarBuilder<'static>,
     path: &'a Path,
+    /// The numbers in matrices of linear layers, and all others.
+    numbers: [usize; 2],
 }
 
 impl<'a> Weights<'a> {
     /// Reads all tensors.
     pub fn read(files: &'a [PathBuf]) -> Result<Self, LoadError> {
-        let tensors = VarBuilder::from_tensors(tensors(files)?, DType::F32, &Device::Cpu);
-        Ok(Self { tensors, path: files.first().map_or(Path::new(""), PathBuf::as_path) })
+        let tensors = tensors(files)?;
+        let is_linear = |name: &str, tensor: &Tensor| tensor.rank() == 2 && !name.contains("embed");
+        let linear = tensors.iter().filter(|(name, tensor)| is_linear(name, tensor));
+        let linear = linear.map(|(_, tensor)| tensor.elem_count()).sum();
+        let all: usize = tensors.values().map(Tensor::elem_count).sum();
+        let tensors = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+        let path = files.first().map_or(Path::new(""), PathBuf::as_path);
+        Ok(Self { tensors, path, numbers: [linear, all - linear] })
+    }
+
+    /// Returns the bytes that they take when they are packed in a precision.
+    pub fn packed_bytes(&self, precision: Precision) -> u64 {
+        let of_each = match precision {
+            Precision::F32 => [4, 4],
+            Precision::F16 | Precision::Bf16 => [2, 2],
+            Precision::Int8 => [1, 4],
+        };
+        self.numbers.iter().zip(of_each).map(|(numbers, bytes)| (numbers * bytes) as u64).sum()
     }
 
     /// Makes the error for weights that are missing or have other shapes.

@@ -113,7 +113,7 @@ impl Shared {
         let unknown: Vec<String> = unknown.collect();
         let is_cached = found.iter().all(|found| matches!(found, Some(Lookup::Cached(_))));
         let asked = || self.token_budget.pace().estimate_tokens(self.bytes_to_read(&unknown, before));
-        let standing = if is_cached { Standing::default() } else { self.scheduler.ask(terms, asked()) };
+        let standing = if is_cached { Standing::default() } else { self.scheduler.ask(self.model, terms, asked()) };
         let class = Class { standing, terms };
         let mut tokenised = self.tokenise(unknown, before, class).await?.into_iter();
         let mut new_texts = Vec::new();
@@ -146,7 +146,7 @@ impl Shared {
         };
         let flights = found.iter().flatten().filter_map(Lookup::flight);
         let call = CallTexts { terms, asked: class.standing.asked, flights };
-        self.scheduler.push(self.lane(&found, class), call);
+        self.scheduler.push(self.model, self.lane(&found, class), call);
         let outcomes = self.outcomes(found, deadline).await?;
         Ok(positions.into_iter().map(|at| outcomes[at].clone().map(Arc::unwrap_or_clone)).collect())
     }

@@ -8,6 +8,7 @@
 //!          │                                  tokens         lanes                                      │
 //!          └── SingleFlight: a text that is on its way for another call, or cached ─────────────────────┘
 //! ```
+//! Models may share a scheduler and its workers. Each has a batch queue there, and everything else to itself.
 //!
 //! Invariants:
 //! - A model never runs on an async thread.
@@ -37,9 +38,12 @@ mod text;
 mod token_budget;
 mod tokenizer;
 mod traced;
+mod turns;
 mod worker;
 
+use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 pub use cache::CacheStats;
 pub use model::{Model, Run, Sequence};
@@ -53,16 +57,17 @@ use crate::compute::{Pools, Terms};
 use crate::machine::team::Leader;
 use cache::Cache;
 use key::Keys;
+use pace::Pace;
 use scheduler::Scheduler;
 use single_flight::SingleFlight;
 use stats::Counters;
 use token_budget::TokenBudget;
-use worker::{Worker, run};
+use worker::{Served, Worker, run};
 
 /// Settings of the queue, the batches and the cache.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The number of threads that run the model, each on its own batch.
+    /// The number of threads that run the model, each on its own batch. Models that share workers have the same number.
     pub workers: usize,
     /// One more thread, which serves short calls of quiet callers while the workers are busy. It helps where the system
     /// divides the cores between threads, and not where a device computes one batch after another.
@@ -106,49 +111,93 @@ pub enum StartError {
     SelfTest(String),
 }
 
-/// A model that takes texts. Cheap to clone; the workers stop when the last clone is gone.
+/// A model that passed its test on a text, and the settings of its queue.
+pub struct Tested {
+    parts: Parts,
+    options: Options,
+}
+
+impl Parts {
+    /// Tests the model on a text.
+    pub fn test(self, options: Options) -> Result<Tested, StartError> {
+        self_test(&self)?;
+        Ok(Tested { parts: self, options })
+    }
+}
+
+/// A model that takes texts. Cheap to clone; its workers stop when the last clone of each model that shares them is
+/// gone.
 #[derive(Clone)]
 pub struct Inference(Arc<Shared>);
 
 struct Shared {
+    /// The number of the model in the scheduler.
+    model: usize,
     tokenizer: Arc<Tokenizer>,
     keys: Keys,
     batch_tokens: usize,
     pools: Pools,
     single_flight: Arc<SingleFlight>,
     token_budget: Arc<TokenBudget>,
-    scheduler: Arc<Scheduler>,
+    scheduler: Arc<Open>,
     counters: Arc<Counters>,
 }
 
-impl Drop for Shared {
+/// The scheduler of models. It closes when the last of them is gone.
+struct Open(Arc<Scheduler>);
+
+impl Deref for Open {
+    type Target = Scheduler;
+
+    fn deref(&self) -> &Scheduler {
+        &self.0
+    }
+}
+
+impl Drop for Open {
     fn drop(&mut self) {
-        self.scheduler.close();
+        self.0.close();
     }
 }
 
 impl Inference {
-    /// Tests the model on a text and starts the workers.
+    /// Tests a model on a text and starts workers of its own.
     pub fn start(parts: Parts, options: &Options) -> Result<Self, StartError> {
-        self_test(&parts)?;
-        let Parts { name, fingerprint, tokenizer, model, width } = parts;
-        let shared = Shared::new(&fingerprint, tokenizer, width, options);
-        let worker = Worker {
-            model,
-            scheduler: Arc::clone(&shared.scheduler),
-            single_flight: Arc::clone(&shared.single_flight),
-            token_budget: Arc::clone(&shared.token_budget),
-            counters: Arc::clone(&shared.counters),
-        };
+        let model = parts.test(options.clone())?;
+        Ok(Self::start_together(vec![model])?.remove(0))
+    }
+
+    /// Starts workers that some models share: as many as the settings of the first one say. Returns the models in the
+    /// same order.
+    pub fn start_together(models: Vec<Tested>) -> Result<Vec<Self>, StartError> {
+        let Some(Tested { parts, options }) = models.first() else { return Ok(Vec::new()) };
+        let (name, workers, has_express) = (parts.name, options.workers.max(1), options.express_worker);
+        let batch_tokens: Vec<usize> = models.iter().map(|model| model.options.batch_tokens).collect();
+        let scheduler = Arc::new(Scheduler::new(&batch_tokens, workers));
+        let open = Arc::new(Open(Arc::clone(&scheduler)));
+        let paces = Pace::of_models(models.len(), Instant::now());
+        let (mut inferences, mut served) = (Vec::new(), Vec::new());
+        for ((number, Tested { parts, options }), pace) in models.into_iter().enumerate().zip(paces) {
+            let model = Arc::clone(&parts.model);
+            let shared = Shared::new(number, parts, &options, (Arc::clone(&open), pace));
+            served.push(Served {
+                model,
+                single_flight: Arc::clone(&shared.single_flight),
+                token_budget: Arc::clone(&shared.token_budget),
+                counters: Arc::clone(&shared.counters),
+            });
+            inferences.push(Self(Arc::new(shared)));
+        }
+        let worker = Worker { scheduler, models: served.into() };
         let spawn = |number: &str, run: fn(&Worker)| {
             let (worker, thread) = (worker.clone(), std::thread::Builder::new().name(format!("{name}-{number}")));
             thread.spawn(move || run(&worker)).map(drop).map_err(StartError::Thread)
         };
-        (0..options.workers.max(1)).try_for_each(|n| spawn(&n.to_string(), Worker::run))?;
-        if options.express_worker {
+        (0..workers).try_for_each(|n| spawn(&n.to_string(), Worker::run))?;
+        if has_express {
             spawn("express", Worker::run_express)?;
         }
-        Ok(Self(Arc::new(shared)))
+        Ok(inferences)
     }
 
     /// The most tokens of a text that the model reads.
@@ -191,16 +240,16 @@ impl Inference {
 }
 
 impl Shared {
-    fn new(fingerprint: &str, tokenizer: Tokenizer, width: usize, options: &Options) -> Self {
-        let workers = options.workers.max(1);
+    fn new(model: usize, parts: Parts, options: &Options, (scheduler, pace): (Arc<Open>, Pace)) -> Self {
         Self {
-            tokenizer: Arc::new(tokenizer),
-            keys: Keys::new(fingerprint),
+            model,
+            tokenizer: Arc::new(parts.tokenizer),
+            keys: Keys::new(&parts.fingerprint),
             batch_tokens: options.batch_tokens,
             pools: options.pools.clone(),
-            single_flight: Arc::new(SingleFlight::new(Cache::new(options.cache_bytes, width))),
-            token_budget: Arc::new(TokenBudget::new(options.queue_tokens)),
-            scheduler: Arc::new(Scheduler::new(options.batch_tokens, workers)),
+            single_flight: Arc::new(SingleFlight::new(Cache::new(options.cache_bytes, parts.width))),
+            token_budget: Arc::new(TokenBudget::new(options.queue_tokens, pace)),
+            scheduler,
             counters: Arc::default(),
         }
     }

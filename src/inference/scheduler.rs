@@ -1,4 +1,7 @@
-//! The scheduler between calls and workers: puts the batch queue behind a lock, and wakes workers.
+//! The scheduler between calls and workers: puts the batch queues behind a lock, and wakes workers.
+//!
+//! Several models may share the workers. Each has a batch queue of its own, so a batch is of one model, and [`Turns`]
+//! tells which model is next. In everything below, a model is named by its number.
 //!
 //! A batch is formed when a worker becomes free and not before, so it is the best choice among the texts that wait at
 //! that moment. `batch_queue` chooses its texts, and `token_budget` bounds the waiting tokens before a text gets here.
@@ -7,15 +10,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::batch_queue::{Batch, BatchQueue, CallTexts, Standing};
 use super::flight::Flight;
 use super::lane::Lane;
+use super::turns::{Charge, Turns};
 use crate::compute::Terms;
 use crate::machine::team::Team;
 
-/// The batch queue and the workers that take from it.
+/// The batch queues and the workers that take from them.
 pub struct Scheduler {
     state: Mutex<State>,
     changed: Condvar,
@@ -26,7 +30,9 @@ pub struct Scheduler {
 }
 
 struct State {
-    queue: BatchQueue,
+    /// The queue of each model.
+    queues: Vec<BatchQueue>,
+    turns: Turns,
     /// The workers that have a batch.
     leading: Vec<Leading>,
     /// The number of workers, without that of the express lane.
@@ -37,8 +43,27 @@ struct State {
 impl State {
     /// True if a text of the express lane would wait for a batch to end.
     fn needs_express(&mut self) -> bool {
-        self.leading.len() >= self.workers && self.queue.has_express()
+        self.leading.len() >= self.workers && self.queues.iter_mut().any(BatchQueue::has_express)
     }
+
+    /// Takes the next batch by `next`, of the first model in the order of turns that has one.
+    fn next(&mut self, next: impl Fn(&mut BatchQueue) -> Option<Batch>) -> Option<Turn> {
+        let order = if self.queues.len() == 1 { vec![0] } else { self.turns.order() };
+        order.into_iter().find_map(|model| {
+            let batch = next(&mut self.queues[model])?;
+            let charge = self.turns.begin(model, batch.tokens());
+            Some(Turn { model, batch, charge })
+        })
+    }
+}
+
+/// A batch of a model that has its turn.
+pub struct Turn {
+    /// The model.
+    pub model: usize,
+    /// At least one job.
+    pub batch: Batch,
+    charge: Charge,
 }
 
 struct Leading {
@@ -52,48 +77,51 @@ const MOST_HELPERS: usize = 3;
 
 /// The next work of a worker.
 pub enum Work {
-    /// A batch of at least one job.
-    Batch(Batch),
+    /// A batch of its own.
+    Batch(Turn),
     /// A share of another worker's batch, while [`Scheduler::changes`] is this; then [`Scheduler::stop_helping`].
     Help(Arc<Team>, u64),
 }
 
 impl Scheduler {
-    /// Creates an empty scheduler. `batch_tokens`: the most tokens in one batch, padding included. `workers`: the
-    /// threads that call [`take`](Self::take).
-    pub fn new(batch_tokens: usize, workers: usize) -> Self {
-        let queue = BatchQueue::new(batch_tokens, workers);
-        let state = State { queue, leading: Vec::new(), workers: workers.max(1), closed: false };
+    /// Creates an empty scheduler. `batch_tokens`: the most tokens in one batch of each model, padding included.
+    /// `workers`: the threads that call [`take`](Self::take).
+    pub fn new(batch_tokens: &[usize], workers: usize) -> Self {
+        let queues: Vec<BatchQueue> = batch_tokens.iter().map(|tokens| BatchQueue::new(*tokens, workers)).collect();
+        let turns = Turns::new(queues.len());
+        let state = State { queues, turns, leading: Vec::new(), workers: workers.max(1), closed: false };
         let (changed, express) = (Condvar::new(), Condvar::new());
         Self { state: Mutex::new(state), changed, express, changes: AtomicU64::new(0) }
     }
 
     /// Records that a caller asks for `tokens` (see [`BatchQueue::ask`]).
-    pub fn ask(&self, terms: Terms, tokens: usize) -> Standing {
-        self.lock().queue.ask(terms, tokens)
+    pub fn ask(&self, model: usize, terms: Terms, tokens: usize) -> Standing {
+        self.lock().queues[model].ask(terms, tokens)
     }
 
     /// Adds the texts of a call to a lane, in order (see [`BatchQueue::push`]).
-    pub fn push<'a, I: IntoIterator<Item = &'a Arc<Flight>>>(&self, lane: Lane, call: CallTexts<I>) {
+    pub fn push<'a, I: IntoIterator<Item = &'a Arc<Flight>>>(&self, model: usize, lane: Lane, call: CallTexts<I>) {
         let CallTexts { terms, asked, flights } = call;
         let mut flights = flights.into_iter().peekable();
         if flights.peek().is_none() {
             return; // all texts of the call are complete: no worker needs to wake
         }
         let mut state = self.lock();
-        state.queue.push(lane, CallTexts { terms, asked, flights }, Instant::now());
+        state.turns.arrived(model);
+        state.queues[model].push(lane, CallTexts { terms, asked, flights }, Instant::now());
         self.notify(state);
     }
 
-    /// Waits for work; `None` once the scheduler is closed and empty. A worker that gets a batch leads `team` until it
-    /// calls [`finish`](Self::finish).
-    pub fn take(&self, team: &Arc<Team>) -> Option<Work> {
+    /// Waits for work; `None` once the scheduler is closed and empty. A worker has a team for each model. When it gets
+    /// a batch, it leads the team of its model until it calls [`finish`](Self::finish).
+    pub fn take(&self, teams: &[Arc<Team>]) -> Option<Work> {
         let mut state = self.lock();
         loop {
-            if let Some(batch) = state.queue.next_batch(Instant::now()) {
-                state.leading.push(Leading { team: Arc::clone(team), helpers: 0 });
+            let now = Instant::now();
+            if let Some(turn) = state.next(|queue| queue.next_batch(now)) {
+                state.leading.push(Leading { team: Arc::clone(&teams[turn.model]), helpers: 0 });
                 self.notify(state);
-                return Some(Work::Batch(batch));
+                return Some(Work::Batch(turn));
             }
             if let Some(leading) = state.leading.iter_mut().find(|leading| leading.helpers < MOST_HELPERS) {
                 leading.helpers += 1;
@@ -107,24 +135,30 @@ impl Scheduler {
     }
 
     /// Waits until all workers have a batch and a text of the express lane waits; `None` once the scheduler is closed.
-    pub fn take_express(&self) -> Option<Batch> {
+    pub fn take_express(&self) -> Option<Turn> {
         let mut state = self.lock();
         while !state.closed {
             if state.needs_express()
-                && let Some(batch) = state.queue.next_express()
+                && let Some(turn) = state.next(BatchQueue::next_express)
             {
-                return Some(batch);
+                return Some(turn);
             }
             state = self.express.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         None
     }
 
-    /// Ends the batch through which `team` was led.
-    pub fn finish(&self, team: &Arc<Team>) {
+    /// Ends a batch that took this time, through which a team of `teams` was led.
+    pub fn finish(&self, turn: &Turn, teams: &[Arc<Team>], took: Duration) {
         let mut state = self.lock();
-        state.leading.retain(|leading| !Arc::ptr_eq(&leading.team, team));
+        state.turns.end(turn.model, turn.charge, took);
+        state.leading.retain(|leading| !Arc::ptr_eq(&leading.team, &teams[turn.model]));
         self.notify(state);
+    }
+
+    /// Ends a batch of the express lane that took this time.
+    pub fn finish_express(&self, turn: &Turn, took: Duration) {
+        self.lock().turns.end(turn.model, turn.charge, took);
     }
 
     /// Ends the help of one worker for `team`.
@@ -171,12 +205,29 @@ mod tests {
     use super::*;
     use crate::compute::{Deadline, WhenFull};
 
-    fn batch(work: Option<Work>) -> Option<usize> {
-        match work {
-            Some(Work::Batch(batch)) => Some(batch.jobs.len()),
-            _ => None,
+    /// A worker, with a team for each of two models.
+    #[derive(Default)]
+    struct Worker {
+        teams: [Arc<Team>; 2],
+        turn: std::cell::RefCell<Option<Turn>>,
+    }
+
+    impl Worker {
+        /// Takes a batch, and returns its model and the number of its texts.
+        fn takes(&self, scheduler: &Scheduler) -> Option<(usize, usize)> {
+            let Some(Work::Batch(turn)) = scheduler.take(&self.teams) else { return None };
+            let taken = (turn.model, turn.batch.jobs.len());
+            *self.turn.borrow_mut() = Some(turn);
+            Some(taken)
+        }
+
+        fn finishes(&self, scheduler: &Scheduler, took: Duration) {
+            let turn = self.turn.take().expect("it has a batch");
+            scheduler.finish(&turn, &self.teams, took);
         }
     }
+
+    const MOMENT: Duration = Duration::from_millis(1);
 
     fn alone(flight: &Arc<Flight>) -> CallTexts<[&Arc<Flight>; 1]> {
         CallTexts { terms: WhenFull::Refuse(Deadline::NONE).into(), asked: 0, flights: [flight] }
@@ -184,59 +235,92 @@ mod tests {
 
     #[test]
     fn a_waiting_worker_is_woken_by_work() {
-        let scheduler = Scheduler::new(1024, 1);
+        let scheduler = Scheduler::new(&[1024], 1);
         let (caller, _) = flight(3);
         std::thread::scope(|threads| {
-            let worker = threads.spawn(|| batch(scheduler.take(&Arc::default())));
-            scheduler.push(Lane::Interactive, alone(&caller));
-            assert_eq!(worker.join().unwrap(), Some(1));
+            let worker = threads.spawn(|| Worker::default().takes(&scheduler));
+            scheduler.push(0, Lane::Interactive, alone(&caller));
+            assert_eq!(worker.join().unwrap(), Some((0, 1)));
         });
     }
 
     #[test]
     fn a_worker_without_a_batch_helps_one_that_has_a_batch_until_something_changes() {
-        let scheduler = Scheduler::new(1024, 2);
-        let (leader, helper) = (Arc::default(), Arc::default());
+        let scheduler = Scheduler::new(&[1024], 2);
+        let (leader, helper) = (Worker::default(), Worker::default());
         let (first, _) = flight(3);
-        scheduler.push(Lane::Interactive, alone(&first));
-        assert_eq!(batch(scheduler.take(&leader)), Some(1));
-        let Some(Work::Help(helped, seen)) = scheduler.take(&helper) else { panic!("there is someone to help") };
-        assert!(Arc::ptr_eq(&helped, &leader) && seen == scheduler.changes());
+        scheduler.push(0, Lane::Interactive, alone(&first));
+        assert_eq!(leader.takes(&scheduler), Some((0, 1)));
+        let Some(Work::Help(helped, seen)) = scheduler.take(&helper.teams) else { panic!("there is someone to help") };
+        assert!(Arc::ptr_eq(&helped, &leader.teams[0]) && seen == scheduler.changes());
         let (second, _) = flight(3);
-        scheduler.push(Lane::Interactive, alone(&second));
+        scheduler.push(0, Lane::Interactive, alone(&second));
         assert_ne!(seen, scheduler.changes(), "work of its own");
         scheduler.stop_helping(&helped);
-        assert_eq!(batch(scheduler.take(&helper)), Some(1));
-        scheduler.finish(&leader);
-        scheduler.finish(&helper);
+        assert_eq!(helper.takes(&scheduler), Some((0, 1)));
+        leader.finishes(&scheduler, MOMENT);
+        helper.finishes(&scheduler, MOMENT);
         scheduler.close();
-        assert!(scheduler.take(&helper).is_none(), "nobody is left to help");
+        assert!(scheduler.take(&helper.teams).is_none(), "nobody is left to help");
     }
 
     #[test]
     fn the_express_lane_has_a_worker_of_its_own_while_all_others_have_a_batch() {
-        let (scheduler, leader) = (Scheduler::new(1024, 1), Arc::default());
+        let (scheduler, leader) = (Scheduler::new(&[1024], 1), Worker::default());
         let [(busy, _), (quiet, _), (later, _)] = [flight(3), flight(3), flight(3)];
-        scheduler.push(Lane::Interactive, alone(&busy));
-        assert_eq!(batch(scheduler.take(&leader)), Some(1));
-        scheduler.push(Lane::Express, alone(&quiet));
-        assert_eq!(scheduler.take_express().map(|batch| batch.jobs.len()), Some(1));
-        scheduler.finish(&leader);
-        scheduler.push(Lane::Express, alone(&later));
+        scheduler.push(0, Lane::Interactive, alone(&busy));
+        assert_eq!(leader.takes(&scheduler), Some((0, 1)));
+        scheduler.push(0, Lane::Express, alone(&quiet));
+        assert_eq!(scheduler.take_express().map(|turn| turn.batch.jobs.len()), Some(1));
+        leader.finishes(&scheduler, MOMENT);
+        scheduler.push(0, Lane::Express, alone(&later));
         assert!(!scheduler.lock().needs_express(), "the other worker is faster");
         scheduler.close();
         assert!(scheduler.take_express().is_none());
-        assert_eq!(batch(scheduler.take(&leader)), Some(1));
+        assert_eq!(leader.takes(&scheduler), Some((0, 1)));
     }
 
     #[test]
     fn closing_lets_workers_finish_the_queued_texts() {
-        let (scheduler, team) = (Scheduler::new(1024, 1), Arc::default());
+        let (scheduler, team) = (Scheduler::new(&[1024], 1), Worker::default());
         let (caller, _) = flight(3);
-        scheduler.push(Lane::Interactive, alone(&caller));
+        scheduler.push(0, Lane::Interactive, alone(&caller));
         scheduler.close();
-        assert_eq!(batch(scheduler.take(&team)), Some(1));
-        scheduler.finish(&team);
-        assert!(scheduler.take(&team).is_none());
+        assert_eq!(team.takes(&scheduler), Some((0, 1)));
+        team.finishes(&scheduler, MOMENT);
+        assert!(scheduler.take(&team.teams).is_none());
+    }
+
+    #[test]
+    fn batches_are_of_one_model_and_models_with_work_share_a_worker_evenly_in_time() {
+        let (scheduler, worker) = (Scheduler::new(&[8, 8], 1), Worker::default());
+        let flights: Vec<_> = (0..200).map(|_| flight(8).0).collect();
+        let (of_slow, of_fast) = flights.split_at(100);
+        for (slow, fast) in of_slow.iter().zip(of_fast) {
+            scheduler.push(0, Lane::Bulk, alone(slow));
+            scheduler.push(1, Lane::Interactive, alone(fast));
+        }
+        let mut taken = [0_u32; 2];
+        for _ in 0..60 {
+            let (model, texts) = worker.takes(&scheduler).expect("there is work");
+            let took = [5 * MOMENT, MOMENT][model];
+            worker.finishes(&scheduler, took);
+            taken[model] += texts as u32;
+        }
+        assert!(taken[0].abs_diff(10) <= 1, "{taken:?}: a text of the first takes five times as long");
+    }
+
+    #[test]
+    fn a_helper_helps_with_the_batch_of_any_model_and_the_express_lane_of_each_is_served() {
+        let (scheduler, leader, helper) = (Scheduler::new(&[8, 8], 1), Worker::default(), Worker::default());
+        let [(busy, _), (quiet, _)] = [flight(3), flight(3)];
+        scheduler.push(1, Lane::Interactive, alone(&busy));
+        assert_eq!(leader.takes(&scheduler), Some((1, 1)));
+        let Some(Work::Help(helped, _)) = scheduler.take(&helper.teams) else { panic!("there is someone to help") };
+        assert!(Arc::ptr_eq(&helped, &leader.teams[1]));
+        scheduler.push(0, Lane::Express, alone(&quiet));
+        let express = scheduler.take_express().expect("all workers have a batch");
+        assert_eq!((express.model, express.batch.jobs.len()), (0, 1));
+        scheduler.finish_express(&express, MOMENT);
     }
 }

@@ -134,14 +134,14 @@ impl Drop for WaitingTokens {
 
 impl TokenBudget {
     /// Creates a budget of `queue_tokens` for unary calls, and another of the same size for streams.
-    pub fn new(queue_tokens: usize) -> Self {
+    pub fn new(queue_tokens: usize, pace: Pace) -> Self {
         let limit = queue_tokens.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         Self {
             limit,
             unary: Arc::new(Semaphore::new(limit)),
             reserve: Arc::new(Semaphore::new(limit.div_ceil(RESERVE))),
             streams: Arc::new(Semaphore::new(limit)),
-            pace: Arc::new(Pace::new(Instant::now())),
+            pace: Arc::new(pace),
         }
     }
 
@@ -220,11 +220,15 @@ impl TokenBudget {
 mod tests {
     use super::*;
 
+    fn budget(queue_tokens: usize) -> TokenBudget {
+        TokenBudget::new(queue_tokens, Pace::new(Instant::now()))
+    }
+
     const REFUSE: WhenFull = WhenFull::Refuse(Deadline::NONE);
 
     #[tokio::test]
     async fn a_full_budget_refuses_with_a_time_from_the_measured_rate() {
-        let budget = TokenBudget::new(1000);
+        let budget = budget(1000);
         budget.pace().set_rate(100.0);
         let _inside = budget.acquire(900, Lane::Interactive, REFUSE).await.unwrap();
         let refused = budget.acquire(300, Lane::Interactive, REFUSE).await.err();
@@ -235,7 +239,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_larger_than_the_budget_is_admitted_alone() {
-        let budget = TokenBudget::new(1000);
+        let budget = budget(1000);
         let alone = budget.acquire(5000, Lane::Interactive, REFUSE).await.unwrap();
         assert!(budget.acquire(1, Lane::Interactive, REFUSE).await.is_err());
         drop(alone);
@@ -245,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_short_call_of_a_quiet_caller_is_admitted_when_others_have_taken_all_tokens() {
-        let budget = TokenBudget::new(1600);
+        let budget = budget(1600);
         let _others = budget.acquire(1600, Lane::Short, REFUSE).await.unwrap();
         assert!(budget.acquire(60, Lane::Short, REFUSE).await.is_err());
         let quiet = budget.acquire(60, Lane::Express, REFUSE).await.unwrap();
@@ -256,7 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn streams_wait_and_never_take_the_tokens_of_unary_calls() {
-        let budget = TokenBudget::new(10);
+        let budget = budget(10);
         let stream = budget.acquire(10, Lane::Interactive, WhenFull::Wait).await.unwrap();
         assert!(budget.acquire(10, Lane::Interactive, REFUSE).await.is_ok());
         let mut waiting = std::pin::pin!(budget.acquire(1, Lane::Interactive, WhenFull::Wait));
@@ -267,7 +271,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_cannot_be_done_by_its_deadline_is_refused_at_once() {
-        let budget = TokenBudget::new(100_000);
+        let budget = budget(100_000);
         budget.pace().set_rate(1_000.0);
         let within = |seconds| WhenFull::Refuse(Deadline::at(Instant::now() + Duration::from_secs(seconds)));
         let before = budget.acquire(8_000, Lane::Bulk, REFUSE).await.unwrap();
@@ -288,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_is_given_up_when_its_rest_alone_would_be_too_late() {
-        let budget = TokenBudget::new(100_000);
+        let budget = budget(100_000);
         let within = |seconds| Deadline::at(Instant::now() + Duration::from_secs(seconds));
         assert_eq!(budget.check_remaining(1_000_000, within(1)), Ok(()), "nothing was measured yet");
         budget.pace().set_rate(1_000.0);
@@ -300,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn tokens_that_a_text_gives_back_no_longer_count_as_waiting() {
-        let budget = TokenBudget::new(100);
+        let budget = budget(100);
         let mut call = budget.acquire(90, Lane::Bulk, REFUSE).await.unwrap();
         let texts: Vec<_> = (0..3).filter_map(|_| call.split(30)).collect();
         assert_eq!((texts.len(), budget.pace().waiting(Lane::Bulk)), (3, 90));

@@ -1,6 +1,6 @@
-//! The threads that run a model.
+//! The threads that run models.
 //!
-//! Each worker leads a team of its own through its batches. A worker without a batch helps another. On a CPU one more
+//! Each worker leads teams of its own through its batches, one for each model. A worker without a batch helps another. On a CPU one more
 //! worker serves the express lane while the others are busy. Its priority is higher, so it gets a core at once.
 //!
 //! Invariant: an error or a panic inside the model ends a batch, not the worker. Every job that a worker takes is
@@ -8,33 +8,39 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::batch_queue::Batch;
 use super::lane::Lane;
 use super::model::{Model, Run, RunError, Sequence};
 use super::pace::Pace;
-use super::scheduler::{Scheduler, Work};
+use super::scheduler::{Scheduler, Turn, Work};
 use super::single_flight::SingleFlight;
 use super::stats::Counters;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
 use super::traced::{BatchSize, BatchSpans};
 use crate::machine::priority;
-use crate::machine::team::Leader;
+use crate::machine::team::{Leader, Team};
 
 /// A worker. All its parts are shared with the other workers.
 #[derive(Clone)]
 pub struct Worker {
-    /// The model.
-    pub model: Arc<dyn Model>,
     /// The source of its batches.
     pub scheduler: Arc<Scheduler>,
-    /// The table in which it completes texts.
+    /// The models, by their numbers in the scheduler.
+    pub models: Arc<[Served]>,
+}
+
+/// A model with what its batches need.
+pub struct Served {
+    /// The model.
+    pub model: Arc<dyn Model>,
+    /// The table in which its texts are completed.
     pub single_flight: Arc<SingleFlight>,
-    /// The budget whose pace it measures.
+    /// The budget whose pace is measured.
     pub token_budget: Arc<TokenBudget>,
-    /// The counters of the model.
+    /// Its counters.
     pub counters: Arc<Counters>,
 }
 
@@ -53,17 +59,15 @@ pub enum BatchError {
 }
 
 impl Worker {
-    /// Puts batches through the model until the scheduler closes.
+    /// Puts batches through the models until the scheduler closes.
     pub fn run(&self) {
         priority::lower(priority::MODEL);
-        let leader = Leader::default();
-        let team = Arc::clone(leader.team());
-        let mut model = self.model.for_thread(leader);
-        while let Some(work) = self.scheduler.take(&team) {
+        let (teams, mut runs) = self.runs();
+        while let Some(work) = self.scheduler.take(&teams) {
             match work {
-                Work::Batch(batch) => {
-                    self.batch(&batch, &mut model);
-                    self.scheduler.finish(&team);
+                Work::Batch(turn) => {
+                    let took = self.batch(&turn, &mut runs);
+                    self.scheduler.finish(&turn, &teams, took);
                 }
                 Work::Help(other, seen) => {
                     other.help(|| seen != self.scheduler.changes());
@@ -73,19 +77,31 @@ impl Worker {
         }
     }
 
-    /// Puts batches of the express lane through the model until the scheduler closes.
+    /// Puts batches of the express lane through the models until the scheduler closes.
     pub fn run_express(&self) {
-        let mut model = self.model.for_thread(Leader::default());
-        while let Some(batch) = self.scheduler.take_express() {
-            self.batch(&batch, &mut model);
+        let (_, mut runs) = self.runs();
+        while let Some(turn) = self.scheduler.take_express() {
+            let took = self.batch(&turn, &mut runs);
+            self.scheduler.finish_express(&turn, took);
         }
     }
 
-    fn batch(&self, batch: &Batch, model: &mut Run) {
+    /// Prepares each model for this thread, with a team of its own.
+    fn runs(&self) -> (Vec<Arc<Team>>, Vec<Run>) {
+        let prepare = |served: &Served| {
+            let leader = Leader::default();
+            (Arc::clone(leader.team()), served.model.for_thread(leader))
+        };
+        self.models.iter().map(prepare).unzip()
+    }
+
+    /// Computes a batch. Returns the time that it took.
+    fn batch(&self, turn: &Turn, runs: &mut [Run]) -> Duration {
+        let (served, model, batch) = (&self.models[turn.model], &mut runs[turn.model], &turn.batch);
         let inputs: Vec<Sequence<'_>> = batch.jobs.iter().map(|job| job.sequence()).collect();
-        self.counters.taken(batch);
+        served.counters.taken(batch);
         let began = Instant::now();
-        let running = Running::start(self.token_budget.pace(), batch);
+        let running = Running::start(served.token_budget.pace(), batch);
         let size = BatchSize { texts: batch.jobs.len(), tokens: running.tokens, lane: batch.lane };
         let spans = BatchSpans::of(size, batch.jobs.iter().filter_map(|job| job.flight().trace()));
         let rows: Vec<Result<Vec<f32>, ModelFailed>> = match logged(model, &inputs) {
@@ -98,10 +114,12 @@ impl Worker {
             Err(failed) => vec![Err(failed)],
         };
         drop((running, spans));
-        self.counters.computed(rows.len(), rows.iter().filter(|row| row.is_err()).count(), began.elapsed());
+        let took = began.elapsed();
+        served.counters.computed(rows.len(), rows.iter().filter(|row| row.is_err()).count(), took);
         for (job, row) in batch.jobs.iter().zip(rows) {
-            self.single_flight.complete(job.flight(), row);
+            served.single_flight.complete(job.flight(), row);
         }
+        took
     }
 }
 

@@ -1,7 +1,7 @@
 //! The models: texts, tokens, batches, what waits in their queues, and their caches.
 //!
-//! A model is labelled by its kind and by its name in the settings; the embedding model has the name `default`. A head
-//! has no series: it uses the embedding model.
+//! A model is labelled by its kind and by its name in the settings; an embedding model without a name there has the
+//! name `default`. A head has no series: it uses an embedding model.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,9 +10,6 @@ use super::families::{Families, Family, Labels};
 use crate::compute::Distribution;
 use crate::inference::Stats;
 use crate::rpc::Engine;
-
-/// The name of the embedding model.
-const EMBEDDER: &str = "default";
 
 /// Reads one of the counts of a model.
 type ReadCount = fn(&Stats) -> u64;
@@ -39,7 +36,10 @@ fn labels(kind: &'static str, name: impl Into<Cow<'static, str>>) -> Labels {
 
 /// The models with a queue of their own.
 fn models(engine: &Engine) -> Vec<OfModel> {
-    let embedder = OfModel { labels: labels("embedder", EMBEDDER), stats: engine.embedder.stats() };
+    let embedders = engine.models.iter().map(|served| {
+        let labels = labels("embedder", served.about.name.clone());
+        OfModel { labels, stats: served.embedder.stats() }
+    });
     let classifiers = engine.classifiers.iter().filter_map(|classifier| {
         let labels = labels("classifier", classifier.about().name.clone());
         Some(OfModel { labels, stats: classifier.stats()? })
@@ -48,18 +48,20 @@ fn models(engine: &Engine) -> Vec<OfModel> {
         let labels = labels("reranker", reranker.about().name.clone());
         OfModel { labels, stats: reranker.stats() }
     });
-    std::iter::once(embedder).chain(classifiers).chain(rerankers).collect()
+    embedders.chain(classifiers).chain(rerankers).collect()
 }
 
 fn infos(engine: &Engine) -> Vec<Labels> {
-    let about = &engine.about;
     let info = |mut labels: Labels, id: &str, revision: &str, precision: &str| {
         for (label, value) in [("id", id), ("revision", revision), ("precision", precision)] {
             labels.push((label, value.to_owned().into()));
         }
         labels
     };
-    let embedder = info(labels("embedder", EMBEDDER), &about.id, &about.revision, &about.precision);
+    let embedders = engine.models.iter().map(|served| {
+        let about = &served.about;
+        info(labels("embedder", about.name.clone()), &about.id, &about.revision, &about.precision)
+    });
     let classifiers = engine.classifiers.iter().map(|classifier| {
         let about = classifier.about();
         info(labels("classifier", about.name.clone()), &about.id, &about.revision, "")
@@ -68,7 +70,7 @@ fn infos(engine: &Engine) -> Vec<Labels> {
         let about = reranker.about();
         info(labels("reranker", about.name.clone()), &about.id, &about.revision, &about.precision)
     });
-    std::iter::once(embedder).chain(classifiers).chain(rerankers).collect()
+    embedders.chain(classifiers).chain(rerankers).collect()
 }
 
 /// Writes the families of models.

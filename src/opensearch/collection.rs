@@ -11,7 +11,7 @@ use super::http::Method;
 use super::mapping::Meta;
 use super::writer::Writer;
 use crate::budget::ByteBudget;
-use crate::collection::{CollectionError, Model, PassageSizes};
+use crate::collection::{Model, PassageSizes};
 use crate::lexical::{self, TermReader};
 
 /// Documents of one model, stored and searched by the engine.
@@ -61,14 +61,10 @@ impl Collection {
         self.meta.lexical
     }
 
-    /// Checks that its vectors can be compared with those of a model.
-    pub(super) fn check_model(&self, model: Model<'_>) -> Result<(), Error> {
-        let theirs = &self.meta.fingerprint;
-        if theirs == model.fingerprint || model.also_compatible.iter().any(|other| other == theirs) {
-            return Ok(());
-        }
-        let (theirs, ours) = (theirs.clone(), model.fingerprint.to_owned());
-        Err(CollectionError::OtherModel { theirs, ours }.into())
+    /// The model of its vectors. Its name is empty if it is not known.
+    pub fn model(&self) -> Model<'_> {
+        let Meta { model, fingerprint, dimensions, .. } = &self.meta;
+        Model { name: model, fingerprint, dimensions: *dimensions }
     }
 
     /// The path of an operation on its index.

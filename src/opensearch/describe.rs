@@ -59,6 +59,7 @@ pub(super) fn described(index: &str, meta: &Meta, figures: &Figures) -> Descript
     Description {
         name: meta.name.clone(),
         owner: meta.owner.clone(),
+        model: meta.model.clone(),
         fingerprint: meta.fingerprint.clone(),
         dimensions: meta.dimensions,
         passages: meta.passages,

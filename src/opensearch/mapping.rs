@@ -47,6 +47,9 @@ pub(super) struct Meta {
     /// The caller who created it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The name of its model when it was created; empty: a version before this field created it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
     /// The fingerprint of its model.
     pub fingerprint: String,
     /// The length of its vectors.
@@ -68,6 +71,7 @@ impl Meta {
             schema: SCHEMA,
             name: name.to_owned(),
             owner: owner.map(str::to_owned),
+            model: model.name.to_owned(),
             fingerprint: model.fingerprint.to_owned(),
             dimensions: model.dimensions,
             passages: settings.passages,

@@ -102,26 +102,19 @@ impl Store {
         self.health.problem()
     }
 
-    /// The collection of this name, if its vectors can be compared with those of the model.
-    pub async fn get(&self, name: &str, model: Model<'_>) -> Result<Arc<Collection>, Error> {
-        let collection = self.find(name).await?;
-        collection.check_model(model)?;
-        Ok(collection)
-    }
-
-    /// The collection of this name, which is created if it does not exist.
+    /// The collection of this name, of any model, which is created if it does not exist.
     pub async fn get_or_create(
         &self,
         name: NewName<'_>,
         model: Model<'_>,
         settings: Settings,
     ) -> Result<Arc<Collection>, Error> {
-        match self.get(name.name, model).await {
+        match self.get(name.name).await {
             Err(Error::Collection(CollectionError::Unknown)) => {}
             found => return found,
         }
         match self.create(name, model, settings).await {
-            Err(Error::Collection(CollectionError::Exists)) => self.get(name.name, model).await,
+            Err(Error::Collection(CollectionError::Exists)) => self.get(name.name).await,
             created => created,
         }
     }
@@ -154,7 +147,7 @@ impl Store {
 
     /// Deletes a collection of any model. Returns the number of its documents.
     pub async fn delete(&self, name: &str) -> Result<usize, Error> {
-        let documents = self.find(name).await?.count(None).await?;
+        let documents = self.get(name).await?.count(None).await?;
         let path = format!("/{}", mapping::index(&self.engine.options.prefix, name));
         let deleted = self.engine.ask::<Value>(Method::Delete, path, None).await;
         self.seen().remove(name);
@@ -177,7 +170,7 @@ impl Store {
     }
 
     /// The collection of this name, of any model.
-    async fn find(&self, name: &str) -> Result<Arc<Collection>, Error> {
+    pub async fn get(&self, name: &str) -> Result<Arc<Collection>, Error> {
         let seen = self.seen().get(name).cloned();
         if let Some(Seen { collection, at }) = &seen
             && at.elapsed() < FRESH

@@ -25,7 +25,7 @@ use crate::kernel::embedding::Embedding;
 use crate::lexical;
 
 const DIMENSIONS: usize = 4;
-const MODEL: Model<'static> = Model { fingerprint: "f", also_compatible: &[], dimensions: DIMENSIONS };
+const MODEL: Model<'static> = Model { name: "m", fingerprint: "f", dimensions: DIMENSIONS };
 
 /// Both stores, and where random values come from.
 struct Both {
@@ -331,11 +331,11 @@ async fn a_collection_that_was_deleted_and_created_again_gets_no_documents_of_an
     let prefix = format!("test-{seed:x}-");
     let (one, other) = (connect(&prefix).await, connect(&prefix).await);
     let unknown = Err(Error::Collection(CollectionError::Unknown));
-    assert_eq!(one.get("c", MODEL).await.map(|_| ()), unknown);
+    assert_eq!(one.get("c").await.map(|_| ()), unknown);
     let held = one.create("c".into(), MODEL, Settings::default()).await.unwrap();
     let exists = Err(Error::Collection(CollectionError::Exists));
     assert_eq!(other.create("c".into(), MODEL, Settings::default()).await.map(|_| ()), exists);
-    other.get("c", MODEL).await.unwrap();
+    other.get("c").await.unwrap();
     assert_eq!(other.delete("c").await, Ok(0));
     let model = Model { fingerprint: "another", ..MODEL };
     let again = other.create("c".into(), model, Settings::default()).await.unwrap();

@@ -10,6 +10,7 @@ use super::status::{Failure, MAX_ITEM_BYTES, Resource};
 use super::{Engine, Responses, each, parse, size, vector};
 use crate::classifier::{Classified, Classifier, Selection, probabilities, ranked};
 use crate::compute::Terms;
+use crate::embedder::Embedder;
 use crate::inference::Truncation;
 use crate::wire::{self, VectorFormat, classify_result};
 
@@ -51,7 +52,7 @@ fn parse<'a>(engine: &'a Engine, request: &wire::ClassifyRequest) -> Result<Clas
     if request.min_score.is_some_and(f32::is_nan) {
         return Err(Failure::invalid("min_score", "is NaN: expected a number"));
     }
-    if request.with_vector && !classifier.embeds() {
+    if request.with_vector && classifier.embeds().is_none() {
         let name = &classifier.about().name;
         return Err(Failure::invalid(
             "with_vector",
@@ -83,7 +84,7 @@ async fn answer(
     let classified = each::text(texts, &engine.limits, run).await?;
     drop(held);
     let limits = engine.limits.clone();
-    let max_bytes = classified.len().saturating_mul(options.result_bytes(engine).max(MAX_ITEM_BYTES));
+    let max_bytes = classified.len().saturating_mul(options.result_bytes().max(MAX_ITEM_BYTES));
     let of_answer = Arc::clone(engine);
     Answer::build(engine, max_bytes.min(limits.max_message_bytes), terms.when_full, move || {
         let options = parse(&of_answer, &request)?;
@@ -105,14 +106,15 @@ async fn answer(
 
 impl ClassifyOptions<'_> {
     /// The most bytes that the result of a text takes.
-    fn result_bytes(&self, engine: &Engine) -> usize {
+    fn result_bytes(&self) -> usize {
         const COUNTS: usize = 6 + 6 + 2;
         const SCORE: usize = 5;
         let labels = &self.classifier.about().labels;
         let listed = labels.len().min(self.selection.top_n.unwrap_or(usize::MAX));
         let longest = labels.iter().map(String::len).max().unwrap_or(0);
         let scores = listed * size::field(size::field(longest) + SCORE);
-        let of_vector = |format| size::field(size::vector(engine.embedder.dimensions(), format));
+        let dimensions = self.classifier.embeds().map_or(0, Embedder::dimensions);
+        let of_vector = |format| size::field(size::vector(dimensions, format));
         let vector = self.vectors_as.map_or(0, of_vector);
         size::field(size::field(size::field(longest) + SCORE + scores + vector) + COUNTS)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::access::Access;
+use super::models::Models;
 use super::status::{Failure, shown};
 use super::{Engine, audit, lexical, passages};
 use crate::collection::{Description, Settings};
@@ -29,14 +30,15 @@ pub async fn create(
     request: wire::CreateCollectionRequest,
 ) -> Result<wire::CreateCollectionResponse, Failure> {
     let name = access.name("name", &request.name, &engine.limits)?;
-    let passages = passages::parse(&request.passages.unwrap_or_default(), &engine.embedder, InputType::Document)?;
+    let model = engine.models.get(&request.model)?;
+    let passages = passages::parse(&request.passages.unwrap_or_default(), &model.embedder, InputType::Document)?;
     let lexical = lexical::parse(&request.lexical.unwrap_or_default())?;
     // The collection is on disk before the call is answered.
     let settings = Settings { passages, lexical };
-    let made = engine.store.create(&engine.pools.storage, &name, engine.model(), settings).await;
+    let made = engine.store.create(&engine.pools.storage, &name, model.of_new(), settings).await;
     audit::act(access.caller(), "create collection", &request.name, made.as_ref().map(|_| 0));
     let described = made?.describe().await?;
-    Ok(wire::CreateCollectionResponse { collection: Some(written(described)) })
+    Ok(wire::CreateCollectionResponse { collection: Some(written(described, &engine.models)) })
 }
 
 pub async fn list(
@@ -58,7 +60,10 @@ pub async fn list(
         size => size as usize,
     };
     let bytes = PAGE_BYTES.min(engine.limits.max_message_bytes);
-    let page = move |collections: &mut dyn Iterator<Item = Description>| page(collections, Room { size, bytes });
+    let models = engine.models.clone();
+    let page = move |collections: &mut dyn Iterator<Item = Description>| {
+        page(&mut collections.map(|collection| written(collection, &models)), Room { size, bytes })
+    };
     engine.store.list(&engine.pools.search, access, after, page).await
 }
 
@@ -70,13 +75,12 @@ struct Room {
 }
 
 /// The first collections: as many as there is room for, but at least one.
-fn page(collections: &mut dyn Iterator<Item = Description>, room: Room) -> wire::ListCollectionsResponse {
+fn page(collections: &mut dyn Iterator<Item = wire::Collection>, room: Room) -> wire::ListCollectionsResponse {
     let Room { size, bytes } = room;
     let mut page = wire::ListCollectionsResponse::default();
     // The token of the page repeats a name.
     let mut used = TOKEN_BYTES;
-    for collection in collections {
-        let described = written(collection);
+    for described in collections {
         used += described.encoded_len() + FIELD_BYTES;
         let is_full = page.collections.len() == size || used > bytes;
         if let (true, Some(last)) = (is_full, page.collections.last()) {
@@ -99,7 +103,12 @@ pub async fn delete(
     Ok(wire::DeleteCollectionResponse { documents: documents? as u64 })
 }
 
-fn written(of: Description) -> wire::Collection {
+fn written(of: Description, models: &Models) -> wire::Collection {
+    wire::Collection { model: models.name_of(&of.fingerprint, of.model.clone()), ..figures(of) }
+}
+
+/// A collection without the name of its model.
+fn figures(of: Description) -> wire::Collection {
     wire::Collection {
         name: of.name,
         documents: of.documents as u64,
@@ -116,6 +125,7 @@ fn written(of: Description) -> wire::Collection {
         lexical: Some(lexical::write(of.lexical)),
         lexical_file_bytes: of.lexical_file_bytes as u64,
         owner: of.owner.unwrap_or_default(),
+        ..Default::default()
     }
 }
 
@@ -129,7 +139,7 @@ mod tests {
 
     fn store(collections: usize) -> Guarded {
         let store = Store::open(Options::default()).unwrap();
-        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        let model = Model { name: "m", fingerprint: "f", dimensions: 2 };
         for n in 0..collections {
             store.create(&*format!("c{n:05}"), model, Settings::default()).unwrap();
         }
@@ -140,8 +150,9 @@ mod tests {
     async fn pages(store: &Guarded, access: &Access, size: usize, bytes: usize) -> Vec<Vec<String>> {
         let (pools, mut pages, mut after) = (Pools::new(1), Vec::new(), None);
         loop {
-            let page =
-                move |collections: &mut dyn Iterator<Item = Description>| page(collections, Room { size, bytes });
+            let page = move |collections: &mut dyn Iterator<Item = Description>| {
+                page(&mut collections.map(figures), Room { size, bytes })
+            };
             let page = store.list(&pools.search, access.clone(), after, page).await.unwrap();
             assert!(page.encoded_len() <= bytes.max(TOKEN_BYTES + 200), "{} bytes", page.encoded_len());
             pages.push(page.collections.into_iter().map(|collection| collection.name).collect());

@@ -130,7 +130,7 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
 
 /// Finds the collection that a request names.
 pub(super) async fn collection(engine: &Engine, access: &Access, name: &str) -> Result<Collection, Failure> {
-    engine.store.get(&access.name("collection", name, &engine.limits)?, engine.model()).await
+    engine.store.get(&access.name("collection", name, &engine.limits)?).await
 }
 
 pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {

@@ -12,14 +12,14 @@ use super::status::{Failure, MAX_ITEM_BYTES};
 use super::{Engine, Responses, each, parse, size, vector};
 use crate::collection::PassageSizes;
 use crate::compute::Terms;
-use crate::embedder::InputType;
+use crate::embedder::{Embedder, InputType};
 use crate::inference::{Output, Truncation};
 use crate::kernel::embedding::{Embedding, NotAnEmbedding};
 use crate::wire::{self, VectorFormat, embed_result};
 
 /// The options of an embedding call.
-#[derive(Clone, Copy)]
 struct EmbedOptions {
+    embedder: Embedder,
     input_type: InputType,
     truncation: Truncation,
     normalize: bool,
@@ -81,13 +81,14 @@ pub fn embed_stream(engine: Arc<Engine>, requests: Requests<wire::EmbedRequest>)
 
 fn parse(engine: &Engine, request: &wire::EmbedRequest) -> Result<EmbedOptions, Failure> {
     parse::count("texts", request.texts.len(), 1, engine.limits.max_texts)?;
-    let (wanted, all) = (request.dimensions as usize, engine.embedder.dimensions());
+    let embedder = engine.models.get(&request.model)?.embedder.clone();
+    let (wanted, all) = (request.dimensions as usize, embedder.dimensions());
     if wanted > all {
         return Err(Failure::invalid("dimensions", format!("{wanted} dimensions exceed the model's {all}")));
     }
     let input_type = parse::input_type(request.input_type)?;
     let passages = match &request.passages {
-        Some(given) => passages::parse(given, &engine.embedder, input_type)?,
+        Some(given) => passages::parse(given, &embedder, input_type)?,
         None => None,
     };
     if passages.is_some() && request.truncation != wire::Truncation::Unspecified as i32 {
@@ -95,6 +96,7 @@ fn parse(engine: &Engine, request: &wire::EmbedRequest) -> Result<EmbedOptions, 
         return Err(Failure::invalid("truncation", reason));
     }
     Ok(EmbedOptions {
+        embedder,
         input_type,
         passages,
         truncation: parse::truncation(request.truncation)?,
@@ -131,14 +133,14 @@ async fn compute(
     options: &EmbedOptions,
     terms: Terms,
 ) -> Result<Vec<Result<Computed, Failure>>, Failure> {
-    let &EmbedOptions { input_type, truncation, passages, .. } = options;
+    let &EmbedOptions { ref embedder, input_type, truncation, passages, .. } = options;
     let Some(sizes) = passages else {
-        let run = |texts| engine.embedder.embed(texts, input_type, truncation, terms);
+        let run = |texts| embedder.embed(texts, input_type, truncation, terms);
         let outputs = each::text(texts, &engine.limits, run).await?;
         return Ok(outputs.into_iter().map(|output| output.map(Computed::One)).collect());
     };
     let admit = |n_passages| answer::check(options.result_bytes(n_passages), &engine.limits);
-    let run = |texts| passages::embed(engine, Texts { texts, input_type, sizes }, terms, admit);
+    let run = |texts| passages::embed(embedder, Texts { texts, input_type, sizes }, terms, admit);
     let embedded = each::text(texts, &engine.limits, run).await?;
     Ok(embedded.into_iter().map(|embedded| embedded.map(Computed::Passages)).collect())
 }

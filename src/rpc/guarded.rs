@@ -37,12 +37,12 @@ impl Guarded {
         &self.0
     }
 
-    /// Returns a collection that holds vectors of the model.
-    pub async fn get(&self, name: &AllowedName, model: Model<'_>) -> Result<Collection, Failure> {
-        Ok(self.0.get(name.as_str(), model).await?)
+    /// Returns a collection, of any model.
+    pub async fn get(&self, name: &AllowedName) -> Result<Collection, Failure> {
+        Ok(self.0.get(name.as_str()).await?)
     }
 
-    /// Returns a collection, and creates it for the caller if it does not exist.
+    /// Returns a collection, of any model, and creates it for the caller if it does not exist.
     pub async fn get_or_create(
         &self,
         storage: &Pool,
@@ -106,8 +106,8 @@ fn new(name: &AllowedName, model: Model<'_>, settings: Settings) -> New {
     New {
         name: name.as_str().to_owned(),
         owner: name.caller().cloned(),
+        model: model.name.to_owned(),
         fingerprint: model.fingerprint.to_owned(),
-        also_compatible: model.also_compatible.to_vec(),
         dimensions: model.dimensions,
         settings,
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::Engine;
 use super::access::Access;
+use super::models::Served;
 use super::status::Failure;
 use crate::backend::Storage;
 use crate::{classifier, reranker, wire};
@@ -21,23 +22,15 @@ const STOPPED: &str = "the disk failed, and accepts no writes until a restart";
 const AWAY: &str = "the search engine does not answer, or lacks documents";
 
 pub async fn info(engine: &Engine, access: &Access) -> Result<wire::InfoResponse, Failure> {
-    let (about, mut stored) = (&engine.about, engine.store.storage(access).await?);
+    let mut stored = engine.store.storage(access).await?;
     let is_local = engine.store.unguarded().local().is_some();
     if !access.administers_server() {
         stored.stopped = stored.stopped.map(|_| if is_local { STOPPED } else { AWAY }.to_owned());
     }
     let mut info = wire::InfoResponse {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        model: Some(wire::Model {
-            id: about.id.clone(),
-            revision: about.revision.clone(),
-            fingerprint: about.fingerprint.clone(),
-            dimensions: engine.embedder.dimensions() as u32,
-            max_tokens: about.max_tokens as u32,
-            pooling: about.pooling.clone(),
-            device: engine.embedder.device().to_string(),
-            precision: about.precision.clone(),
-        }),
+        model: Some(model(engine.models.first())),
+        models: engine.models.iter().map(model).collect(),
         limits: Some(engine.limits.to_proto()),
         storage: Some(storage(stored)),
         classifiers: engine.classifiers.iter().map(|classifier| self::classifier(classifier.about())).collect(),
@@ -51,11 +44,26 @@ pub async fn info(engine: &Engine, access: &Access) -> Result<wire::InfoResponse
 
 /// Leaves the last name of each path.
 fn hide_paths(info: &mut wire::InfoResponse) {
-    let model = info.model.iter_mut().map(|model| (&mut model.id, &model.revision));
+    let models = info.model.iter_mut().chain(&mut info.models).map(|model| (&mut model.id, &model.revision));
     let classifiers = info.classifiers.iter_mut().map(|classifier| (&mut classifier.id, &classifier.revision));
     let rerankers = info.rerankers.iter_mut().map(|reranker| (&mut reranker.id, &reranker.revision));
-    for (id, _) in model.chain(classifiers).chain(rerankers).filter(|(_, revision)| *revision == LOCAL) {
+    for (id, _) in models.chain(classifiers).chain(rerankers).filter(|(_, revision)| *revision == LOCAL) {
         *id = Path::new(id).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    }
+}
+
+fn model(Served { about, embedder }: &Served) -> wire::Model {
+    wire::Model {
+        name: about.name.clone(),
+        id: about.id.clone(),
+        revision: about.revision.clone(),
+        fingerprint: about.fingerprint.clone(),
+        dimensions: embedder.dimensions() as u32,
+        max_tokens: about.max_tokens as u32,
+        pooling: about.pooling.clone(),
+        device: embedder.device().to_string(),
+        precision: about.precision.clone(),
+        weight_bytes: embedder.weight_bytes(),
     }
 }
 

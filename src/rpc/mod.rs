@@ -27,6 +27,7 @@ mod large;
 mod lexical;
 mod limits;
 mod measure;
+mod models;
 mod parse;
 mod passages;
 pub mod refusal;
@@ -52,9 +53,10 @@ use futures::Stream;
 use tonic::Status;
 
 pub use crate::backend::Health;
-pub use engine::{About, Engine};
+pub use engine::Engine;
 pub use guarded::Guarded;
 pub use limits::Limits;
+pub use models::{About, Models, Served};
 pub use service::Service;
 
 pub(in crate::rpc) use answer::bounded;

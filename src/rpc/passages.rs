@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 
-use super::Engine;
 use super::limits::MAX_PASSAGES;
 use super::status::Failure;
 use crate::collection::PassageSizes;
@@ -111,7 +110,7 @@ pub struct Texts {
 /// Embeds texts, in passages where they are long. `admit` gets the number of all passages before those of long texts
 /// are computed.
 pub async fn embed(
-    engine: &Engine,
+    embedder: &Embedder,
     Texts { texts, input_type, sizes }: Texts,
     terms: Terms,
     admit: impl FnOnce(usize) -> Result<(), Failure>,
@@ -121,13 +120,13 @@ pub async fn embed(
     let lengths: Vec<usize> = texts.iter().map(String::len).collect();
     let may_be_long = |text: &String| text.len() * MOST_TOKENS_PER_BYTE > max_tokens;
     let mut kept: Vec<Option<String>> = texts.iter().map(|text| may_be_long(text).then(|| text.clone())).collect();
-    let whole = engine.embedder.embed(texts, input_type, Truncation::RejectAbove(max_tokens), terms).await?;
+    let whole = embedder.embed(texts, input_type, Truncation::RejectAbove(max_tokens), terms).await?;
     let is_long = |result: &Result<Output, TextError>| matches!(result, Err(TextError::TooLong { .. }));
     let long = whole.iter().zip(&mut kept).filter(|(result, _)| is_long(result)).filter_map(|(_, text)| text.take());
     let long: Vec<String> = long.collect();
     drop(kept);
     let sizes = Sizes { max_tokens, overlap_tokens, max_passages: MAX_PASSAGES };
-    let cut = engine.embedder.cut(long, input_type, sizes, terms.when_full).await?;
+    let cut = embedder.cut(long, input_type, sizes, terms.when_full).await?;
     let of_cuts: usize = cut.iter().flat_map(|(_, cut)| cut).map(|cut| cut.passages.len()).sum();
     admit(whole.iter().filter(|result| result.is_ok()).count() + of_cuts)?;
     let parts = |(text, cut): &(String, Result<Cut, TextError>)| {
@@ -135,7 +134,7 @@ pub async fn embed(
         cut.map(|passage| text[passage.clone()].to_owned()).collect::<Vec<String>>()
     };
     let parts: Vec<String> = cut.iter().flat_map(parts).collect();
-    let mut outputs = engine.embedder.embed(parts, input_type, Truncation::End, terms).await?.into_iter();
+    let mut outputs = embedder.embed(parts, input_type, Truncation::End, terms).await?.into_iter();
     let mut cut = cut.into_iter().map(|(_, cut)| cut);
     let mut of_cut = || {
         let Cut { passages, tokens_total } = cut.next().unwrap_or(Err(TextError::NoTokens))?;

@@ -11,12 +11,13 @@ use crate::wire;
 pub async fn similarity(engine: &Engine, request: Received<wire::SimilarityRequest>) -> Result<Answer, Failure> {
     let terms = request.terms();
     let Received { message, held, .. } = request;
-    let wire::SimilarityRequest { a, b, input_type, truncation } = message;
+    let wire::SimilarityRequest { a, b, input_type, truncation, model } = message;
     let limits = &engine.limits;
     parse::count("a", a.len(), 1, limits.max_texts)?;
     parse::count("b", b.len(), 0, limits.max_texts)?;
     parse::texts("a", &a, limits)?;
     parse::texts("b", &b, limits)?;
+    let embedder = &engine.models.get(&model)?.embedder;
     let (input_type, truncation) = (parse::input_type(input_type)?, parse::truncation(truncation)?);
     let (n_a, n_columns) = (a.len(), if b.is_empty() { a.len() } else { b.len() });
     let bytes = n_a * size::field(size::field(4 * n_columns));
@@ -24,7 +25,7 @@ pub async fn similarity(engine: &Engine, request: Received<wire::SimilarityReque
 
     // Both lists form one batch.
     let texts = a.into_iter().chain(b).collect();
-    let pooled = engine.embedder.embed(texts, input_type, truncation, terms).await?;
+    let pooled = embedder.embed(texts, input_type, truncation, terms).await?;
     drop(held);
     Answer::build(engine, bytes, terms.when_full, move || {
         let mut rows = embeddings(pooled, n_a)?;

@@ -35,12 +35,16 @@ pub enum Failure {
     NotFound(Resource),
     /// The request creates something that already exists.
     Exists(Resource),
-    /// The collection's vectors come from another model.
-    OtherModel {
+    /// A text is to be embedded for a collection, and its model is not served.
+    NoModel {
         /// The collection.
-        name: String,
-        /// The difference.
-        reason: String,
+        collection: String,
+        /// The name of its model when it was created; empty: not known.
+        model: String,
+        /// The fingerprint of its model.
+        fingerprint: String,
+        /// The names of the models that are served.
+        served: Vec<String>,
     },
     /// The collection has no lexical index, and is to be searched by words.
     NoLexicalIndex {
@@ -144,9 +148,9 @@ pub enum Resource {
         /// The id.
         id: String,
     },
-    /// A classifier or a reranker.
+    /// An embedding model, a classifier or a reranker.
     Model {
-        /// `classifier` or `reranker`.
+        /// `embedding model`, `classifier` or `reranker`.
         kind: &'static str,
         /// The name in the request.
         name: String,
@@ -192,9 +196,15 @@ impl Failure {
             }
             Failure::NotFound(resource) => (Code::NotFound, resource.describe(&mut details, "there is no")),
             Failure::Exists(resource) => (Code::AlreadyExists, resource.describe(&mut details, "there already is a")),
-            Failure::OtherModel { name, reason } => {
-                details.set_resource_info("collection", shown_name(&name), "", reason.clone());
-                (Code::FailedPrecondition, format!("collection {}: {reason}", shown(&name)))
+            Failure::NoModel { collection, model, fingerprint, served } => {
+                let of = if model.is_empty() { String::new() } else { format!("{} with ", shown(&model)) };
+                let reason = format!(
+                    "needs its model, {of}fingerprint {fingerprint}, for a text, and this server has {}: start it with \
+                     that model too (--model NAME=PLACE), or search by vectors or ids",
+                    served.join(", ")
+                );
+                details.set_resource_info("embedding model", shown_name(&fingerprint), "", reason.clone());
+                (Code::FailedPrecondition, format!("collection {} {reason}", shown(&collection)))
             }
             Failure::NoLexicalIndex { name } => {
                 let reason = "has no lexical index: search it with SEARCH_MODE_VECTOR; or export it with vectors, and \

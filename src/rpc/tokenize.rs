@@ -1,4 +1,4 @@
-//! `Tokenize` and `TokenizeStream`: texts to tokens, as the tokenizer of the embedding model divides them.
+//! `Tokenize` and `TokenizeStream`: texts to tokens, as the tokenizer of an embedding model divides them.
 //!
 //! Invariant: texts are tokenised whole, and each becomes its part of the answer at once. So the tokens of one text for
 //! each thread are in memory at a time, and the parts are never more than a message holds.
@@ -49,14 +49,15 @@ struct Encoded {
 
 async fn answer(engine: &Engine, request: Received<wire::TokenizeRequest>, terms: Terms) -> Result<Answer, Failure> {
     let Received { message: request, held, .. } = request;
-    let wire::TokenizeRequest { texts, without_special_tokens } = request;
+    let wire::TokenizeRequest { texts, without_special_tokens, model } = request;
     let limits = &engine.limits;
     parse::count("texts", texts.len(), 1, limits.max_texts)?;
+    let embedder = &engine.models.get(&model)?.embedder;
     let most: usize = texts.iter().map(|text| text.len().saturating_mul(BYTES_PER_BYTE) + BYTES_PER_TEXT).sum();
     let of_tokens = request::hold(&engine.messages, most.min(limits.max_message_bytes), terms.when_full).await?;
     let left = AtomicUsize::new(limits.max_message_bytes);
     let write = move |tokens: Vec<Token>| encoded(tokens, &left);
-    let run = |texts| engine.embedder.tokens(texts, !without_special_tokens, terms.when_full, write);
+    let run = |texts| embedder.tokens(texts, !without_special_tokens, terms.when_full, write);
     let results = each::text(texts, limits, run).await?;
     let result = |result: Result<Option<Vec<u8>>, Failure>| match result {
         Ok(result) => result.ok_or(Failure::AnswerTooLarge { limit: limits.max_message_bytes }),

@@ -13,13 +13,13 @@ use super::answer::{self, Answer};
 use super::hits::{Candidates, FOUND_BYTES, Fields, HitWriter, Hits, PASSAGE_BYTES};
 use super::request::{Received, hold};
 use super::reranked::{Asked, Reranking, Texts};
-use super::status::{Failure, Resource};
+use super::status::{Failure, Resource, shown};
 use super::{Engine, Limits, compute_if_large, filter, lexical, parse, vector};
 use crate::backend::{self, Collection, Searches};
 use crate::collection::{Diversity, DocId, Groups, Hit, Mode, Search};
 use crate::compute::stop::{Stop, Stopped};
 use crate::compute::{SHORT, Terms};
-use crate::embedder::InputType;
+use crate::embedder::{Embedder, InputType};
 use crate::index::{Effort, MAX_EF};
 use crate::inference::Truncation;
 use crate::kernel::embedding::Embedding;
@@ -53,6 +53,8 @@ struct Parsed {
     candidates: Vec<String>,
     /// The collection; `None`: only candidates are ranked.
     collection: Option<AllowedName>,
+    /// The name of the model of candidates; empty: that of the collection, or the default.
+    model: String,
     search: Search,
     fields: Fields,
     /// The second step, and the text of each query for it.
@@ -64,19 +66,28 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
     let Received { message, bytes, held, access, .. } = request;
     let (when_full, of_call) = (terms.when_full, Arc::clone(engine));
     let parsed = compute_if_large(engine, bytes, when_full, move || parse_request(&of_call, &access, message));
-    let Parsed { queries, candidates: texts, collection, search, fields, reranking } = parsed.await??;
+    let Parsed { mut queries, candidates: texts, collection, model, search, fields, reranking } = parsed.await??;
     let collection = match collection {
         Some(name) => Some(find(engine, &name, search.mode).await?),
         None => None,
     };
+    let dimensions = match &collection {
+        Some(collection) => collection.model().dimensions,
+        None => engine.models.get(&model)?.embedder.dimensions(),
+    };
+    queries.iter_mut().enumerate().for_each(|(n, query)| check_length(n, query, dimensions));
+    let embeds = !texts.is_empty() || queries.iter().flatten().any(|query| matches!(query.meaning, Meaning::Text(_)));
+    let embedder = if embeds { Some(embedder(engine, &model, collection.as_ref())?) } else { None };
     let hit_bytes = FOUND_BYTES + (search.passages.get() - 1) * PASSAGE_BYTES;
     let found_bytes = queries.len() * search.k.saturating_mul(hit_bytes);
     let _of_hits = hold(&engine.messages, found_bytes, when_full).await?;
 
     let keeps_texts = fields.text || reranking.is_some();
     let (texts, to_embed) = if keeps_texts { (texts.clone(), texts) } else { (Vec::new(), texts) };
-    let (queries, vectors) =
-        try_join!(vectors(engine, queries, collection.as_ref(), terms), candidate_vectors(engine, to_embed, terms))?;
+    let (queries, vectors) = try_join!(
+        vectors(embedder, queries, collection.as_ref(), terms),
+        candidate_vectors(embedder, to_embed, terms)
+    )?;
     if let Some(first) = first_failure_of_all(&queries) {
         return Err(first);
     }
@@ -138,6 +149,10 @@ fn parse_request(engine: &Engine, access: &Access, mut request: wire::TopKReques
 
     let queries: Vec<Result<Query, Failure>> =
         request.queries.into_iter().enumerate().map(|(n, query)| parse_query(engine, n, query, search.mode)).collect();
+    if !request.model.is_empty() && request.candidates.is_empty() {
+        let reason = "applies to candidates, and a collection has a model of its own: leave it out";
+        return Err(Failure::invalid("model", reason));
+    }
     let (queries, reranking) = match reranking {
         Some(step) => {
             let (queries, asked) = queries.into_iter().enumerate().map(|(n, query)| with_text(n, query)).unzip();
@@ -155,16 +170,43 @@ fn parse_request(engine: &Engine, access: &Access, mut request: wire::TopKReques
         true => Some(access.name("collection", &request.collection, limits)?),
         false => None,
     };
-    Ok(Parsed { queries, candidates: request.candidates, collection, search, fields, reranking })
+    let (candidates, model) = (request.candidates, request.model);
+    Ok(Parsed { queries, candidates, collection, model, search, fields, reranking })
 }
 
 /// Finds the collection that is searched.
 async fn find(engine: &Engine, name: &AllowedName, mode: Mode) -> Result<Collection, Failure> {
-    let found = engine.store.get(name, engine.model()).await?;
+    let found = engine.store.get(name).await?;
     if mode != Mode::Vector && found.lexical().is_none() {
         return Err(Failure::NoLexicalIndex { name: name.as_str().to_owned() });
     }
     Ok(found)
+}
+
+/// Finds the model that embeds the texts of a call: that of the collection, or else the one that it names.
+fn embedder<'a>(engine: &'a Engine, name: &str, collection: Option<&Collection>) -> Result<&'a Embedder, Failure> {
+    let served = match collection {
+        None => engine.models.get(name)?,
+        Some(collection) => {
+            let own = engine.models.of_collection(collection)?;
+            if !name.is_empty() && engine.models.get(name)?.about.name != own.about.name {
+                let (name, own, of) = (shown(name), &own.about.name, shown(collection.name()));
+                let reason = format!("{name} is not {own}, the model of collection {of}: leave it out");
+                return Err(Failure::invalid("model", reason));
+            }
+            own
+        }
+    };
+    Ok(&served.embedder)
+}
+
+/// Makes an error of a query by a vector of a wrong length.
+fn check_length(n: usize, query: &mut Result<Query, Failure>, dimensions: usize) {
+    if let Ok(Query { meaning: Meaning::Vector(vector), .. }) = query
+        && let Err(failure) = vector::check_length(&format!("queries[{n}].vector"), vector, dimensions)
+    {
+        *query = Err(failure);
+    }
 }
 
 /// The span of the searches of a call.
@@ -292,9 +334,7 @@ fn parse_query(engine: &Engine, n: usize, query: wire::Query, mode: Mode) -> Res
             parse::text(&format!("queries[{n}].text"), &text, &engine.limits)?;
             Ok(if mode == Mode::Lexical { Meaning::None } else { Meaning::Text(text) })
         }
-        Some(query::Query::Vector(given)) => {
-            vector::read(&format!("queries[{n}].vector"), &given, engine.embedder.dimensions()).map(Meaning::Vector)
-        }
+        Some(query::Query::Vector(given)) => vector::unit(&format!("queries[{n}].vector"), &given).map(Meaning::Vector),
         Some(query::Query::Id(id)) => parse::id(&format!("queries[{n}].id"), &id, &engine.limits).map(Meaning::Id),
     }?;
     Ok(Query { meaning, words })
@@ -303,7 +343,7 @@ fn parse_query(engine: &Engine, n: usize, query: wire::Query, mode: Mode) -> Res
 /// The vectors of each query with its words: one vector, or for an id one for each passage. Texts are embedded
 /// together, ids are looked up.
 async fn vectors(
-    engine: &Engine,
+    embedder: Option<&Embedder>,
     mut queries: Vec<Result<Query, Failure>>,
     collection: Option<&Collection>,
     terms: Terms,
@@ -313,7 +353,11 @@ async fn vectors(
         _ => None,
     };
     let texts: Vec<String> = queries.iter_mut().flatten().filter_map(text).collect();
-    let mut embedded = engine.embedder.embed(texts, InputType::Query, Truncation::End, terms).await?.into_iter();
+    let embedded = match embedder {
+        Some(embedder) => embedder.embed(texts, InputType::Query, Truncation::End, terms).await?,
+        None => Vec::new(),
+    };
+    let mut embedded = embedded.into_iter();
     let ids: Vec<DocId> = queries.iter().flatten().filter_map(|query| query.meaning.id()).cloned().collect();
     let found = match collection {
         Some(collection) if !ids.is_empty() => collection.get_few(&ids).await?,
@@ -344,8 +388,13 @@ async fn vectors(
     Ok(queries.into_iter().enumerate().map(sought).collect())
 }
 
-async fn candidate_vectors(engine: &Engine, texts: Vec<String>, terms: Terms) -> Result<Vec<Embedding>, Failure> {
-    let pooled = engine.embedder.embed(texts, InputType::Document, Truncation::End, terms).await?;
+async fn candidate_vectors(
+    embedder: Option<&Embedder>,
+    texts: Vec<String>,
+    terms: Terms,
+) -> Result<Vec<Embedding>, Failure> {
+    let Some(embedder) = embedder else { return Ok(Vec::new()) };
+    let pooled = embedder.embed(texts, InputType::Document, Truncation::End, terms).await?;
     pooled.into_iter().enumerate().map(|(n, pooled)| vector::of_text(pooled, || format!("candidates[{n}]"))).collect()
 }
 

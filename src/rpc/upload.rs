@@ -28,7 +28,7 @@ use crate::backend::Collection;
 use crate::budget::Held;
 use crate::collection::{Document, PassageSizes, Settings, Span, Vectors};
 use crate::compute::{Terms, WhenFull};
-use crate::embedder::InputType;
+use crate::embedder::{Embedder, InputType};
 use crate::inference::{Output, TextError, Truncation};
 use crate::lexical;
 use crate::wire;
@@ -167,6 +167,7 @@ fn chunks(
 }
 
 /// Returns the collection of the stream: the first message names it, and later ones repeat the name or leave it out.
+/// A new one is of the default model. Nothing is stored without the collection's model.
 async fn collection(
     engine: &Engine,
     access: &Access,
@@ -184,11 +185,14 @@ async fn collection(
         }
         None => {
             let name = access.name("collection", name, &engine.limits)?;
+            let model = engine.models.first();
             let settings = Settings {
-                passages: Some(passages::default_sizes(&engine.embedder)),
+                passages: Some(passages::default_sizes(&model.embedder)),
                 lexical: Some(lexical::Options::default()),
             };
-            engine.store.get_or_create(&engine.pools.storage, &name, engine.model(), settings).await
+            let found = engine.store.get_or_create(&engine.pools.storage, &name, model.of_new(), settings).await?;
+            engine.models.of_collection(&found)?;
+            Ok(found)
         }
     }
 }
@@ -210,7 +214,7 @@ async fn hold_vectors(engine: &Engine, collection: &Collection, documents: &[wir
         Some(sizes) => texts.map(|document| passages::expected(document.text.len(), sizes)).sum(),
         None => 0,
     };
-    let bytes = passages * engine.embedder.dimensions() * size_of::<f32>();
+    let bytes = passages * collection.model().dimensions * size_of::<f32>();
     hold(&engine.messages, bytes, WhenFull::Wait).await
 }
 
@@ -224,7 +228,7 @@ fn cut(engine: &Engine, collection: &Collection, part: MessageDocuments) -> Vec<
         // Responses stay small even if refused ids are long.
         let is_long = document.id.len() > engine.limits.max_id_bytes.min(MAX_SHOWN_ID_BYTES);
         let id = if is_long { shown_name(&document.id) } else { document.id.clone() };
-        let state = check(&engine.limits, engine.embedder.dimensions(), n, document);
+        let state = check(&engine.limits, collection.model().dimensions, n, document);
         chunk.items.push(Item { position: first + n as u64, index: n, id, state });
         if chunk.items.len() == CHUNK_DOCUMENTS || bytes >= CHUNK_TEXT_BYTES {
             chunks.push(std::mem::replace(&mut chunk, new_chunk()));
@@ -247,7 +251,8 @@ async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
         .filter(|checked| checked.vectors.is_none())
         .map(|checked| checked.content.text.to_string())
         .collect();
-    let mut computed = compute_vectors(engine, texts, chunk.collection.passages(), chunk.terms).await?.into_iter();
+    let embedder = &engine.models.of_collection(&chunk.collection)?.embedder;
+    let mut computed = compute_vectors(embedder, texts, chunk.collection.passages(), chunk.terms).await?.into_iter();
     let (mut documents, mut sent, mut errors) = (Vec::with_capacity(received), Vec::new(), Vec::new());
     for item in chunk.items {
         let ready = item.state.and_then(|Checked { id, content, vectors }| {
@@ -277,18 +282,18 @@ type Computed = Result<Vec<(Range<usize>, Output)>, TextError>;
 
 /// Computes the passages of texts: one for each if the collection has none.
 async fn compute_vectors(
-    engine: &Engine,
+    embedder: &Embedder,
     texts: Vec<String>,
     sizes: Option<PassageSizes>,
     terms: Terms,
 ) -> Result<Vec<Computed>, Failure> {
     let input_type = InputType::Document;
     let Some(sizes) = sizes else {
-        let outputs = engine.embedder.embed(texts, input_type, Truncation::End, terms).await?;
+        let outputs = embedder.embed(texts, input_type, Truncation::End, terms).await?;
         return Ok(outputs.into_iter().map(|output| Ok(vec![(0..0, output?)])).collect());
     };
     let texts = passages::Texts { texts, input_type, sizes };
-    let embedded = passages::embed(engine, texts, terms, |_| Ok(())).await?;
+    let embedded = passages::embed(embedder, texts, terms, |_| Ok(())).await?;
     Ok(embedded.into_iter().map(|embedded| Ok(embedded?.passages)).collect())
 }
 

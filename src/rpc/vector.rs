@@ -28,6 +28,22 @@ pub fn answered(with_vector: bool, vector_format: i32) -> Result<Option<VectorFo
 
 /// Reads a vector of `dimensions` and scales it to unit length. `field` is its path in the request.
 pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding, Failure> {
+    let unit = unit(field, vector)?;
+    check_length(field, &unit, dimensions)?;
+    Ok(unit)
+}
+
+/// Checks the length of a vector that was read before its model was known.
+pub fn check_length(field: &str, vector: &Embedding, dimensions: usize) -> Result<(), Failure> {
+    let n = vector.values().len();
+    if n == dimensions {
+        return Ok(());
+    }
+    Err(Failure::invalid(field, format!("{n} dimensions, the model has {dimensions}")))
+}
+
+/// Reads a vector of any length and scales it to unit length.
+pub fn unit(field: &str, vector: &Vector) -> Result<Embedding, Failure> {
     let values = match wire::vector::decode(vector).map_err(|malformed| refusal(field, &malformed))? {
         Values::F32(values) => values,
         Values::F16(values) => values.into_iter().map(half::to_f32).collect(),
@@ -42,10 +58,6 @@ pub fn read(field: &str, vector: &Vector, dimensions: usize) -> Result<Embedding
             ));
         }
     };
-    if values.len() != dimensions {
-        let n = values.len();
-        return Err(Failure::invalid(field, format!("{n} dimensions, the model has {dimensions}")));
-    }
     Embedding::normalized(values).map_err(|error| Failure::invalid(field, error.to_string()))
 }
 

@@ -55,6 +55,7 @@ async fn a_copy_has_the_settings_the_documents_and_the_vectors_of_the_original()
         name: "c".to_owned(),
         passages: Some(Passages { enabled: Some(true), max_tokens: 64, overlap_tokens: Some(8) }),
         lexical: Some(Lexical { enabled: Some(true), language: "en".to_owned() }),
+        ..CreateCollectionRequest::default()
     };
     client.create_collection(create).await.unwrap();
     let mut texts: Vec<Document> =

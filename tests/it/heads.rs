@@ -57,7 +57,8 @@ fn cognate(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_cognate")).args(args).output().expect("the binary was built with the tests")
 }
 
-fn train(server: &Server, folder: &Path, more: &[&str]) -> (Output, String) {
+/// Trains a head by the texts above. Returns the output of the command and the path of the head.
+pub fn train(server: &Server, folder: &Path, more: &[&str]) -> (Output, String) {
     let (examples, head) = (folder.join("tickets.csv"), folder.join("head.json"));
     let rows = EXAMPLES.iter().flat_map(|(label, texts)| texts.iter().map(move |text| format!("\"{text}\",{label}\n")));
     std::fs::write(&examples, format!("text,label\n{}", rows.collect::<String>())).unwrap();

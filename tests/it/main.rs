@@ -59,6 +59,7 @@ mod reflection;
 mod rerank;
 mod resume;
 mod segments;
+mod several_models;
 mod similarity;
 #[path = "../../src/machine/skipped.rs"]
 mod skipped;

@@ -18,10 +18,11 @@ use crate::key_limits;
 use crate::keys::{Keys, with};
 use exposition::Scrape;
 
-const METRICS: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
+/// The flags of a server with metrics.
+pub const FLAGS: [&str; 2] = ["--metrics-addr", "127.0.0.1:0"];
 
 /// Waits until the log names the address of metrics.
-async fn metrics_addr(server: &Server) -> SocketAddr {
+pub async fn address(server: &Server) -> SocketAddr {
     server.has_logged("metrics are served").await;
     let log = server.log();
     let line = log.lines().find(|line| line.contains("metrics are served")).unwrap();
@@ -39,7 +40,7 @@ async fn get(addr: SocketAddr, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-async fn scrape(addr: SocketAddr) -> Scrape {
+pub async fn scrape(addr: SocketAddr) -> Scrape {
     let (status, text) = get(addr, "/metrics").await;
     assert_eq!(status, 200, "{text}");
     Scrape::parse(&text)
@@ -70,8 +71,8 @@ fn by_text(collection: &str, text: &str) -> TopKRequest {
 async fn used_server() -> (Server, SocketAddr, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
-    let server = Server::start(&[&METRICS[..], &["--data-dir", data]].concat()).await;
-    let addr = metrics_addr(&server).await;
+    let server = Server::start(&[&FLAGS[..], &["--data-dir", data]].concat()).await;
+    let addr = address(&server).await;
     let mut client = server.client().await;
     let documents = (0..4).map(|n| document(&format!("zanzibar{n}"), "a quokka naps beside the quay")).collect();
     upload(&mut client, "animals", documents).await;
@@ -90,8 +91,8 @@ async fn used_server_with_keys() -> (Server, SocketAddr, [String; 2]) {
     let keys = Keys::new();
     let a = keys.create("a", "write", &["--max-documents", "2", "--max-stored-bytes", "1MiB"]);
     let b = keys.create("b", "read", &[]);
-    let server = keys.server(&METRICS).await;
-    let (addr, mut client) = (metrics_addr(&server).await, server.client().await);
+    let server = keys.server(&FLAGS).await;
+    let (addr, mut client) = (address(&server).await, server.client().await);
     let (committed, ended) = key_limits::upload(&client, &a, ("animals", &[&["1", "2"], &["3"]])).await;
     assert_eq!((committed, ended.unwrap_err().code()), (2, Code::ResourceExhausted));
     client.embed(with(&b, embed(&new_texts(3, 5)))).await.unwrap();
@@ -160,8 +161,8 @@ async fn a_scrape_counts_what_models_searches_and_the_disk_did() {
 
 #[tokio::test]
 async fn small_collections_are_counted_together_when_there_are_more_than_the_settings_allow() {
-    let server = Server::start(&[&METRICS[..], &["--metrics-collections", "1"]].concat()).await;
-    let (addr, mut client) = (metrics_addr(&server).await, server.client().await);
+    let server = Server::start(&[&FLAGS[..], &["--metrics-collections", "1"]].concat()).await;
+    let (addr, mut client) = (address(&server).await, server.client().await);
     for (collection, n) in [("large", 3), ("small", 2), ("smaller", 1)] {
         upload(&mut client, collection, (0..n).map(|n| document(&n.to_string(), "moss")).collect()).await;
     }
@@ -173,8 +174,8 @@ async fn small_collections_are_counted_together_when_there_are_more_than_the_set
 
 #[tokio::test]
 async fn readiness_turns_with_health_and_liveness_does_not() {
-    let mut server = Server::spawn(&METRICS);
-    let addr = metrics_addr(&server).await;
+    let mut server = Server::spawn(&FLAGS);
+    let addr = address(&server).await;
     loop {
         let (status, text) = get(addr, "/readyz").await;
         if status == 200 {
@@ -205,8 +206,8 @@ async fn readiness_turns_with_health_and_liveness_does_not() {
 
 #[tokio::test]
 async fn scrapes_are_answered_while_calls_run_and_see_them() {
-    let server = Server::start(&METRICS).await;
-    let addr = metrics_addr(&server).await;
+    let server = Server::start(&FLAGS).await;
+    let addr = address(&server).await;
     let mut calls = Vec::new();
     for _ in 0..32 {
         let mut client = server.client().await;
@@ -224,8 +225,8 @@ async fn scrapes_are_answered_while_calls_run_and_see_them() {
 
 #[tokio::test]
 async fn connections_that_send_nothing_do_not_keep_scrapes_out_for_ever() {
-    let server = Server::start(&METRICS).await;
-    let addr = metrics_addr(&server).await;
+    let server = Server::start(&FLAGS).await;
+    let addr = address(&server).await;
     let silent = futures::future::join_all((0..8).map(|_| TcpStream::connect(addr))).await;
     assert_eq!(get(addr, "/livez").await.0, 200);
     drop(silent);
@@ -257,13 +258,13 @@ async fn the_end_of_the_certificate_is_in_a_scrape_and_follows_the_file() {
     const EXPIRY: &str = "cognate_certificate_expiry_seconds";
     let authority = Authority::new();
     let pair = authority.sign("127.0.0.1", 2998);
-    let (server, plain) = (serve(&pair, &METRICS), Server::spawn(&METRICS));
-    let addr = metrics_addr(&server).await;
+    let (server, plain) = (serve(&pair, &FLAGS), Server::spawn(&FLAGS));
+    let addr = address(&server).await;
     let end_of = |year| rcgen::date_time_ymd(year, 12, 31).unix_timestamp() as f64;
     assert_eq!(scrape(addr).await.value(EXPIRY, &[]), Some(end_of(2998)));
     pair.become_(&authority.sign("127.0.0.1", 2999));
     scrape_until(addr, |scrape| scrape.value(EXPIRY, &[]) == Some(end_of(2999))).await;
-    assert_eq!(scrape(metrics_addr(&plain).await).await.value(EXPIRY, &[]), None);
+    assert_eq!(scrape(address(&plain).await).await.value(EXPIRY, &[]), None);
 }
 
 /// A document of the repository.

@@ -8,12 +8,12 @@ use crate::http::{Answer, Http};
 use crate::installed::{install, node, python, repository};
 use crate::rerank;
 
-async fn post(server: &Server, path: &str, body: &Value) -> Answer {
+pub async fn post(server: &Server, path: &str, body: &Value) -> Answer {
     let headers = [("content-type", "application/json")];
     Http::connect(server).await.post(path, &headers, body.to_string()).await
 }
 
-async fn get(server: &Server, path: &str) -> Answer {
+pub async fn get(server: &Server, path: &str) -> Answer {
     let mut http = Http::connect(server).await;
     http.send(format!("GET {path} HTTP/1.1\r\nhost: server\r\n\r\n")).await;
     http.answer().await

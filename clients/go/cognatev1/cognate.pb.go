@@ -17,10 +17,12 @@
 //                        is revoked, changed or expires: what it committed before stays
 //   PERMISSION_DENIED    the role of the caller does not allow the call, or its collections are others. The answer is
 //                        the same whether the collection exists or not
-//   NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
+//   NOT_FOUND            the collection, id, embedding model, classifier or reranker does not exist;
+//                        google.rpc.ResourceInfo names it, and the message the models that there are
 //   ALREADY_EXISTS       CreateCollection with a name that is taken
-//   FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
-//                        or a backup of a server that stores nothing on disk
+//   FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
+//                        google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
+//                        words; or a backup of a server that stores nothing on disk
 //   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -405,7 +407,7 @@ type InfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The server's version, `MAJOR.MINOR.PATCH`.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	// The embedding model.
+	// The default embedding model, the first of `models`.
 	Model *Model `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
 	// The limits.
 	Limits *Limits `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -414,7 +416,9 @@ type InfoResponse struct {
 	// The classifiers for `Classify`, the default first.
 	Classifiers []*Classifier `protobuf:"bytes,5,rep,name=classifiers,proto3" json:"classifiers,omitempty"`
 	// The rerankers for `Rerank`, the default first.
-	Rerankers     []*Reranker `protobuf:"bytes,6,rep,name=rerankers,proto3" json:"rerankers,omitempty"`
+	Rerankers []*Reranker `protobuf:"bytes,6,rep,name=rerankers,proto3" json:"rerankers,omitempty"`
+	// The embedding models, the default first.
+	Models        []*Model `protobuf:"bytes,7,rep,name=models,proto3" json:"models,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +491,13 @@ func (x *InfoResponse) GetClassifiers() []*Classifier {
 func (x *InfoResponse) GetRerankers() []*Reranker {
 	if x != nil {
 		return x.Rerankers
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetModels() []*Model {
+	if x != nil {
+		return x.Models
 	}
 	return nil
 }
@@ -624,7 +635,7 @@ func (x *Storage) GetEngine() string {
 	return ""
 }
 
-// The embedding model that answers `Embed`, `Similarity` and `TopK`.
+// An embedding model, for `Embed`, `Similarity`, `Tokenize`, `TopK` and collections.
 type Model struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id on the hub or the directory, as configured: `sentence-transformers/all-MiniLM-L6-v2`. If the server has
@@ -644,7 +655,12 @@ type Model struct {
 	// `cpu`, `cuda:0` or `metal`.
 	Device string `protobuf:"bytes,7,opt,name=device,proto3" json:"device,omitempty"`
 	// `f32`, `f16`, `bf16` or `int8`; `onnx`: the model is an ONNX graph, which has its own precision.
-	Precision     string `protobuf:"bytes,8,opt,name=precision,proto3" json:"precision,omitempty"`
+	Precision string `protobuf:"bytes,8,opt,name=precision,proto3" json:"precision,omitempty"`
+	// The name that requests use; `default` for a model that the settings give no name.
+	Name string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	// Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
+	// vectors is mapped from its file: it takes memory as far as it is read.
+	WeightBytes   uint64 `protobuf:"varint,10,opt,name=weight_bytes,json=weightBytes,proto3" json:"weight_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +749,20 @@ func (x *Model) GetPrecision() string {
 		return x.Precision
 	}
 	return ""
+}
+
+func (x *Model) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Model) GetWeightBytes() uint64 {
+	if x != nil {
+		return x.WeightBytes
+	}
+	return 0
 }
 
 // A classifier for `Classify`.
@@ -982,7 +1012,7 @@ type Limits struct {
 	// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
 	// max_collection_bytes and max_collection_documents.
 	MaxStoredBytes uint64 `protobuf:"varint,9,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`
-	// Tokens that may wait for the model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
+	// Tokens that may wait for each model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
 	MaxQueuedTokens uint64 `protobuf:"varint,10,opt,name=max_queued_tokens,json=maxQueuedTokens,proto3" json:"max_queued_tokens,omitempty"`
 	// Concurrent calls, streams included; one more gets RESOURCE_EXHAUSTED. A connection that has a sixteenth of them
 	// leaves the last quarter to others, if another connection has a call in progress.
@@ -995,7 +1025,7 @@ type Limits struct {
 	MaxCollectionDocuments uint64 `protobuf:"varint,14,opt,name=max_collection_documents,json=maxCollectionDocuments,proto3" json:"max_collection_documents,omitempty"`
 	// Collections. One more gets RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. 0: no limit.
 	MaxCollections uint64 `protobuf:"varint,15,opt,name=max_collections,json=maxCollections,proto3" json:"max_collections,omitempty"`
-	// Upper bound of the server's resident memory: the model as measured at start, messages in transit, caches, the
+	// Upper bound of the server's resident memory: all models as measured at start, messages in transit, caches, the
 	// stored documents, and the memory for building their index. 0: stored documents have no limit.
 	MaxResidentBytes uint64 `protobuf:"varint,16,opt,name=max_resident_bytes,json=maxResidentBytes,proto3" json:"max_resident_bytes,omitempty"`
 	// Conditions of one filter.
@@ -1443,7 +1473,9 @@ type EmbedRequest struct {
 	Format VectorFormat `protobuf:"varint,6,opt,name=format,proto3,enum=cognate.v1.VectorFormat" json:"format,omitempty"`
 	// Returns the vectors of each text's passages instead of one vector of its beginning. Not with `truncation`, because
 	// nothing is cut off. Default: one vector for each text.
-	Passages      *Passages `protobuf:"bytes,7,opt,name=passages,proto3" json:"passages,omitempty"`
+	Passages *Passages `protobuf:"bytes,7,opt,name=passages,proto3" json:"passages,omitempty"`
+	// The name of the model (Model.name). Default: the server's first. Unknown: NOT_FOUND.
+	Model         string `protobuf:"bytes,8,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1525,6 +1557,13 @@ func (x *EmbedRequest) GetPassages() *Passages {
 		return x.Passages
 	}
 	return nil
+}
+
+func (x *EmbedRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
 }
 
 // One result for each text.
@@ -2379,8 +2418,11 @@ type TokenizeRequest struct {
 	Texts []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
 	// Leaves out the special tokens that stand around a text. Default false.
 	WithoutSpecialTokens bool `protobuf:"varint,2,opt,name=without_special_tokens,json=withoutSpecialTokens,proto3" json:"without_special_tokens,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// The name of the embedding model whose tokenizer is used (Model.name). Default: the server's first. Unknown:
+	// NOT_FOUND.
+	Model         string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TokenizeRequest) Reset() {
@@ -2425,6 +2467,13 @@ func (x *TokenizeRequest) GetWithoutSpecialTokens() bool {
 		return x.WithoutSpecialTokens
 	}
 	return false
+}
+
+func (x *TokenizeRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
 }
 
 // One result for each text.
@@ -2620,7 +2669,9 @@ type SimilarityRequest struct {
 	// Selects the model's prompt for both lists. Default: none.
 	InputType InputType `protobuf:"varint,3,opt,name=input_type,json=inputType,proto3,enum=cognate.v1.InputType" json:"input_type,omitempty"`
 	// For texts of more than max_tokens tokens. Default: cut the end.
-	Truncation    Truncation `protobuf:"varint,4,opt,name=truncation,proto3,enum=cognate.v1.Truncation" json:"truncation,omitempty"`
+	Truncation Truncation `protobuf:"varint,4,opt,name=truncation,proto3,enum=cognate.v1.Truncation" json:"truncation,omitempty"`
+	// The name of the model (Model.name). Default: the server's first. Unknown: NOT_FOUND.
+	Model         string `protobuf:"bytes,5,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2681,6 +2732,13 @@ func (x *SimilarityRequest) GetTruncation() Truncation {
 		return x.Truncation
 	}
 	return Truncation_TRUNCATION_UNSPECIFIED
+}
+
+func (x *SimilarityRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
 }
 
 // The matrix of similarities.
@@ -2836,7 +2894,11 @@ type TopKRequest struct {
 	// Returns the text of each passage. Not with `candidates`.
 	WithPassageText bool `protobuf:"varint,19,opt,name=with_passage_text,json=withPassageText,proto3" json:"with_passage_text,omitempty"`
 	// The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
-	VectorFormat  VectorFormat `protobuf:"varint,20,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
+	VectorFormat VectorFormat `protobuf:"varint,20,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
+	// The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
+	// id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+	// has a model of its own.
+	Model         string `protobuf:"bytes,21,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3011,6 +3073,13 @@ func (x *TopKRequest) GetVectorFormat() VectorFormat {
 	return VectorFormat_VECTOR_FORMAT_UNSPECIFIED
 }
 
+func (x *TopKRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
 // The second step of a TopK: a reranker orders the best hits of the search.
 //
 // The search chooses the hits as without it: `filter` holds, and the hits of a group are its best by the search. Then
@@ -3173,7 +3242,7 @@ type Query_Text struct {
 }
 
 type Query_Vector struct {
-	// A vector with the model's dimensions, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
+	// A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
 	Vector *Vector `protobuf:"bytes,2,opt,name=vector,proto3,oneof"`
 }
 
@@ -5568,7 +5637,9 @@ type Collection struct {
 	Documents uint64 `protobuf:"varint,2,opt,name=documents,proto3" json:"documents,omitempty"`
 	// Dimensions of its vectors.
 	Dimensions uint32 `protobuf:"varint,3,opt,name=dimensions,proto3" json:"dimensions,omitempty"`
-	// Fingerprint of the model whose vectors it holds (Model.fingerprint).
+	// Fingerprint of the model whose vectors it holds (Model.fingerprint). A server without this model reads, exports,
+	// updates and deletes its documents, and searches them by vectors, ids and words. Searches by the meaning of a text,
+	// and uploads, are FAILED_PRECONDITION.
 	ModelFingerprint string `protobuf:"bytes,4,opt,name=model_fingerprint,json=modelFingerprint,proto3" json:"model_fingerprint,omitempty"`
 	// Memory of its documents, vectors, graph and words in bytes, estimated by the server.
 	Bytes uint64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
@@ -5604,7 +5675,10 @@ type Collection struct {
 	LexicalFileBytes uint64 `protobuf:"varint,14,opt,name=lexical_file_bytes,json=lexicalFileBytes,proto3" json:"lexical_file_bytes,omitempty"`
 	// The name of the caller who created it, on a server with keys. Its documents count for the limits of this caller,
 	// also those that other callers store. Empty: it has no owner.
-	Owner         string `protobuf:"bytes,15,opt,name=owner,proto3" json:"owner,omitempty"`
+	Owner string `protobuf:"bytes,15,opt,name=owner,proto3" json:"owner,omitempty"`
+	// The name that its model has on this server (Model.name). Without this model, the name that it had when the
+	// collection was created; empty if that is not known.
+	Model         string `protobuf:"bytes,16,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5744,6 +5818,13 @@ func (x *Collection) GetOwner() string {
 	return ""
 }
 
+func (x *Collection) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
 // The lexical index of a collection: the words of its texts. A word is what Unicode says (UAX 29), in lower case; of
 // one longer than 255 bytes the beginning counts. The parts of a word are words too: `E11.9` is found by `E11.9`, `E11`
 // and `9`. So is a code of several words, up to 255 bytes of letters, digits and `- . _ / \ : + @` without a blank,
@@ -5813,7 +5894,9 @@ type CreateCollectionRequest struct {
 	// an overlap of an eighth. An `Upload` that creates a collection takes the defaults.
 	Passages *Passages `protobuf:"bytes,2,opt,name=passages,proto3" json:"passages,omitempty"`
 	// The lexical index. It cannot be changed later. Default: there is one, without a language.
-	Lexical       *Lexical `protobuf:"bytes,3,opt,name=lexical,proto3" json:"lexical,omitempty"`
+	Lexical *Lexical `protobuf:"bytes,3,opt,name=lexical,proto3" json:"lexical,omitempty"`
+	// The name of the model of its vectors (Model.name). Default: the server's first. Unknown: NOT_FOUND.
+	Model         string `protobuf:"bytes,4,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5867,6 +5950,13 @@ func (x *CreateCollectionRequest) GetLexical() *Lexical {
 		return x.Lexical
 	}
 	return nil
+}
+
+func (x *CreateCollectionRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
 }
 
 // The collection that was created.
@@ -6217,14 +6307,15 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\n" +
 	"\x18cognate/v1/cognate.proto\x12\n" +
 	"cognate.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x17google/rpc/status.proto\"\r\n" +
-	"\vInfoRequest\"\x9a\x02\n" +
+	"\vInfoRequest\"\xc5\x02\n" +
 	"\fInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12'\n" +
 	"\x05model\x18\x02 \x01(\v2\x11.cognate.v1.ModelR\x05model\x12*\n" +
 	"\x06limits\x18\x03 \x01(\v2\x12.cognate.v1.LimitsR\x06limits\x12-\n" +
 	"\astorage\x18\x04 \x01(\v2\x13.cognate.v1.StorageR\astorage\x128\n" +
 	"\vclassifiers\x18\x05 \x03(\v2\x16.cognate.v1.ClassifierR\vclassifiers\x122\n" +
-	"\trerankers\x18\x06 \x03(\v2\x14.cognate.v1.RerankerR\trerankers\"\xcc\x02\n" +
+	"\trerankers\x18\x06 \x03(\v2\x14.cognate.v1.RerankerR\trerankers\x12)\n" +
+	"\x06models\x18\a \x03(\v2\x11.cognate.v1.ModelR\x06models\"\xcc\x02\n" +
 	"\aStorage\x12\x1c\n" +
 	"\tdirectory\x18\x01 \x01(\tR\tdirectory\x12\x18\n" +
 	"\astopped\x18\x02 \x01(\tR\astopped\x12 \n" +
@@ -6239,7 +6330,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06recall\x18\t \x01(\x02H\x00R\x06recall\x88\x01\x01\x12\x16\n" +
 	"\x06engine\x18\n" +
 	" \x01(\tR\x06engineB\t\n" +
-	"\a_recall\"\xe4\x01\n" +
+	"\a_recall\"\x9b\x02\n" +
 	"\x05Model\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12 \n" +
@@ -6251,7 +6342,10 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"max_tokens\x18\x05 \x01(\rR\tmaxTokens\x12\x18\n" +
 	"\apooling\x18\x06 \x01(\tR\apooling\x12\x16\n" +
 	"\x06device\x18\a \x01(\tR\x06device\x12\x1c\n" +
-	"\tprecision\x18\b \x01(\tR\tprecision\"\xf2\x01\n" +
+	"\tprecision\x18\b \x01(\tR\tprecision\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\x12!\n" +
+	"\fweight_bytes\x18\n" +
+	" \x01(\x04R\vweightBytes\"\xf2\x01\n" +
 	"\n" +
 	"Classifier\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
@@ -6320,7 +6414,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x03end\x18\x02 \x01(\rR\x03end\x12\x14\n" +
 	"\x05score\x18\x03 \x01(\x02R\x05score\x12\x12\n" +
 	"\x04text\x18\x04 \x01(\tR\x04text\x12*\n" +
-	"\x06vector\x18\x05 \x01(\v2\x12.cognate.v1.VectorR\x06vector\"\xc7\x02\n" +
+	"\x06vector\x18\x05 \x01(\v2\x12.cognate.v1.VectorR\x06vector\"\xdd\x02\n" +
 	"\fEmbedRequest\x12\x14\n" +
 	"\x05texts\x18\x01 \x03(\tR\x05texts\x124\n" +
 	"\n" +
@@ -6333,7 +6427,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"truncation\x18\x05 \x01(\x0e2\x16.cognate.v1.TruncationR\n" +
 	"truncation\x120\n" +
 	"\x06format\x18\x06 \x01(\x0e2\x18.cognate.v1.VectorFormatR\x06format\x120\n" +
-	"\bpassages\x18\a \x01(\v2\x14.cognate.v1.PassagesR\bpassagesB\f\n" +
+	"\bpassages\x18\a \x01(\v2\x14.cognate.v1.PassagesR\bpassages\x12\x14\n" +
+	"\x05model\x18\b \x01(\tR\x05modelB\f\n" +
 	"\n" +
 	"_normalize\"B\n" +
 	"\rEmbedResponse\x121\n" +
@@ -6398,10 +6493,11 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06tokens\x18\x05 \x01(\rR\x06tokens\x12!\n" +
 	"\ftokens_total\x18\x06 \x01(\rR\vtokensTotal\x12\x1c\n" +
 	"\ttruncated\x18\a \x01(\bR\ttruncatedB\b\n" +
-	"\x06result\"]\n" +
+	"\x06result\"s\n" +
 	"\x0fTokenizeRequest\x12\x14\n" +
 	"\x05texts\x18\x01 \x03(\tR\x05texts\x124\n" +
-	"\x16without_special_tokens\x18\x02 \x01(\bR\x14withoutSpecialTokens\"H\n" +
+	"\x16without_special_tokens\x18\x02 \x01(\bR\x14withoutSpecialTokens\x12\x14\n" +
+	"\x05model\x18\x03 \x01(\tR\x05model\"H\n" +
 	"\x10TokenizeResponse\x124\n" +
 	"\aresults\x18\x01 \x03(\v2\x1a.cognate.v1.TokenizeResultR\aresults\"e\n" +
 	"\x0eTokenizeResult\x12)\n" +
@@ -6412,7 +6508,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
 	"\aspecial\x18\x03 \x01(\bR\aspecial\x12\x14\n" +
 	"\x05start\x18\x04 \x01(\rR\x05start\x12\x10\n" +
-	"\x03end\x18\x05 \x01(\rR\x03end\"\x9d\x01\n" +
+	"\x03end\x18\x05 \x01(\rR\x03end\"\xb3\x01\n" +
 	"\x11SimilarityRequest\x12\f\n" +
 	"\x01a\x18\x01 \x03(\tR\x01a\x12\f\n" +
 	"\x01b\x18\x02 \x03(\tR\x01b\x124\n" +
@@ -6420,11 +6516,12 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"input_type\x18\x03 \x01(\x0e2\x15.cognate.v1.InputTypeR\tinputType\x126\n" +
 	"\n" +
 	"truncation\x18\x04 \x01(\x0e2\x16.cognate.v1.TruncationR\n" +
-	"truncation\"C\n" +
+	"truncation\x12\x14\n" +
+	"\x05model\x18\x05 \x01(\tR\x05model\"C\n" +
 	"\x12SimilarityResponse\x12-\n" +
 	"\x04rows\x18\x01 \x03(\v2\x19.cognate.v1.SimilarityRowR\x04rows\"'\n" +
 	"\rSimilarityRow\x12\x16\n" +
-	"\x06scores\x18\x01 \x03(\x02R\x06scores\"\xb3\x06\n" +
+	"\x06scores\x18\x01 \x03(\x02R\x06scores\"\xc9\x06\n" +
 	"\vTopKRequest\x12\x1e\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\tR\n" +
@@ -6452,7 +6549,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06rerank\x18\x11 \x01(\v2\x12.cognate.v1.RerankR\x06rerank\x122\n" +
 	"\x15passages_per_document\x18\x12 \x01(\rR\x13passagesPerDocument\x12*\n" +
 	"\x11with_passage_text\x18\x13 \x01(\bR\x0fwithPassageText\x12=\n" +
-	"\rvector_format\x18\x14 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormatB\f\n" +
+	"\rvector_format\x18\x14 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormat\x12\x14\n" +
+	"\x05model\x18\x15 \x01(\tR\x05modelB\f\n" +
 	"\n" +
 	"_min_scoreB\x11\n" +
 	"\x0f_lexical_weight\">\n" +
@@ -6650,7 +6748,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\rvector_format\x18\x04 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormat\"Z\n" +
 	"\x0eExportResponse\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.cognate.v1.DocumentR\tdocuments\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x04R\x05total\"\x9f\x04\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\"\xb5\x04\n" +
 	"\n" +
 	"Collection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -6670,17 +6768,19 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\rpassage_count\x18\f \x01(\x04R\fpassageCount\x12-\n" +
 	"\alexical\x18\r \x01(\v2\x13.cognate.v1.LexicalR\alexical\x12,\n" +
 	"\x12lexical_file_bytes\x18\x0e \x01(\x04R\x10lexicalFileBytes\x12\x14\n" +
-	"\x05owner\x18\x0f \x01(\tR\x05ownerB\t\n" +
+	"\x05owner\x18\x0f \x01(\tR\x05owner\x12\x14\n" +
+	"\x05model\x18\x10 \x01(\tR\x05modelB\t\n" +
 	"\a_recall\"P\n" +
 	"\aLexical\x12\x1d\n" +
 	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x1a\n" +
 	"\blanguage\x18\x02 \x01(\tR\blanguageB\n" +
 	"\n" +
-	"\b_enabled\"\x8e\x01\n" +
+	"\b_enabled\"\xa4\x01\n" +
 	"\x17CreateCollectionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\bpassages\x18\x02 \x01(\v2\x14.cognate.v1.PassagesR\bpassages\x12-\n" +
-	"\alexical\x18\x03 \x01(\v2\x13.cognate.v1.LexicalR\alexical\"R\n" +
+	"\alexical\x18\x03 \x01(\v2\x13.cognate.v1.LexicalR\alexical\x12\x14\n" +
+	"\x05model\x18\x04 \x01(\tR\x05model\"R\n" +
 	"\x18CreateCollectionResponse\x126\n" +
 	"\n" +
 	"collection\x18\x01 \x01(\v2\x16.cognate.v1.CollectionR\n" +
@@ -6858,140 +6958,141 @@ var file_cognate_v1_cognate_proto_depIdxs = []int32{
 	7,   // 2: cognate.v1.InfoResponse.storage:type_name -> cognate.v1.Storage
 	9,   // 3: cognate.v1.InfoResponse.classifiers:type_name -> cognate.v1.Classifier
 	10,  // 4: cognate.v1.InfoResponse.rerankers:type_name -> cognate.v1.Reranker
-	2,   // 5: cognate.v1.Vector.format:type_name -> cognate.v1.VectorFormat
-	12,  // 6: cognate.v1.Passage.vector:type_name -> cognate.v1.Vector
-	0,   // 7: cognate.v1.EmbedRequest.input_type:type_name -> cognate.v1.InputType
-	1,   // 8: cognate.v1.EmbedRequest.truncation:type_name -> cognate.v1.Truncation
-	2,   // 9: cognate.v1.EmbedRequest.format:type_name -> cognate.v1.VectorFormat
-	13,  // 10: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
-	17,  // 11: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
-	12,  // 12: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
-	80,  // 13: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
-	14,  // 14: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
-	1,   // 15: cognate.v1.ClassifyRequest.truncation:type_name -> cognate.v1.Truncation
-	2,   // 16: cognate.v1.ClassifyRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	20,  // 17: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
-	21,  // 18: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
-	80,  // 19: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
-	22,  // 20: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
-	12,  // 21: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
-	1,   // 22: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
-	25,  // 23: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
-	80,  // 24: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
-	28,  // 25: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
-	29,  // 26: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
-	80,  // 27: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
-	0,   // 28: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
-	1,   // 29: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
-	32,  // 30: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
-	35,  // 31: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
-	36,  // 32: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
-	37,  // 33: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
-	3,   // 34: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
-	4,   // 35: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
-	34,  // 36: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
-	2,   // 37: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	12,  // 38: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
-	38,  // 39: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
-	38,  // 40: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
-	37,  // 41: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
-	39,  // 42: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
-	40,  // 43: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
-	41,  // 44: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
-	42,  // 45: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
-	37,  // 46: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
-	81,  // 47: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
-	81,  // 48: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
-	44,  // 49: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
-	45,  // 50: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
-	80,  // 51: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
-	82,  // 52: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
-	12,  // 53: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
-	81,  // 54: cognate.v1.Hit.group:type_name -> google.protobuf.Value
-	14,  // 55: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
-	14,  // 56: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
-	46,  // 57: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
-	82,  // 58: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
-	12,  // 59: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
-	14,  // 60: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
-	47,  // 61: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
-	50,  // 62: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
-	80,  // 63: cognate.v1.UploadError.status:type_name -> google.rpc.Status
-	2,   // 64: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	47,  // 65: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
-	37,  // 66: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	37,  // 67: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	82,  // 68: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
-	57,  // 69: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
-	80,  // 70: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
-	37,  // 71: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	37,  // 72: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
-	61,  // 73: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
-	63,  // 74: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
-	64,  // 75: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
-	65,  // 76: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
-	81,  // 77: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
-	37,  // 78: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	2,   // 79: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	47,  // 80: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
-	37,  // 81: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
-	2,   // 82: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	47,  // 83: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
-	13,  // 84: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
-	71,  // 85: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
-	13,  // 86: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
-	71,  // 87: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
-	70,  // 88: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
-	70,  // 89: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
-	5,   // 90: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
-	15,  // 91: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
-	15,  // 92: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
-	30,  // 93: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
-	33,  // 94: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
-	18,  // 95: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
-	18,  // 96: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
-	23,  // 97: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
-	26,  // 98: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
-	26,  // 99: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
-	48,  // 100: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
-	51,  // 101: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
-	53,  // 102: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
-	55,  // 103: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
-	58,  // 104: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
-	60,  // 105: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
-	66,  // 106: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
-	68,  // 107: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
-	72,  // 108: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
-	74,  // 109: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
-	76,  // 110: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
-	78,  // 111: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
-	6,   // 112: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
-	16,  // 113: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
-	16,  // 114: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
-	31,  // 115: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
-	43,  // 116: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
-	19,  // 117: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
-	19,  // 118: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
-	24,  // 119: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
-	27,  // 120: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
-	27,  // 121: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
-	49,  // 122: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
-	52,  // 123: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
-	54,  // 124: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
-	56,  // 125: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
-	59,  // 126: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
-	62,  // 127: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
-	67,  // 128: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
-	69,  // 129: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
-	73,  // 130: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
-	75,  // 131: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
-	77,  // 132: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
-	79,  // 133: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
-	112, // [112:134] is the sub-list for method output_type
-	90,  // [90:112] is the sub-list for method input_type
-	90,  // [90:90] is the sub-list for extension type_name
-	90,  // [90:90] is the sub-list for extension extendee
-	0,   // [0:90] is the sub-list for field type_name
+	8,   // 5: cognate.v1.InfoResponse.models:type_name -> cognate.v1.Model
+	2,   // 6: cognate.v1.Vector.format:type_name -> cognate.v1.VectorFormat
+	12,  // 7: cognate.v1.Passage.vector:type_name -> cognate.v1.Vector
+	0,   // 8: cognate.v1.EmbedRequest.input_type:type_name -> cognate.v1.InputType
+	1,   // 9: cognate.v1.EmbedRequest.truncation:type_name -> cognate.v1.Truncation
+	2,   // 10: cognate.v1.EmbedRequest.format:type_name -> cognate.v1.VectorFormat
+	13,  // 11: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
+	17,  // 12: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
+	12,  // 13: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
+	80,  // 14: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
+	14,  // 15: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
+	1,   // 16: cognate.v1.ClassifyRequest.truncation:type_name -> cognate.v1.Truncation
+	2,   // 17: cognate.v1.ClassifyRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	20,  // 18: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
+	21,  // 19: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
+	80,  // 20: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
+	22,  // 21: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
+	12,  // 22: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
+	1,   // 23: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
+	25,  // 24: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
+	80,  // 25: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
+	28,  // 26: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
+	29,  // 27: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
+	80,  // 28: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
+	0,   // 29: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
+	1,   // 30: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
+	32,  // 31: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
+	35,  // 32: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
+	36,  // 33: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
+	37,  // 34: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
+	3,   // 35: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
+	4,   // 36: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
+	34,  // 37: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
+	2,   // 38: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	12,  // 39: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
+	38,  // 40: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
+	38,  // 41: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
+	37,  // 42: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
+	39,  // 43: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
+	40,  // 44: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
+	41,  // 45: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
+	42,  // 46: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
+	37,  // 47: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
+	81,  // 48: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
+	81,  // 49: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
+	44,  // 50: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
+	45,  // 51: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
+	80,  // 52: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
+	82,  // 53: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
+	12,  // 54: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
+	81,  // 55: cognate.v1.Hit.group:type_name -> google.protobuf.Value
+	14,  // 56: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
+	14,  // 57: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
+	46,  // 58: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
+	82,  // 59: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
+	12,  // 60: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
+	14,  // 61: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
+	47,  // 62: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
+	50,  // 63: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
+	80,  // 64: cognate.v1.UploadError.status:type_name -> google.rpc.Status
+	2,   // 65: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	47,  // 66: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
+	37,  // 67: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	37,  // 68: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	82,  // 69: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
+	57,  // 70: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
+	80,  // 71: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
+	37,  // 72: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	37,  // 73: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
+	61,  // 74: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
+	63,  // 75: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
+	64,  // 76: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
+	65,  // 77: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
+	81,  // 78: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
+	37,  // 79: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 80: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	47,  // 81: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
+	37,  // 82: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
+	2,   // 83: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
+	47,  // 84: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
+	13,  // 85: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
+	71,  // 86: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
+	13,  // 87: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
+	71,  // 88: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
+	70,  // 89: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
+	70,  // 90: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
+	5,   // 91: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
+	15,  // 92: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
+	15,  // 93: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
+	30,  // 94: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
+	33,  // 95: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
+	18,  // 96: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
+	18,  // 97: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
+	23,  // 98: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
+	26,  // 99: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
+	26,  // 100: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
+	48,  // 101: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
+	51,  // 102: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
+	53,  // 103: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
+	55,  // 104: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
+	58,  // 105: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
+	60,  // 106: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
+	66,  // 107: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
+	68,  // 108: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
+	72,  // 109: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
+	74,  // 110: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
+	76,  // 111: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
+	78,  // 112: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
+	6,   // 113: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
+	16,  // 114: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
+	16,  // 115: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
+	31,  // 116: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
+	43,  // 117: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
+	19,  // 118: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
+	19,  // 119: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
+	24,  // 120: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
+	27,  // 121: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
+	27,  // 122: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
+	49,  // 123: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
+	52,  // 124: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
+	54,  // 125: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
+	56,  // 126: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
+	59,  // 127: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
+	62,  // 128: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
+	67,  // 129: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
+	69,  // 130: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
+	73,  // 131: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
+	75,  // 132: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
+	77,  // 133: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
+	79,  // 134: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
+	113, // [113:135] is the sub-list for method output_type
+	91,  // [91:113] is the sub-list for method input_type
+	91,  // [91:91] is the sub-list for extension type_name
+	91,  // [91:91] is the sub-list for extension extendee
+	0,   // [0:91] is the sub-list for field type_name
 }
 
 func init() { file_cognate_v1_cognate_proto_init() }

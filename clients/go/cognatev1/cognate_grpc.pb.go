@@ -17,10 +17,12 @@
 //                        is revoked, changed or expires: what it committed before stays
 //   PERMISSION_DENIED    the role of the caller does not allow the call, or its collections are others. The answer is
 //                        the same whether the collection exists or not
-//   NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
+//   NOT_FOUND            the collection, id, embedding model, classifier or reranker does not exist;
+//                        google.rpc.ResourceInfo names it, and the message the models that there are
 //   ALREADY_EXISTS       CreateCollection with a name that is taken
-//   FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
-//                        or a backup of a server that stores nothing on disk
+//   FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
+//                        google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
+//                        words; or a backup of a server that stores nothing on disk
 //   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -90,7 +92,7 @@ const (
 //
 // Embeds, compares, searches and classifies texts, and stores the documents to search.
 type CognateClient interface {
-	// Returns version, model and limits. It is answered even while other calls are refused because of load.
+	// Returns version, models and limits. It is answered even while other calls are refused because of load.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
 	// Embeds texts. A text that cannot be embedded gets an error as its result.
 	Embed(ctx context.Context, in *EmbedRequest, opts ...grpc.CallOption) (*EmbedResponse, error)
@@ -116,13 +118,13 @@ type CognateClient interface {
 	// through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
 	// no reranker with this name.
 	Rerank(ctx context.Context, in *RerankRequest, opts ...grpc.CallOption) (*RerankResponse, error)
-	// Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+	// Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
 	// The model is not used. A text that cannot be tokenised gets an error as its result.
 	Tokenize(ctx context.Context, in *TokenizeRequest, opts ...grpc.CallOption) (*TokenizeResponse, error)
 	// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
 	// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
 	TokenizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TokenizeRequest, TokenizeResponse], error)
-	// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+	// Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
 	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
 	// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -156,7 +158,7 @@ type CognateClient interface {
 	// max_stored_bytes. So an export ends with ABORTED if its client takes nothing for 30 s. A collection has at most 8
 	// exports at one time; one more gets RESOURCE_EXHAUSTED.
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
-	// Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+	// Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
 	// ALREADY_EXISTS if the name is taken.
 	CreateCollection(ctx context.Context, in *CreateCollectionRequest, opts ...grpc.CallOption) (*CreateCollectionResponse, error)
 	// Returns the collections that the caller may use, page by page, in the byte order of their names. Does not wait for
@@ -437,7 +439,7 @@ type Cognate_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 //
 // Embeds, compares, searches and classifies texts, and stores the documents to search.
 type CognateServer interface {
-	// Returns version, model and limits. It is answered even while other calls are refused because of load.
+	// Returns version, models and limits. It is answered even while other calls are refused because of load.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	// Embeds texts. A text that cannot be embedded gets an error as its result.
 	Embed(context.Context, *EmbedRequest) (*EmbedResponse, error)
@@ -463,13 +465,13 @@ type CognateServer interface {
 	// through a model for each text. A text that cannot be scored gets an error as its result. NOT_FOUND: the server has
 	// no reranker with this name.
 	Rerank(context.Context, *RerankRequest) (*RerankResponse, error)
-	// Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+	// Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
 	// The model is not used. A text that cannot be tokenised gets an error as its result.
 	Tokenize(context.Context, *TokenizeRequest) (*TokenizeResponse, error)
 	// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
 	// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
 	TokenizeStream(grpc.BidiStreamingServer[TokenizeRequest, TokenizeResponse]) error
-	// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+	// Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
 	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
 	// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -503,7 +505,7 @@ type CognateServer interface {
 	// max_stored_bytes. So an export ends with ABORTED if its client takes nothing for 30 s. A collection has at most 8
 	// exports at one time; one more gets RESOURCE_EXHAUSTED.
 	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
-	// Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+	// Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
 	// ALREADY_EXISTS if the name is taken.
 	CreateCollection(context.Context, *CreateCollectionRequest) (*CreateCollectionResponse, error)
 	// Returns the collections that the caller may use, page by page, in the byte order of their names. Does not wait for

@@ -105,16 +105,16 @@ fn start(mut config: Config) -> anyhow::Result<Vec<Classifiers>> {
             }
             let mut config = Config { onnx, ..config.clone() };
             config.classifier.specs.clone_from(&graphs);
-            started.push(start_classifiers(&config, None)?);
+            started.push(start_classifiers(&config, &[])?);
         }
     }
     if !heads.is_empty() {
-        let (_, card, embedder) = start_model(&config)?;
+        let (card, embedder) = start_model(&config)?;
         let others = card.other_precisions.iter().filter(|_| config.allow_precision_mix);
         let fingerprints = std::iter::once(&card.fingerprint).chain(others).map(String::as_str).collect();
         let embeds = Embeds { embedder: &embedder, id: &card.id, fingerprints };
         config.classifier.specs = heads;
-        started.push(start_classifiers(&config, Some(&embeds))?);
+        started.push(start_classifiers(&config, &[embeds])?);
     }
     Ok(started)
 }

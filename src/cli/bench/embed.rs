@@ -105,7 +105,7 @@ impl Report {
     /// Measures the machine and starts the model. Blocks.
     fn begin(config: &Config, usd_per_hour: f64) -> anyhow::Result<(Self, Encoder, Embedder)> {
         let (level, threads) = (cpu::level(), config.embedder.threads);
-        let (_, card, embedder) = start_model(config)?;
+        let (card, embedder) = start_model(config)?;
         let report = Self {
             version: env!("CARGO_PKG_VERSION"),
             model: card.id,

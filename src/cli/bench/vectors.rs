@@ -160,9 +160,8 @@ mod tests {
     fn queries_are_any_documents_of_a_collection_and_not_searched() {
         let directory = tempfile::tempdir().unwrap();
         let store = open(directory.path().to_owned()).unwrap();
-        let collection = store
-            .create("c", Model { fingerprint: "f", also_compatible: &[], dimensions: 2 }, Settings::default())
-            .unwrap();
+        let collection =
+            store.create("c", Model { name: "m", fingerprint: "f", dimensions: 2 }, Settings::default()).unwrap();
         let documents = (0..100u8).map(|n| Document {
             id: DocId::new(&format!("{n:03}")).unwrap(),
             content: Arc::new(Content::default()),

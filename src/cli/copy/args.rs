@@ -6,7 +6,8 @@ use crate::cli::connection::Access;
 
 /// Copies a collection to another server, with its vectors and settings
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Both servers run the same model; nothing is embedded again. If the copy is interrupted, the \
+#[command(
+    after_help = "Both servers run the model of the collection; nothing is embedded again. If the copy is interrupted, the \
 same command continues it. Documents that are stored or deleted meanwhile may be missing in the copy, or still be \
 there. At the end the numbers of documents are compared. Exit status: 0 all copied, 1 some refused or the numbers \
 differ, 2 failed, 129, 130 or 143 interrupted.
@@ -16,7 +17,8 @@ The flags of TLS and the key are for both servers; --to-tls-ca and --to-key-file
 Examples:
   cognate copy words --from localhost:50051 --to localhost:50052
   cognate copy words --from localhost:50051 --to localhost:50051 --as words-2
-  cognate copy words --from https://old:50051 --key-file old.key --to https://new:50051 --to-key-file new.key")]
+  cognate copy words --from https://old:50051 --key-file old.key --to https://new:50051 --to-key-file new.key"
+)]
 pub struct Args {
     /// Collection to copy
     #[arg(value_name = "COLLECTION")]

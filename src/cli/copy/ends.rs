@@ -30,20 +30,24 @@ pub(super) async fn open(args: &Args, bookmark: &mut Bookmark) -> anyhow::Result
     );
     let to_access = args.access.with(args.to_tls_ca.clone(), args.to_key_file.clone());
     let (from, to) = (args.access.open(&args.from).await?, to_access.open(&args.to).await?);
-    let (ours, theirs) = (model(&from, &args.from).await?, model(&to, &args.to).await?);
-    ensure!(
-        ours.fingerprint == theirs.fingerprint,
-        "{} runs {} and {} runs {}, whose vectors cannot be compared: start both with the same model, or embed the \
-         texts again with `cognate export {shown} | cognate upload - --format jsonl --collection {name}`",
-        args.from,
-        told(&ours),
-        args.to,
-        told(&theirs)
-    );
     let original = find(&from, shown).await.with_context(|| args.from.clone())?.with_context(|| {
         format!(
             "{} has no collection {shown:?}: `cognate collections --addr {}` lists those it has",
             args.from, args.from
+        )
+    })?;
+    let ours = model_of(&original, models(&from, &args.from).await?);
+    let served = models(&to, &args.to).await?;
+    let fits = |theirs: &&Model| [&ours.fingerprint, &original.model_fingerprint].contains(&&theirs.fingerprint);
+    let theirs = served.iter().find(fits).with_context(|| {
+        let served: Vec<String> = served.iter().map(told).collect();
+        format!(
+            "{shown} at {} is of {}, and {} runs {}, whose vectors cannot be compared: start it with that model too, or \
+             embed the texts again with `cognate export {shown} | cognate upload - --format jsonl --collection {name}`",
+            args.from,
+            told(&ours),
+            args.to,
+            served.join(", ")
         )
     })?;
     let copy = find(&to, name).await.with_context(|| args.to.clone())?;
@@ -51,10 +55,18 @@ pub(super) async fn open(args: &Args, bookmark: &mut Bookmark) -> anyhow::Result
     match copy {
         None => {
             let (passages, lexical) = (original.passages, original.lexical);
-            let request = CreateCollectionRequest { name: name.to_owned(), passages, lexical };
+            let model = theirs.name.clone();
+            let request = CreateCollectionRequest { name: name.to_owned(), passages, lexical, model };
             to.create_collection(request).await.with_context(|| args.to.clone())?;
         }
         Some(copy) => {
+            ensure!(
+                [&theirs.fingerprint, &original.model_fingerprint].contains(&&copy.model_fingerprint),
+                "{name} at {} is of another model than {shown} at {}, and their vectors cannot be compared: name the \
+                 copy with --as",
+                args.to,
+                args.from
+            );
             ensure!(
                 copy.passages == original.passages && copy.lexical == original.lexical,
                 "{name} at {} has other passages or another lexical index than {shown} at {}, and these cannot be \
@@ -119,9 +131,21 @@ impl Ends {
     }
 }
 
-async fn model(server: &Client, address: &str) -> anyhow::Result<Model> {
+/// The models of a server. An earlier version names one alone.
+async fn models(server: &Client, address: &str) -> anyhow::Result<Vec<Model>> {
     let info = server.info(InfoRequest {}).await.with_context(|| address.to_owned())?;
-    info.model.with_context(|| format!("{address} does not say which model it runs"))
+    Ok(if info.models.is_empty() { Vec::from_iter(info.model) } else { info.models })
+}
+
+/// The model of a collection, as its server runs it, or as far as the collection tells.
+fn model_of(collection: &Collection, served: Vec<Model>) -> Model {
+    let of_collection =
+        |model: &Model| model.fingerprint == collection.model_fingerprint || model.name == collection.model;
+    served.into_iter().find(of_collection).unwrap_or_else(|| Model {
+        id: collection.model.clone(),
+        fingerprint: collection.model_fingerprint.clone(),
+        ..Model::default()
+    })
 }
 
 /// A model for people: its name, and enough of its fingerprint to tell two models of one name apart.

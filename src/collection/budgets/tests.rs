@@ -20,7 +20,7 @@ use crate::compute::{Allowances, Limits};
 use crate::kernel::embedding::Embedding;
 use crate::lexical;
 
-const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 4 };
+const MODEL: Model<'_> = Model { name: "m", fingerprint: "f", dimensions: 4 };
 const OWNERS: [&str; 2] = ["a", "b"];
 /// Each owner has two of these; the others have none.
 const COLLECTIONS: [(&str, Option<&str>); 5] =
@@ -70,7 +70,7 @@ fn counted(store: &Store, owner: &str) -> Usage {
 fn check(store: &Store, stored: &Stored, at: &str) {
     for owner in OWNERS {
         let own = || stored.iter().filter(|(name, _)| owner_of(name) == Some(owner));
-        let bytes = || own().map(|(name, _)| EMPTY.bytes + store.get(name, MODEL).unwrap().bytes()).sum::<usize>();
+        let bytes = || own().map(|(name, _)| EMPTY.bytes + store.get(name).unwrap().bytes()).sum::<usize>();
         let expected = || Usage { documents: own().map(|(_, ids)| ids.len()).sum(), bytes: bytes() };
         let is_right = (0..10_000).any(|_| {
             std::thread::yield_now();
@@ -153,7 +153,7 @@ fn the_usage_of_an_owner_is_that_of_its_collections_after_any_changes_restarts_a
                 }
                 2 => {
                     let names: Vec<_> = stored.keys().copied().collect();
-                    let open = |name: &&str| store.get(name, MODEL).unwrap().export(None, &Stop::never()).unwrap();
+                    let open = |name: &&str| store.get(name).unwrap().export(None, &Stop::never()).unwrap();
                     let exports: Vec<_> = names.iter().map(open).collect();
                     (0..random.u32(..4)).for_each(|_| step(&store, &mut stored, most, random));
                     drop(exports);
@@ -211,7 +211,7 @@ fn no_commits_of_many_threads_exceed_the_limit_of_an_owner_and_the_sums_stay_rig
         let listed = one.list(None, None, usize::MAX, &Stop::never()).unwrap();
         listed.iter().map(|listed| listed.id.to_string()).collect()
     };
-    let there = |name: &&'static str| Some((*name, ids(&store.get(name, MODEL).ok()?)));
+    let there = |name: &&'static str| Some((*name, ids(&store.get(name).ok()?)));
     let stored: Stored = COLLECTIONS.map(|(name, _)| name).iter().filter_map(there).collect();
     check(&store, &stored, "after all threads");
 }
@@ -232,6 +232,6 @@ fn a_collection_counts_for_its_owner_before_it_has_documents_and_one_too_many_is
     store.delete("a2").unwrap();
     store.create(third, MODEL, Settings::default()).unwrap();
     assert_eq!((store.used(), counted(&store, "a").bytes), (used, 2 * EMPTY.bytes), "the refused one left nothing");
-    assert_eq!(store.get("a3", MODEL).unwrap().owner(), Some("a"));
-    assert_eq!(store.get("nobody's", MODEL).unwrap().owner(), None);
+    assert_eq!(store.get("a3").unwrap().owner(), Some("a"));
+    assert_eq!(store.get("nobody's").unwrap().owner(), None);
 }

@@ -36,6 +36,9 @@ pub(super) struct Entry {
     /// entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<String>,
+    /// The name of its model when it was created; empty: a version before this field created it, or changed the entry.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) model: String,
     pub(super) fingerprint: String,
     pub(super) dimensions: usize,
     /// The lowest unused row number.
@@ -190,6 +193,7 @@ impl Catalog {
         let entry = Entry {
             name: new.name.clone(),
             owner: new.owner.clone(),
+            model: new.model.clone(),
             fingerprint: new.fingerprint.clone(),
             dimensions: new.dimensions,
             next_row: 0,
@@ -275,7 +279,7 @@ mod tests {
         let mut sealed = checksum(7, json.as_bytes()).to_le_bytes().to_vec();
         sealed.extend(json.as_bytes());
         let entry = unseal(7, &sealed).unwrap();
-        assert_eq!(entry.owner, None);
+        assert_eq!((entry.owner.as_ref(), entry.model.as_str()), (None, ""));
         assert_eq!((entry.name.as_str(), entry.next_row, entry.rows, entry.record_bytes), ("c", 3, 2, 9));
         let ours = seal(7, &entry);
         assert_eq!(unseal(7, &ours), Ok(entry));

@@ -37,7 +37,9 @@ pub struct NewCollection {
     pub name: String,
     /// The caller who creates it; `None`: it has no name.
     pub owner: Option<String>,
-    /// Fingerprint of the model of its vectors.
+    /// The name of the model of its vectors.
+    pub model: String,
+    /// Fingerprint of this model.
     pub fingerprint: String,
     /// Length of its vectors.
     pub dimensions: usize,
@@ -75,7 +77,7 @@ impl Change {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Put(put) | Self::Replace(put) => put.bytes.len(),
-            Self::CreateCollection(new) => new.name.len() + new.fingerprint.len() + 256,
+            Self::CreateCollection(new) => new.name.len() + new.model.len() + new.fingerprint.len() + 256,
             Self::DeleteCollection { .. } | Self::Remove { .. } => 0,
         }
     }

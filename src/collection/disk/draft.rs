@@ -97,6 +97,7 @@ mod tests {
         Change::CreateCollection(NewCollection {
             number,
             name,
+            model: "m".to_owned(),
             fingerprint,
             dimensions: 2,
             passages: None,
@@ -126,6 +127,7 @@ mod tests {
         catalog.create(&NewCollection {
             number: 0,
             name,
+            model: "m".to_owned(),
             fingerprint,
             dimensions: 2,
             passages: None,

@@ -32,7 +32,9 @@ pub struct StoredCollection {
     pub name: String,
     /// The caller who created it; `None`: it had no name.
     pub owner: Option<String>,
-    /// Fingerprint of the model of its vectors.
+    /// The name of the model of its vectors; empty: not known.
+    pub model: String,
+    /// Fingerprint of this model.
     pub fingerprint: String,
     /// Length of its vectors.
     pub dimensions: usize,
@@ -218,6 +220,7 @@ fn stored(number: u32, entry: &Entry) -> StoredCollection {
         number,
         name: entry.name.clone(),
         owner: entry.owner.clone(),
+        model: entry.model.clone(),
         fingerprint: entry.fingerprint.clone(),
         dimensions: entry.dimensions,
         rows: entry.rows,

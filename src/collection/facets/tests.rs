@@ -16,7 +16,7 @@ use crate::kernel::embedding::Embedding;
 type Fields = Map<String, Value>;
 
 fn collection() -> Arc<Collection> {
-    let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+    let model = Model { name: "m", fingerprint: "f", dimensions: 2 };
     Store::open(Options::default()).unwrap().create("c", model, Settings::default()).unwrap()
 }
 

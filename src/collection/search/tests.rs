@@ -34,7 +34,7 @@ fn collection(documents: &[Said], index: index::Options) -> Arc<Collection> {
 fn collection_of(documents: &[Long], index: index::Options) -> Arc<Collection> {
     let store = Store::open(Options { index, ..Options::default() }).unwrap();
     let dimensions = documents.first().map_or(DIMENSIONS, |(_, vectors)| vectors[0].values().len());
-    let model = Model { fingerprint: "f", also_compatible: &[], dimensions };
+    let model = Model { name: "m", fingerprint: "f", dimensions };
     let collection = store.create("c", model, Settings::default()).unwrap();
     let document = |(n, said): (usize, &Long)| document(n, said);
     // In reverse, so that positions and ids are not in the same order.

@@ -11,7 +11,7 @@ use crate::compute::stop::Stop;
 use crate::index::Effort;
 use crate::kernel::embedding::Embedding;
 
-const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+const MODEL: Model<'_> = Model { name: "m", fingerprint: "f", dimensions: 2 };
 
 fn store(max_bytes: usize) -> Store {
     let quota = Usage { bytes: max_bytes, ..Usage::UNLIMITED };
@@ -31,17 +31,22 @@ fn ids(collection: &Collection, angle: f32, k: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_collection_of_another_model_is_not_searched() {
-    let store = store(usize::MAX);
+fn a_collection_keeps_its_model_whichever_is_asked_for_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = || Store::open(Options { directory: Some(directory.path().to_owned()), ..Options::default() }).unwrap();
+    let store = open();
     store.create("c", MODEL, Settings::default()).unwrap();
-    let other = Model { fingerprint: "g", also_compatible: &[], dimensions: 2 };
-    let refused = CollectionError::OtherModel { theirs: "f".to_owned(), ours: "g".to_owned() };
-    assert_eq!(store.get("c", other).err(), Some(refused.clone()));
-    assert_eq!(store.get_or_create("c", other, Settings::default()).err(), Some(refused));
-    let near = Model { also_compatible: &["f".to_owned()], ..other };
-    assert!(store.get("c", near).is_ok() && store.get_or_create("c", near, Settings::default()).is_ok());
+    let other = Model { name: "other", fingerprint: "g", dimensions: 3 };
+    let of = |collection: &Collection| {
+        (collection.model().to_owned(), collection.fingerprint().to_owned(), collection.dimensions())
+    };
+    let expected = ("m".to_owned(), "f".to_owned(), 2);
+    assert_eq!(of(&store.get_or_create("c", other, Settings::default()).unwrap()), expected);
+    drop(store);
+    let store = open();
+    assert_eq!(of(&store.get("c").unwrap()), expected);
     assert_eq!(store.delete("c"), Ok(0));
-    assert_eq!(store.get("c", MODEL).err(), Some(CollectionError::Unknown));
+    assert_eq!(store.get("c").err(), Some(CollectionError::Unknown));
 }
 
 #[test]

@@ -1,6 +1,8 @@
+use super::super::Open;
 use super::super::cache::Cache;
 use super::super::flight::Job;
 use super::super::key::Keys;
+use super::super::pace::Pace;
 use super::super::scheduler::{Scheduler, Work};
 use super::super::single_flight::SingleFlight;
 use super::super::token_budget::TokenBudget;
@@ -17,13 +19,14 @@ const QUEUE_TOKENS: usize = 1000;
 /// An embedder that reads 8 tokens of a text and has no workers: [`work`] takes their part.
 fn shared(cache_bytes: usize) -> Shared {
     Shared {
+        model: 0,
         tokenizer: Arc::new(tokenizer(8)),
         keys: Keys::new("model"),
         batch_tokens: 100,
         pools: Pools::new(1),
         single_flight: Arc::new(SingleFlight::new(Cache::new(cache_bytes, 1))),
-        token_budget: Arc::new(TokenBudget::new(QUEUE_TOKENS)),
-        scheduler: Arc::new(Scheduler::new(100, 1)),
+        token_budget: Arc::new(TokenBudget::new(QUEUE_TOKENS, Pace::new(std::time::Instant::now()))),
+        scheduler: Arc::new(Open(Arc::new(Scheduler::new(&[100], 1)))),
         counters: Arc::default(),
     }
 }
@@ -51,11 +54,12 @@ async fn queued(call: &mut Call<'_>, shared: &Shared, text: &str) {
 
 /// Takes the next batch, if there is one.
 fn take(shared: &Shared) -> Option<Vec<Job>> {
-    let team = Arc::default();
-    let work = shared.scheduler.take(&team);
-    shared.scheduler.finish(&team);
-    match work? {
-        Work::Batch(batch) => Some(batch.jobs),
+    let teams = [Arc::default()];
+    match shared.scheduler.take(&teams)? {
+        Work::Batch(turn) => {
+            shared.scheduler.finish(&turn, &teams, Duration::ZERO);
+            Some(turn.batch.jobs)
+        }
         Work::Help(..) => panic!("nobody else has a batch"),
     }
 }

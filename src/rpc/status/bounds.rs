@@ -133,7 +133,7 @@ mod tests {
             Failure::NotFound(Resource::Collection(name())),
             Failure::NotFound(Resource::Document { collection: name(), id: name() }),
             Failure::NotFound(Resource::Model { kind: "classifier", name: name(), known: vec![name(); 9] }),
-            Failure::OtherModel { name: name(), reason: name() },
+            Failure::NoModel { collection: name(), model: name(), fingerprint: name(), served: vec![name(); 9] },
             Failure::Stopped(WritesStopped { path: name().into(), reason: name().into() }),
         ]
     }

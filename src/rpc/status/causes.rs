@@ -23,7 +23,6 @@ impl Failure {
         match error {
             CollectionError::Unknown => Self::NotFound(Resource::Collection(name)),
             CollectionError::Exists => Self::Exists(Resource::Collection(name)),
-            CollectionError::OtherModel { .. } => Self::OtherModel { name, reason: error.to_string() },
             CollectionError::Full(full) => Self::Full(full),
             CollectionError::Disk(error) => Self::disk(error),
         }

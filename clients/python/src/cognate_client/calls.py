@@ -54,6 +54,7 @@ class EmbedOptions(TypedDict, total=False):
     normalize: bool
     dimensions: int
     truncation: pb.Truncation.ValueType
+    model: str
 
 
 class TopKOptions(TypedDict, total=False):
@@ -92,14 +93,18 @@ def embed(texts: Sequence[str], **options: Unpack[EmbedOptions]) -> Call[FloatAr
 
 
 def similarity(
-    a: Sequence[str], b: Sequence[str] = (), *, input_type: pb.InputType.ValueType = pb.INPUT_TYPE_UNSPECIFIED
+    a: Sequence[str],
+    b: Sequence[str] = (),
+    *,
+    input_type: pb.InputType.ValueType = pb.INPUT_TYPE_UNSPECIFIED,
+    model: str = "",
 ) -> Call[FloatArray]:
     """Returns the cosines of each text of `a` (rows) to each of `b`, or to each of `a` if there is no `b`."""
 
     def read(answer: pb.SimilarityResponse) -> FloatArray:
         return np.array([row.scores for row in answer.rows], np.float32)
 
-    return Call("Similarity", pb.SimilarityRequest(a=a, b=b, input_type=input_type), read)
+    return Call("Similarity", pb.SimilarityRequest(a=a, b=b, input_type=input_type, model=model), read)
 
 
 def classify(
@@ -230,10 +235,10 @@ def count_documents(collection: str, *, filter: AnyFilter | None = None) -> Call
 
 
 def create_collection(
-    name: str, *, passages: pb.Passages | None = None, lexical: pb.Lexical | None = None
+    name: str, *, passages: pb.Passages | None = None, lexical: pb.Lexical | None = None, model: str = ""
 ) -> Call[pb.Collection]:
-    """Creates an empty collection. An upload creates one too, with the defaults."""
-    request = pb.CreateCollectionRequest(name=name, passages=passages, lexical=lexical)
+    """Creates an empty collection for an embedding model. An upload creates one too, with the defaults."""
+    request = pb.CreateCollectionRequest(name=name, passages=passages, lexical=lexical, model=model)
     return Call("CreateCollection", request, lambda answer: answer.collection)
 
 

@@ -8,7 +8,7 @@ pub struct InfoResponse {
     /// The server's version, `MAJOR.MINOR.PATCH`.
     #[prost(string, tag = "1")]
     pub version: ::prost::alloc::string::String,
-    /// The embedding model.
+    /// The default embedding model, the first of `models`.
     #[prost(message, optional, tag = "2")]
     pub model: ::core::option::Option<Model>,
     /// The limits.
@@ -23,6 +23,9 @@ pub struct InfoResponse {
     /// The rerankers for `Rerank`, the default first.
     #[prost(message, repeated, tag = "6")]
     pub rerankers: ::prost::alloc::vec::Vec<Reranker>,
+    /// The embedding models, the default first.
+    #[prost(message, repeated, tag = "7")]
+    pub models: ::prost::alloc::vec::Vec<Model>,
 }
 /// The storage of collections. If the server has keys, only an admin of all collections sees everything: other callers
 /// see the sums of their own collections, and no directory, no bytes of files, and no path in `stopped`.
@@ -64,7 +67,7 @@ pub struct Storage {
     #[prost(string, tag = "10")]
     pub engine: ::prost::alloc::string::String,
 }
-/// The embedding model that answers `Embed`, `Similarity` and `TopK`.
+/// An embedding model, for `Embed`, `Similarity`, `Tokenize`, `TopK` and collections.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Model {
     /// The id on the hub or the directory, as configured: `sentence-transformers/all-MiniLM-L6-v2`. If the server has
@@ -93,6 +96,13 @@ pub struct Model {
     /// `f32`, `f16`, `bf16` or `int8`; `onnx`: the model is an ONNX graph, which has its own precision.
     #[prost(string, tag = "8")]
     pub precision: ::prost::alloc::string::String,
+    /// The name that requests use; `default` for a model that the settings give no name.
+    #[prost(string, tag = "9")]
+    pub name: ::prost::alloc::string::String,
+    /// Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
+    /// vectors is mapped from its file: it takes memory as far as it is read.
+    #[prost(uint64, tag = "10")]
+    pub weight_bytes: u64,
 }
 /// A classifier for `Classify`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -188,7 +198,7 @@ pub struct Limits {
     /// max_collection_bytes and max_collection_documents.
     #[prost(uint64, tag = "9")]
     pub max_stored_bytes: u64,
-    /// Tokens that may wait for the model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
+    /// Tokens that may wait for each model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
     #[prost(uint64, tag = "10")]
     pub max_queued_tokens: u64,
     /// Concurrent calls, streams included; one more gets RESOURCE_EXHAUSTED. A connection that has a sixteenth of them
@@ -207,7 +217,7 @@ pub struct Limits {
     /// Collections. One more gets RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. 0: no limit.
     #[prost(uint64, tag = "15")]
     pub max_collections: u64,
-    /// Upper bound of the server's resident memory: the model as measured at start, messages in transit, caches, the
+    /// Upper bound of the server's resident memory: all models as measured at start, messages in transit, caches, the
     /// stored documents, and the memory for building their index. 0: stored documents have no limit.
     #[prost(uint64, tag = "16")]
     pub max_resident_bytes: u64,
@@ -312,6 +322,9 @@ pub struct EmbedRequest {
     /// nothing is cut off. Default: one vector for each text.
     #[prost(message, optional, tag = "7")]
     pub passages: ::core::option::Option<Passages>,
+    /// The name of the model (Model.name). Default: the server's first. Unknown: NOT_FOUND.
+    #[prost(string, tag = "8")]
+    pub model: ::prost::alloc::string::String,
 }
 /// One result for each text.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -525,6 +538,10 @@ pub struct TokenizeRequest {
     /// Leaves out the special tokens that stand around a text. Default false.
     #[prost(bool, tag = "2")]
     pub without_special_tokens: bool,
+    /// The name of the embedding model whose tokenizer is used (Model.name). Default: the server's first. Unknown:
+    /// NOT_FOUND.
+    #[prost(string, tag = "3")]
+    pub model: ::prost::alloc::string::String,
 }
 /// One result for each text.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -577,6 +594,9 @@ pub struct SimilarityRequest {
     /// For texts of more than max_tokens tokens. Default: cut the end.
     #[prost(enumeration = "Truncation", tag = "4")]
     pub truncation: i32,
+    /// The name of the model (Model.name). Default: the server's first. Unknown: NOT_FOUND.
+    #[prost(string, tag = "5")]
+    pub model: ::prost::alloc::string::String,
 }
 /// The matrix of similarities.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -672,6 +692,11 @@ pub struct TopKRequest {
     /// The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
     #[prost(enumeration = "VectorFormat", tag = "20")]
     pub vector_format: i32,
+    /// The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
+    /// id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+    /// has a model of its own.
+    #[prost(string, tag = "21")]
+    pub model: ::prost::alloc::string::String,
 }
 /// The second step of a TopK: a reranker orders the best hits of the search.
 ///
@@ -710,7 +735,7 @@ pub mod query {
         /// A text. Gets the model's prompt for queries, if the card has one.
         #[prost(string, tag = "1")]
         Text(::prost::alloc::string::String),
-        /// A vector with the model's dimensions, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
+        /// A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
         #[prost(message, tag = "2")]
         Vector(super::Vector),
         /// The id of a document in the collection: its vector is the query, and the document itself is a hit too. If it has
@@ -1259,7 +1284,9 @@ pub struct Collection {
     /// Dimensions of its vectors.
     #[prost(uint32, tag = "3")]
     pub dimensions: u32,
-    /// Fingerprint of the model whose vectors it holds (Model.fingerprint).
+    /// Fingerprint of the model whose vectors it holds (Model.fingerprint). A server without this model reads, exports,
+    /// updates and deletes its documents, and searches them by vectors, ids and words. Searches by the meaning of a text,
+    /// and uploads, are FAILED_PRECONDITION.
     #[prost(string, tag = "4")]
     pub model_fingerprint: ::prost::alloc::string::String,
     /// Memory of its documents, vectors, graph and words in bytes, estimated by the server.
@@ -1308,6 +1335,10 @@ pub struct Collection {
     /// also those that other callers store. Empty: it has no owner.
     #[prost(string, tag = "15")]
     pub owner: ::prost::alloc::string::String,
+    /// The name that its model has on this server (Model.name). Without this model, the name that it had when the
+    /// collection was created; empty if that is not known.
+    #[prost(string, tag = "16")]
+    pub model: ::prost::alloc::string::String,
 }
 /// The lexical index of a collection: the words of its texts. A word is what Unicode says (UAX 29), in lower case; of
 /// one longer than 255 bytes the beginning counts. The parts of a word are words too: `E11.9` is found by `E11.9`, `E11`
@@ -1337,6 +1368,9 @@ pub struct CreateCollectionRequest {
     /// The lexical index. It cannot be changed later. Default: there is one, without a language.
     #[prost(message, optional, tag = "3")]
     pub lexical: ::core::option::Option<Lexical>,
+    /// The name of the model of its vectors (Model.name). Default: the server's first. Unknown: NOT_FOUND.
+    #[prost(string, tag = "4")]
+    pub model: ::prost::alloc::string::String,
 }
 /// The collection that was created.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1681,7 +1715,7 @@ pub mod cognate_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Returns version, model and limits. It is answered even while other calls are refused because of load.
+        /// Returns version, models and limits. It is answered even while other calls are refused because of load.
         pub async fn info(
             &mut self,
             request: impl tonic::IntoRequest<super::InfoRequest>,
@@ -1869,7 +1903,7 @@ pub mod cognate_client {
             req.extensions_mut().insert(GrpcMethod::new("cognate.v1.Cognate", "Rerank"));
             self.inner.unary(req, path, codec).await
         }
-        /// Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+        /// Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
         /// The model is not used. A text that cannot be tokenised gets an error as its result.
         pub async fn tokenize(
             &mut self,
@@ -1921,7 +1955,7 @@ pub mod cognate_client {
                 .insert(GrpcMethod::new("cognate.v1.Cognate", "TokenizeStream"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+        /// Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
         /// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
         /// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         /// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -2133,7 +2167,7 @@ pub mod cognate_client {
             req.extensions_mut().insert(GrpcMethod::new("cognate.v1.Cognate", "Export"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+        /// Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
         /// ALREADY_EXISTS if the name is taken.
         pub async fn create_collection(
             &mut self,

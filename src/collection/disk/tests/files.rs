@@ -142,6 +142,7 @@ fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
     let with_passages = NewCollection {
         number: 1,
         name: "d".to_owned(),
+        model: "m".to_owned(),
         fingerprint: "f".to_owned(),
         dimensions: 4,
         passages: Some(sizes),

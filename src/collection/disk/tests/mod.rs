@@ -45,6 +45,7 @@ fn create(number: u32, name: &str) -> Change {
     Change::CreateCollection(NewCollection {
         number,
         name,
+        model: "m".to_owned(),
         fingerprint,
         dimensions: 4,
         passages: None,

@@ -79,6 +79,7 @@ impl Model {
             batch.push(Change::CreateCollection(NewCollection {
                 number,
                 name,
+                model: "m".to_owned(),
                 fingerprint,
                 dimensions: 16,
                 passages: None,

@@ -24,7 +24,7 @@ fn collections() -> &'static [Arc<Collection>; 2] {
     static COLLECTIONS: OnceLock<[Arc<Collection>; 2]> = OnceLock::new();
     COLLECTIONS.get_or_init(|| {
         let store = Store::open(Options::default()).unwrap();
-        let model = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+        let model = Model { name: "m", fingerprint: "f", dimensions: 2 };
         ["whole", "passages"].map(|name| {
             let settings = Settings { lexical: Some(lexical::Options::default()), ..Settings::default() };
             let collection = store.create(name, model, settings).unwrap();

@@ -134,7 +134,7 @@ fn a_search_that_is_stopped_has_no_answer() {
 #[test]
 fn a_document_that_is_replaced_all_the_time_has_the_words_and_the_vector_of_one_version() {
     let store = Store::open(Options::default()).unwrap();
-    let model = Model { fingerprint: "f", also_compatible: &[], dimensions: DIMENSIONS };
+    let model = Model { name: "m", fingerprint: "f", dimensions: DIMENSIONS };
     let settings = Settings { lexical: Some(crate::lexical::Options::default()), ..Settings::default() };
     let collection = store.create("c", model, settings).unwrap();
     let directions: Vec<Embedding> = fan(400).collect();

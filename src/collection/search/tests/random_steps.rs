@@ -17,7 +17,7 @@ use crate::collection::filter::{Path, text};
 use crate::collection::{Document, Model, Options, Settings, Store, disk};
 use crate::lexical;
 
-const MODEL: Model<'_> = Model { fingerprint: "f", also_compatible: &[], dimensions: 2 };
+const MODEL: Model<'_> = Model { name: "m", fingerprint: "f", dimensions: 2 };
 
 /// A document of the plain collection.
 #[derive(Debug, Clone)]
@@ -206,7 +206,7 @@ proptest! {
         store.create("c", MODEL, settings).unwrap();
         let (mut documents, mut version) = (Documents::new(), 0);
         for step in steps {
-            let collection = store.get("c", MODEL).unwrap();
+            let collection = store.get("c").unwrap();
             match step {
                 Step::Put(put) => {
                     let put: BTreeMap<DocId, (String, f32, u8)> =

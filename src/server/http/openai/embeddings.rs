@@ -4,7 +4,7 @@
 //! `input_type`, which OpenAI does not have, chooses the prompt of a model that has one for each role.
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ use serde::de::DeserializeSeed;
 
 use super::failures::{body_error, no_model, of_item};
 use super::messages::items;
-use super::models::is_name_of;
+use super::models::Name;
 use super::texts::{Field, Texts};
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
@@ -22,8 +22,10 @@ use crate::wire::{self, InputType, VectorFormat, embed_result};
 
 /// One call.
 pub struct Embeddings {
-    /// The name of the model, which the answer repeats.
-    model: String,
+    /// The names of the models, the default first.
+    models: Vec<Name>,
+    /// The one of them that is asked for, which the answer repeats.
+    asked: AtomicUsize,
     /// True if vectors are wanted in base64, which is known once the request is read.
     base64: AtomicBool,
 }
@@ -67,17 +69,21 @@ fn input<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Texts, D::Error> {
 }
 
 impl Embeddings {
-    /// A call of a server with this model.
-    pub fn new(model: String) -> Self {
-        Self { model, base64: false.into() }
+    /// A call of a server with these models, the default first.
+    pub fn new(models: Vec<Name>) -> Self {
+        Self { models, asked: 0.into(), base64: false.into() }
     }
 }
 
 impl Translation for Embeddings {
     fn request(&self, body: &[u8], _: usize) -> Result<Vec<u8>, Failure> {
         let request: Request<'_> = serde_json::from_slice(body).map_err(|error| body_error(&error))?;
-        if let Some(asked) = request.model.filter(|asked| !is_name_of(asked, &self.model)) {
-            return Err(no_model(&asked, &self.model));
+        let mut model = String::new();
+        if let Some(asked) = request.model {
+            let found = self.models.iter().position(|name| name.is(&asked));
+            let found = found.ok_or_else(|| no_model(&asked, &self.models))?;
+            self.asked.store(found, Ordering::Relaxed);
+            model.clone_from(&self.models[found].of_rpc);
         }
         self.base64.store(request.encoding_format == EncodingFormat::Base64, Ordering::Relaxed);
         let input_type = match request.input_type {
@@ -89,6 +95,7 @@ impl Translation for Embeddings {
             input_type: input_type.into(),
             dimensions: request.dimensions.unwrap_or_default(),
             format: VectorFormat::F32Bytes.into(),
+            model,
             ..Default::default()
         };
         if request.dimensions == Some(0) {
@@ -124,7 +131,8 @@ impl Translation for Embeddings {
             out.put(if result.truncated { br#","truncated":true}"# } else { b"}" })?;
         }
         out.put(br#"],"model":"#)?;
-        out.put_json(&self.model)?;
+        let model = self.models.get(self.asked.load(Ordering::Relaxed));
+        out.put_json(model.map_or("", |name| &*name.shown))?;
         out.put(format!(r#","usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#).as_bytes())
     }
 }
@@ -137,7 +145,8 @@ mod tests {
     use crate::budget::ByteBudget;
 
     fn call() -> Embeddings {
-        Embeddings::new("sentence-transformers/all-MiniLM-L6-v2".to_owned())
+        let default = Name::of("default", "sentence-transformers/all-MiniLM-L6-v2", "a commit");
+        Embeddings::new(vec![default, Name::of("small", "/models/small-v1", "local")])
     }
 
     fn request(call: &Embeddings, body: Value) -> Result<wire::EmbedRequest, Failure> {
@@ -162,6 +171,20 @@ mod tests {
         let request = request(&call(), body).unwrap();
         assert_eq!(request.texts, ["a", "b"]);
         assert_eq!((request.dimensions, request.input_type()), (64, InputType::Query));
+    }
+
+    #[test]
+    fn a_model_is_asked_for_by_its_name_and_the_answer_repeats_it() {
+        for (asked, of_rpc, shown) in [
+            (None, "", "sentence-transformers/all-MiniLM-L6-v2"),
+            (Some("default"), "default", "sentence-transformers/all-MiniLM-L6-v2"),
+            (Some("all-MiniLM-L6-v2"), "default", "sentence-transformers/all-MiniLM-L6-v2"),
+            (Some("small"), "small", "small"),
+        ] {
+            let call = call();
+            assert_eq!(request(&call, json!({ "input": "a", "model": asked })).unwrap().model, of_rpc);
+            assert_eq!(answer(&call, vec![vector(&[1.0])]).unwrap()["model"], shown);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The failures that these forms have and rpcs have not: bodies, names of models, and the errors of single items.
 
+use super::models::Name;
 use crate::rpc::status::{Failure, Resource};
 
 /// A body that is not what the route reads.
@@ -9,11 +10,11 @@ pub fn body_error(error: &serde_json::Error) -> Failure {
 }
 
 /// A model that this server has not.
-pub fn no_model(asked: &str, known: &str) -> Failure {
+pub fn no_model(asked: &str, known: &[Name]) -> Failure {
     Failure::NotFound(Resource::Model {
         kind: "embedding model",
         name: asked.to_owned(),
-        known: vec![known.to_owned()],
+        known: known.iter().map(|name| name.shown.clone()).collect(),
     })
 }
 

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use http::{Method, request};
 
 use super::translation::{FailureForm, Translation};
-use crate::rpc::Api;
+use crate::rpc::{Api, Served};
+use models::Name;
 
 /// A call in one of these forms: the rpc that answers it, and the forms of its messages and failures.
 pub struct Route {
@@ -47,8 +48,9 @@ pub fn route(head: &request::Parts, api: &Api) -> Route {
     let of_embeddings: FailureForm = errors::of_embeddings;
     match head.uri.path() {
         "/v1/embeddings" => {
-            let model = engine.map(|engine| models::name(&engine.about.id, &engine.about.revision));
-            let translation = Arc::new(embeddings::Embeddings::new(model.unwrap_or_default()));
+            let name = |served: &Served| Name::of(&served.about.name, &served.about.id, &served.about.revision);
+            let names = engine.map(|engine| engine.models.iter().map(name).collect());
+            let translation = Arc::new(embeddings::Embeddings::new(names.unwrap_or_default()));
             Route { rpc: "Embed", translation, failure: of_embeddings }
         }
         "/v1/rerank" => {

@@ -1,4 +1,4 @@
-//! `GET /v1/models`, and one of them: the embedding model.
+//! `GET /v1/models`, and one of them: the embedding models.
 
 use std::path::Path;
 
@@ -6,6 +6,7 @@ use prost::Message;
 use serde_json::json;
 
 use super::failures::no_model;
+use crate::rpc::About;
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};
 use crate::wire;
@@ -23,32 +24,55 @@ impl Translation for Models {
 
     fn answer(&self, message: &[u8], out: &mut Output) -> Result<(), Failure> {
         let info = wire::InfoResponse::decode(message).map_err(|_| Failure::Internal)?;
-        let model = info.model.ok_or(Failure::Internal)?;
-        let id = name(&model.id, &model.revision);
-        if let Some(asked) = self.name.as_ref().filter(|asked| !is_name_of(asked, &id)) {
-            return Err(no_model(asked, &id));
+        let names: Vec<Name> = info.models.iter().map(|one| Name::of(&one.name, &one.id, &one.revision)).collect();
+        let shown = |(name, model): (&Name, &wire::Model)| {
+            json!({
+                "id": name.shown,
+                "object": "model",
+                "created": 0,
+                "owned_by": "cognate",
+                "dimensions": model.dimensions,
+                "max_tokens": model.max_tokens,
+            })
+        };
+        match &self.name {
+            Some(asked) => {
+                let found = names.iter().zip(&info.models).find(|(name, _)| name.is(asked));
+                out.put_json(&shown(found.ok_or_else(|| no_model(asked, &names))?))
+            }
+            None => {
+                let data: Vec<_> = names.iter().zip(&info.models).map(shown).collect();
+                out.put_json(&json!({ "object": "list", "data": data }))
+            }
         }
-        let shown = json!({
-            "id": id,
-            "object": "model",
-            "created": 0,
-            "owned_by": "cognate",
-            "dimensions": model.dimensions,
-            "max_tokens": model.max_tokens,
-        });
-        out.put_json(&if self.name.is_some() { shown } else { json!({ "object": "list", "data": [shown] }) })
     }
 }
 
-/// The name of a model for those who call it: its id on the hub, or the last name of its directory.
-pub fn name(id: &str, revision: &str) -> String {
-    /// The revision of a model that is not from the hub.
-    const LOCAL: &str = "local";
-    let last = Path::new(id).file_name().map(|name| name.to_string_lossy().into_owned());
-    last.filter(|_| revision == LOCAL).unwrap_or_else(|| id.to_owned())
+/// The names of a model for those who call it here.
+pub struct Name {
+    /// The name in other calls.
+    pub of_rpc: String,
+    /// The name that answers have: that of the settings; without one, the id on the hub or the last name of the
+    /// directory.
+    pub shown: String,
 }
 
-/// True for the whole name of a model, and for its last part.
-pub fn is_name_of(asked: &str, model: &str) -> bool {
-    asked == model || model.rsplit('/').next() == Some(asked)
+impl Name {
+    /// Takes the name in the settings, the id and the revision.
+    pub fn of(name: &str, id: &str, revision: &str) -> Self {
+        /// The revision of a model that is not from the hub.
+        const LOCAL: &str = "local";
+        let last = || Some(Path::new(id).file_name()?.to_string_lossy().into_owned());
+        let shown = match name {
+            About::UNNAMED if revision == LOCAL => last().unwrap_or_else(|| id.to_owned()),
+            About::UNNAMED => id.to_owned(),
+            name => name.to_owned(),
+        };
+        Self { of_rpc: name.to_owned(), shown }
+    }
+
+    /// True for the name that answers have and its last part, and for the name in other calls.
+    pub fn is(&self, asked: &str) -> bool {
+        asked == self.of_rpc || asked == self.shown || self.shown.rsplit('/').next() == Some(asked)
+    }
 }

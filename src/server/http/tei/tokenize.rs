@@ -17,7 +17,12 @@ impl Translation for Tokenize {
         if prompt_name.is_some() {
             return Err(Failure::invalid("prompt_name", "a text is tokenised by itself; put the prompt before it"));
         }
-        Ok(wire::TokenizeRequest { texts: vec![inputs], without_special_tokens: !add_special_tokens }.encode_to_vec())
+        Ok(wire::TokenizeRequest {
+            texts: vec![inputs],
+            without_special_tokens: !add_special_tokens,
+            ..Default::default()
+        }
+        .encode_to_vec())
     }
 
     fn answer(&self, message: &[u8], out: &mut Output) -> Result<(), Failure> {

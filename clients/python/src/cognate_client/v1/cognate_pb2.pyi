@@ -14,10 +14,12 @@ Errors. A call that cannot be answered fails with a gRPC status:
                        is revoked, changed or expires: what it committed before stays
   PERMISSION_DENIED    the role of the caller does not allow the call, or its collections are others. The answer is
                        the same whether the collection exists or not
-  NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
+  NOT_FOUND            the collection, id, embedding model, classifier or reranker does not exist;
+                       google.rpc.ResourceInfo names it, and the message the models that there are
   ALREADY_EXISTS       CreateCollection with a name that is taken
-  FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
-                       or a backup of a server that stores nothing on disk
+  FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
+                       google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
+                       words; or a backup of a server that stores nothing on disk
   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -263,11 +265,12 @@ class InfoResponse(_message.Message):
     STORAGE_FIELD_NUMBER: _builtins.int
     CLASSIFIERS_FIELD_NUMBER: _builtins.int
     RERANKERS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The server's version, `MAJOR.MINOR.PATCH`."""
     @_builtins.property
     def model(self) -> Global___Model:
-        """The embedding model."""
+        """The default embedding model, the first of `models`."""
 
     @_builtins.property
     def limits(self) -> Global___Limits:
@@ -285,6 +288,10 @@ class InfoResponse(_message.Message):
     def rerankers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reranker]:
         """The rerankers for `Rerank`, the default first."""
 
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
+        """The embedding models, the default first."""
+
     def __init__(
         self,
         *,
@@ -294,10 +301,11 @@ class InfoResponse(_message.Message):
         storage: Global___Storage | None = ...,
         classifiers: _abc.Iterable[Global___Classifier] | None = ...,
         rerankers: _abc.Iterable[Global___Reranker] | None = ...,
+        models: _abc.Iterable[Global___Model] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "model", b"model", "storage", b"storage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifiers", b"classifiers", "limits", b"limits", "model", b"model", "rerankers", b"rerankers", "storage", b"storage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classifiers", b"classifiers", "limits", b"limits", "model", b"model", "models", b"models", "rerankers", b"rerankers", "storage", b"storage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -375,7 +383,7 @@ Global___Storage: _TypeAlias = Storage  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
-    """The embedding model that answers `Embed`, `Similarity` and `TopK`."""
+    """An embedding model, for `Embed`, `Similarity`, `Tokenize`, `TopK` and collections."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,6 +395,8 @@ class Model(_message.Message):
     POOLING_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    WEIGHT_BYTES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The id on the hub or the directory, as configured: `sentence-transformers/all-MiniLM-L6-v2`. If the server has
     keys, only an admin of all collections sees the path of a directory; others see its last name.
@@ -407,6 +417,12 @@ class Model(_message.Message):
     """`cpu`, `cuda:0` or `metal`."""
     precision: _builtins.str
     """`f32`, `f16`, `bf16` or `int8`; `onnx`: the model is an ONNX graph, which has its own precision."""
+    name: _builtins.str
+    """The name that requests use; `default` for a model that the settings give no name."""
+    weight_bytes: _builtins.int
+    """Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
+    vectors is mapped from its file: it takes memory as far as it is read.
+    """
     def __init__(
         self,
         *,
@@ -418,10 +434,12 @@ class Model(_message.Message):
         pooling: _builtins.str = ...,
         device: _builtins.str = ...,
         precision: _builtins.str = ...,
+        name: _builtins.str = ...,
+        weight_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "dimensions", b"dimensions", "fingerprint", b"fingerprint", "id", b"id", "max_tokens", b"max_tokens", "pooling", b"pooling", "precision", b"precision", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "dimensions", b"dimensions", "fingerprint", b"fingerprint", "id", b"id", "max_tokens", b"max_tokens", "name", b"name", "pooling", b"pooling", "precision", b"precision", "revision", b"revision", "weight_bytes", b"weight_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -594,7 +612,7 @@ class Limits(_message.Message):
     max_collection_bytes and max_collection_documents.
     """
     max_queued_tokens: _builtins.int
-    """Tokens that may wait for the model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits."""
+    """Tokens that may wait for each model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits."""
     max_calls: _builtins.int
     """Concurrent calls, streams included; one more gets RESOURCE_EXHAUSTED. A connection that has a sixteenth of them
     leaves the last quarter to others, if another connection has a call in progress.
@@ -608,7 +626,7 @@ class Limits(_message.Message):
     max_collections: _builtins.int
     """Collections. One more gets RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. 0: no limit."""
     max_resident_bytes: _builtins.int
-    """Upper bound of the server's resident memory: the model as measured at start, messages in transit, caches, the
+    """Upper bound of the server's resident memory: all models as measured at start, messages in transit, caches, the
     stored documents, and the memory for building their index. 0: stored documents have no limit.
     """
     max_filter_conditions: _builtins.int
@@ -797,6 +815,7 @@ class EmbedRequest(_message.Message):
     TRUNCATION_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     PASSAGES_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     input_type: Global___InputType.ValueType
     """Selects the model's prompt. Default: none."""
     normalize: _builtins.bool
@@ -809,6 +828,8 @@ class EmbedRequest(_message.Message):
     """For texts of more than max_tokens tokens. Default: cut the end."""
     format: Global___VectorFormat.ValueType
     """The format of the vectors. Default: VECTOR_FORMAT_F32."""
+    model: _builtins.str
+    """The name of the model (Model.name). Default: the server's first. Unknown: NOT_FOUND."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts, 1 to max_texts. A text may be empty. A text above max_text_bytes gets an error as its result."""
@@ -829,10 +850,11 @@ class EmbedRequest(_message.Message):
         truncation: Global___Truncation.ValueType = ...,
         format: Global___VectorFormat.ValueType = ...,
         passages: Global___Passages | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "normalize", b"normalize", "passages", b"passages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "dimensions", b"dimensions", "format", b"format", "input_type", b"input_type", "normalize", b"normalize", "passages", b"passages", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "dimensions", b"dimensions", "format", b"format", "input_type", b"input_type", "model", b"model", "normalize", b"normalize", "passages", b"passages", "texts", b"texts", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015
@@ -1244,8 +1266,13 @@ class TokenizeRequest(_message.Message):
 
     TEXTS_FIELD_NUMBER: _builtins.int
     WITHOUT_SPECIAL_TOKENS_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     without_special_tokens: _builtins.bool
     """Leaves out the special tokens that stand around a text. Default false."""
+    model: _builtins.str
+    """The name of the embedding model whose tokenizer is used (Model.name). Default: the server's first. Unknown:
+    NOT_FOUND.
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts, 1 to max_texts. A text may be empty. A text above max_text_bytes gets an error as its result. No prompt
@@ -1257,10 +1284,11 @@ class TokenizeRequest(_message.Message):
         *,
         texts: _abc.Iterable[_builtins.str] | None = ...,
         without_special_tokens: _builtins.bool = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["texts", b"texts", "without_special_tokens", b"without_special_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "texts", b"texts", "without_special_tokens", b"without_special_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1368,10 +1396,13 @@ class SimilarityRequest(_message.Message):
     B_FIELD_NUMBER: _builtins.int
     INPUT_TYPE_FIELD_NUMBER: _builtins.int
     TRUNCATION_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     input_type: Global___InputType.ValueType
     """Selects the model's prompt for both lists. Default: none."""
     truncation: Global___Truncation.ValueType
     """For texts of more than max_tokens tokens. Default: cut the end."""
+    model: _builtins.str
+    """The name of the model (Model.name). Default: the server's first. Unknown: NOT_FOUND."""
     @_builtins.property
     def a(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The rows, 1 to max_texts."""
@@ -1387,10 +1418,11 @@ class SimilarityRequest(_message.Message):
         b: _abc.Iterable[_builtins.str] | None = ...,
         input_type: Global___InputType.ValueType = ...,
         truncation: Global___Truncation.ValueType = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "input_type", b"input_type", "truncation", b"truncation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["a", b"a", "b", b"b", "input_type", b"input_type", "model", b"model", "truncation", b"truncation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1470,6 +1502,7 @@ class TopKRequest(_message.Message):
     PASSAGES_PER_DOCUMENT_FIELD_NUMBER: _builtins.int
     WITH_PASSAGE_TEXT_FIELD_NUMBER: _builtins.int
     VECTOR_FORMAT_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """The collection to search. Required unless `candidates` are given and no query is an id."""
     k: _builtins.int
@@ -1520,6 +1553,11 @@ class TopKRequest(_message.Message):
     """Returns the text of each passage. Not with `candidates`."""
     vector_format: Global___VectorFormat.ValueType
     """The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`."""
+    model: _builtins.str
+    """The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
+    id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+    has a model of its own.
+    """
     @_builtins.property
     def queries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Query]:
         """1 to max_texts queries."""
@@ -1567,10 +1605,11 @@ class TopKRequest(_message.Message):
         passages_per_document: _builtins.int = ...,
         with_passage_text: _builtins.bool = ...,
         vector_format: Global___VectorFormat.ValueType = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "filter", b"filter", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "params", b"params", "rerank", b"rerank"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "candidates", b"candidates", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "group_size", b"group_size", "k", b"k", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "mode", b"mode", "params", b"params", "passages_per_document", b"passages_per_document", "queries", b"queries", "rerank", b"rerank", "vector_format", b"vector_format", "with_metadata", b"with_metadata", "with_passage_text", b"with_passage_text", "with_text", b"with_text", "with_vector", b"with_vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight", "_min_score", b"_min_score", "candidates", b"candidates", "collection", b"collection", "diversity", b"diversity", "filter", b"filter", "fusion", b"fusion", "group_by", b"group_by", "group_size", b"group_size", "k", b"k", "lexical_weight", b"lexical_weight", "min_score", b"min_score", "mode", b"mode", "model", b"model", "params", b"params", "passages_per_document", b"passages_per_document", "queries", b"queries", "rerank", b"rerank", "vector_format", b"vector_format", "with_metadata", b"with_metadata", "with_passage_text", b"with_passage_text", "with_text", b"with_text", "with_vector", b"with_vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lexical_weight: _TypeAlias = _typing.Literal["lexical_weight"]  # noqa: Y015
     _WhichOneofArgType__lexical_weight: _TypeAlias = _typing.Literal["_lexical_weight", b"_lexical_weight"]  # noqa: Y015
@@ -1642,7 +1681,7 @@ class Query(_message.Message):
     """
     @_builtins.property
     def vector(self) -> Global___Vector:
-        """A vector with the model's dimensions, which is normalised. Not finite or all zero: INVALID_ARGUMENT."""
+        """A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT."""
 
     def __init__(
         self,
@@ -2950,6 +2989,7 @@ class Collection(_message.Message):
     LEXICAL_FIELD_NUMBER: _builtins.int
     LEXICAL_FILE_BYTES_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     documents: _builtins.int
@@ -2957,7 +2997,10 @@ class Collection(_message.Message):
     dimensions: _builtins.int
     """Dimensions of its vectors."""
     model_fingerprint: _builtins.str
-    """Fingerprint of the model whose vectors it holds (Model.fingerprint)."""
+    """Fingerprint of the model whose vectors it holds (Model.fingerprint). A server without this model reads, exports,
+    updates and deletes its documents, and searches them by vectors, ids and words. Searches by the meaning of a text,
+    and uploads, are FAILED_PRECONDITION.
+    """
     bytes: _builtins.int
     """Memory of its documents, vectors, graph and words in bytes, estimated by the server."""
     unindexed: _builtins.int
@@ -2993,6 +3036,10 @@ class Collection(_message.Message):
     """The name of the caller who created it, on a server with keys. Its documents count for the limits of this caller,
     also those that other callers store. Empty: it has no owner.
     """
+    model: _builtins.str
+    """The name that its model has on this server (Model.name). Without this model, the name that it had when the
+    collection was created; empty if that is not known.
+    """
     @_builtins.property
     def passages(self) -> Global___Passages:
         """The sizes of its passages, as they were set when it was created. `enabled` is false in a collection that cuts the
@@ -3023,10 +3070,11 @@ class Collection(_message.Message):
         lexical: Global___Lexical | None = ...,
         lexical_file_bytes: _builtins.int = ...,
         owner: _builtins.str = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "lexical", b"lexical", "passages", b"passages", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "bytes", b"bytes", "dimensions", b"dimensions", "documents", b"documents", "ef_search", b"ef_search", "index_file_bytes", b"index_file_bytes", "lexical", b"lexical", "lexical_file_bytes", b"lexical_file_bytes", "model_fingerprint", b"model_fingerprint", "name", b"name", "owner", b"owner", "passage_count", b"passage_count", "passages", b"passages", "recall", b"recall", "recall_queries", b"recall_queries", "unindexed", b"unindexed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "bytes", b"bytes", "dimensions", b"dimensions", "documents", b"documents", "ef_search", b"ef_search", "index_file_bytes", b"index_file_bytes", "lexical", b"lexical", "lexical_file_bytes", b"lexical_file_bytes", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "owner", b"owner", "passage_count", b"passage_count", "passages", b"passages", "recall", b"recall", "recall_queries", b"recall_queries", "unindexed", b"unindexed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
     _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
@@ -3078,8 +3126,11 @@ class CreateCollectionRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PASSAGES_FIELD_NUMBER: _builtins.int
     LEXICAL_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name, 1 to max_id_bytes: letters, digits, `-`, `_` and `.`, not beginning with a dot."""
+    model: _builtins.str
+    """The name of the model of its vectors (Model.name). Default: the server's first. Unknown: NOT_FOUND."""
     @_builtins.property
     def passages(self) -> Global___Passages:
         """The way in which long texts become passages. It cannot be changed later. Default: as long as the model reads, with
@@ -3096,10 +3147,11 @@ class CreateCollectionRequest(_message.Message):
         name: _builtins.str = ...,
         passages: Global___Passages | None = ...,
         lexical: Global___Lexical | None = ...,
+        model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lexical", b"lexical", "passages", b"passages"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lexical", b"lexical", "name", b"name", "passages", b"passages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lexical", b"lexical", "model", b"model", "name", b"name", "passages", b"passages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -152,7 +152,7 @@ class CognateServicer(object):
     """
 
     def Info(self, request, context):
-        """Returns version, model and limits. It is answered even while other calls are refused because of load.
+        """Returns version, models and limits. It is answered even while other calls are refused because of load.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -218,7 +218,7 @@ class CognateServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+        """Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
         The model is not used. A text that cannot be tokenised gets an error as its result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -234,7 +234,7 @@ class CognateServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+        """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
         the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
         `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -308,7 +308,7 @@ class CognateServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CreateCollection(self, request, context):
-        """Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+        """Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
         ALREADY_EXISTS if the name is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

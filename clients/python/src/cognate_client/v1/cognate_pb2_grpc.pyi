@@ -14,10 +14,12 @@ Errors. A call that cannot be answered fails with a gRPC status:
                        is revoked, changed or expires: what it committed before stays
   PERMISSION_DENIED    the role of the caller does not allow the call, or its collections are others. The answer is
                        the same whether the collection exists or not
-  NOT_FOUND            the collection, id, classifier or reranker does not exist; google.rpc.ResourceInfo names it
+  NOT_FOUND            the collection, id, embedding model, classifier or reranker does not exist;
+                       google.rpc.ResourceInfo names it, and the message the models that there are
   ALREADY_EXISTS       CreateCollection with a name that is taken
-  FAILED_PRECONDITION  another model filled the collection; or it has no lexical index, and the search is by words;
-                       or a backup of a server that stores nothing on disk
+  FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
+                       google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
+                       words; or a backup of a server that stores nothing on disk
   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -74,7 +76,7 @@ class CognateStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CognateAsyncStub: ...
     Info: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.InfoRequest, _cognate_pb2.InfoResponse]
-    """Returns version, model and limits. It is answered even while other calls are refused because of load."""
+    """Returns version, models and limits. It is answered even while other calls are refused because of load."""
     Embed: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]
     """Embeds texts. A text that cannot be embedded gets an error as its result."""
     EmbedStream: _grpc.StreamStreamMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]
@@ -106,7 +108,7 @@ class CognateStub:
     no reranker with this name.
     """
     Tokenize: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]
-    """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+    """Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
     The model is not used. A text that cannot be tokenised gets an error as its result.
     """
     TokenizeStream: _grpc.StreamStreamMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]
@@ -114,7 +116,7 @@ class CognateStub:
     request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
     """
     Upload: _grpc.StreamStreamMultiCallable[_cognate_pb2.UploadRequest, _cognate_pb2.UploadResponse]
-    """Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+    """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
     the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
     `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
     batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -154,7 +156,7 @@ class CognateStub:
     exports at one time; one more gets RESOURCE_EXHAUSTED.
     """
     CreateCollection: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.CreateCollectionRequest, _cognate_pb2.CreateCollectionResponse]
-    """Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+    """Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
     ALREADY_EXISTS if the name is taken.
     """
     ListCollections: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.ListCollectionsRequest, _cognate_pb2.ListCollectionsResponse]
@@ -178,7 +180,7 @@ class CognateAsyncStub(CognateStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Info: _aio.UnaryUnaryMultiCallable[_cognate_pb2.InfoRequest, _cognate_pb2.InfoResponse]  # type: ignore[assignment]
-    """Returns version, model and limits. It is answered even while other calls are refused because of load."""
+    """Returns version, models and limits. It is answered even while other calls are refused because of load."""
     Embed: _aio.UnaryUnaryMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]  # type: ignore[assignment]
     """Embeds texts. A text that cannot be embedded gets an error as its result."""
     EmbedStream: _aio.StreamStreamMultiCallable[_cognate_pb2.EmbedRequest, _cognate_pb2.EmbedResponse]  # type: ignore[assignment]
@@ -210,7 +212,7 @@ class CognateAsyncStub(CognateStub):
     no reranker with this name.
     """
     Tokenize: _aio.UnaryUnaryMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]  # type: ignore[assignment]
-    """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+    """Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
     The model is not used. A text that cannot be tokenised gets an error as its result.
     """
     TokenizeStream: _aio.StreamStreamMultiCallable[_cognate_pb2.TokenizeRequest, _cognate_pb2.TokenizeResponse]  # type: ignore[assignment]
@@ -218,7 +220,7 @@ class CognateAsyncStub(CognateStub):
     request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
     """
     Upload: _aio.StreamStreamMultiCallable[_cognate_pb2.UploadRequest, _cognate_pb2.UploadResponse]  # type: ignore[assignment]
-    """Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+    """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
     the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
     `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
     batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -258,7 +260,7 @@ class CognateAsyncStub(CognateStub):
     exports at one time; one more gets RESOURCE_EXHAUSTED.
     """
     CreateCollection: _aio.UnaryUnaryMultiCallable[_cognate_pb2.CreateCollectionRequest, _cognate_pb2.CreateCollectionResponse]  # type: ignore[assignment]
-    """Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+    """Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
     ALREADY_EXISTS if the name is taken.
     """
     ListCollections: _aio.UnaryUnaryMultiCallable[_cognate_pb2.ListCollectionsRequest, _cognate_pb2.ListCollectionsResponse]  # type: ignore[assignment]
@@ -285,7 +287,7 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         request: _cognate_pb2.InfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cognate_pb2.InfoResponse, _abc.Awaitable[_cognate_pb2.InfoResponse]]:
-        """Returns version, model and limits. It is answered even while other calls are refused because of load."""
+        """Returns version, models and limits. It is answered even while other calls are refused because of load."""
 
     @_abc_1.abstractmethod
     def Embed(
@@ -365,7 +367,7 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         request: _cognate_pb2.TokenizeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cognate_pb2.TokenizeResponse, _abc.Awaitable[_cognate_pb2.TokenizeResponse]]:
-        """Returns the tokens of texts, as the tokenizer of the embedding model divides them, also those beyond its max_tokens.
+        """Returns the tokens of texts, as the tokenizer of an embedding model divides them, also those beyond its max_tokens.
         The model is not used. A text that cannot be tokenised gets an error as its result.
         """
 
@@ -385,7 +387,7 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_cognate_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cognate_pb2.UploadResponse], _abc.AsyncIterator[_cognate_pb2.UploadResponse]]:
-        """Stores documents in a collection, which is created if it does not exist. The server embeds, stores and indexes in
+        """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
         the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
         `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
@@ -473,7 +475,7 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         request: _cognate_pb2.CreateCollectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cognate_pb2.CreateCollectionResponse, _abc.Awaitable[_cognate_pb2.CreateCollectionResponse]]:
-        """Creates an empty collection for the server's model. On a server with keys the caller owns it (Collection.owner).
+        """Creates an empty collection for a model of the server. On a server with keys the caller owns it (Collection.owner).
         ALREADY_EXISTS if the name is taken.
         """
 
