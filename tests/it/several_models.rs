@@ -24,7 +24,8 @@ use crate::{classify, heads, metrics, openai};
 
 const MINILM: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
-const TEXTS: [&str; 4] = ["a small boat", "a ship of 12 guns", "tax returns are due", ""];
+/// Texts of words that the small models know. The last has none.
+const TEXTS: [&str; 4] = ["hello world", "the quick brown fox", "the lazy dog", ""];
 
 /// A transformer of 32 dimensions and a table of static vectors.
 struct Small {
@@ -128,14 +129,14 @@ async fn said(client: &mut Client, model: &str) -> String {
     let similar = client.similarity(similar).await.unwrap().into_inner().rows;
     let tokens = TokenizeRequest { texts: texts.clone(), model: model.clone(), ..TokenizeRequest::default() };
     let tokens = client.tokenize(tokens).await.unwrap().into_inner().results;
-    let (queries, candidates) = (vec![by_text("a vessel")], texts[..3].to_vec());
+    let (queries, candidates) = (vec![by_text("a brown dog")], texts[..3].to_vec());
     let ranked = TopKRequest { queries, candidates, k: 3, model: model.clone(), ..TopKRequest::default() };
     let ranked = found(client, ranked).await;
     let name = format!("of-{model}");
     let create = CreateCollectionRequest { name: name.clone(), model, ..CreateCollectionRequest::default() };
     let created = client.create_collection(create).await.unwrap().into_inner().collection.unwrap();
     assert_eq!(upload(client, &name, documents()).await.committed, 3);
-    let queries = vec![by_text("a vessel"), by_id("1"), by_vector(values(&embedded[0]).to_vec())];
+    let queries = vec![by_text("a brown dog"), by_id("1"), by_vector(values(&embedded[0]).to_vec())];
     let hits = found(client, TopKRequest { collection: name, queries, ..search(by_id("1")) }).await;
     // Numbers are printed with as many digits as tell their bits apart.
     format!("{embedded:?} {similar:?} {tokens:?} {ranked:?} {hits:?} {:?} {}", created.passages, created.dimensions)
@@ -205,15 +206,15 @@ async fn an_unknown_model_is_not_found_and_one_that_does_not_apply_is_refused() 
     is_unknown(client.create_collection(create).await);
     let candidates = |queries, model: &str| TopKRequest {
         queries,
-        candidates: texts.clone(),
+        candidates: texts[..3].to_vec(),
         k: 1,
         model: model.to_owned(),
         ..TopKRequest::default()
     };
-    is_unknown(client.top_k(candidates(vec![by_text("a")], "gpt")).await);
+    is_unknown(client.top_k(candidates(vec![by_text("hello")], "gpt")).await);
 
     upload(&mut client, "c", documents()).await;
-    let status = client.top_k(TopKRequest { model: "bert".into(), ..search(by_text("a")) }).await.unwrap_err();
+    let status = client.top_k(TopKRequest { model: "bert".into(), ..search(by_text("hello")) }).await.unwrap_err();
     assert_eq!((status.code(), wrong_fields(&status)), (Code::InvalidArgument, vec!["model".to_owned()]));
     let of_collection = |model| TopKRequest { collection: "c".into(), ..candidates(vec![by_id("1")], model) };
     let status = client.top_k(of_collection("table")).await.unwrap_err();
@@ -250,9 +251,9 @@ async fn a_server_without_the_model_of_a_collection_starts_and_says_so_where_a_t
     let listed = collections(&mut client).await.remove(0);
     assert_eq!((&*listed.model, &listed.model_fingerprint, listed.documents), ("table", &fingerprint, 3));
 
-    let hybrid = TopKRequest { mode: SearchMode::Hybrid.into(), ..search(by_text("a boat")) };
-    let embeds = TopKRequest { candidates: texts(), ..search(by_id("1")) };
-    for request in [search(by_text("a boat")), hybrid, embeds] {
+    let hybrid = TopKRequest { mode: SearchMode::Hybrid.into(), ..search(by_text("hello")) };
+    let embeds = TopKRequest { candidates: texts()[..3].to_vec(), ..search(by_id("1")) };
+    for request in [search(by_text("hello")), hybrid, embeds] {
         is_missing(client.top_k(request).await, &fingerprint);
     }
     for documents in [documents(), vec![cognate::wire::Document { id: "v".into(), ..vector_document(&vector) }]] {
@@ -264,7 +265,7 @@ async fn a_server_without_the_model_of_a_collection_starts_and_says_so_where_a_t
     for query in [by_id("1"), by_vector(vector)] {
         assert_eq!(found(&mut client, search(query)).await[0].hits[0].id, "1");
     }
-    let lexical = TopKRequest { mode: SearchMode::Lexical.into(), ..search(by_text("guns")) };
+    let lexical = TopKRequest { mode: SearchMode::Lexical.into(), ..search(by_text("fox")) };
     assert_eq!(found(&mut client, lexical).await[0].hits[0].id, "1");
     let export = ExportRequest { collection: "c".into(), with_vector: true, ..ExportRequest::default() };
     let parts: Vec<_> = client.export(export).await.unwrap().into_inner().collect().await;
@@ -314,8 +315,8 @@ async fn a_collection_is_of_the_model_with_its_fingerprint_whatever_the_name() {
     let server = Server::start(&flags).await;
     let mut client = server.client().await;
     assert_eq!(collections(&mut client).await[0].model, "other");
-    assert_eq!(upload(&mut client, "c", vec![document("new", "a barge")]).await.committed, 1);
-    assert_eq!(found(&mut client, search(by_text("a barge"))).await[0].hits[0].id, "new");
+    assert_eq!(upload(&mut client, "c", vec![document("new", "world cafe")]).await.committed, 1);
+    assert_eq!(found(&mut client, search(by_text("world cafe"))).await[0].hits[0].id, "new");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -405,11 +406,11 @@ async fn the_commands_name_a_model_and_copy_to_one_with_the_same_fingerprint() {
     let (_, shown, _) = on(&["info"]);
     let info: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((&info["model"]["name"], &info["models"][1]["name"]), (&json!("minilm"), &json!("table")));
-    let (_, shown, said) = on(&["embed", "a boat", "--model", "table"]);
-    let request = EmbedRequest { texts: vec!["a boat".into()], model: "table".into(), ..EmbedRequest::default() };
+    let (_, shown, said) = on(&["embed", "hello world", "--model", "table"]);
+    let request = EmbedRequest { texts: vec!["hello world".into()], model: "table".into(), ..EmbedRequest::default() };
     let dimensions = values(&from.client().await.embed(request).await.unwrap().into_inner().results[0]).len();
     let line: serde_json::Value = serde_json::from_str(&shown).unwrap_or_else(|_| panic!("{shown}{said}"));
-    assert_eq!(line["vector"].as_array().map(Vec::len), Some(dimensions));
+    assert_eq!(line["embedding"].as_array().map(Vec::len), Some(dimensions));
     assert_eq!(on(&["similarity", "a", "b", "--model", "gpt"]).0, Some(2));
 
     upload(&mut from.client().await, "c", documents()).await;
