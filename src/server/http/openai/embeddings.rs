@@ -12,9 +12,9 @@ use prost::Message;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 
-use super::failures::{body_error, no_model, of_item};
+use super::failures::{body_error, of_item};
 use super::messages::items;
-use super::models::Name;
+use super::models::{Name, no_model};
 use super::texts::{Field, Texts};
 use crate::rpc::status::Failure;
 use crate::server::http::translation::{Output, Translation};

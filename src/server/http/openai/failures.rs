@@ -1,21 +1,11 @@
-//! The failures that these forms have and rpcs have not: bodies, names of models, and the errors of single items.
+//! The failures that these forms have and rpcs have not: bodies, and the errors of single items.
 
-use super::models::Name;
-use crate::rpc::status::{Failure, Resource};
+use crate::rpc::status::Failure;
 
 /// A body that is not what the route reads.
 pub fn body_error(error: &serde_json::Error) -> Failure {
     // The message names the field or the value, and its place.
     Failure::Malformed(format!("the body is not a request of this path: {error}"))
-}
-
-/// A model that this server has not.
-pub fn no_model(asked: &str, known: &[Name]) -> Failure {
-    Failure::NotFound(Resource::Model {
-        kind: "embedding model",
-        name: asked.to_owned(),
-        known: known.iter().map(|name| name.shown.clone()).collect(),
-    })
 }
 
 /// The error of an item as the failure of the call.

@@ -5,9 +5,8 @@ use std::path::Path;
 use prost::Message;
 use serde_json::json;
 
-use super::failures::no_model;
 use crate::rpc::About;
-use crate::rpc::status::Failure;
+use crate::rpc::status::{Failure, Resource};
 use crate::server::http::translation::{Output, Translation};
 use crate::wire;
 
@@ -75,4 +74,10 @@ impl Name {
     pub fn is(&self, asked: &str) -> bool {
         asked == self.of_rpc || asked == self.shown || self.shown.rsplit('/').next() == Some(asked)
     }
+}
+
+/// A model that this server has not.
+pub fn no_model(asked: &str, known: &[Name]) -> Failure {
+    let known = known.iter().map(|name| name.shown.clone()).collect();
+    Failure::NotFound(Resource::Model { kind: "embedding model", name: asked.to_owned(), known })
 }
