@@ -145,7 +145,7 @@ fn long_texts(layers: usize, lengths: &[usize], threads: usize) -> Result<(), Bo
 fn modern_bert(config: &modernbert::Config) -> Architecture {
     let head_dim = config.hidden_size / config.num_attention_heads;
     let layer = |i: usize| {
-        let is_global = i % config.global_attn_every_n_layers == 0;
+        let is_global = i.is_multiple_of(config.global_attn_every_n_layers);
         let theta = if is_global { config.global_rope_theta } else { config.local_rope_theta };
         Layer {
             span: if is_global { Span::ALL } else { Span::window(config.local_attention / 2) },

@@ -178,7 +178,7 @@ impl Tokenizer {
         let mut tokenizer = Self::of(json, reading, Inputs::Words(None))?;
         if drops_unknown {
             let model = serde_json::from_slice(json).map_err(|error| TokenizerError::Malformed(error.to_string()))?;
-            tokenizer.inputs = Inputs::Words(Some(Model2Vec::of(&tokenizer, model)));
+            tokenizer.inputs = Inputs::Words(Some(Model2Vec::of(&tokenizer.inner, model, reading.max_tokens)));
         }
         Ok(tokenizer)
     }

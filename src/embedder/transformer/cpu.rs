@@ -95,7 +95,7 @@ impl Backend for Cpu {
     }
 
     fn bias(&self, heads: Heads, tokens: usize, of: &dyn Fn(usize, isize) -> f32) -> Result<attention::Bias> {
-        Ok(attention::Bias::new(heads, tokens, of))
+        Ok(attention::Bias::new(heads.count(), heads.divisor, tokens, of))
     }
 
     fn rope(&self, dim: usize, tokens: usize, angle: &dyn Fn(usize) -> f64) -> Result<attention::Rope> {

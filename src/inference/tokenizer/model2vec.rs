@@ -1,7 +1,7 @@
 //! The two rules of model2vec for reading a text: a long text is cut by its characters before it is tokenised, and
 //! tokens of unknown words are dropped.
 
-use super::Tokenizer;
+use tokenizers::Tokenizer;
 
 /// The reading of a text by model2vec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,17 +27,16 @@ pub(super) struct UnknownToken {
 
 impl Model2Vec {
     /// Takes the unknown token of a tokenizer file, and the longest text by the lengths of its tokens.
-    pub(super) fn of(tokenizer: &Tokenizer, Vocabulary { model }: Vocabulary) -> Self {
+    pub(super) fn of(tokenizer: &Tokenizer, Vocabulary { model }: Vocabulary, max_tokens: usize) -> Self {
         let UnknownToken { unk_token, unk_id } = model;
-        let unknown = unk_token.map_or(unk_id, |token| tokenizer.inner.token_to_id(&token));
-        let mut lengths: Vec<usize> =
-            tokenizer.inner.get_vocab(true).keys().map(|token| token.chars().count()).collect();
+        let unknown = unk_token.map_or(unk_id, |token| tokenizer.token_to_id(&token));
+        let mut lengths: Vec<usize> = tokenizer.get_vocab(true).keys().map(|token| token.chars().count()).collect();
         lengths.sort_unstable();
         // The median of an even number is the mean of the two in the middle, rounded down.
         let median = match lengths.len() {
             0 => 0,
             count => (lengths[(count - 1) / 2] + lengths[count / 2]) / 2,
         };
-        Self { unknown, most_chars: tokenizer.max_tokens() * median }
+        Self { unknown, most_chars: max_tokens * median }
     }
 }

@@ -4,7 +4,6 @@
 //! So the numbers of a head in order of distance represent all of its rows, each beginning one f32 before the row
 //! above. A tile of scores adds them like any matrix, with a stride of -1.
 
-use super::Heads;
 use crate::kernel::matrix::WIDEST_PANEL;
 
 /// Biases by head and distance, for sequences of up to `tokens` tokens.
@@ -18,11 +17,9 @@ pub struct Bias {
 }
 
 impl Bias {
-    /// Makes a bias. `of(head, distance)` is added to the head's score after that was divided. The distance is the key's
-    /// position less the query's.
-    pub fn new(heads: Heads, tokens: usize, of: impl Fn(usize, isize) -> f32) -> Self {
-        let Heads { divisor, .. } = heads;
-        let heads = heads.count();
+    /// Makes a bias of `heads` heads, whose scores are divided by `divisor`. `of(head, distance)` is added to the head's
+    /// score after that was divided. The distance is the key's position less the query's.
+    pub fn new(heads: usize, divisor: f32, tokens: usize, of: impl Fn(usize, isize) -> f32) -> Self {
         let distances = (2 * tokens).saturating_sub(1);
         let stride = distances + WIDEST_PANEL;
         let mut by_distance = vec![0.0; heads * stride];

@@ -109,7 +109,7 @@ fn every_length_and_head_size_agrees_with_the_definition() {
             let qkv = filled(tokens + 4, 3 * groups * dim, seed as u64);
             let heads = heads(groups, 1, dim);
             // A bias for exactly this length, and one for a greater length.
-            let biases = [0, 100].map(|more| Bias::new(heads, tokens + more, number));
+            let biases = [0, 100].map(|more| Bias::new(heads.count(), heads.divisor, tokens + more, number));
             for bias in [None, Some(&biases[0]), Some(&biases[1])] {
                 let ends = [3, 3 + tokens];
                 let got = attend(level, Attention { bias, ..attention(&ends, heads) }, &qkv);
@@ -185,7 +185,7 @@ fn a_sequence_has_the_same_bits_at_any_place_and_for_any_part_of_its_queries() {
     for level in cpu::Level::supported() {
         let (tokens, heads) = (67, heads(2, 1, 24));
         let qkv = filled(tokens, 3 * 2 * 24, 5);
-        let bias = Bias::new(heads, 80, number);
+        let bias = Bias::new(heads.count(), heads.divisor, 80, number);
         for bias in [None, Some(&bias)] {
             let ends = [0, tokens];
             let all = Attention { bias, ..attention(&ends, heads) };

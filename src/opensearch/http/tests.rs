@@ -74,7 +74,9 @@ async fn a_client_is_told_of_no_address_and_no_index_and_the_log_is_told_of_both
     let closing = node(&[&answer("500 Internal Server Error", said)]).await;
     let busy = node(&[&answer("503 Service Unavailable", "10.0.0.1 is busy")]).await;
     for address in [closing, busy, node(&[]).await, "http://127.0.0.1:1".to_owned()] {
-        let Err(Error::Unavailable(Unavailable { reason, details, .. })) = sent(&http(&[address.clone()])).await else {
+        let Err(Error::Unavailable(Unavailable { reason, details, .. })) =
+            sent(&http(std::slice::from_ref(&address))).await
+        else {
             panic!("{address} gives no answer")
         };
         assert!(details.contains(&address), "{details}");
