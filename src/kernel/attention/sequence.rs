@@ -10,9 +10,9 @@
 
 use std::ops::Range;
 
-use super::{Attention, Queries, SharedMatrix, Span};
+use super::parts::{Attention, Queries, Span};
 use crate::kernel::gemm::tile::{Tile, row_tiles};
-use crate::kernel::matrix::{Aligned, Matrix};
+use crate::kernel::matrix::{Aligned, Matrix, SharedMatrix};
 use crate::kernel::simd::{Kernel, Simd};
 use crate::kernel::softmax::{exponentials, greatest, power};
 

@@ -226,18 +226,6 @@ fn tensors(config: &Architecture, seed: u64) -> HashMap<String, Tensor> {
     tensors
 }
 
-/// Returns the weights, each changed by at most two millionths. Norms of a few equal numbers enlarge any difference: by
-/// how much the result changes tells the error that arithmetic in f32 may make.
-fn moved(weights: &HashMap<String, Tensor>) -> HashMap<String, Tensor> {
-    let moved = |(name, tensor): (&String, &Tensor)| {
-        let values = tensor.flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("weights are f32");
-        let changes = filled(1, values.len(), 7);
-        let values: Vec<f32> = values.iter().zip(changes.row(0)).map(|(x, change)| x * (1.0 + 2e-6 * change)).collect();
-        (name.clone(), Tensor::from_vec(values, tensor.shape(), &Device::Cpu).expect("the shape is the same"))
-    };
-    weights.iter().map(moved).collect()
-}
-
 /// Any description with tiny sizes.
 fn description() -> impl Strategy<Value = Architecture> {
     let positions = prop_oneof![
@@ -271,7 +259,8 @@ fn description() -> impl Strategy<Value = Architecture> {
                 head_dim: 2 * half,
                 query_pre_attn_scalar: 1.5 * half as f64,
                 type_vocab_size,
-                layer_norm_eps: 1e-5,
+                // A norm enlarges a difference of small numbers by at most 1 / √ε.
+                layer_norm_eps: 0.1,
                 design: Design {
                     positions,
                     scales_embeddings: scales,
@@ -300,24 +289,18 @@ proptest! {
     ) {
         let weights = tensors(&config, seed);
         let sequences: Vec<_> = lengths.iter().map(|&n| sequence(n, n as u32)).collect();
-        let of = |weights| {
-            let plain = Plain { config: &config, weights };
-            sequences.iter().flat_map(|ids| plain.forward(ids, ids.len())).collect::<Rows>()
-        };
-        let (exact, moved) = (of(&weights), of(&moved(&weights)));
+        let plain = Plain { config: &config, weights: &weights };
+        let exact: Rows = sequences.iter().flat_map(|ids| plain.forward(ids, ids.len())).collect();
         let size = exact.iter().flatten().fold(1.0f64, |greatest, x| greatest.max(x.abs()));
         let worst = |hidden: &Hidden| {
             let pairs = hidden.values.iter().flatten().zip(exact.iter().flatten());
             pairs.map(|(&got, exact)| (f64::from(got) - exact).abs()).fold(0.0, f64::max) / size
         };
-        let pairs = moved.iter().flatten().zip(exact.iter().flatten());
-        let sensitivity = pairs.map(|(moved, exact)| (moved - exact).abs()).fold(0.0, f64::max) / size;
         for level in Level::supported() {
             let encoder = load(weights.clone(), &config, &at(level));
             let all = hidden(&encoder, at(level), &sequences);
             let error = worst(&all);
-            let most = 2.0 * f64::from(tolerance(level)) + sensitivity;
-            prop_assert!(error <= most, "{}: off by {:e}, at most {:e}", level, error, most);
+            prop_assert!(error <= 2.0 * f64::from(tolerance(level)), "{}: off by {:e}", level, error);
             for (form, modes) in [NumberFormat::of_f32(level), NumberFormat::Int8]
                 .into_iter().flat_map(|form| [Mode::Cls, Mode::LastToken, Mode::Mean].map(|mode| (form, [mode])))
             {
