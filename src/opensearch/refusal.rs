@@ -102,7 +102,7 @@ impl RefusalReason {
 
     /// The refusal without the engine's sentences, which name nodes and addresses.
     pub fn in_short(&self) -> String {
-        // A kind is a word of letters; what is none is not shown.
+        // A kind is a word of letters; anything else is not shown.
         let is_word = self.kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') && self.kind.len() < 100;
         if is_word { format!("it answers {}", self.kind) } else { "it refuses a request".to_owned() }
     }

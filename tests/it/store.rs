@@ -25,7 +25,7 @@ use crate::harness::Server;
 /// The time for which an engine waits for a client.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What an engine says and asks for.
+/// The answers of an engine, and the credentials that it asks for.
 #[derive(Clone, Default)]
 struct Kind {
     version: &'static str,

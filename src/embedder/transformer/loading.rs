@@ -114,7 +114,7 @@ impl<B: Backend> Layer<B> {
 }
 
 /// Makes the table of positions and token types, and the number of its rows for a type. `learned` are the positions,
-/// their number, and the row of the padding token, which is empty if there is none.
+/// their number, and the row of the padding token, which is empty in a model without that token.
 fn places(learned: Option<(Vec<f32>, usize, Vec<f32>)>, types: &[Vec<f32>], n: usize) -> (Option<Vec<f32>>, usize) {
     let Some((positions, longest, padding)) = learned else {
         return ((!types.is_empty()).then(|| types.concat()), 1);
