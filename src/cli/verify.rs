@@ -68,7 +68,7 @@ fn as_json(report: &Report, unfound: &[Unfound]) -> serde_json::Value {
     json!({
         "path": report.path, "clean": report.is_clean() && unfound.is_empty(), "pages": report.pages,
         "collections": collections
-            .map(|c| json!({ "name": c.name, "documents": c.rows, "bytes": c.record_bytes }))
+            .map(|c| json!({ "name": c.name, "follower": c.follower, "documents": c.rows, "bytes": c.record_bytes }))
             .collect::<Vec<_>>(),
         "problem_count": report.problem_count,
         "problems": report.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -80,7 +80,8 @@ fn print(report: &Report, unfound: &[Unfound]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut table = Table::new([("collection", Align::Left), ("documents", Align::Right), ("bytes", Align::Right)]);
     for collection in &report.collections {
-        table.row([collection.name.clone(), collection.rows.to_string(), table::bytes(collection.record_bytes)]);
+        let name = collection.name.clone() + if collection.follower { " (follower)" } else { "" };
+        table.row([name, collection.rows.to_string(), table::bytes(collection.record_bytes)]);
     }
     table.write(&mut out, table::stdout_width())?;
     if !report.pages {

@@ -5,7 +5,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 use super::budget::Full;
-use super::disk::{self, Disk, Rejected};
+use super::disk::{self, Change, Disk, Rejected};
 use super::distinct::TooManyFields;
 use super::document::{Content, DocId, Document};
 use super::filter::Filter;
@@ -18,6 +18,9 @@ pub enum CommitError {
     /// The collection was deleted while the caller still held it.
     #[error("the collection was deleted meanwhile")]
     Deleted,
+    /// Another collection leads under this name: this one follows it, or did. The caller gets it by its name again.
+    #[error("the collection was exchanged with one of another model meanwhile")]
+    Moved,
     /// A quota does not allow the documents.
     #[error(transparent)]
     Full(#[from] Full),
@@ -76,6 +79,16 @@ pub(super) enum Operation {
     Remove(Vec<DocId>),
     RemoveMatching(Filter, Stop),
     Update(Update),
+    /// A step of a migration.
+    Follow(Follow),
+}
+
+/// A step that brings a follower to its leader's documents.
+pub(super) struct Follow {
+    pub documents: Vec<Document>,
+    pub removed: Vec<DocId>,
+    /// Changes on disk in the same transaction.
+    pub changes: Vec<Change>,
 }
 
 /// The state of a touched document after a commit.

@@ -16,7 +16,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::{Exchange, Usage};
-use super::commit_queue::{After, Asker, CommitError, Done, Operation, QueuedOperation};
+use super::commit_queue::{After, Asker, CommitError, Done, Follow, Operation, QueuedOperation};
 use super::disk::{Change, Put, Record};
 use super::distinct::{NewFields, TooManyFields};
 use super::document::{Content, DocId, Document};
@@ -24,6 +24,7 @@ use super::documents::{Documents, Entry};
 use super::filter::Filter;
 use super::matching::Matching;
 use super::metadata::Metadata;
+use super::migration::Noted;
 use super::passages::{Span, Vectors};
 use super::single::{Changed, Collection};
 use crate::compute::stop::Stop;
@@ -40,6 +41,8 @@ struct Draft {
     answers: Vec<(Asker, Done)>,
     /// Fields that no document has yet.
     fields: NewFields,
+    /// Further changes on disk, which belong to a step of a migration.
+    of_step: Vec<Change>,
 }
 
 impl Draft {
@@ -98,8 +101,8 @@ impl Collection {
                 Err(error) => answer(&done, Err(error)),
             }
         }
-        let Draft { after, exchange, answers, .. } = draft;
-        let stored = self.store(after, exchange, next_row);
+        let Draft { after, exchange, answers, of_step, .. } = draft;
+        let stored = self.store((after, of_step), exchange, next_row);
         if stored.is_err() {
             self.budgets.undo(exchange);
         }
@@ -111,10 +114,13 @@ impl Collection {
 
     /// Adds an operation, if the quotas allow it.
     fn draft(&self, operation: Operation, draft: &mut Draft) -> Result<Done, CommitError> {
+        if !self.admits(&operation) {
+            return Err(CommitError::Moved);
+        }
         // This thread is the leader, so nothing changes meanwhile.
         let matching = match &operation {
             Operation::RemoveMatching(filter, stop) => Some(self.matching(filter, stop)?),
-            Operation::Put(_) | Operation::Remove(_) | Operation::Update(_) => None,
+            Operation::Put(_) | Operation::Remove(_) | Operation::Update(_) | Operation::Follow(_) => None,
         };
         let here = self.read();
         if here.deleted {
@@ -191,12 +197,25 @@ impl Collection {
                 };
                 (patched.into_iter().map(after).collect(), Done { updated, ..Done::default() })
             }
+            Operation::Follow(Follow { documents, removed, changes }) => {
+                // Its leader admitted the fields. While some of its documents are older, it may have more.
+                let gone = removed.into_iter().filter(|id| draft.content(here, id).is_some());
+                let gone = gone.map(|id| (id, After::Removed));
+                let after = documents.into_iter().map(|d| (d.id.clone(), After::Stored(d))).chain(gone).collect();
+                draft.of_step.extend(changes);
+                (after, Done::default())
+            }
         }
     }
 
     /// Commits to disk, then makes the changes visible to searches.
-    fn store(&self, after: BTreeMap<DocId, After>, exchange: Exchange, next_row: &mut u64) -> Result<(), CommitError> {
-        if after.is_empty() {
+    fn store(
+        &self,
+        (after, of_step): (BTreeMap<DocId, After>, Vec<Change>),
+        exchange: Exchange,
+        next_row: &mut u64,
+    ) -> Result<(), CommitError> {
+        if after.is_empty() && of_step.is_empty() {
             return Ok(());
         }
         let mut changed = Vec::with_capacity(after.len());
@@ -207,8 +226,11 @@ impl Collection {
             }
             changed.push(Changed { row, id, after });
         }
+        let noted = self.noted(&changed);
         if let Some(on_disk) = &self.on_disk {
-            let changes = self.changes(on_disk.number, &self.read(), &changed);
+            let mut changes = self.changes(on_disk.number, &self.read(), &changed);
+            changes.extend(of_step);
+            changes.extend(noted.iter().flat_map(Noted::changes));
             on_disk.disk.commit(changes)?;
         }
         let words = self.read_words(&changed);
@@ -218,6 +240,9 @@ impl Collection {
         }
         self.apply(&mut here, exchange, changed, words);
         drop(here);
+        if let Some(noted) = noted {
+            noted.done();
+        }
         self.lexical.iter().for_each(LexicalIndex::join_batches);
         Ok(())
     }

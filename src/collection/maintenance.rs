@@ -8,12 +8,12 @@
 //! The thread ends with its store. A panic does not end it: the segment that was being built is lost, and begun
 //! again at the next wake-up.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::collections::Collections;
 use super::maintenance_thread::MaintenanceThread;
 use super::single::Collection;
 use crate::lexical::LexicalIndex;
@@ -44,9 +44,6 @@ const FAR_BEHIND: usize = 50_000;
 /// Bytes of words that are in no segment yet at which commits begin to wait. A search reads all of them.
 const MOST_UNSEALED_BYTES: usize = 64 << 20;
 
-/// The collections of a store, by name.
-pub(super) type Collections = RwLock<BTreeMap<String, Arc<Collection>>>;
-
 /// Starts the thread. If that fails, searches compare with all vectors: correct, and slow.
 pub(super) fn start(collections: Weak<Collections>, cores: usize) -> MaintenanceThread {
     let (thread, woken) = MaintenanceThread::new();
@@ -63,7 +60,7 @@ fn run(collections: &Weak<Collections>, woken: &Receiver<()>, cores: usize) {
     while woken.recv_timeout(REST) != Err(RecvTimeoutError::Disconnected) {
         loop {
             let Some(collections) = collections.upgrade() else { return };
-            let all: Vec<_> = collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+            let all = collections.all();
             drop(collections);
             let begun = Instant::now();
             if checked.elapsed() >= REST {

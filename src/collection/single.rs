@@ -6,7 +6,7 @@
 //! writing, and every document has a live slot in the index. `documents` keeps the maps of the documents, `commits`
 //! the order of changes.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::budget::{Exchange, Usage};
 use super::budgets::Budgets;
@@ -14,6 +14,7 @@ use super::commit_queue::{After, GroupCommit, OnDisk};
 use super::document::{Content, DocId, Document};
 use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
+use super::migration::Role;
 use super::open_exports::Exports;
 use super::passages::{LocatedPassage, PassageSizes, Span, Vectors};
 use super::stats::Counters;
@@ -58,6 +59,8 @@ pub struct Collection {
     pub(super) exports: Arc<Exports>,
     pub(super) searches: Arc<Counters>,
     pub(super) group_commit: GroupCommit,
+    /// Its part in a migration.
+    pub(super) role: Mutex<Role>,
     /// The collection on disk; `None`: it is in memory alone.
     pub(super) on_disk: Option<OnDisk>,
     pub(super) maintenance: MaintenanceThread,
@@ -122,6 +125,7 @@ impl Collection {
             budgets: new.budgets,
             max_fields: new.max_fields,
             group_commit: GroupCommit::new(new.next_row),
+            role: Mutex::default(),
             on_disk: new.on_disk,
             maintenance: new.maintenance,
         }

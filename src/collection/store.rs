@@ -5,18 +5,20 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::backup_turns::Turns;
 use super::budget::{Budget, Full, Limit, NOTHING, Quota, Usage};
 use super::budgets::{Budgets, EMPTY, Owners, SharedBudgets};
+use super::collections::Collections;
 use super::commit_queue::OnDisk;
-use super::disk::{self, Change, Disk, NewCollection};
+use super::disk::{self, Change, Disk, NewCollection, Snapshot, StoredCollection};
+use super::document::DocId;
 use super::load::{self, OpenError};
-use super::maintenance::{self, Collections};
+use super::maintenance;
 use super::maintenance_thread::MaintenanceThread;
+use super::migration::Migration;
 use super::options::Options;
 use super::passages::PassageSizes;
 use super::single::{Collection, New};
@@ -83,9 +85,9 @@ impl<'a> From<&'a str> for NewName<'a> {
 
 /// Collections by name.
 pub struct Store {
-    collections: Arc<Collections>,
-    /// Held while a collection is created or deleted. Both are commits.
-    changes: Mutex<()>,
+    pub(super) collections: Arc<Collections>,
+    /// Held while a collection is created or deleted, and while a migration begins, switches or ends. All are commits.
+    pub(super) changes: Mutex<()>,
     maintenance: MaintenanceThread,
     index: index::Options,
     budget: Arc<Budget>,
@@ -129,7 +131,9 @@ impl Store {
         if let Some(disk) = &store.disk {
             let snapshot = disk.snapshot()?;
             let collections = snapshot.collections();
-            store.room_for_collections(0, collections.len()).map_err(OpenError::Full)?;
+            let named = collections.iter().filter(|stored| stored.follows.is_none()).count();
+            store.room_for_collections(0, named).map_err(OpenError::Full)?;
+            let mut followers = Vec::new();
             for stored in &collections {
                 let budgets = store.budgets(stored.owner.as_deref());
                 budgets.take_stored(EMPTY).map_err(OpenError::Full)?;
@@ -139,8 +143,12 @@ impl Store {
                 let rows = Some((stored.number, stored.next_row));
                 let collection = store.collection((&stored.name, budgets), model, settings, rows);
                 load::fill(&collection, stored, &snapshot)?;
-                store.insert(collection);
+                match stored.follows {
+                    None => drop(store.insert(collection)),
+                    Some(_) => followers.push((stored, Arc::new(collection))),
+                }
             }
+            followers.into_iter().try_for_each(|(stored, follower)| store.resume(&snapshot, stored, follower))?;
             store.forget_indexes(&collections.iter().map(|stored| stored.number).collect());
         }
         store.maintenance.wake();
@@ -218,16 +226,7 @@ impl Store {
         budgets.exchange(NOTHING, EMPTY)?;
         let number = self.disk.as_ref().map(|disk| disk.new_collection_number());
         if let (Some(disk), Some(number)) = (&self.disk, number) {
-            let new = NewCollection {
-                number,
-                name: name.to_owned(),
-                owner: owner.map(str::to_owned),
-                model: model.name.to_owned(),
-                fingerprint: model.fingerprint.to_owned(),
-                dimensions: model.dimensions,
-                passages: settings.passages,
-                lexical: settings.lexical,
-            };
+            let new = self.new_collection((name, owner), model, settings, number);
             disk.commit(vec![Change::CreateCollection(new)]).inspect_err(|_| budgets.release(EMPTY))?;
         }
         let collection = self.collection((name, budgets), model, settings, number.map(|number| (number, 0)));
@@ -235,22 +234,67 @@ impl Store {
         Ok(self.insert(collection))
     }
 
-    /// Deletes a collection of any model and returns the number of its documents. Blocks until it is gone from
-    /// disk.
+    /// A collection as the disk creates it.
+    pub(super) fn new_collection(
+        &self,
+        (name, owner): (&str, Option<&str>),
+        model: Model<'_>,
+        settings: Settings,
+        number: u32,
+    ) -> NewCollection {
+        NewCollection {
+            number,
+            name: name.to_owned(),
+            owner: owner.map(str::to_owned),
+            model: model.name.to_owned(),
+            fingerprint: model.fingerprint.to_owned(),
+            dimensions: model.dimensions,
+            passages: settings.passages,
+            lexical: settings.lexical,
+        }
+    }
+
+    /// Takes up the migration of a stored follower. Its leader is loaded.
+    fn resume(
+        &self,
+        snapshot: &Snapshot,
+        stored: &StoredCollection,
+        follower: Arc<Collection>,
+    ) -> Result<(), OpenError> {
+        let Some((leader, follows)) = self.find(&stored.name).zip(stored.follows.clone()) else { return Ok(()) };
+        let mut pending = Vec::new();
+        snapshot.pending(stored.number, |id, number| pending.extend(DocId::new(id).map(|id| (id, number))))?;
+        self.collections.begin(Arc::new(Migration::new(leader, follower, follows, pending)));
+        Ok(())
+    }
+
+    /// Deletes a collection of any model, with its follower, and returns the number of its documents. Blocks until it is
+    /// gone from disk.
     pub fn delete(&self, name: &str) -> Result<usize, CollectionError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let collection = self.find(name).ok_or(CollectionError::Unknown)?;
-        if let Some(OnDisk { disk, number }) = &collection.on_disk {
-            disk.commit(vec![Change::DeleteCollection { collection: *number }])?;
+        let migration = self.collections.migration(name);
+        let _steps = migration.as_ref().map(|migration| migration.steps());
+        let _turn = collection.turn();
+        let follower = migration.as_ref().map(|migration| migration.follower());
+        if let Some(OnDisk { disk, .. }) = &collection.on_disk {
+            let gone = follower.iter().chain([&collection]).filter_map(|gone| gone.on_disk.as_ref());
+            disk.commit(gone.map(|gone| Change::DeleteCollection { collection: gone.number }).collect())?;
         }
-        self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(name);
-        let documents = collection.delete();
-        collection.budgets.shared.release(EMPTY);
-        Ok(documents)
+        self.collections.remove(name);
+        migration.iter().for_each(|migration| migration.end());
+        let delete = |gone: &Collection| {
+            gone.budgets.shared.release(EMPTY);
+            gone.delete()
+        };
+        if let Some(follower) = &follower {
+            delete(follower);
+        }
+        Ok(delete(&collection))
     }
 
     /// The budgets of a collection of this owner that it shares with others.
-    fn budgets(&self, owner: Option<&str>) -> SharedBudgets {
+    pub(super) fn budgets(&self, owner: Option<&str>) -> SharedBudgets {
         SharedBudgets { of_all: Arc::clone(&self.budget), of_owner: owner.map(|name| self.owners.budget(name)) }
     }
 
@@ -263,18 +307,17 @@ impl Store {
     }
 
     fn find(&self, name: &str) -> Option<Arc<Collection>> {
-        self.collections.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.collections.find(name)
     }
 
     fn insert(&self, collection: Collection) -> Arc<Collection> {
         let collection = Arc::new(collection);
-        let mut collections = self.collections.write().unwrap_or_else(PoisonError::into_inner);
-        collections.insert(collection.name().to_owned(), Arc::clone(&collection));
+        self.collections.insert(Arc::clone(&collection));
         collection
     }
 
     /// A collection without documents. `on_disk`: its number, and the lowest unused row number.
-    fn collection(
+    pub(super) fn collection(
         &self,
         (name, shared): (&str, SharedBudgets),
         model: Model<'_>,
@@ -329,14 +372,12 @@ impl Store {
 
     /// The first `limit` collections whose names come after `name`, in name order; `None`: from the first one.
     pub fn list_after(&self, name: Option<&str>, limit: usize) -> Vec<Arc<Collection>> {
-        let after = name.map_or(Bound::Unbounded, Bound::Excluded);
-        let collections = self.collections.read().unwrap_or_else(PoisonError::into_inner);
-        collections.range::<str, _>((after, Bound::Unbounded)).take(limit).map(|(_, one)| Arc::clone(one)).collect()
+        self.collections.list_after(name, limit)
     }
 
     /// Number of collections.
     pub fn len(&self) -> usize {
-        self.collections.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.collections.len()
     }
 
     /// True if there are no collections.

@@ -63,6 +63,8 @@ pub enum Failure {
     NothingStored,
     /// Another backup is being made or read.
     BackupInProgress,
+    /// Leader and follower were exchanged while the call changed documents.
+    Moved,
     /// The most exports that are allowed are open.
     TooManyExports {
         /// The limit, and what to do.
@@ -243,6 +245,9 @@ impl Failure {
             }
             Failure::NothingStored => (Code::FailedPrecondition, BackupError::InMemory.to_string()),
             Failure::BackupInProgress => (Code::Aborted, BackupError::Busy.to_string()),
+            Failure::Moved => {
+                (Code::Aborted, "the collection moved to another model meanwhile: repeat the call".to_owned())
+            }
             Failure::TooManyExports { reason } => {
                 details.set_retry_info(Some(Duration::from_secs(1)));
                 (Code::ResourceExhausted, reason)

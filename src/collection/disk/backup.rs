@@ -124,6 +124,7 @@ fn copy_checked(backup: &Path, to: &Path, options: &Options) -> Result<(), Resto
     let snapshot = Snapshot::of(&database, backup)?;
     for collection in snapshot.collections() {
         snapshot.read(collection.number, |_, _| ControlFlow::Continue(()))?;
+        snapshot.pending(collection.number, |_, _| {})?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::change::{NewCollection, Put};
+use super::follows::{FirstPass, Follows};
 use super::record::Damage;
 use super::schema::{self, COLLECTIONS, DROPPED, NEXT_COLLECTION, NUMBERS, SCHEMA};
 use crate::collection::passages::PassageSizes;
@@ -51,6 +52,9 @@ pub(super) struct Entry {
     /// The settings of its lexical index; `None`: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) lexical: Option<lexical::Options>,
+    /// The collection that it follows; `None`: it is no follower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) follows: Option<Follows>,
 }
 
 /// An entry as it is stored.
@@ -84,6 +88,9 @@ impl Catalog {
             let number = number.value();
             let entry = unseal(number, sealed.value()).map_err(|damage| CatalogError::Damaged { number, damage })?;
             catalog.entries.insert(number, entry);
+        }
+        if let Some(number) = catalog.unfit_follower() {
+            return Err(CatalogError::Damaged { number, damage: Damage::Follows });
         }
         for number in transaction.open_table(DROPPED)?.iter()? {
             catalog.dropped.insert(number?.0.value());
@@ -133,9 +140,9 @@ impl Catalog {
         self.save(transaction)
     }
 
-    /// Raises the schema of the file, so that versions without passages refuse it.
-    pub(super) fn raise_schema(&mut self) {
-        self.schema = schema::VERSION;
+    /// Raises the schema of the file to this one, so that earlier versions refuse it.
+    pub(super) fn raise_schema(&mut self, schema: u64) {
+        self.schema = self.schema.max(schema);
     }
 
     /// The entries of collections that are not deleted, in order of numbers.
@@ -153,9 +160,9 @@ impl Catalog {
         self.entries.contains_key(&number) || self.dropped.contains(&number)
     }
 
-    /// The number of the collection with this name.
+    /// The number of the collection with this name; followers have none of their own.
     pub(super) fn named(&self, name: &str) -> Option<u32> {
-        self.entries().find(|(_, entry)| entry.name == name).map(|(number, _)| number)
+        self.entries().find(|(_, entry)| entry.name == name && entry.follows.is_none()).map(|(number, _)| number)
     }
 
     /// The lowest number that no collection ever had.
@@ -188,6 +195,50 @@ impl Catalog {
         self.entries.len()
     }
 
+    /// Numbers and entries of the followers.
+    pub(super) fn followers(&self) -> impl Iterator<Item = (u32, &Follows)> {
+        self.entries().filter_map(|(number, entry)| Some((number, entry.follows.as_ref()?)))
+    }
+
+    /// The number of the follower of a collection.
+    pub(super) fn follower_of(&self, leader: u32) -> Option<u32> {
+        self.followers().find(|(_, follows)| follows.leader == leader).map(|(number, _)| number)
+    }
+
+    /// The number of a follower whose leader is not there, follows itself, or has another follower.
+    fn unfit_follower(&self) -> Option<u32> {
+        let fits = |number: u32, follows: &Follows| {
+            let leader = self.get(follows.leader);
+            leader.is_some_and(|leader| leader.follows.is_none()) && self.follower_of(follows.leader) == Some(number)
+        };
+        self.followers().find(|(number, follows)| !fits(*number, follows)).map(|(number, _)| number)
+    }
+
+    /// Makes a collection the follower of another.
+    pub(super) fn follow(&mut self, follower: u32, follows: Follows) {
+        if let Some(entry) = self.entries.get_mut(&follower) {
+            entry.follows = Some(follows);
+            self.changed.insert(follower);
+        }
+    }
+
+    /// Notes the progress of a follower's first pass.
+    pub(super) fn pass(&mut self, follower: u32, first_pass: &FirstPass) {
+        if let Some(follows) = self.entries.get_mut(&follower).and_then(|entry| entry.follows.as_mut()) {
+            follows.first_pass = first_pass.clone();
+            self.changed.insert(follower);
+        }
+    }
+
+    /// Makes a follower the leader of its leader.
+    pub(super) fn exchange(&mut self, follower: u32) {
+        if let Some(follows) = self.entries.get_mut(&follower).and_then(|entry| entry.follows.take()) {
+            let switched = !follows.switched;
+            self.changed.insert(follower);
+            self.follow(follows.leader, Follows { leader: follower, switched, ..follows });
+        }
+    }
+
     /// Adds a collection.
     pub(super) fn create(&mut self, new: &NewCollection) {
         let entry = Entry {
@@ -201,6 +252,7 @@ impl Catalog {
             record_bytes: 0,
             passages: new.passages,
             lexical: new.lexical,
+            follows: None,
         };
         self.entries.insert(new.number, entry);
         self.next = self.next.max(new.number.saturating_add(1));

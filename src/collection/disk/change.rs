@@ -1,5 +1,6 @@
 //! The changes that a batch may contain.
 
+use super::follows::{FirstPass, Follows};
 use super::record::{self, Record};
 use crate::collection::passages::PassageSizes;
 use crate::lexical;
@@ -26,6 +27,35 @@ pub enum Change {
         /// Number of the row.
         row: u64,
     },
+    /// Creates an empty collection that follows another, whose name it has.
+    CreateFollower(NewCollection, Follows),
+    /// Notes that a follower lacks the latest change of a document.
+    Note(Pending),
+    /// Forgets a noted change, unless a later one is noted.
+    Settle(Pending),
+    /// Notes the progress of a follower's first pass.
+    FirstPass {
+        /// Number of the follower.
+        follower: u32,
+        /// The progress.
+        first_pass: FirstPass,
+    },
+    /// Makes a follower that lacks nothing the leader of its leader.
+    Exchange {
+        /// Number of the follower.
+        follower: u32,
+    },
+}
+
+/// A document whose latest change a follower lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Number of the follower.
+    pub follower: u32,
+    /// The document's id.
+    pub id: Box<str>,
+    /// The number of the change, higher than those before.
+    pub number: u64,
 }
 
 /// A collection to create.
@@ -77,22 +107,29 @@ impl Change {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Put(put) | Self::Replace(put) => put.bytes.len(),
-            Self::CreateCollection(new) => new.name.len() + new.model.len() + new.fingerprint.len() + 256,
-            Self::DeleteCollection { .. } | Self::Remove { .. } => 0,
+            Self::CreateCollection(new) | Self::CreateFollower(new, _) => {
+                new.name.len() + new.model.len() + new.fingerprint.len() + 256
+            }
+            Self::Note(pending) => pending.id.len() + 64,
+            Self::DeleteCollection { .. } | Self::Remove { .. } | Self::Settle(_) | Self::Exchange { .. } => 0,
+            Self::FirstPass { .. } => 0,
         }
     }
 
-    /// True if a file with this change needs [the second schema](super::schema).
-    pub(super) fn needs_second_schema(&self) -> bool {
+    /// The earliest [schema](super::schema) of a file with this change.
+    pub(super) fn schema(&self) -> u64 {
         match self {
-            Self::Put(put) | Self::Replace(put) => put.passages > 1,
-            Self::CreateCollection(new) => new.passages.is_some() || new.lexical.is_some(),
-            Self::DeleteCollection { .. } | Self::Remove { .. } => false,
+            Self::Put(put) | Self::Replace(put) if put.passages > 1 => 2,
+            Self::CreateCollection(new) if new.passages.is_some() || new.lexical.is_some() => 2,
+            Self::CreateFollower(..) => 3,
+            // The others change a collection that is there.
+            _ => 1,
         }
     }
 
-    /// True if the change needs space; the others free some.
+    /// True if the change needs space. The others free some; a note takes little, and is never a reason to refuse a
+    /// removal.
     pub(super) fn grows(&self) -> bool {
-        matches!(self, Self::Put(_) | Self::Replace(_) | Self::CreateCollection(_))
+        matches!(self, Self::Put(_) | Self::Replace(_) | Self::CreateCollection(_) | Self::CreateFollower(..))
     }
 }

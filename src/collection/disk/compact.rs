@@ -18,11 +18,11 @@ use super::copy::{Copy, CopyError};
 use super::draft::RowId;
 use super::shared::Shared;
 use super::snapshot::Snapshot;
-use super::{rows, schema, space};
+use super::{pending, rows, schema, space};
 use crate::machine::files;
 
 /// Most rows that may change during a copy; bringing it up to date with them takes half a second. A collection that
-/// changes faster is not compacted until it is quieter.
+/// changes faster is not compacted until it is quieter, and neither is a file while more ids are pending.
 const MOST_TOUCHED: usize = 50_000;
 
 /// A copy that is being made.
@@ -43,10 +43,21 @@ pub(super) enum Outcome {
     Unknown(io::Error),
 }
 
-/// True if more than half of the file's space is not needed.
+/// True if more than half of the file's space is not needed, and few ids are pending.
 pub(super) fn is_due(shared: &Shared, catalog: &Catalog) -> bool {
     let Ok(allocated) = space::allocated(&shared.directory.file) else { return false };
-    allocated > shared.options.compact_above_bytes && allocated / 2 > space::packed(catalog.record_bytes())
+    let holes = allocated > shared.options.compact_above_bytes && allocated / 2 > space::packed(catalog.record_bytes());
+    holes && pending_ids(shared, catalog).is_ok_and(|ids| ids <= MOST_TOUCHED as u64)
+}
+
+/// Number of pending ids of all followers. They are copied when no commit runs.
+fn pending_ids(shared: &Shared, catalog: &Catalog) -> Result<u64, redb::Error> {
+    let mut followers = catalog.followers().peekable();
+    if followers.peek().is_none() {
+        return Ok(0);
+    }
+    let transaction = shared.database().begin_read()?;
+    followers.map(|(follower, _)| pending::len(&transaction, follower)).sum()
 }
 
 impl Compaction {
@@ -92,12 +103,13 @@ impl Compaction {
 
     /// Brings the copy up to date, and renames it over the old file.
     pub(super) fn finish(self, shared: &Shared, catalog: &Catalog) -> Outcome {
-        let too_many = self.touched.len() > MOST_TOUCHED;
+        let pending = pending_ids(shared, catalog).unwrap_or(u64::MAX);
+        let too_many = self.touched.len() > MOST_TOUCHED || pending > MOST_TOUCHED as u64;
         let made = match self.copy.join() {
             Ok(Ok(database)) if !too_many => bring_up_to_date(shared, &database, &self.touched, catalog)
                 .map(|()| database)
                 .map_err(|error| error.to_string()),
-            Ok(Ok(_)) => Err(format!("more than {MOST_TOUCHED} documents changed meanwhile")),
+            Ok(Ok(_)) => Err(format!("more than {MOST_TOUCHED} documents changed meanwhile or are pending")),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err("the copying panicked".to_owned()),
         };
@@ -119,7 +131,8 @@ impl Compaction {
     }
 }
 
-/// Copies the rows that changed since the snapshot, and the catalog. No commit runs meanwhile.
+/// Copies the rows that changed since the snapshot, the pending ids of followers, and the catalog. No commit runs
+/// meanwhile.
 fn bring_up_to_date(
     shared: &Shared,
     copy: &Database,
@@ -151,6 +164,9 @@ fn bring_up_to_date(
                 new_rows.insert(key.value(), bytes.value())?;
             }
         }
+    }
+    for (follower, _) in catalog.followers() {
+        pending::copy(&old, &new, follower)?;
     }
     catalog.clone().save_all(&new)?;
     Ok(new.commit()?)

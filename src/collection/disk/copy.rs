@@ -11,7 +11,7 @@ use super::failure::DiskFull;
 use super::open::{self, OpenError};
 use super::record::Damage;
 use super::snapshot::{ReadError, Snapshot};
-use super::{rows, schema, space};
+use super::{pending, rows, schema, space};
 use crate::machine::files;
 
 /// Bytes of records per transaction, held in memory. Four times as much is not faster.
@@ -87,6 +87,9 @@ impl Copy<'_> {
         let mut save = || -> Result<(), redb::Error> {
             let mut transaction = database.begin_write()?;
             transaction.set_two_phase_commit(true);
+            for (follower, _) in snapshot.catalog().followers() {
+                pending::copy(snapshot.transaction(), &transaction, follower)?;
+            }
             catalog.save_all(&transaction)?;
             Ok(transaction.commit()?)
         };

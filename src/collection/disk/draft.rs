@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalog::Catalog;
 use super::change::{Change, Put};
 use super::failure::Rejected;
+use super::follows::FirstPass;
 
 /// Collection and row number.
 pub(super) type RowId = (u32, u64);
@@ -20,7 +21,8 @@ pub(super) struct Draft<'b> {
 }
 
 impl<'b> Draft<'b> {
-    /// Adds a change, or returns why it does not fit. `stored` is true if the row that it names is on disk.
+    /// Adds a change, or returns why it does not fit. `stored` is true if the row that it names is on disk, or ids that
+    /// its follower lacks.
     pub(super) fn add(&mut self, catalog: &Catalog, change: &'b Change, stored: bool) -> Result<(), Rejected> {
         match change {
             Change::CreateCollection(new) => {
@@ -34,8 +36,31 @@ impl<'b> Draft<'b> {
                 }
                 self.created.insert(new.number, (&new.name, new.dimensions));
             }
+            Change::CreateFollower(new, follows) => {
+                if catalog.knows(new.number) || self.created.contains_key(&new.number) {
+                    return Err(Rejected::NumberTaken(new.number));
+                }
+                let leader = catalog.get(follows.leader).filter(|_| !self.deleted.contains(&follows.leader));
+                let leader = leader.ok_or(Rejected::NoCollection(follows.leader))?;
+                if leader.follows.is_some() || catalog.follower_of(follows.leader).is_some() {
+                    return Err(Rejected::InMigration(follows.leader));
+                }
+                // It has no name of its own.
+                self.created.insert(new.number, ("", new.dimensions));
+            }
+            Change::Note(pending) | Change::Settle(pending) => drop(self.follower(catalog, pending.follower)?),
+            Change::FirstPass { follower, .. } => drop(self.follower(catalog, *follower)?),
+            Change::Exchange { follower } => {
+                let first_pass = self.follower(catalog, *follower)?;
+                if stored || first_pass != FirstPass::Over {
+                    return Err(Rejected::Lacking(*follower));
+                }
+            }
             Change::DeleteCollection { collection } => {
                 self.dimensions(catalog, *collection)?;
+                if catalog.follower_of(*collection).is_some_and(|follower| !self.deleted.contains(&follower)) {
+                    return Err(Rejected::InMigration(*collection));
+                }
                 self.deleted.insert(*collection);
                 // The number stays taken; the name does not.
                 if let Some((name, _)) = self.created.get_mut(collection) {
@@ -76,6 +101,13 @@ impl<'b> Draft<'b> {
         } else {
             Err(Rejected::Dimensions { collection, expected, found })
         }
+    }
+
+    /// The progress of an existing follower.
+    fn follower(&self, catalog: &Catalog, number: u32) -> Result<FirstPass, Rejected> {
+        let entry = catalog.get(number).filter(|_| !self.deleted.contains(&number));
+        let follows = entry.ok_or(Rejected::NoCollection(number))?.follows.as_ref();
+        follows.map(|follows| follows.first_pass.clone()).ok_or(Rejected::NotFollower(number))
     }
 
     /// Dimensions of an existing collection.

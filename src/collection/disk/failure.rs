@@ -83,6 +83,15 @@ pub enum Rejected {
         /// The row.
         row: u64,
     },
+    /// A collection that is to be followed, or to be deleted alone, has a part in a migration.
+    #[error("collection number {0} has a part in a migration")]
+    InMigration(u32),
+    /// A follower is not one.
+    #[error("collection number {0} follows no other")]
+    NotFollower(u32),
+    /// A follower that is to lead lacks documents.
+    #[error("collection number {0} lacks documents of its leader")]
+    Lacking(u32),
 }
 
 /// Reasons why a verification ended without a result.

@@ -15,6 +15,7 @@
 //! | `collections` | number | checksum, then name, fingerprint, dimensions, counts as JSON |
 //! | `dropped` | number | nothing: the collection's rows are still to be purged |
 //! | `rows/N`, one for each collection | row, piece | a part of the row's [record](Record) with its checksum |
+//! | `pending/N`, one for each [follower](Follows) | id | checksum and number of the latest change that it lacks |
 //!
 //! A document takes a row number for each of its passages, and its record is stored under the first. So each vector
 //! has a number that no other vector of the collection ever has.
@@ -23,7 +24,7 @@
 //! not at all. Nothing is written after a disk error, because a failed fsync leaves the state of earlier writes
 //! unknown. Everything read is checked: damage is a named error, and never a silently missing document.
 //!
-//! The disk knows nothing of ids. Its caller, which has all documents in memory, maps ids to rows. Nothing outside
+//! The disk knows nothing of ids beyond those that a follower lacks. Its caller, which has all documents in memory, maps ids to rows. Nothing outside
 //! this directory knows redb.
 
 mod backup;
@@ -33,11 +34,13 @@ mod compact;
 mod copy;
 mod draft;
 mod failure;
+mod follows;
 pub(crate) mod fuzz;
 mod handle;
 mod lock;
 mod open;
 mod options;
+mod pending;
 mod purge;
 mod record;
 mod rows;
@@ -54,9 +57,10 @@ mod writer;
 mod tests;
 
 pub use backup::{BackupError, RestoreError, restore};
-pub use change::{Change, NewCollection, Put};
+pub use change::{Change, NewCollection, Pending, Put};
 pub use copy::CopyError;
 pub use failure::{CommitError, DiskFull, Rejected, VerifyError, WritesStopped};
+pub use follows::{FirstPass, Follows};
 pub use handle::Disk;
 pub use open::OpenError;
 pub use options::Options;

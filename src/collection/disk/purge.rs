@@ -6,7 +6,7 @@
 use redb::{ReadableTable, WriteTransaction};
 
 use super::catalog::Catalog;
-use super::schema;
+use super::{pending, schema};
 
 /// Pieces that one transaction deletes: 4 MiB, a few milliseconds.
 const PIECES: usize = 8 * 1024;
@@ -22,7 +22,9 @@ pub(super) fn some(transaction: &WriteTransaction, catalog: &mut Catalog) -> Res
         None => {
             drop(rows);
             transaction.delete_table(schema::rows(&name))?;
-            catalog.purged(collection);
+            if pending::purge(transaction, collection)? {
+                catalog.purged(collection);
+            }
         }
     }
     Ok(())

@@ -52,6 +52,9 @@ pub enum Damage {
     /// The checksum is right, and the content does not fit the collection: a program error.
     #[error("it is not a document of its collection")]
     Form,
+    /// The entry of a follower does not fit the others.
+    #[error("it follows a collection that is not there, or that has a part in another migration")]
+    Follows,
 }
 
 const HEADER_BYTES: usize = 4 + 4 * 8;

@@ -4,15 +4,18 @@
 //! | --- | --- |
 //! | 1 | a document has one vector |
 //! | 2 | a document may have several passages, and a collection may have sizes for them |
+//! | 3 | a collection may follow another, which notes its changes |
 //!
-//! A file of schema 1 is read and written as it is. The first change that needs schema 2 raises its number, and from
-//! then on earlier versions refuse it. A later schema gets a new number here, and the caller of [`found`] migrates or
+//! A file of an earlier schema is read and written as it is. The first change that needs a later schema raises its
+//! number, and from then on earlier versions refuse it. A later schema gets a new number here, and the caller of [`found`] migrates or
 //! refuses.
 
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 
+/// The latest schema that is read.
+pub(super) const VERSION: u64 = 3;
 /// The schema of new files.
-pub(super) const VERSION: u64 = 2;
+const NEW: u64 = 2;
 /// The earliest schema that is read.
 pub(super) const EARLIEST: u64 = 1;
 
@@ -48,7 +51,7 @@ pub(super) fn create(database: &Database) -> Result<(), redb::Error> {
     transaction.set_two_phase_commit(true);
     {
         let mut numbers = transaction.open_table(NUMBERS)?;
-        numbers.insert(SCHEMA, VERSION)?;
+        numbers.insert(SCHEMA, NEW)?;
         numbers.insert(NEXT_COLLECTION, 0)?;
         transaction.open_table(COLLECTIONS)?;
         transaction.open_table(DROPPED)?;

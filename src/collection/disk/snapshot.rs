@@ -7,6 +7,7 @@ use std::sync::Arc;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::catalog::{Catalog, CatalogError, Entry};
+use super::follows::Follows;
 use super::record::{self, Damage, Numbers, Record};
 use super::rows::Joiner;
 use super::schema;
@@ -48,6 +49,8 @@ pub struct StoredCollection {
     pub passages: Option<PassageSizes>,
     /// The settings of its lexical index; `None`: it has none.
     pub lexical: Option<lexical::Options>,
+    /// The collection that it follows; `None`: it is no follower.
+    pub follows: Option<Follows>,
 }
 
 /// Reasons why something could not be read.
@@ -89,6 +92,21 @@ pub enum ReadError {
         expected: u64,
         /// The count that was found.
         found: u64,
+    },
+    /// A note of a document that a follower lacks is damaged.
+    #[error(
+        "{path}: the note that the follower of collection {collection:?} lacks document {id:?} is damaged: {damage}. \
+         Restore a backup"
+    )]
+    PendingDamaged {
+        /// The data file.
+        path: PathBuf,
+        /// The collection's name.
+        collection: String,
+        /// The document's id.
+        id: String,
+        /// The damage.
+        damage: Damage,
     },
     /// The collection does not exist.
     #[error("{path} has no collection number {number}")]
@@ -210,6 +228,10 @@ impl Snapshot {
         &self.catalog
     }
 
+    pub(super) fn transaction(&self) -> &ReadTransaction {
+        &self.transaction
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -228,5 +250,6 @@ fn stored(number: u32, entry: &Entry) -> StoredCollection {
         record_bytes: entry.record_bytes,
         passages: entry.passages,
         lexical: entry.lexical,
+        follows: entry.follows.clone(),
     }
 }

@@ -6,12 +6,13 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::catalog::Catalog;
-use super::change::{Change, Put};
+use super::change::{Change, Pending, Put};
 use super::draft::{Draft, RowId};
 use super::failure::Rejected;
+use super::pending::{self, PendingTable};
 use super::rows::{self, RowsTable};
 use super::schema;
 
@@ -20,6 +21,8 @@ pub(super) struct Transaction<'t> {
     inner: &'t WriteTransaction,
     catalog: &'t mut Catalog,
     tables: BTreeMap<u32, RowsTable<'t>>,
+    /// The pending ids of followers.
+    pending: BTreeMap<u32, PendingTable<'t>>,
     /// Rows that were put or removed, if a compaction wants to know.
     touched: Option<&'t mut BTreeSet<RowId>>,
 }
@@ -30,7 +33,7 @@ impl<'t> Transaction<'t> {
         catalog: &'t mut Catalog,
         touched: Option<&'t mut BTreeSet<RowId>>,
     ) -> Self {
-        Self { inner, catalog, tables: BTreeMap::new(), touched }
+        Self { inner, catalog, tables: BTreeMap::new(), pending: BTreeMap::new(), touched }
     }
 
     /// Applies all changes or, if they do not fit the stored state, none. The outer error is the disk's; after it
@@ -41,7 +44,9 @@ impl<'t> Transaction<'t> {
             let stored = match change {
                 Change::Put(put) | Change::Replace(put) => self.has(put.collection, put.row)?,
                 Change::Remove { collection, row } => self.has(*collection, *row)?,
-                Change::CreateCollection(_) | Change::DeleteCollection { .. } => false,
+                Change::Exchange { follower } => !self.pending(*follower)?.is_empty()?,
+                Change::CreateCollection(_) | Change::CreateFollower(..) | Change::DeleteCollection { .. } => false,
+                Change::Note(_) | Change::Settle(_) | Change::FirstPass { .. } => false,
             };
             if let Err(rejected) = draft.add(self.catalog, change, stored) {
                 return Ok(Err(rejected));
@@ -50,8 +55,8 @@ impl<'t> Transaction<'t> {
         for change in changes {
             self.make(change)?;
         }
-        if changes.iter().any(Change::needs_second_schema) {
-            self.catalog.raise_schema();
+        if let Some(schema) = changes.iter().map(Change::schema).max() {
+            self.catalog.raise_schema(schema);
         }
         Ok(Ok(()))
     }
@@ -66,8 +71,21 @@ impl<'t> Transaction<'t> {
             Change::CreateCollection(new) => self.catalog.create(new),
             Change::DeleteCollection { collection } => {
                 self.tables.remove(collection);
+                self.pending.remove(collection);
                 self.catalog.delete(*collection);
             }
+            Change::CreateFollower(new, follows) => {
+                self.catalog.create(new);
+                self.catalog.follow(new.number, follows.clone());
+            }
+            Change::Note(Pending { follower, id, number }) => {
+                pending::note(self.pending(*follower)?, (*follower, id), *number)?;
+            }
+            Change::Settle(Pending { follower, id, number }) => {
+                pending::settle(self.pending(*follower)?, (*follower, id), *number)?;
+            }
+            Change::FirstPass { follower, first_pass } => self.catalog.pass(*follower, first_pass),
+            Change::Exchange { follower } => self.catalog.exchange(*follower),
             Change::Put(put) => self.put(put)?,
             Change::Replace(put) => {
                 self.remove(put.collection, put.row)?;
@@ -96,6 +114,13 @@ impl<'t> Transaction<'t> {
         if let Some(touched) = &mut self.touched {
             touched.insert(row_id);
         }
+    }
+
+    fn pending(&mut self, follower: u32) -> Result<&mut PendingTable<'t>, redb::Error> {
+        Ok(match self.pending.entry(follower) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(self.inner.open_table(pending::table(&pending::table_name(follower)))?),
+        })
     }
 
     fn table(&mut self, collection: u32) -> Result<&mut RowsTable<'t>, redb::Error> {

@@ -31,6 +31,8 @@ pub struct Report {
 pub struct Verified {
     /// The name.
     pub name: String,
+    /// True if it is the follower of the collection of this name.
+    pub follower: bool,
     /// Number of its intact documents.
     pub rows: u64,
     /// Bytes of their records.
@@ -47,6 +49,16 @@ pub enum Problem {
         collection: String,
         /// The document's row.
         row: u64,
+        /// The damage.
+        damage: Damage,
+    },
+    /// A note of a document that a follower lacks is damaged.
+    #[error("the note that the follower of collection {collection:?} lacks document {id:?}: {damage}")]
+    Pending {
+        /// The collection's name.
+        collection: String,
+        /// The document's id.
+        id: String,
         /// The damage.
         damage: Damage,
     },
@@ -94,8 +106,8 @@ impl Disk {
 }
 
 fn verify(snapshot: &Snapshot, collection: StoredCollection, report: &mut Report) -> Result<(), ReadError> {
-    let StoredCollection { number, name, dimensions, rows, record_bytes, .. } = collection;
-    let mut read = Verified { name: name.clone(), rows: 0, record_bytes: 0 };
+    let StoredCollection { number, name, dimensions, rows, record_bytes, follows, .. } = collection;
+    let mut read = Verified { name: name.clone(), follower: follows.is_some(), rows: 0, record_bytes: 0 };
     let mut numbers = Numbers::default();
     let scanned = snapshot.scan::<()>(number, |row, bytes| {
         match bytes.and_then(|bytes| record::decode(bytes, dimensions, &mut numbers).map(|_| bytes.len())) {
@@ -111,6 +123,12 @@ fn verify(snapshot: &Snapshot, collection: StoredCollection, report: &mut Report
     if found != rows {
         report.add(Problem::Count { collection: name.clone(), what: "documents", expected: rows, found });
     }
+    snapshot.scan_pending::<()>(number, |id, noted| {
+        if let Err(damage) = noted {
+            report.add(Problem::Pending { collection: name.clone(), id: id.to_owned(), damage });
+        }
+        ControlFlow::Continue(())
+    })?;
     // The size of damaged records is unknown.
     if read.rows == rows && read.record_bytes != record_bytes {
         let found = read.record_bytes;

@@ -32,6 +32,7 @@ impl Failure {
     fn commit(name: String, error: CommitError) -> Self {
         match error {
             CommitError::Deleted => Self::NotFound(Resource::Collection(name)),
+            CommitError::Moved => Self::Moved,
             CommitError::Full(full) => Self::Full(full),
             CommitError::Stopped(stopped) => stopped.into(),
             CommitError::Disk(error) => Self::disk(error),

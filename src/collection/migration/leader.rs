@@ -1,0 +1,77 @@
+//! The operations of a collection that migrations need: its part in one, and its documents without vectors.
+
+use std::ops::Bound;
+use std::sync::{MutexGuard, PoisonError};
+
+use super::super::commit_queue::Operation;
+use super::super::document::DocId;
+use super::super::single::{Changed, Collection};
+use super::lag::{Noted, Role};
+
+/// Documents that are looked through while the documents are locked.
+const PAGE: usize = 4_096;
+
+impl Collection {
+    /// True if another collection leads under this name, or a migration that this one lost has ended: clients change
+    /// nothing here, and get the collection by its name again.
+    pub fn has_moved(&self) -> bool {
+        matches!(*self.role_now(), Role::Follower)
+    }
+
+    /// Number of documents without a text, which came with a client's vector alone, and the first ids.
+    pub fn without_text(&self, most: usize) -> (usize, Vec<DocId>) {
+        let (mut count, mut first, mut after) = (0, Vec::new(), None::<DocId>);
+        loop {
+            let here = self.read();
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut seen = 0;
+            let mut last = None;
+            for (id, entry) in here.by_id.range((from, Bound::Unbounded)).take(PAGE) {
+                (seen, last) = (seen + 1, Some(id));
+                if entry.content.text.is_empty() {
+                    count += 1;
+                    if first.len() < most {
+                        first.push(id.clone());
+                    }
+                }
+            }
+            if seen < PAGE {
+                return (count, first);
+            }
+            after = last.cloned();
+        }
+    }
+
+    /// The first ids, starting after the id `after`.
+    pub(super) fn ids_after(&self, after: Option<&DocId>, limit: usize) -> Vec<DocId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.read().by_id.range((from, Bound::Unbounded)).take(limit).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// True if the operation may change the collection: a follower is changed by its migration alone.
+    pub(in super::super) fn admits(&self, operation: &Operation) -> bool {
+        matches!(*self.role_now(), Role::Follower) == matches!(operation, Operation::Follow(_))
+    }
+
+    /// Notes changes for the follower, if there is one. The caller has the turn of commits.
+    pub(in super::super) fn noted(&self, changed: &[Changed]) -> Option<Noted> {
+        match &*self.role_now() {
+            Role::Followed(lag) => Some(lag.noted(changed.iter().map(|changed| &changed.id))),
+            Role::Alone | Role::Follower => None,
+        }
+    }
+
+    /// Gives the collection another part. The caller has the turn of commits.
+    pub(super) fn set_role(&self, role: Role) {
+        *self.role_now() = role;
+    }
+
+    /// Waits for the commit in progress. None begins while the guard lives.
+    pub(in super::super) fn turn(&self) -> MutexGuard<'_, u64> {
+        self.group_commit.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn role_now(&self) -> MutexGuard<'_, Role> {
+        self.role.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
