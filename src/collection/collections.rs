@@ -57,7 +57,12 @@ impl Collections {
     pub fn list_after(&self, name: Option<&str>, limit: usize) -> Vec<Arc<Collection>> {
         let after = name.map_or(Bound::Unbounded, Bound::Excluded);
         let named = self.read();
-        named.collections.range::<str, _>((after, Bound::Unbounded)).take(limit).map(|(_, one)| Arc::clone(one)).collect()
+        named
+            .collections
+            .range::<str, _>((after, Bound::Unbounded))
+            .take(limit)
+            .map(|(_, one)| Arc::clone(one))
+            .collect()
     }
 
     /// The migrations, in name order.

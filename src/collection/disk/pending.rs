@@ -31,11 +31,7 @@ pub(super) fn table(name: &str) -> TableDefinition<'_, &'static str, &'static [u
 }
 
 /// Notes an id under a number.
-pub(super) fn note(
-    table: &mut PendingTable<'_>,
-    (follower, id): (u32, &str),
-    number: u64,
-) -> Result<(), StorageError> {
+pub(super) fn note(table: &mut PendingTable<'_>, (follower, id): (u32, &str), number: u64) -> Result<(), StorageError> {
     // A damaged entry is replaced: its document is taken over anew in any case.
     let noted = table.get(id)?.and_then(|sealed| unseal(follower, id, sealed.value()).ok());
     if noted.is_none_or(|noted| noted < number) {

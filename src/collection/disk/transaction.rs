@@ -119,7 +119,9 @@ impl<'t> Transaction<'t> {
     fn pending(&mut self, follower: u32) -> Result<&mut PendingTable<'t>, redb::Error> {
         Ok(match self.pending.entry(follower) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant) => vacant.insert(self.inner.open_table(pending::table(&pending::table_name(follower)))?),
+            Entry::Vacant(vacant) => {
+                vacant.insert(self.inner.open_table(pending::table(&pending::table_name(follower)))?)
+            }
         })
     }
 

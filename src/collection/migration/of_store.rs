@@ -54,7 +54,8 @@ impl Store {
         };
         let mut number = None;
         if let Some(on_disk) = &leader.on_disk {
-            let new = self.new_collection((name, leader.owner()), model, settings, on_disk.disk.new_collection_number());
+            let new =
+                self.new_collection((name, leader.owner()), model, settings, on_disk.disk.new_collection_number());
             number = Some(new.number);
             follows.leader = on_disk.number;
             let created = on_disk.disk.commit(vec![Change::CreateFollower(new, follows.clone())]);

@@ -352,7 +352,10 @@ fn a_backup_has_the_migration_and_verification_reads_its_notes() {
     let report = store.disk.as_ref().unwrap().verify();
     let report = report.inspect_err(|error: &VerifyError| panic!("{error}")).unwrap();
     assert!(report.is_clean(), "{report:?}");
-    assert_eq!(report.collections.iter().map(|one| (one.follower, one.rows)).collect::<Vec<_>>(), [(false, 3), (true, 2)]);
+    assert_eq!(
+        report.collections.iter().map(|one| (one.follower, one.rows)).collect::<Vec<_>>(),
+        [(false, 3), (true, 2)]
+    );
 
     let restored = tempfile::tempdir().unwrap();
     disk::restore(&backup, restored.path(), &disk::Options::default()).unwrap();
