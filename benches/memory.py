@@ -4,10 +4,11 @@
     target/memory/bin/pip install -r tests/clients/requirements.txt numpy psutil
     target/memory/bin/python benches/memory.py target/release/cognate [--only SHAPE] [--on-disk] [-- FLAGS]
 
-Each shape of documents gets its own server. Most shapes have so few documents that no graph is built; `graphs` has enough
-for graphs, and `words` for segments of words. The last three quarters of the documents are measured. Each row has the count
-of `ListCollections`, the growth of the resident memory, their ratio, the peak during the upload, and the bytes of words
-in files. Documents bring their own vectors, so the model computes nothing. Linux only.
+Each shape of documents gets its own server. Most shapes have so few documents that no graph is built; `graphs` and
+`kilobyte` have enough for graphs, and `words` for segments of words. The last three quarters of the documents are measured.
+Each row has the count of `ListCollections`, the growth of the resident memory, their ratio, the part of it that is the
+process's own (the rest are mapped files, which the system takes back where memory is short), the peak during the upload,
+and the bytes of words in files. Documents bring their own vectors, so the model computes nothing. Linux only.
 """
 
 import argparse
@@ -58,6 +59,8 @@ SHAPES = {
     "passages": (2_000, lambda n: ("a passage of a long text " * 40, {"lang": ["en", "de", "fr"][n % 3]})),
     "words": (60_000, lambda n: (" ".join(f"word{int(rank)}" for rank in 1e4 ** np.random.default_rng(n).random(12)), None)),
     "graphs": (60_000, lambda n: ("a short text", None)),
+    # 1 KB of text and metadata.
+    "kilobyte": (60_000, lambda n: ("some words of a text " * 44, {"lang": "en", "year": 1990 + n % 30, "kind": "article"})),
 }
 
 
@@ -68,6 +71,11 @@ class Server(serving.Server):
 
     def resident(self):
         return self.ps.memory_info().rss
+
+    def own(self):
+        """The memory that belongs to the process alone, and to no file."""
+        memory = self.ps.memory_info()
+        return memory.rss - memory.shared
 
     def settled(self):
         """Waits until no graph is being built and the allocator has returned memory, and reads the resident memory."""
@@ -122,13 +130,14 @@ def measure(binary, flags, name):
                 for error in answer.errors[:1]:
                     print(f"refused: {error}"[:300], file=sys.stderr)
             begun = time.time()
-            while time.time() - begun < (25 if name in ("graphs", "words") else 1):
+            while time.time() - begun < (25 if name in ("graphs", "kilobyte", "words") else 1):
                 peak = max(peak, server.resident())
                 time.sleep(0.05)
-            return server.settled(), next(one for one in server.collections() if one.name == "c"), peak
+            described = next(one for one in server.collections() if one.name == "c")
+            return server.settled(), described, peak, server.own()
 
-        before, few, _ = upload(0, n_documents // 4)
-        after, all_of_them, peak = upload(n_documents // 4, n_documents)
+        before, few, _, own_before = upload(0, n_documents // 4)
+        after, all_of_them, peak, own = upload(n_documents // 4, n_documents)
         committed = all_of_them.documents - few.documents
         counted, grown = all_of_them.bytes - few.bytes, max(after - before, 1)
         if not committed:
@@ -136,6 +145,7 @@ def measure(binary, flags, name):
         print(
             f"{name:>14} {committed:>7} documents: counted {counted / MIB:7.1f} MiB, taken {grown / MIB:7.1f} MiB, "
             f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, {counted // committed} bytes each, "
+            f"{grown // committed} taken, {(own - own_before) // committed} of them own, "
             f"{all_of_them.lexical_file_bytes // all_of_them.documents} bytes in files of words",
             flush=True,
         )

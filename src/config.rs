@@ -165,6 +165,8 @@ impl Reader<'_> {
         let addr = self.get("addr", listener);
         let console = self.get("console", |s| auto(s, truth)).unwrap_or(addr.is_local());
         let (keys, engine) = (self.get("keys", path), self.engine());
+        let directory = if engine.is_some() { None } else { self.data_directory() };
+        let memory = if directory.is_some() { memory } else { memory.without_files() };
         let authentication = server::Authentication {
             keys: None, // opened when the server starts
             public_info: self.of_keys("public_info", keys.as_ref()),
@@ -182,12 +184,13 @@ impl Reader<'_> {
             embedder,
             onnx,
             store: collection::Options {
-                directory: if engine.is_some() { None } else { self.data_directory() },
+                directory,
                 disk: collection::disk::Options {
                     min_free_bytes: self.get("min_free_bytes", size) as u64,
                     cache_bytes: memory.disk_cache,
                     ..collection::disk::Options::default()
                 },
+                text_cache_bytes: memory.text_cache,
                 quota: limits.stored,
                 collection_quota: limits.collection,
                 max_collections: limits.max_collections,
@@ -255,6 +258,7 @@ impl Reader<'_> {
         Shares::new(MemorySettings {
             messages,
             embed_cache: self.get("embed_cache_bytes", |s| auto(s, size_or_none)),
+            text_cache: self.get("text_cache_bytes", |s| auto(s, size_or_none)),
             stored: self.get("max_stored_bytes", |s| auto(s, |s| bound(s, size))),
             max_message_bytes,
             disk_cache: collection::disk::Options::default().cache_bytes,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::collection::{CollectionError, CommitError, ExportError, TooManyFields};
+use crate::collection::disk::ReadError;
+use crate::collection::{CollectionError, CommitError, ExportError, FetchError, TooManyFields};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::opensearch;
@@ -32,12 +33,15 @@ pub enum Error {
     /// A document would bring too many fields.
     #[error(transparent)]
     TooManyFields(#[from] TooManyFields),
-    /// The values of facets have more bytes than the query allows.
-    #[error("the values have more than {limit} bytes")]
+    /// The values of facets, or the texts of documents, have more bytes than the query allows.
+    #[error("the values or texts have more than {limit} bytes")]
     TooLarge {
         /// The limit of the query.
         limit: usize,
     },
+    /// The text of a document cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The caller has left.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -89,6 +93,16 @@ impl Error {
     /// The failure of a change of the collection of this name.
     pub(super) fn of_commit(name: &str) -> impl FnOnce(CommitError) -> Self {
         move |error| Self::Commit { name: name.to_owned(), error }
+    }
+}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Stopped(stopped) => stopped.into(),
+            FetchError::Read(error) => error.into(),
+            FetchError::TooLarge { most } => Self::TooLarge { limit: most },
+        }
     }
 }
 

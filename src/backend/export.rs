@@ -11,8 +11,7 @@ use crate::compute::stop::Stop;
 use crate::compute::{Pool, SHORT, WhenFull};
 use crate::opensearch;
 
-/// The documents of a collection as of one moment, in id order. Iterates over those that were fetched. Dropping it may
-/// take a while.
+/// The documents of a collection as of one moment, in id order. Dropping it may take a while.
 pub struct Export {
     total: u64,
     fetched: Peekable<Documents>,
@@ -27,12 +26,19 @@ enum Documents {
 }
 
 impl Iterator for Documents {
-    type Item = Listed;
+    type Item = Result<Listed, Error>;
 
-    fn next(&mut self) -> Option<Listed> {
+    fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Self::Local(left) => left.next(),
-            Self::Page(left) => left.next(),
+            Self::Local(left) => left.next().map(|read| read.map_err(Error::from)),
+            Self::Page(left) => left.next().map(Ok),
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Local(left) => left.size_hint(),
+            Self::Page(left) => left.size_hint(),
         }
     }
 }
@@ -53,9 +59,11 @@ impl Export {
         self.total
     }
 
-    /// Fetches documents unless one is here. If none is here afterwards, the export is at its end.
+    /// Fetches documents unless there are some to be read. If there are none afterwards, the export is at its end.
     pub async fn fetch(&mut self) -> Result<(), Error> {
-        if let (Some((rest, name)), None) = (&mut self.rest, self.fetched.peek()) {
+        if self.is_read()
+            && let Some((rest, name)) = &mut self.rest
+        {
             let page = Box::pin(rest.page()).await.map_err(Error::of_engine(name))?;
             if page.is_empty() {
                 self.rest = None;
@@ -65,17 +73,19 @@ impl Export {
         Ok(())
     }
 
-    /// The next document, if it was fetched.
-    pub fn peek(&mut self) -> Option<&Listed> {
-        self.fetched.peek()
+    /// True if no document that was fetched is left.
+    pub fn is_read(&self) -> bool {
+        self.fetched.size_hint().0 == 0
     }
-}
 
-impl Iterator for Export {
-    type Item = Listed;
+    /// The next document of those that were fetched. Blocks while its text is read.
+    pub fn peek(&mut self) -> Result<Option<&Listed>, Error> {
+        self.fetched.peek().map(|read| read.as_ref().map_err(Error::clone)).transpose()
+    }
 
-    fn next(&mut self) -> Option<Listed> {
-        self.fetched.next()
+    /// Goes on to the document after it.
+    pub fn pass(&mut self) {
+        self.fetched.next();
     }
 }
 

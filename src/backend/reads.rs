@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::collection::Collection;
 use super::error::Error;
-use crate::collection::{DocId, FacetError, FacetQuery, Facets, Filter, Listed};
+use crate::collection::{DocId, FacetError, FacetQuery, Facets, Filter, Listed, PageSize, StoredVectors};
 use crate::compute::stop::Stop;
 use crate::compute::{Place, Pool, SHORT, WhenFull};
 use crate::opensearch;
@@ -23,10 +23,16 @@ pub struct Page {
 }
 
 impl Collection {
+    /// True if to return documents may block, so that a pool has to do it.
+    pub fn reads_texts(&self) -> bool {
+        matches!(self, Self::Local(local) if local.reads_texts())
+    }
+
     /// Finds the documents with the ids of the question, and makes something of them: they are in the order of the ids.
+    /// Texts that have to be read may have `most_bytes` together.
     pub async fn get<T: Send + 'static, E: From<Error> + Send + 'static>(
         &self,
-        place: Place<'_>,
+        (place, most_bytes): (Place<'_>, usize),
         question: impl FnOnce() -> Result<Vec<DocId>, E> + Send + 'static,
         then: impl FnOnce(Vec<DocId>, Vec<Option<Listed>>) -> T + Send + 'static,
     ) -> Result<T, E> {
@@ -35,7 +41,7 @@ impl Collection {
                 let local = Arc::clone(local);
                 let find = move || {
                     let ids = question()?;
-                    let found = ids.iter().map(|id| local.get(id)).collect();
+                    let found = local.get_all(&ids, most_bytes).map_err(Error::from)?;
                     Ok(then(ids, found))
                 };
                 place.run(find).await.map_err(Error::Refused)?
@@ -51,11 +57,30 @@ impl Collection {
         }
     }
 
-    /// Finds a few documents, in the order of their ids.
-    pub async fn get_few(&self, ids: &[DocId]) -> Result<Vec<Option<Listed>>, Error> {
+    /// Finds the vectors of a few documents, in the order of their ids.
+    pub async fn vectors(&self, ids: &[DocId]) -> Result<Vec<Option<StoredVectors>>, Error> {
         match self {
-            Self::Local(local) => Ok(ids.iter().map(|id| local.get(id)).collect()),
-            Self::OpenSearch(remote) => Box::pin(remote.get(ids)).await.map_err(Error::of_engine(remote.name())),
+            Self::Local(local) => Ok(ids.iter().map(|id| local.vectors(id)).collect()),
+            Self::OpenSearch(remote) => {
+                let found = Box::pin(remote.get(ids)).await.map_err(Error::of_engine(remote.name()))?;
+                Ok(found.into_iter().map(|listed| Some(listed?.vectors)).collect())
+            }
+        }
+    }
+
+    /// Finds the text of a document.
+    pub async fn text(&self, pool: &Pool, when_full: WhenFull, id: DocId) -> Result<Option<Arc<str>>, Error> {
+        let text = |listed: Listed| listed.text;
+        match self {
+            Self::Local(local) => {
+                let local = Arc::clone(local);
+                let found = pool.run(when_full, SHORT, move |_| local.get(&id)).await?;
+                Ok(found?.map(text))
+            }
+            Self::OpenSearch(remote) => {
+                let found = Box::pin(remote.get(&[id])).await.map_err(Error::of_engine(remote.name()))?;
+                Ok(found.into_iter().flatten().next().map(text))
+            }
         }
     }
 
@@ -71,9 +96,10 @@ impl Collection {
             Self::Local(local) => {
                 let local = Arc::clone(local);
                 let list = move |stop: &Stop| {
-                    let Page { filter, after, limit, .. } = page;
-                    let listed = local.list(filter.as_ref(), after.as_ref(), limit, stop);
-                    Ok(then(listed.map_err(Error::Stopped)?))
+                    let Page { filter, after, limit, most_bytes } = page;
+                    let size = PageSize { documents: limit, text_bytes: most_bytes };
+                    let listed = local.list(filter.as_ref(), after.as_ref(), size, stop);
+                    Ok(then(listed.map_err(Error::from)?))
                 };
                 pool.run(when_full, SHORT, list).await.map_err(Error::Refused)?
             }

@@ -59,7 +59,7 @@ impl Collection {
                     each(match query {
                         Ok(query) => {
                             let found = local.search_in_call(query.asked(), &search, &chosen, stop);
-                            Ok(found.map_err(Error::Stopped)?)
+                            Ok(found.map_err(Error::from)?)
                         }
                         Err(wrong) => Err(wrong),
                     })

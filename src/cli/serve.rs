@@ -174,8 +174,8 @@ fn load_and_tidy<T>(load: impl FnOnce() -> T) -> T {
 fn share_memory(store: Option<&Store>, mut shares: Shares, limits: &mut Limits) {
     // Documents that were read count as stored, not as part of the process.
     let of_documents = store.map_or(0, |store| {
-        let mapped: usize = store.list().iter().map(|collection| collection.index_file_bytes()).sum();
-        store.used().bytes.saturating_sub(mapped)
+        let in_files: usize = store.list().iter().map(|collection| collection.bytes_in_files()).sum();
+        store.used().bytes.saturating_sub(in_files)
     });
     if store.is_none() {
         shares.stored = Some(0);
@@ -193,6 +193,7 @@ fn share_memory(store: Option<&Store>, mut shares: Shares, limits: &mut Limits) 
         process = fixed,
         message_budget = shares.messages,
         embed_cache_bytes = shares.embed_cache,
+        text_cache_bytes = shares.text_cache,
         max_stored_bytes = bounded(limits.stored.bytes),
         max_resident_bytes = bounded(limits.max_resident_bytes),
         "memory is divided (bytes)"

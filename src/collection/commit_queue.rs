@@ -2,14 +2,16 @@
 //! callers.
 
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::Full;
-use super::disk::{self, Change, Disk, Rejected};
+use super::disk::{self, Change, Disk, ReadError, Rejected};
 use super::distinct::TooManyFields;
-use super::document::{Content, DocId, Document};
+use super::document::{Content, DocId, Document, Kept};
 use super::filter::Filter;
+use super::metadata::Metadata;
 use super::patch::{Update, Updated};
+use super::text_cache::TextCache;
 use crate::compute::stop::{Stop, Stopped};
 
 /// Reasons why an operation changed nothing.
@@ -30,6 +32,9 @@ pub enum CommitError {
     /// The disk refused the change.
     #[error(transparent)]
     Disk(disk::CommitError),
+    /// The text of a document that gets other metadata cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 impl From<disk::CommitError> for CommitError {
@@ -46,6 +51,8 @@ pub(super) struct OnDisk {
     pub disk: Arc<Disk>,
     /// The collection's number there.
     pub number: u32,
+    /// Texts that were read from there lately.
+    pub texts: Arc<TextCache>,
 }
 
 /// Operations that wait, and the lock of the leader.
@@ -53,7 +60,9 @@ pub(super) struct OnDisk {
 pub(super) struct GroupCommit {
     pub waiting: Mutex<Vec<QueuedOperation>>,
     /// Locked by the leader. Holds the lowest unused row number.
-    pub turn: Mutex<u64>,
+    turn: Mutex<u64>,
+    /// Locked by a reader that waits for the turn, so that leaders wait behind it.
+    gate: Mutex<()>,
 }
 
 /// An operation that waits.
@@ -97,24 +106,35 @@ pub(super) enum After {
     /// A new version, with a row and a slot of its own.
     Stored(Document),
     /// Other metadata; vector, text, row and slot are the same.
-    Patched(Arc<Content>),
+    Patched(Arc<Kept>),
+}
+
+/// The content of a document as commits need it.
+#[derive(Clone, Copy)]
+pub(super) struct Brief<'c> {
+    pub metadata: Option<&'c Metadata>,
+    pub text_bytes: u32,
+}
+
+impl<'c> From<&'c Kept> for Brief<'c> {
+    fn from(kept: &'c Kept) -> Self {
+        Self { metadata: kept.metadata.as_ref(), text_bytes: kept.text_bytes() }
+    }
+}
+
+impl<'c> From<&'c Content> for Brief<'c> {
+    fn from(content: &'c Content) -> Self {
+        Self { metadata: content.metadata.as_ref(), text_bytes: content.text_bytes() }
+    }
 }
 
 impl After {
     /// The content; `None`: the document is gone.
-    pub(super) fn content(&self) -> Option<&Arc<Content>> {
+    pub(super) fn brief(&self) -> Option<Brief<'_>> {
         match self {
             Self::Removed => None,
-            Self::Stored(document) => Some(&document.content),
-            Self::Patched(content) => Some(content),
-        }
-    }
-
-    /// The same state with other metadata.
-    pub(super) fn patched(before: Option<&Self>, content: Arc<Content>) -> Self {
-        match before {
-            Some(Self::Stored(document)) => Self::Stored(Document { content, ..document.clone() }),
-            Some(Self::Patched(_) | Self::Removed) | None => Self::Patched(content),
+            Self::Stored(document) => Some((&*document.content).into()),
+            Self::Patched(kept) => Some((&**kept).into()),
         }
     }
 }
@@ -122,6 +142,24 @@ impl After {
 impl GroupCommit {
     /// Makes the queue of a collection whose rows below `next_row` were used.
     pub(super) fn new(next_row: u64) -> Self {
-        Self { waiting: Mutex::default(), turn: Mutex::new(next_row) }
+        Self { turn: Mutex::new(next_row), ..Self::default() }
     }
+
+    /// Waits for the turn of a leader. Readers that wait already have theirs before.
+    pub(super) fn turn(&self) -> MutexGuard<'_, u64> {
+        drop(lock(&self.gate));
+        lock(&self.turn)
+    }
+
+    /// Waits until no commit is in progress. None begins as long as the guard lives.
+    pub(super) fn turn_of_reader(&self) -> MutexGuard<'_, u64> {
+        let _gate = lock(&self.gate);
+        lock(&self.turn)
+    }
+}
+
+/// Locks a mutex. A panic under one of these locks leaves the data usable: operations are taken as a whole, and a
+/// skipped row number is never used.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

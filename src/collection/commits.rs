@@ -12,14 +12,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budget::{Exchange, Usage};
-use super::commit_queue::{After, Asker, CommitError, Done, Follow, Operation, QueuedOperation};
+use super::commit_queue::{After, Asker, Brief, CommitError, Done, Follow, Operation, QueuedOperation, lock};
 use super::disk::{Change, Put, Record};
 use super::distinct::{NewFields, TooManyFields};
-use super::document::{Content, DocId, Document};
+use super::document::{Content, DocId, Document, Kept};
 use super::documents::{Documents, Entry};
 use super::filter::Filter;
 use super::matching::Matching;
@@ -27,6 +27,7 @@ use super::metadata::Metadata;
 use super::migration::Noted;
 use super::passages::{Span, Vectors};
 use super::single::{Changed, Collection};
+use super::texts::Texts;
 use crate::compute::stop::Stop;
 use crate::lexical::LexicalIndex;
 
@@ -48,16 +49,33 @@ struct Draft {
 impl Draft {
     /// Ids of the draft's documents that match.
     fn matching(&self, filter: &Filter) -> impl Iterator<Item = &DocId> {
-        let matches = |content: &Arc<Content>| filter.matches(&content.fields().unwrap_or_default());
-        self.after.iter().filter(move |(_, after)| after.content().is_some_and(matches)).map(|(id, _)| id)
+        let matches = |brief: Brief<'_>| filter.matches(&brief.metadata.map(Metadata::fields).unwrap_or_default());
+        self.after.iter().filter(move |(_, after)| after.brief().is_some_and(matches)).map(|(id, _)| id)
     }
 
     /// The content that a document has after the operations so far; `None`: there is no document.
-    fn content<'d>(&'d self, here: &'d Documents, id: &DocId) -> Option<&'d Arc<Content>> {
+    fn brief<'d>(&'d self, here: &'d Documents, id: &DocId) -> Option<Brief<'d>> {
         match self.after.get(id) {
-            Some(after) => after.content(),
-            None => here.by_id.get(id).map(|entry| &entry.content),
+            Some(after) => after.brief(),
+            None => here.by_id.get(id).map(|entry| (&*entry.kept).into()),
         }
+    }
+
+    /// The state of a document with other metadata.
+    fn patched(&self, here: &Documents, id: &DocId, metadata: Metadata) -> Option<After> {
+        let metadata = Some(metadata);
+        Some(match self.after.get(id) {
+            Some(After::Stored(document)) => {
+                let content = Arc::new(Content { text: Arc::clone(&document.content.text), metadata });
+                After::Stored(Document { content, ..document.clone() })
+            }
+            Some(After::Patched(kept)) => After::Patched(Arc::new(Kept { metadata, text: kept.text.clone() })),
+            Some(After::Removed) => return None,
+            None => {
+                let text = here.by_id.get(id)?.kept.text.clone();
+                After::Patched(Arc::new(Kept { metadata, text }))
+            }
+        })
     }
 }
 
@@ -84,7 +102,7 @@ impl Collection {
         let _span = tracing::info_span!("commit").entered();
         let (done, answer) = sync_channel(1);
         lock(&self.group_commit.waiting).push(QueuedOperation { operation, done });
-        let mut next_row = lock(&self.group_commit.turn);
+        let mut next_row = self.group_commit.turn();
         let all = std::mem::take(&mut *lock(&self.group_commit.waiting));
         if !all.is_empty() {
             self.perform_all(all, &mut next_row);
@@ -129,23 +147,23 @@ impl Collection {
         let is_update = matches!(operation, Operation::Update(_));
         let (after, done) = self.effect(operation, matching, &here, draft);
         // An update exchanges contents; all else of its documents stays.
-        let usage = |id: &DocId, content: &Arc<Content>, n_passages| match is_update {
-            true => Usage { documents: 0, bytes: content.bytes() },
-            false => self.cost(id, content, n_passages),
+        let usage = |id: &DocId, brief: Brief<'_>, n_passages| match is_update {
+            true => Usage { documents: 0, bytes: self.kept_bytes(brief) },
+            false => self.cost(id, brief, n_passages),
         };
         let n_passages = |id: &DocId, after: Option<&After>| match after {
             Some(After::Stored(document)) => document.vectors.count(),
             _ => here.by_id.get(id).map_or(1, |entry| here.n_passages(entry)),
         };
-        let before = |id| Some(usage(id, draft.content(&here, id)?, n_passages(id, draft.after.get(id))));
+        let before = |id| Some(usage(id, draft.brief(&here, id)?, n_passages(id, draft.after.get(id))));
         let freed: Usage = after.keys().filter_map(before).sum();
-        let each = || after.iter().filter_map(|(id, after)| Some((id, after.content()?, n_passages(id, Some(after)))));
-        let added = each().map(|(id, content, n_passages)| usage(id, content, n_passages)).sum();
-        let shared_cost = |content: &Arc<Content>, n_passages| {
-            let words = if is_update { 0 } else { self.words_cost(content) };
-            here.columns_cost(content, n_passages) + words
+        let each = || after.iter().filter_map(|(id, after)| Some((id, after.brief()?, n_passages(id, Some(after)))));
+        let added = each().map(|(id, brief, n_passages)| usage(id, brief, n_passages)).sum();
+        let shared_cost = |brief: Brief<'_>, n_passages| {
+            let words = if is_update { 0 } else { self.words_cost(brief) };
+            here.columns_cost(brief.metadata, n_passages) + words
         };
-        let reserved_bytes = each().map(|(_, content, n_passages)| shared_cost(content, n_passages)).sum();
+        let reserved_bytes = each().map(|(_, brief, n_passages)| shared_cost(brief, n_passages)).sum();
         let kept_bytes = self.exports.would_keep(freed.bytes);
         let exchange = Exchange { freed, added, reserved_bytes, kept_bytes };
         self.budgets.exchange(exchange)?;
@@ -174,7 +192,7 @@ impl Collection {
             }
             Operation::Remove(mut ids) => {
                 let mut seen = HashSet::new();
-                ids.retain(|id| seen.insert(id.clone()) && draft.content(here, id).is_some());
+                ids.retain(|id| seen.insert(id.clone()) && draft.brief(here, id).is_some());
                 removed(ids)
             }
             Operation::RemoveMatching(filter, _) => {
@@ -188,18 +206,19 @@ impl Collection {
             Operation::Update(update) => {
                 let mut fields = std::mem::take(&mut draft.fields);
                 let admit =
-                    |position, content: &Content| here.admit_one(&mut fields, self.max_fields, position, content);
-                let (patched, updated) = update.apply(|id| draft.content(here, id), admit);
+                    |position, metadata: &Metadata| here.admit_one(&mut fields, self.max_fields, position, metadata);
+                let now = |id: &DocId| draft.brief(here, id).map(|brief| brief.metadata);
+                let (patched, updated) = update.apply(now, admit);
                 draft.fields = fields;
-                let after = |(id, content)| {
-                    let after = After::patched(draft.after.get(&id), content);
-                    (id, after)
+                let after = |(id, metadata)| {
+                    let after = draft.patched(here, &id, metadata)?;
+                    Some((id, after))
                 };
-                (patched.into_iter().map(after).collect(), Done { updated, ..Done::default() })
+                (patched.into_iter().filter_map(after).collect(), Done { updated, ..Done::default() })
             }
             Operation::Follow(Follow { documents, removed, changes }) => {
                 // Its leader admitted the fields. While some of its documents are older, it may have more.
-                let gone = removed.into_iter().filter(|id| draft.content(here, id).is_some());
+                let gone = removed.into_iter().filter(|id| draft.brief(here, id).is_some());
                 let gone = gone.map(|id| (id, After::Removed));
                 let after = documents.into_iter().map(|d| (d.id.clone(), After::Stored(d))).chain(gone).collect();
                 draft.of_step.extend(changes);
@@ -228,7 +247,8 @@ impl Collection {
         }
         let noted = self.noted(&changed);
         if let Some(on_disk) = &self.on_disk {
-            let mut changes = self.changes(on_disk.number, &self.read(), &changed);
+            let texts = self.patched_texts(&changed)?;
+            let mut changes = self.changes(on_disk.number, &self.read(), (&changed, texts));
             changes.extend(of_step);
             changes.extend(noted.iter().flat_map(Noted::changes));
             on_disk.disk.commit(changes)?;
@@ -247,13 +267,32 @@ impl Collection {
         Ok(())
     }
 
-    /// The changes on disk. Other metadata goes into the row that the document has.
-    fn changes(&self, number: u32, here: &Documents, changed: &[Changed]) -> Vec<Change> {
+    /// The texts of documents that get other metadata, in order: a record is written whole. They are read
+    /// before the documents are locked: only this thread changes them.
+    fn patched_texts(&self, changed: &[Changed]) -> Result<Vec<Arc<str>>, CommitError> {
+        let patched = changed.iter().filter(|changed| matches!(changed.after, After::Patched(_)));
+        let kept: Vec<(Arc<Kept>, u64)> = {
+            let here = self.read();
+            let entries = patched.filter_map(|changed| here.by_id.get(&changed.id));
+            entries.map(|entry| (Arc::clone(&entry.kept), entry.row)).collect()
+        };
+        let mut texts = Texts::of(self);
+        let read = |(kept, row): (Arc<Kept>, u64)| Ok(texts.read(&kept, row)?);
+        kept.into_iter().map(read).collect()
+    }
+
+    /// The changes on disk. Other metadata goes into the row that the document has, with its text.
+    fn changes(&self, number: u32, here: &Documents, (changed, texts): (&[Changed], Vec<Arc<str>>)) -> Vec<Change> {
         let mut changes = Vec::with_capacity(2 * changed.len());
+        let mut texts = texts.into_iter();
         for Changed { row, id, after } in changed {
             let old = here.by_id.get(id);
-            if let After::Patched(content) = after {
-                changes.extend(old.map(|old| Change::Replace(self.patched(number, here, (id, old), content))));
+            if let After::Patched(kept) = after {
+                let patched = old.zip(texts.next()).map(|(old, text)| {
+                    let content = Content { text, metadata: kept.metadata.clone() };
+                    Change::Replace(self.patched(number, here, (id, old), &content))
+                });
+                changes.extend(patched);
                 continue;
             }
             changes.extend(old.map(|old| Change::Remove { collection: number, row: old.row }));
@@ -290,10 +329,4 @@ fn record<'d>(id: &'d DocId, content: &'d Content, vectors: &'d [f32], spans: &'
 fn answer(done: &Asker, result: Result<Done, CommitError>) {
     // The caller waits for this, unless its thread is gone.
     let _ = done.send(result);
-}
-
-/// Locks a mutex. A panic under one of these locks leaves the data usable: operations are taken as a whole, and a
-/// skipped row number is never used.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::columns::Columns;
-use super::document::{Content, Document};
+use super::document::Document;
 use super::filter::Path;
+use super::metadata::Metadata;
 
 /// A document would bring more fields than its collection may have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +42,8 @@ impl NewFields {
     ) -> (Vec<Document>, Vec<TooManyFields>) {
         let (mut admitted, mut refused) = (Vec::with_capacity(documents.len()), Vec::new());
         for (position, document) in documents.into_iter().enumerate() {
-            match self.check(columns, most, position, &document.content) {
+            let checked = document.content.metadata.as_ref();
+            match checked.map_or(Ok(()), |metadata| self.check(columns, most, position, metadata)) {
                 Ok(()) => admitted.push(document),
                 Err(error) => refused.push(error),
             }
@@ -55,9 +57,9 @@ impl NewFields {
         columns: &Columns,
         most: usize,
         position: usize,
-        content: &Content,
+        metadata: &Metadata,
     ) -> Result<(), TooManyFields> {
-        let Some(metadata) = content.fields() else { return Ok(()) };
+        let metadata = metadata.fields();
         let mut new = BTreeSet::new();
         columns.new_fields(&metadata, &mut |keys| {
             let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
@@ -92,7 +94,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::{Collection, DocId, Model, Options, Settings, Store};
+    use super::super::{Collection, Content, DocId, Model, Options, Settings, Store};
     use super::*;
     use crate::kernel::embedding::Embedding;
 

@@ -47,19 +47,53 @@ pub struct Document {
     pub vectors: Vectors,
 }
 
-/// Text and metadata of a document. Readers share it, so a search copies no text while it holds the lock.
+/// Text and metadata of a document that is to be stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     /// Text; may be empty.
-    pub text: Box<str>,
+    pub text: Arc<str>,
     /// Metadata; `None` if the document came without.
     pub metadata: Option<Metadata>,
 }
 
 impl Content {
     /// Makes a content with these fields as metadata, if any are given.
-    pub fn new(text: impl Into<Box<str>>, fields: Option<&Map<String, Value>>) -> Self {
+    pub fn new(text: impl Into<Arc<str>>, fields: Option<&Map<String, Value>>) -> Self {
         Self { text: text.into(), metadata: fields.map(Metadata::new) }
+    }
+
+    /// Bytes of the text.
+    pub fn text_bytes(&self) -> u32 {
+        bytes_of(&self.text)
+    }
+}
+
+/// The part of a document's content that stays in memory. Readers share it, so a search copies nothing while it holds
+/// the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Metadata; `None` if the document came without.
+    pub metadata: Option<Metadata>,
+    /// The text, or its length.
+    pub(super) text: KeptText,
+}
+
+/// A text in memory, or the length of one that is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum KeptText {
+    Here(Arc<str>),
+    Elsewhere { bytes: u32 },
+}
+
+impl Kept {
+    /// Keeps all of a content.
+    pub(super) fn whole(Content { text, metadata }: Content) -> Self {
+        Self { metadata, text: KeptText::Here(text) }
+    }
+
+    /// Keeps the metadata of a document whose text is elsewhere.
+    pub fn without_text(metadata: Option<Metadata>, text: &str) -> Self {
+        Self { metadata, text: KeptText::Elsewhere { bytes: bytes_of(text) } }
     }
 
     /// The fields of the metadata, parsed anew by each call; `None` if the document came without.
@@ -67,10 +101,25 @@ impl Content {
         self.metadata.as_ref().map(Metadata::fields)
     }
 
-    /// Bytes of memory that the content takes, behind its `Arc`.
-    pub fn bytes(&self) -> usize {
-        allocator::shared(size_of::<Self>())
-            + allocator::allocated(self.text.len())
-            + self.metadata.as_ref().map_or(0, Metadata::bytes)
+    /// Bytes of the text.
+    pub(super) fn text_bytes(&self) -> u32 {
+        match &self.text {
+            KeptText::Here(text) => bytes_of(text),
+            KeptText::Elsewhere { bytes } => *bytes,
+        }
     }
+
+    /// Bytes of a text that has to be read; 0: it is in memory.
+    pub fn text_bytes_elsewhere(&self) -> usize {
+        if let KeptText::Elsewhere { bytes } = self.text { bytes as usize } else { 0 }
+    }
+
+    /// Bytes of memory behind the `Arc`. `text`: the length of a text that is kept.
+    pub(super) fn bytes_with(text: Option<usize>, metadata: Option<&Metadata>) -> usize {
+        allocator::shared(size_of::<Self>()) + text.map_or(0, allocator::shared) + metadata.map_or(0, Metadata::bytes)
+    }
+}
+
+fn bytes_of(text: &str) -> u32 {
+    u32::try_from(text.len()).unwrap_or(u32::MAX)
 }

@@ -19,9 +19,10 @@ use super::changes::Changes;
 use super::columns::Columns;
 use super::columns::evaluate::{self, Corpus};
 use super::distinct::{NewFields, TooManyFields};
-use super::document::{Content, DocId, Document};
+use super::document::{DocId, Document, Kept};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
+use super::metadata::Metadata;
 use super::passages::LocatedPassage;
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::Slot;
@@ -38,10 +39,12 @@ pub(super) struct Documents {
     further: RoaringBitmap,
     columns: Columns,
     changes: Changes,
-    /// The usage of the documents here, their columns and their words, as the budgets count it.
+    /// The usage of the documents here, as the budgets count it, with what they share: columns, words, and rows.
     pub used: Usage,
-    /// The bytes of the words among them.
-    pub lexical_bytes: usize,
+    /// The bytes of words and rows among them, which change with the segments.
+    pub varying_bytes: usize,
+    /// True if all stored documents are loaded.
+    pub loaded: bool,
     pub deleted: bool,
 }
 
@@ -52,7 +55,7 @@ pub(super) struct Entry {
     /// The first row number on disk; there is one for each passage. A document that is replaced gets others; updated
     /// metadata keeps them.
     pub row: u64,
-    pub content: Arc<Content>,
+    pub kept: Arc<Kept>,
 }
 
 /// A copy of [`Documents::used`] as of the last change, for readers that must not wait for the lock.
@@ -105,14 +108,14 @@ impl Documents {
         new: &mut NewFields,
         most: usize,
         position: usize,
-        content: &Content,
+        metadata: &Metadata,
     ) -> Result<(), TooManyFields> {
-        new.check(&self.columns, most, position, content)
+        new.check(&self.columns, most, position, metadata)
     }
 
-    /// Upper bound on the bytes that the columns grow by when a document with this content is added.
-    pub fn columns_cost(&self, content: &Content, n_passages: usize) -> usize {
-        match content.fields() {
+    /// Upper bound on the bytes that the columns grow by when a document with this metadata is added.
+    pub fn columns_cost(&self, metadata: Option<&Metadata>, n_passages: usize) -> usize {
+        match metadata.map(Metadata::fields) {
             Some(fields) => self.columns.cost_of(Some(&fields)) * n_passages,
             None => 0,
         }
@@ -175,7 +178,7 @@ impl Documents {
     /// Inserts a document, with its passages if it has several. Adds the slots of the version that it replaces to
     /// `gone`.
     pub fn put(&mut self, id: DocId, entry: Entry, passages: Vec<LocatedPassage>, gone: &mut Vec<Slot>) {
-        let fields = entry.content.fields();
+        let fields = entry.kept.fields();
         let further = passages.iter().skip(1).map(|passage| passage.slot);
         for slot in std::iter::once(entry.slot).chain(further.clone()) {
             let at = slot.index() as usize;
@@ -204,10 +207,10 @@ impl Documents {
     }
 
     /// Gives a document other metadata. It keeps its slots and its rows.
-    pub fn patch(&mut self, id: &DocId, content: Arc<Content>) {
+    pub fn patch(&mut self, id: &DocId, kept: Arc<Kept>) {
         let Some(entry) = self.by_id.get_mut(id) else { return };
-        let before = std::mem::replace(&mut entry.content, content);
-        let (before, after, first) = (before.fields(), entry.content.fields(), entry.slot.index());
+        let before = std::mem::replace(&mut entry.kept, kept);
+        let (before, after, first) = (before.fields(), entry.kept.fields(), entry.slot.index());
         let further = self.passages.get(&first).into_iter().flat_map(|passages| passages.iter().skip(1));
         for position in std::iter::once(first).chain(further.map(|passage| passage.slot.index())) {
             self.columns.remove(position, before.as_ref());
@@ -220,7 +223,7 @@ impl Documents {
     fn vacate(&mut self, entry: &Entry, gone: &mut Vec<Slot>) {
         let passages = self.passages.remove(&entry.slot.index());
         let further = passages.iter().flat_map(|passages| passages.iter().skip(1)).map(|passage| passage.slot);
-        let fields = entry.content.fields();
+        let fields = entry.kept.fields();
         for slot in std::iter::once(entry.slot).chain(further) {
             self.by_position[slot.index() as usize] = None;
             self.further.remove(slot.index());
@@ -239,7 +242,7 @@ impl Corpus for Documents {
     fn holds(&self, position: u32, filter: &Filter) -> bool {
         let document = self.by_position.get(position as usize).and_then(Option::as_ref);
         let entry = document.and_then(|(_, id)| self.by_id.get(id));
-        entry.is_some_and(|entry| filter.matches(&entry.content.fields().unwrap_or_default()))
+        entry.is_some_and(|entry| filter.matches(&entry.kept.fields().unwrap_or_default()))
     }
 }
 
@@ -275,6 +278,6 @@ mod tests {
     fn passages_cost_a_document_of_one_vector_no_memory() {
         assert_eq!(size_of::<Entry>(), 24);
         assert_eq!(size_of::<Option<(Slot, DocId)>>(), 24);
-        assert_eq!(size_of::<Content>(), 32);
+        assert_eq!(size_of::<Kept>(), 32);
     }
 }

@@ -1,27 +1,36 @@
 //! Exports: the state of a collection at one moment, and the memory that they keep alive.
 //!
-//! An export shares every text and vector with the collection. Documents that are replaced or deleted meanwhile
-//! stay in memory until the export ends, so they stay counted in the budgets of all collections and of the owner until
-//! then: `open_exports` counts them.
+//! An export shares every vector with the collection, and reads texts from the state of the disk at its moment. What is
+//! in memory of documents that are replaced or deleted meanwhile stays there until the export ends, so it stays counted
+//! in the budgets of all collections and of the owner until then: `open_exports` counts it. On disk, their space is not
+//! reused as long.
 
+use std::sync::Arc;
+
+use super::disk::{ReadError, Reader};
+use super::document::{Kept, KeptText};
 use super::filter::Filter;
-use super::listing::Listed;
+use super::listing::{Listed, Located};
 use super::matching::Matching;
-use super::open_exports::{ExportError, Kept};
+use super::open_exports::{ExportError, Kept as KeptBytes};
 use super::single::Collection;
 use crate::compute::stop::Stop;
 
-/// The documents of a collection at one moment, in id order. This iterator drops each document that it returned.
+/// The documents of a collection at one moment, in id order. This iterator reads the text of each document, and drops
+/// each that it returned.
 pub struct Export {
-    documents: std::vec::IntoIter<Listed>,
-    _kept: Kept,
+    documents: std::vec::IntoIter<Located>,
+    /// The texts; `None`: they are in memory.
+    texts: Option<Reader>,
+    _kept: KeptBytes,
 }
 
 impl Iterator for Export {
-    type Item = Listed;
+    type Item = Result<Listed, ReadError>;
 
-    fn next(&mut self) -> Option<Listed> {
-        self.documents.next()
+    fn next(&mut self) -> Option<Self::Item> {
+        let Located { id, row, kept, vectors } = self.documents.next()?;
+        Some(self.text(&kept, row).map(|text| Listed { id, text, kept, vectors }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -31,20 +40,34 @@ impl Iterator for Export {
 
 impl ExactSizeIterator for Export {}
 
+impl Export {
+    fn text(&self, kept: &Kept, row: u64) -> Result<Arc<str>, ReadError> {
+        match (&kept.text, &self.texts) {
+            (KeptText::Here(text), _) => Ok(Arc::clone(text)),
+            (KeptText::Elsewhere { .. }, Some(texts)) => texts.text(row),
+            (KeptText::Elsewhere { .. }, None) => Ok(Arc::default()),
+        }
+    }
+}
+
 impl Collection {
-    /// The documents that match, or all of them, as they are now. Blocks while they are listed.
+    /// The documents that match, or all of them, as they are now. Blocks while they are listed, and while a commit is in
+    /// progress.
     pub fn export(&self, filter: Option<&Filter>, stop: &Stop) -> Result<Export, ExportError> {
         let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
+        // Memory and disk are in the same state.
+        let _turn = self.on_disk.is_some().then(|| self.group_commit.turn_of_reader());
+        let texts = self.texts_now()?;
         // Held from here on, so that no document leaves between listing the documents and counting the export as
         // open.
         let here = self.read();
         if let Some(matching) = &mut matching {
             matching.catch_up(&here, stop)?;
         }
-        let documents = self.listed(&here, matching.as_ref().map(Matching::positions));
-        let passages: usize = documents.iter().map(|listed| listed.vectors.bytes()).sum();
-        let kept = self.exports.open(documents.capacity() * size_of::<Listed>() + passages)?;
-        Ok(Export { documents: documents.into_iter(), _kept: kept })
+        let documents = self.locate_all(&here, matching.as_ref().map(Matching::positions));
+        let passages: usize = documents.iter().map(|located| located.vectors.bytes()).sum();
+        let kept = self.exports.open(documents.capacity() * size_of::<Located>() + passages)?;
+        Ok(Export { documents: documents.into_iter(), texts, _kept: kept })
     }
 }
 
@@ -87,7 +110,7 @@ mod tests {
         assert!(store.used().bytes >= empty + full, "the other one still holds it");
         collection.commit(vec![document("b")]).unwrap();
         assert!(store.used().bytes >= empty + full + full / 2, "a replaced document is held too");
-        assert_eq!(earlier.map(|listed| listed.id.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(earlier.map(|listed| listed.unwrap().id.to_string()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(store.used().bytes, empty + full / 2);
     }
 
@@ -96,7 +119,8 @@ mod tests {
         let store = store(usize::MAX);
         let collection = collection(&store);
         collection.commit(vec![document("a")]).unwrap();
-        let content = document("a").content.bytes();
+        let content = Kept::whole(document("a").content.as_ref().clone());
+        let content = Kept::bytes_with(Some(content.text_bytes() as usize), None);
         let patch = |value: u8| {
             let fields = serde_json::json!({ "n": value }).as_object().unwrap().clone();
             collection.update(&[DocId::new("a").unwrap()], &Arc::new(Patch { fields, max_bytes: 100 }), None).unwrap()

@@ -8,8 +8,8 @@ use std::num::NonZeroUsize;
 
 use serde_json::Value;
 
-use super::document::Content;
 use super::filter::{Path, Scalar};
+use super::metadata::Metadata;
 
 /// The field that hits are grouped by, and the most hits of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,18 +21,18 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// The value that all documents of this one's group have: a text, a number or a boolean. `None`: the document
+    /// The value that all documents of the group of one with this metadata have: a text, a number or a boolean. `None`: the document
     /// is a group of its own, because the field is missing, or is a null, a list or an object, or lies in the
     /// objects of a list.
-    pub fn value(&self, content: &Content) -> Option<Value> {
-        let fields = content.fields()?;
+    pub fn value(&self, metadata: Option<&Metadata>) -> Option<Value> {
+        let fields = metadata?.fields();
         let value = self.by.iter().find(|path| path.exists(&fields))?.find(&fields)?;
         matches!(value, Value::Bool(_) | Value::Number(_) | Value::String(_)).then(|| value.clone())
     }
 
     /// The same value as the columns store it: 1 and 1.0 are one group.
-    pub(crate) fn key(&self, content: &Content) -> Option<Scalar> {
-        Scalar::of(&self.value(content)?)
+    pub(crate) fn key(&self, metadata: Option<&Metadata>) -> Option<Scalar> {
+        Scalar::of(&self.value(metadata)?)
     }
 }
 
@@ -47,8 +47,8 @@ mod tests {
             "a": {"b": "x", "c": ["y"]}, "n": 1, "f": 1.0, "no": false, "null": null, "list": ["x"],
             "a.b": "z", "a.c": "z", "a.d": "z", "l": [{"b": "x"}]
         });
-        let content = Content::new("", metadata.as_object());
-        Groups { by: Path::readings(path).unwrap(), size: NonZeroUsize::MIN }.key(&content)
+        let metadata = metadata.as_object().map(Metadata::new);
+        Groups { by: Path::readings(path).unwrap(), size: NonZeroUsize::MIN }.key(metadata.as_ref())
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::kernel::embedding::Embedding;
 /// Documents that are added to the index together.
 const BATCH: usize = 1_024;
 
+/// Fewer are added together if their texts have this many bytes, which are in memory until then.
+const BATCH_BYTES: usize = 8 << 20;
+
 /// Reasons why a data directory cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -49,13 +52,19 @@ pub enum OpenError {
 /// Fills a new collection that is not visible yet.
 pub(super) fn fill(collection: &Collection, stored: &StoredCollection, from: &Snapshot) -> Result<(), OpenError> {
     let mut waiting: Vec<(u64, Document)> = Vec::with_capacity(BATCH);
+    let mut bytes = 0;
     let mut failed = None;
     from.read(stored.number, |row, record| {
         let added = document(&record)
             .map_err(|reason| OpenError::Document { collection: stored.name.clone(), row, reason })
             .and_then(|document| {
+                bytes += document.content.text.len();
                 waiting.push((row, document));
-                if waiting.len() < BATCH { Ok(()) } else { add(collection, std::mem::take(&mut waiting)) }
+                if waiting.len() < BATCH && bytes < BATCH_BYTES {
+                    return Ok(());
+                }
+                bytes = 0;
+                add(collection, std::mem::take(&mut waiting))
             });
         match added {
             Ok(()) => ControlFlow::Continue(()),

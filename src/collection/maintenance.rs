@@ -87,8 +87,9 @@ impl Collection {
             return false;
         }
         let words_are_left = self.lexical.as_ref().is_some_and(|lexical| lexical.maintain_for(MAINTENANCE_TURN));
-        self.recount_words();
-        self.index.maintain_for(MAINTENANCE_TURN) || words_are_left
+        let rows_are_left = self.index.maintain_for(MAINTENANCE_TURN);
+        self.recount_varying();
+        rows_are_left || words_are_left
     }
 
     /// Checks one of the latest searches, for [`Collection::quality`]; false if none waits.

@@ -1,7 +1,8 @@
 //! DOCUMENTS: ids, texts, metadata, the index that finds them, and the disk that stores them.
 //!
-//! A [`Store`] holds the collections of the process under common limits: in memory, where all reads are answered,
-//! and on disk, from where they are loaded at start. A [`Collection`] joins an index of vectors with its documents.
+//! A [`Store`] holds the collections of the process under common limits: on disk, from where they are loaded at start,
+//! and in memory, where they are searched. Of a collection that is on disk, texts are not in memory: they are read when
+//! hits and documents are returned. A [`Collection`] joins an index of vectors with its documents.
 //!
 //! Invariants: a reader sees a document whole, in its old or its new state. When a commit returns, its documents
 //! are on disk (if the store is) and searchable. A search waits for commits only while they swap pointers, and
@@ -44,6 +45,8 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
+mod text_cache;
+mod texts;
 mod unfound;
 mod update;
 
@@ -57,14 +60,14 @@ pub use commit_queue::CommitError;
 pub use description::Description;
 pub use distinct::TooManyFields;
 pub use diversity::Diversity;
-pub use document::{Content, DocId, Document};
+pub use document::{Content, DocId, Document, Kept};
 pub use exports::Export;
 pub use facets::{FacetQuery, Facets};
 pub use filter::Filter;
 #[cfg(test)]
 pub(crate) use filter::tests::filters as any_filter;
 pub use groups::Groups;
-pub use listing::Listed;
+pub use listing::{Listed, PageSize};
 pub use load::OpenError;
 pub use matching::Matching;
 pub use metadata::Metadata;
@@ -81,3 +84,5 @@ pub(crate) use search::{best_first, diverse, merged};
 pub use single::Collection;
 pub use stats::Searches;
 pub use store::{CollectionError, Model, NewName, Settings, Store};
+pub use text_cache::TextCacheStats;
+pub use texts::FetchError;

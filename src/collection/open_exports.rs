@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::budgets::SharedBudgets;
+use super::disk::ReadError;
 use crate::compute::stop::Stopped;
 
 /// Most open exports of one collection. Each holds a list of all documents.
 pub(super) const MOST_OPEN: usize = 8;
 
 /// Reasons why an export does not begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
     /// The collection has the most exports that are allowed.
     #[error("{MOST_OPEN} exports of this collection are in progress, which is the limit: wait for one to end")]
@@ -21,6 +22,9 @@ pub enum ExportError {
     /// The caller has gone.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+    /// The disk cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// The open exports of one collection, and the bytes that only they keep alive.

@@ -14,6 +14,8 @@ pub struct Options {
     pub directory: Option<PathBuf>,
     /// Settings of the disk storage.
     pub disk: disk::Options,
+    /// Most bytes of texts that were read from the disk and stay in memory.
+    pub text_cache_bytes: usize,
     /// Limits on all collections together; a commit beyond them is refused.
     pub quota: Quota,
     /// Limits on one collection.
@@ -35,6 +37,7 @@ impl Default for Options {
         Self {
             directory: None,
             disk: disk::Options::default(),
+            text_cache_bytes: 64 << 20,
             quota: Usage::UNLIMITED,
             collection_quota: Usage::UNLIMITED,
             max_collections: usize::MAX,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::distinct::TooManyFields;
-use super::document::{Content, DocId};
+use super::document::DocId;
 use super::filter::Filter;
 use super::metadata::Metadata;
 
@@ -60,13 +60,13 @@ pub enum NotPatched {
 }
 
 impl Update {
-    /// Patches the documents, and returns the contents that change. `now` is the present content of a document, and
-    /// `admit` checks that the fields of a new one are not too many.
+    /// Patches the documents, and returns the metadata that changes. `now` is the present metadata of a document, if it
+    /// exists and has some, and `admit` checks that the fields of a new one are not too many.
     pub(crate) fn apply<'d>(
         self,
-        now: impl Fn(&DocId) -> Option<&'d Arc<Content>>,
-        mut admit: impl FnMut(usize, &Content) -> Result<(), TooManyFields>,
-    ) -> (BTreeMap<DocId, Arc<Content>>, Updated) {
+        now: impl Fn(&DocId) -> Option<Option<&'d Metadata>>,
+        mut admit: impl FnMut(usize, &Metadata) -> Result<(), TooManyFields>,
+    ) -> (BTreeMap<DocId, Metadata>, Updated) {
         let mut updated = Updated { taken: self.ids.len(), ..Updated::default() };
         let mut patched = BTreeMap::new();
         for (position, id) in self.ids.into_iter().enumerate() {
@@ -74,18 +74,18 @@ impl Update {
                 updated.missing.push(id);
                 continue;
             };
-            let fields = before.fields().unwrap_or_default();
+            let fields = before.map(Metadata::fields).unwrap_or_default();
             if self.only.as_ref().is_some_and(|only| !only.matches(&fields)) {
                 continue;
             }
-            let after = self.patch.content(before, &fields).and_then(|after| {
+            let after = self.patch.metadata(before, &fields).and_then(|after| {
                 after.as_ref().map_or(Ok(()), |after| admit(position, after)).map_err(NotPatched::TooManyFields)?;
                 Ok(after)
             });
             match after {
                 Ok(after) => {
                     updated.documents += 1;
-                    patched.extend(after.map(|after| (id, Arc::new(after))));
+                    patched.extend(after.map(|after| (id, after)));
                 }
                 Err(reason) => updated.refused.push((id, reason)),
             }
@@ -100,8 +100,8 @@ impl Patch {
         Metadata::new(&self.fields).as_json().len()
     }
 
-    /// The content after the patch; `None` if that changes nothing. `fields`: the metadata before.
-    fn content(&self, before: &Content, fields: &Map<String, Value>) -> Result<Option<Content>, NotPatched> {
+    /// The metadata after the patch; `None` if that changes nothing. `fields`: those before.
+    fn metadata(&self, before: Option<&Metadata>, fields: &Map<String, Value>) -> Result<Option<Metadata>, NotPatched> {
         let mut patched = fields.clone();
         merge(&mut patched, &self.fields);
         if patched == *fields {
@@ -110,10 +110,10 @@ impl Patch {
         let json_bytes = |metadata: &Metadata| metadata.as_json().len();
         let metadata = Metadata::new(&patched);
         let (bytes, limit) = (json_bytes(&metadata), self.max_bytes);
-        if bytes > limit.max(before.metadata.as_ref().map_or(0, json_bytes)) {
+        if bytes > limit.max(before.map_or(0, json_bytes)) {
             return Err(NotPatched::TooLarge { bytes, limit });
         }
-        Ok(Some(Content { text: before.text.clone(), metadata: Some(metadata) }))
+        Ok(Some(metadata))
     }
 }
 
@@ -172,19 +172,19 @@ mod tests {
 
     #[test]
     fn metadata_above_the_limit_may_shrink_and_not_grow() {
-        let content = |patch: Value, before: Value| {
+        let patched = |patch: Value, before: Value| {
             let patch = Patch { fields: patch.as_object().unwrap().clone(), max_bytes: 10 };
-            let before = Content::new("text", before.as_object());
-            let after = patch.content(&before, &before.fields().unwrap_or_default())?;
-            assert!(after.as_ref().is_none_or(|after| after.text == before.text));
-            Ok(after.and_then(|after| after.fields()).map(Value::Object))
+            let before = before.as_object().map(Metadata::new);
+            let fields = before.as_ref().map(Metadata::fields).unwrap_or_default();
+            let after = patch.metadata(before.as_ref(), &fields)?;
+            Ok(after.map(|after| Value::Object(after.fields())))
         };
-        assert_eq!(content(json!({"a": "12"}), json!({})), Ok(Some(json!({"a": "12"}))));
-        assert_eq!(content(json!({"a": "123"}), json!({})), Err(NotPatched::TooLarge { bytes: 11, limit: 10 }));
+        assert_eq!(patched(json!({"a": "12"}), json!({})), Ok(Some(json!({"a": "12"}))));
+        assert_eq!(patched(json!({"a": "123"}), json!({})), Err(NotPatched::TooLarge { bytes: 11, limit: 10 }));
         let large = json!({"a": "1234567", "b": 1});
-        assert_eq!(content(json!({"b": null}), large.clone()), Ok(Some(json!({"a": "1234567"}))));
-        assert_eq!(content(json!({"b": 12}), large.clone()), Err(NotPatched::TooLarge { bytes: 22, limit: 10 }));
-        assert_eq!(content(json!({"b": 1}), large), Ok(None));
-        assert_eq!(content(json!({"b": null}), Value::Null), Ok(None), "a document without metadata stays so");
+        assert_eq!(patched(json!({"b": null}), large.clone()), Ok(Some(json!({"a": "1234567"}))));
+        assert_eq!(patched(json!({"b": 12}), large.clone()), Err(NotPatched::TooLarge { bytes: 22, limit: 10 }));
+        assert_eq!(patched(json!({"b": 1}), large), Ok(None));
+        assert_eq!(patched(json!({"b": null}), Value::Null), Ok(None), "a document without metadata stays so");
     }
 }

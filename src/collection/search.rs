@@ -1,5 +1,8 @@
 //! Searches in a collection: filters, groups, diversity, and the order of hits.
 //!
+//! Texts are not needed to rank, but for the choice of a passage by words: those of the final hits are read at the end,
+//! if the search asks for texts (`texts`).
+//!
 //! The index answers "the nearest `n` among these positions"; `words` adds searches by words, `both` those by words and
 //! vectors; `rounds` keeps one hit for each document and few for each group. This module adds ids (which decide between
 //! equal scores), groups, and diverse hits. A hit is a document: of several passages the nearest one decides, and if
@@ -20,6 +23,7 @@ pub(super) mod fusion;
 mod rounds;
 mod words;
 
+use std::borrow::Borrow;
 use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
@@ -29,13 +33,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use roaring::RoaringBitmap;
 
 use super::diversity::Diversity;
-use super::document::{Content, DocId};
+use super::document::{DocId, Kept};
 use super::documents::{Documents, Entry};
 use super::filter::{Filter, Scalar};
 use super::groups::Groups;
 use super::matching::Matching;
 use super::passages::{LocatedPassage, Span};
 use super::single::Collection;
+use super::texts::{FetchError, Texts};
 use crate::compute::stop::{Stop, Stopped};
 use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
 use crate::kernel::embedding::Embedding;
@@ -61,10 +66,13 @@ pub struct Search {
     pub diversity: Option<Diversity>,
     /// The most passages that a hit tells of, the nearest one included.
     pub passages: NonZeroUsize,
+    /// The most bytes of texts that the hits of a query bring together, as far as texts are read for it; `None`: hits
+    /// bring no texts.
+    pub text_bytes: Option<usize>,
 }
 
 impl Search {
-    /// A search for the `k` nearest of all documents.
+    /// A search for the `k` nearest of all documents, with their texts.
     pub fn nearest(k: usize, effort: Effort) -> Self {
         let mode = Mode::Vector;
         Self {
@@ -76,6 +84,7 @@ impl Search {
             groups: None,
             diversity: None,
             passages: NonZeroUsize::MIN,
+            text_bytes: Some(usize::MAX),
         }
     }
 }
@@ -85,8 +94,10 @@ impl Search {
 pub struct Hit {
     /// The id.
     pub id: DocId,
-    /// The content.
-    pub content: Arc<Content>,
+    /// The text; empty if [`Search::text_bytes`] asks for none.
+    pub text: Arc<str>,
+    /// The rest of its content.
+    pub kept: Arc<Kept>,
     /// The score that [`Search::mode`] ranks by: cosine similarity to the query, of the nearest passage; or BM25; or
     /// both, fused.
     pub score: f32,
@@ -134,36 +145,60 @@ impl Collection {
     }
 
     /// Does the same as [`Collection::search`] for one of the queries of a call, until `stop` is raised. `chosen`
-    /// belongs to the call and to this `search`. A query of several vectors finds what is near to one of them.
+    /// belongs to the call and to this `search`. A query of several vectors finds what is near to one of them. Blocks
+    /// while texts are read.
     pub fn search_in_call(
         &self,
         Asked { vectors, words }: Asked<'_>,
         search: &Search,
         chosen: &Chosen,
         stop: &Stop,
-    ) -> Result<Vec<Hit>, Stopped> {
+    ) -> Result<Vec<Hit>, FetchError> {
         self.searches.count(search.mode);
         let n = search.diversity.map_or(search.k, |diversity| diversity.pool(search.k));
-        let best = |query: &[f32]| {
-            Ranking { collection: self, query, words, attempt: None, search, chosen, stop, held: None }.best(n)
-        };
-        let pool = match vectors {
-            [] => best(&[])?,
-            [one] => best(one.values())?,
-            several => {
-                let lists = several.iter().map(|one| best(one.values())).collect::<Result<_, _>>()?;
-                merged(lists, n, search.groups.as_ref())
-            }
-        };
-        diverse(pool, search, stop)
+        self.with_texts(|texts| {
+            let mut best = |query: &[f32]| {
+                let ranking =
+                    Ranking { collection: self, query, words, attempt: None, search, chosen, stop, held: None };
+                let mut best = ranking.best(n)?;
+                if search.mode == Mode::Lexical {
+                    ranking.choose_passages(&mut best, texts)?;
+                }
+                Ok::<_, FetchError>(best)
+            };
+            let pool = match vectors {
+                [] => best(&[])?,
+                [one] => best(one.values())?,
+                several => {
+                    let lists = several.iter().map(|one| best(one.values())).collect::<Result<_, _>>()?;
+                    merged(lists, n, search.groups.as_ref())
+                }
+            };
+            with_texts(diverse(pool, search, stop)?, search, texts)
+        })
     }
 }
 
+/// Reads the texts of hits, if the search asks for them.
+fn with_texts(mut hits: Vec<LocatedHit>, search: &Search, texts: &mut Texts<'_>) -> Result<Vec<Hit>, FetchError> {
+    if let Some(most) = search.text_bytes {
+        let bytes: usize = hits.iter().map(|located| located.hit.kept.text_bytes_elsewhere()).sum();
+        if bytes > most {
+            return Err(FetchError::TooLarge { most });
+        }
+        for LocatedHit { hit, row, .. } in &mut hits {
+            hit.text = texts.read(&hit.kept, *row)?;
+        }
+    }
+    Ok(hits.into_iter().map(|located| located.hit).collect())
+}
+
 /// The hits that a search takes of its best ones: all, or some that differ from each other.
-pub(crate) fn diverse(pool: Vec<Hit>, search: &Search, stop: &Stop) -> Result<Vec<Hit>, Stopped> {
+pub(crate) fn diverse<H: Borrow<Hit> + Clone>(pool: Vec<H>, search: &Search, stop: &Stop) -> Result<Vec<H>, Stopped> {
     let Some(diversity) = search.diversity else { return Ok(pool) };
-    let scale = search.mode.scale(pool.first().map_or(0.0, |best| best.score));
-    let candidates: Vec<(f32, &[f32])> = pool.iter().map(|found| (found.score / scale, &*found.vector)).collect();
+    let scale = search.mode.scale(pool.first().map_or(0.0, |best| hit(best).score));
+    let found = pool.iter().map(hit);
+    let candidates: Vec<(f32, &[f32])> = found.map(|found| (found.score / scale, &*found.vector)).collect();
     let order = diversity.choose(&candidates, search.k, stop)?;
     Ok(order.into_iter().map(|index| pool[index].clone()).collect())
 }
@@ -199,9 +234,12 @@ struct Round {
     is_last: bool,
 }
 
-/// A hit with the slot of the passage that was found.
+/// A hit with the slot of the passage that was found. It has no text yet.
+#[derive(Clone)]
 struct LocatedHit {
     slot: Slot,
+    /// The row of its document.
+    row: u64,
     /// All passages of the document, if there are several.
     passages: Option<Arc<[LocatedPassage]>>,
     hit: Hit,
@@ -215,15 +253,15 @@ type Attempt<T> = Result<Result<T, Changed>, Stopped>;
 
 impl Ranking<'_> {
     /// The best `n` hits by score.
-    fn best(self, n: usize) -> Result<Vec<Hit>, Stopped> {
+    fn best(self, n: usize) -> Result<Vec<LocatedHit>, Stopped> {
         for _ in 0..ATTEMPTS {
             if let Ok(hits) = self.attempt(n)? {
-                return Ok(found(hits));
+                return Ok(hits);
             }
         }
         let here = self.collection.read();
         let attempt = Ranking { held: Some(&here), ..self }.attempt(n)?;
-        Ok(found(attempt.unwrap_or_else(|Changed| unreachable!("nothing changes while the documents are locked"))))
+        Ok(attempt.unwrap_or_else(|Changed| unreachable!("nothing changes while the documents are locked")))
     }
 
     fn attempt(self, n: usize) -> Attempt<Vec<LocatedHit>> {
@@ -327,10 +365,10 @@ impl Ranking<'_> {
 
     /// A hit without a score.
     fn located(self, here: &Documents, id: &DocId, entry: &Entry, slot: Slot) -> LocatedHit {
-        let (content, passages) = (Arc::clone(&entry.content), here.passages(entry.slot).cloned());
+        let (text, kept, passages) = (Arc::default(), Arc::clone(&entry.kept), here.passages(entry.slot).cloned());
         let (vector, scores) = (self.collection.row(slot), Scores::default());
-        let hit = Hit { id: id.clone(), content, score: 0.0, scores, vector, passage: None, others: Vec::new() };
-        LocatedHit { slot, passages, hit }
+        let hit = Hit { id: id.clone(), text, kept, score: 0.0, scores, vector, passage: None, others: Vec::new() };
+        LocatedHit { slot, row: entry.row, passages, hit }
     }
 
     /// Reads the documents under the lock.
@@ -342,30 +380,38 @@ impl Ranking<'_> {
     }
 }
 
-fn found(hits: Vec<LocatedHit>) -> Vec<Hit> {
-    hits.into_iter().map(|located| located.hit).collect()
+fn hit<H: Borrow<Hit>>(of: &H) -> &Hit {
+    of.borrow()
+}
+
+impl Borrow<Hit> for LocatedHit {
+    fn borrow(&self) -> &Hit {
+        &self.hit
+    }
 }
 
 impl LocatedHit {
     /// True if the document was neither removed nor updated since it was named.
     fn is_unchanged(&self, here: &Documents) -> bool {
         let entry = here.at(self.slot).and_then(|id| here.by_id.get(id));
-        entry.is_some_and(|entry| Arc::ptr_eq(&entry.content, &self.hit.content))
+        entry.is_some_and(|entry| Arc::ptr_eq(&entry.kept, &self.hit.kept))
     }
 }
 
 /// The best `n` hits of several lists, each document once, and of each group as many as it may have. Each list has the
 /// best `n` for one of the vectors of a query, by the same rules.
-pub(crate) fn merged(lists: Vec<Vec<Hit>>, n: usize, groups: Option<&Groups>) -> Vec<Hit> {
-    let mut all: Vec<Hit> = lists.into_iter().flatten().collect();
-    all.sort_by(best_first);
+pub(crate) fn merged<H: Borrow<Hit>>(lists: Vec<Vec<H>>, n: usize, groups: Option<&Groups>) -> Vec<H> {
+    let mut all: Vec<H> = lists.into_iter().flatten().collect();
+    all.sort_by(|one, other| best_first(hit(one), hit(other)));
     let mut documents = HashSet::new();
     let mut members: BTreeMap<Scalar, usize> = BTreeMap::new();
-    all.retain(|hit| {
+    all.retain(|found| {
+        let hit = hit(found);
         if !documents.insert(hit.id.clone()) {
             return false;
         }
-        let Some((groups, key)) = groups.and_then(|groups| Some((groups, groups.key(&hit.content)?))) else {
+        let key = |groups: &Groups| groups.key(hit.kept.metadata.as_ref());
+        let Some((groups, key)) = groups.and_then(|groups| Some((groups, key(groups)?))) else {
             return true;
         };
         let members = members.entry(key).or_default();

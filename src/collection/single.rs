@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use super::budget::{Exchange, Usage};
 use super::budgets::Budgets;
-use super::commit_queue::{After, GroupCommit, OnDisk};
-use super::document::{Content, DocId, Document};
+use super::commit_queue::{After, Brief, GroupCommit, OnDisk};
+use super::document::{Content, DocId, Document, Kept};
 use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
 use super::migration::Role;
@@ -27,8 +27,8 @@ use crate::machine::allocator;
 /// and the list by position, which grows by doubling.
 const ENTRY_BYTES: usize = 112;
 
-/// Bytes of a vector in the index and in a segment, beside its row and its codes (one byte per dimension): the list
-/// of positions, which grows by doubling, links, and tables.
+/// Bytes of a vector in the index and in a segment, beside its row and its codes (one byte per dimension): the sketch,
+/// the list of positions, which grows by doubling, links, and tables.
 const GRAPH_BYTES: usize = 288;
 
 /// Bytes of a passage beside its vector, from the second on: its place in the lists of positions and of passages, which
@@ -156,6 +156,11 @@ impl Collection {
         self.passages
     }
 
+    /// True if texts are not in memory, so that to return documents may block.
+    pub fn reads_texts(&self) -> bool {
+        self.on_disk.is_some()
+    }
+
     /// Length of the vectors.
     pub fn dimensions(&self) -> usize {
         self.index.dimensions()
@@ -226,7 +231,8 @@ impl Collection {
     }
 
     /// Makes changed documents visible to searches. The budget was exchanged before; now the real growth of columns and
-    /// words replaces the reservation.
+    /// words replaces the reservation. Rows that no file holds yet are counted only now: they move into one soon, or the
+    /// next commit finds less room.
     pub(super) fn apply(
         &self,
         here: &mut Documents,
@@ -244,11 +250,13 @@ impl Collection {
         self.note_used(here, here.used);
     }
 
-    /// Counts the words anew, after they were moved into segments.
-    pub(super) fn recount_words(&self) {
-        let Some(lexical) = &self.lexical else { return };
-        if self.read().lexical_bytes == lexical.bytes() {
-            return;
+    /// Counts words and rows anew, after they were moved into segments.
+    pub(super) fn recount_varying(&self) {
+        {
+            let here = self.read();
+            if here.varying_bytes == self.varying_bytes(&here) {
+                return;
+            }
         }
         let mut here = self.write();
         if !here.deleted {
@@ -258,13 +266,37 @@ impl Collection {
         }
     }
 
-    /// Counts the words, and `after` bytes instead of `before`, regardless of the limits.
+    /// Counts words and rows, and `after` bytes instead of `before`, regardless of the limits.
     fn recount(&self, here: &mut Documents, before: usize, after: usize) {
-        let words = self.lexical.as_ref().map_or(0, LexicalIndex::bytes);
-        let (before, after) = (before + here.lexical_bytes, after + words);
+        let varying = self.varying_bytes(here);
+        let (before, after) = (before + here.varying_bytes, after + varying);
         self.budgets.replace(before, after);
         here.used.bytes = here.used.bytes + after - before;
-        here.lexical_bytes = words;
+        here.varying_bytes = varying;
+    }
+
+    /// The bytes of words, and of the rows that files will hold and do not yet. While documents are loaded, the index
+    /// may lack its files, and builds them afterwards.
+    fn varying_bytes(&self, here: &Documents) -> usize {
+        let counted = self.on_disk.is_some() && here.loaded;
+        let rows = if counted { self.index.rows_in_memory() * self.row_bytes() } else { 0 };
+        rows + self.lexical.as_ref().map_or(0, LexicalIndex::bytes)
+    }
+
+    /// The bytes among [`Collection::bytes`] that are in mapped index files, and not in memory of the process.
+    pub fn bytes_in_files(&self) -> usize {
+        let vectors = self.n_passages().saturating_sub(self.index.rows_in_memory());
+        vectors * self.vector_bytes()
+    }
+
+    /// Bytes of a vector beside its row.
+    fn vector_bytes(&self) -> usize {
+        self.dimensions() + GRAPH_BYTES
+    }
+
+    /// Bytes of a vector's row in memory.
+    fn row_bytes(&self) -> usize {
+        allocator::shared(self.dimensions() * size_of::<f32>())
     }
 
     /// Notes the usage of the documents.
@@ -288,8 +320,8 @@ impl Collection {
             }
             let document = match after {
                 After::Stored(document) => document,
-                After::Patched(content) => {
-                    here.patch(&id, content);
+                After::Patched(kept) => {
+                    here.patch(&id, kept);
                     continue;
                 }
                 After::Removed => {
@@ -307,7 +339,8 @@ impl Collection {
                 }
             };
             positions.push((row, first.index()));
-            here.put(id, Entry { slot: first, row, content: document.content }, passages, &mut gone);
+            let kept = self.kept(document.content);
+            here.put(id, Entry { slot: first, row, kept }, passages, &mut gone);
         }
         self.index.remove(&gone);
         if let (Some(lexical), Some(words)) = (&self.lexical, words) {
@@ -336,25 +369,41 @@ impl Collection {
     pub(super) fn loaded(&self) {
         self.index.restored();
         self.lexical.iter().for_each(LexicalIndex::restored);
-        self.recount_words();
+        self.write().loaded = true;
+        self.recount_varying();
+    }
+
+    /// The part of a content that stays in memory: without the text, if that is on disk.
+    fn kept(&self, content: Arc<Content>) -> Arc<Kept> {
+        let content = Arc::unwrap_or_clone(content);
+        Arc::new(match self.on_disk {
+            Some(_) => Kept::without_text(content.metadata, &content.text),
+            None => Kept::whole(content),
+        })
+    }
+
+    /// Bytes of that part.
+    pub(super) fn kept_bytes(&self, Brief { metadata, text_bytes }: Brief<'_>) -> usize {
+        Kept::bytes_with(self.on_disk.is_none().then_some(text_bytes as usize), metadata)
     }
 
     /// Upper bound on the bytes of a text's words.
-    pub(super) fn words_cost(&self, content: &Content) -> usize {
+    pub(super) fn words_cost(&self, Brief { text_bytes, .. }: Brief<'_>) -> usize {
         let (for_each_byte, for_document) = WORDS_BYTES;
-        if self.lexical.is_some() { for_each_byte * content.text.len() + for_document } else { 0 }
+        if self.lexical.is_some() { for_each_byte * text_bytes as usize + for_document } else { 0 }
     }
 
-    /// Usage of a document with all that belongs to it. Excludes the columns, which documents share.
-    pub(super) fn cost(&self, id: &DocId, content: &Content, n_passages: usize) -> Usage {
-        let vector = allocator::shared(self.dimensions() * size_of::<f32>()) + self.dimensions() + GRAPH_BYTES;
+    /// Usage of a document with all that belongs to it. Excludes what documents share, and rows that files hold.
+    pub(super) fn cost(&self, id: &DocId, brief: Brief<'_>, n_passages: usize) -> Usage {
+        let row = if self.on_disk.is_some() { 0 } else { self.row_bytes() };
+        let vector = row + self.vector_bytes();
         let passages = vector * n_passages + PASSAGE_BYTES * (n_passages - 1);
-        Usage { documents: 1, bytes: ENTRY_BYTES + id.bytes() + content.bytes() + passages }
+        Usage { documents: 1, bytes: ENTRY_BYTES + id.bytes() + self.kept_bytes(brief) + passages }
     }
 
     /// Usage of a document that is to be stored.
     pub(super) fn cost_of(&self, document: &Document) -> Usage {
-        self.cost(&document.id, &document.content, document.vectors.count())
+        self.cost(&document.id, (&*document.content).into(), document.vectors.count())
     }
 
     pub(super) fn row(&self, slot: Slot) -> Vector {

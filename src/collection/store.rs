@@ -23,6 +23,7 @@ use super::options::Options;
 use super::passages::PassageSizes;
 use super::single::{Collection, New};
 use super::stats::{Counters, Searches};
+use super::text_cache::{TextCache, TextCacheStats};
 use crate::index::{self, SegmentStorage};
 use crate::lexical;
 
@@ -101,10 +102,11 @@ pub struct Store {
     indexes: Option<PathBuf>,
     pub(super) backups: Turns,
     searches: Arc<Counters>,
+    texts: Arc<TextCache>,
 }
 
 impl Store {
-    /// Opens the store in the directory, or an empty one in memory. Reads every document.
+    /// Opens the store in the directory, or an empty one in memory. Reads every document, and keeps all but the texts.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         let disk = match &options.directory {
             Some(directory) => Some(Arc::new(Disk::open(directory, options.disk)?)),
@@ -127,6 +129,7 @@ impl Store {
             indexes,
             backups: Turns::default(),
             searches: Arc::default(),
+            texts: Arc::new(TextCache::new(options.text_cache_bytes)),
         };
         if let Some(disk) = &store.disk {
             let snapshot = disk.snapshot()?;
@@ -163,6 +166,11 @@ impl Store {
     /// Searches in all collections, those that were deleted included.
     pub fn searches(&self) -> Searches {
         self.searches.read()
+    }
+
+    /// The cache of texts; `None`: all are in memory.
+    pub fn text_cache(&self) -> Option<TextCacheStats> {
+        self.disk.as_ref().map(|_| self.texts.stats())
     }
 
     /// Usage of all collections together.
@@ -275,8 +283,10 @@ impl Store {
         let collection = self.find(name).ok_or(CollectionError::Unknown)?;
         let migration = self.collections.migration(name);
         let _steps = migration.as_ref().map(|migration| migration.steps());
+        // Commits that are on disk come into memory before, and readers that let no commit begin finish.
         let _turn = collection.turn();
         let follower = migration.as_ref().map(|migration| migration.follower());
+        let _of_follower = follower.as_ref().map(|follower| follower.turn());
         if let Some(OnDisk { disk, .. }) = &collection.on_disk {
             let gone = follower.iter().chain([&collection]).filter_map(|gone| gone.on_disk.as_ref());
             disk.commit(gone.map(|gone| Change::DeleteCollection { collection: gone.number }).collect())?;
@@ -325,7 +335,8 @@ impl Store {
         on_disk: Option<(u32, u64)>,
     ) -> Collection {
         let (number, next_row) = (on_disk.map(|(number, _)| number), on_disk.map_or(0, |(_, next_row)| next_row));
-        let on_disk = |disk: &Arc<Disk>| Some(OnDisk { disk: Arc::clone(disk), number: number? });
+        let texts = || Arc::clone(&self.texts);
+        let on_disk = |disk: &Arc<Disk>| Some(OnDisk { disk: Arc::clone(disk), number: number?, texts: texts() });
         let storage = |(indexes, disk): (&PathBuf, &Arc<Disk>)| {
             let disk = Arc::downgrade(disk);
             let has_room = move |bytes| disk.upgrade().is_some_and(|disk| disk.has_room(bytes));

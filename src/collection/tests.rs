@@ -64,18 +64,18 @@ fn open(directory: &Path) -> Store {
 }
 
 fn check(collection: &Collection, map: &BTreeMap<String, Said>, at: &str) {
-    let listed = collection.list(None, None, usize::MAX, &Stop::never()).unwrap();
+    let listed = collection.list(None, None, PageSize::of(usize::MAX), &Stop::never()).unwrap();
     assert_eq!(collection.len(), map.len(), "{at}");
     assert_eq!(collection.n_passages(), map.values().map(|it| passages(it.0) as usize).sum::<usize>(), "{at}");
     for (listed, (expected, &(said, _))) in listed.iter().zip(map) {
-        assert_eq!((listed.id.as_str(), &*listed.content.text), (expected.as_str(), &*text(said)), "{at}");
+        assert_eq!((listed.id.as_str(), &*listed.text), (expected.as_str(), &*text(said)), "{at}");
         let stored = listed.vectors.iter().map(|vector| vector.to_vec());
         let said = (0..passages(said)).map(|passage| embedding(said, passage).into_values());
         assert!(stored.eq(said), "{at}");
     }
     let filter = filter::text::parse("n = 3 or (even = true and n > 5)").unwrap();
     let matching: Vec<_> = collection
-        .list(Some(&filter), None, usize::MAX, &Stop::never())
+        .list(Some(&filter), None, PageSize::of(usize::MAX), &Stop::never())
         .unwrap()
         .into_iter()
         .map(|listed| listed.id.to_string())
@@ -155,10 +155,7 @@ fn a_walk(operations: usize, seed: u64) {
                 let passage = random.u32(..passages(said));
                 let found = collection.search(&embedding(said, passage), &search);
                 assert_eq!(found.len(), 3.min(map.len()), "{at}");
-                assert!(
-                    found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|it| text(it.0) == *f.content.text)),
-                    "{at}"
-                );
+                assert!(found.iter().all(|f| map.get(f.id.as_str()).is_some_and(|it| text(it.0) == *f.text)), "{at}");
                 assert!(found[0].score > 0.9999, "{id} is not found: {at}");
                 let ids: std::collections::HashSet<&DocId> = found.iter().map(|hit| &hit.id).collect();
                 assert_eq!(ids.len(), found.len(), "{at}");

@@ -5,10 +5,8 @@
 //! itself measures the recall of graph walks.
 
 use super::document::DocId;
-use super::listing::Listed;
 use super::search::Search;
 use super::single::Collection;
-use crate::compute::stop::Stop;
 use crate::index::Effort;
 use crate::kernel::embedding::Embedding;
 
@@ -27,10 +25,10 @@ impl Collection {
         let mut unfound = Vec::new();
         let mut after = None;
         loop {
-            let some = self.list(None, after.as_ref(), BATCH, &Stop::never()).unwrap_or_default();
-            let Some(last) = some.last() else { return unfound };
-            after = Some(last.id.clone());
-            for Listed { id, vectors, .. } in some {
+            let some = self.vectors_after(after.as_ref(), BATCH);
+            let Some((last, _)) = some.last() else { return unfound };
+            after = Some(last.clone());
+            for (id, vectors) in some {
                 if !vectors.iter().all(|vector| self.finds(vector, &search)) {
                     unfound.push(id);
                 }

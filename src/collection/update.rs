@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::commit_queue::{CommitError, Operation};
-use super::document::DocId;
+use super::document::{DocId, Kept};
 use super::filter::Filter;
 use super::patch::{Patch, Update, Updated};
 use super::single::Collection;
@@ -41,7 +41,8 @@ impl Collection {
         let here = self.read();
         let mut bytes = 0;
         let before_last = ids.iter().take(COMMIT_DOCUMENTS - 1).take_while(|id| {
-            bytes += here.by_id.get(id).map_or(0, |entry| entry.content.bytes());
+            let kept = here.by_id.get(id).map(|entry| &entry.kept);
+            bytes += kept.map_or(0, |kept| Kept::bytes_with(Some(kept.text_bytes() as usize), kept.metadata.as_ref()));
             bytes < COMMIT_BYTES
         });
         (before_last.count() + 1).min(ids.len())

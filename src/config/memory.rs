@@ -24,21 +24,27 @@ const WORKING: usize = 48 * MIB;
 /// Divisor of the share that stays free: for connections, which take a sixteenth at most
 /// (`server::default_connections`), and for memory that is not counted: pages of files, fragmentation, threads.
 const SLACK_SHARE: usize = 8;
-/// Part of its vectors' bytes that a segment takes in addition while it is built (benches/memory.py, `graphs`).
+/// Part of the bytes of stored documents that segments take in addition while they are built, at most, if vectors count
+/// in memory (benches/memory.py, `graphs`).
 const BUILDING: (usize, usize) = (1, 2);
+/// The same if vectors are in files and do not count.
+const BUILDING_OF_FILES: (usize, usize) = (3, 2);
 /// Largest message budget without a setting: 64 messages of 16 MiB at a time.
 const MAX_MESSAGES: usize = 1 << 30;
 /// Smallest message budget in messages, so that work overlaps.
 const MIN_MESSAGES: usize = 4;
 /// Cache of vectors for repeated texts, if the memory allows.
 const EMBED_CACHE: usize = 64 * MIB;
+/// Cache of texts that were read from the disk, if the memory allows; half the part of the others, because the system has
+/// a cache of the file too.
+const TEXT_CACHE: usize = 64 * MIB;
 /// Divisor of the largest part that each cache takes.
 const CACHE_SHARE: usize = 32;
 /// Bytes of stored documents without a known limit.
 const STORED: usize = 4 << 30;
-/// Smallest share of stored documents. A server that stores nothing is useless: it warns that memory is short, and
-/// accepts some documents.
-const MIN_STORED: usize = 16 * MIB;
+/// Smallest share of stored documents and the building of their segments. A server that stores nothing is useless: it
+/// warns that memory is short, and accepts some documents.
+const MIN_STORED: usize = 24 * MIB;
 
 /// The shares of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +61,12 @@ pub struct Shares {
     pub score_caches: usize,
     /// Pages of the data file.
     pub disk_cache: usize,
+    /// Texts that were read from it.
+    pub text_cache: usize,
     /// Documents, vectors and graphs, if a setting fixes them.
     pub stored: Option<usize>,
+    /// True if texts and vectors are in files, and not in memory.
+    pub in_files: bool,
 }
 
 /// The values of the settings; `None`: to be chosen.
@@ -66,6 +76,8 @@ pub struct MemorySettings {
     pub messages: Option<usize>,
     /// `embed_cache_bytes`.
     pub embed_cache: Option<usize>,
+    /// `text_cache_bytes`.
+    pub text_cache: Option<usize>,
     /// `max_stored_bytes`.
     pub stored: Option<usize>,
     /// Bytes of one message.
@@ -100,8 +112,15 @@ impl Shares {
             embed_cache,
             score_caches: embed_cache / 8 * given.scorers,
             disk_cache: cache(given.disk_cache),
+            text_cache: given.text_cache.unwrap_or_else(|| cache(TEXT_CACHE * 2) / 2),
             stored: given.stored,
+            in_files: true,
         }
+    }
+
+    /// The shares of a process whose documents are in memory alone, or in another process.
+    pub fn without_files(self) -> Self {
+        Self { text_cache: 0, in_files: false, ..self }
     }
 
     /// Returns the bytes that the process takes before anything is stored. `measured` bytes are its own; pages of its
@@ -116,7 +135,8 @@ impl Shares {
             None => STORED,
             Some(limit) => {
                 let left = limit.saturating_sub(limit / SLACK_SHARE).saturating_sub(self.beside_stored(fixed));
-                (left / (BUILDING.0 + BUILDING.1) * BUILDING.1).max(MIN_STORED)
+                let building = self.building();
+                left.max(MIN_STORED) / (building.0 + building.1) * building.1
             }
         };
         self.stored.unwrap_or_else(chosen)
@@ -126,15 +146,20 @@ impl Shares {
     /// before anything is stored. `None`: stored documents have no limit.
     pub fn most_resident(&self, fixed: usize) -> Option<usize> {
         let stored = self.stored(fixed);
-        let building = (stored / BUILDING.1).checked_mul(BUILDING.0).filter(|_| stored != usize::MAX)?;
+        let building = self.building();
+        let building = (stored / building.1).checked_mul(building.0).filter(|_| stored != usize::MAX)?;
         let counted = self.beside_stored(fixed).checked_add(stored)?.checked_add(building)?;
         counted.checked_add(counted / (SLACK_SHARE - 1))
     }
 
+    fn building(&self) -> (usize, usize) {
+        if self.in_files { BUILDING_OF_FILES } else { BUILDING }
+    }
+
     fn beside_stored(&self, fixed: usize) -> usize {
-        [fixed, WORKING, self.messages, self.embed_cache, self.score_caches, self.disk_cache]
-            .iter()
-            .fold(0, |sum, part| sum.saturating_add(*part))
+        let caches = [self.embed_cache, self.score_caches, self.disk_cache, self.text_cache];
+        let others = [fixed, WORKING, self.messages];
+        caches.iter().chain(&others).fold(0, |sum, part| sum.saturating_add(*part))
     }
 }
 
@@ -145,6 +170,7 @@ mod tests {
     const GIVEN: MemorySettings = MemorySettings {
         messages: None,
         embed_cache: None,
+        text_cache: None,
         stored: None,
         max_message_bytes: 16 * MIB,
         disk_cache: 32 * MIB,
@@ -155,10 +181,11 @@ mod tests {
     #[test]
     fn the_parts_fit_the_limit_from_small_containers_to_large_machines() {
         for limit in [400 * MIB, 512 * MIB, 1 << 30, 4 << 30, 64 << 30] {
-            let shares = Shares::of(Some(limit), GIVEN);
-            let most = shares.most_resident(170 * MIB).unwrap();
-            assert!(most <= limit, "{most} of {limit}: {shares:?}");
-            assert!(most * 4 > limit * 3, "{most} of {limit} is little: {shares:?}");
+            for shares in [Shares::of(Some(limit), GIVEN), Shares::of(Some(limit), GIVEN).without_files()] {
+                let most = shares.most_resident(170 * MIB).unwrap();
+                assert!(most <= limit, "{most} of {limit}: {shares:?}");
+                assert!(most * 4 > limit * 3, "{most} of {limit} is little: {shares:?}");
+            }
         }
     }
 
@@ -176,7 +203,8 @@ mod tests {
     #[test]
     fn some_documents_fit_even_beside_a_model_that_fills_the_memory() {
         let shares = Shares::of(Some(300 * MIB), GIVEN);
-        assert_eq!((shares.messages, shares.stored(290 * MIB)), (64 * MIB, MIN_STORED));
+        assert_eq!((shares.messages, shares.stored(290 * MIB)), (64 * MIB, MIN_STORED / 5 * 2));
+        assert_eq!(shares.without_files().stored(290 * MIB), MIN_STORED / 3 * 2);
     }
 
     #[test]

@@ -367,6 +367,13 @@ pub const SETTINGS: &[Setting] = &[
         "Free space that the file system of data_dir keeps; uploads that need it get RESOURCE_EXHAUSTED",
     ),
     setting(
+        "text_cache_bytes",
+        "SIZE",
+        "auto",
+        "Cache for texts that are read from data_dir, 0 for none; higher: more hits bring their text without a read; \
+         auto: 64 MiB, or less in a small container",
+    ),
+    setting(
         "max_stored_bytes",
         "SIZE",
         "auto",

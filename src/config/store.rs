@@ -20,6 +20,7 @@ const LOCAL_ONLY: &[&str] = &[
     "data_dir",
     "in_memory",
     "min_free_bytes",
+    "text_cache_bytes",
     "max_stored_bytes",
     "max_documents",
     "max_collections",

@@ -310,6 +310,11 @@ impl Index {
         rows.bytes() + segments
     }
 
+    /// Number of vectors whose rows are in memory, and not in a file.
+    pub fn rows_in_memory(&self) -> usize {
+        self.rows().in_memory()
+    }
+
     /// Bytes of the files that are mapped into memory. The pages in use stay in memory while there is space for them.
     pub fn mapped_bytes(&self) -> usize {
         self.rows().segments().iter().map(|segment| segment.mapped_bytes()).sum()

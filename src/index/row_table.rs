@@ -147,6 +147,11 @@ impl RowTable {
         self.inserted
     }
 
+    /// The number of rows that have memory of their own.
+    pub(super) fn in_memory(&self) -> usize {
+        self.in_memory
+    }
+
     /// The memory in bytes, without the segments, estimated.
     pub(super) fn bytes(&self) -> usize {
         /// Bytes of a row beside its components: two counters, and the allocator's own.

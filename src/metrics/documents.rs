@@ -67,7 +67,13 @@ pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -
         store.list().iter().map(|one| (one.name().to_owned(), Figures::of(one))).collect();
     families.gauge(Family::of("cognate_collections", "Collections."), collections.len() as u64)?;
     let used = store.used();
-    families.gauge(Family::bytes("cognate_stored", "Memory of documents, vectors and graphs."), used.bytes as u64)?;
+    families.gauge(
+        Family::bytes(
+            "cognate_stored",
+            "Memory of documents, vectors and graphs; texts are in it only if they are stored in memory alone.",
+        ),
+        used.bytes as u64,
+    )?;
     let limit = engine.limits.stored.bytes;
     families.gauge(
         Family::bytes("cognate_stored_limit", "Memory of documents, vectors and graphs at most (max_stored_bytes)."),
@@ -137,6 +143,10 @@ fn disk(families: &mut Families<'_>, store: &Store) -> fmt::Result {
     families
         .gauge(Family::bytes("cognate_disk_free", "Free space of the file system of data_dir."), disk.free_bytes)?;
     families.gauge(Family::bytes("cognate_disk_file", "Size of the file of documents."), disk.file_bytes)?;
+    let texts = store.text_cache().unwrap_or_default();
+    families.counter(Family::of("cognate_text_cache_hits", "Texts that the cache of texts had."), texts.hits)?;
+    families.counter(Family::of("cognate_text_cache_misses", "Texts that were read from the disk."), texts.misses)?;
+    families.gauge(Family::bytes("cognate_text_cache", "Memory of the cache of texts."), texts.bytes as u64)?;
     families.gauge(
         Family::bytes("cognate_disk_reserve", "Free space that uploads leave (min_free_bytes)."),
         disk.min_free_bytes,

@@ -15,7 +15,7 @@ use super::http;
 use super::reader::MATCHING_PAGE;
 use super::writer::{MOST_REQUEST_BYTES, Outcome, WAITING_BYTES, outcomes};
 use crate::budget::Held;
-use crate::collection::{Content, DocId, Document, Filter, Listed, Patch, Update, Updated};
+use crate::collection::{Content, DocId, Document, Filter, Listed, Metadata, Patch, Update, Updated};
 
 /// Documents that are patched together.
 const UPDATED_AT_ONCE: usize = 256;
@@ -160,7 +160,8 @@ impl Collection {
             let update = Update { ids: left, patch: Arc::clone(&patch), only: only.clone() };
             let words = self.reader.clone();
             let write = move || {
-                let (patched, updated) = update.apply(|id| Some(&stored.get(id)?.0.content), |_, _| Ok(()));
+                let now = |id: &DocId| Some(stored.get(id)?.0.kept.metadata.as_ref());
+                let (patched, updated) = update.apply(now, |_, _| Ok(()));
                 (changes(&patched, &stored, words), updated)
             };
             let (changes, updated) = self.engine.compute_bulk(write).await?;
@@ -210,13 +211,14 @@ impl Collection {
 
 /// The patched documents as changes of the versions that were read.
 fn changes(
-    patched: &BTreeMap<DocId, Arc<Content>>,
+    patched: &BTreeMap<DocId, Metadata>,
     stored: &HashMap<DocId, (Listed, Version)>,
     mut words: Option<crate::lexical::TermReader>,
 ) -> Vec<Change> {
-    let change = |(id, content): (&DocId, &Arc<Content>)| {
+    let change = |(id, metadata): (&DocId, &Metadata)| {
         let (listed, version) = stored.get(id)?;
-        Some(Change::store(id, content, listed.vectors.rows(), words.as_mut(), Some(*version)))
+        let content = Content { text: Arc::clone(&listed.text), metadata: Some(metadata.clone()) };
+        Some(Change::store(id, &content, listed.vectors.rows(), words.as_mut(), Some(*version)))
     };
     patched.iter().filter_map(change).collect()
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::error::Error;
 use super::tokens::Tokens;
-use crate::collection::{Content, DocId, Listed, Metadata, Span, StoredVectors};
+use crate::collection::{Content, DocId, Kept, Listed, Metadata, Span, StoredVectors};
 use crate::index::Vector;
 use crate::kernel::embedding::Embedding;
 use crate::lexical::TermReader;
@@ -92,7 +92,7 @@ impl Change {
             bytes.extend(vector.iter().flat_map(|x| x.to_le_bytes()));
             passages.push(WrittenPassage { vector });
         }
-        let Tokens { all, single } = Tokens::of(&content.fields().unwrap_or_default());
+        let Tokens { all, single } = Tokens::of(&content.metadata.as_ref().map(Metadata::fields).unwrap_or_default());
         let terms = words.map(|reader| reader.terms(&content.text)).filter(|terms| !terms.is_empty());
         let words = terms.map(|terms| WrittenWords { length: terms.len(), words: terms.join(" ") });
         let written = Written {
@@ -167,7 +167,8 @@ impl Source {
             None => None,
         };
         let id = DocId::new(&self.id).ok_or_else(|| wrong("id"))?;
-        Ok(Listed { id, content: Arc::new(Content { text: self.text.into(), metadata }), vectors })
+        let kept = Arc::new(Kept::without_text(metadata, &self.text));
+        Ok(Listed { id, text: self.text.into(), kept, vectors })
     }
 }
 
@@ -198,7 +199,8 @@ mod tests {
             let (action, document) = lines.split_once('\n').unwrap();
             prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(action).unwrap(), &json!({"index": {"_id": text}}));
             let read = serde_json::from_str::<Source>(document).unwrap().into_listed(3).unwrap();
-            prop_assert_eq!((&read.id, &*read.content), (&id, &content));
+            prop_assert_eq!((&read.id, &read.text), (&id, &content.text));
+            prop_assert_eq!(&read.kept.metadata, &content.metadata);
             let read: Vec<(Option<Span>, Vec<f32>)> = match &read.vectors {
                 StoredVectors::Whole(row) => vec![(None, row.to_vec())],
                 StoredVectors::Passages(rows) => rows.iter().map(|(span, row)| (Some(*span), row.to_vec())).collect(),

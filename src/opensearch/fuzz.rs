@@ -55,7 +55,7 @@ fn document(hit: RawHit) {
     let Ok(listed) = listed(hit, DIMENSIONS) else { return };
     for (span, row) in listed.vectors.rows() {
         assert!(row.len() == DIMENSIONS && Embedding::restored(row.to_vec()).is_some(), "{row:?}");
-        assert!(span.is_none_or(|span| span.of(&listed.content.text).is_some()), "{span:?}");
+        assert!(span.is_none_or(|span| span.of(&listed.text).is_some()), "{span:?}");
     }
 }
 

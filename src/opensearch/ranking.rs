@@ -72,7 +72,7 @@ impl Ranking<'_> {
             return Round { hits: Vec::new(), is_last: true };
         };
         let ranked = |Found { listed, .. }: Found| {
-            let score = weights.matched(reader, &listed.content.text).scores.bm25;
+            let score = weights.matched(reader, &listed.text).scores.bm25;
             let mut ranked = named(listed);
             ranked.hit.score = score;
             ranked.hit.scores = Scores { vector: None, lexical: Some(score) };
@@ -185,7 +185,7 @@ impl Ranking<'_> {
     /// The parts of a score that come from words.
     fn words_of(&mut self, listed: &Listed) -> Parts {
         let (Some(weights), Some(reader)) = (self.weights, self.reader.as_deref_mut()) else { return Parts::default() };
-        let scores = weights.matched(reader, &listed.content.text).scores;
+        let scores = weights.matched(reader, &listed.text).scores;
         Parts { lexical: scores.bm25, codes: scores.codes, ..Parts::default() }
     }
 
@@ -241,7 +241,7 @@ impl Ranked {
     /// Tells of the passage with the most words of the query, the first of them.
     pub fn choose_passage(&mut self, weights: &TermWeights, reader: &mut TermReader) {
         let StoredVectors::Passages(passages) = &self.vectors else { return };
-        let text = |span: Span| span.of(&self.hit.content.text).unwrap_or_default();
+        let text = |span: Span| span.of(&self.hit.text).unwrap_or_default();
         let count = |(span, _): &&(Span, Vector)| weights.matched(&mut *reader, text(*span)).different;
         // The last of the greatest in reverse order is the first.
         if let Some((span, vector)) = passages.iter().rev().max_by_key(count) {
@@ -251,8 +251,9 @@ impl Ranked {
 }
 
 /// A hit without a score, with the first of its vectors.
-fn named(Listed { id, content, vectors }: Listed) -> Ranked {
+fn named(Listed { id, text, kept, vectors }: Listed) -> Ranked {
     let vector = vectors.iter().next().cloned().unwrap_or_else(|| Vector::from(std::sync::Arc::from([])));
-    let hit = Hit { id, content, score: 0.0, scores: Scores::default(), vector, passage: None, others: Vec::new() };
+    let (scores, others) = (Scores::default(), Vec::new());
+    let hit = Hit { id, text, kept, score: 0.0, scores, vector, passage: None, others };
     Ranked { hit, vectors }
 }

@@ -97,7 +97,7 @@ impl Collection {
             let wanted = size.min(limit - listed.len());
             let page = self.page(Wanted { path, body, after, size: wanted, left: None }).await?;
             let of_content = |one: &Listed| {
-                one.content.text.len() + one.content.metadata.as_ref().map_or(0, |metadata| metadata.as_json().len())
+                one.text.len() + one.kept.metadata.as_ref().map_or(0, |metadata| metadata.as_json().len())
             };
             bytes += page.documents.iter().map(of_content).sum::<usize>();
             let is_last = page.documents.len() < page.size;

@@ -199,7 +199,7 @@ impl Rounds {
             return;
         };
         for ranked in hits {
-            let Some(key) = groups.key(&ranked.hit.content) else {
+            let Some(key) = groups.key(ranked.hit.kept.metadata.as_ref()) else {
                 self.best.push(ranked);
                 continue;
             };

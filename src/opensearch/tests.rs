@@ -15,8 +15,8 @@ use super::{Error, Options, Store};
 use crate::collection::filter::Path;
 use crate::collection::{
     self, Asked, Chosen, CollectionError, Content, Diversity, DocId, Document, FacetField, FacetQuery, Filter, Fusion,
-    Groups, Hit, Listed, Mode, Model, PassageSizes, Patch, Search, Settings, Span, StoredVectors, Vectors, any_filter,
-    any_metadata,
+    Groups, Hit, Kept, Listed, Mode, Model, PageSize, PassageSizes, Patch, Search, Settings, Span, StoredVectors,
+    Vectors, any_filter, any_metadata,
 };
 use crate::compute::Pools;
 use crate::compute::stop::Stop;
@@ -169,6 +169,7 @@ impl Both {
             }),
             diversity: (self.random.u8(0..4) == 0).then(|| Diversity::new(0.4).unwrap()),
             passages: NonZeroUsize::new(self.random.usize(1..3)).unwrap(),
+            text_bytes: Some(usize::MAX),
         }
     }
 
@@ -178,14 +179,14 @@ impl Both {
         let after = self.random.bool().then(|| self.id());
         let limit = self.random.usize(1..20);
         assert_eq!(self.remote.count(only).await.unwrap(), self.local.count(only, &stop).unwrap(), "{filter:?}");
-        let expected = self.local.list(only, after.as_ref(), limit, &stop).unwrap();
+        let expected = self.local.list(only, after.as_ref(), PageSize::of(limit), &stop).unwrap();
         let found = self.remote.list(only, after.as_ref(), limit, usize::MAX).await.unwrap();
         assert_eq!(shown(&found), shown(&expected), "{filter:?}");
 
         let ids: Vec<DocId> = (0..5).map(|_| self.id()).collect();
         let found = self.remote.get(&ids).await.unwrap();
         for (id, found) in ids.iter().zip(found) {
-            let expected = self.local.get(id);
+            let expected = self.local.get(id).unwrap();
             assert_eq!(found.map(|one| shown(&[one])), expected.map(|one| shown(&[one])));
         }
 
@@ -193,7 +194,7 @@ impl Both {
         let query = FacetQuery { filter: filter.clone(), fields: fields.to_vec(), max_bytes: 10_000 };
         assert_eq!(self.remote.facets(&query).await.unwrap(), self.local.facets(&query, &stop).unwrap(), "{filter:?}");
 
-        let expected: Vec<Listed> = self.local.export(only, &stop).unwrap().collect();
+        let expected: Vec<Listed> = self.local.export(only, &stop).unwrap().map(Result::unwrap).collect();
         let mut export = self.remote.export(only).await.unwrap();
         assert_eq!(export.total(), expected.len() as u64);
         let mut exported = Vec::new();
@@ -242,6 +243,10 @@ impl Both {
     }
 }
 
+fn content(text: &Arc<str>, kept: &Kept) -> Content {
+    Content { text: Arc::clone(text), metadata: kept.metadata.clone() }
+}
+
 type ShownHit = (String, u32, [Option<u32>; 2], Option<Span>, Vec<(Span, f32)>, Vec<u32>, Content);
 
 fn of_hits(hits: &[Hit]) -> Vec<ShownHit> {
@@ -249,7 +254,7 @@ fn of_hits(hits: &[Hit]) -> Vec<ShownHit> {
         let scores = [hit.scores.vector, hit.scores.lexical].map(|score| score.map(f32::to_bits));
         let vector = hit.vector.iter().map(|x| x.to_bits()).collect();
         let id = hit.id.as_str().to_owned();
-        (id, hit.score.to_bits(), scores, hit.passage, hit.others.clone(), vector, (*hit.content).clone())
+        (id, hit.score.to_bits(), scores, hit.passage, hit.others.clone(), vector, content(&hit.text, &hit.kept))
     };
     hits.iter().map(one).collect()
 }
@@ -261,7 +266,7 @@ fn shown(documents: &[Listed]) -> Vec<ShownDocument> {
     let rows = |vectors: &StoredVectors| {
         vectors.rows().map(|(span, row)| (span, row.iter().map(|x| x.to_bits()).collect())).collect()
     };
-    documents.iter().map(|one| (one.id.clone(), (*one.content).clone(), rows(&one.vectors))).collect()
+    documents.iter().map(|one| (one.id.clone(), content(&one.text, &one.kept), rows(&one.vectors))).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use super::status::{Failure, shown};
 use super::{Engine, audit, compute_if_large, filter, parse, place, vector};
 use crate::backend::{self, Collection};
 use crate::collection::{DocId, Listed, Span, StoredVectors};
-use crate::compute::WhenFull;
+use crate::compute::{Place, WhenFull};
 use crate::index::Vector;
 use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
@@ -36,7 +36,11 @@ pub async fn get(engine: &Engine, request: Received<wire::GetDocumentsRequest>) 
         let bytes: usize = bytes.map(size::field).sum();
         (ids, found, bytes)
     };
-    let (ids, found, bytes) = collection.get(place(engine, bytes, when_full), parse, measure).await?;
+    let place = match collection.reads_texts() {
+        true => Place::In(&engine.pools.search, when_full),
+        false => place(engine, bytes, when_full),
+    };
+    let (ids, found, bytes) = collection.get((place, engine.limits.max_message_bytes), parse, measure).await?;
     Answer::build(engine, bytes, when_full, move || {
         let mut response = wire::GetDocumentsResponse::default();
         for (id, found) in ids.iter().zip(found) {
@@ -160,8 +164,8 @@ pub(super) fn document(listed: &Listed, vectors_as: Option<VectorFormat>) -> wir
     };
     wire::Document {
         id: listed.id.as_str().to_owned(),
-        text: listed.content.text.to_string(),
-        metadata: listed.content.fields().as_ref().map(metadata::from_json),
+        text: listed.text.to_string(),
+        metadata: listed.kept.fields().as_ref().map(metadata::from_json),
         vector,
         passages,
     }

@@ -1,8 +1,8 @@
 //! `Export`: a snapshot of a collection.
 //!
-//! Taking the snapshot shares every text and vector and copies none, so it is quick. Messages are made one at a time,
-//! each after the client has read the ones before, in the pool for bulk work. A client that takes nothing for a while
-//! loses the export (`held_source.rs`), because it keeps replaced documents in memory.
+//! Taking the snapshot copies no text and no vector, so it is quick. Messages are made one at a time, each after the
+//! client has read the ones before, in the pool for bulk work; there texts are read that are on disk. A client that takes nothing for a while
+//! loses the export (`held_source.rs`), because it keeps replaced documents.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ fn messages(
         if let Err(error) = parts.left.fetch().await {
             return Some((Err(Failure::from(error).into()), (None, false, pool)));
         }
-        if parts.left.peek().is_none() && !is_first {
+        if parts.left.is_read() && !is_first {
             return None;
         }
         let made = compute(&pool, WhenFull::Wait, move |_| {
@@ -79,14 +79,14 @@ impl PendingDocuments {
         let target = PART_BYTES.min(self.limits.max_message_bytes / 2);
         let mut message = wire::ExportResponse { documents: Vec::new(), total: self.left.total() };
         let mut bytes = 0;
-        while let Some(listed) = self.left.peek() {
+        while let Some(listed) = self.left.peek()? {
             let document = documents::document(listed, self.vectors_as);
             bytes += document.encoded_len() + 8; // its tag and length
             if bytes > target && !message.documents.is_empty() {
                 break;
             }
             message.documents.push(document);
-            self.left.next();
+            self.left.pass();
         }
         bounded(message, &self.limits)
     }
@@ -95,15 +95,16 @@ impl PendingDocuments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collection::{Content, DocId, Listed, StoredVectors};
+    use crate::collection::{DocId, Kept, Listed, StoredVectors};
     use crate::compute::Pools;
 
     fn parts(text_bytes: &[usize], max_message_bytes: usize) -> PendingDocuments {
         let document = |(n, &bytes): (usize, &usize)| -> Listed {
             let id = DocId::new(&n.to_string()).expect("a number is not empty");
-            let content = Content::new("x".repeat(bytes), None);
+            let text = "x".repeat(bytes);
             let vectors = StoredVectors::Whole(Arc::<[f32]>::from([1.0, 0.0]).into());
-            Listed { id, content: Arc::new(content), vectors }
+            let kept = Arc::new(Kept::without_text(None, &text));
+            Listed { id, text: text.into(), kept, vectors }
         };
         let left: Vec<Listed> = text_bytes.iter().enumerate().map(document).collect();
         let limits = Limits { max_message_bytes, ..Limits::default() };
@@ -115,7 +116,7 @@ mod tests {
         let sizes: Vec<usize> = (0..500).map(|n| n * 7919 % 900).collect();
         let mut parts = parts(&sizes, 4_000);
         let mut ids = Vec::new();
-        while parts.left.peek().is_some() {
+        while !parts.left.is_read() {
             let message = parts.next().unwrap();
             assert!(message.encoded_len() <= 2_000 && message.total == 500, "{}", message.encoded_len());
             ids.extend(message.documents.iter().map(|document| document.id.parse::<usize>().unwrap()));

@@ -13,7 +13,7 @@ use crate::wire::metadata;
 use crate::wire::{self, VectorFormat};
 
 /// Bytes that an id, a score and shared content take until the answer is built.
-pub const FOUND_BYTES: usize = 144;
+pub const FOUND_BYTES: usize = 160;
 
 /// Bytes that a further passage of a hit takes until then.
 pub const PASSAGE_BYTES: usize = 16;
@@ -51,6 +51,14 @@ pub enum Hits {
     Reranked(Vec<(Hit, f32)>),
     /// The positions of candidates, with their scores.
     Candidates(Vec<(usize, f32)>),
+}
+
+impl Hits {
+    /// Bytes of the texts that were read for them.
+    pub fn text_bytes(&self) -> usize {
+        let Self::Documents(hits) = self else { return 0 };
+        hits.iter().filter(|hit| !hit.text.is_empty()).map(|hit| hit.kept.text_bytes_elsewhere()).sum()
+    }
 }
 
 /// Writes the hits of a call, and counts the bytes of its answer. Clones share the count.
@@ -105,12 +113,11 @@ impl HitWriter {
     }
 
     fn document_bytes(&self, found: &Hit) -> usize {
-        let content = &found.content;
-        let metadata = if self.fields.metadata { content.fields() } else { None };
-        let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
+        let metadata = if self.fields.metadata { found.kept.fields() } else { None };
+        let group = self.search.groups.as_ref().and_then(|groups| groups.value(found.kept.metadata.as_ref()));
         let hit = size::Hit {
             id: found.id.as_str(),
-            text: if self.fields.text { &content.text } else { "" },
+            text: if self.fields.text { &found.text } else { "" },
             metadata: metadata.as_ref(),
             vector: self.fields.vector.map(|format| (found.vector.len(), format)),
             group: group.as_ref(),
@@ -123,8 +130,7 @@ impl HitWriter {
     /// The passages that a hit tells of, the nearest first, with their scores and the texts that were asked for.
     fn passages<'h>(&self, found: &'h Hit) -> impl Iterator<Item = (Span, f32, &'h str)> {
         let Fields { passage_text, .. } = self.fields;
-        let content = &*found.content;
-        let whole = || passage_text.then(|| Span::whole(&content.text));
+        let whole = || passage_text.then(|| Span::whole(&found.text));
         // With words alone no passage is compared with the query's vector.
         let score = match found.scores {
             Scores { vector: None, lexical: None } => found.score,
@@ -132,15 +138,14 @@ impl HitWriter {
         };
         let nearest = found.passage.or_else(whole).map(|span| (span, score));
         nearest.into_iter().chain(found.others.iter().copied()).map(move |(span, score)| {
-            let text = if passage_text { span.of(&content.text).unwrap_or_default() } else { "" };
+            let text = if passage_text { span.of(&found.text).unwrap_or_default() } else { "" };
             (span, score, text)
         })
     }
 
     fn document(&self, found: &Hit) -> wire::Hit {
         let Fields { text, metadata, vector, .. } = self.fields;
-        let content = &found.content;
-        let group = self.search.groups.as_ref().and_then(|groups| groups.value(content));
+        let group = self.search.groups.as_ref().and_then(|groups| groups.value(found.kept.metadata.as_ref()));
         let mut passages = self.passages(found).map(|(Span { start, end }, score, text)| wire::Passage {
             start,
             end,
@@ -151,8 +156,8 @@ impl HitWriter {
         wire::Hit {
             id: found.id.as_str().to_owned(),
             score: found.score,
-            text: if text { content.text.to_string() } else { String::new() },
-            metadata: if metadata { content.fields().as_ref().map(metadata::from_json) } else { None },
+            text: if text { found.text.to_string() } else { String::new() },
+            metadata: if metadata { found.kept.fields().as_ref().map(metadata::from_json) } else { None },
             vector: vector.map(|format| wire::vector::write(&*found.vector, format)),
             candidate: None,
             group: group.as_ref().map(metadata::value_from_json),

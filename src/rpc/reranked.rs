@@ -58,7 +58,7 @@ impl Reranking {
         // One query after the other: the hits of one fill batches for all workers, and no more texts are copied.
         for (n, (found, asked)) in found.into_iter().zip(&texts.asked).enumerate() {
             let path = || format!("queries[{n}]");
-            ordered.push(match (found, texts.of(asked).await?) {
+            ordered.push(match (found, texts.of(engine, asked, terms).await?) {
                 (Err(failure), _) => Err(failure),
                 // As unknown as a document that was never there.
                 (Ok(_), None) => Err(Failure::invalid(path(), "its document was deleted meanwhile")),
@@ -134,7 +134,7 @@ impl Reranking {
 
 /// The text of a hit: its nearest passage, or the whole text of a document that is one.
 fn text(hit: &Hit) -> &str {
-    let text = &*hit.content.text;
+    let text = &*hit.text;
     hit.passage.and_then(|span| span.of(text)).unwrap_or(text)
 }
 
@@ -150,14 +150,14 @@ pub struct Texts {
 
 impl Texts {
     /// The text of a query; `None` if its document was deleted.
-    async fn of(&self, asked: &Asked) -> Result<Option<String>, Failure> {
+    async fn of(&self, engine: &Engine, asked: &Asked, terms: Terms) -> Result<Option<String>, Failure> {
         let id = match asked {
             Asked::Text(text) => return Ok(Some(text.clone())),
             Asked::Document(id) => id,
         };
         let Some(collection) = &self.collection else { return Ok(None) };
-        let found = collection.get_few(std::slice::from_ref(id)).await?.pop().flatten();
-        Ok(found.map(|listed| listed.content.text.to_string()))
+        let found = collection.text(&engine.pools.search, terms.when_full, id.clone()).await?;
+        Ok(found.map(|text| text.to_string()))
     }
 }
 

@@ -73,7 +73,7 @@ const SCALE: usize = 5;
 
 /// Bytes of a `Document`, with its vectors in a format or without.
 pub fn document(listed: &Listed, vectors_as: Option<VectorFormat>) -> usize {
-    let Listed { id, content, vectors } = listed;
+    let Listed { id, text, kept, vectors } = listed;
     let vectors = vectors_as.map_or(0, |format| match vectors {
         StoredVectors::Whole(row) => field(vector(row.len(), format)),
         StoredVectors::Passages(passages) => {
@@ -82,8 +82,8 @@ pub fn document(listed: &Listed, vectors_as: Option<VectorFormat>) -> usize {
         }
     });
     non_empty(id.as_str().len())
-        + non_empty(content.text.len())
-        + content.fields().map_or(0, |metadata| field(object(&metadata)))
+        + non_empty(text.len())
+        + kept.fields().map_or(0, |metadata| field(object(&metadata)))
         + vectors
 }
 
@@ -183,7 +183,7 @@ mod tests {
 
     use super::super::documents;
     use super::*;
-    use crate::collection::{Content, DocId};
+    use crate::collection::{Content, DocId, Kept, Metadata};
     use crate::wire;
     use crate::wire::{metadata, vector};
 
@@ -216,7 +216,8 @@ mod tests {
                 let passages = Box::new([(span(0, 70), vector(dimensions)), (span(60, 70_000), vector(dimensions))]);
                 for vectors in [StoredVectors::Whole(vector(dimensions)), StoredVectors::Passages(passages)] {
                     let id = DocId::new("an id").unwrap();
-                    let listed = Listed { id, content: Arc::new(content.clone()), vectors };
+                    let kept = Arc::new(Kept::without_text(content.metadata.clone(), &content.text));
+                    let listed = Listed { id, text: Arc::clone(&content.text), kept, vectors };
                     for format in FORMATS.map(Some).into_iter().chain([None]) {
                         let written = documents::document(&listed, format).encoded_len();
                         assert_eq!(document(&listed, format), written, "{dimensions} {format:?} {listed:?}");
@@ -245,13 +246,13 @@ mod tests {
     #[test]
     fn the_size_of_a_hit_is_its_encoded_length() {
         for content in contents() {
-            let (group, fields) = (json!("g".repeat(200)), content.fields());
+            let (group, fields) = (json!("g".repeat(200)), content.metadata.as_ref().map(Metadata::fields));
             for format in FORMATS.map(Some).into_iter().chain([None]) {
                 let written = wire::Hit {
                     id: "i".repeat(200),
                     score: 0.5,
                     text: content.text.to_string(),
-                    metadata: content.fields().as_ref().map(metadata::from_json),
+                    metadata: fields.as_ref().map(metadata::from_json),
                     vector: format.map(|format| vector::write(vec![0.5; 384], format)),
                     candidate: None,
                     group: Some(metadata::value_from_json(&group)),

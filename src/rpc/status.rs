@@ -98,6 +98,11 @@ pub enum Failure {
         /// The message limit, in bytes.
         limit: usize,
     },
+    /// The texts that a reranker would read are too large.
+    TextsTooLarge {
+        /// Bytes that those of one query may have.
+        limit: usize,
+    },
     /// The client took nothing of its answer.
     NotTaken {
         /// The time without progress.
@@ -270,6 +275,13 @@ impl Failure {
             Failure::AnswerTooLarge { limit } => (
                 Code::ResourceExhausted,
                 format!("the answer exceeds max_message_bytes of {limit}: ask for less at a time, or for fewer fields"),
+            ),
+            Failure::TextsTooLarge { limit } => (
+                Code::ResourceExhausted,
+                format!(
+                    "the documents that the reranker would read for a query have more than {limit} bytes of text: lower \
+                     rerank.candidates, or ask with fewer queries at a time"
+                ),
             ),
             Failure::NotTaken { timeout } => (
                 Code::Aborted,

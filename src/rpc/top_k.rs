@@ -104,7 +104,11 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
         Some(collection) if writer.candidates.vectors.is_empty() => {
             let searches = Searches { queries, search: Arc::clone(&writer.search), cost, when_full };
             let documents = move |found: Result<Vec<Hit>, Failure>| count(found.map(Hits::Documents));
-            collection.search(pools, searches, documents).instrument(span).await?
+            let found = collection.search(pools, searches, documents).instrument(span).await;
+            found.map_err(|failure| match failure {
+                Failure::AnswerTooLarge { limit } if reranking.is_some() => Failure::TextsTooLarge { limit },
+                failure => failure,
+            })?
         }
         _ => {
             let ranking = writer.clone();
@@ -116,6 +120,7 @@ pub async fn top_k(engine: &Arc<Engine>, request: Received<wire::TopKRequest>) -
             ranked.into_iter().collect::<Result<Vec<_>, Failure>>()?
         }
     };
+    let _of_texts = hold(&engine.messages, found.iter().flatten().map(Hits::text_bytes).sum(), when_full).await?;
     if let Some((reranking, asked)) = reranking {
         let texts = Texts { asked, collection, candidates: Arc::clone(&writer.candidates) };
         found = reranking.apply(engine, texts, found, terms).await?;
@@ -139,12 +144,17 @@ fn parse_request(engine: &Engine, access: &Access, mut request: wire::TopKReques
     parse::texts("candidates", &request.candidates, limits)?;
     let k = parse_k(engine, request.k, request.queries.len())?;
     let reranking = Reranking::parse(engine, &mut request, k)?;
-    let search = parse_search(&mut request, reranking.as_ref().map_or(k, |step| step.candidates), limits)?;
+    let mut search = parse_search(&mut request, reranking.as_ref().map_or(k, |step| step.candidates), limits)?;
     let fields = Fields {
         text: request.with_text,
         metadata: request.with_metadata,
         vector: vector::answered(request.with_vector, request.vector_format)?,
         passage_text: request.with_passage_text,
+    };
+    search.text_bytes = match &reranking {
+        // A reranker reads the texts of all queries, and few of them are in the answer.
+        Some(_) => Some(engine.messages.total() / request.queries.len()),
+        None => (fields.text || fields.passage_text).then_some(limits.max_message_bytes),
     };
 
     let queries: Vec<Result<Query, Failure>> =
@@ -271,7 +281,8 @@ pub(super) fn parse_search(request: &mut wire::TopKRequest, k: usize, limits: &L
     let effort = if params.exact { Effort::Exact } else { Effort::Graph { ef: (ef > 0).then_some(ef) } };
     let (groups, diversity) = (parse_groups(request, limits)?, parse_diversity(request.diversity)?);
     let (mode, passages) = (lexical::parse_mode(request)?, parse_passages(request, k, limits)?);
-    Ok(Search { k, effort, mode, filter, min_score: request.min_score, groups, diversity, passages })
+    let min_score = request.min_score;
+    Ok(Search { k, effort, mode, filter, min_score, groups, diversity, passages, text_bytes: None })
 }
 
 /// Parses the number of passages of each hit.
@@ -360,7 +371,7 @@ async fn vectors(
     let mut embedded = embedded.into_iter();
     let ids: Vec<DocId> = queries.iter().flatten().filter_map(|query| query.meaning.id()).cloned().collect();
     let found = match collection {
-        Some(collection) if !ids.is_empty() => collection.get_few(&ids).await?,
+        Some(collection) if !ids.is_empty() => collection.vectors(&ids).await?,
         _ => Vec::new(),
     };
     let mut found = found.into_iter();
@@ -377,7 +388,7 @@ async fn vectors(
                 let (collection, id) = (collection.name().to_owned(), id.as_str().to_owned());
                 Failure::NotFound(Resource::Document { collection, id })
             })?;
-            let rows = found.vectors.iter().map(|row| Embedding::normalized(row.to_vec()));
+            let rows = found.iter().map(|row| Embedding::normalized(row.to_vec()));
             rows.collect::<Result<_, _>>().map_err(|error| Failure::of_model(format!("queries[{n}].id"), &error))
         }
     };

@@ -6,6 +6,7 @@ mod access_log;
 mod activation;
 mod architecture;
 mod bench;
+mod beyond_memory;
 mod certificates;
 mod classify;
 mod clients;

@@ -1010,7 +1010,7 @@ type Limits struct {
 	MaxHits uint32 `protobuf:"varint,8,opt,name=max_hits,json=maxHits,proto3" json:"max_hits,omitempty"`
 	// Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
 	// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
-	// max_collection_bytes and max_collection_documents.
+	// max_collection_bytes and max_collection_documents. Texts of stored collections are on disk, and count nothing.
 	MaxStoredBytes uint64 `protobuf:"varint,9,opt,name=max_stored_bytes,json=maxStoredBytes,proto3" json:"max_stored_bytes,omitempty"`
 	// Tokens that may wait for each model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.
 	MaxQueuedTokens uint64 `protobuf:"varint,10,opt,name=max_queued_tokens,json=maxQueuedTokens,proto3" json:"max_queued_tokens,omitempty"`

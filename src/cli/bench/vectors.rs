@@ -11,7 +11,6 @@ use anyhow::{Context, ensure};
 use super::workload::{self, Random};
 use crate::cli::npy;
 use crate::collection::{self, Collection, Store};
-use crate::compute::stop::Stop;
 use crate::index::MAX_DIMENSIONS;
 use crate::kernel::embedding::Embedding;
 
@@ -99,10 +98,10 @@ fn read(collection: &Collection) -> Vec<Vector> {
     let mut all = Vec::with_capacity(collection.len());
     let mut after = None;
     loop {
-        let some = collection.list(None, after.as_ref(), BATCH, &Stop::never()).unwrap_or_default();
-        let Some(last) = some.last() else { return all };
-        after = Some(last.id.clone());
-        all.extend(some.iter().flat_map(|listed| listed.vectors.iter()).map(|vector| Vector::from(&vector[..])));
+        let some = collection.vectors_after(after.as_ref(), BATCH);
+        let Some((last, _)) = some.last() else { return all };
+        after = Some(last.clone());
+        all.extend(some.iter().flat_map(|(_, vectors)| vectors.iter()).map(|vector| Vector::from(&vector[..])));
     }
 }
 

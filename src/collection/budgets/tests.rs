@@ -13,7 +13,7 @@ use super::EMPTY;
 use crate::collection::budget::NOTHING;
 use crate::collection::{
     Collection, CollectionError, CommitError, Content, DocId, Document, Filter, Full, Limit, Model, NewName, Options,
-    Patch, Settings, Store, Usage, disk, filter,
+    PageSize, Patch, Settings, Store, Usage, disk, filter,
 };
 use crate::compute::stop::Stop;
 use crate::compute::{Allowances, Limits};
@@ -208,7 +208,7 @@ fn no_commits_of_many_threads_exceed_the_limit_of_an_owner_and_the_sums_stay_rig
         watch.join().unwrap();
     });
     let ids = |one: &Arc<Collection>| {
-        let listed = one.list(None, None, usize::MAX, &Stop::never()).unwrap();
+        let listed = one.list(None, None, PageSize::of(usize::MAX), &Stop::never()).unwrap();
         listed.iter().map(|listed| listed.id.to_string()).collect()
     };
     let there = |name: &&'static str| Some((*name, ids(&store.get(name).ok()?)));

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::document::Content;
 use super::super::filter::{Filter, tests::filters, text};
+use super::super::metadata::Metadata;
 use super::evaluate::{self, Corpus};
 use super::*;
 use crate::compute::stop::{Stop, Stopped};
@@ -220,8 +220,8 @@ proptest! {
         for (position, metadata) in (0..).zip(&documents) {
             here.put(position, metadata.clone());
         }
-        let content = |metadata: &Option<Map<String, Value>>| Content::new("", metadata.as_ref());
-        let keys: Vec<Option<Scalar>> = documents.iter().map(|metadata| groups.key(&content(metadata))).collect();
+        let key = |fields: &Option<Map<String, Value>>| groups.key(fields.as_ref().map(Metadata::new).as_ref());
+        let keys: Vec<Option<Scalar>> = documents.iter().map(key).collect();
         for key in keys.iter().flatten() {
             let members = (0..).zip(&keys).filter(|(_, its)| its.as_ref() == Some(key));
             let expected: Vec<u32> = members.map(|(n, _)| n).collect();

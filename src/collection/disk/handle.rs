@@ -22,7 +22,7 @@ use super::writer::{Job, Writer};
 
 /// An open data directory. Dropping it stores the queued batches and closes the file.
 pub struct Disk {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// `None` only while the disk is being dropped.
     queue: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,

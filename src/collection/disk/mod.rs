@@ -3,7 +3,8 @@
 //! ```text
 //! commit ──► bounded queue ──► one writer thread ──► one transaction for all that wait ──► fsync ──► answers
 //!                                       │ between batches: purge of dropped collections, compaction
-//! snapshot ──► load, backup, verify, export: a consistent view that commits do not disturb
+//! snapshot ──► load, backup, verify: a consistent view that commits do not disturb
+//! reader ──► search, export: the texts of single rows
 //! ```
 //!
 //! All collections of a data directory are in one redb file, so they share its fsyncs. A lock file beside it
@@ -24,8 +25,8 @@
 //! not at all. Nothing is written after a disk error, because a failed fsync leaves the state of earlier writes
 //! unknown. Everything read is checked: damage is a named error, and never a silently missing document.
 //!
-//! The disk knows nothing of ids beyond those that a follower lacks. Its caller, which has all documents in memory, maps ids to rows. Nothing outside
-//! this directory knows redb.
+//! The disk knows nothing of ids, except for those that a follower lacks. Its caller, which has all ids in memory, maps them
+//! to rows. Nothing outside this directory knows redb.
 
 mod backup;
 mod catalog;
@@ -35,6 +36,7 @@ mod copy;
 mod draft;
 mod failure;
 mod follows;
+mod frozen;
 pub(crate) mod fuzz;
 mod handle;
 mod lock;
@@ -42,6 +44,7 @@ mod open;
 mod options;
 mod pending;
 mod purge;
+mod reader;
 mod record;
 mod rows;
 mod schema;
@@ -64,6 +67,7 @@ pub use follows::{FirstPass, Follows};
 pub use handle::Disk;
 pub use open::OpenError;
 pub use options::Options;
+pub use reader::{Reader, RowsOf};
 pub use record::{Damage, Record};
 pub use snapshot::{ReadError, Snapshot, StoredCollection};
 pub use stats::Stats;

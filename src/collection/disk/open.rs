@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use redb::backends::FileBackend;
-use redb::{Builder, Database, DatabaseError, StorageError};
+use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
 
+use super::frozen::Frozen;
 use super::lock::{Lock, LockError};
 use super::{lock, schema};
 use crate::machine::files::{self, Exposure};
@@ -231,15 +232,30 @@ pub(super) fn create(path: &Path, cache_bytes: usize) -> Result<Database, OpenEr
 /// Opens an existing file and checks all its pages. This reads the whole file (two to three seconds for a million
 /// documents of 384 floats), which loading does anyway. Without the check, redb trusts what it reads and may panic.
 pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
-    // In builds with debug assertions, damage that redb would report may trip an assertion instead.
-    let opened = catch_unwind(AssertUnwindSafe(|| {
+    opened(path, cache_bytes, || {
         let file = files::open(path, OpenOptions::new().read(true).write(true))?;
         if file.metadata()?.len() == 0 {
             // redb would initialise an empty file as a new one.
             return Err(io::Error::from(ErrorKind::InvalidData).into());
         }
-        let backend = FileBackend::new(file)?;
-        Builder::new().set_cache_size(cache_bytes).set_check_integrity_on_open(true).create_with_backend(backend)
+        FileBackend::new(file)
+    })
+}
+
+/// Opens an existing file as [`open`] does, to be read alone: what redb repairs in it stays in memory.
+pub(super) fn frozen(path: &Path, cache_bytes: usize) -> Result<Database, OpenError> {
+    opened(path, cache_bytes, || Ok(Frozen::new(files::open_to_read(path)?)?))
+}
+
+fn opened<B: StorageBackend>(
+    path: &Path,
+    cache_bytes: usize,
+    backend: impl FnOnce() -> Result<B, DatabaseError>,
+) -> Result<Database, OpenError> {
+    // In builds with debug assertions, damage that redb would report may trip an assertion instead.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let mut builder = Builder::new();
+        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(true).create_with_backend(backend()?)
     }));
     let database = match opened {
         Ok(opened) => opened.map_err(|error| OpenError::database(path, error))?,

@@ -132,6 +132,18 @@ pub(super) fn decode<'a>(bytes: &'a [u8], dimensions: usize, numbers: &'a mut Nu
     Ok(Record { id, text, metadata, vectors, spans: read })
 }
 
+/// The text in bytes that passed [`check`].
+pub(super) fn text(bytes: &[u8], dimensions: usize) -> Result<&str, Damage> {
+    let rest = bytes.get(4..).ok_or(Damage::Form)?;
+    let (_unused, rest) = number(rest)?;
+    let (id_bytes, rest) = number(rest)?;
+    let (text_bytes, rest) = number(rest)?;
+    let (_metadata_bytes, rest) = number(rest)?;
+    let (_vector, rest) = rest.split_at_checked(dimensions * size_of::<f32>()).ok_or(Damage::Form)?;
+    let (_id, rest) = string(rest, id_bytes)?;
+    string(rest, text_bytes).map(|(text, _)| text)
+}
+
 fn checksum(collection: u32, row: u64, rest: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&collection.to_le_bytes());
@@ -173,6 +185,7 @@ mod tests {
             let mut numbers = Numbers::default();
             let read = decode(&bytes, dimensions, &mut numbers).unwrap();
             prop_assert_eq!((read.id, read.text, read.metadata), (record.id, record.text, record.metadata));
+            prop_assert_eq!(super::text(&bytes, dimensions), Ok(record.text));
             let bits = |floats: &[f32]| floats.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(read.vectors), bits(&vectors), "not even the payload of a NaN changes");
             prop_assert_eq!(read.spans, spans);
@@ -193,6 +206,7 @@ mod tests {
         fn bytes_that_are_no_record_are_an_error_and_no_panic(bytes: Vec<u8>, dimensions in 0usize..9) {
             let _ = check(1, 2, &bytes);
             let _ = decode(&bytes, dimensions, &mut Numbers::default());
+            let _ = super::text(&bytes, dimensions);
         }
     }
 

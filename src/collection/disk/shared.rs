@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use redb::Database;
 
 use super::failure::{CommitError, WritesStopped};
-use super::open::Directory;
+use super::open::{self, Directory, OpenError};
 use super::options::Options;
 use super::stats::Counters;
 
@@ -14,6 +14,8 @@ pub(super) struct Shared {
     /// Replaced by a compaction. Declared before the directory, so that the file closes before its lock is
     /// released.
     database: Mutex<Arc<Database>>,
+    /// The file as an error left it, for readers, once one has needed it.
+    frozen: Mutex<Option<Arc<Database>>>,
     pub(super) directory: Directory,
     pub(super) options: Options,
     /// The reason why writes stopped. Set once, by the writer.
@@ -25,6 +27,7 @@ impl Shared {
     pub(super) fn new(database: Arc<Database>, directory: Directory, options: Options) -> Self {
         Self {
             database: Mutex::new(database),
+            frozen: Mutex::default(),
             directory,
             options,
             stopped: OnceLock::new(),
@@ -39,6 +42,16 @@ impl Shared {
     /// Replaces the database. The old one closes when its last reader ends.
     pub(super) fn replace(&self, database: Database) {
         *self.lock() = Arc::new(database);
+    }
+
+    /// The file as an error left it. redb reads nothing after an error of the system until it is opened anew.
+    pub(super) fn frozen(&self) -> Result<Arc<Database>, OpenError> {
+        let mut frozen = self.frozen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*frozen {
+            return Ok(Arc::clone(database));
+        }
+        let database = Arc::new(open::frozen(&self.directory.file, self.options.cache_bytes)?);
+        Ok(Arc::clone(frozen.insert(database)))
     }
 
     /// Works on the database exclusively; `None` if a reader has it.

@@ -54,7 +54,7 @@ pub struct StoredCollection {
 }
 
 /// Reasons why something could not be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// A document is damaged.
     #[error(
@@ -92,6 +92,16 @@ pub enum ReadError {
         expected: u64,
         /// The count that was found.
         found: u64,
+    },
+    /// A document that is in memory is not in the file.
+    #[error("{path}: row {row} of collection {collection:?} is missing. Restart the server, which checks all rows")]
+    NoRow {
+        /// The data file.
+        path: PathBuf,
+        /// The collection's name.
+        collection: String,
+        /// The document's row.
+        row: u64,
     },
     /// A note of a document that a follower lacks is damaged.
     #[error(

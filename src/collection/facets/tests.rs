@@ -149,7 +149,7 @@ proptest! {
                     if let Some(here) = map.get_mut(&n) {
                         let merged = merge_patch(Value::Object(here.clone()), &Value::Object(fields));
                         *here = merged.as_object().unwrap().clone();
-                        let stored = collection.get(&id(n)).unwrap().content;
+                        let stored = collection.get(&id(n)).unwrap().unwrap().kept;
                         prop_assert_eq!(stored.fields().unwrap_or_default(), here.clone());
                     }
                 }

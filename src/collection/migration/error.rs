@@ -4,6 +4,7 @@ use super::super::budget::Full;
 use super::super::commit_queue::CommitError;
 use super::super::disk;
 use super::super::document::DocId;
+use super::super::texts::FetchError;
 
 /// Reasons why a migration does not begin, go on, switch or end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum MigrationError {
     /// A commit failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// A text cannot be read.
+    #[error(transparent)]
+    Read(#[from] FetchError),
 }
 
 impl From<disk::CommitError> for MigrationError {

@@ -28,7 +28,7 @@ impl Collection {
             let mut last = None;
             for (id, entry) in here.by_id.range((from, Bound::Unbounded)).take(PAGE) {
                 (seen, last) = (seen + 1, Some(id));
-                if entry.content.text.is_empty() {
+                if entry.kept.text_bytes() == 0 {
                     count += 1;
                     if first.len() < most {
                         first.push(id.clone());
@@ -68,7 +68,7 @@ impl Collection {
 
     /// Waits for the commit in progress. None begins while the guard lives.
     pub(in super::super) fn turn(&self) -> MutexGuard<'_, u64> {
-        self.group_commit.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.group_commit.turn_of_reader()
     }
 
     fn role_now(&self) -> MutexGuard<'_, Role> {

@@ -84,20 +84,20 @@ impl Migration {
                 return Ok(step.step);
             }
             pair.lag.took(&id);
-            step.add(id, Some(number));
+            step.add(id, Some(number))?;
         }
         let room = most - step.taken;
         if let FirstPass::UpTo(front) = &first_pass
             && room > 0
             && !step.is_full()
         {
-            self.first_pass(&pair, front, room, &mut step);
+            self.first_pass(&pair, front, room, &mut step)?;
         }
         Ok(step.step)
     }
 
     /// Adds documents that the first pass has before itself.
-    fn first_pass(&self, pair: &Pair, front: &str, room: usize, step: &mut Gathered<'_>) {
+    fn first_pass(&self, pair: &Pair, front: &str, room: usize, step: &mut Gathered<'_>) -> Result<(), MigrationError> {
         let ids = {
             // A commit in progress may change one of them without a note, so it ends before they are read.
             let _turn = pair.leader.turn();
@@ -109,14 +109,15 @@ impl Migration {
         let taken: BTreeSet<DocId> = step.pending().cloned().collect();
         for id in &ids {
             if step.is_full() {
-                return;
+                return Ok(());
             }
             if !taken.contains(id) {
-                step.add(id.clone(), None);
+                step.add(id.clone(), None)?;
             }
             step.step.copied = Some(up_to(Some(id)));
         }
         step.step.copied = Some(all);
+        Ok(())
     }
 
     /// Stores a step in the follower, and what it settles, in one commit. `vectors`: those of each document of the step, in
@@ -140,7 +141,7 @@ impl Migration {
             match vectors {
                 Some(vectors) => {
                     settled.extend(number.map(|number| (id.clone(), number)));
-                    let content = Arc::new(Content { text: (*text).into(), metadata });
+                    let content = Arc::new(Content { text, metadata });
                     put.push(Document { id, content, vectors });
                 }
                 None => refused.push(refuse((id, number))),
@@ -197,30 +198,31 @@ impl<'p> Gathered<'p> {
     }
 
     /// Adds a document as it is now. `number`: it was pending under it before.
-    fn add(&mut self, id: DocId, number: Option<u64>) {
+    fn add(&mut self, id: DocId, number: Option<u64>) -> Result<(), MigrationError> {
         self.taken += 1;
         let step = &mut self.step;
-        let Some(Listed { content, vectors, .. }) = self.leader.get(&id) else {
+        let Some(Listed { text, kept: content, vectors, .. }) = self.leader.get(&id)? else {
             step.settled.extend(number.map(|number| (id.clone(), number)));
             // The first pass met it a moment ago: its removal is pending.
             if number.is_some() {
                 step.removed.push(id);
             }
-            return;
+            return Ok(());
         };
-        if !content.text.is_empty() {
-            self.bytes += content.text.len();
-            let (text, metadata) = ((*content.text).into(), content.metadata.clone());
+        let metadata = content.metadata.clone();
+        if !text.is_empty() {
+            self.bytes += text.len();
             step.documents.push(ToEmbed { id, text, metadata, number });
-            return;
+            return Ok(());
         }
         match kept(&vectors).filter(|_| self.keeps) {
             Some(vectors) => {
                 step.settled.extend(number.map(|number| (id.clone(), number)));
-                step.kept.push(Document { id, content, vectors });
+                step.kept.push(Document { id, content: Arc::new(Content { text, metadata }), vectors });
             }
             None => step.refused.push((id, number)),
         }
+        Ok(())
     }
 }
 

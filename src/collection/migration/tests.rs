@@ -92,10 +92,10 @@ fn documents(collection: &Collection) -> Vec<(String, String, Option<String>, Ve
     let all = collection.export(None, &Stop::never()).unwrap();
     let row = |listed: crate::collection::Listed| {
         let bits = listed.vectors.iter().flat_map(|vector| vector.iter().map(|x| x.to_bits())).collect();
-        let metadata = listed.content.metadata.as_ref().map(|metadata| metadata.as_json().to_owned());
-        (listed.id.to_string(), listed.content.text.to_string(), metadata, bits)
+        let metadata = listed.kept.metadata.as_ref().map(|metadata| metadata.as_json().to_owned());
+        (listed.id.to_string(), listed.text.to_string(), metadata, bits)
     };
-    all.map(row).collect()
+    all.map(|listed| row(listed.unwrap())).collect()
 }
 
 /// Asserts that both have the same documents, with vectors of their own models.

@@ -52,8 +52,8 @@ impl Ranking<'_> {
                 } else {
                     seen.push(hit.slot.index());
                 }
-                let Some((groups, key)) = groups.and_then(|groups| Some((groups, groups.key(&hit.hit.content)?)))
-                else {
+                let key = |groups: &Groups| groups.key(hit.hit.kept.metadata.as_ref());
+                let Some((groups, key)) = groups.and_then(|groups| Some((groups, key(groups)?))) else {
                     best.push(hit);
                     continue;
                 };
@@ -103,9 +103,6 @@ impl Ranking<'_> {
         // A graph may find in a later round what an earlier one missed.
         best.sort_by(|one, other| best_first(&one.hit, &other.hit));
         best.truncate(n);
-        if self.search.mode == Mode::Lexical {
-            self.choose_passages(&mut best);
-        }
         let unchanged = self.with_documents(|here| best.iter().all(|hit| hit.is_unchanged(here)));
         Ok(if unchanged { Ok(best) } else { Err(Changed) })
     }

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::filter::{Path, text};
-use super::super::{Document, Model, Options, Patch, Settings, Store, Vectors};
+use super::super::{Content, Document, Listed, Model, Options, PageSize, Patch, Settings, Store, Vectors, disk};
 use super::*;
 use crate::index;
 

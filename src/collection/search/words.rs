@@ -5,6 +5,7 @@
 use super::fusion::{Mode, Scores};
 use super::{Among, Attempt, Changed, LocatedHit, LocatedPassage, Ranking, Round, Span, WordsOfAttempt};
 use crate::collection::documents::Documents;
+use crate::collection::texts::{FetchError, Texts};
 use crate::lexical::Scored;
 
 impl Ranking<'_> {
@@ -46,18 +47,23 @@ impl Ranking<'_> {
     }
 
     /// Tells of the passage with the most words of the query, the first of them; for hits that were found by words.
-    pub(super) fn choose_passages(self, hits: &mut [LocatedHit]) {
-        let (Some(words), Some(lexical)) = (self.attempt, &self.collection.lexical) else { return };
-        for located in hits {
-            let Some(passages) = &located.passages else { continue };
-            let text = |span: Span| span.of(&located.hit.content.text).unwrap_or_default();
-            let count = |passage: &&LocatedPassage| lexical.terms_in(&words.question, text(passage.span));
+    pub(super) fn choose_passages(self, hits: &mut [LocatedHit], texts: &mut Texts<'_>) -> Result<(), FetchError> {
+        let has_several = hits.iter().any(|located| located.passages.is_some());
+        let Some(lexical) = self.collection.lexical.as_ref().filter(|_| has_several) else { return Ok(()) };
+        let question = lexical.question(lexical.snapshot(), self.words);
+        for LocatedHit { row, passages, hit, .. } in hits {
+            let Some(passages) = passages else { continue };
+            self.stop.check()?;
+            let text = texts.read(&hit.kept, *row)?;
+            let text = |span: Span| span.of(&text).unwrap_or_default();
+            let count = |passage: &&LocatedPassage| lexical.terms_in(&question, text(passage.span));
             // The last of the greatest in reverse order is the first.
             let Some(best) = passages.iter().rev().max_by_key(count) else { continue };
-            located.hit.passage = Some(best.span);
+            hit.passage = Some(best.span);
             if let Some(vector) = self.collection.index.vector(best.slot) {
-                located.hit.vector = vector;
+                hit.vector = vector;
             }
         }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::{Content, DocId, Document, Search};
+use super::super::{Content, DocId, Document, PageSize, Search};
 use super::*;
 use crate::collection::CommitError;
 use crate::compute::stop::Stop;
@@ -126,7 +126,7 @@ fn the_last_of_documents_with_one_id_stays() {
     let collection = store.create("c", MODEL, Settings::default()).unwrap();
     collection.commit(vec![document("a", 0.0), document("a", 1.0)]).unwrap();
     assert_eq!(collection.len(), 1);
-    assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().content.text.as_ref(), "at 1");
+    assert_eq!(collection.get(&DocId::new("a").unwrap()).unwrap().unwrap().text.as_ref(), "at 1");
 }
 
 proptest! {
@@ -145,7 +145,7 @@ proptest! {
                 let removed = collection.remove(&[DocId::new(&id).unwrap()]).unwrap();
                 prop_assert_eq!(!removed.is_empty(), model.remove(&id).is_some());
             }
-            let listed = collection.list(None, None, 100, &Stop::never()).unwrap();
+            let listed = collection.list(None, None, PageSize::of(100), &Stop::never()).unwrap();
             let listed: Vec<String> = listed.iter().map(|listed| listed.id.to_string()).collect();
             prop_assert_eq!(&listed, &model.keys().cloned().collect::<Vec<_>>());
             for angle in 0..6u8 {

@@ -36,7 +36,14 @@ impl Failure {
             CommitError::Full(full) => Self::Full(full),
             CommitError::Stopped(stopped) => stopped.into(),
             CommitError::Disk(error) => Self::disk(error),
+            CommitError::Read(error) => Self::read(&error),
         }
+    }
+
+    /// The failure of a call whose documents cannot be read.
+    fn read(error: &disk::ReadError) -> Self {
+        tracing::error!(%error, "cannot read a document");
+        Self::Internal
     }
 
     /// The failure of an export.
@@ -44,6 +51,7 @@ impl Failure {
         match error {
             ExportError::TooMany => Self::TooManyExports { reason: error.to_string() },
             ExportError::Stopped(stopped) => stopped.into(),
+            ExportError::Read(error) => Self::read(&error),
         }
     }
 
@@ -106,6 +114,7 @@ impl From<backend::Error> for Failure {
             Error::Export(error) => Self::export(error),
             Error::TooManyFields(error) => Self::TooManyFields(error),
             Error::TooLarge { limit } => Self::AnswerTooLarge { limit },
+            Error::Read(error) => Self::read(&error),
             Error::Stopped(stopped) => stopped.into(),
             Error::Refused(refused) => refused.into(),
             Error::Unavailable { reason, retry_after } => Self::StoreUnavailable { reason, retry_after },

@@ -195,7 +195,7 @@ pub struct Limits {
     pub max_hits: u32,
     /// Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
     /// RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
-    /// max_collection_bytes and max_collection_documents.
+    /// max_collection_bytes and max_collection_documents. Texts of stored collections are on disk, and count nothing.
     #[prost(uint64, tag = "9")]
     pub max_stored_bytes: u64,
     /// Tokens that may wait for each model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits.

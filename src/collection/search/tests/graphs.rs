@@ -14,7 +14,7 @@ fn a_group_of_nine_tenths_that_is_all_nearer_leaves_as_many_hits_as_there_can_be
             assert_eq!(hits.len(), k.min(possible), "k {k}, {size} of a group, {effort:?}");
             assert!(hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
             let mut members: HashMap<String, usize> = HashMap::new();
-            hits.iter().for_each(|hit| *members.entry(format!("{:?}", hit.content.metadata)).or_default() += 1);
+            hits.iter().for_each(|hit| *members.entry(format!("{:?}", hit.kept.metadata)).or_default() += 1);
             assert!(members.values().all(|n| *n <= size), "{members:?}");
             if effort == Effort::Exact {
                 assert_eq!(found(&collection, &documents[0].1, &search), plain(&documents, &documents[0].1, &search));

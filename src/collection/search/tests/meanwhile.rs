@@ -104,7 +104,7 @@ fn a_document_that_is_updated_all_the_time_is_found_in_a_state_that_belongs_to_t
         while !updates.is_finished() {
             for search in &searches {
                 let found = collection.search(&documents[0].1, search);
-                let group = |hit: &Hit| hit.content.fields().unwrap()["g"].clone();
+                let group = |hit: &Hit| hit.kept.fields().unwrap()["g"].clone();
                 let even = found.iter().filter(|hit| group(hit) == "even").count();
                 // Four documents change together, and the other four stay even.
                 let expected: &[_] = match (&search.filter, &search.groups) {
@@ -156,9 +156,129 @@ fn a_document_that_is_replaced_all_the_time_has_the_words_and_the_vector_of_one_
             let asked = Asked { vectors: &directions[..1], words };
             let hits = collection.search_in_call(asked, &search, &Chosen::default(), &Stop::never()).unwrap();
             let hit = hits.iter().find(|hit| hit.id == id(0)).expect("it is near in both versions");
-            let is_apple = &*hit.content.text == "apple";
+            let is_apple = &*hit.text == "apple";
             assert_eq!(hit.scores.vector.unwrap() < 0.9999, is_apple);
             assert_eq!(hit.scores.lexical.unwrap() > 0.0, is_apple == (words == "apple"));
         }
     });
+}
+
+/// A collection on disk, of which no text stays in memory.
+fn stored(directory: &std::path::Path, settings: Settings) -> (Store, Arc<Collection>) {
+    let disk = disk::Options { min_free_bytes: 1 << 20, ..disk::Options::default() };
+    let options = Options { directory: Some(directory.to_owned()), disk, text_cache_bytes: 0, ..Options::default() };
+    let store = Store::open(options).unwrap();
+    let model = Model { name: "m", fingerprint: "f", dimensions: DIMENSIONS };
+    let collection = store.create("c", model, settings).unwrap();
+    (store, collection)
+}
+
+#[test]
+fn a_document_that_is_replaced_all_the_time_has_the_text_and_the_vector_of_one_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_store, collection) = stored(directory.path(), Settings::default());
+    let directions: Vec<Embedding> = fan(60).collect();
+    let commit = |n: usize, text: &str, vector: &Embedding| {
+        let content = Arc::new(Content::new(text, None));
+        collection.commit(vec![Document { id: id(n), content, vectors: vector.clone().into() }]).unwrap();
+    };
+    directions.iter().enumerate().for_each(|(n, vector)| commit(n, "other", vector));
+    commit(0, "pear", &directions[0]);
+    let is_apple = |text: &str, vector: &[f32]| {
+        assert!(text == "apple" || text == "pear", "{text}");
+        assert_eq!(text == "apple", vector == directions[3].values());
+        text == "apple"
+    };
+    let (mut apples, mut pears) = (0, 0);
+    let replace = || {
+        commit(0, "apple", &directions[3]);
+        commit(0, "pear", &directions[0]);
+    };
+    during(replace, || {
+        while apples.min(pears) < 20 {
+            let hits = found(&collection, &directions[0], &Search::nearest(5, Effort::Exact));
+            assert_eq!(hits.len(), 5);
+            let hits = collection.search(&directions[0], &Search::nearest(5, Effort::Exact));
+            let hit = hits.iter().find(|hit| hit.id == id(0)).expect("it is near in both versions");
+            let counter = if is_apple(&hit.text, &hit.vector) { &mut apples } else { &mut pears };
+            *counter += 1;
+            let got = collection.get(&id(0)).unwrap().expect("it is always there");
+            is_apple(&got.text, got.vectors.iter().next().unwrap());
+            let listed = collection.list(None, None, PageSize::of(100), &Stop::never()).unwrap();
+            assert_eq!(listed.len(), 60);
+            is_apple(&listed[0].text, listed[0].vectors.iter().next().unwrap());
+            let exported: Vec<Listed> =
+                collection.export(None, &Stop::never()).unwrap().collect::<Result<_, _>>().unwrap();
+            assert_eq!(exported.len(), 60);
+            is_apple(&exported[0].text, exported[0].vectors.iter().next().unwrap());
+        }
+    });
+}
+
+#[test]
+fn a_document_that_comes_and_goes_is_found_with_its_text_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_store, collection) = stored(directory.path(), Settings::default());
+    let directions: Vec<Embedding> = fan(3).collect();
+    let commit = || {
+        let content = Arc::new(Content::new("here", None));
+        let vectors = directions[0].clone().into();
+        collection.commit(vec![Document { id: id(0), content, vectors }]).unwrap();
+    };
+    let (mut there, mut gone) = (0, 0);
+    let come_and_go = || {
+        commit();
+        collection.remove(&[id(0)]).unwrap();
+    };
+    during(come_and_go, || {
+        while u32::min(there, gone) < 20 {
+            let hits = collection.search(&directions[0], &Search::nearest(5, Effort::Exact));
+            assert!(hits.iter().all(|hit| &*hit.text == "here"));
+            *(if hits.is_empty() { &mut gone } else { &mut there }) += 1;
+            assert!(collection.get(&id(0)).unwrap().is_none_or(|listed| &*listed.text == "here"));
+        }
+    });
+}
+
+#[test]
+fn an_update_keeps_a_text_that_is_on_disk_and_texts_that_have_no_room_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_store, collection) = stored(directory.path(), Settings::default());
+    let direction = fan(1).next().unwrap();
+    let content = Arc::new(Content::new("a text".repeat(1_000), json!({ "n": 1 }).as_object()));
+    collection.commit(vec![Document { id: id(0), content, vectors: direction.clone().into() }]).unwrap();
+    for n in 2..5 {
+        let fields = json!({ "n": n }).as_object().unwrap().clone();
+        collection.update(&[id(0)], &Arc::new(Patch { fields, max_bytes: 100 }), None).unwrap();
+        let got = collection.get(&id(0)).unwrap().unwrap();
+        assert_eq!((got.text.len(), got.kept.fields().unwrap()["n"].clone()), (6_000, json!(n)));
+    }
+    let search = |text_bytes| {
+        let search = Search { text_bytes, ..Search::nearest(1, Effort::Exact) };
+        let asked = by_vectors(std::slice::from_ref(&direction));
+        collection.search_in_call(asked, &search, &Chosen::default(), &Stop::never())
+    };
+    assert_eq!(search(None).unwrap()[0].text.len(), 0);
+    assert_eq!(search(Some(6_000)).unwrap()[0].text.len(), 6_000);
+    assert_eq!(search(Some(5_999)).unwrap_err(), FetchError::TooLarge { most: 5_999 });
+    assert_eq!(collection.get_all(&[id(0), id(1)], 6_000).unwrap().iter().flatten().count(), 1);
+    assert_eq!(collection.get_all(&[id(0)], 5_999).unwrap_err(), FetchError::TooLarge { most: 5_999 });
+}
+
+#[test]
+fn a_hit_by_words_tells_of_the_passage_with_the_most_of_them_in_a_text_that_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings { lexical: Some(crate::lexical::Options::default()), ..Settings::default() };
+    let (_store, collection) = stored(directory.path(), settings);
+    let (text, directions) = ("one apple. two pears.", fan(2).collect::<Vec<_>>());
+    let spans = [Span { start: 0, end: 10 }, Span { start: 11, end: 21 }];
+    let vectors = Vectors::of_passages(text, spans.into_iter().zip(directions.iter().cloned()).collect()).unwrap();
+    collection.commit(vec![Document { id: id(0), content: Arc::new(Content::new(text, None)), vectors }]).unwrap();
+    let search = Search { mode: Mode::Lexical, ..Search::nearest(1, Effort::Exact) };
+    for (words, passage) in [("apple", 0), ("two pears", 1)] {
+        let asked = Asked { vectors: &[], words };
+        let hits = collection.search_in_call(asked, &search, &Chosen::default(), &Stop::never()).unwrap();
+        assert_eq!((&*hits[0].text, hits[0].passage), (text, Some(spans[passage])));
+        assert_eq!(&*hits[0].vector, directions[passage].values());
+    }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::super::fusion::Fusion;
 use super::super::*;
 use crate::collection::filter::{Path, text};
-use crate::collection::{Document, Model, Options, Settings, Store, disk};
+use crate::collection::{Content, Document, Model, Options, Settings, Store, disk};
 use crate::lexical;
 
 const MODEL: Model<'_> = Model { name: "m", fingerprint: "f", dimensions: 2 };
@@ -281,13 +281,13 @@ fn the_memory_of_words_is_counted_and_given_back() {
         collection.commit((0..6_000).map(document).collect()).unwrap();
     }
     with.lexical.as_ref().unwrap().maintain();
-    with.recount_words();
+    with.recount_varying();
     let (words, plain) = (with.bytes(), store.used().bytes - with.bytes());
     let of_words = with.lexical.as_ref().unwrap().bytes();
     assert!(of_words > 6_000 * 20 && words == plain - empty.bytes + of_words, "{words} {plain} {of_words}");
     with.remove(&(0..6_000).map(|n: u16| DocId::new(&n.to_string()).unwrap()).collect::<Vec<_>>()).unwrap();
     with.lexical.as_ref().unwrap().maintain();
-    with.recount_words();
+    with.recount_varying();
     assert_eq!(with.bytes(), 0);
     store.delete("with").unwrap();
     store.delete("no").unwrap();

@@ -609,7 +609,7 @@ class Limits(_message.Message):
     max_stored_bytes: _builtins.int
     """Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
     RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
-    max_collection_bytes and max_collection_documents.
+    max_collection_bytes and max_collection_documents. Texts of stored collections are on disk, and count nothing.
     """
     max_queued_tokens: _builtins.int
     """Tokens that may wait for each model. Above it, a unary call gets RESOURCE_EXHAUSTED, and a stream waits."""

@@ -525,7 +525,7 @@ export type Limits = Message<"cognate.v1.Limits"> & {
   /**
    * Memory of all documents, vectors and graphs, estimated; 0: no limit. An upload above it ends with
    * RESOURCE_EXHAUSTED, and google.rpc.QuotaFailure names the limit. The same applies to max_documents,
-   * max_collection_bytes and max_collection_documents.
+   * max_collection_bytes and max_collection_documents. Texts of stored collections are on disk, and count nothing.
    *
    * @generated from field: uint64 max_stored_bytes = 9;
    */
