@@ -205,11 +205,14 @@ impl Catalog {
         self.followers().find(|(_, follows)| follows.leader == leader).map(|(number, _)| number)
     }
 
-    /// The number of a follower whose leader is not there, follows itself, or has another follower.
+    /// The number of a follower whose leader is not there, has another name, follows itself, or has another follower.
     fn unfit_follower(&self) -> Option<u32> {
         let fits = |number: u32, follows: &Follows| {
-            let leader = self.get(follows.leader);
-            leader.is_some_and(|leader| leader.follows.is_none()) && self.follower_of(follows.leader) == Some(number)
+            let (leader, follower) = (self.get(follows.leader), self.get(number));
+            leader
+                .zip(follower)
+                .is_some_and(|(leader, follower)| leader.follows.is_none() && leader.name == follower.name)
+                && self.follower_of(follows.leader) == Some(number)
         };
         self.followers().find(|(number, follows)| !fits(*number, follows)).map(|(number, _)| number)
     }

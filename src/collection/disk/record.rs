@@ -53,7 +53,7 @@ pub enum Damage {
     #[error("it is not a document of its collection")]
     Form,
     /// The entry of a follower does not fit the others.
-    #[error("it follows a collection that is not there, or that has a part in another migration")]
+    #[error("it follows a collection that is not there, or that does not fit it")]
     Follows,
 }
 

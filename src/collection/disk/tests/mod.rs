@@ -1,9 +1,11 @@
 //! Tests of the disk through its interface. `model` makes batches with a known outcome, `medium` is a disk that
-//! fails, `files` damages files, `crash` kills processes, `space` is about full disks, `batches` about the rest.
+//! fails, `files` damages files, `followers` is about migrations, `crash` kills processes, `space` is about full disks,
+//! `batches` about the rest.
 
 mod batches;
 mod crash;
 mod files;
+mod followers;
 mod medium;
 mod model;
 mod power;
