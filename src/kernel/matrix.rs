@@ -4,7 +4,7 @@
 //! odd number of cache lines apart, so that no number of columns maps all rows to the same few cache sets.
 
 use std::marker::PhantomData;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 
 /// A four-byte number for which all bit patterns are valid, so that a line of sixteen has no padding.
 pub trait Number: Copy + Default + sealed::FourBytes {}
@@ -135,18 +135,28 @@ impl Matrix {
             data: self.data.as_mut_ptr(),
             rows: self.rows,
             cols: self.cols,
+            first: 0,
             stride: self.stride,
             borrowed: PhantomData,
         }
     }
+
+    /// Gets the shape of some columns of a matrix of [rows, cols], and stands for it: no others may be used.
+    pub(super) fn part(&mut self, rows: usize, cols: usize, columns: Range<usize>) -> SharedMatrix<'_> {
+        assert!(columns.end <= cols, "columns of the matrix");
+        self.reshape(rows, columns.len());
+        SharedMatrix { cols, first: columns.start, ..self.shared() }
+    }
 }
 
-/// A matrix that several threads write at once, never the same element (see `Leader::share`).
+/// A matrix that several threads write at once, never the same element (see `Leader::share`), or a part of its columns.
 #[derive(Clone, Copy)]
 pub(super) struct SharedMatrix<'a> {
     data: *mut f32,
     rows: usize,
     cols: usize,
+    /// The first column that is there. `stride` columns follow.
+    first: usize,
     stride: usize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
@@ -168,10 +178,18 @@ impl SharedMatrix<'_> {
         (self.rows, self.cols)
     }
 
+    /// The place in a row of `len` columns from `col` on, which must be there.
+    #[inline]
+    fn column(&self, col: usize, len: usize) -> usize {
+        assert!(self.first <= col && col - self.first + len <= self.stride, "elements of one row");
+        col - self.first
+    }
+
     /// Address of an element, valid for the rest of its row and the rows after it.
     #[inline]
     pub(super) fn at(&self, row: usize, col: usize) -> *mut f32 {
-        assert!(row < self.rows && col < self.stride, "an element of the matrix");
+        let col = self.column(col, 1);
+        assert!(row < self.rows, "an element of the matrix");
         // SAFETY: inside the matrix, which was just checked.
         unsafe { self.data.add(row * self.stride + col) }
     }
@@ -183,7 +201,7 @@ impl SharedMatrix<'_> {
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "that the parts are disjoint is the caller's contract")]
     pub(super) unsafe fn row_mut(&self, row: usize, col: usize, len: usize) -> &mut [f32] {
-        assert!(col + len <= self.stride, "elements of one row");
+        self.column(col, len);
         // SAFETY: inside the matrix (checked here and in `at`), and exclusive to the caller.
         unsafe { std::slice::from_raw_parts_mut(self.at(row, col), len) }
     }
@@ -194,7 +212,7 @@ impl SharedMatrix<'_> {
     /// No thread writes them at the same time.
     #[inline]
     pub(super) unsafe fn row_part(&self, row: usize, col: usize, len: usize) -> &[f32] {
-        assert!(col + len <= self.stride, "elements of one row");
+        self.column(col, len);
         // SAFETY: inside the matrix (checked here and in `at`), and no thread writes them.
         unsafe { std::slice::from_raw_parts(self.at(row, col), len) }
     }
@@ -225,6 +243,17 @@ mod tests {
             assert_eq!(matrix.stride() / 16 % 2, 1);
             assert_eq!(matrix.row(2).as_ptr().align_offset(64), 0);
             assert_eq!(matrix.row_mut(2).len(), cols);
+        }
+    }
+
+    #[test]
+    fn a_part_stands_for_the_whole_shape_and_has_its_own_columns_alone() {
+        let mut matrix = Matrix::default();
+        let part = matrix.part(3, 500, 128..192);
+        assert_eq!((part.shape(), part.stride()), ((3, 500), 80));
+        assert_eq!(part.at(2, 128).align_offset(64), 0);
+        for column in [127, 128 + 80] {
+            assert!(std::panic::catch_unwind(|| part.at(0, column)).is_err(), "column {column}");
         }
     }
 

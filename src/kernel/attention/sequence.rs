@@ -23,6 +23,11 @@ const MOST_QUERIES: usize = 56;
 /// of queries pass, and texts of the usual length have one block.
 pub(super) const BLOCK_KEYS: usize = 512;
 
+/// Tokens whose keys and values are packed together, before the first query that attends to one of them. With a sliding
+/// window they, and the queries, are in the second-level cache from their preparation to their last use: a row of a long
+/// text lies in a page of its own, and each pass over all of them would wait for memory.
+const READY_TOGETHER: usize = 64;
+
 /// Scratch memory for one group of one sequence. Each thread reuses its own.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -55,24 +60,28 @@ impl Kernel for Group<'_> {
         let dim = attention.heads.dim;
         let padded_dim = dim.next_multiple_of(S::LANES);
         for (i, ends) in attention.cu_seqlens.windows(2).enumerate() {
-            let rows = ends[0]..ends[1];
-            // SAFETY: the columns of a group belong to one part.
-            unsafe { attention.prepare(s, group, qkv, rows.clone()) };
-            scratch.keys.reserve(rows.len().next_multiple_of(width) * dim);
-            scratch.values.reserve(rows.len() * padded_dim);
-            let sequence = Sequence { attention, group, qkv, rows };
-            sequence.pack_keys(width, &mut scratch.keys);
-            sequence.pack_values(padded_dim, &mut scratch.values);
+            let sequence = Sequence { attention, group, qkv, rows: ends[0]..ends[1] };
             let tokens = sequence.rows.len();
+            scratch.keys.reserve(tokens.next_multiple_of(width) * dim);
+            scratch.values.reserve(tokens * padded_dim);
             let (asking, to) = match attention.queries {
                 Queries::All => (0..tokens, sequence.rows.start),
                 Queries::First => (0..tokens.min(1), i),
                 Queries::Last => (tokens.saturating_sub(1)..tokens, i),
             };
-            for head in 0..attention.heads.queries {
-                for first in asking.clone().step_by(MOST_QUERIES) {
-                    let queries = first..asking.end.min(first + MOST_QUERIES);
-                    Block { sequence: &sequence, head, queries, out, to: to + first - asking.start }.run(s, scratch);
+            let mut ready = 0;
+            for first in asking.clone().step_by(MOST_QUERIES) {
+                let queries = first..asking.end.min(first + MOST_QUERIES);
+                let needed = attention.span.keys(queries.clone(), tokens).end;
+                while ready < needed {
+                    let next = ready..tokens.min(ready + READY_TOGETHER);
+                    // SAFETY: the columns of a group belong to one part.
+                    unsafe { sequence.make_ready(s, next.clone(), scratch) };
+                    ready = next.end;
+                }
+                for head in 0..attention.heads.queries {
+                    let (queries, to) = (queries.clone(), to + first - asking.start);
+                    Block { sequence: &sequence, head, queries, out, to }.run(s, scratch);
                 }
             }
         }
@@ -96,14 +105,26 @@ impl Sequence<'_> {
         self.group * self.attention.heads.group_columns() + head * self.attention.heads.dim
     }
 
-    /// Packs the keys, transposed in panels of `width` tokens. Elements after the last token are stale: their scores
-    /// are never read.
+    /// Prepares the queries and keys of some tokens, and packs their keys and values.
+    ///
+    /// # Safety
+    /// No other thread uses the group's columns meanwhile.
     #[inline(always)]
-    fn pack_keys(&self, width: usize, to: &mut [f32]) {
+    unsafe fn make_ready<S: Simd>(&self, s: S, tokens: Range<usize>, scratch: &mut Scratch) {
+        // SAFETY: the caller's contract.
+        unsafe { self.attention.prepare(s, self.group, self.qkv, self.rows.start, tokens.clone()) };
+        self.pack_keys(2 * S::LANES, tokens.clone(), &mut scratch.keys);
+        self.pack_values(self.attention.heads.dim.next_multiple_of(S::LANES), tokens, &mut scratch.values);
+    }
+
+    /// Packs the keys of some tokens, transposed in panels of `width` tokens. Elements after the last token are stale:
+    /// their scores are never read.
+    #[inline(always)]
+    fn pack_keys(&self, width: usize, tokens: Range<usize>, to: &mut [f32]) {
         let heads = self.attention.heads;
-        for (i, row) in self.rows.clone().enumerate() {
+        for i in tokens {
             // SAFETY: the columns of a group are only read meanwhile.
-            let key = unsafe { self.qkv.row_part(row, self.column(heads.queries), heads.dim) };
+            let key = unsafe { self.qkv.row_part(self.rows.start + i, self.column(heads.queries), heads.dim) };
             let panel = &mut to[i / width * heads.dim * width + i % width..];
             for (k, &x) in key.iter().enumerate() {
                 panel[k * width] = x;
@@ -111,13 +132,13 @@ impl Sequence<'_> {
         }
     }
 
-    /// Packs the values, each padded to whole vectors with stale numbers that are never read.
+    /// Packs the values of some tokens, each padded to whole vectors with stale numbers that are never read.
     #[inline(always)]
-    fn pack_values(&self, padded_dim: usize, to: &mut [f32]) {
+    fn pack_values(&self, padded_dim: usize, tokens: Range<usize>, to: &mut [f32]) {
         let heads = self.attention.heads;
-        for (row, to) in self.rows.clone().zip(to.chunks_exact_mut(padded_dim)) {
+        for (i, to) in tokens.clone().zip(to[tokens.start * padded_dim..].chunks_exact_mut(padded_dim)) {
             // SAFETY: as above.
-            let value = unsafe { self.qkv.row_part(row, self.column(heads.queries + 1), heads.dim) };
+            let value = unsafe { self.qkv.row_part(self.rows.start + i, self.column(heads.queries + 1), heads.dim) };
             to[..heads.dim].copy_from_slice(value);
         }
     }
