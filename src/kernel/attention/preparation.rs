@@ -28,8 +28,9 @@ impl Attention<'_> {
         for position in tokens {
             for head in 0..=heads.queries {
                 // SAFETY: the caller guarantees that no other thread uses them.
-                let head_columns =
-                    unsafe { qkv.row_mut(first + position, group * heads.group_columns() + head * heads.dim, heads.dim) };
+                let head_columns = unsafe {
+                    qkv.row_mut(first + position, group * heads.group_columns() + head * heads.dim, heads.dim)
+                };
                 if let Some([of_query, of_key]) = self.norms {
                     if head < heads.queries { of_query } else { of_key }.row(s, head_columns);
                 }
