@@ -5,15 +5,13 @@
 //! in the budgets of all collections and of the owner until then: `open_exports` counts it. On disk, their space is not
 //! reused as long.
 
-use std::sync::Arc;
-
 use super::disk::{ReadError, Reader};
-use super::document::{Kept, KeptText};
 use super::filter::Filter;
 use super::listing::{Listed, Located};
 use super::matching::Matching;
 use super::open_exports::{ExportError, Kept as KeptBytes};
 use super::single::Collection;
+use super::texts::text_of;
 use crate::compute::stop::Stop;
 
 /// The documents of a collection at one moment, in id order. This iterator reads the text of each document, and drops
@@ -30,7 +28,7 @@ impl Iterator for Export {
 
     fn next(&mut self) -> Option<Self::Item> {
         let Located { id, row, kept, vectors } = self.documents.next()?;
-        Some(self.text(&kept, row).map(|text| Listed { id, text, kept, vectors }))
+        Some(text_of(&kept, row, self.texts.as_ref()).map(|text| Listed { id, text, kept, vectors }))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -39,16 +37,6 @@ impl Iterator for Export {
 }
 
 impl ExactSizeIterator for Export {}
-
-impl Export {
-    fn text(&self, kept: &Kept, row: u64) -> Result<Arc<str>, ReadError> {
-        match (&kept.text, &self.texts) {
-            (KeptText::Here(text), _) => Ok(Arc::clone(text)),
-            (KeptText::Elsewhere { .. }, Some(texts)) => texts.text(row),
-            (KeptText::Elsewhere { .. }, None) => Ok(Arc::default()),
-        }
-    }
-}
 
 impl Collection {
     /// The documents that match, or all of them, as they are now. Blocks while they are listed, and while a commit is in
@@ -75,6 +63,7 @@ impl Collection {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::document::Kept;
     use super::super::open_exports::MOST_OPEN;
     use super::super::{Content, DocId, Document, Model, Options, Patch, Quota, Settings, Store, Usage};
     use super::*;

@@ -104,6 +104,12 @@ impl Collection {
         located.into_iter().map(|one| (one.id, one.vectors)).collect()
     }
 
+    /// Documents as they are now, without their texts; `None`: there is none of this id.
+    pub(super) fn locate_each<'i>(&self, ids: impl Iterator<Item = &'i DocId>) -> Vec<Option<Located>> {
+        let here = self.read();
+        ids.map(|id| Some(self.locate(&here, here.by_id.get_key_value(id)?))).collect()
+    }
+
     fn locate(&self, here: &Documents, (id, entry): (&DocId, &Entry)) -> Located {
         let vectors = match here.passages(entry.slot) {
             None => StoredVectors::Whole(self.row(entry.slot)),

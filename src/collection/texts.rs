@@ -67,6 +67,16 @@ impl<'c> Texts<'c> {
     }
 }
 
+/// The text of a version of a document, without the cache. `from`: the texts on disk of the moment when the document was
+/// found; `None`: they are in memory.
+pub(super) fn text_of(kept: &Kept, row: u64, from: Option<&Reader>) -> Result<Arc<str>, ReadError> {
+    match (&kept.text, from) {
+        (KeptText::Here(text), _) => Ok(Arc::clone(text)),
+        (KeptText::Elsewhere { .. }, Some(texts)) => texts.text(row),
+        (KeptText::Elsewhere { .. }, None) => Ok(Arc::default()),
+    }
+}
+
 impl Collection {
     /// Reads documents and their texts, until the texts are those of the documents. `attempt` finds them anew each time.
     pub(super) fn with_texts<T>(
@@ -84,7 +94,7 @@ impl Collection {
         attempt(&mut Texts::of(self))
     }
 
-    /// A reader of the texts as they are on disk now; `None`: they are in memory.
+    /// A reader of the texts as they are on disk now, for [`text_of`]; `None`: they are in memory.
     pub(super) fn texts_now(&self) -> Result<Option<Reader>, ReadError> {
         let open = |on_disk: &OnDisk| on_disk.disk.reader(self.rows_of(on_disk.number));
         self.on_disk.as_ref().map(open).transpose()

@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::commit_queue::{Follow, Operation};
-use super::super::disk::{Change, FirstPass};
+use super::super::disk::{Change, FirstPass, Reader};
 use super::super::document::{Content, DocId, Document};
-use super::super::listing::Listed;
+use super::super::listing::Located;
 use super::super::metadata::Metadata;
 use super::super::passages::{StoredVectors, Vectors};
-use super::super::single::Collection;
+use super::super::texts::{FetchError, text_of};
 use super::error::MigrationError;
 use super::lag::{Lag, Refused};
 use super::pair::{Migration, Pair, WithoutText};
@@ -68,56 +68,30 @@ impl Step {
 
 impl Migration {
     /// The next documents that the follower lacks: up to this many, and up to the one that brings their texts to this many
-    /// bytes. An empty step: the follower lacks nothing now, or refused documents alone. Waits for the commit in progress
-    /// while the first pass is not over. Earlier steps can no longer be applied.
+    /// bytes. An empty step: the follower lacks nothing now, or refused documents alone. Waits for the commit in progress.
+    /// Earlier steps can no longer be applied.
     pub fn next(&self, most_documents: usize, most_bytes: usize) -> Result<Step, MigrationError> {
         let mut steps = self.steps();
         let pair = self.running()?;
         *steps += 1;
-        let mut step = Gathered::new(&pair, self.without_text, *steps, most_bytes);
-        let most = most_documents.max(1);
-        let first_pass = pair.lag.copied();
-        // Both get on while documents change faster than they are copied.
-        let of_pending = if first_pass == FirstPass::Over { most } else { most.div_ceil(2) };
-        for (id, number) in pair.lag.some(of_pending) {
-            if step.is_full() {
+        let lacking = Lacking::find(&pair, most_documents.max(1))?;
+        let mut step = Gathered::new(&pair, self.without_text, *steps, lacking.texts.as_ref());
+        let mut is_full = false;
+        for ((id, number), located) in lacking.ids.iter().zip(lacking.located) {
+            if is_full {
                 return Ok(step.step);
             }
-            pair.lag.took(&id);
-            step.add(id, Some(number))?;
+            match number {
+                Some(_) => pair.lag.took(id),
+                None => step.step.copied = Some(up_to(Some(id))),
+            }
+            step.add(id.clone(), *number, located)?;
+            is_full = step.bytes >= most_bytes;
         }
-        let room = most - step.taken;
-        if let FirstPass::UpTo(front) = &first_pass
-            && room > 0
-            && !step.is_full()
-        {
-            self.first_pass(&pair, front, room, &mut step)?;
+        if !is_full {
+            step.step.copied = lacking.passes;
         }
         Ok(step.step)
-    }
-
-    /// Adds documents that the first pass has before itself.
-    fn first_pass(&self, pair: &Pair, front: &str, room: usize, step: &mut Gathered<'_>) -> Result<(), MigrationError> {
-        let ids = {
-            // A commit in progress may change one of them without a note, so it ends before they are read.
-            let _turn = pair.leader.turn();
-            let ids = pair.leader.ids_after(DocId::new(front).as_ref(), room);
-            pair.lag.reads(&up_to(ids.get(room - 1)));
-            ids
-        };
-        let all = up_to(ids.get(room - 1));
-        let taken: BTreeSet<DocId> = step.pending().cloned().collect();
-        for id in &ids {
-            if step.is_full() {
-                return Ok(());
-            }
-            if !taken.contains(id) {
-                step.add(id.clone(), None)?;
-            }
-            step.step.copied = Some(up_to(Some(id)));
-        }
-        step.step.copied = Some(all);
-        Ok(())
     }
 
     /// Stores a step in the follower, and what it settles, in one commit. `vectors`: those of each document of the step, in
@@ -159,19 +133,55 @@ impl Migration {
     }
 }
 
+/// Documents that the follower lacks, as they are at one moment.
+struct Lacking {
+    /// Pending ids with their numbers, and then ids that the first pass has before itself.
+    ids: Vec<(DocId, Option<u64>)>,
+    located: Vec<Option<Located>>,
+    /// Their texts on disk; `None`: they are in memory.
+    texts: Option<Reader>,
+    /// The progress of the first pass after all of these; `None`: it has no part in them.
+    passes: Option<FirstPass>,
+}
+
+impl Lacking {
+    fn find(pair: &Pair, most: usize) -> Result<Self, MigrationError> {
+        // No commit is in progress: it may change a document without a note before the first pass is past it, and memory
+        // and disk are in the same state.
+        let _turn = pair.leader.turn();
+        let first_pass = pair.lag.copied();
+        // Both get on while documents change faster than they are copied.
+        let of_pending = if first_pass == FirstPass::Over { most } else { most.div_ceil(2) };
+        let mut ids: Vec<_> = pair.lag.some(of_pending).into_iter().map(|(id, number)| (id, Some(number))).collect();
+        let room = most - ids.len();
+        let mut passes = None;
+        if let FirstPass::UpTo(front) = first_pass
+            && room > 0
+        {
+            let next = pair.leader.ids_after(DocId::new(&front).as_ref(), room);
+            let after = up_to(next.get(room - 1));
+            pair.lag.reads(&after);
+            passes = Some(after);
+            let pending: BTreeSet<DocId> = ids.iter().map(|(id, _)| id.clone()).collect();
+            ids.extend(next.into_iter().filter(|id| !pending.contains(id)).map(|id| (id, None)));
+        }
+        let located = pair.leader.locate_each(ids.iter().map(|(id, _)| id));
+        let texts = pair.leader.texts_now().map_err(FetchError::from)?;
+        Ok(Self { ids, located, texts, passes })
+    }
+}
+
 /// A step that is being put together.
 struct Gathered<'p> {
-    leader: &'p Collection,
+    texts: Option<&'p Reader>,
     keeps: bool,
-    most_bytes: usize,
+    /// Bytes of texts.
     bytes: usize,
-    /// Number of documents.
-    taken: usize,
     step: Step,
 }
 
 impl<'p> Gathered<'p> {
-    fn new(pair: &'p Pair, without_text: WithoutText, number: u64, most_bytes: usize) -> Self {
+    fn new(pair: &Pair, without_text: WithoutText, number: u64, texts: Option<&'p Reader>) -> Self {
         let fits = pair.leader.dimensions() == pair.follower.dimensions();
         let step = Step {
             number,
@@ -182,43 +192,29 @@ impl<'p> Gathered<'p> {
             settled: Vec::new(),
             copied: None,
         };
-        let keeps = fits && without_text == WithoutText::Keep;
-        Self { leader: &pair.leader, keeps, most_bytes, bytes: 0, taken: 0, step }
+        Self { texts, keeps: fits && without_text == WithoutText::Keep, bytes: 0, step }
     }
 
-    fn is_full(&self) -> bool {
-        self.bytes >= self.most_bytes && self.taken > 0
-    }
-
-    /// Ids that were pending and are in the step.
-    fn pending(&self) -> impl Iterator<Item = &DocId> {
-        let Step { documents, refused, settled, .. } = &self.step;
-        let refused = refused.iter().map(|(id, _)| id);
-        documents.iter().map(|document| &document.id).chain(refused).chain(settled.iter().map(|(id, _)| id))
-    }
-
-    /// Adds a document as it is now. `number`: it was pending under it before.
-    fn add(&mut self, id: DocId, number: Option<u64>) -> Result<(), MigrationError> {
-        self.taken += 1;
+    /// Adds a document as it is. `number`: it was pending under it.
+    fn add(&mut self, id: DocId, number: Option<u64>, located: Option<Located>) -> Result<(), MigrationError> {
         let step = &mut self.step;
-        let Some(Listed { text, kept: content, vectors, .. }) = self.leader.get(&id)? else {
+        let Some(Located { row, kept, vectors, .. }) = located else {
             step.settled.extend(number.map(|number| (id.clone(), number)));
-            // The first pass met it a moment ago: its removal is pending.
-            if number.is_some() {
-                step.removed.push(id);
-            }
+            step.removed.push(id);
             return Ok(());
         };
-        let metadata = content.metadata.clone();
-        if !text.is_empty() {
+        let metadata = kept.metadata.clone();
+        if kept.text_bytes() > 0 {
+            let text = text_of(&kept, row, self.texts).map_err(FetchError::from)?;
             self.bytes += text.len();
             step.documents.push(ToEmbed { id, text, metadata, number });
             return Ok(());
         }
-        match kept(&vectors).filter(|_| self.keeps) {
+        match taken_over(&vectors).filter(|_| self.keeps) {
             Some(vectors) => {
                 step.settled.extend(number.map(|number| (id.clone(), number)));
-                step.kept.push(Document { id, content: Arc::new(Content { text, metadata }), vectors });
+                let content = Arc::new(Content { text: Arc::default(), metadata });
+                step.kept.push(Document { id, content, vectors });
             }
             None => step.refused.push((id, number)),
         }
@@ -227,7 +223,7 @@ impl<'p> Gathered<'p> {
 }
 
 /// The vector of a document without a text, as it is.
-fn kept(vectors: &StoredVectors) -> Option<Vectors> {
+fn taken_over(vectors: &StoredVectors) -> Option<Vectors> {
     match vectors {
         StoredVectors::Whole(vector) => Embedding::restored(vector.to_vec()).map(Vectors::Whole),
         StoredVectors::Passages(_) => None,

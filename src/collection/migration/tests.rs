@@ -366,3 +366,16 @@ fn a_backup_has_the_migration_and_verification_reads_its_notes() {
     catch_up(&migration);
     assert_same(&migration);
 }
+
+#[test]
+fn steps_read_texts_without_the_cache_of_searches() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let collection = store.create("c", OLD, Settings::default()).unwrap();
+    put(&collection, "a", "a text on disk").unwrap();
+    let migration = store.begin_migration("c", NEW, None, WithoutText::Refuse).unwrap();
+    catch_up(&migration);
+    let cache = store.text_cache().unwrap();
+    assert_eq!((cache.misses, cache.bytes), (0, 0));
+    assert_eq!(&*migration.follower().get(&id("a")).unwrap().unwrap().text, "a text on disk");
+}

@@ -100,7 +100,7 @@ impl Walk {
                 },
                 None => "nothing",
             },
-            (90..94, Some(migration)) => match self.store().switch("c") {
+            (90..93, Some(migration)) => match self.store().switch("c") {
                 Ok(()) => "switch",
                 Err(MigrationError::NotReady { first_pass_over, pending, .. }) => {
                     let state = migration.state();
@@ -114,7 +114,7 @@ impl Walk {
                 }
                 Err(error) => panic!("{error}"),
             },
-            (94..95, Some(_)) => {
+            (93..95, Some(_)) => {
                 self.store().end_migration("c").unwrap();
                 "end"
             }
