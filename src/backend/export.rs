@@ -21,7 +21,7 @@ pub struct Export {
 
 /// Documents that are in this process.
 enum Documents {
-    Local(collection::Export),
+    Local(Box<collection::Export>),
     Page(vec::IntoIter<Listed>),
 }
 
@@ -102,7 +102,7 @@ impl Collection {
                 let take = move |stop: &Stop| {
                     let filter = question()?;
                     let taken = local.export(filter.as_ref(), stop).map_err(Error::Export)?;
-                    Ok(Export::new(taken.len(), Documents::Local(taken)))
+                    Ok(Export::new(taken.len(), Documents::Local(Box::new(taken))))
                 };
                 pool.run(WhenFull::Wait, SHORT, take).await.map_err(Error::Refused)?
             }

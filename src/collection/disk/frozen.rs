@@ -135,11 +135,13 @@ mod tests {
             for (is_write, at, bytes, value) in steps {
                 if is_write {
                     let end = (at + bytes).max(plain.len());
-                    (frozen.set_len(end as u64).unwrap(), plain.resize(end, 0));
+                    frozen.set_len(end as u64).unwrap();
+                    plain.resize(end, 0);
                     frozen.write(at as u64, &vec![value; bytes]).unwrap();
                     plain[at..at + bytes].fill(value);
                 } else {
-                    (frozen.set_len(at as u64).unwrap(), plain.resize(at, 0));
+                    frozen.set_len(at as u64).unwrap();
+                    plain.resize(at, 0);
                 }
                 let mut read = vec![1; plain.len()];
                 frozen.read(0, &mut read).unwrap();
