@@ -50,7 +50,7 @@ impl Encoder {
             }
             (Backend::Candle, model::Encoder::Transformer(architecture)) => {
                 let weights = Weights::read(&card.weights)?;
-                let network = network(&weights, architecture, device, options.precision)?;
+                let network = network(&weights, &architecture.up_to(card.max_tokens), device, options.precision)?;
                 (network, weights.packed_bytes(options.precision))
             }
             (Backend::Candle, model::Encoder::Static(_)) if options.precision != Precision::F32 => {

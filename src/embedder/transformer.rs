@@ -36,6 +36,11 @@ use backend::{Heads, Queries, Residual, SelfAttention, Sequences, Span, Tokens};
 /// cheaper (benches/encoder.rs).
 pub const CPU_BLOCK_TOKENS: usize = 128;
 
+/// Blocks whose tokens pass together through what follows the attention, where a token needs no other. A longer text
+/// passes in parts: the wide activations of the feed-forward network take memory for a part, not for the text. With
+/// ModernBERT-base's sizes 512 and 1,024 tokens together take 3 to 7 % more time than 256.
+const PART_BLOCKS: usize = 2;
+
 /// The reason why a batch cannot be computed. `sequence` counts from 0.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -94,6 +99,8 @@ pub struct Scratch<B: Backend> {
     products: B::Rows,
     inner: B::Rows,
     ends: B::Rows,
+    /// The rows of a part: the result of the attention, and the input of the layer.
+    part: [B::Rows; 2],
 }
 
 /// An encoder with its weights packed for one device.
@@ -166,6 +173,7 @@ impl<B: Backend> Transformer<B> {
             products: B::Rows::default(),
             inner: B::Rows::default(),
             ends: B::Rows::default(),
+            part: Default::default(),
         }
     }
 
@@ -264,8 +272,7 @@ impl<B: Backend> Transformer<B> {
 
     /// Computes a layer from `hidden` to `hidden`, for all tokens or for one of each sequence.
     fn layer(&self, layer: &Layer<B>, queries: Queries, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
-        let Scratch { backend, sequences, hidden, normalised, qkv, mixed, attended, products, inner, ends, .. } =
-            scratch;
+        let Scratch { backend, sequences, hidden, normalised, qkv, mixed, ends, .. } = scratch;
         let is_after = layer.place == NormPlace::After;
         let step = SelfAttention {
             qkv: &layer.qkv,
@@ -285,6 +292,28 @@ impl<B: Backend> Transformer<B> {
             backend.ends(hidden, sequences, queries, ends)?;
             std::mem::swap(hidden, ends);
         }
+        let (rows, part_rows) = (sequences.results(queries), self.block_tokens.saturating_mul(PART_BLOCKS));
+        if rows <= part_rows {
+            return self.after_attention(layer, scratch);
+        }
+        for first in (0..rows).step_by(part_rows) {
+            let part = first..rows.min(first + part_rows);
+            scratch.swap_part();
+            let Scratch { backend, hidden, mixed, part: [whole_mixed, whole_hidden], .. } = scratch;
+            backend.take(whole_mixed, part.clone(), mixed)?;
+            backend.take(whole_hidden, part.clone(), hidden)?;
+            self.after_attention(layer, scratch)?;
+            scratch.swap_part();
+            let Scratch { backend, hidden, part: [_, part_hidden], .. } = scratch;
+            backend.put(part_hidden, part, hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Computes the rest of a layer from the attention `mixed` and the layer's input `hidden` to `hidden`, row by row.
+    fn after_attention(&self, layer: &Layer<B>, scratch: &mut Scratch<B>) -> candle_core::Result<()> {
+        let Scratch { backend, hidden, normalised, mixed, attended, products, inner, .. } = scratch;
+        let is_after = layer.place == NormPlace::After;
         backend.linear_add(&layer.output, mixed, hidden, attended)?;
         if !is_after {
             backend.normalise(attended, layer.feed_forward_norm.as_ref(), normalised)?;
@@ -295,6 +324,15 @@ impl<B: Backend> Transformer<B> {
             false => backend.linear_activate(&layer.up, x, self.activation, inner)?,
         }
         backend.linear_add(&layer.down, inner, attended, hidden)
+    }
+}
+
+impl<B: Backend> Scratch<B> {
+    /// Exchanges the rows of a part and of the block.
+    fn swap_part(&mut self) {
+        let [mixed, hidden] = &mut self.part;
+        std::mem::swap(&mut self.mixed, mixed);
+        std::mem::swap(&mut self.hidden, hidden);
     }
 }
 

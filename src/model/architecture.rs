@@ -127,6 +127,12 @@ impl Architecture {
         self.max_position_embeddings.saturating_sub(self.position_offset())
     }
 
+    /// Returns the same architecture for texts of at most `tokens` tokens. Positions that are rotations end there.
+    pub fn up_to(&self, tokens: usize) -> Self {
+        let last = if self.design.positions == Positions::Rotary { tokens } else { usize::MAX };
+        Self { max_position_embeddings: self.max_position_embeddings.min(last), ..self.clone() }
+    }
+
     /// Estimates the arithmetic operations for a text, two for each multiply-add. It counts the linear layers and both
     /// products of attention. Normalisations, activations and softmax are less than a hundredth.
     pub fn operations(&self, tokens: usize) -> f64 {

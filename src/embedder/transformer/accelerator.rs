@@ -284,6 +284,17 @@ impl Backend for Accelerator {
         Ok(())
     }
 
+    fn take(&mut self, x: &Rows, rows: Range<usize>, out: &mut Rows) -> Result<()> {
+        *out = Rows(Some(x.tensor()?.narrow(0, rows.start, rows.len())?));
+        Ok(())
+    }
+
+    fn put(&mut self, x: &Rows, rows: Range<usize>, out: &mut Rows) -> Result<()> {
+        let x = x.tensor()?;
+        *out = Rows(Some(out.tensor()?.slice_assign(&[rows, 0..x.dim(1)?], x)?));
+        Ok(())
+    }
+
     fn pool(&self, x: &Rows, sequences: &Sequences, modes: &[Mode]) -> Result<Vec<Vec<f32>>> {
         let mut vectors = vec![Vec::new(); sequences.left_out.len()];
         for mode in modes {

@@ -7,6 +7,8 @@
 //! candle (`CustomOp`) would have to allocate their results. Both devices are compared with candle-transformers' own
 //! models after every layer.
 
+use std::ops::Range;
+
 use candle_core::Result;
 
 use super::checkpoint::{NormWeight, Weight};
@@ -25,8 +27,16 @@ pub struct Sequences {
 
 impl Sequences {
     /// Returns the rows of each sequence.
-    pub fn rows(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+    pub fn rows(&self) -> impl Iterator<Item = Range<usize>> {
         self.cu_seqlens.windows(2).map(|ends| ends[0]..ends[1])
+    }
+
+    /// Returns the number of tokens with a result.
+    pub fn results(&self, queries: Queries) -> usize {
+        match queries {
+            Queries::All => self.cu_seqlens.last().copied().unwrap_or(0),
+            Queries::First | Queries::Last => self.left_out.len(),
+        }
     }
 
     /// Returns the row of each sequence's first token, or of its last one.
@@ -111,6 +121,10 @@ pub trait Backend: Sized {
     ) -> Result<()>;
     /// Copies the first or the last row of each sequence.
     fn ends(&self, x: &Self::Rows, sequences: &Sequences, queries: Queries, out: &mut Self::Rows) -> Result<()>;
+    /// Copies some rows of x. Only a device with blocks of a limited size is asked to.
+    fn take(&mut self, x: &Self::Rows, rows: Range<usize>, out: &mut Self::Rows) -> Result<()>;
+    /// Replaces some rows of `out` by x. After the last row `out` is complete.
+    fn put(&mut self, x: &Self::Rows, rows: Range<usize>, out: &mut Self::Rows) -> Result<()>;
     /// Pools each sequence's rows in each mode. `[sequences][modes · columns]`
     fn pool(&self, x: &Self::Rows, sequences: &Sequences, modes: &[Mode]) -> Result<Vec<Vec<f32>>>;
     /// Returns all rows. `[rows][columns]`

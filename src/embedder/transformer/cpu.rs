@@ -3,6 +3,8 @@
 //! Activations are f32. For int8, an activation that a linear layer reads next is also quantised as soon as it is made,
 //! while its row is in the first-level cache. Attention, residuals and normalisations stay in f32.
 
+use std::ops::Range;
+
 use candle_core::Result;
 
 use super::backend::{Backend, Heads, Queries, Residual, SelfAttention, Sequences, Sum, Tokens};
@@ -119,7 +121,7 @@ impl Backend for Cpu {
 
     fn normalise(&mut self, x: &LayerInput, norm: Option<&Norm>, out: &mut LayerInput) -> Result<()> {
         out.f32.reshape(x.f32.rows(), x.f32.cols());
-        let step = norm.map_or(InPlace::Copy(&x.f32), |norm| InPlace::CopyNormalise(norm, &x.f32));
+        let step = norm.map_or(InPlace::Copy(&x.f32, 0), |norm| InPlace::CopyNormalise(norm, &x.f32));
         self.epilogue(step, out);
         Ok(())
     }
@@ -195,8 +197,23 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn take(&mut self, x: &LayerInput, rows: Range<usize>, out: &mut LayerInput) -> Result<()> {
+        out.f32.reshape(rows.len(), x.f32.cols());
+        self.epilogue(InPlace::Copy(&x.f32, rows.start), out);
+        Ok(())
+    }
+
+    fn put(&mut self, x: &LayerInput, rows: Range<usize>, out: &mut LayerInput) -> Result<()> {
+        let is_last = rows.end == out.f32.rows();
+        rows.enumerate().for_each(|(i, row)| out.f32.row_mut(row).copy_from_slice(x.f32.row(i)));
+        if is_last {
+            self.epilogue(InPlace::Nothing, out);
+        }
+        Ok(())
+    }
+
     fn pool(&self, x: &LayerInput, sequences: &Sequences, modes: &[Mode]) -> Result<Vec<Vec<f32>>> {
-        let pool = |(rows, &left_out): (std::ops::Range<usize>, &usize)| {
+        let pool = |(rows, &left_out): (Range<usize>, &usize)| {
             let row = |row: usize| x.f32.row(row);
             pooling::Tokens { row: &|i| row(rows.start + i), columns: x.f32.cols(), count: rows.len(), left_out }
                 .pool(modes)

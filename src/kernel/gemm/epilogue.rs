@@ -25,7 +25,7 @@ pub struct Epilogue<'a> {
     pub to: Conversion<'a>,
 }
 
-/// A step on a row in place. A second matrix has the shape of the first.
+/// A step on a row in place. A second matrix has the shape of the first; one of which rows are copied may have more rows.
 #[derive(Clone, Copy)]
 pub enum InPlace<'a> {
     /// No step.
@@ -36,8 +36,8 @@ pub enum InPlace<'a> {
     Normalise(&'a Norm),
     /// The normalisation of the row, to which the row of the matrix is added.
     NormaliseAdd(&'a Norm, &'a Matrix),
-    /// The row of the matrix replaces the row.
-    Copy(&'a Matrix),
+    /// The row of the matrix, that many rows further, replaces the row.
+    Copy(&'a Matrix, usize),
     /// The normalisation of the matrix's row replaces the row.
     CopyNormalise(&'a Norm, &'a Matrix),
 }
@@ -56,8 +56,14 @@ impl Epilogue<'_> {
     /// Runs the epilogue. The team of `leader` shares the work. Panics if a second matrix has another shape.
     pub fn apply(self, level: Level, leader: &mut Leader) {
         let (rows, cols) = (self.x.rows(), self.x.cols());
-        if let InPlace::NormaliseAdd(_, other) | InPlace::Copy(other) | InPlace::CopyNormalise(_, other) = self.before {
-            assert_eq!((other.rows(), other.cols()), (rows, cols), "the second matrix has the shape of the first");
+        match self.before {
+            InPlace::NormaliseAdd(_, other) | InPlace::CopyNormalise(_, other) => {
+                assert_eq!((other.rows(), other.cols()), (rows, cols), "the second matrix has the shape of the first");
+            }
+            InPlace::Copy(other, first) => {
+                assert!(first + rows <= other.rows() && other.cols() == cols, "the second matrix has the rows");
+            }
+            InPlace::Nothing | InPlace::Activate(_) | InPlace::Normalise(_) => {}
         }
         let pass = ColumnEpilogue::new(level, self.before, self.x, self.to);
         leader.share(rows.div_ceil(ROWS_A_PART), &|part| {
@@ -159,7 +165,7 @@ impl Kernel for Part<'_> {
                     norm.row(s, x);
                     add(s, x, other.row(row));
                 }
-                InPlace::Copy(other) => x.copy_from_slice(other.row(row)),
+                InPlace::Copy(other, first) => x.copy_from_slice(other.row(first + row)),
                 InPlace::CopyNormalise(norm, other) => {
                     x.copy_from_slice(other.row(row));
                     norm.row(s, x);
@@ -217,6 +223,10 @@ mod tests {
                 .apply(level, &mut leader);
             let (high, low) = split_bf16::tests::restored(&p, 8, 149);
             assert!((high + low - expected.row(8)[149]).abs() < 1e-4);
+            let (mut some, others) = (filled(4, 150, 1), filled(9, 150, 2));
+            Epilogue { before: InPlace::Copy(&others, 5), x: &mut some, to: Conversion::Nothing }
+                .apply(level, &mut leader);
+            (0..4).for_each(|row| assert_eq!(some.row(row), others.row(5 + row)));
             Epilogue { before: InPlace::Activate(Activation::Relu), x: &mut x, to: Conversion::Nothing }
                 .apply(level, &mut leader);
             assert!((0..9).all(|row| x.row(row).iter().all(|&x| x >= 0.0)));

@@ -64,6 +64,14 @@ fn both_geluses_are_told_apart() {
 }
 
 #[test]
+fn rotations_end_at_the_longest_text_and_learned_positions_stay() {
+    let learned = read(json!({})).unwrap();
+    assert_eq!(learned.up_to(10), learned);
+    let rotary = Architecture { design: Design { positions: Positions::Rotary, ..Design::BERT }, ..learned };
+    assert_eq!((rotary.up_to(10).positions(), rotary.up_to(100).positions()), (10, 64));
+}
+
+#[test]
 fn each_family_is_read_with_its_own_names_positions_and_token_types() {
     let bert = read(json!({})).unwrap();
     assert_eq!((bert.family, bert.padding, bert.positions(), bert.type_vocab_size), (Family::Bert, None, 64, 2));

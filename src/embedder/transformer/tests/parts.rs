@@ -282,7 +282,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn any_combination_of_parts_is_that_of_its_definition_in_f64_and_has_the_same_bits_in_any_batch(
+    fn any_combination_of_parts_is_that_of_its_definition_in_f64_and_has_the_same_bits_in_any_batch_and_by_rows(
         config in description(),
         lengths in proptest::collection::vec(1..40usize, 1..5),
         seed in any::<u64>(),
@@ -307,6 +307,9 @@ proptest! {
                 let backend = || Cpu::new(level, form, Leader::default());
                 let encoder = load(weights.clone(), &config, &backend());
                 let rows = hidden(&encoder, backend(), &sequences);
+                // A part has two rows then.
+                let by_rows = Transformer::load(builder(weights.clone()), &config, &backend(), 1).expect("all weights");
+                prop_assert!(hidden(&by_rows, backend(), &sequences) == rows, "{} {:?}: in parts", level, form);
                 let mut used = encoder.scratch(backend());
                 let together = encoder.pooled(&slices(&sequences), &modes, &mut used).expect("ids are valid");
                 for (i, (ids, vector)) in sequences.iter().zip(&together).enumerate() {
@@ -323,9 +326,12 @@ proptest! {
             }
         }
         let candle = || Accelerator::new(Device::Cpu, DType::F32);
+        for block_tokens in [CPU_BLOCK_TOKENS, 1] {
+            let encoder = Transformer::load(builder(weights.clone()), &config, &candle(), block_tokens).expect("all weights");
+            let error = worst(&hidden(&encoder, candle(), &sequences));
+            prop_assert!(error <= 2e-5, "candle's operations, blocks of {}: off by {:e}", block_tokens, error);
+        }
         let encoder = load(weights, &config, &candle());
-        let error = worst(&hidden(&encoder, candle(), &sequences));
-        prop_assert!(error <= 2e-5, "candle's operations: off by {:e}", error);
         for (mode, token) in [(Mode::Cls, 0), (Mode::LastToken, 1)] {
             let mut scratch = encoder.scratch(candle());
             let vectors = encoder.pooled(&slices(&sequences), &[mode], &mut scratch).expect("ids are valid");
