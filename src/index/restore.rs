@@ -51,6 +51,8 @@ impl Restoring {
         let mut of_use = Vec::new();
         for (Stored { parts, rows, .. }, slots) in self.segments {
             if is_of_use(&slots) {
+                // Each row was compared, and searches read few of them.
+                rows.release();
                 of_use.push(Arc::new(Segment::new(parts, slots, Some(rows))));
             } else {
                 rows.make_obsolete();

@@ -34,6 +34,11 @@ impl StoredRows {
         self.file.len()
     }
 
+    /// Takes the rows out of this process's resident memory until they are used.
+    pub(super) fn release(&self) {
+        self.file.release(self.from..self.file.len());
+    }
+
     /// Lets the last reader delete the file.
     pub(super) fn make_obsolete(&self) {
         self.is_obsolete.store(true, Ordering::Relaxed);

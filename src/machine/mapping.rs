@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 use memmap2::{Mmap, MmapMut};
@@ -17,7 +17,11 @@ use stable_deref_trait::StableDeref;
 use super::files;
 
 /// The bytes of a file, at an address that is a multiple of a page.
-pub struct Mapping(Mmap);
+pub struct Mapping {
+    bytes: Mmap,
+    /// False if the bytes are a copy in memory.
+    is_file: bool,
+}
 
 impl Mapping {
     /// Opens a regular file, never through a symbolic link, and maps all of it. A file that other users can write is
@@ -25,11 +29,32 @@ impl Mapping {
     pub fn open(path: &Path) -> io::Result<Mapping> {
         let file = files::open_to_read(path)?;
         if files::exposure_of_file(&file)?.is_some() {
-            return in_memory(file).map(Mapping);
+            return Ok(Mapping { bytes: in_memory(file)?, is_file: false });
         }
         // SAFETY: the type gives only shared slices. Other users cannot write the file, and this user's programs do not
         // (see the top of this file).
-        unsafe { Mmap::map(&file) }.map(Mapping)
+        let bytes = unsafe { Mmap::map(&file) }?;
+        Ok(Mapping { bytes, is_file: true })
+    }
+
+    /// Takes the pages of a part of the file out of this process's resident memory. The next use of a page brings it back
+    /// from the system's cache, or from the disk if memory was short. Does nothing where the system cannot do it.
+    pub fn release(&self, part: Range<usize>) {
+        if !self.is_file || part.is_empty() {
+            return;
+        }
+        #[cfg(unix)]
+        {
+            debug_assert!(part.end <= self.len(), "{part:?} of {}", self.len());
+            // SAFETY: nobody changes the file (see the top of this file), so a page has the same bytes when it is read
+            // again, and slices of it stay valid. A copy in memory, whose bytes would be lost, was left alone above.
+            let released = unsafe {
+                self.bytes.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, part.start, part.len())
+            };
+            if let Err(error) = released {
+                tracing::debug!(%error, "pages of a file stay in memory");
+            }
+        }
     }
 }
 
@@ -49,7 +74,7 @@ impl Deref for Mapping {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
@@ -73,6 +98,33 @@ mod tests {
             OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
             assert_eq!(&*mapping, b"some bytes", "{mode:o}");
             assert!(Mapping::open(&path).unwrap().is_empty());
+        }
+    }
+
+    /// Bytes of a mapping that are resident, as the system says.
+    #[cfg(target_os = "linux")]
+    fn resident(mapping: &Mapping) -> u64 {
+        let start = format!("{:x}-", mapping.as_ptr() as usize);
+        let of_all = fs::read_to_string("/proc/self/smaps").unwrap();
+        let own = of_all.lines().skip_while(|line| !line.starts_with(&start));
+        let line = own.into_iter().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1_024
+    }
+
+    #[test]
+    fn pages_that_were_released_are_not_resident_and_have_the_same_bytes_when_they_are_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let bytes: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
+        fs::write(&path, &bytes).unwrap();
+        for mode in [0o600, 0o666] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let mapping = Mapping::open(&path).unwrap();
+            assert!(*mapping == *bytes);
+            mapping.release(5_000..1 << 20);
+            #[cfg(target_os = "linux")]
+            assert!(mode != 0o600 || resident(&mapping) < 1 << 17);
+            assert!(*mapping == *bytes);
         }
     }
 
