@@ -35,6 +35,14 @@ impl Collection {
         }
     }
 
+    /// Returns true if a migration has put another collection in its place, so that it takes no changes.
+    pub fn has_moved(&self) -> bool {
+        match self {
+            Self::Local(local) => local.has_moved(),
+            Self::OpenSearch(_) => false,
+        }
+    }
+
     /// The sizes of its passages; `None`: a text is one passage, however long it is.
     pub fn passages(&self) -> Option<PassageSizes> {
         match self {

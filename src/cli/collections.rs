@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::conditions;
 use super::connection::Connection;
 use super::json;
+use super::migrate;
 use super::passages::Sizes;
 use super::stderr::say;
 use super::table::{self, Align, Table};
@@ -194,7 +195,18 @@ async fn documents(
 /// all of it.
 fn model(collection: &Collection) -> String {
     let digits: String = collection.model_fingerprint.chars().take(12).collect();
-    if collection.model.is_empty() { digits } else { format!("{} ({digits})", table::clean(&collection.model)) }
+    let name =
+        if collection.model.is_empty() { digits } else { format!("{} ({digits})", table::clean(&collection.model)) };
+    match &collection.migration {
+        Some(migration) => {
+            format!(
+                "{name}, migrates from {} to {}",
+                table::clean(&migration.old_model),
+                table::clean(&migration.new_model)
+            )
+        }
+        None => name,
+    }
 }
 
 fn print_documents(documents: &[Document], json: bool) -> anyhow::Result<()> {
@@ -234,6 +246,7 @@ fn print(collections: &[Collection], json: bool) -> io::Result<()> {
                 },
                 "lexical": { "enabled": lexical.enabled.unwrap_or_default(), "language": lexical.language },
                 "lexical_file_bytes": collection.lexical_file_bytes, "owner": collection.owner,
+                "migration": collection.migration.as_ref().map(migrate::described),
             });
             writeln!(out, "{line}")?;
         }

@@ -21,6 +21,7 @@ mod interrupt;
 mod json;
 mod keys;
 mod man;
+mod migrate;
 mod model;
 mod new_file;
 mod npy;
@@ -79,6 +80,7 @@ enum Command {
     Update(update::Args),
     Export(export::Args),
     Copy(copy::Args),
+    Migrate(migrate::Args),
     Backup(backup::Args),
     Restore(restore::Args),
     Verify(verify::Args),
@@ -131,6 +133,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Similarity(args) => similarity::run(args).await,
         Command::Export(args) => export::run(args).await,
         Command::Copy(args) => copy::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Backup(args) => backup::run(args).await,
         Command::Restore(args) => tokio::task::spawn_blocking(move || restore::run(&args)).await?,
         Command::Verify(args) => tokio::task::spawn_blocking(move || verify::run(&args)).await?,

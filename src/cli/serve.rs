@@ -23,7 +23,7 @@ use crate::index::MAX_DIMENSIONS;
 use crate::machine::{allocator, cpu, memory};
 use crate::model::{Card, Files};
 use crate::reranker::{self, Reranker, Rerankers};
-use crate::rpc::{About, Engine, Limits, Models, Served};
+use crate::rpc::{About, Engine, Limits, Migrations, Models, Served};
 use crate::server::{Address, Listener, Reloadable, Tls};
 use crate::{metrics, opensearch, server, telemetry};
 
@@ -160,7 +160,8 @@ async fn load(config: Config) -> anyhow::Result<Engine> {
     };
     let (store, Loaded { models, classifiers, rerankers }) = tokio::try_join!(store, models)?;
     share_memory(store.local().map(|store| &**store), shares, &mut limits);
-    Ok(Engine { models, classifiers, rerankers, store: store.into(), limits, pools, messages })
+    let (store, migrations) = (store.into(), Migrations::default());
+    Ok(Engine { models, classifiers, rerankers, store, migrations, limits, pools, messages })
 }
 
 /// Loads, and returns what the load freed to the system: [`share_memory`] measures the process right after it.

@@ -41,6 +41,7 @@ pub(crate) mod passages;
 mod patch;
 mod search;
 mod single;
+mod spread;
 mod stats;
 mod store;
 #[cfg(test)]

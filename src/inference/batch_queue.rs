@@ -215,9 +215,14 @@ impl BatchQueue {
             if lane == Lane::Bulk {
                 self.bulk_served = Some(now);
             }
-            self.express_tokens = express_tokens(self.batch_tokens);
+            self.allow_express();
             return Some(Batch { lane, jobs });
         }
+    }
+
+    /// Lets the worker of the express lane go on: another worker has taken a batch, of this model or of another one.
+    pub fn allow_express(&mut self) {
+        self.express_tokens = express_tokens(self.batch_tokens);
     }
 
     /// Takes a batch for the worker of the express lane. For each batch of another worker it gets a quarter of a batch:

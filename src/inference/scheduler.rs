@@ -120,6 +120,7 @@ impl Scheduler {
             let now = Instant::now();
             if let Some(turn) = state.next(|queue| queue.next_batch(now)) {
                 state.leading.push(Leading { team: Arc::clone(&teams[turn.model]), helpers: 0 });
+                state.queues.iter_mut().for_each(BatchQueue::allow_express);
                 self.notify(state);
                 return Some(Work::Batch(turn));
             }
@@ -278,6 +279,21 @@ mod tests {
         scheduler.close();
         assert!(scheduler.take_express().is_none());
         assert_eq!(leader.takes(&scheduler), Some((0, 1)));
+    }
+
+    #[test]
+    fn a_batch_of_another_model_lets_the_express_worker_go_on() {
+        let (scheduler, leader) = (Scheduler::new(&[8, 8], 1), Worker::default());
+        let flights: Vec<_> = (0..4).map(|_| flight(3).0).collect();
+        for of_both in flights.chunks(2) {
+            scheduler.push(1, Lane::Interactive, alone(&of_both[0]));
+            assert_eq!(leader.takes(&scheduler), Some((1, 1)));
+            scheduler.push(0, Lane::Express, alone(&of_both[1]));
+            assert!(scheduler.lock().needs_express());
+            let express = scheduler.take_express().expect("all workers have a batch");
+            scheduler.finish_express(&express, MOMENT);
+            leader.finishes(&scheduler, MOMENT);
+        }
     }
 
     #[test]

@@ -34,9 +34,9 @@ pub enum Scope {
 }
 
 /// The rights that each call needs. A collection appears with the first document of an `Upload`, and a filter deletes
-/// all of its documents; so creating and deleting collections needs no more than writing. The collections must be the
+/// all of its documents; so creating, deleting and migrating collections needs no more than writing. The collections must be the
 /// caller's in any case.
-pub const NEEDS: [(&str, Need); 22] = [
+pub const NEEDS: [(&str, Need); 23] = [
     ("Info", need(Role::Read, Scope::None)),
     ("Embed", need(Role::Read, Scope::None)),
     ("EmbedStream", need(Role::Read, Scope::None)),
@@ -58,6 +58,7 @@ pub const NEEDS: [(&str, Need); 22] = [
     ("CreateCollection", need(Role::Write, Scope::Collection)),
     ("ListCollections", need(Role::Read, Scope::Collection)),
     ("DeleteCollection", need(Role::Write, Scope::Collection)),
+    ("MigrateCollection", need(Role::Write, Scope::Collection)),
     ("Backup", need(Role::Admin, Scope::Server)),
 ];
 

@@ -1,7 +1,8 @@
 //! The audit log: a line for each act that reaches further than documents by id, and for each call that is refused
 //! because its caller may not do it.
 //!
-//! The acts are: creating and deleting a collection, deleting and updating documents by a filter, and a backup. A
+//! The acts are: creating and deleting a collection, the start, switch, rollback and end of its migration, deleting
+//! and updating documents by a filter, and a backup. A
 //! reload of certificates or keys has its line in `server/reload.rs`.
 //!
 //! Invariants: a line has the caller's name, the act, the collection and the outcome. It has no text, id, metadata or

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use prost::Message;
 
 use super::access::Access;
-use super::models::Models;
 use super::status::{Failure, shown};
-use super::{Engine, audit, lexical, passages};
+use super::{Engine, audit, lexical, passages, progress};
 use crate::collection::{Description, Settings};
 use crate::embedder::InputType;
 use crate::wire;
@@ -38,7 +37,7 @@ pub async fn create(
     let made = engine.store.create(&engine.pools.storage, &name, model.of_new(), settings).await;
     audit::act(access.caller(), "create collection", &request.name, made.as_ref().map(|_| 0));
     let described = made?.describe().await?;
-    Ok(wire::CreateCollectionResponse { collection: Some(written(described, &engine.models)) })
+    Ok(wire::CreateCollectionResponse { collection: Some(written(described, engine)) })
 }
 
 pub async fn list(
@@ -60,9 +59,9 @@ pub async fn list(
         size => size as usize,
     };
     let bytes = PAGE_BYTES.min(engine.limits.max_message_bytes);
-    let models = engine.models.clone();
+    let of_call = Arc::clone(engine);
     let page = move |collections: &mut dyn Iterator<Item = Description>| {
-        page(&mut collections.map(|collection| written(collection, &models)), Room { size, bytes })
+        page(&mut collections.map(|collection| written(collection, &of_call)), Room { size, bytes })
     };
     engine.store.list(&engine.pools.search, access, after, page).await
 }
@@ -99,12 +98,16 @@ pub async fn delete(
 ) -> Result<wire::DeleteCollectionResponse, Failure> {
     let name = access.name("name", &request.name, &engine.limits)?;
     let documents = engine.store.delete(&engine.pools.storage, &name).await;
+    if let (Ok(_), Some(task)) = (&documents, engine.migrations.find(name.as_str())) {
+        engine.migrations.forget(&task);
+    }
     audit::act(access.caller(), "delete collection", &request.name, documents.as_ref().copied());
     Ok(wire::DeleteCollectionResponse { documents: documents? as u64 })
 }
 
-fn written(of: Description, models: &Models) -> wire::Collection {
-    wire::Collection { model: models.name_of(&of.fingerprint, of.model.clone()), ..figures(of) }
+fn written(of: Description, engine: &Engine) -> wire::Collection {
+    let migration = engine.migrations.find(&of.name).map(|task| progress::written(&engine.models, &task));
+    wire::Collection { model: engine.models.name_of(&of.fingerprint, of.model.clone()), migration, ..figures(of) }
 }
 
 /// A collection without the name of its model.

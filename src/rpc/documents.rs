@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::access::Access;
 use super::answer::Answer;
+use super::migrations::Entered;
 use super::request::Received;
 use super::size::{self, Page};
 use super::status::{Failure, shown};
@@ -64,6 +65,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocument
         }
         let parse = move || filter::parse("filter", given, &limits);
         let filter = compute_if_large(engine, bytes, WhenFull::Refuse(deadline), parse).await??;
+        let (collection, _entered) = writable(engine, collection).await?;
         let removed = collection.remove_matching(&engine.pools.storage, filter).await.map_err(Failure::from);
         audit::act(access.caller(), "delete by filter", &name, removed.as_ref().copied());
         wire::DeleteDocumentsResponse { documents: removed? as u64, ..Default::default() }
@@ -80,6 +82,7 @@ pub async fn delete(engine: &Arc<Engine>, request: Received<wire::DeleteDocument
                 deleted: deleted.iter().map(name).collect(),
             }
         };
+        let (collection, _entered) = writable(engine, collection).await?;
         collection.remove(&engine.pools.storage, ids, written).await?
     };
     drop(held);
@@ -135,6 +138,14 @@ pub async fn list(engine: &Engine, request: Received<wire::ListDocumentsRequest>
 /// Finds the collection that a request names.
 pub(super) async fn collection(engine: &Engine, access: &Access, name: &str) -> Result<Collection, Failure> {
     engine.store.get(&access.name("collection", name, &engine.limits)?).await
+}
+
+/// Enters a collection that is to be changed. It is the one that has the name now, and stays that until the second value
+/// is dropped: a migration may have exchanged it.
+pub(super) async fn writable(engine: &Engine, collection: Collection) -> Result<(Collection, Entered), Failure> {
+    let entered = engine.migrations.enter(collection.name()).await;
+    let collection = if collection.has_moved() { engine.store.renewed(&collection).await? } else { collection };
+    Ok((collection, entered))
 }
 
 pub(super) fn page_token(token: &str) -> Result<Option<DocId>, Failure> {

@@ -2,6 +2,7 @@
 
 use super::guarded::Guarded;
 use super::limits::Limits;
+use super::migrations::Migrations;
 use super::models::Models;
 use crate::budget::ByteBudget;
 use crate::classifier::Classifiers;
@@ -18,6 +19,8 @@ pub struct Engine {
     pub rerankers: Rerankers,
     /// The documents, by the rights of callers. An `Arc<Store>` becomes this by `into`.
     pub store: Guarded,
+    /// The migrations of collections to other models.
+    pub migrations: Migrations,
     /// The limits of requests.
     pub limits: Limits,
     /// The pools that calls compute in.

@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::measure::{MeasureError, measure};
 use super::schema::SCHEMA;
 use super::status::Failure;
-use super::{documents, facets, filter, parse, reranked, top_k, update, upload, vector};
+use super::{documents, facets, filter, migrate, parse, reranked, top_k, update, upload, vector};
 use crate::wire::metadata;
 use crate::wire::{self, filter::Condition, query};
 
@@ -18,7 +18,7 @@ const DIMENSIONS: usize = 4;
 const MAX_ERROR_BYTES: usize = 4_096;
 
 /// The methods whose requests are decoded here, by the number of their kind.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 12] = [
     "Embed",
     "Classify",
     "Similarity",
@@ -30,6 +30,7 @@ const KINDS: [&str; 11] = [
     "Facets",
     "Rerank",
     "CreateCollection",
+    "MigrateCollection",
 ];
 
 /// Decodes and checks a request; the first byte selects the method.
@@ -49,7 +50,8 @@ pub(crate) fn request(bytes: &[u8]) {
         7 => decoded(method, message, |request| vec![update::parse_update(request, &limits).map(drop)]),
         8 => decoded(method, message, |request| vec![facets::parse_query(request, &limits).map(drop)]),
         9 => decoded(method, message, |request| rerank(&request, &limits)),
-        _ => decoded(method, message, |request| collection(&request, &limits)),
+        10 => decoded(method, message, |request| collection(&request, &limits)),
+        _ => decoded(method, message, |request| vec![migrate::parse(request).map(drop)]),
     };
     for failure in failures {
         let item = failure.to_item();
@@ -194,6 +196,12 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         ..Default::default()
     };
     let rerank = wire::RerankRequest { query: name.clone(), texts: texts.clone(), ..Default::default() };
+    let migration = wire::MigrateCollectionRequest {
+        collection: name.clone(),
+        model: "m".to_owned(),
+        switch_when_ready: true,
+        ..Default::default()
+    };
     let of = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
     vec![
         of(0, wire::EmbedRequest { texts: texts.clone(), input_type: 1, ..Default::default() }.encode_to_vec()),
@@ -236,7 +244,8 @@ pub(crate) fn requests() -> Vec<Vec<u8>> {
         of(7, update.encode_to_vec()),
         of(8, facets.encode_to_vec()),
         of(9, rerank.encode_to_vec()),
-        of(10, wire::CreateCollectionRequest { name, ..Default::default() }.encode_to_vec()),
+        of(10, wire::CreateCollectionRequest { name: name.clone(), ..Default::default() }.encode_to_vec()),
+        of(11, migration.encode_to_vec()),
     ]
 }
 

@@ -7,13 +7,28 @@ use std::sync::Arc;
 use super::access::{Access, AllowedName};
 use super::status::Failure;
 use crate::backend::{Backend, Collection, New, Storage};
-use crate::collection::{Backup, Description, Model, Settings, Store};
-use crate::compute::Pool;
+use crate::collection::{Backup, Description, Migration, MigrationError, Model, Settings, Store};
+use crate::collection::{PassageSizes, WithoutText};
 use crate::compute::stop::Stop;
+use crate::compute::{Pool, SHORT, WhenFull};
 
 /// The means of an engine instead of a backup.
 const SNAPSHOTS: &str = "the server keeps its collections in a search engine, and has nothing to back up: use the \
                          engine's snapshots (docs/scale-out.md)";
+
+/// The means of an engine instead of a migration.
+const COPY: &str = "the server keeps its collections in a search engine, which has no migrations: copy the \
+                    collection to a server with a data directory (`cognate copy`), migrate it there, and copy it back";
+
+/// The start of a migration.
+pub struct NewMigration<'m> {
+    /// The model to migrate to.
+    pub model: Model<'m>,
+    /// The sizes of its passages.
+    pub passages: Option<PassageSizes>,
+    /// The treatment of documents that have no text.
+    pub without_text: WithoutText,
+}
 
 /// The documents of a server, behind the rights of its callers.
 #[derive(Clone)]
@@ -88,6 +103,61 @@ impl Guarded {
         } else {
             self.0.storage_of(|name| access.may_use(name)).await?
         })
+    }
+
+    /// Returns the collection that has the name of this one now. Whoever holds it could use that name.
+    pub async fn renewed(&self, held: &Collection) -> Result<Collection, Failure> {
+        Ok(self.0.get(held.name()).await?)
+    }
+
+    /// The migration of a collection; `None`: it has none.
+    pub async fn migration(&self, name: &AllowedName) -> Result<Option<Arc<Migration>>, Failure> {
+        let store = self.migrating()?;
+        self.get(name).await?;
+        Ok(store.migration(name.as_str()))
+    }
+
+    /// Begins a migration.
+    pub async fn begin_migration(
+        &self,
+        storage: &Pool,
+        name: &AllowedName,
+        NewMigration { model, passages, without_text }: NewMigration<'_>,
+    ) -> Result<Arc<Migration>, Failure> {
+        let (store, name) = (Arc::clone(self.migrating()?), name.as_str().to_owned());
+        let (model, fingerprint, dimensions) = (model.name.to_owned(), model.fingerprint.to_owned(), model.dimensions);
+        let begin = move |_: &Stop| {
+            let model = Model { name: &model, fingerprint: &fingerprint, dimensions };
+            let begun = store.begin_migration(&name, model, passages, without_text);
+            begun.map_err(|error| Failure::migration(&name, error))
+        };
+        storage.run(WhenFull::Wait, SHORT, begin).await?
+    }
+
+    /// Exchanges the roles of the collections of a migration.
+    pub async fn switch(&self, storage: &Pool, name: &str) -> Result<(), Failure> {
+        self.change(storage, name, Store::switch).await
+    }
+
+    /// Ends a migration, and deletes the collection that does not lead.
+    pub async fn end_migration(&self, storage: &Pool, name: &str) -> Result<(), Failure> {
+        self.change(storage, name, Store::end_migration).await
+    }
+
+    async fn change(
+        &self,
+        storage: &Pool,
+        name: &str,
+        change: fn(&Store, &str) -> Result<(), MigrationError>,
+    ) -> Result<(), Failure> {
+        let (store, name) = (Arc::clone(self.migrating()?), name.to_owned());
+        let change = move |_: &Stop| change(&store, &name).map_err(|error| Failure::migration(&name, error));
+        storage.run(WhenFull::Wait, SHORT, change).await?
+    }
+
+    /// The store, if it has migrations.
+    fn migrating(&self) -> Result<&Arc<Store>, Failure> {
+        self.0.local().ok_or(Failure::NotOfThisStore { reason: COPY })
     }
 
     /// Copies everything, for an administrator of the server.

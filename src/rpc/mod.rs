@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod classify;
 mod collections;
+mod comparison;
 mod compute;
 mod count;
 mod documents;
@@ -18,6 +19,7 @@ mod engine;
 mod export;
 mod facets;
 mod filter;
+mod following;
 pub(crate) mod fuzz;
 mod guarded;
 mod held_source;
@@ -27,9 +29,12 @@ mod large;
 mod lexical;
 mod limits;
 mod measure;
+mod migrate;
+mod migrations;
 mod models;
 mod parse;
 mod passages;
+mod progress;
 pub mod refusal;
 mod request;
 mod rerank;
@@ -39,6 +44,7 @@ mod service;
 mod similarity;
 mod size;
 pub mod status;
+mod text_vectors;
 mod tokenize;
 mod top_k;
 mod update;
@@ -56,6 +62,7 @@ pub use crate::backend::Health;
 pub use engine::Engine;
 pub use guarded::Guarded;
 pub use limits::Limits;
+pub use migrations::Migrations;
 pub use models::{About, Models, Served};
 pub use service::Service;
 
@@ -75,10 +82,16 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    /// Sets the engine, so that calls are answered. Later calls have no effect.
+    /// Sets the engine, so that calls are answered, and goes on with the migrations. Later calls have no effect.
     pub fn open(&self, engine: Engine) {
         // Set once, by the task that loads the model.
-        let _ = self.0.set(Arc::new(engine));
+        let engine = self.0.get_or_init(|| Arc::new(engine));
+        following::resume(engine);
+    }
+
+    /// Stops the work that goes on without a call.
+    pub fn stop(&self) {
+        self.0.get().into_iter().for_each(|engine| engine.migrations.stop());
     }
 
     /// The engine; `None` until it is loaded.

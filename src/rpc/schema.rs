@@ -328,6 +328,6 @@ mod tests {
 
     #[test]
     fn every_method_of_the_service_is_in_the_table() {
-        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 22);
+        assert_eq!(SCHEMA.requests.keys().filter(|path| path.starts_with("/cognate.v1.Cognate/")).count(), 23);
     }
 }

@@ -24,7 +24,7 @@ use super::answer::{Answer, respond};
 use super::request::{Incoming, Received, Requests};
 use super::status::Failure;
 use super::{Api, Engine, Responses, backup, classify, collections, count, documents, embed, export, facets, info};
-use super::{rerank, similarity, tokenize, top_k, update, upload};
+use super::{migrate, rerank, similarity, tokenize, top_k, update, upload};
 use crate::wire;
 
 /// The service, for tonic's router.
@@ -115,6 +115,9 @@ impl Call {
             }
             Some("/DeleteCollection") => {
                 self.small(async |engine, access, request| collections::delete(&engine, &access, request).await).await
+            }
+            Some("/MigrateCollection") => {
+                self.stream(async |engine, access, request| migrate::migrate(engine, &access, request).await).await
             }
             Some("/Backup") => {
                 self.stream(async |engine, access, _: wire::BackupRequest| backup::backup(engine, access).await).await

@@ -51,6 +51,13 @@ pub enum Failure {
         /// The collection.
         name: String,
     },
+    /// The migration of a collection is not there, or is not in the state that the call needs.
+    NotMigrated {
+        /// The collection.
+        name: String,
+        /// The state that it is in, and what to do.
+        reason: String,
+    },
     /// The queue for the model is full.
     Overloaded(Overloaded),
     /// The pool is full, or the call would end after its deadline.
@@ -217,6 +224,10 @@ impl Failure {
                 let reason = "has no lexical index: search it with SEARCH_MODE_VECTOR; or export it with vectors, and \
                               upload that to a collection that is created with one";
                 details.set_resource_info("collection", shown_name(&name), "", reason);
+                (Code::FailedPrecondition, format!("collection {} {reason}", shown(&name)))
+            }
+            Failure::NotMigrated { name, reason } => {
+                details.set_resource_info("collection", shown_name(&name), "", reason.clone());
                 (Code::FailedPrecondition, format!("collection {} {reason}", shown(&name)))
             }
             Failure::Overloaded(overloaded) => {

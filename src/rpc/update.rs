@@ -44,6 +44,7 @@ async fn commit(
     let mut answer = wire::UpdateDocumentsResponse::default();
     let mut taken = 0;
     while taken < update.ids.len() {
+        let (collection, _entered) = documents::writable(engine, collection.clone()).await?;
         let some = collection.update(&engine.pools.storage, update, taken).await?;
         taken += some.taken;
         answer.documents += some.documents as u64;

@@ -9,10 +9,10 @@
 //! bounded and a fast client waits (backpressure). No work continues after the client has left.
 
 pub(super) mod document;
+mod embedding;
 
 use std::collections::VecDeque;
 use std::mem;
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures::{FutureExt, Stream, StreamExt, future, stream};
@@ -21,18 +21,18 @@ use tonic::Status;
 use super::access::Access;
 use super::answer::Answer;
 use super::measure::MeasureError;
-use super::request::{Received, Requests, hold};
+use super::migrations::Entered;
+use super::request::{Received, Requests};
 use super::status::{Failure, shown, shown_name};
-use super::{Engine, Responses, compute_if_large, passages, vector};
+use super::{Engine, Responses, compute_if_large, passages, text_vectors};
 use crate::backend::Collection;
 use crate::budget::Held;
-use crate::collection::{Document, PassageSizes, Settings, Span, Vectors};
+use crate::collection::{Document, Settings};
 use crate::compute::{Terms, WhenFull};
-use crate::embedder::{Embedder, InputType};
-use crate::inference::{Output, TextError, Truncation};
 use crate::lexical;
 use crate::wire;
-use document::{Checked, check};
+use document::check;
+use embedding::{Chunk, Embedded, HeldOfMessage, Item, embed, embed_again};
 
 /// Documents that are embedded, committed and reported together.
 const CHUNK_DOCUMENTS: usize = 64;
@@ -42,53 +42,6 @@ const CHUNK_TEXT_BYTES: usize = 256 * 1024;
 const MAX_SHOWN_ID_BYTES: usize = 16 * 1024;
 /// Chunks that are processed at a time: enough texts of similar length for the scheduler to choose from.
 const CHUNKS_AHEAD: usize = 16;
-
-/// Consecutive documents of the stream.
-struct Chunk {
-    collection: Collection,
-    items: Vec<Item>,
-    terms: Terms,
-    /// The memory of their message and of the vectors of their passages.
-    held: HeldOfMessage,
-}
-
-/// One document of a chunk.
-struct Item {
-    /// Its position in the whole stream, from 0.
-    position: u64,
-    /// Its position in its message, from 0.
-    index: usize,
-    /// Its id as sent, or the beginning of it.
-    id: String,
-    state: Result<Checked, Failure>,
-}
-
-/// A chunk whose documents have vectors or errors.
-struct Embedded {
-    collection: Collection,
-    received: usize,
-    documents: Vec<Document>,
-    /// The origin of each document.
-    sent: Vec<Sent>,
-    errors: Vec<wire::UploadError>,
-    /// The memory of their message and of these vectors.
-    _held: HeldOfMessage,
-}
-
-/// The memory of a message, and of the vectors of its long texts.
-type HeldOfMessage = Arc<[Held; 2]>;
-
-/// The origin of a document in the stream, for messages about it.
-struct Sent {
-    position: u64,
-    id: String,
-}
-
-impl Sent {
-    fn error(self, failure: &Failure) -> wire::UploadError {
-        wire::UploadError { position: self.position, id: self.id, status: Some(failure.to_item()) }
-    }
-}
 
 pub fn upload(engine: Arc<Engine>, requests: Requests<wire::UploadRequest>) -> Responses<Answer> {
     let embed = move |chunk: Result<Chunk, Status>, engine: Arc<Engine>| match chunk {
@@ -175,7 +128,10 @@ async fn collection(
     name: &str,
 ) -> Result<Collection, Failure> {
     match current {
-        Some(current) if name.is_empty() || name == current.name() => Ok(current),
+        Some(current) if name.is_empty() || name == current.name() => match current.has_moved() {
+            true => engine.store.renewed(&current).await,
+            false => Ok(current),
+        },
         Some(current) => {
             let reason = format!(
                 "the stream began with collection {}: send documents of other collections in another stream",
@@ -210,12 +166,9 @@ struct MessageDocuments {
 /// that the messages before it can go on and give theirs back.
 async fn hold_vectors(engine: &Engine, collection: &Collection, documents: &[wire::Document]) -> Result<Held, Failure> {
     let texts = documents.iter().filter(|document| document.vector.is_none() && document.passages.is_empty());
-    let passages: usize = match collection.passages() {
-        Some(sizes) => texts.map(|document| passages::expected(document.text.len(), sizes)).sum(),
-        None => 0,
-    };
-    let bytes = passages * collection.model().dimensions * size_of::<f32>();
-    hold(&engine.messages, bytes, WhenFull::Wait).await
+    let texts = texts.map(|document| &*document.text);
+    let shape = (collection.passages(), collection.model().dimensions);
+    text_vectors::hold_vectors(&engine.messages, texts, shape, 0).await
 }
 
 fn cut(engine: &Engine, collection: &Collection, part: MessageDocuments) -> Vec<Chunk> {
@@ -239,77 +192,6 @@ fn cut(engine: &Engine, collection: &Collection, part: MessageDocuments) -> Vec<
         chunks.push(chunk);
     }
     chunks
-}
-
-/// Computes the vectors of the documents that have none.
-async fn embed(engine: &Engine, chunk: Chunk) -> Result<Embedded, Status> {
-    let received = chunk.items.len();
-    let texts = chunk
-        .items
-        .iter()
-        .filter_map(|item| item.state.as_ref().ok())
-        .filter(|checked| checked.vectors.is_none())
-        .map(|checked| checked.content.text.to_string())
-        .collect();
-    let embedder = &engine.models.of_collection(&chunk.collection)?.embedder;
-    let mut computed = compute_vectors(embedder, texts, chunk.collection.passages(), chunk.terms).await?.into_iter();
-    let (mut documents, mut sent, mut errors) = (Vec::with_capacity(received), Vec::new(), Vec::new());
-    for item in chunk.items {
-        let ready = item.state.and_then(|Checked { id, content, vectors }| {
-            let vectors = match vectors {
-                Some(given) => given,
-                None => {
-                    let embedded = computed.next().ok_or(Failure::Internal)?;
-                    of_text(embedded, &content.text, || format!("documents[{}].text", item.index))?
-                }
-            };
-            Ok(Document { id, content: Arc::new(content), vectors })
-        });
-        let here = Sent { position: item.position, id: item.id };
-        match ready {
-            Ok(document) => {
-                documents.push(document);
-                sent.push(here);
-            }
-            Err(failure) => errors.push(here.error(&failure)),
-        }
-    }
-    Ok(Embedded { collection: chunk.collection, received, documents, sent, errors, _held: chunk.held })
-}
-
-/// The passages of a text, each with its output.
-type Computed = Result<Vec<(Range<usize>, Output)>, TextError>;
-
-/// Computes the passages of texts: one for each if the collection has none.
-async fn compute_vectors(
-    embedder: &Embedder,
-    texts: Vec<String>,
-    sizes: Option<PassageSizes>,
-    terms: Terms,
-) -> Result<Vec<Computed>, Failure> {
-    let input_type = InputType::Document;
-    let Some(sizes) = sizes else {
-        let outputs = embedder.embed(texts, input_type, Truncation::End, terms).await?;
-        return Ok(outputs.into_iter().map(|output| Ok(vec![(0..0, output?)])).collect());
-    };
-    let texts = passages::Texts { texts, input_type, sizes };
-    let embedded = passages::embed(embedder, texts, terms, |_| Ok(())).await?;
-    Ok(embedded.into_iter().map(|embedded| Ok(embedded?.passages)).collect())
-}
-
-/// The vectors of a text. `field` is its name in a failure.
-fn of_text(computed: Computed, text: &str, field: impl Fn() -> String) -> Result<Vectors, Failure> {
-    let mut computed = computed.map_err(|error| Failure::text(field(), &error))?;
-    if computed.len() == 1
-        && let Some((_, output)) = computed.pop()
-    {
-        return Ok(Vectors::Whole(vector::of_text(Ok(output), field)?));
-    }
-    let passage = |(bytes, output): (Range<usize>, Output)| {
-        Ok((Span::new(&bytes).ok_or(Failure::Internal)?, vector::of_text(Ok(output), &field)?))
-    };
-    let passages = computed.into_iter().map(passage).collect::<Result<_, Failure>>()?;
-    Vectors::of_passages(text, passages).map_err(|_| Failure::Internal)
 }
 
 /// Commits chunks in order, and reports the counts behind each.
@@ -380,12 +262,26 @@ where
     }
 }
 
+/// Enters the collection of chunks. They are embedded for the model that it has then, and it keeps that until the result
+/// is dropped.
+async fn enter(engine: &Engine, group: &mut [Embedded]) -> Result<Option<Entered>, Failure> {
+    let Some(first) = group.first() else { return Ok(None) };
+    let name = first.collection.name().to_owned();
+    loop {
+        let entered = engine.migrations.enter(&name).await;
+        let Some(moved) = group.iter_mut().find(|chunk| chunk.collection.has_moved()) else { return Ok(Some(entered)) };
+        drop(entered);
+        embed_again(engine, moved).await?;
+    }
+}
+
 /// Commits chunks at once. Returns the response to each.
 async fn store(
     engine: &Engine,
     mut group: Vec<Embedded>,
     counts: &mut Counts,
 ) -> Result<Vec<wire::UploadResponse>, Failure> {
+    let _entered = enter(engine, &mut group).await?;
     let documents: Vec<Document> = match &mut group[..] {
         [one] => mem::take(&mut one.documents),
         several => several.iter_mut().flat_map(|chunk| mem::take(&mut chunk.documents)).collect(),

@@ -16,7 +16,7 @@ enum Kind {
 }
 
 /// The paths of all methods, with their kinds. A test compares them with the descriptors.
-const METHODS: [(&str, Kind); 26] = [
+const METHODS: [(&str, Kind); 27] = [
     ("/cognate.v1.Cognate/Info", Unary),
     ("/cognate.v1.Cognate/Embed", Unary),
     ("/cognate.v1.Cognate/EmbedStream", BidiStream),
@@ -38,6 +38,7 @@ const METHODS: [(&str, Kind); 26] = [
     ("/cognate.v1.Cognate/CreateCollection", Unary),
     ("/cognate.v1.Cognate/ListCollections", Unary),
     ("/cognate.v1.Cognate/DeleteCollection", Unary),
+    ("/cognate.v1.Cognate/MigrateCollection", ServerStream),
     ("/cognate.v1.Cognate/Backup", ServerStream),
     ("/grpc.health.v1.Health/Check", Unary),
     ("/grpc.health.v1.Health/Watch", ServerStream),

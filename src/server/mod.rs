@@ -187,6 +187,7 @@ where
     // Whoever reads that the server stops finds it closed.
     calls.close();
     accepting.end().await;
+    api.stop();
     set_health(&health, ServingStatus::NotServing).await;
     close.send_replace(true);
     let drained = async {

@@ -11,7 +11,7 @@ use crate::rerank;
 
 const SERVICE: &str = "cognate.v1.Cognate";
 /// The methods in the order of `grpcurl list`. Each is called below.
-const RPCS: [&str; 22] = [
+const RPCS: [&str; 23] = [
     "Backup",
     "Classify",
     "ClassifyStream",
@@ -27,6 +27,7 @@ const RPCS: [&str; 22] = [
     "Info",
     "ListCollections",
     "ListDocuments",
+    "MigrateCollection",
     "Rerank",
     "Similarity",
     "Tokenize",
@@ -415,6 +416,8 @@ async fn grpcurl_makes_lists_and_removes_collections() {
             .collect::<Vec<_>>()
     };
     assert_eq!(names(), [("first".to_owned(), 0), ("second".to_owned(), 2)]);
+    let error = grpcurl.error("MigrateCollection", json!({ "collection": "second", "model": "default" }));
+    assert!(error.contains("Code: InvalidArgument") && error.contains("google.rpc.BadRequest"), "{error}");
     assert_eq!(grpcurl.cognate("DeleteCollection", json!({ "name": "second" })), json!({ "documents": "2" }));
     assert_eq!(names(), [("first".to_owned(), 0)]);
     let error = grpcurl.error("DeleteCollection", json!({ "name": "second" }));

@@ -45,6 +45,8 @@ mod long_attack;
 mod memory;
 mod message_bounds;
 mod metrics;
+mod migrate;
+mod migration_crashes;
 mod models;
 mod npm;
 mod onnx_runtime;

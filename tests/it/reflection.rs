@@ -8,7 +8,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::Server;
 
 const SERVICE: &str = "cognate.v1.Cognate";
-const RPCS: [&str; 22] = [
+const RPCS: [&str; 23] = [
     "Info",
     "Embed",
     "EmbedStream",
@@ -30,6 +30,7 @@ const RPCS: [&str; 22] = [
     "CreateCollection",
     "ListCollections",
     "DeleteCollection",
+    "MigrateCollection",
     "Backup",
 ];
 

@@ -65,7 +65,8 @@ impl Small {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a folder into another one.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

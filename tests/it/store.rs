@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cognate::wire::{BackupRequest, InfoRequest, Query, TopKRequest, query};
+use cognate::wire::{BackupRequest, InfoRequest, MigrateCollectionRequest, Query, TopKRequest, query};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -228,6 +228,10 @@ async fn a_server_is_not_serving_while_its_engine_is_away_and_serves_again_witho
     let refused = client.backup(BackupRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("snapshots"), "{}", refused.message());
+    let migration = MigrateCollectionRequest { collection: "c".into(), model: "default".into(), ..Default::default() };
+    let refused = client.migrate_collection(migration).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("`cognate copy`"), "{}", refused.message());
 
     drop(engine);
     for service in ["", "writes"] {

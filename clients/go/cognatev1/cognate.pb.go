@@ -22,7 +22,8 @@
 //   ALREADY_EXISTS       CreateCollection with a name that is taken
 //   FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
 //                        google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
-//                        words; or a backup of a server that stores nothing on disk
+//                        words; or a backup of a server that stores nothing on disk; or a migration that is not there,
+//                        or not ready
 //   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -363,6 +364,132 @@ func (x Fusion) Number() protoreflect.EnumNumber {
 // Deprecated: Use Fusion.Descriptor instead.
 func (Fusion) EnumDescriptor() ([]byte, []int) {
 	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{4}
+}
+
+// The purpose of a call of MigrateCollection.
+type MigrationAction int32
+
+const (
+	// With `model`: start a migration to it, or watch it if it has begun. Without: watch the migration that there is.
+	MigrationAction_MIGRATION_ACTION_UNSPECIFIED MigrationAction = 0
+	// Searches and uploads use the new model from now on. Searches never wait for it, and writes for some milliseconds.
+	MigrationAction_MIGRATION_ACTION_SWITCH MigrationAction = 1
+	// Searches and uploads use the old model again. The new vectors stay, and follow.
+	MigrationAction_MIGRATION_ACTION_ROLLBACK MigrationAction = 2
+	// Delete the vectors of the old model, after a switch. A rollback is not possible any more.
+	MigrationAction_MIGRATION_ACTION_FINISH MigrationAction = 3
+	// Delete the vectors of the new model, before a switch or after a rollback.
+	MigrationAction_MIGRATION_ACTION_CANCEL MigrationAction = 4
+)
+
+// Enum value maps for MigrationAction.
+var (
+	MigrationAction_name = map[int32]string{
+		0: "MIGRATION_ACTION_UNSPECIFIED",
+		1: "MIGRATION_ACTION_SWITCH",
+		2: "MIGRATION_ACTION_ROLLBACK",
+		3: "MIGRATION_ACTION_FINISH",
+		4: "MIGRATION_ACTION_CANCEL",
+	}
+	MigrationAction_value = map[string]int32{
+		"MIGRATION_ACTION_UNSPECIFIED": 0,
+		"MIGRATION_ACTION_SWITCH":      1,
+		"MIGRATION_ACTION_ROLLBACK":    2,
+		"MIGRATION_ACTION_FINISH":      3,
+		"MIGRATION_ACTION_CANCEL":      4,
+	}
+)
+
+func (x MigrationAction) Enum() *MigrationAction {
+	p := new(MigrationAction)
+	*p = x
+	return p
+}
+
+func (x MigrationAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MigrationAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_cognate_v1_cognate_proto_enumTypes[5].Descriptor()
+}
+
+func (MigrationAction) Type() protoreflect.EnumType {
+	return &file_cognate_v1_cognate_proto_enumTypes[5]
+}
+
+func (x MigrationAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MigrationAction.Descriptor instead.
+func (MigrationAction) EnumDescriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{5}
+}
+
+// The state of a migration.
+type MigrationPhase int32
+
+const (
+	// Not used.
+	MigrationPhase_MIGRATION_PHASE_UNSPECIFIED MigrationPhase = 0
+	// The stored texts are being embedded by the new model.
+	MigrationPhase_MIGRATION_PHASE_COPYING MigrationPhase = 1
+	// Everything is embedded, and changes follow. The collection may be switched.
+	MigrationPhase_MIGRATION_PHASE_READY MigrationPhase = 2
+	// The collection is of the new model, and the vectors of the old one follow.
+	MigrationPhase_MIGRATION_PHASE_SWITCHED MigrationPhase = 3
+	// The old vectors are deleted. Only in the answer to MIGRATION_ACTION_FINISH.
+	MigrationPhase_MIGRATION_PHASE_FINISHED MigrationPhase = 4
+	// The new vectors are deleted. Only in the answer to MIGRATION_ACTION_CANCEL.
+	MigrationPhase_MIGRATION_PHASE_CANCELLED MigrationPhase = 5
+)
+
+// Enum value maps for MigrationPhase.
+var (
+	MigrationPhase_name = map[int32]string{
+		0: "MIGRATION_PHASE_UNSPECIFIED",
+		1: "MIGRATION_PHASE_COPYING",
+		2: "MIGRATION_PHASE_READY",
+		3: "MIGRATION_PHASE_SWITCHED",
+		4: "MIGRATION_PHASE_FINISHED",
+		5: "MIGRATION_PHASE_CANCELLED",
+	}
+	MigrationPhase_value = map[string]int32{
+		"MIGRATION_PHASE_UNSPECIFIED": 0,
+		"MIGRATION_PHASE_COPYING":     1,
+		"MIGRATION_PHASE_READY":       2,
+		"MIGRATION_PHASE_SWITCHED":    3,
+		"MIGRATION_PHASE_FINISHED":    4,
+		"MIGRATION_PHASE_CANCELLED":   5,
+	}
+)
+
+func (x MigrationPhase) Enum() *MigrationPhase {
+	p := new(MigrationPhase)
+	*p = x
+	return p
+}
+
+func (x MigrationPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (MigrationPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_cognate_v1_cognate_proto_enumTypes[6].Descriptor()
+}
+
+func (MigrationPhase) Type() protoreflect.EnumType {
+	return &file_cognate_v1_cognate_proto_enumTypes[6]
+}
+
+func (x MigrationPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use MigrationPhase.Descriptor instead.
+func (MigrationPhase) EnumDescriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{6}
 }
 
 // Empty.
@@ -5678,7 +5805,9 @@ type Collection struct {
 	Owner string `protobuf:"bytes,15,opt,name=owner,proto3" json:"owner,omitempty"`
 	// The name that its model has on this server (Model.name). Without this model, the name that it had when the
 	// collection was created; empty if that is not known.
-	Model         string `protobuf:"bytes,16,opt,name=model,proto3" json:"model,omitempty"`
+	Model string `protobuf:"bytes,16,opt,name=model,proto3" json:"model,omitempty"`
+	// Its migration to another model. Absent: there is none.
+	Migration     *Migration `protobuf:"bytes,17,opt,name=migration,proto3" json:"migration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5823,6 +5952,13 @@ func (x *Collection) GetModel() string {
 		return x.Model
 	}
 	return ""
+}
+
+func (x *Collection) GetMigration() *Migration {
+	if x != nil {
+		return x.Migration
+	}
+	return nil
 }
 
 // The lexical index of a collection: the words of its texts. A word is what Unicode says (UAX 29), in lower case; of
@@ -6209,6 +6345,393 @@ func (x *DeleteCollectionResponse) GetDocuments() uint64 {
 	return 0
 }
 
+// The migration of a collection to start, to watch or to act on.
+type MigrateCollectionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The collection. Unknown: NOT_FOUND.
+	Collection string `protobuf:"bytes,1,opt,name=collection,proto3" json:"collection,omitempty"`
+	// The name of the new model (Model.name). Unknown: NOT_FOUND. Only with MIGRATION_ACTION_UNSPECIFIED.
+	Model string `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	// Default: start or watch.
+	Action MigrationAction `protobuf:"varint,3,opt,name=action,proto3,enum=cognate.v1.MigrationAction" json:"action,omitempty"`
+	// Switch as soon as everything is embedded. If the client leaves before, or the server restarts, nothing is switched.
+	// Only with MIGRATION_ACTION_UNSPECIFIED.
+	SwitchWhenReady bool `protobuf:"varint,4,opt,name=switch_when_ready,json=switchWhenReady,proto3" json:"switch_when_ready,omitempty"`
+	// Keep the vectors of documents that have no text, which must have the dimensions of the new model. Default: a
+	// collection with such documents is refused. Only with `model`, when the migration starts.
+	KeepVectors   bool `protobuf:"varint,5,opt,name=keep_vectors,json=keepVectors,proto3" json:"keep_vectors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrateCollectionRequest) Reset() {
+	*x = MigrateCollectionRequest{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrateCollectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrateCollectionRequest) ProtoMessage() {}
+
+func (x *MigrateCollectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrateCollectionRequest.ProtoReflect.Descriptor instead.
+func (*MigrateCollectionRequest) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *MigrateCollectionRequest) GetCollection() string {
+	if x != nil {
+		return x.Collection
+	}
+	return ""
+}
+
+func (x *MigrateCollectionRequest) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *MigrateCollectionRequest) GetAction() MigrationAction {
+	if x != nil {
+		return x.Action
+	}
+	return MigrationAction_MIGRATION_ACTION_UNSPECIFIED
+}
+
+func (x *MigrateCollectionRequest) GetSwitchWhenReady() bool {
+	if x != nil {
+		return x.SwitchWhenReady
+	}
+	return false
+}
+
+func (x *MigrateCollectionRequest) GetKeepVectors() bool {
+	if x != nil {
+		return x.KeepVectors
+	}
+	return false
+}
+
+// The state of a migration after a part of its work.
+type MigrateCollectionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The state.
+	Migration     *Migration `protobuf:"bytes,1,opt,name=migration,proto3" json:"migration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrateCollectionResponse) Reset() {
+	*x = MigrateCollectionResponse{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrateCollectionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrateCollectionResponse) ProtoMessage() {}
+
+func (x *MigrateCollectionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrateCollectionResponse.ProtoReflect.Descriptor instead.
+func (*MigrateCollectionResponse) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *MigrateCollectionResponse) GetMigration() *Migration {
+	if x != nil {
+		return x.Migration
+	}
+	return nil
+}
+
+// A migration of a collection to another model.
+type Migration struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the old model on this server, or when the collection was created.
+	OldModel string `protobuf:"bytes,1,opt,name=old_model,json=oldModel,proto3" json:"old_model,omitempty"`
+	// The name of the new model.
+	NewModel string `protobuf:"bytes,2,opt,name=new_model,json=newModel,proto3" json:"new_model,omitempty"`
+	// The state.
+	Phase MigrationPhase `protobuf:"varint,3,opt,name=phase,proto3,enum=cognate.v1.MigrationPhase" json:"phase,omitempty"`
+	// The number of documents of the collection.
+	Documents uint64 `protobuf:"varint,4,opt,name=documents,proto3" json:"documents,omitempty"`
+	// The number of documents that have vectors of the other model too. After the switch the other one is the old.
+	Copied uint64 `protobuf:"varint,5,opt,name=copied,proto3" json:"copied,omitempty"`
+	// The number of documents that changed and are not embedded again by the other model yet.
+	Pending uint64 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The estimated time until everything is embedded. Absent: not known, or nothing is left.
+	SecondsLeft *float32 `protobuf:"fixed32,7,opt,name=seconds_left,json=secondsLeft,proto3,oneof" json:"seconds_left,omitempty"`
+	// The first documents that the other model cannot embed, 10 at most. They are tried again when they change and after
+	// a restart. Until then the collection can neither be switched nor rolled back.
+	Errors []*MigrationError `protobuf:"bytes,8,rep,name=errors,proto3" json:"errors,omitempty"`
+	// The number of all documents that the other model cannot embed.
+	Failed uint64 `protobuf:"varint,9,opt,name=failed,proto3" json:"failed,omitempty"`
+	// The reason why the work does not go on. It is tried again by itself. Empty: it goes on.
+	WaitingFor string `protobuf:"bytes,10,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	// A comparison of both models. Absent: it is not made yet, or the server does not have both models.
+	Report        *MigrationReport `protobuf:"bytes,11,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Migration) Reset() {
+	*x = Migration{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Migration) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Migration) ProtoMessage() {}
+
+func (x *Migration) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Migration.ProtoReflect.Descriptor instead.
+func (*Migration) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *Migration) GetOldModel() string {
+	if x != nil {
+		return x.OldModel
+	}
+	return ""
+}
+
+func (x *Migration) GetNewModel() string {
+	if x != nil {
+		return x.NewModel
+	}
+	return ""
+}
+
+func (x *Migration) GetPhase() MigrationPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return MigrationPhase_MIGRATION_PHASE_UNSPECIFIED
+}
+
+func (x *Migration) GetDocuments() uint64 {
+	if x != nil {
+		return x.Documents
+	}
+	return 0
+}
+
+func (x *Migration) GetCopied() uint64 {
+	if x != nil {
+		return x.Copied
+	}
+	return 0
+}
+
+func (x *Migration) GetPending() uint64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Migration) GetSecondsLeft() float32 {
+	if x != nil && x.SecondsLeft != nil {
+		return *x.SecondsLeft
+	}
+	return 0
+}
+
+func (x *Migration) GetErrors() []*MigrationError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *Migration) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *Migration) GetWaitingFor() string {
+	if x != nil {
+		return x.WaitingFor
+	}
+	return ""
+}
+
+func (x *Migration) GetReport() *MigrationReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+// A document that a model cannot embed.
+type MigrationError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The reason.
+	Status        *status.Status `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationError) Reset() {
+	*x = MigrationError{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationError) ProtoMessage() {}
+
+func (x *MigrationError) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationError.ProtoReflect.Descriptor instead.
+func (*MigrationError) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *MigrationError) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MigrationError) GetStatus() *status.Status {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+// A comparison of the old and the new model, made when everything was embedded. Texts of the collection's own documents
+// are searched by both models: up to 100, spread evenly, as queries. Each text's own document does not count as a hit.
+type MigrationReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number of queries.
+	Queries uint32 `protobuf:"varint,1,opt,name=queries,proto3" json:"queries,omitempty"`
+	// The mean share of the 10 nearest documents that both models found, 0 to 1.
+	MeanOverlap float32 `protobuf:"fixed32,2,opt,name=mean_overlap,json=meanOverlap,proto3" json:"mean_overlap,omitempty"`
+	// The least share of a query.
+	LeastOverlap  float32 `protobuf:"fixed32,3,opt,name=least_overlap,json=leastOverlap,proto3" json:"least_overlap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MigrationReport) Reset() {
+	*x = MigrationReport{}
+	mi := &file_cognate_v1_cognate_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MigrationReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MigrationReport) ProtoMessage() {}
+
+func (x *MigrationReport) ProtoReflect() protoreflect.Message {
+	mi := &file_cognate_v1_cognate_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MigrationReport.ProtoReflect.Descriptor instead.
+func (*MigrationReport) Descriptor() ([]byte, []int) {
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *MigrationReport) GetQueries() uint32 {
+	if x != nil {
+		return x.Queries
+	}
+	return 0
+}
+
+func (x *MigrationReport) GetMeanOverlap() float32 {
+	if x != nil {
+		return x.MeanOverlap
+	}
+	return 0
+}
+
+func (x *MigrationReport) GetLeastOverlap() float32 {
+	if x != nil {
+		return x.LeastOverlap
+	}
+	return 0
+}
+
 // Empty.
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -6218,7 +6741,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[73]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6230,7 +6753,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[73]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6243,7 +6766,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{73}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{78}
 }
 
 // The next part of the file.
@@ -6259,7 +6782,7 @@ type BackupResponse struct {
 
 func (x *BackupResponse) Reset() {
 	*x = BackupResponse{}
-	mi := &file_cognate_v1_cognate_proto_msgTypes[74]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6271,7 +6794,7 @@ func (x *BackupResponse) String() string {
 func (*BackupResponse) ProtoMessage() {}
 
 func (x *BackupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_cognate_v1_cognate_proto_msgTypes[74]
+	mi := &file_cognate_v1_cognate_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6284,7 +6807,7 @@ func (x *BackupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupResponse.ProtoReflect.Descriptor instead.
 func (*BackupResponse) Descriptor() ([]byte, []int) {
-	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{74}
+	return file_cognate_v1_cognate_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *BackupResponse) GetData() []byte {
@@ -6748,7 +7271,7 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\rvector_format\x18\x04 \x01(\x0e2\x18.cognate.v1.VectorFormatR\fvectorFormat\"Z\n" +
 	"\x0eExportResponse\x122\n" +
 	"\tdocuments\x18\x01 \x03(\v2\x14.cognate.v1.DocumentR\tdocuments\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x04R\x05total\"\xb5\x04\n" +
+	"\x05total\x18\x02 \x01(\x04R\x05total\"\xea\x04\n" +
 	"\n" +
 	"Collection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
@@ -6769,7 +7292,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\alexical\x18\r \x01(\v2\x13.cognate.v1.LexicalR\alexical\x12,\n" +
 	"\x12lexical_file_bytes\x18\x0e \x01(\x04R\x10lexicalFileBytes\x12\x14\n" +
 	"\x05owner\x18\x0f \x01(\tR\x05owner\x12\x14\n" +
-	"\x05model\x18\x10 \x01(\tR\x05modelB\t\n" +
+	"\x05model\x18\x10 \x01(\tR\x05model\x123\n" +
+	"\tmigration\x18\x11 \x01(\v2\x15.cognate.v1.MigrationR\tmigrationB\t\n" +
 	"\a_recall\"P\n" +
 	"\aLexical\x12\x1d\n" +
 	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x12\x1a\n" +
@@ -6795,7 +7319,39 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x17DeleteCollectionRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"8\n" +
 	"\x18DeleteCollectionResponse\x12\x1c\n" +
-	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\"\x0f\n" +
+	"\tdocuments\x18\x01 \x01(\x04R\tdocuments\"\xd4\x01\n" +
+	"\x18MigrateCollectionRequest\x12\x1e\n" +
+	"\n" +
+	"collection\x18\x01 \x01(\tR\n" +
+	"collection\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x123\n" +
+	"\x06action\x18\x03 \x01(\x0e2\x1b.cognate.v1.MigrationActionR\x06action\x12*\n" +
+	"\x11switch_when_ready\x18\x04 \x01(\bR\x0fswitchWhenReady\x12!\n" +
+	"\fkeep_vectors\x18\x05 \x01(\bR\vkeepVectors\"P\n" +
+	"\x19MigrateCollectionResponse\x123\n" +
+	"\tmigration\x18\x01 \x01(\v2\x15.cognate.v1.MigrationR\tmigration\"\xa2\x03\n" +
+	"\tMigration\x12\x1b\n" +
+	"\told_model\x18\x01 \x01(\tR\boldModel\x12\x1b\n" +
+	"\tnew_model\x18\x02 \x01(\tR\bnewModel\x120\n" +
+	"\x05phase\x18\x03 \x01(\x0e2\x1a.cognate.v1.MigrationPhaseR\x05phase\x12\x1c\n" +
+	"\tdocuments\x18\x04 \x01(\x04R\tdocuments\x12\x16\n" +
+	"\x06copied\x18\x05 \x01(\x04R\x06copied\x12\x18\n" +
+	"\apending\x18\x06 \x01(\x04R\apending\x12&\n" +
+	"\fseconds_left\x18\a \x01(\x02H\x00R\vsecondsLeft\x88\x01\x01\x122\n" +
+	"\x06errors\x18\b \x03(\v2\x1a.cognate.v1.MigrationErrorR\x06errors\x12\x16\n" +
+	"\x06failed\x18\t \x01(\x04R\x06failed\x12\x1f\n" +
+	"\vwaiting_for\x18\n" +
+	" \x01(\tR\n" +
+	"waitingFor\x123\n" +
+	"\x06report\x18\v \x01(\v2\x1b.cognate.v1.MigrationReportR\x06reportB\x0f\n" +
+	"\r_seconds_left\"L\n" +
+	"\x0eMigrationError\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status\"s\n" +
+	"\x0fMigrationReport\x12\x18\n" +
+	"\aqueries\x18\x01 \x01(\rR\aqueries\x12!\n" +
+	"\fmean_overlap\x18\x02 \x01(\x02R\vmeanOverlap\x12#\n" +
+	"\rleast_overlap\x18\x03 \x01(\x02R\fleastOverlap\"\x0f\n" +
 	"\rBackupRequest\"E\n" +
 	"\x0eBackupResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1f\n" +
@@ -6826,7 +7382,20 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06Fusion\x12\x16\n" +
 	"\x12FUSION_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17FUSION_RECIPROCAL_RANKS\x10\x01\x12\x1a\n" +
-	"\x16FUSION_WEIGHTED_SCORES\x10\x022\xa3\r\n" +
+	"\x16FUSION_WEIGHTED_SCORES\x10\x02*\xa9\x01\n" +
+	"\x0fMigrationAction\x12 \n" +
+	"\x1cMIGRATION_ACTION_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17MIGRATION_ACTION_SWITCH\x10\x01\x12\x1d\n" +
+	"\x19MIGRATION_ACTION_ROLLBACK\x10\x02\x12\x1b\n" +
+	"\x17MIGRATION_ACTION_FINISH\x10\x03\x12\x1b\n" +
+	"\x17MIGRATION_ACTION_CANCEL\x10\x04*\xc4\x01\n" +
+	"\x0eMigrationPhase\x12\x1f\n" +
+	"\x1bMIGRATION_PHASE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17MIGRATION_PHASE_COPYING\x10\x01\x12\x19\n" +
+	"\x15MIGRATION_PHASE_READY\x10\x02\x12\x1c\n" +
+	"\x18MIGRATION_PHASE_SWITCHED\x10\x03\x12\x1c\n" +
+	"\x18MIGRATION_PHASE_FINISHED\x10\x04\x12\x1d\n" +
+	"\x19MIGRATION_PHASE_CANCELLED\x10\x052\x87\x0e\n" +
 	"\aCognate\x129\n" +
 	"\x04Info\x12\x17.cognate.v1.InfoRequest\x1a\x18.cognate.v1.InfoResponse\x12<\n" +
 	"\x05Embed\x12\x18.cognate.v1.EmbedRequest\x1a\x19.cognate.v1.EmbedResponse\x12F\n" +
@@ -6849,7 +7418,8 @@ const file_cognate_v1_cognate_proto_rawDesc = "" +
 	"\x06Export\x12\x19.cognate.v1.ExportRequest\x1a\x1a.cognate.v1.ExportResponse0\x01\x12]\n" +
 	"\x10CreateCollection\x12#.cognate.v1.CreateCollectionRequest\x1a$.cognate.v1.CreateCollectionResponse\x12Z\n" +
 	"\x0fListCollections\x12\".cognate.v1.ListCollectionsRequest\x1a#.cognate.v1.ListCollectionsResponse\x12]\n" +
-	"\x10DeleteCollection\x12#.cognate.v1.DeleteCollectionRequest\x1a$.cognate.v1.DeleteCollectionResponse\x12A\n" +
+	"\x10DeleteCollection\x12#.cognate.v1.DeleteCollectionRequest\x1a$.cognate.v1.DeleteCollectionResponse\x12b\n" +
+	"\x11MigrateCollection\x12$.cognate.v1.MigrateCollectionRequest\x1a%.cognate.v1.MigrateCollectionResponse0\x01\x12A\n" +
 	"\x06Backup\x12\x19.cognate.v1.BackupRequest\x1a\x1a.cognate.v1.BackupResponse0\x01B\xad\x01\n" +
 	"\x1aio.github.cognateserver.v1B\fCognateProtoP\x01Z?github.com/cognateserver/cognate/clients/go/cognatev1;cognatev1\xa2\x02\x03CGN\xaa\x02\x10CognateServer.V1\xca\x02\x10CognateServer\\V1\xea\x02\x11CognateServer::V1b\x06proto3"
 
@@ -6865,234 +7435,250 @@ func file_cognate_v1_cognate_proto_rawDescGZIP() []byte {
 	return file_cognate_v1_cognate_proto_rawDescData
 }
 
-var file_cognate_v1_cognate_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_cognate_v1_cognate_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_cognate_v1_cognate_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
+var file_cognate_v1_cognate_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_cognate_v1_cognate_proto_goTypes = []any{
-	(InputType)(0),                   // 0: cognate.v1.InputType
-	(Truncation)(0),                  // 1: cognate.v1.Truncation
-	(VectorFormat)(0),                // 2: cognate.v1.VectorFormat
-	(SearchMode)(0),                  // 3: cognate.v1.SearchMode
-	(Fusion)(0),                      // 4: cognate.v1.Fusion
-	(*InfoRequest)(nil),              // 5: cognate.v1.InfoRequest
-	(*InfoResponse)(nil),             // 6: cognate.v1.InfoResponse
-	(*Storage)(nil),                  // 7: cognate.v1.Storage
-	(*Model)(nil),                    // 8: cognate.v1.Model
-	(*Classifier)(nil),               // 9: cognate.v1.Classifier
-	(*Reranker)(nil),                 // 10: cognate.v1.Reranker
-	(*Limits)(nil),                   // 11: cognate.v1.Limits
-	(*Vector)(nil),                   // 12: cognate.v1.Vector
-	(*Passages)(nil),                 // 13: cognate.v1.Passages
-	(*Passage)(nil),                  // 14: cognate.v1.Passage
-	(*EmbedRequest)(nil),             // 15: cognate.v1.EmbedRequest
-	(*EmbedResponse)(nil),            // 16: cognate.v1.EmbedResponse
-	(*EmbedResult)(nil),              // 17: cognate.v1.EmbedResult
-	(*ClassifyRequest)(nil),          // 18: cognate.v1.ClassifyRequest
-	(*ClassifyResponse)(nil),         // 19: cognate.v1.ClassifyResponse
-	(*ClassifyResult)(nil),           // 20: cognate.v1.ClassifyResult
-	(*Classification)(nil),           // 21: cognate.v1.Classification
-	(*LabelScore)(nil),               // 22: cognate.v1.LabelScore
-	(*RerankRequest)(nil),            // 23: cognate.v1.RerankRequest
-	(*RerankResponse)(nil),           // 24: cognate.v1.RerankResponse
-	(*RerankResult)(nil),             // 25: cognate.v1.RerankResult
-	(*TokenizeRequest)(nil),          // 26: cognate.v1.TokenizeRequest
-	(*TokenizeResponse)(nil),         // 27: cognate.v1.TokenizeResponse
-	(*TokenizeResult)(nil),           // 28: cognate.v1.TokenizeResult
-	(*Token)(nil),                    // 29: cognate.v1.Token
-	(*SimilarityRequest)(nil),        // 30: cognate.v1.SimilarityRequest
-	(*SimilarityResponse)(nil),       // 31: cognate.v1.SimilarityResponse
-	(*SimilarityRow)(nil),            // 32: cognate.v1.SimilarityRow
-	(*TopKRequest)(nil),              // 33: cognate.v1.TopKRequest
-	(*Rerank)(nil),                   // 34: cognate.v1.Rerank
-	(*Query)(nil),                    // 35: cognate.v1.Query
-	(*SearchParams)(nil),             // 36: cognate.v1.SearchParams
-	(*Filter)(nil),                   // 37: cognate.v1.Filter
-	(*FilterList)(nil),               // 38: cognate.v1.FilterList
-	(*EqualsCondition)(nil),          // 39: cognate.v1.EqualsCondition
-	(*InCondition)(nil),              // 40: cognate.v1.InCondition
-	(*RangeCondition)(nil),           // 41: cognate.v1.RangeCondition
-	(*ExistsCondition)(nil),          // 42: cognate.v1.ExistsCondition
-	(*TopKResponse)(nil),             // 43: cognate.v1.TopKResponse
-	(*TopKResult)(nil),               // 44: cognate.v1.TopKResult
-	(*Hit)(nil),                      // 45: cognate.v1.Hit
-	(*Scores)(nil),                   // 46: cognate.v1.Scores
-	(*Document)(nil),                 // 47: cognate.v1.Document
-	(*UploadRequest)(nil),            // 48: cognate.v1.UploadRequest
-	(*UploadResponse)(nil),           // 49: cognate.v1.UploadResponse
-	(*UploadError)(nil),              // 50: cognate.v1.UploadError
-	(*GetDocumentsRequest)(nil),      // 51: cognate.v1.GetDocumentsRequest
-	(*GetDocumentsResponse)(nil),     // 52: cognate.v1.GetDocumentsResponse
-	(*DeleteDocumentsRequest)(nil),   // 53: cognate.v1.DeleteDocumentsRequest
-	(*DeleteDocumentsResponse)(nil),  // 54: cognate.v1.DeleteDocumentsResponse
-	(*UpdateDocumentsRequest)(nil),   // 55: cognate.v1.UpdateDocumentsRequest
-	(*UpdateDocumentsResponse)(nil),  // 56: cognate.v1.UpdateDocumentsResponse
-	(*UpdateError)(nil),              // 57: cognate.v1.UpdateError
-	(*CountDocumentsRequest)(nil),    // 58: cognate.v1.CountDocumentsRequest
-	(*CountDocumentsResponse)(nil),   // 59: cognate.v1.CountDocumentsResponse
-	(*FacetsRequest)(nil),            // 60: cognate.v1.FacetsRequest
-	(*FacetField)(nil),               // 61: cognate.v1.FacetField
-	(*FacetsResponse)(nil),           // 62: cognate.v1.FacetsResponse
-	(*Facet)(nil),                    // 63: cognate.v1.Facet
-	(*FacetValue)(nil),               // 64: cognate.v1.FacetValue
-	(*FacetNumbers)(nil),             // 65: cognate.v1.FacetNumbers
-	(*ListDocumentsRequest)(nil),     // 66: cognate.v1.ListDocumentsRequest
-	(*ListDocumentsResponse)(nil),    // 67: cognate.v1.ListDocumentsResponse
-	(*ExportRequest)(nil),            // 68: cognate.v1.ExportRequest
-	(*ExportResponse)(nil),           // 69: cognate.v1.ExportResponse
-	(*Collection)(nil),               // 70: cognate.v1.Collection
-	(*Lexical)(nil),                  // 71: cognate.v1.Lexical
-	(*CreateCollectionRequest)(nil),  // 72: cognate.v1.CreateCollectionRequest
-	(*CreateCollectionResponse)(nil), // 73: cognate.v1.CreateCollectionResponse
-	(*ListCollectionsRequest)(nil),   // 74: cognate.v1.ListCollectionsRequest
-	(*ListCollectionsResponse)(nil),  // 75: cognate.v1.ListCollectionsResponse
-	(*DeleteCollectionRequest)(nil),  // 76: cognate.v1.DeleteCollectionRequest
-	(*DeleteCollectionResponse)(nil), // 77: cognate.v1.DeleteCollectionResponse
-	(*BackupRequest)(nil),            // 78: cognate.v1.BackupRequest
-	(*BackupResponse)(nil),           // 79: cognate.v1.BackupResponse
-	(*status.Status)(nil),            // 80: google.rpc.Status
-	(*structpb.Value)(nil),           // 81: google.protobuf.Value
-	(*structpb.Struct)(nil),          // 82: google.protobuf.Struct
+	(InputType)(0),                    // 0: cognate.v1.InputType
+	(Truncation)(0),                   // 1: cognate.v1.Truncation
+	(VectorFormat)(0),                 // 2: cognate.v1.VectorFormat
+	(SearchMode)(0),                   // 3: cognate.v1.SearchMode
+	(Fusion)(0),                       // 4: cognate.v1.Fusion
+	(MigrationAction)(0),              // 5: cognate.v1.MigrationAction
+	(MigrationPhase)(0),               // 6: cognate.v1.MigrationPhase
+	(*InfoRequest)(nil),               // 7: cognate.v1.InfoRequest
+	(*InfoResponse)(nil),              // 8: cognate.v1.InfoResponse
+	(*Storage)(nil),                   // 9: cognate.v1.Storage
+	(*Model)(nil),                     // 10: cognate.v1.Model
+	(*Classifier)(nil),                // 11: cognate.v1.Classifier
+	(*Reranker)(nil),                  // 12: cognate.v1.Reranker
+	(*Limits)(nil),                    // 13: cognate.v1.Limits
+	(*Vector)(nil),                    // 14: cognate.v1.Vector
+	(*Passages)(nil),                  // 15: cognate.v1.Passages
+	(*Passage)(nil),                   // 16: cognate.v1.Passage
+	(*EmbedRequest)(nil),              // 17: cognate.v1.EmbedRequest
+	(*EmbedResponse)(nil),             // 18: cognate.v1.EmbedResponse
+	(*EmbedResult)(nil),               // 19: cognate.v1.EmbedResult
+	(*ClassifyRequest)(nil),           // 20: cognate.v1.ClassifyRequest
+	(*ClassifyResponse)(nil),          // 21: cognate.v1.ClassifyResponse
+	(*ClassifyResult)(nil),            // 22: cognate.v1.ClassifyResult
+	(*Classification)(nil),            // 23: cognate.v1.Classification
+	(*LabelScore)(nil),                // 24: cognate.v1.LabelScore
+	(*RerankRequest)(nil),             // 25: cognate.v1.RerankRequest
+	(*RerankResponse)(nil),            // 26: cognate.v1.RerankResponse
+	(*RerankResult)(nil),              // 27: cognate.v1.RerankResult
+	(*TokenizeRequest)(nil),           // 28: cognate.v1.TokenizeRequest
+	(*TokenizeResponse)(nil),          // 29: cognate.v1.TokenizeResponse
+	(*TokenizeResult)(nil),            // 30: cognate.v1.TokenizeResult
+	(*Token)(nil),                     // 31: cognate.v1.Token
+	(*SimilarityRequest)(nil),         // 32: cognate.v1.SimilarityRequest
+	(*SimilarityResponse)(nil),        // 33: cognate.v1.SimilarityResponse
+	(*SimilarityRow)(nil),             // 34: cognate.v1.SimilarityRow
+	(*TopKRequest)(nil),               // 35: cognate.v1.TopKRequest
+	(*Rerank)(nil),                    // 36: cognate.v1.Rerank
+	(*Query)(nil),                     // 37: cognate.v1.Query
+	(*SearchParams)(nil),              // 38: cognate.v1.SearchParams
+	(*Filter)(nil),                    // 39: cognate.v1.Filter
+	(*FilterList)(nil),                // 40: cognate.v1.FilterList
+	(*EqualsCondition)(nil),           // 41: cognate.v1.EqualsCondition
+	(*InCondition)(nil),               // 42: cognate.v1.InCondition
+	(*RangeCondition)(nil),            // 43: cognate.v1.RangeCondition
+	(*ExistsCondition)(nil),           // 44: cognate.v1.ExistsCondition
+	(*TopKResponse)(nil),              // 45: cognate.v1.TopKResponse
+	(*TopKResult)(nil),                // 46: cognate.v1.TopKResult
+	(*Hit)(nil),                       // 47: cognate.v1.Hit
+	(*Scores)(nil),                    // 48: cognate.v1.Scores
+	(*Document)(nil),                  // 49: cognate.v1.Document
+	(*UploadRequest)(nil),             // 50: cognate.v1.UploadRequest
+	(*UploadResponse)(nil),            // 51: cognate.v1.UploadResponse
+	(*UploadError)(nil),               // 52: cognate.v1.UploadError
+	(*GetDocumentsRequest)(nil),       // 53: cognate.v1.GetDocumentsRequest
+	(*GetDocumentsResponse)(nil),      // 54: cognate.v1.GetDocumentsResponse
+	(*DeleteDocumentsRequest)(nil),    // 55: cognate.v1.DeleteDocumentsRequest
+	(*DeleteDocumentsResponse)(nil),   // 56: cognate.v1.DeleteDocumentsResponse
+	(*UpdateDocumentsRequest)(nil),    // 57: cognate.v1.UpdateDocumentsRequest
+	(*UpdateDocumentsResponse)(nil),   // 58: cognate.v1.UpdateDocumentsResponse
+	(*UpdateError)(nil),               // 59: cognate.v1.UpdateError
+	(*CountDocumentsRequest)(nil),     // 60: cognate.v1.CountDocumentsRequest
+	(*CountDocumentsResponse)(nil),    // 61: cognate.v1.CountDocumentsResponse
+	(*FacetsRequest)(nil),             // 62: cognate.v1.FacetsRequest
+	(*FacetField)(nil),                // 63: cognate.v1.FacetField
+	(*FacetsResponse)(nil),            // 64: cognate.v1.FacetsResponse
+	(*Facet)(nil),                     // 65: cognate.v1.Facet
+	(*FacetValue)(nil),                // 66: cognate.v1.FacetValue
+	(*FacetNumbers)(nil),              // 67: cognate.v1.FacetNumbers
+	(*ListDocumentsRequest)(nil),      // 68: cognate.v1.ListDocumentsRequest
+	(*ListDocumentsResponse)(nil),     // 69: cognate.v1.ListDocumentsResponse
+	(*ExportRequest)(nil),             // 70: cognate.v1.ExportRequest
+	(*ExportResponse)(nil),            // 71: cognate.v1.ExportResponse
+	(*Collection)(nil),                // 72: cognate.v1.Collection
+	(*Lexical)(nil),                   // 73: cognate.v1.Lexical
+	(*CreateCollectionRequest)(nil),   // 74: cognate.v1.CreateCollectionRequest
+	(*CreateCollectionResponse)(nil),  // 75: cognate.v1.CreateCollectionResponse
+	(*ListCollectionsRequest)(nil),    // 76: cognate.v1.ListCollectionsRequest
+	(*ListCollectionsResponse)(nil),   // 77: cognate.v1.ListCollectionsResponse
+	(*DeleteCollectionRequest)(nil),   // 78: cognate.v1.DeleteCollectionRequest
+	(*DeleteCollectionResponse)(nil),  // 79: cognate.v1.DeleteCollectionResponse
+	(*MigrateCollectionRequest)(nil),  // 80: cognate.v1.MigrateCollectionRequest
+	(*MigrateCollectionResponse)(nil), // 81: cognate.v1.MigrateCollectionResponse
+	(*Migration)(nil),                 // 82: cognate.v1.Migration
+	(*MigrationError)(nil),            // 83: cognate.v1.MigrationError
+	(*MigrationReport)(nil),           // 84: cognate.v1.MigrationReport
+	(*BackupRequest)(nil),             // 85: cognate.v1.BackupRequest
+	(*BackupResponse)(nil),            // 86: cognate.v1.BackupResponse
+	(*status.Status)(nil),             // 87: google.rpc.Status
+	(*structpb.Value)(nil),            // 88: google.protobuf.Value
+	(*structpb.Struct)(nil),           // 89: google.protobuf.Struct
 }
 var file_cognate_v1_cognate_proto_depIdxs = []int32{
-	8,   // 0: cognate.v1.InfoResponse.model:type_name -> cognate.v1.Model
-	11,  // 1: cognate.v1.InfoResponse.limits:type_name -> cognate.v1.Limits
-	7,   // 2: cognate.v1.InfoResponse.storage:type_name -> cognate.v1.Storage
-	9,   // 3: cognate.v1.InfoResponse.classifiers:type_name -> cognate.v1.Classifier
-	10,  // 4: cognate.v1.InfoResponse.rerankers:type_name -> cognate.v1.Reranker
-	8,   // 5: cognate.v1.InfoResponse.models:type_name -> cognate.v1.Model
+	10,  // 0: cognate.v1.InfoResponse.model:type_name -> cognate.v1.Model
+	13,  // 1: cognate.v1.InfoResponse.limits:type_name -> cognate.v1.Limits
+	9,   // 2: cognate.v1.InfoResponse.storage:type_name -> cognate.v1.Storage
+	11,  // 3: cognate.v1.InfoResponse.classifiers:type_name -> cognate.v1.Classifier
+	12,  // 4: cognate.v1.InfoResponse.rerankers:type_name -> cognate.v1.Reranker
+	10,  // 5: cognate.v1.InfoResponse.models:type_name -> cognate.v1.Model
 	2,   // 6: cognate.v1.Vector.format:type_name -> cognate.v1.VectorFormat
-	12,  // 7: cognate.v1.Passage.vector:type_name -> cognate.v1.Vector
+	14,  // 7: cognate.v1.Passage.vector:type_name -> cognate.v1.Vector
 	0,   // 8: cognate.v1.EmbedRequest.input_type:type_name -> cognate.v1.InputType
 	1,   // 9: cognate.v1.EmbedRequest.truncation:type_name -> cognate.v1.Truncation
 	2,   // 10: cognate.v1.EmbedRequest.format:type_name -> cognate.v1.VectorFormat
-	13,  // 11: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
-	17,  // 12: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
-	12,  // 13: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
-	80,  // 14: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
-	14,  // 15: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
+	15,  // 11: cognate.v1.EmbedRequest.passages:type_name -> cognate.v1.Passages
+	19,  // 12: cognate.v1.EmbedResponse.results:type_name -> cognate.v1.EmbedResult
+	14,  // 13: cognate.v1.EmbedResult.vector:type_name -> cognate.v1.Vector
+	87,  // 14: cognate.v1.EmbedResult.error:type_name -> google.rpc.Status
+	16,  // 15: cognate.v1.EmbedResult.passages:type_name -> cognate.v1.Passage
 	1,   // 16: cognate.v1.ClassifyRequest.truncation:type_name -> cognate.v1.Truncation
 	2,   // 17: cognate.v1.ClassifyRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	20,  // 18: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
-	21,  // 19: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
-	80,  // 20: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
-	22,  // 21: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
-	12,  // 22: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
+	22,  // 18: cognate.v1.ClassifyResponse.results:type_name -> cognate.v1.ClassifyResult
+	23,  // 19: cognate.v1.ClassifyResult.classification:type_name -> cognate.v1.Classification
+	87,  // 20: cognate.v1.ClassifyResult.error:type_name -> google.rpc.Status
+	24,  // 21: cognate.v1.Classification.scores:type_name -> cognate.v1.LabelScore
+	14,  // 22: cognate.v1.Classification.vector:type_name -> cognate.v1.Vector
 	1,   // 23: cognate.v1.RerankRequest.truncation:type_name -> cognate.v1.Truncation
-	25,  // 24: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
-	80,  // 25: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
-	28,  // 26: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
-	29,  // 27: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
-	80,  // 28: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
+	27,  // 24: cognate.v1.RerankResponse.results:type_name -> cognate.v1.RerankResult
+	87,  // 25: cognate.v1.RerankResult.error:type_name -> google.rpc.Status
+	30,  // 26: cognate.v1.TokenizeResponse.results:type_name -> cognate.v1.TokenizeResult
+	31,  // 27: cognate.v1.TokenizeResult.tokens:type_name -> cognate.v1.Token
+	87,  // 28: cognate.v1.TokenizeResult.error:type_name -> google.rpc.Status
 	0,   // 29: cognate.v1.SimilarityRequest.input_type:type_name -> cognate.v1.InputType
 	1,   // 30: cognate.v1.SimilarityRequest.truncation:type_name -> cognate.v1.Truncation
-	32,  // 31: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
-	35,  // 32: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
-	36,  // 33: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
-	37,  // 34: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
+	34,  // 31: cognate.v1.SimilarityResponse.rows:type_name -> cognate.v1.SimilarityRow
+	37,  // 32: cognate.v1.TopKRequest.queries:type_name -> cognate.v1.Query
+	38,  // 33: cognate.v1.TopKRequest.params:type_name -> cognate.v1.SearchParams
+	39,  // 34: cognate.v1.TopKRequest.filter:type_name -> cognate.v1.Filter
 	3,   // 35: cognate.v1.TopKRequest.mode:type_name -> cognate.v1.SearchMode
 	4,   // 36: cognate.v1.TopKRequest.fusion:type_name -> cognate.v1.Fusion
-	34,  // 37: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
+	36,  // 37: cognate.v1.TopKRequest.rerank:type_name -> cognate.v1.Rerank
 	2,   // 38: cognate.v1.TopKRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	12,  // 39: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
-	38,  // 40: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
-	38,  // 41: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
-	37,  // 42: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
-	39,  // 43: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
-	40,  // 44: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
-	41,  // 45: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
-	42,  // 46: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
-	37,  // 47: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
-	81,  // 48: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
-	81,  // 49: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
-	44,  // 50: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
-	45,  // 51: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
-	80,  // 52: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
-	82,  // 53: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
-	12,  // 54: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
-	81,  // 55: cognate.v1.Hit.group:type_name -> google.protobuf.Value
-	14,  // 56: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
-	14,  // 57: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
-	46,  // 58: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
-	82,  // 59: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
-	12,  // 60: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
-	14,  // 61: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
-	47,  // 62: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
-	50,  // 63: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
-	80,  // 64: cognate.v1.UploadError.status:type_name -> google.rpc.Status
+	14,  // 39: cognate.v1.Query.vector:type_name -> cognate.v1.Vector
+	40,  // 40: cognate.v1.Filter.all_of:type_name -> cognate.v1.FilterList
+	40,  // 41: cognate.v1.Filter.any_of:type_name -> cognate.v1.FilterList
+	39,  // 42: cognate.v1.Filter.negated:type_name -> cognate.v1.Filter
+	41,  // 43: cognate.v1.Filter.equals:type_name -> cognate.v1.EqualsCondition
+	42,  // 44: cognate.v1.Filter.one_of:type_name -> cognate.v1.InCondition
+	43,  // 45: cognate.v1.Filter.range:type_name -> cognate.v1.RangeCondition
+	44,  // 46: cognate.v1.Filter.exists:type_name -> cognate.v1.ExistsCondition
+	39,  // 47: cognate.v1.FilterList.filters:type_name -> cognate.v1.Filter
+	88,  // 48: cognate.v1.EqualsCondition.value:type_name -> google.protobuf.Value
+	88,  // 49: cognate.v1.InCondition.values:type_name -> google.protobuf.Value
+	46,  // 50: cognate.v1.TopKResponse.results:type_name -> cognate.v1.TopKResult
+	47,  // 51: cognate.v1.TopKResult.hits:type_name -> cognate.v1.Hit
+	87,  // 52: cognate.v1.TopKResult.error:type_name -> google.rpc.Status
+	89,  // 53: cognate.v1.Hit.metadata:type_name -> google.protobuf.Struct
+	14,  // 54: cognate.v1.Hit.vector:type_name -> cognate.v1.Vector
+	88,  // 55: cognate.v1.Hit.group:type_name -> google.protobuf.Value
+	16,  // 56: cognate.v1.Hit.passage:type_name -> cognate.v1.Passage
+	16,  // 57: cognate.v1.Hit.passages:type_name -> cognate.v1.Passage
+	48,  // 58: cognate.v1.Hit.scores:type_name -> cognate.v1.Scores
+	89,  // 59: cognate.v1.Document.metadata:type_name -> google.protobuf.Struct
+	14,  // 60: cognate.v1.Document.vector:type_name -> cognate.v1.Vector
+	16,  // 61: cognate.v1.Document.passages:type_name -> cognate.v1.Passage
+	49,  // 62: cognate.v1.UploadRequest.documents:type_name -> cognate.v1.Document
+	52,  // 63: cognate.v1.UploadResponse.errors:type_name -> cognate.v1.UploadError
+	87,  // 64: cognate.v1.UploadError.status:type_name -> google.rpc.Status
 	2,   // 65: cognate.v1.GetDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	47,  // 66: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
-	37,  // 67: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	37,  // 68: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	82,  // 69: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
-	57,  // 70: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
-	80,  // 71: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
-	37,  // 72: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
-	37,  // 73: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
-	61,  // 74: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
-	63,  // 75: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
-	64,  // 76: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
-	65,  // 77: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
-	81,  // 78: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
-	37,  // 79: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	49,  // 66: cognate.v1.GetDocumentsResponse.documents:type_name -> cognate.v1.Document
+	39,  // 67: cognate.v1.DeleteDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	39,  // 68: cognate.v1.UpdateDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	89,  // 69: cognate.v1.UpdateDocumentsRequest.patch:type_name -> google.protobuf.Struct
+	59,  // 70: cognate.v1.UpdateDocumentsResponse.errors:type_name -> cognate.v1.UpdateError
+	87,  // 71: cognate.v1.UpdateError.status:type_name -> google.rpc.Status
+	39,  // 72: cognate.v1.CountDocumentsRequest.filter:type_name -> cognate.v1.Filter
+	39,  // 73: cognate.v1.FacetsRequest.filter:type_name -> cognate.v1.Filter
+	63,  // 74: cognate.v1.FacetsRequest.fields:type_name -> cognate.v1.FacetField
+	65,  // 75: cognate.v1.FacetsResponse.facets:type_name -> cognate.v1.Facet
+	66,  // 76: cognate.v1.Facet.values:type_name -> cognate.v1.FacetValue
+	67,  // 77: cognate.v1.Facet.numbers:type_name -> cognate.v1.FacetNumbers
+	88,  // 78: cognate.v1.FacetValue.value:type_name -> google.protobuf.Value
+	39,  // 79: cognate.v1.ListDocumentsRequest.filter:type_name -> cognate.v1.Filter
 	2,   // 80: cognate.v1.ListDocumentsRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	47,  // 81: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
-	37,  // 82: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
+	49,  // 81: cognate.v1.ListDocumentsResponse.documents:type_name -> cognate.v1.Document
+	39,  // 82: cognate.v1.ExportRequest.filter:type_name -> cognate.v1.Filter
 	2,   // 83: cognate.v1.ExportRequest.vector_format:type_name -> cognate.v1.VectorFormat
-	47,  // 84: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
-	13,  // 85: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
-	71,  // 86: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
-	13,  // 87: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
-	71,  // 88: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
-	70,  // 89: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
-	70,  // 90: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
-	5,   // 91: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
-	15,  // 92: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
-	15,  // 93: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
-	30,  // 94: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
-	33,  // 95: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
-	18,  // 96: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
-	18,  // 97: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
-	23,  // 98: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
-	26,  // 99: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
-	26,  // 100: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
-	48,  // 101: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
-	51,  // 102: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
-	53,  // 103: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
-	55,  // 104: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
-	58,  // 105: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
-	60,  // 106: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
-	66,  // 107: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
-	68,  // 108: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
-	72,  // 109: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
-	74,  // 110: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
-	76,  // 111: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
-	78,  // 112: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
-	6,   // 113: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
-	16,  // 114: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
-	16,  // 115: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
-	31,  // 116: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
-	43,  // 117: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
-	19,  // 118: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
-	19,  // 119: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
-	24,  // 120: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
-	27,  // 121: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
-	27,  // 122: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
-	49,  // 123: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
-	52,  // 124: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
-	54,  // 125: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
-	56,  // 126: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
-	59,  // 127: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
-	62,  // 128: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
-	67,  // 129: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
-	69,  // 130: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
-	73,  // 131: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
-	75,  // 132: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
-	77,  // 133: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
-	79,  // 134: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
-	113, // [113:135] is the sub-list for method output_type
-	91,  // [91:113] is the sub-list for method input_type
-	91,  // [91:91] is the sub-list for extension type_name
-	91,  // [91:91] is the sub-list for extension extendee
-	0,   // [0:91] is the sub-list for field type_name
+	49,  // 84: cognate.v1.ExportResponse.documents:type_name -> cognate.v1.Document
+	15,  // 85: cognate.v1.Collection.passages:type_name -> cognate.v1.Passages
+	73,  // 86: cognate.v1.Collection.lexical:type_name -> cognate.v1.Lexical
+	82,  // 87: cognate.v1.Collection.migration:type_name -> cognate.v1.Migration
+	15,  // 88: cognate.v1.CreateCollectionRequest.passages:type_name -> cognate.v1.Passages
+	73,  // 89: cognate.v1.CreateCollectionRequest.lexical:type_name -> cognate.v1.Lexical
+	72,  // 90: cognate.v1.CreateCollectionResponse.collection:type_name -> cognate.v1.Collection
+	72,  // 91: cognate.v1.ListCollectionsResponse.collections:type_name -> cognate.v1.Collection
+	5,   // 92: cognate.v1.MigrateCollectionRequest.action:type_name -> cognate.v1.MigrationAction
+	82,  // 93: cognate.v1.MigrateCollectionResponse.migration:type_name -> cognate.v1.Migration
+	6,   // 94: cognate.v1.Migration.phase:type_name -> cognate.v1.MigrationPhase
+	83,  // 95: cognate.v1.Migration.errors:type_name -> cognate.v1.MigrationError
+	84,  // 96: cognate.v1.Migration.report:type_name -> cognate.v1.MigrationReport
+	87,  // 97: cognate.v1.MigrationError.status:type_name -> google.rpc.Status
+	7,   // 98: cognate.v1.Cognate.Info:input_type -> cognate.v1.InfoRequest
+	17,  // 99: cognate.v1.Cognate.Embed:input_type -> cognate.v1.EmbedRequest
+	17,  // 100: cognate.v1.Cognate.EmbedStream:input_type -> cognate.v1.EmbedRequest
+	32,  // 101: cognate.v1.Cognate.Similarity:input_type -> cognate.v1.SimilarityRequest
+	35,  // 102: cognate.v1.Cognate.TopK:input_type -> cognate.v1.TopKRequest
+	20,  // 103: cognate.v1.Cognate.Classify:input_type -> cognate.v1.ClassifyRequest
+	20,  // 104: cognate.v1.Cognate.ClassifyStream:input_type -> cognate.v1.ClassifyRequest
+	25,  // 105: cognate.v1.Cognate.Rerank:input_type -> cognate.v1.RerankRequest
+	28,  // 106: cognate.v1.Cognate.Tokenize:input_type -> cognate.v1.TokenizeRequest
+	28,  // 107: cognate.v1.Cognate.TokenizeStream:input_type -> cognate.v1.TokenizeRequest
+	50,  // 108: cognate.v1.Cognate.Upload:input_type -> cognate.v1.UploadRequest
+	53,  // 109: cognate.v1.Cognate.GetDocuments:input_type -> cognate.v1.GetDocumentsRequest
+	55,  // 110: cognate.v1.Cognate.DeleteDocuments:input_type -> cognate.v1.DeleteDocumentsRequest
+	57,  // 111: cognate.v1.Cognate.UpdateDocuments:input_type -> cognate.v1.UpdateDocumentsRequest
+	60,  // 112: cognate.v1.Cognate.CountDocuments:input_type -> cognate.v1.CountDocumentsRequest
+	62,  // 113: cognate.v1.Cognate.Facets:input_type -> cognate.v1.FacetsRequest
+	68,  // 114: cognate.v1.Cognate.ListDocuments:input_type -> cognate.v1.ListDocumentsRequest
+	70,  // 115: cognate.v1.Cognate.Export:input_type -> cognate.v1.ExportRequest
+	74,  // 116: cognate.v1.Cognate.CreateCollection:input_type -> cognate.v1.CreateCollectionRequest
+	76,  // 117: cognate.v1.Cognate.ListCollections:input_type -> cognate.v1.ListCollectionsRequest
+	78,  // 118: cognate.v1.Cognate.DeleteCollection:input_type -> cognate.v1.DeleteCollectionRequest
+	80,  // 119: cognate.v1.Cognate.MigrateCollection:input_type -> cognate.v1.MigrateCollectionRequest
+	85,  // 120: cognate.v1.Cognate.Backup:input_type -> cognate.v1.BackupRequest
+	8,   // 121: cognate.v1.Cognate.Info:output_type -> cognate.v1.InfoResponse
+	18,  // 122: cognate.v1.Cognate.Embed:output_type -> cognate.v1.EmbedResponse
+	18,  // 123: cognate.v1.Cognate.EmbedStream:output_type -> cognate.v1.EmbedResponse
+	33,  // 124: cognate.v1.Cognate.Similarity:output_type -> cognate.v1.SimilarityResponse
+	45,  // 125: cognate.v1.Cognate.TopK:output_type -> cognate.v1.TopKResponse
+	21,  // 126: cognate.v1.Cognate.Classify:output_type -> cognate.v1.ClassifyResponse
+	21,  // 127: cognate.v1.Cognate.ClassifyStream:output_type -> cognate.v1.ClassifyResponse
+	26,  // 128: cognate.v1.Cognate.Rerank:output_type -> cognate.v1.RerankResponse
+	29,  // 129: cognate.v1.Cognate.Tokenize:output_type -> cognate.v1.TokenizeResponse
+	29,  // 130: cognate.v1.Cognate.TokenizeStream:output_type -> cognate.v1.TokenizeResponse
+	51,  // 131: cognate.v1.Cognate.Upload:output_type -> cognate.v1.UploadResponse
+	54,  // 132: cognate.v1.Cognate.GetDocuments:output_type -> cognate.v1.GetDocumentsResponse
+	56,  // 133: cognate.v1.Cognate.DeleteDocuments:output_type -> cognate.v1.DeleteDocumentsResponse
+	58,  // 134: cognate.v1.Cognate.UpdateDocuments:output_type -> cognate.v1.UpdateDocumentsResponse
+	61,  // 135: cognate.v1.Cognate.CountDocuments:output_type -> cognate.v1.CountDocumentsResponse
+	64,  // 136: cognate.v1.Cognate.Facets:output_type -> cognate.v1.FacetsResponse
+	69,  // 137: cognate.v1.Cognate.ListDocuments:output_type -> cognate.v1.ListDocumentsResponse
+	71,  // 138: cognate.v1.Cognate.Export:output_type -> cognate.v1.ExportResponse
+	75,  // 139: cognate.v1.Cognate.CreateCollection:output_type -> cognate.v1.CreateCollectionResponse
+	77,  // 140: cognate.v1.Cognate.ListCollections:output_type -> cognate.v1.ListCollectionsResponse
+	79,  // 141: cognate.v1.Cognate.DeleteCollection:output_type -> cognate.v1.DeleteCollectionResponse
+	81,  // 142: cognate.v1.Cognate.MigrateCollection:output_type -> cognate.v1.MigrateCollectionResponse
+	86,  // 143: cognate.v1.Cognate.Backup:output_type -> cognate.v1.BackupResponse
+	121, // [121:144] is the sub-list for method output_type
+	98,  // [98:121] is the sub-list for method input_type
+	98,  // [98:98] is the sub-list for extension type_name
+	98,  // [98:98] is the sub-list for extension extendee
+	0,   // [0:98] is the sub-list for field type_name
 }
 
 func init() { file_cognate_v1_cognate_proto_init() }
@@ -7141,13 +7727,14 @@ func file_cognate_v1_cognate_proto_init() {
 	file_cognate_v1_cognate_proto_msgTypes[56].OneofWrappers = []any{}
 	file_cognate_v1_cognate_proto_msgTypes[65].OneofWrappers = []any{}
 	file_cognate_v1_cognate_proto_msgTypes[66].OneofWrappers = []any{}
+	file_cognate_v1_cognate_proto_msgTypes[75].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_cognate_v1_cognate_proto_rawDesc), len(file_cognate_v1_cognate_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   75,
+			NumEnums:      7,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,7 +22,8 @@
 //   ALREADY_EXISTS       CreateCollection with a name that is taken
 //   FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
 //                        google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
-//                        words; or a backup of a server that stores nothing on disk
+//                        words; or a backup of a server that stores nothing on disk; or a migration that is not there,
+//                        or not ready
 //   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
 //   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
 //                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -62,28 +63,29 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Cognate_Info_FullMethodName             = "/cognate.v1.Cognate/Info"
-	Cognate_Embed_FullMethodName            = "/cognate.v1.Cognate/Embed"
-	Cognate_EmbedStream_FullMethodName      = "/cognate.v1.Cognate/EmbedStream"
-	Cognate_Similarity_FullMethodName       = "/cognate.v1.Cognate/Similarity"
-	Cognate_TopK_FullMethodName             = "/cognate.v1.Cognate/TopK"
-	Cognate_Classify_FullMethodName         = "/cognate.v1.Cognate/Classify"
-	Cognate_ClassifyStream_FullMethodName   = "/cognate.v1.Cognate/ClassifyStream"
-	Cognate_Rerank_FullMethodName           = "/cognate.v1.Cognate/Rerank"
-	Cognate_Tokenize_FullMethodName         = "/cognate.v1.Cognate/Tokenize"
-	Cognate_TokenizeStream_FullMethodName   = "/cognate.v1.Cognate/TokenizeStream"
-	Cognate_Upload_FullMethodName           = "/cognate.v1.Cognate/Upload"
-	Cognate_GetDocuments_FullMethodName     = "/cognate.v1.Cognate/GetDocuments"
-	Cognate_DeleteDocuments_FullMethodName  = "/cognate.v1.Cognate/DeleteDocuments"
-	Cognate_UpdateDocuments_FullMethodName  = "/cognate.v1.Cognate/UpdateDocuments"
-	Cognate_CountDocuments_FullMethodName   = "/cognate.v1.Cognate/CountDocuments"
-	Cognate_Facets_FullMethodName           = "/cognate.v1.Cognate/Facets"
-	Cognate_ListDocuments_FullMethodName    = "/cognate.v1.Cognate/ListDocuments"
-	Cognate_Export_FullMethodName           = "/cognate.v1.Cognate/Export"
-	Cognate_CreateCollection_FullMethodName = "/cognate.v1.Cognate/CreateCollection"
-	Cognate_ListCollections_FullMethodName  = "/cognate.v1.Cognate/ListCollections"
-	Cognate_DeleteCollection_FullMethodName = "/cognate.v1.Cognate/DeleteCollection"
-	Cognate_Backup_FullMethodName           = "/cognate.v1.Cognate/Backup"
+	Cognate_Info_FullMethodName              = "/cognate.v1.Cognate/Info"
+	Cognate_Embed_FullMethodName             = "/cognate.v1.Cognate/Embed"
+	Cognate_EmbedStream_FullMethodName       = "/cognate.v1.Cognate/EmbedStream"
+	Cognate_Similarity_FullMethodName        = "/cognate.v1.Cognate/Similarity"
+	Cognate_TopK_FullMethodName              = "/cognate.v1.Cognate/TopK"
+	Cognate_Classify_FullMethodName          = "/cognate.v1.Cognate/Classify"
+	Cognate_ClassifyStream_FullMethodName    = "/cognate.v1.Cognate/ClassifyStream"
+	Cognate_Rerank_FullMethodName            = "/cognate.v1.Cognate/Rerank"
+	Cognate_Tokenize_FullMethodName          = "/cognate.v1.Cognate/Tokenize"
+	Cognate_TokenizeStream_FullMethodName    = "/cognate.v1.Cognate/TokenizeStream"
+	Cognate_Upload_FullMethodName            = "/cognate.v1.Cognate/Upload"
+	Cognate_GetDocuments_FullMethodName      = "/cognate.v1.Cognate/GetDocuments"
+	Cognate_DeleteDocuments_FullMethodName   = "/cognate.v1.Cognate/DeleteDocuments"
+	Cognate_UpdateDocuments_FullMethodName   = "/cognate.v1.Cognate/UpdateDocuments"
+	Cognate_CountDocuments_FullMethodName    = "/cognate.v1.Cognate/CountDocuments"
+	Cognate_Facets_FullMethodName            = "/cognate.v1.Cognate/Facets"
+	Cognate_ListDocuments_FullMethodName     = "/cognate.v1.Cognate/ListDocuments"
+	Cognate_Export_FullMethodName            = "/cognate.v1.Cognate/Export"
+	Cognate_CreateCollection_FullMethodName  = "/cognate.v1.Cognate/CreateCollection"
+	Cognate_ListCollections_FullMethodName   = "/cognate.v1.Cognate/ListCollections"
+	Cognate_DeleteCollection_FullMethodName  = "/cognate.v1.Cognate/DeleteCollection"
+	Cognate_MigrateCollection_FullMethodName = "/cognate.v1.Cognate/MigrateCollection"
+	Cognate_Backup_FullMethodName            = "/cognate.v1.Cognate/Backup"
 )
 
 // CognateClient is the client API for Cognate service.
@@ -166,6 +168,15 @@ type CognateClient interface {
 	ListCollections(ctx context.Context, in *ListCollectionsRequest, opts ...grpc.CallOption) (*ListCollectionsResponse, error)
 	// Deletes a collection and its documents. NOT_FOUND if it does not exist.
 	DeleteCollection(ctx context.Context, in *DeleteCollectionRequest, opts ...grpc.CallOption) (*DeleteCollectionResponse, error)
+	// Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+	// the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+	// MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+	// that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+	// stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+	// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+	// forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+	// server keeps its collections in a search engine.
+	MigrateCollection(ctx context.Context, in *MigrateCollectionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[MigrateCollectionResponse], error)
 	// Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
 	// Each document in the file was checked. The server first writes the file to its data directory, which needs the
 	// space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
@@ -414,9 +425,28 @@ func (c *cognateClient) DeleteCollection(ctx context.Context, in *DeleteCollecti
 	return out, nil
 }
 
+func (c *cognateClient) MigrateCollection(ctx context.Context, in *MigrateCollectionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[MigrateCollectionResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[5], Cognate_MigrateCollection_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[MigrateCollectionRequest, MigrateCollectionResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cognate_MigrateCollectionClient = grpc.ServerStreamingClient[MigrateCollectionResponse]
+
 func (c *cognateClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[5], Cognate_Backup_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Cognate_ServiceDesc.Streams[6], Cognate_Backup_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -513,6 +543,15 @@ type CognateServer interface {
 	ListCollections(context.Context, *ListCollectionsRequest) (*ListCollectionsResponse, error)
 	// Deletes a collection and its documents. NOT_FOUND if it does not exist.
 	DeleteCollection(context.Context, *DeleteCollectionRequest) (*DeleteCollectionResponse, error)
+	// Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+	// the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+	// MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+	// that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+	// stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+	// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+	// forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+	// server keeps its collections in a search engine.
+	MigrateCollection(*MigrateCollectionRequest, grpc.ServerStreamingServer[MigrateCollectionResponse]) error
 	// Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
 	// Each document in the file was checked. The server first writes the file to its data directory, which needs the
 	// space. FAILED_PRECONDITION: the server keeps its collections only in memory, or in a search engine, which has
@@ -592,6 +631,9 @@ func (UnimplementedCognateServer) ListCollections(context.Context, *ListCollecti
 }
 func (UnimplementedCognateServer) DeleteCollection(context.Context, *DeleteCollectionRequest) (*DeleteCollectionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteCollection not implemented")
+}
+func (UnimplementedCognateServer) MigrateCollection(*MigrateCollectionRequest, grpc.ServerStreamingServer[MigrateCollectionResponse]) error {
+	return status.Error(codes.Unimplemented, "method MigrateCollection not implemented")
 }
 func (UnimplementedCognateServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
@@ -944,6 +986,17 @@ func _Cognate_DeleteCollection_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cognate_MigrateCollection_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(MigrateCollectionRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CognateServer).MigrateCollection(m, &grpc.GenericServerStream[MigrateCollectionRequest, MigrateCollectionResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cognate_MigrateCollectionServer = grpc.ServerStreamingServer[MigrateCollectionResponse]
+
 func _Cognate_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BackupRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -1055,6 +1108,11 @@ var Cognate_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Export",
 			Handler:       _Cognate_Export_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "MigrateCollection",
+			Handler:       _Cognate_MigrateCollection_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -37,7 +37,8 @@ var leastRoles = map[string]int{
 	"ClassifyStream": read, "Rerank": read, "Tokenize": read, "TokenizeStream": read, "Upload": write,
 	"GetDocuments": read, "DeleteDocuments": write,
 	"UpdateDocuments": write, "CountDocuments": read, "Facets": read, "ListDocuments": read, "Export": read,
-	"CreateCollection": write, "ListCollections": read, "DeleteCollection": write, "Backup": admin,
+	"CreateCollection": write, "ListCollections": read, "DeleteCollection": write,
+	"MigrateCollection": write, "Backup": admin,
 }
 
 // rights calls methods by their descriptors.

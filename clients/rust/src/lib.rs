@@ -194,6 +194,15 @@ impl Client {
         self.answers(self.rpc.clone().export(request).await)
     }
 
+    /// Starts, watches, switches, rolls back or ends the migration of a collection to another model. The answers are its
+    /// states, until nothing is left to wait for.
+    pub async fn migrate_collection(
+        &self,
+        request: pb::MigrateCollectionRequest,
+    ) -> Result<Answers<pb::MigrateCollectionResponse>, Error> {
+        self.answers(self.rpc.clone().migrate_collection(request).await)
+    }
+
     /// Returns all committed data, as the parts of one file.
     pub async fn backup(&self) -> Result<Answers<pb::BackupResponse>, Error> {
         self.answers(self.rpc.clone().backup(pb::BackupRequest {}).await)

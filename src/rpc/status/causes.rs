@@ -5,9 +5,9 @@
 //! Invariant: an error that is the server's own fault becomes [`Failure::Internal`], which tells the client nothing.
 //! Its cause is logged here, or where it happened. Codes and messages are left to [`super`].
 
-use super::{Failure, Resource};
+use super::{Failure, Resource, shown};
 use crate::backend;
-use crate::collection::{BackupError, CollectionError, CommitError, ExportError, disk};
+use crate::collection::{BackupError, CollectionError, CommitError, DocId, ExportError, MigrationError, disk};
 use crate::compute::Refused;
 use crate::compute::stop::Stopped;
 use crate::inference::{Overloaded, TextError, TokenizerError};
@@ -44,6 +44,51 @@ impl Failure {
     fn read(error: &disk::ReadError) -> Self {
         tracing::error!(%error, "cannot read a document");
         Self::Internal
+    }
+
+    /// The failure of a migration of the collection `name`.
+    pub fn migration(name: &str, error: MigrationError) -> Self {
+        let reason = match error {
+            MigrationError::Unknown => return Self::NotFound(Resource::Collection(name.to_owned())),
+            MigrationError::Full(full) => return Self::Full(full),
+            MigrationError::Commit(error) => return Self::commit(name.to_owned(), error),
+            MigrationError::Read(error) => return backend::Error::from(error).into(),
+            MigrationError::SameModel => {
+                return Self::invalid("model", "is the model of the collection already: name another one");
+            }
+            MigrationError::Stale => {
+                tracing::error!(collection = name, "two steps of a migration were taken at once");
+                return Self::Internal;
+            }
+            MigrationError::NoMigration => "is not being migrated: start a migration with `model`".to_owned(),
+            MigrationError::InProgress { model } => format!(
+                "is being migrated already, and the other model is {}: finish or cancel that first",
+                shown(&model)
+            ),
+            MigrationError::WithoutText { count, first } => format!(
+                "has {count} documents without a text, which another model cannot embed: {}; delete them, upload them \
+                 with a text, or set keep_vectors if both models have the same dimensions",
+                ids(&first)
+            ),
+            MigrationError::OtherDimensions { count, first, leader, follower } => format!(
+                "has {count} documents without a text, whose vectors of {leader} dimensions cannot be kept beside those \
+                 of a model with {follower}: {}; delete them, or upload them with a text",
+                ids(&first)
+            ),
+            MigrationError::NotReady { refused: 1.., pending, .. } => format!(
+                "is not ready: {pending} documents are not embedded by the other model, and `errors` of its migration \
+                 names those that cannot be; delete them, upload them with another text, or cancel the migration"
+            ),
+            MigrationError::NotReady { first_pass_over: false, .. } => {
+                "is not ready: its documents are still being embedded by the other model; watch the migration, or start \
+                 it with switch_when_ready"
+                    .to_owned()
+            }
+            MigrationError::NotReady { pending, .. } => format!(
+                "is not ready: {pending} documents changed and are still to be embedded by the other model; try again"
+            ),
+        };
+        Self::NotMigrated { name: name.to_owned(), reason }
     }
 
     /// The failure of an export.
@@ -103,6 +148,11 @@ impl Failure {
             TextError::Model(_) => Self::Internal,
         }
     }
+}
+
+/// The first ids of a list, as a message quotes them.
+fn ids(first: &[DocId]) -> String {
+    first.iter().map(|id| shown(id.as_str())).collect::<Vec<_>>().join(", ")
 }
 
 impl From<backend::Error> for Failure {

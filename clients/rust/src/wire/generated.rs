@@ -1339,6 +1339,9 @@ pub struct Collection {
     /// collection was created; empty if that is not known.
     #[prost(string, tag = "16")]
     pub model: ::prost::alloc::string::String,
+    /// Its migration to another model. Absent: there is none.
+    #[prost(message, optional, tag = "17")]
+    pub migration: ::core::option::Option<Migration>,
 }
 /// The lexical index of a collection: the words of its texts. A word is what Unicode says (UAX 29), in lower case; of
 /// one longer than 255 bytes the beginning counts. The parts of a word are words too: `E11.9` is found by `E11.9`, `E11`
@@ -1414,6 +1417,96 @@ pub struct DeleteCollectionResponse {
     /// The number of documents that were deleted with it.
     #[prost(uint64, tag = "1")]
     pub documents: u64,
+}
+/// The migration of a collection to start, to watch or to act on.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MigrateCollectionRequest {
+    /// The collection. Unknown: NOT_FOUND.
+    #[prost(string, tag = "1")]
+    pub collection: ::prost::alloc::string::String,
+    /// The name of the new model (Model.name). Unknown: NOT_FOUND. Only with MIGRATION_ACTION_UNSPECIFIED.
+    #[prost(string, tag = "2")]
+    pub model: ::prost::alloc::string::String,
+    /// Default: start or watch.
+    #[prost(enumeration = "MigrationAction", tag = "3")]
+    pub action: i32,
+    /// Switch as soon as everything is embedded. If the client leaves before, or the server restarts, nothing is switched.
+    /// Only with MIGRATION_ACTION_UNSPECIFIED.
+    #[prost(bool, tag = "4")]
+    pub switch_when_ready: bool,
+    /// Keep the vectors of documents that have no text, which must have the dimensions of the new model. Default: a
+    /// collection with such documents is refused. Only with `model`, when the migration starts.
+    #[prost(bool, tag = "5")]
+    pub keep_vectors: bool,
+}
+/// The state of a migration after a part of its work.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MigrateCollectionResponse {
+    /// The state.
+    #[prost(message, optional, tag = "1")]
+    pub migration: ::core::option::Option<Migration>,
+}
+/// A migration of a collection to another model.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Migration {
+    /// The name of the old model on this server, or when the collection was created.
+    #[prost(string, tag = "1")]
+    pub old_model: ::prost::alloc::string::String,
+    /// The name of the new model.
+    #[prost(string, tag = "2")]
+    pub new_model: ::prost::alloc::string::String,
+    /// The state.
+    #[prost(enumeration = "MigrationPhase", tag = "3")]
+    pub phase: i32,
+    /// The number of documents of the collection.
+    #[prost(uint64, tag = "4")]
+    pub documents: u64,
+    /// The number of documents that have vectors of the other model too. After the switch the other one is the old.
+    #[prost(uint64, tag = "5")]
+    pub copied: u64,
+    /// The number of documents that changed and are not embedded again by the other model yet.
+    #[prost(uint64, tag = "6")]
+    pub pending: u64,
+    /// The estimated time until everything is embedded. Absent: not known, or nothing is left.
+    #[prost(float, optional, tag = "7")]
+    pub seconds_left: ::core::option::Option<f32>,
+    /// The first documents that the other model cannot embed, 10 at most. They are tried again when they change and after
+    /// a restart. Until then the collection can neither be switched nor rolled back.
+    #[prost(message, repeated, tag = "8")]
+    pub errors: ::prost::alloc::vec::Vec<MigrationError>,
+    /// The number of all documents that the other model cannot embed.
+    #[prost(uint64, tag = "9")]
+    pub failed: u64,
+    /// The reason why the work does not go on. It is tried again by itself. Empty: it goes on.
+    #[prost(string, tag = "10")]
+    pub waiting_for: ::prost::alloc::string::String,
+    /// A comparison of both models. Absent: it is not made yet, or the server does not have both models.
+    #[prost(message, optional, tag = "11")]
+    pub report: ::core::option::Option<MigrationReport>,
+}
+/// A document that a model cannot embed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MigrationError {
+    /// The id.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// The reason.
+    #[prost(message, optional, tag = "2")]
+    pub status: ::core::option::Option<::tonic_types::pb::Status>,
+}
+/// A comparison of the old and the new model, made when everything was embedded. Texts of the collection's own documents
+/// are searched by both models: up to 100, spread evenly, as queries. Each text's own document does not count as a hit.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct MigrationReport {
+    /// The number of queries.
+    #[prost(uint32, tag = "1")]
+    pub queries: u32,
+    /// The mean share of the 10 nearest documents that both models found, 0 to 1.
+    #[prost(float, tag = "2")]
+    pub mean_overlap: f32,
+    /// The least share of a query.
+    #[prost(float, tag = "3")]
+    pub least_overlap: f32,
 }
 /// Empty.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1619,6 +1712,92 @@ impl Fusion {
             "FUSION_UNSPECIFIED" => Some(Self::Unspecified),
             "FUSION_RECIPROCAL_RANKS" => Some(Self::ReciprocalRanks),
             "FUSION_WEIGHTED_SCORES" => Some(Self::WeightedScores),
+            _ => None,
+        }
+    }
+}
+/// The purpose of a call of MigrateCollection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MigrationAction {
+    /// With `model`: start a migration to it, or watch it if it has begun. Without: watch the migration that there is.
+    Unspecified = 0,
+    /// Searches and uploads use the new model from now on. Searches never wait for it, and writes for some milliseconds.
+    Switch = 1,
+    /// Searches and uploads use the old model again. The new vectors stay, and follow.
+    Rollback = 2,
+    /// Delete the vectors of the old model, after a switch. A rollback is not possible any more.
+    Finish = 3,
+    /// Delete the vectors of the new model, before a switch or after a rollback.
+    Cancel = 4,
+}
+impl MigrationAction {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MIGRATION_ACTION_UNSPECIFIED",
+            Self::Switch => "MIGRATION_ACTION_SWITCH",
+            Self::Rollback => "MIGRATION_ACTION_ROLLBACK",
+            Self::Finish => "MIGRATION_ACTION_FINISH",
+            Self::Cancel => "MIGRATION_ACTION_CANCEL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MIGRATION_ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+            "MIGRATION_ACTION_SWITCH" => Some(Self::Switch),
+            "MIGRATION_ACTION_ROLLBACK" => Some(Self::Rollback),
+            "MIGRATION_ACTION_FINISH" => Some(Self::Finish),
+            "MIGRATION_ACTION_CANCEL" => Some(Self::Cancel),
+            _ => None,
+        }
+    }
+}
+/// The state of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum MigrationPhase {
+    /// Not used.
+    Unspecified = 0,
+    /// The stored texts are being embedded by the new model.
+    Copying = 1,
+    /// Everything is embedded, and changes follow. The collection may be switched.
+    Ready = 2,
+    /// The collection is of the new model, and the vectors of the old one follow.
+    Switched = 3,
+    /// The old vectors are deleted. Only in the answer to MIGRATION_ACTION_FINISH.
+    Finished = 4,
+    /// The new vectors are deleted. Only in the answer to MIGRATION_ACTION_CANCEL.
+    Cancelled = 5,
+}
+impl MigrationPhase {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MIGRATION_PHASE_UNSPECIFIED",
+            Self::Copying => "MIGRATION_PHASE_COPYING",
+            Self::Ready => "MIGRATION_PHASE_READY",
+            Self::Switched => "MIGRATION_PHASE_SWITCHED",
+            Self::Finished => "MIGRATION_PHASE_FINISHED",
+            Self::Cancelled => "MIGRATION_PHASE_CANCELLED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MIGRATION_PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+            "MIGRATION_PHASE_COPYING" => Some(Self::Copying),
+            "MIGRATION_PHASE_READY" => Some(Self::Ready),
+            "MIGRATION_PHASE_SWITCHED" => Some(Self::Switched),
+            "MIGRATION_PHASE_FINISHED" => Some(Self::Finished),
+            "MIGRATION_PHASE_CANCELLED" => Some(Self::Cancelled),
             _ => None,
         }
     }
@@ -2243,6 +2422,38 @@ pub mod cognate_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("cognate.v1.Cognate", "DeleteCollection"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+        /// the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+        /// MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+        /// that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+        /// stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+        /// FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+        /// forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+        /// server keeps its collections in a search engine.
+        pub async fn migrate_collection(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MigrateCollectionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::MigrateCollectionResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/cognate.v1.Cognate/MigrateCollection",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("cognate.v1.Cognate", "MigrateCollection"));
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
         /// Each document in the file was checked. The server first writes the file to its data directory, which needs the

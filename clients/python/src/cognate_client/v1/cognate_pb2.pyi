@@ -19,7 +19,8 @@ Errors. A call that cannot be answered fails with a gRPC status:
   ALREADY_EXISTS       CreateCollection with a name that is taken
   FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
                        google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
-                       words; or a backup of a server that stores nothing on disk
+                       words; or a backup of a server that stores nothing on disk; or a migration that is not there,
+                       or not ready
   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -235,6 +236,74 @@ words of a query without codes. `floor` is the 100th greatest cosine. So a score
 cosine where a document has few of the words.
 """
 Global___Fusion: _TypeAlias = Fusion  # noqa: Y015
+
+class _MigrationAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MigrationActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MigrationAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MIGRATION_ACTION_UNSPECIFIED: _MigrationAction.ValueType  # 0
+    """With `model`: start a migration to it, or watch it if it has begun. Without: watch the migration that there is."""
+    MIGRATION_ACTION_SWITCH: _MigrationAction.ValueType  # 1
+    """Searches and uploads use the new model from now on. Searches never wait for it, and writes for some milliseconds."""
+    MIGRATION_ACTION_ROLLBACK: _MigrationAction.ValueType  # 2
+    """Searches and uploads use the old model again. The new vectors stay, and follow."""
+    MIGRATION_ACTION_FINISH: _MigrationAction.ValueType  # 3
+    """Delete the vectors of the old model, after a switch. A rollback is not possible any more."""
+    MIGRATION_ACTION_CANCEL: _MigrationAction.ValueType  # 4
+    """Delete the vectors of the new model, before a switch or after a rollback."""
+
+class MigrationAction(_MigrationAction, metaclass=_MigrationActionEnumTypeWrapper):
+    """The purpose of a call of MigrateCollection."""
+
+MIGRATION_ACTION_UNSPECIFIED: MigrationAction.ValueType  # 0
+"""With `model`: start a migration to it, or watch it if it has begun. Without: watch the migration that there is."""
+MIGRATION_ACTION_SWITCH: MigrationAction.ValueType  # 1
+"""Searches and uploads use the new model from now on. Searches never wait for it, and writes for some milliseconds."""
+MIGRATION_ACTION_ROLLBACK: MigrationAction.ValueType  # 2
+"""Searches and uploads use the old model again. The new vectors stay, and follow."""
+MIGRATION_ACTION_FINISH: MigrationAction.ValueType  # 3
+"""Delete the vectors of the old model, after a switch. A rollback is not possible any more."""
+MIGRATION_ACTION_CANCEL: MigrationAction.ValueType  # 4
+"""Delete the vectors of the new model, before a switch or after a rollback."""
+Global___MigrationAction: _TypeAlias = MigrationAction  # noqa: Y015
+
+class _MigrationPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MigrationPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MigrationPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MIGRATION_PHASE_UNSPECIFIED: _MigrationPhase.ValueType  # 0
+    """Not used."""
+    MIGRATION_PHASE_COPYING: _MigrationPhase.ValueType  # 1
+    """The stored texts are being embedded by the new model."""
+    MIGRATION_PHASE_READY: _MigrationPhase.ValueType  # 2
+    """Everything is embedded, and changes follow. The collection may be switched."""
+    MIGRATION_PHASE_SWITCHED: _MigrationPhase.ValueType  # 3
+    """The collection is of the new model, and the vectors of the old one follow."""
+    MIGRATION_PHASE_FINISHED: _MigrationPhase.ValueType  # 4
+    """The old vectors are deleted. Only in the answer to MIGRATION_ACTION_FINISH."""
+    MIGRATION_PHASE_CANCELLED: _MigrationPhase.ValueType  # 5
+    """The new vectors are deleted. Only in the answer to MIGRATION_ACTION_CANCEL."""
+
+class MigrationPhase(_MigrationPhase, metaclass=_MigrationPhaseEnumTypeWrapper):
+    """The state of a migration."""
+
+MIGRATION_PHASE_UNSPECIFIED: MigrationPhase.ValueType  # 0
+"""Not used."""
+MIGRATION_PHASE_COPYING: MigrationPhase.ValueType  # 1
+"""The stored texts are being embedded by the new model."""
+MIGRATION_PHASE_READY: MigrationPhase.ValueType  # 2
+"""Everything is embedded, and changes follow. The collection may be switched."""
+MIGRATION_PHASE_SWITCHED: MigrationPhase.ValueType  # 3
+"""The collection is of the new model, and the vectors of the old one follow."""
+MIGRATION_PHASE_FINISHED: MigrationPhase.ValueType  # 4
+"""The old vectors are deleted. Only in the answer to MIGRATION_ACTION_FINISH."""
+MIGRATION_PHASE_CANCELLED: MigrationPhase.ValueType  # 5
+"""The new vectors are deleted. Only in the answer to MIGRATION_ACTION_CANCEL."""
+Global___MigrationPhase: _TypeAlias = MigrationPhase  # noqa: Y015
 
 @_typing.final
 class InfoRequest(_message.Message):
@@ -2990,6 +3059,7 @@ class Collection(_message.Message):
     LEXICAL_FILE_BYTES_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    MIGRATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name."""
     documents: _builtins.int
@@ -3052,6 +3122,10 @@ class Collection(_message.Message):
         vectors alone, which all are that a server without lexical indexes created.
         """
 
+    @_builtins.property
+    def migration(self) -> Global___Migration:
+        """Its migration to another model. Absent: there is none."""
+
     def __init__(
         self,
         *,
@@ -3071,10 +3145,11 @@ class Collection(_message.Message):
         lexical_file_bytes: _builtins.int = ...,
         owner: _builtins.str = ...,
         model: _builtins.str = ...,
+        migration: Global___Migration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "lexical", b"lexical", "passages", b"passages", "recall", b"recall"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "lexical", b"lexical", "migration", b"migration", "passages", b"passages", "recall", b"recall"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "bytes", b"bytes", "dimensions", b"dimensions", "documents", b"documents", "ef_search", b"ef_search", "index_file_bytes", b"index_file_bytes", "lexical", b"lexical", "lexical_file_bytes", b"lexical_file_bytes", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "owner", b"owner", "passage_count", b"passage_count", "passages", b"passages", "recall", b"recall", "recall_queries", b"recall_queries", "unindexed", b"unindexed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall", b"_recall", "bytes", b"bytes", "dimensions", b"dimensions", "documents", b"documents", "ef_search", b"ef_search", "index_file_bytes", b"index_file_bytes", "lexical", b"lexical", "lexical_file_bytes", b"lexical_file_bytes", "migration", b"migration", "model", b"model", "model_fingerprint", b"model_fingerprint", "name", b"name", "owner", b"owner", "passage_count", b"passage_count", "passages", b"passages", "recall", b"recall", "recall_queries", b"recall_queries", "unindexed", b"unindexed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recall: _TypeAlias = _typing.Literal["recall"]  # noqa: Y015
     _WhichOneofArgType__recall: _TypeAlias = _typing.Literal["_recall", b"_recall"]  # noqa: Y015
@@ -3282,6 +3357,202 @@ class DeleteCollectionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteCollectionResponse: _TypeAlias = DeleteCollectionResponse  # noqa: Y015
+
+@_typing.final
+class MigrateCollectionRequest(_message.Message):
+    """The migration of a collection to start, to watch or to act on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    SWITCH_WHEN_READY_FIELD_NUMBER: _builtins.int
+    KEEP_VECTORS_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """The collection. Unknown: NOT_FOUND."""
+    model: _builtins.str
+    """The name of the new model (Model.name). Unknown: NOT_FOUND. Only with MIGRATION_ACTION_UNSPECIFIED."""
+    action: Global___MigrationAction.ValueType
+    """Default: start or watch."""
+    switch_when_ready: _builtins.bool
+    """Switch as soon as everything is embedded. If the client leaves before, or the server restarts, nothing is switched.
+    Only with MIGRATION_ACTION_UNSPECIFIED.
+    """
+    keep_vectors: _builtins.bool
+    """Keep the vectors of documents that have no text, which must have the dimensions of the new model. Default: a
+    collection with such documents is refused. Only with `model`, when the migration starts.
+    """
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        model: _builtins.str = ...,
+        action: Global___MigrationAction.ValueType = ...,
+        switch_when_ready: _builtins.bool = ...,
+        keep_vectors: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "collection", b"collection", "keep_vectors", b"keep_vectors", "model", b"model", "switch_when_ready", b"switch_when_ready"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrateCollectionRequest: _TypeAlias = MigrateCollectionRequest  # noqa: Y015
+
+@_typing.final
+class MigrateCollectionResponse(_message.Message):
+    """The state of a migration after a part of its work."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MIGRATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def migration(self) -> Global___Migration:
+        """The state."""
+
+    def __init__(
+        self,
+        *,
+        migration: Global___Migration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["migration", b"migration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrateCollectionResponse: _TypeAlias = MigrateCollectionResponse  # noqa: Y015
+
+@_typing.final
+class Migration(_message.Message):
+    """A migration of a collection to another model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_MODEL_FIELD_NUMBER: _builtins.int
+    NEW_MODEL_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    COPIED_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    SECONDS_LEFT_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    old_model: _builtins.str
+    """The name of the old model on this server, or when the collection was created."""
+    new_model: _builtins.str
+    """The name of the new model."""
+    phase: Global___MigrationPhase.ValueType
+    """The state."""
+    documents: _builtins.int
+    """The number of documents of the collection."""
+    copied: _builtins.int
+    """The number of documents that have vectors of the other model too. After the switch the other one is the old."""
+    pending: _builtins.int
+    """The number of documents that changed and are not embedded again by the other model yet."""
+    seconds_left: _builtins.float
+    """The estimated time until everything is embedded. Absent: not known, or nothing is left."""
+    failed: _builtins.int
+    """The number of all documents that the other model cannot embed."""
+    waiting_for: _builtins.str
+    """The reason why the work does not go on. It is tried again by itself. Empty: it goes on."""
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationError]:
+        """The first documents that the other model cannot embed, 10 at most. They are tried again when they change and after
+        a restart. Until then the collection can neither be switched nor rolled back.
+        """
+
+    @_builtins.property
+    def report(self) -> Global___MigrationReport:
+        """A comparison of both models. Absent: it is not made yet, or the server does not have both models."""
+
+    def __init__(
+        self,
+        *,
+        old_model: _builtins.str = ...,
+        new_model: _builtins.str = ...,
+        phase: Global___MigrationPhase.ValueType = ...,
+        documents: _builtins.int = ...,
+        copied: _builtins.int = ...,
+        pending: _builtins.int = ...,
+        seconds_left: _builtins.float | None = ...,
+        errors: _abc.Iterable[Global___MigrationError] | None = ...,
+        failed: _builtins.int = ...,
+        waiting_for: _builtins.str = ...,
+        report: Global___MigrationReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "report", b"report", "seconds_left", b"seconds_left"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left", "copied", b"copied", "documents", b"documents", "errors", b"errors", "failed", b"failed", "new_model", b"new_model", "old_model", b"old_model", "pending", b"pending", "phase", b"phase", "report", b"report", "seconds_left", b"seconds_left", "waiting_for", b"waiting_for"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seconds_left: _TypeAlias = _typing.Literal["seconds_left"]  # noqa: Y015
+    _WhichOneofArgType__seconds_left: _TypeAlias = _typing.Literal["_seconds_left", b"_seconds_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds_left) -> _WhichOneofReturnType__seconds_left | None: ...
+
+Global___Migration: _TypeAlias = Migration  # noqa: Y015
+
+@_typing.final
+class MigrationError(_message.Message):
+    """A document that a model cannot embed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The id."""
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """The reason."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationError: _TypeAlias = MigrationError  # noqa: Y015
+
+@_typing.final
+class MigrationReport(_message.Message):
+    """A comparison of the old and the new model, made when everything was embedded. Texts of the collection's own documents
+    are searched by both models: up to 100, spread evenly, as queries. Each text's own document does not count as a hit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    MEAN_OVERLAP_FIELD_NUMBER: _builtins.int
+    LEAST_OVERLAP_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """The number of queries."""
+    mean_overlap: _builtins.float
+    """The mean share of the 10 nearest documents that both models found, 0 to 1."""
+    least_overlap: _builtins.float
+    """The least share of a query."""
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        mean_overlap: _builtins.float = ...,
+        least_overlap: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["least_overlap", b"least_overlap", "mean_overlap", b"mean_overlap", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationReport: _TypeAlias = MigrationReport  # noqa: Y015
 
 @_typing.final
 class BackupRequest(_message.Message):

@@ -140,6 +140,11 @@ class CognateStub(object):
                 request_serializer=cognate__client_dot_v1_dot_cognate__pb2.DeleteCollectionRequest.SerializeToString,
                 response_deserializer=cognate__client_dot_v1_dot_cognate__pb2.DeleteCollectionResponse.FromString,
                 _registered_method=True)
+        self.MigrateCollection = channel.unary_stream(
+                '/cognate.v1.Cognate/MigrateCollection',
+                request_serializer=cognate__client_dot_v1_dot_cognate__pb2.MigrateCollectionRequest.SerializeToString,
+                response_deserializer=cognate__client_dot_v1_dot_cognate__pb2.MigrateCollectionResponse.FromString,
+                _registered_method=True)
         self.Backup = channel.unary_stream(
                 '/cognate.v1.Cognate/Backup',
                 request_serializer=cognate__client_dot_v1_dot_cognate__pb2.BackupRequest.SerializeToString,
@@ -330,6 +335,20 @@ class CognateServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MigrateCollection(self, request, context):
+        """Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+        the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+        MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+        that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+        stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+        FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+        forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+        server keeps its collections in a search engine.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Backup(self, request, context):
         """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
         Each document in the file was checked. The server first writes the file to its data directory, which needs the
@@ -449,6 +468,11 @@ def add_CognateServicer_to_server(servicer, server):
                     servicer.DeleteCollection,
                     request_deserializer=cognate__client_dot_v1_dot_cognate__pb2.DeleteCollectionRequest.FromString,
                     response_serializer=cognate__client_dot_v1_dot_cognate__pb2.DeleteCollectionResponse.SerializeToString,
+            ),
+            'MigrateCollection': grpc.unary_stream_rpc_method_handler(
+                    servicer.MigrateCollection,
+                    request_deserializer=cognate__client_dot_v1_dot_cognate__pb2.MigrateCollectionRequest.FromString,
+                    response_serializer=cognate__client_dot_v1_dot_cognate__pb2.MigrateCollectionResponse.SerializeToString,
             ),
             'Backup': grpc.unary_stream_rpc_method_handler(
                     servicer.Backup,
@@ -1024,6 +1048,33 @@ class Cognate(object):
             '/cognate.v1.Cognate/DeleteCollection',
             cognate__client_dot_v1_dot_cognate__pb2.DeleteCollectionRequest.SerializeToString,
             cognate__client_dot_v1_dot_cognate__pb2.DeleteCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MigrateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cognate.v1.Cognate/MigrateCollection',
+            cognate__client_dot_v1_dot_cognate__pb2.MigrateCollectionRequest.SerializeToString,
+            cognate__client_dot_v1_dot_cognate__pb2.MigrateCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

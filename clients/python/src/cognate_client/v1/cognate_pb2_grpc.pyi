@@ -19,7 +19,8 @@ Errors. A call that cannot be answered fails with a gRPC status:
   ALREADY_EXISTS       CreateCollection with a name that is taken
   FAILED_PRECONDITION  a text is to be embedded for a collection whose model this server does not have;
                        google.rpc.ResourceInfo has its fingerprint. Or it has no lexical index, and the search is by
-                       words; or a backup of a server that stores nothing on disk
+                       words; or a backup of a server that stores nothing on disk; or a migration that is not there,
+                       or not ready
   ABORTED              another backup is in progress, or the client of an export or backup took nothing for 30 s
   RESOURCE_EXHAUSTED   a queue is full, max_calls are in progress, the memory for messages is used up, 8 exports of
                        the collection are open, or the call cannot be done by its deadline: it was not started, or
@@ -165,6 +166,16 @@ class CognateStub:
     """
     DeleteCollection: _grpc.UnaryUnaryMultiCallable[_cognate_pb2.DeleteCollectionRequest, _cognate_pb2.DeleteCollectionResponse]
     """Deletes a collection and its documents. NOT_FOUND if it does not exist."""
+    MigrateCollection: _grpc.UnaryStreamMultiCallable[_cognate_pb2.MigrateCollectionRequest, _cognate_pb2.MigrateCollectionResponse]
+    """Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+    the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+    MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+    that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+    stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+    FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+    forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+    server keeps its collections in a search engine.
+    """
     Backup: _grpc.UnaryStreamMultiCallable[_cognate_pb2.BackupRequest, _cognate_pb2.BackupResponse]
     """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
     Each document in the file was checked. The server first writes the file to its data directory, which needs the
@@ -269,6 +280,16 @@ class CognateAsyncStub(CognateStub):
     """
     DeleteCollection: _aio.UnaryUnaryMultiCallable[_cognate_pb2.DeleteCollectionRequest, _cognate_pb2.DeleteCollectionResponse]  # type: ignore[assignment]
     """Deletes a collection and its documents. NOT_FOUND if it does not exist."""
+    MigrateCollection: _aio.UnaryStreamMultiCallable[_cognate_pb2.MigrateCollectionRequest, _cognate_pb2.MigrateCollectionResponse]  # type: ignore[assignment]
+    """Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+    the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+    MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+    that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+    stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+    FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+    forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+    server keeps its collections in a search engine.
+    """
     Backup: _aio.UnaryStreamMultiCallable[_cognate_pb2.BackupRequest, _cognate_pb2.BackupResponse]  # type: ignore[assignment]
     """Returns all data that is committed when the call begins, as one file for `cognate restore`. Other calls continue.
     Each document in the file was checked. The server first writes the file to its data directory, which needs the
@@ -496,6 +517,22 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cognate_pb2.DeleteCollectionResponse, _abc.Awaitable[_cognate_pb2.DeleteCollectionResponse]]:
         """Deletes a collection and its documents. NOT_FOUND if it does not exist."""
+
+    @_abc_1.abstractmethod
+    def MigrateCollection(
+        self,
+        request: _cognate_pb2.MigrateCollectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cognate_pb2.MigrateCollectionResponse], _abc.AsyncIterator[_cognate_pb2.MigrateCollectionResponse]]:
+        """Moves a collection to another embedding model of the server, while it is searched and changed. The server embeds
+        the stored texts by the new model in the background, and keeps the result up to date. Nothing else changes until
+        MIGRATION_ACTION_SWITCH; from then on the collection is of the new model, and the vectors of the old one follow, so
+        that MIGRATION_ACTION_ROLLBACK loses nothing. The migration goes on if the client leaves, and after a restart. The
+        stream reports its state when that changes, at least every ten seconds, and ends when nothing is left to wait for.
+        FAILED_PRECONDITION: there is no migration to watch or to act on, or one to another model; documents without a text
+        forbid it, and the message names the first; documents are still to be embedded, or cannot be embedded; or the
+        server keeps its collections in a search engine.
+        """
 
     @_abc_1.abstractmethod
     def Backup(
