@@ -6,9 +6,8 @@ counts is the ratio in each round.
     target/peers/bin/python benches/encoders.py TOKENIZER_DIR TEXTS.txt [--family modernbert] [--tokens 8192]
         [--cognate target/release/cognate] [--cpu avx2] [--precision f32] [--threads 2] [--rounds 3] [--without-onnx]
 
-The weights are random, in the sizes of a published model: ModernBERT-base (22 layers of 768, 149 million weights),
-Qwen3-Embedding-0.6B, embeddinggemma-300m, or all-MiniLM-L6-v2. Random weights take the same time. TOKENIZER_DIR has a
-`tokenizer.json` of at most as many tokens, for example all-MiniLM-L6-v2; all of them use it. TEXTS.txt has a text in each line.
+The weights are random, in the sizes of a published model (random_model.py). TOKENIZER_DIR has a `tokenizer.json` of at
+most 32,000 tokens, for example all-MiniLM-L6-v2; all of them use it. TEXTS.txt has a text in each line.
 With `--tokens` the texts are joined to a few of that length.
 
 Each peer gets its best case: texts in the order of their lengths, in batches of 32, so that there is little padding; with sdpa
@@ -23,7 +22,6 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import tempfile
 import time
@@ -44,46 +42,12 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
 
 import torch  # noqa: E402  the libraries read the variables when they start
-import transformers  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
+
+import random_model  # noqa: E402
 
 BATCH = 32
 MOST = max(arguments.tokens, 512)
-
-
-def configuration():
-    """Returns the sizes of a published model. The vocabulary is that of the tokenizer, which takes no part in the time."""
-    common = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": max(8192, MOST), "vocab_size": 32000}
-    match arguments.family:
-        case "modernbert":
-            return transformers.ModernBertConfig(**common, cls_token_id=0, sep_token_id=0)
-        case "qwen3":
-            sizes = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
-            return transformers.Qwen3Config(**common, **sizes, num_key_value_heads=8, head_dim=128)
-        case "gemma3":
-            sizes = {"hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 24, "num_attention_heads": 3, "num_key_value_heads": 1}
-            return transformers.Gemma3TextConfig(**common, **sizes, sliding_window=512, use_bidirectional_attention=True)
-        case "bert":
-            return transformers.BertConfig(vocab_size=32000, hidden_size=384, intermediate_size=1536, num_hidden_layers=6, num_attention_heads=12, max_position_embeddings=MOST)
-
-
-def write(directory):
-    """Writes the model as sentence-transformers has it, and returns it."""
-    torch.manual_seed(1)
-    model = transformers.AutoModel.from_config(configuration(), attn_implementation="sdpa").eval()
-    model.save_pretrained(directory)
-    shutil.copy(arguments.tokenizer / "tokenizer.json", directory)
-    path = "sentence_transformers.models."
-    modules = [{"path": "", "type": f"{path}Transformer"}, {"path": "1_Pooling", "type": f"{path}Pooling"}]
-    (directory / "1_Pooling").mkdir()
-    for name, content in {
-        "modules.json": modules,
-        "1_Pooling/config.json": {"pooling_mode": "mean"},
-        "sentence_bert_config.json": {"max_seq_length": MOST},
-        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
-    }.items():
-        (directory / name).write_text(json.dumps(content))
-    return model
 
 
 class Graph(torch.nn.Module):
@@ -171,7 +135,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "model").mkdir()
-        model = write(folder / "model")
+        model = random_model.write(folder / "model", arguments.family, arguments.tokenizer, MOST)
         file = folder / "texts.txt"
         file.write_text("\n".join(texts), encoding="utf8")
         peers = {"torch": lambda rows, mask: model(input_ids=rows, attention_mask=mask).last_hidden_state}

@@ -2,10 +2,13 @@
 
     python3 -m venv target/gpu
     target/gpu/bin/pip install -r tests/clients/requirements.txt numpy sentence-transformers
-    target/gpu/bin/python benches/gpu.py COGNATE MODEL_DIR [--device D] [--precision P...] [--seconds N] [--rounds N]
+    target/gpu/bin/python benches/gpu.py COGNATE MODEL_DIR [--family F] [--device D] [--precision P...] [--seconds N]
+        [--rounds N]
 
-COGNATE is a binary that .ci/cuda built; MODEL_DIR has all-MiniLM-L6-v2. For each precision: the greatest difference and
-the least cosine to tests/golden, and the greatest difference between a text alone and among all others. Then texts a
+COGNATE is a binary that .ci/cuda built; MODEL_DIR has all-MiniLM-L6-v2. With `--family`, it has a tokenizer, and the
+model is one with random weights (random_model.py). For each precision: the greatest difference and the least cosine to
+tests/golden, or to sentence-transformers in float64, and the greatest difference between a text alone and among all
+others. Then texts a
 second in calls of 1, 32 and 256 texts, one call after the other, and with 8 calls of 64 at once. Cognate is called
 through gRPC by this process, without a cache; sentence-transformers runs in this process. Each call brings texts of the
 bundled dictionary, as in `cognate bench embed`, and both tokenise. The two take turns.
@@ -16,6 +19,7 @@ import concurrent.futures
 import itertools
 import json
 import subprocess
+import tempfile
 import time
 
 import grpc
@@ -78,7 +82,8 @@ class SentenceTransformers:
         self.torch, self.tf32 = torch, precision == "tf32"
         self.name = f"sentence-transformers, {precision}"
         self.model = SentenceTransformer(model, device=device, local_files_only=True)
-        self.model.to({"f16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32))
+        others = {"f16": torch.float16, "bf16": torch.bfloat16, "f64": torch.float64}
+        self.model.to(others.get(precision, torch.float32))
 
     def encode(self, texts):
         self.torch.backends.cuda.matmul.allow_tf32 = self.tf32
@@ -90,10 +95,19 @@ class SentenceTransformers:
         del self.model
 
 
-def accuracy(engine):
+def golden():
     lines = (ROOT / "tests/golden/minilm-l6-v2.jsonl").read_text(encoding="utf8").splitlines()
     golden = [json.loads(line) for line in lines]
-    texts, exact = [line["text"] for line in golden], np.array([line["embedding"] for line in golden])
+    return [line["text"] for line in golden], np.array([line["embedding"] for line in golden])
+
+
+def of_sentence_transformers(texts, model, device):
+    """Returns the vectors of texts in float64, each computed alone."""
+    exact = SentenceTransformers(model, device, "f64")
+    return np.concatenate([exact.vectors([text]) for text in texts])
+
+
+def accuracy(engine, texts, exact):
     together = engine.vectors(texts)
     alone = np.concatenate([engine.vectors([text]) for text in texts])
     cosines = (together * exact).sum(1) / np.linalg.norm(together, axis=1) / np.linalg.norm(exact, axis=1)
@@ -130,11 +144,20 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("cognate")
     arguments.add_argument("model")
+    arguments.add_argument("--family")
     arguments.add_argument("--device", default="cuda")
     arguments.add_argument("--precision", nargs="+", default=["f32", "f16", "bf16"])
     arguments.add_argument("--seconds", type=float, default=1.5)
     arguments.add_argument("--rounds", type=int, default=3)
     arguments = arguments.parse_args()
+    texts, exact = golden()
+    if arguments.family:
+        import random_model
+
+        folder = tempfile.TemporaryDirectory()
+        random_model.write(folder.name, arguments.family, arguments.model, 512)
+        arguments.model, texts = folder.name, [text for text in texts if text.strip()]
+        exact = of_sentence_transformers(texts, arguments.model, arguments.device)
     ways = [(size, 1) for size in CALLS] + [(TEXTS_AT_ONCE, AT_ONCE)]
     for precision in arguments.precision:
         cognate = Cognate(arguments.cognate, arguments.model, arguments.device, precision)
@@ -143,16 +166,17 @@ def main():
         others = ["f32", "tf32"] if precision == "f32" and arguments.device != "cpu" else [precision]
         engines = [cognate] + [SentenceTransformers(arguments.model, arguments.device, other) for other in others]
         for engine in engines:
-            shown = [f"{name} {value:{'.3g' if value < 0.9 else '.7f'}}" for name, value in accuracy(engine).items()]
+            found = accuracy(engine, texts, exact)
+            shown = [f"{name} {value:{'.3g' if value < 0.9 else '.7f'}}" for name, value in found.items()]
             print(f"  {engine.name}: {', '.join(shown)}", flush=True)
-        for (workload, texts), (size, at_once) in itertools.product(workloads().items(), ways):
+        for (workload, sent), (size, at_once) in itertools.product(workloads().items(), ways):
             rows = {engine.name: [] for engine in engines}
             for engine in engines:
                 if at_once == 1 or engine is cognate:
-                    rate(engine, texts, size, at_once, 0.3)
+                    rate(engine, sent, size, at_once, 0.3)
             for _, engine in itertools.product(range(arguments.rounds), engines):
                 if at_once == 1 or engine is cognate:
-                    rows[engine.name].append(rate(engine, texts, size, at_once, arguments.seconds))
+                    rows[engine.name].append(rate(engine, sent, size, at_once, arguments.seconds))
             for name, rounds in rows.items():
                 if rounds:
                     rates = ", ".join(f"{rate:.0f}" for rate, _ in rounds)

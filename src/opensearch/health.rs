@@ -27,6 +27,19 @@ struct State {
     unassigned_shards: u64,
 }
 
+impl State {
+    fn is_red(&self) -> bool {
+        self.status == "red"
+    }
+
+    /// The reason why some documents are on no node. A new index has no node for a moment, so one red answer among
+    /// others is passed over. After a failure it is not: nodes that come back do not have their documents at once.
+    fn problem(&self, was_good: bool) -> Option<Unavailable> {
+        let reason = || format!("{} shards have no node, and some documents are on none", self.unassigned_shards);
+        (self.is_red() && !was_good).then(|| Unavailable::new(reason(), INTERVAL))
+    }
+}
+
 impl Health {
     /// Asks from now on, as long as somebody holds the state.
     pub fn watch(engine: &Arc<Engine>) -> Arc<Self> {
@@ -42,20 +55,16 @@ impl Health {
 }
 
 async fn ask(engine: Weak<Engine>, health: Weak<Health>) {
-    let mut was_red = false;
+    let mut was_good = true;
     loop {
         tokio::time::sleep(INTERVAL).await;
         let Some(engine) = engine.upgrade() else { return };
         let path = format!("/_cluster/health/{}*?timeout=1s", engine.options.prefix);
         let state = tokio::time::timeout(PATIENCE, engine.ask::<State>(Method::Get, path, None)).await;
         let Some(health) = health.upgrade() else { return };
+        let was_good = std::mem::replace(&mut was_good, matches!(&state, Ok(Ok(state)) if !state.is_red()));
         let problem = match state {
-            Ok(Ok(State { status, unassigned_shards })) => {
-                // A new index is red for a moment.
-                let is_red = std::mem::replace(&mut was_red, status == "red") && was_red;
-                let reason = || format!("{unassigned_shards} shards have no node, and some documents are on none");
-                is_red.then(|| Unavailable::new(reason(), INTERVAL))
-            }
+            Ok(Ok(state)) => state.problem(was_good),
             Ok(Err(Error::Unavailable(unavailable))) => Some(unavailable),
             Ok(Err(error)) => {
                 if health.problem().is_none() {
@@ -69,5 +78,18 @@ async fn ask(engine: Weak<Engine>, health: Weak<Health>) {
             }
         };
         *health.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_without_a_node_are_a_problem_unless_all_was_good_at_the_answer_before() {
+        let state = |status: &str| State { status: status.to_owned(), unassigned_shards: 1 };
+        assert_eq!(state("red").problem(true), None);
+        assert!(state("red").problem(false).is_some());
+        assert_eq!(state("yellow").problem(false), None);
     }
 }
