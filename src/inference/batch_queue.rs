@@ -220,9 +220,16 @@ impl BatchQueue {
         }
     }
 
-    /// Lets the worker of the express lane go on: another worker has taken a batch, of this model or of another one.
-    pub fn allow_express(&mut self) {
+    /// Lets the worker of the express lane go on: another worker has taken a batch.
+    fn allow_express(&mut self) {
         self.express_tokens = express_tokens(self.batch_tokens);
+    }
+
+    /// Records that a worker has taken a batch of another model. Its callers share the workers with those of this model,
+    /// so who asks for little beside them is quiet, even if nobody else asks for this model.
+    pub fn another_served(&mut self) {
+        self.shares.advance_for_another(self.batch_tokens as f64);
+        self.allow_express();
     }
 
     /// Takes a batch for the worker of the express lane. For each batch of another worker it gets a quarter of a batch:

@@ -120,7 +120,8 @@ impl Scheduler {
             let now = Instant::now();
             if let Some(turn) = state.next(|queue| queue.next_batch(now)) {
                 state.leading.push(Leading { team: Arc::clone(&teams[turn.model]), helpers: 0 });
-                state.queues.iter_mut().for_each(BatchQueue::allow_express);
+                let others = state.queues.iter_mut().enumerate().filter(|(model, _)| *model != turn.model);
+                others.for_each(|(_, queue)| queue.another_served());
                 self.notify(state);
                 return Some(Work::Batch(turn));
             }
@@ -290,6 +291,24 @@ mod tests {
             assert_eq!(leader.takes(&scheduler), Some((1, 1)));
             scheduler.push(0, Lane::Express, alone(&of_both[1]));
             assert!(scheduler.lock().needs_express());
+            let express = scheduler.take_express().expect("all workers have a batch");
+            scheduler.finish_express(&express, MOMENT);
+            leader.finishes(&scheduler, MOMENT);
+        }
+    }
+
+    #[test]
+    fn the_only_caller_of_a_model_is_quiet_beside_the_load_of_another_model() {
+        let (scheduler, leader) = (Scheduler::new(&[64, 64], 1), Worker::default());
+        let terms = Terms::from(WhenFull::Refuse(Deadline::NONE));
+        let flights: Vec<_> = (0..64).map(|_| flight(8).0).collect();
+        for of_load in flights.chunks(2) {
+            scheduler.push(1, Lane::Bulk, alone(&of_load[0]));
+            assert_eq!(leader.takes(&scheduler), Some((1, 1)));
+            let standing = scheduler.ask(0, terms, 8);
+            assert!(standing.is_quiet);
+            let call = CallTexts { terms, asked: standing.asked, flights: [&of_load[1]] };
+            scheduler.push(0, Lane::Express, call);
             let express = scheduler.take_express().expect("all workers have a batch");
             scheduler.finish_express(&express, MOMENT);
             leader.finishes(&scheduler, MOMENT);

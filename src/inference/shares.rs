@@ -9,7 +9,8 @@
 //! Each lane of the batch queue has such a clock for the order of its texts (start-time fair queueing; Goyal, Vin and
 //! Cheng, 1996). All lanes together have another, which finds quiet callers (`batch_queue.rs`).
 //!
-//! Invariant: the clock never passes the account that is farthest ahead.
+//! Invariant: the clock never passes the account that is farthest ahead, unless somebody without an account is ahead of
+//! all ([`Shares::advance_for_another`]).
 //!
 //! Plain data, without locks and without a clock of its own.
 
@@ -81,10 +82,21 @@ impl Shares {
 
     /// Moves the clock for `tokens` that left the queue.
     pub fn advance(&mut self, tokens: f64) {
+        let leads = self.leads().collect();
+        self.advance_among(leads, tokens);
+    }
+
+    /// Moves the clock for `tokens` that went to somebody without an account, who wants more than anybody here.
+    pub fn advance_for_another(&mut self, tokens: f64) {
+        let leads = self.leads().chain([f64::INFINITY]).collect();
+        self.advance_among(leads, tokens);
+    }
+
+    /// Moves the clock for `tokens` that are shared by accounts with these leads.
+    fn advance_among(&mut self, mut leads: Vec<f64>, tokens: f64) {
         if tokens <= 0.0 {
             return;
         }
-        let mut leads: Vec<f64> = self.leads().collect();
         leads.sort_unstable_by(f64::total_cmp);
         let (mut advance, mut left) = (0.0, tokens);
         for (n, lead) in leads.iter().enumerate() {
@@ -192,6 +204,16 @@ mod tests {
                 assert!((asked.abs_diff(given) as f64 - lead).abs() < 1.001, "caller {n}: {asked} {given} {lead}");
             }
         }
+    }
+
+    #[test]
+    fn a_caller_beside_somebody_without_an_account_falls_behind_its_share() {
+        let mut shares = asked(Limits { lag: 100.0, lead: 500.0 }, &[90, 20]);
+        shares.advance(1_000.0);
+        assert_eq!(leads(&shares, 2), [0.0, -70.0], "the clock stays at the account that is farthest ahead");
+        shares.charge(caller(0), 10.0);
+        shares.advance_for_another(60.0);
+        assert_eq!(leads(&shares, 2), [-40.0, -100.0], "both were given 10, and the other one the rest");
     }
 
     #[test]

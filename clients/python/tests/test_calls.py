@@ -3,7 +3,7 @@
 from cognate_client import Client, aio, calls, pb
 
 #: Calls that programs make through `Client.stub`, because a method would add nothing.
-BY_STUB = {"Backup", "ClassifyStream", "Facets", "Tokenize", "TokenizeStream"}
+BY_STUB = {"Backup", "ClassifyStream", "Facets", "MigrateCollection", "Tokenize", "TokenizeStream"}
 #: Methods that are written by hand, and the call that `embed` makes for many texts.
 BY_HAND = {"Upload": "upload", "Export": "export", "EmbedStream": "embed"}
 
