@@ -31,7 +31,7 @@ pub(in super::super) enum Role {
     Follower,
 }
 
-/// What a follower lacks.
+/// The ids that a follower lacks.
 pub(in super::super) struct Lag {
     /// Number of the follower on disk; `None`: it is in memory alone.
     follower: Option<u32>,

@@ -33,7 +33,7 @@ fn over() -> Change {
     Change::FirstPass { follower: 1, first_pass: FirstPass::Over }
 }
 
-/// What the follower with the number 1 lacks.
+/// The ids that the follower with the number 1 lacks.
 fn noted(disk: &Disk) -> Result<Vec<(String, u64)>, ReadError> {
     let mut all = Vec::new();
     disk.snapshot().unwrap().pending(1, |id, number| all.push((id.to_owned(), number)))?;
