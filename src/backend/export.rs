@@ -59,7 +59,7 @@ impl Export {
         self.total
     }
 
-    /// Fetches documents unless there are some to be read. If there are none afterwards, the export is at its end.
+    /// Fetches the next documents when all before them were read. An export that has none then is at its end.
     pub async fn fetch(&mut self) -> Result<(), Error> {
         if self.is_read()
             && let Some((rest, name)) = &mut self.rest

@@ -111,7 +111,10 @@ fn phase(state: &Migration) -> &'static str {
 
 /// The state of a migration as JSON.
 pub fn described(state: &Migration) -> Value {
-    let error = |error: &crate::wire::MigrationError| json!({ "id": error.id, "error": item_error(&error.status.clone().unwrap_or_default()) });
+    let error = |error: &crate::wire::MigrationError| {
+        let reason = item_error(&error.status.clone().unwrap_or_default());
+        json!({ "id": error.id, "error": reason })
+    };
     let report = state.report.map(|report| {
         json!({
             "queries": report.queries, "mean_overlap": report.mean_overlap, "least_overlap": report.least_overlap,

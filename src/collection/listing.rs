@@ -104,7 +104,7 @@ impl Collection {
         located.into_iter().map(|one| (one.id, one.vectors)).collect()
     }
 
-    /// Documents as they are now, without their texts; `None`: there is none of this id.
+    /// Documents as they are now, without their texts; `None`: no document has this id.
     pub(super) fn locate_each<'i>(&self, ids: impl Iterator<Item = &'i DocId>) -> Vec<Option<Located>> {
         let here = self.read();
         ids.map(|id| Some(self.locate(&here, here.by_id.get_key_value(id)?))).collect()

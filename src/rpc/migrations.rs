@@ -116,7 +116,7 @@ impl Migrations {
         lock(&self.0.tasks).get(collection).cloned()
     }
 
-    /// The task of a migration. If there is none, `begin` starts it.
+    /// The task of a migration. The first call for a migration starts it by `begin`.
     pub fn of(&self, name: &str, migration: Arc<Migration>, begin: impl FnOnce(Arc<Task>) -> AbortHandle) -> Arc<Task> {
         let mut tasks = lock(&self.0.tasks);
         if let Some(task) = tasks.get(name).filter(|task| Arc::ptr_eq(&task.migration, &migration)) {

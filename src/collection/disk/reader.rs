@@ -31,7 +31,7 @@ pub struct RowsOf<'c> {
 
 /// A reader of the texts of a collection.
 pub struct Reader {
-    /// The rows; `None`: there are none.
+    /// The table of rows; `None`: the collection has none yet.
     rows: Option<Rows>,
     shared: Arc<Shared>,
     number: u32,

@@ -1,6 +1,6 @@
 //! A migration: the pair of collections, which of them leads, and the figures of the work.
 //!
-//! Invariant: whoever takes several locks takes them in this order: the steps, the turn of the leader's commits, the turn
+//! Invariant: locks that are held together are taken in this order: the steps, the turn of the leader's commits, the turn
 //! of the follower's.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -230,7 +230,7 @@ fn taken_over(vectors: &StoredVectors) -> Option<Vectors> {
     }
 }
 
-/// A first pass past this document; past all, if there is none.
+/// A first pass past this document; `None`: past all.
 fn up_to(last: Option<&DocId>) -> FirstPass {
     last.map_or(FirstPass::Over, |last| FirstPass::UpTo(last.as_str().into()))
 }
