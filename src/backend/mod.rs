@@ -9,7 +9,8 @@
 //! ```
 //! A question is a closure that parses a part of the request, and `then` is one that makes something of the answer. The
 //! local store runs both in the same piece of work as the operation itself, so that a call waits for one turn in one
-//! pool. With an engine, `question` and `then` are computed in the pool, and only the engine is waited for between them.
+//! pool. With an engine, `question` and `then` are computed in the pool, and only the engine is waited for between
+//! them.
 //!
 //! Invariants: the local store is never used on an async thread, but for work that takes microseconds and for small
 //! messages. This module knows nothing of messages, of callers' rights or of models.

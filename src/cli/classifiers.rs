@@ -7,8 +7,8 @@ use crate::classifier::{Classifier, ClassifierSource, Classifiers, Embeds, Spec}
 use crate::config::Config;
 use crate::onnx::Runtime;
 
-/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it. A head reads one
-/// of the models of `embeds`.
+/// Starts all classifiers, in their order. Blocks. A runtime is looked for only if one of them needs it. A head reads
+/// one of the models of `embeds`.
 pub fn start_classifiers(config: &Config, embeds: &[Embeds<'_>]) -> anyhow::Result<Classifiers> {
     let specs = &config.classifier.specs;
     let runtime = match specs.iter().any(Spec::needs_runtime) {

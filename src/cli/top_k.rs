@@ -46,8 +46,8 @@ pub struct Args {
     /// Rank the texts of this file (JSONL, CSV or plain lines) instead of a collection
     #[arg(long, value_name = "FILE")]
     candidates: Option<PathBuf>,
-    /// Embedding model that compares with candidates (see `cognate info`) [default: the server's first]; a collection has
-    /// its own
+    /// Embedding model that compares with candidates (see `cognate info`) [default: the server's first]; a collection
+    /// has its own
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     model: String,
     /// Number of hits per query

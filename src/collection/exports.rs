@@ -39,8 +39,8 @@ impl Iterator for Export {
 impl ExactSizeIterator for Export {}
 
 impl Collection {
-    /// The documents that match, or all of them, as they are now. Blocks while they are listed, and while a commit is in
-    /// progress.
+    /// The documents that match, or all of them, as they are now. Blocks while they are listed, and while a commit is
+    /// in progress.
     pub fn export(&self, filter: Option<&Filter>, stop: &Stop) -> Result<Export, ExportError> {
         let mut matching = filter.map(|filter| self.matching(filter, stop)).transpose()?;
         // Memory and disk are in the same state.

@@ -21,9 +21,9 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// The value that all documents of the group of one with this metadata have: a text, a number or a boolean. `None`: the document
-    /// is a group of its own, because the field is missing, or is a null, a list or an object, or lies in the
-    /// objects of a list.
+    /// The value that all documents of the group of one with this metadata have: a text, a number or a boolean. `None`:
+    /// the document is a group of its own, because the field is missing, or is a null, a list or an object, or lies in
+    /// the objects of a list.
     pub fn value(&self, metadata: Option<&Metadata>) -> Option<Value> {
         let fields = metadata?.fields();
         let value = self.by.iter().find(|path| path.exists(&fields))?.find(&fields)?;

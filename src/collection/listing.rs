@@ -1,7 +1,8 @@
 //! Documents with their contents and vectors: one by id, a page of them, or all, in id order.
 //!
 //! Invariant: one call returns the state of one moment. Vectors and contents are shared with the collection and not
-//! copied; texts that are on disk are read. `exports` counts the memory that an export keeps alive beyond the collection.
+//! copied; texts that are on disk are read. `exports` counts the memory that an export keeps alive beyond the
+//! collection.
 
 use std::ops::Bound;
 use std::sync::Arc;

@@ -8,6 +8,7 @@
 //! are on disk (if the store is) and searchable. A search waits for commits only while they swap pointers, and
 //! never for disk or graph work. This module knows nothing of messages or of the model.
 
+mod accounting;
 mod backup;
 mod backup_turns;
 mod budget;

@@ -20,25 +20,19 @@ mod tests;
 
 mod both;
 pub(super) mod fusion;
+mod hits;
+mod parameters;
 mod rounds;
 mod words;
 
-use std::borrow::Borrow;
 use std::cell::OnceCell;
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashSet};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roaring::RoaringBitmap;
 
-use super::diversity::Diversity;
-use super::document::{DocId, Kept};
+use super::document::DocId;
 use super::documents::{Documents, Entry};
-use super::filter::{Filter, Scalar};
-use super::groups::Groups;
 use super::matching::Matching;
-use super::passages::{LocatedPassage, Span};
 use super::single::Collection;
 use super::texts::{FetchError, Texts};
 use crate::compute::stop::{Stop, Stopped};
@@ -46,70 +40,10 @@ use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
 use crate::kernel::embedding::Embedding;
 use crate::lexical::Question;
 use fusion::{Mode, Scores};
-
-/// Parameters of a search.
-#[derive(Debug, Clone)]
-pub struct Search {
-    /// Hits wanted; at least 1.
-    pub k: usize,
-    /// Exact comparison, or a graph walk with its `ef`.
-    pub effort: Effort,
-    /// Condition on the documents.
-    pub filter: Option<Filter>,
-    /// The way in which documents are ranked.
-    pub mode: Mode,
-    /// Least score of a hit, as [`Search::mode`] makes it.
-    pub min_score: Option<f32>,
-    /// Limit on the hits of each group.
-    pub groups: Option<Groups>,
-    /// Demand for hits that differ from each other; `None`: order by score alone.
-    pub diversity: Option<Diversity>,
-    /// The most passages that a hit tells of, the nearest one included.
-    pub passages: NonZeroUsize,
-    /// The most bytes of texts that the hits of a query bring together, as far as texts are read for it; `None`: hits
-    /// bring no texts.
-    pub text_bytes: Option<usize>,
-}
-
-impl Search {
-    /// A search for the `k` nearest of all documents, with their texts.
-    pub fn nearest(k: usize, effort: Effort) -> Self {
-        let mode = Mode::Vector;
-        Self {
-            k,
-            effort,
-            mode,
-            filter: None,
-            min_score: None,
-            groups: None,
-            diversity: None,
-            passages: NonZeroUsize::MIN,
-            text_bytes: Some(usize::MAX),
-        }
-    }
-}
-
-/// A document that was found.
-#[derive(Debug, Clone)]
-pub struct Hit {
-    /// The id.
-    pub id: DocId,
-    /// The text; empty if [`Search::text_bytes`] asks for none.
-    pub text: Arc<str>,
-    /// The rest of its content.
-    pub kept: Arc<Kept>,
-    /// The score that [`Search::mode`] ranks by: cosine similarity to the query, of the nearest passage; or BM25; or
-    /// both, fused.
-    pub score: f32,
-    /// The parts of that score, if words have a share of it.
-    pub scores: Scores,
-    /// The unit vector of that passage, `[dimensions]`.
-    pub vector: Vector,
-    /// The nearest passage; `None`: the document is one passage.
-    pub passage: Option<Span>,
-    /// The next nearest passages with their scores, at most [`Search::passages`] less one.
-    pub others: Vec<(Span, f32)>,
-}
+pub use hits::Hit;
+use hits::LocatedHit;
+pub(crate) use hits::{best_first, diverse, merged};
+pub use parameters::Search;
 
 /// A query.
 #[derive(Debug, Clone, Copy)]
@@ -193,16 +127,6 @@ fn with_texts(mut hits: Vec<LocatedHit>, search: &Search, texts: &mut Texts<'_>)
     Ok(hits.into_iter().map(|located| located.hit).collect())
 }
 
-/// The hits that a search takes of its best ones: all, or some that differ from each other.
-pub(crate) fn diverse<H: Borrow<Hit> + Clone>(pool: Vec<H>, search: &Search, stop: &Stop) -> Result<Vec<H>, Stopped> {
-    let Some(diversity) = search.diversity else { return Ok(pool) };
-    let scale = search.mode.scale(pool.first().map_or(0.0, |best| hit(best).score));
-    let found = pool.iter().map(hit);
-    let candidates: Vec<(f32, &[f32])> = found.map(|found| (found.score / scale, &*found.vector)).collect();
-    let order = diversity.choose(&candidates, search.k, stop)?;
-    Ok(order.into_iter().map(|index| pool[index].clone()).collect())
-}
-
 /// One running search.
 #[derive(Clone, Copy)]
 struct Ranking<'s> {
@@ -232,17 +156,6 @@ struct Round {
     hits: Vec<LocatedHit>,
     /// True if a further round would find nothing else.
     is_last: bool,
-}
-
-/// A hit with the slot of the passage that was found. It has no text yet.
-#[derive(Clone)]
-struct LocatedHit {
-    slot: Slot,
-    /// The row of its document.
-    row: u64,
-    /// All passages of the document, if there are several.
-    passages: Option<Arc<[LocatedPassage]>>,
-    hit: Hit,
 }
 
 /// Reports that documents relevant to the search changed while it ran.
@@ -378,51 +291,4 @@ impl Ranking<'_> {
             None => read(&self.collection.read()),
         }
     }
-}
-
-fn hit<H: Borrow<Hit>>(of: &H) -> &Hit {
-    of.borrow()
-}
-
-impl Borrow<Hit> for LocatedHit {
-    fn borrow(&self) -> &Hit {
-        &self.hit
-    }
-}
-
-impl LocatedHit {
-    /// True if the document was neither removed nor updated since it was named.
-    fn is_unchanged(&self, here: &Documents) -> bool {
-        let entry = here.at(self.slot).and_then(|id| here.by_id.get(id));
-        entry.is_some_and(|entry| Arc::ptr_eq(&entry.kept, &self.hit.kept))
-    }
-}
-
-/// The best `n` hits of several lists, each document once, and of each group as many as it may have. Each list has the
-/// best `n` for one of the vectors of a query, by the same rules.
-pub(crate) fn merged<H: Borrow<Hit>>(lists: Vec<Vec<H>>, n: usize, groups: Option<&Groups>) -> Vec<H> {
-    let mut all: Vec<H> = lists.into_iter().flatten().collect();
-    all.sort_by(|one, other| best_first(hit(one), hit(other)));
-    let mut documents = HashSet::new();
-    let mut members: BTreeMap<Scalar, usize> = BTreeMap::new();
-    all.retain(|found| {
-        let hit = hit(found);
-        if !documents.insert(hit.id.clone()) {
-            return false;
-        }
-        let key = |groups: &Groups| groups.key(hit.kept.metadata.as_ref());
-        let Some((groups, key)) = groups.and_then(|groups| Some((groups, key(groups)?))) else {
-            return true;
-        };
-        let members = members.entry(key).or_default();
-        *members += 1;
-        *members <= groups.size.get()
-    });
-    all.truncate(n);
-    all
-}
-
-/// The order of hits: descending score, then ascending id.
-pub(crate) fn best_first(one: &Hit, other: &Hit) -> Ordering {
-    other.score.total_cmp(&one.score).then_with(|| one.id.cmp(&other.id))
 }

@@ -4,8 +4,8 @@ use super::document::DocId;
 use super::single::Collection;
 
 impl Collection {
-    /// Ids of `most` documents, or of all if there are fewer, at even distances in the order in which they came. The same
-    /// documents that came in the same order give the same ids.
+    /// Ids of `most` documents, or of all if there are fewer, at even distances in the order in which they came. The
+    /// same documents that came in the same order give the same ids.
     pub fn spread(&self, most: usize) -> Vec<DocId> {
         let here = self.read();
         let all = here.one_each(here.all().clone());

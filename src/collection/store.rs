@@ -276,8 +276,8 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes a collection of any model, with its follower, and returns the number of its documents. Blocks until it is
-    /// gone from disk.
+    /// Deletes a collection of any model, with its follower, and returns the number of its documents. Blocks until it
+    /// is gone from disk.
     pub fn delete(&self, name: &str) -> Result<usize, CollectionError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let collection = self.find(name).ok_or(CollectionError::Unknown)?;

@@ -2,8 +2,9 @@
 //!
 //! A row of a collection is never used twice, and an update of metadata keeps the text of its row. So the text of a row
 //! never changes, and the cache needs no invalidation: what is in it under a row is the text of that version of the
-//! document, or nobody asks for it any more, and other texts displace it. A text that is asked for once passes through a
-//! small part of the cache (the policy of quick_cache, close to S3-FIFO), so a listing does not displace texts in use.
+//! document, or nobody asks for it any more, and other texts displace it. A text that is asked for once passes through
+//! a small part of the cache (the policy of quick_cache, close to S3-FIFO), so a listing does not displace texts in
+//! use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -67,8 +67,8 @@ impl<'c> Texts<'c> {
     }
 }
 
-/// The text of a version of a document, without the cache. `from`: the texts on disk of the moment when the document was
-/// found; `None`: they are in memory.
+/// The text of a version of a document, without the cache. `from`: the texts on disk of the moment when the document
+/// was found; `None`: they are in memory.
 pub(super) fn text_of(kept: &Kept, row: u64, from: Option<&Reader>) -> Result<Arc<str>, ReadError> {
     match (&kept.text, from) {
         (KeptText::Here(text), _) => Ok(Arc::clone(text)),
@@ -78,7 +78,8 @@ pub(super) fn text_of(kept: &Kept, row: u64, from: Option<&Reader>) -> Result<Ar
 }
 
 impl Collection {
-    /// Reads documents and their texts, until the texts are those of the documents. `attempt` finds them anew each time.
+    /// Reads documents and their texts, until the texts are those of the documents. `attempt` finds them anew each
+    /// time.
     pub(super) fn with_texts<T>(
         &self,
         mut attempt: impl FnMut(&mut Texts<'_>) -> Result<T, FetchError>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::settings::{SEPARATOR, SETTINGS, Setting, variable};
+use super::settings::{self, SEPARATOR, Setting, variable};
 
 /// The flags of a command that starts a server, with their values.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +49,7 @@ impl Flags {
 
 impl clap::Args for Flags {
     fn augment_args(command: Command) -> Command {
-        Self::augment(command, SETTINGS.iter())
+        Self::augment(command, settings::all())
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -59,7 +59,7 @@ impl clap::Args for Flags {
 
 impl clap::FromArgMatches for Flags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self::given(matches, SETTINGS.iter()))
+        Ok(Self::given(matches, settings::all()))
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -69,7 +69,7 @@ impl clap::FromArgMatches for Flags {
 }
 
 fn of_indexes() -> impl Iterator<Item = &'static Setting> {
-    SETTINGS.iter().filter(|setting| OF_INDEXES.contains(&setting.key))
+    settings::all().filter(|setting| OF_INDEXES.contains(&setting.key))
 }
 
 impl clap::Args for IndexFlags {

@@ -35,8 +35,8 @@ const MAX_MESSAGES: usize = 1 << 30;
 const MIN_MESSAGES: usize = 4;
 /// Cache of vectors for repeated texts, if the memory allows.
 const EMBED_CACHE: usize = 64 * MIB;
-/// Cache of texts that were read from the disk, if the memory allows; half the part of the others, because the system has
-/// a cache of the file too.
+/// Cache of texts that were read from the disk, if the memory allows; half the part of the others, because the system
+/// has a cache of the file too.
 const TEXT_CACHE: usize = 64 * MIB;
 /// Divisor of the largest part that each cache takes.
 const CACHE_SHARE: usize = 32;

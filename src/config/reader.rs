@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::flags::Flags;
-use super::settings::{SEPARATOR, SETTINGS, variable};
+use super::settings::{self, SEPARATOR, Setting, variable};
 
 /// The sources of settings, and the mistakes that were found in them.
 pub(super) struct Reader<'a> {
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
     /// Returns the value of a setting from the first source that has one. Records a mistake, and uses the default
     /// instead.
     pub(super) fn get<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
-        let default = SETTINGS.iter().find(|s| s.key == key).expect("the table has every setting that is read").default;
+        let default = settings::find(key).expect("the table has every setting that is read").default;
         if let Some((value, source)) = self.given(key) {
             match parse(&value) {
                 Ok(value) => return value,
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
                 toml::Value::String(s) => s,
                 toml::Value::Integer(n) => n.to_string(),
                 toml::Value::Boolean(b) => b.to_string(),
-                toml::Value::Array(list) if SETTINGS.iter().any(|s| s.key == key && s.repeats()) => {
+                toml::Value::Array(list) if settings::find(&key).is_some_and(Setting::repeats) => {
                     let texts: Option<Vec<&str>> = list.iter().map(toml::Value::as_str).collect();
                     match texts {
                         Some(texts) => texts.join(&SEPARATOR.to_string()),
@@ -87,7 +87,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             };
-            if SETTINGS.iter().any(|s| s.key == key && key != "config") {
+            if key != "config" && settings::find(&key).is_some() {
                 self.file.insert(key, value);
             } else {
                 self.mistakes.push(format!("`{key}` in {shown} is not a setting"));

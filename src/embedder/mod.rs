@@ -1,5 +1,5 @@
-//! TEXT → UNIT VECTORS: a transformer encoder on a device, static vectors, or an ONNX graph, with the queue, batches and cache of
-//! `inference`. The cross-encoders of rerankers are here too: they are such models with a head.
+//! TEXT → UNIT VECTORS: a transformer encoder on a device, static vectors, or an ONNX graph, with the queue, batches
+//! and cache of `inference`. The cross-encoders of rerankers are here too: they are such models with a head.
 //!
 //! Invariants: a text's vector does not depend on the other texts of its batch. Only the model's card decides the
 //! meaning of a vector. This module uses neither collections nor messages of the wire.

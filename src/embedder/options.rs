@@ -33,8 +33,8 @@ impl Spec {
         let model = model::Options::at(place, model::Kind::Reranker);
         match &model.kind {
             model::Kind::Reranker(Some(file)) => Err(format!(
-                "{file} is a file of the model; expected its directory or its id on the hub: `--backend onnx` finds its \
-                 graph"
+                "{file} is a file of the model; expected its directory or its id on the hub: `--backend onnx` finds \
+                 its graph"
             )),
             _ => Ok(Self { name: name.to_owned(), model }),
         }
@@ -71,7 +71,8 @@ const STATIC_BATCH_TOKENS: usize = 16_384;
 const ACCELERATOR_BATCH_TOKENS: usize = 16_384;
 
 impl Options {
-    /// Returns the settings of the queue and the batches for a device, and for a model of static vectors or another one.
+    /// Returns the settings of the queue and the batches for a device, and for a model of static vectors or another
+    /// one.
     pub fn inference(&self, device: DeviceChoice, is_static: bool) -> inference::Options {
         let threads = self.threads.max(1);
         let on_cores = matches!(self.backend, Backend::Candle) && device == DeviceChoice::Cpu;

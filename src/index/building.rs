@@ -3,8 +3,8 @@
 //! ```text
 //! codes, duplicates ─► links one by one (hnsw_rs) ─► layout ─► repair, layout (twice) ─► parts of a segment
 //! ```
-//! These steps are not divided: the codes and the sketches of all vectors; a layout; the links to unreachable nodes, and the check of
-//! them. For 100,000 vectors that is about a tenth of a second.
+//! These steps are not divided: the codes and the sketches of all vectors; a layout; the links to unreachable nodes,
+//! and the check of them. For 100,000 vectors that is about a tenth of a second.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Segment files beside the store: written once, mapped, and never required. A missing or damaged file is built again
 //! from the vectors, which others keep. `format` writes and reads one.
 //!
-//! Sketches follow from the codes. If a process wants them and a file has none, they are computed when it is read. If it
-//! wants none, those of the file are left unread.
+//! Sketches follow from the codes. If a process wants them and a file has none, they are computed when it is read. If
+//! it wants none, those of the file are left unread.
 //!
 //! Invariants: a file has its name only when it is complete and synced. It never changes. When a segment is replaced,
 //! its last reader deletes the file.

@@ -225,8 +225,8 @@ impl BatchQueue {
         self.express_tokens = express_tokens(self.batch_tokens);
     }
 
-    /// Records that a worker has taken a batch of another model. Its callers share the workers with those of this model,
-    /// so who asks for little beside them is quiet, even if nobody else asks for this model.
+    /// Records that a worker has taken a batch of another model. Its callers share the workers with those of this
+    /// model, so who asks for little beside them is quiet, even if nobody else asks for this model.
     pub fn another_served(&mut self) {
         self.shares.advance_for_another(self.batch_tokens as f64);
         self.allow_express();

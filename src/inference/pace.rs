@@ -8,8 +8,9 @@
 //! ```
 //! The model's tokens per second are counted by wall-clock time in which at least one worker has a batch. So they
 //! include effects that a count of cores misses: other programs on the machine, and threads that share a core. Time in
-//! which workers have batches of several models is divided between these by their workers. Inside a lane a call waits only for the texts that have their turn before it (`batch_queue.rs`): tokens of a caller that asks
-//! for much are not before a call of one that asks for little. A later call of another caller may go first.
+//! which workers have batches of several models is divided between these by their workers. Inside a lane a call waits
+//! only for the texts that have their turn before it (`batch_queue.rs`): tokens of a caller that asks for much are not
+//! before a call of one that asks for little. A later call of another caller may go first.
 //!
 //! The time comes from the caller, so that tests need no clock.
 

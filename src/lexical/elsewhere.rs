@@ -1,7 +1,7 @@
 //! The terms of texts and their scores, for words that another engine stores.
 //!
-//! That engine finds candidates, and counts the documents that have a term. The scores are computed here, from the texts
-//! of the candidates.
+//! That engine finds candidates, and counts the documents that have a term. The scores are computed here, from the
+//! texts of the candidates.
 //!
 //! Invariant: from the same documents, a text has the same score here as by a [`Question`](super::Question), in every
 //! bit.
@@ -167,7 +167,8 @@ mod tests {
             let of_query = reader.terms(&text(&query));
             let documents = of_texts.iter().filter(|terms| !terms.is_empty()).count() as u64;
             let totals = Totals { documents, terms };
-            let weights = TermWeights::new(&looked_up(&of_query), totals, |term| with_term.get(term).copied().unwrap_or(0));
+            let documents_with = |term: &_| with_term.get(term).copied().unwrap_or(0);
+            let weights = TermWeights::new(&looked_up(&of_query), totals, documents_with);
             let expected = question.scores(&(0..texts.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(question.total_idf(), weights.total_idf());
             for (text, expected) in texts.iter().zip(expected) {

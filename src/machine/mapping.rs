@@ -37,8 +37,8 @@ impl Mapping {
         Ok(Mapping { bytes, is_file: true })
     }
 
-    /// Takes the pages of a part of the file out of this process's resident memory. The next use of a page brings it back
-    /// from the system's cache, or from the disk if memory was short. Does nothing where the system cannot do it.
+    /// Takes the pages of a part of the file out of this process's resident memory. The next use of a page brings it
+    /// back from the system's cache, or from the disk if memory was short. Does nothing where the system cannot do it.
     pub fn release(&self, part: Range<usize>) {
         if !self.is_file || part.is_empty() {
             return;

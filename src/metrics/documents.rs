@@ -60,7 +60,8 @@ impl Figures {
     }
 }
 
-/// Writes the families of documents, if they are in this process. `most_series`: the collections that may have series of their own.
+/// Writes the families of documents, if they are in this process. `most_series`: the collections that may have series
+/// of their own.
 pub fn write(families: &mut Families<'_>, engine: &Engine, most_series: usize) -> fmt::Result {
     let Some(store) = engine.store.unguarded().local() else { return Ok(()) };
     let mut collections: Vec<(String, Figures)> =

@@ -32,8 +32,8 @@ pub struct Card {
     pub encoder: Encoder,
     /// The length of a vector.
     pub dimensions: usize,
-    /// Maximum tokens of a text, with special tokens and prompt: for a transformer at least 3, and at most the number of
-    /// positions. The tokenizer truncates to it, whatever its file says.
+    /// Maximum tokens of a text, with special tokens and prompt: for a transformer at least 3, and at most the number
+    /// of positions. The tokenizer truncates to it, whatever its file says.
     pub max_tokens: usize,
     /// The pooling of token vectors.
     pub pooling: Pooling,

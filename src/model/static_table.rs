@@ -3,10 +3,10 @@
 //!
 //! Two libraries write such models into `model.safetensors`, and the name of the table tells them apart:
 //!
-//! | library | table | beside it | a text |
-//! |---|---|---|---|
-//! | model2vec | `embeddings` | `weights`: a factor for each token; `mapping`: the row of each token | unknown tokens are dropped; `max_length` of `config.json` |
-//! | sentence-transformers (`StaticEmbedding`) | `embedding.weight` | nothing | every token counts; `truncation` of `tokenizer.json` |
+//! - model2vec: `embeddings`. Beside it may be `weights`, a factor for each token, and `mapping`, the row of each
+//!   token. Unknown tokens of a text are dropped, and `max_length` of `config.json` holds.
+//! - sentence-transformers (`StaticEmbedding`): `embedding.weight`. Every token counts, and `truncation` of
+//!   `tokenizer.json` holds.
 //!
 //! Invariant: each range of bytes that this module returns lies in the file, and has the length of its shape. The
 //! numbers are read by the embedder.

@@ -202,7 +202,8 @@ impl Steps {
                     let Dense { weights, inputs, outputs, bias, function, residual } = dense;
                     let weights = digest::of_file(weights)?;
                     format!(
-                        "dense {inputs} {outputs} bias={bias} function={function:?} residual={residual} weights={weights}"
+                        "dense {inputs} {outputs} bias={bias} function={function:?} residual={residual} \
+                         weights={weights}"
                     )
                 }
                 Step::LayerNorm { weights, .. } => format!("layernorm weights={}", digest::of_file(weights)?),

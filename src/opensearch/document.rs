@@ -197,7 +197,8 @@ mod tests {
             let change = Change::store(&id, &content, with_spans.clone(), None, None);
             let lines = String::from_utf8(change.lines).unwrap();
             let (action, document) = lines.split_once('\n').unwrap();
-            prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(action).unwrap(), &json!({"index": {"_id": text}}));
+            let action: serde_json::Value = serde_json::from_str(action).unwrap();
+            prop_assert_eq!(&action, &json!({"index": {"_id": text}}));
             let read = serde_json::from_str::<Source>(document).unwrap().into_listed(3).unwrap();
             prop_assert_eq!((&read.id, &read.text), (&id, &content.text));
             prop_assert_eq!(&read.kept.metadata, &content.metadata);

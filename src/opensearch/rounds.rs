@@ -30,7 +30,8 @@ const MARGIN: usize = 16;
 /// The least number of candidates of a walk through a graph. With fewer, half of the vectors did not find themselves.
 const LEAST_EF: usize = 64;
 
-/// Candidates by vectors, and by words, for each hit that is wanted by both; and the least number. As in the local store.
+/// Candidates by vectors, and by words, for each hit that is wanted by both; and the least number. As in the local
+/// store.
 const CANDIDATES_PER_HIT: usize = 2;
 const LEAST_CANDIDATES: usize = 128;
 

@@ -1,7 +1,7 @@
 //! The store: the collections of an engine, by name.
 //!
-//! Invariant: what is known of a collection is at most [`FRESH`] old. A collection that was deleted is never written to,
-//! even within that time: its alias is gone.
+//! Invariant: what is known of a collection is at most [`FRESH`] old. A collection that was deleted is never written
+//! to, even within that time: its alias is gone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,12 +3,12 @@
 //! ```text
 //! {"a": {"b": [1, "x"]}}  →  ["a"]  ["a","b"]  ["a","b"]2bff0000000000000  ["a","b"]3x
 //! ```
-//! A token begins with the list of the keys of a path, as JSON. Alone it says that the field exists. A digit and a value
-//! may follow: one token for each value, of lists the values of their elements. Tokens of one path sort as
+//! A token begins with the list of the keys of a path, as JSON. Alone it says that the field exists. A digit and a
+//! value may follow: one token for each value, of lists the values of their elements. Tokens of one path sort as
 //! [`Scalar`] does, so a range of numbers is a range of tokens.
 //!
-//! Invariant: two values have the same token only if an equality filter takes them for the same. No token is longer than
-//! the engine can store.
+//! Invariant: two values have the same token only if an equality filter takes them for the same. No token is longer
+//! than the engine can store.
 
 use std::fmt::Write;
 

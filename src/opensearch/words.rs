@@ -1,7 +1,7 @@
 //! The words of queries, weighed by figures of the engine.
 //!
-//! The engine ranks by its own figures: of each copy of a shard, and with documents that were removed a while ago. So it
-//! finds the candidates, and their scores are computed here from exact figures of the whole collection.
+//! The engine ranks by its own figures: of each copy of a shard, and with documents that were removed a while ago. So
+//! it finds the candidates, and their scores are computed here from exact figures of the whole collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

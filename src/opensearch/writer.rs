@@ -292,7 +292,8 @@ mod tests {
         ] {
             assert!(matches!(of(again), Outcome::Refused(Error::Unavailable(_))), "{again}");
         }
-        let full = r#"{"index":{"status":429,"error":{"type":"cluster_block_exception","reason":"disk usage exceeded flood-stage watermark"}}}"#;
+        let full = r#"{"index":{"status":429,"error":{"type":"cluster_block_exception",
+            "reason":"disk usage exceeded flood-stage watermark"}}}"#;
         assert!(matches!(of(full), Outcome::Refused(Error::Full { .. })));
         let wrong = of(r#"{"index":{"status":400,"error":{"type":"x"}}}"#);
         assert!(matches!(wrong, Outcome::Refused(Error::Unexpected { .. })));

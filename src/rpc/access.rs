@@ -34,8 +34,8 @@ pub enum Scope {
 }
 
 /// The rights that each call needs. A collection appears with the first document of an `Upload`, and a filter deletes
-/// all of its documents; so creating, deleting and migrating collections needs no more than writing. The collections must be the
-/// caller's in any case.
+/// all of its documents; so creating, deleting and migrating collections needs no more than writing. The collections
+/// must be the caller's in any case.
 pub const NEEDS: [(&str, Need); 23] = [
     ("Info", need(Role::Read, Scope::None)),
     ("Embed", need(Role::Read, Scope::None)),

@@ -140,8 +140,8 @@ pub(super) async fn collection(engine: &Engine, access: &Access, name: &str) -> 
     engine.store.get(&access.name("collection", name, &engine.limits)?).await
 }
 
-/// Enters a collection that is to be changed. It is the one that has the name now, and stays that until the second value
-/// is dropped: a migration may have exchanged it.
+/// Enters a collection that is to be changed. It is the one that has the name now, and stays that until the second
+/// value is dropped: a migration may have exchanged it.
 pub(super) async fn writable(engine: &Engine, collection: Collection) -> Result<(Collection, Entered), Failure> {
     let entered = engine.migrations.enter(collection.name()).await;
     let collection = if collection.has_moved() { engine.store.renewed(&collection).await? } else { collection };

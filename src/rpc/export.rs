@@ -1,8 +1,8 @@
 //! `Export`: a snapshot of a collection.
 //!
 //! Taking the snapshot copies no text and no vector, so it is quick. Messages are made one at a time, each after the
-//! client has read the ones before, in the pool for bulk work; there texts are read that are on disk. A client that takes nothing for a while
-//! loses the export (`held_source.rs`), because it keeps replaced documents.
+//! client has read the ones before, in the pool for bulk work; there texts are read that are on disk. A client that
+//! takes nothing for a while loses the export (`held_source.rs`), because it keeps replaced documents.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! The migrations that a server works on: a task for each, and the gates that writers pass.
 //!
-//! Each collection has a gate, which its writers hold together while they commit. A switch takes the gate alone: it waits
-//! for the writers in progress, and further ones wait for it. Reads pass no gate.
+//! Each collection has a gate, which its writers hold together while they commit. A switch takes the gate alone: it
+//! waits for the writers in progress, and further ones wait for it. Reads pass no gate.
 //!
-//! Invariant: while a writer holds what `enter` returned, its collection is not exchanged with that of another model. The
-//! work of a task is left to `following`.
+//! Invariant: while a writer holds what `enter` returned, its collection is not exchanged with that of another model.
+//! The work of a task is left to `following`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};

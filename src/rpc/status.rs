@@ -290,8 +290,8 @@ impl Failure {
             Failure::TextsTooLarge { limit } => (
                 Code::ResourceExhausted,
                 format!(
-                    "the documents that the reranker would read for a query have more than {limit} bytes of text: lower \
-                     rerank.candidates, or ask with fewer queries at a time"
+                    "the documents that the reranker would read for a query have more than {limit} bytes of text: \
+                     lower rerank.candidates, or ask with fewer queries at a time"
                 ),
             ),
             Failure::NotTaken { timeout } => (

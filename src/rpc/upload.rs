@@ -262,8 +262,8 @@ where
     }
 }
 
-/// Enters the collection of chunks. They are embedded for the model that it has then, and it keeps that until the result
-/// is dropped.
+/// Enters the collection of chunks. They are embedded for the model that it has then, and it keeps that until the
+/// result is dropped.
 async fn enter(engine: &Engine, group: &mut [Embedded]) -> Result<Option<Entered>, Failure> {
     let Some(first) = group.first() else { return Ok(None) };
     let name = first.collection.name().to_owned();

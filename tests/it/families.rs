@@ -1,5 +1,5 @@
-//! The families of models and the modules of their pipelines: tiny models with random weights, and the vectors that their
-//! own libraries give in float64. `tests/golden/families` has both, and says how they were made.
+//! The families of models and the modules of their pipelines: tiny models with random weights, and the vectors that
+//! their own libraries give in float64. `tests/golden/families` has both, and says how they were made.
 
 use std::collections::HashSet;
 use std::fs;

@@ -245,7 +245,8 @@ async fn a_collector_that_never_answers_holds_up_no_call_and_takes_no_memory() {
             open.push(stream);
         }
     });
-    // The first spans are never given up, so the queue, of 2,048 spans, fills and stays full however slow the calls are.
+    // The first spans are never given up, so the queue, of 2,048 spans, fills and stays full however slow the calls
+    // are.
     let mut server = traced(addr, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000")], &[]).await;
     let mut client = server.client().await;
     let mut call = async |n| {

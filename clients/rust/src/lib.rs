@@ -194,8 +194,8 @@ impl Client {
         self.answers(self.rpc.clone().export(request).await)
     }
 
-    /// Starts, watches, switches, rolls back or ends the migration of a collection to another model. The answers are its
-    /// states, until nothing is left to wait for.
+    /// Starts, watches, switches, rolls back or ends the migration of a collection to another model. The answers are
+    /// its states, until nothing is left to wait for.
     pub async fn migrate_collection(
         &self,
         request: pb::MigrateCollectionRequest,

@@ -7,8 +7,8 @@ use crate::cli::connection::Access;
 /// Copies a collection to another server, with its vectors and settings
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Both servers run the model of the collection; nothing is embedded again. If the copy is interrupted, the \
-same command continues it. Documents that are stored or deleted meanwhile may be missing in the copy, or still be \
+    after_help = "Both servers run the model of the collection; nothing is embedded again. If the copy is interrupted, \
+the same command continues it. Documents that are stored or deleted meanwhile may be missing in the copy, or still be \
 there. At the end the numbers of documents are compared. Exit status: 0 all copied, 1 some refused or the numbers \
 differ, 2 failed, 129, 130 or 143 interrupted.
 

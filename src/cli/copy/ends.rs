@@ -42,8 +42,9 @@ pub(super) async fn open(args: &Args, bookmark: &mut Bookmark) -> anyhow::Result
     let theirs = served.iter().find(fits).with_context(|| {
         let served: Vec<String> = served.iter().map(told).collect();
         format!(
-            "{shown} at {} is of {}, and {} runs {}, whose vectors cannot be compared: start it with that model too, or \
-             embed the texts again with `cognate export {shown} | cognate upload - --format jsonl --collection {name}`",
+            "{shown} at {} is of {}, and {} runs {}, whose vectors cannot be compared: start it with that model too, \
+             or embed the texts again with \
+             `cognate export {shown} | cognate upload - --format jsonl --collection {name}`",
             args.from,
             told(&ours),
             args.to,

@@ -25,8 +25,8 @@
 //! not at all. Nothing is written after a disk error, because a failed fsync leaves the state of earlier writes
 //! unknown. Everything read is checked: damage is a named error, and never a silently missing document.
 //!
-//! The disk knows nothing of ids, except for those that a follower lacks. Its caller, which has all ids in memory, maps them
-//! to rows. Nothing outside this directory knows redb.
+//! The disk knows nothing of ids, except for those that a follower lacks. Its caller, which has all ids in memory, maps
+//! them to rows. Nothing outside this directory knows redb.
 
 mod backup;
 mod catalog;

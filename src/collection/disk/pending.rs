@@ -4,8 +4,8 @@
 //! The leader's commit notes the ids that it changes, and the follower's commit settles those that it brings up to
 //! date, each in the transaction of its documents.
 //!
-//! Invariant: a lower number never replaces a higher one, and an id is settled only under the number that it has. So the
-//! order of the two commits does not matter.
+//! Invariant: a lower number never replaces a higher one, and an id is settled only under the number that it has. So
+//! the order of the two commits does not matter.
 
 use std::ops::ControlFlow;
 
@@ -103,7 +103,8 @@ impl Snapshot {
         Err(ReadError::PendingDamaged { path, collection, id, damage })
     }
 
-    /// Reads the pending ids of a follower, each with its number or its damage. Returns the value that `visit` broke with.
+    /// Reads the pending ids of a follower, each with its number or its damage. Returns the value that `visit` broke
+    /// with.
     pub(super) fn scan_pending<B>(
         &self,
         follower: u32,

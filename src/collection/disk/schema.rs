@@ -7,8 +7,8 @@
 //! | 3 | a collection may follow another, which notes its changes |
 //!
 //! A file of an earlier schema is read and written as it is. The first change that needs a later schema raises its
-//! number, and from then on earlier versions refuse it. A later schema gets a new number here, and the caller of [`found`] migrates or
-//! refuses.
+//! number, and from then on earlier versions refuse it. A later schema gets a new number here, and the caller of
+//! [`found`] migrates or refuses.
 
 use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError};
 

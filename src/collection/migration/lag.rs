@@ -3,10 +3,10 @@
 //! The first pass copies all documents in the order of their ids. A change of a document that it has read already is
 //! *pending* until a later step has copied it again, under a number that grows with each change.
 //!
-//! Invariant: a document of the leader that the follower does not have as it is now is pending, or the first pass has it
-//! before itself. A change is pending here only when readers of the leader find it: so a step that reads the number first
-//! and the document afterwards never settles a change that it has not seen. On disk the same ids are pending, in the
-//! transactions of the two collections.
+//! Invariant: a document of the leader that the follower does not have as it is now is pending, or the first pass has
+//! it before itself. A change is pending here only when readers of the leader find it: so a step that reads the number
+//! first and the document afterwards never settles a change that it has not seen. On disk the same ids are pending, in
+//! the transactions of the two collections.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

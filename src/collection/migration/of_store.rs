@@ -14,8 +14,8 @@ use super::pair::{Migration, MigrationState, Pair, WithoutText};
 const NAMED: usize = 8;
 
 impl Store {
-    /// Makes an empty follower of a collection, with another model, these sizes of passages, and its other settings. Blocks
-    /// until it is on disk.
+    /// Makes an empty follower of a collection, with another model, these sizes of passages, and its other settings.
+    /// Blocks until it is on disk.
     pub fn begin_migration(
         &self,
         name: &str,
@@ -79,8 +79,9 @@ impl Store {
         self.collections.migrations()
     }
 
-    /// Exchanges leader and follower: a switch, or a rollback after one. Waits for the commits in progress and blocks until
-    /// it is on disk. Commits that wait meanwhile answer [`CommitError::Moved`](super::super::CommitError::Moved).
+    /// Exchanges leader and follower: a switch, or a rollback after one. Waits for the commits in progress and blocks
+    /// until it is on disk. Commits that wait meanwhile answer
+    /// [`CommitError::Moved`](super::super::CommitError::Moved).
     pub fn switch(&self, name: &str) -> Result<(), MigrationError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let migration = self.of(name)?;
@@ -100,8 +101,8 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a migration and deletes the follower: before a switch this cancels it, after one it finishes it. Blocks until
-    /// the follower is gone from disk.
+    /// Ends a migration and deletes the follower: before a switch this cancels it, after one it finishes it. Blocks
+    /// until the follower is gone from disk.
     pub fn end_migration(&self, name: &str) -> Result<(), MigrationError> {
         let _changing = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         let migration = self.of(name)?;

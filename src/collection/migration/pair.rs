@@ -1,7 +1,7 @@
 //! A migration: the pair of collections, which of them leads, and the figures of the work.
 //!
-//! Invariant: locks that are held together are taken in this order: the steps, the turn of the leader's commits, the turn
-//! of the follower's.
+//! Invariant: locks that are held together are taken in this order: the steps, the turn of the leader's commits, the
+//! turn of the follower's.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,8 +13,8 @@ use super::lag::{Figures, Lag, Role};
 /// The treatment of documents without a text, which came with a client's vector alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WithoutText {
-    /// No migration begins while there are some. One that comes later is refused: it is pending until it has a text or is
-    /// removed.
+    /// No migration begins while there are some. One that comes later is refused: it is pending until it has a text or
+    /// is removed.
     Refuse,
     /// Their vectors are taken over as they are. The two models need equal dimensions.
     Keep,
@@ -59,8 +59,8 @@ pub struct MigrationState {
 
 impl Migration {
     /// Makes the migration of two collections. `pending`: the ids that the follower lacks beside those before the first
-    /// pass, with the numbers of their changes. The leader's changes are noted from now on; the caller has the turn of its
-    /// commits, or nobody else has the leader.
+    /// pass, with the numbers of their changes. The leader's changes are noted from now on; the caller has the turn of
+    /// its commits, or nobody else has the leader.
     pub(in super::super) fn new(
         leader: Arc<Collection>,
         follower: Arc<Collection>,
@@ -122,7 +122,8 @@ impl Migration {
         *pair = Pair { leader: follower, follower: leader, lag, switched: !switched, ended: false };
     }
 
-    /// Ends the steps. The follower stays as one for those who hold it. The caller holds the steps and the leader's turn.
+    /// Ends the steps. The follower stays as one for those who hold it. The caller holds the steps and the leader's
+    /// turn.
     pub(in super::super) fn end(&self) {
         let mut pair = self.locked();
         pair.ended = true;

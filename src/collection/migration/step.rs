@@ -67,9 +67,9 @@ impl Step {
 }
 
 impl Migration {
-    /// The next documents that the follower lacks: up to this many, and up to the one that brings their texts to this many
-    /// bytes. An empty step: the follower lacks nothing now, or refused documents alone. Waits for the commit in progress.
-    /// Earlier steps can no longer be applied.
+    /// The next documents that the follower lacks: up to this many, and up to the one that brings their texts to this
+    /// many bytes. An empty step: the follower lacks nothing now, or refused documents alone. Waits for the commit in
+    /// progress. Earlier steps can no longer be applied.
     pub fn next(&self, most_documents: usize, most_bytes: usize) -> Result<Step, MigrationError> {
         let mut steps = self.steps();
         let pair = self.running()?;
@@ -94,9 +94,9 @@ impl Migration {
         Ok(step.step)
     }
 
-    /// Stores a step in the follower, and what it settles, in one commit. `vectors`: those of each document of the step, in
-    /// order; `None`: it cannot be embedded. Then it stays pending and is refused: it is in no step until it changes, or
-    /// until [`Migration::retry`]. After an error nothing is settled.
+    /// Stores a step in the follower, and what it settles, in one commit. `vectors`: those of each document of the
+    /// step, in order; `None`: it cannot be embedded. Then it stays pending and is refused: it is in no step until it
+    /// changes, or until [`Migration::retry`]. After an error nothing is settled.
     pub fn apply(&self, step: Step, vectors: Vec<Option<Vectors>>) -> Result<(), MigrationError> {
         let steps = self.steps();
         let pair = self.running()?;
@@ -146,8 +146,8 @@ struct Lacking {
 
 impl Lacking {
     fn find(pair: &Pair, most: usize) -> Result<Self, MigrationError> {
-        // No commit is in progress: it may change a document without a note before the first pass is past it, and memory
-        // and disk are in the same state.
+        // No commit is in progress: it may change a document without a note before the first pass is past it, and
+        // memory and disk are in the same state.
         let _turn = pair.leader.turn();
         let first_pass = pair.lag.copied();
         // Both get on while documents change faster than they are copied.

@@ -17,8 +17,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::fusion::{FLOOR_RANK, Frame, Fusion, Parts, Scores};
-use super::{Among, Attempt, Changed, LocatedHit, LocatedPassage, Ranking, Round, best_first};
+use super::hits::{LocatedHit, best_first};
+use super::{Among, Attempt, Changed, Ranking, Round};
 use crate::collection::documents::Documents;
+use crate::collection::passages::LocatedPassage;
 use crate::index::{Effort, Neighbour, Query, Slot};
 use crate::kernel::dot;
 use crate::lexical::{self, Scored};

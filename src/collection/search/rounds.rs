@@ -11,7 +11,8 @@ use super::super::filter::Scalar;
 use super::super::groups::Groups;
 use super::super::passages::{LocatedPassage, Span};
 use super::fusion::{Fusion, Mode};
-use super::{Among, Attempt, Changed, Hit, LocatedHit, Ranking, Round, best_first};
+use super::hits::{Hit, LocatedHit, best_first};
+use super::{Among, Attempt, Changed, Ranking, Round};
 use crate::index::Vector;
 use crate::kernel::dot;
 

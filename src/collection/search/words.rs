@@ -3,8 +3,10 @@
 //! Words are searched in one state of their index, which is taken while the documents are locked.
 
 use super::fusion::{Mode, Scores};
-use super::{Among, Attempt, Changed, LocatedHit, LocatedPassage, Ranking, Round, Span, WordsOfAttempt};
+use super::hits::LocatedHit;
+use super::{Among, Attempt, Changed, Ranking, Round, WordsOfAttempt};
 use crate::collection::documents::Documents;
+use crate::collection::passages::{LocatedPassage, Span};
 use crate::collection::texts::{FetchError, Texts};
 use crate::lexical::Scored;
 

@@ -42,8 +42,8 @@ pub enum End {
 }
 
 impl Graph {
-    /// Searches the nearest nodes that match; [`Scratch::kept`] returns them. `matches` is called only for nodes that are
-    /// near enough, at most once for each in a walk.
+    /// Searches the nearest nodes that match; [`Scratch::kept`] returns them. `matches` is called only for nodes that
+    /// are near enough, at most once for each in a walk.
     ///
     /// # Panics
     /// If the query has another number of dimensions.

@@ -8,9 +8,9 @@
 //! ```
 //! Invariant: each segment contributes. The hits of one segment tell nothing about another.
 //!
-//! Invariant: of two searches with the same width and k up to [`FIRST`](super::FIRST), the one with the smaller
-//! k finds no fewer of the nearest. Both judge the candidate of the same rank. The search with the smaller k has a part of the other's
-//! candidates, so its judged candidate is at least as far, and it detects a crowd if the other one does.
+//! Invariant: of two searches with the same width and k up to [`FIRST`](super::FIRST), the one with the smaller k finds
+//! no fewer of the nearest. Both judge the candidate of the same rank. The search with the smaller k has a part of the
+//! other's candidates, so its judged candidate is at least as far, and it detects a crowd if the other one does.
 
 use std::sync::Arc;
 

@@ -6,7 +6,8 @@
 //!
 //! - BERT's ([`WordPiece`]): words are divided at spaces and around punctuation, and each takes the longest tokens of
 //!   the vocabulary from left to right. Here this is done for words in ASCII; the library does the others.
-//! - Llama's: a space becomes `▁`, and no token has a `▁` behind another character. So no merge crosses the beginning of
+//! - Llama's: a space becomes `▁`, and no token has a `▁` behind another character. So no merge crosses the beginning
+//!   of
 //!   a word, and the library's merges are applied to a word at a time, unless the word is known to be one token.
 //!
 //! Invariant: the ids are those of the library, for every text. A tokenizer with any other part is left to the library,
@@ -320,7 +321,8 @@ mod tests {
 
         #[test]
         fn the_words_of_berts_kind_are_those_of_the_library(
-            text in "([abceAB1, .!#\\[]|\\[CLS\\]|\\[SEP\\]|[Ee][Nn]t|[\t\n\u{0b}\u{0c}\u{00}\u{a0}\u{200b}\u{301}éÉßİ中▁]| ){0,40}",
+            text in "([abceAB1, .!#\\[]|\\[CLS\\]|\\[SEP\\]|[Ee][Nn]t|\
+                [\t\n\u{0b}\u{0c}\u{00}\u{a0}\u{200b}\u{301}éÉßİ中▁]| ){0,40}",
             (lowercase, strip, clean) in (any::<bool>(), any::<Option<bool>>(), any::<bool>()),
         ) {
             prop_assert!(agrees(&wordpiece(lowercase, json!(strip), clean), &text));

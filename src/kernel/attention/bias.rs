@@ -17,8 +17,8 @@ pub struct Bias {
 }
 
 impl Bias {
-    /// Makes a bias of `heads` heads, whose scores are divided by `divisor`. `of(head, distance)` is added to the head's
-    /// score after that was divided. The distance is the key's position less the query's.
+    /// Makes a bias of `heads` heads, whose scores are divided by `divisor`. `of(head, distance)` is added to the
+    /// head's score after that was divided. The distance is the key's position less the query's.
     pub fn new(heads: usize, divisor: f32, tokens: usize, of: impl Fn(usize, isize) -> f32) -> Self {
         let distances = (2 * tokens).saturating_sub(1);
         let stride = distances + WIDEST_PANEL;

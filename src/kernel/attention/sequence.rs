@@ -19,13 +19,13 @@ use crate::kernel::softmax::{exponentials, greatest, power};
 /// Most queries that pass together: four tiles of the greatest height. Their scores for a block of keys take 115 KB.
 const MOST_QUERIES: usize = 56;
 
-/// Keys of a block: whole panels of any width. Keys and values of a block stay in the second-level cache while the tiles
-/// of queries pass, and texts of the usual length have one block.
+/// Keys of a block: whole panels of any width. Keys and values of a block stay in the second-level cache while the
+/// tiles of queries pass, and texts of the usual length have one block.
 pub(super) const BLOCK_KEYS: usize = 512;
 
 /// Tokens whose keys and values are packed together, before the first query that attends to one of them. With a sliding
-/// window they, and the queries, are in the second-level cache from their preparation to their last use: a row of a long
-/// text lies in a page of its own, and each pass over all of them would wait for memory.
+/// window they, and the queries, are in the second-level cache from their preparation to their last use: a row of a
+/// long text lies in a page of its own, and each pass over all of them would wait for memory.
 const READY_TOGETHER: usize = 64;
 
 /// Scratch memory for one group of one sequence. Each thread reuses its own.

@@ -25,7 +25,8 @@ pub struct Epilogue<'a> {
     pub to: Conversion<'a>,
 }
 
-/// A step on a row in place. A second matrix has the shape of the first; one of which rows are copied may have more rows.
+/// A step on a row in place. A second matrix has the shape of the first; one of which rows are copied may have more
+/// rows.
 #[derive(Clone, Copy)]
 pub enum InPlace<'a> {
     /// No step.

@@ -70,8 +70,7 @@ impl Kernel for Trusted {
                         // SAFETY: as above.
                         ($rows, 2) if $rows <= S::TILE_ROWS => unsafe { sized::<S, $rows, 2>(s, self.0) },
                     )*
-                    // Panels are cut into tiles of 1 to `TILE_ROWS` rows (14 at most) and 1 or 2 vectors.
-                    (rows, vectors) => panic!("no tile has {rows} rows and {vectors} vectors"),
+                    _ => unreachable!("tiles have 1 to `TILE_ROWS` rows, which are 14 at most, and 1 or 2 vectors"),
                 }
             };
         }

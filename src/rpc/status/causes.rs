@@ -71,8 +71,8 @@ impl Failure {
                 ids(&first)
             ),
             MigrationError::OtherDimensions { count, first, leader, follower } => format!(
-                "has {count} documents without a text, whose vectors of {leader} dimensions cannot be kept beside those \
-                 of a model with {follower}: {}; delete them, or upload them with a text",
+                "has {count} documents without a text, whose vectors of {leader} dimensions cannot be kept beside \
+                 those of a model with {follower}: {}; delete them, or upload them with a text",
                 ids(&first)
             ),
             MigrationError::NotReady { refused: 1.., pending, .. } => format!(
@@ -80,8 +80,8 @@ impl Failure {
                  names those that cannot be; delete them, upload them with another text, or cancel the migration"
             ),
             MigrationError::NotReady { first_pass_over: false, .. } => {
-                "is not ready: its documents are still being embedded by the other model; watch the migration, or start \
-                 it with switch_when_ready"
+                "is not ready: its documents are still being embedded by the other model; watch the migration, or \
+                 start it with switch_when_ready"
                     .to_owned()
             }
             MigrationError::NotReady { pending, .. } => format!(
@@ -116,8 +116,8 @@ impl Failure {
         }
     }
 
-    /// The failure of the vector of the text in `field`, which has no direction and cannot be scaled to length 1. Static
-    /// vectors may be zero, and a text may have such tokens only.
+    /// The failure of the vector of the text in `field`, which has no direction and cannot be scaled to length 1.
+    /// Static vectors may be zero, and a text may have such tokens only.
     pub fn of_model(field: impl Into<String>, error: &NotAnEmbedding) -> Self {
         if *error == NotAnEmbedding::Zero {
             return Self::invalid(field, "the model's vector of this text is zero and has no direction");

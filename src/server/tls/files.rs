@@ -93,8 +93,8 @@ pub enum Error {
     },
     /// Others may change the authorities, and so let in any client.
     #[error(
-        "tls_client_ca {} has mode {mode:03o}, so others can write it and let clients in: expected that its owner alone \
-         writes it, for example chmod 644", .path.display()
+        "tls_client_ca {} has mode {mode:03o}, so others can write it and let clients in: expected that its owner \
+         alone writes it, for example chmod 644", .path.display()
     )]
     WritableAuthorities {
         /// The file.

@@ -1,7 +1,7 @@
 //! Random operations on a collection that is migrated, against a plain map.
 //!
-//! Clients put, patch and remove documents; the follower takes steps, some of which are thrown away; leader and follower
-//! are exchanged; the store is opened anew; the migration ends and begins again.
+//! Clients put, patch and remove documents; the follower takes steps, some of which are thrown away; leader and
+//! follower are exchanged; the store is opened anew; the migration ends and begins again.
 
 use std::collections::BTreeMap;
 
