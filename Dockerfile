@@ -2,7 +2,7 @@
 #
 #   docker build -t cognate .                                   with the default model
 #   docker build -t cognate --build-arg MODEL=OWNER/NAME .      with another model
-#   docker build -t cognate-bare --target bare .                without a model: mount a hub cache at /models, or let it fetch one
+#   docker build -t cognate-bare --target bare .                without a model: mount a hub cache at /models
 #   docker build -t cognate-cuda --target cuda .                without a model, for NVIDIA cards: docker run --gpus all
 #
 # Stages: build (compiler) -> bare (the binary) -> model (fetches the model) -> the last one (the binary and the model);

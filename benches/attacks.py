@@ -46,7 +46,9 @@ class Server(serving.Server):
     """A server for one attack."""
 
     def __init__(self, binary, flags, descriptors=None):
-        limit = (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))) if descriptors else None
+        limit = (
+            (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))) if descriptors else None
+        )
         super().__init__(binary, ["--in-memory", *flags], limit)
         self.ps = psutil.Process(self.process.pid)
 
@@ -535,7 +537,11 @@ def held_exports(server):
     connections = []
     for round_ in range(10):
         vectors = random_vectors(250, round_)
-        fill(server, "held", [pb.Document(id=str(i), text="y" * 250_000, vector=vector(v)) for i, v in enumerate(vectors)])
+        fill(
+            server,
+            "held",
+            [pb.Document(id=str(i), text="y" * 250_000, vector=vector(v)) for i, v in enumerate(vectors)],
+        )
         connection = Raw(server.addr, window=0)
         stream = connection.call("/cognate.v1.Cognate/Export")
         connection.send(stream, frame(pb.ExportRequest(collection="held").SerializeToString()))
@@ -567,7 +573,9 @@ def many_collections(server):
 @attack()
 def overload(server):
     """Ten times the load that the server can bear, for 20 seconds. Each call has a deadline of two seconds."""
-    texts = [f"text number {i} of those that are embedded under load, long enough to cost something" for i in range(4096)]
+    texts = [
+        f"text number {i} of those that are embedded under load, long enough to cost something" for i in range(4096)
+    ]
     # A number at the end makes each text new. A text has 19 tokens without the number, and 24 with it.
     new = lambda texts, rng: [f"{text} {rng.integers(1 << 30)}" for text in texts]
     used = lambda: sum(server.ps.cpu_times()[:2])
@@ -598,7 +606,8 @@ def overload(server):
     # The rate is per second of the server's processor time, because the clients share its machine.
     goodput = counts["OK"] / (used() - begin) / capacity
     calls = ", ".join(f"{count} of {n}" for n, count in answered.items())
-    return f"goodput {goodput:.0%} of {capacity:.0f} texts for a second of processor; {counts}; calls answered: {calls} texts"
+    speed = f"goodput {goodput:.0%} of {capacity:.0f} texts for a second of processor"
+    return f"{speed}; {counts}; calls answered: {calls} texts"
 
 
 def measure(binary, name, flags):
@@ -657,7 +666,10 @@ def main():
     own, _, flags = (" ".join(sys.argv[1:]) + " ").partition(" -- ")
     arguments, flags = parser.parse_args(own.split()), flags.split()
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
-    print("| attack | memory | health p99 | embed before / during / p99 | failed | busy after | seen by the attacker |", flush=True)
+    print(
+        "| attack | memory | health p99 | embed before / during / p99 | failed | busy after | seen by the attacker |",
+        flush=True,
+    )
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for name in arguments.only or ATTACKS:
         for binary in arguments.binaries:

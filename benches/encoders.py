@@ -1,5 +1,5 @@
-"""Measures a transformer beside torch and ONNX Runtime, alternately on the same weights and texts, for a busy machine: what
-counts is the ratio in each round.
+"""Measures a transformer beside torch and ONNX Runtime, alternately on the same weights and texts, for a busy machine:
+what counts is the ratio in each round.
 
     python3 -m venv target/peers
     target/peers/bin/pip install torch transformers sentence-transformers onnx onnxscript onnxruntime
@@ -10,12 +10,12 @@ The weights are random, in the sizes of a published model (random_model.py). TOK
 most 32,000 tokens, for example all-MiniLM-L6-v2; all of them use it. TEXTS.txt has a text in each line.
 With `--tokens` the texts are joined to a few of that length.
 
-Each peer gets its best case: texts in the order of their lengths, in batches of 32, so that there is little padding; with sdpa
-in torch, and in float32. ONNX Runtime gets the graph that torch exports. Cognate is measured by `cognate bench embed`, with all
-texts in calls of 64. With `--precision int8` ONNX Runtime gets the graph after its own dynamic quantisation, per channel. All
-times include tokenising and mean pooling. Prints texts and tokens a second, and Cognate's ratio to the faster peer; then texts a
-second of processor time, which other programs on the machine disturb less. So that waiting costs none, the peers' threads do not
-spin.
+Each peer gets its best case: texts in the order of their lengths, in batches of 32, so that there is little padding;
+with sdpa in torch, and in float32. ONNX Runtime gets the graph that torch exports. Cognate is measured by `cognate
+bench embed`, with all texts in calls of 64. With `--precision int8` ONNX Runtime gets the graph after its own dynamic
+quantisation, per channel. All times include tokenising and mean pooling. Prints texts and tokens a second, and
+Cognate's ratio to the faster peer; then texts a second of processor time, which other programs on the machine disturb
+less. So that waiting costs none, the peers' threads do not spin.
 """
 
 import argparse
@@ -104,7 +104,18 @@ def peer(compute, tokenizer, texts):
 
 def ours(directory, file):
     """Returns texts and tokens a second, and texts a second of processor time."""
-    command = [arguments.cognate, "bench", "embed", "--json", "--offline", "true", "--model", str(directory), "--file", str(file)]
+    command = [
+        arguments.cognate,
+        "bench",
+        "embed",
+        "--json",
+        "--offline",
+        "true",
+        "--model",
+        str(directory),
+        "--file",
+        str(file),
+    ]
     command += ["--precision", arguments.precision, "--threads", str(arguments.threads), "--cpu", arguments.cpu]
     rows = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["rows"]
     row = next(row for row in rows if row["sent"] == "all at once")
@@ -148,8 +159,9 @@ def main():
         for i in range(arguments.rounds):
             speed, tokens, of_processor = ours(folder / "model", file)
             theirs = {name: peer(compute, tokenizer, texts) for name, compute in peers.items()}
-            print(f"round {i + 1}: {compared(speed, {name: found[0] for name, found in theirs.items()})} ({tokens:.0f} tokens/s); "
-                  f"processor time: {compared(of_processor, {name: found[1] for name, found in theirs.items()})}", flush=True)
+            by_clock = compared(speed, {name: found[0] for name, found in theirs.items()})
+            by_processor = compared(of_processor, {name: found[1] for name, found in theirs.items()})
+            print(f"round {i + 1}: {by_clock} ({tokens:.0f} tokens/s); processor time: {by_processor}", flush=True)
 
 
 def compared(ours, theirs):

@@ -5,10 +5,11 @@
     target/memory/bin/python benches/memory.py target/release/cognate [--only SHAPE] [--on-disk] [-- FLAGS]
 
 Each shape of documents gets its own server. Most shapes have so few documents that no graph is built; `graphs` and
-`kilobyte` have enough for graphs, and `words` for segments of words. The last three quarters of the documents are measured.
-Each row has the count of `ListCollections`, the growth of the resident memory, their ratio, the part of it that is the
-process's own (the rest are mapped files, which the system takes back where memory is short), the peak during the upload,
-and the bytes of words in files. Documents bring their own vectors, so the model computes nothing. Linux only.
+`kilobyte` have enough for graphs, and `words` for segments of words. The last three quarters of the documents are
+measured. Each row has the count of `ListCollections`, the growth of the resident memory, their ratio, the part of it
+that is the process's own (the rest are mapped files, which the system takes back where memory is short), the peak
+during the upload, and the bytes of words in files. Documents bring their own vectors, so the model computes nothing.
+Linux only.
 """
 
 import argparse
@@ -46,7 +47,10 @@ SHAPES = {
     "one field": (9_900, lambda n: ("", {"lang": ["en", "de", "fr"][n % 3]})),
     "usual": (
         9_900,
-        lambda n: ("t" * 200, {"lang": "en", "year": 1990 + n % 30, "title": f"a title of number {n}", "tags": ["a", "b"]}),
+        lambda n: (
+            "t" * 200,
+            {"lang": "en", "year": 1990 + n % 30, "title": f"a title of number {n}", "tags": ["a", "b"]},
+        ),
     ),
     "many keys": (120, lambda n: ("", {f"{n:03}{k:05}": 1 for k in range(4_500)})),
     "same keys": (120, lambda n: ("", {f"key{k:05}": 1 for k in range(4_500)})),
@@ -57,10 +61,16 @@ SHAPES = {
     "same numbers": (1_000, lambda n: ("", {"list": list(range(2_000))})),
     "deep": (9_900, lambda n: ("", nested(25, n))),
     "passages": (2_000, lambda n: ("a passage of a long text " * 40, {"lang": ["en", "de", "fr"][n % 3]})),
-    "words": (60_000, lambda n: (" ".join(f"word{int(rank)}" for rank in 1e4 ** np.random.default_rng(n).random(12)), None)),
+    "words": (
+        60_000,
+        lambda n: (" ".join(f"word{int(rank)}" for rank in 1e4 ** np.random.default_rng(n).random(12)), None),
+    ),
     "graphs": (60_000, lambda n: ("a short text", None)),
     # 1 KB of text and metadata.
-    "kilobyte": (60_000, lambda n: ("some words of a text " * 44, {"lang": "en", "year": 1990 + n % 30, "kind": "article"})),
+    "kilobyte": (
+        60_000,
+        lambda n: ("some words of a text " * 44, {"lang": "en", "year": 1990 + n % 30, "kind": "article"}),
+    ),
 }
 
 
@@ -144,8 +154,8 @@ def measure(binary, flags, name):
             return
         print(
             f"{name:>14} {committed:>7} documents: counted {counted / MIB:7.1f} MiB, taken {grown / MIB:7.1f} MiB, "
-            f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, {counted // committed} bytes each, "
-            f"{grown // committed} taken, {(own - own_before) // committed} of them own, "
+            f"counted/taken {counted / grown:5.2f}, at most {(peak - before) / MIB:7.1f} MiB, "
+            f"{counted // committed} bytes each, {grown // committed} taken, {(own - own_before) // committed} of them own, "
             f"{all_of_them.lexical_file_bytes // all_of_them.documents} bytes in files of words",
             flush=True,
         )

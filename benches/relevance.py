@@ -298,7 +298,7 @@ class Qdrant:
 
 
 def terms(text):
-    """The terms of `src/lexical/analyzer.rs`: words by UAX 29 in lower case, their parts, and codes of several words."""
+    """The terms of `src/lexical/analyzer.rs`: words by UAX 29 in lower case, their parts, codes of several words."""
     import regex
 
     found, start, run_end = [], 0, 0

@@ -5,9 +5,9 @@
     target/rerank/bin/python benches/rerank.py target/release/cognate MODEL_DIR [--texts N] [--rounds N]
 
 MODEL_DIR has all-MiniLM-L6-v2, whose tokenizer is used. The weights of the cross-encoder are random, in the shape of
-ms-marco-MiniLM-L6-v2: 6 layers, 384 hidden units, a pooler and one number. Random weights take the same time. Each precision
-has its own server, and the two take turns. The texts are definitions of the bundled dictionary; each call has new ones, and
-there is no cache. Client and server share the machine.
+ms-marco-MiniLM-L6-v2: 6 layers, 384 hidden units, a pooler and one number. Random weights take the same time. Each
+precision has its own server, and the two take turns. The texts are definitions of the bundled dictionary; each call has
+new ones, and there is no cache. Client and server share the machine.
 """
 
 import argparse
@@ -41,7 +41,9 @@ def cross_encoder(model, out):
         tensors[f"{name}.weight"], tensors[f"{name}.bias"] = np.ones(HIDDEN, np.float32), np.zeros(HIDDEN, np.float32)
 
     for table, rows in [("word", VOCABULARY), ("position", POSITIONS), ("token_type", 2)]:
-        tensors[f"bert.embeddings.{table}_embeddings.weight"] = random.normal(0, 0.05, (rows, HIDDEN)).astype(np.float32)
+        tensors[f"bert.embeddings.{table}_embeddings.weight"] = random.normal(0, 0.05, (rows, HIDDEN)).astype(
+            np.float32
+        )
     norm("bert.embeddings.LayerNorm")
     for layer in (f"bert.encoder.layer.{n}" for n in range(LAYERS)):
         for part in ("self.query", "self.key", "self.value", "output.dense"):
@@ -54,9 +56,17 @@ def cross_encoder(model, out):
     linear("classifier", HIDDEN, 1)
     save_file(tensors, out / "model.safetensors", {"format": "pt"})
     config = {
-        "architectures": ["BertForSequenceClassification"], "model_type": "bert", "id2label": {"0": "LABEL_0"},
-        "hidden_act": "gelu", "hidden_size": HIDDEN, "intermediate_size": INNER, "num_attention_heads": 12,
-        "num_hidden_layers": LAYERS, "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "vocab_size": VOCABULARY,
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "id2label": {"0": "LABEL_0"},
+        "hidden_act": "gelu",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_attention_heads": 12,
+        "num_hidden_layers": LAYERS,
+        "max_position_embeddings": POSITIONS,
+        "type_vocab_size": 2,
+        "vocab_size": VOCABULARY,
     }
     (out / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "tokenizer_config.json"):
@@ -101,8 +111,10 @@ def main():
     print(f"{args.texts} pairs of {statistics.mean(tokens):.1f} tokens, {2 * args.rounds} calls")
     for precision, times in milliseconds.items():
         times.sort()
-        p50, p90, of_processor = statistics.median(times), times[len(times) * 9 // 10], 1000 * seconds[precision] / len(times)
-        print(f"{precision:5} p50 {p50:6.1f} ms   best {times[0]:6.1f}   p90 {p90:6.1f}   processor time {of_processor:6.1f} ms a call")
+        p50, p90 = statistics.median(times), times[len(times) * 9 // 10]
+        of_processor = 1000 * seconds[precision] / len(times)
+        of_calls = f"p50 {p50:6.1f} ms   best {times[0]:6.1f}   p90 {p90:6.1f}"
+        print(f"{precision:5} {of_calls}   processor time {of_processor:6.1f} ms a call")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Measures a model of static vectors beside model2vec, alternately on the same texts, for a busy machine: what counts is the
-ratio in each round.
+"""Measures a model of static vectors beside model2vec, alternately on the same texts, for a busy machine: what counts
+is the ratio in each round.
 
     pip install model2vec
     python3 benches/static.py MODEL_DIR TEXTS.txt [--cognate target/release/cognate] [--threads 2] [--rounds 5]
 
-TEXTS.txt has a text in each line. Both engines tokenise and give unit vectors, in process: Cognate by `cognate bench embed`
-with 64 texts in a call and eight calls at once, model2vec by `encode` with all texts at once, its best case. Prints texts a
-second of both, and their ratio.
+TEXTS.txt has a text in each line. Both engines tokenise and give unit vectors, in process: Cognate by `cognate bench
+embed` with 64 texts in a call and eight calls at once, model2vec by `encode` with all texts at once, its best case.
+Prints texts a second of both, and their ratio.
 """
 
 import argparse
@@ -40,7 +40,5 @@ for i in range(arguments.rounds):
     for start in range(0, len(texts), 32):
         model.encode(texts[start : start + 32])
     batches = len(texts) / (time.perf_counter() - begun)
-    print(
-        f"round {i + 1}: all at once {ours['all at once']:.0f} and {theirs:.0f} texts/s, {ours['all at once'] / theirs:.2f} times; "
-        f"batches of 32 {ours['batches of 32']:.0f} and {batches:.0f} texts/s, {ours['batches of 32'] / batches:.2f} times"
-    )
+    told = lambda way, peer: f"{way} {ours[way]:.0f} and {peer:.0f} texts/s, {ours[way] / peer:.2f} times"
+    print(f"round {i + 1}: {told('all at once', theirs)}; {told('batches of 32', batches)}")

@@ -169,7 +169,16 @@ def row(binary, name, options, directory):
         server.stop()
     (p50, p99), (under50, under99) = np.percentile(idle, [50, 99]), np.percentile(under, [50, 99])
     counts = f"{answered.value} answered, {refused.value} refused"
-    cells = [name, f"{p50:.1f}", f"{p99:.1f}", f"{under50:.1f}", f"{under99:.1f}", f"{under99 / p99:.1f}", failed, counts]
+    cells = [
+        name,
+        f"{p50:.1f}",
+        f"{p99:.1f}",
+        f"{under50:.1f}",
+        f"{under99:.1f}",
+        f"{under99 / p99:.1f}",
+        failed,
+        counts,
+    ]
     print(" | ".join(str(cell) for cell in cells), flush=True)
 
 

@@ -28,7 +28,17 @@ class Server:
     """Runs `cognate serve` on a free port, with these flags."""
 
     def __init__(self, binary, *flags):
-        fixed = [binary, "serve", "--addr", "127.0.0.1:0", "--in-memory", "--log", "error", "--embed-cache-bytes", "256MiB"]
+        fixed = [
+            binary,
+            "serve",
+            "--addr",
+            "127.0.0.1:0",
+            "--in-memory",
+            "--log",
+            "error",
+            "--embed-cache-bytes",
+            "256MiB",
+        ]
         self.process = subprocess.Popen([*fixed, *flags], stdout=subprocess.PIPE, text=True)
         self.address = self.process.stdout.readline().split()[-1]
         while subprocess.run([binary, "health", "--addr", self.address], capture_output=True).returncode:

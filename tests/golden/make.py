@@ -8,7 +8,8 @@ MODEL_DIR holds the model as the hub has it: config.json, tokenizer.json, model.
 Needs numpy, safetensors and tokenizers. To add a text, append a line {"text": "..."} to FILE and run the first form.
 
 The point is to be plain: no batch, so no padding and no mask; no fused step; float64, so that the error of float32
-(about 1e-6 for this model) is all that a test sees. Pooling is the mean over all tokens, then the vector is scaled to length 1.
+(about 1e-6 for this model) is all that a test sees. Pooling is the mean over all tokens, then the vector is scaled to
+length 1.
 """
 import argparse, json, math
 from pathlib import Path
@@ -26,7 +27,9 @@ class Bert:
         self.config = json.loads((directory / "config.json").read_text())
         assert self.config["model_type"] == "bert" and self.config["hidden_act"] == "gelu", "only BERT with exact GELU"
         tensors = load_file(directory / "model.safetensors")
-        self.w = {name.removeprefix("bert."): t.astype(np.float64) for name, t in tensors.items() if t.dtype.kind == "f"}
+        self.w = {
+            name.removeprefix("bert."): t.astype(np.float64) for name, t in tensors.items() if t.dtype.kind == "f"
+        }
 
     def linear(self, x, name):
         return x @ self.w[f"{name}.weight"].T + self.w[f"{name}.bias"]
@@ -91,7 +94,9 @@ def main():
         })
         if args.check:
             for key in ("tokens", "tokens_total", "truncated"):
-                assert record[key] == new[-1][key], f"{record['text']!r}: {key} is {new[-1][key]}, the file says {record[key]}"
+                assert record[key] == new[-1][key], (
+                    f"{record['text']!r}: {key} is {new[-1][key]}, the file says {record[key]}"
+                )
             worst = max(worst, np.abs(np.array(record["embedding"]) - vector).max())
     if args.check:
         print(f"{len(new)} texts, largest difference {worst:.2g}")

@@ -17,7 +17,8 @@ const COLUMNS = [
 export async function show(view) {
   const all = await collections();
   if (all.length === 0) {
-    view.append(h("p", {}, "There is no collection yet. ", h("code", {}, "cognate upload FILE --collection NAME"), " makes one."));
+    const command = h("code", {}, "cognate upload FILE --collection NAME");
+    view.append(h("p", {}, "There is no collection yet. ", command, " makes one."));
     return;
   }
   const head = h("tr", {}, h("th", { scope: "col" }, "Name"),
