@@ -4,8 +4,8 @@
 //! those that other callers store. Its name is stored with the collection, and its usage is counted anew at each start.
 //!
 //! Invariants: an exchange is in all budgets or in none. The usage of an owner is that of its collections, with
-//! [`EMPTY`] for each. What only open exports hold counts for the owner and in all, and not in the collection's own
-//! budget.
+//! [`EMPTY`] for each. Documents that only open exports hold count for the owner and in all, and not in the
+//! collection's own budget.
 
 #[cfg(test)]
 mod tests;

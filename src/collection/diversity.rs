@@ -35,7 +35,7 @@ impl Diversity {
     }
 
     /// Indexes of at most `k` candidates in the order in which they are chosen. A candidate is a score with a unit
-    /// vector, `[dimensions]`; they come best first. Of two with equal worth, the earlier is chosen.
+    /// vector, `[dimensions]`; they come best first. If two have equal worth, the earlier is chosen.
     ///
     /// The worth of a candidate only falls as more are chosen. So its former worth is an upper bound, and only the
     /// candidate with the highest bound is compared with those chosen since (lazy greedy: Minoux, 1978). The result

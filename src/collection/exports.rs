@@ -1,9 +1,9 @@
 //! Exports: the state of a collection at one moment, and the memory that they keep alive.
 //!
-//! An export shares every vector with the collection, and reads texts from the state of the disk at its moment. What is
-//! in memory of documents that are replaced or deleted meanwhile stays there until the export ends, so it stays counted
-//! in the budgets of all collections and of the owner until then: `open_exports` counts it. On disk, their space is not
-//! reused as long.
+//! An export shares every vector with the collection, and reads texts from the state of the disk at its moment. If
+//! documents are replaced or deleted meanwhile, their parts in memory stay there until the export ends, and
+//! `open_exports` counts them until then in the budgets of all collections and of the owner. Their space on disk is not
+//! reused before.
 
 use super::disk::{ReadError, Reader};
 use super::filter::Filter;

@@ -1,8 +1,8 @@
 //! DOCUMENTS: ids, texts, metadata, the index that finds them, and the disk that stores them.
 //!
 //! A [`Store`] holds the collections of the process under common limits: on disk, from where they are loaded at start,
-//! and in memory, where they are searched. Of a collection that is on disk, texts are not in memory: they are read when
-//! hits and documents are returned. A [`Collection`] joins an index of vectors with its documents.
+//! and in memory, where they are searched. The texts of a collection on disk are not in memory: they are read when hits
+//! and documents are returned. A [`Collection`] joins an index of vectors with its documents.
 //!
 //! Invariants: a reader sees a document whole, in its old or its new state. When a commit returns, its documents
 //! are on disk (if the store is) and searchable. A search waits for commits only while they swap pointers, and

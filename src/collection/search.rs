@@ -250,7 +250,7 @@ impl Ranking<'_> {
         }))
     }
 
-    /// Turns neighbours into hits, best first. Of those that tie with the last one, the lowest ids are taken.
+    /// Turns neighbours into hits, best first. Among those that tie with the last one, the lowest ids are taken.
     /// `None` if a document was removed meanwhile.
     fn name(self, here: &Documents, near: &Nearest) -> Option<Vec<LocatedHit>> {
         let Some(last) = near.hits.last().map(|hit| hit.score) else { return Some(Vec::new()) };

@@ -30,7 +30,7 @@ pub enum FetchError {
     /// The texts take more than the reader has room for.
     #[error("the texts of the hits take more than {most} bytes")]
     TooLarge {
-        /// The room.
+        /// The limit.
         most: usize,
     },
 }

@@ -183,7 +183,7 @@ impl Allowance {
 pub struct Allowances(Arc<RwLock<HashMap<Caller, Arc<Allowance>>>>);
 
 impl Allowances {
-    /// Sets the limits of all principals. What a principal uses goes on to count if its limits stay.
+    /// Sets the limits of all principals. The usage of a principal whose limits stay goes on to count.
     pub fn set<'a>(&self, all: impl IntoIterator<Item = (&'a str, Limits)>) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = HashMap::new();

@@ -142,7 +142,7 @@ impl Index {
     /// memory.
     ///
     /// # Panics
-    /// As [`Index::new`].
+    /// Like [`Index::new`].
     pub fn stored(dimensions: usize, options: Options, storage: SegmentStorage) -> Index {
         let directory = storage.directory.clone();
         let mut index = Index::new(dimensions, options);
@@ -171,11 +171,11 @@ impl Index {
         self.insert_keyed(&keyed)
     }
 
-    /// As [`Index::insert`], with a key for each vector, by which the next process recognises it. No two vectors have
+    /// Like [`Index::insert`], with a key for each vector, by which the next process recognises it. No two vectors have
     /// the same key, not even if one of them is removed.
     ///
     /// # Panics
-    /// As [`Index::insert`].
+    /// Like [`Index::insert`].
     pub fn insert_keyed(&self, vectors: &[(u64, Arc<[f32]>)]) -> Vec<Slot> {
         let mut codes = Codes::with_capacity(self.dimensions, vectors.len());
         let mut buffered = Vec::with_capacity(vectors.len());

@@ -103,7 +103,7 @@ impl Index {
         Ok(self.nearest(&Query { vector: query, k, sure: k, effort, among: None }, stop)?.hits)
     }
 
-    /// As [`Index::search`], for vectors with these slot indices: exactly min(k, live ones among them).
+    /// Like [`Index::search`], for vectors with these slot indices: exactly min(k, live ones among them).
     ///
     /// # Panics
     /// If the query has another number of dimensions than the index.
@@ -141,7 +141,7 @@ impl Index {
         Ok(nearest)
     }
 
-    /// As [`Index::nearest`], by walks of this width, or exactly.
+    /// Like [`Index::nearest`], by walks of this width, or exactly.
     pub(super) fn answer(&self, query: &Query<'_>, width: Option<Width>, stop: &Stop) -> Result<Answer, Stopped> {
         let &Query { vector, k, sure, among, .. } = query;
         self.check(vector);

@@ -169,7 +169,7 @@ impl Segment {
         filter.scan(self.parts.graph.codes(), nodes, query, slots, wanted);
     }
 
-    /// As [`Segment::scan`], for all live vectors whose slot index is in `among`.
+    /// Like [`Segment::scan`], for all live vectors whose slot index is in `among`.
     pub(super) fn scan_all(
         &self,
         query: &OwnQuery,

@@ -20,12 +20,12 @@ use crate::kernel::dot::dot_plain;
 use crate::kernel::normalize;
 
 impl Index {
-    /// As [`Index::search`], for a caller that does not stop it.
+    /// Like [`Index::search`], for a caller that does not stop it.
     fn find(&self, query: &[f32], k: usize, effort: Effort) -> Vec<Neighbour> {
         self.search(query, k, effort, &Stop::never()).expect("the search is not stopped")
     }
 
-    /// As [`Index::search_among`], for a caller that does not stop it.
+    /// Like [`Index::search_among`], for a caller that does not stop it.
     fn find_among(&self, query: &[f32], k: usize, effort: Effort, among: &RoaringBitmap) -> Vec<Neighbour> {
         self.search_among(query, k, effort, among, &Stop::never()).expect("the search is not stopped")
     }

@@ -160,8 +160,8 @@ impl BatchQueue {
         let total = tokens_of(&flights);
         let entering: Vec<_> = flights.into_iter().filter(|flight| flight.advance(lane.into())).collect();
         let (caller, is_stream) = account(terms);
-        // What was asked for is an estimate, and charged up to a limit alone. Texts that wait already do not wait
-        // twice.
+        // The tokens that were asked for are an estimate, and charged up to a limit alone. Texts that wait already
+        // do not wait twice.
         self.shares.add_waiting(caller, (total - asked as f64).min(tokens_of(&entering)));
         let part_ahead = self.shares.part_ahead(caller, total);
 

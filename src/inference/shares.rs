@@ -140,7 +140,7 @@ impl Shares {
     fn make_room(&mut self) {
         self.accounts.retain(|_, account| *account > self.clock);
         if self.accounts.len() >= MOST_ACCOUNTS {
-            // What waits now goes before what comes.
+            // Texts that wait now go before those that come.
             self.clock = self.accounts.values().copied().fold(self.clock, f64::max);
             self.accounts.clear();
         }

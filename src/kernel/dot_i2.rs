@@ -57,7 +57,7 @@ pub fn score_rows(query: Query<'_>, rows: &[Block], which: &[u32], out: &mut [f3
 /// Computes [`score_rows`] at a chosen level, to compare levels.
 ///
 /// # Panics
-/// As [`score_rows`], and if the machine lacks the level.
+/// Like [`score_rows`], and if the machine lacks the level.
 #[inline]
 pub fn score_rows_at(level: Level, query: Query<'_>, rows: &[Block], which: &[u32], out: &mut [f32]) {
     // The active level is supported; checking that again would cost more than a row.

@@ -104,7 +104,7 @@ impl TermWeights {
         self.terms.iter().map(|term| (term.text.as_str(), term.count))
     }
 
-    /// As [`Question::total_idf`](super::Question::total_idf).
+    /// Like [`Question::total_idf`](super::Question::total_idf).
     pub fn total_idf(&self) -> f32 {
         self.total_idf + self.codes_idf()
     }

@@ -1,4 +1,4 @@
-//! What a segment holds for each document: its terms, and the columns that the next start reads.
+//! The content of a segment for each document: its terms, and the columns that the next start reads.
 
 use std::sync::LazyLock;
 

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Characters of an error that are kept: runtimes quote whole nodes and stacks.
 const REASON_CHARACTERS: usize = 600;
 
-/// Runs `call` and turns a panic into an error. Whatever `call` borrows must stay usable if it is left half-way.
+/// Runs `call` and turns a panic into an error. Values that `call` borrows must stay usable if it is left half-way.
 pub(super) fn catch_panic<T, E: Display>(call: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(one_line),

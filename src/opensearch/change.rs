@@ -98,7 +98,7 @@ impl Collection {
                 }
             }
         }
-        // What concerns all documents ends the commit: the caller may begin it again.
+        // A failure that concerns all documents ends the commit: the caller may begin it again.
         match not_stored.iter().find(|refused| !matches!(refused.reason, Error::Unexpected { .. })) {
             Some(refused) => Err(refused.reason.clone()),
             None => Ok(not_stored),
@@ -193,7 +193,7 @@ impl Collection {
         Err(changing())
     }
 
-    /// Waits for memory. What is more than all of it gets all.
+    /// Waits for memory. A request for more than all of it gets all.
     async fn hold(&self, bytes: usize) -> Held {
         let held = self.shared.waiting.hold(bytes.min(self.shared.waiting.total())).await;
         held.expect("it is not more than all")

@@ -38,7 +38,7 @@ pub(super) async fn figures(engine: &Engine, names: &str) -> Result<Figures, Err
     Ok(read_figures(&counts, &stats))
 }
 
-/// The figures of counts and statistics. What is missing is 0.
+/// The figures of counts and statistics. A figure that is missing is 0.
 pub(super) fn read_figures(counts: &Value, stats: &Value) -> Figures {
     let number = |value: &Value| value.as_u64().unwrap_or_default() as usize;
     let buckets = counts["aggregations"]["indices"]["buckets"].as_array();

@@ -126,7 +126,7 @@ pub(super) fn body(meta: &Meta, options: &Options) -> Value {
         "mappings": {
             "dynamic": false,
             "_meta": meta,
-            // What is left is read back: id, text, metadata, and the bits of the vectors.
+            // The other fields are read back: id, text, metadata, and the bits of the vectors.
             "_source": { "excludes": [PASSAGES, TOKENS, SINGLE, WORDS, LENGTH] },
             "properties": properties,
         },

@@ -45,7 +45,7 @@ pub(super) struct Page<T> {
     pub documents: Vec<T>,
     /// The size at which it fitted.
     pub size: usize,
-    /// The number of documents that match. Of a page that is not the first it is not known, and 0.
+    /// The number of documents that match; 0 on pages after the first, where it is not known.
     pub total: u64,
     /// The name of the point in time, which may change.
     pub point: Option<String>,

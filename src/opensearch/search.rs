@@ -6,8 +6,8 @@
 //! `rounds` has those of one vector, `ranking` the scores. A search by a graph asks for somewhat more than is wanted,
 //! because the engine rounds scores in another way. If candidates tie with the last one, it asks again, exactly.
 //!
-//! Invariants: a score is that of the exact vectors and texts, to the last bit. Ties are ordered by id. What the
-//! searches of all calls have found takes at most [`FOUND_BYTES`].
+//! Invariants: a score is that of the exact vectors and texts, to the last bit. Ties are ordered by id. The
+//! documents that the searches of all calls have found take at most [`FOUND_BYTES`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;

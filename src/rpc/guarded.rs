@@ -105,7 +105,7 @@ impl Guarded {
         })
     }
 
-    /// Returns the collection that has the name of this one now. Whoever holds it could use that name.
+    /// Returns the collection that has the name of this one now. A caller who holds it was allowed to use that name.
     pub async fn renewed(&self, held: &Collection) -> Result<Collection, Failure> {
         Ok(self.0.get(held.name()).await?)
     }

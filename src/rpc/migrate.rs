@@ -1,7 +1,7 @@
 //! `MigrateCollection`: starts, watches, switches, rolls back and ends the migration of a collection.
 //!
 //! The work itself goes on without a call (`following`). A call looks at its state from time to time, and sends it when
-//! it is another one.
+//! it has changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -123,7 +123,7 @@ impl Act {
     }
 }
 
-/// The migration of a collection, which must be there.
+/// Returns the migration of a collection, which must have one.
 async fn running(engine: &Arc<Engine>, name: &AllowedName) -> Result<Arc<Task>, Failure> {
     match engine.store.migration(name).await? {
         Some(migration) => Ok(following::begin(engine, name.as_str(), migration)),
@@ -131,7 +131,7 @@ async fn running(engine: &Arc<Engine>, name: &AllowedName) -> Result<Arc<Task>, 
     }
 }
 
-/// The migration that is there, if it is the one that is asked for.
+/// Returns the migration in progress, if it is the one that is asked for.
 fn there(
     engine: &Arc<Engine>,
     name: &AllowedName,
@@ -249,7 +249,7 @@ fn watch(
 }
 
 impl Watch {
-    /// Waits for the next state that is to be sent. The second value: it is the last one.
+    /// Waits for the next state that is to be sent. The second value tells if it is the last one.
     async fn next(&mut self) -> Result<(wire::Migration, bool), Failure> {
         loop {
             let now = progress::written(&self.engine.models, &self.task);

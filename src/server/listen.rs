@@ -1,4 +1,5 @@
-//! Where the server listens: a TCP address, with or without TLS, a Unix socket, or the socket of the service manager.
+//! The address on which the server listens: a TCP address, with or without TLS, a Unix socket, or the socket of the
+//! service manager.
 //!
 //! Invariants: a socket file of ours belongs to its user alone, replaces only a socket on which nobody listens, and is
 //! removed with its listener. A server whose callers send keys does not listen on a network without TLS, unless it was

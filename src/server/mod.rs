@@ -184,7 +184,7 @@ where
     let calls = &served.limiters.calls;
     tracing::info!(calls = calls.calls(), "stopping: no new calls, those in progress may finish");
     monitor.enter(Phase::Stopping);
-    // Whoever reads that the server stops finds it closed.
+    // A caller who reads that the server stops finds it closed.
     calls.close();
     accepting.end().await;
     api.stop();
@@ -219,7 +219,7 @@ fn reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error>
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
 impl AbortOnDrop {
-    /// Ends the task. What it owns is dropped when this returns: the port is closed, the file of a socket removed.
+    /// Ends the task. Its values are dropped when this returns: the port is closed, the file of a socket removed.
     async fn end(mut self) {
         self.0.abort();
         // The error says that the task was aborted.

@@ -24,8 +24,8 @@ const GZIP_LEVEL: u32 = 1;
 const ZSTD_LEVEL: i32 = 1;
 
 impl Encoding {
-    /// Returns the encoding that the client likes best, by a header in the form of `accept-encoding`. Of equal ones it
-    /// is zstd, which is faster and leaves less.
+    /// Returns the encoding that the client likes best, by a header in the form of `accept-encoding`. If it
+    /// likes both equally, this is zstd, which is faster and leaves less.
     pub fn accepted(headers: &HeaderMap, name: impl AsHeaderName) -> Option<Self> {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         let accepted = values.flat_map(|value| value.split(',')).filter_map(|item| {

@@ -1,4 +1,4 @@
-//! What the process tells about itself as it runs: its log on standard error, and traces for a collector.
+//! The reports of the process about itself: its log on standard error, and traces for a collector.
 //!
 //! The parts write spans and events of `tracing` and know nothing of this module. Here they are divided: events become
 //! lines of the log, spans become traces, and neither appears in the other. [`otlp`] exports the traces, if the

@@ -8,9 +8,9 @@
 //! apart from that of a batch of the model, which links to the calls in it. So spans of the exporter and of other
 //! crates never come here.
 //!
-//! Invariants: a call never waits for the collector. What does not fit into the queue is lost. Of a long
-//! stream at most [`MOST_CHILDREN`] spans are directly below one span; those of its batches are bounded by the queue
-//! alone. No attribute has a text, a key or a vector.
+//! Invariants: a call never waits for the collector. Spans that do not fit into the queue are lost. A long stream has
+//! at most [`MOST_CHILDREN`] spans directly below one span; those of its batches are bounded by the queue alone. No
+//! attribute has a text, a key or a vector.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -150,7 +150,7 @@ fn tls(traces: &Traces) -> Result<Option<ClientTlsConfig>, StartError> {
     Ok(Some(tls))
 }
 
-/// What the collector is told about this process. The variables of OpenTelemetry come first.
+/// The attributes of this process for the collector. The variables of OpenTelemetry come first.
 fn resource(traces: &Traces) -> Resource {
     let own = [
         KeyValue::new("service.name", env!("CARGO_PKG_NAME")),

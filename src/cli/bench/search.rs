@@ -57,7 +57,7 @@ pub struct Measure<'a> {
     pub k: usize,
     /// The number of threads that search at the same time.
     pub threads: usize,
-    /// That find the true neighbours.
+    /// The number of threads that find the true neighbours.
     pub cores: usize,
     pub bar: &'a ProgressBar,
 }

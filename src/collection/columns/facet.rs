@@ -36,8 +36,8 @@ pub struct Facet {
     pub documents: u64,
     /// Number of different values.
     pub distinct: u64,
-    /// The most frequent values with their documents, most frequent first. Of values that are equally frequent the
-    /// lower one comes first, in the order of [`Scalar`].
+    /// The most frequent values with their documents, most frequent first, and equally frequent ones in the
+    /// order of [`Scalar`].
     pub values: Vec<(Scalar, u64)>,
     /// The numbers among the values; `None`: no value is a number.
     pub numbers: Option<Numbers>,

@@ -1,4 +1,4 @@
-//! What a follower lacks of its leader's documents.
+//! The documents of its leader that a follower lacks.
 //!
 //! The first pass copies all documents in the order of their ids. A change of a document that it has read already is
 //! *pending* until a later step has copied it again, under a number that grows with each change.

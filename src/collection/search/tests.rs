@@ -83,7 +83,7 @@ fn score(queries: &[Embedding], vector: &Embedding) -> f32 {
     queries.iter().map(|query| query.cosine(vector).clamp(-1.0, 1.0)).fold(f32::MIN, f32::max)
 }
 
-/// As [`plain`], for documents of several passages and queries of several vectors. Returns positions of documents.
+/// Like [`plain`], for documents of several passages and queries of several vectors. Returns positions of documents.
 fn plain_of(documents: &[Long], queries: &[Embedding], search: &Search) -> Vec<(usize, f32)> {
     let best = |vectors: &[Embedding]| vectors.iter().map(|vector| score(queries, vector)).fold(f32::MIN, f32::max);
     let mut ranked: Vec<(usize, f32)> = documents.iter().map(|(_, vectors)| best(vectors)).enumerate().collect();

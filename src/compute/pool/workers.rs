@@ -1,7 +1,7 @@
 //! The threads of a pool and the queue that they share.
 //!
-//! Invariants: no lock is held while a task runs or is dropped, and nothing panics while it holds the lock. Who takes
-//! the lock of an account takes no other lock until it is free.
+//! Invariants: no lock is held while a task runs or is dropped, and nothing panics while it holds the lock. A
+//! thread that holds the lock of an account takes no other lock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

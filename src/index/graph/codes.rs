@@ -53,7 +53,7 @@ impl Codes {
         (&self.blocks, &self.scales, &self.sums)
     }
 
-    /// As [`Codes::new`], with capacity for `rows`.
+    /// Like [`Codes::new`], with capacity for `rows`.
     pub fn with_capacity(dimensions: usize, rows: usize) -> Codes {
         let mut codes = Codes::new(dimensions);
         codes.reserve(rows);

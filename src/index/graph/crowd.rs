@@ -20,7 +20,7 @@ use super::searchable::Scratch;
 const FARTHER: f32 = 1.15;
 /// The number of nodes near the hits, as a multiple of the nodes that all walks expanded, at which they are a crowd.
 const TIMES: usize = 2;
-/// As [`TIMES`], for one graph and its walk. It is larger because a whole cluster may lie in one graph.
+/// Like [`TIMES`], for one graph and its walk. It is larger because a whole cluster may lie in one graph.
 const TIMES_OF_ONE: usize = 8;
 /// The smallest number of entry points near the hits that is more than chance.
 const AT_LEAST: usize = 8;

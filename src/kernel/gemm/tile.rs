@@ -79,7 +79,7 @@ impl Kernel for Trusted {
 }
 
 /// # Safety
-/// As [`Tile::compute`], with `ROWS` rows and `VECTORS` vectors.
+/// Like [`Tile::compute`], with `ROWS` rows and `VECTORS` vectors.
 #[inline(always)]
 unsafe fn sized<S: Simd, const ROWS: usize, const VECTORS: usize>(s: S, tile: Tile) {
     // SAFETY: rows, vectors and depth are those of the matrices that the caller guarantees.

@@ -1,4 +1,4 @@
-//! The checks of one document of an upload. What passes them cannot be wrong below `rpc`.
+//! The checks of one document of an upload. A document that passes them cannot be wrong below `rpc`.
 
 use super::super::limits::MAX_PASSAGES;
 use super::super::status::Failure;

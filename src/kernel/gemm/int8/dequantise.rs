@@ -57,7 +57,7 @@ impl Dequantise<'_> {
     }
 
     /// # Safety
-    /// As [`Dequantise::run`], for `GROUPS` groups.
+    /// Like [`Dequantise::run`], for `GROUPS` groups.
     #[inline(always)]
     unsafe fn groups<S: Simd, const GROUPS: usize>(&self, s: S) {
         const VECTORS: usize = 2;

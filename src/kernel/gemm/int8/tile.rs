@@ -64,7 +64,7 @@ impl Kernel for Trusted {
 }
 
 /// # Safety
-/// As [`Tile::compute`], with `ROWS` rows.
+/// Like [`Tile::compute`], with `ROWS` rows.
 #[inline(always)]
 unsafe fn sized<S: Simd, const ROWS: usize>(s: S, tile: Tile) {
     const VECTORS: usize = 2;
