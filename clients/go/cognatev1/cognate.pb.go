@@ -3022,8 +3022,8 @@ type TopKRequest struct {
 	WithPassageText bool `protobuf:"varint,19,opt,name=with_passage_text,json=withPassageText,proto3" json:"with_passage_text,omitempty"`
 	// The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
 	VectorFormat VectorFormat `protobuf:"varint,20,opt,name=vector_format,json=vectorFormat,proto3,enum=cognate.v1.VectorFormat" json:"vector_format,omitempty"`
-	// The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
-	// id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+	// The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is
+	// an id, that of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
 	// has a model of its own.
 	Model         string `protobuf:"bytes,21,opt,name=model,proto3" json:"model,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3369,7 +3369,7 @@ type Query_Text struct {
 }
 
 type Query_Vector struct {
-	// A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
+	// A vector with the dimensions of the collection or model. It is normalised. Not finite or zero: INVALID_ARGUMENT.
 	Vector *Vector `protobuf:"bytes,2,opt,name=vector,proto3,oneof"`
 }
 
@@ -5778,8 +5778,8 @@ type Collection struct {
 	IndexFileBytes uint64 `protobuf:"varint,7,opt,name=index_file_bytes,json=indexFileBytes,proto3" json:"index_file_bytes,omitempty"`
 	// Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
 	// settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
-	// shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
-	// searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+	// shows that this collection needs more, and falls if a smaller number finds enough. It applies to most checked
+	// searches: those with a filter, and those whose hits do not stand out from thousands of others, have their own
 	// numbers. Learned numbers survive a restart.
 	EfSearch uint32 `protobuf:"varint,8,opt,name=ef_search,json=efSearch,proto3" json:"ef_search,omitempty"`
 	// The share of the true 10 nearest passages that such searches found, 0 to 1. The server samples TopK queries that
@@ -5806,7 +5806,7 @@ type Collection struct {
 	// The name that its model has on this server (Model.name). Without this model, the name that it had when the
 	// collection was created; empty if that is not known.
 	Model string `protobuf:"bytes,16,opt,name=model,proto3" json:"model,omitempty"`
-	// Its migration to another model. Absent: there is none.
+	// Its migration to another model. Absent if it has none.
 	Migration     *Migration `protobuf:"bytes,17,opt,name=migration,proto3" json:"migration,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -126,8 +126,8 @@ type CognateClient interface {
 	// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
 	// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
 	TokenizeStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[TokenizeRequest, TokenizeResponse], error)
-	// Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+	// Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+	// and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
 	// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
 	// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
@@ -501,8 +501,8 @@ type CognateServer interface {
 	// Tokenises any number of texts: one response for each request, in order. A wrong text, or each text of a wrong
 	// request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
 	TokenizeStream(grpc.BidiStreamingServer[TokenizeRequest, TokenizeResponse]) error
-	// Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-	// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+	// Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+	// and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
 	// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
 	// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
 	// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of

@@ -692,8 +692,8 @@ pub struct TopKRequest {
     /// The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`.
     #[prost(enumeration = "VectorFormat", tag = "20")]
     pub vector_format: i32,
-    /// The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
-    /// id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+    /// The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is
+    /// an id, that of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
     /// has a model of its own.
     #[prost(string, tag = "21")]
     pub model: ::prost::alloc::string::String,
@@ -735,7 +735,7 @@ pub mod query {
         /// A text. Gets the model's prompt for queries, if the card has one.
         #[prost(string, tag = "1")]
         Text(::prost::alloc::string::String),
-        /// A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
+        /// A vector with the dimensions of the collection or model. It is normalised. Not finite or zero: INVALID_ARGUMENT.
         #[prost(message, tag = "2")]
         Vector(super::Vector),
         /// The id of a document in the collection: its vector is the query, and the document itself is a hit too. If it has
@@ -1302,8 +1302,8 @@ pub struct Collection {
     pub index_file_bytes: u64,
     /// Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
     /// settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
-    /// shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
-    /// searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+    /// shows that this collection needs more, and falls if a smaller number finds enough. It applies to most checked
+    /// searches: those with a filter, and those whose hits do not stand out from thousands of others, have their own
     /// numbers. Learned numbers survive a restart.
     #[prost(uint32, tag = "8")]
     pub ef_search: u32,
@@ -1339,7 +1339,7 @@ pub struct Collection {
     /// collection was created; empty if that is not known.
     #[prost(string, tag = "16")]
     pub model: ::prost::alloc::string::String,
-    /// Its migration to another model. Absent: there is none.
+    /// Its migration to another model. Absent if it has none.
     #[prost(message, optional, tag = "17")]
     pub migration: ::core::option::Option<Migration>,
 }
@@ -2134,8 +2134,8 @@ pub mod cognate_client {
                 .insert(GrpcMethod::new("cognate.v1.Cognate", "TokenizeStream"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-        /// the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+        /// Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+        /// and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
         /// `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         /// batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
         /// a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of

@@ -1623,8 +1623,8 @@ class TopKRequest(_message.Message):
     vector_format: Global___VectorFormat.ValueType
     """The format of the vectors of hits. Default: VECTOR_FORMAT_F32. Only with `with_vector`."""
     model: _builtins.str
-    """The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
-    id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+    """The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is
+    an id, that of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
     has a model of its own.
     """
     @_builtins.property
@@ -1750,7 +1750,7 @@ class Query(_message.Message):
     """
     @_builtins.property
     def vector(self) -> Global___Vector:
-        """A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT."""
+        """A vector with the dimensions of the collection or model. It is normalised. Not finite or zero: INVALID_ARGUMENT."""
 
     def __init__(
         self,
@@ -3084,8 +3084,8 @@ class Collection(_message.Message):
     ef_search: _builtins.int
     """Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
     settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
-    shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
-    searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+    shows that this collection needs more, and falls if a smaller number finds enough. It applies to most checked
+    searches: those with a filter, and those whose hits do not stand out from thousands of others, have their own
     numbers. Learned numbers survive a restart.
     """
     recall: _builtins.float
@@ -3124,7 +3124,7 @@ class Collection(_message.Message):
 
     @_builtins.property
     def migration(self) -> Global___Migration:
-        """Its migration to another model. Absent: there is none."""
+        """Its migration to another model. Absent if it has none."""
 
     def __init__(
         self,

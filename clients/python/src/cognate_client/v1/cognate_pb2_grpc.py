@@ -239,8 +239,8 @@ class CognateServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Upload(self, request_iterator, context):
-        """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-        the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+        """Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+        and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
         `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
         a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of

@@ -117,8 +117,8 @@ class CognateStub:
     request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
     """
     Upload: _grpc.StreamStreamMultiCallable[_cognate_pb2.UploadRequest, _cognate_pb2.UploadResponse]
-    """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-    the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+    """Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+    and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
     `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
     batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
     a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
@@ -231,8 +231,8 @@ class CognateAsyncStub(CognateStub):
     request, gets an error as its result. This never ends the stream, unless a request has more than 8 times max_texts.
     """
     Upload: _aio.StreamStreamMultiCallable[_cognate_pb2.UploadRequest, _cognate_pb2.UploadResponse]  # type: ignore[assignment]
-    """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-    the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+    """Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+    and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
     `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
     batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
     a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
@@ -408,8 +408,8 @@ class CognateServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_cognate_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_cognate_pb2.UploadResponse], _abc.AsyncIterator[_cognate_pb2.UploadResponse]]:
-        """Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-        the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+        """Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+        and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
         `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
         batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
         a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of

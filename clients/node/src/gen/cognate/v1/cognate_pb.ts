@@ -1692,8 +1692,8 @@ export type TopKRequest = Message<"cognate.v1.TopKRequest"> & {
   vectorFormat: VectorFormat;
 
   /**
-   * The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is an
-   * id, the model of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
+   * The name of the model (Model.name) that compares with `candidates`. Default: the server's first; or if a query is
+   * an id, that of the collection, and no other is possible. Unknown: NOT_FOUND. Only with `candidates`: a collection
    * has a model of its own.
    *
    * @generated from field: string model = 21;
@@ -1765,7 +1765,7 @@ export type Query = Message<"cognate.v1.Query"> & {
     case: "text";
   } | {
     /**
-     * A vector with the dimensions of the collection or the model, which is normalised. Not finite or all zero: INVALID_ARGUMENT.
+     * A vector with the dimensions of the collection or model. It is normalised. Not finite or zero: INVALID_ARGUMENT.
      *
      * @generated from field: cognate.v1.Vector vector = 2;
      */
@@ -3165,8 +3165,8 @@ export type Collection = Message<"cognate.v1.Collection"> & {
   /**
    * Candidates of a search for 10 hits that does not set SearchParams.ef; more hits have more. Unless the server's
    * settings fix it, the number finds 98 of 100 true neighbours in most collections of this size. It rises if `recall`
-   * shows that this collection needs more, and falls if a smaller number finds enough. It applies to most of the checked
-   * searches: searches with a filter, and searches whose hits do not stand out from thousands of others, have their own
+   * shows that this collection needs more, and falls if a smaller number finds enough. It applies to most checked
+   * searches: those with a filter, and those whose hits do not stand out from thousands of others, have their own
    * numbers. Learned numbers survive a restart.
    *
    * @generated from field: uint32 ef_search = 8;
@@ -3238,7 +3238,7 @@ export type Collection = Message<"cognate.v1.Collection"> & {
   model: string;
 
   /**
-   * Its migration to another model. Absent: there is none.
+   * Its migration to another model. Absent if it has none.
    *
    * @generated from field: cognate.v1.Migration migration = 17;
    */
@@ -4154,8 +4154,8 @@ export const Cognate: GenService<{
     output: typeof TokenizeResponseSchema;
   },
   /**
-   * Stores documents in a collection, which is created for the default model if it does not exist. The server embeds, stores and indexes in
-   * the order of the stream, and reports progress when batches are committed. A wrong document is reported and skipped.
+   * Stores documents in a collection. One that does not exist is made for the default model. The server embeds, stores
+   * and indexes in the order of the stream, and reports committed batches. It reports and skips wrong documents.
    * `committed` counts a document when it is synced to disk and searches find it. If the stream breaks, committed
    * batches stay; each other batch is stored completely or not at all. RESOURCE_EXHAUSTED with google.rpc.QuotaFailure:
    * a limit of the server, or of the collection's owner, does not allow the next batch. UNAVAILABLE, with the name of
