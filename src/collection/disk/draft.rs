@@ -120,22 +120,12 @@ impl<'b> Draft<'b> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::NewCollection;
     use super::super::record::Record;
+    use super::super::tests::plain;
     use super::*;
 
     fn create(number: u32, name: &str) -> Change {
-        let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-        Change::CreateCollection(NewCollection {
-            number,
-            name,
-            model: "m".to_owned(),
-            fingerprint,
-            dimensions: 2,
-            passages: None,
-            lexical: None,
-            owner: None,
-        })
+        Change::CreateCollection(plain(number, name, 2))
     }
 
     fn put(collection: u32, row: u64, vector: &[f32]) -> Change {
@@ -155,17 +145,7 @@ mod tests {
     /// Checks a batch against a collection 0, named "old", with rows 0 to 4.
     fn check(batch: &[Change]) -> Result<(), Rejected> {
         let mut catalog = Catalog::default();
-        let (name, fingerprint) = ("old".into(), "f".into());
-        catalog.create(&NewCollection {
-            number: 0,
-            name,
-            model: "m".to_owned(),
-            fingerprint,
-            dimensions: 2,
-            passages: None,
-            lexical: None,
-            owner: None,
-        });
+        catalog.create(&plain(0, "old", 2));
         let mut draft = Draft::default();
         batch.iter().try_for_each(|change| {
             let stored = match change {

@@ -106,7 +106,8 @@ fn failed(path: &Path, error: &dyn std::error::Error) -> ReadError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Change, NewCollection, Options, Put, Record};
+    use super::super::tests::plain;
+    use super::super::{Change, Options, Put, Record};
     use super::*;
 
     const OF: RowsOf<'_> = RowsOf { number: 0, name: "c", dimensions: 1 };
@@ -117,17 +118,8 @@ mod tests {
 
     fn filled(directory: &Path) -> Disk {
         let disk = Disk::open(directory, Options { min_free_bytes: 0, ..Options::default() }).unwrap();
-        let new = NewCollection {
-            number: 0,
-            name: "c".to_owned(),
-            owner: None,
-            model: "m".to_owned(),
-            fingerprint: "f".to_owned(),
-            dimensions: 1,
-            passages: None,
-            lexical: None,
-        };
-        disk.commit(vec![Change::CreateCollection(new), put(0, "first"), put(1, &"long ".repeat(2_000))]).unwrap();
+        let create = Change::CreateCollection(plain(0, "c", 1));
+        disk.commit(vec![create, put(0, "first"), put(1, &"long ".repeat(2_000))]).unwrap();
         disk
     }
 

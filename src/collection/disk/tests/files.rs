@@ -139,16 +139,8 @@ fn a_file_of_the_first_schema_keeps_it_until_something_needs_the_second() {
         })
     };
     let sizes = PassageSizes { max_tokens: 256, overlap_tokens: 32 };
-    let with_passages = NewCollection {
-        number: 1,
-        name: "d".to_owned(),
-        model: "m".to_owned(),
-        fingerprint: "f".to_owned(),
-        dimensions: 4,
-        passages: Some(sizes),
-        lexical: None,
-        owner: Some("team-a".to_owned()),
-    };
+    let owner = Some("team-a".to_owned());
+    let with_passages = NewCollection { passages: Some(sizes), owner, ..plain(1, "d", 4) };
     let spans = &[Span { start: 0, end: 2 }, Span { start: 2, end: 4 }];
     let long = Record { id: "a", text: "text", metadata: None, vectors: &[0.5; 8], spans };
     for (change, expected) in [

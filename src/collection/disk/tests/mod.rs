@@ -42,18 +42,22 @@ fn options() -> Options {
     Options { cache_bytes: 1 << 20, min_free_bytes: 0, compact_above_bytes: u64::MAX, ..Options::default() }
 }
 
-fn create(number: u32, name: &str) -> Change {
-    let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-    Change::CreateCollection(NewCollection {
+/// A collection that nobody owns, without passages and without words.
+pub(super) fn plain(number: u32, name: &str, dimensions: usize) -> NewCollection {
+    NewCollection {
         number,
-        name,
+        name: name.to_owned(),
         model: "m".to_owned(),
-        fingerprint,
-        dimensions: 4,
+        fingerprint: "f".to_owned(),
+        dimensions,
         passages: None,
         lexical: None,
         owner: None,
-    })
+    }
+}
+
+fn create(number: u32, name: &str) -> Change {
+    Change::CreateCollection(plain(number, name, 4))
 }
 
 fn put(collection: u32, row: u64, text: &str) -> Change {

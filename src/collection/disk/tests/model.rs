@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fastrand::Rng;
 
-use super::{Change, Contents, NewCollection, Put, Record};
+use super::{Change, Contents, Put, Record, plain};
 use crate::collection::passages::Span;
 
 /// State of a disk after `batches` batches.
@@ -75,17 +75,7 @@ impl Model {
         let collection = self.collections.entry(name.to_owned()).or_insert_with(|| {
             let number = *next_number;
             *next_number += 1;
-            let (name, fingerprint) = (name.to_owned(), "f".to_owned());
-            batch.push(Change::CreateCollection(NewCollection {
-                number,
-                name,
-                model: "m".to_owned(),
-                fingerprint,
-                dimensions: 16,
-                passages: None,
-                lexical: None,
-                owner: None,
-            }));
+            batch.push(Change::CreateCollection(plain(number, name, 16)));
             Collection { number, next_row: 0, rows: BTreeMap::new() }
         });
         // A long text has a passage for each twenty words.
