@@ -36,7 +36,7 @@ use super::matching::Matching;
 use super::single::Collection;
 use super::texts::{FetchError, Texts};
 use crate::compute::stop::{Stop, Stopped};
-use crate::index::{Effort, Nearest, Neighbour, Query, Slot, Vector};
+use crate::index::{Effort, Nearest, Neighbour, Query, Slot};
 use crate::kernel::embedding::Embedding;
 use crate::lexical::Question;
 use fusion::{Mode, Scores};

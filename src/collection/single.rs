@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use super::budget::{Exchange, Usage};
 use super::budgets::Budgets;
-use super::commit_queue::{After, Brief, GroupCommit, OnDisk};
-use super::document::{Content, DocId, Document, Kept};
+use super::commit_queue::{After, GroupCommit, OnDisk};
+use super::document::{Content, DocId, Kept};
 use super::documents::{Counts, Documents, Entry};
 use super::maintenance_thread::MaintenanceThread;
 use super::migration::Role;
@@ -21,7 +21,6 @@ use super::stats::Counters;
 use crate::index::{self, Index, Quality, SegmentStorage, Slot, Vector};
 use crate::kernel::embedding::Embedding;
 use crate::lexical::{self, LexicalIndex, Prepared};
-use crate::machine::allocator;
 
 /// Documents of one model, searchable by vector.
 pub struct Collection {

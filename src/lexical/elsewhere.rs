@@ -167,7 +167,7 @@ mod tests {
             let of_query = reader.terms(&text(&query));
             let documents = of_texts.iter().filter(|terms| !terms.is_empty()).count() as u64;
             let totals = Totals { documents, terms };
-            let documents_with = |term: &_| with_term.get(term).copied().unwrap_or(0);
+            let documents_with = |term: &str| with_term.get(term).copied().unwrap_or(0);
             let weights = TermWeights::new(&looked_up(&of_query), totals, documents_with);
             let expected = question.scores(&(0..texts.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(question.total_idf(), weights.total_idf());

@@ -10,7 +10,10 @@ use std::num::NonZeroUsize;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::diversity::Diversity;
 use super::super::filter::{Path, text};
+use super::super::groups::Groups;
+use super::super::passages::Span;
 use super::super::{Content, Document, Listed, Model, Options, PageSize, Patch, Settings, Store, Vectors, disk};
 use super::*;
 use crate::index;

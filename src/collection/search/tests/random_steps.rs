@@ -14,6 +14,7 @@ use serde_json::json;
 use super::super::fusion::Fusion;
 use super::super::*;
 use crate::collection::filter::{Path, text};
+use crate::collection::groups::Groups;
 use crate::collection::{Content, Document, Model, Options, Settings, Store, disk};
 use crate::lexical;
 
