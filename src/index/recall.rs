@@ -26,6 +26,9 @@ pub(super) const K: usize = 10;
 const TARGET: usize = 980;
 /// The share that a smaller `ef` must find to be chosen. The recall of a full window has a standard error of 3 to 4.
 const SAFE: usize = 985;
+/// The share that it must find in fewer queries: all of the 320 neighbours of 32. With a recall of 980 that is chance
+/// once in 600 times if misses are independent; further queries may raise `ef` again.
+const NEARLY_ALL: usize = 998;
 /// Fewer queries than a full window raise `ef` only if they find less than this: the recall of 8 has a standard error
 /// of 20, and that of 64 one of 7.
 const LOW: [usize; 2] = [960, 970];
@@ -41,6 +44,9 @@ const WINDOW: usize = 256;
 const KIND_WINDOW: usize = 256;
 /// The numbers of queries of a kind that may raise its level, with the limits of [`LOW`].
 const FEW: [usize; 2] = [8, 64];
+/// The number of queries of a kind that may lower its level. The first level in a crowd is a cautious one, 16 times the
+/// usual `ef`; with a full window alone, queries that need less would take some milliseconds for minutes.
+const SOME: usize = 32;
 /// The number of checked queries after which a good recall is trusted, and one check each second is enough.
 const CONFIDENT: usize = 32;
 
@@ -98,7 +104,7 @@ impl Known {
 
     /// The level that the latest queries of a kind need, if it differs from the present one. A few queries raise it if
     /// they find far too little. [`KIND_WINDOW`] queries raise it if they find too little, and lower it if a lower
-    /// level finds more than is wanted.
+    /// level finds more than is wanted. [`SOME`] queries lower it if a lower level finds nearly all.
     fn better_level(&self, kind: Kind) -> Option<u8> {
         let latest = &self.kinds[kind.number()];
         let wanted: usize = latest.iter().map(|(wanted, _)| usize::from(*wanted)).sum();
@@ -112,10 +118,15 @@ impl Known {
             [true, false] => !finds(level, LOW[0]),
             [true, true] => !finds(level, if is_full { TARGET } else { LOW[1] }),
         };
-        let better = match (is_too_low, is_full) {
+        let enough = match latest.len() {
+            KIND_WINDOW.. => Some(SAFE),
+            SOME.. => Some(NEARLY_ALL),
+            _ => None,
+        };
+        let better = match (is_too_low, enough) {
             (true, _) => (level + 1..LEVELS).find(|&more| finds(more, TARGET)).unwrap_or(LEVELS - 1),
-            (false, true) => (0..level).find(|&fewer| finds(fewer, SAFE)).unwrap_or(level),
-            (false, false) => level,
+            (false, Some(share)) => (0..level).find(|&fewer| finds(fewer, share)).unwrap_or(level),
+            (false, None) => level,
         };
         (better != level).then_some(better as u8)
     }
@@ -302,6 +313,26 @@ mod tests {
         assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 256 });
         audit.note(&seen(&audit, CROWD, 6), true);
         assert_eq!(audit.quality(audit.width(64, false)).ef_search, 256);
+    }
+
+    #[test]
+    fn some_queries_lower_ef_if_a_smaller_one_finds_nearly_all_of_their_neighbours() {
+        let audit = audit();
+        for n in 1..=SOME {
+            assert_eq!(audit.width(64, false).in_crowd, 1_024, "before query {n}");
+            audit.note(&seen(&audit, CROWD, 4), true);
+        }
+        assert_eq!(audit.width(64, false), Width { ef: 64, in_crowd: 128 });
+    }
+
+    #[test]
+    fn some_queries_do_not_lower_ef_if_a_smaller_one_misses_a_neighbour_of_each_tenth() {
+        let audit = audit();
+        for n in 1..KIND_WINDOW {
+            let found = std::array::from_fn(|level| if level < 10 && n % 10 == 0 { 9 } else { 10 });
+            audit.note(&Seen { wanted: 10, found: 10, walked: Some((CROWD, found)) }, true);
+            assert_eq!(audit.width(64, false).in_crowd, 1_024, "after query {n}");
+        }
     }
 
     #[test]
