@@ -55,12 +55,14 @@ CMD ["serve"]
 
 FROM build AS build-cuda
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends g++ python3-venv \
+    && apt-get install -y --no-install-recommends g++ git python3-venv \
     && rm -rf /var/lib/apt/lists/*
 COPY .ci/cuda .ci/cuda
 # The oldest card that it runs on: 80 for an A100, 89, 90 and so on.
 ARG CUDA_COMPUTE_CAP=80
-RUN .ci/cuda build --release --locked \
+# flash-attn, or nothing.
+ARG CUDA_FEATURES=
+RUN .ci/cuda build --release --locked --features "$CUDA_FEATURES" \
     && install -D -t /cuda $(find -L target/cuda/home/lib -name 'libcublas*.so.*' -o -name 'libcurand.so.*')
 
 FROM bare AS cuda

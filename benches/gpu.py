@@ -34,7 +34,7 @@ AT_ONCE, TEXTS_AT_ONCE = 8, 64
 def workloads():
     words = ROOT / "examples/reverse-dictionary/words.jsonl"
     glosses = [json.loads(line)["text"] for line in words.open(encoding="utf8")]
-    tens = [glosses[i : i + 10] for i in range(0, 10240, 10)]
+    tens = [glosses[i : i + 10] for i in range(0, len(glosses), 10)]
     return {"short": glosses[:4096], "long": ["; ".join(ten) for ten in tens]}
 
 

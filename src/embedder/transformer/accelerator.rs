@@ -1,12 +1,16 @@
 //! The steps of the encoder by candle's own operations, on any of candle's devices.
 //!
-//! Linear layers and normalisations work on packed rows, as on a CPU. Attention and the mean pad: they gather the
-//! sequences of a block into [sequences, longest], because such a device is fast at one large product, and attention
-//! gathers its results back.
+//! Linear layers and normalisations work on packed rows, as on a CPU. Attention does so too where the device has a
+//! function for it (`packed`); elsewhere it pads (`padded`). The mean pads in any case.
 //!
 //! Weights and activations are f32, f16 or bf16. Products, softmax, normalisations and the mean sum in f32 in any case.
 
-mod attention;
+#[cfg(feature = "flash-attn")]
+pub(super) mod flash;
+pub(super) mod packed;
+mod padded;
+mod padding;
+mod pooling;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,40 +19,25 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::backend::{Backend, Heads, Queries, Residual, SelfAttention, Sequences, Sum, Tokens};
 use super::checkpoint::{NormWeight, Weight};
-use crate::embedder::{Precision, pooling};
+use crate::embedder::Precision;
 use crate::kernel::activation::Activation;
 use crate::model::Mode;
+#[cfg(feature = "flash-attn")]
+use flash::on as packed_on;
+use packed::{PackedAttention, Packing};
+use padding::Padding;
 
 /// A device of candle, and the type of the numbers that it computes with.
 #[derive(Clone)]
 pub struct Accelerator {
     device: Device,
     float: DType,
-    /// The padding of the last block, which all its layers share.
+    /// The device's attention over packed rows, if it has one for this type.
+    packed: Option<PackedAttention>,
+    /// The packing of the last block, which all its layers share.
+    packing: Option<Packing>,
+    /// The padding of the last block, likewise.
     padding: Option<Arc<Padding>>,
-}
-
-/// The way from the packed rows of a block to [sequences, longest] and back. It is made once for a block, because each
-/// copy to the device takes as long as a step.
-struct Padding {
-    cu_seqlens: Vec<usize>,
-    /// The sequences of the block.
-    count: usize,
-    /// The tokens of the longest one.
-    longest: usize,
-    /// `None`: all sequences have the same length, so the packed rows are [sequences, longest] already.
-    gaps: Option<Gaps>,
-}
-
-/// The places behind shorter sequences.
-struct Gaps {
-    /// The packed row of each place. Behind a sequence it is the sequence's first row. Any finite row will do, because
-    /// the mask hides it. `[sequences · longest]`
-    rows: Tensor,
-    /// The place of each packed row. `[tokens]`
-    places: Tensor,
-    /// 0 for a token, -∞ behind a sequence. [sequences, 1, 1, longest]
-    mask: Tensor,
 }
 
 /// Activations, [rows, columns]; `None` before the first step.
@@ -61,12 +50,14 @@ impl Rows {
     }
 }
 
-/// A linear layer in the form that candle multiplies, or the two layers of a gated block side by side.
+/// A linear layer in the form that candle multiplies, or the first of the two layers of a gated block.
 pub struct Linear {
     /// [inputs, outputs]
     weight: Tensor,
-    /// `[outputs]`
-    bias: Tensor,
+    /// `[outputs]`; `None` in a layer without a bias.
+    bias: Option<Tensor>,
+    /// The second layer of a gated block. Side by side with the first one, its results would have to be copied out.
+    gate: Option<Box<Self>>,
 }
 
 /// A normalisation, `[columns]` each.
@@ -103,7 +94,14 @@ impl Accelerator {
 
     /// Takes a device, and the type of its numbers.
     pub fn new(device: Device, float: DType) -> Self {
-        Self { device, float, padding: None }
+        let packed = packed_on(&device, float);
+        Self { device, float, packed, packing: None, padding: None }
+    }
+
+    /// Takes an attention over packed rows.
+    #[cfg(test)]
+    pub fn with_packed(self, attention: PackedAttention) -> Self {
+        Self { packed: Some(attention), ..self }
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Tensor> {
@@ -116,39 +114,16 @@ impl Accelerator {
         Tensor::from_vec(values, len, &self.device)
     }
 
-    /// Returns the padding of a block.
-    fn padding(&self, sequences: &Sequences) -> Result<Arc<Padding>> {
-        match &self.padding {
-            Some(padding) if padding.cu_seqlens == sequences.cu_seqlens => Ok(Arc::clone(padding)),
-            _ => self.pad(sequences).map(Arc::new),
-        }
-    }
-
-    fn pad(&self, sequences: &Sequences) -> Result<Padding> {
-        let cu_seqlens = sequences.cu_seqlens.clone();
-        let count = cu_seqlens.len() - 1;
-        let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
-        if sequences.rows().all(|rows| rows.len() == longest) {
-            return Ok(Padding { cu_seqlens, count, longest, gaps: None });
-        }
-        let (mut from, mut places, mut mask) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, rows) in sequences.rows().enumerate() {
-            let (start, len) = (rows.start, rows.len());
-            from.extend((0..longest).map(|j| if j < len { start + j } else { start } as u32));
-            places.extend((0..len).map(|j| (i * longest + j) as u32));
-            mask.extend((0..longest).map(|j| if j < len { 0.0 } else { f32::NEG_INFINITY }));
-        }
-        let gaps = Gaps {
-            rows: self.indices(from)?,
-            places: self.indices(places)?,
-            mask: self.vector(mask)?.reshape((count, 1, 1, longest))?,
-        };
-        Ok(Padding { cu_seqlens, count, longest, gaps: Some(gaps) })
-    }
-
     fn project(&self, layer: &Linear, x: &Rows) -> Result<Tensor> {
-        x.tensor()?.matmul(&layer.weight)?.broadcast_add(&layer.bias)
+        let products = x.tensor()?.matmul(&layer.weight)?;
+        layer.bias.as_ref().map_or_else(|| Ok(products.clone()), |bias| products.broadcast_add(bias))
     }
+}
+
+/// Returns the attention over packed rows that a device has: none, because this build has none.
+#[cfg(not(feature = "flash-attn"))]
+fn packed_on(_: &Device, _: DType) -> Option<PackedAttention> {
+    None
 }
 
 /// Normalises rows.
@@ -186,11 +161,12 @@ impl Backend for Accelerator {
 
     fn pack(&self, Weight { weight, bias }: Weight) -> Result<Linear> {
         let inputs = weight.len() / bias.len();
-        Ok(Linear { weight: self.table(weight, inputs)?.t()?.contiguous()?, bias: self.vector(bias)? })
+        let bias = bias.iter().any(|&number| number != 0.0).then(|| self.vector(bias)).transpose()?;
+        Ok(Linear { weight: self.table(weight, inputs)?.t()?.contiguous()?, bias, gate: None })
     }
 
-    fn pack_gated(&self, [a, b]: [Weight; 2]) -> Result<Linear> {
-        self.pack(Weight { weight: [a.weight, b.weight].concat(), bias: [a.bias, b.bias].concat() })
+    fn pack_gated(&self, [activated, gate]: [Weight; 2]) -> Result<Linear> {
+        Ok(Linear { gate: Some(Box::new(self.pack(gate)?)), ..self.pack(activated)? })
     }
 
     fn norm(&self, norm: NormWeight, epsilon: f64) -> Result<Norm> {
@@ -253,10 +229,11 @@ impl Backend for Accelerator {
         _: &mut Rows,
         out: &mut Rows,
     ) -> Result<()> {
-        let products = self.project(layer, x)?;
-        let columns = products.dim(1)? / 2;
-        let (a, b) = (products.narrow(1, 0, columns)?.contiguous()?, products.narrow(1, columns, columns)?);
-        *out = Rows(Some((activated(&a, activation)? * b)?));
+        let activated = activated(&self.project(layer, x)?, activation)?;
+        *out = Rows(Some(match &layer.gate {
+            Some(gate) => (activated * self.project(gate, x)?)?,
+            None => activated,
+        }));
         Ok(())
     }
 
@@ -271,10 +248,11 @@ impl Backend for Accelerator {
     }
 
     fn attention(&mut self, step: SelfAttention<'_, Self>, x: &Rows, _: &mut Rows, out: &mut Rows) -> Result<()> {
-        let padding = self.padding(step.sequences)?;
-        self.padding = Some(Arc::clone(&padding));
-        let qkv = padding.spread(self.project(step.qkv, x)?)?;
-        *out = Rows(Some(self.attend(step, &padding, &qkv)?));
+        let qkv = self.project(step.qkv, x)?;
+        *out = Rows(Some(match self.packed.filter(|packed| packed.takes(&step)) {
+            Some(packed) => self.attend_packed(step, &qkv, packed)?,
+            None => self.attend_padded(step, qkv)?,
+        }));
         Ok(())
     }
 
@@ -311,64 +289,5 @@ impl Backend for Accelerator {
 
     fn values(&self, x: &Rows) -> Result<Vec<Vec<f32>>> {
         x.tensor()?.to_dtype(DType::F32)?.to_vec2()
-    }
-}
-
-impl Accelerator {
-    /// Returns these packed rows, in f32. [rows, columns]
-    fn rows(&self, x: &Rows, rows: impl Iterator<Item = usize>) -> Result<Tensor> {
-        x.tensor()?.index_select(&self.indices(rows.map(|row| row as u32).collect())?, 0)?.to_dtype(DType::F32)
-    }
-
-    /// Sums the rows of each sequence in f32, with the weights and the scale of the mode. [sequences, columns]
-    fn sum(&self, x: &Rows, sequences: &Sequences, mode: Mode) -> Result<Tensor> {
-        let padding = self.padding(sequences)?;
-        let (count, longest) = (padding.count, padding.longest);
-        // A product with the share of each token, and 0 behind the sequence, sums all sequences at once.
-        let shares = |(rows, &left_out): (Range<usize>, &usize)| {
-            let scale = pooling::scale(mode, left_out, rows.len());
-            (0..longest).map(move |place| match place {
-                place if place < left_out || place >= rows.len() => 0.0,
-                place if mode == Mode::WeightedMean => scale * pooling::weight(place),
-                _ => scale,
-            })
-        };
-        let shares = sequences.rows().zip(&sequences.left_out).flat_map(shares).collect::<Vec<f32>>();
-        let shares = Tensor::from_vec(shares, (count, 1, longest), &self.device)?;
-        let rows = padding.spread(x.tensor()?.to_dtype(DType::F32)?)?;
-        let columns = rows.dim(1)?;
-        shares.matmul(&rows.reshape((count, longest, columns))?)?.reshape((count, columns))
-    }
-
-    /// Returns the greatest of each column of a sequence, in f32. [sequences, columns]
-    fn max(&self, x: &Rows, sequences: &Sequences) -> Result<Tensor> {
-        let longest = sequences.rows().map(|rows| rows.len()).max().unwrap_or(0);
-        // A place before the first token that takes part, or behind the last one, repeats that token.
-        let places = |(rows, &left_out): (Range<usize>, &usize)| {
-            let first = rows.start + left_out;
-            (0..longest).map(move |place| (rows.start + place).clamp(first, rows.end - 1) as u32)
-        };
-        let places = sequences.rows().zip(&sequences.left_out).flat_map(places).collect();
-        let rows = x.tensor()?.index_select(&self.indices(places)?, 0)?.to_dtype(DType::F32)?;
-        let columns = rows.dim(1)?;
-        rows.reshape((sequences.left_out.len(), longest, columns))?.max(1)
-    }
-}
-
-impl Padding {
-    /// Spreads packed rows, [tokens, columns] to [sequences · longest, columns].
-    fn spread(&self, packed: Tensor) -> Result<Tensor> {
-        match &self.gaps {
-            Some(gaps) => packed.index_select(&gaps.rows, 0),
-            None => Ok(packed),
-        }
-    }
-
-    /// Packs rows, [sequences · longest, columns] to [tokens, columns].
-    fn pack(&self, spread: Tensor) -> Result<Tensor> {
-        match &self.gaps {
-            Some(gaps) => spread.index_select(&gaps.places, 0),
-            None => Ok(spread),
-        }
     }
 }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 mod accelerator;
 mod family;
 mod golden;
+mod packed;
 mod parts;
 
 use super::accelerator::Accelerator;

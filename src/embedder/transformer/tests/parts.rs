@@ -325,23 +325,27 @@ proptest! {
                 }
             }
         }
-        let candle = || Accelerator::new(Device::Cpu, DType::F32);
-        for block_tokens in [CPU_BLOCK_TOKENS, 1] {
-            let weights = builder(weights.clone());
-            let encoder = Transformer::load(weights, &config, &candle(), block_tokens).expect("all weights");
-            let error = worst(&hidden(&encoder, candle(), &sequences));
-            prop_assert!(error <= 2e-5, "candle's operations, blocks of {}: off by {:e}", block_tokens, error);
-        }
-        let encoder = load(weights, &config, &candle());
-        for (mode, token) in [(Mode::Cls, 0), (Mode::LastToken, 1)] {
-            let mut scratch = encoder.scratch(candle());
-            let vectors = encoder.pooled(&slices(&sequences), &[mode], &mut scratch).expect("ids are valid");
-            let mut end = 0;
-            for (ids, vector) in sequences.iter().zip(vectors) {
-                let exact = &exact[if token == 0 { end } else { end + ids.len() - 1 }];
-                end += ids.len();
-                let error = vector.iter().zip(exact).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
-                prop_assert!(error / size <= 2e-5, "candle's operations, {:?}: off by {:e}", mode, error);
+        let padded = Accelerator::new(Device::Cpu, DType::F32);
+        for (way, device) in [("padded", padded.clone()), ("packed", padded.with_packed(packed::PLAIN))] {
+            let candle = || device.clone();
+            for block_tokens in [CPU_BLOCK_TOKENS, 1] {
+                let weights = builder(weights.clone());
+                let encoder = Transformer::load(weights, &config, &candle(), block_tokens).expect("all weights");
+                let error = worst(&hidden(&encoder, candle(), &sequences));
+                let case = format!("{way}, blocks of {block_tokens}");
+                prop_assert!(error <= 2e-5, "candle's operations, {}: off by {:e}", case, error);
+            }
+            let encoder = load(weights.clone(), &config, &candle());
+            for (mode, token) in [(Mode::Cls, 0), (Mode::LastToken, 1)] {
+                let mut scratch = encoder.scratch(candle());
+                let vectors = encoder.pooled(&slices(&sequences), &[mode], &mut scratch).expect("ids are valid");
+                let mut end = 0;
+                for (ids, vector) in sequences.iter().zip(vectors) {
+                    let exact = &exact[if token == 0 { end } else { end + ids.len() - 1 }];
+                    end += ids.len();
+                    let error = vector.iter().zip(exact).map(|(&a, b)| (f64::from(a) - b).abs()).fold(0.0, f64::max);
+                    prop_assert!(error / size <= 2e-5, "candle's operations, {}, {:?}: off by {:e}", way, mode, error);
+                }
             }
         }
     }

@@ -4,20 +4,25 @@
 //! with its square.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
+use candle_nn::rotary_emb::rope;
 
 use super::super::backend::{Heads, Queries, SelfAttention, Span};
-use super::{Accelerator, Bias, Norm, Padding, Rope, normalised};
+use super::{Accelerator, Bias, Norm, Rope, normalised};
 
 /// Queries of a sequence whose scores are computed together.
 const MOST_QUERIES: usize = 1024;
 
 impl Accelerator {
-    /// Computes attention from the queries, keys and values of padded sequences. [sequences · longest, columns]
-    pub(super) fn attend(&self, step: SelfAttention<'_, Self>, padding: &Padding, qkv: &Tensor) -> Result<Tensor> {
+    /// Computes attention from packed queries, keys and values. [tokens, columns]
+    pub(super) fn attend_padded(&mut self, step: SelfAttention<'_, Self>, qkv: Tensor) -> Result<Tensor> {
         let SelfAttention { heads, sequences, queries, span, bias, norms, rope, .. } = step;
+        let padding = self.padding(sequences)?;
+        self.padding = Some(Arc::clone(&padding));
+        let qkv = padding.spread(qkv)?;
         let Heads { groups, queries: of_group, dim, divisor } = heads;
         let (count, longest) = (padding.count, padding.longest);
         let rows = qkv.reshape((count, longest, groups, of_group + 2, dim))?;
@@ -84,18 +89,11 @@ impl Accelerator {
     }
 
     /// Normalises and rotates queries or keys. [sequences, heads, longest, dim]
-    fn prepare(x: Tensor, norm: Option<&Norm>, rope: Option<&Rope>) -> Result<Tensor> {
-        let x = match norm {
-            Some(norm) => normalised(&x, norm)?,
-            None => x,
-        };
-        let Some(rope) = rope else { return x.contiguous() };
-        let (longest, half) = (x.dim(2)?, x.dim(3)? / 2);
-        let (cos, sin) = (rope.cos.narrow(0, 0, longest)?, rope.sin.narrow(0, 0, longest)?);
-        let (a, b) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
-        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        Tensor::cat(&[first, second], 3)?.contiguous()
+    fn prepare(x: Tensor, norm: Option<&Norm>, rotation: Option<&Rope>) -> Result<Tensor> {
+        let x = norm.map_or_else(|| x.contiguous(), |norm| normalised(&x, norm))?;
+        let Some(Rope { cos, sin }) = rotation else { return Ok(x) };
+        let longest = x.dim(2)?;
+        rope(&x, &cos.narrow(0, 0, longest)?, &sin.narrow(0, 0, longest)?)
     }
 
     /// Returns the numbers of some queries of sequences of `longest` tokens. [1, heads, queries, longest]
