@@ -17,7 +17,7 @@ pub(super) const MOST_LAYERS: usize = 1000;
 
 /// Fields without an effect on the vectors of tokens in any family: names, types and places of files, dropout, heads,
 /// generation, ids of special tokens (the tokenizer has its own), and ways to compute the same.
-const HARMLESS: [&str; 48] = [
+const HARMLESS: [&str; 50] = [
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_name_or_path",
@@ -45,6 +45,7 @@ const HARMLESS: [&str; 48] = [
     "initializer_cutoff_factor",
     "initializer_range",
     "label2id",
+    "mask_token_id",
     "mlp_dropout",
     "model_type",
     "num_labels",
@@ -63,6 +64,7 @@ const HARMLESS: [&str; 48] = [
     "torch_dtype",
     "torchscript",
     "transformers_version",
+    "unk_token_id",
     "unpad_inputs",
     "use_cache",
     "use_memory_efficient_attention",

@@ -1,7 +1,7 @@
 //! NomicBERT (Nussbaum et al., 2024): BERT with rotated positions and SwiGLU, as in nomic-embed-text-v1.5.
 //!
 //! The model's own code names its fields after GPT-2 (`n_embd`); transformers names them after BERT (`hidden_size`). A
-//! configuration has one form or the other.
+//! configuration has one form or the other, or both: then they must say the same.
 
 use serde_json::json;
 
@@ -10,13 +10,15 @@ use super::rope::of_all;
 use super::{Activation, Architecture, Biases, Design, Family, Layer, Norm, NormPlace, Positions, Rope, Span};
 use crate::model::error::CardError;
 
-/// Fields of the model's own code without an effect: dropout, heads, and ways to compute the same.
-const HARMLESS: [&str; 17] = [
+/// Fields of the model's own code without an effect: dropout, heads, and ways to compute the same. The library's number
+/// of positions is the length of the training there; `n_positions` is the length of a text.
+const HARMLESS: [&str; 18] = [
     "attn_pdrop",
     "dense_seq_output",
     "embd_pdrop",
     "fused_bias_fc",
     "fused_dropout_add_ln",
+    "max_position_embeddings",
     "max_trained_positions",
     "parallel_block_tied_norm",
     "reorder_and_upcast_attn",
@@ -63,7 +65,10 @@ fn own_form(mut fields: Fields<'_>) -> Result<Architecture, CardError> {
     ] {
         fields.only(name, value, supported)?;
     }
-    let theta = fields.take("rotary_emb_base")?.unwrap_or(10_000.0);
+    let rope = Rope { theta: fields.take("rotary_emb_base")?.unwrap_or(10_000.0), factor: 1.0 };
+    if of_all(&mut fields, rope.theta, None)? != rope {
+        return Err(fields.unsupported("rope_parameters", "another rotation", "the same as rotary_emb_base"));
+    }
     let of_attention = fields.switch_on("qkv_proj_bias")?;
     let biases = Biases {
         qkv: of_attention,
@@ -82,7 +87,19 @@ fn own_form(mut fields: Fields<'_>) -> Result<Architecture, CardError> {
         epsilon: fields.take("layer_norm_epsilon")?.unwrap_or(1e-5),
         types: fields.take("type_vocab_size")?.unwrap_or(2),
     };
-    let architecture = sizes.architecture(hidden_act, Rope { theta, factor: 1.0 }, biases);
+    let name = if hidden_act == Activation::Silu { "silu" } else { "gelu" };
+    for (name, value, own) in [
+        ("hidden_size", json!(sizes.sizes[0]), "n_embd"),
+        ("num_attention_heads", json!(sizes.sizes[1]), "n_head"),
+        ("head_dim", json!(sizes.sizes[2]), "n_embd / n_head"),
+        ("num_hidden_layers", json!(sizes.layers), "n_layer"),
+        ("intermediate_size", json!(sizes.inner), "n_inner"),
+        ("layer_norm_eps", json!(sizes.epsilon), "layer_norm_epsilon"),
+        ("hidden_act", json!(name), "that of activation_function"),
+    ] {
+        fields.only(name, value, own)?;
+    }
+    let architecture = sizes.architecture(hidden_act, rope, biases);
     fields.finish(&HARMLESS, architecture)
 }
 

@@ -132,6 +132,7 @@ fn modernbert_has_a_window_in_two_of_three_layers_and_another_base_there() {
     let mm = json!({
         "architectures": ["ModernBertForMaskedLM"], "global_rope_theta": 160000, "local_rope_theta": 160000,
         "vocab_size": 256000, "position_embedding_type": "sans_pos", "pad_token_id": 0, "bos_token_id": 2,
+        "cls_token_id": 1, "eos_token_id": 1, "sep_token_id": 1, "mask_token_id": 4, "unk_token_id": 3,
     });
     let mm = read_all(&changed(granite(), mm));
     assert_eq!((mm.layers[3].rope, mm.layers[4].rope, mm.vocab_size), (rope(160_000.0), rope(160_000.0), 256_000));
@@ -168,6 +169,12 @@ fn nomic_bert_is_read_in_its_own_form_and_in_that_of_transformers() {
         "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"}, "transformers_version": "5.5.0",
     });
     assert_eq!(read_all(&library), found);
+    // The published file has got fields of the library later, beside those of its own code.
+    let both = json!({
+        "max_position_embeddings": 2048, "rope_parameters": {"rope_theta": 1000.0, "rope_type": "default"},
+        "hidden_size": 768, "num_hidden_layers": 12, "hidden_act": "silu", "layer_norm_eps": 1e-12,
+    });
+    assert_eq!(read_all(&changed(nomic(), both)), found);
     // Sizes that the model's own code rounds up.
     let odd =
         read_all(&changed(nomic(), json!({"vocab_size": 30522, "n_inner": 3000, "activation_function": "geglu"})));
@@ -219,14 +226,32 @@ fn embedding_gemma_looks_in_both_directions_and_gemma_backwards() {
 }
 
 #[test]
-fn bge_m3_has_8192_positions() {
-    let found = read_all(&json!({
-        "architectures": ["XLMRobertaModel"], "model_type": "xlm-roberta", "hidden_act": "gelu", "hidden_size": 1024,
-        "intermediate_size": 4096, "layer_norm_eps": 1e-5, "max_position_embeddings": 8194,
-        "num_attention_heads": 16, "num_hidden_layers": 24, "pad_token_id": 1, "type_vocab_size": 1,
-        "position_embedding_type": "absolute", "vocab_size": 250002,
-    }));
+fn bge_m3_and_its_reranker_have_8192_positions() {
+    let of_class = |class: &str| {
+        read_all(&json!({
+            "architectures": [class], "attention_probs_dropout_prob": 0.1, "bos_token_id": 0,
+            "classifier_dropout": null, "eos_token_id": 2, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+            "hidden_size": 1024, "initializer_range": 0.02, "intermediate_size": 4096, "layer_norm_eps": 1e-5,
+            "max_position_embeddings": 8194, "model_type": "xlm-roberta", "num_attention_heads": 16,
+            "num_hidden_layers": 24, "output_past": true, "pad_token_id": 1, "position_embedding_type": "absolute",
+            "torch_dtype": "float32", "type_vocab_size": 1, "use_cache": true, "vocab_size": 250002,
+        }))
+    };
+    let found = of_class("XLMRobertaModel");
     assert_eq!((found.positions(), found.padding, found.layers.len()), (8192, Some(1), 24));
+    assert_eq!(of_class("XLMRobertaForSequenceClassification"), found);
+}
+
+/// gte-reranker-modernbert-base differs from granite in this.
+#[test]
+fn the_reranker_of_gte_is_modernbert_itself() {
+    let reranker = json!({
+        "architectures": ["ModernBertForSequenceClassification"], "global_rope_theta": 160000.0,
+        "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "torch_dtype": "float32",
+        "transformers_version": "4.48.0.dev0",
+    });
+    let found = read_all(&changed(granite(), reranker));
+    assert_eq!((found.layers[3].rope, found.layers[4].span), (rope(160_000.0), Span::window(64)));
 }
 
 /// The form that version 5 of transformers writes.
@@ -283,6 +308,8 @@ fn what_a_family_does_not_compute_is_refused_by_the_name_of_its_field() {
     refused(&qwen3(), json!({"use_bidirectional_attention": true}), "use_bidirectional_attention is true");
     refused(&qwen3(), json!({"head_dim": 127}), "head_dim is 127");
     refused(&nomic(), json!({"rotary_scaling_factor": 2.0}), "rotary_scaling_factor is 2.0");
+    refused(&nomic(), json!({"rope_parameters": {"rope_theta": 10.0}}), "rope_parameters is another rotation");
+    refused(&nomic(), json!({"hidden_size": 512}), "hidden_size is 512");
     refused(&nomic(), json!({"rotary_emb_fraction": 0.5}), "rotary_emb_fraction is 0.5");
     refused(&nomic(), json!({"activation_function": "gelu"}), "activation_function is gelu");
     refused(&nomic(), json!({"num_experts": 8, "moe_every_n_layers": 2}), "moe_every_n_layers is 2");
