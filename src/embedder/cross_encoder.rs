@@ -1,27 +1,26 @@
-//! A cross-encoder: an encoder of BERT's family that reads both texts of a pair, and a head that makes one number of
-//! the first token's vector.
+//! A cross-encoder: an encoder that reads both texts of a pair, and a head that makes one number of its vectors.
 //!
-//! The head's two layers are computed in f32 on the CPU, in any precision and on any device: they are a thousandth of
-//! the encoder's work, and decide the score.
+//! The head is a list of steps after the pooling, as the modules of a pipeline are, and its last vector has one number.
+//! It is computed in f32 on the CPU, in any precision and on any device: it is a thousandth of the encoder's work, and
+//! decides the score.
 //!
 //! Invariant: a pair's number does not depend on the other pairs of its batch, as for vectors (`transformer`).
-
-use std::sync::Arc;
 
 use super::device::{DeviceChoice, DeviceError};
 use super::encoder::{self, Encoder};
 use super::options::Options;
-use super::transformer::checkpoint::{Checkpoint, HeadFunction, HeadWeights};
+use super::steps::Steps;
+use super::transformer::checkpoint::Checkpoint;
 use super::weights::{LoadError, Weights};
-use crate::inference::{Model, Run};
-use crate::kernel::dot::dot;
+use crate::inference::{Model, Run, Sequence};
 use crate::machine::team::Leader;
-use crate::model::Architecture;
+use crate::model::{Architecture, Head};
 
 /// A loaded cross-encoder, shared by the workers.
 pub struct CrossEncoder {
     encoder: Encoder,
-    head: Arc<HeadWeights>,
+    /// The token that is not read at the end of a pair.
+    padding: Option<u32>,
 }
 
 /// The reason why a cross-encoder does not load.
@@ -39,36 +38,34 @@ impl CrossEncoder {
     /// Loads the weights onto the device. Returns the device too, never `Auto`.
     pub fn load(
         files: &[std::path::PathBuf],
-        architecture: &Architecture,
+        (architecture, head): (&Architecture, &Head),
         options: &Options,
     ) -> Result<(Self, DeviceChoice), CrossEncoderError> {
         let (device, choice) = options.device.open()?;
         let weights = Weights::read(files)?;
-        let encoder = Encoder::of_first_token(encoder::network(&weights, architecture, &device, options.precision)?);
-        let head = Checkpoint::new(weights.tensors.clone(), architecture).head();
-        let head = head.map_err(|error| weights.misfit(&error))?;
-        Ok((Self { encoder, head: Arc::new(head) }, choice))
+        let network = encoder::network(&weights, architecture, &device, options.precision)?;
+        let checkpoint = Checkpoint::new(weights.tensors.clone(), architecture);
+        let of_head = checkpoint.head(head).map_err(|error| weights.misfit(&error))?;
+        let steps = Steps::of_head(head, of_head, architecture.layer_norm_eps);
+        Ok((Self { encoder: Encoder::with_head(network, head.pooling, steps), padding: head.padding }, choice))
     }
 }
 
 impl Model for CrossEncoder {
     /// Returns a function that computes one number for each pair, `[pairs][1]`.
     fn for_thread(&self, leader: Leader) -> Run {
-        let (mut encoder, head) = (self.encoder.for_thread(leader), Arc::clone(&self.head));
-        Box::new(move |batch| Ok(encoder(batch)?.iter().map(|first| vec![number(&head, first)]).collect()))
+        let mut run = self.encoder.for_thread(leader);
+        match self.padding {
+            None => run,
+            Some(padding) => {
+                Box::new(move |batch| run(&batch.iter().map(|pair| read(*pair, padding)).collect::<Vec<_>>()))
+            }
+        }
     }
 }
 
-/// Computes `w · f(D x + b) + c`.
-fn number(head: &HeadWeights, x: &[f32]) -> f32 {
-    let HeadWeights { dense, function, output } = head;
-    let rows = dense.weight.chunks_exact(x.len()).zip(&dense.bias);
-    let inner = rows.map(|(row, bias)| {
-        let sum = dot(row, x) + bias;
-        match function {
-            HeadFunction::Tanh => sum.tanh(),
-            HeadFunction::Relu => sum.max(0.0),
-        }
-    });
-    dot(&output.weight, &inner.collect::<Vec<_>>()) + output.bias[0]
+/// Returns a pair without the padding tokens at its end, which a text may spell. A pair of nothing else has its first.
+fn read(pair: Sequence<'_>, padding: u32) -> Sequence<'_> {
+    let last = pair.ids.iter().rposition(|id| *id != padding).unwrap_or(0);
+    Sequence { ids: &pair.ids[..=last], first: pair.first.min(last + 1), ..pair }
 }

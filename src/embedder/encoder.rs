@@ -71,9 +71,9 @@ impl Encoder {
         self.weight_bytes
     }
 
-    /// Takes a transformer whose first token's vector is the result.
-    pub fn of_first_token(network: Network) -> Self {
-        Self { network, modes: [Mode::Cls].into(), steps: Steps::default(), weight_bytes: 0 }
+    /// Takes a transformer with the head of a reranker: the mode of its pooling, and the steps after it.
+    pub fn with_head(network: Network, pooling: Mode, steps: Steps) -> Self {
+        Self { network, modes: [pooling].into(), steps, weight_bytes: 0 }
     }
 
     /// Tries the greatest token id and the longest text. Only an ONNX graph needs it: the others state their limits.

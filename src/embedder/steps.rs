@@ -10,11 +10,12 @@ use std::sync::Arc;
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use super::transformer::checkpoint::{HeadWeights, Weight};
 use super::weights::{LoadError, Weights};
 use crate::kernel::dot::{dot, norm};
-use crate::model::{self, Function};
+use crate::model::{self, Function, Head};
 
-/// The number that torch adds to the variance.
+/// The number that the module of sentence-transformers adds to the variance.
 const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// The length below which torch's normalisation does not divide.
@@ -26,7 +27,7 @@ pub struct Steps(Arc<Vec<Step>>);
 
 enum Step {
     Dense(Dense),
-    LayerNorm { gain: Vec<f32>, shift: Vec<f32> },
+    LayerNorm { gain: Vec<f32>, shift: Vec<f32>, epsilon: f64 },
     Normalize,
     Truncate(usize),
 }
@@ -70,13 +71,25 @@ impl Steps {
                 }
                 model::Step::LayerNorm { weights, dimensions } => read(weights, |vb| {
                     let vector = |name| vb.get(*dimensions, name)?.to_vec1();
-                    Ok(Step::LayerNorm { gain: vector("norm.weight")?, shift: vector("norm.bias")? })
+                    let (gain, shift) = (vector("norm.weight")?, vector("norm.bias")?);
+                    Ok(Step::LayerNorm { gain, shift, epsilon: LAYER_NORM_EPSILON })
                 })?,
                 model::Step::Normalize => Step::Normalize,
                 model::Step::Truncate(length) => Step::Truncate(*length),
             })
         };
         Ok(Self(Arc::new(steps.iter().map(load).collect::<std::result::Result<_, _>>()?)))
+    }
+
+    /// Takes the head of a reranker, whose last vector has one number. `epsilon` is that of its normalisation.
+    pub fn of_head(head: &Head, HeadWeights { dense, norm, output }: HeadWeights, epsilon: f64) -> Self {
+        let function = head.dense.map_or(Function::Identity, |layer| layer.function);
+        let layer = |Weight { weight, bias }, function| {
+            Step::Dense(Dense { weight, bias, function, residual: Residual::None, device: None })
+        };
+        let dense = dense.map(|weights| layer(weights, function));
+        let norm = norm.map(|[gain, shift]| Step::LayerNorm { gain, shift, epsilon });
+        Self(Arc::new(dense.into_iter().chain(norm).chain([layer(output, Function::Identity)]).collect()))
     }
 
     /// Returns whether there are no steps.
@@ -91,7 +104,9 @@ impl Steps {
                 device.apply(&vectors, bias, *function, residual)
             }
             Step::Dense(dense) => Ok(vectors.iter().map(|x| dense.of(x)).collect()),
-            Step::LayerNorm { gain, shift } => Ok(vectors.iter().map(|x| layer_norm(x, gain, shift)).collect()),
+            Step::LayerNorm { gain, shift, epsilon } => {
+                Ok(vectors.iter().map(|x| layer_norm(x, gain, shift, *epsilon)).collect())
+            }
             Step::Normalize => Ok(vectors.into_iter().map(normalize).collect()),
             Step::Truncate(length) => Ok(vectors
                 .into_iter()
@@ -206,11 +221,11 @@ fn normalize(mut vector: Vec<f32>) -> Vec<f32> {
     vector
 }
 
-fn layer_norm(x: &[f32], gain: &[f32], shift: &[f32]) -> Vec<f32> {
+fn layer_norm(x: &[f32], gain: &[f32], shift: &[f32], epsilon: f64) -> Vec<f32> {
     let count = x.len() as f64;
     let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
     let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
-    let scale = 1.0 / (variance + LAYER_NORM_EPSILON).sqrt();
+    let scale = 1.0 / (variance + epsilon).sqrt();
     let weights = gain.iter().zip(shift);
     x.iter().zip(weights).map(|(x, (gain, shift))| ((f64::from(*x) - mean) * scale) as f32 * gain + shift).collect()
 }

@@ -3,6 +3,8 @@
 //! Truncation and padding of the tokenizer file are switched off: for several published models they contradict the
 //! model card, and padding is left to the encoder. The length comes from the card.
 
+mod chats;
+mod error;
 mod model2vec;
 mod places;
 mod words;
@@ -12,6 +14,8 @@ use std::panic::catch_unwind;
 use tokenizers::{Encoding, PostProcessor, TruncationDirection};
 
 use super::model::Sequence;
+use chats::Chat;
+pub use error::TokenizerError;
 use model2vec::Model2Vec;
 pub use places::Token;
 pub(super) use places::TokenPlaces;
@@ -51,7 +55,6 @@ impl Tokens {
         Self { first: ids.len(), ids, left_out: 0, total }
     }
 
-    /// The ids as the model reads them.
     pub fn sequence(&self) -> Sequence<'_> {
         Sequence { ids: &self.ids, first: self.first, left_out: self.left_out }
     }
@@ -90,12 +93,13 @@ pub struct Tokenizer {
     /// The number of special tokens around an input.
     added: usize,
     inputs: Inputs,
-    /// The tokens of a prompt take no part in the result.
     leaves_prompts_out: bool,
     /// The faster way to the ids of a text, for the kinds that have it.
     words: Option<Words>,
     /// The ids of the special tokens before and after each single text; `None` if they depend on the text.
     around: Option<[Vec<u32>; 2]>,
+    /// The fixed texts of pairs that are chats.
+    chat: Option<Chat>,
 }
 
 /// The inputs of a model.
@@ -108,47 +112,20 @@ enum Inputs {
         /// The tokens of the second text have type 1, as far as the tokenizer says so. Otherwise all have type 0.
         typed: bool,
     },
+    /// Pairs of texts inside fixed texts, without special tokens.
+    Chats,
     /// Single texts without special tokens.
     Words(Option<Model2Vec>),
 }
 
-/// The first text of pairs, as tokens.
-pub struct First(Encoding);
+/// The first text of pairs.
+pub struct First(FirstPart);
 
-/// The reasons why a tokenizer cannot be used, or fails on a text.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum TokenizerError {
-    /// The file is not a tokenizer.
-    #[error("not a tokenizer file: {0}")]
-    Malformed(String),
-    /// The special tokens leave no tokens for text.
-    #[error("max_tokens is {max_tokens}, but the special tokens alone are {added}")]
-    NoRoom {
-        /// The length of the model.
-        max_tokens: usize,
-        /// The number of special tokens around an input.
-        added: usize,
-    },
-    /// The first text of a pair leaves no token for the second.
-    #[error(
-        "{tokens} tokens, special tokens included, leave no room for a second text: the model reads {max_tokens} of \
-         both together"
-    )]
-    FirstTooLong {
-        /// Tokens of the first text and the special tokens, or a lower bound that is too many.
-        tokens: usize,
-        /// The length of the model.
-        max_tokens: usize,
-    },
-    /// The types of a pair's tokens do not tell the second text from the first.
-    #[error("expected the token types 0 for the first text of a pair and 1 for the second, found {types:?}")]
-    Types {
-        /// The types.
-        types: Vec<u32>,
-    },
-    /// The tokenizer failed on a text.
-    #[error("the text cannot be tokenised: {0}")]
-    Text(String),
+enum FirstPart {
+    /// Its tokens.
+    Tokens(Encoding),
+    /// The beginning of a chat up to the second text.
+    Chat(String),
 }
 
 /// Reads a tokenizer file. `tokenizers` panics on a file whose decoder it does not know.
@@ -170,6 +147,19 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` for a model of pairs. `typed`: the model gets the token types.
     pub fn of_pairs(json: &[u8], reading: Reading, typed: bool) -> Result<Self, TokenizerError> {
         Self::of(json, reading, Inputs::Pairs { typed })
+    }
+
+    /// Reads a `tokenizer.json` for a model of pairs that are chats: `texts` stand before the first text of a pair,
+    /// between both, and after the second. There are no other special tokens.
+    pub fn of_chats(json: &[u8], reading: Reading, texts: [String; 3]) -> Result<Self, TokenizerError> {
+        let tokenizer = Self::of(json, reading, Inputs::Chats)?;
+        let ids = |text: &str| Ok(tokenizer.inner.encode_fast(text, false).map_err(fail)?.get_ids().to_vec());
+        let chat = Chat::of(texts, ids)?;
+        let (max_tokens, added) = (reading.max_tokens, chat.added());
+        if max_tokens <= added {
+            return Err(TokenizerError::NoRoom { max_tokens, added });
+        }
+        Ok(Self { added, chat: Some(chat), ..tokenizer })
     }
 
     /// Reads a `tokenizer.json` for a model of single texts without special tokens. `drops_unknown`: it reads texts as
@@ -202,14 +192,14 @@ impl Tokenizer {
         let added = match inputs {
             Inputs::Texts => special(false),
             Inputs::Pairs { .. } => special(true),
-            Inputs::Words(_) => 0,
+            Inputs::Words(_) | Inputs::Chats => 0,
         };
         if max_tokens <= added {
             return Err(TokenizerError::NoRoom { max_tokens, added });
         }
         let words = Words::of(&inner);
         let around = around(&inner);
-        Ok(Self { inner, reading, added, inputs, leaves_prompts_out: false, words, around })
+        Ok(Self { inner, reading, added, inputs, leaves_prompts_out: false, words, around, chat: None })
     }
 
     /// The greatest id of a token, added tokens included; `None` if there are no tokens.
@@ -226,7 +216,7 @@ impl Tokenizer {
     pub fn sample(&self, text: &str) -> Result<Tokens, TokenizerError> {
         match self.inputs {
             Inputs::Texts | Inputs::Words(_) => self.tokens(text),
-            Inputs::Pairs { .. } => self.pair(&self.first("Ready?")?, text),
+            Inputs::Pairs { .. } | Inputs::Chats => self.pair(&self.first("Ready?")?, text),
         }
     }
 
@@ -275,16 +265,22 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::FirstTooLong`] if it leaves no room for a second text: only the second is cut.
     pub fn first(&self, text: &str) -> Result<First, TokenizerError> {
-        let encoding = self.encode(text, Kept::Beginning)?;
+        let beginning = self.chat.as_ref().map(|chat| chat.beginning(text));
+        let encoding = self.encode(beginning.as_deref().unwrap_or(text), Kept::Beginning)?;
         let (tokens, max_tokens) = (encoding.len() + self.added, self.max_tokens());
         if tokens >= max_tokens {
             return Err(TokenizerError::FirstTooLong { tokens, max_tokens });
         }
-        Ok(First(encoding))
+        Ok(First(beginning.map_or(FirstPart::Tokens(encoding), FirstPart::Chat)))
     }
 
     /// Tokenises a pair of texts. The second one is cut if both together are too long.
     pub fn pair(&self, First(first): &First, second: &str) -> Result<Tokens, TokenizerError> {
+        let first = match (first, &self.chat) {
+            (FirstPart::Tokens(first), _) => first,
+            (FirstPart::Chat(beginning), Some(chat)) => return self.chat(chat, beginning, second),
+            (FirstPart::Chat(_), None) => return Err(TokenizerError::Text("a chat of another model".to_owned())),
+        };
         let mut second = self.encode(second, self.reading.kept)?;
         let around = first.len() + self.added;
         let total = around + second.len();
@@ -302,6 +298,17 @@ impl Tokenizer {
             return Err(TokenizerError::Types { types: types.to_vec() });
         }
         Ok(Tokens { ids, first, left_out: 0, total })
+    }
+
+    /// Tokenises a pair that is a chat.
+    fn chat(&self, chat: &Chat, beginning: &str, second: &str) -> Result<Tokens, TokenizerError> {
+        let mut ids = self.read(second, Kept::Beginning, Vec::len, |part| {
+            let text = chat.with(beginning, part, second);
+            Ok(self.inner.encode_fast(text, false).map_err(fail)?.get_ids().to_vec())
+        })?;
+        let total = ids.len();
+        chat.cut(&mut ids, self.max_tokens());
+        Ok(Tokens::of_text(ids, total))
     }
 
     /// Returns the part of a text's ids that is kept.

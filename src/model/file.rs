@@ -44,6 +44,12 @@ pub(super) fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<O
     read_if_present(path)?.map(|text| parse(path, &text)).transpose()
 }
 
+/// Reads a file of text that not every model has.
+pub(super) fn read_text_if_present(path: &Path) -> Result<Option<String>, CardError> {
+    let text = |bytes| String::from_utf8(bytes).map_err(|error| CardError::malformed(path, error.to_string()));
+    read_if_present(path)?.map(text).transpose()
+}
+
 /// Parses JSON that was read from `path`.
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<T, CardError> {
     serde_json::from_slice(text).map_err(|error| CardError::malformed(path, error.to_string()))

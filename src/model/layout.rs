@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::error::CardError;
 use super::file::{read_json_if_present, require};
 use super::modules::{After, AfterKind, MODULES, Modules, Purpose, WEIGHTS as OF_MODULE, inside};
-use super::static_table;
+use super::{pair_template, static_table};
 use crate::onnx;
 
 /// The file with the prompts of an encoder, or the activation function of a reranker.
@@ -49,7 +49,8 @@ const MODULE_WEIGHTS: &str = "[0-9]_*/*.safetensors";
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 
 /// The settings of a reranker that sentence-transformers saved.
-const RERANKER_SETTINGS: [&str; 4] = [ADAPTER, MODULES, SENTENCE_SETTINGS, "sentence_*_config.json"];
+const RERANKER_SETTINGS: [&str; 6] =
+    [ADAPTER, MODULES, SENTENCE_SETTINGS, "sentence_*_config.json", pair_template::FILE, "[0-9]_*/config.json"];
 
 /// The files of a classifier beside its graph.
 const CLASSIFIER_SETTINGS: [&str; 5] =
@@ -148,12 +149,15 @@ pub(super) struct Layout {
     pub after: Vec<After>,
     /// The model's own pipeline ends by scaling vectors to length 1.
     pub normalizes: bool,
+    /// The settings of the module that makes a score of two tokens' numbers.
+    pub logit_score: Option<PathBuf>,
 }
 
 impl Layout {
     /// Finds the files of a model. The error names the one that is missing.
     pub(super) fn read(directory: &Path, kind: &Kind) -> Result<Self, CardError> {
-        let Modules { encoder, is_static, pooling, after, normalizes } = Modules::read(directory, kind.purpose())?;
+        let Modules { encoder, is_static, pooling, after, normalizes, logit_score } =
+            Modules::read(directory, kind.purpose())?;
         let config = encoder.join("config.json");
         if !is_static {
             require(&config, "")?;
@@ -186,7 +190,10 @@ impl Layout {
             require(&module.folder.join("config.json"), "")?;
             require(&module.folder.join(OF_MODULE), "; pytorch_model.bin is not read: save it as safetensors")?;
         }
-        Ok(Self { config, encoder, is_static, weights, is_graph, pooling, after, normalizes })
+        if let Some(settings) = &logit_score {
+            require(settings, "")?;
+        }
+        Ok(Self { config, encoder, is_static, weights, is_graph, pooling, after, normalizes, logit_score })
     }
 }
 

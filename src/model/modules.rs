@@ -83,6 +83,8 @@ pub(super) struct Modules {
     pub after: Vec<After>,
     /// The list ends by scaling vectors to length 1. This step is not in `after`: vectors are compared at length 1.
     pub normalizes: bool,
+    /// The settings of `LogitScore`, if a reranker has it.
+    pub logit_score: Option<PathBuf>,
 }
 
 impl Modules {
@@ -93,7 +95,8 @@ impl Modules {
             // sentence-transformers pools a plain transformer by the mean.
             let is_static = purpose == Purpose::Vectors && static_table::is_model2vec(directory)?;
             let encoder = directory.to_owned();
-            return Ok(Self { encoder, is_static, pooling: None, after: Vec::new(), normalizes: false });
+            let (after, logit_score) = (Vec::new(), None);
+            return Ok(Self { encoder, is_static, pooling: None, after, normalizes: false, logit_score });
         };
         if let Some(module) = modules.iter().find(|module| !module.class.starts_with(LIBRARY)) {
             let supported = "modules of sentence_transformers itself; code that comes with a model is not run";
@@ -104,7 +107,8 @@ impl Modules {
             |supported| Err(CardError::unsupported(&path, "the list of modules", names.join(", "), supported));
         let (is_static, rest) = match (purpose, &names[..]) {
             (Purpose::Scores, ["Transformer"]) => (false, 1),
-            (Purpose::Scores, _) => return unsupported("Transformer alone, as a cross-encoder has it"),
+            (Purpose::Scores, ["Transformer", "LogitScore"]) => (false, 2),
+            (Purpose::Scores, _) => return unsupported("Transformer alone, or Transformer and LogitScore"),
             (_, ["Transformer", "Pooling", ..]) => (false, 2),
             (Purpose::VectorsOfGraph, ["StaticEmbedding", ..]) => {
                 return unsupported("Transformer and Pooling with `--backend onnx`; use `--backend candle`");
@@ -133,11 +137,12 @@ impl Modules {
         while after.pop_if(|module| module.kind == AfterKind::Normalize).is_some() {
             normalizes = true;
         }
-        let pooling = match &modules[1..rest] {
-            [pooling] => Some(folder(pooling)?.join("config.json")),
+        let second = match &modules[1..rest] {
+            [module] => Some(folder(module)?.join("config.json")),
             _ => None,
         };
-        Ok(Self { encoder: folder(&modules[0])?, is_static, pooling, after, normalizes })
+        let (pooling, logit_score) = if purpose == Purpose::Scores { (None, second) } else { (second, None) };
+        Ok(Self { encoder: folder(&modules[0])?, is_static, pooling, after, normalizes, logit_score })
     }
 }
 

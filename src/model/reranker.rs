@@ -6,21 +6,21 @@
 //!
 //! Invariant: a head that is not known, or a function that is not honoured exactly, is refused by name.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::architecture::{Architecture, Names, Positions};
+use super::architecture::Architecture;
 use super::error::CardError;
 use super::file::{read_json, read_json_if_present};
+use super::head::Head;
 use super::layout::Layout;
+use super::pair_template::PairTemplate;
 use super::reading::Reading;
 use super::tokenizer::{Beside, TokenizerFile, TruncationSide};
 use super::transformer::{Task, TransformerSettings};
 use super::{Files, classifier, digest, layout, modules};
-
-/// The end of the names of classes with a head for sequences.
-const HEAD: &str = "ForSequenceClassification";
 
 /// The number of labels of a configuration without any, in transformers.
 const USUAL_LABELS: usize = 2;
@@ -58,7 +58,7 @@ impl std::fmt::Display for ScoreFunction {
 #[derive(Debug, Clone, PartialEq)]
 pub enum RerankerWeights {
     /// A safetensors file, or shards in the order of their names, of an encoder with a head.
-    Safetensors(Vec<PathBuf>, Architecture),
+    Safetensors(Vec<PathBuf>, Box<Architecture>, Head),
     /// An ONNX graph.
     Graph(PathBuf),
 }
@@ -90,11 +90,13 @@ pub struct RerankerCard {
     pub truncation_side: TruncationSide,
     /// The model gets the types of tokens, which tell the second text from the first.
     pub typed: bool,
+    /// The fixed texts around both texts, if the model reads pairs as chats.
+    pub template: Option<PairTemplate>,
 }
 
-/// The fields of `config.json` about the head.
+/// The fields of `config.json` about the score.
 #[derive(Deserialize)]
-struct Head {
+struct Score {
     num_labels: Option<usize>,
     sentence_transformers: Option<Saved>,
     sbert_ce_default_activation_function: Option<String>,
@@ -105,6 +107,7 @@ struct Head {
 struct Saved {
     activation_fn: Option<String>,
     default_prompt_name: Option<String>,
+    prompts: Option<BTreeMap<String, Option<String>>>,
 }
 
 impl RerankerCard {
@@ -114,30 +117,41 @@ impl RerankerCard {
     /// The error names the file and its fault, or the unsupported setting and the supported values.
     pub fn read(files: &Files) -> Result<Self, CardError> {
         let layout = Layout::read(&files.directory, &files.kind)?;
-        let architecture = if layout.is_graph { None } else { Some(architecture(&layout.config)?) };
+        let encoder = if layout.is_graph { None } else { Some(encoder(&layout)?) };
         let config: classifier::Config = read_json(&layout.config)?;
-        let head: Head = read_json(&layout.config)?;
-        check_labels(&config, &head, &layout)?;
+        let score: Score = read_json(&layout.config)?;
+        check_labels(&config, &score, &layout)?;
         // The library reads its own files only beside this one.
         let is_saved = files.directory.join(modules::MODULES).is_file();
         let settings = match is_saved {
+            true if layout.logit_score.is_some() => TransformerSettings::read(&layout.encoder, Task::Words)?,
             true => TransformerSettings::read(&layout.encoder, Task::Scores)?,
             false => TransformerSettings::default(),
         };
         let saved_path = files.directory.join(layout::SENTENCE_SETTINGS);
         let saved: Option<Saved> = if is_saved { read_json_if_present(&saved_path)? } else { None };
-        let function = function(&layout.config, &head, &saved_path, saved.unwrap_or_default())?;
+        let saved = saved.unwrap_or_default();
+        let function = function(&layout.config, &score, &saved_path, saved.activation_fn.as_deref())?;
         let beside = Beside {
             model_type: config.model_type.as_deref(),
             class: config.tokenizer_class.as_deref(),
             settings: settings.tokenizer.clone(),
         };
         let tokenizer = TokenizerFile::read(&layout.encoder, beside)?;
-        let fingerprint = [digest::of_files(&layout.weights)?, tokenizer.digest.clone()].concat();
-        let (weights, max_tokens) = match architecture {
-            Some(architecture) => {
+        let chats = Chats { layout: &layout, settings: &settings, tokenizer: &tokenizer };
+        let template = chats.template(&saved_path, saved)?;
+        let mut fingerprint = [digest::of_files(&layout.weights)?, tokenizer.digest.clone()].concat();
+        if let Some(template) = &template {
+            fingerprint.push_str(&format!(" template={}", template.digest()));
+        }
+        if let Some((_, head)) = &encoder {
+            fingerprint.push_str(&format!(" {head:?}"));
+        }
+        let (weights, max_tokens) = match encoder {
+            Some((architecture, head)) => {
                 let Reading { max_tokens, .. } = Reading::read(&settings, &tokenizer, &architecture)?;
-                (RerankerWeights::Safetensors(layout.weights, architecture), max_tokens)
+                let architecture = Box::new(architecture.up_to(max_tokens));
+                (RerankerWeights::Safetensors(layout.weights, architecture, head), max_tokens)
             }
             None => {
                 let length = classifier::max_tokens(&config, settings.max_tokens.or(tokenizer.max_tokens));
@@ -158,31 +172,84 @@ impl RerankerCard {
             tokenizer_json: tokenizer.json,
             truncation_side: tokenizer.truncation_side,
             typed: tokenizer.typed,
+            template,
         })
     }
 }
 
 /// Reads the architecture of an encoder with a head.
-fn architecture(config: &Path) -> Result<Architecture, CardError> {
-    let architecture = Architecture::read(config)?;
-    if architecture.design.positions == Positions::Rotary {
-        let supported = "bert, roberta, xlm-roberta, camembert, distilbert and mpnet; or export the model as ONNX";
-        return Err(CardError::unsupported(config, "model_type", architecture.family.to_string(), supported));
-    }
-    let class = Names::read(config)?.architectures.and_then(|classes| classes.into_iter().next());
-    match class {
-        Some(class) if class.ends_with(HEAD) => Ok(architecture),
-        other => {
-            let value = other.unwrap_or_else(|| "missing".to_owned());
-            let supported = "a class with a head for pairs, for example BertForSequenceClassification";
-            Err(CardError::unsupported(config, "architectures", value, supported))
+fn encoder(layout: &Layout) -> Result<(Architecture, Head), CardError> {
+    let architecture = Architecture::read(&layout.config)?;
+    let head = Head::read(&layout.config, &architecture, layout.logit_score.as_deref())?;
+    Ok((architecture, head))
+}
+
+/// The files that decide whether pairs are chats.
+struct Chats<'a> {
+    layout: &'a Layout,
+    settings: &'a TransformerSettings,
+    tokenizer: &'a TokenizerFile,
+}
+
+impl Chats<'_> {
+    /// Reads the template of pairs that are chats. Other pairs have no prompt.
+    fn template(&self, saved_path: &Path, saved: Saved) -> Result<Option<PairTemplate>, CardError> {
+        let (directory, fields) = (&self.layout.encoder, &self.tokenizer.fields);
+        let unsupported = |path: &Path, setting, value: String, supported| {
+            Err(CardError::unsupported(path, setting, value, supported))
+        };
+        let Some(messages) = self.settings.messages else {
+            if let Some(prompt) = saved.default_prompt_name {
+                return unsupported(saved_path, "default_prompt_name", prompt, "null: pairs without a prompt");
+            }
+            // Newer versions of the library take the template, and older ones do not.
+            if !self.layout.is_graph && !self.settings.has_forms && PairTemplate::is_there(directory, fields) {
+                let supported = "a modality_config in sentence_bert_config.json, which says if pairs are chats";
+                return unsupported(
+                    &directory.join(layout::TOKENIZER),
+                    "chat_template",
+                    "one for pairs".to_owned(),
+                    supported,
+                );
+            }
+            return Ok(None);
+        };
+        if self.layout.is_graph {
+            let supported = "text alone with an ONNX graph";
+            return unsupported(&self.settings.path, "modality_config.message", "there".to_owned(), supported);
         }
+        if self.settings.lowercase {
+            let supported = "false, with pairs that are chats";
+            return unsupported(&self.settings.path, "do_lower_case", "true".to_owned(), supported);
+        }
+        if self.tokenizer.truncation_side == TruncationSide::Left {
+            let supported = "right, with pairs that are chats";
+            return unsupported(
+                &directory.join("tokenizer_config.json"),
+                "truncation_side",
+                "left".to_owned(),
+                supported,
+            );
+        }
+        let prompts = saved.prompts.unwrap_or_default();
+        let prompt = match saved.default_prompt_name {
+            Some(name) => Some(prompts.get(&name).ok_or_else(|| {
+                let problem = format!("default_prompt_name is {name:?}, and prompts has no prompt of that name");
+                CardError::malformed(saved_path, problem)
+            })?),
+            None => None,
+        };
+        let prompt = prompt.and_then(|prompt| prompt.as_deref()).filter(|prompt| !prompt.is_empty());
+        PairTemplate::read(directory, fields, messages, prompt).map(Some)
     }
 }
 
 /// Checks that the head gives one number. A graph without labels shows their number itself.
-fn check_labels(config: &classifier::Config, head: &Head, layout: &Layout) -> Result<(), CardError> {
-    let given = config.id2label.as_ref().map(|labels| labels.len()).or(head.num_labels);
+fn check_labels(config: &classifier::Config, score: &Score, layout: &Layout) -> Result<(), CardError> {
+    if layout.logit_score.is_some() {
+        return Ok(());
+    }
+    let given = config.id2label.as_ref().map(|labels| labels.len()).or(score.num_labels);
     match given.unwrap_or(if layout.is_graph { 1 } else { USUAL_LABELS }) {
         1 => Ok(()),
         labels => {
@@ -194,18 +261,13 @@ fn check_labels(config: &classifier::Config, head: &Head, layout: &Layout) -> Re
 }
 
 /// Determines the function as sentence-transformers does: without a setting it is the sigmoid.
-fn function(config: &Path, head: &Head, saved_path: &Path, saved: Saved) -> Result<ScoreFunction, CardError> {
-    if let Some(prompt) = saved.default_prompt_name {
-        let supported = "null: pairs without a prompt";
-        return Err(CardError::unsupported(saved_path, "default_prompt_name", prompt, supported));
-    }
-    let of_head = head.sentence_transformers.as_ref().and_then(|saved| saved.activation_fn.clone());
+fn function(config: &Path, score: &Score, saved_path: &Path, saved: Option<&str>) -> Result<ScoreFunction, CardError> {
+    let of_config = score.sentence_transformers.as_ref().and_then(|saved| saved.activation_fn.clone());
     let given = saved
-        .activation_fn
-        .map(|class| (saved_path, "activation_fn", class))
-        .or_else(|| of_head.map(|class| (config, "sentence_transformers.activation_fn", class)))
+        .map(|class| (saved_path, "activation_fn", class.to_owned()))
+        .or_else(|| of_config.map(|class| (config, "sentence_transformers.activation_fn", class)))
         .or_else(|| {
-            let class = head.sbert_ce_default_activation_function.clone()?;
+            let class = score.sbert_ce_default_activation_function.clone()?;
             Some((config, "sbert_ce_default_activation_function", class))
         });
     match given {
@@ -220,7 +282,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::super::tests::{TestModel, config};
-    use super::super::{Architecture, Kind};
+    use super::super::{Function, HeadLayer, HeadOutput, Kind, Mode};
     use super::*;
 
     /// `config.json` of the small model as a cross-encoder, with other fields.
@@ -248,6 +310,78 @@ mod tests {
         plain(json!({})).with("modules.json", module).with("sentence_bert_config.json", transformer)
     }
 
+    const LOGIT_SCORE: &str = "1_LogitScore/config.json";
+
+    /// A template that has the messages one after another.
+    const CHAT: &str = "{% for message in messages %}{{ message.role }}: {{ message.content }}. {% endfor %}Answer:";
+
+    /// The small model as another family, with other fields.
+    fn of_family(model_type: &str, class: &str, fields: Value) -> TestModel {
+        let own = json!({
+            "model_type": model_type, "architectures": [class], "hidden_act": null, "type_vocab_size": null,
+            "position_embedding_type": null, "layer_norm_eps": null,
+        });
+        let mut all = own.as_object().unwrap().clone();
+        all.extend(fields.as_object().unwrap().clone());
+        plain(Value::Object(all))
+    }
+
+    fn modernbert(fields: Value) -> TestModel {
+        of_family("modernbert", "ModernBertForSequenceClassification", fields)
+    }
+
+    /// The small model in the form of Qwen3-Reranker.
+    fn qwen3(fields: Value) -> TestModel {
+        let modules = json!([
+            {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+            {"path": "1_LogitScore", "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"},
+        ]);
+        let form = json!({"method": "forward", "method_output_name": "logits"});
+        let mut message = form.clone();
+        message["format"] = "flat".into();
+        let transformer = json!({
+            "transformer_task": "text-generation", "module_output_name": "causal_logits",
+            "modality_config": {"text": form, "message": message},
+        });
+        of_family("qwen3", "Qwen3ForCausalLM", fields)
+            .with("modules.json", modules)
+            .with("sentence_bert_config.json", transformer)
+            .with(LOGIT_SCORE, json!({"true_token_id": 7, "false_token_id": 3}))
+            .with("tokenizer_config.json", json!({"chat_template": CHAT}))
+    }
+
+    #[test]
+    fn the_words_of_a_language_model_are_a_head_and_its_template_stands_around_a_pair() {
+        let prompts = json!({"prompts": {"query": "Find it"}, "default_prompt_name": "query"});
+        let card = read(&qwen3(json!({"id2label": null, "tie_word_embeddings": true}))).unwrap();
+        let RerankerWeights::Safetensors(_, _, head) = &card.weights else { panic!("{card:?}") };
+        let words = HeadOutput::Words { yes: 7, no: Some(3), tied: true };
+        assert_eq!((head.pooling, head.output, head.dense), (Mode::LastToken, words, None));
+        let parts = |before: &str| PairTemplate {
+            before: before.to_owned(),
+            between: ". document: ".to_owned(),
+            after: ". Answer:".to_owned(),
+        };
+        assert_eq!(card.template, Some(parts("query: ")));
+        let prompted = read(&qwen3(json!({})).with(layout::SENTENCE_SETTINGS, prompts)).unwrap();
+        assert_eq!(prompted.template, Some(parts("system: Find it. query: ")));
+        assert_ne!(prompted.fingerprint, card.fingerprint);
+        let other = read(&qwen3(json!({})).with(LOGIT_SCORE, json!({"true_token_id": 7}))).unwrap();
+        assert_ne!(other.fingerprint, card.fingerprint);
+    }
+
+    #[test]
+    fn modernberts_head_is_in_its_configuration() {
+        let head = |fields: Value| match read(&modernbert(fields)).unwrap().weights {
+            RerankerWeights::Safetensors(_, _, head) => (head.pooling, head.dense.expect("it has a layer")),
+            RerankerWeights::Graph(graph) => panic!("{graph:?}"),
+        };
+        let layer = |function, bias| HeadLayer { function, bias, normalises: true };
+        assert_eq!(head(json!({})), (Mode::Cls, layer(Function::Gelu, false)));
+        let fields = json!({"classifier_pooling": "mean", "classifier_activation": "relu", "classifier_bias": true});
+        assert_eq!(head(fields), (Mode::Mean, layer(Function::Relu, true)));
+    }
+
     fn read(model: &TestModel) -> Result<RerankerCard, String> {
         let files = Files { kind: Kind::Reranker(None), ..Files::in_directory(model.path("")) };
         RerankerCard::read(&files).map_err(|error| error.to_string())
@@ -256,10 +390,9 @@ mod tests {
     #[test]
     fn a_card_has_the_settings_of_the_files() {
         let card = read(&plain(json!({"pad_token_id": 3}))).unwrap();
-        let RerankerWeights::Safetensors(files, Architecture { hidden_size: 32, .. }) = &card.weights else {
-            panic!("{card:?}")
-        };
-        assert!(files[0].ends_with("model.safetensors"));
+        let RerankerWeights::Safetensors(files, architecture, head) = &card.weights else { panic!("{card:?}") };
+        assert!(files[0].ends_with("model.safetensors") && architecture.hidden_size == 32);
+        assert_eq!((head.pooling, head.output), (Mode::Cls, HeadOutput::Layer { bias: true }));
         // The 48 tokens of sentence_bert_config.json count only beside a modules.json.
         assert_eq!((card.max_tokens, card.pad_token, card.typed, card.lowercase), (64, 3, true, false));
     }
@@ -296,9 +429,34 @@ mod tests {
             (plain(json!({"architectures": null})), "architectures is missing"),
             (plain(json!({"model_type": "deberta-v2"})), "model_type is deberta-v2"),
             (
-                plain(json!({"model_type": "modernbert", "architectures": ["ModernBertForSequenceClassification"],
-                             "type_vocab_size": null, "hidden_act": null})),
-                "model_type is modernbert",
+                plain(json!({"model_type": "nomic_bert", "architectures": ["NomicBertForSequenceClassification"],
+                             "position_embedding_type": null})),
+                "architectures is NomicBertForSequenceClassification, which is not supported; supported: Bert",
+            ),
+            (modernbert(json!({"classifier_pooling": "max"})), "classifier_pooling is max"),
+            (modernbert(json!({"classifier_activation": "mish"})), "classifier_activation is mish"),
+            (qwen3(json!({})).without("modules.json"), "architectures is Qwen3ForCausalLM, which is not supported"),
+            (qwen3(json!({"architectures": ["Qwen3ForSequenceClassification"]})), "Qwen3ForCausalLM with the module"),
+            (qwen3(json!({})).with(LOGIT_SCORE, json!({"true_token_id": 100})), "token 100 has no number"),
+            (
+                qwen3(json!({})).with(LOGIT_SCORE, json!({"true_token_id": 1, "module_input_name": "x"})),
+                "module_input_name is x",
+            ),
+            (qwen3(json!({})).without(LOGIT_SCORE), "1_LogitScore/config.json is missing"),
+            (qwen3(json!({})).with("tokenizer_config.json", json!({})), "chat_template.jinja is missing"),
+            (
+                qwen3(json!({}))
+                    .with("tokenizer_config.json", json!({"chat_template": CHAT, "truncation_side": "left"})),
+                "truncation_side is left",
+            ),
+            (
+                qwen3(json!({})).with(layout::SENTENCE_SETTINGS, json!({"default_prompt_name": "web"})),
+                "prompts has no prompt of that name",
+            ),
+            // The library reads this one by the template since 5.4, and as a pair before.
+            (
+                plain(json!({})).with("tokenizer_config.json", json!({"chat_template": CHAT})),
+                "chat_template is one for pairs",
             ),
             (plain(several), "the number of labels (id2label) is 3"),
             (plain(json!({"id2label": null})), "the number of labels (id2label) is 2"),

@@ -40,6 +40,8 @@ pub(super) struct TokenizerFile {
     pub max_tokens: Option<usize>,
     /// The model gets the types of tokens.
     pub typed: bool,
+    /// The fields of `tokenizer_config.json` that are not settings of every tokenizer: named tokens, a template.
+    pub fields: Map<String, Value>,
 }
 
 /// Settings of a tokenizer outside its own files.
@@ -74,7 +76,8 @@ impl TokenizerFile {
         let digest = digest::of_bytes(&bytes);
         let truncation_side = source.truncation_side(&settings, &head)?;
         let max_tokens = source.max_tokens(&settings)?;
-        let mut file = Self { path: path.clone(), json: bytes, digest, truncation_side, max_tokens, typed };
+        let fields = settings.other;
+        let mut file = Self { path: path.clone(), json: bytes, digest, truncation_side, max_tokens, typed, fields };
         file.apply(&changes, &tokens)?;
         if truncation_side == TruncationSide::Left {
             file.digest.push_str(" truncation=left");
@@ -91,7 +94,7 @@ impl TokenizerFile {
         let truncation_side = settings.truncation_side(&Settings::default(), &head)?;
         let max_tokens = head.truncation.and_then(|truncation| truncation.max_length);
         let digest = digest::of_bytes(&json);
-        Ok(Self { path, json, digest, truncation_side, max_tokens, typed: false })
+        Ok(Self { path, json, digest, truncation_side, max_tokens, typed: false, fields: Map::new() })
     }
 
     /// Applies changes and added tokens.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::error::CardError;
 use super::file::read_json_if_present;
+use super::pair_template::Messages;
 use super::switch;
 
 /// The names that sentence-transformers tries, in its order. The first file that exists and is not empty counts.
@@ -60,6 +61,8 @@ pub(super) enum Task {
     Vectors,
     /// The scores of a head.
     Scores,
+    /// The numbers of a language model for each token of its vocabulary.
+    Words,
 }
 
 impl Task {
@@ -68,6 +71,7 @@ impl Task {
         match self {
             Self::Vectors => ["feature-extraction", "token_embeddings", "last_hidden_state"],
             Self::Scores => ["sequence-classification", "scores", "logits"],
+            Self::Words => ["text-generation", "causal_logits", "logits"],
         }
     }
 }
@@ -84,6 +88,10 @@ pub(super) struct TransformerSettings {
     pub lowercase: bool,
     /// Settings that replace those of `tokenizer_config.json`.
     pub tokenizer: Map<String, Value>,
+    /// Pairs are chats, in this form.
+    pub messages: Option<Messages>,
+    /// The file says in which forms the model takes its inputs.
+    pub has_forms: bool,
 }
 
 impl TransformerSettings {
@@ -112,19 +120,26 @@ impl TransformerFile {
     fn settings(self) -> Result<TransformerSettings, CardError> {
         let mut settings = TransformerSettings { path: self.path.clone(), ..Default::default() };
         let (mut of_processing, mut of_module) = (None, None);
+        let mut of_template = None;
         let [task, output, _] = self.task.names();
         for (name, value) in self.fields.iter().filter(|(_, value)| !value.is_null()) {
             match name.as_str() {
                 "max_seq_length" => of_module = Some(self.length(name, value)?),
                 "do_lower_case" => settings.lowercase = self.switch(name, value)?,
                 "tokenizer_args" | "processor_kwargs" => settings.tokenizer = self.tokenizer(name, value)?,
-                "processing_kwargs" => of_processing = self.processing(value)?,
+                "processing_kwargs" => {
+                    of_processing = self.processing(value)?;
+                    of_template = value.get("chat_template").filter(|arguments| !arguments.is_null());
+                }
                 "model_args" | "model_kwargs" | "config_args" | "config_kwargs" => {
                     self.only(name, value, &LOADING, "arguments that do not change the computation")?;
                 }
                 "transformer_task" => self.must_be(name, value, task)?,
                 "module_output_name" => self.must_be(name, value, output)?,
-                "modality_config" => self.modality(value)?,
+                "modality_config" => {
+                    settings.messages = self.modality(value)?;
+                    settings.has_forms = true;
+                }
                 // Padding takes no part in our computation.
                 "unpad_inputs" | "cache_dir" | "backend" => {}
                 _ => {
@@ -138,6 +153,9 @@ impl TransformerFile {
             None => None,
         };
         settings.max_tokens = of_processing.or(of_tokenizer).or(of_module);
+        if let (Some(messages), Some(arguments)) = (&mut settings.messages, of_template) {
+            messages.add_generation_prompt = self.template(arguments)?;
+        }
         Ok(settings)
     }
 
@@ -182,19 +200,46 @@ impl TransformerFile {
         Ok(length)
     }
 
-    /// Checks that texts go through the model's usual call, which returns the wanted output.
-    fn modality(&self, value: &Value) -> Result<(), CardError> {
-        let Some(text) = self.object("modality_config", value)?.get("text") else {
+    /// Checks that texts, or chats, go through the model's usual call, which returns the wanted output. Returns the form
+    /// of chats: a model that takes them gets every pair as a chat.
+    fn modality(&self, value: &Value) -> Result<Option<Messages>, CardError> {
+        let forms = self.object("modality_config", value)?;
+        let [text, message] = ["text", "message"].map(|form| forms.get(form).filter(|value| !value.is_null()));
+        if text.is_none() && message.is_none() {
             return Err(self.unsupported("modality_config", value, "a model that takes text"));
-        };
-        let text = self.object("modality_config.text", text)?;
+        }
         let [_, _, output] = self.task.names();
-        for (key, expected) in [("method", "forward"), ("method_output_name", output)] {
-            if let Some(value) = text.get(key).filter(|value| !value.is_null()) {
-                self.must_be(&format!("modality_config.text.{key}"), value, expected)?;
+        for (form, value) in [("text", text), ("message", message)] {
+            let Some(value) = value else { continue };
+            let name = format!("modality_config.{form}");
+            let fields = self.object(&name, value)?;
+            for (key, expected) in [("method", "forward"), ("method_output_name", output)] {
+                if let Some(value) = fields.get(key).filter(|value| !value.is_null()) {
+                    self.must_be(&format!("{name}.{key}"), value, expected)?;
+                }
             }
         }
-        Ok(())
+        let Some(message) = message else { return Ok(None) };
+        if self.task == Task::Vectors {
+            return Err(self.unsupported("modality_config.message", message, "text alone: texts are not made chats"));
+        }
+        let structured = match message.get("format").and_then(Value::as_str) {
+            Some("flat") => false,
+            Some("structured") => true,
+            _ => return Err(self.unsupported("modality_config.message", message, "the formats flat and structured")),
+        };
+        Ok(Some(Messages { structured, add_generation_prompt: false }))
+    }
+
+    /// Reads the arguments with which the library calls the template of chats.
+    fn template(&self, value: &Value) -> Result<bool, CardError> {
+        const NAME: &str = "processing_kwargs.chat_template";
+        let arguments = self.object(NAME, value)?;
+        let other = arguments.iter().find(|(key, value)| *key != "add_generation_prompt" && !value.is_null());
+        if let Some((key, value)) = other {
+            return Err(self.unsupported(&format!("{NAME}.{key}"), value, "add_generation_prompt"));
+        }
+        arguments.get("add_generation_prompt").map_or(Ok(false), |value| self.switch(NAME, value))
     }
 
     /// Refuses arguments that are not in `known`.

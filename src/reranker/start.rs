@@ -7,7 +7,7 @@ use super::{About, Reranker};
 use crate::classifier::GraphModel;
 use crate::embedder::{self, Backend, CrossEncoder, CrossEncoderError, DeviceChoice, VocabularyError, kept};
 use crate::inference::{self, Inference, Model, Parts, Reading, Tokenizer, TokenizerError};
-use crate::model::{self, CardError, RerankerCard, RerankerWeights, ScoreFunction};
+use crate::model::{self, CardError, PairTemplate, RerankerCard, RerankerWeights, ScoreFunction};
 use crate::onnx::{self, Graph, GraphSource, ProbeError, Runtime, RuntimeError, Scale, SharedGraph, Wanted};
 
 /// The settings of the rerankers.
@@ -94,14 +94,14 @@ impl Reranker {
     pub fn start(spec: &Spec, files: &model::Files, options: &Options) -> Result<Self, StartError> {
         let card = RerankerCard::read(files)?;
         let loaded = match &card.weights {
-            RerankerWeights::Safetensors(files, architecture) => {
+            RerankerWeights::Safetensors(files, architecture, head) => {
                 let tokenizer = tokenizer(&card, card.max_tokens)?;
                 VocabularyError::check(&tokenizer, &card.tokenizer, architecture.vocab_size)?;
                 let pair = tokenizer.sample("a pair").map_err(StartError::Tokenizer)?;
                 if pair.first < pair.ids.len() && architecture.type_vocab_size == 1 {
                     return Err(StartError::Types { types: architecture.type_vocab_size });
                 }
-                let (model, device) = CrossEncoder::load(files, architecture, &options.model)?;
+                let (model, device) = CrossEncoder::load(files, (architecture, head), &options.model)?;
                 Loaded {
                     tokenizer,
                     model: Arc::new(model),
@@ -170,9 +170,16 @@ fn graph(card: &RerankerCard, path: &std::path::Path, options: &Options) -> Resu
 /// Reads the tokenizer of pairs. A family without token types gets none.
 fn tokenizer(card: &RerankerCard, max_tokens: usize) -> Result<Tokenizer, StartError> {
     let has_types = match &card.weights {
-        RerankerWeights::Safetensors(_, architecture) => architecture.type_vocab_size > 0,
+        RerankerWeights::Safetensors(_, architecture, _) => architecture.type_vocab_size > 0,
         RerankerWeights::Graph(_) => true,
     };
     let reading = Reading { max_tokens, lowercase: card.lowercase, kept: kept(card.truncation_side) };
-    Tokenizer::of_pairs(&card.tokenizer_json, reading, card.typed && has_types).map_err(StartError::Tokenizer)
+    let tokenizer = match &card.template {
+        Some(PairTemplate { before, between, after }) => {
+            let texts = [before, between, after].map(String::clone);
+            Tokenizer::of_chats(&card.tokenizer_json, reading, texts)
+        }
+        None => Tokenizer::of_pairs(&card.tokenizer_json, reading, card.typed && has_types),
+    };
+    tokenizer.map_err(StartError::Tokenizer)
 }

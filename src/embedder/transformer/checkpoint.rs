@@ -3,12 +3,14 @@
 //! Each call reads one part, so that the caller packs it before the next one is read. Tensors are found with or without
 //! the prefix of a model with a head.
 
+mod head;
 mod names;
 
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::model::{Architecture, Family, Norm, NormPlace, Positions, RELATIVE_BUCKETS};
+use crate::model::{Architecture, Norm, NormPlace, Positions, RELATIVE_BUCKETS};
+pub use head::HeadWeights;
 use names::{Names, Qkv, Up};
 
 /// The weights of a model of a known architecture.
@@ -42,25 +44,6 @@ pub struct Padding {
     pub token: u32,
     /// `[hidden_size]`
     pub place: Vec<f32>,
-}
-
-/// The head that makes one number of the first token's vector x: `w · f(D x + b) + c`.
-pub struct HeadWeights {
-    /// D and b. [hidden_size, hidden_size]
-    pub dense: Weight,
-    /// f
-    pub function: HeadFunction,
-    /// w and c. [1, hidden_size]
-    pub output: Weight,
-}
-
-/// The function inside a head, a constant of its family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadFunction {
-    /// tanh(x)
-    Tanh,
-    /// max(x, 0)
-    Relu,
 }
 
 /// The weights of a layer.
@@ -115,8 +98,9 @@ impl<'a> Checkpoint<'a> {
     /// Takes the tensors in `vb`. Nothing is read yet.
     pub fn new(vb: VarBuilder<'a>, architecture: &'a Architecture) -> Self {
         let names = names::of(architecture.family);
-        let (outside, inside) = (vb.clone(), vb.pp(names.prefix));
-        let vb = if inside.pp(names.words).contains_tensor("weight") { inside } else { vb };
+        let outside = vb.clone();
+        let inside = names.prefixes.iter().map(|prefix| vb.pp(prefix));
+        let vb = inside.into_iter().find(|vb| vb.pp(names.words).contains_tensor("weight")).unwrap_or(vb.clone());
         Self { outside, vb, architecture, names }
     }
 
@@ -230,21 +214,6 @@ impl<'a> Checkpoint<'a> {
         }
         let shape = (RELATIVE_BUCKETS, self.architecture.num_attention_heads);
         values(self.vb.get(shape, "encoder.relative_attention_bias.weight")?).map(Some)
-    }
-
-    /// Reads the head of a model for sequences with one label. BERT's dense layer belongs to its encoder (pooler).
-    pub fn head(&self) -> Result<HeadWeights> {
-        let (n, vb) = (self.architecture.hidden_size, &self.outside);
-        let weight = |vb: &VarBuilder<'_>, name: &str, outputs: usize| weight(vb, name, (outputs, n), true);
-        let (dense, function, output) = match self.architecture.family {
-            Family::Bert => (weight(&self.vb, "pooler.dense", n)?, HeadFunction::Tanh, "classifier"),
-            Family::DistilBert => (weight(vb, "pre_classifier", n)?, HeadFunction::Relu, "classifier"),
-            Family::Roberta | Family::Mpnet => {
-                (weight(vb, "classifier.dense", n)?, HeadFunction::Tanh, "classifier.out_proj")
-            }
-            family => candle_core::bail!("the head of a model of the family {family} is not supported"),
-        };
-        Ok(HeadWeights { dense, function, output: weight(vb, output, 1)? })
     }
 
     /// Reads a normalisation. Checkpoints converted from TensorFlow name its vectors gamma and beta.

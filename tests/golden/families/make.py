@@ -10,7 +10,7 @@ own folder. `cases.jsonl` has a line for each model: its base, the kind of text,
 
 sentence-transformers computes every model but those of model2vec, all modules in float64, one text at a time. For a model of
 model2vec the library finds the tokens, and the mean of their rows is taken here in float64. `encoders.py` has the families of
-transformers after BERT.
+transformers after BERT, `rerankers.py` the rerankers of them.
 """
 import argparse, json, random, shutil, tempfile
 from pathlib import Path
@@ -21,7 +21,7 @@ from model2vec import StaticModel
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-import encoders
+import encoders, rerankers
 
 HERE = Path(__file__).parent
 HIDDEN = 16
@@ -58,7 +58,7 @@ def write(path, content):
     if isinstance(content, dict) and all(isinstance(value, torch.Tensor) for value in content.values()):
         save_file({name: value.contiguous() for name, value in content.items()}, path, metadata={"format": "pt"})
     else:
-        path.write_text(json.dumps(content, ensure_ascii=False) + "\n")
+        path.write_text(content if isinstance(content, str) else json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def bert(dtype=torch.float32):
@@ -232,6 +232,19 @@ def hidden(base):
     return {name: value.to(torch.float32) if value.is_floating_point() else value for name, value in found.items()}
 
 
+def pairs(check):
+    """Yields the pairs of all rerankers with their numbers."""
+    for name, files in rerankers.models(encoders.bases(tokenizer(), WORDS)):
+        folder = HERE / "rerankers" / name
+        if not check:
+            for file, content in files.items():
+                write(folder / file, content)
+        with tempfile.TemporaryDirectory() as directory:
+            shutil.copytree(folder, directory, dirs_exist_ok=True)
+            for pair in rerankers.numbers(name, Path(directory)):
+                yield pair | {"logit": float(f"{pair['logit']:.10g}")}
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--check", action="store_true")
@@ -259,7 +272,10 @@ def main():
             worst = max(worst, np.abs(np.array(rows) - np.array(there[name]["vectors"])).max())
         rows = [[float(f"{x:.8g}") for x in row] for row in rows]
         lines.append(json.dumps({"model": name, "base": base, "kind": kind, "texts": texts, "vectors": rows}, ensure_ascii=False))
+    scored = list(pairs(check))
     if check:
+        there_too = map(json.loads, (HERE / "rerankers.jsonl").read_text().splitlines())
+        worst = max(worst, *(abs(one["logit"] - other["logit"]) for one, other in zip(scored, there_too, strict=True)))
         for file in HERE.glob("*/hidden.safetensors"):
             there_too = load_file(file)
             differences = [(x - there_too[name]).abs().max().item() for name, x in hidden(file.parent).items()]
@@ -267,6 +283,7 @@ def main():
         print(f"{len(there)} models, largest difference {worst:.1e}")
     else:
         (HERE / "cases.jsonl").write_text("\n".join(lines) + "\n")
+        (HERE / "rerankers.jsonl").write_text("".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in scored))
 
 
 main()

@@ -6,8 +6,8 @@ use crate::model::Family;
 
 /// The names of a family's tensors.
 pub(super) struct Names {
-    /// The prefix of a model with a head.
-    pub prefix: &'static str,
+    /// The prefixes of a model with a head: one of them.
+    pub prefixes: &'static [&'static str],
     pub words: &'static str,
     pub positions: &'static str,
     pub types: &'static str,
@@ -49,7 +49,7 @@ pub(super) enum Up {
 }
 
 const BERT: Names = Names {
-    prefix: "bert",
+    prefixes: &["bert"],
     words: "embeddings.word_embeddings",
     positions: "embeddings.position_embeddings",
     types: "embeddings.token_type_embeddings",
@@ -65,10 +65,10 @@ const BERT: Names = Names {
     last_norm: "",
 };
 
-const ROBERTA: Names = Names { prefix: "roberta", ..BERT };
+const ROBERTA: Names = Names { prefixes: &["roberta"], ..BERT };
 
 const DISTILBERT: Names = Names {
-    prefix: "distilbert",
+    prefixes: &["distilbert"],
     layer: "transformer.layer",
     qkv: Qkv::Apart(["attention.q_lin", "attention.k_lin", "attention.v_lin"]),
     output: "attention.out_lin",
@@ -79,7 +79,7 @@ const DISTILBERT: Names = Names {
 };
 
 const MPNET: Names = Names {
-    prefix: "mpnet",
+    prefixes: &["mpnet"],
     qkv: Qkv::Apart(["attention.attn.q", "attention.attn.k", "attention.attn.v"]),
     output: "attention.attn.o",
     after: ["attention.LayerNorm", "output.LayerNorm"],
@@ -87,7 +87,7 @@ const MPNET: Names = Names {
 };
 
 const MODERN_BERT: Names = Names {
-    prefix: "model",
+    prefixes: &["model"],
     words: "embeddings.tok_embeddings",
     embedding_norm: "embeddings.norm",
     layer: "layers",
@@ -102,7 +102,7 @@ const MODERN_BERT: Names = Names {
 };
 
 const QWEN3: Names = Names {
-    prefix: "model",
+    prefixes: &["model"],
     words: "embed_tokens",
     layer: "layers",
     qkv: Qkv::Apart(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
@@ -123,7 +123,7 @@ const GEMMA3: Names = Names {
 };
 
 const NOMIC_BERT: Names = Names {
-    prefix: "nomic_bert",
+    prefixes: &["nomic_bert"],
     embedding_norm: "emb_ln",
     layer: "encoder.layers",
     qkv: Qkv::Together("attn.Wqkv"),
@@ -135,7 +135,7 @@ const NOMIC_BERT: Names = Names {
 };
 
 const GTE_NEW: Names = Names {
-    prefix: "new",
+    prefixes: &["new", "gte"],
     qkv: Qkv::Together("attention.qkv_proj"),
     output: "attention.o_proj",
     up: Up::ActivatedLast("mlp.up_gate_proj"),
