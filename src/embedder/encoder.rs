@@ -9,6 +9,7 @@ use super::options::{Backend, Options, Precision};
 use super::static_table::{self, StaticTable};
 use super::steps::Steps;
 use super::transformer::accelerator::Accelerator;
+use super::transformer::checkpoint::Checkpoint;
 use super::transformer::cpu::Cpu;
 use super::transformer::{self, CPU_BLOCK_TOKENS, Transformer};
 use super::weights::{LoadError, Weights};
@@ -51,7 +52,7 @@ impl Encoder {
             (Backend::Candle, model::Encoder::Transformer(architecture)) => {
                 let weights = Weights::read(&card.weights)?;
                 let network = network(&weights, &architecture.up_to(card.max_tokens), device, options.precision)?;
-                (network, weights.packed_bytes(options.precision))
+                (network, weights.packed_bytes(options.precision, device.is_cpu()))
             }
             (Backend::Candle, model::Encoder::Static(_)) if options.precision != Precision::F32 => {
                 return Err(LoadError::StaticPrecision(options.precision));
@@ -92,21 +93,21 @@ pub fn network(
     device: &Device,
     precision: Precision,
 ) -> Result<Network, LoadError> {
-    let tensors = weights.tensors.clone();
+    let checkpoint = Checkpoint::new(weights.tensors.clone(), architecture).stored(weights.stored());
     let misfit = |error| weights.misfit(&error);
     Ok(match device {
         Device::Cpu => {
             let level = cpu::level();
             let form = Cpu::form(level, precision).ok_or(LoadError::AcceleratorOnly(precision))?;
             let backend = Cpu::new(level, form, Leader::default());
-            let encoder = Transformer::load(tensors, architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
+            let encoder = Transformer::of(&checkpoint, architecture, &backend, CPU_BLOCK_TOKENS).map_err(misfit)?;
             Network::Cpu(Arc::new(encoder), form)
         }
         _ => {
             let float = Accelerator::float(precision).ok_or(LoadError::CpuOnly)?;
             let backend = Accelerator::new(device.clone(), float);
             // Blocks bring nothing here: a batch fits into the memory of the device.
-            let encoder = Transformer::load(tensors, architecture, &backend, usize::MAX).map_err(misfit)?;
+            let encoder = Transformer::of(&checkpoint, architecture, &backend, usize::MAX).map_err(misfit)?;
             // The workers do not wait for what this thread has asked of the device.
             device.synchronize().map_err(|error| weights.misfit(&error))?;
             Network::Accelerator(Arc::new(encoder), backend)

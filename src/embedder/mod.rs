@@ -7,6 +7,7 @@
 mod cross_encoder;
 mod device;
 mod encoder;
+mod numbers;
 mod onnx;
 mod options;
 mod pooling;
@@ -197,8 +198,8 @@ impl Embedder {
         self.info.dimensions
     }
 
-    /// Returns the bytes of the weights as they are held. Those of static vectors are mapped: they take memory as far
-    /// as they are read, and the system may take it back.
+    /// Returns the bytes of the weights as they are held. Static vectors, and the table of words on a CPU, are mapped:
+    /// they take memory as far as they are read, and the system may take it back.
     pub fn weight_bytes(&self) -> u64 {
         self.info.weight_bytes
     }

@@ -37,6 +37,11 @@ impl Mapping {
         Ok(Mapping { bytes, is_file: true })
     }
 
+    /// Returns whether the bytes are those of the file, and not a copy in memory.
+    pub fn is_file(&self) -> bool {
+        self.is_file
+    }
+
     /// Takes the pages of a part of the file out of this process's resident memory. The next use of a page brings it
     /// back from the system's cache, or from the disk if memory was short. Does nothing where the system cannot do it.
     pub fn release(&self, part: Range<usize>) {

@@ -786,7 +786,7 @@ type Model struct {
 	// The name that requests use; `default` for a model that the settings give no name.
 	Name string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	// Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
-	// vectors is mapped from its file: it takes memory as far as it is read.
+	// vectors, and that of words on a CPU, is mapped from its file: it takes memory as far as it is read.
 	WeightBytes   uint64 `protobuf:"varint,10,opt,name=weight_bytes,json=weightBytes,proto3" json:"weight_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -12,6 +12,7 @@ use std::ops::Range;
 use candle_core::Result;
 
 use super::checkpoint::{NormWeight, Weight};
+use crate::embedder::weights::Rows;
 use crate::kernel::activation::Activation;
 pub use crate::kernel::attention::{Heads, Queries, Span};
 use crate::model::Mode;
@@ -66,6 +67,10 @@ pub trait Backend: Sized {
 
     /// Packs a table. [rows, columns]
     fn table(&self, values: Vec<f32>, columns: usize) -> Result<Self::Table>;
+    /// Takes a table that is in a file. A device without access to it packs the values.
+    fn mapped(&self, rows: Rows) -> Result<Self::Table> {
+        self.table(rows.values(), rows.columns())
+    }
     /// Packs a linear layer.
     fn pack(&self, weight: Weight) -> Result<Self::Linear>;
     /// Packs the two layers of a gated block, which have the same shape. The first one has the activation.

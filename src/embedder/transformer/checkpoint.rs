@@ -9,12 +9,15 @@ mod names;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::embedder::weights::{Rows, Stored};
 use crate::model::{Architecture, Norm, NormPlace, Positions, RELATIVE_BUCKETS};
 pub use head::HeadWeights;
 use names::{Names, Qkv, Up};
 
 /// The weights of a model of a known architecture.
 pub struct Checkpoint<'a> {
+    /// The files, if tables may stay in them.
+    stored: Option<&'a Stored>,
     /// The tensors outside the encoder.
     outside: VarBuilder<'a>,
     vb: VarBuilder<'a>,
@@ -25,7 +28,7 @@ pub struct Checkpoint<'a> {
 /// The embeddings before the first layer.
 pub struct Embeddings {
     /// [vocab_size, hidden_size]
-    pub words: Vec<f32>,
+    pub words: Words,
     /// [positions, hidden_size], starting with the first token's row. `None` without learned positions.
     pub positions: Option<Vec<f32>>,
     /// The token types of a text, and of the second text of a pair if the model has a type for it. `[hidden_size]`
@@ -35,6 +38,39 @@ pub struct Embeddings {
     pub padding: Option<Padding>,
     /// The normalisation after the sum.
     pub norm: Option<NormWeight>,
+}
+
+/// The table of words.
+pub enum Words {
+    /// In memory, with the length of a row.
+    Values(Vec<f32>, usize),
+    /// In its file.
+    Rows(Rows),
+}
+
+impl Words {
+    /// Multiplies all numbers by a factor.
+    fn scaled(self, scale: f32) -> Self {
+        match self {
+            Self::Values(mut values, columns) => {
+                values.iter_mut().for_each(|x| *x *= scale);
+                Self::Values(values, columns)
+            }
+            Self::Rows(rows) => Self::Rows(rows.scaled(scale)),
+        }
+    }
+
+    /// Copies a row.
+    fn row(&self, row: usize) -> Vec<f32> {
+        match self {
+            Self::Values(values, columns) => values[row * columns..][..*columns].to_vec(),
+            Self::Rows(rows) => {
+                let mut to = vec![0.0; rows.columns()];
+                rows.read(row, &mut to);
+                to
+            }
+        }
+    }
 }
 
 /// The padding token in a text that spells it. It gets `place` instead of a position, and the next token gets the
@@ -101,7 +137,12 @@ impl<'a> Checkpoint<'a> {
         let outside = vb.clone();
         let inside = names.prefixes.iter().map(|prefix| vb.pp(prefix));
         let vb = inside.into_iter().find(|vb| vb.pp(names.words).contains_tensor("weight")).unwrap_or(vb.clone());
-        Self { outside, vb, architecture, names }
+        Self { stored: None, outside, vb, architecture, names }
+    }
+
+    /// Leaves the table of words in its file, which has the same tensors.
+    pub fn stored(self, stored: &'a Stored) -> Self {
+        Self { stored: Some(stored), ..self }
     }
 
     /// Reads the embeddings.
@@ -112,11 +153,8 @@ impl<'a> Checkpoint<'a> {
             0 => Vec::new(),
             rows => table(self.names.types, rows)?.chunks(hidden_size).take(2).map(<[f32]>::to_vec).collect(),
         };
-        let mut words = table(self.names.words, self.architecture.vocab_size)?;
-        if design.scales_embeddings {
-            let scale = (hidden_size as f32).sqrt();
-            words.iter_mut().for_each(|x| *x *= scale);
-        }
+        let words = self.table(&self.vb.pp(self.names.words), self.architecture.vocab_size)?;
+        let words = if design.scales_embeddings { words.scaled((hidden_size as f32).sqrt()) } else { words };
         let norm = design.normalises_embeddings.then(|| self.norm(&self.vb, self.names.embedding_norm)).transpose()?;
         if design.positions == Positions::Rotary {
             return Ok(Embeddings { words, positions: None, types, padding: None, norm });
@@ -128,6 +166,16 @@ impl<'a> Checkpoint<'a> {
         let place = before.skip(padding.map_or(0, |token| token as usize * hidden_size)).collect();
         let padding = padding.map(|token| Padding { token, place });
         Ok(Embeddings { words, positions: Some(positions), types, padding, norm })
+    }
+
+    /// Finds a table with a vector for each token, or reads it.
+    fn table(&self, vb: &VarBuilder<'_>, tokens: usize) -> Result<Words> {
+        let shape = (tokens, self.architecture.hidden_size);
+        let name = format!("{}.weight", vb.prefix());
+        match self.stored.map(|stored| stored.rows(&name, shape)).transpose()?.flatten() {
+            Some(rows) => Ok(Words::Rows(rows)),
+            None => Ok(Words::Values(values(vb.get(shape, "weight")?)?, shape.1)),
+        }
     }
 
     /// Reads layer `i`, counted from 0.

@@ -9,6 +9,7 @@ use candle_core::Result;
 
 use super::backend::{Backend, Heads, Queries, Residual, SelfAttention, Sequences, Sum, Tokens};
 use super::checkpoint::{NormWeight, Weight};
+use crate::embedder::weights::Rows;
 use crate::embedder::{Precision, pooling};
 use crate::kernel::activation::Activation;
 use crate::kernel::attention::{self, Attention};
@@ -27,17 +28,45 @@ pub struct Cpu {
     leader: Leader,
 }
 
-/// A table of vectors.
-pub struct Table {
-    /// [rows, columns]
-    values: Vec<f32>,
-    columns: usize,
+/// A table of vectors. [rows, columns]
+pub enum Table {
+    /// In memory.
+    Values {
+        /// Row-major.
+        values: Vec<f32>,
+        /// The length of a row.
+        columns: usize,
+    },
+    /// In a file, which is mapped.
+    Rows(Rows),
 }
 
 impl Table {
-    /// Returns a row.
-    fn row(&self, row: u32) -> &[f32] {
-        &self.values[row as usize * self.columns..][..self.columns]
+    /// Returns the length of a row.
+    fn columns(&self) -> usize {
+        match self {
+            Self::Values { columns, .. } => *columns,
+            Self::Rows(rows) => rows.columns(),
+        }
+    }
+
+    /// Copies a row.
+    fn read(&self, row: u32, to: &mut [f32]) {
+        match self {
+            Self::Values { values, columns } => to.copy_from_slice(&values[row as usize * columns..][..*columns]),
+            Self::Rows(rows) => rows.read(row as usize, to),
+        }
+    }
+
+    /// Adds a row.
+    fn add(&self, row: u32, to: &mut [f32]) {
+        match self {
+            Self::Values { values, columns } => {
+                let row = &values[row as usize * columns..][..*columns];
+                to.iter_mut().zip(row).for_each(|(to, x)| *to += x);
+            }
+            Self::Rows(rows) => rows.add(row as usize, to),
+        }
     }
 }
 
@@ -73,7 +102,11 @@ impl Backend for Cpu {
     type Rope = attention::Rope;
 
     fn table(&self, values: Vec<f32>, columns: usize) -> Result<Table> {
-        Ok(Table { values, columns })
+        Ok(Table::Values { values, columns })
+    }
+
+    fn mapped(&self, rows: Rows) -> Result<Table> {
+        Ok(Table::Rows(rows))
     }
 
     fn pack(&self, Weight { weight, bias }: Weight) -> Result<Linear> {
@@ -105,14 +138,12 @@ impl Backend for Cpu {
     }
 
     fn embed(&mut self, tokens: Tokens<'_, Self>, norm: Option<&Norm>, out: &mut LayerInput) -> Result<()> {
-        out.f32.reshape(tokens.ids.len(), tokens.words.columns);
+        out.f32.reshape(tokens.ids.len(), tokens.words.columns());
         for (i, (&id, &place)) in tokens.ids.iter().zip(tokens.places).enumerate() {
-            let (to, word) = (out.f32.row_mut(i), tokens.words.row(id));
-            match tokens.positions {
-                Some(positions) => {
-                    to.iter_mut().zip(word).zip(positions.row(place)).for_each(|((to, w), p)| *to = w + p);
-                }
-                None => to.copy_from_slice(word),
+            let to = out.f32.row_mut(i);
+            tokens.words.read(id, to);
+            if let Some(positions) = tokens.positions {
+                positions.add(place, to);
             }
         }
         self.epilogue(norm.map_or(InPlace::Nothing, InPlace::Normalise), out);

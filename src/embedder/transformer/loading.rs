@@ -4,7 +4,7 @@ use candle_core::Result;
 use candle_nn::VarBuilder;
 
 use super::backend::{Backend, Heads, Residual, Span, Sum};
-use super::checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding};
+use super::checkpoint::{Checkpoint, Embeddings, LayerWeights, Padding, Words};
 use super::{Layer, Transformer, relative};
 use crate::kernel::activation::Activation;
 use crate::model::{self, Architecture, NormPlace};
@@ -13,10 +13,19 @@ impl<B: Backend> Transformer<B> {
     /// Reads the weights from `vb`, with or without the prefix of a model with a head, and packs them for `backend`. A
     /// block has at most `block_tokens` tokens, or a single longer sequence.
     pub fn load(vb: VarBuilder<'_>, architecture: &Architecture, backend: &B, block_tokens: usize) -> Result<Self> {
+        Self::of(&Checkpoint::new(vb, architecture), architecture, backend, block_tokens)
+    }
+
+    /// Packs the weights of a checkpoint of this architecture for `backend`.
+    pub fn of(
+        checkpoint: &Checkpoint<'_>,
+        architecture: &Architecture,
+        backend: &B,
+        block_tokens: usize,
+    ) -> Result<Self> {
         let Architecture { hidden_size, num_key_value_heads: groups, head_dim: dim, .. } = *architecture;
         let queries = architecture.num_attention_heads / groups;
         let heads = Heads { groups, queries, dim, divisor: (architecture.query_pre_attn_scalar as f32).sqrt() };
-        let checkpoint = Checkpoint::new(vb, architecture);
         let (longest, epsilon) = (architecture.positions(), architecture.layer_norm_eps);
         let mut kinds: Vec<model::Rope> = Vec::new();
         for rope in architecture.layers.iter().filter_map(|layer| layer.rope) {
@@ -57,7 +66,10 @@ impl<B: Backend> Transformer<B> {
                 model::Activation::Relu => Activation::Relu,
                 model::Activation::Silu => Activation::Silu,
             },
-            words: backend.table(words, hidden_size)?,
+            words: match words {
+                Words::Values(words, _) => backend.table(words, hidden_size)?,
+                Words::Rows(rows) => backend.mapped(rows)?,
+            },
             places: places.map(|places| backend.table(places, hidden_size)).transpose()?,
             rows_of_type,
             has_positions: architecture.design.positions != model::Positions::Rotary,

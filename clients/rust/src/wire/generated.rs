@@ -100,7 +100,7 @@ pub struct Model {
     #[prost(string, tag = "9")]
     pub name: ::prost::alloc::string::String,
     /// Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
-    /// vectors is mapped from its file: it takes memory as far as it is read.
+    /// vectors, and that of words on a CPU, is mapped from its file: it takes memory as far as it is read.
     #[prost(uint64, tag = "10")]
     pub weight_bytes: u64,
 }

@@ -37,19 +37,18 @@ impl Checkpoint<'_> {
             norm: layer.is_some_and(|layer| layer.normalises).then(norm).transpose()?,
             output: match head.output {
                 HeadOutput::Layer { bias } => weight(&self.outside, output, (1, n), bias)?,
-                HeadOutput::Words { yes, no, tied } => self.words(yes, no, tied)?,
+                HeadOutput::Words { yes, no, tied } => self.odds(yes, no, tied)?,
             },
         })
     }
 
     /// Reads the layer that gives the number of one token, less that of another one.
-    fn words(&self, yes: u32, no: Option<u32>, tied: bool) -> Result<Weight> {
+    fn odds(&self, yes: u32, no: Option<u32>, tied: bool) -> Result<Weight> {
         let vb = if tied { self.vb.pp(self.names.words) } else { self.outside.pp("lm_head") };
-        let table = vb.get((self.architecture.vocab_size, self.architecture.hidden_size), "weight")?;
-        let row = |token: u32| values(table.get(token as usize)?);
-        let mut weight = row(yes)?;
+        let table = self.table(&vb, self.architecture.vocab_size)?;
+        let mut weight = table.row(yes as usize);
         if let Some(no) = no {
-            weight.iter_mut().zip(row(no)?).for_each(|(yes, no)| *yes -= no);
+            weight.iter_mut().zip(table.row(no as usize)).for_each(|(yes, no)| *yes -= no);
         }
         Ok(Weight { weight, bias: vec![0.0] })
     }

@@ -490,7 +490,7 @@ class Model(_message.Message):
     """The name that requests use; `default` for a model that the settings give no name."""
     weight_bytes: _builtins.int
     """Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
-    vectors is mapped from its file: it takes memory as far as it is read.
+    vectors, and that of words on a CPU, is mapped from its file: it takes memory as far as it is read.
     """
     def __init__(
         self,

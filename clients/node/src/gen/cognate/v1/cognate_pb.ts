@@ -301,7 +301,7 @@ export type Model = Message<"cognate.v1.Model"> & {
 
   /**
    * Bytes of the weights. They are in memory from the start on, whether the model is used or not. But a table of static
-   * vectors is mapped from its file: it takes memory as far as it is read.
+   * vectors, and that of words on a CPU, is mapped from its file: it takes memory as far as it is read.
    *
    * @generated from field: uint64 weight_bytes = 10;
    */
