@@ -127,8 +127,8 @@ impl Drop for Weights<'_> {
 }
 
 impl Stored {
-    /// Finds a table, to be read row by row. `None` if its file cannot stay mapped, or if its numbers are of a type that
-    /// is not read in this way.
+    /// Finds a table, to be read row by row. `None` if its file cannot stay mapped, or if its numbers are of a type
+    /// that is not read in this way.
     pub fn rows(&self, name: &str, shape: (usize, usize)) -> Loaded<Option<Rows>> {
         let StoredTensor { file, bytes, dtype, .. } = self.tensor(name, &shape.into())?;
         Ok(Rows::of(Arc::clone(file), bytes.clone(), *dtype, shape))

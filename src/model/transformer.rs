@@ -200,8 +200,8 @@ impl TransformerFile {
         Ok(length)
     }
 
-    /// Checks that texts, or chats, go through the model's usual call, which returns the wanted output. Returns the form
-    /// of chats: a model that takes them gets every pair as a chat.
+    /// Checks that texts, or chats, go through the model's usual call, which returns the wanted output. Returns the
+    /// form of chats: a model that takes them gets every pair as a chat.
     fn modality(&self, value: &Value) -> Result<Option<Messages>, CardError> {
         let forms = self.object("modality_config", value)?;
         let [text, message] = ["text", "message"].map(|form| forms.get(form).filter(|value| !value.is_null()));

@@ -20,9 +20,9 @@ const TOLERANCE: f32 = 2e-5;
 /// Measured: 0.23.
 const INT8_TOLERANCE: f32 = 0.3;
 
-/// The rerankers of the newer families in `tests/golden/families/rerankers`, with the greatest difference from float64 in
-/// int8. Measured: 0.39, 0.81, 0.26, 0.11, 0.025, 0.095, 0.088, 0.035 and 0.074. The numbers are between -9 and 11, and
-/// the models have 8 or 16 hidden units: bytes of so few numbers are coarse.
+/// The rerankers of the newer families in `tests/golden/families/rerankers`, with the greatest difference from float64
+/// in int8. Measured: 0.39, 0.81, 0.26, 0.11, 0.025, 0.095, 0.088, 0.035 and 0.074. The numbers are between -9 and 11,
+/// and the models have 8 or 16 hidden units: bytes of so few numbers are coarse.
 const FAMILIES: [(&str, f32); 9] = [
     ("modernbert-mean", 0.5),
     ("modernbert-cls", 1.0),
@@ -212,6 +212,18 @@ async fn only_the_text_is_cut_and_a_query_without_room_for_it_is_an_error() {
     assert_eq!(all(&"good ".repeat(60), Truncation::End).await.unwrap().tokens, 64);
     let error = all(&"good ".repeat(61), Truncation::End).await.unwrap_err().to_string();
     assert!(error.starts_with("64 tokens, special tokens included, leave no room for a second text"), "{error}");
+}
+
+#[tokio::test]
+async fn the_text_of_a_chat_is_cut_and_a_query_without_room_for_it_is_an_error() {
+    let reranker = start(&family("qwen3-words"), None, Precision::F32).unwrap();
+    let long = "fox ".repeat(600);
+    let scored = score(&reranker, "hello", &[&long]).await[0];
+    assert!(scored.tokens == 512 && scored.tokens_total > 512, "{scored:?}");
+    let texts = vec!["fox".to_owned()];
+    let refused = reranker.score(&long, texts, Truncation::End, REFUSE).await.unwrap().remove(0);
+    let error = refused.unwrap_err().to_string();
+    assert!(error.contains("leave no room for a second text"), "{error}");
 }
 
 /// Copies a fixture, to be changed.

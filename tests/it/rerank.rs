@@ -23,6 +23,8 @@ struct Golden {
     model: String,
     query: String,
     text: String,
+    tokens: u32,
+    tokens_total: u32,
     logit: f32,
 }
 
@@ -85,6 +87,31 @@ async fn texts_come_in_the_order_of_transformers_with_their_scores() {
             assert_eq!(result.truncated, result.tokens_total > result.tokens, "{name}");
         }
         assert!(answer.results.iter().any(|result| result.truncated), "the last text is too long");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rerankers_of_the_newer_families_give_the_scores_of_their_libraries() {
+    let folder = repository().join("tests/golden/families");
+    let lines = std::fs::read_to_string(folder.join("rerankers.jsonl")).unwrap();
+    let lines: Vec<Golden> = lines.lines().map(|line| serde_json::from_str(line).expect("a golden line")).collect();
+    let mut names: Vec<&str> = lines.iter().map(|line| line.model.as_str()).collect();
+    names.dedup();
+    let named = names.iter().map(|name| format!("{name}={}", folder.join("rerankers").join(name).display()));
+    let flags: Vec<String> = named.flat_map(|named| ["--reranker".to_owned(), named]).collect();
+    let server = Server::start(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for pairs in lines.chunk_by(|a, b| (&a.model, &a.query) == (&b.model, &b.query)) {
+        let (name, query) = (&pairs[0].model, &pairs[0].query);
+        let texts: Vec<&str> = pairs.iter().map(|line| line.text.as_str()).collect();
+        let answer = rerank(&server, RerankRequest { model: name.clone(), ..request(query, &texts) }).await;
+        assert_eq!(answer.results.len(), pairs.len(), "{name}");
+        for result in &answer.results {
+            let Golden { text, logit, tokens, tokens_total, .. } = &pairs[result.index as usize];
+            let is_number = ["qwen3-words", "qwen3-one-word", "qwen3-labels-template"].contains(&name.as_str());
+            let expected = if is_number { *logit } else { 1.0 / (1.0 + (-logit).exp()) };
+            assert!((score(result) - expected).abs() < 2e-5, "{name} {text:?}: {result:?}, not {expected}");
+            assert_eq!((result.tokens, result.tokens_total), (*tokens, *tokens_total), "{name} {text:?}");
+        }
     }
 }
 

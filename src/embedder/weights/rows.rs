@@ -23,8 +23,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Takes the bytes of a table. `None` if its numbers are of another type than those of weights, or if the whole file
-    /// is in memory, because others could change it.
+    /// Takes the bytes of a table. `None` if its numbers are of another type than those of weights, or if the whole
+    /// file is in memory, because others could change it.
     pub(super) fn of(
         file: Arc<Mapping>,
         bytes: Range<usize>,

@@ -1,7 +1,7 @@
 //! Pairs that are read as chats: one text of both texts and the fixed texts around them.
 //!
-//! Tokens may reach over the ends of these texts, so a pair is tokenised as a whole. If it is too long, its text is cut,
-//! and the fixed text after it stays: there the model gives its answer.
+//! Tokens may reach over the ends of these texts, so a pair is tokenised as a whole. If it is too long, its text is
+//! cut, and the fixed text after it stays: there the model gives its answer.
 
 use super::error::TokenizerError;
 
