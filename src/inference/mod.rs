@@ -188,7 +188,7 @@ impl Inference {
             });
             inferences.push(Self(Arc::new(shared)));
         }
-        let worker = Worker { scheduler, models: served.into() };
+        let worker = Worker { scheduler, models: served.into(), precedence: Arc::default() };
         let spawn = |number: &str, run: fn(&Worker)| {
             let (worker, thread) = (worker.clone(), std::thread::Builder::new().name(format!("{name}-{number}")));
             thread.spawn(move || run(&worker)).map(drop).map_err(StartError::Thread)

@@ -1,8 +1,8 @@
 //! The threads that run models.
 //!
 //! Each worker leads teams of its own through its batches, one for each model. A worker without a batch helps another.
-//! On a CPU one more worker serves the express lane while the others are busy. Its priority is higher, so it gets a
-//! core at once.
+//! On a CPU one more worker serves the express lane while the others are busy. Its priority is higher, so it gets a core
+//! at once, and a worker on another core leaves its batch to help with it ([`Precedence`]).
 //!
 //! Invariant: an error or a panic inside the model ends a batch, not the worker. Every job that a worker takes is
 //! completed.
@@ -21,6 +21,7 @@ use super::stats::Counters;
 use super::text::ModelFailed;
 use super::token_budget::TokenBudget;
 use super::traced::{BatchSize, BatchSpans};
+use crate::machine::precedence::Precedence;
 use crate::machine::priority;
 use crate::machine::team::{Leader, Team};
 
@@ -31,6 +32,8 @@ pub struct Worker {
     pub scheduler: Arc<Scheduler>,
     /// The models, by their numbers in the scheduler.
     pub models: Arc<[Served]>,
+    /// The place of the batch of the express lane, to which other batches give way.
+    pub precedence: Arc<Precedence>,
 }
 
 /// A model with what its batches need.
@@ -63,11 +66,11 @@ impl Worker {
     /// Puts batches through the models until the scheduler closes.
     pub fn run(&self) {
         priority::lower(priority::MODEL);
-        let (teams, mut runs) = self.runs();
+        let (teams, mut runs) = self.runs(|| Leader::beside(&self.precedence));
         while let Some(work) = self.scheduler.take(&teams) {
             match work {
                 Work::Batch(turn) => {
-                    let took = self.batch(&turn, &mut runs);
+                    let took = self.batch(&turn, &teams, &mut runs);
                     self.scheduler.finish(&turn, &teams, took);
                 }
                 Work::Help(other, seen) => {
@@ -80,24 +83,24 @@ impl Worker {
 
     /// Puts batches of the express lane through the models until the scheduler closes.
     pub fn run_express(&self) {
-        let (_, mut runs) = self.runs();
+        let (teams, mut runs) = self.runs(Leader::default);
         while let Some(turn) = self.scheduler.take_express() {
-            let took = self.batch(&turn, &mut runs);
+            let took = self.batch(&turn, &teams, &mut runs);
             self.scheduler.finish_express(&turn, took);
         }
     }
 
     /// Prepares each model for this thread, with a team of its own.
-    fn runs(&self) -> (Vec<Arc<Team>>, Vec<Run>) {
+    fn runs(&self, leader: impl Fn() -> Leader) -> (Vec<Arc<Team>>, Vec<Run>) {
         let prepare = |served: &Served| {
-            let leader = Leader::default();
+            let leader = leader();
             (Arc::clone(leader.team()), served.model.for_thread(leader))
         };
         self.models.iter().map(prepare).unzip()
     }
 
-    /// Computes a batch. Returns the time that it took.
-    fn batch(&self, turn: &Turn, runs: &mut [Run]) -> Duration {
+    /// Computes a batch, led through a team of `teams`. Returns the time that it took.
+    fn batch(&self, turn: &Turn, teams: &[Arc<Team>], runs: &mut [Run]) -> Duration {
         let (served, model, batch) = (&self.models[turn.model], &mut runs[turn.model], &turn.batch);
         let inputs: Vec<Sequence<'_>> = batch.jobs.iter().map(|job| job.sequence()).collect();
         served.counters.taken(batch);
@@ -105,6 +108,7 @@ impl Worker {
         let running = Running::start(served.token_budget.pace(), batch);
         let size = BatchSize { texts: batch.jobs.len(), tokens: running.tokens, lane: batch.lane };
         let spans = BatchSpans::of(size, batch.jobs.iter().filter_map(|job| job.flight().trace()));
+        let first = (batch.lane == Lane::Express).then(|| self.precedence.take(&teams[turn.model]));
         let rows: Vec<Result<Vec<f32>, ModelFailed>> = match logged(model, &inputs) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),
             // One text may have failed the others, or the memory was too small for all of them.
@@ -114,7 +118,7 @@ impl Worker {
             }
             Err(failed) => vec![Err(failed)],
         };
-        drop((running, spans));
+        drop((first, running, spans));
         let took = began.elapsed();
         served.counters.computed(rows.len(), rows.iter().filter(|row| row.is_err()).count(), took);
         for (job, row) in batch.jobs.iter().zip(rows) {

@@ -14,6 +14,7 @@ pub mod cpu;
 pub mod files;
 pub mod mapping;
 pub mod memory;
+pub mod precedence;
 pub mod priority;
 pub mod process;
 #[cfg(test)]

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
+use super::precedence::Precedence;
+
 /// Turns of an empty loop before a waiting thread yields its core: about ten microseconds.
 const SPINS: u32 = 2_000;
 
@@ -28,6 +30,7 @@ const SPINS: u32 = 2_000;
 #[derive(Default)]
 pub struct Leader {
     team: Arc<Team>,
+    precedence: Arc<Precedence>,
 }
 
 /// The meeting point of one [`Leader`] and any number of helpers.
@@ -58,21 +61,30 @@ const ROUND_SHIFT: u32 = 32;
 pub const MAX_PARTS: usize = u16::MAX as usize;
 
 impl Leader {
+    /// Makes a team and its leader, who gives way to the team that has precedence.
+    pub fn beside(precedence: &Arc<Precedence>) -> Self {
+        Self { team: Arc::default(), precedence: Arc::clone(precedence) }
+    }
+
     /// The team, for threads that help.
     pub fn team(&self) -> &Arc<Team> {
         &self.team
     }
 
     /// Runs `task` for each part in `0..parts`, on this thread and on those that help, and returns when all are
-    /// done. Parts must not depend on each other. At most [`MAX_PARTS`] parts.
+    /// done. Parts must not depend on each other. At most [`MAX_PARTS`] parts. Between two parts this thread gives way
+    /// to the team that has precedence.
     ///
     /// # Panics
     /// If a part did, when all are done.
     pub fn share(&mut self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
         assert!(parts <= MAX_PARTS, "a round has at most {MAX_PARTS} parts");
-        let team = &*self.team;
+        let (team, precedence) = (&self.team, &*self.precedence);
         if parts <= 1 || team.helpers.load(Ordering::Relaxed) == 0 {
-            (0..parts).for_each(task);
+            for part in 0..parts {
+                task(part);
+                precedence.give_way(team);
+            }
             return;
         }
         let task = Task(task);
@@ -81,7 +93,9 @@ impl Leader {
         let round = (team.word.load(Ordering::Relaxed) >> ROUND_SHIFT).wrapping_add(1);
         // Release: who takes a part sees the task and the count.
         team.word.store(round << ROUND_SHIFT | (parts as u64) << END_SHIFT, Ordering::Release);
-        while team.take_part(End::First) {}
+        while team.take_part(End::First) {
+            precedence.give_way(team);
+        }
         let mut spins = 0;
         while team.done.load(Ordering::Acquire) < parts {
             pause(&mut spins);
@@ -95,7 +109,18 @@ impl Leader {
 impl Team {
     /// Takes parts of each round until `leave` returns true; it is called whenever no part is left.
     pub fn help(&self, leave: impl Fn() -> bool) {
-        self.helpers.fetch_add(1, Ordering::Relaxed);
+        self.help_as_one_of(usize::MAX, leave);
+    }
+
+    /// Helps, unless as many threads as `most` do.
+    pub fn help_as_one_of(&self, most: usize, leave: impl Fn() -> bool) {
+        if self.helpers.fetch_add(1, Ordering::Relaxed) < most {
+            self.take_parts(leave);
+        }
+        self.helpers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn take_parts(&self, leave: impl Fn() -> bool) {
         let mut spins = 0;
         loop {
             if self.take_part(End::Last) {
@@ -106,7 +131,6 @@ impl Team {
                 pause(&mut spins);
             }
         }
-        self.helpers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes one part and runs it; false if none is left.
